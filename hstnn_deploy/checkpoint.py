@@ -1,0 +1,157 @@
+"""Checkpoints: versioned files of tensors and plain data, never code.
+
+A file is what `torch.save` writes of one dict: `format`, `version`, `content` (what sort of thing it is) and `data`. It
+is always read with `weights_only=True`, so a pickle that carries code is refused, not run. A newer format is refused by
+its number; an older one passes through `_MIGRATIONS` first.
+"""
+
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hstnn_deploy import files
+from hstnn_deploy.errors import CheckpointError
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.registry import build
+from hstnn_deploy.models.sizes import Sizes
+
+if TYPE_CHECKING:
+    from hstnn_deploy.train.recipe import Recipe
+
+FORMAT = "hstnn-deploy"
+VERSION = 1
+
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From a version to the next: what turns its `data` into the next version's."""
+
+
+def save(path: Path, content: str, data: dict[str, Any]) -> None:
+    """Write `data` (tensors and plain data) atomically, and read it back before it takes its name.
+
+    Raises:
+        RunError: the file cannot be written.
+        CheckpointError: `data` holds something a safe load would refuse.
+    """
+    with files.atomic(path) as temporary:
+        torch.save({"format": FORMAT, "version": VERSION, "content": content, "data": data}, temporary)
+        _read(temporary, path)
+
+
+def load(path: Path, content: str) -> dict[str, Any]:
+    """Read the `data` of a checkpoint that holds `content`, on the CPU.
+
+    Raises:
+        CheckpointError: missing, truncated, from another program, unsafe, from a newer format, or of other content.
+    """
+    whole = _read(path, path)
+    if not isinstance(whole, dict) or whole.get("format") != FORMAT:
+        raise CheckpointError(f"{path} was not written by hstnn", "give a best.pt or last.pt from a run folder")
+    version = whole.get("version")
+    if not isinstance(version, int) or version > VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}; this hstnn reads up to {VERSION}", "upgrade hstnn-deploy"
+        )
+    if whole.get("content") != content:
+        raise CheckpointError(
+            f"{path} holds {whole.get('content')!r}, not {content!r}", "give a best.pt or last.pt from a run folder"
+        )
+    data: dict[str, Any] = whole["data"]
+    for older in range(version, VERSION):
+        data = _MIGRATIONS[older](data)
+    return data
+
+
+def _read(path: Path, name: Path) -> Any:
+    if name.is_dir():
+        inside = [str(file) for file in sorted(name.rglob("best.pt"))][:3]
+        hint = f"did you mean {' or '.join(inside)}?" if inside else "give a file such as best.pt"
+        raise CheckpointError(f"{name} is a folder, not a checkpoint", hint)
+    if not path.exists():
+        raise CheckpointError(f"{name} does not exist", "give a best.pt from a run folder; `hstnn train` writes them")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Weights only load failed" in str(error) and "Unsupported" in str(error):
+            raise CheckpointError(
+                f"{name} holds more than tensors and plain data, so it was refused and nothing in it was run",
+                "give a checkpoint that hstnn wrote",
+            ) from error
+        raise CheckpointError(f"{name} is not a checkpoint", "give a best.pt or last.pt from a run folder") from error
+    except PermissionError as error:
+        raise CheckpointError(f"{name} cannot be read: permission denied") from error
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{name} is damaged or truncated ({path.stat().st_size} bytes)",
+            "copy it again, or take last.pt or best.pt from the run folder",
+        ) from error
+
+
+class Checkpoint(BaseModel):
+    """A trained network and what it takes to know, rebuild, continue and judge it."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    recipe: dict[str, Any]
+    """The resolved recipe."""
+    stage: Literal["train", "adapt", "restore"]
+    sizes: list[Sizes]
+    """Units of each layer and kind."""
+    parameters: dict[str, torch.Tensor]
+    epoch: int
+    """Epochs done when these parameters were taken."""
+    metrics: dict[str, Any]
+    """What was measured of these parameters, with the protocol."""
+    selection: dict[str, Any] | None = None
+    """Of a restored network: ratio, counts and kept indices (see selection.json)."""
+    environment: dict[str, Any] = {}
+    training: dict[str, Any] | None = None
+    """In last.pt: the optimiser's state, to continue from."""
+
+    @property
+    def redundant(self) -> bool:
+        """Whether this is an adapted network from which units have not been selected yet."""
+        return self.stage == "adapt"
+
+    def save(self, path: Path) -> None:
+        """Write to a file; see `save`."""
+        data = self.model_dump(exclude={"parameters", "training"}, mode="json")
+        save(path, "network", {**data, "parameters": self.parameters, "training": self.training})
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Read from a file; see `load`."""
+        try:
+            return cls(**load(path, "network"))
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            raise CheckpointError(f"{path} is not whole: {where}: {error.errors()[0]['msg']}") from error
+
+    def resolved_recipe(self) -> "Recipe":
+        """Return the recipe as an object."""
+        from hstnn_deploy.train.recipe import parse
+
+        return parse(self.recipe, "the checkpoint's recipe")
+
+    def network(self) -> HybridNetwork:
+        """Return the network in evaluation mode, on the CPU.
+
+        Raises:
+            CheckpointError: the parameters do not fit the recipe and sizes.
+        """
+        network = build(self.resolved_recipe().network, self.sizes)
+        try:
+            network.load_state_dict(self.parameters)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"the parameters do not fit the network: {reason}") from error
+        return network.eval()
+
+
+def load_network(path: Path | str) -> HybridNetwork:
+    """Return the network of a checkpoint file, in evaluation mode, on the CPU."""
+    return Checkpoint.load(Path(path)).network()

@@ -1,0 +1,40 @@
+"""How every command speaks: results to standard output, errors to standard error, JSON when asked."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def report(as_json: bool) -> Console:
+    """Return the console for what a person reads: standard output, or standard error where that carries JSON."""
+    return err if as_json else out
+
+
+def emit(value: Any) -> None:
+    """Write plain data to standard output as JSON."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def error(message: str, hint: str = "") -> None:
+    """Print an error as one line, and what would work as another."""
+    err.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    if hint:
+        err.print(Text.assemble(("hint: ", "cyan"), hint), soft_wrap=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> Table:
+    """Return a table; a column whose name begins with `>` is aligned to the right."""
+    drawn = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+    for column in columns:
+        drawn.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    for row in rows:
+        drawn.add_row(*(cell if isinstance(cell, Text) else escape(str(cell)) for cell in row))
+    return drawn

@@ -1,0 +1,66 @@
+"""`hstnn evaluate`: a checkpoint on a split."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from hstnn_deploy.cli import console
+from hstnn_deploy.cli.options import Ckpt, DataDir, Device, Json
+
+
+class SplitChoice(StrEnum):
+    """Splits of a data set."""
+
+    train = "train"
+    valid = "valid"
+    test = "test"
+
+
+def evaluate(
+    ckpt: Ckpt,
+    split: Annotated[SplitChoice, typer.Option(help="Which samples.")] = SplitChoice.test,
+    batch: Annotated[int | None, typer.Option(min=1, help="Batch size (default: the recipe's).")] = None,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Measure loss and accuracy of a checkpoint on a split of its recipe's data."""
+    from hstnn_deploy import devices
+    from hstnn_deploy.checkpoint import Checkpoint
+    from hstnn_deploy.data.registry import load
+    from hstnn_deploy.train.evaluation import PROTOCOLS
+    from hstnn_deploy.train.evaluation import evaluate as run_evaluation
+    from hstnn_deploy.train.tasks import Classification
+
+    checkpoint = Checkpoint.load(ckpt)
+    where = devices.resolve(device)
+    recipe = checkpoint.resolved_recipe()
+    network = checkpoint.network().to(where)
+    splits = load(recipe.data, recipe.protocol, data_dir)
+    task = Classification()
+    result = run_evaluation(network, task, splits.split(split.value), batch or recipe.batch, where)
+    facts = {
+        "checkpoint": str(ckpt),
+        "recipe": recipe.name,
+        "kind": recipe.kind,
+        "stage": checkpoint.stage,
+        "epoch": checkpoint.epoch,
+        "split": split.value,
+        "protocol": recipe.protocol,
+        "device": str(where),
+        **result,
+    }
+    if as_json:
+        console.emit(facts)
+        return
+    sizes = ", ".join(f"{size.snn}+{size.rnn}" for size in checkpoint.sizes)
+    console.out.print(
+        f"{ckpt}: {recipe.name} {recipe.kind}, {checkpoint.stage} epoch {checkpoint.epoch}, "
+        f"spiking+recurrent units {sizes}\n"
+        f"{split.value} split: {task.metric} {result[task.metric]:.2f} %, loss {result['loss']:.4f} "
+        f"({result['samples']} samples of {splits.origin}, on {where})\n"
+        f"protocol: {PROTOCOLS[recipe.protocol]}",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,147 @@
+"""What a person sees of a training: a live display on a terminal, plain lines elsewhere."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hstnn_deploy.train.observer import Observer
+
+
+def make_observer(console: Console) -> "PlainObserver":
+    """Return the observer that fits the console."""
+    return LiveObserver(console) if console.is_terminal else PlainObserver(console)
+
+
+def _metric(row: dict[str, Any]) -> str:
+    name = next(key for key in row if key.startswith("valid_") and key not in {"valid_loss", "valid_seconds"})
+    return f"valid {name.removeprefix('valid_')} {row[name]:.2f}"
+
+
+class PlainObserver(Observer):
+    """One line per event; for a log file. At most one line a second for epochs, and always the last."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.epochs = 0
+        self._said = 0.0
+        self._samples = 0
+        self._title = ""
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, soft_wrap=True, markup=False)
+
+    def stage_started(self, title: str, epochs: int, done: int) -> None:
+        """See `Observer`."""
+        self._title, self.epochs = title, epochs
+        self.say(f"{title}: {epochs} epochs" + (f", continuing after epoch {done}" if done else ""))
+
+    def batch_done(self, epoch: int, batch: int, batches: int, samples: int) -> None:
+        """See `Observer`."""
+        self._samples = samples if batch == 1 else self._samples + samples
+
+    def epoch_done(self, row: dict[str, Any]) -> None:
+        """See `Observer`."""
+        now = time.monotonic()
+        if now - self._said >= 1 or row["epoch"] == self.epochs:
+            self._said = now
+            self.say(self._line(row))
+
+    def _line(self, row: dict[str, Any]) -> str:
+        speed = self._samples / row["train_seconds"] if row["train_seconds"] else 0
+        return (
+            f"{self._title}: epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.4f}  {_metric(row)}"
+            f"  {speed:.0f} samples/s{'  best' if row['best'] else ''}"
+        )
+
+    def stage_finished(self, summary: str) -> None:
+        """See `Observer`."""
+        self.say(summary)
+
+    def probes_started(self, title: str, probes: int, done: int) -> None:
+        """See `Observer`."""
+        self._title, self.epochs = title, probes
+        self.say(f"{title}: {probes} Hessian probes" + (f", continuing after {done}" if done else ""))
+
+    def probe_done(self, done: int) -> None:
+        """See `Observer`."""
+        now = time.monotonic()
+        if now - self._said >= 10:
+            self._said = now
+            self.say(f"{self._title}: probe {done}/{self.epochs}")
+
+    def note(self, text: str) -> None:
+        """See `Observer`."""
+        self.say(text)
+
+    def close(self) -> None:
+        """Stop drawing."""
+
+
+class LiveObserver(PlainObserver):
+    """A progress bar with loss, metric, samples/s and time left; finished stages stay as lines above it."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None, facts="")
+        self._facts = ""
+        self._epoch_start = 0.0
+
+    def _begin(self, title: str, total: int, done: int) -> None:
+        # A fresh task, so that the time left is judged by this stage's own speed.
+        self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(title, total=total, completed=done, facts="")
+        self._title, self.epochs, self._facts = title, total, ""
+        self._progress.start()
+
+    def stage_started(self, title: str, epochs: int, done: int) -> None:
+        """See `Observer`."""
+        self._begin(title, epochs, done)
+
+    def batch_done(self, epoch: int, batch: int, batches: int, samples: int) -> None:
+        """See `Observer`."""
+        super().batch_done(epoch, batch, batches, samples)
+        now = time.monotonic()
+        if batch == 1:
+            self._epoch_start = now
+        elif now - self._said > 0.2:
+            self._said = now
+            speed = self._samples / max(now - self._epoch_start, 1e-9)
+            self._progress.update(
+                self._task,
+                completed=epoch - 1 + batch / (batches + 1),
+                facts=f"{self._facts}  batch {batch}/{batches}  {speed:.0f} samples/s",
+            )
+
+    def epoch_done(self, row: dict[str, Any]) -> None:
+        """See `Observer`."""
+        self._facts = f"loss {row['train_loss']:.4f}  {_metric(row)}"
+        self._progress.update(self._task, completed=row["epoch"], facts=self._facts)
+
+    def stage_finished(self, summary: str) -> None:
+        """See `Observer`."""
+        self.close()
+        super().stage_finished(summary)
+
+    def probes_started(self, title: str, probes: int, done: int) -> None:
+        """See `Observer`."""
+        self._begin(f"{title} (Hessian probes)", probes, done)
+
+    def probe_done(self, done: int) -> None:
+        """See `Observer`."""
+        self._progress.update(self._task, completed=done)
+
+    def close(self) -> None:
+        """See `PlainObserver`."""
+        self._progress.stop()

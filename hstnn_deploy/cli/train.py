@@ -1,0 +1,116 @@
+"""`hstnn train`: a recipe through its stages."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hstnn_deploy.cli import console
+from hstnn_deploy.cli.options import DataDir, Device, Json
+from hstnn_deploy.errors import Interrupted
+
+if TYPE_CHECKING:
+    from hstnn_deploy.runs import RunFolder
+
+
+class KindChoice(StrEnum):
+    """Model kinds."""
+
+    rnn = "rnn"
+    snn = "snn"
+    ffs = "ffs"
+    hybrid = "hybrid"
+
+
+class StageChoice(StrEnum):
+    """Stages."""
+
+    adapt = "adapt"
+    select = "select"
+    restore = "restore"
+    all = "all"
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `hstnn recipes`) or a path to a YAML file.")],
+    kind: Annotated[
+        KindChoice | None, typer.Option(help="Pure recurrent, pure spiking, directly hybrid (ffs), or hybrid.")
+    ] = None,
+    stage: Annotated[StageChoice, typer.Option(help="A stage of a hybrid, or all that is left.")] = StageChoice.all,
+    ratio: Annotated[float | None, typer.Option(help="Spiking share of the units, of ffs and hybrid.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of initial weights, order of samples and probes.")] = None,
+    device: Device = "auto",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
+    ] = None,
+    data_dir: DataDir = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run folders go.")] = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was begun and not finished.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a network: hybrids in three stages (adapt, select, restore), other kinds in one.
+
+    A finished stage is not done again, so another ratio of the same seed starts at its selection.
+    """
+    from hstnn_deploy import devices
+    from hstnn_deploy.cli.progress import make_observer
+    from hstnn_deploy.models.sizes import check_ratio
+    from hstnn_deploy.train.recipe import load_recipe
+    from hstnn_deploy.train.stages import train as run_training
+
+    if ratio is not None:
+        check_ratio(ratio)
+    options = {"kind": kind, "ratio": ratio, "seed": seed}
+    chosen = [f"{key}={value}" for key, value in options.items() if value is not None]
+    resolved = load_recipe(recipe, [*(changes or []), *chosen])
+    where = devices.resolve(device)
+    observer = make_observer(console.report(as_json))
+    try:
+        runs = run_training(
+            resolved,
+            out,
+            stage=stage.value,
+            device=where,
+            data_folder=data_dir,
+            resume=resume,
+            observer=observer,
+        )
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            "interrupted; all finished epochs are kept", "run the same command with --resume to continue"
+        ) from error
+    finally:
+        observer.close()
+    if as_json:
+        console.emit({"runs": [_facts(run) for run in runs]})
+    else:
+        _print(runs)
+
+
+def _facts(run: "RunFolder") -> dict[str, Any]:
+    status = run.status()
+    return {"folder": str(run.path), **{key: status.get(key) for key in ("state", "result")}}
+
+
+def _print(runs: "list[RunFolder]") -> None:
+    from hstnn_deploy.train.evaluation import PROTOCOLS
+
+    rows, protocols = [], set()
+    for run in runs:
+        result = run.status().get("result") or {}
+        if "test" in result:
+            protocols.add(result["protocol"])
+            valid = f"{result['valid']['valid_accuracy']:.2f} %"
+            rows.append((run.path, result["epoch"], valid, f"{result['test']['accuracy']:.2f} %"))
+        elif "probes" in result:
+            rows.append((run.path, f"{result['probes']} probes", "", ""))
+        else:
+            rows.append((run.path, "selection.json", "", ""))
+    caption = "; ".join(f"protocol: {PROTOCOLS[protocol]}" for protocol in sorted(protocols))
+    console.out.print(console.table("Runs", ["folder", ">best epoch", ">chosen on", ">test accuracy"], rows, caption))
+    best = runs[-1].best
+    if best.exists():
+        console.out.print("Next:", markup=False)
+        console.out.print(f"  hstnn evaluate --ckpt {best}", markup=False, soft_wrap=True)
+        console.out.print(f"  hstnn export --ckpt {best}", markup=False, soft_wrap=True)

@@ -1,0 +1,33 @@
+"""The 1797 handwritten digits that ship with scikit-learn: 8 steps of 8 pixels, column by column."""
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from hstnn_deploy.data.splits import ArraySplit, Splits, hold_out, with_validation
+
+
+class DigitsConfig(BaseModel):
+    """What a recipe says of the digits."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Literal["digits"] = "digits"
+
+
+def load_digits(protocol: str) -> Splits:
+    """Return the digits; one fifth of them, stratified, is the fixed test split."""
+    from sklearn.datasets import load_digits as sklearn_digits
+
+    bundle = sklearn_digits()
+    # images [N, row, column] in 0..16 -> [N, T = column, I = row] in 0..1
+    whole = ArraySplit(
+        torch.tensor(bundle.images, dtype=torch.uint8).movedim(2, 1).contiguous(),
+        torch.tensor(bundle.target, dtype=torch.int64),
+        scale=1 / 16,
+    )
+    rest, held = hold_out(whole.target, 0.2)
+    test = whole.take(held)
+    train, valid = with_validation(whole.take(rest), protocol)
+    return Splits(train, valid or test, test, inputs=8, classes=10, origin="scikit-learn's digits, 1797 real images")

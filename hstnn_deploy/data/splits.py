@@ -1,0 +1,97 @@
+"""What the rest of the house sees of a data set: three splits that hand out time-major batches."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Samples as a network takes them."""
+
+    x: Tensor
+    """[T, B, …], float32."""
+    target: Tensor
+    """[B] for classification."""
+    lengths: Tensor | None = None
+    """Valid steps per sample, [B], or None where all are."""
+
+
+class Split(Protocol):
+    """A finite set of samples that can be asked for by number."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+    def batch(self, indices: Tensor, device: torch.device) -> Batch:
+        """Return the samples `indices`, on `device`."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArraySplit:
+    """Samples of equal length held in memory.
+
+    Args:
+        x: [N, T, …], any dtype.
+        target: [N], int64.
+        scale: what x is multiplied with to give a network's input.
+    """
+
+    x: Tensor
+    target: Tensor
+    scale: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def batch(self, indices: Tensor, device: torch.device) -> Batch:
+        """Return the samples `indices`; see `Split`."""
+        x = self.x[indices].to(device).movedim(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        return Batch(x.contiguous().mul_(self.scale), self.target[indices].to(device))
+
+    def take(self, indices: Tensor) -> "ArraySplit":
+        """Return the split of some of the samples."""
+        return ArraySplit(self.x[indices], self.target[indices], self.scale)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set as a recipe uses it."""
+
+    train: Split
+    valid: Split
+    """Where the best epoch is chosen; equal to `test` under the demo's protocol."""
+    test: Split
+    inputs: int
+    """Values per time step."""
+    classes: int
+    origin: str
+    """One line: where the data came from."""
+
+    def split(self, name: str) -> Split:
+        """Return a split by its name."""
+        split: Split = getattr(self, name)
+        return split
+
+
+def hold_out(target: Tensor, fraction: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Split sample numbers in two, stratified by class: the rest, and `fraction` of them (both ascending)."""
+    from sklearn.model_selection import train_test_split
+
+    rest, held = train_test_split(range(len(target)), test_size=fraction, stratify=target.numpy(), random_state=seed)
+    return torch.tensor(sorted(rest)), torch.tensor(sorted(held))
+
+
+def with_validation(train: ArraySplit, protocol: str) -> tuple[ArraySplit, ArraySplit | None]:
+    """Return what is trained on and what the epoch is chosen on, by protocol.
+
+    Under `validation`, 10 % of the training samples are held out, stratified, by a seed of its own, so that every
+    training seed sees the same split. Under `test` nothing is held out: the epoch will be chosen on the test split.
+    """
+    if protocol == "test":
+        return train, None
+    rest, held = hold_out(train.target, 0.1)
+    return train.take(rest), train.take(held)

@@ -1,0 +1,95 @@
+"""Every mistake has a class, and every class an exit code.
+
+HstnnError              1
+├── UsageError          2   an option, name or value that cannot be
+│   └── RecipeError     2   a recipe that is not one
+├── DataError           3   a data set that is missing, truncated or not what it claims
+├── CheckpointError     4   a checkpoint that is missing, damaged, foreign, unsafe or too new
+├── RunError            5   a run folder that cannot be written, continued or mixed
+├── DeviceError         6   a device that was asked for and is not there
+├── ExportError         7   a network that cannot be exported
+│   └── VerificationError 8 an exported file that does not compute what the network computes
+├── ProfileError        9   a measurement that cannot be taken
+└── Interrupted       130   stopped by Ctrl-C or SIGTERM; what was finished is kept
+
+Anything unforeseen exits with 70.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class HstnnError(Exception):
+    """A mistake that can be explained: `message` says what was given and what is wrong, `hint` what would work."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(HstnnError):
+    """An option, name or value that cannot be."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe with an unknown key, a wrong type or an impossible value; the message holds the key's path."""
+
+
+class DataError(HstnnError):
+    """A data set that is missing, truncated, or not what it claims to be."""
+
+    exit_code = 3
+
+
+class CheckpointError(HstnnError):
+    """A checkpoint that is missing, damaged, from another program, unsafe to load, or from a newer format."""
+
+    exit_code = 4
+
+
+class RunError(HstnnError):
+    """A run folder that cannot be written, is in use, or belongs to another recipe."""
+
+    exit_code = 5
+
+
+class DeviceError(HstnnError):
+    """A device that was asked for by name and is not there."""
+
+    exit_code = 6
+
+
+class ExportError(HstnnError):
+    """A network that cannot be exported as asked."""
+
+    exit_code = 7
+
+
+class VerificationError(ExportError):
+    """An exported file that failed a check."""
+
+    exit_code = 8
+
+
+class ProfileError(HstnnError):
+    """A measurement that cannot be taken."""
+
+    exit_code = 9
+
+
+class Interrupted(HstnnError):
+    """Work stopped by Ctrl-C or SIGTERM; what was finished is kept."""
+
+    exit_code = 130
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """Return a hint that names what `given` probably meant, or all there is."""
+    known = sorted(known)
+    close = get_close_matches(given, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

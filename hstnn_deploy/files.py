@@ -1,0 +1,92 @@
+"""Files that are whole or not there: atomic writes, checksums, and the words for what a disk refuses."""
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hstnn_deploy.errors import RunError
+
+_REASONS = {
+    errno.ENOSPC: ("no space left on the device", "free some space, or choose another folder with --out"),
+    errno.EDQUOT: ("disk quota exceeded", "free some space, or choose another folder with --out"),
+    errno.EACCES: ("permission denied", "choose a folder you may write to with --out"),
+    errno.EPERM: ("not permitted", "choose a folder you may write to with --out"),
+    errno.EROFS: ("the file system is read-only", "choose a folder you may write to with --out"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another folder with --out"),
+    errno.EEXIST: ("there is a file in the place of the folder", "choose another folder with --out"),
+}
+
+
+def cannot_write(path: Path, error: OSError) -> RunError:
+    """Say in one line why `path` could not be written."""
+    reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), "choose another folder with --out"))
+    return RunError(f"cannot write {path}: {reason}", hint)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; on success it is flushed to disk and renamed to `path`, on failure it is removed.
+
+    Raises:
+        RunError: the folder cannot be written to or the disk is full.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data to `path` as JSON, atomically. NaN and infinities are refused: they are not JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder with its parents.
+
+    Raises:
+        RunError: it cannot be created or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return path
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,69 @@
+"""The window kernels of the neurons, in several forms with the same results, and the one place that picks a form.
+
+`plain` is the definition: torch operations step by step, differentiable twice (selection needs that), the oracle of the
+tests. `fused` is the fast form for training and inference: hand-written backward, differentiable once.
+
+Shapes: T time, B batch, n units. Every kernel is a pure function over a window and takes `lengths[B]` (int64) or
+None; steps at or past a sample's length leave its state alone. What a kernel *emits* at such steps is unspecified.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from hstnn_deploy.models.kernels import fused, plain
+from hstnn_deploy.models.neurons import Lif
+
+Form = Literal["plain", "fused"]
+
+
+class _Kernels(Protocol):
+    def lif(self, current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None) -> tuple[Tensor, Tensor]: ...
+
+    def rnn(self, drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor: ...
+
+
+_FORMS: dict[Form, _Kernels] = {"plain": plain, "fused": fused}
+_form: ContextVar[Form] = ContextVar("kernel form", default="fused")
+
+
+@contextmanager
+def using(form: Form) -> Iterator[None]:
+    """Run the block with the named form of every kernel."""
+    token = _form.set(form)
+    try:
+        yield
+    finally:
+        _form.reset(token)
+
+
+def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Run LIF neurons over a window.
+
+    Args:
+        current: input currents I, [T, B, n].
+        v0: the state v = m * (1 - s) left by the step before, [B, n].
+        neuron: the constants.
+        lengths: valid steps per sample, [B], or None where all steps are valid.
+
+    Returns:
+        Spikes [T, B, n], 0 or 1 in the dtype of `current`, and the state v after the last valid step, [B, n].
+    """
+    return _FORMS[_form.get()].lif(current, v0, neuron, lengths)
+
+
+def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
+    """Run sigmoid recurrent units over a window: h_t = sigmoid(drive_t + h_{t-1} @ weight).
+
+    Args:
+        drive: input products x_t @ W_i, [T, B, n].
+        h0: the state left by the step before, [B, n].
+        weight: recurrent weight W_h, [n, n].
+
+    Returns:
+        h at every step, [T, B, n]; the state after a window is the row of its last valid step.
+    """
+    return _FORMS[_form.get()].rnn(drive, h0, weight)

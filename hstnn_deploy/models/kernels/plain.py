@@ -1,0 +1,49 @@
+"""The kernels as the equations stand: one operation after another, differentiable as often as you like."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hstnn_deploy.models.neurons import Lif
+
+
+class _Spike(torch.autograd.Function):
+    """Heaviside step forward, rectangular window backward; the window is itself a constant to second derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, distance: Tensor, lens: float) -> Tensor:
+        """Return 1 where `distance` = m - threshold is positive."""
+        ctx.save_for_backward(distance)
+        ctx.lens = lens
+        return (distance > 0).to(distance.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Pass the gradient through where |distance| < lens, with height 1 / (2 * lens)."""
+        (distance,) = ctx.saved_tensors
+        return grads[0] * (distance.abs() < ctx.lens).to(distance.dtype) / (2 * ctx.lens), None
+
+
+def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """LIF over a window; see `kernels.lif`."""
+    v = v0
+    spikes = []
+    # unbind, not current[t]: indexing in a loop makes backward quadratic in T.
+    for t, now in enumerate(current.unbind(0)):
+        m = v * neuron.decay + now
+        s = _Spike.apply(m - neuron.threshold, neuron.lens)  # type: ignore[no-untyped-call]
+        after = m * (1 - s)
+        v = after if lengths is None else torch.where((t < lengths)[:, None], after, v)
+        spikes.append(s)
+    return torch.stack(spikes), v
+
+
+def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
+    """Sigmoid RNN over a window; see `kernels.rnn`."""
+    h = h0
+    outputs = []
+    for now in drive.unbind(0):
+        h = torch.sigmoid(now + h @ weight)
+        outputs.append(h)
+    return torch.stack(outputs)

@@ -1,0 +1,161 @@
+"""Hybrid layers: a group of spiking and a group of recurrent units that see the same input.
+
+Shapes: T time, B batch, I inputs, n units of a group. A layer emits [spikes, recurrent] concatenated, spiking first.
+A group is one module per kind of unit. It knows which of its weights selection ranks, and how to be cut down to some
+of its units; stages never look inside it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hstnn_deploy.models import kernels
+from hstnn_deploy.models.neurons import Lif
+
+State = dict[str, Tensor]
+UnitKind = Literal["snn", "rnn"]
+
+
+class Group(nn.Module, ABC):
+    """Units of one kind within a layer."""
+
+    kind: ClassVar[UnitKind]
+    state_names: ClassVar[tuple[str, ...]]
+
+    @property
+    @abstractmethod
+    def units(self) -> int:
+        """The number of units n."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Run a window x[T, B, I] from `state`; return the output [T, B, n] and the state after it."""
+
+    @abstractmethod
+    def ranked(self) -> list[nn.Parameter]:
+        """Return the weights that selection ranks; the unit is the last axis of each."""
+
+    @abstractmethod
+    def take(self, inputs: Tensor | None, units: Tensor) -> "Group":
+        """Return a new group of the units `units` that sees the inputs `inputs` (indices; None: all of them)."""
+
+
+def initial_weight(inputs: int, units: int) -> nn.Parameter:
+    """Return a fresh weight (inputs, units), kaiming-uniform."""
+    # Applied to the (in, out) matrix as it stands, so the fan-in it computes is the number of outputs (SPEC section 3).
+    return nn.Parameter(nn.init.kaiming_uniform_(torch.empty(inputs, units)))
+
+
+def _taken(weight: Tensor, rows: Tensor | None, columns: Tensor) -> nn.Parameter:
+    seen = weight.detach() if rows is None else weight.detach()[rows]
+    return nn.Parameter(seen[:, columns].contiguous())
+
+
+class SpikingGroup(Group):
+    """LIF units without bias or recurrent weight: I_t = x_t @ W. State: v, [B, n]."""
+
+    kind = "snn"
+    state_names = ("v",)
+
+    def __init__(self, weight: nn.Parameter, neuron: Lif) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.weight = weight
+
+    @property
+    def units(self) -> int:
+        """The number of units."""
+        return self.weight.shape[1]
+
+    def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Run a window; see `Group`."""
+        spikes, v = kernels.lif(x @ self.weight, state["v"], self.neuron, lengths)
+        return spikes, {"v": v}
+
+    def ranked(self) -> list[nn.Parameter]:
+        """Return W."""
+        return [self.weight]
+
+    def take(self, inputs: Tensor | None, units: Tensor) -> "SpikingGroup":
+        """Return the group of some units; see `Group`."""
+        return SpikingGroup(_taken(self.weight, inputs, units), self.neuron)
+
+
+class RnnGroup(Group):
+    """Sigmoid recurrent units without bias: h_t = sigmoid(x_t @ W_i + h_{t-1} @ W_h). State: h, [B, n]."""
+
+    kind = "rnn"
+    state_names = ("h",)
+
+    def __init__(self, weight_input: nn.Parameter, weight_recurrent: nn.Parameter) -> None:
+        super().__init__()
+        self.weight_input = weight_input
+        self.weight_recurrent = weight_recurrent
+
+    @property
+    def units(self) -> int:
+        """The number of units."""
+        return self.weight_input.shape[1]
+
+    def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Run a window; see `Group`."""
+        h = kernels.rnn(x @ self.weight_input, state["h"], self.weight_recurrent)
+        return h, {"h": h[-1] if lengths is None else _last_valid(h, state["h"], lengths)}
+
+    def ranked(self) -> list[nn.Parameter]:
+        """Return W_i and W_h: a unit's column of the stacked [W_i; W_h]."""
+        return [self.weight_input, self.weight_recurrent]
+
+    def take(self, inputs: Tensor | None, units: Tensor) -> "RnnGroup":
+        """Return the group of some units; see `Group`."""
+        return RnnGroup(_taken(self.weight_input, inputs, units), _taken(self.weight_recurrent, units, units))
+
+
+def _last_valid(outputs: Tensor, initial: Tensor, lengths: Tensor) -> Tensor:
+    """Return the row of each sample's last valid step, or its initial state where it has none. [B, n]."""
+    rows = (lengths - 1).clamp(min=0)[None, :, None].expand(1, *outputs.shape[1:])
+    return torch.where((lengths > 0)[:, None], outputs.gather(0, rows)[0], initial)
+
+
+class HybridLayer(nn.Module):
+    """Groups side by side, spiking first; a kind without units has no group."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        super().__init__()
+        self.groups: dict[UnitKind, Group] = {group.kind: group for group in groups}
+        for group in groups:
+            self.add_module(group.kind, group)
+
+    def count(self, kind: UnitKind) -> int:
+        """Return the number of units of a kind."""
+        return self.groups[kind].units if kind in self.groups else 0
+
+    @property
+    def units(self) -> int:
+        """The number of units of both kinds: the width of the layer's output."""
+        return sum(group.units for group in self.groups.values())
+
+    @property
+    def state_sizes(self) -> dict[str, int]:
+        """The name and width of each state of the layer."""
+        return {name: group.units for group in self.groups.values() for name in group.state_names}
+
+    def forward(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """Run a window x[T, B, I]; return [T, B, units], spiking first, and the state after it."""
+        outputs: list[Tensor] = []
+        after: State = {}
+        for group in self.groups.values():
+            output, new = group(x, state, lengths)
+            outputs.append(output)
+            after |= new
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1), after
+
+    def take(self, inputs: Tensor | None, kept: dict[UnitKind, Tensor]) -> "HybridLayer":
+        """Return the layer of some of its units, seeing some of its inputs (None: all).
+
+        A kind of which no unit is kept is left out.
+        """
+        return HybridLayer([group.take(inputs, kept[kind]) for kind, group in self.groups.items() if len(kept[kind])])

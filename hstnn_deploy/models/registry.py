@@ -1,0 +1,13 @@
+"""The network families by name. To add one: write its module and its configuration, and name the latter here."""
+
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.sequence import SequenceConfig
+from hstnn_deploy.models.sizes import Sizes
+
+NetworkConfig = SequenceConfig
+"""A recipe's `network` section: the union of the families' configurations, told apart by their field `family`."""
+
+
+def build(config: NetworkConfig, sizes: list[Sizes]) -> HybridNetwork:
+    """Return a freshly initialised network of the configured family, with the given units per layer."""
+    return config.build(sizes)

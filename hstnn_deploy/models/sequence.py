@@ -1,0 +1,95 @@
+"""The sequence classifier: hybrid layers over a sequence, read out once (SPEC section 2, S-MNIST).
+
+Shapes: T time, B batch, I inputs, C classes.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from hstnn_deploy.models.layers import Group, HybridLayer, RnnGroup, SpikingGroup, State, initial_weight
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.sizes import Sizes
+
+
+class SequenceConfig(BaseModel):
+    """What a recipe says of a sequence classifier."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    family: Literal["sequence"] = "sequence"
+    inputs: int = Field(gt=0)
+    """Values per time step."""
+    classes: int = Field(gt=1)
+    units: list[int] = Field(min_length=1)
+    """Units per layer: of the one kind, of both together (ffs), or of each (hybrid)."""
+    neuron: Lif = Lif()
+
+    def build(self, sizes: Sequence[Sizes]) -> "SequenceClassifier":
+        """Return a freshly initialised network with the given units per layer."""
+        layers = []
+        inputs = self.inputs
+        for size in sizes:
+            groups: list[Group] = []
+            if size.snn:
+                groups.append(SpikingGroup(initial_weight(inputs, size.snn), self.neuron))
+            if size.rnn:
+                groups.append(RnnGroup(initial_weight(inputs, size.rnn), initial_weight(size.rnn, size.rnn)))
+            layers.append(HybridLayer(groups))
+            inputs = layers[-1].units
+        readout = nn.Linear(inputs, self.classes)
+        nn.init.uniform_(readout.weight, -0.1, 0.1)
+        nn.init.zeros_(readout.bias)
+        return SequenceClassifier(layers, readout)
+
+
+class SequenceClassifier(HybridNetwork):
+    """Linear readout of [mean over time of the last layer's spikes, the last layer's h at the last step].
+
+    State: that of the layers, `spike_sum` [B, n_s of the last layer] and `steps` [B, 1].
+    """
+
+    def __init__(self, layers: Sequence[HybridLayer], readout: nn.Linear) -> None:
+        super().__init__(layers)
+        self.readout = readout
+
+    def initial_state(self, like: Tensor) -> State:
+        """Return zeros for a batch shaped as `like` [T, B, I]."""
+        state = super().initial_state(like)
+        if spiking := self.sizes[-1].snn:
+            state["spike_sum"] = like.new_zeros(like.shape[1], spiking)
+        state["steps"] = like.new_zeros(like.shape[1], 1)
+        return state
+
+    def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """Run a window; see `HybridNetwork.forward`. The output is logits [B, C] of everything seen so far."""
+        if state is None:
+            state = self.initial_state(x)
+        outputs, after = self.run_layers(x, state, lengths)
+        seen = x.new_full((x.shape[1], 1), len(x)) if lengths is None else lengths[:, None].to(x.dtype)
+        after["steps"] = state["steps"] + seen
+        features = []
+        if spiking := self.sizes[-1].snn:
+            spikes = outputs[-1][..., :spiking]
+            if lengths is not None:
+                valid = torch.arange(len(x), device=x.device)[:, None] < lengths
+                spikes = torch.where(valid[..., None], spikes, 0)
+            after["spike_sum"] = state["spike_sum"] + spikes.sum(0)
+            features.append(after["spike_sum"] / after["steps"].clamp(min=1))
+        if self.sizes[-1].rnn:
+            features.append(after[f"h{len(self.layers)}"])
+        logits: Tensor = self.readout(torch.cat(features, dim=1))
+        return logits, after
+
+    def with_layers(self, layers: Sequence[HybridLayer], outputs: Tensor) -> "SequenceClassifier":
+        """Return a classifier over `layers` whose readout sees the last layer's outputs `outputs` (indices)."""
+        old = self.readout
+        readout = nn.Linear(len(outputs), old.out_features, device=old.weight.device)
+        with torch.no_grad():
+            readout.weight.copy_(old.weight[:, outputs])
+            readout.bias.copy_(old.bias)
+        return SequenceClassifier(layers, readout)

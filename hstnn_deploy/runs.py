@@ -1,0 +1,178 @@
+"""A run folder: one stage of one training on disk, and what train, sweep and report share of it.
+
+    recipe.yaml       the recipe as resolved, with what of it this stage depends on
+    environment.json  versions, device, threads, git state
+    status.json       state (running, finished, interrupted, failed), epoch, best, times
+    metrics.jsonl     one row per epoch
+    best.pt last.pt   checkpoints: the best epoch, and the last one with all it takes to continue
+    selection.json    in a restoration: kept units, importances, standard errors, stability
+
+Every file is written whole or not at all, so a run that is killed loses the epoch under way and nothing else.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from filelock import FileLock, Timeout
+
+from hstnn_deploy import files
+from hstnn_deploy.errors import RunError
+
+State = Literal["running", "finished", "interrupted", "failed"]
+
+
+class RunFolder:
+    """The folder of one stage. Nothing is created before `open`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch."""
+        return self.path / "best.pt"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last epoch, to continue from."""
+        return self.path / "last.pt"
+
+    @property
+    def selection(self) -> Path:
+        """What was selected, of a restoration."""
+        return self.path / "selection.json"
+
+    def status(self) -> dict[str, Any]:
+        """Return status.json, or an empty dict where the stage never started."""
+        return _read_json(self.path / "status.json")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stage ran to its end."""
+        return self.status().get("state") == "finished"
+
+    def set_status(self, state: State, **facts: Any) -> None:
+        """Update status.json."""
+        status = {**self.status(), "state": state, "updated": _now(), "pid": os.getpid(), **facts}
+        files.write_json(self.path / "status.json", status)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the rows of metrics.jsonl; a half-written last row is left out."""
+        rows = []
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError:
+                    break
+        return rows
+
+    def keep_metrics(self, epochs: int) -> None:
+        """Drop the rows of epochs past `epochs`: those that a killed run had not finished."""
+        rows = [row for row in self.metrics() if row["epoch"] <= epochs]
+        files.write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def add_metrics(self, row: dict[str, Any]) -> None:
+        """Append one epoch's row."""
+        path = self.path / "metrics.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, allow_nan=False) + "\n")
+        except OSError as error:
+            raise files.cannot_write(path, error) from error
+
+    @contextmanager
+    def open(self, recipe: dict[str, Any], environment: dict[str, Any], resume: bool) -> Iterator[None]:
+        """Claim the folder for this process, with the recipe that it must belong to, and record how the work ends.
+
+        Args:
+            recipe: what this stage depends on; it must equal what the folder was begun with.
+            environment: see `environment.describe`.
+            resume: whether work that was begun and not finished may be continued.
+
+        Raises:
+            RunError: the folder cannot be written, is in use, belongs to another recipe, or was begun and `resume` is
+                not set.
+        """
+        files.make_folder(self.path)
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise RunError(f"{self.path} is in use by another hstnn process", "wait for it, or give --out") from error
+        try:
+            self._begin(recipe, environment, resume)
+            try:
+                yield
+            except KeyboardInterrupt:
+                self.set_status("interrupted")
+                raise
+            except Exception as error:
+                self.set_status("failed", error=str(error))
+                raise
+        finally:
+            lock.release()
+
+    def _begin(self, recipe: dict[str, Any], environment: dict[str, Any], resume: bool) -> None:
+        begun = bool(self.status())
+        self.check_recipe(recipe)
+        if begun and not resume and not self.finished:
+            raise RunError(
+                f"{self.path} holds a run that is not finished ({self.status().get('state')})",
+                "add --resume to continue it, or give another folder with --out",
+            )
+        files.write_text(self.path / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+        files.write_json(self.path / "environment.json", environment)
+        self.set_status("running", error=None, **({} if begun else {"started": _now()}))
+
+    def check_recipe(self, recipe: dict[str, Any]) -> None:
+        """Refuse a recipe other than the one this folder was begun with, naming the keys that differ."""
+        path = self.path / "recipe.yaml"
+        if not path.exists():
+            return
+        try:
+            old = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise RunError(f"{path} is damaged", "remove the run folder, or give another with --out") from error
+        if differences := _differences(old, recipe):
+            raise RunError(
+                f"{self.path} was begun with another recipe: {'; '.join(differences)}",
+                "use the recipe it was begun with, or give another folder with --out",
+            )
+
+    def environment(self) -> dict[str, Any]:
+        """Return environment.json, or an empty dict."""
+        return _read_json(self.path / "environment.json")
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Return one line per key that differs, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            line
+            for key in keys
+            for line in _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+        ]
+    return [] if old == new else [f"{path} was {old}, is {new}"]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} is damaged", "remove the run folder, or give another with --out") from error
+    return value
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,139 @@
+"""The epoch loop: train, evaluate, keep the best epoch, and be able to stop and go on anywhere between epochs.
+
+On the CPU a seed fixes the result to the bit (at the same thread count and torch version), interrupted or not: the
+order of samples in epoch e depends on the seed and e alone, and last.pt holds the optimiser's state.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.data.splits import Splits
+from hstnn_deploy.errors import CheckpointError, RunError
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.runs import RunFolder
+from hstnn_deploy.train.evaluation import batches, evaluate
+from hstnn_deploy.train.observer import Observer
+from hstnn_deploy.train.recipe import Stage
+from hstnn_deploy.train.tasks import Task
+
+
+@dataclass
+class Fit:
+    """One stage of training of one network, in one run folder."""
+
+    network: HybridNetwork
+    task: Task
+    splits: Splits
+    stage: Stage
+    batch: int
+    seed: int
+    device: torch.device
+    run: RunFolder
+    header: Checkpoint
+    """What every checkpoint of this stage says of itself; its parameters and metrics are filled in here."""
+    observer: Observer
+
+    def run_epochs(self) -> Checkpoint:
+        """Train what is left of the stage and return the best epoch's checkpoint.
+
+        Raises:
+            RunError: the loss is no longer a number, or a file cannot be written.
+        """
+        self.network.to(self.device)
+        optimiser = make_optimiser(self.stage, self.network)
+        done, best = self._restore(optimiser)
+        self.run.keep_metrics(done)
+        self.observer.stage_started(self.header.stage, self.stage.epochs, done)
+        for epoch in range(done + 1, self.stage.epochs + 1):
+            row = self._epoch(epoch, optimiser)
+            row["best"] = best is None or _better(row, best, self.task.metric)
+            if row["best"]:
+                best = row
+                self._checkpoint(epoch, row).save(self.run.best)
+            self.run.add_metrics(row)
+            last = self._checkpoint(epoch, row)
+            last.training = {"optimiser": optimiser.state_dict(), "best": best}
+            last.save(self.run.last)
+            self.run.set_status("running", epoch=epoch, epochs=self.stage.epochs, best=best)
+            self.observer.epoch_done(row)
+        return Checkpoint.load(self.run.best)
+
+    def _restore(self, optimiser: torch.optim.Optimizer) -> tuple[int, dict[str, Any] | None]:
+        """Take up from last.pt; return the epochs done and the best row so far."""
+        if not self.run.last.exists():
+            return 0, None
+        last = Checkpoint.load(self.run.last)
+        if last.training is None:
+            raise CheckpointError(f"{self.run.last} holds no optimiser state, so it cannot be continued")
+        self.network.load_state_dict(last.parameters)
+        optimiser.load_state_dict(last.training["optimiser"])
+        return last.epoch, last.training["best"]
+
+    def _checkpoint(self, epoch: int, row: dict[str, Any]) -> Checkpoint:
+        parameters = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+        return self.header.model_copy(update={"parameters": parameters, "epoch": epoch, "metrics": {"valid": row}})
+
+    def _epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+        self.network.train()
+        generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
+        # For whatever draws from the global generator (dropout): a resumed epoch draws the same.
+        torch.manual_seed(_mix(self.seed, epoch))
+        split = self.splits.train
+        order = torch.randperm(len(split), generator=generator)
+        number = math.ceil(len(split) / self.batch)
+        loss_sum = torch.zeros((), device=self.device)
+        correct = torch.zeros((), device=self.device, dtype=torch.long)
+        start = time.perf_counter()
+        for index, (x, target, lengths) in enumerate(batches(split, self.batch, order, self.device), 1):
+            optimiser.zero_grad(set_to_none=True)
+            output, _ = self.network(x, None, lengths)
+            loss = self.task.loss(output, target)
+            loss.backward()
+            if self.stage.clip is not None:
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.stage.clip)
+            optimiser.step()
+            with torch.no_grad():
+                loss_sum += loss * len(target)
+                correct += self.task.correct(output, target)
+            self.observer.batch_done(epoch, index, number, len(target))
+        train_loss = float(loss_sum) / len(split)
+        trained = time.perf_counter()
+        if not math.isfinite(train_loss):
+            raise RunError(
+                f"the training loss is {train_loss} in epoch {epoch}", "lower the learning rate or clip the gradient"
+            )
+        held = evaluate(self.network, self.task, self.splits.valid, self.batch, self.device)
+        return {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            f"train_{self.task.metric}": 100 * int(correct) / len(split),
+            "valid_loss": held["loss"],
+            f"valid_{self.task.metric}": held[self.task.metric],
+            "lr": optimiser.param_groups[0]["lr"],
+            "train_seconds": round(trained - start, 4),
+            "valid_seconds": round(time.perf_counter() - trained, 4),
+        }
+
+
+def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
+    """Return the stage's optimiser over a network's parameters."""
+    if stage.optimiser == "adam":
+        return torch.optim.Adam(network.parameters(), lr=stage.lr, fused=True)
+    return torch.optim.SGD(network.parameters(), lr=stage.lr, momentum=stage.momentum, fused=True)
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """Return a generator seed for an epoch: distinct for every pair, whatever the seeds."""
+    return (seed * 1_000_003 + epoch) % 2**63
+
+
+def _better(row: dict[str, Any], best: dict[str, Any], metric: str) -> bool:
+    """Whether an epoch beats the best: a higher metric, or the same one at a lower loss (small splits tie often)."""
+    key = f"valid_{metric}"
+    return (row[key], -row["valid_loss"]) > (best[key], -best["valid_loss"])

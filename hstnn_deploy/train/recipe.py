@@ -1,0 +1,211 @@
+"""Recipes: what a training is, as a validated model; from a shipped name, a YAML file, and `--set key=value`.
+
+Unknown keys, wrong types and impossible values fail with the path of the key, what was given and what is allowed.
+"""
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hstnn_deploy.data.registry import DataConfig, Protocol
+from hstnn_deploy.errors import RecipeError, nearest
+from hstnn_deploy.models.registry import NetworkConfig
+from hstnn_deploy.models.sizes import Kind
+
+
+class Stage(BaseModel):
+    """One stage of training: adaptation (all that a pure or ffs network has) or restoration."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epochs: int = Field(gt=0)
+    optimiser: Literal["adam", "sgd"] = "adam"
+    lr: float = Field(gt=0)
+    momentum: float = Field(0.0, ge=0, lt=1)
+    """Of sgd; adam has none."""
+    clip: float | None = Field(None, gt=0)
+    """The largest norm of the whole gradient, or null for no clipping."""
+
+
+class Selection(BaseModel):
+    """How units are ranked (SPEC section 3)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    probes: int = Field(300, ge=2)
+    """Rademacher probes of the Hutchinson estimate."""
+    samples: int = Field(100, gt=0)
+    """Training samples in the one batch on which the loss is taken."""
+    bootstraps: int = Field(1000, ge=1)
+    """Resamplings of the probes for the stability of the kept set."""
+
+
+class Recipe(BaseModel):
+    """Everything a result depends on, but for the machine."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    about: str = ""
+    experiment: str | None = None
+    """The row of the paper's resource table that this recipe reproduces."""
+    data: DataConfig
+    network: NetworkConfig
+    kind: Kind = "hybrid"
+    ratio: float = Field(0.5, gt=0, lt=1)
+    """The spiking share of the units, of ffs and hybrid networks."""
+    seed: int = Field(1111, ge=0)
+    batch: int = Field(gt=0)
+    protocol: Protocol = "validation"
+    """Where the best epoch is chosen: `validation` (held out of training) or `test` (the demo's; overstates)."""
+    adapt: Stage
+    selection: Selection = Selection()
+    restore: Stage
+
+    def dump(self) -> dict[str, Any]:
+        """Return the recipe as plain data."""
+        return self.model_dump(mode="json")
+
+    def yaml(self) -> str:
+        """Return the recipe as YAML."""
+        return yaml.safe_dump(self.dump(), sort_keys=False, allow_unicode=True)
+
+    def for_stage(self, stage: str) -> dict[str, Any]:
+        """Return the part of the recipe that the result of a stage depends on.
+
+        What is left out may change without making the stage's folder another run's: all ratios of a seed share one
+        adaptation and its traces.
+        """
+        without = {
+            "train": {"selection", "restore"} | (set() if self.kind == "ffs" else {"ratio"}),
+            "adapt": {"selection", "restore", "ratio"},
+            "traces": {"restore", "ratio"},
+            "restore": set(),
+        }[stage]
+        part = {key: value for key, value in self.dump().items() if key not in {*without, "about", "experiment"}}
+        if stage == "traces":
+            part["selection"] = {**part["selection"], "bootstraps": None}
+        return {"stage": stage, **part}
+
+
+def shipped() -> dict[str, Path]:
+    """Return the shipped recipes: name to file, sorted."""
+    folder = Path(str(resources.files("hstnn_deploy"))) / "train" / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """Return a recipe by shipped name or path, with `key.path=value` changes applied.
+
+    Raises:
+        RecipeError: no such recipe, not YAML, or not a recipe.
+    """
+    raw, source = _read(name)
+    for change in changes:
+        _apply(raw, change)
+    return parse(raw, source)
+
+
+def parse(raw: Any, source: str) -> Recipe:
+    """Return the recipe that plain data describes; `source` is named in errors.
+
+    Raises:
+        RecipeError: with the path of the first wrong key.
+    """
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{source} is not a recipe: it holds {type(raw).__name__}, not keys and values")
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise _explained(error, source) from error
+
+
+def _read(name: str) -> tuple[Any, str]:
+    known = shipped()
+    if name in known:
+        return yaml.safe_load(known[name].read_text(encoding="utf-8")), f"recipe {name}"
+    path = Path(name)
+    if not path.is_file():
+        looks_like_path = path.suffix in {".yaml", ".yml"} or "/" in name
+        if looks_like_path:
+            raise RecipeError(f"recipe file {name} does not exist", f"shipped recipes: {', '.join(known)}")
+        raise RecipeError(f"unknown recipe {name!r}", nearest(name, known))
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")), name
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"{name} is not YAML: {reason}") from error
+    except OSError as error:
+        raise RecipeError(f"{name} cannot be read: {error.strerror}") from error
+
+
+def _apply(raw: Any, change: str) -> None:
+    """Set one `key.path=value` in place; the value is read as YAML."""
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {change!r} is not key=value", "for example --set adapt.epochs=5")
+    *parents, leaf = key.strip().split(".")
+    place = raw
+    for parent in parents:
+        place = place.setdefault(parent, {}) if isinstance(place, dict) else None
+    if not isinstance(place, dict):
+        raise RecipeError(f"--set {key}: {'.'.join(parents)} is a value, not a section")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {key}: {text!r} is not a YAML value") from error
+    # YAML 1.1 reads 1e-3 as text; a recipe means the number.
+    place[leaf] = _number(value) if isinstance(value, str) else value
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _explained(error: ValidationError, source: str) -> RecipeError:
+    """Turn the first thing pydantic found into one line and a hint."""
+    first = error.errors(include_url=False)[0]
+    # A discriminated union puts the chosen branch's tag into the path; it is not a key.
+    tags = {"digits", "mnist", "sequence"}
+    where = [str(part) for part in first["loc"] if part not in tags]
+    path = ".".join(where)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    match first["type"]:
+        case "extra_forbidden":
+            return RecipeError(f"{source}: unknown key {path!r}{more}", nearest(where[-1], _keys_beside(first["loc"])))
+        case "missing":
+            return RecipeError(f"{source}: key {path!r} is missing{more}")
+        case _:
+            given = first["input"]
+            return RecipeError(f"{source}: {path} is {given!r}: {_lower(first['msg'])}{more}")
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that are allowed where an unknown one stands."""
+    schema = Recipe.model_json_schema()
+    node: dict[str, Any] = schema
+    for part in location[:-1]:
+        if "discriminator" in node:
+            node = {"$ref": node["discriminator"]["mapping"].get(part, "")}
+        elif "$ref" in node or part in node.get("properties", {}):
+            node = _resolved(schema, node)["properties"].get(part, {})
+        node = _resolved(schema, node)
+    return list(_resolved(schema, node).get("properties", {}))
+
+
+def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in node:
+        found: dict[str, Any] = schema["$defs"].get(node["$ref"].rsplit("/", 1)[-1], {})
+        return found
+    return node

@@ -1,0 +1,292 @@
+"""The three stages, each in a run folder of its own, so that all ratios of a seed share the first two.
+
+    OUT/RECIPE/KIND[-RATIO]/seedS/            rnn, snn and ffs: one stage, `train`
+    OUT/RECIPE/hybrid/seedS/adapt/            1. the redundant network
+    OUT/RECIPE/hybrid/seedS/traces/           2. Hessian traces, once
+    OUT/RECIPE/hybrid/seedS/ratio-R/          2. the selection for a ratio, and 3. its restoration
+
+A finished stage of the same recipe is never done again.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from hstnn_deploy import checkpoint, environment, files
+from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.data.registry import load
+from hstnn_deploy.data.splits import Splits
+from hstnn_deploy.errors import CheckpointError, RunError, UsageError
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.registry import build
+from hstnn_deploy.models.shrink import shrink
+from hstnn_deploy.models.sizes import Sizes, kept_counts, layer_sizes
+from hstnn_deploy.runs import RunFolder
+from hstnn_deploy.train.evaluation import PROTOCOLS, evaluate
+from hstnn_deploy.train.loop import Fit
+from hstnn_deploy.train.observer import Observer
+from hstnn_deploy.train.ranking import GroupTraces, SelectionResult, Traces, select
+from hstnn_deploy.train.recipe import Recipe
+from hstnn_deploy.train.tasks import Classification, Task
+from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups
+
+StageName = Literal["adapt", "select", "restore", "all"]
+
+_SAVE_EVERY = 20.0
+"""Seconds between saves of the traces under way."""
+
+
+def train(
+    recipe: Recipe,
+    out: Path | str = "runs",
+    *,
+    stage: StageName = "all",
+    device: torch.device | str = "cpu",
+    data_folder: Path | None = None,
+    resume: bool = False,
+    observer: Observer | None = None,
+) -> list[RunFolder]:
+    """Run a training, or one stage of it; return the run folders of the stages it consists of, in order.
+
+    Raises:
+        UsageError: a stage that the kind does not have, or a ratio that leaves a kind too few units.
+        DataError: the data set is missing or damaged.
+        RunError: a run folder cannot be written, continued, or belongs to another recipe.
+    """
+    training = Training(recipe, Path(out), torch.device(device), data_folder, resume, observer or Observer())
+    return training.run(stage)
+
+
+@dataclass
+class Training:
+    """One recipe's stages; what they share is loaded once."""
+
+    recipe: Recipe
+    out: Path
+    device: torch.device
+    data_folder: Path | None
+    resume: bool
+    observer: Observer
+    task: Task = field(default_factory=Classification)
+    _splits: Splits | None = None
+
+    def run(self, stage: StageName) -> list[RunFolder]:
+        """Run a stage, or all that the kind has."""
+        recipe = self.recipe
+        if recipe.kind != "hybrid":
+            if stage not in {"all", "adapt"}:
+                raise UsageError(
+                    f"kind {recipe.kind} has no stage {stage!r}", "only hybrid networks are selected and restored"
+                )
+            sizes = layer_sizes(recipe.kind, recipe.network.units, recipe.ratio)
+            return [self._fit("train", self.folder("train"), lambda: self._fresh(sizes), None)]
+        kept_counts(recipe.network.units, recipe.ratio)
+        done = []
+        if stage in {"all", "adapt"}:
+            sizes = layer_sizes("hybrid", recipe.network.units, recipe.ratio)
+            done.append(self._fit("adapt", self.folder("adapt"), lambda: self._fresh(sizes), None))
+        if stage in {"all", "select"}:
+            done += [self._traces(), self._select()]
+        if stage in {"all", "restore"}:
+            done.append(self._restore())
+        return list({run.path: run for run in done}.values())
+
+    def folder(self, stage: str) -> RunFolder:
+        """Return the run folder of a stage: train, adapt, traces or restore."""
+        recipe = self.recipe
+        kind = f"ffs-{recipe.ratio:g}" if recipe.kind == "ffs" else recipe.kind
+        base = self.out / recipe.name / kind / f"seed{recipe.seed}"
+        return RunFolder(
+            {
+                "train": base,
+                "adapt": base / "adapt",
+                "traces": base / "traces",
+                "restore": base / f"ratio-{recipe.ratio:g}",
+            }[stage]
+        )
+
+    def splits(self) -> Splits:
+        """Return the data, loaded on first use.
+
+        Raises:
+            UsageError: the recipe's network does not fit the data.
+        """
+        if self._splits is None:
+            recipe = self.recipe
+            self._splits = load(recipe.data, recipe.protocol, self.data_folder)
+            for key in ("inputs", "classes"):
+                wanted, there = getattr(recipe.network, key), getattr(self._splits, key)
+                if wanted != there:
+                    raise UsageError(f"network.{key} is {wanted}, but {recipe.data.name} has {there}")
+            self.observer.note(f"data: {self._splits.origin}, {len(self._splits.train)} training samples")
+        return self._splits
+
+    def _fresh(self, sizes: list[Sizes]) -> HybridNetwork:
+        torch.manual_seed(self.recipe.seed)
+        return build(self.recipe.network, sizes)
+
+    def _fit(self, stage: str, run: RunFolder, make: Any, selection: dict[str, Any] | None) -> RunFolder:
+        """Train one network to the end of its stage, and measure its best epoch on the test split."""
+        recipe = self.recipe
+        run.check_recipe(recipe.for_stage(stage))
+        if run.finished:
+            self.observer.note(f"{stage}: already finished in {run.path}")
+            return run
+        splits = self.splits()
+        facts = environment.describe(str(self.device))
+        self._check_environment(run, facts)
+        with run.open(recipe.for_stage(stage), facts, self.resume):
+            network = make()
+            header = Checkpoint(
+                recipe=recipe.dump(),
+                stage=stage,
+                sizes=network.sizes,
+                parameters={},
+                epoch=0,
+                metrics={},
+                selection=selection,
+                environment=facts,
+            )
+            plan = recipe.restore if stage == "restore" else recipe.adapt
+            fit = Fit(
+                network, self.task, splits, plan, recipe.batch, recipe.seed, self.device, run, header, self.observer
+            )
+            best = fit.run_epochs()
+            self._judge(best, run)
+        return run
+
+    def _judge(self, best: Checkpoint, run: RunFolder) -> None:
+        """Measure the best epoch on the test split, and write the result into the checkpoint and the status."""
+        protocol = self.recipe.protocol
+        network = best.network().to(self.device)
+        test = evaluate(network, self.task, self.splits().test, self.recipe.batch, self.device)
+        best.metrics |= {"test": test, "protocol": protocol}
+        best.save(run.best)
+        run.set_status("finished", result={"epoch": best.epoch, **best.metrics})
+        metric = self.task.metric
+        self.observer.stage_finished(
+            f"{best.stage}: best epoch {best.epoch}, test {metric} {test[metric]:.2f} % ({PROTOCOLS[protocol]})"
+        )
+
+    def _check_environment(self, run: RunFolder, now: dict[str, Any]) -> None:
+        if not (self.resume and (before := run.environment())):
+            return
+        for key, old, new in (
+            ("thread count", before.get("threads"), now["threads"]),
+            ("torch", before.get("versions", {}).get("torch"), now["versions"].get("torch")),
+            ("device", before.get("device"), now["device"]),
+        ):
+            if old != new:
+                self.observer.note(f"{key} was {old}, is {new}: the result will not equal an uninterrupted run's bits")
+
+    def _adapted(self) -> Checkpoint:
+        run = self.folder("adapt")
+        run.check_recipe(self.recipe.for_stage("adapt"))
+        if not run.finished:
+            raise RunError(
+                f"there is no finished adaptation in {run.path}", "run --stage adapt first, or --stage all (--resume)"
+            )
+        return Checkpoint.load(run.best)
+
+    def _traces(self) -> RunFolder:
+        """Compute the Hessian traces of the adapted network, saving them as they come."""
+        recipe, run = self.recipe, self.folder("traces")
+        run.check_recipe(recipe.for_stage("traces"))
+        if run.finished:
+            self.observer.note(f"traces: already finished in {run.path}")
+            return run
+        adapted = self._adapted()
+        splits = self.splits()
+        with run.open(recipe.for_stage("traces"), environment.describe(str(self.device)), self.resume):
+            network = adapted.network().to(self.device)
+            groups = ranked_groups(network)
+            chosen = torch.randperm(len(splits.train), generator=torch.Generator().manual_seed(recipe.seed))
+            batch = splits.train.batch(chosen[: recipe.selection.samples].sort().values, self.device)
+            samples = _load_samples(run)
+            total = recipe.selection.probes
+            self.observer.probes_started("select", total, len(samples))
+            saved = time.monotonic()
+
+            def done(sums: torch.Tensor) -> None:
+                nonlocal saved
+                samples.append(sums)
+                self.observer.probe_done(len(samples))
+                if time.monotonic() - saved > _SAVE_EVERY:
+                    _save_traces(run, groups, samples)
+                    saved = time.monotonic()
+
+            probes = (rademacher(groups, recipe.seed, number) for number in range(len(samples), total))
+            probe_products(network, groups, self.task, batch, probes, done)
+            _save_traces(run, groups, samples)
+            run.set_status("finished", result={"probes": len(samples), "samples": len(batch.target)})
+        return run
+
+    def _select(self) -> RunFolder:
+        """Rank for the ratio and write selection.json."""
+        recipe, run = self.recipe, self.folder("restore")
+        run.check_recipe(recipe.for_stage("restore"))
+        if run.selection.exists():
+            self.observer.note(f"selection: already in {run.selection}")
+            return run
+        traces = _load_traces(self.folder("traces"))
+        counts = kept_counts(recipe.network.units, recipe.ratio)
+        result = select(traces, counts, recipe.ratio, recipe.selection.bootstraps, recipe.seed)
+        files.write_json(run.selection, result.model_dump(mode="json"))
+        kept = ", ".join(f"layer {unit.layer} {unit.kind} {len(unit.kept)}" for unit in result.units)
+        self.observer.stage_finished(
+            f"select: kept {counts.snn} spiking and {counts.rnn} recurrent units ({kept}); "
+            f"a kept unit is kept again in {100 * result.mean_stability_of_kept:.0f} % of bootstraps on average"
+        )
+        return run
+
+    def _restore(self) -> RunFolder:
+        run = self.folder("restore")
+        if not run.selection.exists():
+            raise RunError(
+                f"there is no selection for ratio {self.recipe.ratio:g} in {run.path}",
+                "run --stage select first, or --stage all",
+            )
+        try:
+            selection = SelectionResult.model_validate_json(run.selection.read_bytes())
+        except ValidationError as error:
+            raise RunError(f"{run.selection} is damaged", "remove it and run --stage select again") from error
+
+        def make() -> HybridNetwork:
+            network = shrink(self._adapted().network(), selection.kept())
+            self.observer.note(f"restore: units per layer (snn, rnn): {[tuple(size) for size in network.sizes]}")
+            return network
+
+        return self._fit("restore", run, make, selection.summary())
+
+
+def _traces_file(run: RunFolder) -> Path:
+    return run.path / "traces.pt"
+
+
+def _save_traces(run: RunFolder, groups: list[Any], samples: list[torch.Tensor]) -> None:
+    described = [
+        GroupTraces(layer=group.layer, kind=group.kind, scale=group.importance_scale().tolist()).model_dump()
+        for group in groups
+    ]
+    checkpoint.save(_traces_file(run), "traces", {"groups": described, "samples": torch.stack(samples)})
+
+
+def _load_samples(run: RunFolder) -> list[torch.Tensor]:
+    path = _traces_file(run)
+    return list(checkpoint.load(path, "traces")["samples"].unbind(0)) if path.exists() else []
+
+
+def _load_traces(run: RunFolder) -> Traces:
+    if not run.finished:
+        raise RunError(f"there are no finished traces in {run.path}", "run --stage select first (--resume)")
+    data = checkpoint.load(_traces_file(run), "traces")
+    try:
+        groups = [GroupTraces(**group) for group in data["groups"]]
+        return Traces(groups, np.asarray(data["samples"].numpy(), dtype=np.float64))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{_traces_file(run)} is not whole: {error}") from error

@@ -1,0 +1,95 @@
+"""Hessian traces per unit by Hutchinson's estimate (SPEC section 3, stage 2).
+
+For Rademacher probes v over the ranked weights: trace_u = mean over probes of sum over u's weights of v * (H v).
+The Hessian-vector product passes through the plain kernels, which are differentiable twice.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hstnn_deploy.data.splits import Batch
+from hstnn_deploy.models import kernels
+from hstnn_deploy.models.layers import UnitKind
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.train.tasks import Task
+
+Probe = list[list[Tensor]]
+"""A probe: for each ranked group, a tensor for each of its ranked weights."""
+
+
+@dataclass(frozen=True)
+class RankedGroup:
+    """The units of one kind in one layer, as selection sees them."""
+
+    layer: int
+    """Counted from 0."""
+    kind: UnitKind
+    weights: list[torch.nn.Parameter]
+    """The unit is the last axis of each."""
+
+    @property
+    def units(self) -> int:
+        """The number of units."""
+        return self.weights[0].shape[-1]
+
+    def per_unit(self, values: list[Tensor]) -> Tensor:
+        """Sum tensors shaped as the weights over everything but the unit; [n]."""
+        return torch.stack([value.flatten(0, -2).sum(0) for value in values]).sum(0)
+
+    def importance_scale(self) -> Tensor:
+        """Return ||w_u||^2 / p_u for each unit, [n] float64: importance is trace times this."""
+        squares = self.per_unit([weight.detach().double().square() for weight in self.weights])
+        count = sum(weight[..., 0].numel() for weight in self.weights)
+        return (squares / count).cpu()
+
+
+def ranked_groups(network: HybridNetwork) -> list[RankedGroup]:
+    """Return the groups that selection ranks, layer by layer, spiking first."""
+    return [
+        RankedGroup(number, kind, group.ranked())
+        for number, layer in enumerate(network.stack)
+        for kind, group in layer.groups.items()
+    ]
+
+
+def rademacher(groups: list[RankedGroup], seed: int, number: int) -> Probe:
+    """Return probe `number` of a seed: +1 or -1 for every ranked weight, the same whatever was drawn before."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
+    return [
+        [
+            (torch.randint(0, 2, weight.shape, generator=generator) * 2 - 1).to(weight.device, weight.dtype)
+            for weight in group.weights
+        ]
+        for group in groups
+    ]
+
+
+def probe_products(
+    network: HybridNetwork,
+    groups: list[RankedGroup],
+    task: Task,
+    batch: Batch,
+    probes: Iterable[Probe],
+    done: Callable[[Tensor], None],
+) -> None:
+    """Call `done` with each probe's sum over u's weights of v * (H v), for all units of all groups, [U] float64.
+
+    The loss is taken on one batch in evaluation mode; everything but the ranked weights is held fixed. U runs over the
+    groups in order.
+    """
+    network.eval()
+    weights = [weight for group in groups for weight in group.weights]
+    with kernels.using("plain"), torch.enable_grad():
+        output, _ = network(batch.x, None, batch.lengths)
+        gradients = torch.autograd.grad(task.loss(output, batch.target), weights, create_graph=True)
+        for probe in probes:
+            flat = [vector for vectors in probe for vector in vectors]
+            products = iter(torch.autograd.grad(gradients, weights, flat, retain_graph=True, materialize_grads=True))
+            sums = [
+                group.per_unit([vector * next(products) for vector in vectors])
+                for group, vectors in zip(groups, probe, strict=True)
+            ]
+            done(torch.cat(sums).double().cpu())

@@ -1,0 +1,1 @@
+hstnn_deploy/profile
