@@ -122,15 +122,19 @@ class RunFolder:
 
     def _begin(self, recipe: dict[str, Any], environment: dict[str, Any], resume: bool) -> None:
         begun = bool(self.status())
-        self.check_recipe(recipe)
+        self.claim_recipe(recipe)
         if begun and not resume and not self.finished:
             raise RunError(
                 f"{self.path} holds a run that is not finished ({self.status().get('state')})",
                 "add --resume to continue it, or give another folder with --out",
             )
-        files.write_text(self.path / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
         files.write_json(self.path / "environment.json", environment)
         self.set_status("running", error=None, **({} if begun else {"started": _now()}))
+
+    def claim_recipe(self, recipe: dict[str, Any]) -> None:
+        """Record the recipe that this folder belongs to; refuse another one, see `check_recipe`."""
+        self.check_recipe(recipe)
+        files.write_text(self.path / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
 
     def check_recipe(self, recipe: dict[str, Any]) -> None:
         """Refuse a recipe other than the one this folder was begun with, naming the keys that differ."""

@@ -1,1 +1,76 @@
-def export() -> None: ...
+"""`hstnn export`: a checkpoint into a verified bundle."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hstnn_deploy.cli import console
+from hstnn_deploy.cli.options import Ckpt, DataDir, Json
+from hstnn_deploy.errors import VerificationError
+
+if TYPE_CHECKING:
+    from hstnn_deploy.export.bundle import Bundle
+
+
+def export(
+    ckpt: Ckpt,
+    onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, a window and a step graph (the default).")] = False,
+    torchscript: Annotated[bool, typer.Option("--torchscript", help="TorchScript, model.ts.")] = False,
+    pt2: Annotated[bool, typer.Option("--pt2", help="torch.export's program, model.pt2.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The bundle's folder (default: bundle, beside the checkpoint).")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Check every written file from disk.")] = True,
+    allow_redundant: Annotated[
+        bool, typer.Option("--allow-redundant", help="Export an adapted network before selection all the same.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Export a checkpoint's network, and prove that each file computes the same spikes."""
+    from hstnn_deploy.export.bundle import export_bundle
+
+    asked = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2}
+    formats = [name for name, wanted in asked.items() if wanted] or ["onnx"]
+    screen = console.report(as_json)
+    with screen.status("writing the graphs") as status:
+        bundle = export_bundle(
+            ckpt,
+            out,
+            formats,
+            verify=verify,
+            allow_redundant=allow_redundant,
+            data_folder=data_dir,
+            on_check=lambda check: status.update(f"verified: {check.file}, {check.name}"),
+        )
+    if as_json:
+        console.emit({"bundle": str(bundle.folder), **bundle.manifest})
+    else:
+        print_bundle(bundle)
+    if bundle.failed:
+        first = bundle.failed[0]
+        count = f"{len(bundle.failed)} of {len(bundle.checks)} checks failed"
+        raise VerificationError(
+            f"{count}; first {first.file}, {first.name}: {first.figure}",
+            f"the files that failed are kept in {bundle.folder} under names that say unverified",
+        )
+
+
+def print_bundle(bundle: "Bundle") -> None:
+    """Print what was written and the table of checks."""
+    from rich.text import Text
+
+    styles = {"passed": "green", "failed": "bold red", "not run": "yellow"}
+    rows = [
+        (name, f"{facts['bytes'] / 1e6:.2f} MB", facts["sha256"][:12])
+        for name, facts in bundle.manifest["files"].items()
+    ]
+    console.out.print(console.table(f"Bundle {bundle.folder}", ["file", ">size", "sha256"], rows))
+    if not bundle.checks:
+        console.out.print("Not verified: no check was run (--no-verify).", markup=False)
+        return
+    for name in dict.fromkeys(check.file for check in bundle.checks):
+        rows_of = [check for check in bundle.checks if check.file == name]
+        drawn = [(Text(check.outcome, styles[check.outcome]), check.name, check.figure) for check in rows_of]
+        console.out.print(console.table(f"Verification of {name}", ["", "check", "figure"], drawn))

@@ -94,6 +94,12 @@ def load_mnist(config: MnistConfig, protocol: str, given: Path | None) -> Splits
     return Splits(train, valid or test, test, inputs=28, classes=10, origin=f"MNIST from {folder}")
 
 
+def missing_files(given: Path | None) -> list[str]:
+    """Return the names of the files that are not in the data folder; nothing is downloaded."""
+    folder = _find(data_folder(given))
+    return [file.name for file in _FILES.values() if _existing(folder, file) is None]
+
+
 def _find(folder: Path) -> Path:
     """Return the folder that holds the files: `folder/mnist`, or `folder` itself where they lie there."""
     direct = any(_existing(folder, file) for file in _FILES.values())

@@ -1,12 +1,12 @@
 """The data sets by name. To add one: write its module with a configuration and a `load`, and name both here."""
 
 from pathlib import Path
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, Literal, NamedTuple, assert_never
 
 from pydantic import Field
 
 from hstnn_deploy.data.digits import DigitsConfig, load_digits
-from hstnn_deploy.data.mnist import MnistConfig, load_mnist
+from hstnn_deploy.data.mnist import MnistConfig, load_mnist, missing_files
 from hstnn_deploy.data.splits import Splits
 
 DataConfig = Annotated[DigitsConfig | MnistConfig, Field(discriminator="name")]
@@ -14,6 +14,45 @@ DataConfig = Annotated[DigitsConfig | MnistConfig, Field(discriminator="name")]
 
 Protocol = Literal["validation", "test"]
 """Where the best epoch is chosen: on a validation split held out of training, or on the test split as the demo does."""
+
+
+class Shape(NamedTuple):
+    """How large a data set is, known without having it."""
+
+    train: int
+    """Samples that are trained or chosen on: the training and the validation split together."""
+    test: int
+    steps: int
+    """Time steps T of a sample."""
+    inputs: int
+    """Values per time step."""
+    classes: int
+
+
+def shape(config: DataConfig) -> Shape:
+    """Return the size of a data set from its published description."""
+    match config:
+        case DigitsConfig():
+            return Shape(train=1437, test=360, steps=8, inputs=8, classes=10)
+        case MnistConfig():
+            return Shape(train=60_000, test=10_000, steps=28, inputs=28, classes=10)
+        case _:
+            assert_never(config)
+
+
+def missing(config: DataConfig, folder: Path | None = None) -> list[str]:
+    """Return the names of the data set's files that are not in the data folder; nothing is downloaded.
+
+    Raises:
+        DataError: a folder that was given or set does not exist.
+    """
+    match config:
+        case DigitsConfig():
+            return []
+        case MnistConfig():
+            return missing_files(folder)
+        case _:
+            assert_never(config)
 
 
 def load(config: DataConfig, protocol: Protocol, folder: Path | None = None) -> Splits:

@@ -139,6 +139,11 @@ class HybridLayer(nn.Module):
         return sum(group.units for group in self.groups.values())
 
     @property
+    def input_size(self) -> int:
+        """The number of inputs I that every group of the layer sees."""
+        return next(iter(self.groups.values())).ranked()[0].shape[0]
+
+    @property
     def state_sizes(self) -> dict[str, int]:
         """The name and width of each state of the layer."""
         return {name: group.units for group in self.groups.values() for name in group.state_names}

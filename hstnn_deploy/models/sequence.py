@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
 from hstnn_deploy.models.layers import Group, HybridLayer, RnnGroup, SpikingGroup, State, initial_weight
@@ -25,7 +25,7 @@ class SequenceConfig(BaseModel):
     inputs: int = Field(gt=0)
     """Values per time step."""
     classes: int = Field(gt=1)
-    units: list[int] = Field(min_length=1)
+    units: list[PositiveInt] = Field(min_length=1)
     """Units per layer: of the one kind, of both together (ffs), or of each (hybrid)."""
     neuron: Lif = Lif()
 
@@ -50,7 +50,7 @@ class SequenceConfig(BaseModel):
 class SequenceClassifier(HybridNetwork):
     """Linear readout of [mean over time of the last layer's spikes, the last layer's h at the last step].
 
-    State: that of the layers, `spike_sum` [B, n_s of the last layer] and `steps` [B, 1].
+    State: that of the layers and, where the last layer spikes, `spike_sum` [B, n_s] over `steps` [B, 1].
     """
 
     def __init__(self, layers: Sequence[HybridLayer], readout: nn.Linear) -> None:
@@ -62,7 +62,7 @@ class SequenceClassifier(HybridNetwork):
         state = super().initial_state(like)
         if spiking := self.sizes[-1].snn:
             state["spike_sum"] = like.new_zeros(like.shape[1], spiking)
-        state["steps"] = like.new_zeros(like.shape[1], 1)
+            state["steps"] = like.new_zeros(like.shape[1], 1)
         return state
 
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
@@ -70,15 +70,15 @@ class SequenceClassifier(HybridNetwork):
         if state is None:
             state = self.initial_state(x)
         outputs, after = self.run_layers(x, state, lengths)
-        seen = x.new_full((x.shape[1], 1), len(x)) if lengths is None else lengths[:, None].to(x.dtype)
-        after["steps"] = state["steps"] + seen
         features = []
         if spiking := self.sizes[-1].snn:
             spikes = outputs[-1][..., :spiking]
             if lengths is not None:
                 valid = torch.arange(len(x), device=x.device)[:, None] < lengths
                 spikes = torch.where(valid[..., None], spikes, 0)
+            seen = x.new_full((x.shape[1], 1), len(x)) if lengths is None else lengths[:, None].to(x.dtype)
             after["spike_sum"] = state["spike_sum"] + spikes.sum(0)
+            after["steps"] = state["steps"] + seen
             features.append(after["spike_sum"] / after["steps"].clamp(min=1))
         if self.sizes[-1].rnn:
             features.append(after[f"h{len(self.layers)}"])
@@ -88,7 +88,7 @@ class SequenceClassifier(HybridNetwork):
     def with_layers(self, layers: Sequence[HybridLayer], outputs: Tensor) -> "SequenceClassifier":
         """Return a classifier over `layers` whose readout sees the last layer's outputs `outputs` (indices)."""
         old = self.readout
-        readout = nn.Linear(len(outputs), old.out_features, device=old.weight.device)
+        readout = nn.Linear(len(outputs), old.out_features, device=old.weight.device, dtype=old.weight.dtype)
         with torch.no_grad():
             readout.weight.copy_(old.weight[:, outputs])
             readout.bias.copy_(old.bias)

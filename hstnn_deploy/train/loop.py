@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.data.splits import Splits
+from hstnn_deploy.data.splits import Batch, Splits
 from hstnn_deploy.errors import CheckpointError, RunError
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.runs import RunFolder
@@ -90,18 +90,11 @@ class Fit:
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), device=self.device, dtype=torch.long)
         start = time.perf_counter()
-        for index, (x, target, lengths) in enumerate(batches(split, self.batch, order, self.device), 1):
-            optimiser.zero_grad(set_to_none=True)
-            output, _ = self.network(x, None, lengths)
-            loss = self.task.loss(output, target)
-            loss.backward()
-            if self.stage.clip is not None:
-                nn.utils.clip_grad_norm_(self.network.parameters(), self.stage.clip)
-            optimiser.step()
-            with torch.no_grad():
-                loss_sum += loss * len(target)
-                correct += self.task.correct(output, target)
-            self.observer.batch_done(epoch, index, number, len(target))
+        for index, batch in enumerate(batches(split, self.batch, order, self.device), 1):
+            loss, right = train_step(self.network, self.task, optimiser, self.stage.clip, batch)
+            loss_sum += loss * len(batch.target)
+            correct += right
+            self.observer.batch_done(epoch, index, number, len(batch.target))
         train_loss = float(loss_sum) / len(split)
         trained = time.perf_counter()
         if not math.isfinite(train_loss):
@@ -119,6 +112,21 @@ class Fit:
             "train_seconds": round(trained - start, 4),
             "valid_seconds": round(time.perf_counter() - trained, 4),
         }
+
+
+def train_step(
+    network: nn.Module, task: Task, optimiser: torch.optim.Optimizer, clip: float | None, batch: Batch
+) -> tuple[Tensor, Tensor]:
+    """Do one optimiser step on one batch; return its mean loss and how many answers were right, without gradients."""
+    optimiser.zero_grad(set_to_none=True)
+    output, _ = network(batch.x, None, batch.lengths)
+    loss = task.loss(output, batch.target)
+    loss.backward()
+    if clip is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), clip)
+    optimiser.step()
+    with torch.no_grad():
+        return loss.detach(), task.correct(output, batch.target)
 
 
 def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:

@@ -234,6 +234,7 @@ class Training:
             self.observer.note(f"selection: already in {run.selection}")
             return run
         traces = _load_traces(self.folder("traces"))
+        run.claim_recipe(recipe.for_stage("restore"))
         counts = kept_counts(recipe.network.units, recipe.ratio)
         result = select(traces, counts, recipe.ratio, recipe.selection.bootstraps, recipe.seed)
         files.write_json(run.selection, result.model_dump(mode="json"))
