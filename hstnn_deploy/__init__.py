@@ -10,21 +10,32 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "HstnnError": "hstnn_deploy.errors",
-    "Recipe": "hstnn_deploy.train.recipe",
-    "load_recipe": "hstnn_deploy.train.recipe",
-    "load_network": "hstnn_deploy.checkpoint",
-    "train": "hstnn_deploy.train.stages",
-    "evaluate": "hstnn_deploy.train.evaluation",
-    "export_bundle": "hstnn_deploy.export.bundle",
+    "HstnnError": "hstnn_deploy.errors:HstnnError",
+    "Recipe": "hstnn_deploy.train.recipe:Recipe",
+    "load_recipe": "hstnn_deploy.train.recipe:load_recipe",
+    "load_network": "hstnn_deploy.checkpoint:load_network",
+    # Not `train`: that is the room, and importing anything of it makes it an attribute here.
+    "train_recipe": "hstnn_deploy.train.stages:train",
+    "evaluate": "hstnn_deploy.train.evaluation:evaluate",
+    "export_bundle": "hstnn_deploy.export.bundle:export_bundle",
 }
 
-__all__ = ["HstnnError", "Recipe", "__version__", "evaluate", "export_bundle", "load_network", "load_recipe", "train"]
+__all__ = [
+    "HstnnError",
+    "Recipe",
+    "__version__",
+    "evaluate",
+    "export_bundle",
+    "load_network",
+    "load_recipe",
+    "train_recipe",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
+        module, _, attribute = _PUBLIC[name].partition(":")
+        return getattr(import_module(module), attribute)
     raise AttributeError(f"module 'hstnn_deploy' has no attribute {name!r}")
 
 

@@ -6,16 +6,17 @@ its number; an older one passes through `_MIGRATIONS` first.
 """
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from hstnn_deploy import files
-from hstnn_deploy.errors import CheckpointError
+from hstnn_deploy.errors import CheckpointError, RecipeError
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.sizes import Sizes
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 FORMAT = "hstnn-deploy"
 VERSION = 1
+
+_TAKE_ANOTHER = "copy it again, or take last.pt or best.pt from the run folder"
 
 _MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """From a version to the next: what turns its `data` into the next version's."""
@@ -38,7 +41,9 @@ def save(path: Path, content: str, data: dict[str, Any]) -> None:
         CheckpointError: `data` holds something a safe load would refuse.
     """
     with files.atomic(path) as temporary:
-        torch.save({"format": FORMAT, "version": VERSION, "content": content, "data": data}, temporary)
+        # A file object, not a path: then a full disk is the system's own error, which `atomic` explains.
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, "version": VERSION, "content": content, "data": data}, file)
         _read(temporary, path)
 
 
@@ -52,7 +57,7 @@ def load(path: Path, content: str) -> dict[str, Any]:
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by hstnn", "give a best.pt or last.pt from a run folder")
     version = whole.get("version")
-    if not isinstance(version, int) or version > VERSION:
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise CheckpointError(
             f"{path} has format version {version}; this hstnn reads up to {VERSION}", "upgrade hstnn-deploy"
         )
@@ -60,7 +65,9 @@ def load(path: Path, content: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} holds {whole.get('content')!r}, not {content!r}", "give a best.pt or last.pt from a run folder"
         )
-    data: dict[str, Any] = whole["data"]
+    data = whole.get("data")
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} is not whole: it holds no data", _TAKE_ANOTHER)
     for older in range(version, VERSION):
         data = _MIGRATIONS[older](data)
     return data
@@ -74,21 +81,41 @@ def _read(path: Path, name: Path) -> Any:
     if not path.exists():
         raise CheckpointError(f"{name} does not exist", "give a best.pt from a run folder; `hstnn train` writes them")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Weights only load failed" in str(error) and "Unsupported" in str(error):
+        _check_archive(path, name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch has to say of foreign files is said below, in one line
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except PermissionError as error:
+        raise CheckpointError(f"{name} cannot be read: permission denied") from error
+    except Exception as error:  # a reader of pickles can fail with anything
+        if isinstance(error, pickle.UnpicklingError) and "unsupported" in str(error).lower():
             raise CheckpointError(
                 f"{name} holds more than tensors and plain data, so it was refused and nothing in it was run",
                 "give a checkpoint that hstnn wrote",
             ) from error
-        raise CheckpointError(f"{name} is not a checkpoint", "give a best.pt or last.pt from a run folder") from error
-    except PermissionError as error:
-        raise CheckpointError(f"{name} cannot be read: permission denied") from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{name} is damaged or truncated ({path.stat().st_size} bytes)",
-            "copy it again, or take last.pt or best.pt from the run folder",
-        ) from error
+        raise CheckpointError(f"{name} is damaged or truncated ({path.stat().st_size} bytes)", _TAKE_ANOTHER) from error
+
+
+def _check_archive(path: Path, name: Path) -> None:
+    """Refuse what is not an archive as `torch.save` writes it, byte for byte: torch itself does not look at checksums.
+
+    Raises:
+        CheckpointError: it is some other file.
+        Exception: it is damaged.
+    """
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start not in (b"PK", b""):
+        raise CheckpointError(f"{name} is not a checkpoint", "give a best.pt or last.pt from a run folder")
+    with zipfile.ZipFile(path) as archive:
+        names = {member.rpartition("/")[2] for member in archive.namelist()}
+        if "constants.pkl" in names or "data.pkl" not in names:
+            what = "a TorchScript file" if "constants.pkl" in names else "some other archive"
+            raise CheckpointError(f"{name} is {what}, not a checkpoint", "give a best.pt or last.pt from a run folder")
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile("a checksum differs")
 
 
 class Checkpoint(BaseModel):
@@ -111,6 +138,7 @@ class Checkpoint(BaseModel):
     environment: dict[str, Any] = {}
     training: dict[str, Any] | None = None
     """In last.pt: the optimiser's state, to continue from."""
+    _source: str = PrivateAttr("the checkpoint")
 
     @property
     def redundant(self) -> bool:
@@ -126,16 +154,25 @@ class Checkpoint(BaseModel):
     def load(cls, path: Path) -> "Checkpoint":
         """Read from a file; see `load`."""
         try:
-            return cls(**load(path, "network"))
+            found = cls(**load(path, "network"))
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"]))
             raise CheckpointError(f"{path} is not whole: {where}: {error.errors()[0]['msg']}") from error
+        found._source = str(path)
+        return found
 
     def resolved_recipe(self) -> "Recipe":
-        """Return the recipe as an object."""
+        """Return the recipe as an object.
+
+        Raises:
+            CheckpointError: this version of hstnn cannot read it.
+        """
         from hstnn_deploy.train.recipe import parse
 
-        return parse(self.recipe, "the checkpoint's recipe")
+        try:
+            return parse(self.recipe, "its recipe")
+        except RecipeError as error:
+            raise CheckpointError(f"{self._source}: {error.message}", error.hint) from error
 
     def network(self) -> HybridNetwork:
         """Return the network in evaluation mode, on the CPU.
@@ -143,12 +180,13 @@ class Checkpoint(BaseModel):
         Raises:
             CheckpointError: the parameters do not fit the recipe and sizes.
         """
-        network = build(self.resolved_recipe().network, self.sizes)
+        config = self.resolved_recipe().network
         try:
+            network = build(config, self.sizes)
             network.load_state_dict(self.parameters)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
-            raise CheckpointError(f"the parameters do not fit the network: {reason}") from error
+            raise CheckpointError(f"{self._source}: the parameters do not fit the network: {reason}") from error
         return network.eval()
 
 

@@ -33,9 +33,12 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """Return the commit of the checkout that holds `folder` and whether it has changes, or None outside of one."""
+def git_state(file: Path) -> dict[str, Any] | None:
+    """Return the commit of the checkout that tracks `file` and whether it has changes, or None outside of one."""
+    folder = file.parent
     try:
+        # Installed into an environment inside somebody's repository, the package is not of that repository.
+        _git(folder, "ls-files", "--error-unmatch", file.name)
         commit = _git(folder, "rev-parse", "HEAD")
         return {"commit": commit, "changed": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.SubprocessError):
@@ -58,7 +61,7 @@ def describe(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device,
-        "git": git_state(Path(__file__).parent),
+        "git": git_state(Path(__file__)),
     }
     if device.startswith("cuda"):
         facts["gpu"] = torch.cuda.get_device_name(device)

@@ -67,7 +67,7 @@ class RunFolder:
         rows = []
         path = self.path / "metrics.jsonl"
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     rows.append(json.loads(line))
                 except json.JSONDecodeError:
@@ -143,8 +143,10 @@ class RunFolder:
             return
         try:
             old = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise RunError(f"{path} is damaged", "remove the run folder, or give another with --out") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise _damaged(path) from error
+        if not isinstance(old, dict):
+            raise _damaged(path)
         if differences := _differences(old, recipe):
             raise RunError(
                 f"{self.path} was begun with another recipe: {'; '.join(differences)}",
@@ -172,10 +174,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is damaged", "remove the run folder, or give another with --out") from error
+        raise _damaged(path) from error
+    if not isinstance(value, dict):
+        raise _damaged(path)
     return value
+
+
+def _damaged(path: Path) -> RunError:
+    return RunError(f"{path} is damaged", "remove the run folder, or give another with --out")
 
 
 def _now() -> str:

@@ -84,7 +84,8 @@ def _explain(error: BaseException) -> int:
             return 141
         case _TyperUsageError():
             context = getattr(error, "ctx", None)
-            console.error(error.format_message(), f"see `{context.command_path} --help`" if context else "")
+            if message := error.format_message():  # without one, help was shown instead
+                console.error(message, f"see `{context.command_path if context else 'hstnn'} --help`")
             return 2
         case _:
             reason = " ".join(str(error).split())

@@ -34,7 +34,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], cap
     """Return a table; a column whose name begins with `>` is aligned to the right."""
     drawn = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
     for column in columns:
-        drawn.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+        drawn.add_column(
+            column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold"
+        )
     for row in rows:
         drawn.add_row(*(cell if isinstance(cell, Text) else escape(str(cell)) for cell in row))
     return drawn

@@ -1,1 +1,74 @@
-def doctor() -> None: ...
+"""`hstnn doctor`: what this machine has, and what is missing for what."""
+
+from typing import Any
+
+import typer
+
+from hstnn_deploy.cli import console
+from hstnn_deploy.cli.options import DataDir, Json
+
+
+def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Say what works on this machine: Python, torch, ONNX Runtime and its providers that really load, GPUs, data.
+
+    Exits with 1 where something is missing that nothing works without.
+    """
+    from hstnn_deploy.profile.survey import survey
+
+    with console.err.status("asking torch, ONNX Runtime and NVML"):
+        facts = survey(data_dir)
+    if as_json:
+        console.emit(facts)
+    else:
+        _print(facts)
+    if any(ability["needed"] and ability["missing"] for ability in facts["abilities"]):
+        raise typer.Exit(1)
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table.grid(padding=(0, 2))
+    shown.add_column(style="bold", no_wrap=True)
+    shown.add_column(overflow="fold")
+    for name, value in _rows(facts):
+        shown.add_row(name, Text(value))
+    console.out.print(shown)
+    console.out.print("\nWhat works, and what is missing for what", style="bold")
+    able = Table.grid(padding=(0, 2))
+    able.add_column(no_wrap=True)
+    able.add_column(overflow="fold")
+    for ability in facts["abilities"]:
+        mark = Text("missing" if ability["needed"] else "no", "red" if ability["needed"] else "yellow")
+        able.add_row(
+            mark if ability["missing"] else Text("yes", "green"),
+            Text(ability["what"] + (f": {ability['missing']}" if ability["missing"] else "")),
+        )
+    console.out.print(able)
+
+
+def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    machine, torch, runtime, nvml, data = (facts[key] for key in ("machine", "torch", "onnxruntime", "nvml", "data"))
+    memory = f", {machine['memory'] / 1e9:.1f} GB of memory" if machine["memory"] else ""
+    build = f"for CUDA {torch['cuda']}" if torch.get("cuda") else "without CUDA"
+    rows = [
+        ("hstnn-deploy", facts["versions"]["hstnn-deploy"]),
+        ("Python", f"{facts['python']['version']}, {facts['python']['executable']}"),
+        ("machine", f"{machine['cpu']}, {machine['cores']} cores{memory}, {machine['platform']}"),
+        ("torch", torch["problem"] or f"{torch['version']}, built {build}, {torch['threads']} threads"),
+        ("ONNX Runtime", runtime["problem"] or runtime["version"]),
+    ]
+    for provider in runtime["providers"]:
+        state = "loads" if provider["loads"] else f"does not load: {provider['reason']}"
+        rows.append(("", f"{provider['name']} {state}"))
+    rows.append(("GPUs of torch", torch["why_no_gpu"] or torch["problem"] or _listed(torch["gpus"])))
+    gpus = [f"{each['name']} ({each['memory'] / 1e9:.0f} GB, {each['uuid']})" for each in nvml["gpus"]]
+    rows.append(("GPUs of NVML", nvml["problem"] or f"driver {nvml['driver']}; {_listed(gpus)}"))
+    there = "" if data["exists"] else " (does not exist yet)"
+    rows.append(("data folder", data["problem"] or f"{data['folder']}{there}"))
+    return rows
+
+
+def _listed(gpus: list[str]) -> str:
+    return ", ".join(f"{number}: {name}" for number, name in enumerate(gpus)) or "none"

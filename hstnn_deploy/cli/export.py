@@ -1,5 +1,6 @@
 """`hstnn export`: a checkpoint into a verified bundle."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,13 @@ from hstnn_deploy.cli.options import Ckpt, DataDir, Json
 from hstnn_deploy.errors import VerificationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
     from hstnn_deploy.export.bundle import Bundle
+    from hstnn_deploy.export.comparisons import Check
+    from hstnn_deploy.export.graphs import Format
 
 
 def export(
@@ -31,10 +38,10 @@ def export(
     """Export a checkpoint's network, and prove that each file computes the same spikes."""
     from hstnn_deploy.export.bundle import export_bundle
 
-    asked = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2}
-    formats = [name for name, wanted in asked.items() if wanted] or ["onnx"]
+    asked: dict[Format, bool] = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2}
+    formats: list[Format] = [name for name, wanted in asked.items() if wanted] or ["onnx"]
     screen = console.report(as_json)
-    with screen.status("writing the graphs") as status:
+    with showing_checks(screen) as on_check:
         bundle = export_bundle(
             ckpt,
             out,
@@ -42,12 +49,12 @@ def export(
             verify=verify,
             allow_redundant=allow_redundant,
             data_folder=data_dir,
-            on_check=lambda check: status.update(f"verified: {check.file}, {check.name}"),
+            on_check=on_check,
         )
     if as_json:
         console.emit({"bundle": str(bundle.folder), **bundle.manifest})
     else:
-        print_bundle(bundle)
+        print_bundle(bundle, screen)
     if bundle.failed:
         first = bundle.failed[0]
         count = f"{len(bundle.failed)} of {len(bundle.checks)} checks failed"
@@ -57,7 +64,14 @@ def export(
         )
 
 
-def print_bundle(bundle: "Bundle") -> None:
+@contextmanager
+def showing_checks(screen: "Console") -> "Iterator[Callable[[Check], None]]":
+    """Show what an export is about; yield what to call with each check that is done."""
+    with screen.status("writing the graphs") as status:
+        yield lambda check: status.update(f"verifying {check.file}: {check.name} {check.outcome}")
+
+
+def print_bundle(bundle: "Bundle", screen: "Console") -> None:
     """Print what was written and the table of checks."""
     from rich.text import Text
 
@@ -66,11 +80,11 @@ def print_bundle(bundle: "Bundle") -> None:
         (name, f"{facts['bytes'] / 1e6:.2f} MB", facts["sha256"][:12])
         for name, facts in bundle.manifest["files"].items()
     ]
-    console.out.print(console.table(f"Bundle {bundle.folder}", ["file", ">size", "sha256"], rows))
+    screen.print(console.table(f"Bundle {bundle.folder}", ["file", ">size", "sha256"], rows))
     if not bundle.checks:
-        console.out.print("Not verified: no check was run (--no-verify).", markup=False)
+        screen.print("Not verified: no check was run (--no-verify).", markup=False)
         return
     for name in dict.fromkeys(check.file for check in bundle.checks):
         rows_of = [check for check in bundle.checks if check.file == name]
         drawn = [(Text(check.outcome, styles[check.outcome]), check.name, check.figure) for check in rows_of]
-        console.out.print(console.table(f"Verification of {name}", ["", "check", "figure"], drawn))
+        screen.print(console.table(f"Verification of {name}", ["", "check", "figure"], drawn))

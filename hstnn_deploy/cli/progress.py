@@ -9,6 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hstnn_deploy.train.observer import Observer
 
 
+_EVERY = 5.0
+"""Seconds between lines, where there is no live display."""
+
+
 def make_observer(console: Console) -> "PlainObserver":
     """Return the observer that fits the console."""
     return LiveObserver(console) if console.is_terminal else PlainObserver(console)
@@ -20,7 +24,7 @@ def _metric(row: dict[str, Any]) -> str:
 
 
 class PlainObserver(Observer):
-    """One line per event; for a log file. At most one line a second for epochs, and always the last."""
+    """One line per event; for a log file. Of the epochs, one line every few seconds, and always the last."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -45,7 +49,7 @@ class PlainObserver(Observer):
     def epoch_done(self, row: dict[str, Any]) -> None:
         """See `Observer`."""
         now = time.monotonic()
-        if now - self._said >= 1 or row["epoch"] == self.epochs:
+        if now - self._said >= _EVERY or row["epoch"] == self.epochs:
             self._said = now
             self.say(self._line(row))
 
@@ -68,7 +72,7 @@ class PlainObserver(Observer):
     def probe_done(self, done: int) -> None:
         """See `Observer`."""
         now = time.monotonic()
-        if now - self._said >= 10:
+        if now - self._said >= _EVERY:
             self._said = now
             self.say(f"{self._title}: probe {done}/{self.epochs}")
 

@@ -85,7 +85,7 @@ def train(
     if as_json:
         console.emit({"runs": [_facts(run) for run in runs]})
     else:
-        _print(runs)
+        _print(runs, redundant=resolved.kind == "hybrid" and stage is StageChoice.adapt)
 
 
 def _facts(run: "RunFolder") -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _facts(run: "RunFolder") -> dict[str, Any]:
     return {"folder": str(run.path), **{key: status.get(key) for key in ("state", "result")}}
 
 
-def _print(runs: "list[RunFolder]") -> None:
+def _print(runs: "list[RunFolder]", redundant: bool) -> None:
     from hstnn_deploy.train.evaluation import PROTOCOLS
 
     rows, protocols = [], set()
@@ -113,4 +113,5 @@ def _print(runs: "list[RunFolder]") -> None:
     if best.exists():
         console.out.print("Next:", markup=False)
         console.out.print(f"  hstnn evaluate --ckpt {best}", markup=False, soft_wrap=True)
-        console.out.print(f"  hstnn export --ckpt {best}", markup=False, soft_wrap=True)
+        then = "the same command with --stage select" if redundant else f"hstnn export --ckpt {best}"
+        console.out.print(f"  {then}", markup=False, soft_wrap=True)

@@ -22,7 +22,8 @@ def data_folder(given: Path | None = None) -> Path:
         return user_cache_path("hstnn-deploy") / "data"
     if not named.is_dir():
         source = "--data-dir" if given else VARIABLE
-        raise DataError(f"the data folder {named} (from {source}) does not exist", "create it, or give another")
+        state = "is not a folder" if named.exists() else "does not exist"
+        raise DataError(f"the data folder {named} (from {source}) {state}", "create it, or give another")
     return named
 
 

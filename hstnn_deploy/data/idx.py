@@ -52,4 +52,4 @@ def _read(path: Path) -> bytes:
     except (EOFError, zlib.error) as error:
         raise DataError(f"{path} is truncated or damaged: its gzip stream ends early", "download it again") from error
     except gzip.BadGzipFile as error:
-        raise DataError(f"{path} is not a gzip file: {error}", "download it again") from error
+        raise DataError(f"{path} is not a whole gzip file: {error}", "download it again") from error

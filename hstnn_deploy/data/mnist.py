@@ -1,4 +1,4 @@
-"""MNIST as a sequence: 28 steps of 28 pixels, step t is column t of the image (S-MNIST, SPEC section 2)."""
+"""MNIST as a sequence: 28 steps of 28 pixels, step t is column t of the image (S-MNIST)."""
 
 from pathlib import Path
 from typing import Literal, NamedTuple

@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from hstnn_deploy.errors import DataError
+
 
 class Batch(NamedTuple):
     """Samples as a network takes them."""
@@ -78,10 +80,21 @@ class Splits:
 
 
 def hold_out(target: Tensor, fraction: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Split sample numbers in two, stratified by class: the rest, and `fraction` of them (both ascending)."""
+    """Split sample numbers in two, stratified by class: the rest, and `fraction` of them (both ascending).
+
+    Raises:
+        DataError: there are too few samples for every class to be on both sides.
+    """
     from sklearn.model_selection import train_test_split
 
-    rest, held = train_test_split(range(len(target)), test_size=fraction, stratify=target.numpy(), random_state=seed)
+    numbers, classes = range(len(target)), target.numpy()
+    try:
+        rest, held = train_test_split(numbers, test_size=fraction, stratify=classes, random_state=seed)
+    except ValueError as error:
+        raise DataError(
+            f"{100 * fraction:g} % of {len(target)} samples cannot be held out with every class on both sides",
+            "give more samples of each class; protocol=test holds no validation split out of training",
+        ) from error
     return torch.tensor(sorted(rest)), torch.tensor(sorted(held))
 
 

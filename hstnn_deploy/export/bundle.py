@@ -8,6 +8,7 @@ Files are written beside the bundle, verified from disk, and only then moved in;
 that says `unverified`.
 """
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
@@ -24,11 +25,14 @@ from hstnn_deploy.data.splits import Split
 from hstnn_deploy.errors import DataError, ExportError
 from hstnn_deploy.export.checks import CHECKS
 from hstnn_deploy.export.comparisons import Check, Subject
-from hstnn_deploy.export.graphs import write_graphs
+from hstnn_deploy.export.graphs import FILES, write_graphs
 from hstnn_deploy.export.manifest import describe_file, manifest
 from hstnn_deploy.train.evaluation import PROTOCOLS
 
 MANIFEST = "manifest.json"
+
+_SAMPLES = 64
+"""Samples that are replayed."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def export_bundle(
             test, no_test = _test_split(checkpoint, data_folder)
             subject = Subject(network, staging, _windows(test, recipe.network.inputs), test, no_test)
             checks = _verify(subject, written, on_check or (lambda _: None))
-        facts = manifest(checkpoint, checks, verify)
+        facts = manifest(ckpt, checkpoint, checks, verify)
         for path in written:
             failed = any(check.outcome == "failed" for check in checks if check.file == path.name)
             name = f"{path.stem}.unverified{path.suffix}" if failed else path.name
@@ -106,6 +110,23 @@ def export_bundle(
         return Bundle(folder, checks, facts)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def proved_bundle(ckpt: Path, folder: Path, formats: Collection[str]) -> Bundle | None:
+    """Return the bundle in a folder if it is this checkpoint's, in these formats, proved, and untouched since."""
+    try:
+        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        checks = [Check(**check) for check in facts["verification"]["checks"]]
+        wanted = {name for each in formats for name in FILES[each]}
+        proved = (
+            facts["verification"]["result"] == "passed"
+            and facts["checkpoint"]["sha256"] == files.sha256(ckpt)
+            and set(facts["files"]) == wanted
+            and all(files.sha256(folder / name) == each["sha256"] for name, each in facts["files"].items())
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Bundle(folder, checks, facts) if proved else None
 
 
 def _verify(subject: Subject, written: list[Path], on_check: Callable[[Check], None]) -> list[Check]:
@@ -133,9 +154,9 @@ def _windows(test: Split | None, inputs: int) -> list[torch.Tensor]:
     """Return inputs of two (T, B): real samples as they are, and pairs of them end to end with a step cut off."""
     if test is None:
         generator = torch.Generator().manual_seed(0)
-        whole = torch.rand(28, 16, inputs, generator=generator)
+        whole = torch.rand(28, _SAMPLES, inputs, generator=generator)
     else:
-        whole = test.batch(torch.arange(min(16, len(test))), torch.device("cpu")).x
+        whole = test.batch(torch.arange(min(_SAMPLES, len(test))), torch.device("cpu")).x
     half = whole.shape[1] // 2
     doubled = torch.cat((whole[:, :half], whole[:, half : 2 * half]))[:-1, : max(1, half - 3)]
     return [whole, doubled.contiguous()]

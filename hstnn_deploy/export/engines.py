@@ -50,7 +50,11 @@ def opened_up(path: Path, layers: int) -> onnx.ModelProto:
     for number in range(1, layers + 1):
         name = layer_output(number)
         if name not in names:
-            raise ExportError(f"{path} has no value {name}")
+            # In a step graph a purely recurrent layer's output goes by the name of its state.
+            state = state_after(f"h{number}")
+            if state not in names:
+                raise ExportError(f"{path} has no value {name}")
+            model.graph.node.append(onnx.helper.make_node("Identity", [state], [name]))
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     return model
 

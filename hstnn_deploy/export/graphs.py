@@ -28,6 +28,9 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 WINDOW_ONNX, STEP_ONNX, TORCHSCRIPT, PT2 = "model.window.onnx", "model.step.onnx", "model.ts", "model.pt2"
 
+FILES: dict[str, list[str]] = {"onnx": [WINDOW_ONNX, STEP_ONNX], "torchscript": [TORCHSCRIPT], "pt2": [PT2]}
+"""The files of each format."""
+
 _EXAMPLE_STEPS, _EXAMPLE_BATCH = 3, 2
 """Of the example the graphs are traced with; neither may be found in a written graph."""
 
@@ -114,6 +117,10 @@ def _save_onnx(program: Any, path: Path, facts: dict[str, str]) -> Path:
     outputs = [output for output in model.graph.output if not output.name.endswith("_output")]
     del model.graph.output[:]
     model.graph.output.extend(outputs)
+    # A purely recurrent layer's output is its state; as an output of its own it was a copy, which nothing needs now.
+    used = {name for node in model.graph.node for name in node.input} | {output.name for output in outputs}
+    for node in [node for node in model.graph.node if node.op_type == "Identity" and node.output[0] not in used]:
+        model.graph.node.remove(node)
     model.graph.name = path.stem
     onnx.helper.set_model_props(model, facts)
     with files.atomic(path) as temporary:

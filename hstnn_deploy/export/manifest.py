@@ -22,14 +22,15 @@ _STATES = {
 }
 
 
-def manifest(checkpoint: Checkpoint, checks: list[Check], verified: bool) -> dict[str, Any]:
-    """Return the manifest of a bundle, its files still to be added."""
+def manifest(ckpt: Path, checkpoint: Checkpoint, checks: list[Check], verified: bool) -> dict[str, Any]:
+    """Return the manifest of the bundle of a checkpoint file, its files still to be added."""
     recipe = checkpoint.resolved_recipe()
     failed = any(check.outcome == "failed" for check in checks)
     return {
         "format": "hstnn-deploy bundle",
         "version": VERSION,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "checkpoint": {"file": str(ckpt), "sha256": files.sha256(ckpt)},
         "network": {
             "family": recipe.network.family,
             "kind": recipe.kind,

@@ -7,7 +7,7 @@ float64, from the engine's *own* spikes and h of the step before, and from its o
     m_t = decay * m_{t-1} * (1 - s_{t-1}) + x_t @ W      s_t must be (m_t > threshold), unless |m_t - threshold| < eps_t
     h_t = sigmoid(x_t @ W_i + h_{t-1} @ W_h)             h_t must agree within its bound
 
-with the bounds of float32 arithmetic on these numbers, u = 2^-24 (DESIGN, verification):
+with the bounds of float32 arithmetic on these numbers, u = 2^-24:
 
     E_t = decay * E_{t-1} + |x_t| @ |W|                    eps_t = 8 u E_t
     8 u (|x_t| @ |W_i| + |h_{t-1}| @ |W_h|) + 4 ulp(h_t)

@@ -3,6 +3,8 @@
 Shapes: T time, B batch, I inputs, C classes.
 """
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,8 @@ def open_graph(source: Path | bytes, provider: str = "cpu", threads: int | None 
     if threads is not None:
         options.intra_op_num_threads = threads
     name = "the model" if isinstance(source, bytes) else str(source)
+    if provider == "cuda":
+        load_cuda_libraries()
     try:
         model = source if isinstance(source, bytes) else str(source)
         session = onnxruntime.InferenceSession(model, options, providers=[wanted])
@@ -89,6 +93,18 @@ def open_graph(source: Path | bytes, provider: str = "cpu", threads: int | None 
             "run `hstnn doctor` to see which providers load, or use the CPU",
         )
     return Graph(session, running)
+
+
+def load_cuda_libraries() -> None:
+    """Load the CUDA libraries that came as Python packages, torch's for one: the system's loader does not look there.
+
+    Says nothing where there are none; whether CUDA works is for a session to show.
+    """
+    import onnxruntime
+
+    # It prints what it misses, to standard output.
+    with contextlib.redirect_stdout(io.StringIO()):
+        onnxruntime.preload_dlls()
 
 
 def _first_line(error: Exception) -> str:

@@ -45,7 +45,7 @@ class Group(nn.Module, ABC):
 
 def initial_weight(inputs: int, units: int) -> nn.Parameter:
     """Return a fresh weight (inputs, units), kaiming-uniform."""
-    # Applied to the (in, out) matrix as it stands, so the fan-in it computes is the number of outputs (SPEC section 3).
+    # Applied to the (in, out) matrix as it stands, so the fan-in it computes is the number of outputs.
     return nn.Parameter(nn.init.kaiming_uniform_(torch.empty(inputs, units)))
 
 

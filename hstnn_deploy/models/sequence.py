@@ -1,4 +1,4 @@
-"""The sequence classifier: hybrid layers over a sequence, read out once (SPEC section 2, S-MNIST).
+"""The sequence classifier: hybrid layers over a sequence, read out once (docs/mathematics.md, section 2).
 
 Shapes: T time, B batch, I inputs, C classes.
 """

@@ -15,7 +15,7 @@ N = TypeVar("N", bound=HybridNetwork)
 
 
 def shrink(network: N, kept: Kept) -> N:
-    """Return the smaller network that holds the kept units' own numbers (SPEC section 3).
+    """Return the smaller network that holds the kept units' own numbers (docs/mathematics.md, section 3).
 
     A kept unit's columns, the next layer's and the readout's rows for the kept inputs, the recurrent weight's rows and
     columns. The original is left as it is, and shares no memory with the result.

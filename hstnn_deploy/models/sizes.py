@@ -56,7 +56,7 @@ def _workable(total: int, least: int) -> tuple[float, float]:
 
 
 def layer_sizes(kind: Kind, units: list[int], ratio: float) -> list[Sizes]:
-    """Return the units of each layer of a network as it is *trained first* (SPEC section 2, model kinds).
+    """Return the units of each layer of a network as it is *trained first* (docs/mathematics.md, section 2).
 
     A hybrid network starts redundant, n units of each kind; its ratio comes in at selection.
     """
@@ -72,7 +72,7 @@ def layer_sizes(kind: Kind, units: list[int], ratio: float) -> list[Sizes]:
 
 
 def kept_counts(units: list[int], ratio: float) -> Sizes:
-    """Return how many units of each kind selection keeps over all layers (SPEC section 3)."""
+    """Return how many units of each kind selection keeps over all layers (docs/mathematics.md, section 3)."""
     return split(ratio, sum(units), len(units), f"{len(units)} layers")
 
 

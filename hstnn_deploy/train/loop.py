@@ -49,6 +49,7 @@ class Fit:
         optimiser = make_optimiser(self.stage, self.network)
         done, best = self._restore(optimiser)
         self.run.keep_metrics(done)
+        self.run.set_status("running", epoch=done, epochs=self.stage.epochs, best=best)
         self.observer.stage_started(self.header.stage, self.stage.epochs, done)
         for epoch in range(done + 1, self.stage.epochs + 1):
             row = self._epoch(epoch, optimiser)
@@ -71,9 +72,15 @@ class Fit:
         last = Checkpoint.load(self.run.last)
         if last.training is None:
             raise CheckpointError(f"{self.run.last} holds no optimiser state, so it cannot be continued")
-        self.network.load_state_dict(last.parameters)
-        optimiser.load_state_dict(last.training["optimiser"])
-        return last.epoch, last.training["best"]
+        try:
+            self.network.load_state_dict(last.parameters)
+            optimiser.load_state_dict(last.training["optimiser"])
+            return last.epoch, last.training["best"]
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self.run.last} does not fit this training, so it cannot be continued",
+                "remove the run folder, or give another with --out",
+            ) from error
 
     def _checkpoint(self, epoch: int, row: dict[str, Any]) -> Checkpoint:
         parameters = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
@@ -97,11 +104,12 @@ class Fit:
             self.observer.batch_done(epoch, index, number, len(batch.target))
         train_loss = float(loss_sum) / len(split)
         trained = time.perf_counter()
-        if not math.isfinite(train_loss):
-            raise RunError(
-                f"the training loss is {train_loss} in epoch {epoch}", "lower the learning rate or clip the gradient"
-            )
         held = evaluate(self.network, self.task, self.splits.valid, self.batch, self.device)
+        for name, mean in (("training", train_loss), ("validation", held["loss"])):
+            if not math.isfinite(mean):
+                raise RunError(
+                    f"the {name} loss is {mean} in epoch {epoch}", "lower the learning rate or clip the gradient"
+                )
         return {
             "epoch": epoch,
             "train_loss": train_loss,

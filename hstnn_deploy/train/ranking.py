@@ -93,7 +93,7 @@ class Traces:
 
 
 def keep(traces: Traces, importance: Floats, counts: Sizes) -> Kept:
-    """Return the kept units of each layer and kind, ascending (SPEC section 3).
+    """Return the kept units of each layer and kind, ascending (docs/mathematics.md, section 3).
 
     Each kind is ranked over all layers together and the best are kept, with at least one unit of each kept kind in
     every layer: the last kept unit gives way to the best unit of a layer that would be empty.
@@ -119,15 +119,17 @@ def keep(traces: Traces, importance: Floats, counts: Sizes) -> Kept:
 def _best(groups: list[tuple[int, Floats]], count: int) -> list[tuple[int, int]]:
     """Return (layer, unit) of the `count` best units, every layer with at least one."""
     where = [(layer, unit) for layer, part in groups for unit in range(len(part))]
-    order = np.argsort(-np.concatenate([part for _, part in groups]), kind="stable")
-    best = [where[place] for place in order[:count]]
-    for layer, part in groups:
+    # Upwards and then backwards: of equally important units the last comes first, as in the original's selections.
+    order = np.argsort(np.concatenate([part for _, part in groups]), kind="stable")[::-1]
+    ranked = [where[place] for place in order]
+    best = ranked[:count]
+    for layer, _ in groups:
         taken = [taken_layer for taken_layer, _ in best]
         if layer not in taken:
             # From the end: the least important unit whose layer can spare it.
             spare = next(i for i in reversed(range(len(best))) if taken.count(taken[i]) > 1)
             del best[spare]
-            best.append((layer, int(np.argmax(part))))
+            best.append(next(place for place in ranked if place[0] == layer))
     return best
 
 

@@ -20,7 +20,7 @@ from hstnn_deploy.models.sizes import Kind
 class Stage(BaseModel):
     """One stage of training: adaptation (all that a pure or ffs network has) or restoration."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(gt=0)
     optimiser: Literal["adam", "sgd"] = "adam"
@@ -32,9 +32,9 @@ class Stage(BaseModel):
 
 
 class Selection(BaseModel):
-    """How units are ranked (SPEC section 3)."""
+    """How units are ranked (docs/mathematics.md, section 3)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     probes: int = Field(300, ge=2)
     """Rademacher probes of the Hutchinson estimate."""
@@ -47,7 +47,7 @@ class Selection(BaseModel):
 class Recipe(BaseModel):
     """Everything a result depends on, but for the machine."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     about: str = ""
@@ -58,7 +58,7 @@ class Recipe(BaseModel):
     kind: Kind = "hybrid"
     ratio: float = Field(0.5, gt=0, lt=1)
     """The spiking share of the units, of ffs and hybrid networks."""
-    seed: int = Field(1111, ge=0)
+    seed: int = Field(1111, ge=0, lt=2**63)
     batch: int = Field(gt=0)
     protocol: Protocol = "validation"
     """Where the best epoch is chosen: `validation` (held out of training) or `test` (the demo's; overstates)."""
@@ -105,7 +105,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
         RecipeError: no such recipe, not YAML, or not a recipe.
     """
     raw, source = _read(name)
-    for change in changes:
+    for change in changes if isinstance(raw, dict) else ():
         _apply(raw, change)
     return parse(raw, source)
 
@@ -129,6 +129,8 @@ def _read(name: str) -> tuple[Any, str]:
     if name in known:
         return yaml.safe_load(known[name].read_text(encoding="utf-8")), f"recipe {name}"
     path = Path(name)
+    if path.is_dir():
+        raise RecipeError(f"{name} is a folder, not a recipe", "give a YAML file or a shipped recipe's name")
     if not path.is_file():
         looks_like_path = path.suffix in {".yaml", ".yml"} or "/" in name
         if looks_like_path:
@@ -143,13 +145,13 @@ def _read(name: str) -> tuple[Any, str]:
         raise RecipeError(f"{name} cannot be read: {error.strerror}") from error
 
 
-def _apply(raw: Any, change: str) -> None:
+def _apply(raw: dict[str, Any], change: str) -> None:
     """Set one `key.path=value` in place; the value is read as YAML."""
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set {change!r} is not key=value", "for example --set adapt.epochs=5")
     *parents, leaf = key.strip().split(".")
-    place = raw
+    place: Any = raw
     for parent in parents:
         place = place.setdefault(parent, {}) if isinstance(place, dict) else None
     if not isinstance(place, dict):
@@ -172,18 +174,21 @@ def _number(text: str) -> Any:
 def _explained(error: ValidationError, source: str) -> RecipeError:
     """Turn the first thing pydantic found into one line and a hint."""
     first = error.errors(include_url=False)[0]
-    # A discriminated union puts the chosen branch's tag into the path; it is not a key.
-    tags = {"digits", "mnist", "sequence"}
-    where = [str(part) for part in first["loc"] if part not in tags]
-    path = ".".join(where)
+    keys, allowed, choice = _located(first["loc"])
+    path, given = ".".join(keys), first["input"]
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     match first["type"]:
         case "extra_forbidden":
-            return RecipeError(f"{source}: unknown key {path!r}{more}", nearest(where[-1], _keys_beside(first["loc"])))
+            return RecipeError(f"{source}: unknown key {path!r}{more}", nearest(keys[-1], allowed))
         case "missing":
             return RecipeError(f"{source}: key {path!r} is missing{more}")
+        case "union_tag_not_found":
+            key, values = choice["propertyName"], choice["mapping"]
+            return RecipeError(f"{source}: key '{path}.{key}' is missing{more}", f"known: {', '.join(values)}")
+        case "union_tag_invalid":
+            key, values = choice["propertyName"], choice["mapping"]
+            return RecipeError(f"{source}: {path}.{key} is {given[key]!r}{more}", nearest(str(given[key]), values))
         case _:
-            given = first["input"]
             return RecipeError(f"{source}: {path} is {given!r}: {_lower(first['msg'])}{more}")
 
 
@@ -191,21 +196,23 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that are allowed where an unknown one stands."""
+def _located(location: tuple[int | str, ...]) -> tuple[list[str], list[str], dict[str, Any]]:
+    """Return where an error is: its keys, the keys that are allowed beside the last, and the choice it stands at.
+
+    Pydantic's location also names the branch that was taken at a choice (a discriminated union); that is not a key.
+    """
     schema = Recipe.model_json_schema()
-    node: dict[str, Any] = schema
-    for part in location[:-1]:
-        if "discriminator" in node:
-            node = {"$ref": node["discriminator"]["mapping"].get(part, "")}
-        elif "$ref" in node or part in node.get("properties", {}):
-            node = _resolved(schema, node)["properties"].get(part, {})
-        node = _resolved(schema, node)
-    return list(_resolved(schema, node).get("properties", {}))
 
-
-def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" in node:
-        found: dict[str, Any] = schema["$defs"].get(node["$ref"].rsplit("/", 1)[-1], {})
+    def resolved(node: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = schema["$defs"].get(node["$ref"].rsplit("/", 1)[-1], {}) if "$ref" in node else node
         return found
-    return node
+
+    node, keys, allowed = schema, [], list[str]()
+    for part in location:
+        if "discriminator" in node:
+            node = resolved({"$ref": node["discriminator"]["mapping"].get(part, "")})
+        else:
+            keys.append(str(part))
+            allowed = list(node.get("properties", {}))
+            node = resolved(node.get("properties", {}).get(part, {}))
+    return keys, allowed, node.get("discriminator", {})

@@ -1,4 +1,4 @@
-"""Hessian traces per unit by Hutchinson's estimate (SPEC section 3, stage 2).
+"""Hessian traces per unit by Hutchinson's estimate (docs/mathematics.md, section 3).
 
 For Rademacher probes v over the ranked weights: trace_u = mean over probes of sum over u's weights of v * (H v).
 The Hessian-vector product passes through the plain kernels, which are differentiable twice.

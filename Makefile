@@ -1,0 +1,42 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set themselves up in .venv, and are quick the
+# second time. PYTHON=python3.12 chooses another interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test benchmarks clean
+
+help:
+	@echo "make demo        set up .venv and run the whole main path on real digits (about 3 minutes on 2 cores)"
+	@echo "make test        set up .venv and run format, lint, types and all tests"
+	@echo "make benchmarks  set up .venv and run the benchmarks"
+	@echo "make clean       remove .venv and what the demo wrote"
+
+demo: $(VENV)/.installed
+	@echo "== hstnn demo"
+	@$(BIN)/hstnn demo
+
+test: $(VENV)/.installed-dev
+	@VIRTUAL_ENV="$(abspath $(VENV))" scripts/check
+
+benchmarks: $(VENV)/.installed-dev
+	@$(BIN)/python -m benchmarks
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12")'
+	@echo "== creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "== installing hstnn-deploy into $(VENV) (torch and ONNX Runtime are large: this takes minutes)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "== installing hstnn-deploy and its test tools into $(VENV) (torch and ONNX Runtime are large)"
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) hstnn-demo

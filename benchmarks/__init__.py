@@ -1,0 +1,1 @@
+"""What hstnn-deploy costs, measured: `python -m benchmarks`. See README.md beside this file."""

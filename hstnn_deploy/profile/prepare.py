@@ -1,0 +1,75 @@
+"""Before inference is measured: export the network and write the input, in a process of its own.
+
+    python -m hstnn_deploy.profile.prepare REQUEST.json FOLDER
+
+The request holds a configuration and the engines. The folder gets `inputs.npy`, the graphs, and
+`prepared.json`: what the input is, and per engine why its graph could not be written, if so.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hstnn_deploy import files
+from hstnn_deploy.errors import HstnnError
+from hstnn_deploy.profile.inference import INPUTS, PREPARED
+from hstnn_deploy.profile.inputs import splits
+from hstnn_deploy.profile.lifeline import end_with_starter
+from hstnn_deploy.profile.networks import fresh_network, recipe_of
+from hstnn_deploy.profile.records import Configuration
+
+_SAMPLES = 100
+"""Distinct samples in the input; a larger batch repeats them."""
+_FORMATS = {"torchscript": "torchscript", "onnxruntime": "onnx"}
+
+
+def prepare(configuration: Configuration, engines: list[str], folder: Path) -> dict[str, Any]:
+    """Write everything that the engines need; return the content of prepared.json.
+
+    Args:
+        configuration: which network, and where its data is.
+        engines: those that will be measured.
+        folder: where to write.
+
+    Raises:
+        HstnnError: the data is damaged, or the folder cannot be written.
+    """
+    recipe = recipe_of(configuration)
+    data, what = splits(recipe, Path(configuration.data_dir) if configuration.data_dir else None)
+    chosen = torch.arange(min(_SAMPLES, len(data.test)))
+    np.save(folder / INPUTS, data.test.batch(chosen, torch.device("cpu")).x.numpy())
+    failures = {}
+    for engine in engines:
+        if engine in _FORMATS:
+            try:
+                _write_graphs(configuration, folder, _FORMATS[engine])
+            except HstnnError as error:
+                failures[engine] = error.message
+    return {"data": what, "failures": failures}
+
+
+def _write_graphs(configuration: Configuration, folder: Path, form: str) -> None:
+    from hstnn_deploy.export.graphs import write_graphs
+
+    write_graphs(fresh_network(configuration).eval(), folder, {form})
+
+
+def main() -> None:
+    """Do what the request file says. An error that can be explained is written to prepared.json too."""
+    end_with_starter()
+    request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    folder = Path(sys.argv[2])
+    configuration = Configuration.from_plain(request["configuration"])
+    try:
+        result = prepare(configuration, request["engines"], folder)
+    except HstnnError as error:
+        result = {"error": error.message}
+    files.write_json(folder / PREPARED, result)
+
+
+if __name__ == "__main__":
+    main()

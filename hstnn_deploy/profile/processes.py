@@ -1,0 +1,39 @@
+"""How this room starts its own modules as processes. Standard library only."""
+
+import os
+import sys
+from pathlib import Path
+
+import hstnn_deploy
+
+
+def command(module: str, *words: str) -> list[str]:
+    """Return the command line that runs a module of this room, such as "worker", with this interpreter."""
+    # -P: a file called `json.py` where the user stands must not become part of the process.
+    return [sys.executable, "-P", "-m", f"hstnn_deploy.profile.{module}", *words]
+
+
+def environment(device: str | None = None) -> dict[str, str]:
+    """Return this process's environment variables for such a process.
+
+    Args:
+        device: `cpu` or `cuda:N`, N as torch counts here: the process sees no GPU, or this one alone, as number 0.
+            None: it sees what this process sees.
+    """
+    variables = dict(os.environ)
+    if device is not None:
+        variables["CUDA_VISIBLE_DEVICES"] = _visible(device)
+    root = Path(hstnn_deploy.__file__).parent.parent
+    if root.name not in {"site-packages", "dist-packages"}:
+        # Run from a checkout, perhaps without an installation.
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), variables.get("PYTHONPATH")]))
+    return variables
+
+
+def _visible(device: str) -> str:
+    if device == "cpu":
+        return ""
+    number = int(device.removeprefix("cuda:"))
+    # What this process calls GPU N is the N-th of those that it was given itself.
+    given = [each.strip() for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip()]
+    return given[number] if number < len(given) else str(number)

@@ -1,0 +1,144 @@
+"""Records for people: tables, footnotes, and how all of it was measured."""
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from hstnn_deploy import files
+from hstnn_deploy.profile import paper
+from hstnn_deploy.profile.cells import Notes
+from hstnn_deploy.profile.records import Record, lines
+from hstnn_deploy.profile.tables import inference, published, training
+from hstnn_deploy.profile.values import Measured
+
+_WIDTH = 100
+_CROWD = 0.1
+"""Others' share of the machine's cores from which they are worth a warning."""
+_FULL = 0.9
+"""Share of the cores in use from which the others' work takes time from the measured one."""
+
+
+def tables(records: Sequence[Record], whole_paper: bool = False) -> list[RenderableType]:
+    """Return what to print of some records, in order: tables, footnotes, and the protocol.
+
+    Args:
+        records: see `launch.run`.
+        whole_paper: whether to show the paper's whole table where no record reproduces a row of it.
+    """
+    notes = Notes()
+    shown: list[RenderableType] = []
+    for group in _groups(records):
+        draw = training if group[0].configuration.phase == "train" else inference
+        shown.append(draw(group, notes))
+    if whole_paper and not _compared(records):
+        shown.append(published())
+    shown += [Text(f"[{number}] {note}") for number, note in enumerate(notes.texts, 1)]
+    return [*shown, *([Text()] if notes.texts else []), *(Text(line) for line in protocol(records))]
+
+
+def text(records: Sequence[Record], width: int = _WIDTH) -> str:
+    """Return the report as plain text."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, highlight=False)
+    for part in tables(records):
+        console.print(part)
+    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
+
+
+def write(folder: Path, records: Sequence[Record]) -> list[Path]:
+    """Write `records.jsonl` and `report.txt` into a folder, in place of what it holds of that name; return the paths.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    written = [folder / "records.jsonl", folder / "report.txt"]
+    files.write_text(written[0], lines(records))
+    files.write_text(written[1], text(records))
+    return written
+
+
+def protocol(records: Sequence[Record]) -> list[str]:
+    """Return how the records were measured, in lines."""
+    measured = [record for record in records if record.status == "measured"]
+    if not measured:
+        return []
+    phases = {record.configuration.phase for record in measured}
+    said = ["Each configuration ran in a process of its own, after a warm-up. MB are 10^6 bytes."]
+    said.append("Main memory (RAM) is the peak of the process: interpreter, libraries, data and network included.")
+    if "train" in phases:
+        said.append(
+            "Training: the recipe's own steps; whole passes, or as many steps as the time given allows, and then the"
+            " pass is extrapolated (~)."
+        )
+    if "infer" in phases:
+        calls = sorted({record.facts["calls"] for record in measured if "calls" in record.facts})
+        said.append(
+            f"Inference: {_range(calls)} calls back to back on one batch of whole sequences, each from input in host"
+            " memory to logits in host memory."
+        )
+    said += _distinct(f"Data for {record.configuration.subject}: {record.facts['data']}." for record in measured)
+    fresh = _distinct(record.configuration.subject for record in measured if record.configuration.ckpt is None)
+    if fresh:
+        said.append(f"Weights of {', '.join(fresh)}: random; no cost depends on them.")
+    said += _distinct(_machine(record) for record in measured)
+    said += _busy(measured)
+    if _compared(measured):
+        said.append(f"Paper: {paper.MACHINE}; {paper.CAVEAT}.")
+    return said
+
+
+def _groups(records: Sequence[Record]) -> list[list[Record]]:
+    """Return the records of each table, trainings first: one per network trained, one per network and device run."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in sorted(records, key=lambda one: one.configuration.phase != "train"):
+        asked = record.configuration
+        device = "" if asked.phase == "train" else asked.device
+        groups.setdefault((asked.phase, asked.subject, asked.network, device), []).append(record)
+    return list(groups.values())
+
+
+def _compared(records: Iterable[Record]) -> bool:
+    """Whether a training among the records reproduces a row of the paper's table."""
+    asked = [record.configuration for record in records]
+    return any(each.phase == "train" and paper.matching(each.experiment) for each in asked)
+
+
+def _machine(record: Record) -> str:
+    facts = record.facts
+    versions = facts["versions"]
+    names = ("python", "torch", "onnxruntime-gpu", "onnxruntime")
+    parts = [facts["cpu"], f"{facts['cores']} cores"]
+    if "gpu" in facts:
+        parts.append(f"{facts['gpu']}, driver {facts.get('driver', 'unknown')}")
+    parts.append(", ".join(f"{name} {versions[name]}" for name in names if name in versions))
+    threads = record.configuration.threads
+    parts.append(f"{threads} thread{'s' if threads > 1 else ''}" if threads else "threads as each engine chooses")
+    return f"Machine: {'; '.join(parts)}."
+
+
+def _busy(records: Sequence[Record]) -> list[str]:
+    """Return a warning where other processes had the cores meanwhile."""
+    most, count = 0.0, 0
+    for record in records:
+        own, others, cores = record.value("cpu_cores"), record.value("cpu_cores_others"), record.facts["cores"]
+        if isinstance(own, Measured) and isinstance(others, Measured):
+            crowded = others.number >= _CROWD * cores and own.number + others.number >= _FULL * cores
+            count += crowded
+            most = max(most, others.number if crowded else 0.0)
+    if not count:
+        return []
+    return [
+        f"Busy machine: during {count} of {len(records)} measurements other processes used up to {most:.1f} of"
+        f" {records[0].facts['cores']} cores; those times may be too long."
+    ]
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(text for text in texts if text))

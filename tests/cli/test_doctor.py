@@ -1,0 +1,49 @@
+"""`hstnn doctor`: what works here, in words and as JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import Hstnn
+
+
+def test_what_is_here_and_what_is_missing_is_said(hstnn: Hstnn) -> None:
+    result = hstnn("doctor")
+    assert (result.code, result.err) == (0, "")
+    for word in ("Python", torch.__version__, "ONNX Runtime", "CPUExecutionProvider loads", "NVML", "data folder"):
+        assert word in result.out
+    assert "yes  train, export and profile on the CPU" in result.out
+    assert "yes  recipe digits on its data (digits)" in result.out
+    assert "no   recipe smnist on its data (mnist): 4 files, such as train-images-idx3-ubyte" in result.out
+    if not torch.cuda.is_available():
+        assert "no   train and profile on a GPU: " in result.out
+
+
+def test_json_holds_the_same(hstnn: Hstnn, mnist: Path) -> None:
+    result = hstnn("doctor", "--data-dir", mnist, "--json")
+    assert (result.code, result.err) == (0, "")
+    facts = json.loads(result.out)
+    (cpu,) = [each for each in facts["onnxruntime"]["providers"] if each["name"] == "CPUExecutionProvider"]
+    assert cpu == {"name": "CPUExecutionProvider", "loads": True, "reason": ""}
+    assert facts["data"]["recipes"]["smnist"]["missing"] == ""
+    # A provider that is listed and one that loads are two things: without a GPU only the CPU loads.
+    if not facts["nvml"]["gpus"]:
+        assert [each["name"] for each in facts["onnxruntime"]["providers"] if each["loads"]] == ["CPUExecutionProvider"]
+
+
+def test_a_data_folder_that_is_not_there_is_a_finding_not_a_failure(hstnn: Hstnn) -> None:
+    result = hstnn("doctor", "--data-dir", "nowhere")
+    assert (result.code, result.err) == (0, "")
+    assert "the data folder nowhere (from --data-dir) does not exist" in result.out
+    assert "yes  recipe digits on its data (digits)" in result.out
+
+
+def test_where_nothing_works_the_exit_code_says_so(hstnn: Hstnn, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken: dict[str, Any] = {"version": None, "problem": "onnxruntime cannot be imported: gone", "providers": []}
+    monkeypatch.setattr("hstnn_deploy.profile.survey._onnxruntime", lambda: broken)
+    result = hstnn("doctor")
+    assert result.code == 1
+    assert "missing  verify and run ONNX graphs on the CPU: onnxruntime cannot be imported: gone" in result.out

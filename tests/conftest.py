@@ -1,0 +1,138 @@
+"""What the tests share: the command line in this process, small recipes, small data, and no network."""
+
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+hypothesis.settings.register_profile("house", deadline=None, max_examples=50, derandomize=True)
+hypothesis.settings.load_profile("house")
+
+TINY = {
+    "network.units": [6, 5],
+    "batch": 200,
+    "adapt.epochs": 2,
+    "restore.epochs": 2,
+    "selection.probes": 4,
+    "selection.samples": 20,
+    "selection.bootstraps": 10,
+}
+"""Changes that make a recipe small enough for a test."""
+
+
+def settings(changes: dict[str, object]) -> list[str]:
+    """Return changes as `KEY=VALUE`."""
+    return [f"{key}={value}" for key, value in changes.items()]
+
+
+def options(changes: dict[str, object]) -> list[str]:
+    """Return changes as the command line takes them."""
+    return [word for change in settings(changes) for word in ("--set", change)]
+
+
+class Result(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The message of the one `error:` line; there must be one, and beside it at most one hint."""
+        lines = self.err.splitlines()
+        assert [line[:6] for line in lines[:2]] in (["error:"], ["error:", "hint: "]), self.err
+        assert len(lines) <= 2, self.err
+        return lines[0].removeprefix("error: ")
+
+    @property
+    def hint(self) -> str:
+        """The hint that follows the error, or an empty text."""
+        return self.err.partition("\nhint: ")[2].strip()
+
+
+class Hstnn(Protocol):
+    """Runs the `hstnn` command line in this process."""
+
+    def __call__(self, *words: str | Path) -> Result: ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    # Small networks gain nothing from threads, and equality to the bit holds at one thread count.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep tests, and processes they start, off the network and away from the user's files and settings."""
+    for scheme in ("http", "https", "all"):
+        for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("HSTNN_DATA", raising=False)
+
+
+@pytest.fixture
+def hstnn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Hstnn]:
+    """The command line, in this process: returns exit code, standard output and standard error."""
+    from hstnn_deploy.cli.app import main
+
+    def run(*words: str | Path) -> Result:
+        monkeypatch.setattr(sys, "argv", ["hstnn", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return Result(left.value.code, captured.out, captured.err)
+
+    before = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def write_idx(path: Path, values: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+    """Write an array of bytes as an IDX file."""
+    sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
+    path.write_bytes(bytes([0, 0, 8, values.ndim]) + sizes + values.tobytes())
+
+
+@pytest.fixture(scope="session")
+def _mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("own-idx")
+    generator = np.random.default_rng(0)
+    for name, count in (("train", 120), ("t10k", 20)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images = generator.integers(0, 60, (count, 28, 28), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label : 2 * label + 4] += 190
+        write_idx(folder / f"{name}-images-idx3-ubyte", images)
+        write_idx(folder / f"{name}-labels-idx1-ubyte", labels)
+    return folder
+
+
+@pytest.fixture
+def mnist(_mnist: Path, tmp_path: Path) -> Path:
+    """A folder of four small IDX files with MNIST's names, 120 and 20 samples; free to be damaged."""
+    return shutil.copytree(_mnist, tmp_path / "own-idx")
+
+
+@pytest.fixture
+def blocked(tmp_path: Path) -> Path:
+    """A path that nobody, root included, can create: below a regular file."""
+    file = tmp_path / "a-file"
+    file.write_text("in the way")
+    return file / "below"

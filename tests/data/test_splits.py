@@ -1,0 +1,72 @@
+"""Splits: stratified, disjoint, fixed; batches time-major."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hstnn_deploy.data.splits import ArraySplit, hold_out, with_validation
+from hstnn_deploy.errors import DataError
+
+
+def split_of(per_class: int, classes: int = 10) -> ArraySplit:
+    target = torch.arange(per_class * classes) % classes
+    return ArraySplit(torch.arange(len(target) * 6, dtype=torch.uint8).reshape(-1, 3, 2), target, scale=0.5)
+
+
+def test_batches_are_time_major_scaled_and_in_the_order_asked_for() -> None:
+    split = split_of(2)
+    x, target, lengths = split.batch(torch.tensor([5, 0]), torch.device("cpu"))
+    assert x.shape == (3, 2, 2)
+    assert x.dtype == torch.float32
+    assert x.is_contiguous()
+    assert x[2, 0].tolist() == [(5 * 6 + 4) / 2, (5 * 6 + 5) / 2]
+    assert x[0, 1].tolist() == [0, 0.5]
+    assert target.tolist() == [5, 0]
+    assert lengths is None
+
+
+def test_asking_for_a_batch_does_not_change_the_samples() -> None:
+    split = ArraySplit(torch.ones(2, 3, 2), torch.zeros(2, dtype=torch.int64), scale=0.5)
+    for _ in range(2):
+        x, _, _ = split.batch(torch.tensor([0, 1]), torch.device("cpu"))
+        assert x.unique().tolist() == [0.5]
+
+
+@given(st.integers(10, 40), st.integers(2, 10), st.integers(0, 5))
+def test_held_out_samples_are_stratified_and_disjoint(per_class: int, classes: int, seed: int) -> None:
+    target = split_of(per_class, classes).target
+    rest, held = hold_out(target, 0.1, seed)
+    assert sorted([*rest.tolist(), *held.tolist()]) == list(range(len(target)))
+    assert rest.tolist() == sorted(rest.tolist())
+    assert held.tolist() == sorted(held.tolist())
+    counts = target[held].bincount(minlength=classes)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_a_tenth_of_training_is_held_out_under_the_validation_protocol() -> None:
+    split = split_of(20)
+    train, valid = with_validation(split, "validation")
+    assert valid is not None
+    assert (len(train), len(valid)) == (180, 20)
+    assert valid.target.bincount().tolist() == [2] * 10
+
+
+def test_nothing_is_held_out_under_the_demos_protocol() -> None:
+    split = split_of(20)
+    assert with_validation(split, "test") == (split, None)
+
+
+def test_the_validation_split_does_not_hang_on_torchs_seed() -> None:
+    held = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        held.append(hold_out(split_of(20).target, 0.1)[1].tolist())
+    assert held[0] == held[1]
+
+
+@pytest.mark.parametrize("target", [[0, 0, 1], list(range(10)) * 2, []])
+def test_too_few_samples_to_hold_any_out_is_a_data_error(target: list[int]) -> None:
+    with pytest.raises(DataError, match="held out") as refused:
+        hold_out(torch.tensor(target, dtype=torch.int64), 0.1)
+    assert refused.value.hint

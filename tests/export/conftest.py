@@ -1,0 +1,31 @@
+"""One small trained network and its bundle, shared by the tests of the room: an export takes seconds."""
+
+from pathlib import Path
+
+import pytest
+
+from hstnn_deploy.export.bundle import Bundle, export_bundle
+from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.train.stages import train
+from tests.conftest import TINY, settings
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of one seed of a hybrid: adapt, traces, ratio-0.5."""
+    out = tmp_path_factory.mktemp("runs")
+    recipe = load_recipe("digits", settings({**TINY, "network.units": [12, 10]}))
+    train(recipe, out)
+    return out / "digits" / "hybrid" / "seed1111"
+
+
+@pytest.fixture(scope="session")
+def best(runs: Path) -> Path:
+    """The restored network's checkpoint."""
+    return runs / "ratio-0.5" / "best.pt"
+
+
+@pytest.fixture(scope="session")
+def bundle(best: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of the restored network, in every format."""
+    return export_bundle(best, tmp_path_factory.mktemp("export") / "bundle", ("onnx", "torchscript", "pt2"))

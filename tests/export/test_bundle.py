@@ -1,0 +1,131 @@
+"""Bundles: what they hold, what is proved, and what becomes of a file that fails."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from hstnn_deploy import files
+from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.errors import ExportError
+from hstnn_deploy.export import bundle as bundle_module
+from hstnn_deploy.export.bundle import Bundle, export_bundle
+from hstnn_deploy.export.graphs import write_graphs
+from hstnn_deploy.models.network import HybridNetwork
+
+
+def test_every_file_is_there_with_its_hash_and_every_check_passed(bundle: Bundle) -> None:
+    manifest = json.loads((bundle.folder / "manifest.json").read_text())
+    assert set(manifest["files"]) == {"model.window.onnx", "model.step.onnx", "model.ts", "model.pt2"}
+    for name, facts in manifest["files"].items():
+        path = bundle.folder / name
+        assert files.sha256(path) == facts["sha256"]
+        assert path.stat().st_size == facts["bytes"]
+    assert manifest["verification"]["result"] == "passed"
+    assert {check.outcome for check in bundle.checks} == {"passed"}
+    assert {check.file for check in bundle.checks} == set(manifest["files"])
+    assert {path.name for path in bundle.folder.iterdir()} == {*manifest["files"], "manifest.json"}
+    assert [path.name for path in bundle.folder.parent.iterdir()] == ["bundle"], "the staging folder is gone"
+
+
+def test_the_manifest_says_what_a_deployer_needs(bundle: Bundle, best: Path) -> None:
+    manifest = bundle.manifest
+    checkpoint = Checkpoint.load(best)
+    assert manifest["selection"] == checkpoint.selection
+    assert manifest["recipe"] == checkpoint.recipe
+    assert manifest["metrics"]["protocol"] == "validation"
+    assert manifest["metrics"]["test"]["samples"] == 360
+    assert "torch" in manifest["tools"]
+    kept = {size.snn + size.rnn for size in checkpoint.sizes}
+    step = manifest["files"]["model.step.onnx"]
+    shapes = {entry["name"]: entry["shape"] for entry in step["inputs"]}
+    assert shapes["x"] == ["B", 8]
+    assert {shapes[f"v{layer}"][1] + shapes[f"h{layer}"][1] for layer in (1, 2)} == kept
+    assert all(entry["meaning"] for entry in (*step["inputs"], *step["outputs"]))
+
+
+def test_checks_cover_what_was_promised(bundle: Bundle) -> None:
+    names = {(check.file, check.name.partition(",")[0]) for check in bundle.checks}
+    for name in (
+        "onnx checker",
+        "free dimensions",
+        "replay in ONNX Runtime",
+        "replay in onnx's reference evaluator",
+        "shipped file = replayed file",
+        "window = eager",
+        "answers on the test split",
+    ):
+        assert ("model.window.onnx", name) in names
+    replays = [c for c in bundle.checks if c.file == "model.window.onnx" and "ONNX Runtime, T=" in c.name]
+    assert len({check.name for check in replays}) >= 2, "two (T, B) pairs"
+    assert ("model.step.onnx", "step by step = window") in names
+
+
+def test_a_graph_that_computes_something_else_is_kept_as_unverified(
+    best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    @torch.no_grad()
+    def tampered(network: HybridNetwork, *rest: object) -> list[Path]:
+        other = Checkpoint.load(best).network()
+        weight = other.stack[0].groups["snn"].ranked()[0]
+        weight.view(-1)[0] += 0.5
+        return write_graphs(other, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bundle_module, "write_graphs", tampered)
+    result = export_bundle(best, tmp_path / "bundle")
+    assert result.failed
+    assert any("diverges first at layer 1 snn" in check.figure for check in result.failed)
+    names = {path.name for path in (tmp_path / "bundle").iterdir()}
+    assert names == {"model.window.unverified.onnx", "model.step.unverified.onnx", "manifest.json"}
+    assert json.loads((tmp_path / "bundle" / "manifest.json").read_text())["verification"]["result"] == "failed"
+
+
+def test_a_file_that_cannot_be_opened_fails_its_checks(
+    best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def truncated(network: HybridNetwork, *rest: object) -> list[Path]:
+        paths = write_graphs(network, *rest)  # type: ignore[arg-type]
+        for path in paths:
+            path.write_bytes(path.read_bytes()[:-200])
+        return paths
+
+    monkeypatch.setattr(bundle_module, "write_graphs", truncated)
+    result = export_bundle(best, tmp_path / "bundle", ("torchscript",))
+    assert [check.name for check in result.failed] == ["opens and runs"]
+    assert (tmp_path / "bundle" / "model.unverified.ts").exists()
+
+
+def test_a_new_bundle_replaces_the_old_one_whole(best: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    export_bundle(best, folder, ("torchscript",), verify=False)
+    assert (folder / "model.ts").exists()
+    result = export_bundle(best, folder, ("pt2",), verify=False)
+    assert {path.name for path in folder.iterdir()} == {"model.pt2", "manifest.json"}
+    assert result.manifest["verification"]["result"] == "not run"
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(best: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ExportError, match="not a bundle"):
+        export_bundle(best, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_interrupted_export_leaves_the_old_bundle_and_no_rest(
+    best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bundle"
+    export_bundle(best, folder, ("torchscript",), verify=False)
+    before = (folder / "manifest.json").read_text()
+
+    def interrupted(*_: object) -> list[Path]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bundle_module, "write_graphs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_bundle(best, folder)
+    assert (folder / "manifest.json").read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]

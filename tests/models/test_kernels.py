@@ -1,0 +1,248 @@
+"""The fused kernels do what the plain ones, the definition, do; and the plain ones do what the equations say."""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hstnn_deploy.models.kernels import Form, fused, lif, plain, rnn, using
+from hstnn_deploy.models.neurons import Lif
+
+FORMS = {"plain": plain, "fused": fused}
+each_form = pytest.mark.parametrize("form", ["plain", "fused"])
+
+
+class Window(NamedTuple):
+    """A random window, [T, B, n], in float64."""
+
+    current: Tensor
+    state: Tensor
+    lengths: Tensor | None
+    neuron: Lif
+    cotangent: Tensor
+    """Gradient of the outputs; zero at steps past a sample's length, where outputs are unspecified."""
+    state_cotangent: Tensor
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> Window:
+    steps, batch, units = draw(st.integers(1, 7)), draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    current = normal(steps, batch, units)
+    state = normal(batch, units) if draw(st.booleans()) else torch.zeros(batch, units, dtype=torch.float64)
+    neuron = draw(st.sampled_from([Lif(), Lif(decay=0.3, threshold=0.3, lens=0.25), Lif(decay=1, lens=2)]))
+    if draw(st.booleans()):
+        # Eighths, so that membranes meet the threshold and the edges of the window exactly.
+        neuron = Lif(decay=0.5, threshold=0.5, lens=0.5)
+        current, state = (current * 4).round() / 4, (state * 4).round() / 4
+    match draw(st.sampled_from(["contiguous", "strided", "transposed", "expanded"])):
+        case "strided":
+            current = current.repeat_interleave(2, dim=2)[..., ::2]
+        case "transposed":
+            current = current.transpose(0, 2).contiguous().transpose(0, 2)
+        case "expanded":
+            current = current[:, :1].expand(-1, batch, -1)
+        case _:
+            pass
+    lengths = None
+    cotangent = normal(steps, batch, units)
+    if draw(st.booleans()):
+        lengths = torch.tensor(draw(st.lists(st.integers(0, steps), min_size=batch, max_size=batch)))
+        cotangent *= (torch.arange(steps)[:, None] < lengths)[..., None]
+    return Window(current, state, lengths, neuron, cotangent, normal(batch, units))
+
+
+def valid(window: Window, outputs: Tensor) -> Tensor:
+    """Return the outputs at valid steps."""
+    if window.lengths is None:
+        return outputs
+    return outputs[torch.arange(len(outputs))[:, None] < window.lengths]
+
+
+@given(windows())
+def test_fused_lif_emits_the_plain_spikes_and_state_to_the_bit(window: Window) -> None:
+    for dtype in (torch.float32, torch.float64):
+        current, v0 = window.current.to(dtype), window.state.to(dtype)
+        spikes, v = plain.lif(current, v0, window.neuron, window.lengths)
+        fast_spikes, fast_v = fused.lif(current, v0, window.neuron, window.lengths)
+        assert fast_spikes.dtype == fast_v.dtype == dtype
+        assert torch.equal(valid(window, spikes), valid(window, fast_spikes))
+        assert torch.equal(v, fast_v)
+
+
+@given(windows(), st.sampled_from(["spikes", "state", "both"]))
+def test_fused_lif_has_the_plain_gradients(window: Window, of: str) -> None:
+    gradients = []
+    for form in (plain, fused):
+        current, v0 = window.current.detach().requires_grad_(), window.state.clone().requires_grad_()
+        spikes, v = form.lif(current, v0, window.neuron, window.lengths)
+        loss = torch.zeros(())
+        if of != "state":
+            loss = loss + (spikes * window.cotangent).sum()
+        if of != "spikes":
+            loss = loss + (v * window.state_cotangent).sum()
+        gradients.append(torch.autograd.grad(loss, [current, v0]))
+    for expected, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@given(windows())
+def test_fused_lif_under_no_grad_is_the_same(window: Window) -> None:
+    expected = fused.lif(window.current.detach().requires_grad_(), window.state, window.neuron, window.lengths)
+    with torch.no_grad():
+        found = fused.lif(window.current, window.state, window.neuron, window.lengths)
+    assert torch.equal(valid(window, expected[0]), valid(window, found[0]))
+    assert torch.equal(expected[1], found[1])
+
+
+@given(windows())
+def test_fused_rnn_has_the_plain_outputs_and_gradients(window: Window) -> None:
+    units = window.current.shape[-1]
+    weight = torch.randn(units, units, dtype=torch.float64, generator=torch.Generator().manual_seed(units))
+    results = []
+    for form in (plain, fused):
+        drive, h0 = window.current.detach().requires_grad_(), window.state.clone().requires_grad_()
+        recurrent = weight.clone().requires_grad_()
+        outputs = form.rnn(drive, h0, recurrent)
+        loss = (outputs * window.cotangent).sum()
+        results.append([outputs, *torch.autograd.grad(loss, [drive, h0, recurrent])])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@given(windows())
+def test_kernels_leave_their_arguments_alone(window: Window) -> None:
+    for form in (plain, fused):
+        current, v0 = window.current.clone(), window.state.clone()
+        form.lif(current, v0, window.neuron, window.lengths)
+        form.rnn(current, v0, torch.eye(current.shape[-1], dtype=torch.float64))
+        assert torch.equal(current, window.current)
+        assert torch.equal(v0, window.state)
+
+
+@pytest.mark.parametrize("needs", ["current", "v0", "both"])
+def test_gradients_reach_only_those_who_ask(needs: str) -> None:
+    for form in (plain, fused):
+        current = torch.full((3, 1, 1), 0.5, requires_grad=needs != "v0")
+        v0 = torch.full((1, 1), 0.5, requires_grad=needs != "current")
+        spikes, v = form.lif(current, v0, Lif())
+        (spikes.sum() + v.sum()).backward()
+        assert (current.grad is not None) == (needs != "v0")
+        assert (v0.grad is not None) == (needs != "current")
+
+
+def test_fused_kernels_refuse_to_be_differentiated_twice() -> None:
+    x = torch.full((2, 1, 1), 0.5, dtype=torch.float64, requires_grad=True)
+    state = torch.zeros(1, 1, dtype=torch.float64)
+    weight = torch.ones(1, 1, dtype=torch.float64)
+    for outputs in (fused.lif(x, state, Lif())[0], fused.rnn(x, state, weight)):
+        (gradient,) = torch.autograd.grad((outputs * outputs).sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            gradient.sum().backward()
+
+
+def test_plain_kernels_can_be_differentiated_twice() -> None:
+    x = torch.full((2, 1, 1), 0.5, dtype=torch.float64, requires_grad=True)
+    state = torch.zeros(1, 1, dtype=torch.float64)
+    for outputs in (plain.lif(x, state, Lif())[0], plain.rnn(x, state, torch.ones(1, 1, dtype=torch.float64))):
+        (gradient,) = torch.autograd.grad((outputs.sum() ** 2), x, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.sum(), x)
+        assert second.abs().max() > 0
+
+
+def test_the_form_is_picked_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    for name, module in FORMS.items():
+        monkeypatch.setattr(module, "rnn", lambda *_, name=name: called.append(name))
+    rnn(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
+    with using("plain"):
+        rnn(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
+        with using("fused"):
+            rnn(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
+        rnn(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
+    rnn(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
+    assert called == ["fused", "plain", "fused", "plain", "fused"]
+
+
+# One neuron, worked out by hand. All numbers are exact in binary.
+
+NEURON = Lif(decay=0.5, threshold=1.0, lens=0.5)
+
+
+def column(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)[:, None, None]
+
+
+@each_form
+def test_a_single_neuron_integrates_leaks_fires_and_resets(form: Form) -> None:
+    # m:  0.75, 0.375 + 0.75 = 1.125 (fires), 0 + 0.5, 0.25 + 2 (fires), 0 + 1.0 (not above the threshold)
+    current = column(0.75, 0.75, 0.5, 2.0, 1.0)
+    with using(form):
+        spikes, v = lif(current, torch.zeros(1, 1, dtype=torch.float64), NEURON)
+    assert spikes.flatten().tolist() == [0, 1, 0, 1, 0]
+    assert v.item() == 1.0
+
+
+@each_form
+def test_a_single_neuron_continues_from_its_state(form: Form) -> None:
+    with using(form):
+        spikes, v = lif(column(0.5), torch.tensor([[1.25]], dtype=torch.float64), NEURON)
+    assert spikes.item() == 1  # m = 0.625 + 0.5
+    assert v.item() == 0
+
+
+@each_form
+@pytest.mark.parametrize(
+    ("membrane", "slope"),
+    [(0.5, 0.0), (0.5625, 1.0), (1.0, 1.0), (1.4375, 1.0), (1.5, 0.0), (3.0, 0.0), (-1.0, 0.0)],
+)
+def test_the_surrogate_is_a_window_of_height_one_over_twice_lens(form: Form, membrane: float, slope: float) -> None:
+    for lens, height in ((0.5, 1.0), (0.25, 2.0)):
+        x = column(1 + (membrane - 1) * lens / 0.5).requires_grad_()
+        with using(form):
+            spikes, _ = lif(x, torch.zeros(1, 1, dtype=torch.float64), Lif(decay=0.5, threshold=1.0, lens=lens))
+        spikes.sum().backward()
+        assert x.grad is not None
+        assert x.grad.item() == slope * height
+
+
+@each_form
+@pytest.mark.parametrize("first", [0.75, 1.25])
+def test_the_gradient_flows_through_the_reset(form: Form, first: float) -> None:
+    # ds_2/dI_1 = w_2 * decay * ((1 - s_1) - m_1 * w_1), with w_1 = w_2 = 1.
+    fired = float(first > 1)
+    x = column(first, 1.0 - 0.5 * first * (1 - fired)).requires_grad_()  # m_2 = 1.0, in the window
+    with using(form):
+        spikes, _ = lif(x, torch.zeros(1, 1, dtype=torch.float64), NEURON)
+    spikes[1].sum().backward()
+    assert x.grad is not None
+    assert x.grad.flatten().tolist() == [0.5 * ((1 - fired) - first), 1.0]
+
+
+@each_form
+def test_the_final_state_has_a_gradient_too(form: Form) -> None:
+    # v = m * (1 - s): dv/dm = (1 - s) - m * w.
+    for membrane, expected in ((0.25, 1.0), (0.75, 0.25), (1.25, -1.25), (3.0, 0.0)):
+        x = column(membrane).requires_grad_()
+        with using(form):
+            _, v = lif(x, torch.zeros(1, 1, dtype=torch.float64), NEURON)
+        v.sum().backward()
+        assert x.grad is not None
+        assert x.grad.item() == expected
+
+
+@each_form
+def test_a_single_recurrent_unit_follows_its_equation(form: Form) -> None:
+    drive, h0, weight = column(0.3, -1.2), torch.tensor([[0.5]], dtype=torch.float64), torch.tensor([[2.0]]).double()
+    with using(form):
+        outputs = rnn(drive, h0, weight)
+    first = torch.sigmoid(torch.tensor(0.3 + 0.5 * 2.0, dtype=torch.float64))
+    second = torch.sigmoid(-1.2 + first * 2.0)
+    torch.testing.assert_close(outputs.flatten(), torch.stack([first, second]))

@@ -1,0 +1,113 @@
+"""Isolation: fresh processes, their limits and their ends."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hstnn_deploy.profile import launch, processes
+from hstnn_deploy.profile.records import Record
+from hstnn_deploy.train.recipe import Recipe
+from tests.profile.conftest import configured
+
+
+def instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Let every started process run some code instead."""
+    monkeypatch.setattr(processes, "command", lambda *words: [sys.executable, "-c", code, *words])
+
+
+@pytest.mark.parametrize(
+    ("code", "failure"),
+    [
+        ("pass", ""),
+        ("raise SystemExit(3)", "ended with exit code 3"),
+        ("import sys; print('why', file=sys.stderr); sys.exit(2)", "ended with exit code 2: why"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL (out of memory?)"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV"),
+        ("import time; time.sleep(60)", "was stopped after 1 s (the time limit)"),
+    ],
+)
+def test_how_a_process_ended_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, failure: str) -> None:
+    instead(monkeypatch, code)
+    limit = 1.0 if "sleep" in code else 30.0
+    assert launch.run_alone("worker", [], "cpu", tmp_path / "output", limit) == failure
+
+
+def test_a_process_without_a_result_is_a_failed_row(monkeypatch: pytest.MonkeyPatch, tiny: Recipe) -> None:
+    instead(monkeypatch, "pass")
+    (record,) = launch.run([configured(tiny, "train")])
+    assert record.status == "failed"
+    assert "no whole record" in record.reason
+
+
+def test_a_failed_export_fails_what_stands_on_it(monkeypatch: pytest.MonkeyPatch, tiny: Recipe) -> None:
+    instead(monkeypatch, "raise SystemExit('no room')")
+    (record,) = launch.run([configured(tiny, "infer")])
+    assert record.reason == "the export before it ended with exit code 1: no room"
+
+
+def test_a_row_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch, tiny: Recipe) -> None:
+    instead(monkeypatch, "raise SystemExit('broken')")
+    told: list[tuple[int, int]] = []
+
+    class Listener(launch.Observer):
+        def finished(self, record: Record, number: int, total: int, seconds: float) -> None:
+            told.append((number, total))
+
+    records = list(launch.run([configured(tiny, "train"), configured(tiny, "train", threads=1)], Listener()))
+    assert [record.status for record in records] == ["failed", "failed"]
+    assert told == [(1, 2), (2, 2)]
+    assert all("measured_at" in record.facts for record in records)
+
+
+def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
+    code = "from hstnn_deploy.profile.lifeline import end_with_starter\nimport time\nend_with_starter()\ntime.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.stdin.close()
+    assert process.wait(30) == 1
+
+
+def test_leaving_early_leaves_nothing_behind(tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    instead(monkeypatch, "pass")
+    running = launch.run([configured(tiny, "train")] * 3)
+    next(running)
+    assert list(tmp_path.iterdir())
+    running.close()  # type: ignore[attr-defined]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "device", "seen"),
+    [
+        (None, "cuda:1", "1"),
+        ("3,GPU-x", "cuda:0", "3"),
+        ("3,GPU-x", "cuda:1", "GPU-x"),
+        ("3", "cpu", ""),
+        ("3", None, "3"),
+    ],
+)
+def test_a_process_sees_its_gpu_alone(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, device: str | None, seen: str
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert processes.environment(device)["CUDA_VISIBLE_DEVICES"] == seen
+
+
+def test_a_file_where_the_user_stands_does_not_get_into_the_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configuration.json").write_text("{}")
+    words = [str(tmp_path / "configuration.json"), str(tmp_path / "record.json"), str(tmp_path)]
+    failure = launch.run_alone("worker", words, "cpu", tmp_path / "output", 60)
+    assert "the wrong json" not in failure
+    assert "not whole" in failure

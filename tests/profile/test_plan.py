@@ -1,0 +1,171 @@
+"""What is measured, and on what, is settled before anything runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hstnn_deploy.data import registry
+from hstnn_deploy.errors import CheckpointError, DataError, DeviceError, RecipeError, UsageError
+from hstnn_deploy.profile.inputs import splits, synthetic
+from hstnn_deploy.profile.plan import network_label, plan
+from hstnn_deploy.train.recipe import Recipe, load_recipe
+from hstnn_deploy.train.stages import train
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_bare_means_every_recipe_of_an_experiment(no_gpu: None) -> None:
+    configurations = plan()
+    assert {each.subject for each in configurations} == {"smnist"}
+    assert [(each.phase, each.engine, each.batch) for each in configurations] == [
+        ("train", "eager", 100),
+        ("infer", "eager", 1),
+        ("infer", "eager", 100),
+        ("infer", "torchscript", 1),
+        ("infer", "torchscript", 100),
+        ("infer", "onnxruntime", 1),
+        ("infer", "onnxruntime", 100),
+    ]
+    assert {each.device for each in configurations} == {"cpu"}
+    assert all(each.no_cuda.startswith("measured on the CPU: ") for each in configurations)
+
+
+def test_a_hybrid_is_trained_redundant_and_deployed_at_its_ratio(no_gpu: None) -> None:
+    training, inference = plan(["smnist"], engines=["eager"], batches=[1])
+    assert (training.network, training.stage) == ("hybrid adaptation (800+800, 800+800)", "adapt")
+    assert (inference.network, inference.stage) == ("hybrid 0.5 (400+400, 400+400)", "restore")
+    assert training.sizes == [[800, 800], [800, 800]]
+    assert (training.steps, training.experiment) == (28, "RNN-SMNIST")
+
+
+@pytest.mark.parametrize(
+    ("kind", "label"), [("rnn", "rnn (128, 128)"), ("snn", "snn (128, 128)"), ("ffs", "ffs 0.25 (32+96, 32+96)")]
+)
+def test_other_kinds_are_one_network(no_gpu: None, kind: str, label: str) -> None:
+    recipe = load_recipe("digits", [f"kind={kind}", "ratio=0.25"])
+    assert [each.network for each in plan([recipe], engines=["eager"], batches=[1])] == [label, label]
+
+
+def test_a_layer_of_one_kind_only_is_named_by_its_units() -> None:
+    from hstnn_deploy.models.sizes import Sizes
+
+    assert network_label("hybrid", 0.5, [Sizes(3, 0), Sizes(1, 2)], "restore") == "hybrid 0.5 (3, 1+2)"
+
+
+def test_a_checkpoint_is_measured_as_it_is(tiny: Recipe, tmp_path: Path, no_gpu: None) -> None:
+    (run,) = train(tiny, tmp_path, stage="adapt")
+    training, inference = plan(ckpt=run.best, engines=["eager"], batches=[1])
+    assert training.network == inference.network == "hybrid adaptation (6+6, 5+5)"
+    assert inference.ckpt == str(run.best)
+    assert {each.subject for each in plan(["digits"], ckpt=run.best)} == {"digits", str(run.best)}
+
+
+def test_without_gpus_the_first_one_is_taken_where_there_is_one(two_gpus: None) -> None:
+    assert {(each.device, each.no_cuda) for each in plan(["digits"])} == {("cuda:0", "")}
+
+
+def test_each_gpu_named_is_measured_once(two_gpus: None) -> None:
+    configurations = plan(["digits"], phases=["train"], gpus=[1, None, 1, 0])
+    assert [each.device for each in configurations] == ["cuda:1", "cpu", "cuda:0"]
+    assert configurations[1].no_cuda == "measured on the CPU, as asked"
+
+
+def test_a_gpu_beyond_those_there_are_is_an_error(two_gpus: None) -> None:
+    with pytest.raises(DeviceError, match=r"GPU 2 does not exist: torch sees 2 GPU\(s\), numbered 0 to 1"):
+        plan(["digits"], gpus=[0, 2])
+
+
+def test_a_gpu_where_there_is_none_is_an_error(no_gpu: None) -> None:
+    with pytest.raises(DeviceError, match="GPU 0 was asked for, but "):
+        plan(["digits"], gpus=[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"recipes": ["digit"]}, RecipeError, "unknown recipe 'digit'"),
+        ({"phases": ["trian"]}, UsageError, "unknown phase 'trian'"),
+        ({"phases": []}, UsageError, "no phase is named"),
+        ({"engines": ["onnx"]}, UsageError, "unknown engine 'onnx'"),
+        ({"batches": [0]}, UsageError, "--batch 0 is not a positive number"),
+        ({"batches": []}, UsageError, "--batch names no number"),
+        ({"gpus": []}, UsageError, "--gpus names no GPU"),
+        ({"gpus": [-1]}, UsageError, "--gpus -1 is not a GPU's number"),
+        ({"threads": 0}, UsageError, "--threads 0"),
+        ({"seconds": float("nan")}, UsageError, "--seconds nan"),
+        ({"max_steps": -3}, UsageError, "--max-steps -3"),
+        ({"ckpt": Path("nothing.pt")}, CheckpointError, r"nothing\.pt does not exist"),
+        ({"data_dir": Path("nowhere")}, DataError, "nowhere"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        plan(**options)
+
+
+def test_an_engine_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hstnn_deploy.profile.plan.find_spec", lambda _name: None)
+    with pytest.raises(UsageError, match="onnxruntime is not installed"):
+        plan(["digits"])
+    assert plan(["digits"], engines=["eager"])
+
+
+def test_a_network_that_does_not_fit_its_data_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"network\.inputs is 9, but digits has 8"):
+        plan([load_recipe("digits", ["network.inputs=9"])])
+
+
+def test_the_published_size_of_a_data_set_is_the_real_one(tiny: Recipe) -> None:
+    shape = registry.shape(tiny.data)
+    real, what = splits(tiny, None)
+    assert what.startswith("real: ")
+    assert (len(real.train) + len(real.valid), len(real.test)) == (shape.train, shape.test)
+    x = real.test.batch(torch.arange(3), torch.device("cpu")).x
+    assert x.shape == (shape.steps, 3, shape.inputs)
+    assert (real.inputs, real.classes) == (shape.inputs, shape.classes)
+
+
+@pytest.mark.parametrize("protocol", ["validation", "test"])
+def test_synthetic_data_has_the_real_one_s_sizes(tiny: Recipe, protocol: str) -> None:
+    recipe = tiny.model_copy(update={"protocol": protocol})
+    made, real = synthetic(recipe), splits(recipe, None)[0]
+    for name in ("train", "valid", "test"):
+        one, other = made.split(name), real.split(name)
+        assert len(one) == len(other)
+        chosen = torch.tensor([0, len(one) - 1])
+        x, target, _ = one.batch(chosen, torch.device("cpu"))
+        like, _, _ = other.batch(chosen, torch.device("cpu"))
+        assert (x.shape, x.dtype) == (like.shape, like.dtype)
+        assert 0 <= float(x.min()) <= float(x.max()) <= 1
+        assert int(target.max()) < made.classes
+
+
+def test_data_that_is_not_at_hand_is_made_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hstnn_deploy.data.registry.load", lambda *_: pytest.fail("nothing may be downloaded"))
+    made, what = splits(load_recipe("smnist"), tmp_path)
+    assert what.startswith("synthetic: ")
+    assert "train-images-idx3-ubyte is missing" in what
+    assert (len(made.train), len(made.valid), len(made.test)) == (54_000, 6_000, 10_000)
+
+
+def test_data_that_is_there_is_used(mnist: Path) -> None:
+    found, what = splits(load_recipe("smnist", ["data.checksum=false"]), mnist)
+    assert what.startswith("real: MNIST")
+    assert len(found.test) == 20
+
+
+def test_data_that_is_there_but_damaged_is_an_error(mnist: Path) -> None:
+    (mnist / "t10k-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03")
+    with pytest.raises(DataError, match="truncated"):
+        splits(load_recipe("smnist", ["data.checksum=false"]), mnist)

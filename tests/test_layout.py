@@ -1,0 +1,144 @@
+"""The house: four rooms that stand at the root and are never installed as packages of those names; light imports."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import hstnn_deploy
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "hstnn_deploy"
+ROOMS = ("train", "export", "profile", "data")
+HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "sklearn", "matplotlib", "numpy", "tonic")
+
+
+def python(*words: str) -> str:
+    """Run Python in the repository root and return what it prints."""
+    result = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_each_room_stands_at_the_root_as_a_relative_link(room: str) -> None:
+    link = ROOT / room
+    assert link.is_symlink()
+    assert link.readlink() == Path("hstnn_deploy") / room
+    assert link.resolve() == (PACKAGE / room).resolve()
+    assert link.is_dir()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_is_a_regular_package(room: str) -> None:
+    assert list((PACKAGE / room).glob("*.py"))
+    assert not (PACKAGE / room / "__init__.py").exists()
+
+
+def test_the_rooms_do_not_shadow_the_standard_library() -> None:
+    out = python("-c", "import cProfile, profile; cProfile.Profile(); print(profile.__file__, profile.run)")
+    assert str(ROOT) not in out
+    assert "profile.py" in out
+
+
+def test_no_file_bears_the_name_of_a_package_it_uses() -> None:
+    names = {path.stem for path in PACKAGE.rglob("*.py")}
+    assert not names & {"onnx", "torch", "typer", "rich", "numpy", "yaml", "pydantic"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import hstnn_deploy",
+        "import hstnn_deploy.cli.app",
+        "import sys; sys.argv = ['hstnn', '--help']; from hstnn_deploy.cli.app import main; main()",
+        "import sys; sys.argv = ['hstnn', 'train', '--help']; from hstnn_deploy.cli.app import main; main()",
+    ],
+)
+def test_import_and_help_load_nothing_heavy(code: str) -> None:
+    report = f"""
+import atexit, sys
+atexit.register(lambda: print("heavy:", *[name for name in {HEAVY!r} if name in sys.modules]))
+{code}
+"""
+    assert python("-c", report).splitlines()[-1].split() == ["heavy:"]
+
+
+@pytest.mark.parametrize("name", hstnn_deploy.__all__)
+def test_every_public_name_exists(name: str) -> None:
+    assert getattr(hstnn_deploy, name) is not None
+    assert name in dir(hstnn_deploy)
+
+
+def test_public_names_stay_what_they_are_whatever_is_imported() -> None:
+    # A room's own name would become the room at its first import.
+    out = python(
+        "-c",
+        """
+import hstnn_deploy
+from hstnn_deploy import *
+before = {name: getattr(hstnn_deploy, name) for name in hstnn_deploy.__all__}
+import hstnn_deploy.train.stages, hstnn_deploy.data.registry, hstnn_deploy.models.registry
+after = {name: getattr(hstnn_deploy, name) for name in hstnn_deploy.__all__}
+assert before == after
+assert all(callable(value) for name, value in after.items() if name != "__version__"), after
+print("same")
+""",
+    )
+    assert out == "same\n"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'frob'"):
+        _ = hstnn_deploy.frob
+
+
+def test_the_package_is_typed_and_named_as_released() -> None:
+    assert (PACKAGE / "py.typed").exists()
+    assert 'version = { attr = "hstnn_deploy.__version__" }' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The names in a wheel built from a copy of the sources, so that the repository stays clean."""
+    import shutil
+
+    copy, out = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    shutil.copytree(PACKAGE, copy / "hstnn_deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    for room in ROOMS:
+        (copy / room).symlink_to(Path("hstnn_deploy") / room)
+    build = "from setuptools import build_meta; import sys; build_meta.build_wheel(sys.argv[1])"
+    result = subprocess.run(
+        [sys.executable, "-c", build, str(out)], cwd=copy, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    (path,) = out.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
+def test_every_file_of_the_package_is_in_the_wheel(wheel: list[str]) -> None:
+    sources = [
+        path
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix in {".py", ".yaml", ".typed"}
+    ]
+    assert len(sources) > 40
+    assert {"py.typed", "digits.yaml", "smnist.yaml"} <= {path.name for path in sources}
+    assert {str(path.relative_to(ROOT)) for path in sources} <= set(wheel)
+
+
+def test_the_wheel_installs_no_package_but_its_own(wheel: list[str]) -> None:
+    tops = {name.partition("/")[0] for name in wheel}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"hstnn_deploy"}
+
+
+def test_the_wheel_brings_the_command_and_the_licence(wheel: list[str]) -> None:
+    names = {name.partition("/")[2] for name in wheel if ".dist-info/" in name}
+    assert {"entry_points.txt", "METADATA", "licenses/LICENSE"} <= names
