@@ -10,6 +10,7 @@ HstnnError              1
 ├── ExportError         7   a network that cannot be exported
 │   └── VerificationError 8 an exported file that does not compute what the network computes
 ├── ProfileError        9   a measurement that cannot be taken
+├── OutOfMemoryError   10   work that does not fit into memory
 └── Interrupted       130   stopped by Ctrl-C or SIGTERM; what was finished is kept
 
 Anything unforeseen exits with 70.
@@ -80,6 +81,12 @@ class ProfileError(HstnnError):
     """A measurement that cannot be taken."""
 
     exit_code = 9
+
+
+class OutOfMemoryError(HstnnError):
+    """Work that does not fit into the memory of the machine or the GPU."""
+
+    exit_code = 10
 
 
 class Interrupted(HstnnError):

@@ -29,6 +29,15 @@ def cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(f"cannot write {path}: {reason}", hint)
 
 
+_PARTIAL = ".partial"
+
+
+def clear_partial(folder: Path) -> None:
+    """Remove what a killed process left half-written; for a folder to which nobody else is writing."""
+    for path in folder.glob(f".*{_PARTIAL}"):
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path; on success it is flushed to disk and renamed to `path`, on failure it is removed.
@@ -39,7 +48,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL)
         os.close(handle)
         temporary = Path(name)
         yield temporary

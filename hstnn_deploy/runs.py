@@ -1,6 +1,7 @@
 """A run folder: one stage of one training on disk, and what train, sweep and report share of it.
 
-    recipe.yaml       the recipe as resolved, with what of it this stage depends on
+    recipe.yaml       the recipe as resolved; `hstnn train` takes it
+    stage.yaml        what of the recipe this stage depends on: the folder belongs to it
     environment.json  versions, device, threads, git state
     status.json       state (running, finished, interrupted, failed), epoch, best, times
     metrics.jsonl     one row per epoch
@@ -108,6 +109,7 @@ class RunFolder:
         except Timeout as error:
             raise RunError(f"{self.path} is in use by another hstnn process", "wait for it, or give --out") from error
         try:
+            files.clear_partial(self.path)
             self._begin(recipe, environment, resume)
             try:
                 yield
@@ -134,11 +136,11 @@ class RunFolder:
     def claim_recipe(self, recipe: dict[str, Any]) -> None:
         """Record the recipe that this folder belongs to; refuse another one, see `check_recipe`."""
         self.check_recipe(recipe)
-        files.write_text(self.path / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+        files.write_text(self.path / "stage.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
 
     def check_recipe(self, recipe: dict[str, Any]) -> None:
         """Refuse a recipe other than the one this folder was begun with, naming the keys that differ."""
-        path = self.path / "recipe.yaml"
+        path = self.path / "stage.yaml"
         if not path.exists():
             return
         try:

@@ -1,12 +1,14 @@
 """Run folders: claimed by one process, bound to one recipe, never left in doubt."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
 
+from hstnn_deploy import files
 from hstnn_deploy.errors import RunError
 from hstnn_deploy.runs import RunFolder
 
@@ -102,6 +104,20 @@ def test_a_folder_in_use_is_refused_and_free_again_afterwards(run: RunFolder) ->
         pass
 
 
+def test_what_a_killed_process_left_half_written_is_cleared_away(run: RunFolder) -> None:
+    begin(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        patch.setattr("os.fsync", lambda _: os.close(-1))
+        with pytest.raises(RunError):
+            files.write_text(run.best, "half")
+    left = {path.name for path in run.path.iterdir()}
+    begin(run, resume=True)
+    gone = left - {path.name for path in run.path.iterdir()}
+    assert len(gone) == 1
+    assert gone.pop().startswith(".best.pt.")
+
+
 def test_metrics_are_rows_in_order(run: RunFolder) -> None:
     begin(run)
     for epoch in (1, 2):
@@ -139,7 +155,7 @@ def test_rows_of_unfinished_epochs_are_dropped(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "3", "\udcff"])
-@pytest.mark.parametrize("name", ["status.json", "recipe.yaml"])
+@pytest.mark.parametrize("name", ["status.json", "stage.yaml"])
 def test_a_damaged_file_is_named(run: RunFolder, name: str, text: str) -> None:
     begin(run)
     (run.path / name).write_bytes(text.encode(errors="surrogateescape"))

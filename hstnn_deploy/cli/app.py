@@ -10,7 +10,7 @@ import typer
 
 import hstnn_deploy
 from hstnn_deploy.cli import console, demo, doctor, evaluate, export, profile, recipes, train
-from hstnn_deploy.errors import HstnnError
+from hstnn_deploy.errors import HstnnError, OutOfMemoryError
 
 app = typer.Typer(
     name="hstnn",
@@ -69,8 +69,21 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+def _out_of_memory(error: BaseException) -> OutOfMemoryError | None:
+    """Recognise Python's, torch's and ONNX Runtime's ways of saying it, without importing any of them."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return OutOfMemoryError(
+            f"out of memory: {' '.join(str(error).split())[:200]}",
+            "choose a smaller batch (--set batch=…) or fewer units (--set network.units=[…])",
+        )
+    return None
+
+
 def _explain(error: BaseException) -> int:
     """Print one line and a hint for an error; return its exit code."""
+    if not isinstance(error, HstnnError):
+        error = _out_of_memory(error) or error
     match error:
         case HstnnError():
             console.error(error.message, error.hint)

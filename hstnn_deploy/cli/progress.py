@@ -8,7 +8,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hstnn_deploy.train.observer import Observer
 
-
 _EVERY = 5.0
 """Seconds between lines, where there is no live display."""
 

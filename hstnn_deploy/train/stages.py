@@ -141,6 +141,7 @@ class Training:
         facts = environment.describe(str(self.device))
         self._check_environment(run, facts)
         with run.open(recipe.for_stage(stage), facts, self.resume):
+            files.write_text(run.path / "recipe.yaml", recipe.yaml())
             network = make()
             header = Checkpoint(
                 recipe=recipe.dump(),
@@ -203,6 +204,7 @@ class Training:
         adapted = self._adapted()
         splits = self.splits()
         with run.open(recipe.for_stage("traces"), environment.describe(str(self.device)), self.resume):
+            files.write_text(run.path / "recipe.yaml", recipe.yaml())
             network = adapted.network().to(self.device)
             groups = ranked_groups(network)
             chosen = torch.randperm(len(splits.train), generator=torch.Generator().manual_seed(recipe.seed))

@@ -71,7 +71,7 @@ def test_an_uninterrupted_run_leaves_a_folder_per_stage_with_all_it_promises(who
     assert sorted(contents(whole)) == sorted(
         [f"{BASE}/{stage}/{file}" for stage in ("adapt", "ratio-0.5") for file in (*_FILES, "best.pt", "last.pt")]
         + [f"{BASE}/ratio-0.5/selection.json"]
-        + [f"{BASE}/traces/{file}" for file in ("recipe.yaml", "status.json", "traces.pt")]
+        + [f"{BASE}/traces/{file}" for file in ("recipe.yaml", "stage.yaml", "status.json", "traces.pt")]
     )
     for stage in ("adapt", "traces", "ratio-0.5"):
         run = RunFolder(whole / BASE / stage)
@@ -82,7 +82,12 @@ def test_an_uninterrupted_run_leaves_a_folder_per_stage_with_all_it_promises(who
         assert environment["device"] == "cpu"
 
 
-_FILES = ("metrics.jsonl", "recipe.yaml", "status.json")
+_FILES = ("metrics.jsonl", "recipe.yaml", "stage.yaml", "status.json")
+
+
+def test_the_recipe_in_a_run_folder_is_the_one_that_was_run(whole: Path) -> None:
+    for stage in ("adapt", "traces", "ratio-0.5"):
+        assert load_recipe(str(whole / BASE / stage / "recipe.yaml")) == tiny()
 
 
 def test_every_epoch_has_a_row(whole: Path) -> None:
@@ -236,8 +241,8 @@ def test_a_run_killed_before_any_of_its_writes_resumes_to_the_same_bits(
             assert contents(out) == expected, survived
         else:
             break
-    # recipe, environment, status, metrics, status; best, metrics, last and status of two epochs; best and status.
-    assert survived == 15
+    # stage, environment, status, recipe, metrics, status; best, metrics, last and status of two epochs; best and status.
+    assert survived == 16
 
 
 def test_an_interrupted_run_says_so_and_is_not_continued_by_accident(tmp_path: Path) -> None:
@@ -484,6 +489,14 @@ def test_a_folder_of_another_recipe_is_refused_naming_the_key(
         with pytest.raises(RunError, match=message):
             train(tiny(**changes), whole, stage=stage, resume=resume)
     assert raw(whole) == before
+
+
+def test_a_selection_belongs_to_its_recipe_before_anything_is_restored(tmp_path: Path) -> None:
+    train(tiny(), tmp_path, stage="adapt")
+    train(tiny(), tmp_path, stage="select")
+    for stage in ("select", "restore"):
+        with pytest.raises(RunError, match=r"selection\.bootstraps was 10, is 5"):
+            train(tiny(selection__bootstraps=5), tmp_path, stage=stage)
 
 
 def test_two_ratios_that_share_a_folders_name_are_not_mixed_up(whole: Path) -> None:

@@ -1,6 +1,7 @@
 """The kernels with hand-written backward, in place and without a graph node per step. Differentiable once.
 
 The LIF recursions agree with the plain form to the bit forward; gradients agree up to the order of additions.
+A step's tensors fit the cache, so what counts is the number of operations a step takes: each is one pass and one launch.
 """
 
 from typing import Any
@@ -10,6 +11,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hstnn_deploy.models.neurons import Lif
+
+# where_between(g, x, low, high, grad_input=out) is g where low < x < high, else 0, in one pass.
+_where_between = torch.ops.aten.hardtanh_backward.grad_input
+# The step of sigmoid backward: sigmoid_step(g, h, grad_input=out) is g * h * (1 - h), in one pass.
+_sigmoid_step = torch.ops.aten.sigmoid_backward.grad_input
 
 
 def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -29,21 +35,21 @@ class _Lif(torch.autograd.Function):
     def forward(
         ctx: Any, current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
+        """Walk on with m_t = I_t + (decay * m_{t-1}) * (1 - s_{t-1}).
+
+        The same to the bit as the plain form: a product with 0 or 1 is exact, wherever it stands.
+        """
         spikes = torch.empty_like(current, memory_format=torch.contiguous_format)
         keep_m = any(ctx.needs_input_grad) or lengths is not None
-        m = torch.empty_like(spikes) if keep_m else torch.empty_like(spikes[:1])
-        below = torch.empty_like(v0, dtype=torch.bool)
-        v, after = v0, torch.empty_like(v0, memory_format=torch.contiguous_format)
-        for t, (now, s) in enumerate(zip(current.unbind(0), spikes.unbind(0), strict=True)):
-            m_t = m[t if keep_m else 0]
-            torch.mul(v, neuron.decay, out=m_t)
-            m_t.add_(now)
+        m = torch.empty_like(spikes) if keep_m else torch.empty_like(spikes[:1]).expand_as(spikes)
+        decayed, silent = v0 * neuron.decay, torch.ones_like(v0)
+        for now, s, m_t in zip(current.unbind(0), spikes.unbind(0), m.unbind(0), strict=True):
+            torch.addcmul(now, decayed, silent, out=m_t)
             # m - threshold > 0 and m > threshold are the same test in IEEE arithmetic with subnormals.
             torch.gt(m_t, neuron.threshold, out=s)
-            torch.le(m_t, neuron.threshold, out=below)
-            v = torch.mul(m_t, below, out=after)
-        if lengths is not None:
-            v = _state_at(m, v0, neuron, lengths)
+            torch.le(m_t, neuron.threshold, out=silent)
+            torch.mul(m_t, neuron.decay, out=decayed)
+        v = m[-1] * silent if lengths is None else _state_at(m, v0, neuron, lengths)
         ctx.save_for_backward(m, lengths)
         ctx.neuron = neuron
         ctx.set_materialize_grads(False)
@@ -52,35 +58,36 @@ class _Lif(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
-        """Walk back with gm_t = gv_t * (1 - s_t - m_t * w_t) + gs_t * w_t and gv_{t-1} = decay * gm_t.
+        """Walk back with gm_t = gv_t * (1 - s_t) + (gs_t - gv_t * m_t) * w_t and gv_{t-1} = decay * gm_t.
 
         w is the surrogate's window; gv also takes the gradient of the final state at each sample's last valid step.
+        Inside, gm and gv are divided by the window's height, so that a step need not multiply with it.
         """
         grad_spikes, grad_v = grads
         m, lengths = ctx.saved_tensors
         neuron: Lif = ctx.neuron
-        out = torch.empty_like(m)
-        slope, window = torch.empty_like(m[0]), torch.empty_like(m[0])
         height = 1 / (2 * neuron.lens)
+        below_zero = (-torch.inf, torch.finfo(m.dtype).smallest_normal)
+        zero = m.new_zeros(())
+        if grad_spikes is None:
+            grad_spikes = zero.expand_as(m)
+        out = torch.empty_like(m)
+        distance, through = torch.empty_like(m[0]), torch.empty_like(m[0])
         # gv is carried as a tensor and a factor not yet applied to it.
-        gv, factor = (grad_v, 1.0) if lengths is None else (None, 1.0)
-        for t in range(len(m) - 1, -1, -1):
-            if lengths is not None and grad_v is not None:
-                here = _where(lengths == t + 1, grad_v)
-                gv, factor = here if gv is None else here.add_(gv, alpha=factor), 1.0
-            gm = out[t]
-            torch.sub(m[t], neuron.threshold, out=slope).abs_()
-            torch.lt(slope, neuron.lens, out=window)
-            window.mul_(height)
-            if grad_spikes is None:
-                gm.zero_()
-            else:
-                torch.mul(grad_spikes[t], window, out=gm)
-            if gv is not None:
-                torch.le(m[t], neuron.threshold, out=slope)
-                slope.addcmul_(m[t], window, value=-1)
-                gm.addcmul_(gv, slope, value=factor)
+        gv, factor = zero.expand_as(m[0]), 1.0
+        if grad_v is not None and lengths is None:
+            gv = grad_v / height
+        for t, (gs, m_t, gm) in reversed(list(enumerate(zip(grad_spikes.unbind(0), m.unbind(0), out.unbind(0))))):
+            if grad_v is not None and lengths is not None:
+                gv, factor = _where(lengths == t + 1, grad_v / height).add_(gv, alpha=factor), 1.0
+            torch.sub(m_t, neuron.threshold, out=distance)
+            torch.addcmul(gs, gv, m_t, value=-factor * height, out=gm)
+            _where_between(gm, distance, -neuron.lens, neuron.lens, grad_input=gm)
+            _where_between(gv, distance, *below_zero, grad_input=through)
+            gm.add_(through, alpha=factor)
             gv, factor = gm, neuron.decay
+        if height != 1:
+            out.mul_(height)
         grad_v0 = None
         if ctx.needs_input_grad[1]:
             grad_v0 = out[0] * neuron.decay
@@ -114,15 +121,14 @@ class _Rnn(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         """Walk back with gz_t = (gh_t + gz_{t+1} @ W^T) * h_t * (1 - h_t); the weight's gradient is one product."""
         outputs, h0, weight = ctx.saved_tensors
-        grad_drive = torch.empty_like(outputs)
-        back = weight.t()
+        out = torch.empty_like(outputs)
         total = torch.empty_like(outputs[0])
-        for t in range(len(outputs) - 1, -1, -1):
-            gh = grads[0][t]
-            if t + 1 < len(outputs):
-                gh = torch.addmm(gh, grad_drive[t + 1], back, out=total)
-            torch.ops.aten.sigmoid_backward.grad_input(gh, outputs[t], grad_input=grad_drive[t])
-        grad_h0 = grad_drive[0] @ back if ctx.needs_input_grad[1] else None
-        before = torch.cat((h0[None], outputs[:-1]))
-        grad_weight = before.flatten(0, 1).t() @ grad_drive.flatten(0, 1)
-        return grad_drive, grad_h0, grad_weight
+        later = None
+        for gh, h_t, gz in reversed(list(zip(grads[0].unbind(0), outputs.unbind(0), out.unbind(0), strict=True))):
+            if later is not None:
+                gh = torch.addmm(gh, later, weight.t(), out=total)
+            later = _sigmoid_step(gh, h_t, grad_input=gz)
+        grad_h0 = out[0] @ weight.t() if ctx.needs_input_grad[1] else None
+        # h before each step: the outputs up to the last but one, and h0, which is not worth a copy of the outputs.
+        grad_weight = outputs[:-1].flatten(0, 1).t() @ out[1:].flatten(0, 1)
+        return out, grad_h0, grad_weight.addmm_(h0.t(), out[0])
