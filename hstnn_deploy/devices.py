@@ -7,13 +7,15 @@ import torch
 from hstnn_deploy.errors import DeviceError, UsageError
 
 
-def resolve(asked: str) -> torch.device:
-    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`.
+def resolve(asked: str, threads: int | None = None) -> torch.device:
+    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`, and set how many CPU threads torch uses (None: its own).
 
     Raises:
         UsageError: not one of these.
         DeviceError: it is not there.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if asked == "cpu":

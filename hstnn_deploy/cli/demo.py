@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from hstnn_deploy.runs import RunFolder
 
 _RATIO = 0.5
+_THREADS = 1
+"""The networks are small: more threads gain nothing, and on a busy machine they wait for each other."""
 
 
 def demo(
@@ -53,12 +55,14 @@ def demo(
 
 
 def _train(out: Path, seed: int, screen: "Console") -> "dict[str, list[RunFolder]]":
+    from hstnn_deploy import devices
     from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.models.sizes import KINDS
     from hstnn_deploy.train.recipe import load_recipe
     from hstnn_deploy.train.stages import train
 
     screen.rule("1. Train: 1797 real handwritten digits, 8 steps of 8 pixels", align="left")
+    devices.resolve("cpu", _THREADS)
     runs: dict[str, list[RunFolder]] = {}
     for kind in KINDS:
         recipe = load_recipe("digits", [f"kind={kind}", f"ratio={_RATIO}", f"seed={seed}"])
@@ -119,7 +123,7 @@ def _profile(restored: "RunFolder", folder: Path, screen: "Console") -> "list[Re
 
     screen.rule("3. Profile training and inference, each in a process of its own", align="left")
     with Progress(screen) as progress:
-        records = list(launch.run(plan(ckpt=restored.best, seconds=2.0), progress))
+        records = list(launch.run(plan(ckpt=restored.best, seconds=2.0, threads=_THREADS), progress))
     report.write(folder, records)
     for part in report.tables(records, whole_paper=True):
         screen.print(part)

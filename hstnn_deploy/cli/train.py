@@ -41,6 +41,9 @@ def train(
     ratio: Annotated[float | None, typer.Option(help="Spiking share of the units, of ffs and hybrid.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initial weights, order of samples and probes.")] = None,
     device: Device = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads (default: one per core; small networks are faster with 1).")
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
     ] = None,
@@ -64,7 +67,7 @@ def train(
     options = {"kind": kind, "ratio": ratio, "seed": seed}
     chosen = [f"{key}={value}" for key, value in options.items() if value is not None]
     resolved = load_recipe(recipe, [*(changes or []), *chosen])
-    where = devices.resolve(device)
+    where = devices.resolve(device, threads)
     observer = make_observer(console.report(as_json))
     try:
         runs = run_training(
@@ -96,19 +99,22 @@ def _facts(run: "RunFolder") -> dict[str, Any]:
 def _print(runs: "list[RunFolder]", redundant: bool) -> None:
     from hstnn_deploy.train.evaluation import PROTOCOLS
 
-    rows, protocols = [], set()
+    rows, protocol = [], ""
     for run in runs:
         result = run.status().get("result") or {}
         if "test" in result:
-            protocols.add(result["protocol"])
-            valid = f"{result['valid']['valid_accuracy']:.2f} %"
-            rows.append((run.path, result["epoch"], valid, f"{result['test']['accuracy']:.2f} %"))
+            protocol = result["protocol"]
+            chosen, test = result["valid"]["valid_accuracy"], result["test"]["accuracy"]
+            rows.append((run.path.name, f"epoch {result['epoch']} is best", f"{chosen:.2f} %", f"{test:.2f} %"))
         elif "probes" in result:
-            rows.append((run.path, f"{result['probes']} probes", "", ""))
+            rows.append((run.path.name, f"{result['probes']} Hessian probes", "", ""))
         else:
-            rows.append((run.path, "selection.json", "", ""))
-    caption = "; ".join(f"protocol: {PROTOCOLS[protocol]}" for protocol in sorted(protocols))
-    console.out.print(console.table("Runs", ["folder", ">best epoch", ">chosen on", ">test accuracy"], rows, caption))
+            rows.append((run.path.name, "selection.json", "", ""))
+    title = f"Run folders in {runs[-1].path.parent}"
+    chosen_on = "test, as chosen" if protocol == "test" else "validation"
+    console.out.print(console.table(title, ["folder", "holds", f">{chosen_on} accuracy", ">test accuracy"], rows))
+    if protocol:
+        console.out.print(f"protocol: {PROTOCOLS[protocol]}", markup=False, soft_wrap=True)
     best = runs[-1].best
     if best.exists():
         console.out.print("Next:", markup=False)

@@ -17,6 +17,8 @@ from hstnn_deploy.models.neurons import Lif
 
 State = dict[str, Tensor]
 UnitKind = Literal["snn", "rnn"]
+Outputs = dict[UnitKind, Tensor]
+"""What a layer emits, [T, B, n] for each kind of unit it has, spiking first."""
 
 
 class Group(nn.Module, ABC):
@@ -120,6 +122,12 @@ def _last_valid(outputs: Tensor, initial: Tensor, lengths: Tensor) -> Tensor:
     return torch.where((lengths > 0)[:, None], outputs.gather(0, rows)[0], initial)
 
 
+def joined(outputs: Outputs) -> Tensor:
+    """Return what a layer emits as the next one sees it, [T, B, units], spiking first."""
+    parts = list(outputs.values())
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
 class HybridLayer(nn.Module):
     """Groups side by side, spiking first; a kind without units has no group."""
 
@@ -148,15 +156,14 @@ class HybridLayer(nn.Module):
         """The name and width of each state of the layer."""
         return {name: group.units for group in self.groups.values() for name in group.state_names}
 
-    def forward(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        """Run a window x[T, B, I]; return [T, B, units], spiking first, and the state after it."""
-        outputs: list[Tensor] = []
+    def forward(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Outputs, State]:
+        """Run a window x[T, B, I]; return what each kind emits, and the state after the window."""
+        outputs: Outputs = {}
         after: State = {}
-        for group in self.groups.values():
-            output, new = group(x, state, lengths)
-            outputs.append(output)
+        for kind, group in self.groups.items():
+            outputs[kind], new = group(x, state, lengths)
             after |= new
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1), after
+        return outputs, after
 
     def take(self, inputs: Tensor | None, kept: dict[UnitKind, Tensor]) -> "HybridLayer":
         """Return the layer of some of its units, seeing some of its inputs (None: all).

@@ -6,7 +6,7 @@ from typing import Self, cast
 
 from torch import Tensor, nn
 
-from hstnn_deploy.models.layers import HybridLayer, State
+from hstnn_deploy.models.layers import HybridLayer, Outputs, State, joined
 from hstnn_deploy.models.sizes import Sizes
 
 
@@ -41,11 +41,17 @@ class HybridNetwork(nn.Module, ABC):
 
     def run_layers(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[list[Tensor], State]:
         """Run the layers alone; return every layer's output [T, B, n_s + n_r] and the layers' states after it."""
-        outputs: list[Tensor] = []
+        outputs, after = self.run_groups(x, state, lengths)
+        return [joined(output) for output in outputs], after
+
+    def run_groups(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[list[Outputs], State]:
+        """Do the same, but leave the kinds of each layer apart: who reads the last layer needs no joined copy of it."""
+        outputs: list[Outputs] = []
         after: State = {}
         for number, layer in enumerate(self.stack, 1):
-            x, new = layer(x, {name: state[f"{name}{number}"] for name in layer.state_sizes}, lengths)
-            outputs.append(x)
+            seen = joined(outputs[-1]) if outputs else x
+            output, new = layer(seen, {name: state[f"{name}{number}"] for name in layer.state_sizes}, lengths)
+            outputs.append(output)
             after |= {f"{name}{number}": value for name, value in new.items()}
         return outputs, after
 

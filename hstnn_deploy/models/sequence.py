@@ -69,10 +69,10 @@ class SequenceClassifier(HybridNetwork):
         """Run a window; see `HybridNetwork.forward`. The output is logits [B, C] of everything seen so far."""
         if state is None:
             state = self.initial_state(x)
-        outputs, after = self.run_layers(x, state, lengths)
+        outputs, after = self.run_groups(x, state, lengths)
         features = []
-        if spiking := self.sizes[-1].snn:
-            spikes = outputs[-1][..., :spiking]
+        if "snn" in outputs[-1]:
+            spikes = outputs[-1]["snn"]
             if lengths is not None:
                 valid = torch.arange(len(x), device=x.device)[:, None] < lengths
                 spikes = torch.where(valid[..., None], spikes, 0)
@@ -80,7 +80,7 @@ class SequenceClassifier(HybridNetwork):
             after["spike_sum"] = state["spike_sum"] + spikes.sum(0)
             after["steps"] = state["steps"] + seen
             features.append(after["spike_sum"] / after["steps"].clamp(min=1))
-        if self.sizes[-1].rnn:
+        if "rnn" in outputs[-1]:
             features.append(after[f"h{len(self.layers)}"])
         logits: Tensor = self.readout(torch.cat(features, dim=1))
         return logits, after

@@ -1,7 +1,7 @@
 """The kernels with hand-written backward, in place and without a graph node per step. Differentiable once.
 
 The LIF recursions agree with the plain form to the bit forward; gradients agree up to the order of additions.
-A step's tensors fit the cache, so what counts is the number of operations a step takes: each is one pass and one launch.
+A step's tensors fit the cache, so what counts is how many operations a step takes: each is one pass and one launch.
 """
 
 from typing import Any
