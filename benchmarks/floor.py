@@ -1,7 +1,7 @@
 """The floor under a step: its matrix products alone, in float32, into memory that is already there.
 
-Nothing else of a step is counted: no neuron, no copy, no allocation. Whatever runs these networks step by step or layer by
-layer through the same library does at least these products, so floor / ours says how much is left to gain.
+Nothing else of a step is counted: no neuron, no copy, no allocation. Whatever runs these networks through the same
+library does at least these products, so floor / ours says how much is left to gain.
 """
 
 from collections.abc import Callable
@@ -46,6 +46,24 @@ def network_products(sizes: Sizes, train: bool) -> list[Product]:
     return products + dense(BATCH, inputs, CLASSES, train, input_gradient=True)
 
 
+def probe_products(sizes: Sizes) -> list[Product]:
+    """Return the products of one Hessian-vector product with a gradient whose graph is at hand.
+
+    Each product of the forward and backward pass has two of its own in the backward pass through both: those of a train
+    step, twice. Less in the first layer, whose input does not depend on the weights. The readout is not ranked.
+    """
+    products: list[Product] = []
+    inputs = INPUTS
+    for number in range(2):
+        for units in filter(None, sizes):
+            for _ in range(2 if number else 1):
+                products += dense(STEPS * BATCH, inputs, units, train=True, input_gradient=number > 0)
+        for _ in range(2 if sizes.rnn else 0):
+            products += recurrent(sizes.rnn, train=True)
+        inputs = sum(sizes)
+    return products
+
+
 def dense(rows: int, inputs: int, units: int, train: bool, input_gradient: bool) -> list[Product]:
     """Return the products of y = x @ W and of its backward."""
     x, weight, y = torch.rand(rows, inputs), torch.rand(inputs, units), torch.rand(rows, units)
@@ -59,11 +77,9 @@ def dense(rows: int, inputs: int, units: int, train: bool, input_gradient: bool)
 
 def recurrent(units: int, train: bool) -> list[Product]:
     """Return the products of h_t = f(h_{t-1} @ W), step by step, and of its backward."""
-    weight, h, out = (
-        torch.randn(units, units) / units**0.5,
-        torch.rand(STEPS, BATCH, units),
-        torch.zeros(STEPS, BATCH, units),
-    )
+    # So scaled that a vector keeps its length from step to step: nothing overflows.
+    weight = torch.randn(units, units) / units**0.5
+    h, out = torch.rand(STEPS, BATCH, units), torch.zeros(STEPS, BATCH, units)
     products = [(h[t], weight, out[t]) for t in range(STEPS)]
     if train:
         products += [(later, weight.t(), earlier) for earlier, later in pairwise(out.unbind(0))][::-1]

@@ -1,7 +1,8 @@
 """How every benchmark measures: candidates in turns, ratios within a round, medians with their spread.
 
 The machine's speed drifts (clock, neighbours), so times taken minutes apart do not compare. Here every round times each
-candidate once, one after another, and a ratio is taken within its round.
+candidate once, one after another, and a ratio is taken within its round. A round in which other processes computed too
+is measured again: that is decided by their processor time, never by the times measured.
 """
 
 import os
@@ -10,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import psutil
 
 from hstnn_deploy.environment import describe
 
@@ -36,15 +39,15 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Result:
-    """One line of the report: ours against a baseline, and against the floor."""
+class Times:
+    """What turns have measured."""
 
-    benchmark: str
-    case: str
     seconds: dict[str, list[float]]
     """Per candidate, one time per round; `ours` and `baseline` always, `floor` where there is one."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """What else is worth keeping: sizes, FLOPs, errors against the baseline."""
+    repeated: int
+    """Rounds thrown away because other processes computed during them."""
+    disturbed: int
+    """Rounds kept although they did, since patience had run out."""
 
     def ratio(self, above: str, below: str) -> Spread:
         """Return the spread over rounds of one candidate's time over another's."""
@@ -54,10 +57,23 @@ class Result:
         """Return a candidate's median time in seconds."""
         return statistics.median(self.seconds[candidate])
 
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the report: ours against a baseline, and against the floor."""
+
+    benchmark: str
+    case: str
+    times: Times
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What else is worth keeping: sizes, FLOPs, errors against the baseline."""
+    note: str = ""
+    """What a reader of the table must know besides."""
+
     def plain(self) -> dict[str, Any]:
         """Return plain data: everything measured, and the summary."""
-        speedup = asdict(self.ratio("baseline", "ours"))
-        floor = asdict(self.ratio("floor", "ours")) if "floor" in self.seconds else None
+        speedup = asdict(self.times.ratio("baseline", "ours"))
+        floor = asdict(self.times.ratio("floor", "ours")) if "floor" in self.times.seconds else None
         return asdict(self) | {"speedup": speedup, "floor_share": floor}
 
 
@@ -72,18 +88,41 @@ def wall(run: Callable[[], object]) -> Measure:
     return measure
 
 
-def turns(candidates: Mapping[str, Measure], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
-    """Measure every candidate once per round, in turns; return the times per candidate, one per round."""
+def turns(candidates: Mapping[str, Measure], rounds: int, warm_up: int = 2, patience: float = 120) -> Times:
+    """Measure every candidate once per round, in turns, for so many rounds.
+
+    After `patience` seconds spent on rounds that were disturbed, such rounds are kept, and counted.
+    """
     for _ in range(warm_up):
         for measure in candidates.values():
             measure()
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for number in range(rounds):
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    repeated = disturbed = number = 0
+    while number < rounds:
         # Every other round runs backwards, so that no candidate always follows the same neighbour.
         order = list(candidates.items())
-        for name, measure in order if number % 2 == 0 else reversed(order):
-            times[name].append(measure())
-    return times
+        start, others = time.perf_counter(), _processor_time_of_others()
+        found = {name: measure() for name, measure in (order if number % 2 == 0 else reversed(order))}
+        took, others = time.perf_counter() - start, _processor_time_of_others() - others
+        # The system counts in ticks of 10 ms.
+        if others > 0.05 * took + 0.02:
+            patience -= took
+            if patience > 0:
+                repeated += 1
+                continue
+            disturbed += 1
+        number += 1
+        for name, value in found.items():
+            seconds[name].append(value)
+    return Times(seconds, repeated, disturbed)
+
+
+def _processor_time_of_others() -> float:
+    """Return the processor seconds that all other processes of this machine have used so far."""
+    everyone = psutil.cpu_times()
+    own = os.times()
+    busy = everyone.user + everyone.system + getattr(everyone, "nice", 0)
+    return float(busy - own.user - own.system - own.children_user - own.children_system)
 
 
 def environment() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The same network twice: the textbook's and ours, with the same weights, and proof that they compute the same."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,36 +33,41 @@ class Pair:
     theirs: torch.nn.Module
     ours: SequenceClassifier
     x: Tensor
-    """[T, B, I], contiguous: as our data room hands it out. The textbook sees the same memory as [B, T, I]."""
+    """[T, B, I], contiguous: as our data room hands it out."""
+    x_theirs: Tensor
+    """The same as [B, T, I], contiguous: as the textbook takes it."""
     target: Tensor
 
-    def loss_of_theirs(self) -> Tensor:
-        """Return the textbook's loss."""
-        return functional.cross_entropy(self.theirs(self.x.transpose(0, 1)), self.target)
+    def forward_theirs(self) -> Tensor:
+        """Return the textbook's logits."""
+        logits: Tensor = self.theirs(self.x_theirs)
+        return logits
 
-    def loss_of_ours(self) -> Tensor:
-        """Return our loss."""
-        return functional.cross_entropy(self.ours(self.x)[0], self.target)
+    def forward_ours(self) -> Tensor:
+        """Return our logits."""
+        logits: Tensor = self.ours(self.x)[0]
+        return logits
 
     def step_theirs(self) -> Tensor:
-        """Do the textbook's train step: forward, loss, backward."""
+        """Do the textbook's train step: free the gradients, forward, loss, backward; no optimiser. Return the loss."""
         self.theirs.zero_grad(set_to_none=True)
-        loss = self.loss_of_theirs()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        return self._descend(self.forward_theirs())
 
     def step_ours(self) -> Tensor:
-        """Do our train step: forward, loss, backward."""
+        """Do the same with ours."""
         self.ours.zero_grad(set_to_none=True)
-        loss = self.loss_of_ours()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        return self._descend(self.forward_ours())
+
+    def _descend(self, logits: Tensor) -> Tensor:
+        loss = functional.cross_entropy(logits, self.target)
+        loss.backward()
+        return loss.detach()
 
 
 def make_pair(sizes: Sizes, seed: int = 0) -> Pair:
     """Return both networks with two layers of the given size, and a batch of uniform random pixels."""
     torch.manual_seed(seed)
-    theirs = textbook.SequenceClassifier(INPUTS, *sizes)  # type: ignore[no-untyped-call]
+    theirs: Any = textbook.SequenceClassifier(INPUTS, *sizes)  # type: ignore[no-untyped-call]
     ours = SequenceConfig(inputs=INPUTS, classes=CLASSES, units=[1, 1]).build([sizes, sizes])
     with torch.no_grad():
         for number, layer in enumerate(ours.stack):
@@ -73,7 +79,8 @@ def make_pair(sizes: Sizes, seed: int = 0) -> Pair:
                         group.weight_input.copy_(theirs.w_i[number])
                         group.weight_recurrent.copy_(theirs.w_h[number])
     ours.readout.load_state_dict(theirs.readout.state_dict())
-    return Pair(theirs, ours, torch.rand(STEPS, BATCH, INPUTS), torch.randint(CLASSES, (BATCH,)))
+    x = torch.rand(STEPS, BATCH, INPUTS)
+    return Pair(theirs, ours, x, x.transpose(0, 1).contiguous(), torch.randint(CLASSES, (BATCH,)))
 
 
 def check_same(pair: Pair) -> dict[str, float]:

@@ -77,7 +77,8 @@ class _Lif(torch.autograd.Function):
         gv, factor = zero.expand_as(m[0]), 1.0
         if grad_v is not None and lengths is None:
             gv = grad_v / height
-        for t, (gs, m_t, gm) in reversed(list(enumerate(zip(grad_spikes.unbind(0), m.unbind(0), out.unbind(0))))):
+        steps = zip(range(len(m)), grad_spikes.unbind(0), m.unbind(0), out.unbind(0), strict=True)
+        for t, gs, m_t, gm in reversed(list(steps)):
             if grad_v is not None and lengths is not None:
                 gv, factor = _where(lengths == t + 1, grad_v / height).add_(gv, alpha=factor), 1.0
             torch.sub(m_t, neuron.threshold, out=distance)
@@ -124,7 +125,8 @@ class _Rnn(torch.autograd.Function):
         out = torch.empty_like(outputs)
         total = torch.empty_like(outputs[0])
         later = None
-        for gh, h_t, gz in reversed(list(zip(grads[0].unbind(0), outputs.unbind(0), out.unbind(0), strict=True))):
+        steps = zip(grads[0].unbind(0), outputs.unbind(0), out.unbind(0), strict=True)
+        for gh, h_t, gz in reversed(list(steps)):
             if later is not None:
                 gh = torch.addmm(gh, later, weight.t(), out=total)
             later = _sigmoid_step(gh, h_t, grad_input=gz)
