@@ -8,7 +8,7 @@ import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import DataDir, Device, Json
-from hstnn_deploy.errors import Interrupted
+from hstnn_deploy.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from hstnn_deploy.runs import RunFolder
@@ -18,9 +18,17 @@ class KindChoice(StrEnum):
     """Model kinds."""
 
     rnn = "rnn"
+    lstm = "lstm"
     snn = "snn"
     ffs = "ffs"
     hybrid = "hybrid"
+
+
+class RecurrentChoice(StrEnum):
+    """Recurrent units."""
+
+    rnn = "rnn"
+    lstm = "lstm"
 
 
 class StageChoice(StrEnum):
@@ -35,7 +43,11 @@ class StageChoice(StrEnum):
 def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `hstnn recipes`) or a path to a YAML file.")],
     kind: Annotated[
-        KindChoice | None, typer.Option(help="Pure recurrent, pure spiking, directly hybrid (ffs), or hybrid.")
+        KindChoice | None,
+        typer.Option(help="Pure recurrent (rnn, lstm), pure spiking, directly hybrid (ffs), or hybrid."),
+    ] = None,
+    recurrent: Annotated[
+        RecurrentChoice | None, typer.Option(help="The recurrent units of ffs and hybrid (default: the recipe's).")
     ] = None,
     stage: Annotated[StageChoice, typer.Option(help="A stage of a hybrid, or all that is left.")] = StageChoice.all,
     ratio: Annotated[float | None, typer.Option(help="Spiking share of the units, of ffs and hybrid.")] = None,
@@ -64,9 +76,14 @@ def train(
 
     if ratio is not None:
         check_ratio(ratio)
-    options = {"kind": kind, "ratio": ratio, "seed": seed}
+    options = {"kind": kind, "network.recurrent": recurrent, "ratio": ratio, "seed": seed}
     chosen = [f"{key}={value}" for key, value in options.items() if value is not None]
     resolved = load_recipe(recipe, [*(changes or []), *chosen])
+    if recurrent is not None and resolved.kind not in {"ffs", "hybrid"}:
+        raise UsageError(
+            f"--recurrent {recurrent} is for ffs and hybrid networks, not for kind {resolved.kind}",
+            "a pure recurrent network is --kind rnn or --kind lstm",
+        )
     where = devices.resolve(device, threads)
     observer = make_observer(console.report(as_json))
     try:

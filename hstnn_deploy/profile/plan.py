@@ -140,6 +140,8 @@ def _network(subject: _Subject, deployed: bool) -> dict[str, Any]:
     else:
         sizes, stage = layer_sizes(recipe.kind, recipe.network.units, recipe.ratio), "train"
     label = network_label(recipe.kind, recipe.ratio, sizes, stage)
+    if recipe.kind in {"ffs", "hybrid"} and recipe.network.recurrent == "lstm":
+        label += ", LSTM"
     return {"network": label, "sizes": [list(size) for size in sizes], "stage": stage}
 
 

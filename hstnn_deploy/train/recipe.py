@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hstnn_deploy.data.registry import DataConfig, Protocol
 from hstnn_deploy.errors import RecipeError, nearest
@@ -65,6 +65,19 @@ class Recipe(BaseModel):
     adapt: Stage
     selection: Selection = Selection()
     restore: Stage
+
+    @model_validator(mode="after")
+    def _recurrent_unit_of_pure_kinds(self) -> "Recipe":
+        """The pure kinds say themselves which recurrent unit they are made of; a spiking network has none."""
+        if self.kind in {"rnn", "lstm", "snn"}:
+            self.network.recurrent = "lstm" if self.kind == "lstm" else "rnn"
+        return self
+
+    @property
+    def kind_name(self) -> str:
+        """The kind with what tells two of its networks apart, such as "hybrid-lstm" or "ffs-0.25"."""
+        unit = "-lstm" if self.kind in {"ffs", "hybrid"} and self.network.recurrent == "lstm" else ""
+        return f"{self.kind}{unit}" + (f"-{self.ratio:g}" if self.kind == "ffs" else "")
 
     def dump(self) -> dict[str, Any]:
         """Return the recipe as plain data."""

@@ -1,9 +1,11 @@
 """The three stages, each in a run folder of its own, so that all ratios of a seed share the first two.
 
-    OUT/RECIPE/KIND[-RATIO]/seedS/            rnn, snn and ffs: one stage, `train`
+    OUT/RECIPE/KIND/seedS/                    rnn, lstm, snn, ffs-RATIO: one stage, `train`
     OUT/RECIPE/hybrid/seedS/adapt/            1. the redundant network
     OUT/RECIPE/hybrid/seedS/traces/           2. Hessian traces, once
     OUT/RECIPE/hybrid/seedS/ratio-R/          2. the selection for a ratio, and 3. its restoration
+
+With LSTM units in the recurrent place, ffs-RATIO is ffs-lstm-RATIO and hybrid is hybrid-lstm.
 
 A finished stage of the same recipe is never done again.
 """
@@ -99,8 +101,7 @@ class Training:
     def folder(self, stage: str) -> RunFolder:
         """Return the run folder of a stage: train, adapt, traces or restore."""
         recipe = self.recipe
-        kind = f"ffs-{recipe.ratio:g}" if recipe.kind == "ffs" else recipe.kind
-        base = self.out / recipe.name / kind / f"seed{recipe.seed}"
+        base = self.out / recipe.name / recipe.kind_name / f"seed{recipe.seed}"
         return RunFolder(
             {
                 "train": base,

@@ -113,7 +113,7 @@ def test_a_change_may_name_a_section_that_the_file_leaves_out() -> None:
         ("adapt=3", "adapt is 3", ""),
         ("ratio=1.5", "ratio is 1.5: input should be less than 1", ""),
         ("ratio=half", "ratio is 'half': input should be a valid number", ""),
-        ("kind=cnn", "kind is 'cnn': input should be 'rnn', 'snn', 'ffs' or 'hybrid'", ""),
+        ("kind=cnn", "kind is 'cnn': input should be 'rnn', 'lstm', 'snn', 'ffs' or 'hybrid'", ""),
         ("seed=-1", "seed is -1", ""),
         ("seed=9223372036854775808", "seed is 9223372036854775808", ""),
         ("batch=0", "batch is 0", ""),
