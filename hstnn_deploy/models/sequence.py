@@ -4,7 +4,7 @@ Shapes: T time, B batch, I inputs, C classes.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -20,6 +20,9 @@ class SequenceConfig(BaseModel):
     """What a recipe says of a sequence classifier."""
 
     model_config = ConfigDict(extra="forbid")
+
+    data_keys: ClassVar[dict[str, str]] = {"inputs": "inputs", "classes": "classes"}
+    """What of a data set each of these keys must equal."""
 
     family: Literal["sequence"] = "sequence"
     inputs: int = Field(gt=0)

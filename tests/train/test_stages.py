@@ -601,7 +601,7 @@ def test_a_step_clips_the_norm_of_the_whole_gradient() -> None:
     for clip in (0.01, 1e9, None):
         network = copy.deepcopy(fresh)
         optimiser = torch.optim.SGD(network.parameters(), lr=1.0)
-        loss, right = loop.train_step(network, Classification(), optimiser, clip, batch)
+        loss, right, _ = loop.train_step(network, Classification(), optimiser, clip, batch)
         assert not loss.requires_grad
         assert 0 <= right <= 5
         pairs = zip(network.parameters(), fresh.parameters(), strict=True)
