@@ -30,7 +30,7 @@ from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.shrink import shrink
 from hstnn_deploy.models.sizes import Sizes, kept_counts, layer_sizes
 from hstnn_deploy.runs import RunFolder
-from hstnn_deploy.train.evaluation import PROTOCOLS, evaluate
+from hstnn_deploy.train.evaluation import PROTOCOLS, count_batches, evaluate
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.ranking import GroupTraces, SelectionResult, Traces, select
@@ -121,15 +121,20 @@ class Training:
 
         Raises:
             UsageError: the recipe's network does not fit the data.
+            DataError: it is missing or damaged, or a text is too short for the batch.
         """
         if self._splits is None:
             recipe = self.recipe
             self._splits = load(recipe.data, recipe.protocol, self.data_folder)
             there = self._splits
             recipe.check_fits(there.family, {"inputs": there.inputs, "classes": there.classes})
-            text = there.train if isinstance(there.train, TextSplit) else None
-            trained = f"{len(text.tokens)} of them" if text else f"{len(there.train)} training samples"
-            self.observer.note(f"data: {there.origin}, {trained}{' to train on' if text else ''}")
+            trained = f"{len(there.train)} training samples"
+            if isinstance(there.train, TextSplit):
+                trained = f"{len(there.train.tokens)} of them to train on"
+                for split in (there.train, there.valid, there.test):
+                    # Asked now, so that a text too short for the batch is refused before anything is trained.
+                    count_batches(split, recipe.batch)
+            self.observer.note(f"data: {there.origin}, {trained}")
         return self._splits
 
     def _check_vocabulary(self, earlier: Checkpoint, path: Path) -> Checkpoint:

@@ -67,6 +67,7 @@ def test_what_cannot_be_trained_on_is_one_clear_line(
     result = hstnn(*PTB, *words, "--data-dir", ptb, "--out", tmp_path / "out")
     assert result.code == code
     assert message in result.error
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_help_topics_need_no_files(hstnn: Hstnn, tmp_path: Path) -> None:
