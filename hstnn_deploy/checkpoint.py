@@ -136,6 +136,8 @@ class Checkpoint(BaseModel):
     selection: dict[str, Any] | None = None
     """Of a restored network: ratio, counts and kept indices (see selection.json)."""
     environment: dict[str, Any] = {}
+    vocabulary: str = ""
+    """Of a language model: the SHA-256 of the words it was trained with, in the order of their tokens."""
     training: dict[str, Any] | None = None
     """In last.pt: the optimiser's state, to continue from."""
     _source: str = PrivateAttr("the checkpoint")

@@ -26,6 +26,19 @@ TINY = {
 }
 """Changes that make a recipe small enough for a test."""
 
+TINY_TEXT = {
+    "network.vocabulary": 13,
+    "network.inputs": 6,
+    "network.units": [6, 5],
+    "data.bptt": 5,
+    "batch": 4,
+    "adapt": "{epochs: 2, optimiser: sgd, lr: 0.1, momentum: 0.9, clip: 1, schedule: {every: 2, factor: 0.5}}",
+    "restore": "{epochs: 2, optimiser: sgd, lr: 0.1, momentum: 0.9, clip: 1, schedule: {every: 1, factor: 0.5}}",
+    "selection.probes": 4,
+    "selection.bootstraps": 10,
+}
+"""Changes that make the recipe of a language model small enough, for the text of the fixture `ptb`."""
+
 
 def settings(changes: dict[str, object]) -> list[str]:
     """Return changes as `KEY=VALUE`."""
@@ -129,6 +142,22 @@ def _mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mnist(_mnist: Path, tmp_path: Path) -> Path:
     """A folder of four small IDX files with MNIST's names, 120 and 20 samples; free to be damaged."""
     return shutil.copytree(_mnist, tmp_path / "own-idx")
+
+
+@pytest.fixture
+def ptb(tmp_path: Path) -> Path:
+    """A folder of three small files with PTB's names: 12 words and `<eos>`, each word much like the one before."""
+    folder = tmp_path / "own-text"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for name, lines in (("train", 30), ("valid", 8), ("test", 8)):
+        text = ""
+        for line in range(lines):
+            first = line if name == "train" else int(generator.integers(12))
+            jumps = generator.integers(0, 2, 8)
+            text += " ".join(f"w{(first + place + int(jump)) % 12}" for place, jump in enumerate(jumps)) + " \n"
+        (folder / f"ptb.{name}.txt").write_text(text, encoding="utf-8")
+    return folder
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hstnn_deploy.models.language import LanguageConfig, LanguageModel
 from hstnn_deploy.models.sequence import SequenceClassifier, SequenceConfig
 from hstnn_deploy.models.shrink import Kept
 from hstnn_deploy.models.sizes import Sizes
@@ -16,15 +17,17 @@ FOLDER = Path(__file__).parent / "golden"
 
 def ours(name: str) -> str:
     """Return this project's name of one of the original's parameters."""
-    if name.startswith("all_fc."):
-        return name.replace("all_fc", "readout")
+    head, _, rest = name.partition(".")
+    if rest:
+        named = {"all_fc": "readout", "encoder": "embedding", "decoder": "decoder"}
+        return f"{named[head]}.{rest}"
     stem, number = name[:-1], int(name[-1])
     inside = {"snn_fc": "snn.weight", "rnn_fc": "rnn.weight_input", "rnn_fv": "rnn.weight_recurrent"}[stem]
     return f"layers.{number - 1}.{inside}"
 
 
 class Golden:
-    """One file of golden numbers of an S-MNIST network."""
+    """One file of golden numbers of an S-MNIST or PTB network."""
 
     def __init__(self, name: str) -> None:
         with np.load(FOLDER / f"{name}.npz") as file:
@@ -52,17 +55,26 @@ class Golden:
 
     def network(self) -> SequenceClassifier:
         """Return the network with the original's parameters."""
+        sizes = self._sizes()
+        network = SequenceConfig(inputs=28, classes=10, units=[sum(size) for size in sizes]).build(sizes)
+        network.load_state_dict(self.named("param."))
+        return network
+
+    def language_model(self) -> LanguageModel:
+        """Return the language model with the original's parameters."""
+        sizes, (vocabulary, inputs) = self._sizes(), self["param.encoder.weight"].shape
+        config = LanguageConfig(vocabulary=vocabulary, inputs=inputs, units=[sum(size) for size in sizes])
+        network = config.build(sizes)
+        network.load_state_dict(self.named("param."))
+        return network
+
+    def _sizes(self) -> list[Sizes]:
         parameters = self.named("param.")
 
         def width(name: str) -> int:
             return parameters[name].shape[1] if name in parameters else 0
 
-        layers = (0, 1)
-        sizes = [Sizes(width(f"layers.{n}.snn.weight"), width(f"layers.{n}.rnn.weight_input")) for n in layers]
-        config = SequenceConfig(inputs=28, classes=10, units=[sum(size) for size in sizes])
-        network = config.build(sizes)
-        network.load_state_dict(parameters)
-        return network
+        return [Sizes(width(f"layers.{n}.snn.weight"), width(f"layers.{n}.rnn.weight_input")) for n in (0, 1)]
 
     def probe(self, groups: list[RankedGroup], number: int) -> Probe:
         """Return one of the stored probes; the original stacks a recurrent unit's two weights."""

@@ -7,6 +7,7 @@ import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import Ckpt, DataDir, Device, Json
+from hstnn_deploy.errors import DataError
 
 
 class SplitChoice(StrEnum):
@@ -25,20 +26,25 @@ def evaluate(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Measure loss and accuracy of a checkpoint on a split of its recipe's data."""
+    """Measure loss and metric (accuracy, perplexity) of a checkpoint on a split of its recipe's data."""
     from hstnn_deploy import devices
     from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.data.registry import load
     from hstnn_deploy.train.evaluation import PROTOCOLS
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
-    from hstnn_deploy.train.tasks import Classification
+    from hstnn_deploy.train.tasks import task_for
 
     checkpoint = Checkpoint.load(ckpt)
     where = devices.resolve(device)
     recipe = checkpoint.resolved_recipe()
     network = checkpoint.network().to(where)
     splits = load(recipe.data, recipe.protocol, data_dir)
-    task = Classification()
+    if checkpoint.vocabulary != splits.vocabulary:
+        raise DataError(
+            f"{ckpt} was trained with another vocabulary than {recipe.data.name} has now",
+            "give the text it was trained on with --data-dir",
+        )
+    task = task_for(recipe.network)
     result = run_evaluation(network, task, splits.split(split.value), batch or recipe.batch, where)
     facts = {
         "checkpoint": str(ckpt),
@@ -58,8 +64,8 @@ def evaluate(
     console.out.print(
         f"{ckpt}: {recipe.name} {recipe.kind}, {checkpoint.stage} epoch {checkpoint.epoch}, "
         f"spiking+recurrent units {sizes}\n"
-        f"{split.value} split: {task.metric} {result[task.metric]:.2f} %, loss {result['loss']:.4f} "
-        f"({result['samples']} samples of {splits.origin}, on {where})\n"
+        f"{split.value} split: {task.metric} {result[task.metric]:.2f}{task.unit}, loss {result['loss']:.4f} "
+        f"({result[task.counts]} {task.counts} of {splits.origin}, on {where})\n"
         f"protocol: {PROTOCOLS[recipe.protocol]}",
         markup=False,
         soft_wrap=True,

@@ -56,7 +56,7 @@ class PlainObserver(Observer):
         speed = self._samples / row["train_seconds"] if row["train_seconds"] else 0
         return (
             f"{self._title}: epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.4f}  {_metric(row)}"
-            f"  {speed:.0f} samples/s{'  best' if row['best'] else ''}"
+            f"  {speed:.0f} {self.counts}/s{'  best' if row['best'] else ''}"
         )
 
     def stage_finished(self, summary: str) -> None:
@@ -124,7 +124,7 @@ class LiveObserver(PlainObserver):
             self._progress.update(
                 self._task,
                 completed=epoch - 1 + batch / (batches + 1),
-                facts=f"{self._facts}  batch {batch}/{batches}  {speed:.0f} samples/s",
+                facts=f"{self._facts}  batch {batch}/{batches}  {speed:.0f} {self.counts}/s",
             )
 
     def epoch_done(self, row: dict[str, Any]) -> None:

@@ -8,19 +8,28 @@ import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import DataDir, Device, Json
-from hstnn_deploy.errors import Interrupted
+from hstnn_deploy.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from hstnn_deploy.runs import RunFolder
+    from hstnn_deploy.train.recipe import Recipe
 
 
 class KindChoice(StrEnum):
     """Model kinds."""
 
     rnn = "rnn"
+    lstm = "lstm"
     snn = "snn"
     ffs = "ffs"
     hybrid = "hybrid"
+
+
+class RecurrentChoice(StrEnum):
+    """Recurrent units."""
+
+    rnn = "rnn"
+    lstm = "lstm"
 
 
 class StageChoice(StrEnum):
@@ -35,7 +44,11 @@ class StageChoice(StrEnum):
 def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `hstnn recipes`) or a path to a YAML file.")],
     kind: Annotated[
-        KindChoice | None, typer.Option(help="Pure recurrent, pure spiking, directly hybrid (ffs), or hybrid.")
+        KindChoice | None,
+        typer.Option(help="Pure recurrent (rnn, lstm), pure spiking, directly hybrid (ffs), or hybrid."),
+    ] = None,
+    recurrent: Annotated[
+        RecurrentChoice | None, typer.Option(help="The recurrent units of ffs and hybrid (default: the recipe's).")
     ] = None,
     stage: Annotated[StageChoice, typer.Option(help="A stage of a hybrid, or all that is left.")] = StageChoice.all,
     ratio: Annotated[float | None, typer.Option(help="Spiking share of the units, of ffs and hybrid.")] = None,
@@ -64,9 +77,14 @@ def train(
 
     if ratio is not None:
         check_ratio(ratio)
-    options = {"kind": kind, "ratio": ratio, "seed": seed}
+    options = {"kind": kind, "network.recurrent": recurrent, "ratio": ratio, "seed": seed}
     chosen = [f"{key}={value}" for key, value in options.items() if value is not None]
     resolved = load_recipe(recipe, [*(changes or []), *chosen])
+    if recurrent is not None and resolved.kind not in {"ffs", "hybrid"}:
+        raise UsageError(
+            f"--recurrent {recurrent} is for ffs and hybrid networks, not for kind {resolved.kind}",
+            "a pure recurrent network is --kind rnn or --kind lstm",
+        )
     where = devices.resolve(device, threads)
     observer = make_observer(console.report(as_json))
     try:
@@ -88,7 +106,7 @@ def train(
     if as_json:
         console.emit({"runs": [_facts(run) for run in runs]})
     else:
-        _print(runs, redundant=resolved.kind == "hybrid" and stage is StageChoice.adapt)
+        _print(runs, resolved, redundant=resolved.kind == "hybrid" and stage is StageChoice.adapt)
 
 
 def _facts(run: "RunFolder") -> dict[str, Any]:
@@ -96,28 +114,35 @@ def _facts(run: "RunFolder") -> dict[str, Any]:
     return {"folder": str(run.path), **{key: status.get(key) for key in ("state", "result")}}
 
 
-def _print(runs: "list[RunFolder]", redundant: bool) -> None:
+def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
     from hstnn_deploy.train.evaluation import PROTOCOLS
+    from hstnn_deploy.train.tasks import task_for
 
+    task = task_for(recipe.network)
     rows, protocol = [], ""
     for run in runs:
         result = run.status().get("result") or {}
         if "test" in result:
             protocol = result["protocol"]
-            chosen, test = result["valid"]["valid_accuracy"], result["test"]["accuracy"]
-            rows.append((run.path.name, f"epoch {result['epoch']} is best", f"{chosen:.2f} %", f"{test:.2f} %"))
+            figures = (result["valid"][f"valid_{task.metric}"], result["test"][task.metric])
+            shown = [f"{figure:.2f}{task.unit}" for figure in figures]
+            rows.append((run.path.name, f"epoch {result['epoch']} is best", *shown))
         elif "probes" in result:
             rows.append((run.path.name, f"{result['probes']} Hessian probes", "", ""))
         else:
             rows.append((run.path.name, "selection.json", "", ""))
     title = f"Run folders in {runs[-1].path.parent}"
     chosen_on = "test, as chosen" if protocol == "test" else "validation"
-    console.out.print(console.table(title, ["folder", "holds", f">{chosen_on} accuracy", ">test accuracy"], rows))
+    columns = ["folder", "holds", f">{chosen_on} {task.metric}", f">test {task.metric}"]
+    console.out.print(console.table(title, columns, rows))
     if protocol:
         console.out.print(f"protocol: {PROTOCOLS[protocol]}", markup=False, soft_wrap=True)
     best = runs[-1].best
     if best.exists():
         console.out.print("Next:", markup=False)
         console.out.print(f"  hstnn evaluate --ckpt {best}", markup=False, soft_wrap=True)
-        then = "the same command with --stage select" if redundant else f"hstnn export --ckpt {best}"
-        console.out.print(f"  {then}", markup=False, soft_wrap=True)
+        exportable = recipe.network.family == "sequence" and recipe.network.recurrent == "rnn"
+        if redundant:
+            console.out.print("  the same command with --stage select", markup=False, soft_wrap=True)
+        elif exportable:
+            console.out.print(f"  hstnn export --ckpt {best}", markup=False, soft_wrap=True)

@@ -1,15 +1,21 @@
 """The data sets by name. To add one: write its module with a configuration and a `load`, and name both here."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, assert_never
 
 from pydantic import Field
 
+from hstnn_deploy.data import text
 from hstnn_deploy.data.digits import DigitsConfig, load_digits
 from hstnn_deploy.data.mnist import MnistConfig, load_mnist, missing_files
+from hstnn_deploy.data.pydoc_text import PydocTextConfig, load_pydoc_text
 from hstnn_deploy.data.splits import Splits
+from hstnn_deploy.data.text import PtbConfig, WikiText2Config
 
-DataConfig = Annotated[DigitsConfig | MnistConfig, Field(discriminator="name")]
+DataConfig = Annotated[
+    DigitsConfig | MnistConfig | PtbConfig | WikiText2Config | PydocTextConfig, Field(discriminator="name")
+]
 """A recipe's `data` section, told apart by its `name`."""
 
 Protocol = Literal["validation", "test"]
@@ -17,7 +23,7 @@ Protocol = Literal["validation", "test"]
 
 
 class Shape(NamedTuple):
-    """How large a data set is, known without having it."""
+    """How large a data set of equal samples is, known without having it."""
 
     train: int
     """Samples that are trained or chosen on: the training and the validation split together."""
@@ -29,13 +35,15 @@ class Shape(NamedTuple):
     classes: int
 
 
-def shape(config: DataConfig) -> Shape:
-    """Return the size of a data set from its published description."""
+def shape(config: DataConfig) -> Shape | None:
+    """Return the size of a data set from its published description, or None of a text: that depends on its files."""
     match config:
         case DigitsConfig():
             return Shape(train=1437, test=360, steps=8, inputs=8, classes=10)
         case MnistConfig():
             return Shape(train=60_000, test=10_000, steps=28, inputs=28, classes=10)
+        case PtbConfig() | WikiText2Config() | PydocTextConfig():
+            return None
         case _:
             assert_never(config)
 
@@ -47,12 +55,19 @@ def missing(config: DataConfig, folder: Path | None = None) -> list[str]:
         DataError: a folder that was given or set does not exist.
     """
     match config:
-        case DigitsConfig():
+        case DigitsConfig() | PydocTextConfig():
             return []
         case MnistConfig():
             return missing_files(folder)
+        case PtbConfig() | WikiText2Config():
+            return text.missing_files(config.name, folder)
         case _:
             assert_never(config)
+
+
+def downloads(config: DataConfig) -> bool:
+    """Return whether `load` fetches missing files where the network allows."""
+    return isinstance(config, MnistConfig)
 
 
 def load(config: DataConfig, protocol: Protocol, folder: Path | None = None) -> Splits:
@@ -71,5 +86,11 @@ def load(config: DataConfig, protocol: Protocol, folder: Path | None = None) -> 
             return load_digits(protocol)
         case MnistConfig():
             return load_mnist(config, protocol, folder)
+        case PtbConfig() | WikiText2Config():
+            splits = text.load_text(config, folder)
+        case PydocTextConfig():
+            splits = load_pydoc_text(config)
         case _:
             assert_never(config)
+    # A text has a validation split of its own; under the demo's protocol the epoch is chosen on the test split.
+    return replace(splits, valid=splits.test) if protocol == "test" else splits

@@ -1,7 +1,7 @@
 """What the rest of the house sees of a data set: three splits that hand out time-major batches."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ class Batch(NamedTuple):
     """Samples as a network takes them."""
 
     x: Tensor
-    """[T, B, …], float32."""
+    """[T, B, …], float32; tokens [T, B], int64, of a text."""
     target: Tensor
-    """[B] for classification."""
+    """[B] for classification, [T, B] for a language model."""
     lengths: Tensor | None = None
     """Valid steps per sample, [B], or None where all are."""
 
@@ -70,8 +70,13 @@ class Splits:
     inputs: int
     """Values per time step."""
     classes: int
+    """Of a text: the words of its vocabulary."""
     origin: str
     """One line: where the data came from."""
+    family: Literal["sequence", "language"] = "sequence"
+    """Which family of networks it is for."""
+    vocabulary: str = ""
+    """Of a text: the SHA-256 of its words in the order of their tokens."""
 
     def split(self, name: str) -> Split:
         """Return a split by its name."""

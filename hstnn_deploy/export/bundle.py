@@ -28,6 +28,7 @@ from hstnn_deploy.export.comparisons import Check, Subject
 from hstnn_deploy.export.graphs import FILES, write_graphs
 from hstnn_deploy.export.manifest import describe_file, manifest
 from hstnn_deploy.train.evaluation import PROTOCOLS
+from hstnn_deploy.train.tasks import task_for
 
 MANIFEST = "manifest.json"
 
@@ -176,7 +177,8 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
         "protocol": PROTOCOLS[recipe.protocol],
     }
     if test := checkpoint.metrics.get("test"):
-        facts["test accuracy"] = f"{test['accuracy']:.2f} % of {test['samples']} samples"
+        task = task_for(recipe.network)
+        facts[f"test {task.metric}"] = f"{test[task.metric]:.2f}{task.unit} of {test[task.counts]} {task.counts}"
     return facts
 
 

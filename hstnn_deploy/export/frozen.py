@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.models.layers import HybridLayer, RnnGroup, SpikingGroup
+from hstnn_deploy.models.layers import HybridLayer, LstmGroup, RnnGroup, SpikingGroup
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.sequence import SequenceClassifier
 
@@ -218,8 +218,10 @@ def freeze(network: HybridNetwork) -> Frozen:
     """Return the frozen form of a network, on the CPU, without gradients.
 
     Raises:
-        ExportError: the network's family has no frozen form.
+        ExportError: the network's family, or a kind of its units, has no frozen form.
     """
     if not isinstance(network, SequenceClassifier):
-        raise ExportError(f"{type(network).__name__} has no export form", "export a sequence classifier")
+        raise ExportError(f"{type(network).__name__} has no export form yet", "export a sequence classifier")
+    if any(isinstance(group, LstmGroup) for layer in network.stack for group in layer.groups.values()):
+        raise ExportError("LSTM units have no export form yet", "export a network of spiking and rnn units")
     return Frozen(network).eval().requires_grad_(False)

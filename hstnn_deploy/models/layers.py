@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.sizes import Sizes
 
 State = dict[str, Tensor]
 UnitKind = Literal["snn", "rnn"]
@@ -53,7 +54,7 @@ def initial_weight(inputs: int, units: int) -> nn.Parameter:
 
 def _taken(weight: Tensor, rows: Tensor | None, columns: Tensor) -> nn.Parameter:
     seen = weight.detach() if rows is None else weight.detach()[rows]
-    return nn.Parameter(seen[:, columns].contiguous())
+    return nn.Parameter(seen[..., columns].contiguous())
 
 
 class SpikingGroup(Group):
@@ -114,6 +115,69 @@ class RnnGroup(Group):
     def take(self, inputs: Tensor | None, units: Tensor) -> "RnnGroup":
         """Return the group of some units; see `Group`."""
         return RnnGroup(_taken(self.weight_input, inputs, units), _taken(self.weight_recurrent, units, units))
+
+
+class LstmGroup(Group):
+    """LSTM units without bias, in the place of the recurrent ones. State: h and c, each [B, n].
+
+    Weights W_i (inputs, 4, n) and W_h (n, 4, n), gates in the order i, f, g, o: a unit owns a column of every gate.
+    """
+
+    kind = "rnn"
+    state_names = ("h", "c")
+
+    def __init__(self, weight_input: nn.Parameter, weight_recurrent: nn.Parameter) -> None:
+        super().__init__()
+        self.weight_input = weight_input
+        self.weight_recurrent = weight_recurrent
+
+    @property
+    def units(self) -> int:
+        """The number of units."""
+        return self.weight_input.shape[-1]
+
+    def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Run a window; see `Group`."""
+        drive = (x @ self.weight_input.flatten(1)).unflatten(-1, (4, self.units))
+        h, c = kernels.lstm(drive, state["h"], state["c"], self.weight_recurrent)
+        if lengths is None:
+            return h, {"h": h[-1], "c": c[-1]}
+        return h, {"h": _last_valid(h, state["h"], lengths), "c": _last_valid(c, state["c"], lengths)}
+
+    def ranked(self) -> list[nn.Parameter]:
+        """Return W_i and W_h: a unit's columns of all four gates."""
+        return [self.weight_input, self.weight_recurrent]
+
+    def take(self, inputs: Tensor | None, units: Tensor) -> "LstmGroup":
+        """Return the group of some units; see `Group`."""
+        return LstmGroup(_taken(self.weight_input, inputs, units), _taken(self.weight_recurrent, units, units))
+
+
+RecurrentUnit = Literal["rnn", "lstm"]
+"""What the recurrent units of a network are: sigmoid recurrent units or LSTM units."""
+
+
+def fresh_recurrent(unit: RecurrentUnit, inputs: int, units: int) -> Group:
+    """Return freshly initialised recurrent units: kaiming-uniform, or as `torch.nn.LSTM` starts."""
+    if unit == "rnn":
+        return RnnGroup(initial_weight(inputs, units), initial_weight(units, units))
+    bound = units**-0.5
+    shapes = ((inputs, 4, units), (units, 4, units))
+    return LstmGroup(*(nn.Parameter(torch.empty(shape).uniform_(-bound, bound)) for shape in shapes))
+
+
+def fresh_layers(inputs: int, sizes: Sequence[Sizes], neuron: Lif, recurrent: RecurrentUnit) -> "list[HybridLayer]":
+    """Return freshly initialised layers, one on the other, with the given units per layer."""
+    layers: list[HybridLayer] = []
+    for size in sizes:
+        groups: list[Group] = []
+        if size.snn:
+            groups.append(SpikingGroup(initial_weight(inputs, size.snn), neuron))
+        if size.rnn:
+            groups.append(fresh_recurrent(recurrent, inputs, size.rnn))
+        layers.append(HybridLayer(groups))
+        inputs = layers[-1].units
+    return layers
 
 
 def _last_valid(outputs: Tensor, initial: Tensor, lengths: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from hstnn_deploy.models.sizes import Sizes
 class HybridNetwork(nn.Module, ABC):
     """Hybrid layers, one on the other; a family adds what stands before and behind them.
 
-    The state is a flat dict of named tensors: `v{l}` (spiking) and `h{l}` (recurrent) of layer l = 1, 2, …, each
-    [B, n], and what the family's readout carries.
+    The state is a flat dict of named tensors: `v{l}` (spiking), `h{l}` (recurrent) and `c{l}` (LSTM) of layer
+    l = 1, 2, …, each [B, n], and what the family's readout carries.
     """
 
     def __init__(self, layers: Sequence[HybridLayer]) -> None:

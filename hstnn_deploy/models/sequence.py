@@ -4,13 +4,13 @@ Shapes: T time, B batch, I inputs, C classes.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
-from hstnn_deploy.models.layers import Group, HybridLayer, RnnGroup, SpikingGroup, State, initial_weight
+from hstnn_deploy.models.layers import HybridLayer, RecurrentUnit, State, fresh_layers
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sizes import Sizes
@@ -21,6 +21,9 @@ class SequenceConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    data_keys: ClassVar[dict[str, str]] = {"inputs": "inputs", "classes": "classes"}
+    """What of a data set each of these keys must equal."""
+
     family: Literal["sequence"] = "sequence"
     inputs: int = Field(gt=0)
     """Values per time step."""
@@ -28,20 +31,13 @@ class SequenceConfig(BaseModel):
     units: list[PositiveInt] = Field(min_length=1)
     """Units per layer: of the one kind, of both together (ffs), or of each (hybrid)."""
     neuron: Lif = Lif()
+    recurrent: RecurrentUnit = "rnn"
+    """What the recurrent units are. The pure kinds rnn and lstm decide it themselves."""
 
     def build(self, sizes: Sequence[Sizes]) -> "SequenceClassifier":
         """Return a freshly initialised network with the given units per layer."""
-        layers = []
-        inputs = self.inputs
-        for size in sizes:
-            groups: list[Group] = []
-            if size.snn:
-                groups.append(SpikingGroup(initial_weight(inputs, size.snn), self.neuron))
-            if size.rnn:
-                groups.append(RnnGroup(initial_weight(inputs, size.rnn), initial_weight(size.rnn, size.rnn)))
-            layers.append(HybridLayer(groups))
-            inputs = layers[-1].units
-        readout = nn.Linear(inputs, self.classes)
+        layers = fresh_layers(self.inputs, sizes, self.neuron, self.recurrent)
+        readout = nn.Linear(layers[-1].units, self.classes)
         nn.init.uniform_(readout.weight, -0.1, 0.1)
         nn.init.zeros_(readout.bias)
         return SequenceClassifier(layers, readout)

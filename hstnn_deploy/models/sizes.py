@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 
 from hstnn_deploy.errors import UsageError
 
-Kind = Literal["rnn", "snn", "ffs", "hybrid"]
-KINDS: tuple[Kind, ...] = ("rnn", "snn", "ffs", "hybrid")
+Kind = Literal["rnn", "lstm", "snn", "ffs", "hybrid"]
+KINDS: tuple[Kind, ...] = ("rnn", "lstm", "snn", "ffs", "hybrid")
 
 
 class Sizes(NamedTuple):
@@ -61,7 +61,7 @@ def layer_sizes(kind: Kind, units: list[int], ratio: float) -> list[Sizes]:
     A hybrid network starts redundant, n units of each kind; its ratio comes in at selection.
     """
     match kind:
-        case "rnn":
+        case "rnn" | "lstm":
             return [Sizes(0, n) for n in units]
         case "snn":
             return [Sizes(n, 0) for n in units]

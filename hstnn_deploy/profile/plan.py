@@ -30,6 +30,8 @@ _OPTIONS = {
 }
 """How the command line calls the numbers, and an example of each."""
 
+_NOT_YET = "the profiler does not measure language models yet"
+
 T = TypeVar("T")
 
 
@@ -57,7 +59,7 @@ def plan(
 
     Args:
         recipes: shipped names, paths of YAML files, or recipes. With neither these nor `ckpt`: every shipped recipe
-            that reproduces an experiment of the paper.
+            that reproduces an experiment of the paper and can be measured (see `left_out`).
         ckpt: a checkpoint whose network is measured besides.
         phases: some of `PHASES`.
         engines: some of `ENGINES`, for inference; training always runs eagerly.
@@ -115,8 +117,7 @@ def plan(
 def _subjects(recipes: Sequence[str | Recipe], ckpt: Path | None) -> list[_Subject]:
     subjects = []
     if not recipes and ckpt is None:
-        found = [load_recipe(name) for name in shipped()]
-        recipes = [recipe for recipe in found if recipe.experiment]
+        recipes = [recipe for recipe in _experiments() if _measurable(recipe)]
     for each in _unique(recipes):
         recipe = load_recipe(each) if isinstance(each, str) else each
         # A file goes by its path: its recipe may have the name of another one.
@@ -140,6 +141,8 @@ def _network(subject: _Subject, deployed: bool) -> dict[str, Any]:
     else:
         sizes, stage = layer_sizes(recipe.kind, recipe.network.units, recipe.ratio), "train"
     label = network_label(recipe.kind, recipe.ratio, sizes, stage)
+    if recipe.kind in {"ffs", "hybrid"} and recipe.network.recurrent == "lstm":
+        label += ", LSTM"
     return {"network": label, "sizes": [list(size) for size in sizes], "stage": stage}
 
 
@@ -154,11 +157,23 @@ def network_label(kind: Kind, ratio: float, sizes: Iterable[Sizes], stage: str) 
 def _steps(recipe: Recipe) -> int:
     """Return the time steps of a sample, once the network is known to fit the data."""
     shape = registry.shape(recipe.data)
-    for key in ("inputs", "classes"):
-        wanted, there = getattr(recipe.network, key), getattr(shape, key)
-        if wanted != there:
-            raise UsageError(f"{recipe.name}: network.{key} is {wanted}, but {recipe.data.name} has {there}")
+    if shape is None or recipe.network.family != "sequence":
+        raise UsageError(f"{recipe.name} cannot be profiled yet: {_NOT_YET}", "give a recipe of a sequence classifier")
+    recipe.check_fits("sequence", {"inputs": shape.inputs, "classes": shape.classes})
     return shape.steps
+
+
+def left_out() -> list[str]:
+    """Return a line for each shipped recipe of an experiment that a bare plan leaves out, with the reason."""
+    return [f"{recipe.name} is left out: {_NOT_YET}" for recipe in _experiments() if not _measurable(recipe)]
+
+
+def _experiments() -> list[Recipe]:
+    return [recipe for recipe in map(load_recipe, shipped()) if recipe.experiment]
+
+
+def _measurable(recipe: Recipe) -> bool:
+    return recipe.network.family == "sequence"
 
 
 def _devices(gpus: Sequence[int | None] | None) -> list[tuple[str, str]]:

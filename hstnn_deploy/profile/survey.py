@@ -119,8 +119,9 @@ def _missing(recipe: "Recipe", given: Path | None) -> str:
         names = registry.missing(recipe.data, given)
     except HstnnError as error:
         return error.message
+    more = "; training downloads them where the network allows" if registry.downloads(recipe.data) else ""
     few = ", ".join(names) if len(names) < 3 else f"{len(names)} files, such as {names[0]},"
-    return f"{few} not in the data folder; training downloads them where the network allows" if names else ""
+    return f"{few} not in the data folder{more}" if names else ""
 
 
 def _abilities(facts: dict[str, Any]) -> list[Ability]:

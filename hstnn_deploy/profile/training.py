@@ -108,7 +108,7 @@ class Epoch:
         self.network.train()
         loss_sum = torch.zeros((), device=self.device)
         for batch in batches(self.train, self.recipe.batch, self.order[:count], self.device):
-            loss, _ = train_step(self.network, self.task, self.optimiser, self.stage.clip, batch)
+            loss, _, _ = train_step(self.network, self.task, self.optimiser, self.stage.clip, batch)
             loss_sum += loss * len(batch.target)
         return float(loss_sum) / count
 

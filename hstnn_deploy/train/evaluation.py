@@ -1,11 +1,14 @@
-"""Score a network on a split."""
+"""Walk through a split, and score a network on it."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from hstnn_deploy.data.splits import Batch, Split
+from hstnn_deploy.data.text import TextSplit
+from hstnn_deploy.models.layers import State
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.train.tasks import Task
 
@@ -16,21 +19,34 @@ PROTOCOLS = {
 
 
 def batches(split: Split, size: int, order: torch.Tensor | None, device: torch.device) -> Iterator[Batch]:
-    """Yield a split in batches of `size`, in the given order of samples or as they stand; the last may be smaller."""
+    """Yield a split in batches of `size`, in the given order of samples or as they stand; the last may be smaller.
+
+    A text has an order of its own: it is read in `size` columns, window after window.
+    """
+    if isinstance(split, TextSplit):
+        yield from split.windows(size, device)
+        return
     numbers = torch.arange(len(split)) if order is None else order
     for chosen in numbers.split(size):
         yield split.batch(chosen, device)
 
 
+def count_batches(split: Split, size: int) -> int:
+    """Return how many batches `batches` yields of a whole split."""
+    return split.steps(size) if isinstance(split, TextSplit) else math.ceil(len(split) / size)
+
+
 @torch.no_grad()
 def evaluate(network: HybridNetwork, task: Task, split: Split, batch: int, device: torch.device) -> dict[str, Any]:
-    """Return `loss`, the task's metric, and `samples`, of a network in evaluation mode."""
+    """Return `loss`, the task's metric, and how many samples (or words) it is of, of a network in evaluation mode."""
     network.eval()
     loss = torch.zeros((), dtype=torch.float64)
     correct, count = 0, 0
+    state: State | None = None
     for x, target, lengths in batches(split, batch, None, device):
-        output, _ = network(x, None, lengths)
-        loss += task.loss(output, target).double().cpu() * len(target)
+        output, state = network(x, task.carried(network, x, state), lengths)
+        loss += task.loss(output, target).double().cpu() * task.answers(target)
         correct += int(task.correct(output, target))
-        count += len(target)
-    return {"loss": float(loss) / count, task.metric: 100 * correct / count, "samples": count}
+        count += task.answers(target)
+    mean = float(loss) / count
+    return {"loss": mean, task.metric: task.score(mean, correct, count), task.counts: count}

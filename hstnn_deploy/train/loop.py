@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import StepLR
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.splits import Batch, Splits
 from hstnn_deploy.errors import CheckpointError, RunError
+from hstnn_deploy.models.layers import State
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.runs import RunFolder
-from hstnn_deploy.train.evaluation import batches, evaluate
+from hstnn_deploy.train.evaluation import batches, count_batches, evaluate
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.recipe import Stage
 from hstnn_deploy.train.tasks import Task
@@ -47,25 +49,32 @@ class Fit:
         """
         self.network.to(self.device)
         optimiser = make_optimiser(self.stage, self.network)
-        done, best = self._restore(optimiser)
+        schedule = make_schedule(self.stage, optimiser)
+        done, best = self._restore(optimiser, schedule)
         self.run.keep_metrics(done)
         self.run.set_status("running", epoch=done, epochs=self.stage.epochs, best=best)
         self.observer.stage_started(self.header.stage, self.stage.epochs, done)
         for epoch in range(done + 1, self.stage.epochs + 1):
             row = self._epoch(epoch, optimiser)
-            row["best"] = best is None or _better(row, best, self.task.metric)
+            if schedule is not None:
+                schedule.step()
+            row["best"] = best is None or _better(row, best, self.task)
             if row["best"]:
                 best = row
                 self._checkpoint(epoch, row).save(self.run.best)
             self.run.add_metrics(row)
             last = self._checkpoint(epoch, row)
-            last.training = {"optimiser": optimiser.state_dict(), "best": best}
+            last.training = {
+                "optimiser": optimiser.state_dict(),
+                "schedule": schedule.state_dict() if schedule else None,
+                "best": best,
+            }
             last.save(self.run.last)
             self.run.set_status("running", epoch=epoch, epochs=self.stage.epochs, best=best)
             self.observer.epoch_done(row)
         return Checkpoint.load(self.run.best)
 
-    def _restore(self, optimiser: torch.optim.Optimizer) -> tuple[int, dict[str, Any] | None]:
+    def _restore(self, optimiser: torch.optim.Optimizer, schedule: StepLR | None) -> tuple[int, dict[str, Any] | None]:
         """Take up from last.pt; return the epochs done and the best row so far."""
         if not self.run.last.exists():
             return 0, None
@@ -75,6 +84,8 @@ class Fit:
         try:
             self.network.load_state_dict(last.parameters)
             optimiser.load_state_dict(last.training["optimiser"])
+            if schedule is not None:
+                schedule.load_state_dict(last.training["schedule"])
             return last.epoch, last.training["best"]
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(
@@ -93,16 +104,21 @@ class Fit:
         torch.manual_seed(_mix(self.seed, epoch))
         split = self.splits.train
         order = torch.randperm(len(split), generator=generator)
-        number = math.ceil(len(split) / self.batch)
+        number = count_batches(split, self.batch)
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), device=self.device, dtype=torch.long)
+        count = 0
+        state: State | None = None
         start = time.perf_counter()
         for index, batch in enumerate(batches(split, self.batch, order, self.device), 1):
-            loss, right = train_step(self.network, self.task, optimiser, self.stage.clip, batch)
-            loss_sum += loss * len(batch.target)
+            before = self.task.carried(self.network, batch.x, state)
+            loss, right, state = train_step(self.network, self.task, optimiser, self.stage.clip, batch, before)
+            answers = self.task.answers(batch.target)
+            loss_sum += loss * answers
             correct += right
-            self.observer.batch_done(epoch, index, number, len(batch.target))
-        train_loss = float(loss_sum) / len(split)
+            count += answers
+            self.observer.batch_done(epoch, index, number, answers)
+        train_loss = float(loss_sum) / count
         trained = time.perf_counter()
         held = evaluate(self.network, self.task, self.splits.valid, self.batch, self.device)
         for name, mean in (("training", train_loss), ("validation", held["loss"])):
@@ -113,7 +129,7 @@ class Fit:
         return {
             "epoch": epoch,
             "train_loss": train_loss,
-            f"train_{self.task.metric}": 100 * int(correct) / len(split),
+            f"train_{self.task.metric}": self.task.score(train_loss, int(correct), count),
             "valid_loss": held["loss"],
             f"valid_{self.task.metric}": held[self.task.metric],
             "lr": optimiser.param_groups[0]["lr"],
@@ -123,18 +139,27 @@ class Fit:
 
 
 def train_step(
-    network: nn.Module, task: Task, optimiser: torch.optim.Optimizer, clip: float | None, batch: Batch
-) -> tuple[Tensor, Tensor]:
-    """Do one optimiser step on one batch; return its mean loss and how many answers were right, without gradients."""
+    network: nn.Module,
+    task: Task,
+    optimiser: torch.optim.Optimizer,
+    clip: float | None,
+    batch: Batch,
+    state: State | None = None,
+) -> tuple[Tensor, Tensor, State]:
+    """Do one optimiser step on one batch that starts from `state` (None: zeros).
+
+    Returns:
+        Its mean loss and how many answers were right, without gradients, and the state after it.
+    """
     optimiser.zero_grad(set_to_none=True)
-    output, _ = network(batch.x, None, batch.lengths)
+    output, after = network(batch.x, state, batch.lengths)
     loss = task.loss(output, batch.target)
     loss.backward()
     if clip is not None:
         nn.utils.clip_grad_norm_(network.parameters(), clip)
     optimiser.step()
     with torch.no_grad():
-        return loss.detach(), task.correct(output, batch.target)
+        return loss.detach(), task.correct(output, batch.target), after
 
 
 def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
@@ -144,12 +169,19 @@ def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(network.parameters(), lr=stage.lr, momentum=stage.momentum, fused=True)
 
 
+def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer) -> StepLR | None:
+    """Return the stage's schedule of the learning rate, stepped after each epoch, or None where it stays."""
+    if stage.schedule is None:
+        return None
+    return StepLR(optimiser, step_size=stage.schedule.every, gamma=stage.schedule.factor)
+
+
 def _mix(seed: int, epoch: int) -> int:
     """Return a generator seed for an epoch: distinct for every pair, whatever the seeds."""
     return (seed * 1_000_003 + epoch) % 2**63
 
 
-def _better(row: dict[str, Any], best: dict[str, Any], metric: str) -> bool:
-    """Whether an epoch beats the best: a higher metric, or the same one at a lower loss (small splits tie often)."""
-    key = f"valid_{metric}"
-    return (row[key], -row["valid_loss"]) > (best[key], -best["valid_loss"])
+def _better(row: dict[str, Any], best: dict[str, Any], task: Task) -> bool:
+    """Whether an epoch beats the best: a better metric, or the same one at a lower loss (small splits tie often)."""
+    key, sign = f"valid_{task.metric}", 1 if task.higher_is_better else -1
+    return (sign * row[key], -row["valid_loss"]) > (sign * best[key], -best["valid_loss"])

@@ -6,11 +6,14 @@ from typing import Any
 class Observer:
     """Listens to a training. Every method may be overridden; these do nothing."""
 
+    counts = "samples"
+    """What `batch_done` counts; the training sets it before a stage begins."""
+
     def stage_started(self, title: str, epochs: int, done: int) -> None:
         """Say that a stage begins, of `epochs` epochs, `done` of them already done."""
 
     def batch_done(self, epoch: int, batch: int, batches: int, samples: int) -> None:
-        """Say that a training batch of `samples` samples is done."""
+        """Say that a training batch of `samples` samples is done (or as many words, see `counts`)."""
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         """Say that an epoch is done; `row` is its row of metrics.jsonl."""

@@ -3,18 +3,29 @@
 Unknown keys, wrong types and impossible values fail with the path of the key, what was given and what is allowed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hstnn_deploy.data.registry import DataConfig, Protocol
-from hstnn_deploy.errors import RecipeError, nearest
+from hstnn_deploy.errors import RecipeError, UsageError, nearest
 from hstnn_deploy.models.registry import NetworkConfig
 from hstnn_deploy.models.sizes import Kind
+
+
+class Schedule(BaseModel):
+    """A learning rate that falls in steps."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    every: int = Field(gt=0)
+    """Epochs from one step to the next."""
+    factor: float = Field(gt=0, le=1)
+    """What the learning rate is multiplied with at each step."""
 
 
 class Stage(BaseModel):
@@ -29,6 +40,8 @@ class Stage(BaseModel):
     """Of sgd; adam has none."""
     clip: float | None = Field(None, gt=0)
     """The largest norm of the whole gradient, or null for no clipping."""
+    schedule: Schedule | None = None
+    """How the learning rate falls, or null where it stays."""
 
 
 class Selection(BaseModel):
@@ -39,7 +52,7 @@ class Selection(BaseModel):
     probes: int = Field(300, ge=2)
     """Rademacher probes of the Hutchinson estimate."""
     samples: int = Field(100, gt=0)
-    """Training samples in the one batch on which the loss is taken."""
+    """Training samples in the one batch on which the loss is taken; of a text, the first window of all columns."""
     bootstraps: int = Field(1000, ge=1)
     """Resamplings of the probes for the stability of the kept set."""
 
@@ -65,6 +78,41 @@ class Recipe(BaseModel):
     adapt: Stage
     selection: Selection = Selection()
     restore: Stage
+
+    @model_validator(mode="after")
+    def _recurrent_unit_of_pure_kinds(self) -> "Recipe":
+        """The pure kinds say themselves which recurrent unit they are made of; a spiking network has none."""
+        if self.kind in {"rnn", "lstm", "snn"}:
+            self.network.recurrent = "lstm" if self.kind == "lstm" else "rnn"
+        return self
+
+    @property
+    def kind_name(self) -> str:
+        """The kind with what tells two of its networks apart, such as "hybrid-lstm" or "ffs-0.25"."""
+        unit = "-lstm" if self.kind in {"ffs", "hybrid"} and self.network.recurrent == "lstm" else ""
+        return f"{self.kind}{unit}" + (f"-{self.ratio:g}" if self.kind == "ffs" else "")
+
+    def check_fits(self, family: str, sizes: Mapping[str, int]) -> None:
+        """Refuse a network that is not made for the data.
+
+        Args:
+            family: which family of networks the data is for.
+            sizes: of the data, by name: `inputs` and `classes`.
+
+        Raises:
+            UsageError: another family, or a key of the network that the data contradicts.
+        """
+        if self.network.family != family:
+            raise UsageError(
+                f"network.family is {self.network.family}, but {self.data.name} is for the family {family}",
+                "`hstnn recipes` lists recipes to start from",
+            )
+        for key, name in self.network.data_keys.items():
+            wanted, there = getattr(self.network, key), sizes[name]
+            if wanted != there:
+                raise UsageError(
+                    f"network.{key} is {wanted}, but {self.data.name} has {there}", f"--set network.{key}={there}"
+                )
 
     def dump(self) -> dict[str, Any]:
         """Return the recipe as plain data."""

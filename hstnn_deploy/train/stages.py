@@ -1,9 +1,11 @@
 """The three stages, each in a run folder of its own, so that all ratios of a seed share the first two.
 
-    OUT/RECIPE/KIND[-RATIO]/seedS/            rnn, snn and ffs: one stage, `train`
+    OUT/RECIPE/KIND/seedS/                    rnn, lstm, snn, ffs-RATIO: one stage, `train`
     OUT/RECIPE/hybrid/seedS/adapt/            1. the redundant network
     OUT/RECIPE/hybrid/seedS/traces/           2. Hessian traces, once
     OUT/RECIPE/hybrid/seedS/ratio-R/          2. the selection for a ratio, and 3. its restoration
+
+With LSTM units in the recurrent place, ffs-RATIO is ffs-lstm-RATIO and hybrid is hybrid-lstm.
 
 A finished stage of the same recipe is never done again.
 """
@@ -20,19 +22,20 @@ from pydantic import ValidationError
 from hstnn_deploy import checkpoint, environment, files
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.registry import load
-from hstnn_deploy.data.splits import Splits
+from hstnn_deploy.data.splits import Batch, Split, Splits
+from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import CheckpointError, RunError, UsageError
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.shrink import shrink
 from hstnn_deploy.models.sizes import Sizes, kept_counts, layer_sizes
 from hstnn_deploy.runs import RunFolder
-from hstnn_deploy.train.evaluation import PROTOCOLS, evaluate
+from hstnn_deploy.train.evaluation import PROTOCOLS, count_batches, evaluate
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.ranking import GroupTraces, SelectionResult, Traces, select
 from hstnn_deploy.train.recipe import Recipe
-from hstnn_deploy.train.tasks import Classification, Task
+from hstnn_deploy.train.tasks import Task, task_for
 from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups
 
 StageName = Literal["adapt", "select", "restore", "all"]
@@ -72,8 +75,12 @@ class Training:
     data_folder: Path | None
     resume: bool
     observer: Observer
-    task: Task = field(default_factory=Classification)
+    task: Task = field(init=False)
     _splits: Splits | None = None
+
+    def __post_init__(self) -> None:
+        self.task = task_for(self.recipe.network)
+        self.observer.counts = self.task.counts
 
     def run(self, stage: StageName) -> list[RunFolder]:
         """Run a stage, or all that the kind has."""
@@ -99,8 +106,7 @@ class Training:
     def folder(self, stage: str) -> RunFolder:
         """Return the run folder of a stage: train, adapt, traces or restore."""
         recipe = self.recipe
-        kind = f"ffs-{recipe.ratio:g}" if recipe.kind == "ffs" else recipe.kind
-        base = self.out / recipe.name / kind / f"seed{recipe.seed}"
+        base = self.out / recipe.name / recipe.kind_name / f"seed{recipe.seed}"
         return RunFolder(
             {
                 "train": base,
@@ -115,16 +121,30 @@ class Training:
 
         Raises:
             UsageError: the recipe's network does not fit the data.
+            DataError: it is missing or damaged, or a text is too short for the batch.
         """
         if self._splits is None:
             recipe = self.recipe
             self._splits = load(recipe.data, recipe.protocol, self.data_folder)
-            for key in ("inputs", "classes"):
-                wanted, there = getattr(recipe.network, key), getattr(self._splits, key)
-                if wanted != there:
-                    raise UsageError(f"network.{key} is {wanted}, but {recipe.data.name} has {there}")
-            self.observer.note(f"data: {self._splits.origin}, {len(self._splits.train)} training samples")
+            there = self._splits
+            recipe.check_fits(there.family, {"inputs": there.inputs, "classes": there.classes})
+            trained = f"{len(there.train)} training samples"
+            if isinstance(there.train, TextSplit):
+                trained = f"{len(there.train.tokens)} of them to train on"
+                for split in (there.train, there.valid, there.test):
+                    # Asked now, so that a text too short for the batch is refused before anything is trained.
+                    count_batches(split, recipe.batch)
+            self.observer.note(f"data: {there.origin}, {trained}")
         return self._splits
+
+    def _check_vocabulary(self, earlier: Checkpoint, path: Path) -> Checkpoint:
+        """Refuse a checkpoint of another vocabulary than the data has now: its words would mean something else."""
+        if earlier.vocabulary != self.splits().vocabulary:
+            raise RunError(
+                f"{path} was trained with another vocabulary than {self.recipe.data.name} has now",
+                "put back the text it was trained on, or give another folder with --out",
+            )
+        return earlier
 
     def _fresh(self, sizes: list[Sizes]) -> HybridNetwork:
         torch.manual_seed(self.recipe.seed)
@@ -142,6 +162,8 @@ class Training:
         self._check_environment(run, facts)
         with run.open(recipe.for_stage(stage), facts, self.resume):
             files.write_text(run.path / "recipe.yaml", recipe.yaml())
+            if run.last.exists():
+                self._check_vocabulary(Checkpoint.load(run.last), run.last)
             network = make()
             header = Checkpoint(
                 recipe=recipe.dump(),
@@ -152,6 +174,7 @@ class Training:
                 metrics={},
                 selection=selection,
                 environment=facts,
+                vocabulary=splits.vocabulary,
             )
             plan = recipe.restore if stage == "restore" else recipe.adapt
             fit = Fit(
@@ -169,10 +192,8 @@ class Training:
         best.metrics |= {"test": test, "protocol": protocol}
         best.save(run.best)
         run.set_status("finished", result={"epoch": best.epoch, **best.metrics})
-        metric = self.task.metric
-        self.observer.stage_finished(
-            f"{best.stage}: best epoch {best.epoch}, test {metric} {test[metric]:.2f} % ({PROTOCOLS[protocol]})"
-        )
+        figure = f"{self.task.metric} {test[self.task.metric]:.2f}{self.task.unit}"
+        self.observer.stage_finished(f"{best.stage}: best epoch {best.epoch}, test {figure} ({PROTOCOLS[protocol]})")
 
     def _check_environment(self, run: RunFolder, now: dict[str, Any]) -> None:
         if not (self.resume and (before := run.environment())):
@@ -192,7 +213,7 @@ class Training:
             raise RunError(
                 f"there is no finished adaptation in {run.path}", "run --stage adapt first, or --stage all (--resume)"
             )
-        return Checkpoint.load(run.best)
+        return self._check_vocabulary(Checkpoint.load(run.best), run.best)
 
     def _traces(self) -> RunFolder:
         """Compute the Hessian traces of the adapted network, saving them as they come."""
@@ -207,8 +228,7 @@ class Training:
             files.write_text(run.path / "recipe.yaml", recipe.yaml())
             network = adapted.network().to(self.device)
             groups = ranked_groups(network)
-            chosen = torch.randperm(len(splits.train), generator=torch.Generator().manual_seed(recipe.seed))
-            batch = splits.train.batch(chosen[: recipe.selection.samples].sort().values, self.device)
+            batch = self._selection_batch(splits.train)
             samples = _load_samples(run)
             total = recipe.selection.probes
             self.observer.probes_started("select", total, len(samples))
@@ -225,8 +245,18 @@ class Training:
             probes = (rademacher(groups, recipe.seed, number) for number in range(len(samples), total))
             probe_products(network, groups, self.task, batch, probes, done)
             _save_traces(run, groups, samples)
-            run.set_status("finished", result={"probes": len(samples), "samples": len(batch.target)})
+            run.set_status(
+                "finished", result={"probes": len(samples), self.task.counts: self.task.answers(batch.target)}
+            )
         return run
+
+    def _selection_batch(self, train: Split) -> Batch:
+        """Return the one batch on which selection takes the loss: random samples, or the first window of a text."""
+        recipe = self.recipe
+        if isinstance(train, TextSplit):
+            return next(train.windows(recipe.batch, self.device))
+        chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(recipe.seed))
+        return train.batch(chosen[: recipe.selection.samples].sort().values, self.device)
 
     def _select(self) -> RunFolder:
         """Rank for the ratio and write selection.json."""

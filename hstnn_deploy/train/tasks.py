@@ -1,29 +1,54 @@
-"""What a network is trained for: its loss and its metric. They belong to the task, not to the network."""
+"""What a network is trained for: its loss, its metric, and what it carries from batch to batch.
 
+They belong to the task, not to the network. Shapes: T time, B batch, C classes, V words.
+"""
+
+import math
 from typing import Protocol
 
 from torch import Tensor
 from torch.nn import functional
+
+from hstnn_deploy.models.layers import State
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.registry import NetworkConfig
 
 
 class Task(Protocol):
     """A loss and a metric."""
 
     metric: str
+    unit: str
+    """What stands behind the metric's figure, such as " %"."""
+    higher_is_better: bool
+    counts: str
+    """What the metric is a mean over, in the plural."""
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss over the batch, scalar."""
         ...
 
     def correct(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return how many answers of the batch are right, scalar."""
+        """Return how many answers of the batch are right, scalar; 0 where the metric does not ask."""
+        ...
+
+    def answers(self, target: Tensor) -> int:
+        """Return how many answers a batch asks for."""
+        ...
+
+    def score(self, loss: float, correct: int, answers: int) -> float:
+        """Return the metric of a pass: from its mean loss, and how many answers were right of how many."""
+        ...
+
+    def carried(self, network: HybridNetwork, x: Tensor, after: State | None) -> State | None:
+        """Return the state that a batch x starts from, `after` being that after the batch before it in the pass."""
         ...
 
 
 class Classification:
-    """Cross-entropy; the metric is accuracy in percent, larger is better."""
+    """Cross-entropy; the metric is accuracy in percent, larger is better. Every batch starts from zeros."""
 
-    metric = "accuracy"
+    metric, unit, higher_is_better, counts = "accuracy", " %", True, "samples"
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean cross-entropy of logits [B, C] against classes [B]."""
@@ -32,3 +57,53 @@ class Classification:
     def correct(self, output: Tensor, target: Tensor) -> Tensor:
         """Return how many logits [B, C] are largest at the class [B]."""
         return (output.argmax(1) == target).sum()
+
+    def answers(self, target: Tensor) -> int:
+        """Return B."""
+        return len(target)
+
+    def score(self, loss: float, correct: int, answers: int) -> float:
+        """Return the share of right answers in percent."""
+        return 100 * correct / answers
+
+    def carried(self, network: HybridNetwork, x: Tensor, after: State | None) -> None:
+        """Return None: samples have nothing to do with each other."""
+
+
+class LanguageModelling:
+    """Cross-entropy of the next word; the metric is perplexity, lower is better.
+
+    From one window of text to the next, the recurrent states are kept, cut off from the gradient; the membranes start
+    at zero in each.
+    """
+
+    metric, unit, higher_is_better, counts = "perplexity", "", False, "words"
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean cross-entropy of logits [T, B, V] against words [T, B]."""
+        return functional.cross_entropy(output.flatten(0, 1), target.flatten())
+
+    def correct(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return 0: perplexity does not ask."""
+        return target.new_zeros(())
+
+    def answers(self, target: Tensor) -> int:
+        """Return T * B."""
+        return target.numel()
+
+    def score(self, loss: float, correct: int, answers: int) -> float:
+        """Return e to the mean loss."""
+        # Beyond, a float has no such number; a training that gets there is lost either way.
+        return math.exp(min(loss, 700.0))
+
+    def carried(self, network: HybridNetwork, x: Tensor, after: State | None) -> State | None:
+        """Return the recurrent states `after`, detached, and zeros for the membranes; None at the text's beginning."""
+        if after is None:
+            return None
+        kept = {name: value.detach() for name, value in after.items() if not name.startswith("v")}
+        return network.initial_state(x) | kept
+
+
+def task_for(config: NetworkConfig) -> Task:
+    """Return what networks of a family are trained for."""
+    return LanguageModelling() if config.family == "language" else Classification()

@@ -88,6 +88,17 @@ def test_without_the_test_data_the_check_says_not_run(
     ]
 
 
+def test_lstm_units_are_refused_clearly_and_leave_nothing(hstnn: Hstnn, tmp_path: Path) -> None:
+    words = ("train", "digits", "--device", "cpu", *options({**TINY, "adapt.epochs": 1}))
+    assert hstnn(*words, "--kind", "lstm", "--out", tmp_path).code == 0
+    folder = tmp_path / "digits/lstm/seed1111"
+    result = hstnn("export", "--ckpt", folder / "best.pt", "--torchscript", "--pt2", "--onnx")
+    assert result.code == 7
+    assert result.error == "LSTM units have no export form yet"
+    assert "spiking and rnn units" in result.hint
+    assert not (folder / "bundle").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

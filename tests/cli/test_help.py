@@ -55,7 +55,7 @@ def test_the_version_is_printed(hstnn: Hstnn) -> None:
         (["--frob"], "No such option: --frob"),
         (["train"], "Missing argument 'recipe'"),
         (["train", "digits", "--frob"], "No such option: --frob"),
-        (["train", "digits", "--kind", "cnn"], "'cnn' is not one of 'rnn', 'snn', 'ffs', 'hybrid'"),
+        (["train", "digits", "--kind", "cnn"], "'cnn' is not one of 'rnn', 'lstm', 'snn', 'ffs', 'hybrid'"),
         (["train", "digits", "--stage", "x"], "'x' is not one of 'adapt', 'select', 'restore', 'all'"),
         (["train", "digits", "--ratio", "half"], "--ratio"),
         (["train", "digits", "--seed", "1.5"], "--seed"),

@@ -18,6 +18,7 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
+from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.cli.progress import make_observer
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.recipe import load_recipe
@@ -68,6 +69,24 @@ def test_with_json_standard_output_is_json_and_nothing_else(hstnn: Hstnn, tmp_pa
     assert 0 <= run["result"]["test"]["accuracy"] <= 100
     assert run["result"]["protocol"] == "validation"
     assert "train: 2 epochs" in result.err  # for whoever watches
+
+
+def test_lstm_networks_have_folders_of_their_own_and_share_none_with_rnn(hstnn: Hstnn, tmp_path: Path) -> None:
+    for words in (
+        ["--kind", "lstm"],
+        ["--kind", "ffs", "--recurrent", "lstm"],
+        ["--recurrent", "lstm"],
+        ["--kind", "ffs", "--recurrent", "rnn"],
+    ):
+        result = hstnn(*DIGITS, *words, "--out", tmp_path)
+        assert (result.code, result.err) == (0, "")
+    names = {path.name for path in (tmp_path / "digits").iterdir()}
+    assert names == {"lstm", "ffs-lstm-0.5", "hybrid-lstm", "ffs-0.5"}
+    restored = Checkpoint.load(tmp_path / "digits/hybrid-lstm/seed1111/ratio-0.5/best.pt")
+    assert sum(size.rnn for size in restored.sizes) == 5
+    assert restored.resolved_recipe().network.recurrent == "lstm"
+    assert any(value.dim() == 3 for value in restored.parameters.values())
+    assert hstnn("evaluate", "--ckpt", tmp_path / "digits/ffs-lstm-0.5/seed1111/best.pt").code == 0
 
 
 def test_an_adapted_network_is_not_offered_for_export(hstnn: Hstnn, tmp_path: Path) -> None:
@@ -166,7 +185,12 @@ def test_a_log_file_gets_plain_lines_not_too_many_and_always_the_last(monkeypatc
     ("words", "code", "message", "hint"),
     [
         (["train", "digit"], 2, "unknown recipe 'digit'", "did you mean 'digits'?"),
-        (["train", "no/such.yaml"], 2, "recipe file no/such.yaml does not exist", "shipped recipes: digits, smnist"),
+        (
+            ["train", "no/such.yaml"],
+            2,
+            "recipe file no/such.yaml does not exist",
+            "shipped recipes: digits, ptb, pydoc-text, smnist",
+        ),
         (["train", "digits", "--set", "adapt.epoch=3"], 2, "unknown key 'adapt.epoch'", "did you mean 'epochs'?"),
         (["train", "digits", "--set", "mnist.checksum=false"], 2, "unknown key 'mnist'", "known:"),
         (["train", "digits", "--set", "adapt.epochs=many"], 2, "adapt.epochs is 'many'", ""),
@@ -183,6 +207,8 @@ def test_a_log_file_gets_plain_lines_not_too_many_and_always_the_last(monkeypatc
         ([*DIGITS, "--kind", "ffs", "--ratio", "0.05"], 2, "for layer 1", "smallest ratio that works is 0.0834"),
         ([*DIGITS, "--kind", "rnn", "--stage", "select"], 2, "kind rnn has no stage 'select'", "only hybrid"),
         ([*DIGITS, "--kind", "ffs", "--stage", "restore"], 2, "kind ffs has no stage 'restore'", "only hybrid"),
+        ([*DIGITS, "--kind", "rnn", "--recurrent", "lstm"], 2, "--recurrent lstm is for ffs and hybrid", "--kind lstm"),
+        ([*DIGITS, "--set", "network.recurrent=gru"], 2, "network.recurrent is 'gru'", ""),
         ([*DIGITS, "--set", "network.inputs=28"], 2, "network.inputs is 28, but digits has 8", ""),
         ([*DIGITS, "--device", "frob"], 2, "unknown device 'frob'", "choose auto, cpu, cuda or cuda:N"),
         ([*DIGITS, "--device", "cuda"], 6, "device 'cuda' was asked for", "--device cpu"),

@@ -38,6 +38,7 @@ def test_sizes_and_shapes() -> None:
 def test_the_size_that_is_known_without_loading_is_the_real_one() -> None:
     splits, known = digits("validation"), shape(DigitsConfig())
     x, target = everything(splits.test)
+    assert known is not None
     assert known.train == len(splits.train) + len(splits.valid)
     assert known.test == len(splits.test)
     assert (known.steps, known.inputs, known.classes) == (len(x), x.shape[2], len(target.unique()))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hstnn_deploy.models.kernels import Form, fused, lif, plain, rnn, using
+from hstnn_deploy.models.kernels import Form, fused, lif, lstm, plain, rnn, using
 from hstnn_deploy.models.neurons import Lif
 
 FORMS = {"plain": plain, "fused": fused}
@@ -117,6 +117,82 @@ def test_fused_rnn_has_the_plain_outputs_and_gradients(window: Window) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
+class LstmWindow(NamedTuple):
+    """A random window of LSTM units in float64."""
+
+    drive: Tensor
+    h0: Tensor
+    c0: Tensor
+    weight: Tensor
+
+
+@st.composite
+def lstm_windows(draw: st.DrawFn) -> LstmWindow:
+    steps, batch, units = draw(st.integers(1, 7)), draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    drive = normal(steps, batch, 4, units)
+    if draw(st.booleans()):
+        drive = normal(batch, steps, units, 4).movedim((0, 3), (1, 2))
+    return LstmWindow(drive, normal(batch, units), normal(batch, units), normal(units, 4, units))
+
+
+@given(lstm_windows(), st.sampled_from(["h", "c", "both"]))
+def test_fused_lstm_has_the_plain_outputs_and_gradients(window: LstmWindow, of: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = (len(window.drive), *window.h0.shape)
+    cotangents = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2)]
+    results = []
+    for form in (plain, fused):
+        arguments = [each.detach().requires_grad_() for each in window]
+        outputs = form.lstm(*arguments)
+        used = {"h": [0], "c": [1], "both": [0, 1]}[of]
+        loss = torch.stack([(outputs[k] * cotangents[k]).sum() for k in used]).sum()
+        found = torch.autograd.grad(loss, arguments, allow_unused=True, materialize_grads=True)
+        results.append([*outputs, *found])
+    for expected, found_one in zip(*results, strict=True):
+        torch.testing.assert_close(found_one, expected, rtol=1e-10, atol=1e-12)
+
+
+@each_form
+@given(window=lstm_windows())
+def test_lstm_is_torchs_own(form: Form, window: LstmWindow) -> None:
+    units, inputs = window.h0.shape[1], 3
+    generator = torch.Generator().manual_seed(units)
+    w_input = torch.randn(inputs, 4, units, generator=generator, dtype=torch.float64)
+    x = torch.randn(len(window.drive), len(window.h0), inputs, generator=generator, dtype=torch.float64)
+    reference = torch.nn.LSTM(inputs, units, bias=False, dtype=torch.float64)
+    theirs = dict(reference.named_parameters())
+    with torch.no_grad():
+        theirs["weight_ih_l0"].copy_(w_input.flatten(1).t())
+        theirs["weight_hh_l0"].copy_(window.weight.flatten(1).t())
+    expected, (h, c) = reference(x, (window.h0[None], window.c0[None]))
+    (expected.sum() + c.sum()).backward()
+    w_input.requires_grad_()
+    w_recurrent = window.weight.clone().requires_grad_()
+    with using(form):
+        outputs, cells = lstm(torch.einsum("tbi,ign->tbgn", x, w_input), window.h0, window.c0, w_recurrent)
+    (outputs.sum() + cells[-1].sum()).backward()
+    torch.testing.assert_close(outputs, expected)
+    torch.testing.assert_close(outputs[-1:], h)
+    torch.testing.assert_close(cells[-1:], c)
+    for found, other in ((w_input, theirs["weight_ih_l0"]), (w_recurrent, theirs["weight_hh_l0"])):
+        assert found.grad is not None
+        assert other.grad is not None
+        torch.testing.assert_close(found.grad.flatten(1).t(), other.grad)
+
+
+@given(lstm_windows())
+def test_lstm_kernels_leave_their_arguments_alone(window: LstmWindow) -> None:
+    for form in (plain, fused):
+        arguments = [each.clone() for each in window]
+        form.lstm(*arguments)
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(arguments, window, strict=True))
+
+
 @given(windows())
 def test_kernels_leave_their_arguments_alone(window: Window) -> None:
     for form in (plain, fused):
@@ -142,7 +218,9 @@ def test_fused_kernels_refuse_to_be_differentiated_twice() -> None:
     x = torch.full((2, 1, 1), 0.5, dtype=torch.float64, requires_grad=True)
     state = torch.zeros(1, 1, dtype=torch.float64)
     weight = torch.ones(1, 1, dtype=torch.float64)
-    for outputs in (fused.lif(x, state, Lif())[0], fused.rnn(x, state, weight)):
+    drive, recurrent = x[:, :, None].expand(-1, -1, 4, -1), torch.ones(1, 4, 1, dtype=torch.float64)
+    hidden = fused.lstm(drive, state, state, recurrent)[0]
+    for outputs in (fused.lif(x, state, Lif())[0], fused.rnn(x, state, weight), hidden):
         (gradient,) = torch.autograd.grad((outputs * outputs).sum(), x, create_graph=True)
         with pytest.raises(RuntimeError, match="once_differentiable"):
             gradient.sum().backward()
@@ -151,7 +229,9 @@ def test_fused_kernels_refuse_to_be_differentiated_twice() -> None:
 def test_plain_kernels_can_be_differentiated_twice() -> None:
     x = torch.full((2, 1, 1), 0.5, dtype=torch.float64, requires_grad=True)
     state = torch.zeros(1, 1, dtype=torch.float64)
-    for outputs in (plain.lif(x, state, Lif())[0], plain.rnn(x, state, torch.ones(1, 1, dtype=torch.float64))):
+    weight, gates = torch.ones(1, 1, dtype=torch.float64), torch.ones(1, 4, 1, dtype=torch.float64)
+    hidden = plain.lstm(x[:, :, None].expand(-1, -1, 4, -1), state, state, gates)[0]
+    for outputs in (plain.lif(x, state, Lif())[0], plain.rnn(x, state, weight), hidden):
         (gradient,) = torch.autograd.grad((outputs.sum() ** 2), x, create_graph=True)
         (second,) = torch.autograd.grad(gradient.sum(), x)
         assert second.abs().max() > 0

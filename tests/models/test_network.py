@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.kernels import Form
+from hstnn_deploy.models.layers import RecurrentUnit
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sequence import SequenceClassifier, SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
@@ -16,11 +17,14 @@ INPUTS, CLASSES = 3, 4
 sizes_of_a_layer = st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(any).map(lambda size: Sizes(*size))
 sizes_of_a_network = st.lists(sizes_of_a_layer, min_size=1, max_size=3)
 forms = st.sampled_from(["plain", "fused"])
+recurrents = st.sampled_from(["rnn", "lstm"])
 
 
-def make(sizes: list[Sizes], seed: int) -> SequenceClassifier:
+def make(sizes: list[Sizes], seed: int, recurrent: RecurrentUnit = "rnn") -> SequenceClassifier:
     torch.manual_seed(seed)
-    config = SequenceConfig(inputs=INPUTS, classes=CLASSES, units=[1] * len(sizes), neuron=Lif(decay=0.7))
+    config = SequenceConfig(
+        inputs=INPUTS, classes=CLASSES, units=[1] * len(sizes), neuron=Lif(decay=0.7), recurrent=recurrent
+    )
     # float64: no spike hangs on the order in which a product is summed.
     return config.build(sizes).double()
 
@@ -38,9 +42,10 @@ def by_the_book(network: SequenceClassifier, x: Tensor) -> Tensor:
     m = [nothing] * count
     s = [nothing] * count
     h = [nothing] * count
+    c = [nothing] * count
     for layer, size in enumerate(network.sizes):
         m[layer], s[layer] = x.new_zeros(size.snn), x.new_zeros(size.snn)
-        h[layer] = x.new_zeros(size.rnn)
+        h[layer], c[layer] = x.new_zeros(size.rnn), x.new_zeros(size.rnn)
     total = s[-1].clone()
     for now in x:
         seen = now
@@ -49,7 +54,12 @@ def by_the_book(network: SequenceClassifier, x: Tensor) -> Tensor:
                 current = sum(seen[i] * p[f"layers.{layer}.snn.weight"][i, unit] for i in range(len(seen)))
                 m[layer][unit] = neuron.decay * m[layer][unit] * (1 - s[layer][unit]) + current
             s[layer] = (m[layer] > neuron.threshold).to(x.dtype)
-            if size.rnn:
+            if size.rnn and p[f"layers.{layer}.rnn.weight_input"].dim() == 3:
+                inward, own = (p[f"layers.{layer}.rnn.weight_{name}"] for name in ("input", "recurrent"))
+                i, f, g, o = (inward[:, gate].T @ seen + own[:, gate].T @ h[layer] for gate in range(4))
+                c[layer] = c[layer] / (1 + torch.exp(-f)) + torch.tanh(g) / (1 + torch.exp(-i))
+                h[layer] = torch.tanh(c[layer]) / (1 + torch.exp(-o))
+            elif size.rnn:
                 own = p[f"layers.{layer}.rnn.weight_recurrent"].T @ h[layer]
                 h[layer] = 1 / (1 + torch.exp(-(p[f"layers.{layer}.rnn.weight_input"].T @ seen + own)))
             seen = torch.cat([s[layer], h[layer]])
@@ -57,9 +67,11 @@ def by_the_book(network: SequenceClassifier, x: Tensor) -> Tensor:
     return p["readout.weight"] @ torch.cat([total / len(x), h[-1]]) + p["readout.bias"]
 
 
-@given(sizes_of_a_network, st.integers(1, 6), st.integers(1, 3), st.integers(0, 2**31), forms)
-def test_logits_follow_the_equations(sizes: list[Sizes], steps: int, batch: int, seed: int, form: Form) -> None:
-    network = make(sizes, seed)
+@given(sizes_of_a_network, st.integers(1, 6), st.integers(1, 3), st.integers(0, 2**31), forms, recurrents)
+def test_logits_follow_the_equations(
+    sizes: list[Sizes], steps: int, batch: int, seed: int, form: Form, recurrent: RecurrentUnit
+) -> None:
+    network = make(sizes, seed, recurrent)
     x = sequence(steps, batch)
     with kernels.using(form):
         logits, _ = network(x)
@@ -67,9 +79,13 @@ def test_logits_follow_the_equations(sizes: list[Sizes], steps: int, batch: int,
     torch.testing.assert_close(logits, expected)
 
 
-@given(sizes_of_a_network, st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 2**31), forms)
-def test_chunks_add_up_to_the_whole(sizes: list[Sizes], chunks: list[int], seed: int, form: Form) -> None:
-    network = make(sizes, seed)
+@given(
+    sizes_of_a_network, st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 2**31), forms, recurrents
+)
+def test_chunks_add_up_to_the_whole(
+    sizes: list[Sizes], chunks: list[int], seed: int, form: Form, recurrent: RecurrentUnit
+) -> None:
+    network = make(sizes, seed, recurrent)
     x = sequence(sum(chunks), 2)
     with kernels.using(form):
         whole, final = network(x)
@@ -80,11 +96,11 @@ def test_chunks_add_up_to_the_whole(sizes: list[Sizes], chunks: list[int], seed:
     torch.testing.assert_close(state, final)
 
 
-@given(sizes_of_a_network, st.integers(1, 5), st.data(), st.integers(0, 2**31), forms)
+@given(sizes_of_a_network, st.integers(1, 5), st.data(), st.integers(0, 2**31), forms, recurrents)
 def test_a_padded_sample_answers_as_it_does_alone(
-    sizes: list[Sizes], steps: int, data: st.DataObject, seed: int, form: Form
+    sizes: list[Sizes], steps: int, data: st.DataObject, seed: int, form: Form, recurrent: RecurrentUnit
 ) -> None:
-    network = make(sizes, seed)
+    network = make(sizes, seed, recurrent)
     lengths = data.draw(st.lists(st.integers(0, steps), min_size=1, max_size=4), label="lengths")
     x = sequence(steps, len(lengths))
     earlier = network(sequence(2, len(lengths)))[1] if data.draw(st.booleans(), label="with a state") else None
@@ -102,11 +118,11 @@ def test_a_padded_sample_answers_as_it_does_alone(
             torch.testing.assert_close(after, expected)
 
 
-@given(sizes_of_a_network, st.integers(2, 5), st.integers(0, 2**31), forms)
+@given(sizes_of_a_network, st.integers(2, 5), st.integers(0, 2**31), forms, recurrents)
 def test_gradients_of_padded_samples_are_those_of_each_alone(
-    sizes: list[Sizes], steps: int, seed: int, form: Form
+    sizes: list[Sizes], steps: int, seed: int, form: Form, recurrent: RecurrentUnit
 ) -> None:
-    network = make(sizes, seed)
+    network = make(sizes, seed, recurrent)
     lengths = [steps - 1, 1, 0]
     x = sequence(steps, len(lengths))
     weights = list(network.parameters())
@@ -132,6 +148,25 @@ def test_states_are_named_by_layer_and_shaped_by_units() -> None:
         assert {name: value.shape for name, value in state.items()} == {
             name: (7, width) for name, width in expected.items()
         }
+
+
+def test_lstm_units_carry_their_cells_too() -> None:
+    network = make([Sizes(2, 3), Sizes(0, 4)], 0, "lstm")
+    state = network(sequence(4, 7))[1]
+    assert {name: value.shape for name, value in state.items()} == {
+        "v1": (7, 2),
+        **dict.fromkeys(("h1", "c1"), (7, 3)),
+        **dict.fromkeys(("h2", "c2"), (7, 4)),
+    }
+
+
+def test_fresh_lstm_weights_are_uniform_as_in_torch() -> None:
+    p = dict(make([Sizes(0, 400)], 0, "lstm").named_parameters())
+    for name, shape in (("weight_input", (INPUTS, 4, 400)), ("weight_recurrent", (400, 4, 400))):
+        weight = p[f"layers.0.rnn.{name}"]
+        assert weight.shape == shape
+        assert 0.99 / 20 < weight.abs().max() <= 1 / 20
+        assert abs(weight.mean()) < 0.002
 
 
 def test_a_last_layer_without_spiking_units_carries_no_spike_sum() -> None:

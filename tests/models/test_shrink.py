@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hstnn_deploy.models.layers import RnnGroup, SpikingGroup
+from hstnn_deploy.models.layers import LstmGroup, RecurrentUnit, RnnGroup, SpikingGroup
 from hstnn_deploy.models.sequence import SequenceClassifier, SequenceConfig
 from hstnn_deploy.models.shrink import Kept, shrink
 from hstnn_deploy.models.sizes import Sizes
 
 
-def redundant(sizes: list[Sizes], seed: int = 0) -> SequenceClassifier:
+def redundant(sizes: list[Sizes], seed: int = 0, recurrent: RecurrentUnit = "rnn") -> SequenceClassifier:
     torch.manual_seed(seed)
-    return SequenceConfig(inputs=3, classes=4, units=[1] * len(sizes)).build(sizes).double()
+    config = SequenceConfig(inputs=3, classes=4, units=[1] * len(sizes), recurrent=recurrent)
+    return config.build(sizes).double()
 
 
 @st.composite
@@ -30,7 +31,7 @@ def cuts(draw: st.DrawFn) -> tuple[SequenceClassifier, Kept]:
     for size in sizes:
         spiking = some(size.snn, 0)
         kept.append({"snn": spiking, "rnn": some(size.rnn, 0 if spiking else 1)})
-    return redundant(sizes, draw(st.integers(0, 1000))), kept
+    return redundant(sizes, draw(st.integers(0, 1000)), draw(st.sampled_from(["rnn", "lstm"]))), kept
 
 
 def places(network: SequenceClassifier, kept: Kept, layer: int) -> list[int]:
@@ -50,8 +51,8 @@ def test_weights_are_slices_of_the_original_to_the_bit(case: tuple[SequenceClass
         if snn:
             expected[f"{at}.snn.weight"] = old[f"{at}.snn.weight"][rows][:, snn]
         if rnn:
-            expected[f"{at}.rnn.weight_input"] = old[f"{at}.rnn.weight_input"][rows][:, rnn]
-            expected[f"{at}.rnn.weight_recurrent"] = old[f"{at}.rnn.weight_recurrent"][rnn][:, rnn]
+            expected[f"{at}.rnn.weight_input"] = old[f"{at}.rnn.weight_input"][rows][..., rnn]
+            expected[f"{at}.rnn.weight_recurrent"] = old[f"{at}.rnn.weight_recurrent"][rnn][..., rnn]
         rows = places(network, kept, layer)
     expected["readout.weight"] = old["readout.weight"][:, rows]
     assert new.keys() == expected.keys()
@@ -70,12 +71,12 @@ def test_the_small_network_answers_as_the_large_one_with_dropped_units_silenced(
         for layer in range(len(kept)):
             width = silenced.stack[layer].units
             dropped = sorted(set(range(width)) - set(places(network, kept, layer)))
-            recurrent = cast(RnnGroup, silenced.stack[layer].groups["rnn"])
+            recurrent = cast(RnnGroup | LstmGroup, silenced.stack[layer].groups["rnn"])
             recurrent.weight_recurrent[sorted(set(range(recurrent.units)) - set(kept[layer]["rnn"]))] = 0
             if layer + 1 < len(kept):
                 after = silenced.stack[layer + 1].groups
                 cast(SpikingGroup, after["snn"]).weight[dropped] = 0
-                cast(RnnGroup, after["rnn"]).weight_input[dropped] = 0
+                cast(RnnGroup | LstmGroup, after["rnn"]).weight_input[dropped] = 0
             else:
                 silenced.readout.weight[:, dropped] = 0
     x = torch.randn(5, 3, 3, dtype=torch.float64)

@@ -122,6 +122,17 @@ def test_every_engine_is_called_on_whole_batches(tiny: Recipe, prepared: Path, e
     assert record.facts["runs_on"] == ("CPUExecutionProvider" if engine == "onnxruntime" else "torch cpu")
 
 
+def test_an_engine_without_a_form_for_lstm_units_says_so(tmp_path: Path) -> None:
+    from hstnn_deploy.train.recipe import load_recipe
+    from tests.conftest import TINY, settings
+
+    recipe = load_recipe("digits", [*settings(TINY), "kind=lstm"])
+    found = prepare.prepare(configured(recipe, "infer"), ["eager", "torchscript", "onnxruntime"], tmp_path)
+    assert found["failures"] == dict.fromkeys(("torchscript", "onnxruntime"), "LSTM units have no export form yet")
+    record = worker.measure(configured(recipe, "infer", engines=["eager"], batches=[3]), tmp_path)
+    assert record.status == "measured", record.reason
+
+
 def test_engines_agree_on_the_logits(tiny: Recipe, prepared: Path) -> None:
     x = np.load(prepared / inference.INPUTS)
     logits = [

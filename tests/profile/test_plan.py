@@ -9,7 +9,7 @@ import torch
 from hstnn_deploy.data import registry
 from hstnn_deploy.errors import CheckpointError, DataError, DeviceError, RecipeError, UsageError
 from hstnn_deploy.profile.inputs import splits, synthetic
-from hstnn_deploy.profile.plan import network_label, plan
+from hstnn_deploy.profile.plan import left_out, network_label, plan
 from hstnn_deploy.train.recipe import Recipe, load_recipe
 from hstnn_deploy.train.stages import train
 
@@ -39,6 +39,13 @@ def test_bare_means_every_recipe_of_an_experiment(no_gpu: None) -> None:
     ]
     assert {each.device for each in configurations} == {"cpu"}
     assert all(each.no_cuda.startswith("measured on the CPU: ") for each in configurations)
+
+
+def test_language_models_are_left_out_of_a_bare_plan_with_a_line_and_refused_by_name(no_gpu: None) -> None:
+    assert left_out() == ["ptb is left out: the profiler does not measure language models yet"]
+    for name in ("ptb", "pydoc-text"):
+        with pytest.raises(UsageError, match=f"{name} cannot be profiled yet: the profiler does not measure language"):
+            plan([name])
 
 
 def test_a_hybrid_is_trained_redundant_and_deployed_at_its_ratio(no_gpu: None) -> None:
@@ -128,6 +135,7 @@ def test_a_network_that_does_not_fit_its_data_is_refused() -> None:
 
 def test_the_published_size_of_a_data_set_is_the_real_one(tiny: Recipe) -> None:
     shape = registry.shape(tiny.data)
+    assert shape is not None
     real, what = splits(tiny, None)
     assert what.startswith("real: ")
     assert (len(real.train) + len(real.valid), len(real.test)) == (shape.train, shape.test)

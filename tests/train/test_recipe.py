@@ -8,14 +8,15 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn import functional
 
 from hstnn_deploy.data.registry import shape
 from hstnn_deploy.errors import RecipeError
+from hstnn_deploy.models.language import LanguageConfig
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.sizes import KINDS, Kind, layer_sizes
-from hstnn_deploy.train.loop import make_optimiser
+from hstnn_deploy.train.loop import make_optimiser, make_schedule
 from hstnn_deploy.train.recipe import Recipe, Stage, load_recipe, parse, shipped
+from hstnn_deploy.train.tasks import task_for
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -23,19 +24,27 @@ from hstnn_deploy.train.recipe import Recipe, Stage, load_recipe, parse, shipped
 def test_every_shipped_recipe_builds_and_takes_a_training_step(name: str, kind: Kind) -> None:
     recipe = load_recipe(name, [f"kind={kind}"])
     known = shape(recipe.data)
-    assert (recipe.network.inputs, recipe.network.classes) == (known.inputs, known.classes)
+    if known is None:
+        assert isinstance(recipe.network, LanguageConfig)
+        x = torch.randint(0, recipe.network.vocabulary, (3, 4))
+        target = torch.randint(0, recipe.network.vocabulary, (3, 4))
+    else:
+        recipe.check_fits("sequence", {"inputs": known.inputs, "classes": known.classes})
+        x, target = torch.rand(known.steps, 4, known.inputs), torch.tensor([0, 1, 2, 3])
     torch.manual_seed(0)
     network = build(recipe.network, layer_sizes(recipe.kind, recipe.network.units, recipe.ratio))
     before = {key: value.clone() for key, value in network.state_dict().items()}
     for stage in (recipe.adapt, recipe.restore):
         optimiser = make_optimiser(stage, network)
-        output, _ = network(torch.rand(known.steps, 4, known.inputs))
-        loss = functional.cross_entropy(output, torch.tensor([0, 1, 2, 3]))
+        output, _ = network(x)
+        loss = task_for(recipe.network).loss(output, target)
         loss.backward()
         optimiser.step()
     assert loss.isfinite()
     assert all(value.isfinite().all() for value in network.state_dict().values())
-    assert all(not torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    changed = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
+    # A spiking language model begins all but silent: what its second layer sees is nothing for the first few steps.
+    assert changed == before.keys() or (kind == "snn" and known is None and "decoder.weight" not in changed)
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -53,6 +62,34 @@ def test_smnist_has_the_published_hyper_parameters() -> None:
     for stage in (recipe.adapt, recipe.restore):
         assert (stage.epochs, stage.optimiser, stage.lr, stage.clip) == (150, "adam", 3e-4, 0.25)
     assert (recipe.selection.probes, recipe.selection.samples) == (300, 100)
+
+
+def test_ptb_has_the_published_hyper_parameters() -> None:
+    recipe = load_recipe("ptb")
+    network = recipe.network
+    assert isinstance(network, LanguageConfig)
+    assert (network.inputs, network.units, network.vocabulary, network.dropout) == (650, [650, 650], 10_000, 0.5)
+    assert network.neuron.model_dump() == {"decay": 0.6, "threshold": 0.6, "lens": 0.5}
+    assert (recipe.batch, recipe.seed, recipe.data.model_dump()["bptt"]) == (25, 1111, 35)
+    for stage, lr in ((recipe.adapt, 0.5), (recipe.restore, 0.1)):
+        assert (stage.epochs, stage.optimiser, stage.lr, stage.momentum, stage.clip) == (200, "sgd", lr, 0.9, 1)
+        assert stage.schedule is not None
+        assert stage.schedule.model_dump() == {"every": 25, "factor": 0.5}
+    assert recipe.selection.probes == 300
+
+
+def test_a_schedule_multiplies_the_learning_rate_every_so_many_epochs() -> None:
+    stage = Stage.model_validate({"epochs": 9, "lr": 1, "schedule": {"every": 3, "factor": 0.5}})
+    optimiser = make_optimiser(stage, torch.nn.Linear(1, 1))
+    schedule = make_schedule(stage, optimiser)
+    assert schedule is not None
+    rates = []
+    for _ in range(7):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    assert rates == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
+    assert make_schedule(Stage.model_validate({"epochs": 9, "lr": 1}), optimiser) is None
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -113,7 +150,7 @@ def test_a_change_may_name_a_section_that_the_file_leaves_out() -> None:
         ("adapt=3", "adapt is 3", ""),
         ("ratio=1.5", "ratio is 1.5: input should be less than 1", ""),
         ("ratio=half", "ratio is 'half': input should be a valid number", ""),
-        ("kind=cnn", "kind is 'cnn': input should be 'rnn', 'snn', 'ffs' or 'hybrid'", ""),
+        ("kind=cnn", "kind is 'cnn': input should be 'rnn', 'lstm', 'snn', 'ffs' or 'hybrid'", ""),
         ("seed=-1", "seed is -1", ""),
         ("seed=9223372036854775808", "seed is 9223372036854775808", ""),
         ("batch=0", "batch is 0", ""),

@@ -173,6 +173,16 @@ def test_an_interrupted_run_resumes_to_the_same_bits(whole: Path, tmp_path: Path
     assert contents(tmp_path) == contents(whole)
 
 
+def test_an_interrupted_lstm_hybrid_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    changes = {"network__recurrent": "lstm"}
+    train(tiny(**changes), tmp_path / "whole")
+    for point in (("epoch_done", 1), ("probe_done", 2), ("epoch_done", 1)):
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny(**changes), tmp_path / "cut", resume=True, observer=Listener(stop=point))
+    train(tiny(**changes), tmp_path / "cut", resume=True)
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
 def test_the_points_above_are_all_the_sorts_of_points_there_are(tmp_path: Path) -> None:
     listener = Listener()
     train(tiny(), tmp_path, observer=listener)
@@ -384,6 +394,7 @@ def test_restoration_starts_from_the_kept_units_of_the_best_adapted_network(tmp_
     ("kind", "folder", "sizes"),
     [
         ("rnn", "rnn", [(0, 6), (0, 5)]),
+        ("lstm", "lstm", [(0, 6), (0, 5)]),
         ("snn", "snn", [(6, 0), (5, 0)]),
         ("ffs", "ffs-0.25", [(2, 4), (1, 4)]),
     ],
@@ -590,7 +601,7 @@ def test_a_step_clips_the_norm_of_the_whole_gradient() -> None:
     for clip in (0.01, 1e9, None):
         network = copy.deepcopy(fresh)
         optimiser = torch.optim.SGD(network.parameters(), lr=1.0)
-        loss, right = loop.train_step(network, Classification(), optimiser, clip, batch)
+        loss, right, _ = loop.train_step(network, Classification(), optimiser, clip, batch)
         assert not loss.requires_grad
         assert 0 <= right <= 5
         pairs = zip(network.parameters(), fresh.parameters(), strict=True)

@@ -10,6 +10,7 @@ from torch.func import functional_call
 from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.kernels import Form
+from hstnn_deploy.models.layers import RecurrentUnit
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sequence import SequenceClassifier, SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
@@ -47,9 +48,12 @@ def test_traces_and_importances_with_the_originals_probes_are_the_originals(form
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
 
 
-def tiny() -> tuple[SequenceClassifier, Batch]:
+each_unit = pytest.mark.parametrize("recurrent", ["rnn", "lstm"])
+
+
+def tiny(recurrent: RecurrentUnit = "rnn") -> tuple[SequenceClassifier, Batch]:
     torch.manual_seed(3)
-    config = SequenceConfig(inputs=3, classes=3, units=[2, 2], neuron=Lif(lens=1.0))
+    config = SequenceConfig(inputs=3, classes=3, units=[2, 2], neuron=Lif(lens=1.0), recurrent=recurrent)
     network = config.build([Sizes(2, 3), Sizes(2, 1)]).double()
     return network, Batch(torch.randn(4, 5, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 1, 0]))
 
@@ -78,8 +82,9 @@ def hessian(network: SequenceClassifier, groups: list[RankedGroup], batch: Batch
     return matrix, torch.cat(units)
 
 
-def test_each_probe_gives_what_the_explicit_hessian_gives() -> None:
-    network, batch = tiny()
+@each_unit
+def test_each_probe_gives_what_the_explicit_hessian_gives(recurrent: RecurrentUnit) -> None:
+    network, batch = tiny(recurrent)
     groups = ranked_groups(network)
     matrix, units = hessian(network, groups, batch)
     assert (matrix.abs() > 1e-12).double().mean() > 0.5
@@ -91,8 +96,9 @@ def test_each_probe_gives_what_the_explicit_hessian_gives() -> None:
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_the_mean_over_probes_approaches_the_hessians_diagonal() -> None:
-    network, batch = tiny()
+@each_unit
+def test_the_mean_over_probes_approaches_the_hessians_diagonal(recurrent: RecurrentUnit) -> None:
+    network, batch = tiny(recurrent)
     groups = ranked_groups(network)
     matrix, units = hessian(network, groups, batch)
     exact = torch.zeros(8, dtype=torch.float64).index_add_(0, units, matrix.diagonal())
@@ -101,11 +107,12 @@ def test_the_mean_over_probes_approaches_the_hessians_diagonal() -> None:
     assert ((samples.mean(0) - exact).abs() <= 4 * error + 1e-12).all()
 
 
-def test_the_scale_of_a_unit_is_its_squared_norm_over_its_number_of_weights() -> None:
-    network, _ = tiny()
+@each_unit
+def test_the_scale_of_a_unit_is_its_squared_norm_over_its_number_of_weights(recurrent: RecurrentUnit) -> None:
+    network, _ = tiny(recurrent)
     for group in ranked_groups(network):
         for unit, found in enumerate(group.importance_scale().tolist()):
-            own = torch.cat([weight[:, unit] for weight in group.weights]).detach()
+            own = torch.cat([weight[..., unit].flatten() for weight in group.weights]).detach()
             assert found == pytest.approx(float((own**2).sum() / len(own)), rel=1e-12)
 
 

@@ -25,6 +25,8 @@ class _Kernels(Protocol):
 
     def rnn(self, drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor: ...
 
+    def lstm(self, drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]: ...
+
 
 _FORMS: dict[Form, _Kernels] = {"plain": plain, "fused": fused}
 _form: ContextVar[Form] = ContextVar("kernel form", default="fused")
@@ -67,3 +69,21 @@ def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
         h at every step, [T, B, n]; the state after a window is the row of its last valid step.
     """
     return _FORMS[_form.get()].rnn(drive, h0, weight)
+
+
+def lstm(drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Run LSTM units over a window: the standard cell without bias, gates in the order i, f, g, o.
+
+    z_t = drive_t + h_{t-1} @ weight;  i, f, o = sigmoid(z);  g = tanh(z);
+    c_t = f * c_{t-1} + i * g;  h_t = o * tanh(c_t).
+
+    Args:
+        drive: input products x_t @ W_i of the four gates, [T, B, 4, n].
+        h0: the output left by the step before, [B, n].
+        c0: the cell left by the step before, [B, n].
+        weight: recurrent weight W_h, [n, 4, n].
+
+    Returns:
+        h and c at every step, each [T, B, n]; the state after a window is the row of its last valid step.
+    """
+    return _FORMS[_form.get()].lstm(drive, h0, c0, weight)

@@ -16,6 +16,8 @@ from hstnn_deploy.models.neurons import Lif
 _where_between = torch.ops.aten.hardtanh_backward.grad_input
 # The step of sigmoid backward: sigmoid_step(g, h, grad_input=out) is g * h * (1 - h), in one pass.
 _sigmoid_step = torch.ops.aten.sigmoid_backward.grad_input
+# The step of tanh backward: tanh_step(g, y, grad_input=out) is g * (1 - y^2), in one pass.
+_tanh_step = torch.ops.aten.tanh_backward.grad_input
 
 
 def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -28,6 +30,12 @@ def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
     """Sigmoid RNN over a window; see `kernels.rnn`."""
     outputs: Tensor = _Rnn.apply(drive, h0, weight)  # type: ignore[no-untyped-call]
     return outputs
+
+
+def lstm(drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """LSTM over a window; see `kernels.lstm`."""
+    outputs, cells = _Lstm.apply(drive, h0, c0, weight)  # type: ignore[no-untyped-call]
+    return outputs, cells
 
 
 class _Lif(torch.autograd.Function):
@@ -134,3 +142,58 @@ class _Rnn(torch.autograd.Function):
         # h before each step: the outputs up to the last but one, and h0, which is not worth a copy of the outputs.
         grad_weight = outputs[:-1].flatten(0, 1).t() @ out[1:].flatten(0, 1)
         return out, grad_h0, grad_weight.addmm_(h0.t(), out[0])
+
+
+class _Lstm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Walk on; what is kept for the way back are the gates after their nonlinearity."""
+        flat = weight.flatten(1)
+        gates = torch.empty_like(drive, memory_format=torch.contiguous_format)
+        outputs, cells = torch.empty_like(gates[:, :, 0]), torch.empty_like(gates[:, :, 0])
+        h, c = h0, c0
+        for now, z, h_t, c_t in zip(drive.unbind(0), gates.unbind(0), outputs.unbind(0), cells.unbind(0), strict=True):
+            torch.addmm(now.flatten(1), h, flat, out=z.view(len(z), -1))
+            z[:, :2].sigmoid_()
+            z[:, 2].tanh_()
+            z[:, 3].sigmoid_()
+            i, f, g, o = z.unbind(1)
+            c = torch.mul(f, c, out=c_t).addcmul_(i, g)
+            h = torch.tanh(c, out=h_t).mul_(o)
+        ctx.save_for_backward(gates, outputs, cells, h0, c0, weight)
+        ctx.set_materialize_grads(False)
+        return outputs, cells
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Walk back with gc_t = gc_{t+1} * f_{t+1} + gh_t * o_t * (1 - tanh(c_t)^2); the weight's is one product."""
+        gates, outputs, cells, h0, c0, weight = ctx.saved_tensors
+        flat = weight.flatten(1)
+        zero = gates.new_zeros(()).expand_as(outputs)
+        grad_h, grad_c = (zero if grad is None else grad for grad in grads)
+        out = torch.empty_like(gates)
+        tanh_c, through, gh = (torch.empty_like(h0, memory_format=torch.contiguous_format) for _ in range(3))
+        gc = torch.zeros_like(gh)
+        later = None
+        for t in range(len(gates) - 1, -1, -1):
+            (i, f, g, o), gz = gates[t].unbind(1), out[t]
+            if later is None:
+                gh.copy_(grad_h[t])
+            else:
+                torch.addmm(grad_h[t], later, flat.t(), out=gh)
+            torch.tanh(cells[t], out=tanh_c)
+            torch.mul(gh, tanh_c, out=gz[:, 3])
+            _tanh_step(gh.mul_(o), tanh_c, grad_input=through)
+            gc.add_(through).add_(grad_c[t])
+            torch.mul(gc, g, out=gz[:, 0])
+            torch.mul(gc, cells[t - 1] if t else c0, out=gz[:, 1])
+            torch.mul(gc, i, out=gz[:, 2])
+            gc.mul_(f)
+            for gate, step in enumerate((_sigmoid_step, _sigmoid_step, _tanh_step, _sigmoid_step)):
+                step(gz[:, gate], gates[t, :, gate], grad_input=gz[:, gate])
+            later = gz.view(len(gz), -1)
+        grad_h0 = later @ flat.t() if ctx.needs_input_grad[1] else None
+        grad_weight = outputs[:-1].flatten(0, 1).t() @ out[1:].flatten(0, 1).flatten(1)
+        grad_weight = grad_weight.addmm_(h0.t(), later).view_as(weight)
+        return out, grad_h0, gc if ctx.needs_input_grad[2] else None, grad_weight

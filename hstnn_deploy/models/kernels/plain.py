@@ -47,3 +47,17 @@ def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
         h = torch.sigmoid(now + h @ weight)
         outputs.append(h)
     return torch.stack(outputs)
+
+
+def lstm(drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """LSTM over a window; see `kernels.lstm`."""
+    h, c = h0, c0
+    outputs, cells = [], []
+    for now in drive.unbind(0):
+        z = now + (h @ weight.flatten(1)).view_as(now)
+        i, f, g, o = z.unbind(1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        outputs.append(h)
+        cells.append(c)
+    return torch.stack(outputs), torch.stack(cells)

@@ -1,0 +1,169 @@
+"""Text for language models: words per line and `<eos>`, one vocabulary over all splits, windows of a column each.
+
+Shapes: T steps of a window, B columns (the batch), V words.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from hstnn_deploy.data.folder import VARIABLE, data_folder
+from hstnn_deploy.data.splits import Batch, Splits
+from hstnn_deploy.errors import DataError
+
+EOS = "<eos>"
+_NAMES = ("train", "valid", "test")
+
+
+class TextConfig(BaseModel):
+    """What a recipe says of a text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bptt: int = Field(35, gt=0)
+    """Steps of a window: how far the gradient goes back in time."""
+
+
+class PtbConfig(TextConfig):
+    """Penn Treebank, from ptb.train.txt, ptb.valid.txt and ptb.test.txt."""
+
+    name: Literal["ptb"] = "ptb"
+
+
+class WikiText2Config(TextConfig):
+    """WikiText-2, from train.txt, valid.txt and test.txt."""
+
+    name: Literal["wikitext2"] = "wikitext2"
+
+
+FILES = {
+    "ptb": {name: f"ptb.{name}.txt" for name in _NAMES},
+    "wikitext2": {name: f"{name}.txt" for name in _NAMES},
+}
+
+
+@dataclass(frozen=True)
+class TextSplit:
+    """A text as tokens in order, read in `batch` columns side by side, window after window.
+
+    Args:
+        tokens: [N] int64.
+        bptt: steps T of a window.
+        name: what errors call it.
+    """
+
+    tokens: Tensor
+    bptt: int
+    name: str
+
+    def __len__(self) -> int:
+        """Return the number of whole windows of the text as one column."""
+        return (len(self.tokens) - 1) // self.bptt
+
+    def batch(self, indices: Tensor, device: torch.device) -> Batch:
+        """Return whole windows by number, each by itself: x and target [T, B]."""
+        places = torch.arange(self.bptt)[:, None] + indices * self.bptt
+        return Batch(self.tokens[places].to(device), self.tokens[places + 1].to(device))
+
+    def columns(self, batch: int) -> Tensor:
+        """Return the text cut into `batch` columns, [N // batch, batch]; what does not fill a row is left out.
+
+        Raises:
+            DataError: a column would hold no token with a successor.
+        """
+        rows = len(self.tokens) // batch
+        if rows < 2:
+            raise DataError(
+                f"{self.name} holds {len(self.tokens)} words, too few for a batch of {batch} columns",
+                f"give a batch of at most {len(self.tokens) // 2}, or more text",
+            )
+        return self.tokens[: rows * batch].view(batch, rows).t().contiguous()
+
+    def steps(self, batch: int) -> int:
+        """Return the number of windows that `windows` yields."""
+        return -(-(len(self.columns(batch)) - 1) // self.bptt)
+
+    def windows(self, batch: int, device: torch.device) -> Iterator[Batch]:
+        """Yield the windows in order: x [T, B], and as target the word that follows each. The last may be shorter."""
+        columns = self.columns(batch).to(device)
+        for seen, following in zip(columns[:-1].split(self.bptt), columns[1:].split(self.bptt), strict=True):
+            yield Batch(seen, following)
+
+
+def load_text(config: PtbConfig | WikiText2Config, given: Path | None) -> Splits:
+    """Return a text from its three files in the data folder, or in its folder of the data set's name.
+
+    Raises:
+        DataError: a file is missing, holds no words, or is not UTF-8.
+    """
+    folder, missing = _look(config.name, given)
+    if missing:
+        names = ", ".join(FILES[config.name].values())
+        raise DataError(
+            f"{config.name} is not at {folder} ({missing[0]} is missing)",
+            f"put the files {names} there, or name their folder with --data-dir or {VARIABLE}",
+        )
+    words = {split: _words(folder / name) for split, name in FILES[config.name].items()}
+    return make_splits(words, config.bptt, f"{config.name} from {folder}")
+
+
+def missing_files(name: str, given: Path | None) -> list[str]:
+    """Return the names of the files that are not in the data folder."""
+    return _look(name, given)[1]
+
+
+def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str) -> Splits:
+    """Return the splits of train, valid and test as words; the vocabulary is taken over all three, in order."""
+    vocabulary: dict[str, int] = {}
+    for split in _NAMES:
+        for word in words[split]:
+            vocabulary.setdefault(word, len(vocabulary))
+    train, valid, test = (
+        TextSplit(torch.tensor([vocabulary[word] for word in words[split]]), bptt, f"{origin}: the {split} split")
+        for split in _NAMES
+    )
+    count = sum(len(split.tokens) for split in (train, valid, test))
+    return Splits(
+        train,
+        valid,
+        test,
+        inputs=1,
+        classes=len(vocabulary),
+        origin=f"{origin}, {count} words",
+        family="language",
+        vocabulary=hashlib.sha256("\n".join(vocabulary).encode()).hexdigest(),
+    )
+
+
+def _look(name: str, given: Path | None) -> tuple[Path, list[str]]:
+    """Return the folder that holds the files, and which of them it lacks."""
+    folder = data_folder(given)
+    names = FILES[name].values()
+    if not any((folder / each).is_file() for each in names):
+        folder = folder / name
+    return folder, [each for each in names if not (folder / each).is_file()]
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}",
+            "save it as UTF-8, or download it again",
+        ) from error
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    words = [word for line in lines for word in (*line.split(), EOS)]
+    if all(word == EOS for word in words):
+        raise DataError(f"{path} holds no words", "copy or download it again")
+    return words

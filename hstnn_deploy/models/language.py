@@ -1,0 +1,95 @@
+"""The language model: an embedding, hybrid layers, and a decoder at every step (docs/mathematics.md, section 2).
+
+Shapes: T time, B batch (columns of text), V words of the vocabulary.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from torch import Tensor, nn
+
+from hstnn_deploy.models.layers import HybridLayer, RecurrentUnit, State, fresh_layers, joined
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.sizes import Sizes
+
+
+class LanguageConfig(BaseModel):
+    """What a recipe says of a language model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data_keys: ClassVar[dict[str, str]] = {"vocabulary": "classes"}
+    """What of a data set each of these keys must equal."""
+
+    family: Literal["language"] = "language"
+    vocabulary: int = Field(gt=1)
+    """Words V, `<eos>` among them."""
+    inputs: int = Field(gt=0)
+    """Width of the embedding."""
+    units: list[PositiveInt] = Field(min_length=1)
+    """Units per layer: of the one kind, of both together (ffs), or of each (hybrid)."""
+    neuron: Lif = Lif()
+    recurrent: RecurrentUnit = "rnn"
+    """What the recurrent units are. The pure kinds rnn and lstm decide it themselves."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """The share of the embedding's and of the last layer's outputs that is dropped in training."""
+
+    def build(self, sizes: Sequence[Sizes]) -> "LanguageModel":
+        """Return a freshly initialised network with the given units per layer."""
+        layers = fresh_layers(self.inputs, sizes, self.neuron, self.recurrent)
+        # The weights are drawn below: what torch would draw at first is left out.
+        embedding = nn.utils.skip_init(nn.Embedding, self.vocabulary, self.inputs)
+        decoder = nn.utils.skip_init(nn.Linear, layers[-1].units, self.vocabulary)
+        nn.init.uniform_(embedding.weight, -0.1, 0.1)
+        nn.init.uniform_(decoder.weight, -0.1, 0.1)
+        nn.init.zeros_(decoder.bias)
+        return LanguageModel(embedding, layers, decoder, self.dropout)
+
+
+class LanguageModel(HybridNetwork):
+    """Embedding, dropout, hybrid layers, dropout, and a linear decoder with bias at every step.
+
+    State: that of the layers. What of it is reset from one window of text to the next is the task's business.
+    """
+
+    def __init__(
+        self, embedding: nn.Embedding, layers: Sequence[HybridLayer], decoder: nn.Linear, dropout: float
+    ) -> None:
+        super().__init__(layers)
+        self.embedding = embedding
+        self.decoder = decoder
+        self.dropout = nn.Dropout(dropout)
+
+    def initial_state(self, like: Tensor) -> State:
+        """Return zeros for a batch of tokens shaped as `like` [T, B]."""
+        return super().initial_state(self.embedding.weight.new_empty(1, like.shape[1]))
+
+    def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """Run a window; see `HybridNetwork.forward`.
+
+        Args:
+            x: tokens, [T, B] int64.
+            state: what the window before returned, or None for zeros.
+            lengths: valid steps per sample, [B], or None. The logits of steps past them mean nothing.
+
+        Returns:
+            Logits of the token that follows each, [T, B, V], and the state after the window.
+        """
+        if state is None:
+            state = self.initial_state(x)
+        outputs, after = self.run_groups(self.dropout(self.embedding(x)), state, lengths)
+        logits: Tensor = self.decoder(self.dropout(joined(outputs[-1])))
+        return logits, after
+
+    def with_layers(self, layers: Sequence[HybridLayer], outputs: Tensor) -> "LanguageModel":
+        """Return a language model over `layers` whose decoder sees the last layer's outputs `outputs` (indices)."""
+        old = self.decoder
+        decoder = nn.Linear(len(outputs), old.out_features, device=old.weight.device, dtype=old.weight.dtype)
+        with torch.no_grad():
+            decoder.weight.copy_(old.weight[:, outputs])
+            decoder.bias.copy_(old.bias)
+        return LanguageModel(copy.deepcopy(self.embedding), layers, decoder, self.dropout.p)
