@@ -1,10 +1,15 @@
 """The network families by name. To add one: write its module and its configuration, and name the latter here."""
 
+from typing import Annotated
+
+from pydantic import Field
+
+from hstnn_deploy.models.convolutional import ConvolutionalConfig
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 
-NetworkConfig = SequenceConfig
+NetworkConfig = Annotated[SequenceConfig | ConvolutionalConfig, Field(discriminator="family")]
 """A recipe's `network` section: the union of the families' configurations, told apart by their field `family`."""
 
 

@@ -241,7 +241,7 @@ def test_a_run_killed_before_any_of_its_writes_resumes_to_the_same_bits(
             assert contents(out) == expected, survived
         else:
             break
-    # stage, environment, status, recipe, metrics, status; best, metrics, last and status of two epochs; best and status.
+    # stage, environment, status, recipe, metrics, status; best, metrics, last, status of two epochs; best and status.
     assert survived == 16
 
 
