@@ -31,14 +31,14 @@ def evaluate(
     from hstnn_deploy.data.registry import load
     from hstnn_deploy.train.evaluation import PROTOCOLS
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
-    from hstnn_deploy.train.tasks import Classification
+    from hstnn_deploy.train.tasks import task_for
 
     checkpoint = Checkpoint.load(ckpt)
     where = devices.resolve(device)
     recipe = checkpoint.resolved_recipe()
     network = checkpoint.network().to(where)
     splits = load(recipe.data, recipe.protocol, data_dir)
-    task = Classification()
+    task = task_for(recipe.network)
     result = run_evaluation(network, task, splits.split(split.value), batch or recipe.batch, where)
     facts = {
         "checkpoint": str(ckpt),

@@ -68,10 +68,12 @@ class Splits:
     """Where the best epoch is chosen; equal to `test` under the demo's protocol."""
     test: Split
     inputs: int
-    """Values per time step."""
+    """Values per time step; of frames, channels."""
     classes: int
     origin: str
     """One line: where the data came from."""
+    size: int | None = None
+    """Height and width of a frame; None where a time step is a plain vector."""
 
     def split(self, name: str) -> Split:
         """Return a split by its name."""

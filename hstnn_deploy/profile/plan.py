@@ -13,6 +13,7 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data import registry
 from hstnn_deploy.data.folder import data_folder
 from hstnn_deploy.errors import DeviceError, UsageError, nearest
+from hstnn_deploy.models.registry import misfit
 from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes, selected_sizes
 from hstnn_deploy.profile.records import Configuration, Engine, Phase
 from hstnn_deploy.train.recipe import Recipe, load_recipe, shipped
@@ -154,10 +155,8 @@ def network_label(kind: Kind, ratio: float, sizes: Iterable[Sizes], stage: str) 
 def _steps(recipe: Recipe) -> int:
     """Return the time steps of a sample, once the network is known to fit the data."""
     shape = registry.shape(recipe.data)
-    for key in ("inputs", "classes"):
-        wanted, there = getattr(recipe.network, key), getattr(shape, key)
-        if wanted != there:
-            raise UsageError(f"{recipe.name}: network.{key} is {wanted}, but {recipe.data.name} has {there}")
+    if reason := misfit(recipe.network, recipe.data.name, shape.inputs, shape.classes, shape.size):
+        raise UsageError(f"{recipe.name}: {reason}")
     return shape.steps
 
 

@@ -23,7 +23,7 @@ from hstnn_deploy.data.registry import load
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import CheckpointError, RunError, UsageError
 from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.registry import build
+from hstnn_deploy.models.registry import build, misfit
 from hstnn_deploy.models.shrink import shrink
 from hstnn_deploy.models.sizes import Sizes, kept_counts, layer_sizes
 from hstnn_deploy.runs import RunFolder
@@ -32,7 +32,7 @@ from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.ranking import GroupTraces, SelectionResult, Traces, select
 from hstnn_deploy.train.recipe import Recipe
-from hstnn_deploy.train.tasks import Classification, Task
+from hstnn_deploy.train.tasks import Task, task_for
 from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups
 
 StageName = Literal["adapt", "select", "restore", "all"]
@@ -72,8 +72,11 @@ class Training:
     data_folder: Path | None
     resume: bool
     observer: Observer
-    task: Task = field(default_factory=Classification)
+    task: Task = field(init=False)
     _splits: Splits | None = None
+
+    def __post_init__(self) -> None:
+        self.task = task_for(self.recipe.network)
 
     def run(self, stage: StageName) -> list[RunFolder]:
         """Run a stage, or all that the kind has."""
@@ -119,10 +122,9 @@ class Training:
         if self._splits is None:
             recipe = self.recipe
             self._splits = load(recipe.data, recipe.protocol, self.data_folder)
-            for key in ("inputs", "classes"):
-                wanted, there = getattr(recipe.network, key), getattr(self._splits, key)
-                if wanted != there:
-                    raise UsageError(f"network.{key} is {wanted}, but {recipe.data.name} has {there}")
+            there = self._splits
+            if reason := misfit(recipe.network, recipe.data.name, there.inputs, there.classes, there.size):
+                raise UsageError(reason)
             self.observer.note(f"data: {self._splits.origin}, {len(self._splits.train)} training samples")
         return self._splits
 

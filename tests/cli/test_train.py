@@ -166,7 +166,12 @@ def test_a_log_file_gets_plain_lines_not_too_many_and_always_the_last(monkeypatc
     ("words", "code", "message", "hint"),
     [
         (["train", "digit"], 2, "unknown recipe 'digit'", "did you mean 'digits'?"),
-        (["train", "no/such.yaml"], 2, "recipe file no/such.yaml does not exist", "shipped recipes: digits, smnist"),
+        (
+            ["train", "no/such.yaml"],
+            2,
+            "recipe file no/such.yaml does not exist",
+            "shipped recipes: digit-events, digits, smnist",
+        ),
         (["train", "digits", "--set", "adapt.epoch=3"], 2, "unknown key 'adapt.epoch'", "did you mean 'epochs'?"),
         (["train", "digits", "--set", "mnist.checksum=false"], 2, "unknown key 'mnist'", "known:"),
         (["train", "digits", "--set", "adapt.epochs=many"], 2, "adapt.epochs is 'many'", ""),
