@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NamedTuple, assert_never
 from pydantic import Field
 
 from hstnn_deploy.data import text
+from hstnn_deploy.data.digit_events import FRAMES, SENSOR, DigitEventsConfig, load_digit_events
 from hstnn_deploy.data.digits import DigitsConfig, load_digits
 from hstnn_deploy.data.mnist import MnistConfig, load_mnist, missing_files
 from hstnn_deploy.data.pydoc_text import PydocTextConfig, load_pydoc_text
@@ -14,7 +15,8 @@ from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.data.text import PtbConfig, WikiText2Config
 
 DataConfig = Annotated[
-    DigitsConfig | MnistConfig | PtbConfig | WikiText2Config | PydocTextConfig, Field(discriminator="name")
+    DigitsConfig | DigitEventsConfig | MnistConfig | PtbConfig | WikiText2Config | PydocTextConfig,
+    Field(discriminator="name"),
 ]
 """A recipe's `data` section, told apart by its `name`."""
 
@@ -31,8 +33,20 @@ class Shape(NamedTuple):
     steps: int
     """Time steps T of a sample."""
     inputs: int
-    """Values per time step."""
+    """Values per time step; of frames, channels."""
     classes: int
+    size: int | None = None
+    """Height and width of a frame; None where a time step is a plain vector."""
+
+    @property
+    def step(self) -> tuple[int, ...]:
+        """The shape of one time step of a sample: (inputs,) or (inputs, size, size)."""
+        return (self.inputs,) if self.size is None else (self.inputs, self.size, self.size)
+
+    @property
+    def family(self) -> Literal["sequence", "convolutional"]:
+        """Which family of networks the data is for."""
+        return "sequence" if self.size is None else "convolutional"
 
 
 def shape(config: DataConfig) -> Shape | None:
@@ -40,6 +54,8 @@ def shape(config: DataConfig) -> Shape | None:
     match config:
         case DigitsConfig():
             return Shape(train=1437, test=360, steps=8, inputs=8, classes=10)
+        case DigitEventsConfig():
+            return Shape(train=1437, test=360, steps=FRAMES, inputs=2, classes=10, size=SENSOR)
         case MnistConfig():
             return Shape(train=60_000, test=10_000, steps=28, inputs=28, classes=10)
         case PtbConfig() | WikiText2Config() | PydocTextConfig():
@@ -55,7 +71,7 @@ def missing(config: DataConfig, folder: Path | None = None) -> list[str]:
         DataError: a folder that was given or set does not exist.
     """
     match config:
-        case DigitsConfig() | PydocTextConfig():
+        case DigitsConfig() | DigitEventsConfig() | PydocTextConfig():
             return []
         case MnistConfig():
             return missing_files(folder)
@@ -84,6 +100,8 @@ def load(config: DataConfig, protocol: Protocol, folder: Path | None = None) -> 
     match config:
         case DigitsConfig():
             return load_digits(protocol)
+        case DigitEventsConfig():
+            return load_digit_events(protocol)
         case MnistConfig():
             return load_mnist(config, protocol, folder)
         case PtbConfig() | WikiText2Config():

@@ -68,15 +68,17 @@ class Splits:
     """Where the best epoch is chosen; equal to `test` under the demo's protocol."""
     test: Split
     inputs: int
-    """Values per time step."""
+    """Values per time step; of frames, channels."""
     classes: int
     """Of a text: the words of its vocabulary."""
     origin: str
     """One line: where the data came from."""
-    family: Literal["sequence", "language"] = "sequence"
+    family: Literal["sequence", "language", "convolutional"] = "sequence"
     """Which family of networks it is for."""
     vocabulary: str = ""
     """Of a text: the SHA-256 of its words in the order of their tokens."""
+    size: int | None = None
+    """Height and width of a frame; None where a time step is a plain vector."""
 
     def split(self, name: str) -> Split:
         """Return a split by its name."""

@@ -27,11 +27,18 @@ class Group(nn.Module, ABC):
 
     kind: ClassVar[UnitKind]
     state_names: ClassVar[tuple[str, ...]]
+    unit_axis: ClassVar[int] = -1
+    """The axis of each ranked weight that runs over the units."""
 
     @property
     @abstractmethod
     def units(self) -> int:
         """The number of units n."""
+
+    @property
+    def inputs(self) -> int:
+        """The number of inputs I that the group sees."""
+        return self.ranked()[0].shape[0]
 
     @abstractmethod
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
@@ -39,7 +46,7 @@ class Group(nn.Module, ABC):
 
     @abstractmethod
     def ranked(self) -> list[nn.Parameter]:
-        """Return the weights that selection ranks; the unit is the last axis of each."""
+        """Return the weights that selection ranks; `unit_axis` of each runs over the units."""
 
     @abstractmethod
     def take(self, inputs: Tensor | None, units: Tensor) -> "Group":
@@ -187,9 +194,9 @@ def _last_valid(outputs: Tensor, initial: Tensor, lengths: Tensor) -> Tensor:
 
 
 def joined(outputs: Outputs) -> Tensor:
-    """Return what a layer emits as the next one sees it, [T, B, units], spiking first."""
+    """Return what a layer emits as the next one sees it, [T, B, units, …], spiking first."""
     parts = list(outputs.values())
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
 class HybridLayer(nn.Module):
@@ -213,7 +220,7 @@ class HybridLayer(nn.Module):
     @property
     def input_size(self) -> int:
         """The number of inputs I that every group of the layer sees."""
-        return next(iter(self.groups.values())).ranked()[0].shape[0]
+        return next(iter(self.groups.values())).inputs
 
     @property
     def state_sizes(self) -> dict[str, int]:

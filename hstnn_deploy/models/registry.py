@@ -4,12 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hstnn_deploy.models.convolutional import ConvolutionalConfig
 from hstnn_deploy.models.language import LanguageConfig
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 
-NetworkConfig = Annotated[SequenceConfig | LanguageConfig, Field(discriminator="family")]
+NetworkConfig = Annotated[SequenceConfig | ConvolutionalConfig | LanguageConfig, Field(discriminator="family")]
 """A recipe's `network` section: the union of the families' configurations, told apart by their field `family`."""
 
 

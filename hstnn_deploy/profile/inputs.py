@@ -31,10 +31,11 @@ def synthetic(recipe: Recipe) -> Splits:
     generator = torch.Generator().manual_seed(0)
 
     def part(count: int) -> ArraySplit:
-        x = torch.randint(0, 256, (count, size.steps, size.inputs), dtype=torch.uint8, generator=generator)
+        x = torch.randint(0, 256, (count, size.steps, *size.step), dtype=torch.uint8, generator=generator)
         target = torch.randint(0, size.classes, (count,), generator=generator)
         return ArraySplit(x, target, scale=1 / 255)
 
     test = part(size.test)
     train, valid = with_validation(part(size.train), recipe.protocol)
-    return Splits(train, valid or test, test, size.inputs, size.classes, "random samples of the same number and shape")
+    what = "random samples of the same number and shape"
+    return Splits(train, valid or test, test, size.inputs, size.classes, what, size.family, size=size.size)

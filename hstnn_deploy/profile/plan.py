@@ -157,9 +157,9 @@ def network_label(kind: Kind, ratio: float, sizes: Iterable[Sizes], stage: str) 
 def _steps(recipe: Recipe) -> int:
     """Return the time steps of a sample, once the network is known to fit the data."""
     shape = registry.shape(recipe.data)
-    if shape is None or recipe.network.family != "sequence":
-        raise UsageError(f"{recipe.name} cannot be profiled yet: {_NOT_YET}", "give a recipe of a sequence classifier")
-    recipe.check_fits("sequence", {"inputs": shape.inputs, "classes": shape.classes})
+    if shape is None:
+        raise UsageError(f"{recipe.name} cannot be profiled yet: {_NOT_YET}", "give a recipe of another family")
+    recipe.check_fits(shape.family, {"inputs": shape.inputs, "classes": shape.classes, "size": shape.size})
     return shape.steps
 
 
@@ -173,7 +173,7 @@ def _experiments() -> list[Recipe]:
 
 
 def _measurable(recipe: Recipe) -> bool:
-    return recipe.network.family == "sequence"
+    return recipe.network.family != "language"
 
 
 def _devices(gpus: Sequence[int | None] | None) -> list[tuple[str, str]]:

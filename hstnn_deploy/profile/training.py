@@ -24,7 +24,7 @@ from hstnn_deploy.profile.values import Measured, Value
 from hstnn_deploy.train.evaluation import batches, evaluate
 from hstnn_deploy.train.loop import make_optimiser, train_step
 from hstnn_deploy.train.recipe import Recipe
-from hstnn_deploy.train.tasks import Classification
+from hstnn_deploy.train.tasks import task_for
 
 WARMUP_STEPS = 3
 _TRAIN_SHARE = 0.75
@@ -67,7 +67,7 @@ class Epoch:
         self.configuration, self.recipe, self.network = configuration, recipe, network
         self.train, self.valid = train, valid
         self.device = next(network.parameters()).device
-        self.task = Classification()
+        self.task = task_for(recipe.network)
         self.stage = recipe.restore if configuration.stage == "restore" else recipe.adapt
         self.optimiser = make_optimiser(self.stage, network)
         self.order = torch.randperm(len(train), generator=torch.Generator().manual_seed(recipe.seed))

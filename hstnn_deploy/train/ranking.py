@@ -96,7 +96,8 @@ def keep(traces: Traces, importance: Floats, counts: Sizes) -> Kept:
     """Return the kept units of each layer and kind, ascending (docs/mathematics.md, section 3).
 
     Each kind is ranked over all layers together and the best are kept, with at least one unit of each kept kind in
-    every layer: the last kept unit gives way to the best unit of a layer that would be empty.
+    every layer: the last kept unit gives way to the best unit of a layer that would be empty. The original's
+    convolutional networks take each layer's best unit first and then fill up from the ranking: the same units.
 
     Args:
         traces: which unit belongs to which group.

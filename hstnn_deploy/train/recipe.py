@@ -92,12 +92,12 @@ class Recipe(BaseModel):
         unit = "-lstm" if self.kind in {"ffs", "hybrid"} and self.network.recurrent == "lstm" else ""
         return f"{self.kind}{unit}" + (f"-{self.ratio:g}" if self.kind == "ffs" else "")
 
-    def check_fits(self, family: str, sizes: Mapping[str, int]) -> None:
+    def check_fits(self, family: str, sizes: Mapping[str, int | None]) -> None:
         """Refuse a network that is not made for the data.
 
         Args:
             family: which family of networks the data is for.
-            sizes: of the data, by name: `inputs` and `classes`.
+            sizes: of the data, by name: `inputs`, `classes`, and `size` of frames (None where there are none).
 
         Raises:
             UsageError: another family, or a key of the network that the data contradicts.

@@ -127,7 +127,7 @@ class Training:
             recipe = self.recipe
             self._splits = load(recipe.data, recipe.protocol, self.data_folder)
             there = self._splits
-            recipe.check_fits(there.family, {"inputs": there.inputs, "classes": there.classes})
+            recipe.check_fits(there.family, {"inputs": there.inputs, "classes": there.classes, "size": there.size})
             trained = f"{len(there.train)} training samples"
             if isinstance(there.train, TextSplit):
                 trained = f"{len(there.train.tokens)} of them to train on"

@@ -70,6 +70,14 @@ class Classification:
         """Return None: samples have nothing to do with each other."""
 
 
+class OneHot(Classification):
+    """Mean squared error against the one-hot label; the metric is that of classification."""
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over batch and classes of the squared error of scores [B, C] against classes [B]."""
+        return functional.mse_loss(output, functional.one_hot(target, output.shape[1]).to(output.dtype))
+
+
 class LanguageModelling:
     """Cross-entropy of the next word; the metric is perplexity, lower is better.
 
@@ -106,4 +114,10 @@ class LanguageModelling:
 
 def task_for(config: NetworkConfig) -> Task:
     """Return what networks of a family are trained for."""
-    return LanguageModelling() if config.family == "language" else Classification()
+    match config.family:
+        case "language":
+            return LanguageModelling()
+        case "convolutional":
+            return OneHot()
+        case "sequence":
+            return Classification()

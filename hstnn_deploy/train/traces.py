@@ -28,28 +28,29 @@ class RankedGroup:
     """Counted from 0."""
     kind: UnitKind
     weights: list[torch.nn.Parameter]
-    """The unit is the last axis of each."""
+    unit_axis: int = -1
+    """The axis of each that runs over the units."""
 
     @property
     def units(self) -> int:
         """The number of units."""
-        return self.weights[0].shape[-1]
+        return self.weights[0].shape[self.unit_axis]
 
     def per_unit(self, values: list[Tensor]) -> Tensor:
         """Sum tensors shaped as the weights over everything but the unit; [n]."""
-        return torch.stack([value.flatten(0, -2).sum(0) for value in values]).sum(0)
+        return torch.stack([value.movedim(self.unit_axis, -1).flatten(0, -2).sum(0) for value in values]).sum(0)
 
     def importance_scale(self) -> Tensor:
         """Return ||w_u||^2 / p_u for each unit, [n] float64: importance is trace times this."""
         squares = self.per_unit([weight.detach().double().square() for weight in self.weights])
-        count = sum(weight[..., 0].numel() for weight in self.weights)
+        count = sum(weight.select(self.unit_axis, 0).numel() for weight in self.weights)
         return (squares / count).cpu()
 
 
 def ranked_groups(network: HybridNetwork) -> list[RankedGroup]:
     """Return the groups that selection ranks, layer by layer, spiking first."""
     return [
-        RankedGroup(number, kind, group.ranked())
+        RankedGroup(number, kind, group.ranked(), group.unit_axis)
         for number, layer in enumerate(network.stack)
         for kind, group in layer.groups.items()
     ]

@@ -23,6 +23,8 @@ Form = Literal["plain", "fused"]
 class _Kernels(Protocol):
     def lif(self, current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None) -> tuple[Tensor, Tensor]: ...
 
+    def lif_pooled(self, current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None) -> tuple[Tensor, Tensor]: ...
+
     def rnn(self, drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor: ...
 
     def lstm(self, drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]: ...
@@ -55,6 +57,21 @@ def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None)
         Spikes [T, B, n], 0 or 1 in the dtype of `current`, and the state v after the last valid step, [B, n].
     """
     return _FORMS[_form.get()].lif(current, v0, neuron, lengths)
+
+
+def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Run LIF neurons in maps of height H and width W over a window, their spikes average-pooled 2x2.
+
+    Args:
+        current: input currents I, [T, B, C, H, W].
+        v0: the state v = m * (1 - s) left by the step before, [B, C, H, W].
+        neuron: the constants.
+        lengths: valid steps per sample, [B], or None where all steps are valid.
+
+    Returns:
+        Pooled spikes [T, B, C, H // 2, W // 2], quarters from 0 to 1, and the state v after the last valid step.
+    """
+    return _FORMS[_form.get()].lif_pooled(current, v0, neuron, lengths)
 
 
 def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:

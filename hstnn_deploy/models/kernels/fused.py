@@ -4,6 +4,8 @@ The LIF recursions agree with the plain form to the bit forward; gradients agree
 A step's tensors fit the cache, so what counts is how many operations a step takes: each is one pass and one launch.
 """
 
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -19,11 +21,19 @@ _sigmoid_step = torch.ops.aten.sigmoid_backward.grad_input
 # The step of tanh backward: tanh_step(g, y, grad_input=out) is g * (1 - y^2), in one pass.
 _tanh_step = torch.ops.aten.tanh_backward.grad_input
 
+_average_pool = torch.ops.aten.avg_pool2d.out
+
 
 def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """LIF over a window; see `kernels.lif`."""
     spikes, v = _Lif.apply(current, v0, neuron, lengths)  # type: ignore[no-untyped-call]
     return spikes, v
+
+
+def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """LIF over a window of maps, pooled; see `kernels.lif_pooled`. Spikes are never kept, only m is."""
+    pooled, v = _LifPooled.apply(current, v0, neuron, lengths)  # type: ignore[no-untyped-call]
+    return pooled, v
 
 
 def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
@@ -43,73 +53,152 @@ class _Lif(torch.autograd.Function):
     def forward(
         ctx: Any, current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Walk on with m_t = I_t + (decay * m_{t-1}) * (1 - s_{t-1}).
-
-        The same to the bit as the plain form: a product with 0 or 1 is exact, wherever it stands.
-        """
         spikes = torch.empty_like(current, memory_format=torch.contiguous_format)
-        keep_m = any(ctx.needs_input_grad) or lengths is not None
-        m = torch.empty_like(spikes) if keep_m else torch.empty_like(spikes[:1]).expand_as(spikes)
-        decayed, silent = v0 * neuron.decay, torch.ones_like(v0)
-        for now, s, m_t in zip(current.unbind(0), spikes.unbind(0), m.unbind(0), strict=True):
-            torch.addcmul(now, decayed, silent, out=m_t)
-            # m - threshold > 0 and m > threshold are the same test in IEEE arithmetic with subnormals.
-            torch.gt(m_t, neuron.threshold, out=s)
-            torch.le(m_t, neuron.threshold, out=silent)
-            torch.mul(m_t, neuron.decay, out=decayed)
-        v = m[-1] * silent if lengths is None else _state_at(m, v0, neuron, lengths)
+        m = _membranes(spikes, any(ctx.needs_input_grad) or lengths is not None)
+        for _ in _walk(current, v0, neuron, m, spikes.unbind(0)):
+            pass
         ctx.save_for_backward(m, lengths)
         ctx.neuron = neuron
         ctx.set_materialize_grads(False)
-        return spikes, v
+        return spikes, _state_after(m, v0, neuron, lengths)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
-        """Walk back with gm_t = gv_t * (1 - s_t) + (gs_t - gv_t * m_t) * w_t and gv_{t-1} = decay * gm_t.
-
-        w is the surrogate's window; gv also takes the gradient of the final state at each sample's last valid step.
-        Inside, gm and gv are divided by the window's height, so that a step need not multiply with it.
-        """
         grad_spikes, grad_v = grads
         m, lengths = ctx.saved_tensors
-        neuron: Lif = ctx.neuron
-        height = 1 / (2 * neuron.lens)
-        below_zero = (-torch.inf, torch.finfo(m.dtype).smallest_normal)
-        zero = m.new_zeros(())
         if grad_spikes is None:
-            grad_spikes = zero.expand_as(m)
-        out = torch.empty_like(m)
-        distance, through = torch.empty_like(m[0]), torch.empty_like(m[0])
-        # gv is carried as a tensor and a factor not yet applied to it.
-        gv, factor = zero.expand_as(m[0]), 1.0
-        if grad_v is not None and lengths is None:
-            gv = grad_v / height
-        steps = zip(range(len(m)), grad_spikes.unbind(0), m.unbind(0), out.unbind(0), strict=True)
-        for t, gs, m_t, gm in reversed(list(steps)):
-            if grad_v is not None and lengths is not None:
-                gv, factor = _where(lengths == t + 1, grad_v / height).add_(gv, alpha=factor), 1.0
-            torch.sub(m_t, neuron.threshold, out=distance)
-            torch.addcmul(gs, gv, m_t, value=-factor * height, out=gm)
-            _where_between(gm, distance, -neuron.lens, neuron.lens, grad_input=gm)
-            _where_between(gv, distance, *below_zero, grad_input=through)
-            gm.add_(through, alpha=factor)
-            gv, factor = gm, neuron.decay
-        if height != 1:
-            out.mul_(height)
-        grad_v0 = None
-        if ctx.needs_input_grad[1]:
-            grad_v0 = out[0] * neuron.decay
-            if lengths is not None and grad_v is not None:
-                grad_v0 += _where(lengths == 0, grad_v)
-        return out, grad_v0, None, None
+            grad_spikes = m.new_zeros(()).expand_as(m)
+        backwards = reversed(grad_spikes.unbind(0))
+        return *_walk_back(backwards, grad_v, m, lengths, ctx.neuron, ctx.needs_input_grad[1]), None, None
+
+
+class _LifPooled(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        steps, batch, units, height, width = current.shape
+        flat, start = current.flatten(2), v0.flatten(1)
+        pooled = current.new_empty(steps, batch, units, height // 2, width // 2)
+        m = _membranes(flat, any(ctx.needs_input_grad) or lengths is not None)
+        spikes = torch.empty_like(m[0])
+        for s, pooled_t in zip(_walk(flat, start, neuron, m, repeat(spikes)), pooled.unbind(0), strict=True):
+            _average_pool(s.view(current.shape[1:]), [2, 2], out=pooled_t)
+        ctx.save_for_backward(m, lengths)
+        ctx.neuron, ctx.maps = neuron, current.shape[2:]
+        ctx.set_materialize_grads(False)
+        return pooled, _state_after(m, start, neuron, lengths).unflatten(1, current.shape[2:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        grad_pooled, grad_v = grads
+        m, lengths = ctx.saved_tensors
+        maps = ctx.maps
+        backwards: Iterable[Tensor] = repeat(m.new_zeros(()).expand_as(m[0]), len(m))
+        if grad_pooled is not None:
+            backwards = _spread(grad_pooled, m[0].shape, maps)
+        if grad_v is not None:
+            grad_v = grad_v.flatten(1)
+        out, grad_v0 = _walk_back(backwards, grad_v, m, lengths, ctx.neuron, ctx.needs_input_grad[1])
+        return out.unflatten(2, maps), None if grad_v0 is None else grad_v0.unflatten(1, maps), None, None
+
+
+def _spread(grad_pooled: Tensor, shape: torch.Size, maps: torch.Size) -> Iterator[Tensor]:
+    """Yield the gradient [B, n] of each step's spikes from that of their pooled maps, last step first."""
+    units, height, width = maps
+    spread = grad_pooled.new_zeros(shape)
+    # Each pooled pixel's four; an odd last row or column is not pooled.
+    even = spread.view(-1, units, height, width)[..., : height // 2 * 2, : width // 2 * 2]
+    fours = even.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    for gradient in reversed((grad_pooled / 4).unbind(0)):
+        fours.copy_(gradient[:, :, :, None, :, None])
+        yield spread
+
+
+def _membranes(like: Tensor, keep: bool) -> Tensor:
+    """Return room for m of every step [T, B, n], or for one step's, T times over, where nobody will ask for it."""
+    if keep:
+        return torch.empty_like(like, memory_format=torch.contiguous_format)
+    return torch.empty_like(like[:1], memory_format=torch.contiguous_format).expand_as(like)
+
+
+def _walk(current: Tensor, v0: Tensor, neuron: Lif, m: Tensor, spikes: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Walk on with m_t = I_t + (decay * m_{t-1}) * (1 - s_{t-1}), writing m and spikes; yield each step's spikes.
+
+    The same to the bit as the plain form: a product with 0 or 1 is exact, wherever it stands.
+    """
+    decayed, silent = v0 * neuron.decay, torch.ones_like(v0)
+    for now, m_t, s in zip(current.unbind(0), m.unbind(0), spikes, strict=False):
+        torch.addcmul(now, decayed, silent, out=m_t)
+        # m - threshold > 0 and m > threshold are the same test in IEEE arithmetic with subnormals.
+        torch.gt(m_t, neuron.threshold, out=s)
+        torch.le(m_t, neuron.threshold, out=silent)
+        torch.mul(m_t, neuron.decay, out=decayed)
+        yield s
+
+
+def _walk_back(
+    grad_spikes: Iterable[Tensor],
+    grad_v: Tensor | None,
+    m: Tensor,
+    lengths: Tensor | None,
+    neuron: Lif,
+    needs_grad_v0: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Walk back with gm_t = gv_t * (1 - s_t) + (gs_t - gv_t * m_t) * w_t and gv_{t-1} = decay * gm_t.
+
+    w is the surrogate's window; gv also takes the gradient of the final state at each sample's last valid step.
+    Inside, gm and gv are divided by the window's height, so that a step need not multiply with it.
+
+    Args:
+        grad_spikes: gs of each step [B, n], last step first; asked for one at a time.
+        grad_v: of the state after the window, [B, n], or None for zero.
+        m: membranes, [T, B, n].
+        lengths: valid steps per sample, [B], or None.
+        neuron: the constants.
+        needs_grad_v0: whether the second result is wanted.
+
+    Returns:
+        The gradients of the currents [T, B, n] and, if wanted, of v0 [B, n].
+    """
+    height = 1 / (2 * neuron.lens)
+    below_zero = (-torch.inf, torch.finfo(m.dtype).smallest_normal)
+    out = torch.empty_like(m)
+    distance, through = torch.empty_like(m[0]), torch.empty_like(m[0])
+    # gv is carried as a tensor and a factor not yet applied to it.
+    gv, factor = m.new_zeros(()).expand_as(m[0]), 1.0
+    if grad_v is not None and lengths is None:
+        gv = grad_v / height
+    steps = zip(reversed(range(len(m))), reversed(m.unbind(0)), reversed(out.unbind(0)), grad_spikes, strict=True)
+    for t, m_t, gm, gs in steps:
+        if grad_v is not None and lengths is not None:
+            gv, factor = _where(lengths == t + 1, grad_v / height).add_(gv, alpha=factor), 1.0
+        torch.sub(m_t, neuron.threshold, out=distance)
+        torch.addcmul(gs, gv, m_t, value=-factor * height, out=gm)
+        _where_between(gm, distance, -neuron.lens, neuron.lens, grad_input=gm)
+        _where_between(gv, distance, *below_zero, grad_input=through)
+        gm.add_(through, alpha=factor)
+        gv, factor = gm, neuron.decay
+    if height != 1:
+        out.mul_(height)
+    grad_v0 = None
+    if needs_grad_v0:
+        grad_v0 = out[0] * neuron.decay
+        if lengths is not None and grad_v is not None:
+            grad_v0 += _where(lengths == 0, grad_v)
+    return out, grad_v0
 
 
 def _where(samples: Tensor, values: Tensor) -> Tensor:
     return torch.where(samples[:, None], values, 0)
 
 
-def _state_at(m: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor) -> Tensor:
+def _state_after(m: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None) -> Tensor:
+    """Return v = m * (1 - s) at each sample's last valid step, [B, n]."""
+    if lengths is None:
+        return m[-1] * (m[-1] <= neuron.threshold)
     rows = (lengths - 1).clamp(min=0)
     last = m.gather(0, rows[None, :, None].expand(1, *m.shape[1:]))[0]
     return torch.where((lengths > 0)[:, None], last * (last <= neuron.threshold), v0)

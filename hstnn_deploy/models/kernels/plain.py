@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hstnn_deploy.models.neurons import Lif
 
@@ -37,6 +38,13 @@ def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None)
         v = after if lengths is None else torch.where((t < lengths)[:, None], after, v)
         spikes.append(s)
     return torch.stack(spikes), v
+
+
+def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """LIF over a window of maps, pooled; see `kernels.lif_pooled`."""
+    spikes, v = lif(current.flatten(2), v0.flatten(1), neuron, lengths)
+    pooled = functional.avg_pool2d(spikes.reshape(-1, *current.shape[2:]), 2)
+    return pooled.unflatten(0, current.shape[:2]), v.unflatten(1, current.shape[2:])
 
 
 def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:

@@ -1,0 +1,265 @@
+"""Hybrid convolutional layers and their classifier (docs/mathematics.md, sections 1 and 2).
+
+A unit is a channel: a map of H x W neurons that share one filter. Every group emits its maps average-pooled 2x2, while
+its state stays unpooled. Shapes: T time, B batch, n channels of a group, frames x[T, B, 2, H, W], H = W.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationInfo, field_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hstnn_deploy.models import kernels
+from hstnn_deploy.models.layers import Group, HybridLayer, State
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.sizes import Sizes
+
+Form = Literal["dvs", "nmnist"]
+"""The two published forms: how a recurrent unit adds up, and whether the first layer pads its input."""
+
+CHUNK = 8
+"""Time steps that go through all layers together: all at once takes more memory and more time, one by one more time."""
+
+_KERNEL = 3
+
+
+def _convolution(inputs: int, units: int, padding: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, units, _KERNEL, padding=padding)
+
+
+def _taken(convolution: nn.Conv2d, inputs: Tensor | None, units: Tensor) -> nn.Conv2d:
+    """Return the convolution of some channels from some channels (None: all of them)."""
+    old, bias = convolution.weight, convolution.bias
+    assert bias is not None
+    seen = old.shape[1] if inputs is None else len(inputs)
+    padding = int(convolution.padding[0])
+    new = _convolution(seen, len(units), padding).to(old)
+    assert new.bias is not None
+    with torch.no_grad():
+        new.weight.copy_((old if inputs is None else old[:, inputs])[units])
+        new.bias.copy_(bias[units])
+    return new
+
+
+def _over_time(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    """Convolve every step at once: [T, B, inputs, …] to [T, B, n, …]."""
+    maps: Tensor = convolution(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return maps
+
+
+class ConvolutionalGroup(Group):
+    """What both kinds share: an input convolution, of which selection ranks the filter."""
+
+    unit_axis = 0
+
+    def __init__(self, conv_input: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv_input = conv_input
+
+    @property
+    def units(self) -> int:
+        """The number of channels n."""
+        return self.conv_input.out_channels
+
+    @property
+    def inputs(self) -> int:
+        """The number of channels the group sees."""
+        return self.conv_input.in_channels
+
+    def map_size(self, size: int) -> int:
+        """Return the height of the group's maps where its input is `size` high."""
+        return size + 2 * int(self.conv_input.padding[0]) - (_KERNEL - 1)
+
+    def ranked(self) -> list[nn.Parameter]:
+        """Return the input filter (n, inputs, 3, 3); neither a bias nor the recurrent filter is ranked."""
+        return [cast(nn.Parameter, self.conv_input.weight)]
+
+
+class SpikingConvolution(ConvolutionalGroup):
+    """LIF units with I_t = conv(x_t) + bias. State: v, [B, n, H, W]."""
+
+    kind = "snn"
+    state_names = ("v",)
+
+    def __init__(self, conv_input: nn.Conv2d, neuron: Lif) -> None:
+        super().__init__(conv_input)
+        self.neuron = neuron
+
+    def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Run a window; return pooled spikes [T, B, n, H / 2, W / 2] and the state."""
+        pooled, v = kernels.lif_pooled(_over_time(self.conv_input, x), state["v"], self.neuron, lengths)
+        return pooled, {"v": v}
+
+    def take(self, inputs: Tensor | None, units: Tensor) -> "SpikingConvolution":
+        """Return the group of some units; see `Group`."""
+        return SpikingConvolution(_taken(self.conv_input, inputs, units), self.neuron)
+
+
+class RecurrentConvolution(ConvolutionalGroup):
+    """Recurrent units over maps. State: h, [B, n, H, W].
+
+    dvs:     h_t = tanh(conv_i(x_t) + relu(conv_h(h_{t-1})))
+    nmnist:  h_t = relu(conv_i(x_t) + conv_h(h_{t-1}))
+    """
+
+    kind = "rnn"
+    state_names = ("h",)
+
+    def __init__(self, conv_input: nn.Conv2d, conv_recurrent: nn.Conv2d, form: Form) -> None:
+        super().__init__(conv_input)
+        self.conv_recurrent = conv_recurrent
+        self.form = form
+
+    def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Run a window; return pooled h [T, B, n, H / 2, W / 2] and the state."""
+        h = state["h"]
+        outputs = []
+        # Of each step, autograd keeps h and, in the dvs form, the rectified recurrent drive: the rest is in place.
+        for t, drive in enumerate(_over_time(self.conv_input, x).unbind(0)):
+            new = self._step(drive, h)
+            h = new if lengths is None else torch.where((t < lengths)[:, None, None, None], new, h)
+            outputs.append(functional.avg_pool2d(h, 2))
+        return torch.stack(outputs), {"h": h}
+
+    def _step(self, drive: Tensor, h: Tensor) -> Tensor:
+        own: Tensor = self.conv_recurrent(h)
+        return (drive + own.relu_()).tanh_() if self.form == "dvs" else (drive + own).relu_()
+
+    def take(self, inputs: Tensor | None, units: Tensor) -> "RecurrentConvolution":
+        """Return the group of some units; see `Group`."""
+        return RecurrentConvolution(
+            _taken(self.conv_input, inputs, units), _taken(self.conv_recurrent, units, units), self.form
+        )
+
+
+class ConvolutionalConfig(BaseModel):
+    """What a recipe says of a convolutional classifier."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    data_keys: ClassVar[dict[str, str]] = {"inputs": "inputs", "classes": "classes", "size": "size"}
+    """What of a data set each of these keys must equal."""
+
+    family: Literal["convolutional"] = "convolutional"
+    form: Form = "dvs"
+    inputs: int = Field(2, gt=0)
+    """Channels of a frame: the polarities of an event camera."""
+    classes: int = Field(gt=1)
+    units: list[PositiveInt] = Field(min_length=1)
+    """Channels per layer: of the one kind, of both together (ffs), or of each (hybrid)."""
+    size: int = Field(gt=0)
+    """Height and width of a frame."""
+    hidden: int = Field(256, gt=0)
+    """Width of the readout's hidden layer."""
+    neuron: Lif = Lif(decay=0.3, threshold=0.5, lens=0.5)
+    recurrent: Literal["rnn"] = "rnn"
+    """What the recurrent units are: only fully connected networks have others."""
+
+    @field_validator("size")
+    @classmethod
+    def _halved_by_every_layer(cls, size: int, info: ValidationInfo) -> int:
+        if {"form", "units"} <= info.data.keys():
+            cls._sizes(size, info.data["form"], len(info.data["units"]))
+        return size
+
+    @staticmethod
+    def _sizes(size: int, form: Form, layers: int) -> list[int]:
+        """Return the size of each layer's maps before pooling, and last of all that of what the readout sees.
+
+        Raises:
+            ValueError: a layer's maps cannot be halved.
+        """
+        sizes = [size - (_KERNEL - 1) if form == "nmnist" else size]
+        for layer in range(1, layers + 1):
+            if sizes[-1] < 2 or sizes[-1] % 2:
+                raise ValueError(f"the maps of layer {layer} would be {sizes[-1]} high, which cannot be halved")
+            sizes.append(sizes[-1] // 2)
+        return sizes
+
+    def build(self, sizes: Sequence[Sizes]) -> "ConvClassifier":
+        """Return a freshly initialised network with the given channels per layer; it starts as torch's own layers."""
+        layers = []
+        inputs = self.inputs
+        for number, size in enumerate(sizes):
+            padding = 0 if self.form == "nmnist" and number == 0 else 1
+            groups: list[Group] = []
+            if size.snn:
+                groups.append(SpikingConvolution(_convolution(inputs, size.snn, padding), self.neuron))
+            if size.rnn:
+                first, own = _convolution(inputs, size.rnn, padding), _convolution(size.rnn, size.rnn, 1)
+                groups.append(RecurrentConvolution(first, own, self.form))
+            layers.append(HybridLayer(groups))
+            inputs = layers[-1].units
+        last = self._sizes(self.size, self.form, len(sizes))[-1]
+        return ConvClassifier(layers, nn.Linear(inputs * last**2, self.hidden), nn.Linear(self.hidden, self.classes))
+
+
+class ConvClassifier(HybridNetwork):
+    """Two linear layers read out [sum over time of the last layer's pooled spikes, its pooled h at the last step].
+
+    State: that of the layers, maps [B, n, H, W], and, where the last layer spikes, `spike_sum` [B, n, H / 2, W / 2].
+    """
+
+    def __init__(self, layers: Sequence[HybridLayer], hidden: nn.Linear, readout: nn.Linear) -> None:
+        super().__init__(layers)
+        self.hidden = hidden
+        self.readout = readout
+
+    def initial_state(self, like: Tensor) -> State:
+        """Return zeros for a batch shaped as `like` [T, B, inputs, H, W]."""
+        batch, size = like.shape[1], like.shape[-1]
+        state = {}
+        for number, layer in enumerate(self.stack, 1):
+            for group in layer.groups.values():
+                assert isinstance(group, ConvolutionalGroup)
+                maps = group.map_size(size)
+                for name in group.state_names:
+                    state[f"{name}{number}"] = like.new_zeros(batch, group.units, maps, maps)
+            size = maps // 2
+        if spiking := self.sizes[-1].snn:
+            state["spike_sum"] = like.new_zeros(batch, spiking, size, size)
+        return state
+
+    def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """Run a window; see `HybridNetwork.forward`. The output is a score [B, C] per class of everything seen so far.
+
+        The window goes through the layers in chunks of `CHUNK` steps that carry the state.
+        """
+        after = self.initial_state(x) if state is None else state
+        for start, part in zip(range(0, len(x), CHUNK), x.split(CHUNK), strict=True):
+            left = None if lengths is None else (lengths - start).clamp(0, len(part))
+            after = self._chunk(part, after, left)
+        features = []
+        if "spike_sum" in after:
+            features.append(after["spike_sum"])
+        if (recurrent := f"h{len(self.layers)}") in after:
+            features.append(functional.avg_pool2d(after[recurrent], 2))
+        seen = torch.cat(features, dim=1).flatten(1)
+        output: Tensor = self.readout(functional.relu(self.hidden(seen)))
+        return output, after
+
+    def _chunk(self, x: Tensor, state: State, lengths: Tensor | None) -> State:
+        outputs, after = self.run_groups(x, state, lengths)
+        if "snn" in outputs[-1]:
+            spikes = outputs[-1]["snn"]
+            if lengths is not None:
+                valid = torch.arange(len(x), device=x.device)[:, None] < lengths
+                spikes = torch.where(valid[..., None, None, None], spikes, 0)
+            after["spike_sum"] = state["spike_sum"] + spikes.sum(0)
+        return after
+
+    def with_layers(self, layers: Sequence[HybridLayer], outputs: Tensor) -> "ConvClassifier":
+        """Return a classifier over `layers` whose readout sees the last layer's channels `outputs` (indices)."""
+        old, channels = self.hidden, self.stack[-1].units
+        columns = old.weight.unflatten(1, (channels, -1))[:, outputs].flatten(1)
+        hidden = nn.Linear(columns.shape[1], old.out_features).to(columns)
+        readout = nn.Linear(self.readout.in_features, self.readout.out_features).to(columns)
+        with torch.no_grad():
+            hidden.weight.copy_(columns)
+            hidden.bias.copy_(old.bias)
+        readout.load_state_dict(self.readout.state_dict())
+        return ConvClassifier(layers, hidden, readout)
