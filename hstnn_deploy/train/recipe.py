@@ -82,6 +82,8 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _recurrent_unit_of_pure_kinds(self) -> "Recipe":
         """The pure kinds say themselves which recurrent unit they are made of; a spiking network has none."""
+        if self.kind == "lstm" and self.network.family == "convolutional":
+            raise RecipeError("network.recurrent is 'lstm': the family convolutional has rnn units only", "--kind rnn")
         if self.kind in {"rnn", "lstm", "snn"}:
             self.network.recurrent = "lstm" if self.kind == "lstm" else "rnn"
         return self

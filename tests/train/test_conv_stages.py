@@ -79,12 +79,12 @@ def test_export_refuses_it_in_one_line(trained: Path, hstnn: Hstnn, tmp_path: Pa
         (
             "digit-events",
             {"data.name": "digits"},
-            "network.family is convolutional, which takes frames, but digits has vectors",
+            "network.family is convolutional, but digits is for the family sequence",
         ),
         (
             "digits",
             {"data.name": "digit-events"},
-            "network.family is sequence, which takes vectors, but digit-events has frames",
+            "network.family is sequence, but digit-events is for the family convolutional",
         ),
     ],
 )

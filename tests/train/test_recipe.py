@@ -19,8 +19,15 @@ from hstnn_deploy.train.recipe import Recipe, Stage, load_recipe, parse, shipped
 from hstnn_deploy.train.tasks import task_for
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", shipped())
+def test_lstm_units_are_refused_where_there_are_none() -> None:
+    with pytest.raises(RecipeError, match=r"network\.recurrent is 'lstm': the family convolutional has rnn units only"):
+        load_recipe("digit-events", ["kind=lstm"])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, kind) for name in shipped() for kind in KINDS if (name, kind) != ("digit-events", "lstm")],
+)
 def test_every_shipped_recipe_builds_and_takes_a_training_step(name: str, kind: Kind) -> None:
     recipe = load_recipe(name, [f"kind={kind}"])
     known = shape(recipe.data)
