@@ -126,7 +126,10 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_what_is_not(tiny: Path, tmp_path
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     environment = {**os.environ, "TMPDIR": str(temporary)}
+    # Tests that run in the background of a shell have SIGINT ignored, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 120
     while not (out / "report.txt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -142,7 +145,8 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_what_is_not(tiny: Path, tmp_path
     while _running(temporary) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _running(temporary)
-    assert not list(temporary.iterdir())
+    # Ours; torch keeps a cache folder of its own there, as it does everywhere.
+    assert not list(temporary.glob("hstnn-profile-*"))
 
 
 def _running(folder: Path) -> list[str]:
