@@ -34,7 +34,7 @@ def epoch(recipe: Recipe, configuration: Configuration) -> Epoch:
 
 
 def test_an_epoch_is_its_two_passes(tiny: Recipe, tmp_path: Path) -> None:
-    record = worker.measure(configured(tiny, "train"), tmp_path)
+    record = worker.measure(configured(tiny, "train", seconds=10.0), tmp_path)
     assert record.status == "measured", record.reason
     passes = number(record, "train_pass"), number(record, "eval_pass")
     assert number(record, "epoch") == sum(passes)
