@@ -44,20 +44,25 @@ def main() -> None:
     # A pipe has no width of its own; the table needs this much.
     console = Console(width=None if sys.stdout.isatty() else 130)
     console.print(machine(before), highlight=False)
-    results = []
+    results: list[Result] = []
     for name in options.names or BENCHMARKS:
         for result in BENCHMARKS[name](options.rounds):
             results.append(result)
             print(f"{result.benchmark} {result.case}: done", file=sys.stderr)
+            if options.json:
+                # After every case, so that an interrupted run keeps what it has.
+                options.json.write_text(json.dumps(record(before, options.rounds, results), indent=1) + "\n")
     console.print(table(results, options.rounds))
-    if options.json:
-        record = {
-            "environment": before,
-            "load_average_after": environment()["load_average"],
-            "rounds": options.rounds,
-            "results": [result.plain() for result in results],
-        }
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def record(before: dict[str, Any], rounds: int, results: list[Result]) -> dict[str, Any]:
+    """Return what is known so far as plain data."""
+    return {
+        "environment": before,
+        "load_average_after": environment()["load_average"],
+        "rounds": rounds,
+        "results": [result.plain() for result in results],
+    }
 
 
 def machine(facts: dict[str, Any]) -> str:

@@ -30,16 +30,16 @@ def kernels(rounds: int) -> Iterator[Result]:
         h = form.rnn(current, state, weight)
         return [h.detach(), *torch.autograd.grad(h, [current, weight], gradient)]
 
-    source, target = torch.rand(shape), torch.zeros(shape)
+    # The fewest bytes of lif, 6 windows: forward reads the currents and writes spikes and membranes, backward reads
+    # membranes and gradient and writes a gradient. A copy reads one window and writes one.
+    windows = [(torch.zeros(shape), torch.rand(shape)) for _ in range(3)]
 
     def move() -> None:
-        # The fewest bytes of lif, 6 windows: forward reads the currents and writes spikes and membranes, backward
-        # reads membranes and gradient and writes a gradient. A copy reads one and writes one.
-        for _ in range(3):
+        for target, source in windows:
             target.copy_(source)
 
     products = recurrent(UNITS, train=True)
-    yield _measure("lif", lif, move, rounds, {"mbyte": 6 * source.nbytes / 1e6})
+    yield _measure("lif", lif, move, rounds, {"mbyte": 6 * current.nbytes / 1e6})
     yield _measure("rnn", rnn, runner(products), rounds, {"gflop": flops(products) / 1e9})
 
 
