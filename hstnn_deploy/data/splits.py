@@ -8,6 +8,9 @@ from torch import Tensor
 
 from hstnn_deploy.errors import DataError
 
+Family = Literal["sequence", "language", "convolutional"]
+"""Which family of networks a data set is for."""
+
 
 class Batch(NamedTuple):
     """Samples as a network takes them."""
@@ -73,8 +76,7 @@ class Splits:
     """Of a text: the words of its vocabulary."""
     origin: str
     """One line: where the data came from."""
-    family: Literal["sequence", "language", "convolutional"] = "sequence"
-    """Which family of networks it is for."""
+    family: Family = "sequence"
     vocabulary: str = ""
     """Of a text: the SHA-256 of its words in the order of their tokens."""
     size: int | None = None

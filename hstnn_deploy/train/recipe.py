@@ -11,7 +11,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hstnn_deploy.data.registry import DataConfig, Protocol
+from hstnn_deploy.data.dataset import Protocol
+from hstnn_deploy.data.registry import DataConfig
 from hstnn_deploy.errors import RecipeError, UsageError, nearest
 from hstnn_deploy.models.registry import NetworkConfig
 from hstnn_deploy.models.sizes import Kind
@@ -57,6 +58,34 @@ class Selection(BaseModel):
     """Resamplings of the probes for the stability of the kept set."""
 
 
+class Published(BaseModel):
+    """The published results that a recipe answers to: the metric on the test split, a mean over seeds."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    source: str
+    """Where the figures stand, and how they were obtained."""
+    protocol: Protocol
+    """Where the epoch was chosen of which they are."""
+    rnn: float | None = None
+    lstm: float | None = None
+    snn: float | None = None
+    ffs: dict[float, float] = {}
+    """By ratio."""
+    hybrid: dict[float, float] = {}
+    """By ratio, of the restored network."""
+
+    def of(self, kind: Kind, ratio: float) -> float | None:
+        """Return the figure of a kind, of ffs and hybrid at a ratio; None where nothing was published."""
+        match kind:
+            case "ffs" | "hybrid":
+                found: dict[float, float] = getattr(self, kind)
+                return found.get(ratio)
+            case _:
+                figure: float | None = getattr(self, kind)
+                return figure
+
+
 class Recipe(BaseModel):
     """Everything a result depends on, but for the machine."""
 
@@ -66,6 +95,8 @@ class Recipe(BaseModel):
     about: str = ""
     experiment: str | None = None
     """The row of the paper's resource table that this recipe reproduces."""
+    published: Published | None = None
+    """The results that this recipe answers to, where there are any."""
     data: DataConfig
     network: NetworkConfig
     kind: Kind = "hybrid"
@@ -136,7 +167,11 @@ class Recipe(BaseModel):
             "traces": {"restore", "ratio"},
             "restore": set(),
         }[stage]
-        part = {key: value for key, value in self.dump().items() if key not in {*without, "about", "experiment"}}
+        part = {
+            key: value
+            for key, value in self.dump().items()
+            if key not in {*without, "about", "experiment", "published"}
+        }
         if stage == "traces":
             part["selection"] = {**part["selection"], "bootstraps": None}
         return {"stage": stage, **part}

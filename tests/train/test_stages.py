@@ -12,7 +12,8 @@ import torch
 
 from hstnn_deploy import files
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.data.digits import load_digits
+from hstnn_deploy.data.dataset import Source
+from hstnn_deploy.data.digits import DigitsConfig, load_digits
 from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.errors import CheckpointError, RunError, UsageError
 from hstnn_deploy.models.shrink import shrink
@@ -442,7 +443,7 @@ def test_the_best_epoch_has_the_highest_metric_then_the_lowest_loss_then_comes_f
 def test_the_test_figures_are_the_best_epochs_own(whole: Path) -> None:
     for stage in ("adapt", "ratio-0.5"):
         run = RunFolder(whole / BASE / stage)
-        splits = load_digits("validation")
+        splits = load_digits(DigitsConfig(), Source())
         network = Checkpoint.load(run.best).network()
         result = run.status()["result"]
         for split, figures in (("test", result["test"]), ("valid", None)):
@@ -613,7 +614,7 @@ def test_a_step_clips_the_norm_of_the_whole_gradient() -> None:
 
 def test_an_evaluation_does_not_hang_on_the_size_of_its_batches(whole: Path) -> None:
     network = Checkpoint.load(whole / BASE / "adapt" / "best.pt").network().double()
-    test = load_digits("validation").test
+    test = load_digits(DigitsConfig(), Source()).test
     x, target, _ = test.batch(torch.arange(360), torch.device("cpu"))
 
     class Doubled:
