@@ -186,7 +186,7 @@ def read(key: Key) -> Ragged | None:
     values, rows = int(footer["values"]), int(footer["rows"])
     places = _aligned(4 * values)
     end = places + 8 * (rows + 1)
-    if len(content) < end or hashlib.sha256(memoryview(content[:end])).hexdigest() != footer["sha256"]:
+    if len(content) < end or hashlib.sha256(content[:end].data).hexdigest() != footer["sha256"]:
         return None
     return Ragged(
         torch.from_numpy(content[: 4 * values].view(np.int32)), torch.from_numpy(content[places:end].view(np.int64))

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hstnn_deploy import files
 from hstnn_deploy.data import cache
 from hstnn_deploy.data.cache import Key, Ragged
 from hstnn_deploy.errors import DataError
@@ -142,8 +141,8 @@ def test_no_space_left_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(DataError, match="cannot write .*: no space left on the device") as refused:
+    monkeypatch.setattr("hstnn_deploy.files.os.fsync", full)
+    with pytest.raises(DataError, match=r"cannot write .*: no space left on the device") as refused:
         cache.on_disk(KEY, Counted())
     assert "--cache memory" in refused.value.hint
     assert cache.entries() == []
