@@ -1,5 +1,6 @@
 """Options that several commands share, so that they read the same everywhere."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,21 @@ import typer
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", metavar="DIR", help="Data folder (default: HSTNN_DATA, else the user's cache)."),
+]
+
+
+class CacheChoice(StrEnum):
+    """Where computed samples are kept."""
+
+    none = "none"
+    disk = "disk"
+    memory = "memory"
+    device = "device"
+
+
+CacheOption = Annotated[
+    CacheChoice,
+    typer.Option("--cache", help="Where event recordings, once transformed, are kept; the result is the same."),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:n]", help="Where to run.")]
 Json = Annotated[bool, typer.Option("--json", help="Write the result to standard output as JSON.")]

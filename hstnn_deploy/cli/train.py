@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import DataDir, Device, Json
+from hstnn_deploy.cli.options import CacheChoice, CacheOption, DataDir, Device, Json
 from hstnn_deploy.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
     ] = None,
     data_dir: DataDir = None,
+    cache: CacheOption = CacheChoice.disk,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run folders go.")] = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was begun and not finished.")] = False,
     as_json: Json = False,
@@ -94,6 +95,7 @@ def train(
             stage=stage.value,
             device=where,
             data_folder=data_dir,
+            cache=cache.value,
             resume=resume,
             observer=observer,
         )

@@ -59,6 +59,14 @@ class Card(NamedTuple):
     """Size of its files, about; 0 where there are none."""
 
 
+Progress = Callable[[str, int, int], None]
+"""Told of work that takes a while: what is done, how much of it is done, and of how much."""
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    pass
+
+
 class Source(NamedTuple):
     """From where and how a data set is loaded; nothing of it changes what a training computes, but the protocol."""
 
@@ -66,6 +74,7 @@ class Source(NamedTuple):
     folder: Path | None = None
     """The data folder, or None for `HSTNN_DATA` or the user's cache folder."""
     cache: Cache = "disk"
+    progress: Progress = _silent
 
 
 C = TypeVar("C", bound=BaseModel)

@@ -1,6 +1,7 @@
 """Where data sets live on disk, and how their files get there."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hstnn_deploy import files
@@ -25,6 +26,25 @@ def data_folder(given: Path | None = None) -> Path:
         state = "is not a folder" if named.exists() else "does not exist"
         raise DataError(f"the data folder {named} (from {source}) {state}", "create it, or give another")
     return named
+
+
+def find(given: Path | None, names: Sequence[str], holds: Callable[[Path], object]) -> Path:
+    """Return where a data set lies: the data folder itself, or the first of its folders `names` that holds it.
+
+    Where none does, it is the first of `names`: that is where its files should go.
+
+    Raises:
+        DataError: a data folder that was given or set does not exist.
+    """
+    folder = data_folder(given)
+    places = [folder, *(folder / name for name in names)]
+    return next((place for place in places if holds(place)), places[1])
+
+
+def unpack_hint(folder: Path, archives: Sequence[str]) -> str:
+    """Return a hint to unpack the first of the archives that lies in a folder, or an empty text."""
+    lying = next((folder / name for name in archives if (folder / name).is_file()), None)
+    return f"unpack {lying} there first" if lying else ""
 
 
 def download(url: str, checksum: str, target: Path) -> None:
