@@ -11,6 +11,7 @@ HstnnError              1
 │   └── VerificationError 8 an exported file that does not compute what the network computes
 ├── ProfileError        9   a measurement that cannot be taken
 ├── OutOfMemoryError   10   work that does not fit into memory
+├── BundleError        11   a bundle that is missing, damaged, or not what its manifest says
 └── Interrupted       130   stopped by Ctrl-C or SIGTERM; what was finished is kept
 
 Anything unforeseen exits with 70.
@@ -87,6 +88,12 @@ class OutOfMemoryError(HstnnError):
     """Work that does not fit into the memory of the machine or the GPU."""
 
     exit_code = 10
+
+
+class BundleError(HstnnError):
+    """A bundle that is missing, damaged, incomplete, or not what its manifest says."""
+
+    exit_code = 11
 
 
 class Interrupted(HstnnError):

@@ -73,9 +73,6 @@ def showing_checks(screen: "Console") -> "Iterator[Callable[[Check], None]]":
 
 def print_bundle(bundle: "Bundle", screen: "Console") -> None:
     """Print what was written and the table of checks."""
-    from rich.text import Text
-
-    styles = {"passed": "green", "failed": "bold red", "not run": "yellow"}
     rows = [
         (name, f"{facts['bytes'] / 1e6:.2f} MB", facts["sha256"][:12])
         for name, facts in bundle.manifest["files"].items()
@@ -84,7 +81,15 @@ def print_bundle(bundle: "Bundle", screen: "Console") -> None:
     if not bundle.checks:
         screen.print("Not verified: no check was run (--no-verify).", markup=False)
         return
-    for name in dict.fromkeys(check.file for check in bundle.checks):
-        rows_of = [check for check in bundle.checks if check.file == name]
+    print_checks(bundle.checks, screen)
+
+
+def print_checks(checks: "list[Check]", screen: "Console") -> None:
+    """Print a table of the checks of each file."""
+    from rich.text import Text
+
+    styles = {"passed": "green", "failed": "bold red", "not run": "yellow"}
+    for name in dict.fromkeys(check.file for check in checks):
+        rows_of = [check for check in checks if check.file == name]
         drawn = [(Text(check.outcome, styles[check.outcome]), check.name, check.figure) for check in rows_of]
         screen.print(console.table(f"Verification of {name}", ["", "check", "figure"], drawn))
