@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import hstnn_deploy
-from hstnn_deploy.cli import console, demo, doctor, evaluate, export, profile, recipes, train, verify
+from hstnn_deploy.cli import console, demo, doctor, evaluate, export, profile, recipes, run, train, verify
 from hstnn_deploy.errors import HstnnError, OutOfMemoryError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ for command in (
     evaluate.evaluate,
     export.export,
     verify.verify,
+    run.run,
     profile.profile,
     recipes.recipes,
     demo.demo,

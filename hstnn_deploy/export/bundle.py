@@ -3,6 +3,7 @@
     model.window.onnx    a window, or a chunk of a sequence, dynamic batch and time
     model.step.onnx      one time step                     model.unrolled.onnx  a window of one length
     model.ts             TorchScript                       model.pt2            torch.export
+    model.nir            a spiking network for NIR         vocabulary.json       the words of a language model
     manifest.json        hashes, inputs, outputs and states, recipe, kept units, metrics, versions, verification
 
 Each takes the states it starts from by name, and returns them. Files are written beside the bundle, verified from disk,
@@ -21,9 +22,11 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import ExportError, HstnnError
 from hstnn_deploy.export.checks import run_checks
 from hstnn_deploy.export.comparisons import Check
+from hstnn_deploy.export.contents import MANIFEST, VOCABULARY, check_files, read_manifest
+from hstnn_deploy.export.extras import NirOptions, write_extras
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import DEFAULT_FORMS, files_of, write_graphs
-from hstnn_deploy.export.manifest import MANIFEST, check_files, describe_file, manifest, read_manifest, write_manifest
+from hstnn_deploy.export.manifest import describe_file, manifest, write_manifest
 from hstnn_deploy.export.subject import make_subject
 from hstnn_deploy.train.evaluation import PROTOCOLS
 from hstnn_deploy.train.tasks import task_for
@@ -52,6 +55,7 @@ def export_bundle(
     steps: int | None = None,
     verify: bool = True,
     allow_redundant: bool = False,
+    nir: NirOptions | None = None,
     data_folder: Path | None = None,
     on_check: Callable[[Check], None] | None = None,
 ) -> Bundle:
@@ -65,7 +69,8 @@ def export_bundle(
         steps: the length of an unrolled graph's window.
         verify: whether to check the written files.
         allow_redundant: whether a network whose units are not selected yet may be exported.
-        data_folder: where the recipe's data is, for the checks on the test split.
+        nir: write a NIR graph too, of a spiking network.
+        data_folder: where the recipe's data is, for the checks on the test split and a text's words.
         on_check: called with each check as it is done.
 
     Returns:
@@ -74,7 +79,7 @@ def export_bundle(
     Raises:
         CheckpointError: the checkpoint cannot be read.
         ExportError: a redundant network without `allow_redundant`, an unknown format, an unrolled graph without steps,
-            or `out` holds something else.
+            NIR for a network that it cannot hold, or `out` holds something else.
         RunError: the folder cannot be written.
     """
     ckpt = Path(ckpt)
@@ -93,12 +98,13 @@ def export_bundle(
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         written = write_graphs(network, staging, formats, _metadata(checkpoint), of_onnx=forms, steps=steps)
+        carried, extra = write_extras(network, checkpoint, staging, data_folder, nir)
         checks: list[Check] = []
         if verify:
             recipe = checkpoint.resolved_recipe()
             subject = make_subject(network, staging, recipe, checkpoint.vocabulary, data_folder)
-            checks = run_checks(subject, [path.name for path in written], on_check or (lambda _: None))
-        facts = manifest(ckpt, checkpoint, checks, verify)
+            checks = run_checks(subject, [path.name for path in written], on_check or (lambda _: None)) + extra
+        facts = manifest(ckpt, checkpoint, checks, verify) | {"carried": carried}
         for path in written:
             failed = any(check.outcome == "failed" for check in checks if check.file == path.name)
             name = f"{path.stem}.unverified{path.suffix}" if failed else path.name
@@ -160,8 +166,8 @@ def _replace(folder: Path, staging: Path) -> None:
     """Put the new bundle in the place of an earlier one."""
     try:
         if folder.exists():
-            for stale in folder.glob("model.*"):
-                stale.unlink()
+            for stale in (*folder.glob("model.*"), folder / VOCABULARY):
+                stale.unlink(missing_ok=True)
         folder.mkdir(exist_ok=True)
         # The manifest last: a bundle that has one is whole.
         for path in sorted(staging.iterdir(), key=lambda path: path.name == MANIFEST):
