@@ -29,6 +29,7 @@ from torch.nn import functional
 from benchmarks.floor import dense, runner
 from benchmarks.harness import Measure, Result, Times, environment, turns
 from benchmarks.processes import child, memory
+from benchmarks.report import record, table
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.neurons import Lif
 
@@ -364,8 +365,6 @@ def peak(case: str, peer: str, device: torch.device) -> float:
 def main() -> None:
     """Run what the command line asks for."""
     from rich.console import Console
-
-    from benchmarks.__main__ import record, table
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
