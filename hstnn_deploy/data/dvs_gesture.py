@@ -11,22 +11,22 @@ import csv
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from hstnn_deploy.data.aedat import read_aedat
 from hstnn_deploy.data.cache import fingerprint
 from hstnn_deploy.data.dataset import Card, DataSet, Source
 from hstnn_deploy.data.events import Events, Sensor, check, make_events
 from hstnn_deploy.data.folder import VARIABLE, find, unpack_hint
 from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, make_splits
 from hstnn_deploy.data.splits import Splits
-from hstnn_deploy.data.transforms import Downsample, Transform
+from hstnn_deploy.data.transforms import Downsample, TimeAlignment, Transform
 from hstnn_deploy.errors import DataError
 
 _FOLDERS = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
@@ -37,15 +37,15 @@ _AGAIN = "copy or download it again"
 
 
 class DvsGestureConfig(EventConfig):
-    """DVS-Gesture; 60 frames of 20 ms, 128 x 128 down to 32 x 32; training sees a random 1.2 s of each recording."""
+    """DVS-Gesture; 60 frames of 20 ms from the first event, 128 x 128 down to 32 x 32; training: a random 1.2 s."""
 
     sensor: ClassVar[Sensor] = Sensor(128, 128)
     longest: ClassVar[int] = 18_500_000
 
     name: Literal["dvs-gesture"] = "dvs-gesture"
-    transforms: list[Transform] = Field([Downsample(factor=4)])
-    frame_time: int = 20_000
-    steps: int | None = 60
+    transforms: list[Transform] = Field([TimeAlignment(), Downsample(factor=4)])
+    frame_time: PositiveInt = 20_000
+    steps: PositiveInt | None = 60
     crop: Literal["first", "random"] = "random"
 
 
@@ -130,7 +130,7 @@ class AedatRecordings:
     def read(self, number: int) -> Events:
         """See `Recordings`."""
         path, label, start, stop = self.gestures[number]
-        events = read_aedat(path)
+        events = check(read_aedat(path), DvsGestureConfig.sensor, path)
         first, after = np.searchsorted(events["t"], (start, stop))
         if first == after:
             raise DataError(f"{path} holds no event of its gesture {label + 1}, {start} to {stop} us", _AGAIN)
@@ -168,41 +168,6 @@ def _gestures(path: Path) -> list[_Gesture]:
                 _AGAIN,
             )
     return found
-
-
-@lru_cache(maxsize=1)
-def read_aedat(path: Path) -> Events:
-    """Return the polarity events of an AEDAT 3.1 file, by tonic's reader of its text header and with its bits.
-
-    A file holds a text header, then packets of a 28 byte header (type of event, …, capacity, number) and 8 bytes per
-    event. Its last reading is remembered: it holds several gestures.
-
-    Raises:
-        DataError: it cannot be read, ends within a packet, or holds events that cannot be.
-    """
-    from tonic.io import read_aedat_header_from_file
-
-    try:
-        version, start = read_aedat_header_from_file(str(path))
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", _AGAIN) from error
-    except (UnboundLocalError, ValueError) as error:
-        raise DataError(f"{path} is not an AEDAT file: it does not begin with a header", _AGAIN) from error
-    if not 3 < version < 4:
-        raise DataError(f"{path} is an AEDAT file of version {version:g}, not 3.1", _AGAIN)
-    packets = []
-    while start < len(raw):
-        header = np.frombuffer(raw, "<u4", min(7, (len(raw) - start) // 4), start)
-        after = start + 28 + 8 * int(header[4]) if len(header) == 7 else len(raw) + 1
-        if after > len(raw):
-            raise DataError(f"{path} is truncated: its last packet begins at byte {start} and does not end", _AGAIN)
-        if header[0] & 0xFFFF == 1:  # polarity events; the other half is where they come from
-            packets.append(np.frombuffer(raw, "<u4", 2 * int(header[5]), start + 28).reshape(-1, 2))
-        start = after
-    data, times = np.concatenate([np.empty((0, 2), "<u4"), *packets]).T
-    events = make_events(data >> 17 & 0x1FFF, data >> 2 & 0x1FFF, times, data >> 1 & 1)
-    return check(events, DvsGestureConfig.sensor, path)
 
 
 def load_dvs_gesture(config: DvsGestureConfig, source: Source) -> Splits:

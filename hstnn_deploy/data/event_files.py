@@ -42,7 +42,7 @@ def _bin(path: Path) -> Events:
 
 
 def _aedat(path: Path) -> Events:
-    from hstnn_deploy.data.dvs_gesture import read_aedat
+    from hstnn_deploy.data.aedat import read_aedat
 
     return _from_the_first(read_aedat(path))
 

@@ -95,6 +95,8 @@ def read_samples(given: Given, how: Preprocessing, session: Session, resize: boo
             return values[:, None] if values.ndim == 1 + len(session.step_shape) else values
     if isinstance(how, Frames) and str(given.path) != STANDARD_INPUT:
         return read_recording(given.path, how)[:, None]
+    if given.is_array:
+        raise DataError(f"{given.name} holds events", _taken(how))
     raise DataError(f"{given.name} is no .npy, .npz{_files(how)} file", _taken(how))
 
 
@@ -156,7 +158,10 @@ def read_rows(given: Path, session: Session) -> Iterator[Array]:
     """
     name = "standard input" if str(given) == STANDARD_INPUT else str(given)
     width = int(np.prod(session.step_shape))
-    lines = sys.stdin if str(given) == STANDARD_INPUT else given.open(encoding="utf-8")
+    try:
+        lines = sys.stdin if str(given) == STANDARD_INPUT else given.open(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: {error.strerror}") from error
     with lines:
         for number, line in enumerate(lines, 1):
             words = re.split(r"[\s,;]+", line.strip())
@@ -196,6 +201,8 @@ def read_words(given: Given, how: Words, vocabulary: list[str]) -> tuple[list[in
     Raises:
         DataError: the text is not UTF-8, holds no words, or lacks a word of a vocabulary without `<unk>`.
     """
+    if given.is_file:
+        raise DataError(f"{given.name} is an {'image' if given.is_image else 'array'}; {_taken(how)}")
     try:
         text = given.content.decode("utf-8")
     except UnicodeDecodeError as error:
