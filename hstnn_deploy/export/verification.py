@@ -10,6 +10,7 @@ from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.checks import CHECKS, run_checks
 from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.manifest import check_files, read_manifest, recipe_of
+from hstnn_deploy.export.smaller import compare, parse_name
 from hstnn_deploy.export.subject import make_subject
 from hstnn_deploy.export.weights import difference, network_of, read_weights
 from hstnn_deploy.models.sizes import Sizes
@@ -59,7 +60,7 @@ def verify_bundle(
 
     for name in facts["files"]:
         done(Check(name, "as exported", "passed", f"SHA-256 {facts['files'][name]['sha256'][:12]}…"))
-        if name not in CHECKS:
+        if name not in CHECKS and not parse_name(name):
             done(Check(name, "proved when exported", "failed", "it failed a check then, and says so in its name"))
     names = [name for name in facts["files"] if name in CHECKS]
     if not names:
@@ -79,7 +80,12 @@ def verify_bundle(
         found = difference(ours, checkpoint.parameters)
         done(Check(names[0], f"weights = {ckpt}", "failed" if found else "passed", found or _equal(ours)))
     subject = make_subject(network, folder, recipe, facts["network"]["vocabulary"], data_folder)
-    checks += run_checks(subject, names, on_check)
+    run_checks(subject, names, done)
+    for each in facts.get("smaller", []):
+        try:
+            done(compare(subject, each["file"], each["limit"]).check())
+        except ExportError as error:
+            done(Check(each["file"], "opens and runs", "failed", error.message))
     return Verification(folder, checks, facts)
 
 
