@@ -40,6 +40,9 @@ def run(
     ] = 0,
     resize: Annotated[bool, typer.Option("--resize", help="Bring images to the size that the network takes.")] = False,
     provider: Annotated[str, typer.Option(metavar="cpu|cuda[:n]", help="What runs the graphs.")] = "cpu",
+    smaller: Annotated[
+        str | None, typer.Option(metavar="HOW", help="Run a smaller graph: int8-dynamic, int8-static or fp16.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: ONNX Runtime's choice).")] = None,
     load_state: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Go on from states that --save-state wrote.")
@@ -55,7 +58,7 @@ def run(
 
     if len(input_) > 1 and (load_state or save_state):
         raise UsageError(f"{len(input_)} inputs cannot share one file of states", "run them one by one")
-    session = Session(bundle, provider, threads)
+    session = Session(bundle, provider, threads, smaller=smaller)
     how = parse(session.manifest["input"])
     results = []
     for path in input_:

@@ -3,6 +3,7 @@
     model.window.onnx    a window, or a chunk of a sequence, dynamic batch and time
     model.step.onnx      one time step                     model.unrolled.onnx  a window of one length
     model.ts             TorchScript                       model.pt2            torch.export
+    model.<form>.<how>.onnx  the same in int8 or fp16
     model.nir            a spiking network for NIR         vocabulary.json       the words of a language model
     manifest.json        hashes, inputs, outputs and states, recipe, kept units, metrics, versions, verification
 
@@ -13,21 +14,23 @@ and only then moved in; one that failed goes in under a name that says `unverifi
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hstnn_deploy import environment, files
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import ExportError, HstnnError
 from hstnn_deploy.export.checks import run_checks
+from hstnn_deploy.export.choice import Choice, Dynamic, check_dynamic, choose_form, steps_of
 from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.contents import MANIFEST, VOCABULARY, check_files, read_manifest
 from hstnn_deploy.export.extras import NirOptions, write_extras
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import DEFAULT_FORMS, files_of, write_graphs
 from hstnn_deploy.export.manifest import describe_file, manifest, write_manifest
-from hstnn_deploy.export.subject import make_subject
+from hstnn_deploy.export.smaller import How, Reduction, make_smaller
+from hstnn_deploy.export.subject import make_subject, training_windows
 from hstnn_deploy.train.evaluation import PROTOCOLS
 from hstnn_deploy.train.tasks import task_for
 
@@ -39,6 +42,10 @@ class Bundle:
     folder: Path
     checks: list[Check]
     manifest: dict[str, Any]
+    reductions: list[Reduction] = field(default_factory=list)
+    """The smaller graphs, those that were refused among them."""
+    choice: Choice | None = None
+    """Where the form was to be chosen: what was measured."""
 
     @property
     def failed(self) -> list[Check]:
@@ -51,8 +58,12 @@ def export_bundle(
     out: Path | str | None = None,
     formats: Collection[str] = ("onnx",),
     *,
-    forms: Collection[Form] = DEFAULT_FORMS,
+    forms: Collection[Form] | Literal["auto"] = DEFAULT_FORMS,
+    dynamic: Dynamic | None = None,
     steps: int | None = None,
+    batch: int = 1,
+    smaller: Collection[How] = (),
+    max_drop: float = 0.5,
     verify: bool = True,
     allow_redundant: bool = False,
     nir: NirOptions | None = None,
@@ -65,8 +76,12 @@ def export_bundle(
         ckpt: a checkpoint file.
         out: the bundle's folder; by default `bundle` beside the checkpoint.
         formats: some of onnx, torchscript, pt2.
-        forms: of the ONNX graphs.
-        steps: the length of an unrolled graph's window.
+        forms: of the ONNX graphs, or `auto`: the fastest on this machine that leaves `dynamic` free.
+        dynamic: which axes must be free; None: time and batch, or what the forms asked for leave free.
+        steps: the length of an unrolled graph's window, and of those measured; None: that of the recipe's data.
+        batch: the batch at which forms are measured.
+        smaller: what else to make of each ONNX graph.
+        max_drop: how many points of the metric a smaller graph may lose.
         verify: whether to check the written files.
         allow_redundant: whether a network whose units are not selected yet may be exported.
         nir: write a NIR graph too, of a spiking network.
@@ -78,8 +93,9 @@ def export_bundle(
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        ExportError: a redundant network without `allow_redundant`, an unknown format, an unrolled graph without steps,
-            NIR for a network that it cannot hold, or `out` holds something else.
+        ExportError: a redundant network without `allow_redundant`, an unknown format, NIR for a network
+            that it cannot hold, or `out` holds something else.
+        UsageError: a form that does not leave free what must be.
         RunError: the folder cannot be written.
     """
     ckpt = Path(ckpt)
@@ -89,23 +105,42 @@ def export_bundle(
             f"{ckpt} is the redundant network, before selection: it holds every unit twice over",
             "export the best.pt of a ratio-… folder, or add --allow-redundant",
         )
-    if "unrolled" in forms and not steps:
-        raise ExportError("an unrolled graph takes windows of one length", "give it with --steps")
+    for form in () if forms == "auto" else forms:
+        check_dynamic(form, dynamic)
     folder = Path(out) if out is not None else ckpt.parent / "bundle"
     _check_target(folder)
-    network = checkpoint.network()
+    network, recipe = checkpoint.network(), checkpoint.resolved_recipe()
+    steps = steps or steps_of(recipe.data)
+    choice = choose_form(network, dynamic or "time,batch", steps, batch) if forms == "auto" else None
+    kept: Collection[Form] = (choice.form,) if choice else forms  # type: ignore[assignment]
     files.make_folder(folder.parent)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        written = write_graphs(network, staging, formats, _metadata(checkpoint), of_onnx=forms, steps=steps)
+        written = write_graphs(network, staging, formats, _metadata(checkpoint), of_onnx=kept, steps=steps)
         carried, extra = write_extras(network, checkpoint, staging, data_folder, nir)
         checks: list[Check] = []
-        if verify:
-            recipe = checkpoint.resolved_recipe()
+        reductions: list[Reduction] = []
+
+        def done(check: Check) -> None:
+            checks.append(check)
+            if on_check:
+                on_check(check)
+
+        if verify or smaller:
             subject = make_subject(network, staging, recipe, checkpoint.vocabulary, data_folder)
-            checks = run_checks(subject, [path.name for path in written], on_check or (lambda _: None)) + extra
+        if verify:
+            run_checks(subject, [path.name for path in written], done)
+            for check in extra:
+                done(check)
         facts = manifest(ckpt, checkpoint, checks, verify) | {"carried": carried}
-        for path in written:
+        if smaller:
+            training = training_windows(recipe, data_folder)
+            reductions = make_smaller(subject, [path.name for path in written], smaller, max_drop, training, done)
+            facts |= {"smaller": [each.plain() for each in reductions if not each.refused]}
+        if choice:
+            facts |= {"form_choice": choice.plain()}
+        facts["verification"]["checks"] = [check.plain() for check in checks]
+        for path in (*written, *(staging / each.file for each in reductions if not each.refused)):
             failed = any(check.outcome == "failed" for check in checks if check.file == path.name)
             name = f"{path.stem}.unverified{path.suffix}" if failed else path.name
             facts["files"][name] = describe_file(path, network, steps)
@@ -113,7 +148,7 @@ def export_bundle(
                 path.rename(path.with_name(name))
         facts = write_manifest(staging, facts)
         _replace(folder, staging)
-        return Bundle(folder, checks, facts)
+        return Bundle(folder, checks, facts, reductions, choice)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -124,18 +124,14 @@ CHECKS: dict[str, Callable[[Subject], Iterator[Check]]] = {
 """The checks of each file of a bundle."""
 
 
-def run_checks(subject: Subject, names: list[str], on_check: Callable[[Check], None]) -> list[Check]:
-    """Check files of the subject's folder by name; one that cannot be opened or run has failed."""
-    checks: list[Check] = []
+def run_checks(subject: Subject, names: list[str], done: Callable[[Check], None]) -> None:
+    """Check files of the subject's folder by name, calling `done` with each; one that cannot be run has failed."""
     for name in names:
         try:
             for check in CHECKS[name](subject):
-                checks.append(check)
-                on_check(check)
+                done(check)
         except ExportError as error:
-            checks.append(Check(name, "opens and runs", "failed", error.message))
-            on_check(checks[-1])
-    return checks
+            done(Check(name, "opens and runs", "failed", error.message))
 
 
 def _onnx_engines(subject: Subject, path: Path, form: Form) -> tuple[Engine, Engine]:

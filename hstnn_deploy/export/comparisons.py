@@ -185,7 +185,7 @@ def on_test_split(
     """
     if subject.test is None:
         return Check(path.name, name, "not run", subject.no_test)
-    here, there = _Score(subject), _Score(subject)
+    here, there = Score(subject), Score(subject)
     unequal, unexplained = 0, 0
     for number, batch in enumerate(batches(subject.test, subject.batch, None, torch.device("cpu"))):
         if number == most:
@@ -205,15 +205,15 @@ def on_test_split(
             unexplained += int((differs & ~tie & ~borderline(subject, x, start)).sum())
     task = subject.task
     figure = (
-        f"{here.count - unequal} of {here.count} equal; {task.metric} {here.score():.2f}{task.unit} "
-        f"(checkpoint {there.score():.2f}{task.unit})"
+        f"{here.count - unequal} of {here.count} equal; {task.metric} {here.value():.2f}{task.unit} "
+        f"(checkpoint {there.value():.2f}{task.unit})"
     )
     if unequal:
         figure += f"; {unexplained} differ without a borderline spike"
     return Check(path.name, name, "failed" if unexplained else "passed", figure)
 
 
-class _Score:
+class Score:
     """One pass over a split: the state from batch to batch, and the metric."""
 
     def __init__(self, subject: Subject) -> None:
@@ -235,6 +235,6 @@ class _Score:
         self.count += task.answers(batch)
         return run.logits
 
-    def score(self) -> float:
+    def value(self) -> float:
         """Return the metric."""
         return self._subject.task.score(self._loss / max(1, self.count), self._correct, max(1, self.count))

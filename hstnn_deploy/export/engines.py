@@ -70,7 +70,7 @@ def opened_up(path: Path, form: Form, kinds: list[list[UnitKind]]) -> Opened:
     there = {output.name for output in model.graph.output}
     for name in (name for found in values for names in found.values() for name in names):
         if name not in there:
-            model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+            model.graph.output.append(helper.make_empty_tensor_value_info(name))
     produced = {name for node in model.graph.node for name in node.output}
     if missing := {output.name for output in model.graph.output} - produced:
         raise ExportError(f"{path} has no value {min(missing)}")
@@ -91,7 +91,7 @@ def _show(graph: onnx.GraphProto, form: Form, layer: int, kind: UnitKind) -> lis
                 # A body may not hand out one value twice.
                 shown = f"{whole}{NOW}_shown"
                 body.node.append(helper.make_node("Identity", [single + NOW], [shown]))
-                body.output.append(helper.make_tensor_value_info(shown, TensorProto.FLOAT, None))
+                body.output.append(helper.make_empty_tensor_value_info(shown))
                 node.output.append(whole)
                 return [whole]
         if "LSTM" in node.op_type and f"h{layer}_next_row" in node.output:

@@ -12,6 +12,7 @@ from hstnn_deploy.export.contents import FORMAT, MANIFEST, VERSION, seal
 from hstnn_deploy.export.forms import Form, time_axis
 from hstnn_deploy.export.graphs import ONNX_FILES, PT2, TORCHSCRIPT
 from hstnn_deploy.export.interface import Interface, State, interface, state_after
+from hstnn_deploy.export.smaller import parse_name
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.train.evaluation import PROTOCOLS
 from hstnn_deploy.train.recipe import Recipe, parse
@@ -75,6 +76,8 @@ def describe_file(path: Path, network: HybridNetwork, steps: int | None = None) 
 
 
 def _interface(name: str, face: Interface, steps: int | None) -> dict[str, Any]:
+    reduced = parse_name(name)
+    name = reduced[0] if reduced else name
     form: Form = next((form for form, file in ONNX_FILES.items() if file == name), "window")
     time = time_axis(form, steps)
     x = _tensor("x", [*time, "B", *face.step], face.x_meaning, "int64" if face.tokens else "float32")

@@ -29,6 +29,7 @@ from hstnn_deploy.export.ort import Graph, fetch, open_graph
 
 Array = NDArray[Any]
 
+_FORMS = ("window", "step", "unrolled")
 _FORMAT = "hstnn-deploy state"
 _SAVED = "states that `Stream.save` wrote, or `hstnn run --save-state`"
 
@@ -51,6 +52,7 @@ class Session:
         bundle: the folder.
         provider: what runs it: cpu, cuda or cuda:n. Never another than the one asked for.
         threads: CPU threads, or None for ONNX Runtime's own choice.
+        smaller: which of the smaller graphs to run, such as int8-dynamic or fp16; None: those in full precision.
         check: whether to compare each file with its hash in the manifest before it is opened.
 
     Raises:
@@ -60,24 +62,33 @@ class Session:
     """
 
     def __init__(
-        self, bundle: Path | str, provider: str = "cpu", threads: int | None = None, *, check: bool = True
+        self,
+        bundle: Path | str,
+        provider: str = "cpu",
+        threads: int | None = None,
+        *,
+        smaller: str | None = None,
+        check: bool = True,
     ) -> None:
         self.folder = Path(bundle)
         self.manifest = read_manifest(self.folder)
         files: dict[str, Any] = self.manifest["files"]
-        self._files = {facts["form"]: name for name, facts in files.items() if self._runs(name, facts)}
+        graphs = {name for name, facts in files.items() if facts["engine"] == "ONNX"}
+        suffix = f".{smaller}.onnx" if smaller else ".onnx"
+        self._files = {form: name for form in _FORMS if (name := f"model.{form}{suffix}") in graphs}
         if not self._files:
-            what = ", ".join(files) or "nothing"
+            what = ", ".join(files) or "no graph"
             raise BundleError(
-                f"{self.folder} holds no ONNX graph that passed its checks (it holds {what})",
-                "export the checkpoint with --onnx",
+                f"{self.folder} holds no {f'{smaller} ' if smaller else ''}ONNX graph that passed its checks; "
+                f"it holds {what}",
+                "export the checkpoint with --onnx" + (", and --int8 or --fp16" if smaller else ""),
             )
         if check:
             check_files(self.folder, self.manifest, self._files.values())
         self._graphs: dict[str, Graph] = {}
         self._asked = provider, threads
         # One is opened at once, so that what is wrong is said now.
-        form = next(form for form in ("window", "step", "unrolled") if form in self._files)
+        form = next(iter(self._files))
         self.provider = self._graph(form).provider
         """The provider that runs the graphs, such as CPUExecutionProvider."""
         network = self.manifest["network"]
@@ -96,10 +107,6 @@ class Session:
         """Whether x is words by number."""
         self.classes: int = logits["shape"][-1]
         """The number of classes, or of words."""
-
-    @staticmethod
-    def _runs(name: str, facts: dict[str, Any]) -> bool:
-        return facts["engine"] == "ONNX" and name == f"model.{facts['form']}.onnx"
 
     def run(self, x: Array) -> Array:
         """Run whole sequences x[T, B, …] from zero states; return the logits.

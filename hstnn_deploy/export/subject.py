@@ -20,6 +20,7 @@ from hstnn_deploy.train.tasks import task_for
 _SAMPLES = 64
 """Samples that are replayed, of networks whose values at every step fit into `_BYTES`."""
 _BYTES = 256e6
+_CALIBRATION_BATCH = 16
 _STEPS = 28
 """Steps of a random window."""
 
@@ -48,6 +49,17 @@ def make_subject(
         # A text's columns, and so its score, depend on how many there are.
         recipe.batch if text else min(recipe.batch, 100),
     )
+
+
+def training_windows(recipe: Recipe, data_folder: Path | None) -> list[Tensor]:
+    """Return windows [T, B, …] of the training split, for calibration.
+
+    Raises:
+        DataError: the data is not at hand.
+    """
+    train = load(recipe.data, recipe.protocol, data_folder).train
+    chosen = torch.linspace(0, len(train) - 1, min(_SAMPLES, len(train))).long()
+    return [train.batch(part, torch.device("cpu")).x for part in chosen.split(_CALIBRATION_BATCH)]
 
 
 def _test_split(recipe: Recipe, vocabulary: str, data_folder: Path | None) -> tuple[Split | None, str]:

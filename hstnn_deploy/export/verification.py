@@ -11,6 +11,7 @@ from hstnn_deploy.export.checks import CHECKS, run_checks
 from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.contents import check_files, read_manifest
 from hstnn_deploy.export.manifest import recipe_of
+from hstnn_deploy.export.smaller import compare, parse_name
 from hstnn_deploy.export.subject import make_subject
 from hstnn_deploy.export.weights import difference, network_of, read_weights
 from hstnn_deploy.models.sizes import Sizes
@@ -60,7 +61,7 @@ def verify_bundle(
 
     for name in facts["files"]:
         done(Check(name, "as exported", "passed", f"SHA-256 {facts['files'][name]['sha256'][:12]}…"))
-        if name not in CHECKS:
+        if name not in CHECKS and not parse_name(name):
             done(Check(name, "proved when exported", "failed", "it failed a check then, and says so in its name"))
     for name, each in facts["carried"].items():
         done(Check(name, "as exported", "passed", f"SHA-256 {each['sha256'][:12]}…"))
@@ -82,7 +83,12 @@ def verify_bundle(
         found = difference(ours, checkpoint.parameters)
         done(Check(names[0], f"weights = {ckpt}", "failed" if found else "passed", found or _equal(ours)))
     subject = make_subject(network, folder, recipe, facts["network"]["vocabulary"], data_folder)
-    checks += run_checks(subject, names, on_check)
+    run_checks(subject, names, done)
+    for each in facts.get("smaller", []):
+        try:
+            done(compare(subject, each["file"], each["limit"]).check())
+        except ExportError as error:
+            done(Check(each["file"], "opens and runs", "failed", error.message))
     return Verification(folder, checks, facts)
 
 

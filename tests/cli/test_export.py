@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nir
 import pytest
 
 from hstnn_deploy.export import bundle as bundle_module
-from hstnn_deploy.export import subject
+from hstnn_deploy.export import comparisons, subject
 from tests.conftest import TINY, Hstnn, options
+from tests.export.cases import Case
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,79 @@ def test_without_the_test_data_the_check_says_not_run(
     assert len(answers) == 2
 
 
+def test_auto_keeps_the_fastest_form_and_says_so_with_figures(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    words = (
+        "export",
+        "--ckpt",
+        runs / "ratio-0.5" / "best.pt",
+        "--form",
+        "auto",
+        "--no-verify",
+        "--out",
+        tmp_path / "b",
+    )
+    result = hstnn(*words, "--json")
+    assert result.code == 0, result.err
+    choice = json.loads(result.out)["form_choice"]
+    assert set(choice["milliseconds"]) == {"window", "step"}
+    assert choice["form"] == min(choice["milliseconds"], key=choice["milliseconds"].get)
+    assert list(json.loads(result.out)["files"]) == [f"model.{choice['form']}.onnx"]
+    assert (choice["steps"], choice["batch"]) == (8, 1)
+    shown = hstnn(*words, "--dynamic", "batch", "--steps", "5", "--batch", "3")
+    assert shown.code == 0
+    for words_shown in ("Form: kept ", "unrolled ", " ms", "for 5 steps at batch 3"):
+        assert words_shown in shown.out
+
+
+def test_an_unrolled_graph_is_of_the_datas_length_and_proved(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    words = (
+        "export",
+        "--ckpt",
+        runs / "ratio-0.5" / "best.pt",
+        "--form",
+        "unrolled",
+        "--out",
+        tmp_path / "b",
+        "--json",
+    )
+    result = hstnn(*words)
+    assert result.code == 0, result.err
+    answer = json.loads(result.out)
+    assert answer["verification"]["result"] == "passed"
+    assert answer["files"]["model.unrolled.onnx"]["inputs"][0]["shape"] == [8, "B", 8]
+    refused = hstnn(*words, "--dynamic", "time,batch")
+    assert (refused.code, "time is not free" in refused.error) == (2, True)
+    both = hstnn(*words, "--form", "auto")
+    assert (both.code, "--form auto chooses" in both.error) == (2, True)
+
+
+def test_smaller_graphs_stand_in_a_table_with_what_they_cost(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    words = ("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--form", "step", "--out", tmp_path / "b")
+    result = hstnn(*words, "--int8", "static", "--fp16", "--max-drop", "100")
+    assert result.code == 0, result.err
+    for shown in ("Smaller graphs", "model.step.int8-static.onnx", "model.step.fp16.onnx", "spikes flipped", "kept"):
+        assert shown in result.out
+    verified = hstnn("verify", tmp_path / "b", "--json")
+    assert verified.code == 0, verified.err
+    names = {check["name"] for check in json.loads(verified.out)["checks"]}
+    assert {"int8-static loses little", "fp16 loses little"} <= names
+
+
+def test_a_smaller_graph_that_loses_too_much_is_refused(
+    hstnn: Hstnn, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([90.0, 90.6])
+    monkeypatch.setattr(comparisons.Score, "value", lambda _: next(values))
+    result = hstnn(
+        "export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--form", "step", "--fp16", "--no-verify", "--out", tmp_path
+    )
+    assert result.code == 8
+    assert "model.step.fp16.onnx, fp16 loses little: accuracy 90.00 (90.60 before): +0.60 points lost" in result.error
+    assert "--max-drop" in result.hint
+    assert "refused" in result.out
+    assert {path.name for path in tmp_path.iterdir()} == {"model.step.onnx", "manifest.json"}
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -98,6 +173,11 @@ def test_without_the_test_data_the_check_says_not_run(
         ([], 2, "--ckpt"),
         (["--ckpt", "nowhere.pt", "--tflite"], 2, "--tflite"),
         (["--ckpt", "."], 4, "is a folder"),
+        (["--ckpt", "nowhere.pt", "--form", "spiral"], 2, "spiral"),
+        (["--ckpt", "nowhere.pt", "--dynamic", "space"], 2, "space"),
+        (["--ckpt", "nowhere.pt", "--steps", "0"], 2, "--steps"),
+        (["--ckpt", "nowhere.pt", "--int8", "sometimes"], 2, "sometimes"),
+        (["--ckpt", "nowhere.pt", "--max-drop", "-1"], 2, "--max-drop"),
     ],
 )
 def test_wrong_words_get_one_clear_line(
@@ -114,3 +194,41 @@ def test_an_output_folder_that_cannot_be_written_is_said(hstnn: Hstnn, runs: Pat
     result = hstnn("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--out", tmp_path / "file" / "bundle")
     assert result.code == 5
     assert "cannot write" in result.error
+
+
+def test_a_spiking_network_goes_to_nir_alone_or_beside_onnx_and_a_hybrid_does_not(
+    hstnn: Hstnn, runs: Path, tmp_path: Path
+) -> None:
+    ckpt = Case("sequence", "snn").checkpoint(tmp_path / "best.pt")
+    words = ("export", "--ckpt", ckpt, "--nir", "--json", "--out")
+    result = hstnn(*words, tmp_path / "b", "--nir-dt", "0.002", "--nir-method", "exponential")
+    assert result.code == 0, result.err
+    facts = json.loads(result.out)
+    assert facts["files"] == {}
+    assert facts["carried"]["model.nir"]["meaning"] == "NIR graph for steps of 0.002 s, method exponential"
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"model.nir", "manifest.json"}
+    assert nir.read(tmp_path / "b" / "model.nir").metadata["dt"] == 0.002
+    assert set(json.loads(hstnn(*words, tmp_path / "b", "--torchscript").out)["files"]) == {"model.ts"}
+    (tmp_path / "b" / "model.nir").write_bytes(b"nothing")
+    damaged = hstnn("verify", tmp_path / "b")
+    assert damaged.code == 11
+    assert "model.nir is not the file that was exported" in damaged.error
+    refused = hstnn("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--nir", "--out", tmp_path / "c")
+    assert refused.code == 7
+    assert "NIR holds spiking units only: layer 1 has" in refused.error
+    assert "--kind snn" in refused.hint
+    assert not (tmp_path / "c").exists()
+    assert hstnn(*words, tmp_path / "c", "--nir-dt", "0").code == 2
+
+
+def test_a_folder_that_runs_by_itself(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    words = ("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--no-verify", "--out", tmp_path / "b")
+    result = hstnn(*words, "--standalone", tmp_path / "alone")
+    assert result.code == 0, result.err
+    assert f"Runs by itself: {tmp_path / 'alone'}" in result.out
+    assert (tmp_path / "alone" / "run.py").exists()
+    refused = hstnn(*words, "--torchscript", "--standalone", tmp_path / "other")
+    assert refused.code == 2
+    assert "--standalone runs ONNX graphs" in refused.error
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert hstnn(*words, "--standalone", tmp_path).code == 7

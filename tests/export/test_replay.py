@@ -124,7 +124,7 @@ def test_a_unit_of_other_weights_does_not_pass(case: Case) -> None:
         for kind, group in layer.groups.items():
             other = case.network()
             weight = other.stack[number - 1].groups[kind].ranked()[0]
-            weight.view(-1)[weight.abs().argmax()] += 0.5
+            weight.select(group.unit_axis, 0).add_(0.5)
             certificate = replay(other, x, run)
             # Where no spike tips over, the state of the membrane still shows it.
             assert number in {found.layer for found in certificate.divergences}, str(group)

@@ -251,6 +251,17 @@ def test_without_checks_a_changed_file_is_not_looked_at(bundle: Bundle, tmp_path
     Session(folder, check=False)
 
 
+def test_smaller_graphs_run_where_there_are_any(best: Path, bundle: Bundle, tmp_path: Path) -> None:
+    folder = export_bundle(
+        best, tmp_path / "bundle", smaller=["int8-dynamic"], max_drop=100, forms=["step"], verify=False
+    ).folder
+    x = np.random.default_rng(0).random((8, 3, 8), dtype=np.float32)
+    whole, smaller = Session(folder).run(x), Session(folder, smaller="int8-dynamic").run(x)
+    assert 0 < np.abs(whole - smaller).max() < 0.5, "near, and not the same"
+    with pytest.raises(BundleError, match=r"holds no fp16 ONNX graph that passed its checks; it holds model.step.onnx"):
+        Session(folder, smaller="fp16")
+
+
 def test_a_provider_that_is_not_there_is_never_replaced_by_another(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,7 +297,7 @@ except ImportError:
     print("clean")
 """
     done = subprocess.run(
-        [*isolated(clean), "-c", code], check=False, capture_output=True, text=True, timeout=120, cwd=tmp_path
+        [*isolated(clean), code], check=False, capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
     assert done.stdout == "clean\n", done.stderr
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), Session(bundle.folder).run(x), atol=1e-5)
@@ -306,6 +317,6 @@ def clean_environment(folder: Path) -> Path:
 
 
 def isolated(packages: Path) -> list[str]:
-    """Return the start of a command: a Python without any packages but those."""
-    start = f"import sys; sys.path.append({str(packages)!r}); exec(sys.argv[2])"
+    """Return the start of a command, to be followed by code and its arguments: a Python with no packages but those."""
+    start = f"import sys; sys.path.append({str(packages)!r}); exec(sys.argv.pop(1))"
     return [sys.executable, "-I", "-S", "-c", start]
