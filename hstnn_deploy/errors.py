@@ -11,6 +11,8 @@ HstnnError              1
 │   └── VerificationError 8 an exported file that does not compute what the network computes
 ├── ProfileError        9   a measurement that cannot be taken
 ├── OutOfMemoryError   10   work that does not fit into memory
+├── ReportError        13   results that cannot be compared, or that a condition on them cannot be judged by
+│   └── ConditionMet   14   a comparison that meets a condition under which it was to fail
 └── Interrupted       130   stopped by Ctrl-C or SIGTERM; what was finished is kept
 
 Anything unforeseen exits with 70.
@@ -87,6 +89,18 @@ class OutOfMemoryError(HstnnError):
     """Work that does not fit into the memory of the machine or the GPU."""
 
     exit_code = 10
+
+
+class ReportError(HstnnError):
+    """Results that cannot be compared, or by which a condition cannot be judged."""
+
+    exit_code = 13
+
+
+class ConditionMet(ReportError):
+    """A comparison that meets a condition under which it was to fail (`hstnn compare --fail-if`)."""
+
+    exit_code = 14
 
 
 class Interrupted(HstnnError):

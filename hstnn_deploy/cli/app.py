@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import hstnn_deploy
-from hstnn_deploy.cli import console, demo, doctor, evaluate, export, profile, recipes, train
+from hstnn_deploy.cli import compare, console, demo, doctor, evaluate, export, profile, recipes, report, train
 from hstnn_deploy.errors import HstnnError, OutOfMemoryError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ for command in (
     evaluate.evaluate,
     export.export,
     profile.profile,
+    report.report,
+    compare.compare,
     recipes.recipes,
     demo.demo,
     doctor.doctor,
