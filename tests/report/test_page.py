@@ -234,6 +234,9 @@ def test_choices_draw_another_picture(view: View) -> None:
     curves = view.figure("curves")
     quantity, each = curves.locator("select").all()
     assert quantity.input_value() == "valid_accuracy"
+    # Two epochs: whole numbers on the x axis, then its name.
+    ticks = curves.locator("svg[role=img] text[text-anchor=middle]").all_text_contents()
+    assert ticks == ["1", "2", "epoch", "valid accuracy"]
     few = curves.locator(".legend button").count()
     each.select_option("every seed")
     assert curves.locator(".legend button").count() > 2 * few

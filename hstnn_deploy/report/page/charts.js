@@ -97,7 +97,7 @@ function legend(holder, series, changed, highlight) {
   holder.append(list);
 }
 
-// One plot. `options`: title, x and y ({label, log, low, high, ticks}), series, height, phases, legend.
+// One plot. `options`: title, x and y ({label, log, low, high, ticks, whole}), series, height, phases, legend.
 // A series: name, color, kind ("line", "points", "band"), points [{x, y, low, high, text}], dash, marker, hollow, hidden.
 // A band is a level over the whole width: its first point's y with low and high.
 function plot(parent, options) {
@@ -142,6 +142,7 @@ function plot(parent, options) {
     }
     let clear = -Infinity;
     for (const tick of options.x.ticks || x.ticks(Math.max(3, Math.floor(width / 90)))) {
+      if (options.x.whole && !Number.isInteger(tick)) continue;
       if (x(tick) < left - 1 || x(tick) > width - right + 1) continue;
       shape(svg, "line", { class: "axis", x1: x(tick), x2: x(tick), y1: height - bottom, y2: height - bottom + 4 });
       if (x(tick) - clear < 34) continue;

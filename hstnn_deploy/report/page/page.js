@@ -81,7 +81,7 @@ const charts = {
           : [{ ...look, name: network, points: pointsOf(curves, quantity) }];
         return made.map((one) => Object.defineProperty(one, "hidden", { get: () => hidden.has(one.name), set: (on) => (on ? hidden.add(one.name) : hidden.delete(one.name)) }));
       });
-      plot(plots, { title: `Learning curves, ${quantity}`, series, x: { label: "epoch", pad: 0.01 }, y: { label: quantity.replace("_", " ") } });
+      plot(plots, { title: `Learning curves, ${quantity}`, series, x: { label: "epoch", pad: 0.01, whole: true }, y: { label: quantity.replace("_", " ") } });
     };
     const pointsOf = (curves, quantity) => {
       const epochs = [...new Set(curves.flatMap((curve) => curve.rows.epoch))].sort((a, b) => a - b);
@@ -143,12 +143,12 @@ const charts = {
         }));
         plot(plots, {
           title: `Importance in layer ${group.layer}, ${name} units`, heading: `Layer ${group.layer}, ${name}: ${kept.length} of ${order.length} kept`,
-          series: sides, legend: false, x: { label: "rank within the layer and kind", low: 0, high: order.length + 1 }, y: { label: "importance ± standard error" }, height: 250,
+          series: sides, legend: false, x: { label: "rank within the layer and kind", low: 0, high: order.length + 1, whole: true }, y: { label: "importance ± standard error" }, height: 250,
         });
         plot(plots, {
           title: `Stability in layer ${group.layer}, ${name} units`, heading: `Layer ${group.layer}, ${name}: how often kept again`, legend: false, height: 250,
           series: sides.map((side) => ({ ...side, points: ranked.filter(({ unit }) => chosen.has(unit) === !side.hollow).map((one) => ({ x: one.rank, y: 100 * stability[one.unit], text: describe(one) })) })),
-          x: { label: "rank within the layer and kind", low: 0, high: order.length + 1 }, y: { label: "% of bootstraps", low: -4, high: 104 },
+          x: { label: "rank within the layer and kind", low: 0, high: order.length + 1, whole: true }, y: { label: "% of bootstraps", low: -4, high: 104 },
         });
       });
       summary.textContent = `Filled: kept, hollow: not kept; bars: one standard error over the probes. On average a kept unit is kept again in ${number(100 * selection.mean)} % of bootstraps.`;
