@@ -1,6 +1,7 @@
 """Where data sets live on disk, and how their files get there."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from hstnn_deploy import files
@@ -25,6 +26,16 @@ def data_folder(given: Path | None = None) -> Path:
         state = "is not a folder" if named.exists() else "does not exist"
         raise DataError(f"the data folder {named} (from {source}) {state}", "create it, or give another")
     return named
+
+
+def home(name: str, given: Path | None, marks: Iterable[str]) -> Path:
+    """Return the folder of a data set's files: the data folder itself where a mark lies in it, else its folder `name`.
+
+    Raises:
+        DataError: a data folder that was given or set does not exist.
+    """
+    folder = data_folder(given)
+    return folder if any((folder / mark).exists() for mark in marks) else folder / name
 
 
 def download(url: str, checksum: str, target: Path) -> None:

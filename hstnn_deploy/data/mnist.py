@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hstnn_deploy import files
 from hstnn_deploy.data.dataset import Card, DataSet, Shape, Source
-from hstnn_deploy.data.folder import VARIABLE, data_folder, download
+from hstnn_deploy.data.folder import VARIABLE, download, home
 from hstnn_deploy.data.idx import read_idx
 from hstnn_deploy.data.splits import ArraySplit, Splits, with_validation
 from hstnn_deploy.errors import DataError
@@ -68,7 +68,7 @@ def load_mnist(config: MnistConfig, source: Source) -> Splits:
     Raises:
         DataError: a file is missing and cannot be downloaded, or is not what it should be.
     """
-    folder = _find(data_folder(source.folder))
+    folder = _home(source.folder)
     parts = {}
     for part, file in _FILES.items():
         path = _path(folder, file)
@@ -97,14 +97,12 @@ def load_mnist(config: MnistConfig, source: Source) -> Splits:
 
 def missing_files(given: Path | None) -> list[str]:
     """Return the names of the files that are not in the data folder; nothing is downloaded."""
-    folder = _find(data_folder(given))
+    folder = _home(given)
     return [file.name for file in _FILES.values() if _existing(folder, file) is None]
 
 
-def _find(folder: Path) -> Path:
-    """Return the folder that holds the files: `folder/mnist`, or `folder` itself where they lie there."""
-    direct = any(_existing(folder, file) for file in _FILES.values())
-    return folder if direct else folder / "mnist"
+def _home(given: Path | None) -> Path:
+    return home("mnist", given, (name for file in _FILES.values() for name in (file.name, f"{file.name}.gz")))
 
 
 def _existing(folder: Path, file: _File) -> Path | None:

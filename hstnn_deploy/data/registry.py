@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from hstnn_deploy.data.cifar import CIFAR10, CIFAR100, Cifar10Config, Cifar100Config
 from hstnn_deploy.data.dataset import Cache, DataSet, Protocol, Shape, Source
 from hstnn_deploy.data.digit_events import DIGIT_EVENTS, DigitEventsConfig
 from hstnn_deploy.data.digits import DIGITS, DigitsConfig
@@ -14,13 +15,20 @@ from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.data.text import PTB, WIKITEXT2, PtbConfig, WikiText2Config
 
 DataConfig = Annotated[
-    DigitsConfig | DigitEventsConfig | MnistConfig | PtbConfig | WikiText2Config | PydocTextConfig,
+    DigitsConfig
+    | DigitEventsConfig
+    | MnistConfig
+    | Cifar10Config
+    | Cifar100Config
+    | PtbConfig
+    | WikiText2Config
+    | PydocTextConfig,
     Field(discriminator="name"),
 ]
 """A recipe's `data` section, told apart by its `name`."""
 
 DATA_SETS: dict[str, DataSet[Any]] = {
-    each.name: each for each in (DIGITS, DIGIT_EVENTS, PYDOC_TEXT, MNIST, PTB, WIKITEXT2)
+    each.name: each for each in (DIGITS, DIGIT_EVENTS, PYDOC_TEXT, MNIST, CIFAR10, CIFAR100, PTB, WIKITEXT2)
 }
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from hstnn_deploy.data.dataset import Card, DataSet, Source
-from hstnn_deploy.data.folder import VARIABLE, data_folder
+from hstnn_deploy.data.folder import VARIABLE, home
 from hstnn_deploy.data.splits import Batch, Splits
 from hstnn_deploy.errors import DataError
 
@@ -147,10 +147,8 @@ def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str, prot
 
 def _look(name: str, given: Path | None) -> tuple[Path, list[str]]:
     """Return the folder that holds the files, and which of them it lacks."""
-    folder = data_folder(given)
     names = FILES[name].values()
-    if not any((folder / each).is_file() for each in names):
-        folder = folder / name
+    folder = home(name, given, names)
     return folder, [each for each in names if not (folder / each).is_file()]
 
 
