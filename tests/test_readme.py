@@ -26,3 +26,7 @@ def test_every_command_is_in_the_readme() -> None:
     for command in app.registered_commands:
         assert command.callback is not None
         assert f"`hstnn {command.callback.__name__}" in README
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        for each in (*group.typer_instance.registered_commands, *group.typer_instance.registered_groups):
+            assert re.search(rf"`hstnn {group.typer_instance.info.name} [^`]*{each.name}", README)

@@ -4,6 +4,7 @@ From the binary records: the label, 1 byte (CIFAR-100: its superclass before it)
 Shapes: N images, T = 32 columns, I = 96 values (32 rows of red, then of green, then of blue).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from hstnn_deploy.data.dataset import Card, DataSet, Shape, Source
+from hstnn_deploy.data.dataset import Card, Choice, DataSet, Inspected, Picture, Shape, Source
+from hstnn_deploy.data.draw_images import draw_images
 from hstnn_deploy.data.folder import VARIABLE, data_folder
+from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import ArraySplit, Splits, with_validation
 from hstnn_deploy.errors import DataError
 
@@ -101,6 +104,26 @@ def missing_files(name: str, given: Path | None) -> list[str]:
     return [" or ".join(_OWN[split]) for split, paths in files.items() if not paths]
 
 
+def inspect(config: Cifar10Config | Cifar100Config, given: Path | None) -> Iterator[Inspected]:
+    """Read each file whole and check its records; see `DataSet`."""
+    for split, paths in _files(config.name, given)[1].items():
+        for path in paths:
+            try:
+                labels = read_records(path, config.name)[1]
+            except DataError as error:
+                yield Inspected(str(path), split, problem=error.message)
+                continue
+            numbers, counts = np.unique(labels, return_counts=True)
+            classes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+            yield Inspected(str(path), split, len(labels), classes, "whole records, labels in range")
+
+
+def _place(name: str, given: Path | None) -> Path:
+    """Return the folder that holds the published folder, or the files of a part."""
+    place = _files(name, given)[0]
+    return place.parent if place.name == FORMS[name].folder else place
+
+
 def _files(name: str, given: Path | None) -> tuple[Path, dict[str, list[Path]]]:
     """Return where the set lies, and its files by split: the published ones, there or not, or those of a part."""
     form, folder = FORMS[name], data_folder(given)
@@ -158,6 +181,14 @@ def _joined(parts: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> ArraySp
     return ArraySplit(x, torch.from_numpy(labels).long(), scale=1 / 255)
 
 
+def _picture(config: Cifar10Config | Cifar100Config, source: Source, choice: Choice) -> Picture:
+    card = (CIFAR10 if config.name == "cifar10" else CIFAR100).card
+    # x[t] is column t in three colours: [T, colour * row] -> [row, column, colour]
+    return draw_images(
+        load_cifar(config, source), choice, card, lambda sample: sample.unflatten(1, (3, _SIDE)).permute(2, 0, 1)
+    )
+
+
 CIFAR10 = DataSet(
     "cifar10",
     Cifar10Config,
@@ -168,10 +199,22 @@ CIFAR10 = DataSet(
         "https://www.cs.toronto.edu/~kriz/cifar.html",
         "`hstnn data prepare cifar10`; or put cifar-10-batches-bin/ (or train*.bin, test*.bin of a part) into cifar10/",
         170_052_171,
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     ),
     load_cifar,
     lambda _: Shape(train=50_000, test=10_000, steps=_SIDE, inputs=96, classes=10),
     lambda config, folder: missing_files(config.name, folder),
+    place=lambda config, folder: _place(config.name, folder),
+    remotes=(
+        Remote(
+            "cifar-10-binary.tar.gz",
+            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+            "md5:c32a1d4ab5d03f1284b67883e8d87530",
+            holds="cifar-10-batches-bin",
+        ),
+    ),
+    inspect=inspect,
+    picture=_picture,
 )
 
 CIFAR100 = DataSet(
@@ -188,4 +231,15 @@ CIFAR100 = DataSet(
     load_cifar,
     lambda _: Shape(train=50_000, test=10_000, steps=_SIDE, inputs=96, classes=100),
     lambda config, folder: missing_files(config.name, folder),
+    place=lambda config, folder: _place(config.name, folder),
+    remotes=(
+        Remote(
+            "cifar-100-binary.tar.gz",
+            "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+            "md5:03b5dce01913d631647c71ecec9e9cb8",
+            holds="cifar-100-binary",
+        ),
+    ),
+    inspect=inspect,
+    picture=_picture,
 )

@@ -150,7 +150,7 @@ DIGIT_EVENTS = DataSet(
         "classification, 10 classes",
         "CC BY 4.0 (the images)",
         "https://archive.ics.uci.edu/dataset/80",
-        "nothing to get: it is simulated from what comes with scikit-learn",
+        "it is simulated from what comes with scikit-learn",
     ),
     load_digit_events,
     lambda _: Shape(train=1437, test=360, steps=FRAMES, inputs=2, classes=10, size=SENSOR),

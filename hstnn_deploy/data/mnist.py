@@ -1,14 +1,18 @@
 """MNIST as a sequence: 28 steps of 28 pixels, step t is column t of the image (S-MNIST)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import torch
 from pydantic import BaseModel, ConfigDict
 
 from hstnn_deploy import files
-from hstnn_deploy.data.dataset import Card, DataSet, Shape, Source
-from hstnn_deploy.data.folder import VARIABLE, download, home
+from hstnn_deploy.data.dataset import Card, Choice, DataSet, Inspected, Picture, Shape, Source
+from hstnn_deploy.data.draw_images import draw_images
+from hstnn_deploy.data.folder import VARIABLE, home
 from hstnn_deploy.data.idx import read_idx
+from hstnn_deploy.data.remotes import Remote, fetch
 from hstnn_deploy.data.splits import ArraySplit, Splits, with_validation
 from hstnn_deploy.errors import DataError
 
@@ -22,6 +26,11 @@ class _File(NamedTuple):
     """Of the file as it is unpacked."""
     sha256_gz: str
     """Of the canonical .gz."""
+
+    @property
+    def remote(self) -> Remote:
+        """Where the canonical .gz is published."""
+        return Remote(f"{self.name}.gz", f"{MIRROR}/{self.name}.gz", f"sha256:{self.sha256_gz}")
 
 
 _FILES = {
@@ -101,6 +110,27 @@ def missing_files(given: Path | None) -> list[str]:
     return [file.name for file in _FILES.values() if _existing(folder, file) is None]
 
 
+def inspect(config: MnistConfig, given: Path | None) -> Iterator[Inspected]:
+    """Read each of the four files whole and check it; see `DataSet`."""
+    folder = _home(given)
+    for part, file in _FILES.items():
+        split, what = part.split()
+        path = _existing(folder, file) or folder / file.remote.name
+        try:
+            values = read_idx(path, file.dimensions)
+            if config.checksum:
+                _check(path, file)
+        except DataError as error:
+            yield Inspected(str(path), split, problem=error.message)
+            continue
+        how = "whole, with the published checksum" if config.checksum else "whole"
+        if what == "labels":
+            classes = dict(enumerate(torch.bincount(values).tolist())) if len(values) else {}
+            yield Inspected(str(path), split, len(values), classes, how)
+        else:
+            yield Inspected(str(path), split, how=how)
+
+
 def _home(given: Path | None) -> Path:
     return home("mnist", given, (name for file in _FILES.values() for name in (file.name, f"{file.name}.gz")))
 
@@ -110,18 +140,15 @@ def _existing(folder: Path, file: _File) -> Path | None:
 
 
 def _path(folder: Path, file: _File) -> Path:
-    if found := _existing(folder, file):
-        return found
-    target = folder / f"{file.name}.gz"
     try:
-        download(f"{MIRROR}/{target.name}", file.sha256_gz, target)
+        fetch([file.remote], folder)
     except DataError as error:
         names = ", ".join(f"{entry.name}[.gz]" for entry in _FILES.values())
         raise DataError(
             f"MNIST is not at {folder} ({file.name} is missing), and {error.message}",
             f"put the four files {names} into {folder}, or name their folder with --data-dir or {VARIABLE}",
         ) from error
-    return target
+    return _existing(folder, file) or folder / file.remote.name
 
 
 def _check(path: Path, file: _File) -> None:
@@ -131,6 +158,11 @@ def _check(path: Path, file: _File) -> None:
             f"{path} has the wrong checksum (sha256 {found[:12]}…, expected {expected[:12]}…)",
             "download it again; for IDX files of your own, --set data.checksum=false",
         )
+
+
+def _picture(config: MnistConfig, source: Source, choice: Choice) -> Picture:
+    # x[t] is column t: [T, I] -> [row, column]
+    return draw_images(load_mnist(config, source), choice, MNIST.card, lambda sample: sample.T)
 
 
 MNIST = DataSet(
@@ -147,5 +179,9 @@ MNIST = DataSet(
     load_mnist,
     lambda _: Shape(train=60_000, test=10_000, steps=28, inputs=28, classes=10),
     lambda _, folder: missing_files(folder),
+    place=lambda _, folder: _home(folder),
     downloads=True,
+    remotes=tuple(file.remote for file in _FILES.values()),
+    inspect=inspect,
+    picture=_picture,
 )
