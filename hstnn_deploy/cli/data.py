@@ -98,7 +98,7 @@ def _facts(subject: _Subject, data_dir: Path | None) -> dict[str, Any]:
     }
 
 
-@app.command()
+@app.command("prepare")
 def prepare(
     name: Annotated[str | None, typer.Argument(help="A data set (see `hstnn data list`).")] = None,
     all_sets: Annotated[bool, typer.Option("--all", help="Every data set, as far as it can be had.")] = False,
@@ -161,7 +161,7 @@ def _prepare(subject: _Subject, data_dir: Path | None, screen: Any) -> dict[str,
     return {"name": subject.data_set.name, "origin": splits.origin, **counts, "cached": [str(e.path) for e in entries]}
 
 
-@app.command()
+@app.command("verify")
 def verify(name: Name, changes: Changes = None, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Read every file of a data set whole and check it; count samples by split and class.
 
@@ -175,12 +175,12 @@ def verify(name: Name, changes: Changes = None, data_dir: DataDir = None, as_jso
     with Working(console.err) as working:
         for each in verify_set(subject.data_set, subject.config, subject.source(data_dir)):
             found.append(each)
-            working.report(f"checking {name}", len(found), unit="files")
+            working.report(f"checking {name}", len(found), unit="checked")
     wrong = [each for each in found if each.problem]
     splits = _by_split(found)
     shape = subject.data_set.shape(subject.config)
     if as_json:
-        console.emit({"name": name, "files": len(found), "wrong": [_wrong(e) for e in wrong], "splits": splits})
+        console.emit({"name": name, "checks": len(found), "wrong": [_wrong(e) for e in wrong], "splits": splits})
     else:
         _print_verified(subject, found, splits, shape)
     if wrong:
@@ -188,7 +188,7 @@ def verify(name: Name, changes: Changes = None, data_dir: DataDir = None, as_jso
             for each in wrong:
                 console.err.print(f"wrong: {each.problem}", soft_wrap=True, markup=False)
         raise DataError(
-            f"{len(wrong)} of {len(found)} files of {name} are wrong; the first: {wrong[0].problem}",
+            f"{name}: {len(wrong)} of {len(found)} checks failed, the first: {wrong[0].problem}",
             f"remove them, and get them again (`hstnn data prepare {name}`)",
         )
 
@@ -209,14 +209,14 @@ def _by_split(found: "list[Inspected]") -> dict[str, dict[str, Any]]:
 
 
 def _print_verified(subject: _Subject, found: "list[Inspected]", splits: dict[str, dict[str, Any]], shape: Any) -> None:
-    from hstnn_deploy.data.pictures import class_name
+    from hstnn_deploy.data.pictures import class_name, spread
 
     unit = "samples" if shape is not None else "words"
     rows = []
     for name, split in splits.items():
         classes = split["classes"]
         if len(classes) > 12:
-            counts = f"{len(classes)} classes of {min(classes.values())} to {max(classes.values())}"
+            counts = spread(list(classes.values()))
         else:
             names = subject.data_set.card.classes
             counts = ", ".join(f"{class_name(label, names)}: {classes[label]}" for label in sorted(classes))
@@ -226,12 +226,11 @@ def _print_verified(subject: _Subject, found: "list[Inspected]", splits: dict[st
     console.out.print(console.table(subject.data_set.name, columns, [row[: len(columns)] for row in rows]))
     right = [each for each in found if not each.problem]
     for how in dict.fromkeys(each.how for each in right):
-        files = {each.file for each in right if each.how == how}
-        what = f"{len(files)} files" if len(files) > 1 else files.pop()
-        console.out.print(f"{what}: {how}", soft_wrap=True, markup=False)
+        count = sum(each.how == how for each in right)
+        console.out.print(f"{count} {how}", soft_wrap=True, markup=False)
 
 
-@app.command()
+@app.command("show")
 def show(
     name: Name,
     out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="The picture (default: NAME.png).")] = None,
@@ -266,7 +265,7 @@ def show(
     console.out.print(f"picture: {path}", soft_wrap=True, markup=False)
 
 
-@cache.command()
+@cache.command("info")
 def info(as_json: Json = False) -> None:
     """List what the cache on disk holds."""
     from hstnn_deploy.data import cache as cached
@@ -303,7 +302,7 @@ def _told(parameters: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in parameters.items() if key != "files")
 
 
-@cache.command()
+@cache.command("clear")
 def clear(
     name: Annotated[str | None, typer.Argument(help="A data set (default: all of them).")] = None,
     as_json: Json = False,

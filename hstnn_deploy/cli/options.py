@@ -19,6 +19,21 @@ DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", metavar="DIR", help="Data folder (default: HSTNN_DATA, else the user's cache)."),
 ]
+
+
+class CacheChoice(StrEnum):
+    """Where computed samples are kept."""
+
+    none = "none"
+    disk = "disk"
+    memory = "memory"
+    device = "device"
+
+
+CacheOption = Annotated[
+    CacheChoice,
+    typer.Option("--cache", help="Where event recordings, once transformed, are kept; the result is the same."),
+]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:n]", help="Where to run.")]
 Json = Annotated[bool, typer.Option("--json", help="Write the result to standard output as JSON.")]
 Ckpt = Annotated[Path, typer.Option("--ckpt", metavar="FILE", help="A checkpoint, such as best.pt of a run folder.")]

@@ -84,6 +84,15 @@ class PlainObserver(Observer):
             self._said = now
             self.say(f"{self._title}: probe {done}/{self.epochs}")
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """See `Observer`."""
+        now = time.monotonic()
+        if done == 1:
+            self._said = now
+        elif now - self._said >= _EVERY:
+            self._said = now
+            self.say(f"{what}: {done} of {total}")
+
     def note(self, text: str) -> None:
         """See `Observer`."""
         self.say(text)
@@ -153,6 +162,17 @@ class LiveObserver(PlainObserver):
     def probe_done(self, done: int) -> None:
         """See `Observer`."""
         self._progress.update(self._task, completed=done)
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """See `Observer`."""
+        now = time.monotonic()
+        if done == 1:
+            self._begin(what, total, 0)
+        elif now - self._said > 0.2 or done == total:
+            self._said = now
+            self._progress.update(self._task, completed=done)
+        if done == total:
+            self.close()
 
     def close(self) -> None:
         """See `PlainObserver`."""

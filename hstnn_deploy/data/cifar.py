@@ -115,7 +115,7 @@ def inspect(config: Cifar10Config | Cifar100Config, given: Path | None) -> Itera
                 continue
             numbers, counts = np.unique(labels, return_counts=True)
             classes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
-            yield Inspected(str(path), split, len(labels), classes, "whole records, labels in range")
+            yield Inspected(str(path), split, len(labels), classes, "files of whole records, labels in range")
 
 
 def _place(name: str, given: Path | None) -> Path:

@@ -78,7 +78,7 @@ class Inspected:
     classes: Mapping[int, int] = field(default_factory=dict)
     """Samples by class, where the file says."""
     how: str = ""
-    """How it was checked: "its checksum is the published one's"."""
+    """What it is and how it was checked, in the plural: "files with the published checksum"."""
     problem: str = ""
     """What is wrong with it; empty where nothing is."""
 
@@ -103,6 +103,14 @@ class Picture(NamedTuple):
     lines: list[str]
 
 
+Progress = Callable[[str, int, int], None]
+"""Told of work that takes a while: what is done, how much of it is done, and of how much."""
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    pass
+
+
 class Source(NamedTuple):
     """From where and how a data set is loaded; nothing of it changes what a training computes, but the protocol."""
 
@@ -110,6 +118,7 @@ class Source(NamedTuple):
     folder: Path | None = None
     """The data folder, or None for `HSTNN_DATA` or the user's cache folder."""
     cache: Cache = "disk"
+    progress: Progress = _silent
 
 
 C = TypeVar("C", bound=BaseModel)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.data.dataset import Card, Choice, Picture
-from hstnn_deploy.data.pictures import INK, ON, PALE, choose, class_name, counted, new_figure
+from hstnn_deploy.data.pictures import INK, ON, PALE, choose, counted, new_figure, title
 from hstnn_deploy.data.splits import ArraySplit, Splits
 
 _ACROSS = 5
@@ -37,10 +37,10 @@ def draw_images(splits: Splits, choice: Choice, card: Card, image: Callable[[Ten
         place.set_axis_off()
     for place, number, label, sample in zip(axes, chosen, target.tolist(), x.unbind(1), strict=False):
         _show(place, image(sample))
-        place.set_title(f"{class_name(label, card.classes)} (no. {number})", fontsize=9, color=INK)
+        place.set_title(title(number, label, card.classes), fontsize=9, color=INK)
     above.suptitle(f"{splits.origin}: {choice.split} split", fontsize=10)
     first = x[:, 0]
-    _explain(below, first, image(first), f"{class_name(int(target[0]), card.classes)} (no. {chosen[0]})")
+    _explain(below, first, image(first), title(chosen[0], int(target[0]), card.classes))
     return Picture(
         figure,
         [

@@ -1,7 +1,7 @@
 """Where data sets live on disk."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -41,14 +41,23 @@ def data_folder(given: Path | None = None) -> Path:
     return named
 
 
-def home(name: str, given: Path | None, marks: Iterable[str]) -> Path:
-    """Return the folder of a data set's files: the data folder itself where a mark lies in it, else its folder `name`.
+def find(given: Path | None, names: Sequence[str], holds: Callable[[Path], object]) -> Path:
+    """Return where a data set lies: the data folder itself, or the first of its folders `names` that holds it.
+
+    Where none does, it is the first of `names`: that is where its files should go.
 
     Raises:
         DataError: a data folder that was given or set does not exist.
     """
     folder = data_folder(given)
-    return folder if any((folder / mark).exists() for mark in marks) else folder / name
+    places = [folder, *(folder / name for name in names)]
+    return next((place for place in places if holds(place)), places[1])
+
+
+def unpack_hint(folder: Path, archives: Sequence[str]) -> str:
+    """Return a hint to unpack the first of the archives that lies in a folder, or an empty text."""
+    lying = next((folder / name for name in archives if (folder / name).is_file()), None)
+    return f"unpack {lying} there first" if lying else ""
 
 
 def make_home(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from hstnn_deploy import files
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Inspected, Picture, Shape, Source
 from hstnn_deploy.data.draw_images import draw_images
-from hstnn_deploy.data.folder import VARIABLE, home
+from hstnn_deploy.data.folder import VARIABLE, find
 from hstnn_deploy.data.idx import read_idx
 from hstnn_deploy.data.remotes import Remote, fetch
 from hstnn_deploy.data.splits import ArraySplit, Splits, with_validation
@@ -123,7 +123,7 @@ def inspect(config: MnistConfig, given: Path | None) -> Iterator[Inspected]:
         except DataError as error:
             yield Inspected(str(path), split, problem=error.message)
             continue
-        how = "whole, with the published checksum" if config.checksum else "whole"
+        how = "files with the published checksum" if config.checksum else "files, whole"
         if what == "labels":
             classes = dict(enumerate(torch.bincount(values).tolist())) if len(values) else {}
             yield Inspected(str(path), split, len(values), classes, how)
@@ -132,7 +132,7 @@ def inspect(config: MnistConfig, given: Path | None) -> Iterator[Inspected]:
 
 
 def _home(given: Path | None) -> Path:
-    return home("mnist", given, (name for file in _FILES.values() for name in (file.name, f"{file.name}.gz")))
+    return find(given, ("mnist",), lambda place: any(_existing(place, file) for file in _FILES.values()))
 
 
 def _existing(folder: Path, file: _File) -> Path | None:

@@ -1,6 +1,6 @@
 """What the pictures of data sets share: which samples are drawn, and how a figure becomes a file."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,12 +74,23 @@ def class_name(label: int, names: Sequence[str]) -> str:
     return names[label] if label < len(names) else str(label)
 
 
+def title(number: int, label: int, names: Sequence[str]) -> str:
+    """Return what stands above a sample that is drawn."""
+    return f"{names[label] if label < len(names) else f'class {label}'}, no. {number}"
+
+
 def counted(target: Tensor) -> str:
     """Return how many samples there are of each class, in words: all of them up to twelve classes, else the range."""
     counts = target.bincount().tolist()
     if len(counts) > 12:
-        return f"{len(counts)} classes of {min(counts)} to {max(counts)} samples"
+        return f"{spread(counts)} samples"
     return "samples by class: " + ", ".join(f"{label}: {count}" for label, count in enumerate(counts))
+
+
+def spread(counts: Collection[int]) -> str:
+    """Return the number of classes and how many samples each has, in words."""
+    least, most = min(counts), max(counts)
+    return f"{len(counts)} classes of {least}" + (f" to {most}" if most > least else "")
 
 
 def refuse_choice_of_text(choice: Choice, name: str) -> None:

@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-
 from hstnn_deploy.data.dataset import DataSet, Inspected, Protocol, Source
 from hstnn_deploy.data.folder import Report, silent
 from hstnn_deploy.data.remotes import fetch
-from hstnn_deploy.data.splits import ArraySplit, Splits
+from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import DataError
 
@@ -44,7 +42,11 @@ def prepare(data_set: DataSet[Any], config: Any, source: Source, report: Report 
                 "move what is there out of the way, and run it again",
             )
     report(f"loading {data_set.name}")
-    splits: Splits = data_set.load(config, source._replace(cache="disk"))
+
+    def progress(what: str, done: int, total: int) -> None:
+        report(what, done, total, "samples")
+
+    splits: Splits = data_set.load(config, source._replace(cache="disk", progress=progress))
     return splits
 
 
@@ -74,12 +76,13 @@ def verify(data_set: DataSet[Any], config: Any, source: Source) -> Iterator[Insp
 
 def _counted(splits: Splits) -> Iterator[Inspected]:
     """Yield what a data set without files holds."""
+    how = f"splits of {splits.origin}, loaded whole"
     for name in ("train", "valid", "test"):
-        split = splits.split(name)
+        split: Any = splits.split(name)
         if name == "valid" and split is splits.test:
             continue
         if isinstance(split, TextSplit):
-            yield Inspected(splits.origin, name, len(split.tokens), how="loaded whole")
+            yield Inspected(splits.origin, name, len(split.tokens), how=how)
         else:
-            classes = dict(enumerate(torch.bincount(split.target).tolist())) if isinstance(split, ArraySplit) else {}
-            yield Inspected(splits.origin, name, len(split), classes, "loaded whole")
+            classes = dict(enumerate(split.target.bincount().tolist()))
+            yield Inspected(splits.origin, name, len(split), classes, how)

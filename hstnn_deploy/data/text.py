@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Inspected, Picture, Source
-from hstnn_deploy.data.folder import VARIABLE, home
+from hstnn_deploy.data.folder import VARIABLE, find
 from hstnn_deploy.data.splits import Batch, Splits
 from hstnn_deploy.errors import DataError
 
@@ -133,7 +133,7 @@ def inspect(config: PtbConfig | WikiText2Config, given: Path | None) -> Iterator
         except DataError as error:
             yield Inspected(str(folder / name), split, problem=error.message)
         else:
-            yield Inspected(str(folder / name), split, len(words), how="UTF-8 text")
+            yield Inspected(str(folder / name), split, len(words), how="files of UTF-8 text")
 
 
 def missing_files(name: str, given: Path | None) -> list[str]:
@@ -170,7 +170,7 @@ def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str, prot
 def _look(name: str, given: Path | None) -> tuple[Path, list[str]]:
     """Return the folder that holds the files, and which of them it lacks."""
     names = FILES[name].values()
-    folder = home(name, given, names)
+    folder = find(given, (name,), lambda place: any((place / each).is_file() for each in names))
     return folder, [each for each in names if not (folder / each).is_file()]
 
 

@@ -50,13 +50,13 @@ def test_what_is_there_is_verified_by_split_and_class(hstnn: Hstnn, mnist: Path)
     result = hstnn("data", "verify", "mnist", *OWN, "--data-dir", mnist, "--json")
     assert result.code == 0
     facts = json.loads(result.out)
-    assert (facts["files"], facts["wrong"]) == (4, [])
+    assert (facts["checks"], facts["wrong"]) == (4, [])
     assert facts["splits"]["train"] == {"count": 120, "classes": {str(label): 12 for label in range(10)}}
     assert facts["splits"]["test"]["count"] == 20
     shown = hstnn("data", "verify", "mnist", *OWN, "--data-dir", mnist)
     assert shown.code == 0
     assert "60000" in shown.out
-    assert "4 files: whole" in shown.out
+    assert "4 files, whole" in shown.out
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
@@ -75,7 +75,7 @@ def test_embedded_sets_are_ready_verified_and_drawn_without_any_file(hstnn: Hstn
 
 def test_the_picture_is_of_the_samples_that_were_asked_for(hstnn: Hstnn, mnist: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "mnist.png"
-    words = ["data", "show", "mnist", *OWN, "--data-dir", mnist, "--out", out]
+    words = ["data", "show", "mnist", *OWN, "--data-dir", str(mnist), "--out", str(out)]
     for more in (["--index", "3"], ["--label", "4", "--count", "2"], ["--split", "test", "--count", "7"]):
         result = hstnn(*words, *more)
         assert (result.code, result.err) == (0, "")
@@ -173,7 +173,7 @@ def test_a_damaged_file_is_named_by_verify(hstnn: Hstnn, mnist: Path, name: str,
     (mnist / name).write_bytes(content)
     result = hstnn("data", "verify", "mnist", *OWN, "--data-dir", mnist, "--json")
     assert result.code == 3
-    assert f"1 of 4 files of mnist are wrong; the first: {mnist / name}" in result.err
+    assert f"mnist: 1 of 4 checks failed, the first: {mnist / name}" in result.err
     assert message in result.err
     assert [each["file"] for each in json.loads(result.out)["wrong"]] == [str(mnist / name)]
 
@@ -182,7 +182,7 @@ def test_all_damaged_files_are_named_not_only_the_first(hstnn: Hstnn, mnist: Pat
     result = hstnn("data", "verify", "mnist", "--data-dir", mnist)
     assert result.code == 3
     assert result.err.count("has the wrong checksum") == 5  # each of the four, and the first again
-    assert "4 of 4 files of mnist are wrong" in result.err
+    assert "mnist: 4 of 4 checks failed" in result.err
 
 
 def test_files_that_do_not_belong_together_are_refused_by_verify(hstnn: Hstnn, mnist: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_damaged_text_is_named_by_verify(hstnn: Hstnn, ptb: Path, content: byt
     (ptb / "ptb.valid.txt").write_bytes(content)
     result = hstnn("data", "verify", "ptb", "--data-dir", ptb)
     assert result.code == 3
-    assert f"1 of 3 files of ptb are wrong; the first: {ptb / 'ptb.valid.txt'}" in result.err
+    assert f"ptb: 1 of 3 checks failed, the first: {ptb / 'ptb.valid.txt'}" in result.err
 
 
 def test_without_a_network_prepare_says_what_to_put_where(hstnn: Hstnn, tmp_path: Path) -> None:
@@ -279,4 +279,4 @@ def test_the_command_as_a_program_leaves_standard_output_to_json(mnist: Path) ->
     ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0
-    assert json.loads(result.stdout)["files"] == 4
+    assert json.loads(result.stdout)["checks"] == 4

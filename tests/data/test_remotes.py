@@ -16,7 +16,6 @@ from typing import IO, Any
 
 import pytest
 
-from hstnn_deploy.data import archives
 from hstnn_deploy.data.archives import unpack
 from hstnn_deploy.data.remotes import Remote, fetch
 from hstnn_deploy.errors import DataError
@@ -212,7 +211,7 @@ def test_a_full_disk_while_unpacking_leaves_nothing_half_done(tmp_path: Path, mo
 
     path = tmp_path / "train.zip"
     path.write_bytes(zipped(RECORDINGS))
-    monkeypatch.setattr(archives.shutil, "copyfileobj", full)
+    monkeypatch.setattr("hstnn_deploy.data.archives.shutil.copyfileobj", full)
     with pytest.raises(DataError, match=r"cannot write .*Train: no space left on the device"):
         unpack(path, "Train")
     assert names(tmp_path) == ["train.zip"]

@@ -26,7 +26,12 @@ def test_lstm_units_are_refused_where_there_are_none() -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [(name, kind) for name in shipped() for kind in KINDS if (name, kind) != ("digit-events", "lstm")],
+    [
+        (name, kind)
+        for name in shipped()
+        for kind in KINDS
+        if kind != "lstm" or load_recipe(name).network.family != "convolutional"
+    ],
 )
 def test_every_shipped_recipe_builds_and_takes_a_training_step(name: str, kind: Kind) -> None:
     recipe = load_recipe(name, [f"kind={kind}"])
@@ -37,9 +42,9 @@ def test_every_shipped_recipe_builds_and_takes_a_training_step(name: str, kind: 
         target = torch.randint(0, recipe.network.vocabulary, (3, 4))
     else:
         recipe.check_fits(known.family, {"inputs": known.inputs, "classes": known.classes, "size": known.size})
-        # Frames count events: with fewer, the last layers stay silent.
-        scale = 1 if known.size is None else 8
-        x, target = torch.rand(known.steps, 4, *known.step) * scale, torch.tensor([0, 1, 2, 3])
+        # Frames count events: with fewer, the last layers stay silent. A few frames of the large networks will do.
+        scale, steps = (1, known.steps) if known.size is None else (8, 6)
+        x, target = torch.rand(steps, 4, *known.step) * scale, torch.tensor([0, 1, 2, 3])
     torch.manual_seed(0)
     network = build(recipe.network, layer_sizes(recipe.kind, recipe.network.units, recipe.ratio))
     before = {key: value.clone() for key, value in network.state_dict().items()}
