@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 from torch import Tensor
 
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
@@ -47,8 +48,8 @@ class DigitEventsConfig(EventConfig):
     longest: ClassVar[int] = FRAMES * FRAME_TIME
 
     name: Literal["digit-events"] = "digit-events"
-    frame_time: int = FRAME_TIME
-    steps: int | None = FRAMES
+    frame_time: PositiveInt = FRAME_TIME
+    steps: PositiveInt | None = FRAMES
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from hstnn_deploy.data.cache import fingerprint
@@ -28,7 +28,7 @@ from hstnn_deploy.data.folder import VARIABLE, find, unpack_hint
 from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits
 from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
-from hstnn_deploy.data.transforms import Downsample, Transform
+from hstnn_deploy.data.transforms import Downsample, TimeAlignment, Transform
 from hstnn_deploy.errors import DataError
 
 _FOLDERS = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
@@ -52,15 +52,15 @@ _CLASSES = (
 
 
 class DvsGestureConfig(EventConfig):
-    """DVS-Gesture; 60 frames of 20 ms, 128 x 128 down to 32 x 32; training sees a random 1.2 s of each recording."""
+    """DVS-Gesture; 60 frames of 20 ms from the first event, 128 x 128 down to 32 x 32; training: a random 1.2 s."""
 
     sensor: ClassVar[Sensor] = Sensor(128, 128)
     longest: ClassVar[int] = 18_500_000
 
     name: Literal["dvs-gesture"] = "dvs-gesture"
-    transforms: list[Transform] = Field([Downsample(factor=4)])
-    frame_time: int = 20_000
-    steps: int | None = 60
+    transforms: list[Transform] = Field([TimeAlignment(), Downsample(factor=4)])
+    frame_time: PositiveInt = 20_000
+    steps: PositiveInt | None = 60
     crop: Literal["first", "random"] = "random"
 
 
@@ -195,7 +195,10 @@ def _gestures(path: Path) -> list[_Gesture]:
 
 @lru_cache(maxsize=1)
 def read_aedat(path: Path) -> Events:
-    """Return the polarity events of an AEDAT 3.1 file, by tonic's reader of its text header and with its bits.
+    """Return the polarity events of an AEDAT 3.1 file.
+
+    tonic's reader of the text header is used; its reader of the packets takes packets of every kind for events, ends
+    quietly within one, and `tonic.io.read_dvs_ibm`, which calls both, does not run in tonic 1.7.
 
     A file holds a text header, then packets of a 28 byte header (type of event, …, capacity, number) and 8 bytes per
     event. Its last reading is remembered: it holds several gestures.
@@ -206,7 +209,7 @@ def read_aedat(path: Path) -> Events:
     from tonic.io import read_aedat_header_from_file
 
     try:
-        version, start = read_aedat_header_from_file(str(path))
+        version, start = read_aedat_header_from_file(str(path))[:2]
         raw = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", _AGAIN) from error

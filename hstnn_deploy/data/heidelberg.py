@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from hstnn_deploy.data.cache import fingerprint
@@ -30,8 +31,8 @@ class HeidelbergConfig(EventConfig):
 
     sensor: ClassVar[Sensor] = Sensor(700, 1, 1)
 
-    frame_time: int = 10_000
-    steps: int | None = 100
+    frame_time: PositiveInt = 10_000
+    steps: PositiveInt | None = 100
 
 
 class ShdConfig(HeidelbergConfig):
@@ -40,7 +41,7 @@ class ShdConfig(HeidelbergConfig):
     longest: ClassVar[int] = 1_400_000
 
     name: Literal["shd"] = "shd"
-    frame_time: int = 14_000
+    frame_time: PositiveInt = 14_000
 
 
 class SscConfig(HeidelbergConfig):
@@ -74,12 +75,16 @@ class Hdf5Recordings:
         except OSError as error:
             # HDF5's own words take several lines.
             raise DataError(f"{self.path} is truncated or not an HDF5 file", _AGAIN) from error
-        for name in ("spikes/times", "spikes/units", "labels"):
-            if not isinstance(file.get(name), h5py.Dataset):
-                raise DataError(f"{self.path} holds no {name}", _AGAIN)
-        counts = {len(file[name]) for name in ("spikes/times", "spikes/units", "labels")}
-        if len(counts) > 1:
-            raise DataError(f"{self.path}: times, units and labels are of {sorted(counts)} recordings", _AGAIN)
+        names = ("spikes/times", "spikes/units", "labels")
+        tables = [file.get(name) for name in names]
+        lacking = [name for name, table in zip(names, tables, strict=True) if not isinstance(table, h5py.Dataset)]
+        counts = set() if lacking else {len(table) for table in tables}
+        if lacking or len(counts) > 1:
+            file.close()
+            what = (
+                f"holds no {lacking[0]}" if lacking else f"has times, units and labels of {sorted(counts)} recordings"
+            )
+            raise DataError(f"{self.path} {what}", _AGAIN)
         return file
 
     @cached_property
@@ -101,9 +106,12 @@ class Hdf5Recordings:
         except OSError as error:
             raise DataError(f"{name} cannot be read: the file is damaged", _AGAIN) from error
         if len(times) != len(units) or not np.isfinite(times).all():
-            raise DataError(f"{name}: {len(times)} times do not fit {len(units)} units", _AGAIN)
+            what = f"{len(times)} times for {len(units)} units" if len(times) != len(units) else "a time is no number"
+            raise DataError(f"{name}: {what}", _AGAIN)
         # Times are kept in half precision: widened before they are scaled, as tonic does.
-        return check(make_events(units, 0, times.astype(np.float64) * 1e6, 0), HeidelbergConfig.sensor, name)
+        events = make_events(units, 0, times.astype(np.float64) * 1e6, 0)
+        # A row is a set of pairs: unlike a camera's file, it does not promise an order.
+        return check(events[np.argsort(events["t"], kind="stable")], HeidelbergConfig.sensor, name)
 
     def name(self, number: int) -> str:
         """See `Recordings`."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from hstnn_deploy.data.cache import fingerprint
@@ -33,8 +34,8 @@ class NMnistConfig(EventConfig):
     longest: ClassVar[int] = 340_000
 
     name: Literal["nmnist"] = "nmnist"
-    frame_time: int = 3000
-    steps: int | None = 15
+    frame_time: PositiveInt = 3000
+    steps: PositiveInt | None = 15
 
 
 @dataclass(frozen=True)

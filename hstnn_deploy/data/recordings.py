@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 from torch import Tensor
 
 from hstnn_deploy.data.cache import Key
@@ -34,9 +34,9 @@ class EventConfig(BaseModel):
 
     transforms: list[Transform] = []
     """What happens to the events before they are framed, in order."""
-    frame_time: int = Field(gt=0)
+    frame_time: PositiveInt
     """Microseconds of a frame."""
-    steps: int | None = Field(gt=0)
+    steps: PositiveInt | None
     """Frames per sample, from the recording's beginning; null: all of it, in padded batches."""
     crop: Literal["first", "random"] = "first"
     """Whether training takes the first frames, or as many from a random time at every presentation."""
