@@ -80,6 +80,41 @@ def test_smnist_has_the_published_hyper_parameters() -> None:
     assert (recipe.selection.probes, recipe.selection.samples) == (300, 100)
 
 
+@pytest.mark.parametrize(
+    ("name", "epochs", "batch", "rates", "clip", "samples", "neuron", "published"),
+    [
+        ("nmnist", (100, 150), 100, (8e-4, 8e-4), 0.25, 100, (0.3, 0.3, 0.25), None),
+        # 6400 random batches of 36, as passes over 1077 recordings.
+        ("dvs-gesture", (214, 214), 36, (5e-4, 3e-4), None, 18, (0.3, 0.5, 0.5), 96.04),
+    ],
+)
+def test_the_experiments_on_events_have_the_published_hyper_parameters(
+    name: str,
+    epochs: tuple[int, int],
+    batch: int,
+    rates: tuple[float, float],
+    clip: float | None,
+    samples: int,
+    neuron: tuple[float, float, float],
+    published: float | None,
+) -> None:
+    recipe = load_recipe(name)
+    assert recipe.network.units == [128, 256, 384]
+    assert tuple(recipe.network.neuron.model_dump().values()) == neuron
+    assert (recipe.batch, recipe.protocol, recipe.selection.samples, recipe.selection.probes) == (
+        batch,
+        "validation",
+        samples,
+        300,
+    )
+    stages = (recipe.adapt, recipe.restore)
+    assert tuple(stage.epochs for stage in stages) == epochs
+    assert tuple(stage.lr for stage in stages) == rates
+    assert all((stage.optimiser, stage.clip) == ("adam", clip) for stage in stages)
+    assert recipe.experiment == {"nmnist": "RCNN-NMNIST", "dvs-gesture": "RCNN-DVSGes"}[name]
+    assert (recipe.published and recipe.published.of("hybrid", 0.5)) == published
+
+
 def test_ptb_has_the_published_hyper_parameters() -> None:
     recipe = load_recipe("ptb")
     network = recipe.network
