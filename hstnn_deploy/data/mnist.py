@@ -173,7 +173,7 @@ MNIST = DataSet(
         "classification, 10 classes",
         "CC BY-SA 3.0",
         "http://yann.lecun.com/exdb/mnist",
-        "downloaded where the network allows; else copy the four IDX files into mnist/",
+        "`hstnn data prepare mnist`, or the first training; or put the four IDX files into mnist/",
         11_594_722,
     ),
     load_mnist,

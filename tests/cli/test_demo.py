@@ -13,10 +13,11 @@ from hstnn_deploy.train import recipe as recipes
 from tests.conftest import TINY, Hstnn, settings
 
 KINDS = ["rnn", "snn", "ffs", "hybrid"]
+BRIEF: dict[str, object] = {**TINY, "adapt.epochs": 1, "restore.epochs": 1}
 SMALL: dict[str, dict[str, object]] = {
-    "digits": TINY,
-    "pydoc-text": {**TINY, "network.inputs": 4, "batch": 300, "adapt.epochs": 1, "restore.epochs": 1},
-    "digit-events": {**TINY, "network.units": [2, 2, 3], "network.hidden": 8, "adapt.epochs": 1, "restore.epochs": 1},
+    "digits": BRIEF,
+    "pydoc-text": BRIEF | {"data.words": 60, "network.vocabulary": 60, "network.inputs": 4, "batch": 600},
+    "digit-events": BRIEF | {"network.units": [2, 2, 3], "network.hidden": 8},
 }
 
 
@@ -27,8 +28,6 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     really_load: Callable[..., recipes.Recipe] = recipes.load_recipe
     really_plan: Callable[..., Any] = plan.plan
-    for key in ("selection.samples",):
-        SMALL["pydoc-text"].pop(key, None)
 
     def load(name: str, changes: Any = ()) -> recipes.Recipe:
         return really_load(name, [*settings(SMALL[name]), *changes])
@@ -41,7 +40,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_SECONDS", 0.05)
 
 
-def refused(error: Exception) -> Callable[..., Any]:
+def refused(error: BaseException) -> Callable[..., Any]:
     def refuse(*_: Any, **__: Any) -> Any:
         raise error
 
@@ -101,19 +100,22 @@ def test_the_other_families_go_the_same_way_as_far_as_there_is_one(
 def test_a_check_that_fails_is_the_demos_exit_code(
     hstnn: Hstnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from hstnn_deploy.export.bundle import Bundle
     from hstnn_deploy.export.comparisons import Check
 
-    monkeypatch.setattr(
-        "hstnn_deploy.export.bundle._verify",
-        lambda _subject, written, _on_check: [Check(written[0].name, "a check", "failed", "by half")],
-    )
+    def export(_ckpt: Path, folder: Path, *_: Any, **__: Any) -> Bundle:
+        return Bundle(folder, [Check("model.ts", "a check", "failed", "by half")], {"files": {}})
+
+    monkeypatch.setattr("hstnn_deploy.export.bundle.export_bundle", export)
+    monkeypatch.setattr("hstnn_deploy.profile.plan.plan", refused(UsageError("cannot be profiled", "wait")))
     result = hstnn("demo", "--out", tmp_path)
     assert result.code == 8
-    assert "1 checks of the export failed" in result.err
+    assert "by half" in result.out
+    assert "1 checks of the export failed" in result.error
 
 
 def test_ctrl_c_says_what_is_kept(hstnn: Hstnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hstnn_deploy.export.bundle.export_bundle", refused(KeyboardInterrupt()))  # type: ignore[arg-type]
+    monkeypatch.setattr("hstnn_deploy.export.bundle.export_bundle", refused(KeyboardInterrupt()))
     result = hstnn("demo", "--out", tmp_path)
     assert result.code == 130
     assert "all finished epochs and stages are kept" in result.error
