@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import hstnn_deploy
-from hstnn_deploy.cli import console, demo, doctor, evaluate, export, profile, recipes, train
+from hstnn_deploy.cli import console, data, demo, doctor, evaluate, export, profile, recipes, train
 from hstnn_deploy.errors import HstnnError, OutOfMemoryError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
+app.add_typer(data.app)
 
 
 def _print_version(wanted: bool) -> None:
