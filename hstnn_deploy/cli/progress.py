@@ -17,7 +17,8 @@ def make_observer(console: Console) -> "PlainObserver":
     return LiveObserver(console) if console.is_terminal else PlainObserver(console)
 
 
-def _metric(row: dict[str, Any]) -> str:
+def valid_metric(row: dict[str, Any]) -> str:
+    """Return the metric of an epoch's row with its name, such as "valid accuracy 97.22"."""
     name = next(key for key in row if key.startswith("valid_") and key not in {"valid_loss", "valid_seconds"})
     return f"valid {name.removeprefix('valid_')} {row[name]:.2f}"
 
@@ -55,7 +56,7 @@ class PlainObserver(Observer):
     def _line(self, row: dict[str, Any]) -> str:
         speed = self._samples / row["train_seconds"] if row["train_seconds"] else 0
         return (
-            f"{self._title}: epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.4f}  {_metric(row)}"
+            f"{self._title}: epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.4f}  {valid_metric(row)}"
             f"  {speed:.0f} {self.counts}/s{'  best' if row['best'] else ''}"
         )
 
@@ -129,7 +130,7 @@ class LiveObserver(PlainObserver):
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         """See `Observer`."""
-        self._facts = f"loss {row['train_loss']:.4f}  {_metric(row)}"
+        self._facts = f"loss {row['train_loss']:.4f}  {valid_metric(row)}"
         self._progress.update(self._task, completed=row["epoch"], facts=self._facts)
 
     def stage_finished(self, summary: str) -> None:
