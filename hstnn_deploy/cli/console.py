@@ -37,7 +37,7 @@ def table(
     """Return a table; a column whose name begins with `>` is aligned to the right. A dense one has no lines between."""
     drawn = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
     if dense:
-        drawn.box, drawn.show_edge, drawn.padding = SIMPLE_HEAD, False, (0, 1, 0, 0)
+        drawn.box, drawn.show_edge, drawn.padding = SIMPLE_HEAD, False, 0
     for column in columns:
         drawn.add_column(
             column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold"

@@ -47,8 +47,8 @@ def list_runs(
         for each in facts
     ]
     columns = ["recipe", "kind", ">ratio", ">seed", "stage", "state", ">epoch", ">valid", ">test", ">age", ">size"]
-    metrics = sorted({name for each in facts if (name := _metric(each["valid"]))})
-    caption = f"valid: the best epoch{f' ({", ".join(metrics)})' if metrics else ''}; age: since the last change"
+    metrics = " or ".join(sorted({name for each in facts if (name := _metric(each["valid"]))})) or "n/a"
+    caption = f"valid, test: {metrics} of the best epoch; age: since the last change"
     console.out.print(console.table("Runs", columns, rows, caption, dense=True))
     for each in facts:
         if each["error"]:
