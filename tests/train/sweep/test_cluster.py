@@ -16,7 +16,6 @@ from hstnn_deploy.errors import DeviceError, UsageError
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.stages import train
-from hstnn_deploy.train.sweep import cluster as module
 from hstnn_deploy.train.sweep.cluster import Cluster, pack, unpack
 from hstnn_deploy.train.sweep.launch import Setting
 from hstnn_deploy.train.sweep.plan import plan
@@ -41,19 +40,23 @@ def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @needs_ray
 def test_a_plan_on_ray_gives_what_training_by_hand_gives(ray_here: Cluster, tmp_path: Path) -> None:
     assert ray_here.places == 2
-    recipes = [load_recipe("digits", [*settings(TINY), f"kind={kind}"]) for kind in ("hybrid", "rnn")]
-    for recipe in recipes:
-        train(recipe, tmp_path / "hand")
+    hybrid, pure = (load_recipe("digits", [*settings(TINY), f"kind={kind}"]) for kind in ("hybrid", "rnn"))
+    train(pure, tmp_path / "hand")
+    shared = Scheduler(plan([pure], tmp_path / "shared"))
+    shared.run(ray_here)
+    assert contents(tmp_path / "shared") == contents(tmp_path / "hand")
+
+    # Its adaptation and traces are there, and are sent along.
+    train(hybrid, tmp_path / "hand")
+    shutil.copytree(tmp_path / "hand/digits/hybrid", tmp_path / "fetched/digits/hybrid")
+    shutil.rmtree(tmp_path / "fetched/digits/hybrid/seed1111/ratio-0.5")
+    fetched = Scheduler(plan([hybrid], tmp_path / "fetched"))
     ray_here.fetch = True
-    fetched = Scheduler(plan(recipes, tmp_path / "fetched"))
     fetched.run(ray_here)
     ray_here.fetch = False
-    shared = Scheduler(plan(recipes[1:], tmp_path / "shared"))
-    shared.run(ray_here)
+    assert [entry.attempts for entry in fetched.entries] == [0, 0, 1]
     assert {entry.state for entry in [*fetched.entries, *shared.entries]} == {"done"}
-    assert contents(tmp_path / "fetched") == contents(tmp_path / "hand")
-    shutil.rmtree(tmp_path / "hand/digits/hybrid")
-    assert contents(tmp_path / "shared") == contents(tmp_path / "hand")
+    assert contents(tmp_path / "fetched/digits/hybrid") == contents(tmp_path / "hand/digits/hybrid")
 
 
 @needs_ray
@@ -93,7 +96,7 @@ def test_run_folders_travel_whole_and_without_locks(tmp_path: Path) -> None:
 
 
 def test_without_ray_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="needs Ray, which is not installed") as refused:
         Cluster(Setting(), tmp_path)
     assert "hstnn-deploy[cluster]" in refused.value.hint
