@@ -13,6 +13,7 @@ from rich.table import Table
 
 from benchmarks.harness import Result, environment
 from benchmarks.kernels import kernels
+from benchmarks.scheduling import scheduling
 from benchmarks.selection import selection
 from benchmarks.startup import startup
 from benchmarks.training import forward, train_step
@@ -23,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Result]]] = {
     "kernels": kernels,
     "selection": selection,
     "startup": startup,
+    "scheduling": scheduling,
 }
 
 

@@ -214,15 +214,22 @@ def _facts(run: RunFolder) -> dict[str, Any]:
     )
     facts |= {"folder": str(run.path), "bytes": _size(run)}
     try:
-        recipe, status = run.recipe(), run.status()
-        facts["stage"], facts["state"] = run.stage, run.state or "begun"
+        return facts | _told(run)
     except HstnnError as error:
         return facts | {"state": "damaged", "error": error.message}
+    except (AttributeError, KeyError, TypeError):
+        return facts | {"state": "damaged", "error": "it is not as this version of hstnn writes run folders"}
+
+
+def _told(run: RunFolder) -> dict[str, Any]:
+    recipe, status = run.recipe(), run.status()
     kind = str(recipe.get("kind"))
     lstm = kind in {"ffs", "hybrid"} and (recipe.get("network") or {}).get("recurrent") == "lstm"
-    by_ratio = kind == "ffs" or facts["stage"] == "restore"
+    by_ratio = kind == "ffs" or run.stage == "restore"
     best, result = status.get("best") or {}, status.get("result") or {}
-    return facts | {
+    return {
+        "stage": run.stage,
+        "state": run.state or "begun",
         "recipe": recipe.get("name"),
         "kind": f"{kind}-lstm" if lstm else kind,
         "ratio": recipe.get("ratio") if by_ratio else None,

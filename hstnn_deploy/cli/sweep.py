@@ -76,8 +76,12 @@ def sweep(
             raise UsageError("--address is for --executor ray", "add --executor ray")
     else:
         address = address or os.environ.get("RAY_ADDRESS")
+        if address and cpus is not None:
+            raise UsageError("--cpus is for a Ray that is started here, not for one at an address", "leave --cpus out")
     if address and numbers:
-        raise UsageError("--gpus names GPUs of this machine, but Ray chooses those of a cluster", "leave --gpus out")
+        raise UsageError(
+            "--gpus names GPUs of this machine, but Ray chooses those of a cluster", "leave --gpus out, or give none"
+        )
     if dry_run:
         _show_plan(jobs, estimator, as_json)
         return

@@ -73,7 +73,8 @@ class Cluster:
         """
         if importlib.util.find_spec("ray") is None:
             raise UsageError("--executor ray needs Ray, which is not installed", "pip install 'hstnn-deploy[cluster]'")
-        self._setting, self._out, self._per_gpu = setting, out, per_gpu
+        here = setting.data_dir and setting.data_dir.absolute()
+        self._setting, self._out, self._per_gpu = replace(setting, data_dir=here), out, per_gpu
         self._running: dict[Any, _Running] = {}
         self._failed: list[Ended] = []
         self._connect(address, cpus, gpus)

@@ -39,12 +39,12 @@ class Estimator:
     """Knows earlier runs."""
 
     def __init__(self, runs: Iterable[RunFolder]) -> None:
-        """Read runs; what is damaged is left out."""
+        """Read runs; what cannot be understood is left out."""
         self._seen: dict[str, _Seen] = {}
         for run in runs:
             try:
                 self._learn(run)
-            except HstnnError:
+            except (HstnnError, KeyError, TypeError, AttributeError):  # damaged, or written by another version
                 continue
 
     def of(self, job: Job) -> Estimate:

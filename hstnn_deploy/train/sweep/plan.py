@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hstnn_deploy.errors import UsageError
+import hstnn_deploy
+from hstnn_deploy.errors import RunError, UsageError
 from hstnn_deploy.models.sizes import kept_counts, layer_sizes
 from hstnn_deploy.runs import RunFolder, differences
 from hstnn_deploy.train.recipe import Recipe
@@ -99,8 +100,16 @@ def check_runs(jobs: Sequence[Job]) -> None:
         RunError: naming the keys that differ, or the file.
     """
     for job in jobs:
-        job.run.check_recipe(job.recipe.for_stage(job.stage))
-        job.run.status()
+        run = job.run
+        try:
+            run.check_recipe(job.recipe.for_stage(job.stage))
+        except RunError as error:
+            wrote = run.environment().get("versions", {}).get("hstnn-deploy", hstnn_deploy.__version__)
+            if wrote == hstnn_deploy.__version__:
+                raise
+            versions = f"hstnn-deploy {wrote} wrote it, this is {hstnn_deploy.__version__}"
+            raise RunError(f"{error.message} ({versions})", error.hint) from error
+        run.status()
 
 
 def chains(jobs: Sequence[Job]) -> dict[str, int]:

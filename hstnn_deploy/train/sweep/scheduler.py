@@ -121,7 +121,9 @@ class Scheduler:
         """
         try:
             while any(entry.state in {"waiting", "running", "elsewhere"} for entry in self.entries):
-                self._look_elsewhere()
+                for entry in self.entries:
+                    if entry.state == "elsewhere":
+                        self._look(entry)
                 self._start(executor)
                 for ended in executor.wait(_LOOK_EVERY):
                     self._end(ended, executor)
@@ -140,18 +142,21 @@ class Scheduler:
         for entry in self.entries:
             if entry.state == "waiting" and (bad := self._unmet(entry, {"failed", "blocked"})):
                 self._change(entry, "blocked", f"{bad.job.name}: {bad.reason}")
-        ready = []
-        for entry in self.entries:
-            if entry.state == "waiting" and not self._unmet(entry, {"waiting", "running", "elsewhere"}):
-                try:
-                    self._note_others(entry)
-                except HstnnError as error:
-                    self._change(entry, "failed", error.message)
-                if entry.state == "waiting":
-                    ready.append(entry)
+        free = [
+            entry
+            for entry in self.entries
+            if entry.state == "waiting" and not self._unmet(entry, {"waiting", "running", "elsewhere"})
+        ]
         # What the longest chain waits for goes first, so that the end is not one long chain on one slot.
-        ready.sort(key=lambda entry: -self._chains[entry.job.identity])
-        for job, place in executor.start([Wanted(entry.job, entry.alone) for entry in ready]):
+        free.sort(key=lambda entry: (not entry.alone, -self._chains[entry.job.identity]))
+        ready: list[Wanted] = []
+        for entry in free:
+            if len(ready) == executor.places:
+                break  # no more could start, and each look costs
+            self._look(entry)
+            if entry.state == "waiting":
+                ready.append(Wanted(entry.job, entry.alone))
+        for job, place in executor.start(ready):
             entry = self._by_identity[job.identity]
             entry.place, entry.began = place, time.monotonic()
             entry.attempts += 1
@@ -162,9 +167,14 @@ class Scheduler:
         needed = (self._by_identity[identity] for identity in entry.job.needs)
         return next((each for each in needed if each.state in states), None)
 
-    def _note_others(self, entry: Entry) -> None:
-        """Look whether another process has done a job meanwhile, or works on it."""
-        match entry.job.run.state:
+    def _look(self, entry: Entry) -> None:
+        """See whether another process has done a job meanwhile, or works on it."""
+        try:
+            state = entry.job.run.state
+        except HstnnError as error:
+            self._change(entry, "failed", error.message)
+            return
+        match state:
             case "finished":
                 self._change(entry, "done")
             case "running":
@@ -172,14 +182,6 @@ class Scheduler:
                     self._change(entry, "elsewhere")
             case _ if entry.state == "elsewhere":
                 self._change(entry, "waiting")
-
-    def _look_elsewhere(self) -> None:
-        for entry in self.entries:
-            if entry.state == "elsewhere":
-                try:
-                    self._note_others(entry)
-                except HstnnError as error:
-                    self._change(entry, "failed", error.message)
 
     def _end(self, ended: Ended, executor: Executor) -> None:
         entry, failure = self._by_identity[ended.job.identity], ended.failure
