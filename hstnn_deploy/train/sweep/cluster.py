@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import tarfile
 import tempfile
 import time
@@ -158,12 +159,12 @@ class Cluster:
         else:
             _check_address(address)
         handler = signal.getsignal(signal.SIGTERM)
-        with _environment(variables):
+        with _environment(variables), _silence():
             import ray  # reads some of the variables as it is imported
 
             try:
                 ray.init(**options)
-            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            except (ConnectionError, RuntimeError, ValueError, ImportError, OSError) as error:
                 reason = " ".join(str(error).split())[:300]
                 what = f"there is no Ray cluster at {address}" if address else "Ray cannot start here"
                 raise DeviceError(f"{what}: {reason}", "`ray status` on the head shows whether it runs") from error
@@ -304,6 +305,20 @@ def _check_address(address: str) -> None:
         raise DeviceError(
             f"nothing answers at --address {address}: {reason}", "start a head there with `ray start --head`"
         ) from error
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep from standard error what Ray's C++ side logs there while it connects; what matters, Ray raises."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 @contextmanager
