@@ -12,13 +12,17 @@ Family = Literal["sequence", "language", "convolutional"]
 """Which family of networks a data set is for."""
 
 
+PADDING = -100
+"""The target of a step past a sample's length, where every step has one."""
+
+
 class Batch(NamedTuple):
     """Samples as a network takes them."""
 
     x: Tensor
     """[T, B, …], float32; tokens [T, B], int64, of a text."""
     target: Tensor
-    """[B] for classification, [T, B] for a language model."""
+    """[B] for classification, [T, B] for a language model (`PADDING` past a sample's length)."""
     lengths: Tensor | None = None
     """Valid steps per sample, [B], or None where all are."""
 
