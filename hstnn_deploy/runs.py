@@ -74,7 +74,23 @@ class RunFolder:
         """How far the stage is: as its status says, or `dead` where that says running but the process is gone."""
         status = self.status()
         state: State | Literal[""] = status.get("state", "")
-        return "dead" if state == "running" and not _alive(status) else state
+        return "dead" if state == "running" and not self._alive(status) else state
+
+    def _alive(self, status: dict[str, Any]) -> bool:
+        """Whether the process that wrote a status is still there."""
+        if status.get("host", platform.node()) == platform.node():
+            return _process_lives(status)
+        # Of another machine only the lock can tell. (It would do here too, but a look would be in a new process's way.)
+        return self.in_use
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process holds the folder's lock."""
+        try:
+            with self.lock():
+                return False
+        except RunError:
+            return True
 
     def set_status(self, state: State, **facts: Any) -> None:
         """Update status.json."""
@@ -253,10 +269,8 @@ def _damaged(path: Path) -> RunError:
     return RunError(f"{path} is damaged", "remove the run folder, or give another with --out")
 
 
-def _alive(status: dict[str, Any]) -> bool:
-    """Whether the process that wrote a status is still there; yes where it is of another machine: nobody can tell."""
-    if status.get("host", platform.node()) != platform.node():
-        return True
+def _process_lives(status: dict[str, Any]) -> bool:
+    """Whether the process of this machine that wrote a status is still there."""
     try:
         process = psutil.Process(status["pid"])
         # A number is given again: the process must be older than what it wrote (to the second).

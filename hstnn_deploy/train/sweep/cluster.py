@@ -164,10 +164,11 @@ class Cluster:
 
             try:
                 ray.init(**options)
-            except (ConnectionError, RuntimeError, ValueError, ImportError, OSError) as error:
+            except (ray.exceptions.RayError, RuntimeError, ValueError, ImportError, OSError) as error:
                 reason = " ".join(str(error).split())[:300]
                 what = f"there is no Ray cluster at {address}" if address else "Ray cannot start here"
-                raise DeviceError(f"{what}: {reason}", "`ray status` on the head shows whether it runs") from error
+                hint = "`ray status` shows whether it runs; if it wants a token, set RAY_AUTH_MODE=token"
+                raise DeviceError(f"{what}: {reason}", hint if address else "") from error
             finally:
                 signal.signal(signal.SIGTERM, handler)  # Ray puts its own, which leaves without stopping the jobs
 

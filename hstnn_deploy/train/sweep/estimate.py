@@ -82,7 +82,7 @@ class Estimator:
 
 def _like(stage: str, recipe: Mapping[str, Any]) -> str:
     """Return what jobs of like cost have in common."""
-    kept = {key: recipe.get(key) for key in ("data", "network", "kind", "batch")}
+    kept = {key: recipe.get(key) for key in ("data", "network", "kind", "batch", "precision")}
     if recipe.get("kind") == "ffs" or stage == "restore":
         kept["ratio"] = recipe.get("ratio")
     if stage == "traces":

@@ -10,7 +10,6 @@ from typing import Literal
 
 from hstnn_deploy import files, processes
 from hstnn_deploy.errors import HstnnError, Interrupted, OutOfMemoryError, RunError
-from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.sweep.plan import Job
 
 GRACE = 20.0
@@ -108,7 +107,7 @@ class Process:
         try:
             if run.finished:
                 return None  # by this process or, if it found the folder in use, by another one
-            if code == RunError.exit_code and _in_use(run):
+            if code == RunError.exit_code and run.in_use:
                 return Failure("another process works in the run folder", "busy")
             failure = Failure(self._reason(code), "memory" if code == OutOfMemoryError.exit_code else "error")
             if code != Interrupted.exit_code:
@@ -126,14 +125,6 @@ class Process:
         if code > 0 and errors:
             return errors[-1].removeprefix("error: ")
         return f"the process {processes.cause(code, printed) or 'ended without finishing the run'}"
-
-
-def _in_use(run: RunFolder) -> bool:
-    try:
-        with run.lock():
-            return False
-    except RunError:
-        return True
 
 
 def _threads(number: int) -> dict[str, str]:

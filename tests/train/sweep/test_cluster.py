@@ -32,6 +32,7 @@ def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         for name in list(os.environ):
             if name.lower().endswith("_proxy"):
                 patch.delenv(name)
+        patch.setenv("RAY_AUTH_TOKEN", "0" * 64)  # else Ray writes one into the user's home
         cluster = Cluster(Setting(), tmp_path_factory.mktemp("ray"), cpus=2)
         yield cluster
         cluster.close()

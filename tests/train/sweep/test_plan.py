@@ -97,3 +97,11 @@ def test_a_folder_of_another_recipe_or_a_damaged_one_is_refused(tmp_path: Path) 
     (RunFolder(job.run.path).path / "status.json").write_text("{")
     with pytest.raises(RunError, match=r"status\.json is damaged"):
         check_runs([job])
+
+
+def test_a_run_of_another_version_is_said_to_be_so(tmp_path: Path) -> None:
+    (job,) = plan([load_recipe("digits", [*settings(TINY), "kind=rnn"])], tmp_path)
+    with job.run.open({**job.recipe.for_stage("train"), "encoder": "x"}, {"versions": {"hstnn-deploy": "9"}}, False):
+        pass
+    with pytest.raises(RunError, match=r"encoder was x, is None \(hstnn-deploy 9 wrote it, this is "):
+        check_runs([job])
