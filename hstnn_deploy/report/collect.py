@@ -52,7 +52,7 @@ class Run:
     stage: str
     """train, adapt or restore."""
     state: str
-    """As in status.json; "not begun" where a selection waits for its restoration."""
+    """As `RunFolder.state`; "not begun" where a selection waits for its restoration."""
     epoch: int
     """Epochs done."""
     epochs: int
@@ -93,7 +93,9 @@ class Run:
         """How far it is, in words: "finished", or why there is no result."""
         match self.state:
             case "running":
-                return f"running or killed, {self.epoch} of {self.epochs} epochs done"
+                return f"running, {self.epoch} of {self.epochs} epochs done"
+            case "dead":
+                return f"killed, {self.epoch} of {self.epochs} epochs done"
             case "interrupted":
                 return f"interrupted, {self.epoch} of {self.epochs} epochs done"
             case "failed":
@@ -187,7 +189,7 @@ def read_run(folder: RunFolder) -> Run | None:
         return None
     recipe = _recipe(folder)
     status = folder.status()
-    state = str(status.get("state", "not begun"))
+    state = folder.state or "not begun"
     curve = folder.metrics()
     task = task_for(recipe.network)
     return Run(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from hstnn_deploy import files
 from hstnn_deploy.models.sizes import kept_counts
@@ -14,10 +13,9 @@ from hstnn_deploy.profile.records import Record, lines
 from hstnn_deploy.report.aggregate import Study, studies
 from hstnn_deploy.report.collect import collect
 from hstnn_deploy.runs import RunFolder
-from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.ranking import SelectedUnits, SelectionResult
 from hstnn_deploy.train.recipe import Recipe, load_recipe
-from hstnn_deploy.train.stages import Training
+from hstnn_deploy.train.stages import stage_folder
 from hstnn_deploy.train.tasks import task_for
 from tests.conftest import TINY, settings
 from tests.profile.conftest import configured, measured
@@ -63,7 +61,7 @@ def selected(recipe: Recipe) -> SelectionResult:
 def write_run(out: Path, recipe: Recipe, value: float | None, stage: str = "", **status: Any) -> RunFolder:
     """Write the folder of a stage as training leaves it; without a value it is not finished."""
     stage = stage or ("restore" if recipe.kind == "hybrid" else "train")
-    run = Training(recipe, out, torch.device("cpu"), None, False, Observer()).folder(stage)
+    run = stage_folder(recipe, out, stage)
     run.claim_recipe(recipe.for_stage(stage))
     files.write_text(run.path / "recipe.yaml", recipe.yaml())
     files.write_json(run.path / "environment.json", {"versions": {"hstnn-deploy": "0.1.0"}})

@@ -82,15 +82,19 @@ def test_a_cell_that_lacks_a_seed_is_marked_and_says_why(sweep: Path) -> None:
     write_run(sweep, recipe_for("snn", seed=4), None, state="running")
     write_run(sweep, recipe_for("ffs", 0.25, seed=4), None, state="failed", error="out of\nmemory")
     write_run(sweep, recipe_for("ffs", 0.5, seed=4), None, state="interrupted")
+    killed = write_run(sweep, recipe_for("ffs", 0.75, seed=4), None)
+    status = json.loads((killed.path / "status.json").read_text())
+    (killed.path / "status.json").write_text(json.dumps(status | {"pid": 2**30}))
     study = study_of(sweep)
     summary, by_seed = sheets.summary(study), sheets.by_seed(study)
     assert column(summary, "ffs: mean") == ["82.50", "84.50 *", "87.00 *", "89.50 *", "72.00 *"]
     assert column(by_seed, "seed: 4")[:4] == ["84.00", "failed", "–", "interrupted"]
     assert column(by_seed, "seed: 4")[7] == "running"
     for note in (
-        "* snn is incomplete, 3 of 4 seeds: seed 4 running or killed, 1 of 2 epochs done.",
+        "* snn is incomplete, 3 of 4 seeds: seed 4 running, 1 of 2 epochs done.",
         "* ffs 0.25 is incomplete, 3 of 4 seeds: seed 4 failed: out of memory.",
         "* ffs 0.5 is incomplete, 3 of 4 seeds: seed 4 interrupted, 1 of 2 epochs done.",
+        "* ffs 0.75 is incomplete, 3 of 4 seeds: seed 4 killed, 1 of 2 epochs done.",
         "* hybrid 0.75 is incomplete, 3 of 4 seeds: seed 4 has no run that could be read.",
     ):
         assert note in summary.notes

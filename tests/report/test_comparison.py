@@ -99,7 +99,7 @@ def test_other_seeds_are_tested_by_welch_and_incomplete_cells_named(tmp_path: Pa
     write_run(tmp_path / "b", recipe_for("rnn", seed=9), None)
     found = compare(sweep / "digits/rnn", tmp_path / "b", [], [])
     assert found.rows[0].test.method == "Welch's t-test, 3 and 2 values"
-    assert "B: rnn is incomplete: seed 9 running or killed, 1 of 2 epochs done" in found.notes
+    assert "B: rnn is incomplete: seed 9 running, 1 of 2 epochs done" in found.notes
 
 
 def test_one_seed_is_compared_without_a_test(tmp_path: Path) -> None:
