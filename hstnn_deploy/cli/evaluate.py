@@ -23,6 +23,7 @@ def evaluate(
 
     from hstnn_deploy import devices
     from hstnn_deploy.checkpoint import Checkpoint
+    from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.data.registry import load
     from hstnn_deploy.train.evaluation import PROTOCOLS
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
@@ -32,7 +33,11 @@ def evaluate(
     where = devices.resolve(device)
     recipe = checkpoint.resolved_recipe()
     network = checkpoint.network().to(where)
-    splits = load(recipe.data, recipe.protocol, data_dir, cache.value)
+    observer = make_observer(console.report(as_json))
+    try:
+        splits = load(recipe.data, recipe.protocol, data_dir, cache.value, observer.preparing)
+    finally:
+        observer.close()
     if checkpoint.vocabulary != splits.vocabulary:
         raise DataError(
             f"{ckpt} was trained with another vocabulary than {recipe.data.name} has now",

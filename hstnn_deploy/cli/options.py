@@ -40,3 +40,8 @@ Ckpt = Annotated[Path, typer.Option("--ckpt", metavar="FILE", help="A checkpoint
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
 ]
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a list with commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -26,7 +26,8 @@ def make_observer(screen: Console) -> "PlainObserver":
     return LiveObserver(screen) if screen.is_terminal else PlainObserver(screen)
 
 
-def _metric(row: dict[str, Any]) -> str:
+def valid_metric(row: dict[str, Any]) -> str:
+    """Return the metric of an epoch's row with its name, such as "valid accuracy 97.22"."""
     name = next(key for key in row if key.startswith("valid_") and key not in {"valid_loss", "valid_seconds"})
     return f"valid {name.removeprefix('valid_')} {row[name]:.2f}"
 
@@ -64,7 +65,7 @@ class PlainObserver(Observer):
     def _line(self, row: dict[str, Any]) -> str:
         speed = self._samples / row["train_seconds"] if row["train_seconds"] else 0
         return (
-            f"{self._title}: epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.4f}  {_metric(row)}"
+            f"{self._title}: epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.4f}  {valid_metric(row)}"
             f"  {speed:.0f} {self.counts}/s{'  best' if row['best'] else ''}"
         )
 
@@ -147,7 +148,7 @@ class LiveObserver(PlainObserver):
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         """See `Observer`."""
-        self._facts = f"loss {row['train_loss']:.4f}  {_metric(row)}"
+        self._facts = f"loss {row['train_loss']:.4f}  {valid_metric(row)}"
         self._progress.update(self._task, completed=row["epoch"], facts=self._facts)
 
     def stage_finished(self, summary: str) -> None:

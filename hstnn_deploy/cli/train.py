@@ -36,6 +36,7 @@ class StageChoice(StrEnum):
     """Stages."""
 
     adapt = "adapt"
+    traces = "traces"
     select = "select"
     restore = "restore"
     all = "all"

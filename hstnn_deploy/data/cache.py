@@ -96,7 +96,10 @@ def entries() -> list[Entry]:
     """Return what the cache holds, by data set and split; nothing is verified but the footers."""
     found = []
     for path in sorted(folder().glob(f"*/*{_SUFFIX}")):
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError:
+            continue  # just now removed by another process
         footer = _footer(path) or {}
         created = datetime.fromtimestamp(status.st_mtime, UTC)
         split = path.stem.rpartition("-")[0]

@@ -11,7 +11,6 @@ import csv
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -20,6 +19,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from hstnn_deploy.data.aedat import read_aedat
 from hstnn_deploy.data.cache import fingerprint
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
 from hstnn_deploy.data.draw_events import draw_events
@@ -149,7 +149,7 @@ class AedatRecordings:
     def read(self, number: int) -> Events:
         """See `Recordings`."""
         path, label, start, stop = self.gestures[number]
-        events = read_aedat(path)
+        events = check(read_aedat(path), DvsGestureConfig.sensor, path)
         first, after = np.searchsorted(events["t"], (start, stop))
         if first == after:
             raise DataError(f"{path} holds no event of its gesture {label + 1}, {start} to {stop} us", _AGAIN)
@@ -191,44 +191,6 @@ def _gestures(path: Path) -> list[_Gesture]:
                 _AGAIN,
             )
     return found
-
-
-@lru_cache(maxsize=1)
-def read_aedat(path: Path) -> Events:
-    """Return the polarity events of an AEDAT 3.1 file.
-
-    tonic's reader of the text header is used; its reader of the packets takes packets of every kind for events, ends
-    quietly within one, and `tonic.io.read_dvs_ibm`, which calls both, does not run in tonic 1.7.
-
-    A file holds a text header, then packets of a 28 byte header (type of event, …, capacity, number) and 8 bytes per
-    event. Its last reading is remembered: it holds several gestures.
-
-    Raises:
-        DataError: it cannot be read, ends within a packet, or holds events that cannot be.
-    """
-    from tonic.io import read_aedat_header_from_file
-
-    try:
-        version, start = read_aedat_header_from_file(str(path))[:2]
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", _AGAIN) from error
-    except (UnboundLocalError, ValueError) as error:
-        raise DataError(f"{path} is not an AEDAT file: it does not begin with a header", _AGAIN) from error
-    if not 3 < version < 4:
-        raise DataError(f"{path} is an AEDAT file of version {version:g}, not 3.1", _AGAIN)
-    packets = []
-    while start < len(raw):
-        header = np.frombuffer(raw, "<u4", min(7, (len(raw) - start) // 4), start)
-        after = start + 28 + 8 * int(header[4]) if len(header) == 7 else len(raw) + 1
-        if after > len(raw):
-            raise DataError(f"{path} is truncated: its last packet begins at byte {start} and does not end", _AGAIN)
-        if header[0] & 0xFFFF == 1:  # polarity events; the other half is where they come from
-            packets.append(np.frombuffer(raw, "<u4", 2 * int(header[5]), start + 28).reshape(-1, 2))
-        start = after
-    data, times = np.concatenate([np.empty((0, 2), "<u4"), *packets]).T
-    events = make_events(data >> 17 & 0x1FFF, data >> 2 & 0x1FFF, times, data >> 1 & 1)
-    return check(events, DvsGestureConfig.sensor, path)
 
 
 def load_dvs_gesture(config: DvsGestureConfig, source: Source) -> Splits:

@@ -1,12 +1,15 @@
 """Event data through the command line: every recipe on small files of the set's own layout, caches, and bad input."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
+from hstnn_deploy.cli import progress
 from hstnn_deploy.data import cache
 from hstnn_deploy.data.dataset import CACHES
 from hstnn_deploy.data.events import make_events
@@ -202,6 +205,19 @@ def test_bad_recordings_are_one_line(hstnn: Hstnn, nmnist: Path, tmp_path: Path)
     assert (result.code, result.error) == (3, f"{bad} is truncated: 9 bytes are not whole events of 5")
     bad.unlink()
     assert hstnn(*words, tmp_path / "runs").code == 0
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_preparing_is_seen(live: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 3))
+    monkeypatch.setattr("hstnn_deploy.cli.progress.time.monotonic", lambda: next(clock))
+    written = io.StringIO()
+    observer = progress.make_observer(Console(file=written, force_terminal=live, width=100))
+    for done in range(1, 8):
+        observer.preparing("preparing nmnist train", done, 7)
+    observer.close()
+    assert ("preparing nmnist train: 3 of 7\n" in written.getvalue()) != live
+    assert "preparing nmnist train" in written.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import tonic.datasets
 import tonic.io
 import torch
 
-from hstnn_deploy.data.dvs_gesture import AedatRecordings, DvsGestureConfig, NpyRecordings, read_aedat
+from hstnn_deploy.data.aedat import read_aedat
+from hstnn_deploy.data.dvs_gesture import AedatRecordings, DvsGestureConfig, NpyRecordings
 from hstnn_deploy.data.events import Sensor, check, make_events
 from hstnn_deploy.data.heidelberg import Hdf5Recordings, ShdConfig, SscConfig
 from hstnn_deploy.data.nmnist import NMnistConfig, NMnistRecordings
@@ -366,6 +367,13 @@ def test_files_that_do_not_hold_what_they_should_are_refused(tmp_path: Path, ori
     assert "10.npy does not hold events [N, 4]" in refused(DvsGestureConfig(), gesture).message
     np.save(gesture / "ibmGestureTest" / "user01_led" / "11.npy", np.zeros((3, 4)))
     assert "11.npy is not named after a class, 0 to 10" in refused(DvsGestureConfig(), gesture).message
+    outside = random_events(0, 100, Sensor(128, 128), 4_000_000)
+    outside["y"][70] = 128
+    whole = (original / "user01_led.aedat").read_bytes()
+    (original / "user01_led.aedat").write_bytes(aedat(outside))
+    assert "user01_led.aedat: event 70 of 100 has y 128" in refused(DvsGestureConfig(), original).message
+    (original / "user01_led.aedat").write_bytes(whole)
+    read_aedat.cache_clear()
     table = original / "user01_led_labels.csv"
     good = table.read_text()
     for text, message in (
