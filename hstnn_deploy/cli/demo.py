@@ -131,20 +131,14 @@ def _print_results(shown: _Task, runs: "dict[str, list[RunFolder]]", screen: "Co
                 continue
             best = Checkpoint.load(run.best)
             units = ", ".join(f"{size.snn}+{size.rnn}" for size in best.sizes)
-            stage = {"train": "", "adapt": " adapted (redundant)", "restore": f" restored, ratio {_RATIO:g}"}[
-                best.stage
-            ]
+            stage = {"train": "", "adapt": " adapted, redundant", "restore": f" restored, ratio {_RATIO:g}"}[best.stage]
             name = f"{kind}{stage}" if kind != "ffs" else f"ffs, ratio {_RATIO:g}"
             valid, test = best.metrics["valid"][f"valid_{task.metric}"], best.metrics["test"][task.metric]
             rows.append((name, units, best.epoch, f"{valid:.2f}", f"{test:.2f}"))
             protocol, count = best.metrics["protocol"], best.metrics["test"][task.counts]
-    columns = [
-        "network",
-        ">spiking+recurrent per layer",
-        ">best epoch",
-        f">validation{task.unit}",
-        f">test{task.unit}",
-    ]
+    # Headings of two lines, so that the table of three layers fits a terminal of 80 columns.
+    unit = task.unit.strip()
+    columns = ["network", ">spiking+recurrent\nper layer", ">best\nepoch", f">validation\n{unit}", f">test\n{unit}"]
     better = "" if task.higher_is_better else " (lower is better)"
     screen.print()
     screen.print(console.table(f"{task.metric.capitalize()}{better}", columns, rows))

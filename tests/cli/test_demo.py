@@ -55,7 +55,7 @@ def test_the_digits_are_trained_exported_with_proof_and_profiled_and_nothing_is_
     assert result.code == 0
     assert "1797 real handwritten digits, 8 steps of 8 pixels" in result.out
     assert "fixed test split of 360 digits" in result.out
-    for name in ("rnn", "snn", "ffs, ratio 0.5", "hybrid adapted (redundant)", "hybrid restored, ratio 0.5"):
+    for name in ("rnn", "snn", "ffs, ratio 0.5", "hybrid adapted, redundant", "hybrid restored, ratio 0.5"):
         assert f"│ {name} " in result.out
     assert "Verification of model.ts" in result.out
     assert "failed" not in result.out
