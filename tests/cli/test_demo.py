@@ -33,7 +33,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
         return really_load(name, [*settings(SMALL[name]), *changes])
 
     def few(**options: Any) -> Any:
-        return really_plan(**options, phases=("infer",), engines=("eager",), batches=(1,))
+        return really_plan(**options | {"phases": ("infer",), "engines": ("eager",), "batches": (1,)})
 
     monkeypatch.setattr(recipes, "load_recipe", load)
     monkeypatch.setattr(plan, "plan", few)
