@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,9 @@ from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import HstnnError, RunError, UsageError
 from hstnn_deploy.files import cannot_write
-from hstnn_deploy.runs import RunFolder, find_runs
+
+if TYPE_CHECKING:
+    from hstnn_deploy.runs import RunFolder
 
 app = typer.Typer(help="List, show and remove runs, and read their logs.", no_args_is_help=True)
 
@@ -107,7 +109,7 @@ def rm(
     for run in runs:
         if run.path.is_symlink():
             raise UsageError(f"{run.path} is a link", "give the folder itself")
-        if within := [each.path for each in find_runs(run.path) if each.path != run.path]:
+        if within := [each.path for each in _found([run.path]) if each.path != run.path]:
             raise UsageError(f"{run.path} holds other runs, such as {within[0]}", "remove those first")
         if _state(run) == "running":
             raise RunError(f"{run.path} is running", "stop it first")
@@ -170,16 +172,20 @@ def logs(
         time.sleep(0.3)
 
 
-def _found(paths: list[Path]) -> list[RunFolder]:
+def _found(paths: list[Path]) -> "list[RunFolder]":
+    from hstnn_deploy.runs import find_runs
+
     return list({run.path.resolve(): run for path in paths for run in find_runs(path)}.values())
 
 
-def _run(path: Path) -> RunFolder:
+def _run(path: Path) -> "RunFolder":
     """Return a run folder.
 
     Raises:
         RunError: it is none; the hint names those below it.
     """
+    from hstnn_deploy.runs import RunFolder, find_runs
+
     run = RunFolder(path)
     if (path / "stage.yaml").is_file():
         return run
@@ -187,14 +193,14 @@ def _run(path: Path) -> RunFolder:
     raise RunError(f"{path} is not a run folder", f"did you mean {' or '.join(below)}?" if below else "")
 
 
-def _state(run: RunFolder) -> str:
+def _state(run: "RunFolder") -> str:
     try:
         return run.state or "begun"
     except HstnnError:
         return "damaged"
 
 
-def _facts(run: RunFolder) -> dict[str, Any]:
+def _facts(run: "RunFolder") -> dict[str, Any]:
     """Return what a list shows of a run; a damaged one has the state `damaged` and the reason as its error."""
     facts: dict[str, Any] = dict.fromkeys(
         (
@@ -221,7 +227,7 @@ def _facts(run: RunFolder) -> dict[str, Any]:
         return facts | {"state": "damaged", "error": "it is not as this version of hstnn writes run folders"}
 
 
-def _told(run: RunFolder) -> dict[str, Any]:
+def _told(run: "RunFolder") -> dict[str, Any]:
     recipe, status = run.recipe(), run.status()
     kind = str(recipe.get("kind"))
     lstm = kind in {"ffs", "hybrid"} and (recipe.get("network") or {}).get("recurrent") == "lstm"
@@ -250,7 +256,7 @@ def _seconds_since(moment: str | None) -> int | None:
         return None
 
 
-def _size(run: RunFolder) -> int:
+def _size(run: "RunFolder") -> int:
     return sum(path.stat().st_size for path in run.path.iterdir() if path.is_file())
 
 
