@@ -4,11 +4,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from benchmarks.data_loading import data_loading
 from benchmarks.harness import Result, environment
 from benchmarks.kernels import kernels
 from benchmarks.peers import peers
@@ -17,6 +19,7 @@ from benchmarks.scheduling import scheduling
 from benchmarks.selection import selection
 from benchmarks.startup import startup
 from benchmarks.training import forward, train_step
+from hstnn_deploy.errors import DataError
 
 BENCHMARKS: dict[str, Callable[[int], Iterator[Result]]] = {
     "train": train_step,
@@ -24,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Result]]] = {
     "kernels": kernels,
     "selection": selection,
     "startup": startup,
+    "data_loading": data_loading,
     "peers": peers,
     "scheduling": scheduling,
 }
@@ -35,6 +39,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)}; default all")
     parser.add_argument("--rounds", type=int, default=20, help="turns per case (default %(default)s)")
     parser.add_argument("--threads", type=int, help="threads torch uses (default: its own choice)")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where nmnist/ is, for data_loading")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every time measured, and the summary")
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHMARKS):
@@ -48,14 +53,23 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 130)
     console.print(machine(before), highlight=False)
     results: list[Result] = []
-    for name in options.names or BENCHMARKS:
-        for result in BENCHMARKS[name](options.rounds):
+    benchmarks = BENCHMARKS | {"data_loading": partial(data_loading, folder=options.data_dir)}
+    for name in options.names or benchmarks:
+        for result in _results(benchmarks[name](options.rounds), name):
             results.append(result)
             print(f"{result.benchmark} {result.case}: done", file=sys.stderr)
             if options.json:
                 # After every case, so that an interrupted run keeps what it has.
                 options.json.write_text(json.dumps(record(before, options.rounds, results), indent=1) + "\n")
     console.print(table(results, options.rounds))
+
+
+def _results(results: Iterator[Result], name: str) -> Iterator[Result]:
+    """Yield the results of a benchmark; where its data is not at hand, say so instead."""
+    try:
+        yield from results
+    except DataError as error:
+        print(f"{name} was not run: {error.message} ({error.hint})", file=sys.stderr)
 
 
 if __name__ == "__main__":

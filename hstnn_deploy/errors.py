@@ -11,7 +11,8 @@ HstnnError              1
 │   └── VerificationError 8 an exported file that does not compute what the network computes
 ├── ProfileError        9   a measurement that cannot be taken
 ├── OutOfMemoryError   10   work that does not fit into memory
-├── SweepError         11   a sweep of which some jobs failed
+├── BundleError        11   a bundle that is missing, damaged, or not what its manifest says
+├── SweepError         12   a sweep of which some jobs failed
 └── Interrupted       130   stopped by Ctrl-C or SIGTERM; what was finished is kept
 
 Anything unforeseen exits with 70.
@@ -90,10 +91,16 @@ class OutOfMemoryError(HstnnError):
     exit_code = 10
 
 
+class BundleError(HstnnError):
+    """A bundle that is missing, damaged, incomplete, or not what its manifest says."""
+
+    exit_code = 11
+
+
 class SweepError(HstnnError):
     """A sweep of which some jobs failed; the others are done."""
 
-    exit_code = 11
+    exit_code = 12
 
 
 class Interrupted(HstnnError):

@@ -45,3 +45,13 @@ def table(
     for row in rows:
         drawn.add_row(*(cell if isinstance(cell, Text) else escape(str(cell)) for cell in row))
     return drawn
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}"

@@ -200,7 +200,7 @@ class Recipe(BaseModel):
 def shipped() -> dict[str, Path]:
     """Return the shipped recipes: name to file, sorted."""
     folder = Path(str(resources.files("hstnn_deploy"))) / "train" / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
@@ -321,7 +321,6 @@ def _located(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[l
         else:
             keys.append(str(part))
             allowed = list(node.get("properties", {}))
-            node = resolved(
-                node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
-            )
+            inside = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+            node = resolved(inside)
     return keys, allowed, node.get("discriminator", {})

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from hstnn_deploy import checkpoint, environment, files
 from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.data.dataset import Cache
 from hstnn_deploy.data.registry import load
 from hstnn_deploy.data.splits import Batch, Split, Splits
 from hstnn_deploy.data.text import TextSplit
@@ -52,6 +53,7 @@ def train(
     stage: StageName = "all",
     device: torch.device | str = "cpu",
     data_folder: Path | None = None,
+    cache: Cache = "disk",
     resume: bool = False,
     observer: Observer | None = None,
 ) -> list[RunFolder]:
@@ -62,7 +64,7 @@ def train(
         DataError: the data set is missing or damaged.
         RunError: a run folder cannot be written, continued, or belongs to another recipe.
     """
-    training = Training(recipe, Path(out), torch.device(device), data_folder, resume, observer or Observer())
+    training = Training(recipe, Path(out), torch.device(device), data_folder, cache, resume, observer or Observer())
     return training.run(stage)
 
 
@@ -87,6 +89,7 @@ class Training:
     out: Path
     device: torch.device
     data_folder: Path | None
+    cache: Cache
     resume: bool
     observer: Observer
     task: Task = field(init=False)
@@ -132,7 +135,7 @@ class Training:
         """
         if self._splits is None:
             recipe = self.recipe
-            self._splits = load(recipe.data, recipe.protocol, self.data_folder)
+            self._splits = load(recipe.data, recipe.protocol, self.data_folder, self.cache, self.observer.preparing)
             there = self._splits
             recipe.check_fits(there.family, {"inputs": there.inputs, "classes": there.classes, "size": there.size})
             trained = f"{len(there.train)} training samples"
@@ -273,6 +276,8 @@ class Training:
         if isinstance(train, TextSplit):
             return next(train.windows(recipe.batch, self.device))
         chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(recipe.seed))
+        # For a split that is cropped at random: selection that goes on elsewhere sees the same batch.
+        torch.manual_seed(recipe.seed)
         return train.batch(chosen[: recipe.selection.samples].sort().values, self.device)
 
     def _select(self) -> RunFolder:

@@ -79,7 +79,7 @@ def test_a_failed_job_is_reported_and_stops_only_what_needs_it(hstnn: Hstnn, tmp
     adapt.mkdir(parents=True)
     (adapt / "last.pt").write_text("{")
     result = hstnn(*SWEEP, "--kinds", "snn,hybrid", "--retries", "0", "--out", tmp_path, "--json")
-    assert result.code == 11
+    assert result.code == 12
     jobs = {job["job"]: job for job in json.loads(result.out)["jobs"]}
     reason = f"{adapt / 'last.pt'} is not a checkpoint"
     assert {name: (job["state"], job["attempts"]) for name, job in jobs.items()} == {
