@@ -17,7 +17,7 @@ from hstnn_deploy.files import cannot_write
 if TYPE_CHECKING:
     from hstnn_deploy.runs import RunFolder
 
-app = typer.Typer(help="List, show and remove runs, and read their logs.", no_args_is_help=True)
+app = typer.Typer(name="runs", help="List, show and remove runs, and read their logs.", no_args_is_help=True)
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Run folders, or folders of them.")]
 
@@ -57,7 +57,7 @@ def list_runs(
             console.out.print(f"{each['folder']}: {each['error']}", markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command("show")
 def show(path: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
     """Show all that is known of one run."""
     run = _run(path)
@@ -98,7 +98,7 @@ def show(path: Annotated[Path, typer.Argument(help="A run folder.")], as_json: J
         console.out.print(f"Its log: hstnn runs logs {path}", markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command("rm")
 def rm(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Run folders.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -135,7 +135,7 @@ def rm(
         console.emit({"removed": [str(run.path) for run in runs]})
 
 
-@app.command()
+@app.command("logs")
 def logs(
     paths: Paths,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the runs end.")] = False,
