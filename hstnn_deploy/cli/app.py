@@ -49,7 +49,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(data.app)
-app.add_typer(runs.app, name="runs")
+app.add_typer(runs.app)
 
 
 def _print_version(wanted: bool) -> None:
