@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import RunError
-from hstnn_deploy.runs import RunFolder
+from hstnn_deploy.runs import RunFolder, find_runs
 
 RECIPE = {"stage": "adapt", "adapt": {"epochs": 2, "lr": 0.1}, "units": [3, 4]}
 
@@ -27,6 +27,7 @@ def begin(run: RunFolder, recipe: dict[str, Any] = RECIPE, resume: bool = False)
 
 def test_nothing_is_made_before_it_is_opened(run: RunFolder) -> None:
     assert run.status() == {}
+    assert run.state == ""
     assert run.metrics() == []
     assert run.environment() == {}
     assert not run.finished
@@ -68,6 +69,36 @@ def test_resuming_forgets_the_error_but_not_the_start(run: RunFolder) -> None:
     begin(run, resume=True)
     assert run.status()["error"] is None
     assert run.status()["started"] == started
+
+
+def state(run: RunFolder) -> str:
+    return run.state
+
+
+def test_running_is_dead_where_its_process_is_gone(run: RunFolder) -> None:
+    begin(run)
+    assert state(run) == "running"  # by this process
+    run.set_status("running", updated="2020-01-01T00:00:00Z")
+    assert state(run) == "dead"  # this process is younger: it was given the number again
+    run.set_status("running", pid=2**22 + 1)
+    assert state(run) == "dead"
+    run.set_status("interrupted", pid=2**22 + 1)
+    assert state(run) == "interrupted"
+
+
+def test_of_another_machine_the_lock_tells_whether_it_runs(run: RunFolder) -> None:
+    begin(run)
+    run.set_status("running", host="another", pid=2**22 + 1)
+    assert state(run) == "dead"
+    with run.lock():
+        assert state(run) == "running"
+        with pytest.raises(RunError, match="in use"):
+            run.record_failure(RECIPE, "no")
+    run.record_failure(RECIPE, "because")
+    assert (state(run), run.status()["error"]) == ("failed", "because")
+    run.set_status("finished")
+    run.record_failure(RECIPE, "too late")
+    assert run.finished
 
 
 def test_resuming_what_was_never_begun_begins_it(run: RunFolder) -> None:
@@ -173,3 +204,17 @@ def test_status_is_plain_json(run: RunFolder) -> None:
     begin(run)
     run.set_status("finished", result={"test": {"accuracy": 50.0}})
     assert json.loads((run.path / "status.json").read_text())["result"] == {"test": {"accuracy": 50.0}}
+
+
+def test_folders_of_runs_are_found_with_their_stage_and_recipe(tmp_path: Path) -> None:
+    for name in ("b/adapt", "a"):
+        begin(RunFolder(tmp_path / name))
+    found = find_runs(tmp_path)
+    assert [run.path for run in found] == [tmp_path / "a", tmp_path / "b" / "adapt"]
+    assert [run.path for run in find_runs(tmp_path / "b" / "adapt")] == [tmp_path / "b" / "adapt"]
+    assert found[0].stage == "adapt"
+    assert found[0].recipe() == RECIPE
+    (found[0].path / "recipe.yaml").write_text("name: whole\n")
+    assert found[0].recipe() == {"name": "whole"}
+    with pytest.raises(RunError, match="does not exist"):
+        find_runs(tmp_path / "nowhere")

@@ -6,11 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
+from hstnn_deploy.data.dataset import Card, DataSet, Source
+from hstnn_deploy.data.draw_text import draw_text
 from hstnn_deploy.data.splits import Splits
-from hstnn_deploy.data.text import EOS, TextConfig, make_splits
+from hstnn_deploy.data.text import EOS, UNKNOWN, TextConfig, make_splits
 from hstnn_deploy.errors import DataError
 
-_UNKNOWN = "<unk>"
 _SHARES = {"train": 8, "valid": 1, "test": 1}
 
 
@@ -22,7 +23,16 @@ class PydocTextConfig(TextConfig):
     """The size of the vocabulary: the most frequent words, `<eos>` and `<unk>`. The topics' own differs with Python."""
 
 
-def load_pydoc_text(config: PydocTextConfig) -> Splits:
+def load_pydoc_text(config: PydocTextConfig, source: Source) -> Splits:
+    """Return the topics as a language model takes them.
+
+    Raises:
+        DataError: the topics do not hold as many words as the vocabulary is to have.
+    """
+    return make_splits(read_words(config), config.bptt, "the standard library's help topics", source.protocol)
+
+
+def read_words(config: PydocTextConfig) -> dict[str, list[str]]:
     """Return the topics in lower case, whole topics to each split: of ten words, eight are trained on.
 
     Raises:
@@ -45,10 +55,25 @@ def load_pydoc_text(config: PydocTextConfig) -> Splits:
     # By count, then by the word itself: the same on every machine with this Python.
     common = sorted(counts, key=lambda word: (-counts[word], word))[: config.words - 2]
     known = {*common, EOS}
-    cut = {split: [word if word in known else _UNKNOWN for word in each] for split, each in words.items()}
-    return make_splits(cut, config.bptt, "the standard library's help topics")
+    return {split: [word if word in known else UNKNOWN for word in each] for split, each in words.items()}
 
 
 def _words(topic: str) -> list[str]:
     lines = (re.findall(r"\w+|[^\w\s]", line) for line in topic.lower().splitlines())
     return [word for line in lines if line for word in (*line, EOS)]
+
+
+PYDOC_TEXT = DataSet(
+    "pydoc-text",
+    PydocTextConfig,
+    Card(
+        "the help topics of Python's own standard library, word by word",
+        "language model",
+        "PSF-2.0",
+        "https://docs.python.org",
+        "it comes with Python",
+    ),
+    load_pydoc_text,
+    lambda _: None,
+    picture=lambda config, _, choice: draw_text(read_words(config), choice, config.name),
+)

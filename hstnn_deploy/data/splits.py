@@ -1,12 +1,19 @@
 """What the rest of the house sees of a data set: three splits that hand out time-major batches."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from hstnn_deploy.errors import DataError
+
+Family = Literal["sequence", "language", "convolutional"]
+"""Which family of networks a data set is for."""
+
+
+PADDING = -100
+"""The target of a step past a sample's length, where every step has one."""
 
 
 class Batch(NamedTuple):
@@ -15,7 +22,7 @@ class Batch(NamedTuple):
     x: Tensor
     """[T, B, …], float32; tokens [T, B], int64, of a text."""
     target: Tensor
-    """[B] for classification, [T, B] for a language model."""
+    """[B] for classification, [T, B] for a language model (`PADDING` past a sample's length)."""
     lengths: Tensor | None = None
     """Valid steps per sample, [B], or None where all are."""
 
@@ -30,6 +37,22 @@ class Split(Protocol):
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
         """Return the samples `indices`, on `device`."""
         ...
+
+
+class Labelled(Split, Protocol):
+    """A split of samples of one class each, of which some can be taken."""
+
+    @property
+    def target(self) -> Tensor:
+        """The class of each sample, [N], int64."""
+        ...
+
+    def take(self, indices: Tensor) -> Self:
+        """Return the split of some of the samples."""
+        ...
+
+
+L = TypeVar("L", bound=Labelled)
 
 
 @dataclass(frozen=True)
@@ -73,8 +96,7 @@ class Splits:
     """Of a text: the words of its vocabulary."""
     origin: str
     """One line: where the data came from."""
-    family: Literal["sequence", "language", "convolutional"] = "sequence"
-    """Which family of networks it is for."""
+    family: Family = "sequence"
     vocabulary: str = ""
     """Of a text: the SHA-256 of its words in the order of their tokens."""
     size: int | None = None
@@ -105,7 +127,7 @@ def hold_out(target: Tensor, fraction: float, seed: int = 0) -> tuple[Tensor, Te
     return torch.tensor(sorted(rest)), torch.tensor(sorted(held))
 
 
-def with_validation(train: ArraySplit, protocol: str) -> tuple[ArraySplit, ArraySplit | None]:
+def with_validation(train: L, protocol: str) -> tuple[L, L | None]:
     """Return what is trained on and what the epoch is chosen on, by protocol.
 
     Under `validation`, 10 % of the training samples are held out, stratified, by a seed of its own, so that every

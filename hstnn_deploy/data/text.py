@@ -13,11 +13,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from hstnn_deploy.data.folder import VARIABLE, data_folder
+from hstnn_deploy.data.dataset import Card, Choice, DataSet, Inspected, Picture, Source
+from hstnn_deploy.data.folder import VARIABLE, find
 from hstnn_deploy.data.splits import Batch, Splits
 from hstnn_deploy.errors import DataError
 
 EOS = "<eos>"
+UNKNOWN = "<unk>"
 _NAMES = ("train", "valid", "test")
 
 
@@ -96,8 +98,18 @@ class TextSplit:
             yield Batch(seen, following)
 
 
-def load_text(config: PtbConfig | WikiText2Config, given: Path | None) -> Splits:
+def load_text(config: PtbConfig | WikiText2Config, source: Source) -> Splits:
     """Return a text from its three files in the data folder, or in its folder of the data set's name.
+
+    Raises:
+        DataError: a file is missing, holds no words, or is not UTF-8.
+    """
+    folder, _ = _look(config.name, source.folder)
+    return make_splits(read_words(config, source.folder), config.bptt, f"{config.name} from {folder}", source.protocol)
+
+
+def read_words(config: PtbConfig | WikiText2Config, given: Path | None) -> dict[str, list[str]]:
+    """Return the words of each split, `<eos>` at the end of each line.
 
     Raises:
         DataError: a file is missing, holds no words, or is not UTF-8.
@@ -109,8 +121,19 @@ def load_text(config: PtbConfig | WikiText2Config, given: Path | None) -> Splits
             f"{config.name} is not at {folder} ({missing[0]} is missing)",
             f"put the files {names} there, or name their folder with --data-dir or {VARIABLE}",
         )
-    words = {split: _words(folder / name) for split, name in FILES[config.name].items()}
-    return make_splits(words, config.bptt, f"{config.name} from {folder}")
+    return {split: _words(folder / name) for split, name in FILES[config.name].items()}
+
+
+def inspect(config: PtbConfig | WikiText2Config, given: Path | None) -> Iterator[Inspected]:
+    """Read each file whole; see `DataSet`."""
+    folder, _ = _look(config.name, given)
+    for split, name in FILES[config.name].items():
+        try:
+            words = _words(folder / name)
+        except DataError as error:
+            yield Inspected(str(folder / name), split, problem=error.message)
+        else:
+            yield Inspected(str(folder / name), split, len(words), how="files of UTF-8 text")
 
 
 def missing_files(name: str, given: Path | None) -> list[str]:
@@ -118,8 +141,11 @@ def missing_files(name: str, given: Path | None) -> list[str]:
     return _look(name, given)[1]
 
 
-def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str) -> Splits:
-    """Return the splits of train, valid and test as words; the vocabulary is taken over all three, in order."""
+def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str, protocol: str) -> Splits:
+    """Return the splits of train, valid and test as words; the vocabulary is taken over all three, in order.
+
+    A text has a validation split of its own; under the demo's protocol the epoch is chosen on the test split.
+    """
     vocabulary: dict[str, int] = {}
     for split in _NAMES:
         for word in words[split]:
@@ -131,7 +157,7 @@ def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str) -> S
     count = sum(len(split.tokens) for split in (train, valid, test))
     return Splits(
         train,
-        valid,
+        test if protocol == "test" else valid,
         test,
         inputs=1,
         classes=len(vocabulary),
@@ -143,10 +169,8 @@ def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str) -> S
 
 def _look(name: str, given: Path | None) -> tuple[Path, list[str]]:
     """Return the folder that holds the files, and which of them it lacks."""
-    folder = data_folder(given)
     names = FILES[name].values()
-    if not any((folder / each).is_file() for each in names):
-        folder = folder / name
+    folder = find(given, (name,), lambda place: any((place / each).is_file() for each in names))
     return folder, [each for each in names if not (folder / each).is_file()]
 
 
@@ -167,3 +191,48 @@ def _words(path: Path) -> list[str]:
     if all(word == EOS for word in words):
         raise DataError(f"{path} holds no words", "copy or download it again")
     return words
+
+
+def _picture(config: PtbConfig | WikiText2Config, source: Source, choice: Choice) -> Picture:
+    from hstnn_deploy.data.draw_text import draw_text
+
+    return draw_text(read_words(config, source.folder), choice, config.name)
+
+
+PTB = DataSet(
+    "ptb",
+    PtbConfig,
+    Card(
+        "Penn Treebank in Mikolov's split: 929 589 words to train on, a vocabulary of 10 000",
+        "language model",
+        "derived from LDC99T42, not to be redistributed",
+        "https://catalog.ldc.upenn.edu/LDC99T42",
+        f"put {', '.join(FILES['ptb'].values())} into ptb/",
+        5_957_812,
+    ),
+    load_text,
+    lambda _: None,
+    lambda config, folder: missing_files(config.name, folder),
+    place=lambda config, folder: _look(config.name, folder)[0],
+    inspect=inspect,
+    picture=_picture,
+)
+
+WIKITEXT2 = DataSet(
+    "wikitext2",
+    WikiText2Config,
+    Card(
+        "WikiText-2: two million words of good Wikipedia articles, a vocabulary of 33 278",
+        "language model",
+        "CC BY-SA 3.0",
+        "https://arxiv.org/abs/1609.07843",
+        f"put {', '.join(FILES['wikitext2'].values())} into wikitext2/",
+        13_136_490,
+    ),
+    load_text,
+    lambda _: None,
+    lambda config, folder: missing_files(config.name, folder),
+    place=lambda config, folder: _look(config.name, folder)[0],
+    inspect=inspect,
+    picture=_picture,
+)

@@ -12,14 +12,14 @@ import onnx
 import torch
 from torch import Tensor
 
-from hstnn_deploy.data.splits import Split
+from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.export.engines import Engine, State, read_model
 from hstnn_deploy.export.forms import Form, time_axis
 from hstnn_deploy.export.interface import Interface, interface, kinds, state_after
 from hstnn_deploy.export.replay import Run, margins, replay
 from hstnn_deploy.models.layers import UnitKind
 from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.train.evaluation import batches
+from hstnn_deploy.train.evaluation import batches, unpadded
 from hstnn_deploy.train.tasks import Task
 
 Outcome = Literal["passed", "failed", "not run"]
@@ -187,12 +187,13 @@ def on_test_split(
         return Check(path.name, name, "not run", subject.no_test)
     here, there = Score(subject), Score(subject)
     unequal, unexplained = 0, 0
-    for number, (x, target, _) in enumerate(batches(subject.test, subject.batch, None, torch.device("cpu"))):
+    for number, batch in enumerate(unpadded(batches(subject.test, subject.batch, None, torch.device("cpu")))):
+        x = batch.x
         if number == most:
             name += f", first {here.count} {subject.task.counts}"
             break
         start = here.start(x)
-        ours, theirs = here.take(engine(x, start), target), there.take(subject.eager(x, there.start(x)), target)
+        ours, theirs = here.take(engine(x, start), batch), there.take(subject.eager(x, there.start(x)), batch)
         if (ours.argmax(-1) != theirs.argmax(-1)).any():
             theirs = subject.logits(x, start)
             differs = ours.argmax(-1) != theirs.argmax(-1)
@@ -225,13 +226,13 @@ class Score:
         """Return the state that a batch starts from."""
         return self._subject.task.carried(self._subject.network, x, self._state)
 
-    def take(self, run: Run, target: Tensor) -> Tensor:
+    def take(self, run: Run, batch: Batch) -> Tensor:
         """Count a batch; return its logits."""
         task = self._subject.task
         self._state = run.state
-        self._loss += float(task.loss(run.logits, target)) * task.answers(target)
-        self._correct += int(task.correct(run.logits, target))
-        self.count += task.answers(target)
+        self._loss += float(task.loss(run.logits, batch.target)) * task.answers(batch)
+        self._correct += int(task.correct(run.logits, batch.target))
+        self.count += task.answers(batch)
         return run.logits
 
     def value(self) -> float:

@@ -1,7 +1,7 @@
 """Walk through a split, and score a network on it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.models.layers import State
 from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.train.precision import Precision, forward, products
 from hstnn_deploy.train.tasks import Task
 
 PROTOCOLS = {
@@ -31,22 +32,47 @@ def batches(split: Split, size: int, order: torch.Tensor | None, device: torch.d
         yield split.batch(chosen, device)
 
 
+def unpadded(walk: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield batches as they come, but the samples of a padded batch one by one and unpadded.
+
+    For what runs whole windows and knows no lengths, such as an exported graph.
+    """
+    for batch in walk:
+        if batch.lengths is None:
+            yield batch
+            continue
+        for number, length in enumerate(batch.lengths.tolist()):
+            per_step = batch.target.ndim > 1
+            target = batch.target[:length, [number]] if per_step else batch.target[[number]]
+            yield Batch(batch.x[:length, [number]], target)
+
+
 def count_batches(split: Split, size: int) -> int:
     """Return how many batches `batches` yields of a whole split."""
     return split.steps(size) if isinstance(split, TextSplit) else math.ceil(len(split) / size)
 
 
 @torch.no_grad()
-def evaluate(network: HybridNetwork, task: Task, split: Split, batch: int, device: torch.device) -> dict[str, Any]:
+def evaluate(
+    network: HybridNetwork,
+    task: Task,
+    split: Split,
+    size: int,
+    device: torch.device,
+    precision: Precision = "fp32",
+) -> dict[str, Any]:
     """Return `loss`, the task's metric, and how many samples (or words) it is of, of a network in evaluation mode."""
     network.eval()
     loss = torch.zeros((), dtype=torch.float64)
     correct, count = 0, 0
     state: State | None = None
-    for x, target, lengths in batches(split, batch, None, device):
-        output, state = network(x, task.carried(network, x, state), lengths)
-        loss += task.loss(output, target).double().cpu() * task.answers(target)
-        correct += int(task.correct(output, target))
-        count += task.answers(target)
+    with products(precision):
+        for batch in batches(split, size, None, device):
+            with forward(precision, device):
+                output, state = network(batch.x, task.carried(network, batch.x, state), batch.lengths)
+            output, answers = output.to(torch.promote_types(output.dtype, torch.float32)), task.answers(batch)
+            loss += task.loss(output, batch.target).double().cpu() * answers
+            correct += int(task.correct(output, batch.target))
+            count += answers
     mean = float(loss) / count
     return {"loss": mean, task.metric: task.score(mean, correct, count), task.counts: count}
