@@ -15,6 +15,7 @@ from benchmarks.harness import Result, environment
 from benchmarks.kernels import kernels
 from benchmarks.peers import peers
 from benchmarks.report import machine, record, table
+from benchmarks.scheduling import scheduling
 from benchmarks.selection import selection
 from benchmarks.startup import startup
 from benchmarks.training import forward, train_step
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Result]]] = {
     "startup": startup,
     "data_loading": data_loading,
     "peers": peers,
+    "scheduling": scheduling,
 }
 
 

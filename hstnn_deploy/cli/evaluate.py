@@ -1,21 +1,12 @@
 """`hstnn evaluate`: a checkpoint on a split."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import CacheChoice, CacheOption, Ckpt, DataDir, Device, Json
+from hstnn_deploy.cli.options import CacheChoice, CacheOption, Ckpt, DataDir, Device, Json, SplitChoice
 from hstnn_deploy.errors import DataError
-
-
-class SplitChoice(StrEnum):
-    """Splits of a data set."""
-
-    train = "train"
-    valid = "valid"
-    test = "test"
 
 
 def evaluate(

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor
 
-from hstnn_deploy.data.dataset import Card, DataSet, Source
+from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
+from hstnn_deploy.data.draw_events import draw_events
 from hstnn_deploy.data.events import EVENT, Events, Sensor
-from hstnn_deploy.data.recordings import EventConfig, Known, make_splits
+from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, make_splits
 from hstnn_deploy.data.splits import Splits, hold_out
 
 SENSOR = 16
@@ -63,6 +64,10 @@ class SimulatedRecordings:
         """See `Recordings`."""
         return self.events[number]
 
+    def name(self, number: int) -> str:
+        """See `Recordings`."""
+        return f"recording {number}"
+
     def fingerprint(self) -> None:
         """See `Recordings`."""
 
@@ -73,10 +78,14 @@ class SimulatedRecordings:
 
 def load_digit_events(config: DigitEventsConfig, source: Source) -> Splits:
     """Return the digits as frames of event counts, [T, 2, 16, 16]; split as `data.digits` splits them."""
+    return make_splits(config, "digit-events", recordings(), _KNOWN, "a simulated event camera", source)
+
+
+def recordings() -> dict[str, Recordings]:
+    """Return the recordings of each split."""
     whole = _recordings()
     rest, held = hold_out(whole.target, 0.2)
-    parts = {"train": whole.take(rest), "test": whole.take(held)}
-    return make_splits(config, "digit-events", parts, _KNOWN, "a simulated event camera", source)
+    return {"train": whole.take(rest), "test": whole.take(held)}
 
 
 @cache
@@ -147,6 +156,10 @@ def _sampling(offset: float) -> NDArray[np.float64]:
     return weights
 
 
+def _picture(config: DigitEventsConfig, _source: Source, choice: Choice) -> Picture:
+    return draw_events(config.name, recordings(), config, choice, DIGIT_EVENTS.card)
+
+
 DIGIT_EVENTS = DataSet(
     "digit-events",
     DigitEventsConfig,
@@ -155,8 +168,9 @@ DIGIT_EVENTS = DataSet(
         "classification, 10 classes",
         "CC BY 4.0 (the images)",
         "https://archive.ics.uci.edu/dataset/80",
-        "nothing to get: it is simulated from what comes with scikit-learn",
+        "it is simulated from what comes with scikit-learn",
     ),
     load_digit_events,
     lambda config: config.shape(1437, 360, 10),
+    picture=_picture,
 )

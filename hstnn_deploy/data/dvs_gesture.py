@@ -21,10 +21,12 @@ from torch import Tensor
 
 from hstnn_deploy.data.aedat import read_aedat
 from hstnn_deploy.data.cache import fingerprint
-from hstnn_deploy.data.dataset import Card, DataSet, Source
+from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
+from hstnn_deploy.data.draw_events import draw_events
 from hstnn_deploy.data.events import Events, Sensor, check, make_events
 from hstnn_deploy.data.folder import VARIABLE, find, unpack_hint
-from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, make_splits
+from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits
+from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.data.transforms import Downsample, TimeAlignment, Transform
 from hstnn_deploy.errors import DataError
@@ -34,6 +36,19 @@ _LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
 _ARCHIVES = ("ibmGestureTrain.tar.gz", "ibmGestureTest.tar.gz", "DvsGesture.tar.gz")
 _KNOWN = Known("DVS-Gesture", 11, {"train": 1077, "test": 264})
 _AGAIN = "copy or download it again"
+_CLASSES = (
+    "hand clapping",
+    "right hand wave",
+    "left hand wave",
+    "right arm clockwise",
+    "right arm counter-clockwise",
+    "left arm clockwise",
+    "left arm counter-clockwise",
+    "arm roll",
+    "air drums",
+    "air guitar",
+    "other gestures",
+)
 
 
 class DvsGestureConfig(EventConfig):
@@ -90,6 +105,10 @@ class NpyRecordings:
         x, y, p, milliseconds = rows.T
         return check(make_events(x, y, milliseconds * 1000, p), DvsGestureConfig.sensor, path)
 
+    def name(self, number: int) -> str:
+        """See `Recordings`."""
+        return str(self.paths[number])
+
     def fingerprint(self) -> str:
         """See `Recordings`."""
         return fingerprint(self.folder, self.paths)
@@ -138,6 +157,10 @@ class AedatRecordings:
         cut["t"] -= start
         return cut
 
+    def name(self, number: int) -> str:
+        """See `Recordings`."""
+        return f"{self.gestures[number].path}, gesture at {self.gestures[number].start} us"
+
     def fingerprint(self) -> str:
         """See `Recordings`."""
         paths = dict.fromkeys(gesture.path for gesture in self.gestures)
@@ -176,18 +199,28 @@ def load_dvs_gesture(config: DvsGestureConfig, source: Source) -> Splits:
     Raises:
         DataError: a part is missing or empty, or a recording is damaged.
     """
-    folder = _find(source.folder)
-    if lacking := missing_files(source.folder):
+    return make_splits(config, "dvs-gesture", recordings_in(source.folder), _KNOWN, _find(source.folder), source)
+
+
+def recordings_in(given: Path | None) -> dict[str, Recordings]:
+    """Return the recordings of each split.
+
+    Raises:
+        DataError: a part is missing, or a table of gestures is damaged.
+    """
+    folder = _find(given)
+    if lacking := missing_files(given):
         raise DataError(
             f"DVS-Gesture is not at {folder} ({lacking[0]} is missing)",
             unpack_hint(folder, _ARCHIVES)
-            or f"put ibmGestureTrain and ibmGestureTest there, or name their folder with --data-dir or {VARIABLE}",
+            or "`hstnn data prepare dvs-gesture` gets it; or put ibmGestureTrain and ibmGestureTest there, or name "
+            f"their folder with --data-dir or {VARIABLE}",
         )
     parts: dict[str, Recordings] = {}
     for split, name in _FOLDERS.items():
         there = (folder / name).is_dir()
         parts[split] = NpyRecordings.of(folder / name) if there else AedatRecordings.of(folder, _LISTS[split])
-    return make_splits(config, "dvs-gesture", parts, _KNOWN, folder, source)
+    return parts
 
 
 def missing_files(given: Path | None) -> list[str]:
@@ -207,6 +240,10 @@ def _find(given: Path | None) -> Path:
     )
 
 
+def _picture(config: DvsGestureConfig, source: Source, choice: Choice) -> Picture:
+    return draw_events(config.name, recordings_in(source.folder), config, choice, DVS_GESTURE.card)
+
+
 DVS_GESTURE = DataSet(
     "dvs-gesture",
     DvsGestureConfig,
@@ -215,10 +252,28 @@ DVS_GESTURE = DataSet(
         "classification, 11 classes",
         "CC BY 4.0",
         "https://research.ibm.com/dvsgesture",
-        "unpack ibmGestureTrain.tar.gz and ibmGestureTest.tar.gz (tonic's) or DvsGesture.tar.gz into dvs-gesture/",
+        "`hstnn data prepare dvs-gesture` (tonic's form); or unpack the original DvsGesture.tar.gz into dvs-gesture/",
         3_000_000_000,
+        _CLASSES,
     ),
     load_dvs_gesture,
     lambda config: config.shape(1077, 264, 11),
     lambda _, folder: missing_files(folder),
+    place=lambda _, folder: _find(folder),
+    remotes=(
+        Remote(
+            "ibmGestureTrain.tar.gz",
+            "https://figshare.com/ndownloader/files/38022171",
+            "md5:3a8f0d4120a166bac7591f77409cb105",
+            "ibmGestureTrain",
+        ),
+        Remote(
+            "ibmGestureTest.tar.gz",
+            "https://figshare.com/ndownloader/files/38020584",
+            "md5:56070e45dadaa85fff82e0fbfbc06de5",
+            "ibmGestureTest",
+        ),
+    ),
+    inspect=lambda _, folder: inspect(recordings_in(folder)),
+    picture=_picture,
 )

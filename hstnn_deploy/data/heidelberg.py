@@ -14,10 +14,12 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from hstnn_deploy.data.cache import fingerprint
-from hstnn_deploy.data.dataset import Card, DataSet, Source
+from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
+from hstnn_deploy.data.draw_events import draw_events
 from hstnn_deploy.data.events import Events, Sensor, check, make_events
 from hstnn_deploy.data.folder import VARIABLE, find, unpack_hint
-from hstnn_deploy.data.recordings import EventConfig, Known, make_splits
+from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits
+from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
 
@@ -98,7 +100,7 @@ class Hdf5Recordings:
 
     def read(self, number: int) -> Events:
         """See `Recordings`."""
-        name = f"{self.path}, recording {number}"
+        name = self.name(number)
         try:
             times, units = self._table("spikes/times")[number], self._table("spikes/units")[number]
         except OSError as error:
@@ -111,6 +113,10 @@ class Hdf5Recordings:
         # A row is a set of pairs: unlike a camera's file, it does not promise an order.
         return check(events[np.argsort(events["t"], kind="stable")], HeidelbergConfig.sensor, name)
 
+    def name(self, number: int) -> str:
+        """See `Recordings`."""
+        return f"{self.path}, recording {number}"
+
     def fingerprint(self) -> str:
         """See `Recordings`."""
         return fingerprint(self.path.parent, [self.path])
@@ -122,19 +128,29 @@ def load_heidelberg(config: ShdConfig | SscConfig, source: Source) -> Splits:
     Raises:
         DataError: a file is missing, truncated or empty, or a recording is damaged.
     """
-    known = _KNOWN[config.name]
-    folder = _find(config.name, source.folder)
-    if lacking := missing_files(config.name, source.folder):
+    parts, folder = recordings_in(config.name, source.folder), _find(config.name, source.folder)
+    return make_splits(config, config.name, parts, _KNOWN[config.name], folder, source)
+
+
+def recordings_in(name: str, given: Path | None) -> dict[str, Recordings]:
+    """Return the recordings of each split.
+
+    Raises:
+        DataError: a file is missing.
+    """
+    known = _KNOWN[name]
+    folder = _find(name, given)
+    if lacking := missing_files(name, given):
         raise DataError(
             f"{known.title} is not at {folder} ({lacking[0]} is missing)",
-            unpack_hint(folder, [f"{name}{end}" for name in lacking for end in (".zip", ".gz")])
-            or f"put {', '.join(_files(config.name))} there, or name their folder with --data-dir or {VARIABLE}",
+            unpack_hint(folder, [f"{each}{end}" for each in lacking for end in (".zip", ".gz")])
+            or f"`hstnn data prepare {name}` gets it; or put {', '.join(_files(name))} there, or name their folder "
+            f"with --data-dir or {VARIABLE}",
         )
-    parts = {
-        split: Hdf5Recordings(folder / name, known.classes)
-        for split, name in zip(known.counts, _files(config.name), strict=True)
+    return {
+        split: Hdf5Recordings(folder / each, known.classes)
+        for split, each in zip(known.counts, _files(name), strict=True)
     }
-    return make_splits(config, config.name, parts, known, folder, source)
 
 
 def missing_files(name: str, given: Path | None) -> list[str]:
@@ -151,6 +167,19 @@ def _find(name: str, given: Path | None) -> Path:
     return find(given, (name, name.upper()), lambda place: any((place / each).is_file() for each in _files(name)))
 
 
+def _remotes(**checksums: str) -> tuple[Remote, ...]:
+    base = "https://zenkelab.org/datasets"
+    return tuple(
+        Remote(f"{name}.h5.zip", f"{base}/{name}.h5.zip", f"md5:{checksum}", f"{name}.h5")
+        for name, checksum in checksums.items()
+    )
+
+
+def _picture(config: ShdConfig | SscConfig, source: Source, choice: Choice) -> Picture:
+    card = (SHD if config.name == "shd" else SSC).card
+    return draw_events(config.name, recordings_in(config.name, source.folder), config, choice, card)
+
+
 SHD = DataSet(
     "shd",
     ShdConfig,
@@ -159,12 +188,19 @@ SHD = DataSet(
         "classification, 20 classes",
         "CC BY 4.0",
         "https://zenkelab.org/resources/spiking-heidelberg-datasets-shd",
-        "unpack shd_train.h5.zip and shd_test.h5.zip into shd/",
+        "`hstnn data prepare shd`; or unpack shd_train.h5.zip and shd_test.h5.zip into shd/",
         400_000_000,
     ),
     load_heidelberg,
     lambda config: config.shape(8156, 2264, 20),
     lambda config, folder: missing_files(config.name, folder),
+    place=lambda config, folder: _find(config.name, folder),
+    remotes=_remotes(
+        shd_train="f3252aeb598ac776c1b526422d90eecb",
+        shd_test="1503a5064faa34311c398fb0a1ed0a6f",
+    ),
+    inspect=lambda config, folder: inspect(recordings_in(config.name, folder)),
+    picture=_picture,
 )
 
 SSC = DataSet(
@@ -175,10 +211,18 @@ SSC = DataSet(
         "classification, 35 classes",
         "CC BY 4.0",
         "https://zenkelab.org/resources/spiking-heidelberg-datasets-shd",
-        "unpack ssc_train.h5.zip, ssc_valid.h5.zip and ssc_test.h5.zip into ssc/",
+        "`hstnn data prepare ssc`; or unpack ssc_train.h5.zip, ssc_valid.h5.zip and ssc_test.h5.zip into ssc/",
         4_000_000_000,
     ),
     load_heidelberg,
     lambda config: config.shape(85_447, 20_382, 35),
     lambda config, folder: missing_files(config.name, folder),
+    place=lambda config, folder: _find(config.name, folder),
+    remotes=_remotes(
+        ssc_train="d102be95e7144fcc0553d1f45ba94170",
+        ssc_valid="b4eee3516a4a90dd0c71a6ac23a8ae43",
+        ssc_test="a35ff1e9cffdd02a20eb850c17c37748",
+    ),
+    inspect=lambda config, folder: inspect(recordings_in(config.name, folder)),
+    picture=_picture,
 )

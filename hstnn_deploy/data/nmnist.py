@@ -10,10 +10,12 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from hstnn_deploy.data.cache import fingerprint
-from hstnn_deploy.data.dataset import Card, DataSet, Source
+from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
+from hstnn_deploy.data.draw_events import draw_events
 from hstnn_deploy.data.events import EVENT, Events, Sensor, check
 from hstnn_deploy.data.folder import VARIABLE, find, unpack_hint
-from hstnn_deploy.data.recordings import EventConfig, Known, make_splits
+from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits
+from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
 
@@ -21,6 +23,8 @@ _FOLDERS = {"train": "Train", "test": "Test"}
 _ARCHIVES = ("train.zip", "Train.zip", "test.zip", "Test.zip")
 _KNOWN = Known("N-MNIST", 10, {"train": 60_000, "test": 10_000})
 _EVENT_BYTES = 5
+_URL = "https://data.mendeley.com/public-files/datasets/468j46mzdv/files"
+_MD5 = ("20959b8e626244a1b502305a9e6e2031", "69ca8762b2fe404d9b9bad1103e97832")
 
 
 class NMnistConfig(EventConfig):
@@ -56,6 +60,10 @@ class NMnistRecordings:
         """See `Recordings`."""
         return read_bin(self.paths[number])
 
+    def name(self, number: int) -> str:
+        """See `Recordings`."""
+        return str(self.paths[number])
+
     def fingerprint(self) -> str:
         """See `Recordings`."""
         return fingerprint(self.folder, self.paths)
@@ -86,15 +94,24 @@ def load_nmnist(config: NMnistConfig, source: Source) -> Splits:
     Raises:
         DataError: a folder is missing or empty, or a recording is damaged.
     """
-    folder = _find(source.folder)
-    if lacking := missing_files(source.folder):
+    return make_splits(config, "nmnist", recordings_in(source.folder), _KNOWN, _find(source.folder), source)
+
+
+def recordings_in(given: Path | None) -> dict[str, Recordings]:
+    """Return the recordings of each split.
+
+    Raises:
+        DataError: a folder is missing.
+    """
+    folder = _find(given)
+    if lacking := missing_files(given):
         raise DataError(
             f"N-MNIST is not at {folder} ({lacking[0]} is missing)",
             unpack_hint(folder, _ARCHIVES)
-            or f"put its folders Train and Test there, or name their folder with --data-dir or {VARIABLE}",
+            or "`hstnn data prepare nmnist` gets it; or put its folders Train and Test there, or name their folder "
+            f"with --data-dir or {VARIABLE}",
         )
-    parts = {split: NMnistRecordings.of(folder / name) for split, name in _FOLDERS.items()}
-    return make_splits(config, "nmnist", parts, _KNOWN, folder, source)
+    return {split: NMnistRecordings.of(folder / name) for split, name in _FOLDERS.items()}
 
 
 def missing_files(given: Path | None) -> list[str]:
@@ -107,6 +124,10 @@ def _find(given: Path | None) -> Path:
     return find(given, ("nmnist", "NMNIST"), lambda place: any((place / name).is_dir() for name in _FOLDERS.values()))
 
 
+def _picture(config: NMnistConfig, source: Source, choice: Choice) -> Picture:
+    return draw_events(config.name, recordings_in(source.folder), config, choice, NMNIST.card)
+
+
 NMNIST = DataSet(
     "nmnist",
     NMnistConfig,
@@ -115,10 +136,17 @@ NMNIST = DataSet(
         "classification, 10 classes",
         "CC BY-SA 4.0",
         "https://www.garrickorchard.com/datasets/n-mnist",
-        "unpack train.zip and test.zip into nmnist/ (a part of the recordings will do)",
+        "`hstnn data prepare nmnist`; or unpack train.zip and test.zip into nmnist/ (a part of them will do)",
         1_450_000_000,
     ),
     load_nmnist,
     lambda config: config.shape(60_000, 10_000, 10),
     lambda _, folder: missing_files(folder),
+    place=lambda _, folder: _find(folder),
+    remotes=(
+        Remote("train.zip", f"{_URL}/39c25547-014b-4137-a934-9d29fa53c7a0/file_downloaded", f"md5:{_MD5[0]}", "Train"),
+        Remote("test.zip", f"{_URL}/05a4d654-7e03-4c15-bdfa-9bb2bcbea494/file_downloaded", f"md5:{_MD5[1]}", "Test"),
+    ),
+    inspect=lambda _, folder: inspect(recordings_in(folder)),
+    picture=_picture,
 )

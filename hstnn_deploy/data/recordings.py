@@ -3,7 +3,7 @@
 recordings on disk -> checked events -> transforms -> packed cells (cache) -> frames, per batch
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 from torch import Tensor
 
 from hstnn_deploy.data.cache import Key
-from hstnn_deploy.data.dataset import Shape, Source
+from hstnn_deploy.data.dataset import Inspected, Shape, Source
 from hstnn_deploy.data.events import Events, Sensor
 from hstnn_deploy.data.frames import EventSplit, Framing, make_store
 from hstnn_deploy.data.splits import Splits, with_validation
@@ -79,6 +79,10 @@ class Recordings(Protocol):
         Raises:
             DataError: it is damaged; says which file and which event.
         """
+        ...
+
+    def name(self, number: int) -> str:
+        """Return the file of a recording, and which one it is where a file holds several."""
         ...
 
     def fingerprint(self) -> str | None:
@@ -158,3 +162,17 @@ def _split(config: EventConfig, name: str, split: str, recordings: Recordings, s
         partial(source.progress, f"preparing {name} {split}"),
     )
     return EventSplit.of(store, framing, recordings.target)
+
+
+def inspect(parts: Mapping[str, Recordings]) -> Iterator[Inspected]:
+    """Read and check every recording of a set; see `DataSet`."""
+    for split, recordings in parts.items():
+        for number, label in enumerate(recordings.target.tolist()):
+            name = recordings.name(number)
+            try:
+                recordings.read(number)
+            except DataError as error:
+                yield Inspected(name, split, problem=error.message)
+            else:
+                how = "recordings, events in order of time and on the sensor"
+                yield Inspected(name, split, 1, {label: 1}, how)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from hstnn_deploy.data.cifar import CIFAR10, CIFAR100, Cifar10Config, Cifar100Config
 from hstnn_deploy.data.dataset import Cache, DataSet, Progress, Protocol, Shape, Source
 from hstnn_deploy.data.digit_events import DIGIT_EVENTS, DigitEventsConfig
 from hstnn_deploy.data.digits import DIGITS, DigitsConfig
@@ -21,6 +22,8 @@ DataConfig = Annotated[
     | DigitEventsConfig
     | PydocTextConfig
     | MnistConfig
+    | Cifar10Config
+    | Cifar100Config
     | NMnistConfig
     | DvsGestureConfig
     | ShdConfig
@@ -32,7 +35,21 @@ DataConfig = Annotated[
 """A recipe's `data` section, told apart by its `name`."""
 
 DATA_SETS: dict[str, DataSet[Any]] = {
-    each.name: each for each in (DIGITS, DIGIT_EVENTS, PYDOC_TEXT, MNIST, NMNIST, DVS_GESTURE, SHD, SSC, PTB, WIKITEXT2)
+    each.name: each
+    for each in (
+        DIGITS,
+        DIGIT_EVENTS,
+        PYDOC_TEXT,
+        MNIST,
+        CIFAR10,
+        CIFAR100,
+        NMNIST,
+        DVS_GESTURE,
+        SHD,
+        SSC,
+        PTB,
+        WIKITEXT2,
+    )
 }
 
 

@@ -19,7 +19,7 @@ from hstnn_deploy.export.interface import Interface, interface, kinds, state_aft
 from hstnn_deploy.export.replay import Run, margins, replay
 from hstnn_deploy.models.layers import UnitKind
 from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.train.evaluation import batches
+from hstnn_deploy.train.evaluation import batches, unpadded
 from hstnn_deploy.train.tasks import Task
 
 Outcome = Literal["passed", "failed", "not run"]
@@ -187,11 +187,11 @@ def on_test_split(
         return Check(path.name, name, "not run", subject.no_test)
     here, there = Score(subject), Score(subject)
     unequal, unexplained = 0, 0
-    for number, batch in enumerate(batches(subject.test, subject.batch, None, torch.device("cpu"))):
+    for number, batch in enumerate(unpadded(batches(subject.test, subject.batch, None, torch.device("cpu")))):
+        x = batch.x
         if number == most:
             name += f", first {here.count} {subject.task.counts}"
             break
-        x = batch.x
         start = here.start(x)
         ours, theirs = here.take(engine(x, start), batch), there.take(subject.eager(x, there.start(x)), batch)
         if (ours.argmax(-1) != theirs.argmax(-1)).any():

@@ -32,7 +32,7 @@ from hstnn_deploy.export.engines import Engine, onnxruntime_session, opened_up, 
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import ONNX_FILES
 from hstnn_deploy.export.ort import open_graph
-from hstnn_deploy.train.evaluation import batches
+from hstnn_deploy.train.evaluation import batches, unpadded
 
 How = Literal["int8-dynamic", "int8-static", "fp16"]
 
@@ -308,7 +308,7 @@ def _value(subject: Subject, engine: Engine) -> float | None:
     if subject.test is None:
         return None
     score = Score(subject)
-    for batch in batches(subject.test, subject.batch, None, torch.device("cpu")):
+    for batch in unpadded(batches(subject.test, subject.batch, None, torch.device("cpu"))):
         score.take(engine(batch.x, score.start(batch.x)), batch)
     return score.value()
 

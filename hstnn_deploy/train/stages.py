@@ -39,7 +39,8 @@ from hstnn_deploy.train.recipe import Recipe
 from hstnn_deploy.train.tasks import Task, task_for
 from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups
 
-StageName = Literal["adapt", "select", "restore", "all"]
+StageName = Literal["adapt", "traces", "select", "restore", "all"]
+"""`traces` is the part of `select` that all ratios share."""
 
 _SAVE_EVERY = 20.0
 """Seconds between saves of the traces under way."""
@@ -65,6 +66,19 @@ def train(
     """
     training = Training(recipe, Path(out), torch.device(device), data_folder, cache, resume, observer or Observer())
     return training.run(stage)
+
+
+def stage_folder(recipe: Recipe, out: Path, stage: str) -> RunFolder:
+    """Return the run folder of a stage: train, adapt, traces or restore."""
+    base = out / recipe.name / recipe.kind_name / f"seed{recipe.seed}"
+    return RunFolder(
+        {
+            "train": base,
+            "adapt": base / "adapt",
+            "traces": base / "traces",
+            "restore": base / f"ratio-{recipe.ratio:g}",
+        }[stage]
+    )
 
 
 @dataclass
@@ -100,24 +114,17 @@ class Training:
         if stage in {"all", "adapt"}:
             sizes = layer_sizes("hybrid", recipe.network.units, recipe.ratio)
             done.append(self._fit("adapt", self.folder("adapt"), lambda: self._fresh(sizes), None))
+        if stage in {"all", "traces", "select"}:
+            done.append(self._traces())
         if stage in {"all", "select"}:
-            done += [self._traces(), self._select()]
+            done.append(self._select())
         if stage in {"all", "restore"}:
             done.append(self._restore())
         return list({run.path: run for run in done}.values())
 
     def folder(self, stage: str) -> RunFolder:
-        """Return the run folder of a stage: train, adapt, traces or restore."""
-        recipe = self.recipe
-        base = self.out / recipe.name / recipe.kind_name / f"seed{recipe.seed}"
-        return RunFolder(
-            {
-                "train": base,
-                "adapt": base / "adapt",
-                "traces": base / "traces",
-                "restore": base / f"ratio-{recipe.ratio:g}",
-            }[stage]
-        )
+        """See `stage_folder`."""
+        return stage_folder(self.recipe, self.out, stage)
 
     def splits(self) -> Splits:
         """Return the data, loaded on first use.
