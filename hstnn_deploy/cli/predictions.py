@@ -79,7 +79,8 @@ class LiveTable(Display):
 
     def _table(self, number: int, total: int | None, answers: Answers) -> Table:
         drawn = Table(title=f"{self._name}: step {_place(number, total)}", title_justify="left")
-        drawn.add_column("" if len(answers) == 1 else "sample", justify="right")
+        if len(answers) > 1:
+            drawn.add_column("sample", justify="right")
         drawn.add_column("class", justify="right", style="bold")
         drawn.add_column("probability" if "probability" in answers[0] else "score", justify="right")
         drawn.add_column("", width=20)
@@ -91,8 +92,8 @@ class LiveTable(Display):
             past = ("… " if len(history) > _HISTORY else "") + " ".join(history[-_HISTORY:])
             value = _value(each)
             bar = Bar(1, 0, min(max(value, 0.0), 1.0), width=20)
-            which = str(sample) if len(answers) > 1 else ""
-            drawn.add_row(which, str(each["class"]), f"{value:.3f}", bar, then, past)
+            which = [str(sample)] if len(answers) > 1 else []
+            drawn.add_row(*which, str(each["class"]), f"{value:.3f}", bar, then, past)
         if len(answers) > _SHOWN:
             drawn.caption = f"and {len(answers) - _SHOWN} more samples"
         return drawn

@@ -95,7 +95,9 @@ class Graph:
             batch = values.shape[self._shapes["x"].index("B")]
         else:
             batch = 1
-        given = self.zeros(batch) | (state or {})
+        given = state or {}
+        if not given.keys() >= set(self.states):
+            given = self.zeros(batch) | given
         if self.provider == _PROVIDERS["cuda"]:
             return self._step_on_device(values, given)
         outputs = self.call({"x": values, **given})
