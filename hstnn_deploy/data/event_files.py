@@ -32,7 +32,13 @@ def read_events(path: Path, sensor: Sensor) -> Events:
         reader = _aedat4 if start.startswith(b"#!AER-DAT4") else _aedat
     if reader is None:
         raise DataError(f"{path} is no recording of events that hstnn reads", f"known: {', '.join(EVENT_FILES)}")
-    return check(reader(path), sensor, path)
+    try:
+        return check(reader(path), sensor, path)
+    except DataError as error:
+        if "sensor" in error.message:
+            hint = f"these are not recordings of a sensor of {sensor.width} x {sensor.height}, which were trained on"
+            raise DataError(error.message, hint) from error
+        raise
 
 
 def _bin(path: Path) -> Events:

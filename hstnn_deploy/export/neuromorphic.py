@@ -55,7 +55,8 @@ DT = 1e-4
 OUTPUTS = {
     "sequence": "logits of each step; those of the sequence are their mean over time",
     "language": "logits of the word that follows, at each step",
-    "convolutional": "average-pooled spikes of the last layer, flattened; the readout is not in here: NIR has no ReLU",
+    "convolutional": "pooled spikes of the last layer, flattened, at each step; their sum over time goes into the readout, "
+    "which is not in here (NIR has no ReLU)",
 }
 """What comes out, by family."""
 
@@ -75,7 +76,7 @@ def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler") -> 
     _check(network, method)
     nodes: dict[str, Any] = {}
     shape = _step_shape(network)
-    family, readout = _readout(network)
+    readout = _readout(network)
     if isinstance(network, LanguageModel):
         nodes["input"] = nir.Input(input_type=np.array([network.embedding.num_embeddings]))
         nodes["embedding"] = nir.Linear(weight=_array(network.embedding.weight).T.copy())
@@ -112,7 +113,7 @@ def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler") -> 
         shape = (readout.out_features,)
     nodes["output"] = nir.Output(output_type=np.array(shape))
     names = list(nodes)
-    metadata = {"dt": dt, "method": method, "output": OUTPUTS[family]}
+    metadata = {"dt": dt, "method": method, "output": output_of(network)}
     return nir.NIRGraph(nodes=nodes, edges=list(pairwise(names)), metadata=metadata)
 
 
@@ -183,17 +184,36 @@ def _check(network: HybridNetwork, method: Method) -> None:
             raise ExportError("a neuron of decay 0 has no exponential form: its tau would be 0", "use the method euler")
 
 
-def _readout(network: HybridNetwork) -> tuple[str, Any]:
-    """Return the family, and the readout where NIR can hold it."""
+def output_of(network: HybridNetwork) -> str:
+    """Say what comes out of a network's NIR graph.
+
+    Raises:
+        ExportError: the family has no NIR form.
+    """
+    return OUTPUTS[_family(network)]
+
+
+def _family(network: HybridNetwork) -> str:
     match network:
         case SequenceClassifier():
-            return "sequence", network.readout
+            return "sequence"
         case LanguageModel():
-            return "language", network.decoder
+            return "language"
         case ConvClassifier():
-            return "convolutional", None
+            return "convolutional"
         case _:
             raise ExportError(f"{type(network).__name__} has no NIR form yet")
+
+
+def _readout(network: HybridNetwork) -> Any:
+    """Return the readout where NIR can hold it."""
+    match network:
+        case SequenceClassifier():
+            return network.readout
+        case LanguageModel():
+            return network.decoder
+        case _:
+            return None
 
 
 def _step_shape(network: HybridNetwork) -> tuple[int, ...]:
