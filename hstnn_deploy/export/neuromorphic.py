@@ -55,8 +55,8 @@ DT = 1e-4
 OUTPUTS = {
     "sequence": "logits of each step; those of the sequence are their mean over time",
     "language": "logits of the word that follows, at each step",
-    "convolutional": "pooled spikes of the last layer, flattened, at each step; their sum over time goes into the readout, "
-    "which is not in here (NIR has no ReLU)",
+    "convolutional": "pooled spikes of the last layer, flattened, at each step; their sum over time goes into the "
+    "readout, which is not in here (NIR has no ReLU)",
 }
 """What comes out, by family."""
 
