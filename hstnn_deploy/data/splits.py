@@ -99,6 +99,8 @@ class Splits:
     family: Family = "sequence"
     vocabulary: str = ""
     """Of a text: the SHA-256 of its words in the order of their tokens."""
+    words: tuple[str, ...] = ()
+    """Of a text: its words in the order of their tokens."""
     size: int | None = None
     """Height and width of a frame; None where a time step is a plain vector."""
 
