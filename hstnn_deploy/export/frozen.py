@@ -48,6 +48,8 @@ class FrozenLayer(nn.Module):
         none = torch.empty(0)
         w_spiking, w_input, w_recurrent = none, none, none
         if isinstance(spiking, SpikingGroup):
+            if spiking.neuron.reset != "zero":
+                raise ExportError("a reset by subtraction has no export form yet", "network.neuron.reset=zero has one")
             self.decay, self.threshold = spiking.neuron.decay, spiking.neuron.threshold
             w_spiking = spiking.weight.detach().cpu().clone()
         if isinstance(recurrent, RnnGroup):

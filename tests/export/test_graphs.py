@@ -11,8 +11,9 @@ from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.graphs import PT2, STEP_ONNX, TORCHSCRIPT, WINDOW_ONNX, write_graphs
 from hstnn_deploy.export.runtime import open_graph
 from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sequence import SequenceConfig
-from hstnn_deploy.models.sizes import Kind, layer_sizes
+from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes
 
 SHAPES = [(1, 1), (9, 4), (3, 2), (28, 1)]
 """(T, B), among them those of the example the graphs are traced with."""
@@ -101,3 +102,9 @@ def test_facts_are_stored_inside_the_files(written: tuple[HybridNetwork, Path]) 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="unknown format 'tflite'"):
         write_graphs(network("snn"), tmp_path, {"tflite"})
+
+
+def test_a_network_reset_by_subtraction_is_refused(tmp_path: Path) -> None:
+    config = SequenceConfig(inputs=2, classes=2, units=[3], neuron=Lif(reset="subtract"))
+    with pytest.raises(ExportError, match="reset by subtraction"):
+        write_graphs(config.build([Sizes(3, 0)]), tmp_path, ["torchscript"])

@@ -1,6 +1,8 @@
 """The fused kernels do what the plain ones, the definition, do; and the plain ones do what the equations say."""
 
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from typing import NamedTuple, get_args
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hstnn_deploy.models.kernels import Form, fused, lif, lstm, plain, rnn, using
-from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.neurons import Lif, Reset, Surrogate
 
 FORMS = {"plain": plain, "fused": fused}
 each_form = pytest.mark.parametrize("form", ["plain", "fused"])
@@ -27,6 +29,15 @@ class Window(NamedTuple):
     state_cotangent: Tensor
 
 
+variants = st.fixed_dictionaries(
+    {
+        "reset": st.sampled_from(get_args(Reset)),
+        "detach_reset": st.booleans(),
+        "surrogate": st.sampled_from(get_args(Surrogate)),
+    }
+)
+
+
 @st.composite
 def windows(draw: st.DrawFn) -> Window:
     steps, batch, units = draw(st.integers(1, 7)), draw(st.integers(1, 4)), draw(st.integers(1, 5))
@@ -42,6 +53,8 @@ def windows(draw: st.DrawFn) -> Window:
         # Eighths, so that membranes meet the threshold and the edges of the window exactly.
         neuron = Lif(decay=0.5, threshold=0.5, lens=0.5)
         current, state = (current * 4).round() / 4, (state * 4).round() / 4
+    if draw(st.booleans()):
+        neuron = neuron.model_copy(update=draw(variants))
     match draw(st.sampled_from(["contiguous", "strided", "transposed", "expanded"])):
         case "strided":
             current = current.repeat_interleave(2, dim=2)[..., ::2]
@@ -291,6 +304,54 @@ def test_the_surrogate_is_a_window_of_height_one_over_twice_lens(form: Form, mem
         spikes.sum().backward()
         assert x.grad is not None
         assert x.grad.item() == slope * height
+
+
+@each_form
+@pytest.mark.parametrize(
+    ("surrogate", "shape"),
+    [("triangular", lambda x: max(0.0, 1 - abs(x))), ("arctan", lambda x: 0.5 / (1 + (math.pi / 2 * x) ** 2))],
+)
+def test_other_surrogates_have_their_shapes(form: Form, surrogate: Surrogate, shape: Callable[[float], float]) -> None:
+    for lens in (0.5, 0.25):
+        for membrane in (-1.0, 0.6, 0.9, 1.0, 1.125, 1.6, 3.0):
+            neuron = Lif(decay=0.5, threshold=1.0, lens=lens, surrogate=surrogate)
+            x = column(membrane).requires_grad_()
+            with using(form):
+                spikes, _ = lif(x, torch.zeros(1, 1, dtype=torch.float64), neuron)
+            spikes.sum().backward()
+            assert x.grad is not None
+            assert x.grad.item() == pytest.approx(shape((membrane - 1) / lens) / lens, abs=1e-15)
+
+
+@each_form
+def test_a_soft_reset_takes_the_threshold_away(form: Form) -> None:
+    # m: 2.5 (fires, leaves 1.5), 0.75 + 0.5 = 1.25 (fires, leaves 0.25), 0.125
+    with using(form):
+        spikes, v = lif(
+            column(2.5, 0.5, 0.0),
+            torch.zeros(1, 1, dtype=torch.float64),
+            NEURON.model_copy(update={"reset": "subtract"}),
+        )
+    assert spikes.flatten().tolist() == [1, 1, 0]
+    assert v.item() == 0.125
+
+
+@each_form
+@pytest.mark.parametrize(
+    ("reset", "detached", "expected"),
+    # dv/dm at m = 1.25, where the surrogate is 1: (1 - s) - m * w, (1 - s), 1 - threshold * w, 1.
+    [("zero", False, -1.25), ("zero", True, 0.0), ("subtract", False, 0.0), ("subtract", True, 1.0)],
+)
+def test_the_final_state_has_the_gradient_of_its_reset(
+    form: Form, reset: Reset, detached: bool, expected: float
+) -> None:
+    x = column(1.25).requires_grad_()
+    neuron = NEURON.model_copy(update={"reset": reset, "detach_reset": detached})
+    with using(form):
+        _, v = lif(x, torch.zeros(1, 1, dtype=torch.float64), neuron)
+    v.sum().backward()
+    assert x.grad is not None
+    assert x.grad.item() == expected
 
 
 @each_form
