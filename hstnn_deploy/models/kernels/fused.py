@@ -38,13 +38,13 @@ def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None 
 
 
 def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
-    """Sigmoid RNN over a window; see `kernels.rnn`."""
+    """Sigmoid RNN over a window of input products `drive` [T, B, n]; return h at every step. See `kernels.rnn`."""
     outputs: Tensor = _Rnn.apply(drive, h0, weight)  # type: ignore[no-untyped-call]
     return outputs
 
 
 def lstm(drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """LSTM over a window; see `kernels.lstm`."""
+    """LSTM over a window of input products `drive` [T, B, 4, n]; return h and c at every step. See `kernels.lstm`."""
     outputs, cells = _Lstm.apply(drive, h0, c0, weight)  # type: ignore[no-untyped-call]
     return outputs, cells
 

@@ -58,7 +58,7 @@ def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None 
 
 
 def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
-    """Sigmoid RNN over a window; see `kernels.rnn`."""
+    """Sigmoid RNN over a window of input products `drive` [T, B, n]; return h at every step. See `kernels.rnn`."""
     h = h0
     outputs = []
     for now in drive.unbind(0):
@@ -68,7 +68,7 @@ def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
 
 
 def lstm(drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """LSTM over a window; see `kernels.lstm`."""
+    """LSTM over a window of input products `drive` [T, B, 4, n]; return h and c at every step. See `kernels.lstm`."""
     h, c = h0, c0
     outputs, cells = [], []
     for now in drive.unbind(0):
