@@ -65,6 +65,9 @@ def train(
             "--nproc", min=1, metavar="N", help="Train in N processes, each on its part of every batch (a GPU each)."
         ),
     ] = None,
+    graphs: Annotated[
+        bool, typer.Option("--graphs/--no-graphs", help="On a GPU, replay steps as CUDA graphs, once seen to be right.")
+    ] = True,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
     ] = None,
@@ -123,6 +126,7 @@ def train(
                 resume=resume,
                 observer=observer,
                 ranks=ranks,
+                graphs=graphs,
             )
     except processes.LostError as error:
         # Whoever started the ranks says which one ended.

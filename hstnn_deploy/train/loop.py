@@ -20,12 +20,16 @@ from hstnn_deploy.errors import CheckpointError, RunError
 from hstnn_deploy.models.layers import State
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.runs import RunFolder
+from hstnn_deploy.train.capture import Gradients
 from hstnn_deploy.train.evaluation import count_batches, evaluate, parts
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.precision import Precision, forward, products
 from hstnn_deploy.train.ranks import ALONE, Ranks, watched
 from hstnn_deploy.train.recipe import Recipe, Stage
 from hstnn_deploy.train.tasks import Task, task_for
+
+Step = tuple[Tensor, Tensor, State]
+"""What a step returns: the batch's mean loss, how many answers were right, and the state after it."""
 
 
 @dataclass
@@ -45,6 +49,8 @@ class Fit:
     observer: Observer
     precision: Precision = "fp32"
     ranks: Ranks = ALONE
+    graphs: bool = False
+    """See `Trainer`."""
 
     def run_epochs(self) -> Checkpoint:
         """Train what is left of the stage and return the best epoch's checkpoint.
@@ -100,6 +106,7 @@ class Fit:
             self.precision,
             optimiser,
             self.ranks,
+            self.graphs,
         )
 
     def _restore(
@@ -163,9 +170,12 @@ class Trainer:
     precision: Precision
     optimiser: torch.optim.Optimizer
     ranks: Ranks = ALONE
+    graphs: bool = False
+    """Whether steps on a GPU are replayed as a CUDA graph; several ranks' never are."""
 
     def __post_init__(self) -> None:
         self.model = self.ranks.joined(self.network)
+        self._gradients: Gradients | None = None
 
     def train(self, epoch: int, observer: Observer) -> tuple[float, int, int]:
         """Do a training pass; return the mean loss, and how many answers were right of how many, on all ranks.
@@ -187,10 +197,7 @@ class Trainer:
         state: State | None = None
         for index, (batch, share) in enumerate(parts(split, size, order, self.device, ranks), 1):
             before = self.task.carried(self.network, batch.x, state)
-            with watched():
-                loss, right, state = train_step(
-                    self.model, self.task, self.optimiser, stage.clip, batch, before, self.precision, share * ranks.size
-                )
+            loss, right, state = self._step(batch, before, share * ranks.size, observer)
             answers = self.task.answers(batch)
             if share:
                 loss_sum += loss * answers
@@ -199,6 +206,18 @@ class Trainer:
             observer.batch_done(epoch, index, number, round(answers / share) if share else 0)
         ranks.sum(loss_sum, correct, count)
         return float(loss_sum) / int(count), int(correct), int(count)
+
+    def _step(self, batch: Batch, before: State | None, weight: float, observer: Observer) -> Step:
+        clip, optimiser = self.stage.clip, self.optimiser
+        if self.graphs and self.device.type == "cuda" and self.ranks.size == 1:
+            if self._gradients is None:
+                self._gradients = Gradients(self.network, self.task, self.precision, observer.note)
+            if self._gradients.fits(batch, before):
+                done = self._gradients(batch, before)
+                descend(self.network, optimiser, clip)
+                return done
+        with watched():
+            return train_step(self.model, self.task, optimiser, clip, batch, before, self.precision, weight)
 
     def evaluate(self) -> dict[str, Any]:
         """Return what `evaluation.evaluate` says of the validation split."""
@@ -251,7 +270,7 @@ def train_step(
     state: State | None = None,
     precision: Precision = "fp32",
     weight: float = 1.0,
-) -> tuple[Tensor, Tensor, State]:
+) -> Step:
     """Do one optimiser step on one batch that starts from `state` (None: zeros); `weight` is its loss's in the step.
 
     Returns:
@@ -264,11 +283,16 @@ def train_step(
         output = output.to(torch.promote_types(output.dtype, torch.float32))
         loss = task.loss(output, batch.target)
         (loss if weight == 1 else loss * weight).backward()
+    descend(network, optimiser, clip)
+    with torch.no_grad():
+        return loss.detach(), task.correct(output, batch.target), after
+
+
+def descend(network: nn.Module, optimiser: torch.optim.Optimizer, clip: float | None) -> None:
+    """Do one optimiser step along the gradients at hand, their common norm clipped to `clip`."""
     if clip is not None:
         nn.utils.clip_grad_norm_(network.parameters(), clip)
     optimiser.step()
-    with torch.no_grad():
-        return loss.detach(), task.correct(output, batch.target), after
 
 
 def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:

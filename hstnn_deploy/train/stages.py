@@ -56,6 +56,7 @@ def train(
     resume: bool = False,
     observer: Observer | None = None,
     ranks: Ranks = ALONE,
+    graphs: bool = True,
 ) -> list[RunFolder]:
     """Run a training, or one stage of it; return the run folders of the stages it consists of, in order.
 
@@ -64,7 +65,9 @@ def train(
         DataError: the data set is missing or damaged.
         RunError: a run folder cannot be written, continued, or belongs to another recipe.
     """
-    training = Training(recipe, Path(out), torch.device(device), data_folder, resume, observer or Observer(), ranks)
+    training = Training(
+        recipe, Path(out), torch.device(device), data_folder, resume, observer or Observer(), ranks, graphs
+    )
     done = training.run(stage)
     # The other ranks have nothing left to assist with.
     ranks.share(None)
@@ -91,6 +94,8 @@ class Training:
     resume: bool
     observer: Observer
     ranks: Ranks = ALONE
+    graphs: bool = True
+    """Whether what repeats on a GPU is replayed as CUDA graphs."""
     task: Task = field(init=False)
     _splits: Splits | None = None
 
@@ -206,6 +211,7 @@ class Training:
                 self.observer,
                 recipe.precision,
                 self.ranks,
+                self.graphs,
             )
             best = fit.run_epochs()
             self._judge(best, run)
@@ -273,7 +279,7 @@ class Training:
                     saved = time.monotonic()
 
             probes = (rademacher(groups, recipe.seed, number) for number in range(len(samples), total))
-            probe_products(network, groups, self.task, batch, probes, done)
+            probe_products(network, groups, self.task, batch, probes, done, self.observer.note if self.graphs else None)
             _save_traces(run, groups, samples)
             run.set_status("finished", result={"probes": len(samples), self.task.counts: self.task.answers(batch)})
         return run
