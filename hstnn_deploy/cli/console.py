@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from hstnn_deploy.report.sheets import Sheet
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -30,9 +34,13 @@ def error(message: str, hint: str = "") -> None:
         err.print(Text.assemble(("hint: ", "cyan"), hint), soft_wrap=True)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> Table:
-    """Return a table; a column whose name begins with `>` is aligned to the right."""
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "", dense: bool = False
+) -> Table:
+    """Return a table; a column whose name begins with `>` is aligned to the right. A dense one has no lines between."""
     drawn = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+    if dense:
+        drawn.box, drawn.show_edge, drawn.padding = SIMPLE_HEAD, False, 0
     for column in columns:
         drawn.add_column(
             column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold"
@@ -40,3 +48,32 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], cap
     for row in rows:
         drawn.add_row(*(cell if isinstance(cell, Text) else escape(str(cell)) for cell in row))
     return drawn
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}"
+
+
+def print_sheet(sheet: "Sheet") -> None:
+    """Print a table of a report: its title, its rows, and its notes below."""
+    grouped = any(group for group, _ in sheet.groups)
+    drawn = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    before = ""
+    for column in sheet.columns:
+        # A group's name stands above its first column.
+        group, before = column.group if column.group != before else "", column.group
+        header = escape(f"{group}\n{column.name}" if grouped else column.name)
+        drawn.add_column(header, justify="right" if column.numeric else "left", overflow="fold")
+    for row in sheet.rows:
+        drawn.add_row(*(escape(entry.text) for entry in row))
+    out.print(Text(sheet.title, style="bold"), soft_wrap=True)
+    out.print(drawn)
+    for note in sheet.notes:
+        out.print(note, markup=False, soft_wrap=True)
+    out.print()

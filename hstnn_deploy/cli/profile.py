@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import DataDir, Json
+from hstnn_deploy.cli.options import DataDir, Json, words
 from hstnn_deploy.errors import Interrupted, ProfileError, UsageError
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def profile(
     configurations = plan(
         _names([*(recipe or []), *(more or [])]),
         ckpt=ckpt,
-        phases=_words(phases),
-        engines=_words(engines),
-        batches=[_whole("--batch", word) for word in _words(batch)],
-        gpus=None if gpus is None else [None if w == "none" else _whole("--gpus", w) for w in _words(gpus)],
+        phases=words(phases),
+        engines=words(engines),
+        batches=[_whole("--batch", word) for word in words(batch)],
+        gpus=None if gpus is None else [None if w == "none" else _whole("--gpus", w) for w in words(gpus)],
         data_dir=data_dir,
         threads=threads,
         seconds=seconds,
@@ -106,11 +106,7 @@ def _measure(configurations: "list[Configuration]", records: "list[Record]", out
 
 def _names(given: list[str]) -> list[str]:
     """Return recipe names: a comma separates two, unless it belongs to a file's name."""
-    return [name for each in given for name in ([each] if Path(each).is_file() else _words(each))]
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+    return [name for each in given for name in ([each] if Path(each).is_file() else words(each))]
 
 
 def _whole(option: str, word: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import DataDir, Device, Json
+from hstnn_deploy.cli.options import CacheChoice, CacheOption, Changes, DataDir, Device, Json
 from hstnn_deploy.errors import Interrupted, UsageError
 from hstnn_deploy.train import starter
 
@@ -38,6 +38,7 @@ class StageChoice(StrEnum):
     """Stages."""
 
     adapt = "adapt"
+    traces = "traces"
     select = "select"
     restore = "restore"
     all = "all"
@@ -68,10 +69,9 @@ def train(
     graphs: Annotated[
         bool, typer.Option("--graphs/--no-graphs", help="On a GPU, replay steps as CUDA graphs, once seen to be right.")
     ] = True,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
-    ] = None,
+    changes: Changes = None,
     data_dir: DataDir = None,
+    cache: CacheOption = CacheChoice.disk,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run folders go.")] = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was begun and not finished.")] = False,
     as_json: Json = False,
@@ -112,7 +112,7 @@ def train(
     ranks = ranks or processes.ALONE
     if not ranks.leads:
         with processes.together(ranks, where):
-            assist(ranks, where, data_dir)
+            assist(ranks, where, data_dir, cache.value)
         return
     observer = make_observer(console.report(as_json))
     try:
@@ -123,6 +123,7 @@ def train(
                 stage=stage.value,
                 device=where,
                 data_folder=data_dir,
+                cache=cache.value,
                 resume=resume,
                 observer=observer,
                 ranks=ranks,

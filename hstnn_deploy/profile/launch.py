@@ -4,7 +4,6 @@ A process sees one GPU alone, by `CUDA_VISIBLE_DEVICES`, or none: it cannot fall
 """
 
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hstnn_deploy import processes
 from hstnn_deploy.errors import ProfileError
-from hstnn_deploy.profile import processes
 from hstnn_deploy.profile.inference import PREPARED
 from hstnn_deploy.profile.records import Configuration, Record
 
@@ -134,7 +133,7 @@ def run_alone(module: str, words: list[str], device: str, output: Path, time_lim
     """
     with output.open("wb") as file:
         process = subprocess.Popen(
-            processes.command(module, *words),
+            processes.command(f"profile.{module}", *words),
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=file,
@@ -151,18 +150,7 @@ def run_alone(module: str, words: list[str], device: str, output: Path, time_lim
             process.wait()
             assert process.stdin is not None
             process.stdin.close()
-    return _cause(code, output.read_text(encoding="utf-8", errors="replace"))
-
-
-def _cause(code: int, printed: str) -> str:
-    """Say in one line how a process failed; "" where it did not."""
-    if code == 0:
-        return ""
-    if code < 0:
-        name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
-        return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    last = next((line.strip() for line in reversed(printed.splitlines()) if line.strip()), "")
-    return f"ended with exit code {code}: {last}" if last else f"ended with exit code {code}"
+    return processes.cause(code, output.read_text(encoding="utf-8", errors="replace"))
 
 
 def _now() -> str:

@@ -15,8 +15,8 @@ from typing import Any
 
 from hstnn_deploy import environment
 from hstnn_deploy.errors import HstnnError
+from hstnn_deploy.lifeline import end_with_starter
 from hstnn_deploy.profile import gpu
-from hstnn_deploy.profile.lifeline import end_with_starter
 from hstnn_deploy.profile.probes import CpuCores, HostMemory, OtherWork, Probe
 from hstnn_deploy.profile.records import Configuration, Record
 from hstnn_deploy.profile.values import Value

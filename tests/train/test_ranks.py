@@ -190,7 +190,7 @@ with together(ranks, device):
     if ranks.leads:
         train(load_recipe("ptb", changes), out, data_folder=data, ranks=ranks)
     else:
-        assist(ranks, device, data)
+        assist(ranks, device, data, "disk")
 """
 
 
