@@ -51,7 +51,7 @@ def profile(
     """Measure time, memory and CPU use of training and inference, each configuration in a process of its own."""
     from hstnn_deploy import files
     from hstnn_deploy.profile import report
-    from hstnn_deploy.profile.plan import left_out, plan
+    from hstnn_deploy.profile.plan import plan
 
     if not time_limit > 0:
         raise UsageError(f"--time-limit {time_limit:g} is not a positive number", "for example --time-limit 300")
@@ -69,9 +69,6 @@ def profile(
     )
     if out is not None:
         files.make_folder(out)
-    if ckpt is None and not recipe and not more:
-        for line in left_out():
-            console.err.print(line, soft_wrap=True, markup=False)
     records: list[Record] = []
     stopped = _measure(configurations, records, out, time_limit)
     if as_json:

@@ -3,7 +3,8 @@
 Needs numpy and what the engine itself needs: the onnxruntime engine loads neither torch nor the rooms that train, so
 that its memory is its own. Every engine's call holds the copies to and from the device.
 
-Shapes: T time, B batch, I inputs, C classes.
+Shapes: T time, B batch, I inputs, C classes or words. Input is x[T, B, I], frames, or tokens [T, B]; output is [B, C],
+of a language model [T, B, C].
 """
 
 import time
@@ -21,10 +22,10 @@ from hstnn_deploy.profile.probes import Probe, measured
 from hstnn_deploy.profile.records import Configuration
 from hstnn_deploy.profile.values import Measured, Value
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 INPUTS = "inputs.npy"
-"""In the folder that `prepare` writes: samples x[T, any B, I]. The graphs lie beside it."""
+"""In the folder that `prepare` writes: samples x[T, any B, …]. The graphs lie beside it."""
 PREPARED = "prepared.json"
 """There too: what the input is, and what could not be prepared."""
 WINDOW_ONNX, TORCHSCRIPT = "model.window.onnx", "model.ts"
@@ -39,7 +40,7 @@ class Engine(NamedTuple):
     """A network that is ready to be called."""
 
     call: Callable[[Array], Array]
-    """x[T, B, I] -> logits [B, C]."""
+    """Input to output."""
     runs_on: str
     """What really runs it: "torch cpu", "CPUExecutionProvider", …"""
     threads: int | None
@@ -88,13 +89,13 @@ def measure(configuration: Configuration, folder: Path, probes: list[Probe]) -> 
     """Warm up, call repeatedly under the probes, and return values and facts.
 
     Raises:
-        ProfileError: what comes out is not one row of finite logits per sample.
+        ProfileError: what comes out is not finite logits for every sample.
     """
     engine = open_engine(configuration, folder)
     samples = np.load(folder / INPUTS)
     x = np.ascontiguousarray(samples[:, np.arange(configuration.batch) % samples.shape[1]])
     logits = engine.call(x)
-    if logits.ndim != 2 or len(logits) != configuration.batch or not np.isfinite(logits).all():
+    if logits.ndim not in (2, 3) or logits.shape[-2] != configuration.batch or not np.isfinite(logits).all():
         raise ProfileError(f"{configuration.engine} gave {logits.shape} for a batch of {configuration.batch}")
     warmup = 1 + len(
         _calls(engine, x, lambda done, spent: done >= _WARMUP_CALLS and spent >= _WARMUP_SECONDS, _MOST_WARMUP)

@@ -12,6 +12,7 @@ from hstnn_deploy import devices
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data import registry
 from hstnn_deploy.data.folder import data_folder
+from hstnn_deploy.data.text import TextConfig
 from hstnn_deploy.errors import DeviceError, UsageError, nearest
 from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes, selected_sizes
 from hstnn_deploy.profile.records import Configuration, Engine, Phase
@@ -29,8 +30,6 @@ _OPTIONS = {
     "max_steps": ("--max-steps", "10"),
 }
 """How the command line calls the numbers, and an example of each."""
-
-_NOT_YET = "the profiler does not measure language models yet"
 
 T = TypeVar("T")
 
@@ -59,7 +58,7 @@ def plan(
 
     Args:
         recipes: shipped names, paths of YAML files, or recipes. With neither these nor `ckpt`: every shipped recipe
-            that reproduces an experiment of the paper and can be measured (see `left_out`).
+            that reproduces an experiment of the paper.
         ckpt: a checkpoint whose network is measured besides.
         phases: some of `PHASES`.
         engines: some of `ENGINES`, for inference; training always runs eagerly.
@@ -117,7 +116,7 @@ def plan(
 def _subjects(recipes: Sequence[str | Recipe], ckpt: Path | None) -> list[_Subject]:
     subjects = []
     if not recipes and ckpt is None:
-        recipes = [recipe for recipe in _experiments() if _measurable(recipe)]
+        recipes = [recipe for recipe in map(load_recipe, shipped()) if recipe.experiment]
     for each in _unique(recipes):
         recipe = load_recipe(each) if isinstance(each, str) else each
         # A file goes by its path: its recipe may have the name of another one.
@@ -155,25 +154,17 @@ def network_label(kind: Kind, ratio: float, sizes: Iterable[Sizes], stage: str) 
 
 
 def _steps(recipe: Recipe) -> int:
-    """Return the time steps of a sample, once the network is known to fit the data."""
+    """Return the time steps of a sample, once the network is known to fit the data.
+
+    The vocabulary of a text depends on its files, and is compared where they are read.
+    """
     shape = registry.shape(recipe.data)
     if shape is None:
-        raise UsageError(f"{recipe.name} cannot be profiled yet: {_NOT_YET}", "give a recipe of another family")
+        assert isinstance(recipe.data, TextConfig)
+        recipe.check_fits("language", {"classes": getattr(recipe.network, "vocabulary", None)})
+        return recipe.data.bptt
     recipe.check_fits(shape.family, {"inputs": shape.inputs, "classes": shape.classes, "size": shape.size})
     return shape.steps
-
-
-def left_out() -> list[str]:
-    """Return a line for each shipped recipe of an experiment that a bare plan leaves out, with the reason."""
-    return [f"{recipe.name} is left out: {_NOT_YET}" for recipe in _experiments() if not _measurable(recipe)]
-
-
-def _experiments() -> list[Recipe]:
-    return [recipe for recipe in map(load_recipe, shipped()) if recipe.experiment]
-
-
-def _measurable(recipe: Recipe) -> bool:
-    return recipe.network.family != "language"
 
 
 def _devices(gpus: Sequence[int | None] | None) -> list[tuple[str, str]]:

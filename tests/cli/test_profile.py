@@ -105,13 +105,6 @@ def test_a_gpu_that_does_not_exist_is_an_error(hstnn: Hstnn) -> None:
         assert "leave --gpus out" in result.hint
 
 
-def test_a_bare_profile_says_what_it_leaves_out(hstnn: Hstnn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hstnn_deploy.cli.profile._measure", lambda *_: False)
-    result = hstnn("profile")
-    assert result.code == 0
-    assert result.err == "ptb is left out: the profiler does not measure language models yet\n"
-
-
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(hstnn: Hstnn, blocked: Path) -> None:
     result = hstnn("profile", "--out", blocked)
     assert result.code == 5

@@ -16,9 +16,11 @@ from hstnn_deploy.profile import inference, networks, prepare, worker
 from hstnn_deploy.profile.inputs import splits
 from hstnn_deploy.profile.probes import CpuCores
 from hstnn_deploy.profile.records import Configuration, Record
-from hstnn_deploy.profile.training import Epoch
+from hstnn_deploy.profile.training import Epoch, answers, part
 from hstnn_deploy.profile.values import Measured, NotMeasured
-from hstnn_deploy.train.recipe import Recipe
+from hstnn_deploy.train.evaluation import batches
+from hstnn_deploy.train.recipe import Recipe, load_recipe
+from tests.conftest import TINY, TINY_TEXT, settings
 from tests.profile.conftest import configured
 
 
@@ -53,7 +55,7 @@ def test_an_epoch_is_its_two_passes(tiny: Recipe, tmp_path: Path) -> None:
 def test_a_part_is_extrapolated_by_its_samples_and_says_so(tiny: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = epoch(tiny, configured(tiny, "train", max_steps=2))
     # Ten milliseconds a sample, whatever the machine does.
-    monkeypatch.setattr(measured, "_seconds", lambda _run, count: count / 100)
+    monkeypatch.setattr(measured, "_seconds", lambda _run, split: len(split) / 100)
     values, facts = measured.measure([CpuCores()])
     found = {value.name: value for value in values}
     train, whole = found["train_pass"], found["epoch"]
@@ -74,7 +76,7 @@ def test_as_much_is_measured_as_the_time_allows(
 ) -> None:
     measured = epoch(tiny, configured(tiny, "train", seconds=seconds))
     # A second a step of a hundred samples.
-    monkeypatch.setattr(measured, "_seconds", lambda _run, count: count / 100)
+    monkeypatch.setattr(measured, "_seconds", lambda _run, split: len(split) / 100)
     _, facts = measured.measure([])
     assert (facts["train_steps"], facts["train_steps_repeats"]) == (steps, repeats)
 
@@ -82,11 +84,45 @@ def test_as_much_is_measured_as_the_time_allows(
 def test_measuring_trains_with_the_recipe_s_own_steps(tiny: Recipe) -> None:
     measured = epoch(tiny, configured(tiny, "train"))
     before = [parameter.clone() for parameter in measured.network.parameters()]
-    measured._train(300)
+    measured._train(part(measured.train, 100, 3))
     assert all(not torch.equal(a, b) for a, b in zip(before, measured.network.parameters(), strict=True))
     after = [parameter.clone() for parameter in measured.network.parameters()]
-    measured._evaluate(144)
+    measured._evaluate(measured.valid)
     assert all(torch.equal(a, b) for a, b in zip(after, measured.network.parameters(), strict=True))
+
+
+def test_a_language_model_s_epoch_goes_through_its_text(ptb: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("ptb", settings(TINY_TEXT))
+    asked = configured(recipe, "train", max_steps=2, data_dir=ptb)
+    record = worker.measure(asked, tmp_path)
+    assert record.status == "measured", record.reason
+    # 30 lines of 8 words and <eos> in 4 columns of 67, 66 of which have a next word: 14 windows of 5.
+    assert (record.facts["train_steps"], record.facts["train_steps_of"]) == (2, 14)
+    speed = record.value("throughput")
+    assert isinstance(speed, Measured)
+    assert speed.unit == "words/s"
+    assert speed.number == pytest.approx(66 * 4 / number(record, "train_pass"))
+
+
+def test_part_of_a_text_makes_the_same_batches(ptb: Path) -> None:
+    recipe = load_recipe("ptb", settings(TINY_TEXT))
+    text = splits(recipe, ptb)[0].train
+    some = part(text, 4, 3)
+    shapes = [tuple(batch.x.shape) for batch in batches(some, 4, None, torch.device("cpu"))]
+    assert shapes == [(5, 4)] * 3
+    assert answers(some, 4) == 60
+    assert part(text, 4, 1000) is text
+
+
+@pytest.mark.parametrize("kind", ["hybrid", "lstm"])
+def test_a_language_model_is_called_eagerly(ptb: Path, tmp_path: Path, kind: str) -> None:
+    recipe = load_recipe("ptb", [*settings(TINY_TEXT), f"kind={kind}"])
+    asked = configured(recipe, "infer", batches=[3], data_dir=ptb)
+    found = prepare.prepare(asked, ["eager", "onnxruntime"], tmp_path)
+    assert set(found["failures"]) == {"onnxruntime"}
+    record = worker.measure(asked, tmp_path)
+    assert record.status == "measured", record.reason
+    assert record.facts["calls"] >= 20
 
 
 def test_a_loss_that_is_no_number_is_not_a_training(tiny: Recipe) -> None:
@@ -99,9 +135,6 @@ def test_a_loss_that_is_no_number_is_not_a_training(tiny: Recipe) -> None:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from hstnn_deploy.train.recipe import load_recipe
-    from tests.conftest import TINY, settings
-
     folder = tmp_path_factory.mktemp("prepared")
     recipe = load_recipe("digits", settings(TINY))
     found = prepare.prepare(configured(recipe, "infer"), ["eager", "torchscript", "onnxruntime"], folder)
@@ -123,9 +156,6 @@ def test_every_engine_is_called_on_whole_batches(tiny: Recipe, prepared: Path, e
 
 
 def test_an_engine_without_a_form_for_lstm_units_says_so(tmp_path: Path) -> None:
-    from hstnn_deploy.train.recipe import load_recipe
-    from tests.conftest import TINY, settings
-
     recipe = load_recipe("digits", [*settings(TINY), "kind=lstm"])
     found = prepare.prepare(configured(recipe, "infer"), ["eager", "torchscript", "onnxruntime"], tmp_path)
     assert found["failures"] == dict.fromkeys(("torchscript", "onnxruntime"), "LSTM units have no export form yet")

@@ -9,7 +9,7 @@ import torch
 from hstnn_deploy.data import registry
 from hstnn_deploy.errors import CheckpointError, DataError, DeviceError, RecipeError, UsageError
 from hstnn_deploy.profile.inputs import splits, synthetic
-from hstnn_deploy.profile.plan import left_out, network_label, plan
+from hstnn_deploy.profile.plan import network_label, plan
 from hstnn_deploy.train.recipe import Recipe, load_recipe
 from hstnn_deploy.train.stages import train
 
@@ -27,8 +27,11 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bare_means_every_recipe_of_an_experiment(no_gpu: None) -> None:
     configurations = plan()
-    assert {each.subject for each in configurations} == {"smnist"}
-    assert [(each.phase, each.engine, each.batch) for each in configurations] == [
+    experiments = {each.subject: each.experiment for each in configurations}
+    assert experiments.items() >= {"smnist": "RNN-SMNIST", "ptb": "RNN-PTB"}.items()
+    assert None not in experiments.values()
+    smnist = [each for each in configurations if each.subject == "smnist"]
+    assert [(each.phase, each.engine, each.batch) for each in smnist] == [
         ("train", "eager", 100),
         ("infer", "eager", 1),
         ("infer", "eager", 100),
@@ -41,11 +44,11 @@ def test_bare_means_every_recipe_of_an_experiment(no_gpu: None) -> None:
     assert all(each.no_cuda.startswith("measured on the CPU: ") for each in configurations)
 
 
-def test_language_models_are_left_out_of_a_bare_plan_with_a_line_and_refused_by_name(no_gpu: None) -> None:
-    assert left_out() == ["ptb is left out: the profiler does not measure language models yet"]
-    for name in ("ptb", "pydoc-text"):
-        with pytest.raises(UsageError, match=f"{name} cannot be profiled yet: the profiler does not measure language"):
-            plan([name])
+def test_a_language_model_is_measured_in_windows_of_its_text(no_gpu: None) -> None:
+    (training,) = plan(["ptb"], phases=["train"])
+    assert (training.network, training.batch, training.steps) == ("hybrid adaptation (650+650, 650+650)", 25, 35)
+    with pytest.raises(UsageError, match=r"network\.family is sequence, but ptb is for the family language"):
+        plan([load_recipe("digits", ["data={name: ptb}"])])
 
 
 def test_a_hybrid_is_trained_redundant_and_deployed_at_its_ratio(no_gpu: None) -> None:
@@ -157,6 +160,26 @@ def test_synthetic_data_has_the_real_one_s_sizes(tiny: Recipe, protocol: str) ->
         assert (x.shape, x.dtype) == (like.shape, like.dtype)
         assert 0 <= float(x.min()) <= float(x.max()) <= 1
         assert int(target.max()) < made.classes
+
+
+def test_a_synthetic_text_has_the_published_one_s_length() -> None:
+    made = synthetic(load_recipe("ptb"))
+    text = {name: made.split(name) for name in ("train", "valid", "test")}
+    assert {name: (len(split) * 35 + 1) // 1000 for name, split in text.items()} == {
+        "train": 929,
+        "valid": 73,
+        "test": 82,
+    }
+    x, target, _ = text["test"].batch(torch.arange(3), torch.device("cpu"))
+    assert x.shape == target.shape == (35, 3)
+    assert 0 <= int(x.min()) <= int(x.max()) < made.classes == 10_000
+    assert torch.equal(x[1:], target[:-1])
+
+
+def test_a_vocabulary_that_is_not_the_text_s_is_refused(ptb: Path) -> None:
+    assert splits(load_recipe("ptb", ["network.vocabulary=13"]), ptb)[1].startswith("real: ptb from")
+    with pytest.raises(UsageError, match=r"network\.vocabulary is 10000, but ptb has 13"):
+        splits(load_recipe("ptb"), ptb)
 
 
 def test_data_that_is_not_at_hand_is_made_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
