@@ -140,16 +140,8 @@ class RunFolder:
 
     def check_recipe(self, recipe: dict[str, Any]) -> None:
         """Refuse a recipe other than the one this folder was begun with, naming the keys that differ."""
-        path = self.path / "stage.yaml"
-        if not path.exists():
-            return
-        try:
-            old = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise _damaged(path) from error
-        if not isinstance(old, dict):
-            raise _damaged(path)
-        if differences := _differences(old, recipe):
+        old = _read_yaml(self.path / "stage.yaml")
+        if old and (differences := _differences(old, recipe)):
             raise RunError(
                 f"{self.path} was begun with another recipe: {'; '.join(differences)}",
                 "use the recipe it was begun with, or give another folder with --out",
@@ -158,6 +150,26 @@ class RunFolder:
     def environment(self) -> dict[str, Any]:
         """Return environment.json, or an empty dict."""
         return _read_json(self.path / "environment.json")
+
+    @property
+    def stage(self) -> str:
+        """The stage the folder belongs to: train, adapt, traces or restore; empty where it was never begun."""
+        return str(_read_yaml(self.path / "stage.yaml").get("stage", ""))
+
+    def recipe(self) -> dict[str, Any]:
+        """Return recipe.yaml as plain data, or what the stage depends on where only that is there; {} before both."""
+        return _read_yaml(self.path / "recipe.yaml") or _read_yaml(self.path / "stage.yaml")
+
+
+def find_runs(root: Path) -> list[RunFolder]:
+    """Return every run folder at or below `root`, in order of their paths.
+
+    Raises:
+        RunError: `root` does not exist.
+    """
+    if not root.is_dir():
+        raise RunError(f"{root} {'is not a folder' if root.exists() else 'does not exist'}", "give a folder of runs")
+    return [RunFolder(path.parent) for path in sorted(root.rglob("stage.yaml"))]
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
@@ -180,6 +192,18 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise _damaged(path) from error
     if not isinstance(value, dict):
+        raise _damaged(path)
+    return value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _damaged(path) from error
+    if not isinstance(value, dict) or not value:
         raise _damaged(path)
     return value
 

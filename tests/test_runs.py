@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import RunError
-from hstnn_deploy.runs import RunFolder
+from hstnn_deploy.runs import RunFolder, find_runs
 
 RECIPE = {"stage": "adapt", "adapt": {"epochs": 2, "lr": 0.1}, "units": [3, 4]}
 
@@ -173,3 +173,17 @@ def test_status_is_plain_json(run: RunFolder) -> None:
     begin(run)
     run.set_status("finished", result={"test": {"accuracy": 50.0}})
     assert json.loads((run.path / "status.json").read_text())["result"] == {"test": {"accuracy": 50.0}}
+
+
+def test_folders_of_runs_are_found_with_their_stage_and_recipe(tmp_path: Path) -> None:
+    for name in ("b/adapt", "a"):
+        begin(RunFolder(tmp_path / name))
+    found = find_runs(tmp_path)
+    assert [run.path for run in found] == [tmp_path / "a", tmp_path / "b" / "adapt"]
+    assert [run.path for run in find_runs(tmp_path / "b" / "adapt")] == [tmp_path / "b" / "adapt"]
+    assert found[0].stage == "adapt"
+    assert found[0].recipe() == RECIPE
+    (found[0].path / "recipe.yaml").write_text("name: whole\n")
+    assert found[0].recipe() == {"name": "whole"}
+    with pytest.raises(RunError, match="does not exist"):
+        find_runs(tmp_path / "nowhere")

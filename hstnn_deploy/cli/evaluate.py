@@ -45,7 +45,7 @@ def evaluate(
             "give the text it was trained on with --data-dir",
         )
     task = task_for(recipe.network)
-    result = run_evaluation(network, task, splits.split(split.value), batch or recipe.batch, where)
+    result = run_evaluation(network, task, splits.split(split.value), batch or recipe.batch, where, recipe.precision)
     facts = {
         "checkpoint": str(ckpt),
         "recipe": recipe.name,
@@ -54,6 +54,7 @@ def evaluate(
         "epoch": checkpoint.epoch,
         "split": split.value,
         "protocol": recipe.protocol,
+        "precision": recipe.precision,
         "device": str(where),
         **result,
     }
@@ -66,7 +67,7 @@ def evaluate(
         f"spiking+recurrent units {sizes}\n"
         f"{split.value} split: {task.metric} {result[task.metric]:.2f}{task.unit}, loss {result['loss']:.4f} "
         f"({result[task.counts]} {task.counts} of {splits.origin}, on {where})\n"
-        f"protocol: {PROTOCOLS[recipe.protocol]}",
+        f"protocol: {PROTOCOLS[recipe.protocol]}; precision {recipe.precision}",
         markup=False,
         soft_wrap=True,
     )

@@ -136,7 +136,9 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
     columns = ["folder", "holds", f">{chosen_on} {task.metric}", f">test {task.metric}"]
     console.out.print(console.table(title, columns, rows))
     if protocol:
-        console.out.print(f"protocol: {PROTOCOLS[protocol]}", markup=False, soft_wrap=True)
+        console.out.print(
+            f"protocol: {PROTOCOLS[protocol]}; precision {recipe.precision}", markup=False, soft_wrap=True
+        )
     best = runs[-1].best
     if best.exists():
         console.out.print("Next:", markup=False)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from hstnn_deploy.data.dataset import Card, DataSet, Shape, Source
 from hstnn_deploy.data.splits import ArraySplit, Splits, hold_out, with_validation
 
 EVENT = np.dtype([("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int64)])
@@ -45,13 +46,13 @@ class DigitEventsConfig(BaseModel):
     name: Literal["digit-events"] = "digit-events"
 
 
-def load_digit_events(protocol: str) -> Splits:
+def load_digit_events(_config: DigitEventsConfig, source: Source) -> Splits:
     """Return the digits as frames of event counts, [T, 2, 16, 16]; split as `data.digits` splits them."""
     frames, target = _frames_and_labels()
     whole = ArraySplit(frames, target)
     rest, held = hold_out(whole.target, 0.2)
     test = whole.take(held)
-    train, valid = with_validation(whole.take(rest), protocol)
+    train, valid = with_validation(whole.take(rest), source.protocol)
     return Splits(
         train,
         valid or test,
@@ -139,3 +140,18 @@ def to_frames(events: Events, count: int, duration: int, size: int) -> NDArray[n
     bins = ((number * 2 + events["p"]) * size + events["y"]) * size + events["x"]
     counts = np.bincount(bins[number < count], minlength=count * 2 * size * size)
     return counts.astype(np.uint8).reshape(count, 2, size, size)
+
+
+DIGIT_EVENTS = DataSet(
+    "digit-events",
+    DigitEventsConfig,
+    Card(
+        "the digits of scikit-learn moved past a simulated event camera of 16 x 16 pixels",
+        "classification, 10 classes",
+        "CC BY 4.0 (the images)",
+        "https://archive.ics.uci.edu/dataset/80",
+        "nothing to get: it is simulated from what comes with scikit-learn",
+    ),
+    load_digit_events,
+    lambda _: Shape(train=1437, test=360, steps=FRAMES, inputs=2, classes=10, size=SENSOR),
+)

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from hstnn_deploy.data.dataset import Card, DataSet, Shape, Source
 from hstnn_deploy.data.splits import ArraySplit, Splits, hold_out, with_validation
 
 
@@ -16,7 +17,7 @@ class DigitsConfig(BaseModel):
     name: Literal["digits"] = "digits"
 
 
-def load_digits(protocol: str) -> Splits:
+def load_digits(_config: DigitsConfig, source: Source) -> Splits:
     """Return the digits; one fifth of them, stratified, is the fixed test split."""
     from sklearn.datasets import load_digits as sklearn_digits
 
@@ -29,5 +30,20 @@ def load_digits(protocol: str) -> Splits:
     )
     rest, held = hold_out(whole.target, 0.2)
     test = whole.take(held)
-    train, valid = with_validation(whole.take(rest), protocol)
+    train, valid = with_validation(whole.take(rest), source.protocol)
     return Splits(train, valid or test, test, inputs=8, classes=10, origin="scikit-learn's digits, 1797 real images")
+
+
+DIGITS = DataSet(
+    "digits",
+    DigitsConfig,
+    Card(
+        "1797 handwritten digits of 8 x 8 pixels, read column by column",
+        "classification, 10 classes",
+        "CC BY 4.0",
+        "https://archive.ics.uci.edu/dataset/80",
+        "nothing to get: it comes with scikit-learn",
+    ),
+    load_digits,
+    lambda _: Shape(train=1437, test=360, steps=8, inputs=8, classes=10),
+)

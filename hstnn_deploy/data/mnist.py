@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from hstnn_deploy import files
+from hstnn_deploy.data.dataset import Card, DataSet, Shape, Source
 from hstnn_deploy.data.folder import VARIABLE, data_folder, download
 from hstnn_deploy.data.idx import read_idx
 from hstnn_deploy.data.splits import ArraySplit, Splits, with_validation
@@ -61,13 +62,13 @@ class MnistConfig(BaseModel):
     """Whether the files must be the canonical ones. Switch off to train on your own IDX files of the same names."""
 
 
-def load_mnist(config: MnistConfig, protocol: str, given: Path | None) -> Splits:
+def load_mnist(config: MnistConfig, source: Source) -> Splits:
     """Return MNIST from its four IDX files, downloading those that are missing where the network allows.
 
     Raises:
         DataError: a file is missing and cannot be downloaded, or is not what it should be.
     """
-    folder = _find(data_folder(given))
+    folder = _find(data_folder(source.folder))
     parts = {}
     for part, file in _FILES.items():
         path = _path(folder, file)
@@ -90,7 +91,7 @@ def load_mnist(config: MnistConfig, protocol: str, given: Path | None) -> Splits
         )
 
     test = split_of("test")
-    train, valid = with_validation(split_of("train"), protocol)
+    train, valid = with_validation(split_of("train"), source.protocol)
     return Splits(train, valid or test, test, inputs=28, classes=10, origin=f"MNIST from {folder}")
 
 
@@ -132,3 +133,21 @@ def _check(path: Path, file: _File) -> None:
             f"{path} has the wrong checksum (sha256 {found[:12]}…, expected {expected[:12]}…)",
             "download it again; for IDX files of your own, --set data.checksum=false",
         )
+
+
+MNIST = DataSet(
+    "mnist",
+    MnistConfig,
+    Card(
+        "70 000 handwritten digits of 28 x 28 pixels, read column by column",
+        "classification, 10 classes",
+        "CC BY-SA 3.0",
+        "http://yann.lecun.com/exdb/mnist",
+        "downloaded where the network allows; else copy the four IDX files into mnist/",
+        11_594_722,
+    ),
+    load_mnist,
+    lambda _: Shape(train=60_000, test=10_000, steps=28, inputs=28, classes=10),
+    lambda _, folder: missing_files(folder),
+    downloads=True,
+)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from hstnn_deploy.data.dataset import Card, DataSet, Source
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.data.text import EOS, TextConfig, make_splits
 from hstnn_deploy.errors import DataError
@@ -22,7 +23,7 @@ class PydocTextConfig(TextConfig):
     """The size of the vocabulary: the most frequent words, `<eos>` and `<unk>`. The topics' own differs with Python."""
 
 
-def load_pydoc_text(config: PydocTextConfig) -> Splits:
+def load_pydoc_text(config: PydocTextConfig, source: Source) -> Splits:
     """Return the topics in lower case, whole topics to each split: of ten words, eight are trained on.
 
     Raises:
@@ -46,9 +47,24 @@ def load_pydoc_text(config: PydocTextConfig) -> Splits:
     common = sorted(counts, key=lambda word: (-counts[word], word))[: config.words - 2]
     known = {*common, EOS}
     cut = {split: [word if word in known else _UNKNOWN for word in each] for split, each in words.items()}
-    return make_splits(cut, config.bptt, "the standard library's help topics")
+    return make_splits(cut, config.bptt, "the standard library's help topics", source.protocol)
 
 
 def _words(topic: str) -> list[str]:
     lines = (re.findall(r"\w+|[^\w\s]", line) for line in topic.lower().splitlines())
     return [word for line in lines if line for word in (*line, EOS)]
+
+
+PYDOC_TEXT = DataSet(
+    "pydoc-text",
+    PydocTextConfig,
+    Card(
+        "the help topics of Python's own standard library, word by word",
+        "language model",
+        "PSF-2.0",
+        "https://docs.python.org",
+        "nothing to get: it comes with Python",
+    ),
+    load_pydoc_text,
+    lambda _: None,
+)

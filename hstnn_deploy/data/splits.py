@@ -8,6 +8,13 @@ from torch import Tensor
 
 from hstnn_deploy.errors import DataError
 
+Family = Literal["sequence", "language", "convolutional"]
+"""Which family of networks a data set is for."""
+
+
+PADDING = -100
+"""The target of a step past a sample's length, where every step has one."""
+
 
 class Batch(NamedTuple):
     """Samples as a network takes them."""
@@ -15,7 +22,7 @@ class Batch(NamedTuple):
     x: Tensor
     """[T, B, …], float32; tokens [T, B], int64, of a text."""
     target: Tensor
-    """[B] for classification, [T, B] for a language model."""
+    """[B] for classification, [T, B] for a language model (`PADDING` past a sample's length)."""
     lengths: Tensor | None = None
     """Valid steps per sample, [B], or None where all are."""
 
@@ -73,8 +80,7 @@ class Splits:
     """Of a text: the words of its vocabulary."""
     origin: str
     """One line: where the data came from."""
-    family: Literal["sequence", "language", "convolutional"] = "sequence"
-    """Which family of networks it is for."""
+    family: Family = "sequence"
     vocabulary: str = ""
     """Of a text: the SHA-256 of its words in the order of their tokens."""
     size: int | None = None

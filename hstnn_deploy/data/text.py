@@ -13,6 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from hstnn_deploy.data.dataset import Card, DataSet, Source
 from hstnn_deploy.data.folder import VARIABLE, data_folder
 from hstnn_deploy.data.splits import Batch, Splits
 from hstnn_deploy.errors import DataError
@@ -96,13 +97,13 @@ class TextSplit:
             yield Batch(seen, following)
 
 
-def load_text(config: PtbConfig | WikiText2Config, given: Path | None) -> Splits:
+def load_text(config: PtbConfig | WikiText2Config, source: Source) -> Splits:
     """Return a text from its three files in the data folder, or in its folder of the data set's name.
 
     Raises:
         DataError: a file is missing, holds no words, or is not UTF-8.
     """
-    folder, missing = _look(config.name, given)
+    folder, missing = _look(config.name, source.folder)
     if missing:
         names = ", ".join(FILES[config.name].values())
         raise DataError(
@@ -110,7 +111,7 @@ def load_text(config: PtbConfig | WikiText2Config, given: Path | None) -> Splits
             f"put the files {names} there, or name their folder with --data-dir or {VARIABLE}",
         )
     words = {split: _words(folder / name) for split, name in FILES[config.name].items()}
-    return make_splits(words, config.bptt, f"{config.name} from {folder}")
+    return make_splits(words, config.bptt, f"{config.name} from {folder}", source.protocol)
 
 
 def missing_files(name: str, given: Path | None) -> list[str]:
@@ -118,8 +119,11 @@ def missing_files(name: str, given: Path | None) -> list[str]:
     return _look(name, given)[1]
 
 
-def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str) -> Splits:
-    """Return the splits of train, valid and test as words; the vocabulary is taken over all three, in order."""
+def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str, protocol: str) -> Splits:
+    """Return the splits of train, valid and test as words; the vocabulary is taken over all three, in order.
+
+    A text has a validation split of its own; under the demo's protocol the epoch is chosen on the test split.
+    """
     vocabulary: dict[str, int] = {}
     for split in _NAMES:
         for word in words[split]:
@@ -131,7 +135,7 @@ def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str) -> S
     count = sum(len(split.tokens) for split in (train, valid, test))
     return Splits(
         train,
-        valid,
+        test if protocol == "test" else valid,
         test,
         inputs=1,
         classes=len(vocabulary),
@@ -167,3 +171,36 @@ def _words(path: Path) -> list[str]:
     if all(word == EOS for word in words):
         raise DataError(f"{path} holds no words", "copy or download it again")
     return words
+
+
+PTB = DataSet(
+    "ptb",
+    PtbConfig,
+    Card(
+        "Penn Treebank in Mikolov's split: 929 589 words to train on, a vocabulary of 10 000",
+        "language model",
+        "derived from LDC99T42, not to be redistributed",
+        "https://catalog.ldc.upenn.edu/LDC99T42",
+        f"put {', '.join(FILES['ptb'].values())} into ptb/",
+        5_957_812,
+    ),
+    load_text,
+    lambda _: None,
+    lambda config, folder: missing_files(config.name, folder),
+)
+
+WIKITEXT2 = DataSet(
+    "wikitext2",
+    WikiText2Config,
+    Card(
+        "WikiText-2: two million words of good Wikipedia articles, a vocabulary of 33 278",
+        "language model",
+        "CC BY-SA 3.0",
+        "https://arxiv.org/abs/1609.07843",
+        f"put {', '.join(FILES['wikitext2'].values())} into wikitext2/",
+        13_136_490,
+    ),
+    load_text,
+    lambda _: None,
+    lambda config, folder: missing_files(config.name, folder),
+)

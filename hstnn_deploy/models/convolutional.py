@@ -120,7 +120,8 @@ class RecurrentConvolution(ConvolutionalGroup):
         outputs = []
         # Of each step, autograd keeps h and, in the dvs form, the rectified recurrent drive: the rest is in place.
         for t, drive in enumerate(_over_time(self.conv_input, x).unbind(0)):
-            new = self._step(drive, h)
+            # Under autocast the convolutions are rounded; the state stays as it is.
+            new = self._step(drive, h).to(h.dtype)
             h = new if lengths is None else torch.where((t < lengths)[:, None, None, None], new, h)
             outputs.append(functional.avg_pool2d(h, 2))
         return torch.stack(outputs), {"h": h}

@@ -10,6 +10,7 @@ from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.models.layers import State
 from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.train.precision import Precision, forward, products
 from hstnn_deploy.train.tasks import Task
 
 PROTOCOLS = {
@@ -37,16 +38,26 @@ def count_batches(split: Split, size: int) -> int:
 
 
 @torch.no_grad()
-def evaluate(network: HybridNetwork, task: Task, split: Split, batch: int, device: torch.device) -> dict[str, Any]:
+def evaluate(
+    network: HybridNetwork,
+    task: Task,
+    split: Split,
+    size: int,
+    device: torch.device,
+    precision: Precision = "fp32",
+) -> dict[str, Any]:
     """Return `loss`, the task's metric, and how many samples (or words) it is of, of a network in evaluation mode."""
     network.eval()
     loss = torch.zeros((), dtype=torch.float64)
     correct, count = 0, 0
     state: State | None = None
-    for x, target, lengths in batches(split, batch, None, device):
-        output, state = network(x, task.carried(network, x, state), lengths)
-        loss += task.loss(output, target).double().cpu() * task.answers(target)
-        correct += int(task.correct(output, target))
-        count += task.answers(target)
+    with products(precision):
+        for batch in batches(split, size, None, device):
+            with forward(precision, device):
+                output, state = network(batch.x, task.carried(network, batch.x, state), batch.lengths)
+            output, answers = output.to(torch.promote_types(output.dtype, torch.float32)), task.answers(batch)
+            loss += task.loss(output, batch.target).double().cpu() * answers
+            correct += int(task.correct(output, batch.target))
+            count += answers
     mean = float(loss) / count
     return {"loss": mean, task.metric: task.score(mean, correct, count), task.counts: count}

@@ -7,11 +7,11 @@ order of samples in epoch e depends on the seed and e alone, and last.pt holds t
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.splits import Batch, Splits
@@ -21,6 +21,7 @@ from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.evaluation import batches, count_batches, evaluate
 from hstnn_deploy.train.observer import Observer
+from hstnn_deploy.train.precision import Precision, forward, products
 from hstnn_deploy.train.recipe import Stage
 from hstnn_deploy.train.tasks import Task
 
@@ -40,6 +41,7 @@ class Fit:
     header: Checkpoint
     """What every checkpoint of this stage says of itself; its parameters and metrics are filled in here."""
     observer: Observer
+    precision: Precision = "fp32"
 
     def run_epochs(self) -> Checkpoint:
         """Train what is left of the stage and return the best epoch's checkpoint.
@@ -49,14 +51,16 @@ class Fit:
         """
         self.network.to(self.device)
         optimiser = make_optimiser(self.stage, self.network)
-        schedule = make_schedule(self.stage, optimiser)
+        schedule = make_schedule(self.stage, optimiser, self.task.higher_is_better)
         done, best = self._restore(optimiser, schedule)
         self.run.keep_metrics(done)
         self.run.set_status("running", epoch=done, epochs=self.stage.epochs, best=best)
         self.observer.stage_started(self.header.stage, self.stage.epochs, done)
         for epoch in range(done + 1, self.stage.epochs + 1):
             row = self._epoch(epoch, optimiser)
-            if schedule is not None:
+            if isinstance(schedule, ReduceLROnPlateau):
+                schedule.step(row[f"valid_{self.task.metric}"])
+            elif schedule is not None:
                 schedule.step()
             row["best"] = best is None or _better(row, best, self.task)
             if row["best"]:
@@ -74,7 +78,9 @@ class Fit:
             self.observer.epoch_done(row)
         return Checkpoint.load(self.run.best)
 
-    def _restore(self, optimiser: torch.optim.Optimizer, schedule: StepLR | None) -> tuple[int, dict[str, Any] | None]:
+    def _restore(
+        self, optimiser: torch.optim.Optimizer, schedule: LRScheduler | None
+    ) -> tuple[int, dict[str, Any] | None]:
         """Take up from last.pt; return the epochs done and the best row so far."""
         if not self.run.last.exists():
             return 0, None
@@ -103,24 +109,28 @@ class Fit:
         # For whatever draws from the global generator (dropout): a resumed epoch draws the same.
         torch.manual_seed(_mix(self.seed, epoch))
         split = self.splits.train
-        order = torch.randperm(len(split), generator=generator)
-        number = count_batches(split, self.batch)
+        size, number = self.batch, count_batches(split, self.batch)
+        if self.stage.batches is not None:
+            size, number = min(size, len(split)), self.stage.batches
+        order = _order(len(split), size, self.stage.batches, generator)
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), device=self.device, dtype=torch.long)
         count = 0
         state: State | None = None
         start = time.perf_counter()
-        for index, batch in enumerate(batches(split, self.batch, order, self.device), 1):
+        for index, batch in enumerate(batches(split, size, order, self.device), 1):
             before = self.task.carried(self.network, batch.x, state)
-            loss, right, state = train_step(self.network, self.task, optimiser, self.stage.clip, batch, before)
-            answers = self.task.answers(batch.target)
+            loss, right, state = train_step(
+                self.network, self.task, optimiser, self.stage.clip, batch, before, self.precision
+            )
+            answers = self.task.answers(batch)
             loss_sum += loss * answers
             correct += right
             count += answers
             self.observer.batch_done(epoch, index, number, answers)
         train_loss = float(loss_sum) / count
         trained = time.perf_counter()
-        held = evaluate(self.network, self.task, self.splits.valid, self.batch, self.device)
+        held = evaluate(self.network, self.task, self.splits.valid, self.batch, self.device, self.precision)
         for name, mean in (("training", train_loss), ("validation", held["loss"])):
             if not math.isfinite(mean):
                 raise RunError(
@@ -145,6 +155,7 @@ def train_step(
     clip: float | None,
     batch: Batch,
     state: State | None = None,
+    precision: Precision = "fp32",
 ) -> tuple[Tensor, Tensor, State]:
     """Do one optimiser step on one batch that starts from `state` (None: zeros).
 
@@ -152,9 +163,12 @@ def train_step(
         Its mean loss and how many answers were right, without gradients, and the state after it.
     """
     optimiser.zero_grad(set_to_none=True)
-    output, after = network(batch.x, state, batch.lengths)
-    loss = task.loss(output, batch.target)
-    loss.backward()
+    with products(precision):
+        with forward(precision, batch.x.device):
+            output, after = network(batch.x, state, batch.lengths)
+        output = output.to(torch.promote_types(output.dtype, torch.float32))
+        loss = task.loss(output, batch.target)
+        loss.backward()
     if clip is not None:
         nn.utils.clip_grad_norm_(network.parameters(), clip)
     optimiser.step()
@@ -169,11 +183,32 @@ def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(network.parameters(), lr=stage.lr, momentum=stage.momentum, fused=True)
 
 
-def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer) -> StepLR | None:
-    """Return the stage's schedule of the learning rate, stepped after each epoch, or None where it stays."""
-    if stage.schedule is None:
+def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer, higher_is_better: bool = True) -> LRScheduler | None:
+    """Return the stage's schedule of the learning rate, stepped after each epoch, or None where it stays.
+
+    That of a plateau is stepped with the validation metric, of which higher or lower is better.
+    """
+    schedule = stage.schedule
+    if schedule is None:
         return None
-    return StepLR(optimiser, step_size=stage.schedule.every, gamma=stage.schedule.factor)
+    if schedule.name == "cosine":
+        return CosineAnnealingLR(optimiser, T_max=stage.epochs, eta_min=stage.lr * schedule.factor)
+    assert schedule.every is not None, "a recipe is checked for it"
+    if schedule.name == "step":
+        return StepLR(optimiser, step_size=schedule.every, gamma=schedule.factor)
+    mode: Literal["max", "min"] = "max" if higher_is_better else "min"
+    # torch waits for one epoch more than its patience says.
+    return ReduceLROnPlateau(optimiser, mode, factor=schedule.factor, patience=schedule.every - 1)
+
+
+def _order(samples: int, size: int, batches: int | None, generator: torch.Generator) -> Tensor:
+    """Return the numbers of an epoch's samples in order: all of them once, or so many batches of `size` by themselves.
+
+    A batch never holds a sample twice.
+    """
+    if batches is None:
+        return torch.randperm(samples, generator=generator)
+    return torch.cat([torch.randperm(samples, generator=generator)[:size] for _ in range(batches)])
 
 
 def _mix(seed: int, epoch: int) -> int:

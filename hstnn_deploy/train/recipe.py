@@ -11,21 +11,33 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hstnn_deploy.data.registry import DataConfig, Protocol
+from hstnn_deploy.data.dataset import Protocol
+from hstnn_deploy.data.registry import DataConfig
 from hstnn_deploy.errors import RecipeError, UsageError, nearest
 from hstnn_deploy.models.registry import NetworkConfig
 from hstnn_deploy.models.sizes import Kind
+from hstnn_deploy.train.precision import Precision
 
 
 class Schedule(BaseModel):
-    """A learning rate that falls in steps."""
+    """How the learning rate falls: one of torch's schedulers, stepped after every epoch."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    every: int = Field(gt=0)
-    """Epochs from one step to the next."""
+    name: Literal["step", "cosine", "plateau"] = "step"
+    """In steps, along half a cosine over the whole stage, or whenever validation stops getting better."""
+    every: int | None = Field(None, gt=0)
+    """Of step: epochs from one step to the next. Of plateau: epochs without a better metric before the next."""
     factor: float = Field(gt=0, le=1)
-    """What the learning rate is multiplied with at each step."""
+    """What the learning rate is multiplied with at each step; of cosine, what is left of it at the end."""
+
+    @model_validator(mode="after")
+    def _every_belongs_to_steps(self) -> "Schedule":
+        if self.name == "cosine" and self.every is not None:
+            raise ValueError("cosine falls over the whole stage: it takes no key 'every'")
+        if self.name != "cosine" and self.every is None:
+            raise ValueError(f"{self.name} needs the key 'every', in epochs")
+        return self
 
 
 class Stage(BaseModel):
@@ -34,6 +46,9 @@ class Stage(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(gt=0)
+    batches: int | None = Field(None, gt=0)
+    """Batches of an epoch, each drawn at random by itself (so the demo trains on DVS-Gesture, and tests every 20), or
+    null where an epoch is a whole pass over the training samples."""
     optimiser: Literal["adam", "sgd"] = "adam"
     lr: float = Field(gt=0)
     momentum: float = Field(0.0, ge=0, lt=1)
@@ -57,6 +72,34 @@ class Selection(BaseModel):
     """Resamplings of the probes for the stability of the kept set."""
 
 
+class Published(BaseModel):
+    """The published results that a recipe answers to: the metric on the test split, a mean over seeds."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    source: str
+    """Where the figures stand, and how they were obtained."""
+    protocol: Protocol
+    """Where the epoch was chosen of which they are."""
+    rnn: float | None = None
+    lstm: float | None = None
+    snn: float | None = None
+    ffs: dict[float, float] = {}
+    """By ratio."""
+    hybrid: dict[float, float] = {}
+    """By ratio, of the restored network."""
+
+    def of(self, kind: Kind, ratio: float) -> float | None:
+        """Return the figure of a kind, of ffs and hybrid at a ratio; None where nothing was published."""
+        match kind:
+            case "ffs" | "hybrid":
+                found: dict[float, float] = getattr(self, kind)
+                return found.get(ratio)
+            case _:
+                figure: float | None = getattr(self, kind)
+                return figure
+
+
 class Recipe(BaseModel):
     """Everything a result depends on, but for the machine."""
 
@@ -66,6 +109,8 @@ class Recipe(BaseModel):
     about: str = ""
     experiment: str | None = None
     """The row of the paper's resource table that this recipe reproduces."""
+    published: Published | None = None
+    """The results that this recipe answers to, where there are any."""
     data: DataConfig
     network: NetworkConfig
     kind: Kind = "hybrid"
@@ -73,6 +118,8 @@ class Recipe(BaseModel):
     """The spiking share of the units, of ffs and hybrid networks."""
     seed: int = Field(1111, ge=0, lt=2**63)
     batch: int = Field(gt=0)
+    precision: Precision = "fp32"
+    """In which precision training and evaluation compute; see `train.precision`."""
     protocol: Protocol = "validation"
     """Where the best epoch is chosen: `validation` (held out of training) or `test` (the demo's; overstates)."""
     adapt: Stage
@@ -80,10 +127,14 @@ class Recipe(BaseModel):
     restore: Stage
 
     @model_validator(mode="after")
-    def _recurrent_unit_of_pure_kinds(self) -> "Recipe":
-        """The pure kinds say themselves which recurrent unit they are made of; a spiking network has none."""
+    def _parts_fit_together(self) -> "Recipe":
+        """Refuse what no single key shows. The pure kinds say themselves which recurrent unit they are made of."""
         if self.kind == "lstm" and self.network.family == "convolutional":
             raise RecipeError("network.recurrent is 'lstm': the family convolutional has rnn units only", "--kind rnn")
+        if self.network.family == "language" and (self.adapt.batches or self.restore.batches):
+            raise RecipeError(
+                "batches cannot be drawn at random from a text, which is read in order", "set adapt.batches=null"
+            )
         if self.kind in {"rnn", "lstm", "snn"}:
             self.network.recurrent = "lstm" if self.kind == "lstm" else "rnn"
         return self
@@ -136,7 +187,11 @@ class Recipe(BaseModel):
             "traces": {"restore", "ratio"},
             "restore": set(),
         }[stage]
-        part = {key: value for key, value in self.dump().items() if key not in {*without, "about", "experiment"}}
+        part = {
+            key: value
+            for key, value in self.dump().items()
+            if key not in {*without, "about", "experiment", "published"}
+        }
         if stage == "traces":
             part["selection"] = {**part["selection"], "bootstraps": None}
         return {"stage": stage, **part}

@@ -178,7 +178,17 @@ class Training:
             )
             plan = recipe.restore if stage == "restore" else recipe.adapt
             fit = Fit(
-                network, self.task, splits, plan, recipe.batch, recipe.seed, self.device, run, header, self.observer
+                network,
+                self.task,
+                splits,
+                plan,
+                recipe.batch,
+                recipe.seed,
+                self.device,
+                run,
+                header,
+                self.observer,
+                recipe.precision,
             )
             best = fit.run_epochs()
             self._judge(best, run)
@@ -186,14 +196,16 @@ class Training:
 
     def _judge(self, best: Checkpoint, run: RunFolder) -> None:
         """Measure the best epoch on the test split, and write the result into the checkpoint and the status."""
-        protocol = self.recipe.protocol
+        protocol, precision = self.recipe.protocol, self.recipe.precision
         network = best.network().to(self.device)
-        test = evaluate(network, self.task, self.splits().test, self.recipe.batch, self.device)
-        best.metrics |= {"test": test, "protocol": protocol}
+        test = evaluate(network, self.task, self.splits().test, self.recipe.batch, self.device, precision)
+        best.metrics |= {"test": test, "protocol": protocol, "precision": precision}
         best.save(run.best)
         run.set_status("finished", result={"epoch": best.epoch, **best.metrics})
         figure = f"{self.task.metric} {test[self.task.metric]:.2f}{self.task.unit}"
-        self.observer.stage_finished(f"{best.stage}: best epoch {best.epoch}, test {figure} ({PROTOCOLS[protocol]})")
+        self.observer.stage_finished(
+            f"{best.stage}: best epoch {best.epoch}, test {figure} ({PROTOCOLS[protocol]}; {precision})"
+        )
 
     def _check_environment(self, run: RunFolder, now: dict[str, Any]) -> None:
         if not (self.resume and (before := run.environment())):
@@ -245,9 +257,7 @@ class Training:
             probes = (rademacher(groups, recipe.seed, number) for number in range(len(samples), total))
             probe_products(network, groups, self.task, batch, probes, done)
             _save_traces(run, groups, samples)
-            run.set_status(
-                "finished", result={"probes": len(samples), self.task.counts: self.task.answers(batch.target)}
-            )
+            run.set_status("finished", result={"probes": len(samples), self.task.counts: self.task.answers(batch)})
         return run
 
     def _selection_batch(self, train: Split) -> Batch:

@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 from torch.nn import functional
 
+from hstnn_deploy.data.splits import PADDING, Batch
 from hstnn_deploy.models.layers import State
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.registry import NetworkConfig
@@ -32,7 +33,7 @@ class Task(Protocol):
         """Return how many answers of the batch are right, scalar; 0 where the metric does not ask."""
         ...
 
-    def answers(self, target: Tensor) -> int:
+    def answers(self, batch: Batch) -> int:
         """Return how many answers a batch asks for."""
         ...
 
@@ -58,9 +59,9 @@ class Classification:
         """Return how many logits [B, C] are largest at the class [B]."""
         return (output.argmax(1) == target).sum()
 
-    def answers(self, target: Tensor) -> int:
+    def answers(self, batch: Batch) -> int:
         """Return B."""
-        return len(target)
+        return len(batch.target)
 
     def score(self, loss: float, correct: int, answers: int) -> float:
         """Return the share of right answers in percent."""
@@ -88,16 +89,16 @@ class LanguageModelling:
     metric, unit, higher_is_better, counts = "perplexity", "", False, "words"
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean cross-entropy of logits [T, B, V] against words [T, B]."""
-        return functional.cross_entropy(output.flatten(0, 1), target.flatten())
+        """Return the mean cross-entropy of logits [T, B, V] against words [T, B]; words `PADDING` do not count."""
+        return functional.cross_entropy(output.flatten(0, 1), target.flatten(), ignore_index=PADDING)
 
     def correct(self, output: Tensor, target: Tensor) -> Tensor:
         """Return 0: perplexity does not ask."""
         return target.new_zeros(())
 
-    def answers(self, target: Tensor) -> int:
-        """Return T * B."""
-        return target.numel()
+    def answers(self, batch: Batch) -> int:
+        """Return T * B, or the number of valid steps of a padded batch."""
+        return batch.target.numel() if batch.lengths is None else int(batch.lengths.sum())
 
     def score(self, loss: float, correct: int, answers: int) -> float:
         """Return e to the mean loss."""

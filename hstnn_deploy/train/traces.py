@@ -14,6 +14,7 @@ from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.layers import UnitKind
 from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.train.precision import products
 from hstnn_deploy.train.tasks import Task
 
 Probe = list[list[Tensor]]
@@ -83,14 +84,14 @@ def probe_products(
     """
     network.eval()
     weights = [weight for group in groups for weight in group.weights]
-    with kernels.using("plain"), torch.enable_grad():
+    with kernels.using("plain"), products("fp32"), torch.enable_grad():
         output, _ = network(batch.x, None, batch.lengths)
         gradients = torch.autograd.grad(task.loss(output, batch.target), weights, create_graph=True)
         for probe in probes:
             flat = [vector for vectors in probe for vector in vectors]
-            products = iter(torch.autograd.grad(gradients, weights, flat, retain_graph=True, materialize_grads=True))
+            curvature = iter(torch.autograd.grad(gradients, weights, flat, retain_graph=True, materialize_grads=True))
             sums = [
-                group.per_unit([vector * next(products) for vector in vectors])
+                group.per_unit([vector * next(curvature) for vector in vectors])
                 for group, vectors in zip(groups, probe, strict=True)
             ]
             done(torch.cat(sums).double().cpu())

@@ -5,8 +5,9 @@ import torch
 from sklearn.datasets import load_digits as sklearn_digits
 from torch import Tensor
 
+from hstnn_deploy.data.dataset import Protocol
 from hstnn_deploy.data.digits import DigitsConfig
-from hstnn_deploy.data.registry import Protocol, load, missing, shape
+from hstnn_deploy.data.registry import load, missing, shape
 from hstnn_deploy.data.splits import Split, Splits
 
 CPU = torch.device("cpu")

@@ -9,6 +9,7 @@ import torch
 
 from hstnn_deploy.data import folder as data_folder_module
 from hstnn_deploy.data import mnist as mnist_module
+from hstnn_deploy.data.dataset import Protocol, Source
 from hstnn_deploy.data.folder import data_folder
 from hstnn_deploy.data.mnist import MnistConfig, load_mnist, missing_files
 from hstnn_deploy.errors import DataError
@@ -19,13 +20,13 @@ FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 
 def everything(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    split = load_mnist(OWN, "test", folder).train
+    split = load_mnist(OWN, Source("test", folder)).train
     x, target, _ = split.batch(torch.arange(len(split)), torch.device("cpu"))
     return x, target
 
 
 def test_your_own_idx_files_are_read(mnist: Path) -> None:
-    splits = load_mnist(OWN, "validation", mnist)
+    splits = load_mnist(OWN, Source("validation", mnist))
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (108, 12, 20)
     assert (splits.inputs, splits.classes) == (28, 10)
 
@@ -56,13 +57,13 @@ def test_files_may_lie_in_a_folder_called_mnist(mnist: Path, tmp_path: Path) -> 
 
 def test_the_canonical_checksum_is_asked_for_by_default(mnist: Path) -> None:
     with pytest.raises(DataError, match="wrong checksum") as refused:
-        load_mnist(MnistConfig(), "validation", mnist)
+        load_mnist(MnistConfig(), Source("validation", mnist))
     assert "data.checksum=false" in refused.value.hint
 
 
 def test_the_validation_split_is_held_out_of_training_and_never_of_the_test_set(mnist: Path) -> None:
-    def samples(protocol: str, name: str) -> list[bytes]:
-        split = load_mnist(OWN, protocol, mnist).split(name)
+    def samples(protocol: Protocol, name: str) -> list[bytes]:
+        split = load_mnist(OWN, Source(protocol, mnist)).split(name)
         x, _, _ = split.batch(torch.arange(len(split)), torch.device("cpu"))
         return sorted(sample.numpy().tobytes() for sample in x.unbind(1))
 
@@ -75,34 +76,34 @@ def test_the_validation_split_is_held_out_of_training_and_never_of_the_test_set(
 def test_images_of_another_size_are_refused(mnist: Path) -> None:
     write_idx(mnist / FILES[0], np.zeros((120, 27, 28), np.uint8))
     with pytest.raises(DataError, match=r"\(27, 28\), not 28 x 28"):
-        load_mnist(OWN, "validation", mnist)
+        load_mnist(OWN, Source("validation", mnist))
 
 
 def test_as_many_images_as_labels_are_asked_for(mnist: Path) -> None:
     write_idx(mnist / FILES[1], np.zeros(119, np.uint8))
     with pytest.raises(DataError, match="120 train images but 119 labels"):
-        load_mnist(OWN, "validation", mnist)
+        load_mnist(OWN, Source("validation", mnist))
 
 
 def test_labels_beyond_9_are_refused(mnist: Path) -> None:
     write_idx(mnist / FILES[3], np.full(20, 10, np.uint8))
     with pytest.raises(DataError, match="test labels"):
-        load_mnist(OWN, "validation", mnist)
+        load_mnist(OWN, Source("validation", mnist))
 
 
 def test_an_empty_set_is_refused(mnist: Path) -> None:
     write_idx(mnist / FILES[0], np.zeros((0, 28, 28), np.uint8))
     write_idx(mnist / FILES[1], np.zeros(0, np.uint8))
     with pytest.raises(DataError, match="empty"):
-        load_mnist(OWN, "validation", mnist)
+        load_mnist(OWN, Source("validation", mnist))
 
 
 def test_too_few_samples_for_a_validation_split_are_refused_with_what_to_do(mnist: Path) -> None:
     write_idx(mnist / FILES[0], np.zeros((12, 28, 28), np.uint8))
     write_idx(mnist / FILES[1], (np.arange(12) % 10).astype(np.uint8))
     with pytest.raises(DataError, match="held out"):
-        load_mnist(OWN, "validation", mnist)
-    assert len(load_mnist(OWN, "test", mnist).train) == 12
+        load_mnist(OWN, Source("validation", mnist))
+    assert len(load_mnist(OWN, Source("test", mnist)).train) == 12
 
 
 def test_missing_files_are_named_without_a_download(mnist: Path, tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_missing_files_are_named_without_a_download(mnist: Path, tmp_path: Path)
 
 def test_without_network_the_error_says_which_four_files_go_where(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="could not be downloaded") as refused:
-        load_mnist(MnistConfig(), "validation", tmp_path)
+        load_mnist(MnistConfig(), Source("validation", tmp_path))
     for name in FILES:
         assert name in refused.value.hint
     assert str(tmp_path / "mnist") in refused.value.hint
@@ -128,7 +129,7 @@ def test_without_network_the_error_says_which_four_files_go_where(tmp_path: Path
 def test_one_missing_file_is_looked_for_beside_the_others(mnist: Path) -> None:
     (mnist / FILES[3]).unlink()
     with pytest.raises(DataError, match=f"{FILES[3]} is missing") as refused:
-        load_mnist(OWN, "validation", mnist)
+        load_mnist(OWN, Source("validation", mnist))
     assert f"into {mnist}," in refused.value.hint
 
 
@@ -142,8 +143,8 @@ def test_missing_files_are_downloaded_where_the_network_allows(mnist: Path, monk
         target.write_bytes(stored)
 
     monkeypatch.setattr(mnist_module, "download", download)
-    assert len(load_mnist(OWN, "validation", mnist).test) == 20
-    assert len(load_mnist(OWN, "validation", mnist).test) == 20
+    assert len(load_mnist(OWN, Source("validation", mnist)).test) == 20
+    assert len(load_mnist(OWN, Source("validation", mnist)).test) == 20
     (url, checksum) = asked.pop()
     assert not asked  # once
     assert url.endswith(f"/mnist/{FILES[2]}.gz")

@@ -120,7 +120,7 @@ def test_the_help_topics_are_a_corpus_of_as_many_words_as_asked_for() -> None:
 
 def test_the_help_topics_are_the_same_in_another_process() -> None:
     script = (
-        "from hstnn_deploy.data.pydoc_text import *; s = load_pydoc_text(PydocTextConfig()); "
+        "from hstnn_deploy.data.pydoc_text import *; s = load_pydoc_text(PydocTextConfig(), Source()); "
         "print(s.vocabulary, sum(s.train.tokens.tolist()))"
     )
     found = {

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.data.splits import Batch
+from hstnn_deploy.data.splits import PADDING, Batch
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import RunError, UsageError
 from hstnn_deploy.models.language import LanguageConfig, LanguageModel
@@ -211,3 +211,19 @@ def test_a_model_that_does_not_fit_the_text_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         train(tiny(**changes), tmp_path, data_folder=ptb)
+
+
+def test_a_padded_text_counts_as_its_valid_words_alone() -> None:
+    network, task = model(), LanguageModelling()
+    lengths = torch.tensor([5, 2, 3])
+    x = torch.randint(0, 9, (5, 3), generator=torch.Generator().manual_seed(2))
+    target = x.roll(1, 0).masked_fill(torch.arange(5)[:, None] >= lengths, PADDING)
+    padded = Batch(x, target, lengths)
+    weights = list(network.parameters())
+    loss = task.loss(network(x, None, lengths)[0], target)
+    gradients = torch.autograd.grad(loss, weights)
+    assert task.answers(padded) == 10
+    alone = [task.loss(network(x[:n, [b]])[0], x.roll(1, 0)[:n, [b]]) * n for b, n in enumerate(lengths.tolist())]
+    whole = torch.stack(alone).sum() / 10
+    torch.testing.assert_close(loss, whole)
+    torch.testing.assert_close(gradients, torch.autograd.grad(whole, weights))

@@ -1,5 +1,6 @@
 """Recipes: the shipped ones work, and a wrong one is refused with the path of the key and what would be right."""
 
+import math
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from hstnn_deploy.data.registry import shape
 from hstnn_deploy.errors import RecipeError
@@ -83,7 +85,7 @@ def test_ptb_has_the_published_hyper_parameters() -> None:
     for stage, lr in ((recipe.adapt, 0.5), (recipe.restore, 0.1)):
         assert (stage.epochs, stage.optimiser, stage.lr, stage.momentum, stage.clip) == (200, "sgd", lr, 0.9, 1)
         assert stage.schedule is not None
-        assert stage.schedule.model_dump() == {"every": 25, "factor": 0.5}
+        assert stage.schedule.model_dump() == {"name": "step", "every": 25, "factor": 0.5}
     assert recipe.selection.probes == 300
 
 
@@ -99,6 +101,56 @@ def test_a_schedule_multiplies_the_learning_rate_every_so_many_epochs() -> None:
         schedule.step()
     assert rates == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
     assert make_schedule(Stage.model_validate({"epochs": 9, "lr": 1}), optimiser) is None
+
+
+def rates(
+    schedule: dict[str, object], epochs: int, metrics: list[float] | None = None, higher: bool = True
+) -> list[float]:
+    stage = Stage.model_validate({"epochs": epochs, "lr": 1, "schedule": schedule})
+    optimiser = make_optimiser(stage, torch.nn.Linear(1, 1))
+    made = make_schedule(stage, optimiser, higher)
+    assert made is not None
+    found = []
+    for epoch in range(epochs):
+        found.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        if isinstance(made, ReduceLROnPlateau):
+            assert metrics is not None
+            made.step(metrics[epoch])
+        else:
+            made.step()
+    return found
+
+
+def test_a_cosine_falls_over_the_whole_stage_to_what_is_to_be_left() -> None:
+    found = rates({"name": "cosine", "factor": 0.1}, 11)
+    assert found == pytest.approx([0.1 + 0.9 * (1 + math.cos(math.pi * epoch / 11)) / 2 for epoch in range(11)])
+
+
+@pytest.mark.parametrize(("higher", "sign"), [(True, 1), (False, -1)])
+def test_on_a_plateau_the_learning_rate_falls_after_so_many_epochs_without_a_better_metric(
+    higher: bool, sign: int
+) -> None:
+    metrics = [sign * each for each in (10.0, 20, 15, 15, 15, 30, 30)]
+    assert rates({"name": "plateau", "every": 2, "factor": 0.5}, 7, metrics, higher) == [1, 1, 1, 1, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ("{name: cosine, every: 3, factor: 0.1}", "takes no key 'every'"),
+        ("{name: step, factor: 0.1}", "step needs the key 'every'"),
+        ("{name: linear, factor: 0.1}", "adapt.schedule.name is 'linear'"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused(schedule: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("digits", [f"adapt.schedule={schedule}"])
+
+
+def test_batches_are_not_drawn_at_random_from_a_text() -> None:
+    with pytest.raises(RecipeError, match="which is read in order"):
+        load_recipe("ptb", ["restore.batches=20"])
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -12,7 +12,8 @@ import torch
 
 from hstnn_deploy import files
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.data.digits import load_digits
+from hstnn_deploy.data.dataset import Source
+from hstnn_deploy.data.digits import DigitsConfig, load_digits
 from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.errors import CheckpointError, RunError, UsageError
 from hstnn_deploy.models.shrink import shrink
@@ -442,7 +443,7 @@ def test_the_best_epoch_has_the_highest_metric_then_the_lowest_loss_then_comes_f
 def test_the_test_figures_are_the_best_epochs_own(whole: Path) -> None:
     for stage in ("adapt", "ratio-0.5"):
         run = RunFolder(whole / BASE / stage)
-        splits = load_digits("validation")
+        splits = load_digits(DigitsConfig(), Source())
         network = Checkpoint.load(run.best).network()
         result = run.status()["result"]
         for split, figures in (("test", result["test"]), ("valid", None)):
@@ -613,7 +614,7 @@ def test_a_step_clips_the_norm_of_the_whole_gradient() -> None:
 
 def test_an_evaluation_does_not_hang_on_the_size_of_its_batches(whole: Path) -> None:
     network = Checkpoint.load(whole / BASE / "adapt" / "best.pt").network().double()
-    test = load_digits("validation").test
+    test = load_digits(DigitsConfig(), Source()).test
     x, target, _ = test.batch(torch.arange(360), torch.device("cpu"))
 
     class Doubled:
@@ -632,3 +633,27 @@ def test_an_evaluation_does_not_hang_on_the_size_of_its_batches(whole: Path) -> 
         assert result["loss"] == pytest.approx(expected)
         assert result["accuracy"] == pytest.approx(100 * (logits.argmax(1) == target).double().mean().item())
         assert result["samples"] == 360
+
+
+def test_an_epoch_of_drawn_batches_trains_on_so_many_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    recipe = tiny(kind="snn", adapt__batches=3, adapt__epochs=3, batch=50)
+    listener = Listener()
+    train(recipe, tmp_path / "whole", observer=listener)
+    assert [facts[:4] for facts in listener.of("batch_done")[:3]] == [(1, n, 3, 50) for n in (1, 2, 3)]
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "cut", observer=Listener(("epoch_done", 2)))
+    train(recipe, tmp_path / "cut", resume=True)
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_drawn_batches_hold_no_sample_twice_and_are_drawn_each_by_itself() -> None:
+    order = loop._order(10, 8, 5, torch.Generator().manual_seed(0)).view(5, 8)
+    assert all(len(set(batch.tolist())) == 8 for batch in order)
+    assert len({tuple(batch.tolist()) for batch in order}) == 5
+    assert sorted(loop._order(10, 8, None, torch.Generator()).tolist()) == list(range(10))
+
+
+def test_drawn_batches_hold_all_samples_where_there_are_too_few(tmp_path: Path) -> None:
+    listener = Listener()
+    train(tiny(kind="snn", adapt__batches=2, adapt__epochs=1, batch=5000), tmp_path, observer=listener)
+    assert [facts[1:] for facts in listener.of("batch_done")] == [(1, 2, 1293), (2, 2, 1293)]

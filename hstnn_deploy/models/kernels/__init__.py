@@ -8,10 +8,11 @@ None; steps at or past a sample's length leave its state alone. What a kernel *e
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from hstnn_deploy.models.kernels import fused, plain
@@ -44,6 +45,15 @@ def using(form: Form) -> Iterator[None]:
         _form.reset(token)
 
 
+def _single(driving: Tensor) -> AbstractContextManager[object]:
+    """Return the context in which a kernel computes in its state's own precision, whatever autocast made of its input.
+
+    A rounding error in a recurrence would go on from step to step, and move spikes.
+    """
+    kind = driving.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
 def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Run LIF neurons over a window.
 
@@ -56,7 +66,8 @@ def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None)
     Returns:
         Spikes [T, B, n], 0 or 1 in the dtype of `current`, and the state v after the last valid step, [B, n].
     """
-    return _FORMS[_form.get()].lif(current, v0, neuron, lengths)
+    with _single(current):
+        return _FORMS[_form.get()].lif(current.to(v0.dtype), v0, neuron, lengths)
 
 
 def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -71,7 +82,8 @@ def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None 
     Returns:
         Pooled spikes [T, B, C, H // 2, W // 2], quarters from 0 to 1, and the state v after the last valid step.
     """
-    return _FORMS[_form.get()].lif_pooled(current, v0, neuron, lengths)
+    with _single(current):
+        return _FORMS[_form.get()].lif_pooled(current.to(v0.dtype), v0, neuron, lengths)
 
 
 def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
@@ -85,7 +97,8 @@ def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
     Returns:
         h at every step, [T, B, n]; the state after a window is the row of its last valid step.
     """
-    return _FORMS[_form.get()].rnn(drive, h0, weight)
+    with _single(drive):
+        return _FORMS[_form.get()].rnn(drive.to(h0.dtype), h0, weight)
 
 
 def lstm(drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,4 +116,5 @@ def lstm(drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor,
     Returns:
         h and c at every step, each [T, B, n]; the state after a window is the row of its last valid step.
     """
-    return _FORMS[_form.get()].lstm(drive, h0, c0, weight)
+    with _single(drive):
+        return _FORMS[_form.get()].lstm(drive.to(h0.dtype), h0, c0, weight)

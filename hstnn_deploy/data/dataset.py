@@ -1,0 +1,92 @@
+"""What the registry knows of a data set: its configuration, its card, its size, and how to load it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel
+
+from hstnn_deploy.data.splits import Family, Splits
+
+Protocol = Literal["validation", "test"]
+"""Where the best epoch is chosen: on a validation split held out of training, or on the test split as the demo does."""
+
+Cache = Literal["none", "disk", "memory", "device"]
+"""Where samples that have to be computed are kept: nowhere, packed on disk, in memory, or on the training's device."""
+
+CACHES: tuple[Cache, ...] = ("none", "disk", "memory", "device")
+
+
+class Shape(NamedTuple):
+    """How large a data set of equal samples is, known without having it."""
+
+    train: int
+    """Samples that are trained or chosen on: the training and the validation split together."""
+    test: int
+    steps: int
+    """Time steps T of a sample."""
+    inputs: int
+    """Values per time step; of frames, channels."""
+    classes: int
+    size: int | None = None
+    """Height and width of a frame; None where a time step is a plain vector."""
+
+    @property
+    def step(self) -> tuple[int, ...]:
+        """The shape of one time step of a sample: (inputs,) or (inputs, size, size)."""
+        return (self.inputs,) if self.size is None else (self.inputs, self.size, self.size)
+
+    @property
+    def family(self) -> Family:
+        """Which family of networks the data is for."""
+        return "sequence" if self.size is None else "convolutional"
+
+
+class Card(NamedTuple):
+    """What a person wants to know of a data set before using it."""
+
+    about: str
+    """One line: what it is."""
+    task: str
+    """What is asked of a network: "classification, 10 classes", "language model"."""
+    licence: str
+    home: str
+    """Where it is published."""
+    get: str = "nothing to get: it comes with the dependencies"
+    """How its files get into the data folder."""
+    bytes: int = 0
+    """Size of its files, about; 0 where there are none."""
+
+
+class Source(NamedTuple):
+    """From where and how a data set is loaded; nothing of it changes what a training computes, but the protocol."""
+
+    protocol: Protocol = "validation"
+    folder: Path | None = None
+    """The data folder, or None for `HSTNN_DATA` or the user's cache folder."""
+    cache: Cache = "disk"
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def _nothing(_config: Any, _folder: Path | None) -> list[str]:
+    return []
+
+
+@dataclass(frozen=True)
+class DataSet(Generic[C]):
+    """A data set by name. What its functions raise is a `DataError` with one line and a hint."""
+
+    name: str
+    config: type[C]
+    """What a recipe says of it; its field `name` is the name."""
+    card: Card
+    load: Callable[[C, Source], Splits]
+    shape: Callable[[C], Shape | None]
+    """Its size from its published description; None of a text, whose size depends on its files."""
+    missing: Callable[[C, Path | None], list[str]] = _nothing
+    """The names of its files that are not in the data folder; nothing is downloaded."""
+    downloads: bool = False
+    """Whether `load` fetches missing files where the network allows."""

@@ -1,0 +1,31 @@
+"""In which precision a training computes. Off unless a recipe asks for it, and named beside every figure.
+
+`fp32` is exact single precision. `medium` lets the matrix products of single-precision numbers use bfloat16 inside (on
+processors and GPUs that can); what is stored stays single. `bf16` is torch's automatic mixed precision: input products,
+convolutions and readouts in bfloat16; the recurrences, membranes, losses and the parameters stay single. Selection is
+always computed in fp32: its second derivatives need it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+
+Precision = Literal["fp32", "bf16", "medium"]
+
+
+@contextmanager
+def products(precision: Precision) -> Iterator[None]:
+    """Run the block, forward and backward passes and all, with the matrix products of a precision."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if precision == "medium" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def forward(precision: Precision, device: torch.device) -> torch.autocast:
+    """Return the context of a forward pass; the loss and the backward pass stand outside of it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
