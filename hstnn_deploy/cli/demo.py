@@ -124,7 +124,7 @@ def _profile(restored: "RunFolder", folder: Path, screen: "Console") -> "list[Re
 
     screen.rule("3. Profile training and inference, each in a process of its own", align="left")
     with Progress(screen) as progress:
-        records = list(launch.run(plan(ckpt=restored.best, seconds=2.0, threads=_THREADS), progress))
+        records = list(launch.run(plan(ckpt=restored.best, seconds=2.0, threads=[_THREADS]), progress))
     report.write(folder, records)
     for part in report.tables(records, whole_paper=True):
         screen.print(part)
