@@ -5,11 +5,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test benchmarks clean
+.PHONY: help demo test test-matrix benchmarks clean
 
 help:
 	@echo "make demo        set up .venv and run the whole main path on real digits (about 3 minutes on 2 cores)"
 	@echo "make test        set up .venv and run format, lint, types and all tests"
+	@echo "make test-matrix set up .venv and run every cell of the export matrix (about 3 minutes)"
 	@echo "make benchmarks  set up .venv and run the benchmarks"
 	@echo "make clean       remove .venv and what the demo wrote"
 
@@ -19,6 +20,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	@VIRTUAL_ENV="$(abspath $(VENV))" scripts/check
+
+test-matrix: $(VENV)/.installed-dev
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export/test_matrix.py -m "matrix or not matrix"
 
 benchmarks: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks

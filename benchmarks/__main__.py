@@ -4,18 +4,22 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.data_loading import data_loading
 from benchmarks.harness import Result, environment
 from benchmarks.kernels import kernels
+from benchmarks.peers import peers
+from benchmarks.report import machine, record, table
+from benchmarks.scheduling import scheduling
 from benchmarks.selection import selection
 from benchmarks.startup import startup
 from benchmarks.training import forward, train_step
+from hstnn_deploy.errors import DataError
 
 BENCHMARKS: dict[str, Callable[[int], Iterator[Result]]] = {
     "train": train_step,
@@ -23,6 +27,9 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Result]]] = {
     "kernels": kernels,
     "selection": selection,
     "startup": startup,
+    "data_loading": data_loading,
+    "peers": peers,
+    "scheduling": scheduling,
 }
 
 
@@ -32,6 +39,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)}; default all")
     parser.add_argument("--rounds", type=int, default=20, help="turns per case (default %(default)s)")
     parser.add_argument("--threads", type=int, help="threads torch uses (default: its own choice)")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where nmnist/ is, for data_loading")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every time measured, and the summary")
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHMARKS):
@@ -45,8 +53,9 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 130)
     console.print(machine(before), highlight=False)
     results: list[Result] = []
-    for name in options.names or BENCHMARKS:
-        for result in BENCHMARKS[name](options.rounds):
+    benchmarks = BENCHMARKS | {"data_loading": partial(data_loading, folder=options.data_dir)}
+    for name in options.names or benchmarks:
+        for result in _results(benchmarks[name](options.rounds), name):
             results.append(result)
             print(f"{result.benchmark} {result.case}: done", file=sys.stderr)
             if options.json:
@@ -55,45 +64,12 @@ def main() -> None:
     console.print(table(results, options.rounds))
 
 
-def record(before: dict[str, Any], rounds: int, results: list[Result]) -> dict[str, Any]:
-    """Return what is known so far as plain data."""
-    return {
-        "environment": before,
-        "load_average_after": environment()["load_average"],
-        "rounds": rounds,
-        "results": [result.plain() for result in results],
-    }
-
-
-def machine(facts: dict[str, Any]) -> str:
-    """Return in a few words where this runs."""
-    versions = facts["versions"]
-    return (
-        f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads; torch {versions['torch']}, "
-        f"Python {versions['python']}; load average {facts['load_average'][0]}"
-    )
-
-
-def table(results: list[Result], rounds: int) -> Table:
-    """Return the report: medians, and ratios with their quartiles."""
-    drawn = Table(
-        title=f"medians over {rounds} rounds; ratios within a round, quartiles in brackets", title_justify="left"
-    )
-    for column in ("benchmark", "case"):
-        drawn.add_column(column)
-    for column in ("baseline ms", "ours ms", "baseline / ours", "floor / ours"):
-        drawn.add_column(column, justify="right", no_wrap=True)
-    drawn.add_column("note")
-    for result in results:
-        times = result.times
-        medians = [f"{times.median(name) * 1e3:.1f}" for name in ("baseline", "ours")]
-        floor = times.ratio("floor", "ours").show() if "floor" in times.seconds else ""
-        note = [result.note] if result.note else []
-        if times.disturbed:
-            note.append(f"{times.disturbed} rounds disturbed by other processes")
-        ratio = times.ratio("baseline", "ours").show()
-        drawn.add_row(result.benchmark, result.case, *medians, ratio, floor, "; ".join(note))
-    return drawn
+def _results(results: Iterator[Result], name: str) -> Iterator[Result]:
+    """Yield the results of a benchmark; where its data is not at hand, say so instead."""
+    try:
+        yield from results
+    except DataError as error:
+        print(f"{name} was not run: {error.message} ({error.hint})", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ sides prove on a short sequence that they compute the same loss and gradients.
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from torch.nn import functional
 
 from benchmarks import textbook
 from benchmarks.harness import Spread, environment
+from benchmarks.processes import child, memory
 from hstnn_deploy.models.convolutional import ConvClassifier, ConvolutionalConfig
 from hstnn_deploy.models.sizes import Sizes
 
@@ -34,6 +34,7 @@ CASES = {
     "half": [Sizes(64, 64), Sizes(128, 128), Sizes(192, 192)],
 }
 SIDES = ("textbook", "ours")
+MODULE = "benchmarks.conv_memory"
 
 
 def networks(sizes: list[Sizes]) -> tuple[torch.nn.Module, ConvClassifier]:
@@ -90,26 +91,13 @@ def proof(case: str) -> dict[str, float]:
 def measure(case: str, side: str) -> dict[str, float]:
     """Do a warm-up step and two timed ones; return the faster one's seconds and the peak in bytes."""
     run, _ = step(side, CASES[case], BATCH, STEPS)
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
-    return {"seconds": min(seconds[1:]), "peak": _memory("VmHWM") - before}
-
-
-def _memory(key: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
-
-
-def child(*words: str, threads: int | None) -> dict[str, float]:
-    """Run this module in a fresh process; return what it prints."""
-    options = [] if threads is None else ["--threads", str(threads)]
-    command = [sys.executable, "-m", "benchmarks.conv_memory", *options, "--child", *words]
-    out: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return out
+    return {"seconds": min(seconds[1:]), "peak": memory("VmHWM") - before}
 
 
 def main() -> None:
@@ -131,13 +119,13 @@ def main() -> None:
     before = environment()
     report = {}
     for case in CASES:
-        same = child("proof", case, threads=options.threads)
+        same = child(MODULE, "proof", case, threads=options.threads)
         if max(same.values()) > 1e-3:
             sys.exit(f"{case}: the sides do not compute the same: {same}")
         found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
         for number in range(options.rounds):
             for side in SIDES if number % 2 == 0 else reversed(SIDES):
-                found[side].append(child("measure", case, side, threads=options.threads))
+                found[side].append(child(MODULE, "measure", case, side, threads=options.threads))
         report[case] = {"same": same, "measured": found}
         print(line(case, found), flush=True)
     if options.json:

@@ -6,11 +6,13 @@ HstnnError              1
 ├── DataError           3   a data set that is missing, truncated or not what it claims
 ├── CheckpointError     4   a checkpoint that is missing, damaged, foreign, unsafe or too new
 ├── RunError            5   a run folder that cannot be written, continued or mixed
-├── DeviceError         6   a device that was asked for and is not there
+├── DeviceError         6   a device or cluster that was asked for and is not there
 ├── ExportError         7   a network that cannot be exported
 │   └── VerificationError 8 an exported file that does not compute what the network computes
 ├── ProfileError        9   a measurement that cannot be taken
 ├── OutOfMemoryError   10   work that does not fit into memory
+├── BundleError        11   a bundle that is missing, damaged, or not what its manifest says
+├── SweepError         12   a sweep of which some jobs failed
 └── Interrupted       130   stopped by Ctrl-C or SIGTERM; what was finished is kept
 
 Anything unforeseen exits with 70.
@@ -60,7 +62,7 @@ class RunError(HstnnError):
 
 
 class DeviceError(HstnnError):
-    """A device that was asked for by name and is not there."""
+    """A device or cluster that was asked for by name and is not there."""
 
     exit_code = 6
 
@@ -87,6 +89,18 @@ class OutOfMemoryError(HstnnError):
     """Work that does not fit into the memory of the machine or the GPU."""
 
     exit_code = 10
+
+
+class BundleError(HstnnError):
+    """A bundle that is missing, damaged, incomplete, or not what its manifest says."""
+
+    exit_code = 11
+
+
+class SweepError(HstnnError):
+    """A sweep of which some jobs failed; the others are done."""
+
+    exit_code = 12
 
 
 class Interrupted(HstnnError):

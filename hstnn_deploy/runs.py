@@ -7,18 +7,22 @@
     metrics.jsonl     one row per epoch
     best.pt last.pt   checkpoints: the best epoch, and the last one with all it takes to continue
     selection.json    in a restoration: kept units, importances, standard errors, stability
+    log.txt           of a job of a sweep: what its process printed
 
 Every file is written whole or not at all, so a run that is killed loses the epoch under way and nothing else.
 """
 
+import calendar
 import json
 import os
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import yaml
 from filelock import FileLock, Timeout
 
@@ -26,6 +30,8 @@ from hstnn_deploy import files
 from hstnn_deploy.errors import RunError
 
 State = Literal["running", "finished", "interrupted", "failed"]
+
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class RunFolder:
@@ -49,6 +55,11 @@ class RunFolder:
         """What was selected, of a restoration."""
         return self.path / "selection.json"
 
+    @property
+    def log(self) -> Path:
+        """What the processes printed that worked here, where a sweep started them."""
+        return self.path / "log.txt"
+
     def status(self) -> dict[str, Any]:
         """Return status.json, or an empty dict where the stage never started."""
         return _read_json(self.path / "status.json")
@@ -58,9 +69,33 @@ class RunFolder:
         """Whether the stage ran to its end."""
         return self.status().get("state") == "finished"
 
+    @property
+    def state(self) -> State | Literal["dead", ""]:
+        """How far the stage is: as its status says, or `dead` where that says running but the process is gone."""
+        status = self.status()
+        state: State | Literal[""] = status.get("state", "")
+        return "dead" if state == "running" and not self._alive(status) else state
+
+    def _alive(self, status: dict[str, Any]) -> bool:
+        """Whether the process that wrote a status is still there."""
+        if status.get("host", platform.node()) == platform.node():
+            return _process_lives(status)
+        # Of another machine only the lock can tell. (It would do here too, but a look would be in a new process's way.)
+        return self.in_use
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process holds the folder's lock."""
+        try:
+            with self.lock():
+                return False
+        except RunError:
+            return True
+
     def set_status(self, state: State, **facts: Any) -> None:
         """Update status.json."""
-        status = {**self.status(), "state": state, "updated": _now(), "pid": os.getpid(), **facts}
+        where = {"pid": os.getpid(), "host": platform.node()}
+        status = {**self.status(), "state": state, "updated": _now(), **where, **facts}
         files.write_json(self.path / "status.json", status)
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -103,12 +138,7 @@ class RunFolder:
                 not set.
         """
         files.make_folder(self.path)
-        lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise RunError(f"{self.path} is in use by another hstnn process", "wait for it, or give --out") from error
-        try:
+        with self.lock():
             files.clear_partial(self.path)
             self._begin(recipe, environment, resume)
             try:
@@ -119,8 +149,35 @@ class RunFolder:
             except Exception as error:
                 self.set_status("failed", error=str(error))
                 raise
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder against every other process.
+
+        Raises:
+            RunError: another one holds it.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise RunError(f"{self.path} is in use by another hstnn process", "wait for it, or give --out") from error
+        try:
+            yield
         finally:
             lock.release()
+
+    def record_failure(self, recipe: dict[str, Any], reason: str) -> None:
+        """Record that the stage failed, on behalf of a process that could not do it itself.
+
+        Raises:
+            RunError: the folder is in use, or cannot be written.
+        """
+        files.make_folder(self.path)
+        with self.lock():
+            self.claim_recipe(recipe)
+            if not self.finished:
+                self.set_status("failed", error=reason)
 
     def _begin(self, recipe: dict[str, Any], environment: dict[str, Any], resume: bool) -> None:
         begun = bool(self.status())
@@ -141,9 +198,9 @@ class RunFolder:
     def check_recipe(self, recipe: dict[str, Any]) -> None:
         """Refuse a recipe other than the one this folder was begun with, naming the keys that differ."""
         old = _read_yaml(self.path / "stage.yaml")
-        if old and (differences := _differences(old, recipe)):
+        if old and (different := differences(old, recipe)):
             raise RunError(
-                f"{self.path} was begun with another recipe: {'; '.join(differences)}",
+                f"{self.path} was begun with another recipe: {'; '.join(different)}",
                 "use the recipe it was begun with, or give another folder with --out",
             )
 
@@ -172,14 +229,14 @@ def find_runs(root: Path) -> list[RunFolder]:
     return [RunFolder(path.parent) for path in sorted(root.rglob("stage.yaml"))]
 
 
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
     """Return one line per key that differs, with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
         return [
             line
             for key in keys
-            for line in _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+            for line in differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
         ]
     return [] if old == new else [f"{path} was {old}, is {new}"]
 
@@ -212,5 +269,18 @@ def _damaged(path: Path) -> RunError:
     return RunError(f"{path} is damaged", "remove the run folder, or give another with --out")
 
 
+def _process_lives(status: dict[str, Any]) -> bool:
+    """Whether the process of this machine that wrote a status is still there."""
+    try:
+        process = psutil.Process(status["pid"])
+        # A number is given again: the process must be older than what it wrote (to the second).
+        written = calendar.timegm(time.strptime(status["updated"], _TIME))
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() < written + 1)
+    except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return time.strftime(_TIME, time.gmtime())

@@ -3,7 +3,7 @@
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -92,7 +92,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     for scheme in ("http", "https", "all"):
         for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
             monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name in ("no_proxy", "NO_PROXY", "HSTNN_DATA"):
+    for name in ("no_proxy", "NO_PROXY", "HSTNN_DATA", "HSTNN_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -142,6 +142,20 @@ def _mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mnist(_mnist: Path, tmp_path: Path) -> Path:
     """A folder of four small IDX files with MNIST's names, 120 and 20 samples; free to be damaged."""
     return shutil.copytree(_mnist, tmp_path / "own-idx")
+
+
+def write_cifar(path: Path, labels: Sequence[Sequence[int]]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Write CIFAR's binary records, each with its label bytes; return the pixels [N, 3, 32, 32]."""
+    generator = np.random.default_rng(len(labels))
+    pixels = generator.integers(0, 60, (len(labels), 3, 32, 32), dtype=np.uint8)
+    for image, label in zip(pixels, labels, strict=True):
+        image[:, :, 3 * (label[-1] % 10) : 3 * (label[-1] % 10) + 4] += 190
+    records = [
+        np.concatenate([np.array(label, np.uint8), image.ravel()]) for label, image in zip(labels, pixels, strict=True)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(np.concatenate(records).tobytes())
+    return pixels
 
 
 @pytest.fixture

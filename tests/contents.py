@@ -9,7 +9,7 @@ import torch
 from hstnn_deploy.checkpoint import load
 from hstnn_deploy.runs import RunFolder
 
-_VOLATILE = {"train_seconds", "valid_seconds", "started", "updated", "pid", "environment"}
+_VOLATILE = {"train_seconds", "valid_seconds", "started", "updated", "pid", "host", "usage", "environment"}
 
 
 def untimed(value: Any) -> Any:
@@ -44,7 +44,7 @@ def contents(out: Path) -> dict[str, Any]:
             case ".yaml":
                 found[name] = path.read_text()
             case _:
-                assert path.name in {"environment.json", ".lock"}, f"{name} was left behind"
+                assert path.name in {"environment.json", ".lock", "log.txt"}, f"{name} was left behind"
     return found
 
 

@@ -26,3 +26,10 @@ def test_every_command_is_in_the_readme() -> None:
     for command in app.registered_commands:
         assert command.callback is not None
         assert f"`hstnn {command.callback.__name__}" in README
+    for group in app.registered_groups:
+        within = group.typer_instance
+        assert within is not None
+        names = [str(each.name) for each in within.registered_commands]
+        names += [str(each.typer_instance.info.name) for each in within.registered_groups if each.typer_instance]
+        for name in names:
+            assert re.search(rf"`hstnn {within.info.name} [^`]*{name}", README)

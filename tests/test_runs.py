@@ -27,6 +27,7 @@ def begin(run: RunFolder, recipe: dict[str, Any] = RECIPE, resume: bool = False)
 
 def test_nothing_is_made_before_it_is_opened(run: RunFolder) -> None:
     assert run.status() == {}
+    assert run.state == ""
     assert run.metrics() == []
     assert run.environment() == {}
     assert not run.finished
@@ -68,6 +69,36 @@ def test_resuming_forgets_the_error_but_not_the_start(run: RunFolder) -> None:
     begin(run, resume=True)
     assert run.status()["error"] is None
     assert run.status()["started"] == started
+
+
+def state(run: RunFolder) -> str:
+    return run.state
+
+
+def test_running_is_dead_where_its_process_is_gone(run: RunFolder) -> None:
+    begin(run)
+    assert state(run) == "running"  # by this process
+    run.set_status("running", updated="2020-01-01T00:00:00Z")
+    assert state(run) == "dead"  # this process is younger: it was given the number again
+    run.set_status("running", pid=2**22 + 1)
+    assert state(run) == "dead"
+    run.set_status("interrupted", pid=2**22 + 1)
+    assert state(run) == "interrupted"
+
+
+def test_of_another_machine_the_lock_tells_whether_it_runs(run: RunFolder) -> None:
+    begin(run)
+    run.set_status("running", host="another", pid=2**22 + 1)
+    assert state(run) == "dead"
+    with run.lock():
+        assert state(run) == "running"
+        with pytest.raises(RunError, match="in use"):
+            run.record_failure(RECIPE, "no")
+    run.record_failure(RECIPE, "because")
+    assert (state(run), run.status()["error"]) == ("failed", "because")
+    run.set_status("finished")
+    run.record_failure(RECIPE, "too late")
+    assert run.finished
 
 
 def test_resuming_what_was_never_begun_begins_it(run: RunFolder) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import hstnn_deploy
-from hstnn_deploy.cli import console, demo, doctor, evaluate, export, profile, recipes, train
+from hstnn_deploy.cli import console, data, demo, doctor, evaluate, export, profile, recipes, runs, sweep, train, verify
 from hstnn_deploy.errors import HstnnError, OutOfMemoryError
 
 app = typer.Typer(
@@ -23,12 +23,16 @@ for command in (
     train.train,
     evaluate.evaluate,
     export.export,
+    verify.verify,
     profile.profile,
     recipes.recipes,
+    sweep.sweep,
     demo.demo,
     doctor.doctor,
 ):
     app.command()(command)
+app.add_typer(data.app)
+app.add_typer(runs.app, name="runs")
 
 
 def _print_version(wanted: bool) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -30,9 +31,13 @@ def error(message: str, hint: str = "") -> None:
         err.print(Text.assemble(("hint: ", "cyan"), hint), soft_wrap=True)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> Table:
-    """Return a table; a column whose name begins with `>` is aligned to the right."""
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "", dense: bool = False
+) -> Table:
+    """Return a table; a column whose name begins with `>` is aligned to the right. A dense one has no lines between."""
     drawn = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+    if dense:
+        drawn.box, drawn.show_edge, drawn.padding = SIMPLE_HEAD, False, 0
     for column in columns:
         drawn.add_column(
             column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold"
@@ -40,3 +45,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], cap
     for row in rows:
         drawn.add_row(*(cell if isinstance(cell, Text) else escape(str(cell)) for cell in row))
     return drawn
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}"

@@ -1,14 +1,15 @@
-"""`hstnn demo`: the whole main path on real digits, in a few minutes."""
+"""`hstnn demo`: the whole main path on data that needs no download, in a few minutes."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.export import print_bundle, showing_checks
 from hstnn_deploy.cli.options import Json
-from hstnn_deploy.errors import Interrupted, VerificationError
+from hstnn_deploy.errors import ExportError, Interrupted, UsageError, VerificationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,67 +21,109 @@ if TYPE_CHECKING:
 _RATIO = 0.5
 _THREADS = 1
 """The networks are small: more threads gain nothing, and on a busy machine they wait for each other."""
+_SECONDS = 2.0
+"""How long each configuration is measured for, about."""
+
+
+class _Task(NamedTuple):
+    """What is demonstrated."""
+
+    recipe: str
+    data: str
+    """What the data is, for the first heading."""
+    samples: str
+    """What the test split is counted in."""
+
+
+class TaskChoice(StrEnum):
+    """Demonstrations."""
+
+    digits = "digits"
+    lm = "lm"
+    events = "events"
+
+
+_TASKS = {
+    TaskChoice.digits: _Task("digits", "1797 real handwritten digits, 8 steps of 8 pixels", "digits"),
+    TaskChoice.lm: _Task("pydoc-text", "a language model of Python's own help topics, word by word", "words"),
+    TaskChoice.events: _Task("digit-events", "the digits as an event camera sees them, 12 frames", "recordings"),
+}
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything is written.")] = Path("hstnn-demo"),
+    task: Annotated[
+        TaskChoice, typer.Option(help="Digits as sequences, a language model, or a convolutional network on events.")
+    ] = TaskChoice.digits,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where everything is written (default: hstnn-demo, or hstnn-demo/TASK)."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 1111,
     as_json: Json = False,
 ) -> None:
-    """Train rnn, snn, ffs and hybrid on real digits, export the hybrid with proof, and profile it.
+    """Train rnn, snn, ffs and hybrid on data that needs no download, export the hybrid with proof, and profile it.
 
-    Takes about three minutes on two cores. What is finished is not done again: run it twice and it is quick.
+    Takes a few minutes on two cores. What is finished is not done again: run it twice and it is quick.
     """
     screen = console.report(as_json)
+    shown = _TASKS[task]
+    folder = out or Path("hstnn-demo") / ("" if task is TaskChoice.digits else task.value)
     try:
-        runs = _train(out, seed, screen)
+        runs = _train(shown, folder, seed, screen)
         screen.print()
         restored = runs["hybrid"][-1]
-        bundle = _export(restored, out / "bundle", screen)
+        bundle, not_exported = _export(restored, folder / "bundle", screen)
         screen.print()
-        records = _profile(restored, out / "profile", screen)
+        records, not_profiled = _profile(restored, folder / "profile", screen)
     except KeyboardInterrupt as error:
         raise Interrupted("interrupted; all finished epochs and stages are kept", "run it again to go on") from error
     if as_json:
+        results = {kind: folders[-1].status()["result"] for kind, folders in runs.items()}
         console.emit(
             {
-                "accuracy": {kind: folders[-1].status()["result"] for kind, folders in runs.items()},
-                "bundle": bundle.manifest,
+                "task": task.value,
+                "results": results,
+                "bundle": bundle.manifest if bundle else None,
+                "not_exported": not_exported,
                 "profile": [record.plain() for record in records],
+                "not_profiled": not_profiled,
             }
         )
-    _print_end(out, restored, screen)
-    if bundle.failed:
+    _print_end(shown, folder, restored, bundle, records, screen)
+    if bundle and bundle.failed:
         raise VerificationError(f"{len(bundle.failed)} checks of the export failed", f"see {bundle.folder}")
 
 
-def _train(out: Path, seed: int, screen: "Console") -> "dict[str, list[RunFolder]]":
+def _train(task: _Task, out: Path, seed: int, screen: "Console") -> "dict[str, list[RunFolder]]":
     from hstnn_deploy import devices
     from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.models.sizes import Kind
     from hstnn_deploy.train.recipe import load_recipe
     from hstnn_deploy.train.stages import train
 
-    screen.rule("1. Train: 1797 real handwritten digits, 8 steps of 8 pixels", align="left")
+    screen.rule(f"1. Train: {task.data}", align="left")
     devices.resolve("cpu", _THREADS)
     runs: dict[str, list[RunFolder]] = {}
     kinds: tuple[Kind, ...] = ("rnn", "snn", "ffs", "hybrid")
     for kind in kinds:
-        recipe = load_recipe("digits", [f"kind={kind}", f"ratio={_RATIO}", f"seed={seed}"])
+        recipe = load_recipe(task.recipe, [f"kind={kind}", f"ratio={_RATIO}", f"seed={seed}"])
         observer = make_observer(screen)
         screen.print(f"{kind}:", style="bold")
         try:
             runs[kind] = train(recipe, out / "runs", resume=True, observer=observer)
         finally:
             observer.close()
-    _print_accuracies(runs, screen)
+    _print_results(task, runs, screen)
     return runs
 
 
-def _print_accuracies(runs: "dict[str, list[RunFolder]]", screen: "Console") -> None:
+def _print_results(shown: _Task, runs: "dict[str, list[RunFolder]]", screen: "Console") -> None:
     from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.train.evaluation import PROTOCOLS
+    from hstnn_deploy.train.recipe import load_recipe
+    from hstnn_deploy.train.tasks import task_for
 
+    task = task_for(load_recipe(shown.recipe).network)
     rows = []
     for kind, folders in runs.items():
         for run in folders:
@@ -92,16 +135,24 @@ def _print_accuracies(runs: "dict[str, list[RunFolder]]", screen: "Console") -> 
                 best.stage
             ]
             name = f"{kind}{stage}" if kind != "ffs" else f"ffs, ratio {_RATIO:g}"
-            valid, test = best.metrics["valid"]["valid_accuracy"], best.metrics["test"]["accuracy"]
+            valid, test = best.metrics["valid"][f"valid_{task.metric}"], best.metrics["test"][task.metric]
             rows.append((name, units, best.epoch, f"{valid:.2f}", f"{test:.2f}"))
-            protocol, samples = best.metrics["protocol"], best.metrics["test"]["samples"]
-    columns = ["network", ">spiking+recurrent per layer", ">best epoch", ">validation %", ">test %"]
+            protocol, count = best.metrics["protocol"], best.metrics["test"][task.counts]
+    columns = [
+        "network",
+        ">spiking+recurrent per layer",
+        ">best epoch",
+        f">validation{task.unit}",
+        f">test{task.unit}",
+    ]
+    better = "" if task.higher_is_better else " (lower is better)"
     screen.print()
-    screen.print(console.table("Accuracy", columns, rows))
-    screen.print(f"Protocol: {PROTOCOLS[protocol]}; fixed test split of {samples} digits.", soft_wrap=True)
+    screen.print(console.table(f"{task.metric.capitalize()}{better}", columns, rows))
+    screen.print(f"Protocol: {PROTOCOLS[protocol]}; fixed test split of {count} {shown.samples}.", soft_wrap=True)
 
 
-def _export(restored: "RunFolder", folder: Path, screen: "Console") -> "Bundle":
+def _export(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[Bundle | None, str]":
+    """Return the bundle, or why the network cannot be exported."""
     from hstnn_deploy.export.bundle import export_bundle, proved_bundle
     from hstnn_deploy.export.graphs import Format
 
@@ -111,40 +162,62 @@ def _export(restored: "RunFolder", folder: Path, screen: "Console") -> "Bundle":
     if bundle:
         screen.print("The bundle is there already, of this very checkpoint, its files as they were proved.")
     else:
-        with showing_checks(screen) as on_check:
-            bundle = export_bundle(restored.best, folder, formats, on_check=on_check)
+        try:
+            with showing_checks(screen) as on_check:
+                bundle = export_bundle(restored.best, folder, formats, on_check=on_check)
+        except ExportError as error:
+            screen.print(f"Not exported: {error.message}.", soft_wrap=True, markup=False)
+            return None, error.message
     print_bundle(bundle, screen)
-    return bundle
+    return bundle, ""
 
 
-def _profile(restored: "RunFolder", folder: Path, screen: "Console") -> "list[Record]":
+def _profile(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[list[Record], str]":
+    """Return what was measured, or why the network cannot be profiled."""
     from hstnn_deploy.profile import launch, report
     from hstnn_deploy.profile.plan import plan
     from hstnn_deploy.profile.progress import Progress
 
     screen.rule("3. Profile training and inference, each in a process of its own", align="left")
+    try:
+        configurations = plan(ckpt=restored.best, seconds=_SECONDS, threads=[_THREADS])
+    except UsageError as error:
+        screen.print(f"Not profiled: {error.message}.", soft_wrap=True, markup=False)
+        return [], error.message
     with Progress(screen) as progress:
-        records = list(launch.run(plan(ckpt=restored.best, seconds=2.0, threads=[_THREADS]), progress))
+        records = list(launch.run(configurations, progress))
     report.write(folder, records)
     for part in report.tables(records, whole_paper=True):
         screen.print(part)
-    return records
+    return records, ""
 
 
-def _print_end(out: Path, restored: "RunFolder", screen: "Console") -> None:
+def _print_end(
+    task: _Task,
+    out: Path,
+    restored: "RunFolder",
+    bundle: "Bundle | None",
+    records: "list[Record]",
+    screen: "Console",
+) -> None:
     screen.print()
     screen.rule("Where it all is, and what to run next", align="left")
-    lines: list[tuple[str, Any]] = [
-        ("run folders", out / "runs"),
-        ("bundle", out / "bundle"),
-        ("measurements", out / "profile"),
-    ]
+    lines: list[tuple[str, Any]] = [("run folders", out / "runs")]
+    if bundle:
+        lines.append(("bundle", out / "bundle"))
+    if records:
+        lines.append(("measurements", out / "profile"))
     for name, path in lines:
         screen.print(f"  {name:<14}{path}", markup=False, soft_wrap=True)
     screen.print()
     for command, meaning in (
         (f"hstnn evaluate --ckpt {restored.best}", "the checkpoint again, on any split"),
-        (f"hstnn train digits --ratio 0.25 --out {out / 'runs'}", "another ratio: adaptation and traces are there"),
+        (
+            f"hstnn train {task.recipe} --ratio 0.25 --out {out / 'runs'}",
+            "another ratio: adaptation and traces are there",
+        ),
+        (f"hstnn data show {task.recipe}", "a picture of the data"),
+        *((f"hstnn demo --task {name.value}", each.data) for name, each in _TASKS.items() if each is not task),
         ("hstnn recipes", "what else can be trained"),
         ("hstnn profile", "the paper's experiments on this machine"),
         ("hstnn doctor", "what this machine can and cannot do"),

@@ -1,21 +1,12 @@
 """`hstnn evaluate`: a checkpoint on a split."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import Ckpt, DataDir, Device, Json
+from hstnn_deploy.cli.options import CacheChoice, CacheOption, Ckpt, DataDir, Device, Json, SplitChoice
 from hstnn_deploy.errors import DataError
-
-
-class SplitChoice(StrEnum):
-    """Splits of a data set."""
-
-    train = "train"
-    valid = "valid"
-    test = "test"
 
 
 def evaluate(
@@ -24,11 +15,15 @@ def evaluate(
     batch: Annotated[int | None, typer.Option(min=1, help="Batch size (default: the recipe's).")] = None,
     device: Device = "auto",
     data_dir: DataDir = None,
+    cache: CacheOption = CacheChoice.disk,
     as_json: Json = False,
 ) -> None:
     """Measure loss and metric (accuracy, perplexity) of a checkpoint on a split of its recipe's data."""
+    import torch
+
     from hstnn_deploy import devices
     from hstnn_deploy.checkpoint import Checkpoint
+    from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.data.registry import load
     from hstnn_deploy.train.evaluation import PROTOCOLS
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
@@ -38,13 +33,19 @@ def evaluate(
     where = devices.resolve(device)
     recipe = checkpoint.resolved_recipe()
     network = checkpoint.network().to(where)
-    splits = load(recipe.data, recipe.protocol, data_dir)
+    observer = make_observer(console.report(as_json))
+    try:
+        splits = load(recipe.data, recipe.protocol, data_dir, cache.value, observer.preparing)
+    finally:
+        observer.close()
     if checkpoint.vocabulary != splits.vocabulary:
         raise DataError(
             f"{ckpt} was trained with another vocabulary than {recipe.data.name} has now",
             "give the text it was trained on with --data-dir",
         )
     task = task_for(recipe.network)
+    # Of a training split that is cropped at random, the same crops at every call.
+    torch.manual_seed(recipe.seed)
     result = run_evaluation(network, task, splits.split(split.value), batch or recipe.batch, where, recipe.precision)
     facts = {
         "checkpoint": str(ckpt),

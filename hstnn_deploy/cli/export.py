@@ -1,23 +1,50 @@
 """`hstnn export`: a checkpoint into a verified bundle."""
 
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import Ckpt, DataDir, Json
-from hstnn_deploy.errors import VerificationError
+from hstnn_deploy.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from rich.console import Console
+    from rich.table import Table
 
     from hstnn_deploy.export.bundle import Bundle
     from hstnn_deploy.export.comparisons import Check
+    from hstnn_deploy.export.forms import Form
     from hstnn_deploy.export.graphs import Format
+    from hstnn_deploy.export.smaller import How
+
+
+class FormChoice(StrEnum):
+    """Forms of an ONNX graph, or the fastest of them."""
+
+    window = "window"
+    step = "step"
+    unrolled = "unrolled"
+    auto = "auto"
+
+
+class DynamicChoice(StrEnum):
+    """Which axes of a graph must be free."""
+
+    both = "time,batch"
+    batch = "batch"
+
+
+class Int8Choice(StrEnum):
+    """Where the ranges of an int8 graph come from."""
+
+    dynamic = "dynamic"
+    static = "static"
 
 
 def export(
@@ -25,6 +52,23 @@ def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, a window and a step graph (the default).")] = False,
     torchscript: Annotated[bool, typer.Option("--torchscript", help="TorchScript, model.ts.")] = False,
     pt2: Annotated[bool, typer.Option("--pt2", help="torch.export's program, model.pt2.")] = False,
+    form: Annotated[
+        list[FormChoice] | None,
+        typer.Option(help="Form of the ONNX graph, may be given several times (default: window and step)."),
+    ] = None,
+    dynamic: Annotated[
+        DynamicChoice | None, typer.Option(help="Axes that must be free, for --form auto and unrolled.")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps of an unrolled or measured window (default: the data's)."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Batch at which --form auto measures.")] = 1,
+    int8: Annotated[Int8Choice | None, typer.Option("--int8", help="Write each ONNX graph in int8 as well.")] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Write each ONNX graph in half precision as well.")] = False,
+    max_drop: Annotated[
+        float, typer.Option(min=0.0, help="Points of the metric that an int8 or fp16 graph may lose.")
+    ] = 0.5,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The bundle's folder (default: bundle, beside the checkpoint).")
     ] = None,
@@ -40,12 +84,20 @@ def export(
 
     asked: dict[Format, bool] = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2}
     formats: list[Format] = [name for name, wanted in asked.items() if wanted] or ["onnx"]
+    smaller: list[How] = [f"int8-{int8.value}"] if int8 else []  # type: ignore[list-item]
+    smaller += ["fp16"] if fp16 else []
     screen = console.report(as_json)
     with showing_checks(screen) as on_check:
         bundle = export_bundle(
             ckpt,
             out,
             formats,
+            forms=forms_asked(form),
+            dynamic=dynamic.value if dynamic else None,
+            steps=steps,
+            batch=batch,
+            smaller=smaller,
+            max_drop=max_drop,
             verify=verify,
             allow_redundant=allow_redundant,
             data_folder=data_dir,
@@ -60,8 +112,24 @@ def export(
         count = f"{len(bundle.failed)} of {len(bundle.checks)} checks failed"
         raise VerificationError(
             f"{count}; first {first.file}, {first.name}: {first.figure}",
-            f"the files that failed are kept in {bundle.folder} under names that say unverified",
+            "it was not written; --max-drop says how much may be lost"
+            if first.file not in bundle.manifest["files"] and "unverified" not in str(list(bundle.manifest["files"]))
+            else f"the files that failed are kept in {bundle.folder} under names that say unverified",
         )
+
+
+def forms_asked(chosen: list[FormChoice] | None) -> "Collection[Form] | Literal['auto']":
+    """Return what --form asks for.
+
+    Raises:
+        UsageError: a form beside `auto`.
+    """
+    names: list[Any] = [each.value for each in chosen or [FormChoice.window, FormChoice.step]]
+    if "auto" not in names:
+        return names
+    if len(set(names)) > 1:
+        raise UsageError(f"--form auto chooses the form itself, but {names} were asked for", "give --form auto alone")
+    return "auto"
 
 
 @contextmanager
@@ -73,18 +141,52 @@ def showing_checks(screen: "Console") -> "Iterator[Callable[[Check], None]]":
 
 def print_bundle(bundle: "Bundle", screen: "Console") -> None:
     """Print what was written and the table of checks."""
-    from rich.text import Text
-
-    styles = {"passed": "green", "failed": "bold red", "not run": "yellow"}
     rows = [
         (name, f"{facts['bytes'] / 1e6:.2f} MB", facts["sha256"][:12])
         for name, facts in bundle.manifest["files"].items()
     ]
     screen.print(console.table(f"Bundle {bundle.folder}", ["file", ">size", "sha256"], rows))
-    if not bundle.checks:
-        screen.print("Not verified: no check was run (--no-verify).", markup=False)
-        return
-    for name in dict.fromkeys(check.file for check in bundle.checks):
-        rows_of = [check for check in bundle.checks if check.file == name]
+    if bundle.choice:
+        screen.print(f"Form: {bundle.choice} ({bundle.choice.machine})", markup=False, soft_wrap=True)
+    if bundle.reductions:
+        screen.print(_smaller_table(bundle))
+    if bundle.manifest["verification"]["result"] == "not run":
+        screen.print("Not verified: no proof was run (--no-verify).", markup=False)
+    print_checks(bundle.checks, screen)
+
+
+def print_checks(checks: "list[Check]", screen: "Console") -> None:
+    """Print a table of the checks of each file."""
+    from rich.text import Text
+
+    styles = {"passed": "green", "failed": "bold red", "not run": "yellow"}
+    for name in dict.fromkeys(check.file for check in checks):
+        rows_of = [check for check in checks if check.file == name]
         drawn = [(Text(check.outcome, styles[check.outcome]), check.name, check.figure) for check in rows_of]
         screen.print(console.table(f"Verification of {name}", ["", "check", "figure"], drawn))
+
+
+def _smaller_table(bundle: "Bundle") -> "Table":
+    from rich.text import Text
+
+    rows = []
+    for each in bundle.reductions:
+        lost = "n/a" if each.lost is None else f"{each.lost:+.2f}"
+        rows.append(
+            (
+                Text("refused", "bold red") if each.refused else Text("kept", "green"),
+                each.file,
+                f"{each.bytes / 1e3:.1f} ({each.bytes / each.bytes_before:.0%})",
+                f"{each.milliseconds:.3g} ({each.milliseconds_before / each.milliseconds:.2f}x)",
+                f"{each.flipped} of {each.spikes}",
+                lost,
+                each.left or "-",
+            )
+        )
+    first = bundle.reductions[0]
+    return console.table(
+        "Smaller graphs",
+        ["", "file", ">kB (of before)", ">ms (speed-up)", ">spikes flipped", f">{first.metric} lost", "not converted"],
+        rows,
+        f"one window at batch 1; lost on the test split, at most {first.limit:g} points allowed",
+    )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import DataDir, Json
+from hstnn_deploy.cli.options import DataDir, Json, words
 from hstnn_deploy.errors import Interrupted, ProfileError, UsageError
 
 if TYPE_CHECKING:
@@ -203,11 +203,11 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _names(given: list[str]) -> list[str]:
     """Return recipe names: a comma separates two, unless it belongs to a file's name."""
-    return [name for each in given for name in ([each] if Path(each).is_file() else _words(each) or [])]
+    return [name for each in given for name in ([each] if Path(each).is_file() else words(each))]
 
 
 def _words(text: str | None) -> list[str] | None:
-    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+    return None if text is None else words(text)
 
 
 def _gpus(text: str | None) -> list[int | None] | None:
@@ -218,8 +218,8 @@ def _gpus(text: str | None) -> list[int | None] | None:
 
 
 def _numbers(option: str, text: str | None, kind: Any, example: str) -> list[Any] | None:
-    words = _words(text)
-    return None if words is None else [_number(option, word, kind, example) for word in words]
+    given = _words(text)
+    return None if given is None else [_number(option, word, kind, example) for word in given]
 
 
 def _number(option: str, word: str, kind: Any, example: str) -> Any:

@@ -1,23 +1,33 @@
-"""What a person sees of a training: a live display on a terminal, plain lines elsewhere."""
+"""What a person sees of long work, a training above all: a live display on a terminal, plain lines elsewhere."""
 
 import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
+from hstnn_deploy.cli import console
 from hstnn_deploy.train.observer import Observer
 
 _EVERY = 5.0
 """Seconds between lines, where there is no live display."""
 
 
-def make_observer(console: Console) -> "PlainObserver":
+def make_observer(screen: Console) -> "PlainObserver":
     """Return the observer that fits the console."""
-    return LiveObserver(console) if console.is_terminal else PlainObserver(console)
+    return LiveObserver(screen) if screen.is_terminal else PlainObserver(screen)
 
 
-def _metric(row: dict[str, Any]) -> str:
+def valid_metric(row: dict[str, Any]) -> str:
+    """Return the metric of an epoch's row with its name, such as "valid accuracy 97.22"."""
     name = next(key for key in row if key.startswith("valid_") and key not in {"valid_loss", "valid_seconds"})
     return f"valid {name.removeprefix('valid_')} {row[name]:.2f}"
 
@@ -55,7 +65,7 @@ class PlainObserver(Observer):
     def _line(self, row: dict[str, Any]) -> str:
         speed = self._samples / row["train_seconds"] if row["train_seconds"] else 0
         return (
-            f"{self._title}: epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.4f}  {_metric(row)}"
+            f"{self._title}: epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.4f}  {valid_metric(row)}"
             f"  {speed:.0f} {self.counts}/s{'  best' if row['best'] else ''}"
         )
 
@@ -74,6 +84,15 @@ class PlainObserver(Observer):
         if now - self._said >= _EVERY:
             self._said = now
             self.say(f"{self._title}: probe {done}/{self.epochs}")
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """See `Observer`."""
+        now = time.monotonic()
+        if done == 1:
+            self._said = now
+        elif now - self._said >= _EVERY:
+            self._said = now
+            self.say(f"{what}: {done} of {total}")
 
     def note(self, text: str) -> None:
         """See `Observer`."""
@@ -129,7 +148,7 @@ class LiveObserver(PlainObserver):
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         """See `Observer`."""
-        self._facts = f"loss {row['train_loss']:.4f}  {_metric(row)}"
+        self._facts = f"loss {row['train_loss']:.4f}  {valid_metric(row)}"
         self._progress.update(self._task, completed=row["epoch"], facts=self._facts)
 
     def stage_finished(self, summary: str) -> None:
@@ -145,6 +164,63 @@ class LiveObserver(PlainObserver):
         """See `Observer`."""
         self._progress.update(self._task, completed=done)
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """See `Observer`."""
+        now = time.monotonic()
+        if done == 1:
+            self._begin(what, total, 0)
+        elif now - self._said > 0.2 or done == total:
+            self._said = now
+            self._progress.update(self._task, completed=done)
+        if done == total:
+            self.close()
+
     def close(self) -> None:
         """See `PlainObserver`."""
         self._progress.stop()
+
+
+class Working:
+    """What is under way, how much of it is done, and how long it will take; a line for each thing elsewhere."""
+
+    def __init__(self, screen: Console) -> None:
+        self._console = screen
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[amount]}"),
+            TimeRemainingColumn(),
+            console=screen,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._what = ""
+
+    def __enter__(self) -> "Working":
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._progress.stop()
+
+    def report(self, what: str, done: int = 0, total: int | None = None, unit: str = "bytes") -> None:
+        """Say what is under way; how much is done, and of how much (None: nobody knows)."""
+        if what != self._what:
+            self._what = what
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(what, total=total, amount="")
+            if not self._console.is_terminal:
+                self._console.print(what, soft_wrap=True, markup=False)
+        assert self._task is not None
+        of = "" if total is None else f" of {_amount(total, unit)}"
+        self._progress.update(
+            self._task, completed=done, total=total, amount=f"{_amount(done, unit)}{of}" if done else ""
+        )
+
+
+def _amount(count: int, unit: str) -> str:
+    return console.size(count) if unit == "bytes" else f"{count} {unit}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import DataDir, Device, Json
+from hstnn_deploy.cli.options import CacheChoice, CacheOption, Changes, DataDir, Device, Json
 from hstnn_deploy.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class StageChoice(StrEnum):
     """Stages."""
 
     adapt = "adapt"
+    traces = "traces"
     select = "select"
     restore = "restore"
     all = "all"
@@ -57,10 +58,9 @@ def train(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads (default: one per core; small networks are faster with 1).")
     ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
-    ] = None,
+    changes: Changes = None,
     data_dir: DataDir = None,
+    cache: CacheOption = CacheChoice.disk,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run folders go.")] = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was begun and not finished.")] = False,
     as_json: Json = False,
@@ -94,6 +94,7 @@ def train(
             stage=stage.value,
             device=where,
             data_folder=data_dir,
+            cache=cache.value,
             resume=resume,
             observer=observer,
         )

@@ -1,13 +1,17 @@
 """What the registry knows of a data set: its configuration, its card, its size, and how to load it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
+from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Family, Splits
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Protocol = Literal["validation", "test"]
 """Where the best epoch is chosen: on a validation split held out of training, or on the test split as the demo does."""
@@ -53,10 +57,58 @@ class Card(NamedTuple):
     licence: str
     home: str
     """Where it is published."""
-    get: str = "nothing to get: it comes with the dependencies"
+    get: str = "it comes with the dependencies"
     """How its files get into the data folder."""
     bytes: int = 0
     """Size of its files, about; 0 where there are none."""
+    classes: tuple[str, ...] = ()
+    """The names of its classes by number, where they are more than their number."""
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A file of a data set as it was found when it was read whole and checked."""
+
+    file: str
+    """Its path; of a set without files, where it comes from."""
+    split: str
+    """The published split that it belongs to."""
+    count: int = 0
+    """Samples, or words of a text."""
+    classes: Mapping[int, int] = field(default_factory=dict)
+    """Samples by class, where the file says."""
+    how: str = ""
+    """What it is and how it was checked, in the plural: "files with the published checksum"."""
+    problem: str = ""
+    """What is wrong with it; empty where nothing is."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which samples to draw."""
+
+    split: str
+    index: int | None = None
+    """The first sample, by number; None for one of each class, or the first ones."""
+    label: int | None = None
+    """The class of all of them, or None for any."""
+    count: int | None = None
+    """How many; None for as many as the picture has good room for."""
+
+
+class Picture(NamedTuple):
+    """Samples drawn, and in words."""
+
+    figure: "Figure"
+    lines: list[str]
+
+
+Progress = Callable[[str, int, int], None]
+"""Told of work that takes a while: what is done, how much of it is done, and of how much."""
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    pass
 
 
 class Source(NamedTuple):
@@ -66,6 +118,7 @@ class Source(NamedTuple):
     folder: Path | None = None
     """The data folder, or None for `HSTNN_DATA` or the user's cache folder."""
     cache: Cache = "disk"
+    progress: Progress = _silent
 
 
 C = TypeVar("C", bound=BaseModel)
@@ -90,3 +143,11 @@ class DataSet(Generic[C]):
     """The names of its files that are not in the data folder; nothing is downloaded."""
     downloads: bool = False
     """Whether `load` fetches missing files where the network allows."""
+    place: Callable[[C, Path | None], Path] | None = None
+    """The folder where its files are, or would be put; None where it has none."""
+    remotes: tuple[Remote, ...] = ()
+    """Its published files, for who prepares it; none where it has none, or none that a program may fetch."""
+    inspect: Callable[[C, Path | None], Iterator[Inspected]] | None = None
+    """Read and check its files one after another; a wrong one is yielded with its problem, not raised."""
+    picture: Callable[[C, Source, Choice], Picture] | None = None
+    """Draw some of its samples."""

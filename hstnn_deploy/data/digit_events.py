@@ -3,22 +3,26 @@
 The camera (DVS) has a logarithmic receptor per pixel. A pixel emits an event whenever its log intensity has moved by
 `_THRESHOLD` since its last event: polarity 1 for brighter, 0 for darker. As in the recordings of N-MNIST, the movement
 is three saccades along a triangle, back to where it began. Recordings are in tonic's form: a structured array with
-fields x, y, t (microseconds) and p, in order of time. Nothing is random.
+fields x, y, t (microseconds) and p, in order of time. Nothing is random, and simulating them takes a second, so that
+nothing is cached on disk.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import PositiveInt
+from torch import Tensor
 
-from hstnn_deploy.data.dataset import Card, DataSet, Shape, Source
-from hstnn_deploy.data.splits import ArraySplit, Splits, hold_out, with_validation
-
-EVENT = np.dtype([("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int64)])
-"""An event, as tonic's data sets give it."""
+from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
+from hstnn_deploy.data.draw_events import draw_events
+from hstnn_deploy.data.events import EVENT, Events, Sensor
+from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, make_splits
+from hstnn_deploy.data.splits import Splits, hold_out
 
 SENSOR = 16
 """Height and width of the camera in pixels; an image is drawn over 14 of them and moves within the rest."""
@@ -34,45 +38,63 @@ _DARK = 0.1
 """Background light, of a white pixel's 1."""
 _THRESHOLD = 0.4
 """Change of log intensity per event."""
+_KNOWN = Known("scikit-learn's digits", 10, {"train": 1437, "test": 360})
 
-Events = NDArray[Any]
 
+class DigitEventsConfig(EventConfig):
+    """The digits as events; all they emit, 12 frames of 3 ms, 16 x 16."""
 
-class DigitEventsConfig(BaseModel):
-    """What a recipe says of the digits as events."""
-
-    model_config = ConfigDict(extra="forbid")
+    sensor: ClassVar[Sensor] = Sensor(SENSOR, SENSOR)
+    longest: ClassVar[int] = FRAMES * FRAME_TIME
 
     name: Literal["digit-events"] = "digit-events"
+    frame_time: PositiveInt = FRAME_TIME
+    steps: PositiveInt | None = FRAMES
 
 
-def load_digit_events(_config: DigitEventsConfig, source: Source) -> Splits:
+@dataclass(frozen=True)
+class SimulatedRecordings:
+    """Recordings in memory."""
+
+    events: Sequence[Events]
+    target: Tensor
+    """See `Recordings`."""
+
+    def read(self, number: int) -> Events:
+        """See `Recordings`."""
+        return self.events[number]
+
+    def name(self, number: int) -> str:
+        """See `Recordings`."""
+        return f"recording {number}"
+
+    def fingerprint(self) -> None:
+        """See `Recordings`."""
+
+    def take(self, indices: Tensor) -> "SimulatedRecordings":
+        """Return some of the recordings."""
+        return SimulatedRecordings([self.events[int(index)] for index in indices], self.target[indices])
+
+
+def load_digit_events(config: DigitEventsConfig, source: Source) -> Splits:
     """Return the digits as frames of event counts, [T, 2, 16, 16]; split as `data.digits` splits them."""
-    frames, target = _frames_and_labels()
-    whole = ArraySplit(frames, target)
+    return make_splits(config, "digit-events", recordings(), _KNOWN, "a simulated event camera", source)
+
+
+def recordings() -> dict[str, Recordings]:
+    """Return the recordings of each split."""
+    whole = _recordings()
     rest, held = hold_out(whole.target, 0.2)
-    test = whole.take(held)
-    train, valid = with_validation(whole.take(rest), source.protocol)
-    return Splits(
-        train,
-        valid or test,
-        test,
-        inputs=2,
-        classes=10,
-        origin="scikit-learn's digits, 1797 real images moved past a simulated event camera",
-        family="convolutional",
-        size=SENSOR,
-    )
+    return {"train": whole.take(rest), "test": whole.take(held)}
 
 
 @cache
-def _frames_and_labels() -> tuple[torch.Tensor, torch.Tensor]:
+def _recordings() -> SimulatedRecordings:
     from sklearn.datasets import load_digits
 
     bundle = load_digits()
-    recordings = record(np.asarray(bundle.images, dtype=np.float64) / 16)
-    frames = np.stack([to_frames(events, FRAMES, FRAME_TIME, SENSOR) for events in recordings])
-    return torch.from_numpy(frames), torch.tensor(bundle.target, dtype=torch.int64)
+    recorded = record(np.asarray(bundle.images, dtype=np.float64) / 16)
+    return SimulatedRecordings(recorded, torch.tensor(bundle.target, dtype=torch.int64))
 
 
 def record(images: NDArray[np.float64]) -> list[Events]:
@@ -134,12 +156,8 @@ def _sampling(offset: float) -> NDArray[np.float64]:
     return weights
 
 
-def to_frames(events: Events, count: int, duration: int, size: int) -> NDArray[np.uint8]:
-    """Count events per frame, polarity and pixel: [count, 2, size, size]; later events are left out."""
-    number = events["t"] // duration
-    bins = ((number * 2 + events["p"]) * size + events["y"]) * size + events["x"]
-    counts = np.bincount(bins[number < count], minlength=count * 2 * size * size)
-    return counts.astype(np.uint8).reshape(count, 2, size, size)
+def _picture(config: DigitEventsConfig, _source: Source, choice: Choice) -> Picture:
+    return draw_events(config.name, recordings(), config, choice, DIGIT_EVENTS.card)
 
 
 DIGIT_EVENTS = DataSet(
@@ -150,8 +168,9 @@ DIGIT_EVENTS = DataSet(
         "classification, 10 classes",
         "CC BY 4.0 (the images)",
         "https://archive.ics.uci.edu/dataset/80",
-        "nothing to get: it is simulated from what comes with scikit-learn",
+        "it is simulated from what comes with scikit-learn",
     ),
     load_digit_events,
-    lambda _: Shape(train=1437, test=360, steps=FRAMES, inputs=2, classes=10, size=SENSOR),
+    lambda config: config.shape(1437, 360, 10),
+    picture=_picture,
 )

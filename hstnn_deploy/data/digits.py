@@ -5,7 +5,8 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from hstnn_deploy.data.dataset import Card, DataSet, Shape, Source
+from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Shape, Source
+from hstnn_deploy.data.draw_images import draw_images
 from hstnn_deploy.data.splits import ArraySplit, Splits, hold_out, with_validation
 
 
@@ -34,6 +35,11 @@ def load_digits(_config: DigitsConfig, source: Source) -> Splits:
     return Splits(train, valid or test, test, inputs=8, classes=10, origin="scikit-learn's digits, 1797 real images")
 
 
+def _picture(config: DigitsConfig, source: Source, choice: Choice) -> Picture:
+    # x[t] is column t: [T, I] -> [row, column]
+    return draw_images(load_digits(config, source), choice, DIGITS.card, lambda sample: sample.T)
+
+
 DIGITS = DataSet(
     "digits",
     DigitsConfig,
@@ -42,8 +48,9 @@ DIGITS = DataSet(
         "classification, 10 classes",
         "CC BY 4.0",
         "https://archive.ics.uci.edu/dataset/80",
-        "nothing to get: it comes with scikit-learn",
+        "it comes with scikit-learn",
     ),
     load_digits,
     lambda _: Shape(train=1437, test=360, steps=8, inputs=8, classes=10),
+    picture=_picture,
 )

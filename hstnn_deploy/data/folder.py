@@ -1,12 +1,26 @@
-"""Where data sets live on disk, and how their files get there."""
+"""Where data sets live on disk."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import DataError, RunError
 
 VARIABLE = "HSTNN_DATA"
+
+
+class Report(Protocol):
+    """Told what is under way."""
+
+    def __call__(self, what: str, done: int = 0, total: int | None = None, unit: str = "bytes") -> None:
+        """Take note of it: how much is done, and of how much (None: nobody knows)."""
+        ...
+
+
+def silent(what: str, done: int = 0, total: int | None = None, unit: str = "bytes") -> None:
+    """Say nothing; see `Report`."""
 
 
 def data_folder(given: Path | None = None) -> Path:
@@ -27,23 +41,37 @@ def data_folder(given: Path | None = None) -> Path:
     return named
 
 
-def download(url: str, checksum: str, target: Path) -> None:
-    """Fetch a file and check its SHA-256 before it takes its name.
+def find(given: Path | None, names: Sequence[str], holds: Callable[[Path], object]) -> Path:
+    """Return where a data set lies: the data folder itself, or the first of its folders `names` that holds it.
+
+    Where none does, it is the first of `names`: that is where its files should go.
 
     Raises:
-        DataError: there is no network, or what came is not the file.
+        DataError: a data folder that was given or set does not exist.
     """
-    import logging
+    folder = data_folder(given)
+    places = [folder, *(folder / name for name in names)]
+    return next((place for place in places if holds(place)), places[1])
 
-    import pooch
 
-    pooch.get_logger().setLevel(logging.ERROR)
+def unpack_hint(folder: Path, archives: Sequence[str]) -> str:
+    """Return a hint to unpack the first of the archives that lies in a folder, or an empty text."""
+    lying = next((folder / name for name in archives if (folder / name).is_file()), None)
+    return f"unpack {lying} there first" if lying else ""
+
+
+def make_home(folder: Path) -> Path:
+    """Create a data set's folder.
+
+    Raises:
+        DataError: it cannot be created or written to.
+    """
     try:
-        files.make_folder(target.parent)
-        pooch.retrieve(url, known_hash=f"sha256:{checksum}", fname=target.name, path=target.parent)
+        return files.make_folder(folder)
     except RunError as error:
-        raise DataError(error.message, "give a data folder you may write to with --data-dir") from error
-    except ValueError as error:
-        raise DataError(f"what came from {url} is not the file that was expected (its checksum differs)") from error
-    except Exception as error:  # every network library has exceptions of its own
-        raise DataError(f"{url} could not be downloaded ({type(error).__name__})") from error
+        raise unwritable(error) from error
+
+
+def unwritable(error: RunError) -> DataError:
+    """Say of a data folder what `files` says of a run folder."""
+    return DataError(error.message, error.hint.replace("--out", "--data-dir"))

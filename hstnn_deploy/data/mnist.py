@@ -1,14 +1,18 @@
 """MNIST as a sequence: 28 steps of 28 pixels, step t is column t of the image (S-MNIST)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import torch
 from pydantic import BaseModel, ConfigDict
 
 from hstnn_deploy import files
-from hstnn_deploy.data.dataset import Card, DataSet, Shape, Source
-from hstnn_deploy.data.folder import VARIABLE, data_folder, download
+from hstnn_deploy.data.dataset import Card, Choice, DataSet, Inspected, Picture, Shape, Source
+from hstnn_deploy.data.draw_images import draw_images
+from hstnn_deploy.data.folder import VARIABLE, find
 from hstnn_deploy.data.idx import read_idx
+from hstnn_deploy.data.remotes import Remote, fetch
 from hstnn_deploy.data.splits import ArraySplit, Splits, with_validation
 from hstnn_deploy.errors import DataError
 
@@ -22,6 +26,11 @@ class _File(NamedTuple):
     """Of the file as it is unpacked."""
     sha256_gz: str
     """Of the canonical .gz."""
+
+    @property
+    def remote(self) -> Remote:
+        """Where the canonical .gz is published."""
+        return Remote(f"{self.name}.gz", f"{MIRROR}/{self.name}.gz", f"sha256:{self.sha256_gz}")
 
 
 _FILES = {
@@ -68,7 +77,7 @@ def load_mnist(config: MnistConfig, source: Source) -> Splits:
     Raises:
         DataError: a file is missing and cannot be downloaded, or is not what it should be.
     """
-    folder = _find(data_folder(source.folder))
+    folder = _home(source.folder)
     parts = {}
     for part, file in _FILES.items():
         path = _path(folder, file)
@@ -97,14 +106,33 @@ def load_mnist(config: MnistConfig, source: Source) -> Splits:
 
 def missing_files(given: Path | None) -> list[str]:
     """Return the names of the files that are not in the data folder; nothing is downloaded."""
-    folder = _find(data_folder(given))
+    folder = _home(given)
     return [file.name for file in _FILES.values() if _existing(folder, file) is None]
 
 
-def _find(folder: Path) -> Path:
-    """Return the folder that holds the files: `folder/mnist`, or `folder` itself where they lie there."""
-    direct = any(_existing(folder, file) for file in _FILES.values())
-    return folder if direct else folder / "mnist"
+def inspect(config: MnistConfig, given: Path | None) -> Iterator[Inspected]:
+    """Read each of the four files whole and check it; see `DataSet`."""
+    folder = _home(given)
+    for part, file in _FILES.items():
+        split, what = part.split()
+        path = _existing(folder, file) or folder / file.remote.name
+        try:
+            values = read_idx(path, file.dimensions)
+            if config.checksum:
+                _check(path, file)
+        except DataError as error:
+            yield Inspected(str(path), split, problem=error.message)
+            continue
+        how = "files with the published checksum" if config.checksum else "files, whole"
+        if what == "labels":
+            classes = dict(enumerate(torch.bincount(values).tolist())) if len(values) else {}
+            yield Inspected(str(path), split, len(values), classes, how)
+        else:
+            yield Inspected(str(path), split, how=how)
+
+
+def _home(given: Path | None) -> Path:
+    return find(given, ("mnist",), lambda place: any(_existing(place, file) for file in _FILES.values()))
 
 
 def _existing(folder: Path, file: _File) -> Path | None:
@@ -112,18 +140,15 @@ def _existing(folder: Path, file: _File) -> Path | None:
 
 
 def _path(folder: Path, file: _File) -> Path:
-    if found := _existing(folder, file):
-        return found
-    target = folder / f"{file.name}.gz"
     try:
-        download(f"{MIRROR}/{target.name}", file.sha256_gz, target)
+        fetch([file.remote], folder)
     except DataError as error:
         names = ", ".join(f"{entry.name}[.gz]" for entry in _FILES.values())
         raise DataError(
             f"MNIST is not at {folder} ({file.name} is missing), and {error.message}",
             f"put the four files {names} into {folder}, or name their folder with --data-dir or {VARIABLE}",
         ) from error
-    return target
+    return _existing(folder, file) or folder / file.remote.name
 
 
 def _check(path: Path, file: _File) -> None:
@@ -135,6 +160,11 @@ def _check(path: Path, file: _File) -> None:
         )
 
 
+def _picture(config: MnistConfig, source: Source, choice: Choice) -> Picture:
+    # x[t] is column t: [T, I] -> [row, column]
+    return draw_images(load_mnist(config, source), choice, MNIST.card, lambda sample: sample.T)
+
+
 MNIST = DataSet(
     "mnist",
     MnistConfig,
@@ -143,11 +173,15 @@ MNIST = DataSet(
         "classification, 10 classes",
         "CC BY-SA 3.0",
         "http://yann.lecun.com/exdb/mnist",
-        "downloaded where the network allows; else copy the four IDX files into mnist/",
+        "`hstnn data prepare mnist`, or the first training; or put the four IDX files into mnist/",
         11_594_722,
     ),
     load_mnist,
     lambda _: Shape(train=60_000, test=10_000, steps=28, inputs=28, classes=10),
     lambda _, folder: missing_files(folder),
+    place=lambda _, folder: _home(folder),
     downloads=True,
+    remotes=tuple(file.remote for file in _FILES.values()),
+    inspect=inspect,
+    picture=_picture,
 )

@@ -7,11 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from hstnn_deploy.data.dataset import Card, DataSet, Source
+from hstnn_deploy.data.draw_text import draw_text
 from hstnn_deploy.data.splits import Splits
-from hstnn_deploy.data.text import EOS, TextConfig, make_splits
+from hstnn_deploy.data.text import EOS, UNKNOWN, TextConfig, make_splits
 from hstnn_deploy.errors import DataError
 
-_UNKNOWN = "<unk>"
 _SHARES = {"train": 8, "valid": 1, "test": 1}
 
 
@@ -24,6 +24,15 @@ class PydocTextConfig(TextConfig):
 
 
 def load_pydoc_text(config: PydocTextConfig, source: Source) -> Splits:
+    """Return the topics as a language model takes them.
+
+    Raises:
+        DataError: the topics do not hold as many words as the vocabulary is to have.
+    """
+    return make_splits(read_words(config), config.bptt, "the standard library's help topics", source.protocol)
+
+
+def read_words(config: PydocTextConfig) -> dict[str, list[str]]:
     """Return the topics in lower case, whole topics to each split: of ten words, eight are trained on.
 
     Raises:
@@ -46,8 +55,7 @@ def load_pydoc_text(config: PydocTextConfig, source: Source) -> Splits:
     # By count, then by the word itself: the same on every machine with this Python.
     common = sorted(counts, key=lambda word: (-counts[word], word))[: config.words - 2]
     known = {*common, EOS}
-    cut = {split: [word if word in known else _UNKNOWN for word in each] for split, each in words.items()}
-    return make_splits(cut, config.bptt, "the standard library's help topics", source.protocol)
+    return {split: [word if word in known else UNKNOWN for word in each] for split, each in words.items()}
 
 
 def _words(topic: str) -> list[str]:
@@ -63,8 +71,9 @@ PYDOC_TEXT = DataSet(
         "language model",
         "PSF-2.0",
         "https://docs.python.org",
-        "nothing to get: it comes with Python",
+        "it comes with Python",
     ),
     load_pydoc_text,
     lambda _: None,
+    picture=lambda config, _, choice: draw_text(read_words(config), choice, config.name),
 )

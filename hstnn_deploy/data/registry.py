@@ -5,22 +5,51 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from hstnn_deploy.data.dataset import Cache, DataSet, Protocol, Shape, Source
+from hstnn_deploy.data.cifar import CIFAR10, CIFAR100, Cifar10Config, Cifar100Config
+from hstnn_deploy.data.dataset import Cache, DataSet, Progress, Protocol, Shape, Source
 from hstnn_deploy.data.digit_events import DIGIT_EVENTS, DigitEventsConfig
 from hstnn_deploy.data.digits import DIGITS, DigitsConfig
+from hstnn_deploy.data.dvs_gesture import DVS_GESTURE, DvsGestureConfig
+from hstnn_deploy.data.heidelberg import SHD, SSC, ShdConfig, SscConfig
 from hstnn_deploy.data.mnist import MNIST, MnistConfig
+from hstnn_deploy.data.nmnist import NMNIST, NMnistConfig
 from hstnn_deploy.data.pydoc_text import PYDOC_TEXT, PydocTextConfig
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.data.text import PTB, WIKITEXT2, PtbConfig, WikiText2Config
 
 DataConfig = Annotated[
-    DigitsConfig | DigitEventsConfig | MnistConfig | PtbConfig | WikiText2Config | PydocTextConfig,
+    DigitsConfig
+    | DigitEventsConfig
+    | PydocTextConfig
+    | MnistConfig
+    | Cifar10Config
+    | Cifar100Config
+    | NMnistConfig
+    | DvsGestureConfig
+    | ShdConfig
+    | SscConfig
+    | PtbConfig
+    | WikiText2Config,
     Field(discriminator="name"),
 ]
 """A recipe's `data` section, told apart by its `name`."""
 
 DATA_SETS: dict[str, DataSet[Any]] = {
-    each.name: each for each in (DIGITS, DIGIT_EVENTS, PYDOC_TEXT, MNIST, PTB, WIKITEXT2)
+    each.name: each
+    for each in (
+        DIGITS,
+        DIGIT_EVENTS,
+        PYDOC_TEXT,
+        MNIST,
+        CIFAR10,
+        CIFAR100,
+        NMNIST,
+        DVS_GESTURE,
+        SHD,
+        SSC,
+        PTB,
+        WIKITEXT2,
+    )
 }
 
 
@@ -43,7 +72,13 @@ def downloads(config: DataConfig) -> bool:
     return DATA_SETS[config.name].downloads
 
 
-def load(config: DataConfig, protocol: Protocol, folder: Path | None = None, cache: Cache = "disk") -> Splits:
+def load(
+    config: DataConfig,
+    protocol: Protocol,
+    folder: Path | None = None,
+    cache: Cache = "disk",
+    progress: Progress | None = None,
+) -> Splits:
     """Return a data set's splits.
 
     Args:
@@ -51,8 +86,10 @@ def load(config: DataConfig, protocol: Protocol, folder: Path | None = None, cac
         protocol: whether a validation split is held out of training.
         folder: the data folder, or None for `HSTNN_DATA` or the user's cache folder.
         cache: where samples that have to be computed are kept.
+        progress: told how many of them are prepared.
 
     Raises:
         DataError: it is missing and cannot be downloaded, or damaged.
     """
-    return DATA_SETS[config.name].load(config, Source(protocol, folder, cache))
+    source = Source(protocol, folder, cache)
+    return DATA_SETS[config.name].load(config, source if progress is None else source._replace(progress=progress))

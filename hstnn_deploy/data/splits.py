@@ -1,7 +1,7 @@
 """What the rest of the house sees of a data set: three splits that hand out time-major batches."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -37,6 +37,22 @@ class Split(Protocol):
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
         """Return the samples `indices`, on `device`."""
         ...
+
+
+class Labelled(Split, Protocol):
+    """A split of samples of one class each, of which some can be taken."""
+
+    @property
+    def target(self) -> Tensor:
+        """The class of each sample, [N], int64."""
+        ...
+
+    def take(self, indices: Tensor) -> Self:
+        """Return the split of some of the samples."""
+        ...
+
+
+L = TypeVar("L", bound=Labelled)
 
 
 @dataclass(frozen=True)
@@ -111,7 +127,7 @@ def hold_out(target: Tensor, fraction: float, seed: int = 0) -> tuple[Tensor, Te
     return torch.tensor(sorted(rest)), torch.tensor(sorted(held))
 
 
-def with_validation(train: ArraySplit, protocol: str) -> tuple[ArraySplit, ArraySplit | None]:
+def with_validation(train: L, protocol: str) -> tuple[L, L | None]:
     """Return what is trained on and what the epoch is chosen on, by protocol.
 
     Under `validation`, 10 % of the training samples are held out, stratified, by a seed of its own, so that every

@@ -13,12 +13,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from hstnn_deploy.data.dataset import Card, DataSet, Source
-from hstnn_deploy.data.folder import VARIABLE, data_folder
+from hstnn_deploy.data.dataset import Card, Choice, DataSet, Inspected, Picture, Source
+from hstnn_deploy.data.folder import VARIABLE, find
 from hstnn_deploy.data.splits import Batch, Splits
 from hstnn_deploy.errors import DataError
 
 EOS = "<eos>"
+UNKNOWN = "<unk>"
 _NAMES = ("train", "valid", "test")
 
 
@@ -103,15 +104,36 @@ def load_text(config: PtbConfig | WikiText2Config, source: Source) -> Splits:
     Raises:
         DataError: a file is missing, holds no words, or is not UTF-8.
     """
-    folder, missing = _look(config.name, source.folder)
+    folder, _ = _look(config.name, source.folder)
+    return make_splits(read_words(config, source.folder), config.bptt, f"{config.name} from {folder}", source.protocol)
+
+
+def read_words(config: PtbConfig | WikiText2Config, given: Path | None) -> dict[str, list[str]]:
+    """Return the words of each split, `<eos>` at the end of each line.
+
+    Raises:
+        DataError: a file is missing, holds no words, or is not UTF-8.
+    """
+    folder, missing = _look(config.name, given)
     if missing:
         names = ", ".join(FILES[config.name].values())
         raise DataError(
             f"{config.name} is not at {folder} ({missing[0]} is missing)",
             f"put the files {names} there, or name their folder with --data-dir or {VARIABLE}",
         )
-    words = {split: _words(folder / name) for split, name in FILES[config.name].items()}
-    return make_splits(words, config.bptt, f"{config.name} from {folder}", source.protocol)
+    return {split: _words(folder / name) for split, name in FILES[config.name].items()}
+
+
+def inspect(config: PtbConfig | WikiText2Config, given: Path | None) -> Iterator[Inspected]:
+    """Read each file whole; see `DataSet`."""
+    folder, _ = _look(config.name, given)
+    for split, name in FILES[config.name].items():
+        try:
+            words = _words(folder / name)
+        except DataError as error:
+            yield Inspected(str(folder / name), split, problem=error.message)
+        else:
+            yield Inspected(str(folder / name), split, len(words), how="files of UTF-8 text")
 
 
 def missing_files(name: str, given: Path | None) -> list[str]:
@@ -147,10 +169,8 @@ def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str, prot
 
 def _look(name: str, given: Path | None) -> tuple[Path, list[str]]:
     """Return the folder that holds the files, and which of them it lacks."""
-    folder = data_folder(given)
     names = FILES[name].values()
-    if not any((folder / each).is_file() for each in names):
-        folder = folder / name
+    folder = find(given, (name,), lambda place: any((place / each).is_file() for each in names))
     return folder, [each for each in names if not (folder / each).is_file()]
 
 
@@ -173,6 +193,12 @@ def _words(path: Path) -> list[str]:
     return words
 
 
+def _picture(config: PtbConfig | WikiText2Config, source: Source, choice: Choice) -> Picture:
+    from hstnn_deploy.data.draw_text import draw_text
+
+    return draw_text(read_words(config, source.folder), choice, config.name)
+
+
 PTB = DataSet(
     "ptb",
     PtbConfig,
@@ -187,6 +213,9 @@ PTB = DataSet(
     load_text,
     lambda _: None,
     lambda config, folder: missing_files(config.name, folder),
+    place=lambda config, folder: _look(config.name, folder)[0],
+    inspect=inspect,
+    picture=_picture,
 )
 
 WIKITEXT2 = DataSet(
@@ -203,4 +232,7 @@ WIKITEXT2 = DataSet(
     load_text,
     lambda _: None,
     lambda config, folder: missing_files(config.name, folder),
+    place=lambda config, folder: _look(config.name, folder)[0],
+    inspect=inspect,
+    picture=_picture,
 )

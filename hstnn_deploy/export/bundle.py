@@ -1,39 +1,35 @@
 """Bundles: the graphs of one network with a manifest that says what they are and what was proved of them.
 
-    model.window.onnx  a whole sequence, dynamic batch and time        model.ts       TorchScript, whole or in chunks
-    model.step.onnx    one time step, states in and out by name        model.pt2      torch.export, a whole sequence
-    manifest.json      hashes, inputs and outputs, recipe, kept units, metrics with protocol, versions, verification
+    model.window.onnx    a window, or a chunk of a sequence, dynamic batch and time
+    model.step.onnx      one time step                     model.unrolled.onnx  a window of one length
+    model.ts             TorchScript                       model.pt2            torch.export
+    model.<form>.<how>.onnx  the same in int8 or fp16
+    manifest.json        hashes, inputs, outputs and states, recipe, kept units, metrics, versions, verification
 
-Files are written beside the bundle, verified from disk, and only then moved in; one that failed goes in under a name
-that says `unverified`.
+Each takes the states it starts from by name, and returns them. Files are written beside the bundle, verified from disk,
+and only then moved in; one that failed goes in under a name that says `unverified`.
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, Literal
 
 from hstnn_deploy import environment, files
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.data.registry import load
-from hstnn_deploy.data.splits import Split
-from hstnn_deploy.errors import DataError, ExportError
-from hstnn_deploy.export.checks import CHECKS
-from hstnn_deploy.export.comparisons import Check, Subject
-from hstnn_deploy.export.graphs import FILES, write_graphs
-from hstnn_deploy.export.manifest import describe_file, manifest
+from hstnn_deploy.errors import ExportError, HstnnError
+from hstnn_deploy.export.checks import run_checks
+from hstnn_deploy.export.choice import Choice, Dynamic, check_dynamic, choose_form, steps_of
+from hstnn_deploy.export.comparisons import Check
+from hstnn_deploy.export.forms import Form
+from hstnn_deploy.export.graphs import DEFAULT_FORMS, files_of, write_graphs
+from hstnn_deploy.export.manifest import MANIFEST, check_files, describe_file, manifest, read_manifest, write_manifest
+from hstnn_deploy.export.smaller import How, Reduction, make_smaller
+from hstnn_deploy.export.subject import make_subject, training_windows
 from hstnn_deploy.train.evaluation import PROTOCOLS
 from hstnn_deploy.train.tasks import task_for
-
-MANIFEST = "manifest.json"
-
-_SAMPLES = 64
-"""Samples that are replayed."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,10 @@ class Bundle:
     folder: Path
     checks: list[Check]
     manifest: dict[str, Any]
+    reductions: list[Reduction] = field(default_factory=list)
+    """The smaller graphs, those that were refused among them."""
+    choice: Choice | None = None
+    """Where the form was to be chosen: what was measured."""
 
     @property
     def failed(self) -> list[Check]:
@@ -55,6 +55,12 @@ def export_bundle(
     out: Path | str | None = None,
     formats: Collection[str] = ("onnx",),
     *,
+    forms: Collection[Form] | Literal["auto"] = DEFAULT_FORMS,
+    dynamic: Dynamic | None = None,
+    steps: int | None = None,
+    batch: int = 1,
+    smaller: Collection[How] = (),
+    max_drop: float = 0.5,
     verify: bool = True,
     allow_redundant: bool = False,
     data_folder: Path | None = None,
@@ -66,6 +72,12 @@ def export_bundle(
         ckpt: a checkpoint file.
         out: the bundle's folder; by default `bundle` beside the checkpoint.
         formats: some of onnx, torchscript, pt2.
+        forms: of the ONNX graphs, or `auto`: the fastest on this machine that leaves `dynamic` free.
+        dynamic: which axes must be free; None: time and batch, or what the forms asked for leave free.
+        steps: the length of an unrolled graph's window, and of those measured; None: that of the recipe's data.
+        batch: the batch at which forms are measured.
+        smaller: what else to make of each ONNX graph.
+        max_drop: how many points of the metric a smaller graph may lose.
         verify: whether to check the written files.
         allow_redundant: whether a network whose units are not selected yet may be exported.
         data_folder: where the recipe's data is, for the checks on the test split.
@@ -77,6 +89,7 @@ def export_bundle(
     Raises:
         CheckpointError: the checkpoint cannot be read.
         ExportError: a redundant network without `allow_redundant`, an unknown format, or `out` holds something else.
+        UsageError: a form that does not leave free what must be.
         RunError: the folder cannot be written.
     """
     ckpt = Path(ckpt)
@@ -86,81 +99,67 @@ def export_bundle(
             f"{ckpt} is the redundant network, before selection: it holds every unit twice over",
             "export the best.pt of a ratio-… folder, or add --allow-redundant",
         )
+    for form in () if forms == "auto" else forms:
+        check_dynamic(form, dynamic)
     folder = Path(out) if out is not None else ckpt.parent / "bundle"
     _check_target(folder)
-    network = checkpoint.network()
+    network, recipe = checkpoint.network(), checkpoint.resolved_recipe()
+    steps = steps or steps_of(recipe.data)
+    choice = choose_form(network, dynamic or "time,batch", steps, batch) if forms == "auto" else None
+    kept: Collection[Form] = (choice.form,) if choice else forms  # type: ignore[assignment]
     files.make_folder(folder.parent)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        written = write_graphs(network, staging, formats, _metadata(checkpoint))
+        written = write_graphs(network, staging, formats, _metadata(checkpoint), of_onnx=kept, steps=steps)
         checks: list[Check] = []
+        reductions: list[Reduction] = []
+
+        def done(check: Check) -> None:
+            checks.append(check)
+            if on_check:
+                on_check(check)
+
+        if verify or smaller:
+            subject = make_subject(network, staging, recipe, checkpoint.vocabulary, data_folder)
         if verify:
-            recipe = checkpoint.resolved_recipe()
-            test, no_test = _test_split(checkpoint, data_folder)
-            subject = Subject(network, staging, _windows(test, recipe.network.inputs), test, no_test)
-            checks = _verify(subject, written, on_check or (lambda _: None))
+            run_checks(subject, [path.name for path in written], done)
         facts = manifest(ckpt, checkpoint, checks, verify)
-        for path in written:
+        if smaller:
+            training = training_windows(recipe, data_folder)
+            reductions = make_smaller(subject, [path.name for path in written], smaller, max_drop, training, done)
+            facts |= {"smaller": [each.plain() for each in reductions if not each.refused]}
+        if choice:
+            facts |= {"form_choice": choice.plain()}
+        facts["verification"]["checks"] = [check.plain() for check in checks]
+        for path in (*written, *(staging / each.file for each in reductions if not each.refused)):
             failed = any(check.outcome == "failed" for check in checks if check.file == path.name)
             name = f"{path.stem}.unverified{path.suffix}" if failed else path.name
-            facts["files"][name] = describe_file(path, network)
+            facts["files"][name] = describe_file(path, network, steps)
             if failed:
                 path.rename(path.with_name(name))
-        files.write_json(staging / MANIFEST, facts)
+        facts = write_manifest(staging, facts)
         _replace(folder, staging)
-        return Bundle(folder, checks, facts)
+        return Bundle(folder, checks, facts, reductions, choice)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def proved_bundle(ckpt: Path, folder: Path, formats: Collection[str]) -> Bundle | None:
+def proved_bundle(
+    ckpt: Path, folder: Path, formats: Collection[str], forms: Collection[Form] = DEFAULT_FORMS
+) -> Bundle | None:
     """Return the bundle in a folder if it is this checkpoint's, in these formats, proved, and untouched since."""
     try:
-        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        facts = read_manifest(folder)
+        check_files(folder, facts)
         checks = [Check(**check) for check in facts["verification"]["checks"]]
-        wanted = {name for each in formats for name in FILES[each]}
         proved = (
             facts["verification"]["result"] == "passed"
             and facts["checkpoint"]["sha256"] == files.sha256(ckpt)
-            and set(facts["files"]) == wanted
-            and all(files.sha256(folder / name) == each["sha256"] for name, each in facts["files"].items())
+            and set(facts["files"]) == set(files_of(formats, forms))
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (HstnnError, OSError, KeyError, TypeError):
         return None
     return Bundle(folder, checks, facts) if proved else None
-
-
-def _verify(subject: Subject, written: list[Path], on_check: Callable[[Check], None]) -> list[Check]:
-    checks = []
-    for path in written:
-        try:
-            for check in CHECKS[path.name](subject):
-                checks.append(check)
-                on_check(check)
-        except ExportError as error:
-            checks.append(Check(path.name, "opens and runs", "failed", error.message))
-            on_check(checks[-1])
-    return checks
-
-
-def _test_split(checkpoint: Checkpoint, data_folder: Path | None) -> tuple[Split | None, str]:
-    recipe = checkpoint.resolved_recipe()
-    try:
-        return load(recipe.data, recipe.protocol, data_folder).test, ""
-    except DataError as error:
-        return None, f"no test data: {error.message}"
-
-
-def _windows(test: Split | None, inputs: int) -> list[torch.Tensor]:
-    """Return inputs of two (T, B): real samples as they are, and pairs of them end to end with a step cut off."""
-    if test is None:
-        generator = torch.Generator().manual_seed(0)
-        whole = torch.rand(28, _SAMPLES, inputs, generator=generator)
-    else:
-        whole = test.batch(torch.arange(min(_SAMPLES, len(test))), torch.device("cpu")).x
-    half = whole.shape[1] // 2
-    doubled = torch.cat((whole[:, :half], whole[:, half : 2 * half]))[:-1, : max(1, half - 3)]
-    return [whole, doubled.contiguous()]
 
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:

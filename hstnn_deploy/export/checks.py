@@ -1,5 +1,6 @@
-"""What is checked of each file of a bundle, from disk, as it ships. Shapes: T time, B batch, I inputs."""
+"""What is checked of each file of a bundle, from disk, as it ships. Shapes: T time, B batch."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,89 +11,141 @@ from torch import Tensor
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.comparisons import Check, Subject, dimensions, on_test_split, replayed, same, whole
 from hstnn_deploy.export.engines import (
+    Engine,
+    in_chunks,
+    module_engine,
     onnxruntime_session,
     opened_up,
     reference_session,
     step_engine,
     window_engine,
 )
-from hstnn_deploy.export.graphs import PT2, STEP_ONNX, TORCHSCRIPT, WINDOW_ONNX, state_after
+from hstnn_deploy.export.forms import Form
+from hstnn_deploy.export.graphs import PT2, STEP_ONNX, TORCHSCRIPT, UNROLLED_ONNX, WINDOW_ONNX
 from hstnn_deploy.export.runtime import open_graph
+
+_CHUNKS = (3, 1, 2)
+"""Steps of the chunks that a window is cut into, over and over."""
+_SMALL = 2
+"""Samples, and whole batches, that a slow engine is asked for."""
 
 
 def check_window(subject: Subject) -> Iterator[Check]:
     """Check the ONNX window graph."""
     path = subject.folder / WINDOW_ONNX
     yield whole(path)
-    yield dimensions(path, {"x": ["T", "B", None], "logits": ["B", None]})
-    opened = opened_up(path, subject.layers)
-    engine = window_engine(onnxruntime_session(opened), subject.layers)
+    yield dimensions(path, subject.face, "window")
+    engine, reference = _onnx_engines(subject, path, "window")
     for x in subject.windows:
         yield replayed(path, "replay in ONNX Runtime", engine, subject, x)
-    small = subject.windows[0][:, :2]
-    reference = window_engine(reference_session(opened), subject.layers)
-    yield replayed(path, "replay in onnx's reference evaluator", reference, subject, small)
+    chunked = in_chunks(engine, _CHUNKS, subject.face)
+    yield replayed(path, "replay in ONNX Runtime, in chunks", chunked, subject, subject.windows[0])
+    yield _replayed_small(path, reference, subject)
     shipped = open_graph(path)
     yield same(
         path,
         "shipped file = replayed file",
         subject,
         lambda x: torch.from_numpy(shipped.run(x.numpy())),
-        lambda x: engine(x).logits,
+        lambda x: engine(x, None).logits,
     )
-    yield same(path, "window = eager", subject, lambda x: engine(x).logits, subject.logits)
+    yield same(path, "window = eager", subject, lambda x: engine(x, None).logits, subject.logits)
+    yield same(path, "chunks = window", subject, lambda x: chunked(x, None).logits, lambda x: engine(x, None).logits)
     yield on_test_split(path, subject, engine)
+    yield on_test_split(path, subject, reference, "answers on the test split, reference evaluator", _SMALL)
 
 
 def check_step(subject: Subject) -> Iterator[Check]:
-    """Check the ONNX step graph, by itself and against the window graph."""
+    """Check the ONNX step graph, by itself and against the window."""
     path = subject.folder / STEP_ONNX
     yield whole(path)
-    expected: dict[str, list[str | None]] = {"x": ["B", None], "logits": ["B", None]}
-    for name in subject.states:
-        expected |= {name: ["B", None], state_after(name): ["B", None]}
-    yield dimensions(path, expected)
-    engine = step_engine(onnxruntime_session(opened_up(path, subject.layers)), subject.layers, subject.states)
+    yield dimensions(path, subject.face, "step")
+    engine, reference = _onnx_engines(subject, path, "step")
     for x in subject.windows:
         yield replayed(path, "replay in ONNX Runtime, step by step", engine, subject, x)
-    opened = opened_up(subject.folder / WINDOW_ONNX, subject.layers)
-    window = window_engine(onnxruntime_session(opened), subject.layers)
-    yield same(path, "step by step = window", subject, lambda x: engine(x).logits, lambda x: window(x).logits)
+    yield _replayed_small(path, reference, subject)
+    beside = subject.folder / WINDOW_ONNX
+    if beside.exists():
+        window, _ = _onnx_engines(subject, beside, "window")
+        yield same(
+            path, "step by step = window", subject, lambda x: engine(x, None).logits, lambda x: window(x, None).logits
+        )
+    else:
+        yield same(path, "step by step = eager", subject, lambda x: engine(x, None).logits, subject.logits)
+        yield on_test_split(path, subject, engine)
 
 
-def check_torchscript(subject: Subject) -> Iterator[Check]:
-    """Check the TorchScript module, whole and step by step, against the network."""
-    path = subject.folder / TORCHSCRIPT
-    module = _opened(path, lambda: torch.jit.load(str(path)))
+def check_unrolled(subject: Subject) -> Iterator[Check]:
+    """Check the unrolled ONNX graph, which takes windows of one length."""
+    path = subject.folder / UNROLLED_ONNX
+    yield whole(path)
+    yield dimensions(path, subject.face, "unrolled")
+    engine, reference = _onnx_engines(subject, path, "unrolled")
+    steps = open_graph(path).steps
+    fitting = [_of_length(x, steps) for x in subject.windows]
+    for x in fitting:
+        yield replayed(path, "replay in ONNX Runtime", engine, subject, x)
+    yield replayed(path, "replay in onnx's reference evaluator", reference, subject, fitting[0][:, :_SMALL])
+    yield same(path, "unrolled = eager", subject.on(fitting), lambda x: engine(x, None).logits, subject.logits)
 
-    def by_steps(x: Tensor) -> Tensor:
-        state, logits = None, torch.empty(0)
-        for now in x.unbind(0):
-            logits, state = module(now[None], state)
-        return logits
 
-    yield same(path, "window = eager", subject, lambda x: module(x)[0], subject.logits)
-    yield same(path, "step by step = eager", subject, by_steps, subject.logits)
+def check_module(path: Path, subject: Subject) -> Iterator[Check]:
+    """Check a TorchScript module or torch.export program, whole, in chunks and step by step, against the network."""
+    engine = module_engine(module_of(path), subject.face)
+    chunked, by_steps = in_chunks(engine, _CHUNKS, subject.face), in_chunks(engine, (1,), subject.face)
+    yield same(path, "window = eager", subject, lambda x: engine(x, None).logits, subject.logits)
+    yield same(path, "chunks = eager", subject, lambda x: chunked(x, None).logits, subject.logits)
+    yield same(path, "step by step = eager", subject, lambda x: by_steps(x, None).logits, subject.logits)
+    yield on_test_split(path, subject, engine)
 
 
-def check_pt2(subject: Subject) -> Iterator[Check]:
-    """Check the torch.export program against the network."""
-    path = subject.folder / PT2
-    module = _opened(path, lambda: torch.export.load(str(path)).module())
-    yield same(path, "window = eager", subject, module, subject.logits)
+def module_of(path: Path) -> Any:
+    """Return the module of a TorchScript or .pt2 file.
+
+    Raises:
+        ExportError: it cannot be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            # torch says that TorchScript is deprecated; who asks for it knows.
+            warnings.simplefilter("ignore")
+            return torch.jit.load(str(path)) if path.name == TORCHSCRIPT else torch.export.load(str(path)).module()
+    except Exception as error:  # torch raises many kinds for a file it cannot read
+        raise ExportError(f"{path} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from error
 
 
 CHECKS: dict[str, Callable[[Subject], Iterator[Check]]] = {
     WINDOW_ONNX: check_window,
     STEP_ONNX: check_step,
-    TORCHSCRIPT: check_torchscript,
-    PT2: check_pt2,
+    UNROLLED_ONNX: check_unrolled,
+    TORCHSCRIPT: lambda subject: check_module(subject.folder / TORCHSCRIPT, subject),
+    PT2: lambda subject: check_module(subject.folder / PT2, subject),
 }
 """The checks of each file of a bundle."""
 
 
-def _opened(path: Path, load: Callable[[], Any]) -> Any:
-    try:
-        return load()
-    except Exception as error:  # torch raises many kinds for a file it cannot read
-        raise ExportError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+def run_checks(subject: Subject, names: list[str], done: Callable[[Check], None]) -> None:
+    """Check files of the subject's folder by name, calling `done` with each; one that cannot be run has failed."""
+    for name in names:
+        try:
+            for check in CHECKS[name](subject):
+                done(check)
+        except ExportError as error:
+            done(Check(name, "opens and runs", "failed", error.message))
+
+
+def _onnx_engines(subject: Subject, path: Path, form: Form) -> tuple[Engine, Engine]:
+    """Return the engines of an ONNX file: ONNX Runtime, and onnx's reference evaluator."""
+    opened = opened_up(path, form, subject.kinds)
+    make = step_engine if form == "step" else window_engine
+    ours, reference = onnxruntime_session(opened.model), reference_session(opened.model)
+    return make(ours, subject.face, opened.values), make(reference, subject.face, opened.values)
+
+
+def _replayed_small(path: Path, reference: Engine, subject: Subject) -> Check:
+    return replayed(path, "replay in onnx's reference evaluator", reference, subject, subject.windows[0][:, :_SMALL])
+
+
+def _of_length(x: Tensor, steps: int) -> Tensor:
+    """Return a window of the given length: cut, or gone through again."""
+    return x.repeat(-(-steps // len(x)), *[1] * (x.ndim - 1))[:steps].contiguous()

@@ -1,10 +1,10 @@
 """The ways a written file is compared with its network. Each gives a `Check`: passed, failed, or why it was not run.
 
-Shapes: T time, B batch, I inputs.
+Shapes: T time, B batch, C classes or words.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +12,15 @@ import onnx
 import torch
 from torch import Tensor
 
-from hstnn_deploy.data.splits import Split
-from hstnn_deploy.export.engines import Engine, Run
-from hstnn_deploy.export.replay import replay
+from hstnn_deploy.data.splits import Batch, Split
+from hstnn_deploy.export.engines import Engine, State, read_model
+from hstnn_deploy.export.forms import Form, time_axis
+from hstnn_deploy.export.interface import Interface, interface, kinds, state_after
+from hstnn_deploy.export.replay import Run, margins, replay
+from hstnn_deploy.models.layers import UnitKind
 from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.train.evaluation import batches
+from hstnn_deploy.train.evaluation import batches, unpadded
+from hstnn_deploy.train.tasks import Task
 
 Outcome = Literal["passed", "failed", "not run"]
 
@@ -48,36 +52,38 @@ class Subject:
     """In evaluation mode, on the CPU."""
     folder: Path
     windows: list[Tensor]
-    """Inputs x[T, B, I] of at least two (T, B)."""
+    """Inputs x[T, B, …] of at least two (T, B)."""
+    task: Task
     test: Split | None
     """The test split, where it is at hand."""
     no_test: str = ""
     """Why it is not."""
+    batch: int = 100
+    """Samples, or columns of text, that the test split is read in."""
 
     @property
-    def states(self) -> dict[str, int]:
-        """Name and width of each state."""
-        return {name: value.shape[1] for name, value in self.network.initial_state(self.windows[0]).items()}
+    def face(self) -> Interface:
+        """The network's inputs and outputs."""
+        return interface(self.network)
 
     @property
-    def layers(self) -> int:
-        """The number of layers."""
-        return len(self.network.layers)
+    def kinds(self) -> list[list[UnitKind]]:
+        """Which kinds of units each layer has."""
+        return kinds(self.network)
+
+    def on(self, windows: list[Tensor]) -> "Subject":
+        """Return the same, on other windows."""
+        return replace(self, windows=windows)
 
     @torch.no_grad()
-    def eager(self, x: Tensor) -> Run:
-        """Run the network itself."""
-        outputs, _ = self.network.run_layers(x, self.network.initial_state(x))
-        return Run(self.network(x)[0], outputs)
+    def eager(self, x: Tensor, state: State | None = None) -> Run:
+        """Run the network itself; it does not show its layers."""
+        logits, after = self.network(x, state)
+        return Run(logits, [], after)
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Return the network's own logits, [B, C]."""
-        return self.eager(x).logits
-
-    def borderline(self, x: Tensor) -> Tensor:
-        """Return which samples have a membrane so near its threshold that engines may rightly differ, [B]."""
-        logits, outputs = self.eager(x)
-        return replay(self.network, x, outputs, logits).margins < BORDERLINE
+    def logits(self, x: Tensor, state: State | None = None) -> Tensor:
+        """Return the network's own logits."""
+        return self.eager(x, state).logits
 
 
 def whole(path: Path) -> Check:
@@ -85,22 +91,30 @@ def whole(path: Path) -> Check:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:  # the checker and shape inference raise different kinds
-        return Check(path.name, "onnx checker, full", "failed", str(error).splitlines()[0])
+        return Check(path.name, "onnx checker, full", "failed", (str(error).splitlines() or ["?"])[0])
     model = onnx.load(str(path))
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-    return Check(path.name, "onnx checker, full", "passed", f"{len(model.graph.node)} nodes, opset {opset}")
+    nodes = len(model.graph.node)
+    inside = sum(len(attribute.g.node) for node in model.graph.node for attribute in node.attribute)
+    figure = f"{nodes} nodes" + (f" and {inside} in scans" if inside else "") + f", opset {opset}"
+    return Check(path.name, "onnx checker, full", "passed", figure)
 
 
-def dimensions(path: Path, expected: dict[str, list[str | None]]) -> Check:
+def dimensions(path: Path, face: Interface, form: Form) -> Check:
     """Compare the written symbolic dimensions with what must be free; None stands for a fixed one."""
-    model = onnx.load(str(path))
+    time = [axis if isinstance(axis, str) else None for axis in time_axis(form, None)]
+    expected: dict[str, list[str | None]] = {"x": [*time, "B", *[None for _ in face.step]]}
+    expected["logits"] = [*(time if face.every_step else []), "B", None]
+    for state in face.states:
+        expected |= {name: ["B", *[None for _ in state.shape]] for name in (state.name, state_after(state.name))}
+    model = read_model(path)
     written = {
         value.name: [dimension.dim_param or None for dimension in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
     }
     name = "free dimensions"
     if written == expected:
-        axes = "T and B" if any("T" in axes for axes in expected.values()) else "B"
+        axes = "T and B" if form == "window" else "B"
         return Check(path.name, name, "passed", f"{axes} free in {len(expected)} inputs and outputs")
     wrong = sorted(key for key in {*written, *expected} if written.get(key) != expected.get(key))
     key = wrong[0]
@@ -110,13 +124,17 @@ def dimensions(path: Path, expected: dict[str, list[str | None]]) -> Check:
 def replayed(path: Path, name: str, engine: Engine, subject: Subject, x: Tensor) -> Check:
     """Certify one run of an engine; see `replay`."""
     name = f"{name}, T={x.shape[0]} B={x.shape[1]}"
-    logits, outputs = engine(x)
-    if len(outputs[0]) != len(x) or len(logits) != x.shape[1]:
-        return Check(
-            path.name, name, "failed", f"the layers ran {tuple(outputs[0].shape[:2])}, not {tuple(x.shape[:2])}"
-        )
-    certificate = replay(subject.network, x, outputs, logits)
+    run = engine(x, None)
+    sizes = {tuple(values.shape[:2]) for layer in run.layers for values in layer.values()}
+    if sizes != {tuple(x.shape[:2])}:
+        return Check(path.name, name, "failed", f"the layers ran {sorted(sizes)}, not {tuple(x.shape[:2])}")
+    certificate = replay(subject.network, x, run)
     return Check(path.name, name, "passed" if certificate.passed else "failed", str(certificate))
+
+
+def borderline(subject: Subject, x: Tensor, start: State | None = None) -> Tensor:
+    """Return which samples have a membrane so near its threshold that engines may rightly differ, [B]."""
+    return margins(subject.network, x, start) < BORDERLINE
 
 
 def same(
@@ -126,14 +144,13 @@ def same(
     samples, unequal, unexplained, worst = 0, 0, 0, 0.0
     for x in subject.windows:
         first, second = one(x), other(x)
-        difference = (first - second).abs().amax(1)
-        scale = LOGIT_TOLERANCE * (1 + second.abs().amax(1))
+        difference = _per_sample((first - second).abs(), subject.face)
         # Written so that NaN counts as different.
-        differs = ~(difference <= scale)
+        differs = ~(difference <= _tolerance(second, subject.face))
         samples += len(differs)
         unequal += int(differs.sum())
         if differs.any():
-            unexplained += int((differs & ~subject.borderline(x)).sum())
+            unexplained += int((differs & ~borderline(subject, x)).sum())
         if not differs.all():
             worst = max(worst, float(difference[~differs].max()))
     figure = f"{samples - unequal} of {samples} samples equal (logits to {worst:.1e})"
@@ -142,25 +159,82 @@ def same(
     return Check(path.name, name, "failed" if unexplained else "passed", figure)
 
 
-def on_test_split(path: Path, subject: Subject, engine: Engine) -> Check:
-    """Compare answers and accuracy with the checkpoint's network on the recipe's test split."""
-    name = "answers on the test split"
+def _per_sample(values: Tensor, face: Interface) -> Tensor:
+    """Return the largest of each sample's values, [B]."""
+    return values.amax(dim=(0, 2)) if face.every_step else values.amax(dim=1)
+
+
+def _tolerance(logits: Tensor, face: Interface) -> Tensor:
+    return LOGIT_TOLERANCE * (1 + _per_sample(logits.abs(), face))
+
+
+def on_test_split(
+    path: Path, subject: Subject, engine: Engine, name: str = "answers on the test split", most: int | None = None
+) -> Check:
+    """Compare answers and metric with the checkpoint's network on the recipe's test split.
+
+    Each goes through the split by itself, a language model with its state from window to window. Where their answers
+    differ, the network is asked again from the engine's own state: one step may tip over, but not without a reason.
+
+    Args:
+        path: the file.
+        subject: its network and data.
+        engine: what runs the file.
+        name: of the check.
+        most: how many batches, of an engine that is slow; None for the whole split.
+    """
     if subject.test is None:
         return Check(path.name, name, "not run", subject.no_test)
-    right_here, right_there, unequal, unexplained, count = 0, 0, 0, 0, 0
-    for x, target, _ in batches(subject.test, 100, None, torch.device("cpu")):
-        here, there = engine(x).logits.argmax(1), subject.eager(x).logits.argmax(1)
-        differs = here != there
-        right_here += int((here == target).sum())
-        right_there += int((there == target).sum())
-        count += len(target)
-        if differs.any():
+    here, there = Score(subject), Score(subject)
+    unequal, unexplained = 0, 0
+    for number, batch in enumerate(unpadded(batches(subject.test, subject.batch, None, torch.device("cpu")))):
+        x = batch.x
+        if number == most:
+            name += f", first {here.count} {subject.task.counts}"
+            break
+        start = here.start(x)
+        ours, theirs = here.take(engine(x, start), batch), there.take(subject.eager(x, there.start(x)), batch)
+        if (ours.argmax(-1) != theirs.argmax(-1)).any():
+            theirs = subject.logits(x, start)
+            differs = ours.argmax(-1) != theirs.argmax(-1)
             unequal += int(differs.sum())
-            unexplained += int((differs & ~subject.borderline(x)).sum())
+            # A tie of two words, or classes, may go either way as well.
+            best = theirs.amax(-1)
+            chosen = theirs.gather(-1, ours.argmax(-1, keepdim=True))[..., 0]
+            tie = best - chosen <= 2 * LOGIT_TOLERANCE * (1 + best.abs())
+            unexplained += int((differs & ~tie & ~borderline(subject, x, start)).sum())
+    task = subject.task
     figure = (
-        f"{count - unequal} of {count} equal; accuracy {100 * right_here / count:.2f} % "
-        f"(checkpoint {100 * right_there / count:.2f} %)"
+        f"{here.count - unequal} of {here.count} equal; {task.metric} {here.value():.2f}{task.unit} "
+        f"(checkpoint {there.value():.2f}{task.unit})"
     )
     if unequal:
         figure += f"; {unexplained} differ without a borderline spike"
     return Check(path.name, name, "failed" if unexplained else "passed", figure)
+
+
+class Score:
+    """One pass over a split: the state from batch to batch, and the metric."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject, self._state = subject, None
+        self.count, self._loss, self._correct = 0, 0.0, 0
+
+    _state: State | None
+
+    def start(self, x: Tensor) -> State | None:
+        """Return the state that a batch starts from."""
+        return self._subject.task.carried(self._subject.network, x, self._state)
+
+    def take(self, run: Run, batch: Batch) -> Tensor:
+        """Count a batch; return its logits."""
+        task = self._subject.task
+        self._state = run.state
+        self._loss += float(task.loss(run.logits, batch.target)) * task.answers(batch)
+        self._correct += int(task.correct(run.logits, batch.target))
+        self.count += task.answers(batch)
+        return run.logits
+
+    def value(self) -> float:
+        """Return the metric."""
+        return self._subject.task.score(self._loss / max(1, self.count), self._correct, max(1, self.count))

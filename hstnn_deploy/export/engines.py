@@ -1,62 +1,108 @@
-"""Run a written file and look inside it: every layer's output beside the logits.
+"""Run a written file and look inside it: what every layer's units emitted, beside the logits and states.
 
-The ONNX files are opened from disk and the layer outputs they compute anyway are put back on the list of outputs, so
-that what is checked is the file that ships.
+The ONNX files are opened from disk and the values they compute anyway are put on the list of outputs, so that what is
+checked is the file that ships.
 
-Shapes: T time, B batch, I inputs, C classes, n units of a layer.
+Shapes: T time, B batch, n units of a group.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 import torch
+from onnx import TensorProto, helper
 from torch import Tensor
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.graphs import layer_output, state_after
+from hstnn_deploy.export.forms import NOW, Form, at_step, layer_values, step_values
+from hstnn_deploy.export.interface import Interface, state_after
+from hstnn_deploy.export.replay import Run
 from hstnn_deploy.export.runtime import open_graph
+from hstnn_deploy.models.layers import Outputs, UnitKind
 
+State = dict[str, Tensor]
 
-class Run(NamedTuple):
-    """What an engine computed of a window from zero states."""
-
-    logits: Tensor
-    """[B, C]"""
-    outputs: list[Tensor]
-    """Of each layer, [T, B, n]."""
-
-
-Engine = Callable[[Tensor], Run]
-"""From an input x[T, B, I] to what an engine made of it."""
+Engine = Callable[[Tensor, State | None], Run]
+"""From an input x[T, B, …] and the states before it (None: zeros) to what an engine made of it."""
 
 Session = Callable[[dict[str, Any]], dict[str, Any]]
 """From named input arrays to all named outputs."""
 
 
-def opened_up(path: Path, layers: int) -> onnx.ModelProto:
-    """Return the model of an ONNX file with its layers' outputs among the graph's outputs.
+class Opened(NamedTuple):
+    """A graph with its layers' values among its outputs."""
+
+    model: onnx.ModelProto
+    values: list[dict[UnitKind, list[str]]]
+    """Of each layer and kind: one output over the whole window, or one for each step."""
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Return the model of an ONNX file.
+
+    Raises:
+        ExportError: it cannot be read.
+    """
+    try:
+        return onnx.load(str(path))
+    except Exception as error:  # protobuf's errors share no public base
+        raise ExportError(f"{path} cannot be read as ONNX: {' '.join(str(error).split())}") from error
+
+
+def opened_up(path: Path, form: Form, kinds: list[list[UnitKind]]) -> Opened:
+    """Return the model of an ONNX file with its layers' values among the graph's outputs.
+
+    Args:
+        path: the file.
+        form: its form.
+        kinds: which kinds of units each layer has.
 
     Raises:
         ExportError: the file cannot be read, or does not hold the layers.
     """
-    try:
-        model = onnx.load(str(path))
-    except Exception as error:  # protobuf's errors share no public base
-        raise ExportError(f"{path} cannot be read as ONNX: {error}") from error
-    names = {name for node in model.graph.node for name in node.output}
-    for number in range(1, layers + 1):
-        name = layer_output(number)
-        if name not in names:
-            # In a step graph a purely recurrent layer's output goes by the name of its state.
-            state = state_after(f"h{number}")
-            if state not in names:
-                raise ExportError(f"{path} has no value {name}")
-            model.graph.node.append(onnx.helper.make_node("Identity", [state], [name]))
-        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    return model
+    model = read_model(path)
+    values: list[dict[UnitKind, list[str]]] = []
+    for layer, of_layer in enumerate(kinds, 1):
+        values.append({kind: _show(model.graph, form, layer, kind) for kind in of_layer})
+    there = {output.name for output in model.graph.output}
+    for name in (name for found in values for names in found.values() for name in names):
+        if name not in there:
+            model.graph.output.append(helper.make_empty_tensor_value_info(name))
+    produced = {name for node in model.graph.node for name in node.output}
+    if missing := {output.name for output in model.graph.output} - produced:
+        raise ExportError(f"{path} has no value {min(missing)}")
+    return Opened(model, values)
+
+
+def _show(graph: onnx.GraphProto, form: Form, layer: int, kind: UnitKind) -> list[str]:
+    """Make the values of a layer's group values of the outermost graph, if they are not; return their names."""
+    whole, single = layer_values(layer)[kind], step_values(layer)[kind]
+    if form == "step":
+        return [single]
+    if any(whole in node.output for node in graph.node):
+        return [whole]
+    for node in graph.node:
+        if node.op_type == "Scan":
+            body = next(attribute.g for attribute in node.attribute if attribute.name == "body")
+            if any(single + NOW in inner.output for inner in body.node):
+                # A body may not hand out one value twice.
+                shown = f"{whole}{NOW}_shown"
+                body.node.append(helper.make_node("Identity", [single + NOW], [shown]))
+                body.output.append(helper.make_empty_tensor_value_info(shown))
+                node.output.append(whole)
+                return [whole]
+        if "LSTM" in node.op_type and f"h{layer}_next_row" in node.output:
+            # It was not asked for h at every step.
+            rows, axis = f"{whole}_rows", f"{whole}_axis"
+            node.output[0] = rows
+            graph.initializer.append(helper.make_tensor(axis, TensorProto.INT64, [1], [1]))
+            graph.node.append(helper.make_node("Squeeze", [rows, axis], [whole]))
+            return [whole]
+    steps = graph.input[0].type.tensor_type.shape.dim[0].dim_value if form == "unrolled" else 0
+    return [at_step(single, t) for t in range(steps)] or [whole]
 
 
 def onnxruntime_session(model: onnx.ModelProto) -> Session:
@@ -68,42 +114,91 @@ def reference_session(model: onnx.ModelProto) -> Session:
     """Return a session of onnx's own reference evaluator: slow, and written by other hands."""
     from onnx.reference import ReferenceEvaluator
 
-    evaluator = ReferenceEvaluator(model)
+    # It hands what an output of no name holds to every input that is left out: give them names.
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    for number, node in enumerate(named.graph.node):
+        node.output[:] = [name or f"unused_{number}_{place}" for place, name in enumerate(node.output)]
+    evaluator = ReferenceEvaluator(named)
     names = [output.name for output in model.graph.output]
     return lambda feeds: dict(zip(names, evaluator.run(None, feeds), strict=True))
 
 
-def window_engine(session: Session, layers: int) -> Engine:
-    """Return the engine of an opened-up window graph."""
+def window_engine(session: Session, face: Interface, values: list[dict[UnitKind, list[str]]]) -> Engine:
+    """Return the engine of an opened-up window graph, or of an unrolled one."""
 
-    def run(x: Tensor) -> Run:
-        values = session({"x": x.numpy()})
+    def run(x: Tensor, state: State | None = None) -> Run:
+        found = session({"x": x.numpy(), **_arrays(face, x.shape[1], state)})
+        layers: list[Outputs] = [
+            {kind: _together([found[name] for name in names], len(x)) for kind, names in of_layer.items()}
+            for of_layer in values
+        ]
+        after = {each.name: torch.from_numpy(found[state_after(each.name)]) for each in face.states}
+        return Run(torch.from_numpy(found["logits"]), layers, after)
+
+    return run
+
+
+def _together(arrays: list[Any], steps: int) -> Tensor:
+    """Return one array of a whole window as it is, or arrays of single steps stacked."""
+    if len(arrays) == 1 and (steps != 1 or len(arrays[0]) == 1):
+        return torch.from_numpy(arrays[0])
+    return torch.from_numpy(np.stack(arrays))
+
+
+def step_engine(session: Session, face: Interface, values: list[dict[UnitKind, list[str]]]) -> Engine:
+    """Return the engine that feeds an opened-up step graph its own states, one time step after another."""
+
+    def run(x: Tensor, state: State | None = None) -> Run:
+        now = _arrays(face, x.shape[1], state)
+        steps: list[dict[str, Any]] = []
+        for x_t in x.numpy():
+            steps.append(session({"x": x_t, **now}))
+            now = {each.name: steps[-1][state_after(each.name)] for each in face.states}
+
+        def over_time(name: str) -> Tensor:
+            return torch.from_numpy(np.stack([found[name] for found in steps]))
+
         return Run(
-            torch.from_numpy(values["logits"]),
-            [torch.from_numpy(values[layer_output(number)]) for number in range(1, layers + 1)],
+            over_time("logits") if face.every_step else torch.from_numpy(steps[-1]["logits"]),
+            [{kind: over_time(names[0]) for kind, names in of_layer.items()} for of_layer in values],
+            {name: torch.from_numpy(value) for name, value in now.items()},
         )
 
     return run
 
 
-def step_engine(session: Session, layers: int, states: dict[str, int]) -> Engine:
-    """Return the engine that feeds an opened-up step graph its own states, one time step after another.
+def module_engine(module: Any, face: Interface) -> Engine:
+    """Return the engine of a torch module with the network's one call; it does not show its layers."""
 
-    Args:
-        session: of the step graph.
-        layers: how many layers it has.
-        states: name and width of each state.
-    """
-
-    def run(x: Tensor) -> Run:
-        state = {name: np.zeros((x.shape[1], width), np.float32) for name, width in states.items()}
-        outputs: list[list[Tensor]] = [[] for _ in range(layers)]
-        values: dict[str, Any] = {}
-        for now in x.numpy():
-            values = session({"x": now, **state})
-            state = {name: values[state_after(name)] for name in states}
-            for number, collected in enumerate(outputs, 1):
-                collected.append(torch.from_numpy(values[layer_output(number)]))
-        return Run(torch.from_numpy(values["logits"]), [torch.stack(collected) for collected in outputs])
+    @torch.no_grad()
+    def run(x: Tensor, state: State | None = None) -> Run:
+        logits, after = module(x, face.zeros(x.shape[1]) | (state or {}))
+        return Run(logits, [], dict(after))
 
     return run
+
+
+def in_chunks(engine: Engine, sizes: Sequence[int], face: Interface) -> Engine:
+    """Return the engine that takes a window in chunks of the given sizes, over and over, carrying the state."""
+
+    def run(x: Tensor, state: State | None = None) -> Run:
+        runs: list[Run] = []
+        start = 0
+        while start < len(x):
+            size = sizes[len(runs) % len(sizes)]
+            runs.append(engine(x[start : start + size], state))
+            state = runs[-1].state
+            start += size
+        layers: list[Outputs] = [
+            {kind: torch.cat([each.layers[n][kind] for each in runs]) for kind in runs[0].layers[n]}
+            for n in range(len(runs[0].layers))
+        ]
+        logits = torch.cat([each.logits for each in runs]) if face.every_step else runs[-1].logits
+        return Run(logits, layers, runs[-1].state)
+
+    return run
+
+
+def _arrays(face: Interface, batch: int, state: State | None) -> dict[str, Any]:
+    return {name: value.numpy() for name, value in (face.zeros(batch) | (state or {})).items()}

@@ -1,14 +1,13 @@
-"""A network's equations and numbers with nothing around them: what the graphs are written from.
+"""A network's equations and numbers with nothing around them: what TorchScript and torch.export take.
 
-The networks of `models` hold kernels and configuration objects, which neither TorchScript nor `torch.export` take.
-Here are plain modules with the same results. `Frozen` is the one call of every network, a Python loop that TorchScript
-compiles; `WindowGraph` runs the same steps inside one scan per layer, input products hoisted out, so that time and
-batch stay free; `StepGraph` is a single step.
+The networks of `models` hold kernels and configuration objects, which neither of them takes. Here are plain modules
+with the same results, the same call, and the same names for the weights. `Frozen` is that call, a Python loop which
+TorchScript compiles; `Program` runs its steps inside a scan, for torch.export, so that time and batch stay free.
 
-Shapes: T time, B batch, I inputs, C classes. Only what a network has is in its graph: a pure network carries no empty
-states.
+Shapes: T time, B batch, I inputs, n units of a group.
 """
 
+import copy
 from typing import Any, cast
 
 import torch
@@ -16,10 +15,15 @@ from torch import Tensor, nn
 
 # No public name for the scan operator yet (torch 2.11 to 2.13).
 from torch._higher_order_ops.scan import scan
+from torch.nn import functional
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.models.layers import HybridLayer, LstmGroup, RnnGroup, SpikingGroup
+from hstnn_deploy.export.interface import interface
+from hstnn_deploy.models.convolutional import ConvClassifier, RecurrentConvolution, SpikingConvolution
+from hstnn_deploy.models.language import LanguageModel
+from hstnn_deploy.models.layers import Group, HybridLayer, LstmGroup, RnnGroup, SpikingGroup
 from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sequence import SequenceClassifier
 
 
@@ -30,198 +34,338 @@ def lif_step(current: Tensor, v: Tensor, decay: float, threshold: float) -> tupl
     return spikes, m * (1 - spikes)
 
 
-def rnn_step(drive: Tensor, h: Tensor, weight: Tensor) -> Tensor:
-    """One step of the sigmoid recurrent units."""
-    return torch.sigmoid(drive + h @ weight)
+class FrozenGroup(nn.Module):
+    """Units of one kind: `drive` is their product with the input, `advance` one step of their recurrence."""
+
+    def __init__(self, neuron: Lif | None = None) -> None:
+        super().__init__()
+        self.decay = neuron.decay if neuron else 0.0
+        self.threshold = neuron.threshold if neuron else 0.0
+
+    def drive(self, x: Tensor) -> Tensor:
+        """Return the input product of x: [..., I] of units that are fully connected, [B, …] of convolutional ones."""
+        raise NotImplementedError
+
+    def advance(self, drive: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Run one step; return what goes up, and the states."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, state: list[Tensor], over_time: bool) -> tuple[Tensor, list[Tensor]]:
+        """Run one step x[B, …], or a window x[T, B, I] with its input products at once."""
+        drive = self.drive(x)
+        if not over_time:
+            return self.advance(drive, state)
+        rows: list[Tensor] = []
+        for t in range(drive.size(0)):
+            row, state = self.advance(drive[t], state)
+            rows.append(row)
+        return torch.stack(rows), state
+
+
+class FrozenSpiking(FrozenGroup):
+    """See `SpikingGroup`."""
+
+    def __init__(self, group: SpikingGroup) -> None:
+        super().__init__(group.neuron)
+        self.weight = group.weight
+
+    def drive(self, x: Tensor) -> Tensor:
+        """Return x[…, I] @ W."""
+        return x @ self.weight
+
+    def advance(self, drive: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return spikes and [v]."""
+        spikes, v = lif_step(drive, state[0], self.decay, self.threshold)
+        return spikes, [v]
+
+
+class FrozenRnn(FrozenGroup):
+    """See `RnnGroup`."""
+
+    def __init__(self, group: RnnGroup) -> None:
+        super().__init__()
+        self.weight_input, self.weight_recurrent = group.weight_input, group.weight_recurrent
+
+    def drive(self, x: Tensor) -> Tensor:
+        """Return x[…, I] @ W_i."""
+        return x @ self.weight_input
+
+    def advance(self, drive: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return h and [h]."""
+        h = torch.sigmoid(drive + state[0] @ self.weight_recurrent)
+        return h, [h]
+
+
+class FrozenLstm(FrozenGroup):
+    """See `LstmGroup`."""
+
+    def __init__(self, group: LstmGroup) -> None:
+        super().__init__()
+        self.weight_input, self.weight_recurrent = group.weight_input, group.weight_recurrent
+
+    def drive(self, x: Tensor) -> Tensor:
+        """Return x[…, I] @ W_i of the four gates side by side, [..., 4 * n]."""
+        return x @ self.weight_input.flatten(1)
+
+    def advance(self, drive: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return h and [h, c]."""
+        z = (drive + state[0] @ self.weight_recurrent.flatten(1)).chunk(4, dim=-1)
+        c = torch.sigmoid(z[1]) * state[1] + torch.sigmoid(z[0]) * torch.tanh(z[2])
+        h = torch.sigmoid(z[3]) * torch.tanh(c)
+        return h, [h, c]
+
+
+class FrozenSpikingConvolution(FrozenGroup):
+    """See `SpikingConvolution`."""
+
+    def __init__(self, group: SpikingConvolution) -> None:
+        super().__init__(group.neuron)
+        self.conv_input = group.conv_input
+
+    def drive(self, x: Tensor) -> Tensor:
+        """Return the convolution of x[B, …]."""
+        maps: Tensor = self.conv_input(x)
+        return maps
+
+    def advance(self, drive: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return pooled spikes and [v]."""
+        spikes, v = lif_step(drive, state[0], self.decay, self.threshold)
+        return functional.avg_pool2d(spikes, 2), [v]
+
+
+class FrozenRecurrentConvolution(FrozenGroup):
+    """See `RecurrentConvolution`."""
+
+    def __init__(self, group: RecurrentConvolution) -> None:
+        super().__init__()
+        self.conv_input, self.conv_recurrent = group.conv_input, group.conv_recurrent
+        self.dvs = group.form == "dvs"
+
+    def drive(self, x: Tensor) -> Tensor:
+        """Return the convolution of x[B, …]."""
+        maps: Tensor = self.conv_input(x)
+        return maps
+
+    def advance(self, drive: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return pooled h and [h]."""
+        own = self.conv_recurrent(state[0])
+        h = torch.tanh(drive + torch.relu(own)) if self.dvs else torch.relu(drive + own)
+        return functional.avg_pool2d(h, 2), [h]
+
+
+def _freeze_group(group: Group) -> FrozenGroup:
+    match group:
+        case SpikingGroup():
+            return FrozenSpiking(group)
+        case RnnGroup():
+            return FrozenRnn(group)
+        case LstmGroup():
+            return FrozenLstm(group)
+        case SpikingConvolution():
+            return FrozenSpikingConvolution(group)
+        case RecurrentConvolution():
+            return FrozenRecurrentConvolution(group)
+        case _:
+            raise ExportError(f"{type(group).__name__} has no export form yet")
 
 
 class FrozenLayer(nn.Module):
-    """A hybrid layer. A kind it does not have is a weight of width 0, which no graph ever sees."""
+    """A hybrid layer. TorchScript leaves out what stands behind a kind that is None."""
 
     def __init__(self, layer: HybridLayer, number: int) -> None:
         super().__init__()
-        self.number = number
-        self.spiking = layer.count("snn")
-        self.recurrent = layer.count("rnn")
-        self.decay, self.threshold = 0.0, 0.0
-        spiking, recurrent = layer.groups.get("snn"), layer.groups.get("rnn")
-        none = torch.empty(0)
-        w_spiking, w_input, w_recurrent = none, none, none
-        if isinstance(spiking, SpikingGroup):
-            self.decay, self.threshold = spiking.neuron.decay, spiking.neuron.threshold
-            w_spiking = spiking.weight.detach().cpu().clone()
-        if isinstance(recurrent, RnnGroup):
-            w_input = recurrent.weight_input.detach().cpu().clone()
-            w_recurrent = recurrent.weight_recurrent.detach().cpu().clone()
-        self.register_buffer("w_spiking", w_spiking)
-        self.register_buffer("w_input", w_input)
-        self.register_buffer("w_recurrent", w_recurrent)
+        groups = {kind: _freeze_group(group) for kind, group in layer.groups.items()}
+        self.snn: Any = groups.get("snn")
+        self.rnn: Any = groups.get("rnn")
+        self.v_names = [f"v{number}"]
+        self.h_names = [f"{name}{number}" for name in layer.groups["rnn"].state_names] if self.rnn else [""]
 
-    w_spiking: Tensor
-    w_input: Tensor
-    w_recurrent: Tensor
-
-    def drives(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the input products of x[..., I] for both kinds; an absent kind's is of width 0."""
-        current = x @ self.w_spiking if self.spiking > 0 else x[..., :0]
-        drive = x @ self.w_input if self.recurrent > 0 else x[..., :0]
-        return current, drive
-
-    def step(self, current: Tensor, drive: Tensor, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Run one step; return the output [B, n_s + n_r] and the states."""
-        if self.spiking > 0 and self.recurrent > 0:
-            spikes, v = lif_step(current, v, self.decay, self.threshold)
-            h = rnn_step(drive, h, self.w_recurrent)
-            return torch.cat([spikes, h], dim=-1), v, h
-        if self.spiking > 0:
-            spikes, v = lif_step(current, v, self.decay, self.threshold)
-            return spikes, v, h
-        h = rnn_step(drive, h, self.w_recurrent)
-        return h, v, h
-
-    def scan(self, x: Tensor) -> Tensor:
-        """Run a window x[T, B, I] from zero states inside one scan; return the output [T, B, n_s + n_r]."""
-        current, drive = self.drives(x)
-        if self.spiking > 0 and self.recurrent > 0:
-            start = (_zeros(x, self.spiking), _zeros(x, self.recurrent))
-
-            def hybrid(carry: Any, now: Any) -> Any:
-                output, v, h = self.step(now[0], now[1], carry[0], carry[1])
-                return (v, h.clone()), output
-
-            return scan(hybrid, start, (current, drive))[1]  # type: ignore[no-any-return]
-        if self.spiking > 0:
-
-            def spiking(v: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
-                output, v, _ = self.step(now, now, v, v)
-                return v, output
-
-            return scan(spiking, _zeros(x, self.spiking), current)[1]  # type: ignore[no-any-return]
-
-        def recurrent(h: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
-            output, _, h = self.step(now, now, h, h)
-            # A scan may not hand out one tensor twice.
-            return h, output.clone()
-
-        return scan(recurrent, _zeros(x, self.recurrent), drive)[1]  # type: ignore[no-any-return]
-
-
-def _zeros(x: Tensor, width: int) -> Tensor:
-    return x.new_zeros(x.shape[1], width)
+    def forward(self, x: Tensor, state: dict[str, Tensor], over_time: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run one step or a window, see `FrozenGroup`; return the layer's output, spiking first, and the states."""
+        outputs: list[Tensor] = []
+        after: dict[str, Tensor] = {}
+        if self.snn is not None:
+            output, new = self.snn(x, [state[name] for name in self.v_names], over_time)
+            outputs.append(output)
+            for name, value in zip(self.v_names, new):  # noqa: B905 - TorchScript knows no `strict`
+                after[name] = value
+        if self.rnn is not None:
+            output, new = self.rnn(x, [state[name] for name in self.h_names], over_time)
+            outputs.append(output)
+            for name, value in zip(self.h_names, new):  # noqa: B905
+                after[name] = value
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2 if over_time else 1), after
 
 
 class Frozen(nn.Module):
-    """A sequence classifier as one call: `logits, state = frozen(x, state)`; see `models.network`."""
+    """A network as one call: `logits, state = frozen(x, state)`; see `models.network`.
 
-    def __init__(self, network: SequenceClassifier) -> None:
+    A family says what stands before the layers (`enter`), what its readout sums up (`count`), and how it answers: from
+    the last layer's outputs over the window, or from the states.
+    """
+
+    together = False
+    """Whether all layers go step by step together, so that memory does not grow with time."""
+
+    def __init__(self, network: HybridNetwork) -> None:
         super().__init__()
         layers = nn.ModuleList(FrozenLayer(layer, number) for number, layer in enumerate(network.stack, 1))
         self.layers = cast(list[FrozenLayer], layers)
-        self.readout = nn.Linear(network.readout.in_features, network.readout.out_features)
-        self.readout.load_state_dict(network.readout.state_dict())
+        self.step_by_step = self.together
         self.spiking = network.sizes[-1].snn
-        self.recurrent = network.sizes[-1].rnn
+        self.h_name = f"h{len(network.layers)}"
+        self.recurrent = network.sizes[-1].rnn > 0
+        self.shapes = {state.name: list(state.shape) for state in interface(network).states}
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Return what the first layer sees of x."""
+        return x
+
+    def count(self, output: Tensor, state: dict[str, Tensor], over_time: bool) -> dict[str, Tensor]:
+        """Return the readout's own states after the last layer's output at one step, or over a window."""
+        raise NotImplementedError
+
+    def answer(self, outputs: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Return the logits, from the last layer's outputs [T, B, n] or from the states after the window."""
+        raise NotImplementedError
+
+    def run(self, x: Tensor, state: dict[str, Tensor], over_time: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run all layers over one step or a window; return the last one's output, and all states."""
+        after: dict[str, Tensor] = {}
+        for layer in self.layers:
+            x, new = layer(x, state, over_time)
+            after.update(new)
+        after.update(self.count(x, state, over_time))
+        return x, after
 
     def forward(self, x: Tensor, state: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run a window x[T, B, I] from `state` (None: zeros); return logits [B, C] and the state after it."""
-        given: dict[str, Tensor] = {} if state is None else state
-        after: dict[str, Tensor] = {}
+        """Run a window x[T, B, …] from `state`; return the logits and the state after it. What is not given is zero."""
+        now: dict[str, Tensor] = {}
+        for name, shape in self.shapes.items():
+            now[name] = torch.zeros([x.size(1)] + shape, device=x.device)  # noqa: RUF005 - TorchScript
+        if state is not None:
+            now.update(state)
         output = x
-        h = x[0, :, :0]
-        for layer in self.layers:
-            current, drive = layer.drives(output)
-            v_name, h_name = f"v{layer.number}", f"h{layer.number}"
-            v = given[v_name] if v_name in given else x.new_zeros(x.size(1), layer.spiking)
-            h = given[h_name] if h_name in given else x.new_zeros(x.size(1), layer.recurrent)
-            outputs: list[Tensor] = []
+        if self.step_by_step:
             for t in range(x.size(0)):
-                y, v, h = layer.step(current[t], drive[t], v, h)
-                outputs.append(y)
-            output = torch.stack(outputs)
-            if layer.spiking > 0:
-                after[v_name] = v
-            if layer.recurrent > 0:
-                after[h_name] = h
-        spike_sum, steps = x.new_zeros(x.size(1), self.spiking), x.new_zeros(x.size(1), 1)
-        if self.spiking > 0:
-            if "spike_sum" in given:
-                spike_sum, steps = given["spike_sum"], given["steps"]
-            spike_sum, steps = spike_sum + output[:, :, : self.spiking].sum(0), steps + x.size(0)
-            after["spike_sum"], after["steps"] = spike_sum, steps
-        return self.read(spike_sum, steps, h), after
-
-    def read(self, spike_sum: Tensor, steps: Tensor, h: Tensor) -> Tensor:
-        """Return logits [B, C] from the last layer's spike sum over `steps` and its h."""
-        if self.spiking > 0 and self.recurrent > 0:
-            features = torch.cat([spike_sum / steps, h], dim=1)
-        elif self.spiking > 0:
-            features = spike_sum / steps
+                output, now = self.run(self.enter(x[t]), now, False)
         else:
-            features = h
-        logits: Tensor = self.readout(features)
+            output, now = self.run(self.enter(x), now, True)
+        return self.answer(output, now), now
+
+
+class FrozenSequence(Frozen):
+    """See `SequenceClassifier`."""
+
+    def __init__(self, network: SequenceClassifier) -> None:
+        super().__init__(network)
+        self.readout = network.readout
+
+    def count(self, output: Tensor, state: dict[str, Tensor], over_time: bool) -> dict[str, Tensor]:
+        """Add up spikes and steps."""
+        after: dict[str, Tensor] = {}
+        if self.spiking > 0:
+            spikes = output[..., : self.spiking]
+            after["spike_sum"] = state["spike_sum"] + (spikes.sum(0) if over_time else spikes)
+            after["steps"] = state["steps"] + (output.size(0) if over_time else 1)
+        return after
+
+    def answer(self, outputs: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Return the logits [B, C] of everything seen."""
+        features: list[Tensor] = []
+        if self.spiking > 0:
+            features.append(state["spike_sum"] / state["steps"])
+        if self.recurrent:
+            features.append(state[self.h_name])
+        logits: Tensor = self.readout(torch.cat(features, dim=1))
         return logits
 
 
-class WindowGraph(nn.Module):
-    """A whole sequence from zero states: x[T, B, I] -> logits [B, C], and every layer's output [T, B, n] for proof."""
+class FrozenLanguage(Frozen):
+    """See `LanguageModel`."""
 
-    def __init__(self, frozen: Frozen) -> None:
-        super().__init__()
-        self.frozen = frozen
+    def __init__(self, network: LanguageModel) -> None:
+        super().__init__(network)
+        self.embedding, self.decoder = network.embedding, network.decoder
 
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Run it."""
-        outputs: list[Tensor] = []
-        output = x
-        for layer in self.frozen.layers:
-            output = layer.scan(output)
-            outputs.append(output)
-        spiking = self.frozen.spiking
-        steps = torch.full((1, 1), x.shape[0], dtype=x.dtype)
-        return self.frozen.read(output[:, :, :spiking].sum(0), steps, output[-1, :, spiking:]), outputs
+    def enter(self, x: Tensor) -> Tensor:
+        """Return the embedded tokens."""
+        embedded: Tensor = self.embedding(x)
+        return embedded
+
+    def count(self, output: Tensor, state: dict[str, Tensor], over_time: bool) -> dict[str, Tensor]:
+        """Return nothing: the decoder has no state."""
+        nothing: dict[str, Tensor] = {}
+        return nothing
+
+    def answer(self, outputs: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Return the logits of every step, [T, B, V]."""
+        logits: Tensor = self.decoder(outputs)
+        return logits
 
 
-class StepGraph(nn.Module):
-    """One time step: x[B, I] and named states -> logits [B, C], the states after it, and every layer's output [B, n].
+class FrozenConvolutional(Frozen):
+    """See `ConvClassifier`."""
 
-    The logits are those of everything seen since the states were zero.
-    """
+    together = True
 
-    def __init__(self, frozen: Frozen) -> None:
-        super().__init__()
-        self.frozen = frozen
+    def __init__(self, network: ConvClassifier) -> None:
+        super().__init__(network)
+        self.hidden, self.readout = network.hidden, network.readout
 
-    def forward(self, x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
-        """Run it."""
-        outputs: list[Tensor] = []
+    def count(self, output: Tensor, state: dict[str, Tensor], over_time: bool) -> dict[str, Tensor]:
+        """Add up pooled spikes."""
         after: dict[str, Tensor] = {}
-        output = x
-        for layer in self.frozen.layers:
-            current, drive = layer.drives(output)
-            v, h = state.get(f"v{layer.number}", x), state.get(f"h{layer.number}", x)
-            output, v, h = layer.step(current, drive, v, h)
-            if layer.spiking:
-                after[f"v{layer.number}"] = v
-            if layer.recurrent:
-                after[f"h{layer.number}"] = h
-            outputs.append(output)
-        spiking = self.frozen.spiking
-        if spiking:
-            after["spike_sum"] = state["spike_sum"] + output[:, :spiking]
-            after["steps"] = state["steps"] + 1
-        logits = self.frozen.read(after.get("spike_sum", x), after.get("steps", x), output[:, spiking:])
-        # In the order the states came in.
-        return logits, {name: after[name] for name in state}, outputs
+        if self.spiking > 0:
+            after["spike_sum"] = state["spike_sum"] + output[:, : self.spiking]
+        return after
+
+    def answer(self, outputs: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Return the scores [B, C] of everything seen."""
+        features: list[Tensor] = []
+        if self.spiking > 0:
+            features.append(state["spike_sum"])
+        if self.recurrent:
+            features.append(functional.avg_pool2d(state[self.h_name], 2))
+        scores: Tensor = self.readout(torch.relu(self.hidden(torch.cat(features, dim=1).flatten(1))))
+        return scores
+
+
+class Program(nn.Module):
+    """The same call with its steps inside a scan, all states given: what torch.export takes."""
+
+    def __init__(self, frozen: Frozen, every_step: bool) -> None:
+        super().__init__()
+        # Not `graph`: that is a name of torch.fx's own.
+        self.frozen = frozen
+        self.every_step = every_step
+
+    def forward(self, x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run a window x[T, B, …] from `state`; return the logits and the state after it."""
+
+        def step(carry: dict[str, Tensor], now: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+            output, after = self.frozen.run(now, carry, False)
+            # A scan may not hand out one tensor twice, and h is both.
+            return {name: after[name].clone() for name in carry}, (output.clone(),) if self.every_step else ()
+
+        after, rows = scan(step, state, self.frozen.enter(x))
+        return self.frozen.answer(rows[0] if self.every_step else x, after), after
 
 
 def freeze(network: HybridNetwork) -> Frozen:
-    """Return the frozen form of a network, on the CPU, without gradients.
+    """Return the frozen form of a network: a copy on the CPU, without gradients.
 
     Raises:
         ExportError: the network's family, or a kind of its units, has no frozen form.
     """
-    if not isinstance(network, SequenceClassifier):
-        raise ExportError(f"{type(network).__name__} has no export form yet", "export a sequence classifier")
-    if any(isinstance(group, LstmGroup) for layer in network.stack for group in layer.groups.values()):
-        raise ExportError("LSTM units have no export form yet", "export a network of spiking and rnn units")
-    return Frozen(network).eval().requires_grad_(False)
+    # Without gradients: a convolution inside a scan cannot be exported with them.
+    network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
+    match network:
+        case SequenceClassifier():
+            return FrozenSequence(network).eval()
+        case LanguageModel():
+            return FrozenLanguage(network).eval()
+        case ConvClassifier():
+            return FrozenConvolutional(network).eval()
+        case _:
+            raise ExportError(f"{type(network).__name__} has no export form yet")

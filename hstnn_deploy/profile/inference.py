@@ -68,6 +68,8 @@ def open_engine(configuration: Configuration, folder: Path) -> Engine:
 def _torch_engine(configuration: Configuration, folder: Path) -> Engine:
     import torch
 
+    from hstnn_deploy.profile.networks import fresh_network
+
     device = torch_device(configuration)
     network: Any
     with warnings.catch_warnings():
@@ -84,7 +86,8 @@ def _torch_engine(configuration: Configuration, folder: Path) -> Engine:
                 from torch.export.passes import move_to_device_pass
 
                 program = move_to_device_pass(program, device)
-            network = program.module()
+            exported, state = program.module(), fresh_network(configuration).to(device).initial_state
+            network = lambda x: exported(x, state(x))[0]  # noqa: E731
         else:
             network = _itself(configuration, device)
 

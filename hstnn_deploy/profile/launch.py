@@ -6,7 +6,6 @@ warm, until all are.
 """
 
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,8 +16,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from hstnn_deploy import processes
 from hstnn_deploy.errors import ProfileError
-from hstnn_deploy.profile import processes
 from hstnn_deploy.profile.inference import FORMATS, PREPARED
 from hstnn_deploy.profile.records import Configuration, Record
 from hstnn_deploy.profile.worker import GO, READY
@@ -198,7 +197,7 @@ class _Process:
         self._output, self._begin = output, time.monotonic()
         with output.open("wb") as file:
             self._process = subprocess.Popen(
-                processes.command(module, *words),
+                processes.command(f"profile.{module}", *words),
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=file,
@@ -226,7 +225,7 @@ class _Process:
             return f"was stopped after {time_limit:g} s (the time limit)"
         finally:
             self.end()
-        return _cause(code, self._output.read_text(encoding="utf-8", errors="replace"))
+        return processes.cause(code, self._output.read_text(encoding="utf-8", errors="replace"))
 
     def end(self) -> None:
         """End it, if it has not ended."""
@@ -239,17 +238,6 @@ class _Process:
 def run_alone(module: str, words: list[str], device: str, output: Path, time_limit: float) -> str:
     """Run a module of this room in a fresh process and wait for it; return why it failed, in one line, or ""."""
     return _Process(module, words, device, output).wait(time_limit)
-
-
-def _cause(code: int, printed: str) -> str:
-    """Say in one line how a process failed; "" where it did not."""
-    if code == 0:
-        return ""
-    if code < 0:
-        name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
-        return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    last = next((line.strip() for line in reversed(printed.splitlines()) if line.strip()), "")
-    return f"ended with exit code {code}: {last}" if last else f"ended with exit code {code}"
 
 
 def _now() -> str:

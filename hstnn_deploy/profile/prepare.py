@@ -16,9 +16,9 @@ import torch
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import ExportError, HstnnError
+from hstnn_deploy.lifeline import end_with_starter
 from hstnn_deploy.profile.inference import FORMATS, INPUTS, PREPARED
 from hstnn_deploy.profile.inputs import splits_of
-from hstnn_deploy.profile.lifeline import end_with_starter
 from hstnn_deploy.profile.networks import fresh_network, recipe_of
 from hstnn_deploy.profile.records import Configuration
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from hstnn_deploy.profile import processes
+from hstnn_deploy import processes
 
 _LIMIT = 60.0
 """Seconds; a provider that hangs is one that does not load."""
@@ -51,7 +51,7 @@ def one_node_model() -> bytes:
 
 
 def _tried(name: str) -> Provider:
-    command = processes.command("providers", name)
+    command = processes.command("profile.providers", name)
     try:
         done = subprocess.run(
             command,

@@ -8,7 +8,7 @@ import subprocess
 import time
 from typing import Any
 
-from hstnn_deploy.profile import processes
+from hstnn_deploy import processes
 from hstnn_deploy.profile.host import Reading
 
 _LIMIT = 60.0
@@ -31,7 +31,7 @@ class Watch:
         self._rest = b""
         try:
             self._process = subprocess.Popen(
-                processes.command("sampler", str(os.getpid()), str(seconds), device),
+                processes.command("profile.sampler", str(os.getpid()), str(seconds), device),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

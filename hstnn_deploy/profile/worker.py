@@ -18,10 +18,10 @@ from typing import Any
 
 from hstnn_deploy import environment
 from hstnn_deploy.errors import ExportError, HstnnError
+from hstnn_deploy.lifeline import end_with_starter
 from hstnn_deploy.profile import gpu
 from hstnn_deploy.profile.findings import Findings, Meet
 from hstnn_deploy.profile.ledger import Ledger
-from hstnn_deploy.profile.lifeline import end_with_starter
 from hstnn_deploy.profile.records import Configuration, Record, Status
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
 

@@ -1,7 +1,7 @@
 """Walk through a split, and score a network on it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -30,6 +30,21 @@ def batches(split: Split, size: int, order: torch.Tensor | None, device: torch.d
     numbers = torch.arange(len(split)) if order is None else order
     for chosen in numbers.split(size):
         yield split.batch(chosen, device)
+
+
+def unpadded(walk: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield batches as they come, but the samples of a padded batch one by one and unpadded.
+
+    For what runs whole windows and knows no lengths, such as an exported graph.
+    """
+    for batch in walk:
+        if batch.lengths is None:
+            yield batch
+            continue
+        for number, length in enumerate(batch.lengths.tolist()):
+            per_step = batch.target.ndim > 1
+            target = batch.target[:length, [number]] if per_step else batch.target[[number]]
+            yield Batch(batch.x[:length, [number]], target)
 
 
 def count_batches(split: Split, size: int) -> int:

@@ -27,5 +27,8 @@ class Observer:
     def probe_done(self, done: int) -> None:
         """Say that `done` probes are done."""
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Say that of samples which have to be computed once, so many are done."""
+
     def note(self, text: str) -> None:
         """Say something worth knowing, in one line."""

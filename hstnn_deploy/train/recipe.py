@@ -200,7 +200,7 @@ class Recipe(BaseModel):
 def shipped() -> dict[str, Path]:
     """Return the shipped recipes: name to file, sorted."""
     folder = Path(str(resources.files("hstnn_deploy"))) / "train" / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
@@ -226,7 +226,7 @@ def parse(raw: Any, source: str) -> Recipe:
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise _explained(error, source) from error
+        raise explained(error, source) from error
 
 
 def _read(name: str) -> tuple[Any, str]:
@@ -276,10 +276,10 @@ def _number(text: str) -> Any:
         return text
 
 
-def _explained(error: ValidationError, source: str) -> RecipeError:
+def explained(error: ValidationError, source: str, model: type[BaseModel] = Recipe) -> RecipeError:
     """Turn the first thing pydantic found into one line and a hint."""
     first = error.errors(include_url=False)[0]
-    keys, allowed, choice = _located(first["loc"])
+    keys, allowed, choice = _located(first["loc"], model)
     path, given = ".".join(keys), first["input"]
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     match first["type"]:
@@ -301,15 +301,17 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _located(location: tuple[int | str, ...]) -> tuple[list[str], list[str], dict[str, Any]]:
+def _located(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str], list[str], dict[str, Any]]:
     """Return where an error is: its keys, the keys that are allowed beside the last, and the choice it stands at.
 
     Pydantic's location also names the branch that was taken at a choice (a discriminated union); that is not a key.
     """
-    schema = Recipe.model_json_schema()
+    schema = model.model_json_schema()
 
     def resolved(node: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = schema["$defs"].get(node["$ref"].rsplit("/", 1)[-1], {}) if "$ref" in node else node
+        found: dict[str, Any] = (
+            schema.get("$defs", {}).get(node["$ref"].rsplit("/", 1)[-1], {}) if "$ref" in node else node
+        )
         return found
 
     node, keys, allowed = schema, [], list[str]()
@@ -319,5 +321,6 @@ def _located(location: tuple[int | str, ...]) -> tuple[list[str], list[str], dic
         else:
             keys.append(str(part))
             allowed = list(node.get("properties", {}))
-            node = resolved(node.get("properties", {}).get(part, {}))
+            inside = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+            node = resolved(inside)
     return keys, allowed, node.get("discriminator", {})

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from hstnn_deploy import checkpoint, environment, files
 from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.data.dataset import Cache
 from hstnn_deploy.data.registry import load
 from hstnn_deploy.data.splits import Batch, Split, Splits
 from hstnn_deploy.data.text import TextSplit
@@ -38,7 +39,8 @@ from hstnn_deploy.train.recipe import Recipe
 from hstnn_deploy.train.tasks import Task, task_for
 from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups
 
-StageName = Literal["adapt", "select", "restore", "all"]
+StageName = Literal["adapt", "traces", "select", "restore", "all"]
+"""`traces` is the part of `select` that all ratios share."""
 
 _SAVE_EVERY = 20.0
 """Seconds between saves of the traces under way."""
@@ -51,6 +53,7 @@ def train(
     stage: StageName = "all",
     device: torch.device | str = "cpu",
     data_folder: Path | None = None,
+    cache: Cache = "disk",
     resume: bool = False,
     observer: Observer | None = None,
 ) -> list[RunFolder]:
@@ -61,8 +64,21 @@ def train(
         DataError: the data set is missing or damaged.
         RunError: a run folder cannot be written, continued, or belongs to another recipe.
     """
-    training = Training(recipe, Path(out), torch.device(device), data_folder, resume, observer or Observer())
+    training = Training(recipe, Path(out), torch.device(device), data_folder, cache, resume, observer or Observer())
     return training.run(stage)
+
+
+def stage_folder(recipe: Recipe, out: Path, stage: str) -> RunFolder:
+    """Return the run folder of a stage: train, adapt, traces or restore."""
+    base = out / recipe.name / recipe.kind_name / f"seed{recipe.seed}"
+    return RunFolder(
+        {
+            "train": base,
+            "adapt": base / "adapt",
+            "traces": base / "traces",
+            "restore": base / f"ratio-{recipe.ratio:g}",
+        }[stage]
+    )
 
 
 @dataclass
@@ -73,6 +89,7 @@ class Training:
     out: Path
     device: torch.device
     data_folder: Path | None
+    cache: Cache
     resume: bool
     observer: Observer
     task: Task = field(init=False)
@@ -97,24 +114,17 @@ class Training:
         if stage in {"all", "adapt"}:
             sizes = layer_sizes("hybrid", recipe.network.units, recipe.ratio)
             done.append(self._fit("adapt", self.folder("adapt"), lambda: self._fresh(sizes), None))
+        if stage in {"all", "traces", "select"}:
+            done.append(self._traces())
         if stage in {"all", "select"}:
-            done += [self._traces(), self._select()]
+            done.append(self._select())
         if stage in {"all", "restore"}:
             done.append(self._restore())
         return list({run.path: run for run in done}.values())
 
     def folder(self, stage: str) -> RunFolder:
-        """Return the run folder of a stage: train, adapt, traces or restore."""
-        recipe = self.recipe
-        base = self.out / recipe.name / recipe.kind_name / f"seed{recipe.seed}"
-        return RunFolder(
-            {
-                "train": base,
-                "adapt": base / "adapt",
-                "traces": base / "traces",
-                "restore": base / f"ratio-{recipe.ratio:g}",
-            }[stage]
-        )
+        """See `stage_folder`."""
+        return stage_folder(self.recipe, self.out, stage)
 
     def splits(self) -> Splits:
         """Return the data, loaded on first use.
@@ -125,7 +135,7 @@ class Training:
         """
         if self._splits is None:
             recipe = self.recipe
-            self._splits = load(recipe.data, recipe.protocol, self.data_folder)
+            self._splits = load(recipe.data, recipe.protocol, self.data_folder, self.cache, self.observer.preparing)
             there = self._splits
             recipe.check_fits(there.family, {"inputs": there.inputs, "classes": there.classes, "size": there.size})
             trained = f"{len(there.train)} training samples"
@@ -266,6 +276,8 @@ class Training:
         if isinstance(train, TextSplit):
             return next(train.windows(recipe.batch, self.device))
         chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(recipe.seed))
+        # For a split that is cropped at random: selection that goes on elsewhere sees the same batch.
+        torch.manual_seed(recipe.seed)
         return train.batch(chosen[: recipe.selection.samples].sort().values, self.device)
 
     def _select(self) -> RunFolder:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hstnn_deploy.export import bundle as bundle_module
+from hstnn_deploy.export import comparisons, subject
 from tests.conftest import TINY, Hstnn, options
 
 
@@ -57,7 +58,7 @@ def test_a_redundant_network_needs_to_be_asked_for(hstnn: Hstnn, runs: Path, tmp
 def test_a_failed_check_is_an_error_with_its_own_exit_code(
     hstnn: Hstnn, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def emptied(*_: object) -> list[Path]:
+    def emptied(*_: object, **__: object) -> list[Path]:
         path = Path(str(_[1])) / "model.ts"
         path.write_bytes(b"not a graph")
         return [path]
@@ -79,24 +80,88 @@ def test_without_the_test_data_the_check_says_not_run(
     def missing(*_: object) -> None:
         raise DataError("the data is not here")
 
-    monkeypatch.setattr(bundle_module, "load", missing)
+    monkeypatch.setattr(subject, "load", missing)
     result = hstnn("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--json", "--out", tmp_path / "b")
     assert result.code == 0
-    answers = [c for c in json.loads(result.out)["verification"]["checks"] if c["name"] == "answers on the test split"]
-    assert [(check["outcome"], check["figure"]) for check in answers] == [
+    checks = json.loads(result.out)["verification"]["checks"]
+    answers = [check for check in checks if check["name"].startswith("answers on the test split")]
+    assert {(check["outcome"], check["figure"]) for check in answers} == {
         ("not run", "no test data: the data is not here")
-    ]
+    }
+    assert len(answers) == 2
 
 
-def test_lstm_units_are_refused_clearly_and_leave_nothing(hstnn: Hstnn, tmp_path: Path) -> None:
-    words = ("train", "digits", "--device", "cpu", *options({**TINY, "adapt.epochs": 1}))
-    assert hstnn(*words, "--kind", "lstm", "--out", tmp_path).code == 0
-    folder = tmp_path / "digits/lstm/seed1111"
-    result = hstnn("export", "--ckpt", folder / "best.pt", "--torchscript", "--pt2", "--onnx")
-    assert result.code == 7
-    assert result.error == "LSTM units have no export form yet"
-    assert "spiking and rnn units" in result.hint
-    assert not (folder / "bundle").exists()
+def test_auto_keeps_the_fastest_form_and_says_so_with_figures(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    words = (
+        "export",
+        "--ckpt",
+        runs / "ratio-0.5" / "best.pt",
+        "--form",
+        "auto",
+        "--no-verify",
+        "--out",
+        tmp_path / "b",
+    )
+    result = hstnn(*words, "--json")
+    assert result.code == 0, result.err
+    choice = json.loads(result.out)["form_choice"]
+    assert set(choice["milliseconds"]) == {"window", "step"}
+    assert choice["form"] == min(choice["milliseconds"], key=choice["milliseconds"].get)
+    assert list(json.loads(result.out)["files"]) == [f"model.{choice['form']}.onnx"]
+    assert (choice["steps"], choice["batch"]) == (8, 1)
+    shown = hstnn(*words, "--dynamic", "batch", "--steps", "5", "--batch", "3")
+    assert shown.code == 0
+    for words_shown in ("Form: kept ", "unrolled ", " ms", "for 5 steps at batch 3"):
+        assert words_shown in shown.out
+
+
+def test_an_unrolled_graph_is_of_the_datas_length_and_proved(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    words = (
+        "export",
+        "--ckpt",
+        runs / "ratio-0.5" / "best.pt",
+        "--form",
+        "unrolled",
+        "--out",
+        tmp_path / "b",
+        "--json",
+    )
+    result = hstnn(*words)
+    assert result.code == 0, result.err
+    answer = json.loads(result.out)
+    assert answer["verification"]["result"] == "passed"
+    assert answer["files"]["model.unrolled.onnx"]["inputs"][0]["shape"] == [8, "B", 8]
+    refused = hstnn(*words, "--dynamic", "time,batch")
+    assert (refused.code, "time is not free" in refused.error) == (2, True)
+    both = hstnn(*words, "--form", "auto")
+    assert (both.code, "--form auto chooses" in both.error) == (2, True)
+
+
+def test_smaller_graphs_stand_in_a_table_with_what_they_cost(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    words = ("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--form", "step", "--out", tmp_path / "b")
+    result = hstnn(*words, "--int8", "static", "--fp16", "--max-drop", "100")
+    assert result.code == 0, result.err
+    for shown in ("Smaller graphs", "model.step.int8-static.onnx", "model.step.fp16.onnx", "spikes flipped", "kept"):
+        assert shown in result.out
+    verified = hstnn("verify", tmp_path / "b", "--json")
+    assert verified.code == 0, verified.err
+    names = {check["name"] for check in json.loads(verified.out)["checks"]}
+    assert {"int8-static loses little", "fp16 loses little"} <= names
+
+
+def test_a_smaller_graph_that_loses_too_much_is_refused(
+    hstnn: Hstnn, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([90.0, 90.6])
+    monkeypatch.setattr(comparisons.Score, "value", lambda _: next(values))
+    result = hstnn(
+        "export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--form", "step", "--fp16", "--no-verify", "--out", tmp_path
+    )
+    assert result.code == 8
+    assert "model.step.fp16.onnx, fp16 loses little: accuracy 90.00 (90.60 before): +0.60 points lost" in result.error
+    assert "--max-drop" in result.hint
+    assert "refused" in result.out
+    assert {path.name for path in tmp_path.iterdir()} == {"model.step.onnx", "manifest.json"}
 
 
 @pytest.mark.parametrize(
@@ -106,6 +171,11 @@ def test_lstm_units_are_refused_clearly_and_leave_nothing(hstnn: Hstnn, tmp_path
         ([], 2, "--ckpt"),
         (["--ckpt", "nowhere.pt", "--tflite"], 2, "--tflite"),
         (["--ckpt", "."], 4, "is a folder"),
+        (["--ckpt", "nowhere.pt", "--form", "spiral"], 2, "spiral"),
+        (["--ckpt", "nowhere.pt", "--dynamic", "space"], 2, "space"),
+        (["--ckpt", "nowhere.pt", "--steps", "0"], 2, "--steps"),
+        (["--ckpt", "nowhere.pt", "--int8", "sometimes"], 2, "sometimes"),
+        (["--ckpt", "nowhere.pt", "--max-drop", "-1"], 2, "--max-drop"),
     ],
 )
 def test_wrong_words_get_one_clear_line(

@@ -5,17 +5,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hstnn_deploy.data.digit_events import (
-    EVENT,
-    FRAME_TIME,
-    FRAMES,
-    SENSOR,
-    DigitEventsConfig,
-    Events,
-    record,
-    to_frames,
-)
+from hstnn_deploy.data.digit_events import FRAME_TIME, FRAMES, SENSOR, DigitEventsConfig, record
 from hstnn_deploy.data.digits import DigitsConfig
+from hstnn_deploy.data.events import EVENT, Events, Sensor
+from hstnn_deploy.data.frames import to_frames
 from hstnn_deploy.data.registry import load, missing, shape
 
 CPU = torch.device("cpu")
@@ -77,19 +70,9 @@ def test_brightening_and_darkening_cancel_where_the_image_is_back_where_it_began
         assert np.abs(balance).max() <= 1
 
 
-def test_frames_count_events() -> None:
-    events = np.array([(1, 2, 0, 1), (1, 2, 9, 1), (3, 0, 9, 0), (0, 0, 10, 0), (0, 0, 20, 1)], dtype=EVENT)
-    frames = to_frames(events, 2, 10, 4)
-    assert frames.shape == (2, 2, 4, 4)
-    assert (frames[0, 1, 2, 1], frames[0, 0, 0, 3], frames[1, 0, 0, 0]) == (2, 1, 1)
-    # The last event comes after the last frame.
-    assert frames.sum() == 4
-    assert to_frames(events[:0], 2, 10, 4).shape == (2, 2, 4, 4)
-
-
 def test_frames_hold_every_event_of_a_recording(recordings: list[Events]) -> None:
     for events in recordings:
-        assert to_frames(events, FRAMES, FRAME_TIME, SENSOR).sum() == len(events)
+        assert to_frames(events, Sensor(SENSOR, SENSOR), FRAME_TIME, FRAMES).sum() == len(events)
 
 
 def test_splits_are_those_of_the_digits_as_frames() -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from hstnn_deploy.data import folder as data_folder_module
-from hstnn_deploy.data import mnist as mnist_module
+from hstnn_deploy.data import remotes
 from hstnn_deploy.data.dataset import Protocol, Source
-from hstnn_deploy.data.folder import data_folder
+from hstnn_deploy.data.folder import Report, data_folder
 from hstnn_deploy.data.mnist import MnistConfig, load_mnist, missing_files
+from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.errors import DataError
 from tests.conftest import write_idx
 
@@ -133,44 +133,22 @@ def test_one_missing_file_is_looked_for_beside_the_others(mnist: Path) -> None:
     assert f"into {mnist}," in refused.value.hint
 
 
-def test_missing_files_are_downloaded_where_the_network_allows(mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_files_are_fetched_where_the_network_allows(mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = gzip.compress((mnist / FILES[2]).read_bytes())
     (mnist / FILES[2]).unlink()
     asked = []
 
-    def download(url: str, checksum: str, target: Path) -> None:
-        asked.append((url, checksum))
-        target.write_bytes(stored)
+    def download(remote: Remote, folder: Path, _report: Report) -> None:
+        asked.append(remote)
+        (folder / remote.name).write_bytes(stored)
 
-    monkeypatch.setattr(mnist_module, "download", download)
+    monkeypatch.setattr(remotes, "download", download)
     assert len(load_mnist(OWN, Source("validation", mnist)).test) == 20
     assert len(load_mnist(OWN, Source("validation", mnist)).test) == 20
-    (url, checksum) = asked.pop()
+    remote = asked.pop()
     assert not asked  # once
-    assert url.endswith(f"/mnist/{FILES[2]}.gz")
-    assert checksum == "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
-
-
-def test_a_download_takes_its_name_only_when_its_checksum_is_right(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.write_bytes(b"content")
-    right = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
-    target = tmp_path / "target" / "file.gz"
-
-    import pooch
-
-    class FromDisk:
-        def __call__(self, url: str, output_file: str, pooch: object) -> None:
-            Path(output_file).write_bytes(source.read_bytes())
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pooch.core, "choose_downloader", lambda *_, **__: FromDisk())
-        with pytest.raises(DataError, match="checksum differs"):
-            data_folder_module.download("https://example.org/file.gz", "0" * 64, target)
-        assert not target.exists()
-        data_folder_module.download("https://example.org/file.gz", right, target)
-    assert target.read_bytes() == b"content"
-    assert [path.name for path in target.parent.iterdir()] == ["file.gz"]
+    assert remote.url.endswith(f"/mnist/{FILES[2]}.gz")
+    assert remote.checksum == "sha256:8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
 
 
 def test_the_data_folder_is_the_one_given_else_the_environments_else_the_users_cache(

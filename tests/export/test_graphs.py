@@ -1,103 +1,98 @@
-"""The written graphs: what is in them, and that they compute the network at any time and batch."""
+"""The written graphs: what is in them, under which names, and what is refused. What they compute is in test_matrix."""
 
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 import torch
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.graphs import PT2, STEP_ONNX, TORCHSCRIPT, WINDOW_ONNX, write_graphs
-from hstnn_deploy.export.runtime import open_graph
-from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.sequence import SequenceConfig
-from hstnn_deploy.models.sizes import Kind, layer_sizes
+from hstnn_deploy.export.forms import FORMS
+from hstnn_deploy.export.graphs import FACTS, PT2, STEP_ONNX, TORCHSCRIPT, UNROLLED_ONNX, WINDOW_ONNX, write_graphs
+from hstnn_deploy.export.interface import interface
+from tests.export.cases import CASES, Case
 
-SHAPES = [(1, 1), (9, 4), (3, 2), (28, 1)]
-"""(T, B), among them those of the example the graphs are traced with."""
+ONNX = (WINDOW_ONNX, STEP_ONNX, UNROLLED_ONNX)
 
 
-def network(kind: Kind) -> HybridNetwork:
-    torch.manual_seed(0)
-    return SequenceConfig(inputs=7, classes=4, units=[9, 8]).build(layer_sizes(kind, [9, 8], 0.5)).eval()
+@pytest.fixture(scope="module", params=[Case("sequence", "ffs-lstm"), Case("language", "hybrid"), Case("dvs", "ffs")])
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, Path]:
+    folder = tmp_path_factory.mktemp("graphs")
+    paths = write_graphs(
+        request.param.network(), folder, {"onnx", "torchscript", "pt2"}, {"note": "a fact"}, of_onnx=FORMS, steps=4
+    )
+    assert [path.name for path in paths] == [*ONNX, TORCHSCRIPT, PT2]
+    return request.param, folder
 
 
-@pytest.fixture(scope="module", params=["rnn", "snn", "ffs"])
-def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[HybridNetwork, Path]:
-    folder = tmp_path_factory.mktemp(request.param)
-    made = network(request.param)
-    paths = write_graphs(made, folder, {"onnx", "torchscript", "pt2"}, {"note": "a fact"})
-    assert [path.name for path in paths] == [WINDOW_ONNX, STEP_ONNX, TORCHSCRIPT, PT2]
-    return made, folder
+def nodes(path: Path) -> list[str]:
+    return [node.op_type for node in onnx.load(path).graph.node]
 
 
-@torch.no_grad()
-def test_every_format_computes_the_network_at_any_time_and_batch(written: tuple[HybridNetwork, Path]) -> None:
-    made, folder = written
-    window, step = open_graph(folder / WINDOW_ONNX), open_graph(folder / STEP_ONNX)
-    script, program = torch.jit.load(str(folder / TORCHSCRIPT)), torch.export.load(folder / PT2).module()
-    for steps, batch in SHAPES:
-        x = torch.rand(steps, batch, 7)
-        expected, after = made(x)
-        np.testing.assert_allclose(window.run(x.numpy()), expected, atol=1e-5)
-        torch.testing.assert_close(script(x)[0], expected, atol=1e-5, rtol=0)
-        torch.testing.assert_close(program(x), expected, atol=1e-5, rtol=0)
-        state = None
-        for now in x.numpy():
-            logits, state = step.step(now, state)
-        np.testing.assert_allclose(logits, expected, atol=1e-5)
-        assert state is not None
-        assert set(state) == set(after)
-        for name, value in after.items():
-            np.testing.assert_allclose(state[name], value, atol=1e-5)
-
-
-@torch.no_grad()
-def test_torchscript_takes_chunks_and_hands_out_the_networks_states(written: tuple[HybridNetwork, Path]) -> None:
-    made, folder = written
-    script = torch.jit.load(str(folder / TORCHSCRIPT))
-    x = torch.rand(7, 3, 7)
-    expected, after = made(x)
-    state = None
-    for chunk in (x[:4], x[4:5], x[5:]):
-        logits, state = script(chunk, state)
-    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
-    assert state is not None
-    assert set(state) == set(after)
-    for name, value in after.items():
-        torch.testing.assert_close(state[name], value, atol=1e-5, rtol=0)
-
-
-def test_onnx_graphs_hold_one_scan_a_layer_no_dead_nodes_and_no_layer_outputs(
-    written: tuple[HybridNetwork, Path],
+def test_a_window_has_a_scan_for_each_layer_that_spikes_and_a_native_node_for_lstm_units(
+    written: tuple[Case, Path],
 ) -> None:
-    _, folder = written
-    for name, scans in ((WINDOW_ONNX, 2), (STEP_ONNX, 0)):
+    case, folder = written
+    window, step = nodes(folder / WINDOW_ONNX), nodes(folder / STEP_ONNX)
+    expected = {"sequence": (2, 2), "language": (2, 0), "dvs": (1, 0)}[case.family]
+    assert (window.count("Scan"), window.count("LSTM")) == expected, "a convolutional network is one scan in all"
+    assert step.count("Scan") == 0
+    assert not any(op == "Scan" for op in nodes(folder / UNROLLED_ONNX))
+
+
+def test_convolutions_run_inside_the_scan_so_that_memory_does_not_grow_with_time(tmp_path: Path) -> None:
+    write_graphs(Case("dvs", "ffs").network(), tmp_path, {"onnx"}, of_onnx=["window"])
+    graph = onnx.load(tmp_path / WINDOW_ONNX).graph
+    (scan,) = (node for node in graph.node if node.op_type == "Scan")
+    body = next(attribute.g for attribute in scan.attribute if attribute.name == "body")
+    assert [node.op_type for node in body.node].count("Conv") == 6
+    assert not any(node.op_type == "Conv" for node in graph.node)
+    assert len(scan.output) == len(body.output) == 5, "nothing but the states comes out of it"
+
+
+def test_every_input_and_output_says_what_it_is(written: tuple[Case, Path]) -> None:
+    case, folder = written
+    face = interface(case.network())
+    for name in ONNX:
         graph = onnx.load(folder / name).graph
-        assert sum(node.op_type == "Scan" for node in graph.node) == scans
-        assert not any(output.name.startswith("layer") for output in graph.output)
-        used = {value for node in graph.node for value in node.input} | {value.name for value in graph.output}
-        used |= {value for node in graph.node for field in node.attribute for value in _captured(field.g)}
-        for node in graph.node:
-            assert used & set(node.output), f"{node.op_type} {node.name} is dead"
+        assert [value.name for value in graph.input] == ["x", *(state.name for state in face.states)]
+        assert [value.name for value in graph.output] == ["logits", *(f"{state.name}_next" for state in face.states)]
+        assert all(value.doc_string for value in (*graph.input, *graph.output))
+        assert all(node.name for node in graph.node)
 
 
-def _captured(graph: onnx.GraphProto) -> set[str]:
-    return {value for node in graph.node for value in node.input}
-
-
-def test_facts_are_stored_inside_the_files(written: tuple[HybridNetwork, Path]) -> None:
+def test_facts_are_stored_inside_the_files(written: tuple[Case, Path]) -> None:
     _, folder = written
-    for name in (WINDOW_ONNX, STEP_ONNX):
+    for name in ONNX:
         assert {entry.key: entry.value for entry in onnx.load(folder / name).metadata_props} == {"note": "a fact"}
-    script, program = {"metadata.json": ""}, {"metadata.json": ""}
+    script, program = {FACTS: ""}, {FACTS: ""}
     torch.jit.load(str(folder / TORCHSCRIPT), _extra_files=script)
     torch.export.load(folder / PT2, extra_files=program)
-    assert "a fact" in str(script["metadata.json"])
-    assert "a fact" in str(program["metadata.json"])
+    assert "a fact" in str(script[FACTS])
+    assert "a fact" in str(program[FACTS])
+
+
+@torch.no_grad()
+def test_torchscript_takes_the_states_there_are_and_zeros_for_the_others(tmp_path: Path) -> None:
+    """As the language model's task wants it: h goes on, v starts again."""
+    network = Case("language", "ffs-lstm").network()
+    (path,) = write_graphs(network, tmp_path, {"torchscript"})
+    module = torch.jit.load(str(path))
+    x = interface(network).example(4, 2)
+    _, after = module(x)
+    kept = {name: value for name, value in after.items() if not name.startswith("v")}
+    logits, _ = module(x, kept)
+    zeros = {name: torch.zeros_like(value) for name, value in after.items()}
+    torch.testing.assert_close(logits, network(x, zeros | kept)[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_a_frame_is_as_large_as_the_recipe_says_and_a_token_has_no_size(case: Case) -> None:
+    network, config = case.network(), case.recipe().network
+    step = interface(network).step
+    assert step == {"sequence": (8,), "language": (), "convolutional": (2, 16, 16)}[config.family]
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="unknown format 'tflite'"):
-        write_graphs(network("snn"), tmp_path, {"tflite"})
+        write_graphs(Case("sequence", "snn").network(), tmp_path, {"tflite"})

@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hstnn_deploy.errors import ExportError, UsageError
 from hstnn_deploy.export.bundle import Bundle
-from hstnn_deploy.export.runtime import open_graph
+from hstnn_deploy.export.graphs import STEP_ONNX, WINDOW_ONNX, write_graphs
+from hstnn_deploy.export.interface import interface
+from hstnn_deploy.export.runtime import Graph, fetch, open_graph, placement
+from tests.export.cases import Case
 
 
 def test_the_runtime_imports_neither_torch_nor_the_training_rooms(bundle: Bundle) -> None:
@@ -38,14 +43,50 @@ def test_streams_start_from_zero_and_carry_named_states(bundle: Bundle) -> None:
     assert (state["steps"] == 8).all()
 
 
+@pytest.mark.parametrize("case", [Case("language", "ffs-lstm"), Case("dvs", "hybrid")], ids="-".join)
+def test_every_family_runs_whole_in_chunks_and_step_by_step(case: Case, tmp_path: Path) -> None:
+    network = case.network()
+    write_graphs(network, tmp_path, {"onnx"})
+    window, step = open_graph(tmp_path / WINDOW_ONNX), open_graph(tmp_path / STEP_ONNX)
+    x = interface(network).example(7, 3)
+    expected, after = network(x)
+    np.testing.assert_allclose(window.run(x.numpy()), expected, atol=1e-5)
+    pieces, state = [], None
+    for chunk in (x[:4], x[4:5], x[5:]):
+        logits, state = window.step(chunk.numpy(), state)
+        pieces.append(logits)
+    np.testing.assert_allclose(np.concatenate(pieces) if case.family == "language" else logits, expected, atol=1e-5)
+    state = None
+    for now in x.numpy():
+        logits, state = step.step(now, state)
+    np.testing.assert_allclose(logits, expected[-1] if case.family == "language" else expected, atol=1e-5)
+    assert state is not None
+    for name, value in after.items():
+        np.testing.assert_allclose(state[name], value, atol=1e-5)
+
+
+def test_states_that_are_left_out_are_zero_and_words_must_be_whole_numbers(tmp_path: Path) -> None:
+    network = Case("language", "ffs").network()
+    write_graphs(network, tmp_path, {"onnx"}, of_onnx=["window"])
+    window = open_graph(tmp_path / WINDOW_ONNX)
+    x = interface(network).example(4, 2)
+    _, state = window.step(x.numpy())
+    kept = {name: value for name, value in state.items() if name.startswith("h")}
+    zeros = {name: np.zeros_like(value) for name, value in state.items()}
+    np.testing.assert_array_equal(window.step(x.numpy(), kept)[0], window.step(x.numpy(), zeros | kept)[0])
+    with pytest.raises(ExportError, match="words by number"):
+        window.run(x.numpy().astype(np.float32))
+
+
 def test_what_does_not_fit_is_said(bundle: Bundle) -> None:
     window = open_graph(bundle.folder / "model.window.onnx")
     with pytest.raises(ExportError, match="cannot run on this input"):
         window.run(np.zeros((8, 2, 9), np.float32))
     with pytest.raises(ExportError, match="ONNX Runtime cannot load"):
         open_graph(bundle.folder / "manifest.json")
-    with pytest.raises(UsageError, match="unknown provider 'tpu'"):
-        open_graph(bundle.folder / "model.window.onnx", "tpu")
+    for name in ("tpu", "cpu:1", "cuda:", "cuda:x"):
+        with pytest.raises(UsageError, match=f"unknown provider '{name}'"):
+            open_graph(bundle.folder / "model.window.onnx", name)
 
 
 def test_a_provider_that_does_not_load_is_an_error_not_a_quiet_cpu(
@@ -62,3 +103,77 @@ def test_a_provider_that_does_not_load_is_an_error_not_a_quiet_cpu(
     monkeypatch.setattr(onnxruntime, "InferenceSession", falls_back)
     with pytest.raises(ExportError, match="CUDAExecutionProvider was asked for"):
         open_graph(bundle.folder / "model.window.onnx", "cuda")
+
+
+def test_where_the_nodes_really_ran_is_counted(bundle: Bundle) -> None:
+    x = np.zeros((8, 2, 8), np.float32)
+    path = bundle.folder / "model.window.onnx"
+    counts = placement(path, {"x": x, **open_graph(path).zeros(2)})
+    assert set(counts) == {"CPUExecutionProvider"}
+    assert counts["CPUExecutionProvider"] > 20
+
+
+class FakeValue:
+    """A value on a device: it counts how often it comes to the host."""
+
+    fetched = 0
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def numpy(self) -> Any:
+        FakeValue.fetched += 1
+        return self.array
+
+
+class FakeSession:
+    """A session with I/O binding as CUDA's has, over one of the CPU; it notes what crosses over."""
+
+    def __init__(self, session: Any) -> None:
+        self.session, self.to_device, self.outputs = session, list[str](), dict[str, tuple[str, int]]()
+        self.feeds: dict[str, Any] = {}
+        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+
+    def io_binding(self) -> "FakeSession":
+        return self
+
+    def bind_cpu_input(self, name: str, value: Any) -> None:
+        self.to_device.append(name)
+        self.feeds[name] = value
+
+    def bind_ortvalue_input(self, name: str, value: FakeValue) -> None:
+        self.feeds[name] = value.array
+
+    def bind_output(self, name: str, device: str, number: int) -> None:
+        self.outputs[name] = (device, number)
+
+    def run_with_iobinding(self, _: Any) -> None:
+        values = self.session.run(None, self.feeds)
+        self.values = [FakeValue(value) for value in values]
+
+    def get_outputs_of_binding(self) -> list[FakeValue]:
+        return self.values
+
+
+def test_on_a_gpu_states_stay_there_from_step_to_step(bundle: Bundle) -> None:
+    import onnxruntime
+
+    path = bundle.folder / "model.step.onnx"
+    fake = FakeSession(onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]))
+    graph = Graph(fake, "CUDAExecutionProvider", 1)
+    # A binding's get_outputs are values, a session's are their descriptions.
+    fake.get_outputs = fake.get_outputs_of_binding
+    cpu = open_graph(path)
+    x = np.random.default_rng(0).random((3, 2, 8), dtype=np.float32)
+    state = expected = None
+    for now in x:
+        logits, state = graph.step(now, state)
+        ours, expected = cpu.step(now, expected)
+        np.testing.assert_array_equal(logits, ours)
+    assert FakeValue.fetched == 3, "of each step the logits alone came back"
+    assert fake.to_device == ["x", *graph.states, "x", "x"], "states went there once, as zeros"
+    assert fake.outputs == {"logits": ("cpu", 0), **{f"{name}_next": ("cuda", 1) for name in graph.states}}
+    assert state is not None
+    assert expected is not None
+    for name, value in fetch(state).items():
+        np.testing.assert_array_equal(value, expected[name])

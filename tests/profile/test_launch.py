@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hstnn_deploy.profile import launch, processes
+from hstnn_deploy import processes
+from hstnn_deploy.profile import launch
 from hstnn_deploy.profile.plan import plan
 from hstnn_deploy.profile.records import Configuration, Record
 from hstnn_deploy.train.recipe import Recipe
@@ -65,7 +66,7 @@ def test_a_row_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
-    code = "from hstnn_deploy.profile.lifeline import end_with_starter\nimport time\nend_with_starter()\ntime.sleep(60)"
+    code = "from hstnn_deploy.lifeline import end_with_starter\nimport time\nend_with_starter()\ntime.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
     assert process.stdin is not None
     time.sleep(0.2)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import hstnn_deploy
-from hstnn_deploy.profile import processes
+from hstnn_deploy import processes
 from hstnn_deploy.profile.host import Tree
 from hstnn_deploy.profile.ledger import Ledger
 from hstnn_deploy.profile.records import Span
@@ -204,7 +204,7 @@ def test_without_a_sampler_the_work_goes_on_and_says_why(monkeypatch: pytest.Mon
 @linux
 def test_a_sampler_ends_with_who_it_listens_to() -> None:
     process = subprocess.Popen(
-        processes.command("sampler", str(os.getpid()), "0.05", "cpu"),
+        processes.command("profile.sampler", str(os.getpid()), "0.05", "cpu"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=processes.environment(),

@@ -22,7 +22,7 @@ import sys
 print('noise\\n["CPUExecutionProvider"]')
 print("x with error: libx.so.9: gone", file=sys.stderr)
 """
-    monkeypatch.setattr("hstnn_deploy.profile.processes.command", lambda *_: [sys.executable, "-c", code])
+    monkeypatch.setattr("hstnn_deploy.processes.command", lambda *_: [sys.executable, "-c", code])
     assert providers._tried("CUDAExecutionProvider") == providers.Provider(
         "CUDAExecutionProvider", False, "libx.so.9: gone"
     )
@@ -35,7 +35,7 @@ def test_a_provider_that_crashes_or_hangs_does_not_load(monkeypatch: pytest.Monk
         ("import time; time.sleep(60)", "it did not load within 2 s"),
     ):
         words = [sys.executable, "-c", code]
-        monkeypatch.setattr("hstnn_deploy.profile.processes.command", lambda *_, words=words: words)
+        monkeypatch.setattr("hstnn_deploy.processes.command", lambda *_, words=words: words)
         assert providers._tried("X") == providers.Provider("X", False, reason)
 
 

@@ -1,6 +1,7 @@
-"""How this room starts its own modules as processes. Standard library only."""
+"""How our own modules are started as processes, and how such a process ended. Standard library only."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import hstnn_deploy
 
 
 def command(module: str, *words: str) -> list[str]:
-    """Return the command line that runs a module of this room, such as "worker", with this interpreter."""
+    """Return the command line that runs one of our modules, such as "profile.worker", with this interpreter."""
     # -P: a file called `json.py` where the user stands must not become part of the process.
-    return [sys.executable, "-P", "-m", f"hstnn_deploy.profile.{module}", *words]
+    return [sys.executable, "-P", "-m", f"hstnn_deploy.{module}", *words]
 
 
 def environment(device: str | None = None) -> dict[str, str]:
@@ -37,3 +38,14 @@ def _visible(device: str) -> str:
     # What this process calls GPU N is the N-th of those that it was given itself.
     given = [each.strip() for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip()]
     return given[number] if number < len(given) else str(number)
+
+
+def cause(code: int, printed: str) -> str:
+    """Say in one line how a process failed; "" where it did not."""
+    if code == 0:
+        return ""
+    if code < 0:
+        name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
+        return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    last = next((line.strip() for line in reversed(printed.splitlines()) if line.strip()), "")
+    return f"ended with exit code {code}: {last}" if last else f"ended with exit code {code}"

@@ -1,0 +1,404 @@
+"""The spiking stack against the well-known libraries: snnTorch, SpikingJelly, sinabs and Norse.
+
+    python -m benchmarks peers [--rounds N] [--threads N] [--json FILE]      train step and forward pass, CPU
+    python -m benchmarks.peers [--device cuda] [--case NAME …] …             all cases; scaling, the large layer, a GPU
+
+Every library runs its LIF neuron as it documents it for whole sequences, with our decay and threshold, hard reset, and
+our rectangular surrogate where it takes one. Linear layers run over the whole sequence at once on every side, which is
+the kindest to libraries that step through time. Before anything is timed, each peer must compute our loss; those whose
+neuron and surrogate are ours must compute our gradients too. Peak memory is taken in a process for each.
+
+Not a dependency of this project: `pip install --no-deps snntorch spikingjelly sinabs norse nirtorch samna loguru pbr`.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.floor import dense, runner
+from benchmarks.harness import Measure, Result, Times, environment, turns
+from benchmarks.processes import child, memory
+from benchmarks.report import record, table
+from hstnn_deploy.models import kernels
+from hstnn_deploy.models.neurons import Lif
+
+NEURON = Lif(decay=0.6, threshold=0.6, lens=0.5)
+CLASSES = 10
+TOLERANCE = 1e-3
+"""Largest relative error of loss and gradients; see `benchmarks.networks`."""
+
+Layer = Callable[[Tensor], Tensor]
+"""Currents to spikes, [T, B, n]; of sinabs, [B, T, n]."""
+
+
+class _Rectangle(torch.autograd.Function):
+    """Our spike and its surrogate, as snnTorch takes one: of the membrane less its threshold."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        return grads[0] * (x.abs() < NEURON.lens) / (2 * NEURON.lens)
+
+
+def _ours() -> Layer:
+    def run(current: Tensor) -> Tensor:
+        v0 = current.new_zeros(current.shape[1:])
+        return kernels.lif(current, v0, NEURON)[0]
+
+    return run
+
+
+def _snntorch() -> Layer:
+    import snntorch
+
+    neuron = snntorch.Leaky(
+        beta=NEURON.decay,
+        threshold=NEURON.threshold,
+        spike_grad=_Rectangle.apply,
+        reset_mechanism="zero",
+        reset_delay=False,
+    )
+
+    def run(current: Tensor) -> Tensor:
+        membrane, spikes = neuron.init_leaky().to(current.device), []
+        for now in current.unbind(0):
+            spike, membrane = neuron(now, membrane)
+            spikes.append(spike)
+        return torch.stack(spikes)
+
+    return run
+
+
+def _spikingjelly() -> Layer:
+    from spikingjelly.activation_based import functional as of_net
+    from spikingjelly.activation_based import neuron, surrogate
+
+    node = neuron.LIFNode(
+        tau=1 / (1 - NEURON.decay),
+        decay_input=False,
+        v_threshold=NEURON.threshold,
+        v_reset=0.0,
+        surrogate_function=surrogate.Rect(alpha=1 / (2 * NEURON.lens)),
+        step_mode="m",
+    )
+
+    def run(current: Tensor) -> Tensor:
+        of_net.reset_net(node)
+        spikes: Tensor = node(current)
+        return spikes
+
+    return run
+
+
+def _sinabs() -> Layer:
+    import sinabs.activation as activation
+    import sinabs.layers
+
+    def rectangle(v_mem: Tensor, threshold: Tensor) -> Tensor:
+        return ((v_mem - threshold).abs() < NEURON.lens).float() / (2 * NEURON.lens)
+
+    layer = sinabs.layers.LIF(
+        tau_mem=-1 / math.log(NEURON.decay),
+        spike_threshold=torch.tensor(NEURON.threshold),
+        spike_fn=activation.SingleSpike,
+        reset_fn=activation.MembraneReset(),
+        surrogate_grad_fn=rectangle,
+        norm_input=False,
+    )
+    layer.requires_grad_(False)
+
+    def run(current: Tensor) -> Tensor:
+        layer.to(current.device).reset_states()
+        spikes: Tensor = layer(current)
+        return spikes
+
+    return run
+
+
+def _norse() -> Layer:
+    from norse.torch import LIFBoxCell
+    from norse.torch.functional.lif_box import LIFBoxFeedForwardState, LIFBoxParameters
+
+    # v + dt / tau * (i - v): the decay is 1 - dt / tau, and the input is scaled by dt / tau, which is undone.
+    share = 1 - NEURON.decay
+    parameters = LIFBoxParameters(
+        tau_mem_inv=torch.tensor(share / 1e-3), v_th=torch.tensor(NEURON.threshold), method="super"
+    )
+    cell = LIFBoxCell(parameters, dt=1e-3)
+
+    def run(current: Tensor) -> Tensor:
+        state, spikes = LIFBoxFeedForwardState(v=torch.zeros_like(current[0])), []
+        for now in (current / share).unbind(0):
+            spike, state = cell(now, state)
+            spikes.append(spike)
+        return torch.stack(spikes)
+
+    return run
+
+
+class Peer(NamedTuple):
+    """A library, and what of our neuron it can be made to compute."""
+
+    make: Callable[[], Layer]
+    package: str
+    gradients: bool
+    """Whether its gradients must be ours."""
+    differs: str = ""
+    """What it computes otherwise."""
+    batch_first: bool = False
+
+
+PEERS = {
+    "snnTorch": Peer(_snntorch, "snntorch", True),
+    "SpikingJelly": Peer(_spikingjelly, "spikingjelly", True),
+    "sinabs": Peer(_sinabs, "sinabs", False, "reset detached from the gradient", batch_first=True),
+    "Norse LIFBox": Peer(_norse, "norse", False, "SuperSpike surrogate"),
+}
+OURS = Peer(_ours, "hstnn-deploy", True)
+
+
+class Case(NamedTuple):
+    """A stack of dense spiking layers, or one layer alone where there is no input width."""
+
+    steps: int
+    batch: int
+    widths: tuple[int, ...]
+    inputs: int | None = 28
+
+
+CASES = {
+    "28-800-800": Case(28, 100, (800, 800)),
+    "T 100": Case(100, 100, (800, 800)),
+    "T 250": Case(250, 100, (800, 800)),
+    "batch 1": Case(28, 1, (800, 800)),
+    "batch 16": Case(28, 16, (800, 800)),
+    "width 400": Case(28, 100, (400, 400)),
+    "width 1600": Case(28, 100, (1600, 1600)),
+    "16k neurons, T 500, batch 16": Case(500, 16, (16_384,), None),
+}
+
+
+class Stack(nn.Module):
+    """The stack of a case over one library's neurons: mean of the last spikes over time, linear readout."""
+
+    def __init__(self, case: Case, peer: Peer) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        widths = [] if case.inputs is None else [case.inputs, *case.widths]
+        self.weights = nn.ParameterList(
+            nn.init.kaiming_uniform_(torch.empty(before, after)) for before, after in pairwise(widths)
+        )
+        self.readout = nn.Linear(case.widths[-1], CLASSES)
+        self.neurons = [peer.make() for _ in case.widths]
+        self.time = 1 if peer.batch_first else 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B, classes] of x [T, B, I], or [B, T, I] where the library wants that."""
+        for number, neuron in enumerate(self.neurons):
+            x = neuron(x @ self.weights[number] if len(self.weights) else x)
+        logits: Tensor = self.readout(x.mean(self.time))
+        return logits
+
+
+class Side(NamedTuple):
+    """One library at work on a case."""
+
+    network: Stack
+    x: Tensor
+    target: Tensor
+
+    def step(self) -> Tensor:
+        """Free the gradients, forward, loss, backward; no optimiser. Return the loss."""
+        self.network.zero_grad(set_to_none=True)
+        self.x.grad = None
+        loss = functional.cross_entropy(self.network(self.x), self.target)
+        loss.backward()
+        return loss.detach()
+
+    def look(self) -> Tensor:
+        """Forward without gradients."""
+        with torch.no_grad():
+            logits: Tensor = self.network(self.x)
+        return logits
+
+
+def side(case: Case, peer: Peer, device: torch.device) -> Side:
+    """Return a library's stack with the case's weights and batch, the same for all."""
+    network = Stack(case, peer).to(device)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(case.steps, case.batch, case.inputs or case.widths[0], generator=generator)
+    x = (x.transpose(0, 1).contiguous() if peer.batch_first else x).to(device)
+    # A layer alone has no weights: its gradient is that of its input.
+    x.requires_grad_(case.inputs is None)
+    return Side(network, x, (torch.arange(case.batch) % CLASSES).to(device))
+
+
+def prove(ours: Side, theirs: Side, name: str, peer: Peer) -> float:
+    """Return the relative error of a peer's gradients, or nan where they need not be ours.
+
+    Raises:
+        AssertionError: the peer does not compute what it should.
+    """
+    losses = float(ours.step()), float(theirs.step())
+    assert abs(losses[1] / losses[0] - 1) < TOLERANCE, f"{name}: its loss is {losses[1]}, ours {losses[0]}"
+    if not peer.gradients:
+        return math.nan
+    pairs = list(zip(ours.network.parameters(), theirs.network.parameters(), strict=True))
+    pairs += [] if ours.x.grad is None else [(ours.x, theirs.x)]  # type: ignore[list-item]
+    found = []
+    for mine, other in pairs:
+        assert mine.grad is not None
+        assert other.grad is not None
+        found.append(float((mine.grad - other.grad).norm() / mine.grad.norm()))
+    assert max(found) < TOLERANCE, f"{name}: its gradients differ by {max(found):.1e}"
+    return max(found)
+
+
+def peers(rounds: int) -> Iterator[Result]:
+    """Time train step and forward pass of the main case on the CPU."""
+    yield from measure("28-800-800", rounds, torch.device("cpu"))
+
+
+def measure(name: str, rounds: int, device: torch.device, memory_too: bool = True) -> Iterator[Result]:
+    """Yield a result per peer at hand for a case: the train step, then the forward pass."""
+    case = CASES[name]
+    there = {each: peer for each, peer in PEERS.items() if _version(peer)}
+    if absent := sorted(set(PEERS) - set(there)):
+        print(f"peers: not installed, so not measured: {', '.join(absent)}", flush=True)
+    mine = side(case, OURS, device)
+    sides = {each: side(case, peer, device) for each, peer in there.items()}
+    errors = {each: prove(mine, sides[each], each, peer) for each, peer in there.items()}
+    peaks = {each: _peak(name, each, device) for each in ("ours", *there)} if memory_too else {}
+    for part in ("train", "forward"):
+        candidates = {"ours": _timed(mine, part, device)}
+        candidates |= {each: _timed(work, part, device) for each, work in sides.items()}
+        candidates["floor"] = _clocked(floor(case, part == "train", device), device)
+        times = turns(candidates, rounds)
+        for each, peer in there.items():
+            facts: dict[str, Any] = {"gradient_error": errors[each], "version": _version(peer)}
+            note = [f"{each} {facts['version']}", *filter(None, [peer.differs])]
+            if part == "train" and peaks:
+                facts |= {"peak_bytes": peaks[each], "ours_peak_bytes": peaks["ours"]}
+                note.append(f"peak {peaks[each] / 1e6:.0f} MB, ours {peaks['ours'] / 1e6:.0f} MB")
+            chosen = {"ours": times.seconds["ours"], "baseline": times.seconds[each], "floor": times.seconds["floor"]}
+            yield Result(f"peers {part}", name, Times(chosen, times.repeated, times.disturbed), facts, "; ".join(note))
+
+
+def _version(peer: Peer) -> str:
+    try:
+        return importlib.metadata.version(peer.package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def floor(case: Case, train: bool, device: torch.device) -> Callable[[], None]:
+    """Return the least that any side must do: a stack's matrix products, or a layer's reading and writing.
+
+    A layer alone reads currents and writes spikes; for its gradient it writes and reads what it keeps (at least a bit
+    per neuron and step: not counted), and reads and writes a gradient: two copies of a window.
+    """
+    if case.inputs is None:
+        shape = (case.steps, case.batch, case.widths[0])
+        windows = [[torch.zeros(shape, device=device) for _ in range(2)] for _ in range(2 if train else 1)]
+
+        def move() -> None:
+            for target, source in windows:
+                target.copy_(source)
+
+        return move
+    products, rows = [], case.steps * case.batch
+    for number, (before, after) in enumerate(pairwise([case.inputs, *case.widths])):
+        products += dense(rows, before, after, train, input_gradient=number > 0)
+    products += dense(case.batch, case.widths[-1], CLASSES, train, input_gradient=True)
+    return runner([tuple(each.to(device) for each in product) for product in products])  # type: ignore[misc]
+
+
+def _timed(work: Side, part: str, device: torch.device) -> Measure:
+    return _clocked(work.step if part == "train" else work.look, device)
+
+
+def _clocked(run: Callable[[], object], device: torch.device) -> Measure:
+    def measured() -> float:
+        _wait(device)
+        start = time.perf_counter()
+        run()
+        _wait(device)
+        return time.perf_counter() - start
+
+    return measured
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak(case: str, peer: str, device: torch.device) -> float:
+    return float(child("benchmarks.peers", case, peer, str(device), threads=torch.get_num_threads())["peak"])
+
+
+def peak(case: str, peer: str, device: torch.device) -> float:
+    """Return the peak of two train steps in bytes: of the device's allocator, or this process's beyond its start."""
+    work = side(CASES[case], OURS if peer == "ours" else PEERS[peer], device)
+    before = torch.cuda.memory_allocated(device) if device.type == "cuda" else memory("VmRSS")
+    for _ in range(2):
+        work.step()
+    return (torch.cuda.max_memory_allocated(device) if device.type == "cuda" else memory("VmHWM")) - before
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    from rich.console import Console
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--case", action="append", choices=CASES, help="which; repeatable; default all")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.child:
+        case, peer, device = options.child
+        print(json.dumps({"peak": peak(case, peer, torch.device(device))}))
+        return
+    before, device = environment(), torch.device(options.device)
+    results: list[Result] = []
+    for name in options.case or CASES:
+        size = CASES[name]
+        # A library that keeps some ten windows of every layer must not bring the machine down.
+        need = 12 * 4 * size.steps * size.batch * sum(size.widths)
+        if device.type == "cpu" and need > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"):
+            print(f"{name}: not run, it may need {need / 1e9:.0f} GB", flush=True)
+            continue
+        for result in measure(name, options.rounds, device):
+            results.append(result)
+            print(
+                f"{result.benchmark} {result.case} {result.note}: {result.times.ratio('baseline', 'ours').show()}",
+                flush=True,
+            )
+            if options.json:
+                options.json.write_text(json.dumps(record(before, options.rounds, results), indent=1) + "\n")
+    Console(width=150).print(table(results, options.rounds))
+
+
+if __name__ == "__main__":
+    main()

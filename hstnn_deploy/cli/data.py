@@ -1,0 +1,322 @@
+"""`hstnn data`: list, prepare, verify and show the data sets, and look after their cache."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from hstnn_deploy.cli import console
+from hstnn_deploy.cli.options import Changes, DataDir, Json, SplitChoice
+from hstnn_deploy.errors import DataError, Interrupted, UsageError, nearest
+
+if TYPE_CHECKING:
+    from hstnn_deploy.data.dataset import DataSet, Inspected, Protocol, Source
+
+app = typer.Typer(name="data", help="List, prepare, verify and show the data sets.", no_args_is_help=True)
+cache = typer.Typer(name="cache", help="See and clear what is cached on disk.", no_args_is_help=True)
+app.add_typer(cache)
+
+Name = Annotated[str, typer.Argument(help="A data set (see `hstnn data list`).")]
+
+
+class _Subject(NamedTuple):
+    """A data set as the first shipped recipe that uses it asks for it."""
+
+    data_set: "DataSet[Any]"
+    config: Any
+    protocol: "Protocol"
+
+    def source(self, data_dir: Path | None) -> "Source":
+        from hstnn_deploy.data.dataset import Source
+
+        return Source(self.protocol, data_dir)
+
+    def where(self, data_dir: Path | None) -> tuple[bool, str]:
+        """Return whether it is on this machine, and in which folder, or else how to get it."""
+        place, get = self.data_set.place, self.data_set.card.get
+        if place is None:
+            return True, get
+        missing = self.data_set.missing(self.config, data_dir)
+        return not missing, get if missing else str(place(self.config, data_dir))
+
+
+def _subject(name: str, changes: Iterable[str] = ()) -> _Subject:
+    from hstnn_deploy.data.registry import DATA_SETS
+    from hstnn_deploy.train.recipe import load_recipe, shipped
+
+    if name not in DATA_SETS:
+        raise UsageError(f"unknown data set {name!r}", nearest(name, DATA_SETS))
+    using = [each for each in shipped() if load_recipe(each).data.name == name]
+    if not using:
+        if changes:
+            raise UsageError(f"no shipped recipe uses {name}, so there is none whose keys --set could change")
+        return _Subject(DATA_SETS[name], DATA_SETS[name].config(), "validation")
+    # The recipe of the set's own name before its variants.
+    recipe = load_recipe(min(using, key=lambda each: (each != name, each)), list(changes))
+    return _Subject(DATA_SETS[name], recipe.data, recipe.protocol)
+
+
+@app.command("list")
+def list_sets(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """List the data sets: what each is, whether it is on this machine, and else how to get it."""
+    from hstnn_deploy.data.registry import DATA_SETS
+
+    facts = [_facts(_subject(name), data_dir) for name in DATA_SETS]
+    if as_json:
+        console.emit(facts)
+        return
+    from rich.text import Text
+
+    for each in facts:
+        mark = Text("here", "green") if each["here"] else Text("not here", "yellow")
+        console.out.print(Text.assemble((f"{each['name']:<14}", "bold"), each["about"]), soft_wrap=True)
+        told = "; ".join(filter(None, (each["task"], each["shape"], each["size"], each["licence"])))
+        console.out.print(Text(" " * 14 + told, "dim"), soft_wrap=True)
+        console.out.print(Text.assemble(" " * 14, mark, ": ", each["where"]), soft_wrap=True)
+
+
+def _facts(subject: _Subject, data_dir: Path | None) -> dict[str, Any]:
+    data_set, card = subject.data_set, subject.data_set.card
+    shape = data_set.shape(subject.config)
+    here, where = subject.where(data_dir)
+    told = ""
+    if shape is not None:
+        step = " x ".join(map(str, shape.step))
+        told = f"{shape.steps} steps of {step}, {shape.train} + {shape.test} samples"
+    return {
+        "name": data_set.name,
+        "about": card.about,
+        "task": card.task,
+        "shape": told,
+        "size": console.size(card.bytes) if card.bytes else "",
+        "bytes": card.bytes,
+        "licence": card.licence,
+        "home": card.home,
+        "here": here,
+        "where": where,
+    }
+
+
+@app.command("prepare")
+def prepare(
+    name: Annotated[str | None, typer.Argument(help="A data set (see `hstnn data list`).")] = None,
+    all_sets: Annotated[bool, typer.Option("--all", help="Every data set, as far as it can be had.")] = False,
+    changes: Changes = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Download a data set where that is allowed, check and unpack it, and fill the cache for its recipe.
+
+    It can be run by many processes at once, stopped, and run again: what is finished is not done twice.
+    """
+    from hstnn_deploy.data.registry import DATA_SETS
+
+    if (name is None) == (not all_sets):
+        raise UsageError("name a data set, or give --all", "`hstnn data list` lists them")
+    if all_sets and changes:
+        raise UsageError("--set is for one data set, not for --all")
+    names = list(DATA_SETS) if name is None else [name]
+    facts, failed = [], list[str]()
+    for each in names:
+        subject = _subject(each, changes or ())
+        try:
+            facts.append(_prepare(subject, data_dir, console.report(as_json)))
+        except DataError as error:
+            if not all_sets:
+                raise
+            console.err.print(
+                "\n  ".join(filter(None, (f"{each}: {error.message}", error.hint))), soft_wrap=True, markup=False
+            )
+            failed.append(each)
+        except KeyboardInterrupt as error:
+            raise Interrupted("interrupted; what is finished is kept", "run it again to go on") from error
+    if as_json:
+        console.emit(facts)
+    if failed:
+        raise DataError(
+            f"{len(failed)} of {len(names)} data sets could not be prepared: {', '.join(failed)}",
+            "what each needs is said above",
+        )
+
+
+def _prepare(subject: _Subject, data_dir: Path | None, screen: Any) -> dict[str, Any]:
+    from hstnn_deploy.cli.progress import Working
+    from hstnn_deploy.data import cache as cached
+    from hstnn_deploy.data.prepare import prepare as prepare_set
+
+    before = {entry.path for entry in cached.entries()}
+    with Working(console.err) as working:
+        splits = prepare_set(subject.data_set, subject.config, subject.source(data_dir), working.report)
+    entries = [entry for entry in cached.entries() if entry.data_set == subject.data_set.name]
+    new = [entry for entry in entries if entry.path not in before]
+    counts = {split: len(splits.split(split)) for split in ("train", "valid", "test")}
+    unit = "windows" if splits.family == "language" else "samples"
+    told = ", ".join(f"{count} {split}" for split, count in counts.items())
+    screen.print(f"{subject.data_set.name} is ready: {splits.origin} ({told} {unit})", soft_wrap=True, markup=False)
+    if entries:
+        size = console.size(sum(entry.bytes for entry in entries))
+        state = f"{len(new)} of them new" if new else "none of them new"
+        screen.print(f"  cache: {len(entries)} files, {size}, {state}", soft_wrap=True, markup=False)
+    return {"name": subject.data_set.name, "origin": splits.origin, **counts, "cached": [str(e.path) for e in entries]}
+
+
+@app.command("verify")
+def verify(name: Name, changes: Changes = None, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Read every file of a data set whole and check it; count samples by split and class.
+
+    Exits with 3 where a file is wrong or missing.
+    """
+    from hstnn_deploy.cli.progress import Working
+    from hstnn_deploy.data.prepare import verify as verify_set
+
+    subject = _subject(name, changes or ())
+    found: list[Inspected] = []
+    with Working(console.err) as working:
+        for each in verify_set(subject.data_set, subject.config, subject.source(data_dir)):
+            found.append(each)
+            working.report(f"checking {name}", len(found), unit="checked")
+    wrong = [each for each in found if each.problem]
+    splits = _by_split(found)
+    shape = subject.data_set.shape(subject.config)
+    if as_json:
+        console.emit({"name": name, "checks": len(found), "wrong": [_wrong(e) for e in wrong], "splits": splits})
+    else:
+        _print_verified(subject, found, splits, shape)
+    if wrong:
+        if len(wrong) > 1:
+            for each in wrong:
+                console.err.print(f"wrong: {each.problem}", soft_wrap=True, markup=False)
+        raise DataError(
+            f"{name}: {len(wrong)} of {len(found)} checks failed, the first: {wrong[0].problem}",
+            f"remove them, and get them again (`hstnn data prepare {name}`)",
+        )
+
+
+def _wrong(each: "Inspected") -> dict[str, str]:
+    return {"file": each.file, "problem": each.problem}
+
+
+def _by_split(found: "list[Inspected]") -> dict[str, dict[str, Any]]:
+    """Return how many samples, or words, each split has, in all and by class."""
+    splits: dict[str, dict[str, Any]] = {}
+    for each in found:
+        split = splits.setdefault(each.split, {"count": 0, "classes": {}})
+        split["count"] += each.count
+        for label, count in each.classes.items():
+            split["classes"][label] = split["classes"].get(label, 0) + count
+    return splits
+
+
+def _print_verified(subject: _Subject, found: "list[Inspected]", splits: dict[str, dict[str, Any]], shape: Any) -> None:
+    from hstnn_deploy.data.pictures import class_name, spread
+
+    unit = "samples" if shape is not None else "words"
+    rows = []
+    for name, split in splits.items():
+        classes = split["classes"]
+        if len(classes) > 12:
+            counts = spread(list(classes.values()))
+        else:
+            names = subject.data_set.card.classes
+            counts = ", ".join(f"{class_name(label, names)}: {classes[label]}" for label in sorted(classes))
+        whole = getattr(shape, name, None) if shape is not None else None
+        rows.append((name, split["count"], "" if whole is None else whole, counts))
+    columns = ["split", f">{unit}", ">published", "by class"][: 2 if shape is None else 4]
+    console.out.print(console.table(subject.data_set.name, columns, [row[: len(columns)] for row in rows]))
+    right = [each for each in found if not each.problem]
+    for how in dict.fromkeys(each.how for each in right):
+        count = sum(each.how == how for each in right)
+        console.out.print(f"{count} {how}", soft_wrap=True, markup=False)
+
+
+@app.command("show")
+def show(
+    name: Name,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="The picture (default: NAME.png).")] = None,
+    split: Annotated[SplitChoice, typer.Option(help="Which samples.")] = SplitChoice.train,
+    index: Annotated[int | None, typer.Option(help="The number of the first sample.")] = None,
+    label: Annotated[int | None, typer.Option(help="Samples of this class (default: some of each).")] = None,
+    count: Annotated[int | None, typer.Option(min=1, max=50, help="How many samples.")] = None,
+    changes: Changes = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Draw samples of a data set, or the statistics of a text, and say in a few lines what they are."""
+    from hstnn_deploy.data.dataset import Choice
+    from hstnn_deploy.data.pictures import save
+
+    subject = _subject(name, changes or ())
+    path = out or Path(f"{name}.png")
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"--out {path} does not end in .png", "pictures are written as PNG")
+    if path.is_dir():
+        raise UsageError(f"--out {path} is a folder", "give the picture's name")
+    assert subject.data_set.picture is not None
+    with console.err.status(f"drawing {name}"):
+        source = subject.source(data_dir)
+        picture = subject.data_set.picture(subject.config, source, Choice(split.value, index, label, count))
+        save(picture.figure, path)
+    if as_json:
+        console.emit({"name": name, "picture": str(path), "lines": picture.lines})
+        return
+    for line in picture.lines:
+        console.out.print(line, soft_wrap=True, markup=False)
+    console.out.print(f"picture: {path}", soft_wrap=True, markup=False)
+
+
+@cache.command("info")
+def info(as_json: Json = False) -> None:
+    """List what the cache on disk holds."""
+    from hstnn_deploy.data import cache as cached
+
+    entries = cached.entries()
+    if as_json:
+        console.emit({"folder": str(cached.folder()), "entries": [_entry(entry) for entry in entries]})
+        return
+    rows = [
+        (
+            entry.data_set,
+            entry.split,
+            console.size(entry.bytes),
+            f"{entry.created:%Y-%m-%d %H:%M}",
+            _told(entry.parameters),
+        )
+        for entry in entries
+    ]
+    if rows:
+        columns = ["data set", "split", ">size", "made (UTC)", "of"]
+        console.out.print(console.table(f"Cache {cached.folder()}", columns, rows))
+    total = console.size(sum(entry.bytes for entry in entries))
+    console.out.print(f"{cached.folder()}: {len(entries)} files, {total}", soft_wrap=True, markup=False)
+
+
+def _entry(entry: Any) -> dict[str, Any]:
+    return {**entry._asdict(), "path": str(entry.path), "created": entry.created.isoformat()}
+
+
+def _told(parameters: dict[str, Any]) -> str:
+    """Return what a cached split was made with, in short."""
+    if not parameters:
+        return "damaged: it will be made anew"
+    return ", ".join(f"{key} {value}" for key, value in parameters.items() if key != "files")
+
+
+@cache.command("clear")
+def clear(
+    name: Annotated[str | None, typer.Argument(help="A data set (default: all of them).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove what is cached, of one data set or of all; it is made again when it is needed."""
+    from hstnn_deploy.data import cache as cached
+    from hstnn_deploy.data.registry import DATA_SETS
+
+    known = {*DATA_SETS, *(entry.data_set for entry in cached.entries())}
+    if name is not None and name not in known:
+        raise UsageError(f"unknown data set {name!r}", nearest(name, known))
+    gone = cached.clear(name)
+    if as_json:
+        console.emit({"removed": [_entry(entry) for entry in gone]})
+        return
+    size = console.size(sum(entry.bytes for entry in gone))
+    console.out.print(f"removed {len(gone)} files, {size}, from {cached.folder()}", soft_wrap=True, markup=False)

@@ -1,0 +1,283 @@
+"""`hstnn sweep`: many trainings at once, over kinds, ratios, seeds, and any key of a recipe."""
+
+import os
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from hstnn_deploy.cli import console
+from hstnn_deploy.cli.options import DataDir, Json, words
+from hstnn_deploy.errors import Interrupted, SweepError, UsageError
+
+if TYPE_CHECKING:
+    from hstnn_deploy.train.sweep.cluster import Cluster
+    from hstnn_deploy.train.sweep.estimate import Estimator
+    from hstnn_deploy.train.sweep.launch import Setting
+    from hstnn_deploy.train.sweep.local import Local
+    from hstnn_deploy.train.sweep.plan import Job
+    from hstnn_deploy.train.sweep.scheduler import Entry
+
+_Value = TypeVar("_Value")
+
+
+class ExecutorChoice(StrEnum):
+    """Executors."""
+
+    local = "local"
+    ray = "ray"
+
+
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="A recipe as for `hstnn train`, or a sweep file (see the README).")],
+    kinds: Annotated[str | None, typer.Option(metavar="LIST", help="Such as rnn,snn,ffs,hybrid.")] = None,
+    ratios: Annotated[str | None, typer.Option(metavar="LIST", help="Of ffs and hybrid, such as 0.05,0.25.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Such as 1111,2222.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="LIST", help="GPU numbers, or none for the CPU (default: every GPU there is).")
+    ] = None,
+    per_gpu: Annotated[int, typer.Option(min=1, help="Jobs that share a GPU.")] = 1,
+    cpus: Annotated[int | None, typer.Option(min=1, help="Use so many cores, and no GPU (default: all cores).")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each job; results depend on them.")] = 1,
+    retries: Annotated[int, typer.Option(min=0, help="How often a failed job is tried again.")] = 1,
+    executor: Annotated[ExecutorChoice, typer.Option(help="This machine, or a Ray cluster.")] = ExecutorChoice.local,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Of a Ray cluster (default: RAY_ADDRESS, else one started here)."),
+    ] = None,
+    data_dir: DataDir = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run folders go.")] = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train over kinds, ratios, seeds and any key, one process per job, on all GPUs, all cores, or a Ray cluster.
+
+    All ratios of a seed share one adaptation and its traces. What is finished is not done again; run the same command
+    to do what is missing.
+    """
+    from hstnn_deploy.runs import find_runs
+    from hstnn_deploy.train.sweep.estimate import Estimator
+    from hstnn_deploy.train.sweep.launch import Setting
+    from hstnn_deploy.train.sweep.plan import check_runs
+
+    jobs = _plan(recipe, kinds, ratios, seeds, changes or [], out)
+    check_runs(jobs)
+    estimator = Estimator(find_runs(out) if out.is_dir() else [])
+    numbers = _gpu_numbers(gpus)
+    if executor is ExecutorChoice.local:
+        if numbers and cpus is not None:
+            raise UsageError("--gpus and --cpus exclude each other", "a job on a GPU takes --threads cores")
+        if address is not None:
+            raise UsageError("--address is for --executor ray", "add --executor ray")
+    else:
+        address = address or os.environ.get("RAY_ADDRESS")
+        if address and cpus is not None:
+            raise UsageError("--cpus is for a Ray that is started here, not for one at an address", "leave --cpus out")
+    if address and numbers:
+        raise UsageError(
+            "--gpus names GPUs of this machine, but Ray chooses those of a cluster", "leave --gpus out, or give none"
+        )
+    if dry_run:
+        _show_plan(jobs, estimator, as_json)
+        return
+    setting = Setting(threads, data_dir)
+    if executor is ExecutorChoice.local:
+        _run(jobs, estimator, _local(numbers, per_gpu, cpus, setting), setting, retries, as_json)
+        return
+    from hstnn_deploy.train.sweep.cluster import Cluster
+
+    no_gpu: list[int] | None = [] if cpus is not None and not address else None
+    cluster = Cluster(
+        setting, out, address=address, cpus=cpus, gpus=no_gpu if numbers is None else numbers, per_gpu=per_gpu
+    )
+    try:
+        _run(jobs, estimator, cluster, setting, retries, as_json)
+    finally:
+        cluster.close()
+
+
+def _plan(
+    recipe: str, kinds: str | None, ratios: str | None, seeds: str | None, changes: list[str], out: Path
+) -> "list[Job]":
+    from hstnn_deploy.models.sizes import check_ratio
+    from hstnn_deploy.train.sweep.plan import plan
+    from hstnn_deploy.train.sweep.points import read
+
+    found = read(recipe)
+    if kinds is not None:
+        found.axes["kind"] = _list("--kinds", kinds, str, "rnn,snn,ffs,hybrid")
+    if ratios is not None:
+        found.axes["ratio"] = _list("--ratios", ratios, float, "0.05,0.25,0.5")
+        for ratio in found.axes["ratio"]:
+            check_ratio(ratio)
+    if seeds is not None:
+        found.axes["seed"] = _list("--seeds", seeds, int, "1111,2222")
+    return plan(found.recipes(recipe, changes), out)
+
+
+def _list(option: str, text: str, read: Callable[[str], _Value], example: str) -> list[_Value]:
+    found = words(text)
+    if not found:
+        raise UsageError(f"{option} is empty", f"for example {option} {example}, or leave it out")
+    for word in found:
+        try:
+            read(word)
+        except ValueError:
+            kind = "a whole number" if read is int else "a number"
+            raise UsageError(f"{option} {word!r} is not {kind}", f"for example {option} {example}") from None
+    return [read(word) for word in found]
+
+
+def _gpu_numbers(gpus: str | None) -> list[int] | None:
+    """Return the GPUs that are asked for; none of them is [], no wish is None."""
+    if gpus is None:
+        return None
+    numbers = [] if gpus.strip() == "none" else _list("--gpus", gpus, int, "0,1")
+    if len(set(numbers)) < len(numbers):
+        raise UsageError(f"--gpus {gpus} names a GPU twice", "for several jobs on a GPU give --per-gpu")
+    return numbers
+
+
+def _local(numbers: list[int] | None, per_gpu: int, cpus: int | None, setting: "Setting") -> "Local":
+    import torch
+
+    from hstnn_deploy import devices
+    from hstnn_deploy.train.sweep.local import Local
+    from hstnn_deploy.train.sweep.slots import Slots
+
+    if numbers is None:
+        numbers = list(range(torch.cuda.device_count())) if cpus is None and torch.cuda.is_available() else []
+    if numbers:
+        slots = Slots([str(devices.resolve(f"cuda:{number}")) for number in numbers], per_gpu)
+    else:
+        cores = cpus or _cores()
+        if cores < setting.threads:
+            raise UsageError(
+                f"--threads {setting.threads} is more than the {cores} core(s) there are to use",
+                f"choose at most --threads {cores}",
+            )
+        slots = Slots(["cpu"], cores // setting.threads)
+    return Local(slots, setting)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run(
+    jobs: "list[Job]",
+    estimator: "Estimator",
+    executor: "Local | Cluster",
+    setting: "Setting",
+    retries: int,
+    as_json: bool,
+) -> None:
+    from hstnn_deploy.cli.board import Board, counts, failures
+    from hstnn_deploy.train.sweep.scheduler import Scheduler
+
+    screen = console.report(as_json)
+    scheduler = Scheduler(jobs, retries)
+    entries = scheduler.entries
+    _note_threads(entries, setting.threads)
+    stopped = False
+    with Board(screen, entries, executor.places, estimator) as board:
+        scheduler.observer = board
+        try:
+            scheduler.run(executor)
+        except KeyboardInterrupt:
+            stopped = True
+    if as_json:
+        console.emit({"jobs": [entry.plain() for entry in entries]})
+    bad = [entry for entry in entries if entry.state in {"failed", "blocked"}]
+    if bad:
+        screen.print(failures(entries))
+    screen.print(counts(entries), markup=False, soft_wrap=True)
+    again = "the same command does what is missing"
+    if stopped:
+        raise Interrupted(f"interrupted: {counts(entries)}", again)
+    if bad:
+        logs = f"hstnn runs logs {bad[0].job.run.path}"
+        raise SweepError(f"{len(bad)} of {len(entries)} jobs have no result", f"see `{logs}`; {again}")
+
+
+def _note_threads(entries: "list[Entry]", threads: int) -> None:
+    """Say that finished runs had another thread count than this plan has: they need not have its bits."""
+    done = [entry.job.run.environment().get("threads") for entry in entries if entry.state == "done"]
+    if others := sorted({str(number) for number in done if number != threads}):
+        console.err.print(
+            f"note: {sum(number != threads for number in done)} finished runs had {', '.join(others)} thread(s), not "
+            f"{threads}: their bits may differ from those of this plan",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _show_plan(jobs: "list[Job]", estimator: "Estimator", as_json: bool) -> None:
+    from hstnn_deploy.cli.board import duration
+
+    names = {job.identity: job.name for job in jobs}
+    rows: list[dict[str, Any]] = []
+    for job in jobs:
+        run, estimate = job.run, estimator.of(job)
+        rows.append(
+            {
+                "job": job.name,
+                "identity": job.identity,
+                "folder": str(run.path),
+                "state": run.state or None,
+                "epoch": run.status().get("epoch"),
+                "steps": job.steps,
+                "needs": [names[need] for need in job.needs],
+                "seconds": None if run.finished else estimate.seconds,
+                "host_ram": estimate.host_ram,
+                "cuda": estimate.cuda,
+                "judged_by_runs": estimate.runs,
+            }
+        )
+    left = [row for row in rows if row["state"] != "finished"]
+    known = [row["seconds"] for row in left if row["seconds"] is not None]
+    if as_json:
+        console.emit({"jobs": rows, "left": len(left), "estimated": len(known), "seconds": sum(known)})
+        return
+    shown = [
+        (
+            row["job"],
+            _state(row),
+            f"{row['steps']} {'probes' if row['job'].endswith('/traces') else 'epochs'}",
+            ", ".join(need.rpartition("/")[2] for need in row["needs"]),
+            "" if row["state"] == "finished" else duration(row["seconds"]),
+            _size(row["host_ram"]),
+            _size(row["cuda"]),
+        )
+        for row in rows
+    ]
+    columns = ["job", "state", ">steps", "waits for", ">time", ">RAM", ">CUDA"]
+    console.out.print(console.table("Plan", columns, shown, dense=True))
+    console.out.print(f"{len(jobs)} jobs, {len(jobs) - len(left)} of them done.", markup=False)
+    if left:
+        work = f"about {duration(sum(known))} of work" if known else "time n/a"
+        console.out.print(
+            f"Left: {work}, known for {len(known)} of {len(left)} jobs. Time and peak memory "
+            "are those of earlier runs of like networks in the same folder; n/a where there is none.",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _state(row: dict[str, Any]) -> str:
+    match row["state"]:
+        case None:
+            return "to do"
+        case "finished":
+            return "done"
+        case state:
+            return f"{state}, epoch {row['epoch']}" if row["epoch"] else str(state)
+
+
+def _size(count: int | None) -> str:
+    return "n/a" if count is None else f"{count / 2**20:.0f} MB"

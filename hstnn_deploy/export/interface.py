@@ -1,0 +1,135 @@
+"""What goes into a network's graphs and what comes out: names, shapes, meanings, and what is reset when.
+
+Shapes: T time, B batch. Graphs, manifest and checks all take them from here.
+"""
+
+from dataclasses import dataclass
+from math import isqrt
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hstnn_deploy.errors import ExportError
+from hstnn_deploy.models.convolutional import ConvClassifier, ConvolutionalGroup
+from hstnn_deploy.models.language import LanguageModel
+from hstnn_deploy.models.layers import UnitKind
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.sequence import SequenceClassifier
+
+_NEXT = "_next"
+
+_STATES = {
+    "v": "membrane of layer {layer}'s spiking units after reset, m * (1 - s)",
+    "h": "output of layer {layer}'s recurrent units",
+    "c": "cell of layer {layer}'s LSTM units",
+    "spike_sum": "spikes of the last layer's spiking units, summed over the steps seen",
+    "steps": "steps seen",
+}
+
+Reset = Literal["sequence", "window"]
+"""When a state starts again from zeros: with each sequence, or with each window of a text as well."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A state that goes into a graph by its name, and comes out by `state_after` of it."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Without the batch, which stands before it."""
+    meaning: str
+    reset: Reset
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The inputs and outputs of a network, whatever the form of the graph."""
+
+    step: tuple[int, ...]
+    """The shape of one time step of x for one sample; a token is a scalar."""
+    tokens: bool
+    """Whether x is int64 tokens, not float32 values."""
+    states: list[State]
+    classes: int
+    """The width of the logits."""
+    every_step: bool
+    """Whether there are logits of every step, or of everything seen."""
+
+    @property
+    def x_meaning(self) -> str:
+        """What x is."""
+        if self.tokens:
+            return "words, by their number in the vocabulary"
+        return "values of each time step" if len(self.step) == 1 else "frames: channels, height, width"
+
+    @property
+    def logits_meaning(self) -> str:
+        """What the logits are."""
+        if self.every_step:
+            return "a score for each word of the vocabulary to follow; softmax gives its probability"
+        return "a score for each class, of everything seen; the largest is the answer"
+
+    def example(self, steps: int, batch: int, seed: int = 0) -> Tensor:
+        """Return a random input [steps, batch, …]; frames are sparse and whole as counts of events are."""
+        generator = torch.Generator().manual_seed(seed)
+        shape = (steps, batch, *self.step)
+        if self.tokens:
+            return torch.randint(self.classes, shape, generator=generator)
+        values = torch.rand(shape, generator=generator)
+        return values if len(self.step) == 1 else (values * 1.5).floor()
+
+    def zeros(self, batch: int) -> dict[str, Tensor]:
+        """Return the states of sequences that have seen nothing."""
+        return {state.name: torch.zeros(batch, *state.shape) for state in self.states}
+
+
+def state_after(name: str) -> str:
+    """Return the name of the output that holds a state after the window or step."""
+    return f"{name}{_NEXT}"
+
+
+def interface(network: HybridNetwork) -> Interface:
+    """Return the interface of a network.
+
+    Raises:
+        ExportError: its family has none yet.
+    """
+    step: tuple[int, ...]
+    match network:
+        case SequenceClassifier():
+            step, tokens, classes = (network.stack[0].input_size,), False, network.readout.out_features
+        case LanguageModel():
+            step, tokens, classes = (), True, network.decoder.out_features
+        case ConvClassifier():
+            step, tokens, classes = _frame(network), False, network.readout.out_features
+        case _:
+            raise ExportError(f"{type(network).__name__} has no export form yet", "see `hstnn recipes` for what has")
+    like = torch.zeros(1, 1, *step, dtype=torch.int64 if tokens else torch.float32)
+    states = [
+        State(name, tuple(value.shape[1:]), _meaning(name), "window" if tokens and name.startswith("v") else "sequence")
+        for name, value in network.initial_state(like).items()
+    ]
+    return Interface(step, tokens, states, classes, every_step=tokens)
+
+
+def kinds(network: HybridNetwork) -> list[list[UnitKind]]:
+    """Return which kinds of units each layer has, spiking first."""
+    return [list(layer.groups) for layer in network.stack]
+
+
+def _frame(network: ConvClassifier) -> tuple[int, int, int]:
+    """Return channels, height and width of a frame: a network knows only how large the maps are that it reads out."""
+    size = isqrt(network.hidden.in_features // network.stack[-1].units)
+    for layer in reversed(network.stack):
+        group = next(iter(layer.groups.values()))
+        assert isinstance(group, ConvolutionalGroup)
+        # `map_size` is how much a convolution takes off; it is the same whatever the size.
+        size = 2 * size - group.map_size(0)
+    return network.stack[0].input_size, size, size
+
+
+def _meaning(state: str) -> str:
+    if state in _STATES:
+        return _STATES[state]
+    return _STATES[state[0]].format(layer=state[1:])

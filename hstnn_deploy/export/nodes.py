@@ -1,0 +1,104 @@
+"""A small builder of ONNX graphs: nodes are added one by one, every value under a name that explains it.
+
+The graphs are written by hand, not traced: then no size of an example can get into them, a scan holds exactly what it
+needs, and the names in a file are the ones this room documents.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 20
+IR_VERSION = 10
+"""What ONNX Runtime 1.23 and newer read, and the CUDA provider knows."""
+
+CONSTANT = "constant/"
+"""What the name of a stored number begins with that is not a weight of the network."""
+
+Dimensions = Sequence[int | str]
+
+
+class Nodes:
+    """The nodes of one graph, or of the body of a scan within `outer`.
+
+    Args:
+        outer: the graph around a scan's body; weights and constants belong to the outermost.
+        suffix: what the name of every value in this graph ends with: no name may be used twice, bodies included.
+    """
+
+    def __init__(self, outer: "Nodes | None" = None, suffix: str = "") -> None:
+        self._root: Nodes = outer._root if outer else self
+        self.suffix = suffix
+        self.nodes: list[onnx.NodeProto] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
+        self._initializers: dict[str, onnx.TensorProto] = {}
+
+    def add(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a node with one output; return the output's name."""
+        return self.add_many(op, inputs, [output + self.suffix], **attributes)[0]
+
+    def add_many(self, op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> list[str]:
+        """Add a node with the given outputs, by their full names; an empty name leaves an output out."""
+        name = next(output for output in outputs if output)
+        self.nodes.append(helper.make_node(op, inputs, outputs, name=name, **attributes))
+        return list(outputs)
+
+    def weight(self, name: str, value: NDArray[Any]) -> str:
+        """Store an array under its name."""
+        if name not in self._root._initializers:
+            self._root._initializers[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        return name
+
+    def number(self, value: float) -> str:
+        """Store a float32 scalar."""
+        return self._constant(f"{value:g}", np.array(value, np.float32))
+
+    def axes(self, *values: int) -> str:
+        """Store a list of axes."""
+        return self._constant("axes_" + "_".join(map(str, values)), np.array(values, np.int64))
+
+    def index(self, value: int) -> str:
+        """Store a place along an axis."""
+        return self._constant(f"index_{value}", np.array(value, np.int64))
+
+    def _constant(self, name: str, value: NDArray[Any]) -> str:
+        return self.weight(f"{CONSTANT}{name}", value)
+
+    def input(self, name: str, shape: Dimensions | None, dtype: int = TensorProto.FLOAT, meaning: str = "") -> str:
+        """Declare an input of the graph."""
+        self.inputs.append(helper.make_tensor_value_info(name, dtype, shape, meaning))
+        return name
+
+    def output(self, name: str, shape: Dimensions | None, meaning: str = "") -> None:
+        """Declare a value as an output of the graph."""
+        self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape, meaning))
+
+    def scan(self, body: "Nodes", states: Sequence[str], over: Sequence[str], outputs: Sequence[str]) -> None:
+        """Add a scan of `body` over the first axis of `over`.
+
+        Args:
+            body: its inputs are the states, then one step of each of `over`; its outputs the states after the step,
+                then what is emitted at each step.
+            states: values the states start from.
+            over: values to step through.
+            outputs: names for the states at the end, then for the stacked emissions.
+        """
+        inside = helper.make_graph(body.nodes, "step" + body.suffix, body.inputs, body.outputs)
+        self.add_many("Scan", [*states, *over], outputs, body=inside, num_scan_inputs=len(over))
+
+    def model(self, name: str, facts: dict[str, str]) -> onnx.ModelProto:
+        """Return the whole model."""
+        graph = helper.make_graph(self.nodes, name, self.inputs, self.outputs, list(self._initializers.values()))
+        model = helper.make_model(
+            graph,
+            producer_name="hstnn-deploy",
+            ir_version=IR_VERSION,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+        )
+        helper.set_model_props(model, facts)
+        return model

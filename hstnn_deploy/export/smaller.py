@@ -1,0 +1,365 @@
+"""Smaller graphs: int8 and fp16, and what they cost in flipped spikes and in the metric.
+
+    int8 dynamic  weights in int8, one scale per unit; each call finds the range of what they are multiplied with
+    int8 static   the same, with ranges found beforehand on training samples (calibration)
+    fp16          weights and arithmetic in half precision; inputs, outputs and states stay float32
+
+Such a graph does not compute what the network computes, so there is no certificate for it: it is run beside the graph
+it was made from, and is refused where it loses more than may be lost.
+
+Shapes: T time, B batch.
+"""
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+import torch
+from torch import Tensor
+
+from hstnn_deploy import files
+from hstnn_deploy.errors import ExportError
+from hstnn_deploy.export.choice import calling, in_turns
+from hstnn_deploy.export.comparisons import Check, Score, Subject
+from hstnn_deploy.export.engines import Engine, onnxruntime_session, opened_up, read_model, step_engine, window_engine
+from hstnn_deploy.export.forms import Form
+from hstnn_deploy.export.graphs import ONNX_FILES
+from hstnn_deploy.export.runtime import open_graph
+from hstnn_deploy.train.evaluation import batches, unpadded
+
+How = Literal["int8-dynamic", "int8-static", "fp16"]
+
+_PRODUCTS = ("MatMul", "Gemm", "Conv", "LSTM")
+"""What has weights."""
+_CALIBRATION_CALLS = 64
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A smaller graph beside the one it was made from."""
+
+    file: str
+    how: How
+    bytes: int
+    bytes_before: int
+    milliseconds: float
+    """Median time of one window at batch 1."""
+    milliseconds_before: float
+    flipped: int
+    """Spikes that differ when both run freely on the same input."""
+    spikes: int
+    metric: str
+    value: float | None
+    """Of the smaller graph, on the test split; None where that is not at hand."""
+    value_before: float | None
+    lost: float | None
+    """How much worse the metric is, in its own points."""
+    limit: float
+    left: str
+    """What was not converted, and why."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether it loses too much, or nobody can say."""
+        return self.lost is None or not self.lost <= self.limit
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+    def check(self) -> Check:
+        """Return the outcome as a check."""
+        if self.lost is None:
+            figure = f"the {self.metric} lost cannot be measured: no test data"
+        else:
+            figure = (
+                f"{self.metric} {self.value:.2f} ({self.value_before:.2f} before): {self.lost:+.2f} points lost, "
+                f"at most {self.limit:g} allowed; {self.flipped} of {self.spikes} spikes flipped"
+            )
+        return Check(self.file, f"{self.how} loses little", "failed" if self.refused else "passed", figure)
+
+
+def reduced_name(path: Path, how: How) -> str:
+    """Return the file name of a smaller graph."""
+    return f"{path.stem}.{how}{path.suffix}"
+
+
+def parse_name(name: str) -> tuple[str, Form, How] | None:
+    """Return the file a smaller graph was made from, its form, and how, from its name; None of other names."""
+    match name.split("."):
+        case ["model", "window" | "step" | "unrolled" as form, "int8-dynamic" | "int8-static" | "fp16" as how, "onnx"]:
+            return f"model.{form}.onnx", form, how
+        case _:
+            return None
+
+
+def reduce(path: Path, form: Form, how: How, training: list[Tensor]) -> Path:
+    """Write the smaller graph of an ONNX file beside it.
+
+    Args:
+        path: the file.
+        form: its form.
+        how: what to make of it.
+        training: windows [T, B, …] of the training split, for calibration.
+
+    Raises:
+        ExportError: the tool cannot convert the graph.
+        RunError: the folder cannot be written.
+    """
+    target = path.with_name(reduced_name(path, how))
+    with files.atomic(target) as temporary:
+        try:
+            with _quiet():
+                match how:
+                    case "int8-dynamic":
+                        _dynamic(path, temporary)
+                    case "int8-static":
+                        _static(path, temporary, form, training)
+                    case "fp16":
+                        _half(path, temporary)
+        except (OSError, ExportError):
+            raise
+        except Exception as error:  # the tools raise whatever they stumble over
+            raise ExportError(f"{path.name} cannot be made {how}: {' '.join(str(error).split())}") from error
+    if how != "fp16" and not (_products(path) - _unconverted(target)):
+        why = left_over(path, target, how)
+        target.unlink()
+        raise ExportError(f"nothing in {path.name} can be made {how}: {why}")
+    return target
+
+
+def _dynamic(path: Path, target: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        _weights_where_they_are_used(read_model(path)),
+        str(target),
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        extra_options={"EnableSubgraph": True, "MatMulConstBOnly": True},
+    )
+
+
+def _weights_where_they_are_used(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Move the weights of convolutions into the scan they are in: the tool looks for them there and nowhere else."""
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if not any(inner.op_type == "Conv" for inner in attribute.g.node):
+                continue
+            used = {name for inner in attribute.g.node for name in inner.input}
+            for stored in [each for each in model.graph.initializer if each.name in used]:
+                attribute.g.initializer.append(stored)
+                model.graph.initializer.remove(stored)
+    return model
+
+
+def _static(path: Path, target: Path, form: Form, training: list[Tensor]) -> None:
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    quantize_static(
+        str(path),
+        str(target),
+        _Calibration(path, form, training),
+        quant_format=QuantFormat.QDQ,
+        # Membranes and cells stay in float32: they add up small differences over time.
+        op_types_to_quantize=["MatMul", "Gemm", "Conv"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        activation_type=QuantType.QInt8,
+        extra_options={"MatMulConstBOnly": True},
+    )
+
+
+class _Calibration:
+    """Hands out the inputs of a graph as it meets them: windows, or steps with the states that come before them."""
+
+    def __init__(self, path: Path, form: Form, training: list[Tensor]) -> None:
+        self._feeds = self._walk(path, form, training)
+
+    @staticmethod
+    def _walk(path: Path, form: Form, training: list[Tensor]) -> Iterator[dict[str, Any]]:
+        graph = open_graph(path)
+        for window in training:
+            whole = window.numpy()
+            if form != "step":
+                yield {"x": whole, **graph.zeros(whole.shape[1])}
+                continue
+            state = graph.zeros(whole.shape[1])
+            for now in whole[:_CALIBRATION_CALLS]:
+                yield {"x": now, **state}
+                _, state = graph.step(now, state)
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Return the next inputs."""
+        return next(self._feeds, None)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self._feeds
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Do nothing: all samples are used."""
+
+
+def _half(path: Path, target: Path) -> None:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = convert_float_to_float16(read_model(path), keep_io_types=True)
+    # It puts the casts of the inputs last, where ONNX does not allow them.
+    nodes = sorted(model.graph.node, key=lambda node: not node.name.startswith("graph_input_cast"))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, str(target))
+
+
+def make_smaller(
+    subject: Subject,
+    names: Collection[str],
+    hows: Collection[How],
+    limit: float,
+    training: list[Tensor],
+    done: Callable[[Check], None],
+) -> list[Reduction]:
+    """Make smaller graphs of the ONNX files among `names`; those that lose too much are removed again.
+
+    Args:
+        subject: the network, its folder and data.
+        names: files in that folder.
+        hows: what to make of each.
+        limit: how many points of the metric may be lost.
+        training: windows [T, B, …] of the training split.
+        done: called with the check of each.
+    """
+    found = []
+    for name, how in product(names, hows):
+        form = next((form for form, file in ONNX_FILES.items() if file == name), None)
+        if form is None:
+            continue
+        try:
+            path = reduce(subject.folder / name, form, how, training)
+            found.append(compare(subject, path.name, limit))
+        except ExportError as error:
+            done(Check(reduced_name(Path(name), how), f"{how} can be made", "failed", error.message))
+            continue
+        done(found[-1].check())
+        if found[-1].refused:
+            path.unlink()
+    return found
+
+
+def compare(subject: Subject, name: str, limit: float) -> Reduction:
+    """Run a smaller graph of the subject's folder beside the one it was made from.
+
+    Raises:
+        ExportError: a file cannot be read or run.
+    """
+    parsed = parse_name(name)
+    assert parsed is not None
+    source, form, how = parsed
+    small, large = subject.folder / name, subject.folder / source
+    engines = {path: _engine(subject, path, form) for path in (small, large)}
+    x = subject.windows[0]
+    flipped, spikes = _flips(engines[small](x, None), engines[large](x, None))
+    one = x[:, :1].numpy()
+    spent = in_turns({path: calling(open_graph(path), form, one) for path in (small, large)})
+    here, there = _value(subject, engines[small]), _value(subject, engines[large])
+    lost = None if here is None or there is None else (there - here if subject.task.higher_is_better else here - there)
+    return Reduction(
+        name,
+        how,
+        small.stat().st_size,
+        large.stat().st_size,
+        1e3 * spent[small],
+        1e3 * spent[large],
+        flipped,
+        spikes,
+        subject.task.metric,
+        here,
+        there,
+        lost,
+        limit,
+        left_over(large, small, how),
+    )
+
+
+def _engine(subject: Subject, path: Path, form: Form) -> Engine:
+    opened = opened_up(path, form, subject.kinds)
+    make = step_engine if form == "step" else window_engine
+    return make(onnxruntime_session(opened.model), subject.face, opened.values)
+
+
+def _flips(small: Any, large: Any) -> tuple[int, int]:
+    flipped = spikes = 0
+    for ours, theirs in zip(small.layers, large.layers, strict=True):
+        if "snn" in theirs:
+            flipped += int((ours["snn"].float() != theirs["snn"]).sum())
+            spikes += theirs["snn"].numel()
+    return flipped, spikes
+
+
+@torch.no_grad()
+def _value(subject: Subject, engine: Engine) -> float | None:
+    if subject.test is None:
+        return None
+    score = Score(subject)
+    for batch in unpadded(batches(subject.test, subject.batch, None, torch.device("cpu"))):
+        score.take(engine(batch.x, score.start(batch.x)), batch)
+    return score.value()
+
+
+def left_over(before: Path, after: Path, how: How) -> str:
+    """Say which products of weights were not converted, and why."""
+    if how == "fp16":
+        return ""
+    there, left = _products(before), _unconverted(after)
+    return "; ".join(f"{left[op]} of {there[op]} {op} left in float32: {_why(op, how)}" for op in sorted(left))
+
+
+def _why(op: str, how: How) -> str:
+    if how == "int8-dynamic":
+        return "the tool found no stored weight there"
+    return "there is no static LSTM" if op == "LSTM" else "calibration does not look inside a scan"
+
+
+def _unconverted(path: Path) -> Counter[str]:
+    """Return the products of weights that are still in float32."""
+    found: Counter[str] = Counter()
+    for graph in _graphs(read_model(path).graph):
+        made_by = {name: node.op_type for node in graph.node for name in node.output}
+        for node in graph.node:
+            # With static ranges a product stays what it is, between values in int8.
+            if node.op_type in _PRODUCTS and made_by.get(node.input[0]) != "DequantizeLinear":
+                found[node.op_type] += 1
+    return found
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
+
+
+def _products(path: Path) -> Counter[str]:
+    ops = (node.op_type for graph in _graphs(read_model(path).graph) for node in graph.node)
+    return Counter(op for op in ops if op in _PRODUCTS)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the tools' talk from the user."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

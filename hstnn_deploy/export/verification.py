@@ -1,0 +1,93 @@
+"""Repeat a bundle's proof anywhere, from the weights in its files: what `hstnn verify` does."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.errors import ExportError
+from hstnn_deploy.export.checks import CHECKS, run_checks
+from hstnn_deploy.export.comparisons import Check
+from hstnn_deploy.export.manifest import check_files, read_manifest, recipe_of
+from hstnn_deploy.export.smaller import compare, parse_name
+from hstnn_deploy.export.subject import make_subject
+from hstnn_deploy.export.weights import difference, network_of, read_weights
+from hstnn_deploy.models.sizes import Sizes
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verification found."""
+
+    folder: Path
+    checks: list[Check]
+    manifest: dict[str, Any]
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that failed."""
+        return [check for check in self.checks if check.outcome == "failed"]
+
+
+def verify_bundle(
+    folder: Path,
+    ckpt: Path | None = None,
+    data_folder: Path | None = None,
+    on_check: Callable[[Check], None] = lambda _: None,
+) -> Verification:
+    """Check a bundle: its manifest and files, its weights, and all that was proved when it was exported.
+
+    Args:
+        folder: the bundle.
+        ckpt: a checkpoint whose weights the files must hold; None: they are only compared with each other.
+        data_folder: where the recipe's data is.
+        on_check: called with each check as it is done.
+
+    Raises:
+        BundleError: no bundle, or one whose manifest or files are not as they were written.
+        CheckpointError: the checkpoint cannot be read.
+        RecipeError: the recipe in the manifest cannot be read by this version.
+    """
+    facts = read_manifest(folder)
+    check_files(folder, facts)
+    checkpoint = Checkpoint.load(ckpt) if ckpt else None
+    checks: list[Check] = []
+
+    def done(check: Check) -> None:
+        checks.append(check)
+        on_check(check)
+
+    for name in facts["files"]:
+        done(Check(name, "as exported", "passed", f"SHA-256 {facts['files'][name]['sha256'][:12]}…"))
+        if name not in CHECKS and not parse_name(name):
+            done(Check(name, "proved when exported", "failed", "it failed a check then, and says so in its name"))
+    names = [name for name in facts["files"] if name in CHECKS]
+    if not names:
+        return Verification(folder, checks, facts)
+    recipe = recipe_of(folder, facts)
+    sizes = [Sizes(each["snn"], each["rnn"]) for each in facts["network"]["units"]]
+    try:
+        network = network_of(folder / names[0], recipe.network, sizes)
+        ours = network.state_dict()
+        for name in names[1:]:
+            found = difference(ours, read_weights(folder / name))
+            done(Check(name, f"weights = {names[0]}", "failed" if found else "passed", found or _equal(ours)))
+    except ExportError as error:
+        done(Check(names[0], "holds the network", "failed", error.message))
+        return Verification(folder, checks, facts)
+    if checkpoint:
+        found = difference(ours, checkpoint.parameters)
+        done(Check(names[0], f"weights = {ckpt}", "failed" if found else "passed", found or _equal(ours)))
+    subject = make_subject(network, folder, recipe, facts["network"]["vocabulary"], data_folder)
+    run_checks(subject, names, done)
+    for each in facts.get("smaller", []):
+        try:
+            done(compare(subject, each["file"], each["limit"]).check())
+        except ExportError as error:
+            done(Check(each["file"], "opens and runs", "failed", error.message))
+    return Verification(folder, checks, facts)
+
+
+def _equal(weights: dict[str, Any]) -> str:
+    return f"{sum(value.numel() for value in weights.values())} values equal to the bit"

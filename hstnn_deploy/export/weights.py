@@ -1,0 +1,82 @@
+"""The weights in a written file, back under the network's own names: what verification anywhere starts from."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from hstnn_deploy.errors import ExportError
+from hstnn_deploy.export.engines import read_model
+from hstnn_deploy.export.equations import LAYOUTS
+from hstnn_deploy.export.nodes import CONSTANT
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.registry import NetworkConfig, build
+from hstnn_deploy.models.sizes import Sizes
+
+_PROGRAM = "frozen."
+"""What a .pt2 puts before every name: see `frozen.Program`."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the weights of a written file, named and laid out as in the network's `state_dict`.
+
+    Raises:
+        ExportError: the file cannot be read.
+    """
+    if path.suffix == ".onnx":
+        return _of_onnx(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded: Any = torch.jit.load(str(path)) if path.suffix == ".ts" else torch.export.load(str(path))
+        state = loaded.state_dict() if path.suffix == ".ts" else loaded.state_dict
+    except Exception as error:  # torch raises many kinds for a file it cannot read
+        raise ExportError(f"{path} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from error
+    return {name.removeprefix(_PROGRAM): value.detach() for name, value in state.items()}
+
+
+def _of_onnx(path: Path) -> dict[str, Tensor]:
+    weights = {}
+    for initializer in read_model(path).graph.initializer:
+        if initializer.name.startswith(CONSTANT):
+            continue
+        name, value = initializer.name, numpy_helper.to_array(initializer)
+        for ending, restore in LAYOUTS.items():
+            if name.endswith(ending):
+                name, value = name.removesuffix(ending), restore(value)
+        weights[name] = torch.from_numpy(np.array(value))
+    return weights
+
+
+def network_of(path: Path, config: NetworkConfig, sizes: list[Sizes]) -> HybridNetwork:
+    """Return the network of a written file, in evaluation mode.
+
+    Raises:
+        ExportError: the file cannot be read, or holds other weights than such a network has.
+    """
+    try:
+        network = build(config, sizes)
+        network.load_state_dict(read_weights(path))
+    except RuntimeError as error:
+        raise ExportError(
+            f"{path} does not hold the network of the manifest: {' '.join(str(error).split())}"
+        ) from error
+    return network.eval()
+
+
+def difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> str:
+    """Return where two networks' weights first differ, in words, or an empty text where they are equal to the bit."""
+    if missing := sorted(ours.keys() ^ theirs.keys()):
+        return f"{missing[0]} is in one only"
+    for name, value in theirs.items():
+        if value.shape != ours[name].shape:
+            return f"{name} is {tuple(ours[name].shape)}, not {tuple(value.shape)}"
+        if not torch.equal(ours[name], value):
+            count = int((ours[name] != value).sum())
+            worst = float((ours[name].double() - value.double()).abs().max())
+            return f"{name} differs in {count} of {value.numel()} values, by up to {worst:.3g}"
+    return ""

@@ -1,0 +1,336 @@
+"""Jobs on a Ray cluster: the same processes as on one machine, each inside a Ray task (extra `cluster`).
+
+Where every node sees the run folders (one machine, or a shared file system) a job works in them. Where one does not,
+what a job needs is sent along, it works in a folder of the node's own, and its run folder is fetched back when it ends.
+"""
+
+import importlib.util
+import io
+import os
+import re
+import signal
+import socket
+import sys
+import tarfile
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hstnn_deploy import files, processes
+from hstnn_deploy.errors import DeviceError, HstnnError, UsageError
+from hstnn_deploy.runs import RunFolder
+from hstnn_deploy.train.sweep.launch import Failure, Process, Setting
+from hstnn_deploy.train.sweep.plan import Job
+from hstnn_deploy.train.sweep.scheduler import Ended, Wanted
+
+_OBJECT_STORE = 200 * 2**20
+"""Bytes of shared memory for a head of our own: what passes through it are run folders, a few megabytes each."""
+
+_PATIENCE = 5.0
+"""Seconds in which an address must answer."""
+
+
+@dataclass
+class _Running:
+    job: Job
+    cost: int
+    hold: ExitStack = field(default_factory=ExitStack)
+    """Holds the run folder here while the job works on it elsewhere."""
+
+
+class Cluster:
+    """Runs jobs as Ray tasks."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        out: Path,
+        *,
+        address: str | None = None,
+        cpus: int | None = None,
+        gpus: Sequence[int] | None = None,
+        per_gpu: int = 1,
+        fetch: bool | None = None,
+    ) -> None:
+        """Connect to a cluster, or start one on this machine.
+
+        Args:
+            setting: see `Setting`.
+            out: where the run folders are.
+            address: HOST:PORT of a head, ray://HOST:PORT, or auto; None starts a head here.
+            cpus: cores of that head (None: all).
+            gpus: GPUs of that head, as torch counts here (None: all); of a cluster, () means that none is used.
+            per_gpu: how many jobs share a GPU.
+            fetch: whether run folders are sent and fetched back (None: where a node does not see `out`).
+
+        Raises:
+            UsageError: Ray is not installed, or the address is none.
+            DeviceError: nothing answers there, or no node is large enough for a job.
+        """
+        if importlib.util.find_spec("ray") is None:
+            raise UsageError("--executor ray needs Ray, which is not installed", "pip install 'hstnn-deploy[cluster]'")
+        here = setting.data_dir and setting.data_dir.absolute()
+        self._setting, self._out, self._per_gpu = replace(setting, data_dir=here), out, per_gpu
+        self._running: dict[Any, _Running] = {}
+        self._failed: list[Ended] = []
+        self._connect(address, cpus, gpus)
+        import ray
+
+        self._ray: Any = ray
+        try:
+            nodes = [node for node in self._ray.nodes() if node["Alive"]]
+            has_gpu = any(node["Resources"].get("GPU") for node in nodes)
+            self._on_gpu = has_gpu and (gpus is None or len(gpus) > 0)
+            self._check_room(nodes)
+            self._remote = self._ray.remote(max_retries=0)(_work)
+            self.fetch = fetch if fetch is not None else address is not None and not self._all_see_out(nodes)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def places(self) -> int:
+        """How many jobs may run at once, on the nodes that are there now."""
+        total = self._ray.cluster_resources()
+        by_cpu = int(total.get("CPU", 0)) // self._setting.threads
+        return min(by_cpu, int(total.get("GPU", 0)) * self._per_gpu) if self._on_gpu else by_cpu
+
+    @property
+    def shares_gpus(self) -> bool:
+        """See `scheduler.Executor`."""
+        return self._on_gpu and self._per_gpu > 1
+
+    def start(self, wanted: Sequence[Wanted]) -> list[tuple[Job, str]]:
+        """See `scheduler.Executor`."""
+        free = self.places - sum(running.cost for running in self._running.values())
+        started = []
+        for each in sorted(wanted, key=lambda one: not one.alone):
+            cost = self._per_gpu if each.alone else 1
+            if cost > free:
+                break
+            free -= cost
+            started.append((each.job, "cluster"))
+            try:
+                self._submit(each, cost)
+            except HstnnError as error:
+                self._failed.append(Ended(each.job, Failure(error.message)))
+        return started
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """See `scheduler.Executor`."""
+        found, self._failed = self._failed, []
+        if found:
+            return found
+        if not self._running:
+            time.sleep(seconds)
+            return []
+        ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
+        return [Ended(self._running[reference].job, self._result(reference)) for reference in ready]
+
+    def stop(self) -> None:
+        """See `scheduler.Executor`. What a job that is fetched back has not finished is lost."""
+        for reference in self._running:
+            self._ray.cancel(reference, force=False)
+        for reference in list(self._running):
+            self._result(reference)
+
+    def close(self) -> None:
+        """Leave the cluster; end it, where it was started here."""
+        import ray
+
+        ray.shutdown()
+
+    def _connect(self, address: str | None, cpus: int | None, gpus: Sequence[int] | None) -> None:
+        options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": "ERROR"}
+        variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        if address is None:
+            options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": _OBJECT_STORE}
+            options |= {} if gpus is None else {"num_gpus": len(gpus)}
+            here = processes.environment()
+            variables |= {"PYTHONPATH": here["PYTHONPATH"]} if "PYTHONPATH" in here else {}
+            if gpus:
+                shown = [processes.environment(f"cuda:{number}")["CUDA_VISIBLE_DEVICES"] for number in gpus]
+                variables["CUDA_VISIBLE_DEVICES"] = ",".join(shown)
+        else:
+            _check_address(address)
+        handler = signal.getsignal(signal.SIGTERM)
+        with _environment(variables), _silence():
+            import ray  # reads some of the variables as it is imported
+
+            try:
+                ray.init(**options)
+            except (ray.exceptions.RayError, RuntimeError, ValueError, ImportError, OSError) as error:
+                reason = " ".join(str(error).split())[:300]
+                what = f"there is no Ray cluster at {address}" if address else "Ray cannot start here"
+                hint = "`ray status` shows whether it runs; if it wants a token, set RAY_AUTH_MODE=token"
+                raise DeviceError(f"{what}: {reason}", hint if address else "") from error
+            finally:
+                signal.signal(signal.SIGTERM, handler)  # Ray puts its own, which leaves without stopping the jobs
+
+    def _check_room(self, nodes: list[dict[str, Any]]) -> None:
+        most = max((int(node["Resources"].get("CPU", 0)) for node in nodes), default=0)
+        if most < self._setting.threads:
+            raise DeviceError(
+                f"--threads {self._setting.threads}: the largest node of the cluster has {most} CPU(s)",
+                f"choose at most --threads {most}" if most else "give the head CPUs, such as --cpus 2",
+            )
+
+    def _all_see_out(self, nodes: list[dict[str, Any]]) -> bool:
+        """Ask every node whether it sees the run folders."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        sign = files.make_folder(self._out) / f".{uuid.uuid4().hex}.partial"
+        sign.touch()
+        try:
+            look = self._ray.remote(num_cpus=0, max_retries=0)(_sees)
+            where = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+            return all(
+                self._ray.get([look.options(scheduling_strategy=each).remote(sign.absolute()) for each in where])
+            )
+        finally:
+            sign.unlink(missing_ok=True)
+
+    def _submit(self, wanted: Wanted, cost: int) -> None:
+        job = replace(wanted.job, out=wanted.job.out.absolute())
+        gpu = (1 if wanted.alone else 1 / self._per_gpu) if self._on_gpu else 0
+        running, sent = _Running(wanted.job, cost), None
+        if self.fetch:
+            files.make_folder(job.run.path)
+            running.hold.enter_context(job.run.lock())
+            job.run.claim_recipe(job.recipe.for_stage(job.stage))
+            job.run.set_status("running", error=None)
+            sent = pack([job.run, *_needed(job)], job.out)
+        options = {"num_cpus": self._setting.threads, "num_gpus": gpu, "name": job.name}
+        reference = self._remote.options(**options).remote(job, self._setting, self._on_gpu, sent)
+        self._running[reference] = running
+
+    def _result(self, reference: Any) -> Failure | None:
+        """Take a task's end: its failure or None, its run folder where that is fetched."""
+        running = self._running.pop(reference)
+        run = running.job.run
+        with running.hold:
+            try:
+                failure, fetched = self._ray.get(reference)
+                if fetched is not None:
+                    unpack(fetched, running.job.out)
+                found: Failure | None = failure
+                return found
+            except self._ray.exceptions.TaskCancelledError:
+                if self.fetch:
+                    run.set_status("interrupted")
+                return Failure("interrupted")
+            except (self._ray.exceptions.RayError, HstnnError) as error:
+                reason = f"Ray: {' '.join(str(error).split())[:300]}"
+        try:
+            run.record_failure(running.job.recipe.for_stage(running.job.stage), reason)
+        except HstnnError as error:
+            return Failure(f"{reason}; {error.message}")
+        return Failure(reason, "memory" if "OutOfMemory" in reason else "error")
+
+
+def _work(job: Job, setting: Setting, on_gpu: bool, sent: bytes | None) -> tuple[Failure | None, bytes | None]:
+    """Do a job, in a Ray worker; return its failure and, where its needs were sent, its run folder."""
+    if sent is None:
+        return _run(job, setting, on_gpu), None
+    with tempfile.TemporaryDirectory(prefix="hstnn-job-") as folder:
+        here = replace(job, out=Path(folder))
+        unpack(sent, here.out)
+        # The run is not finished, and nobody works on it here: the status that was sent is that of its owner.
+        (here.run.path / "status.json").unlink(missing_ok=True)
+        failure = _run(here, setting, on_gpu)
+        return failure, pack([here.run], here.out)
+
+
+def _run(job: Job, setting: Setting, on_gpu: bool) -> Failure | None:
+    try:
+        # Ray has set which GPUs this process sees.
+        process = Process(job, "cuda" if on_gpu else "cpu", setting, None if on_gpu else "cpu")
+    except HstnnError as error:
+        return Failure(error.message)
+    try:
+        return process.wait()
+    finally:  # also when the task is cancelled
+        process.stop()
+
+
+def _sees(path: Path) -> bool:
+    return path.exists()
+
+
+def _needed(job: Job) -> list[RunFolder]:
+    """Return the run folders that a job reads beside its own."""
+    return [replace(job, stage=stage).run for stage in ("adapt", "traces") if job.needs and stage != job.stage]
+
+
+def pack(runs: Sequence[RunFolder], out: Path) -> bytes:
+    """Return run folders as an archive, with their paths below `out`."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as archive:
+        for run in runs:
+            for path in sorted(run.path.iterdir()) if run.path.is_dir() else []:
+                if path.is_file() and not path.name.startswith("."):
+                    archive.add(path, str(path.relative_to(out)))
+    return whole.getvalue()
+
+
+def unpack(packed: bytes, out: Path) -> None:
+    """Write the files of an archive below `out`, each whole, each status last.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        members = sorted(archive.getmembers(), key=lambda member: member.name.endswith("status.json"))
+        for member in members:
+            content = archive.extractfile(member)
+            assert content is not None, "only files are packed"
+            with files.atomic(out / member.name) as temporary:
+                temporary.write_bytes(content.read())
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address that is none, or where nothing answers: Ray itself would try for minutes."""
+    if address == "auto":
+        return
+    if not (match := re.fullmatch(r"(?:ray://)?\[?([^\s/]+?)\]?:(\d{1,5})", address)) or int(match[2]) > 65535:
+        raise UsageError(f"--address {address!r} is no address", "give HOST:PORT, ray://HOST:PORT, or auto")
+    try:
+        socket.create_connection((match[1], int(match[2])), _PATIENCE).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DeviceError(
+            f"nothing answers at --address {address}: {reason}", "start a head there with `ray start --head`"
+        ) from error
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep from standard error what Ray's C++ side logs there while it connects; what matters, Ray raises."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Have environment variables for a while: what Ray starts inherits them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

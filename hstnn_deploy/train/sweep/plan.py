@@ -1,0 +1,133 @@
+"""From recipes to a graph of jobs: one stage of one recipe each, and which others it waits for.
+
+A job is known by the hash of what its result depends on (`Recipe.for_stage`), so all ratios of a seed share one
+adaptation and its traces, and a changed hyper-parameter is another job.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import hstnn_deploy
+from hstnn_deploy.errors import RunError, UsageError
+from hstnn_deploy.models.sizes import kept_counts, layer_sizes
+from hstnn_deploy.runs import RunFolder, differences
+from hstnn_deploy.train.recipe import Recipe
+from hstnn_deploy.train.stages import StageName, stage_folder
+
+_ARGUMENTS: dict[str, StageName] = {"train": "all", "adapt": "adapt", "traces": "traces", "restore": "all"}
+"""What `hstnn train --stage` is called for a job; a restoration ranks for its ratio first."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage of one recipe: what one process does."""
+
+    recipe: Recipe
+    stage: str
+    """`train`, `adapt`, `traces` or `restore`; each has a run folder of its own."""
+    out: Path
+    needs: tuple[str, ...] = ()
+    """The identities of the jobs that must be done before."""
+
+    @cached_property
+    def identity(self) -> str:
+        """The hash of all that the result depends on, but for the machine."""
+        text = json.dumps(self.recipe.for_stage(self.stage), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def run(self) -> RunFolder:
+        """Where the result is, or will be."""
+        return stage_folder(self.recipe, self.out, self.stage)
+
+    @property
+    def name(self) -> str:
+        """The run folder's path below `out`: recipe, kind, seed, and the stage or ratio of a hybrid."""
+        return str(self.run.path.relative_to(self.out))
+
+    @property
+    def argument(self) -> StageName:
+        """What `hstnn train --stage` is given."""
+        return _ARGUMENTS[self.stage]
+
+    @property
+    def steps(self) -> int:
+        """Epochs, or Hessian probes."""
+        match self.stage:
+            case "traces":
+                return self.recipe.selection.probes
+            case "restore":
+                return self.recipe.restore.epochs
+            case _:
+                return self.recipe.adapt.epochs
+
+
+def plan(recipes: Sequence[Recipe], out: Path) -> list[Job]:
+    """Return the jobs that the recipes consist of, each once, every job after those that it needs.
+
+    Nothing is read or written.
+
+    Raises:
+        UsageError: a ratio that leaves a kind too few units, or two jobs that would share a run folder.
+    """
+    jobs: dict[str, Job] = {}
+
+    def add(recipe: Recipe, stage: str, *needs: Job) -> Job:
+        job = Job(recipe, stage, out, tuple(each.identity for each in needs))
+        return jobs.setdefault(job.identity, job)
+
+    for recipe in recipes:
+        units = recipe.network.units
+        layer_sizes(recipe.kind, units, recipe.ratio)
+        if recipe.kind == "hybrid":
+            kept_counts(units, recipe.ratio)
+            adapted = add(recipe, "adapt")
+            add(recipe, "restore", adapted, add(recipe, "traces", adapted))
+        else:
+            add(recipe, "train")
+    _check_folders(list(jobs.values()))
+    return list(jobs.values())
+
+
+def check_runs(jobs: Sequence[Job]) -> None:
+    """Refuse run folders that are another recipe's, or damaged, before anything starts.
+
+    Raises:
+        RunError: naming the keys that differ, or the file.
+    """
+    for job in jobs:
+        run = job.run
+        try:
+            run.check_recipe(job.recipe.for_stage(job.stage))
+        except RunError as error:
+            wrote = run.environment().get("versions", {}).get("hstnn-deploy", hstnn_deploy.__version__)
+            if wrote == hstnn_deploy.__version__:
+                raise
+            versions = f"hstnn-deploy {wrote} wrote it, this is {hstnn_deploy.__version__}"
+            raise RunError(f"{error.message} ({versions})", error.hint) from error
+        run.status()
+
+
+def chains(jobs: Sequence[Job]) -> dict[str, int]:
+    """Return how many jobs follow one another from each job to the end of the longest chain that it begins."""
+    length = {job.identity: 1 for job in jobs}
+    for job in reversed(jobs):  # dependants stand after what they need
+        for need in job.needs:
+            length[need] = max(length[need], length[job.identity] + 1)
+    return length
+
+
+def _check_folders(jobs: Sequence[Job]) -> None:
+    there: dict[Path, Job] = {}
+    for job in jobs:
+        other = there.setdefault(job.run.path, job)
+        if other is not job:
+            both = differences(other.recipe.for_stage(job.stage), job.recipe.for_stage(job.stage))
+            raise UsageError(
+                f"two jobs of this sweep would share {job.run.path}: {'; '.join(both)}",
+                "give the recipes different names, or make the key an axis",
+            )

@@ -1,0 +1,439 @@
+"""Event data sets: read as tonic reads them, whole or in part; what cannot be is refused by file and event."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.lib.recfunctions
+import pytest
+import tonic.datasets
+import tonic.io
+import torch
+
+from hstnn_deploy.data.aedat import read_aedat
+from hstnn_deploy.data.dvs_gesture import AedatRecordings, DvsGestureConfig, NpyRecordings
+from hstnn_deploy.data.events import Sensor, check, make_events
+from hstnn_deploy.data.heidelberg import Hdf5Recordings, ShdConfig, SscConfig
+from hstnn_deploy.data.nmnist import NMnistConfig, NMnistRecordings
+from hstnn_deploy.data.recordings import Recordings
+from hstnn_deploy.data.registry import DataConfig, load, missing, shape
+from hstnn_deploy.data.splits import Splits
+from hstnn_deploy.errors import DataError
+from tests.event_files import (
+    aedat,
+    make_dvs_gesture,
+    make_nmnist,
+    make_shd,
+    random_events,
+    write_bin,
+    write_hdf5,
+    write_npy,
+)
+
+CPU = torch.device("cpu")
+CAMERA = Sensor(128, 128)
+
+MAKERS: dict[str, tuple[Callable[[Path], Path], DataConfig]] = {
+    "nmnist": (make_nmnist, NMnistConfig()),
+    "dvs-gesture": (make_dvs_gesture, DvsGestureConfig()),
+    "shd": (make_shd, ShdConfig()),
+    "ssc": (lambda root: make_shd(root, "ssc"), SscConfig()),
+}
+
+
+@pytest.fixture(params=MAKERS)
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, DataConfig]:
+    make, config = MAKERS[request.param]
+    return make(tmp_path / "data" / request.param), config
+
+
+def without_files(kind: Any, **attributes: Any) -> Any:
+    """Return a data set of tonic's that neither looks for its archives nor downloads them."""
+    found = kind.__new__(kind)
+    for name, value in {"transform": None, "target_transform": None, "transforms": None, **attributes}.items():
+        setattr(found, name, value)
+    return found
+
+
+def assert_same(ours: Recordings, theirs: Any, fields: str) -> None:
+    assert len(ours.target) > 0
+    for number, label in enumerate(ours.target.tolist()):
+        events, target = theirs[number]
+        assert int(target) == label
+        mine = ours.read(number)
+        assert len(mine) == len(events) > 0
+        for field in fields:
+            assert np.array_equal(mine[field], events[field])
+
+
+def test_nmnist_is_read_as_tonic_reads_it(tmp_path: Path) -> None:
+    ours = NMnistRecordings.of(make_nmnist(tmp_path) / "Train")
+    paths = [str(path) for path in ours.paths]
+    theirs = without_files(
+        tonic.datasets.NMNIST, data=paths, targets=ours.target.tolist(), first_saccade_only=False, stabilize=False
+    )
+    assert_same(ours, theirs, "xytp")
+    # Written with overflow marks, and read back.
+    assert ours.read(0)["t"].max() > 2**13
+    assert np.array_equal(ours.read(10), random_events(1010, 300, Sensor(34, 34), 60_000, 1))
+
+
+def test_dvs_gesture_is_read_as_tonic_reads_it(tmp_path: Path) -> None:
+    ours = NpyRecordings.of(make_dvs_gesture(tmp_path) / "ibmGestureTrain")
+    theirs = without_files(tonic.datasets.DVSGesture, data=list(map(str, ours.paths)), targets=ours.target.tolist())
+    assert_same(ours, theirs, "xytp")
+    assert sorted(set(ours.target.tolist())) == [0, 4, 10]
+
+
+def test_heidelberg_is_read_as_tonic_reads_it(tmp_path: Path) -> None:
+    folder = make_shd(tmp_path)
+    ours = Hdf5Recordings(folder / "shd_train.h5", 20)
+    theirs = without_files(tonic.datasets.SHD, location_on_system=str(folder), data_filename="shd_train.h5")
+    assert_same(ours, theirs, "xt")
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    """The original layout of DVS-Gesture: two files, one of each split, with two gestures each."""
+    folder = tmp_path / "original"
+    folder.mkdir()
+    for number, (split, name) in enumerate((("train", "user01_led"), ("test", "user02_lab"))):
+        (folder / f"{name}.aedat").write_bytes(aedat(random_events(number, 1000, CAMERA, 4_000_000)))
+        (folder / f"{name}_labels.csv").write_text(
+            "class,startTime_usec,endTime_usec\n1,500000,1700000\n11,2000000,3900000\n"
+        )
+        (folder / f"trials_to_{split}.txt").write_text(f"{name}.aedat\nuser99_led.aedat\n\n")
+    return folder
+
+
+def test_the_original_aedat_files_are_read_as_tonic_reads_them_and_cut_by_their_tables(original: Path) -> None:
+    path = original / "user01_led.aedat"
+    raw = tonic.io.get_aer_events_from_file(str(path), *tonic.io.read_aedat_header_from_file(str(path))[:2])
+    ours = read_aedat(path)
+    # The bits as tonic.io.read_dvs_ibm takes them.
+    for field, theirs in (
+        ("x", (raw["address"] >> 17) & 0x1FFF),
+        ("y", (raw["address"] >> 2) & 0x1FFF),
+        ("t", raw["timeStamp"]),
+        ("p", (raw["address"] >> 1) & 1),
+    ):
+        assert np.array_equal(ours[field], theirs)
+    recordings = AedatRecordings.of(original, "trials_to_train.txt")
+    assert recordings.target.tolist() == [0, 10]
+    for number, (start, stop) in enumerate(((500_000, 1_700_000), (2_000_000, 3_900_000))):
+        cut = ours[(ours["t"] >= start) & (ours["t"] < stop)]
+        assert np.array_equal(recordings.read(number)["t"], cut["t"] - start)
+        assert np.array_equal(recordings.read(number)["x"], cut["x"])
+    splits = load(DvsGestureConfig(), "test", original)
+    assert (len(splits.train), len(splits.test)) == (2, 2)
+
+
+def test_packets_of_other_kinds_are_passed_over(tmp_path: Path) -> None:
+    events = random_events(0, 300, CAMERA, 10_000)
+    path = tmp_path / "a.aedat"
+    path.write_bytes(aedat(events, kinds=(0, 1, 2)))
+    assert np.array_equal(read_aedat(path), events)
+
+
+def test_splits_know_what_they_are(made: tuple[Path, DataConfig]) -> None:
+    folder, config = made
+    for place in (folder, folder.parent):
+        splits, known = load(config, "validation", place), shape(config)
+        assert known is not None
+        assert (splits.family, splits.inputs, splits.size) == (known.family, known.inputs, known.size)
+        assert splits.classes == known.classes
+        assert missing(config, place) == []
+        for name in ("train", "valid", "test"):
+            part = splits.split(name)
+            x, target, lengths = part.batch(torch.arange(len(part)), CPU)
+            assert x.shape == (known.steps, len(part), *known.step)
+            assert x.dtype == torch.float32
+            assert lengths is None
+            assert target.dtype == torch.int64
+            assert x.sum() > 0
+        assert f"of {known.test} test recordings" in splits.origin
+
+
+def test_a_part_of_a_set_says_how_many_of_how_many(tmp_path: Path) -> None:
+    splits = load(NMnistConfig(), "validation", make_nmnist(tmp_path))
+    assert splits.origin == f"N-MNIST from {tmp_path}, 30 of 60000 train and 9 of 10000 test recordings"
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (27, 3, 9)
+
+
+def test_ssc_has_a_validation_split_of_its_own(tmp_path: Path) -> None:
+    folder = make_shd(tmp_path, "ssc")
+    splits = load(SscConfig(), "validation", folder)
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (24, 24, 24)
+    assert "24 of 9981 valid" in splits.origin
+    tested = load(SscConfig(), "test", folder)
+    everything = torch.arange(24)
+    assert torch.equal(tested.valid.batch(everything, CPU).x, tested.test.batch(everything, CPU).x)
+    assert not torch.equal(splits.valid.batch(everything, CPU).x, splits.test.batch(everything, CPU).x)
+
+
+def test_only_training_is_cropped_at_random(tmp_path: Path) -> None:
+    folder = make_dvs_gesture(tmp_path)
+    config = DvsGestureConfig.model_validate({"steps": 5})
+    first = load(DvsGestureConfig.model_validate({"steps": 5, "crop": "first"}), "test", folder)
+    splits = load(config, "test", folder)
+    indices = torch.arange(6)
+    assert torch.equal(splits.test.batch(indices, CPU).x, first.test.batch(indices, CPU).x)
+    drawn = [splits.train.batch(indices, CPU).x for _ in range(2)]
+    assert not torch.equal(*drawn)
+    held = load(config, "validation", make_dvs_gesture(tmp_path / "more", train=12)).valid
+    assert torch.equal(held.batch(indices[:3], CPU).x, held.batch(indices[:3], CPU).x)
+
+
+def test_frames_of_gestures_are_a_quarter_as_high(tmp_path: Path) -> None:
+    folder = make_dvs_gesture(tmp_path)
+    events = NpyRecordings.of(folder / "ibmGestureTest").read(0)
+    small = events.copy()
+    small["x"] //= 4
+    small["y"] //= 4
+    # Without a start time tonic begins at the first event.
+    expected = tonic.transforms.ToFrame((32, 32, 2), time_window=20_000, end_time=small["t"][0] + 1_200_000)(small)
+    x = load(DvsGestureConfig(), "test", folder).test.batch(torch.zeros(1, dtype=torch.int64), CPU).x
+    assert np.array_equal(x[:, 0].numpy(), expected)
+
+
+def test_channels_are_taken_together(tmp_path: Path) -> None:
+    folder = make_shd(tmp_path)
+    raw = {"transforms": [{"name": "downsample", "factor": 5}]}
+    splits = load(ShdConfig.model_validate(raw), "test", folder)
+    assert splits.inputs == 140
+    whole = load(ShdConfig(), "test", folder).test.batch(torch.arange(5), CPU).x
+    assert torch.equal(splits.test.batch(torch.arange(5), CPU).x, whole.unflatten(-1, (140, 5)).sum(-1))
+
+
+@pytest.mark.parametrize("cache", ["none", "memory", "device"])
+def test_every_cache_gives_what_the_disk_gives(cache: Any, made: tuple[Path, DataConfig]) -> None:
+    folder, config = made
+
+    def first(splits: Splits) -> torch.Tensor:
+        torch.manual_seed(0)
+        return splits.train.batch(torch.arange(7), CPU).x
+
+    assert torch.equal(first(load(config, "test", folder, cache)), first(load(config, "test", folder, "disk")))
+
+
+def test_another_transform_or_another_file_is_another_entry(tmp_path: Path) -> None:
+    folder = make_nmnist(tmp_path)
+
+    def total(**changes: Any) -> float:
+        config = NMnistConfig.model_validate(changes)
+        return float(load(config, "test", folder).test.batch(torch.arange(9), CPU).x.sum())
+
+    plain = total()
+    assert total(transforms=[{"name": "decimation", "n": 2}]) < plain
+    assert total(steps=5) < plain
+    assert total() == plain
+    write_bin(folder / "Test" / "0" / "00000.bin", random_events(0, 10, Sensor(34, 34), 100))
+    assert total() < plain
+
+
+def test_nothing_is_prepared_twice_and_progress_is_told(tmp_path: Path) -> None:
+    folder = make_nmnist(tmp_path)
+    told: list[tuple[str, int, int]] = []
+    for _ in range(2):
+        load(NMnistConfig(), "test", folder, "disk", lambda *facts: told.append(facts))
+    assert told == [("preparing nmnist train", n + 1, 30) for n in range(30)] + [
+        ("preparing nmnist test", n + 1, 9) for n in range(9)
+    ]
+
+
+# What cannot be.
+
+
+def refused(config: DataConfig, folder: Path, cache: Any = "memory") -> DataError:
+    with pytest.raises(DataError) as error:
+        load(config, "test", folder, cache)
+    assert "\n" not in error.value.message
+    assert error.value.hint
+    return error.value
+
+
+@pytest.mark.parametrize(
+    ("number", "field", "value", "message"),
+    [
+        (7, "t", 0, r"event 7 of 20 is at 0 us, before the one before it \(600\)"),
+        (0, "t", -1, "event 0 of 20 is at -1 us, before the recording began"),
+        (19, "x", 34, "event 19 of 20 has x 34, where the sensor ends at 33"),
+        (3, "y", -1, "event 3 of 20 has y -1, where the sensor ends at 29"),
+        (3, "p", 2, "event 3 of 20 has polarity 2, where the sensor ends at 1"),
+    ],
+)
+def test_an_event_that_cannot_be_is_named(number: int, field: str, value: int, message: str) -> None:
+    events = make_events(np.zeros(20), 0, np.arange(20) * 100, 0)
+    events[field][number] = value
+    with pytest.raises(DataError, match=f"^some/file: {message}$") as error:
+        check(events, Sensor(34, 30), "some/file")
+    assert "copy or download it again" in error.value.hint
+
+
+def test_times_of_a_camera_that_run_backwards_are_refused(tmp_path: Path) -> None:
+    events = random_events(0, 50, Sensor(34, 34), 8000)
+    late = events.copy()
+    late["t"][12] = late["t"][11] - 5
+    nmnist = make_nmnist(tmp_path / "a")
+    write_bin(nmnist / "Train" / "1" / "00003.bin", late)
+    assert f"{nmnist}/Train/1/00003.bin: event 12 of 50" in refused(NMnistConfig(), nmnist).message
+    gesture = make_dvs_gesture(tmp_path / "b")
+    long = random_events(0, 50, CAMERA, 8_000_000)
+    long["t"][12] = long["t"][11] - 5000
+    write_npy(gesture / "ibmGestureTest" / "user00_led" / "4.npy", long)
+    assert "user00_led/4.npy: event 12 of 50" in refused(DvsGestureConfig(), gesture).message
+
+
+def test_rows_of_hdf5_are_put_in_order_but_what_cannot_be_is_refused(tmp_path: Path) -> None:
+    spoken = make_shd(tmp_path)
+    good = random_events(0, 50, Sensor(700, 1, 1), 100_000)
+    for events, message in (
+        (make_events([5, 6], 0, [-2000, 3], 0), "recording 1: event 0 of 2 is at -2000 us, before the recording began"),
+        (make_events([5, 700], 0, [2, 3], 0), "recording 1: event 1 of 2 has x 700"),
+    ):
+        write_hdf5(spoken / "shd_test.h5", [good, events], [0, 1])
+        assert message in refused(ShdConfig(), spoken).message
+    write_hdf5(spoken / "shd_test.h5", [good, good[::-1]], [0, 1])
+    x = load(ShdConfig(), "test", spoken).test.batch(torch.arange(2), CPU).x
+    assert torch.equal(x[:, 0], x[:, 1])
+
+
+def test_events_of_a_camera_outside_its_sensor_are_refused(tmp_path: Path) -> None:
+    nmnist = make_nmnist(tmp_path / "a")
+    write_bin(nmnist / "Test" / "1" / "00001.bin", make_events([3, 34], 5, [1, 2], 0))
+    assert (
+        "Test/1/00001.bin: event 1 of 2 has x 34, where the sensor ends at 33"
+        in refused(NMnistConfig(), nmnist).message
+    )
+    gesture = make_dvs_gesture(tmp_path / "b")
+    write_npy(gesture / "ibmGestureTest" / "user00_led" / "4.npy", make_events([3, 3], [5, 128], [1000, 2000], 0))
+    assert "4.npy: event 1 of 2 has y 128" in refused(DvsGestureConfig(), gesture).message
+
+
+def test_a_page_in_the_place_of_a_recording_is_refused(tmp_path: Path) -> None:
+    nmnist = make_nmnist(tmp_path / "a")
+    page = b"<!DOCTYPE html><html>Not here</html>"
+    (nmnist / "Test" / "1" / "00001.bin").write_bytes(page[:35])
+    assert "00001.bin: event" in refused(NMnistConfig(), nmnist).message
+    gesture = make_dvs_gesture(tmp_path / "b")
+    (gesture / "ibmGestureTrain" / "user00_led" / "4.npy").write_bytes(page)
+    assert "4.npy is truncated or not a .npy file" in refused(DvsGestureConfig(), gesture).message
+    spoken = make_shd(tmp_path / "c")
+    (spoken / "shd_train.h5").write_bytes(page)
+    assert "shd_train.h5 is truncated or not an HDF5 file" in refused(ShdConfig(), spoken).message
+
+
+def cut(path: Path, by: int) -> None:
+    path.write_bytes(path.read_bytes()[:-by])
+
+
+def test_truncated_files_are_refused_in_every_format(tmp_path: Path, original: Path) -> None:
+    nmnist = make_nmnist(tmp_path / "a")
+    cut(nmnist / "Train" / "2" / "00004.bin", 2)
+    assert "00004.bin is truncated: " in refused(NMnistConfig(), nmnist).message
+    (nmnist / "Train" / "2" / "00004.bin").write_bytes(b"")
+    assert "00004.bin is empty" in refused(NMnistConfig(), nmnist).message
+    for by in (8, 2000, 19_200):
+        gesture = make_dvs_gesture(tmp_path / f"b{by}")
+        cut(gesture / "ibmGestureTest" / "user01_led" / "10.npy", by)
+        assert "user01_led/10.npy is truncated" in refused(DvsGestureConfig(), gesture).message
+    for by in (1, 3000):
+        spoken = make_shd(tmp_path / f"c{by}")
+        cut(spoken / "shd_test.h5", by)
+        assert "shd_test.h5" in refused(ShdConfig(), spoken).message
+    whole = (original / "user01_led.aedat").read_bytes()
+    for by in (1, 8, 403, 420):
+        (original / "user01_led.aedat").write_bytes(whole[:-by])
+        read_aedat.cache_clear()
+        assert "user01_led.aedat is truncated: its last packet begins" in refused(DvsGestureConfig(), original).message
+
+
+def test_files_that_do_not_hold_what_they_should_are_refused(tmp_path: Path, original: Path) -> None:
+    import h5py
+
+    spoken = make_shd(tmp_path / "a")
+    with h5py.File(spoken / "shd_test.h5", "a") as file:
+        del file["labels"]
+    assert "shd_test.h5 holds no labels" in refused(ShdConfig(), spoken).message
+    with h5py.File(spoken / "shd_test.h5", "a") as file:
+        file["labels"] = np.zeros(7)
+    assert "has times, units and labels of [7, 24] recordings" in refused(ShdConfig(), spoken).message
+    write_hdf5(spoken / "shd_test.h5", [random_events(0, 5, Sensor(700, 1, 1), 100)], [20])
+    assert "holds a label beyond 19" in refused(ShdConfig(), spoken).message
+    gesture = make_dvs_gesture(tmp_path / "b")
+    np.save(gesture / "ibmGestureTest" / "user01_led" / "10.npy", np.zeros((3, 5)))
+    assert "10.npy does not hold events [N, 4]" in refused(DvsGestureConfig(), gesture).message
+    np.save(gesture / "ibmGestureTest" / "user01_led" / "11.npy", np.zeros((3, 4)))
+    assert "11.npy is not named after a class, 0 to 10" in refused(DvsGestureConfig(), gesture).message
+    outside = random_events(0, 100, Sensor(128, 128), 4_000_000)
+    outside["y"][70] = 128
+    whole = (original / "user01_led.aedat").read_bytes()
+    (original / "user01_led.aedat").write_bytes(aedat(outside))
+    assert "user01_led.aedat: event 70 of 100 has y 128" in refused(DvsGestureConfig(), original).message
+    (original / "user01_led.aedat").write_bytes(whole)
+    read_aedat.cache_clear()
+    table = original / "user01_led_labels.csv"
+    good = table.read_text()
+    for text, message in (
+        (good.replace("class", "klass"), "is not a table of class"),
+        (good.replace("1,500000", "twelve,500000"), "is not a table of class"),
+        (good.replace("11,", "12,"), "holds a gesture of class 12 from 2000000 to 3900000 us"),
+        (good.replace("3900000", "1900000"), "holds a gesture of class 11 from 2000000 to 1900000 us"),
+        (good.replace("2000000,3900000", "9000000,9900000"), "holds no event of its gesture 11"),
+    ):
+        table.write_text(text)
+        assert message in refused(DvsGestureConfig(), original).message
+    table.unlink()
+    assert "user01_led_labels.csv cannot be read" in refused(DvsGestureConfig(), original).message
+    table.write_text(good)
+    for header in (b"no header at all", b"#!AER-DAT2.0\r\n" + b"\0" * 80):
+        (original / "user01_led.aedat").write_bytes(header)
+        read_aedat.cache_clear()
+        assert "user01_led.aedat is " in refused(DvsGestureConfig(), original).message
+
+
+def test_a_missing_set_says_where_it_was_looked_for(made: tuple[Path, DataConfig], tmp_path: Path) -> None:
+    _, config = made
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    error = refused(config, empty)
+    assert f"is not at {empty / config.name} (" in error.message
+    assert "--data-dir or HSTNN_DATA" in error.hint
+    assert missing(config, empty) != []
+
+
+def test_a_partial_download_says_what_is_missing(tmp_path: Path) -> None:
+    for name, gone, archive in (
+        ("nmnist", "Test", "test.zip"),
+        ("dvs-gesture", "ibmGestureTest", "ibmGestureTest.tar.gz"),
+        ("shd", "shd_test.h5", "shd_test.h5.zip"),
+        ("ssc", "ssc_valid.h5", "ssc_valid.h5.gz"),
+    ):
+        make, config = MAKERS[name]
+        folder = make(tmp_path / name)
+        if (folder / gone).is_dir():
+            shutil.rmtree(folder / gone)
+        else:
+            (folder / gone).unlink()
+        assert f"is not at {folder} ({gone} is missing)" in refused(config, folder).message
+        (folder / archive).touch()
+        assert refused(config, folder).hint == f"unpack {folder / archive} there first"
+
+
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
+    nmnist = make_nmnist(tmp_path / "a", test=0)
+    (nmnist / "Test").mkdir()
+    assert refused(NMnistConfig(), nmnist).message == f"N-MNIST from {nmnist} holds no test recordings"
+    gesture = make_dvs_gesture(tmp_path / "b", train=0)
+    (gesture / "ibmGestureTrain").mkdir()
+    assert "holds no train recordings" in refused(DvsGestureConfig(), gesture).message
+    spoken = make_shd(tmp_path / "c")
+    write_hdf5(spoken / "shd_test.h5", [], [])
+    assert "holds no test recordings" in refused(ShdConfig(), spoken).message
+
+
+def test_too_few_recordings_to_hold_some_out_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be held out"):
+        load(NMnistConfig(), "validation", make_nmnist(tmp_path, train=2))

@@ -1,0 +1,86 @@
+"""Tiny networks of every family and kind, for the tests of the room."""
+
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.models.language import LanguageModel
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.registry import build
+from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes
+from hstnn_deploy.train.recipe import Recipe, load_recipe
+from tests.conftest import settings
+
+FAMILIES: dict[str, tuple[str, dict[str, object]]] = {
+    "sequence": ("digits", {"network.units": [6, 5]}),
+    "language": ("pydoc-text", {"network.units": [6, 5], "network.inputs": 7}),
+    "dvs": ("digit-events", {"network.units": [3, 4], "network.hidden": 6}),
+    "nmnist": ("digit-events", {"network.units": "[3]", "network.hidden": 6, "network.form": "nmnist"}),
+}
+"""A shipped recipe for each, and changes that make it tiny. The recipes' data needs no files."""
+
+KINDS: tuple[str, ...] = ("rnn", "lstm", "snn", "ffs", "hybrid", "ffs-lstm", "hybrid-lstm")
+
+
+class Case(NamedTuple):
+    """A network to export."""
+
+    family: str
+    kind: str
+
+    def recipe(self) -> Recipe:
+        """Return its recipe."""
+        name, changes = FAMILIES[self.family]
+        kind, _, recurrent = self.kind.partition("-")
+        more = {"kind": kind, "network.recurrent": recurrent} if recurrent else {"kind": kind}
+        return load_recipe(name, settings({**changes, **more}))
+
+    def sizes(self) -> list[Sizes]:
+        """Return its units; a hybrid's are uneven, as selection leaves them, with a layer of either kind alone."""
+        kind: Kind = self.recipe().kind
+        units = self.recipe().network.units
+        if kind == "hybrid" and len(units) > 1:
+            return [Sizes(units[0] - 1, 2), Sizes(0 if self.family == "sequence" else 2, units[1])]
+        return layer_sizes(kind, units, 0.5)
+
+    def network(self) -> HybridNetwork:
+        """Return it, freshly initialised but for currents strong enough to make it spike."""
+        torch.manual_seed(0)
+        network = build(self.recipe().network, self.sizes()).eval()
+        with torch.no_grad():
+            if isinstance(network, LanguageModel):
+                network.embedding.weight.mul_(8)
+            for layer in network.stack:
+                for group in layer.groups.values():
+                    for weight in group.ranked():
+                        weight.mul_(2 if group.kind == "snn" else 1)
+        return network.requires_grad_(False)
+
+    def checkpoint(self, path: Path) -> Path:
+        """Write its checkpoint, as if it had been trained."""
+        network = self.network()
+        vocabulary = ""
+        if self.family == "language":
+            from hstnn_deploy.data.registry import load
+
+            vocabulary = load(self.recipe().data, "validation").vocabulary
+        Checkpoint(
+            recipe=self.recipe().dump(),
+            stage="restore" if self.recipe().kind == "hybrid" else "train",
+            sizes=self.sizes(),
+            parameters=network.state_dict(),
+            epoch=1,
+            metrics={"protocol": "validation"},
+            vocabulary=vocabulary,
+        ).save(path)
+        return path
+
+
+CASES = [
+    Case(family, kind)
+    for family, kind in product(FAMILIES, KINDS)
+    if not (family in {"dvs", "nmnist"} and "lstm" in kind)
+]

@@ -1,0 +1,103 @@
+"""Smaller graphs: they run, their cost is measured beside the whole one, and what cannot be converted says why."""
+
+from pathlib import Path
+
+import pytest
+
+from hstnn_deploy.errors import ExportError
+from hstnn_deploy.export import smaller
+from hstnn_deploy.export.comparisons import Check
+from hstnn_deploy.export.forms import Form
+from hstnn_deploy.export.graphs import ONNX_FILES, write_graphs
+from hstnn_deploy.export.smaller import How, Reduction, compare, make_smaller, parse_name, reduce, reduced_name
+from hstnn_deploy.export.subject import make_subject, training_windows
+from tests.export.cases import Case
+
+HOWS: list[How] = ["int8-dynamic", "int8-static", "fp16"]
+CASES = [Case("sequence", "ffs"), Case("sequence", "hybrid-lstm"), Case("language", "ffs"), Case("dvs", "ffs")]
+
+
+@pytest.mark.parametrize("form", ["window", "step"])
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_each_runs_beside_the_graph_it_was_made_from(case: Case, form: Form, tmp_path: Path) -> None:
+    network, recipe = case.network(), case.recipe()
+    write_graphs(network, tmp_path, {"onnx"}, of_onnx=[form])
+    checks: list[Check] = []
+    subject = make_subject(network, tmp_path, recipe, "", None)
+    training = training_windows(recipe, None)[:1]
+    found = make_smaller(subject, [ONNX_FILES[form]], HOWS, 1e6, training, checks.append)
+    if case.family == "language":
+        # Without its vocabulary's hash the text is another one, so that nothing can be said of perplexity.
+        assert all(each.refused and each.lost is None for each in found)
+        assert {check.outcome for check in checks} == {"failed"}
+        assert not (tmp_path / reduced_name(Path(ONNX_FILES[form]), "fp16")).exists()
+        return
+    assert [each.how for each in found] == HOWS, checks
+    for each in found:
+        assert not each.refused
+        assert each.spikes > 1000
+        assert 0 <= each.flipped < each.spikes / 4
+        assert (tmp_path / each.file).stat().st_size == each.bytes
+    assert found[2].left == "", "all of it is in half precision"
+    static = found[1].left
+    assert ("scan" in static) == (form == "window" and case.kind != "hybrid-lstm")
+    assert ("LSTM" in static) == (case.kind == "hybrid-lstm")
+
+
+def test_a_network_of_lstm_units_alone_has_no_static_int8_but_for_its_readout(tmp_path: Path) -> None:
+    write_graphs(Case("sequence", "lstm").network(), tmp_path, {"onnx"}, of_onnx=["step"])
+    path = tmp_path / "model.step.onnx"
+    written = reduce(path, "step", "int8-static", training_windows(Case("sequence", "lstm").recipe(), None)[:1])
+    assert smaller.left_over(path, written, "int8-static").startswith("2 of 2 LSTM left in float32")
+
+
+def test_a_graph_the_tool_cannot_convert_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_graphs(Case("sequence", "ffs").network(), tmp_path, {"onnx"}, of_onnx=["step"])
+
+    def stumbles(*_: object) -> None:
+        raise ValueError("no such\noperator")
+
+    monkeypatch.setattr(smaller, "_dynamic", stumbles)
+    with pytest.raises(ExportError, match="cannot be made int8-dynamic: no such operator"):
+        reduce(tmp_path / "model.step.onnx", "step", "int8-dynamic", [])
+    assert [path.name for path in tmp_path.iterdir()] == ["model.step.onnx"]
+
+
+def test_a_graph_in_which_nothing_was_converted_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_graphs(Case("sequence", "ffs").network(), tmp_path, {"onnx"}, of_onnx=["step"])
+    monkeypatch.setattr(smaller, "_dynamic", lambda path, target: target.write_bytes(path.read_bytes()))
+    with pytest.raises(ExportError, match=r"nothing in model\.step\.onnx can be made int8-dynamic"):
+        reduce(tmp_path / "model.step.onnx", "step", "int8-dynamic", [])
+    assert [path.name for path in tmp_path.iterdir()] == ["model.step.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("lost", "refused"), [(0.5, False), (0.51, True), (-3.0, False), (None, True), (float("nan"), True)]
+)
+def test_what_loses_more_than_it_may_or_nobody_knows_how_much_is_refused(lost: float | None, refused: bool) -> None:
+    made = Reduction("f", "fp16", 1, 2, 0.1, 0.2, 3, 4, "accuracy", 90.0, 90.5, lost, 0.5, "")
+    assert made.refused == refused
+    assert made.check().outcome == ("failed" if refused else "passed")
+
+
+def test_flips_are_counted_in_a_graph_with_other_weights(tmp_path: Path) -> None:
+    """The comparison sees a difference where there is one."""
+    case = Case("sequence", "snn")
+    network = case.network()
+    write_graphs(network, tmp_path, {"onnx"}, of_onnx=["step"])
+    (tmp_path / "model.step.onnx").rename(tmp_path / "kept")
+    for layer in network.stack:
+        layer.groups["snn"].ranked()[0].mul_(0.8)
+    write_graphs(network, tmp_path, {"onnx"}, of_onnx=["step"])
+    (tmp_path / "model.step.onnx").rename(tmp_path / "model.step.fp16.onnx")
+    (tmp_path / "kept").rename(tmp_path / "model.step.onnx")
+    found = compare(make_subject(network, tmp_path, case.recipe(), "", None), "model.step.fp16.onnx", 0.5)
+    assert found.flipped > found.spikes / 50
+    assert found.value != found.value_before
+
+
+def test_names_say_what_was_made_of_what() -> None:
+    assert parse_name("model.window.int8-static.onnx") == ("model.window.onnx", "window", "int8-static")
+    assert reduced_name(Path("model.window.onnx"), "fp16") == "model.window.fp16.onnx"
+    for other in ("model.window.onnx", "model.window.int4.onnx", "model.ts", "model.window.fp16.unverified.onnx"):
+        assert parse_name(other) is None
