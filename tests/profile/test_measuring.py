@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from hstnn_deploy.errors import HstnnError, ProfileError
+from hstnn_deploy.errors import ExportError, HstnnError, ProfileError
 from hstnn_deploy.profile import inference, networks, prepare, worker
 from hstnn_deploy.profile.findings import Findings
 from hstnn_deploy.profile.inputs import splits
@@ -174,14 +174,25 @@ def test_part_of_a_text_makes_the_same_batches(ptb: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["hybrid", "lstm"])
-def test_a_language_model_is_called_eagerly(ptb: Path, tmp_path: Path, kind: str) -> None:
+def test_a_language_model_is_called_in_every_engine(ptb: Path, tmp_path: Path, kind: str) -> None:
     recipe = load_recipe("ptb", [*settings(TINY_TEXT), f"kind={kind}"])
-    asked = configured(recipe, "infer", batches=[3], data_dir=ptb)
-    found = prepare.prepare(asked, ["eager", "onnxruntime"], tmp_path)
-    assert set(found["absent"]) == {"onnxruntime"}
-    record = worker.measure(asked, tmp_path)
-    assert record.status == "measured", record.reason
-    assert record.facts["calls"] >= 20
+    (first, *_) = asked = [configured(recipe, "infer", engines=[each], batches=[3], data_dir=ptb) for each in ENGINES]
+    found = prepare.prepare(first, list(ENGINES), tmp_path)
+    assert found["absent"] == {}
+    for each in asked:
+        record = worker.measure(each, tmp_path)
+        assert record.status == "measured", record.reason
+        assert record.facts["calls"] >= 20
+
+
+def test_a_convolutional_network_is_called_in_every_engine(tmp_path: Path) -> None:
+    recipe = load_recipe("digit-events", settings({"network.units": [2, 3, 2], "network.hidden": 4}))
+    asked = [configured(recipe, "infer", engines=[each], batches=[2]) for each in ENGINES]
+    assert prepare.prepare(asked[0], list(ENGINES), tmp_path)["absent"] == {}
+    x = np.load(tmp_path / inference.INPUTS)[:, :5]
+    scores = [inference.open_engine(each, tmp_path).call(x) for each in asked]
+    for other in scores[1:]:
+        np.testing.assert_allclose(other, scores[0], atol=1e-4)
 
 
 def test_a_loss_that_is_no_number_is_not_a_training(tiny: Recipe) -> None:
@@ -213,10 +224,17 @@ def test_every_export_is_measured_by_itself(tiny: Recipe, tmp_path: Path) -> Non
         assert number(record, f"export_{form}_size") > 1000
 
 
-def test_a_network_without_an_export_form_is_no_failure(tmp_path: Path) -> None:
-    recipe = load_recipe("digits", [*settings(TINY), "kind=lstm"])
-    record = worker.measure(configured(recipe, "export"), tmp_path)
-    assert (record.status, record.reason) == ("n/a", "LSTM units have no export form yet")
+def test_a_network_without_an_export_form_is_no_failure(
+    tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hstnn_deploy.profile import exporting
+
+    def refused(*words: Any) -> None:
+        raise ExportError("no form for this")
+
+    monkeypatch.setattr(exporting, "write_graphs", refused)
+    record = worker.measure(configured(tiny, "export"), tmp_path)
+    assert (record.status, record.reason) == ("n/a", "no form for this")
 
 
 @pytest.fixture(scope="module")
@@ -243,15 +261,6 @@ def test_every_engine_is_called_on_whole_batches(tiny: Recipe, prepared: Path, e
     assert number(record, "throughput") > 0
     assert record.facts["calls"] >= 20
     assert record.facts["runs_on"] == ("CPUExecutionProvider" if engine == "onnxruntime" else "torch cpu")
-
-
-def test_an_engine_without_a_form_for_lstm_units_says_so(tmp_path: Path) -> None:
-    recipe = load_recipe("digits", [*settings(TINY), "kind=lstm"])
-    found = prepare.prepare(configured(recipe, "infer"), ["eager", "torchscript", "onnxruntime"], tmp_path)
-    why = "no export form: LSTM units have no export form yet"
-    assert found["absent"] == dict.fromkeys(("torchscript", "onnxruntime"), why)
-    record = worker.measure(configured(recipe, "infer", engines=["eager"], batches=[3]), tmp_path)
-    assert record.status == "measured", record.reason
 
 
 def test_engines_agree_on_the_logits(tiny: Recipe, prepared: Path) -> None:
@@ -341,8 +350,6 @@ def test_what_breaks_is_said_in_one_line(tiny: Recipe, tmp_path: Path, monkeypat
 def test_a_graph_that_cannot_be_written_is_no_matter_of_other_engines(
     tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hstnn_deploy.errors import ExportError
-
     def refused(*words: Any) -> None:
         raise ExportError(f"no {words[2]} today")
 
