@@ -135,8 +135,7 @@ def _most(configuration: Configuration) -> int:
 
 
 def _with_batch(configuration: Configuration, batch: int) -> Configuration:
-    recipe = configuration.recipe if configuration.phase == "infer" else {**configuration.recipe, "batch": batch}
-    return replace(configuration, batch=batch, recipe=recipe)
+    return replace(configuration, batch=batch, recipe={**configuration.recipe, "batch": batch})
 
 
 def _limited(configuration: Configuration) -> Configuration:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,12 @@ def test_what_is_measured_already_is_not_measured_again(tiny: Recipe) -> None:
     assert asked == planned[1:]
     assert [record.configuration for record in records] == planned
     assert [record.reason for record in records] == ["", "new", "new"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits what a process may allocate")
+def test_a_process_that_may_not_take_more_memory_is_a_row_that_says_so(tiny: Recipe) -> None:
+    asked = replace(configured(tiny, "infer", engines=["onnxruntime"], batches=[4_000_000]), memory_limit=600_000_000)
+    (record,) = launch.run([asked])
+    # 4 million samples of 8 x 8 values are a gigabyte.
+    assert (record.status, record.reason) == ("failed", "out of host memory")
+    assert [span.name for span in record.spans] == ["open"]
