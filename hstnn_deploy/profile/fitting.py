@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from hstnn_deploy.data import registry
-from hstnn_deploy.profile import launch
+from hstnn_deploy.profile import launch, memory
 from hstnn_deploy.profile.networks import recipe_of
 from hstnn_deploy.profile.records import Configuration, Record
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
@@ -139,7 +139,5 @@ def _with_batch(configuration: Configuration, batch: int) -> Configuration:
 
 
 def _limited(configuration: Configuration) -> Configuration:
-    import psutil
-
-    free = psutil.virtual_memory().available
-    return replace(configuration, memory_limit=int(_FREE * free) if configuration.device == "cpu" else None)
+    limit = int(_FREE * memory.free()) if configuration.device == "cpu" else None
+    return replace(configuration, memory_limit=limit)

@@ -1,6 +1,8 @@
 """Whether what is to run at the same time fits into memory: a lower bound, known before anything is started."""
 
+import contextlib
 from math import prod
+from pathlib import Path
 
 from hstnn_deploy.data import registry
 from hstnn_deploy.errors import HstnnError, OutOfMemoryError
@@ -8,6 +10,7 @@ from hstnn_deploy.profile import gpu
 from hstnn_deploy.profile.networks import fresh_network, recipe_of
 from hstnn_deploy.profile.records import Configuration
 
+_CGROUP = Path("/sys/fs/cgroup")
 _TORCH, _RUNTIME, _CONTEXT = 200_000_000, 50_000_000, 200_000_000
 """Bytes that no process goes below: with torch loaded, with ONNX Runtime alone, and of a GPU with a CUDA context."""
 _COPIES = {"sgd": 3, "adam": 4}
@@ -24,16 +27,26 @@ def check(configuration: Configuration, instances: int) -> None:
     Raises:
         OutOfMemoryError: with how many would fit.
     """
-    import psutil
-
     devices = len(configuration.at_once) or 1
     if instances * devices == 1:
         return
-    there = psutil.virtual_memory().available // devices
+    there = free() // devices
     _refuse(configuration, instances, needed(configuration), there, "of main memory are free")
     if configuration.device != "cpu":
         one = _CONTEXT + _of_network(configuration)
         _refuse(configuration, instances, one, _device(configuration), "are on the GPU")
+
+
+def free() -> int:
+    """Return the bytes of main memory that may be taken: what is left of the machine, or of the container if less."""
+    import psutil
+
+    left: int = psutil.virtual_memory().available
+    # Without a limit, memory.max says "max", which is no number.
+    with contextlib.suppress(OSError, ValueError):
+        limit, taken = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        left = min(left, max(0, limit - taken))
+    return left
 
 
 def needed(configuration: Configuration) -> int:

@@ -11,7 +11,15 @@ from hstnn_deploy import files
 from hstnn_deploy.profile import paper
 from hstnn_deploy.profile.cells import Notes
 from hstnn_deploy.profile.records import Record, lines
-from hstnn_deploy.profile.tables import column_name, experiments, inference, published, quantities, work
+from hstnn_deploy.profile.tables import (
+    column_name,
+    experiments,
+    inference,
+    largest_batches,
+    published,
+    quantities,
+    work,
+)
 from hstnn_deploy.profile.values import Measured
 
 _WIDTH = 100
@@ -30,9 +38,12 @@ def tables(records: Sequence[Record], whole_paper: bool = False) -> list[Rendera
     """
     notes = Notes()
     shown: list[RenderableType] = []
-    if rows := [together for together in at_once(records) if _compared(together)]:
+    measured = [record for record in records if not record.configuration.find_batch]
+    if rows := [together for together in at_once(measured) if _compared(together)]:
         shown.append(experiments(rows, notes))
-    for group in _tables(records):
+    if searched := [record for record in records if record.configuration.find_batch]:
+        shown.append(largest_batches(searched, notes))
+    for group in _tables(measured):
         phase = group[0][0].configuration.phase
         if phase == "work":
             shown.append(work([record for together in group for record in together], notes))

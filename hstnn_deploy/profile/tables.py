@@ -175,6 +175,31 @@ def work(records: Sequence[Record], notes: Notes) -> RenderableType:
     return _titled("Work for one sample", table)
 
 
+def largest_batches(records: Sequence[Record], notes: Notes) -> RenderableType:
+    """Return the table of the largest batches that fit: a row per way of running."""
+    table = _table()
+    table.add_column("network")
+    for column in ("phase", "device", "largest\nbatch", "does not\nfit", "RAM\nMB", "CUDA\nMB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for record in records:
+        asked = record.configuration
+        phase = f"{asked.phase}, {asked.engine}" if asked.phase == "infer" else asked.phase
+        name = f"{asked.subject}, {asked.network}, T {asked.steps}"
+        if problem := _problem([record], notes):
+            table.add_row(escape(name), phase, column_name([record]), escape(problem), *[""] * 3)
+            continue
+        first_not = record.value("smallest_batch_not")
+        why = str(first_not.plain().get("note", ""))
+        shown = [
+            notes.show(record.value("largest_batch"), cells.digits),
+            notes.show(first_not, cells.digits) + (notes.mark(f"does not fit: {why}") if why else ""),
+            notes.show(record.value("host_ram_peak"), cells.megabytes),
+            notes.show(record.value("cuda_reserved_peak"), cells.megabytes),
+        ]
+        table.add_row(escape(name), phase, column_name([record]), *map(escape, shown))
+    return _titled("Largest batch that fits", table)
+
+
 def experiments(rows: Sequence[Together], notes: Notes) -> RenderableType:
     """Return measured trainings in the columns of the paper's resource table, the published row under each."""
     table = _table()

@@ -143,14 +143,29 @@ class Epoch:
         amount = (
             self.stage.batches * self.recipe.batch if self.stage.batches else answers(self.train, self.recipe.batch)
         )
+        low, high = self._interval(trained)
         counts = self.task.counts
         speed = amount / trained.number
         return [
             trained,
+            low,
+            high,
             evaluated,
             Measured("epoch", trained.number + evaluated.number, "s", "train_pass + eval_pass", note),
             Measured("throughput", speed, f"{counts}/s", f"{counts} / train_pass", trained.note),
         ]
+
+    def _interval(self, trained: Measured) -> list[Value]:
+        """Return the ends of the training pass's 95 % interval, from the spread of its steps."""
+        steps = [each["step"] for each in self.parts]
+        interval = stats.mean_interval(steps)
+        if interval is None:
+            why = f"{len(steps)} steps are too few for an interval"
+            return [NotMeasured(f"train_pass_{end}", why) for end in ("low", "high")]
+        scale = trained.number / statistics.fmean(steps)
+        source = f"normal interval of the mean of {len(steps)} steps, 95 %"
+        ends = zip(("low", "high"), interval, strict=True)
+        return [Measured(f"train_pass_{end}", scale * seconds, "s", source) for end, seconds in ends]
 
     def _steps(self, parts: list[dict[str, float]]) -> list[Value]:
         found = stats.distribution("step", [each["step"] for each in parts], self.timer.clock.source, "steps")
@@ -204,7 +219,8 @@ class Epoch:
         return float(evaluate(self.network, self.task, split, recipe.batch, self.device, recipe.precision)["loss"])
 
     def _warm_up(self, run: Callable[[int], float], seconds: float) -> stats.WarmUp:
-        return stats.warm_up(lambda: self._seconds(run, 1), seconds, least=_FEWEST_STEPS)
+        # One step that takes longer than all the time given hides what a first step pays for.
+        return stats.warm_up(lambda: self._seconds(run, 1), seconds, least=1)
 
     def _amount(self, name: str, steps: int, whole: int) -> float:
         """Return the share of the whole pass that so many steps are, by its samples or words."""

@@ -15,7 +15,7 @@ Names, with their units. Of a record's whole:
                                               s          the median step's parts; wait: for data
     latency_p50, latency_p90, latency_p95, latency_p99
                                               s          one call, from input in host memory to output in host memory
-    …_low, …_high                             s          95 % confidence interval of a median: latency_p50, step_p50
+    …_low, …_high                             s          95 % confidence interval: latency_p50, step_p50, train_pass
     …_iqr                                     s          spread: from the first to the third quartile
     throughput                                samples/s  of the training pass (words/s of a text), or of calls
     host_ram_peak, host_uss_peak, host_pss_peak
