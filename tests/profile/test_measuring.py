@@ -182,7 +182,7 @@ def test_a_language_model_is_called_in_every_engine(ptb: Path, tmp_path: Path, k
     for each in asked:
         record = worker.measure(each, tmp_path)
         assert record.status == "measured", record.reason
-        assert record.facts["calls"] >= 20
+        assert record.facts["calls"] >= 3
 
 
 def test_a_convolutional_network_is_called_in_every_engine(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_every_engine_is_called_on_whole_batches(tiny: Recipe, prepared: Path, e
     latencies = [number(record, f"latency_p{share}") for share in (50, 90, 99)]
     assert 0 < latencies[0] <= latencies[1] <= latencies[2]
     assert number(record, "throughput") > 0
-    assert record.facts["calls"] >= 20
+    assert record.facts["calls"] >= 3
     assert record.facts["runs_on"] == ("CPUExecutionProvider" if engine == "onnxruntime" else "torch cpu")
 
 
