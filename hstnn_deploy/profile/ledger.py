@@ -83,7 +83,7 @@ class Ledger:
 
     def __enter__(self) -> Self:
         self._watch = Watch(self.seconds, self.device.removeprefix("cuda:"))
-        self._whole = self._begin("whole")
+        self._whole = self._begin("")
         return self
 
     def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:

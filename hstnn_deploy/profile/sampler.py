@@ -5,7 +5,7 @@
 DEVICE is `cpu`, or the number of a CUDA device. It says `ready` on standard output, then reads a row of numbers (see
 `host` and `nvml`) every so many seconds. Standard input takes commands, one a line, each answered by a line:
 
-    mark NAME   reads everything now, as the edge where the span NAME begins; peaks start again
+    mark NAME   reads everything now, as the edge where the span NAME begins (none, without a name); peaks start again
     end         answers with all rows, edges, reasons and the sampler's own cost as JSON, and ends
 
 It ends too when standard input closes. What is dear to read (uss, pss) is read so seldom that it costs less than a
@@ -28,8 +28,8 @@ MOST_ROWS = 2000
 _DEAR_SHARE, _CHEAP_SHARE = 0.005, 0.005
 """Of the time that passes, what reading may cost."""
 _SECONDS_BETWEEN_DEAR = 0.5
-_JUST_NOW = 0.005
-"""Seconds in which uss and pss need not be read again: where one span ends, the next one begins."""
+_JUST_NOW = 0.05
+"""Seconds in which uss and pss need not be read again outside of all spans."""
 
 
 class Sampler:
@@ -66,8 +66,8 @@ class Sampler:
         except HstnnError as error:
             self.reasons["gpu"] = error.message
 
-    def read(self, everything: bool = False) -> Reading:
-        """Read a row."""
+    def read(self, edge: bool = False) -> Reading:
+        """Read a row; at an edge, everything of it."""
         before = time.process_time()
         now = time.monotonic()
         row = self.tree.read()
@@ -75,8 +75,11 @@ class Sampler:
             row |= self._device.read(self.tree.pids())
         cheap = time.process_time()
         self._pause = max(self.seconds, (cheap - before) / _CHEAP_SHARE)
-        if row and (everything or now - self._last_dear >= self._dear_pause):
-            if now - self._last_dear >= _JUST_NOW:
+        age = now - self._last_dear
+        if row and (edge or age >= self._dear_pause):
+            # Where one span has just ended and the next begins, nothing was done that is measured.
+            between = edge and age < _JUST_NOW and bool(self.edges) and not self.edges[-1]["name"]
+            if not between:
                 self._weighed = self.tree.weigh()
                 self._last_dear = time.monotonic()
                 cost = time.process_time() - cheap
@@ -94,7 +97,7 @@ class Sampler:
 
     def mark(self, name: str) -> None:
         """Add an edge: the end of the span before, and the beginning of the span `name`."""
-        row = self.read(everything=True)
+        row = self.read(edge=True)
         row |= self.tree.peaks() if self.exact_peaks else {}
         self.edges.append({"name": name, "row": row})
         if row:
