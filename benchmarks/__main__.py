@@ -14,6 +14,7 @@ from benchmarks.data_loading import data_loading
 from benchmarks.harness import Result, environment
 from benchmarks.inference import inference
 from benchmarks.kernels import kernels
+from benchmarks.overhead import overhead
 from benchmarks.peers import peers
 from benchmarks.report import machine, record, table
 from benchmarks.scheduling import scheduling
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Result]]] = {
     "kernels": kernels,
     "selection": selection,
     "startup": startup,
+    "overhead": overhead,
     "data_loading": data_loading,
     "peers": peers,
     "scheduling": scheduling,

@@ -10,6 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "measure": "hstnn_deploy.profile.ledger:Ledger",
     "HstnnError": "hstnn_deploy.errors:HstnnError",
     "Recipe": "hstnn_deploy.train.recipe:Recipe",
     "load_recipe": "hstnn_deploy.train.recipe:load_recipe",
@@ -28,6 +29,7 @@ __all__ = [
     "export_bundle",
     "load_network",
     "load_recipe",
+    "measure",
     "train_recipe",
 ]
 

@@ -1,7 +1,7 @@
 """`hstnn profile`: what a configuration needs, measured."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,20 +24,65 @@ def profile(
             help="A shipped recipe or a YAML file; repeatable (default: all that reproduce an experiment).",
         ),
     ] = None,
+    experiments: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Rows of the paper's table: rnn-ptb,rnn-smnist,rcnn-dvsges,rcnn-nmnist."),
+    ] = None,
     ckpt: Annotated[Path | None, typer.Option(metavar="FILE", help="A checkpoint, such as best.pt.")] = None,
-    phases: Annotated[str, typer.Option(metavar="LIST", help="train, infer, or both.")] = "train,infer",
+    matrix: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A YAML file of these options; those given here come first.")
+    ] = None,
+    phases: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="work,train,select,restore,export,infer (default: work,train,infer)."),
+    ] = None,
     engines: Annotated[
-        str, typer.Option(metavar="LIST", help="Engines of inference; training is always eager.")
-    ] = "eager,torchscript,onnxruntime",
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="eager,fused,compile,torchscript,onnxruntime,pt2 (default: fused,torchscript,onnxruntime).",
+        ),
+    ] = None,
+    kinds: Annotated[
+        str | None, typer.Option(metavar="LIST", help="rnn,lstm,snn,ffs,hybrid (default: the recipe's).")
+    ] = None,
+    ratios: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Spiking shares of ffs and hybrid (default: the recipe's).")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="LIST", help="fp32,bf16,medium (default: the recipe's).")
+    ] = None,
     batch: Annotated[
-        str, typer.Option(metavar="LIST", help="Batch sizes of inference; training takes the recipe's.")
-    ] = "1,100",
+        str | None, typer.Option(metavar="LIST", help="Batch sizes of inference (default: 1,100).")
+    ] = None,
+    train_batch: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Batch sizes of training (default: the recipe's).")
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Time steps of a sample (default: the data's own).")
+    ] = None,
     gpus: Annotated[
         str | None,
         typer.Option(metavar="LIST", help="GPU numbers, or none for the CPU (default: GPU 0 if any, else the CPU)."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads (default: each engine's own choice).")] = None,
-    seconds: Annotated[float, typer.Option(help="Measure each configuration for about so long.")] = 20.0,
+    threads: Annotated[
+        str | None, typer.Option(metavar="LIST", help="CPU threads (default: each engine's own choice).")
+    ] = None,
+    instances: Annotated[
+        int | None, typer.Option(help="Measure so many processes of each configuration at the same time.")
+    ] = None,
+    find_batch: Annotated[
+        bool, typer.Option("--find-batch", help="Find the largest batch that fits, instead of measuring.")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|real|synthetic", help="Real data where it is at hand (auto), or random of its size."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Measure each configuration for about so long (default: 20).")
+    ] = None,
     max_steps: Annotated[
         int | None, typer.Option(help="Measure so many training steps and extrapolate the epoch.")
     ] = None,
@@ -46,34 +91,102 @@ def profile(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write records.jsonl and report.txt there, replacing old ones.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what is measured in --out already, and measure the rest.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure time, memory and CPU use of training and inference, each configuration in a process of its own."""
-    from hstnn_deploy import files
-    from hstnn_deploy.profile import report
-    from hstnn_deploy.profile.plan import left_out, plan
+    """Measure time, memory, CPU use and work of training and inference, each configuration in a process of its own."""
+    from hstnn_deploy.profile.fitting import searches
+    from hstnn_deploy.profile.matrix import read
+    from hstnn_deploy.profile.plan import plan
 
     if not time_limit > 0:
         raise UsageError(f"--time-limit {time_limit:g} is not a positive number", "for example --time-limit 300")
-    configurations = plan(
-        _names([*(recipe or []), *(more or [])]),
-        ckpt=ckpt,
-        phases=words(phases),
-        engines=words(engines),
-        batches=[_whole("--batch", word) for word in words(batch)],
-        gpus=None if gpus is None else [None if w == "none" else _whole("--gpus", w) for w in words(gpus)],
-        data_dir=data_dir,
-        threads=threads,
-        seconds=seconds,
-        max_steps=max_steps,
-    )
-    if out is not None:
-        files.make_folder(out)
-    if ckpt is None and not recipe and not more:
-        for line in left_out():
-            console.err.print(line, soft_wrap=True, markup=False)
+    if resume and out is None:
+        raise UsageError("--resume without --out", "name the folder that holds the records with --out")
+    options: dict[str, Any] = {
+        **(read(matrix) if matrix else {}),
+        **_given(
+            recipes=_names([*(recipe or []), *(more or [])]) or None,
+            experiments=_words(experiments),
+            ckpt=ckpt,
+            phases=_words(phases),
+            engines=_words(engines),
+            kinds=_words(kinds),
+            ratios=_numbers("--ratios", ratios, float, "0.25,0.5"),
+            precisions=_words(precision),
+            batches=_numbers("--batch", batch, int, "1,100"),
+            train_batches=_numbers("--train-batch", train_batch, int, "25,100"),
+            steps=_numbers("--steps", steps, int, "28,56"),
+            gpus=_gpus(gpus),
+            threads=_numbers("--threads", threads, int, "1,2"),
+            instances=instances,
+            data=data,
+            seconds=seconds,
+            max_steps=max_steps,
+            data_dir=data_dir,
+        ),
+    }
+    configurations = plan(**options)
+    if find_batch:
+        configurations = searches(configurations)
+    old = _begin(out, resume)
     records: list[Record] = []
-    stopped = _measure(configurations, records, out, time_limit)
+    stopped = _measure(configurations, records, old, out, time_limit, find_batch)
+    _show(records, out, as_json)
+    if stopped:
+        raise Interrupted(
+            f"interrupted after {len(records)} of {len(configurations)} configurations",
+            "add --resume to go on" if out else "",
+        )
+    if failed := [record for record in records if record.status == "failed"]:
+        raise ProfileError(f"{len(failed)} of {len(records)} configurations could not be measured: {failed[0].reason}")
+
+
+def _begin(out: Path | None, resume: bool) -> "list[Record]":
+    """Make the folder; return what was measured in it before, where that is to be kept."""
+    from hstnn_deploy import files
+    from hstnn_deploy.profile.records import read
+
+    if out is None:
+        return []
+    files.make_folder(out)
+    path = out / "records.jsonl"
+    return [record for record in read(path) if record.status != "failed"] if resume and path.exists() else []
+
+
+def _measure(
+    configurations: "list[Configuration]",
+    records: "list[Record]",
+    old: "list[Record]",
+    out: Path | None,
+    limit: float,
+    find_batch: bool,
+) -> bool:
+    """Measure into `records`, in the plan's order, writing what is there after each; return whether it was interrupted.
+
+    What `old` holds of the plan is taken from there.
+    """
+    from hstnn_deploy.profile import fitting, launch, report
+    from hstnn_deploy.profile.progress import Progress
+
+    measure = fitting.run if find_batch else launch.run
+    with Progress(console.err) as progress:
+        try:
+            for record in launch.resumed(configurations, old, lambda rest: measure(rest, progress, limit)):
+                records.append(record)
+                if out is not None:
+                    done = {each.configuration.key for each in records}
+                    report.write(out, [*records, *(each for each in old if each.configuration.key not in done)])
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+def _show(records: "list[Record]", out: Path | None, as_json: bool) -> None:
+    from hstnn_deploy.profile import report
+
     if as_json:
         console.emit([record.plain() for record in records])
     else:
@@ -81,27 +194,11 @@ def profile(
             console.out.print(part)
     if out is not None and records:
         console.err.print(f"written: {out / 'records.jsonl'}, {out / 'report.txt'}", soft_wrap=True, markup=False)
-    if stopped:
-        raise Interrupted(f"interrupted after {len(records)} of {len(configurations)} configurations")
-    if failed := [record for record in records if record.status == "failed"]:
-        raise ProfileError(f"{len(failed)} of {len(records)} configurations could not be measured: {failed[0].reason}")
 
 
-def _measure(configurations: "list[Configuration]", records: "list[Record]", out: Path | None, limit: float) -> bool:
-    """Measure into `records`, writing what is there after each; return whether it was interrupted."""
-    from hstnn_deploy.profile import report
-    from hstnn_deploy.profile.launch import run
-    from hstnn_deploy.profile.progress import Progress
-
-    with Progress(console.err) as progress:
-        try:
-            for record in run(configurations, progress, limit):
-                records.append(record)
-                if out is not None:
-                    report.write(out, records)
-        except KeyboardInterrupt:
-            return True
-    return False
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _names(given: list[str]) -> list[str]:
@@ -109,9 +206,25 @@ def _names(given: list[str]) -> list[str]:
     return [name for each in given for name in ([each] if Path(each).is_file() else words(each))]
 
 
-def _whole(option: str, word: str) -> int:
+def _words(text: str | None) -> list[str] | None:
+    return None if text is None else words(text)
+
+
+def _gpus(text: str | None) -> list[int | None] | None:
+    words = _words(text)
+    return (
+        None if words is None else [None if word == "none" else _number("--gpus", word, int, "0,1") for word in words]
+    )
+
+
+def _numbers(option: str, text: str | None, kind: Any, example: str) -> list[Any] | None:
+    given = _words(text)
+    return None if given is None else [_number(option, word, kind, example) for word in given]
+
+
+def _number(option: str, word: str, kind: Any, example: str) -> Any:
     try:
-        return int(word)
+        return kind(word)
     except ValueError:
-        example = "0,1" if option == "--gpus" else "1,100"
-        raise UsageError(f"{option} {word!r} is not a whole number", f"for example {option} {example}") from None
+        what = "a whole number" if kind is int else "a number"
+        raise UsageError(f"{option} {word!r} is not {what}", f"for example {option} {example}") from None

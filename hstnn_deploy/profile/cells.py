@@ -1,8 +1,8 @@
 """How single values look in a table: rounded to what a reader can use, n/a with a footnote that says why."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from hstnn_deploy.profile.values import NotMeasured, Value
+from hstnn_deploy.profile.values import Measured, NotMeasured, Value
 
 Form = Callable[[float], str]
 
@@ -23,7 +23,19 @@ class Notes:
         """Return a value as a cell. ~ stands before what was extrapolated."""
         if isinstance(value, NotMeasured):
             return "n/a" + self.mark(value.reason)
-        return ("~" if "extrapolated" in value.note else "") + form(value.number)
+        return _about(value) + form(value.number)
+
+    def between(self, values: Sequence[Value], form: Form) -> str:
+        """Return the least and the most of several values, such as "33.1 s to 47.0 s"; of one, itself."""
+        measured = sorted((value for value in values if isinstance(value, Measured)), key=lambda value: value.number)
+        if len(measured) < len(values) or not measured:
+            return self.show(next(value for value in values if isinstance(value, NotMeasured)), form)
+        ends = [_about(value) + form(value.number) for value in (measured[0], measured[-1])]
+        return " to ".join(dict.fromkeys(ends))
+
+
+def _about(value: Measured) -> str:
+    return "~" if "extrapolated" in value.note else ""
 
 
 def digits(number: float) -> str:
@@ -44,6 +56,16 @@ def milliseconds(number: float) -> str:
     return digits(number * 1e3)
 
 
+def duration(number: float) -> str:
+    """Return seconds in s or ms, whichever is the readable one."""
+    return seconds(number) if number >= 1 else f"{digits(number * 1e3)} ms"
+
+
+def joules(number: float) -> str:
+    """Return joules, such as "12.3 J"."""
+    return f"{digits(number)} J"
+
+
 def megabytes(number: float) -> str:
     """Return bytes as a bare number of MB, 10^6 bytes."""
     return f"{number / 1e6:.0f}"
@@ -57,6 +79,32 @@ def memory(number: float) -> str:
 def cores(number: float) -> str:
     """Return a number of CPU cores."""
     return f"{number:.2f}"
+
+
+_PREFIXES = (
+    (1e12, "T"),
+    (1e9, "G"),
+    (1e6, "M"),
+    (1e3, "k"),
+    (1, ""),
+    (1e-3, "m"),
+    (1e-6, "µ"),
+    (1e-9, "n"),
+    (1e-12, "p"),
+)
+
+
+def prefixed(number: float) -> str:
+    """Return a number with three significant digits and a prefix, such as "1.23 M"; 0 is "0"."""
+    for size, prefix in _PREFIXES:
+        if abs(number) >= size:
+            return f"{digits(number / size)} {prefix}".rstrip()
+    return "0"
+
+
+def percent(number: float) -> str:
+    """Return a share as a number of percent."""
+    return f"{100 * number:.1f} %"
 
 
 def between(least_and_most: tuple[float, float]) -> str:

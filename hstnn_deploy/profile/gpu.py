@@ -1,11 +1,10 @@
-"""GPUs as the driver sees them, and probes of their memory.
+"""GPUs as the driver and torch see them.
 
 CUDA and NVML number devices each in their own way, so a CUDA ordinal is taken to NVML by UUID. Neither torch nor a CUDA
-context is needed to ask.
+context is needed to ask the driver.
 """
 
 import ctypes
-import os
 import sys
 from typing import Any, NamedTuple
 
@@ -104,99 +103,42 @@ def torch_device(configuration: Configuration) -> Any:
     return devices.resolve("cpu" if configuration.device == "cpu" else "cuda:0")
 
 
-class TorchMemory:
-    """Peaks of torch's CUDA allocator: what tensors took, and what torch reserved of the device for them."""
-
-    def __init__(self, device: Any) -> None:
-        self.device = device
-
-    def start(self) -> None:
-        """See `Probe`. The peaks of the warm-up are forgotten."""
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(self.device)
-
-    def stop(self) -> list[Value]:
-        """See `Probe`."""
-        import torch
-
-        allocated = torch.cuda.max_memory_allocated(self.device)
-        reserved = torch.cuda.max_memory_reserved(self.device)
-        return [
-            Measured("cuda_allocated_peak", allocated, "B", "torch.cuda.max_memory_allocated"),
-            Measured("cuda_reserved_peak", reserved, "B", "torch.cuda.max_memory_reserved"),
-        ]
+def _torch_on(device: str) -> Any:
+    """Return torch where this process has loaded it and uses the device, else None: a measurement starts neither."""
+    torch = sys.modules.get("torch")
+    return torch if device != "cpu" and torch is not None and torch.cuda.is_initialized() else None
 
 
-class DriverMemory:
-    """Device memory of this process as NVML counts it: context, libraries and allocator together.
+def synchronise(device: str) -> None:
+    """Wait until a device has done all work that torch has asked of it; `cpu` has no such queue."""
+    if torch := _torch_on(device):
+        torch.cuda.synchronize(device)
 
-    To be made before the process first uses the device: what the device holds then is the baseline. Read once, when
-    the probe stops: allocators keep what they have taken, so that is close to the peak.
+
+def allocator(device: str) -> list[Value]:
+    """Return the peaks of torch's CUDA allocator since the last call, and let them start again.
+
+    What CUDA graphs own is not in "allocated" once they are captured, so their private pools are named apart.
+    Empty where torch is not at work on the device.
     """
-
-    def __init__(self, ordinal: int) -> None:
-        self._failure = ""
-        self._pid = os.getpid()
-        try:
-            self._library = nvml()
-            self._handle = self._find(device_uuid(ordinal))
-            self._baseline = self._used()
-            # A foreign process that happens to have our number: NVML counts another name space's processes.
-            self._stranger = self._of_process() is not None
-        except ProfileError as error:
-            self._failure = error.message
-
-    def start(self) -> None:
-        """See `Probe`."""
-
-    def stop(self) -> list[Value]:
-        """See `Probe`."""
-        if self._failure:
-            return [NotMeasured("cuda_process", self._failure)]
-        try:
-            mine = None if self._stranger else self._of_process()
-            if mine is not None:
-                return [Measured("cuda_process", mine, "B", "NVML compute process", "read at the end")]
-            change = self._used() - self._baseline
-        except ProfileError as error:
-            return [NotMeasured("cuda_process", error.message)]
-        return [
-            NotMeasured("cuda_process", "NVML does not see this process, as in a container with its own numbers"),
-            Measured(
-                "cuda_device_change",
-                change,
-                "B",
-                "NVML device memory, against the baseline before CUDA started",
-                "growth of the whole device: other processes' changes count too",
-            ),
-        ]
-
-    def _find(self, uuid: str) -> Any:
-        for prefix in ("GPU-", "MIG-"):
-            try:
-                return self._library.nvmlDeviceGetHandleByUUID(prefix + uuid)
-            except self._library.NVMLError:
-                continue
-        raise ProfileError(f"NVML has no device with the UUID {uuid} that CUDA tells")
-
-    def _used(self) -> int:
-        try:
-            return int(self._library.nvmlDeviceGetMemoryInfo(self._handle).used)
-        except self._library.NVMLError as error:
-            raise ProfileError(f"NVML cannot tell the device's memory: {error}") from error
-
-    def _of_process(self) -> int | None:
-        """Return this process's bytes, or None where NVML does not list it or not its memory."""
-        try:
-            running = self._library.nvmlDeviceGetComputeRunningProcesses(self._handle)
-        except self._library.NVMLError:
-            return None
-        found = [process.usedGpuMemory for process in running if process.pid == self._pid]
-        return sum(found) if found and None not in found else None
+    torch = _torch_on(device)
+    if torch is None:
+        return []
+    allocated, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+    index = torch.device(device).index or 0
+    pools = sum(
+        segment["total_size"]
+        for segment in torch.cuda.memory_snapshot()
+        if segment["device"] == index and tuple(segment.get("segment_pool_id", (0, 0))) != (0, 0)
+    )
+    torch.cuda.reset_peak_memory_stats(device)
+    return [
+        Measured("cuda_allocated_peak", allocated, "B", "torch.cuda.max_memory_allocated"),
+        Measured("cuda_reserved_peak", reserved, "B", "torch.cuda.max_memory_reserved"),
+        Measured("cuda_graph_pools", pools, "B", "torch.cuda.memory_snapshot, segments of private pools", "at the end"),
+    ]
 
 
-def absent(reason: str) -> list[Value]:
-    """Return the CUDA values of a process that uses no GPU."""
-    names = ("cuda_allocated_peak", "cuda_reserved_peak", "cuda_process")
-    return [NotMeasured(name, reason) for name in names]
+def no_allocator(reason: str) -> list[Value]:
+    """Return what `allocator` would, not measured."""
+    return [NotMeasured(name, reason) for name in ("cuda_allocated_peak", "cuda_reserved_peak", "cuda_graph_pools")]

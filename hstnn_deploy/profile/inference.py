@@ -3,7 +3,8 @@
 Needs numpy and what the engine itself needs: the onnxruntime engine loads neither torch nor the rooms that train, so
 that its memory is its own. Every engine's call holds the copies to and from the device.
 
-Shapes: T time, B batch, I inputs, C classes.
+Shapes: T time, B batch, I inputs, C classes or words. Input is x[T, B, I], frames, or tokens [T, B]; output is [B, C],
+of a language model [T, B, C].
 """
 
 import time
@@ -16,30 +17,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstnn_deploy.errors import ProfileError
+from hstnn_deploy.profile import stats
+from hstnn_deploy.profile.findings import Findings, Meet
 from hstnn_deploy.profile.gpu import torch_device
-from hstnn_deploy.profile.probes import Probe, measured
+from hstnn_deploy.profile.ledger import Ledger
 from hstnn_deploy.profile.records import Configuration
-from hstnn_deploy.profile.values import Measured, Value
+from hstnn_deploy.profile.values import Measured
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 INPUTS = "inputs.npy"
-"""In the folder that `prepare` writes: samples x[T, any B, I]. The graphs lie beside it."""
+"""In the folder that `prepare` writes: samples x[T, any B, …]. The graphs lie beside it."""
 PREPARED = "prepared.json"
 """There too: what the input is, and what could not be prepared."""
-WINDOW_ONNX, TORCHSCRIPT = "model.window.onnx", "model.ts"
+WINDOW_ONNX, TORCHSCRIPT, PT2 = "model.window.onnx", "model.ts", "model.pt2"
+FORMATS = {"torchscript": "torchscript", "onnxruntime": "onnx", "pt2": "pt2"}
+"""Which export each engine runs; the others run the network itself."""
 
-_WARMUP_CALLS, _WARMUP_SECONDS, _MOST_WARMUP = 3, 1.0, 50
 _FEWEST_CALLS, _CALLS, _MOST_CALLS = 3, 20, 1000
-_ENOUGH = 0.25
-"""The share of the time given after which `_CALLS` calls are enough."""
+_ENOUGH, _WARM_UP_SHARE = 0.25, 0.25
+"""The share of the time given after which `_CALLS` calls are enough, and that which may be spent to warm up."""
 
 
 class Engine(NamedTuple):
     """A network that is ready to be called."""
 
     call: Callable[[Array], Array]
-    """x[T, B, I] -> logits [B, C]."""
+    """Input to output."""
     runs_on: str
     """What really runs it: "torch cpu", "CPUExecutionProvider", …"""
     threads: int | None
@@ -64,68 +68,99 @@ def open_engine(configuration: Configuration, folder: Path) -> Engine:
 def _torch_engine(configuration: Configuration, folder: Path) -> Engine:
     import torch
 
+    from hstnn_deploy.profile.networks import fresh_network
+
     device = torch_device(configuration)
     network: Any
-    if configuration.engine == "torchscript":
-        with warnings.catch_warnings():
-            # torch says that TorchScript is deprecated; who profiles it knows, or has been told at export.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            network = torch.jit.load(folder / TORCHSCRIPT, map_location=device)
-    else:
-        from hstnn_deploy.profile.networks import fresh_network
+    with warnings.catch_warnings():
+        # torch says that TorchScript is deprecated; who profiles it knows, or has been told at export.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        if configuration.engine == "torchscript":
+            scripted = torch.jit.load(folder / TORCHSCRIPT, map_location=device)
+            network = lambda x: scripted(x)[0]  # noqa: E731
+        elif configuration.engine == "pt2":
+            # By handle: by name, torch insists on a .pt2 suffix.
+            with (folder / PT2).open("rb") as file:
+                program = torch.export.load(file)
+            if device.type != "cpu":
+                from torch.export.passes import move_to_device_pass
 
-        network = fresh_network(configuration).to(device).eval()
+                program = move_to_device_pass(program, device)
+            exported, state = program.module(), fresh_network(configuration).to(device).initial_state
+            network = lambda x: exported(x, state(x))[0]  # noqa: E731
+        else:
+            network = _itself(configuration, device)
 
     @torch.inference_mode()
     def call(x: Array) -> Array:
-        output: Array = network(torch.from_numpy(x).to(device))[0].cpu().numpy()
+        output: Array = network(torch.from_numpy(x).to(device)).float().cpu().numpy()
         return output
 
     return Engine(call, f"torch {device}", torch.get_num_threads())
 
 
-def measure(configuration: Configuration, folder: Path, probes: list[Probe]) -> tuple[list[Value], dict[str, Any]]:
-    """Warm up, call repeatedly under the probes, and return values and facts.
+def _itself(configuration: Configuration, device: Any) -> Callable[[Any], Any]:
+    """Return the network itself as a function: eager is the equations as they stand, fused the kernels of training."""
+    import torch
+
+    from hstnn_deploy.models import kernels
+    from hstnn_deploy.profile.networks import fresh_network, recipe_of
+    from hstnn_deploy.train.precision import forward, products
+
+    asked = recipe_of(configuration).precision
+    network: Any = fresh_network(configuration).to(device).eval()
+    # The fused kernels write in place, which the compiler does not follow.
+    form: kernels.Form = "fused" if configuration.engine == "fused" else "plain"
+    called = torch.compile(network) if configuration.engine == "compile" else network
+
+    def run(x: Any) -> Any:
+        with kernels.using(form), products(asked), forward(asked, device):
+            return called(x)[0]
+
+    return run
+
+
+def measure(configuration: Configuration, folder: Path, ledger: Ledger, meet: Meet) -> Findings:
+    """Warm up, call repeatedly, and return what was found.
 
     Raises:
-        ProfileError: what comes out is not one row of finite logits per sample.
+        ProfileError: what comes out is not finite logits for every sample.
     """
-    engine = open_engine(configuration, folder)
-    samples = np.load(folder / INPUTS)
+    with ledger.span("open"):
+        engine = open_engine(configuration, folder)
+        samples = np.load(folder / INPUTS)
     x = np.ascontiguousarray(samples[:, np.arange(configuration.batch) % samples.shape[1]])
-    logits = engine.call(x)
-    if logits.ndim != 2 or len(logits) != configuration.batch or not np.isfinite(logits).all():
-        raise ProfileError(f"{configuration.engine} gave {logits.shape} for a batch of {configuration.batch}")
-    warmup = 1 + len(
-        _calls(engine, x, lambda done, spent: done >= _WARMUP_CALLS and spent >= _WARMUP_SECONDS, _MOST_WARMUP)
-    )
     seconds = configuration.seconds
+    with ledger.span("warm-up"):
+        output = engine.call(x)
+        if output.ndim not in (2, 3) or output.shape[-2] != configuration.batch or not np.isfinite(output).all():
+            raise ProfileError(f"{configuration.engine} gave {output.shape} for a batch of {configuration.batch}")
+        warm = stats.warm_up(lambda: _timed(engine, x), _WARM_UP_SHARE * seconds)
+    meet()
 
     def enough(done: int, spent: float) -> bool:
         return done >= _FEWEST_CALLS and (spent >= seconds or (done >= _CALLS and spent >= _ENOUGH * seconds))
 
-    with measured(probes) as values:
+    with ledger.span("inference"):
         spent = _calls(engine, x, enough, _MOST_CALLS)
-    few = "of fewer than 100 calls: close to the slowest one" if len(spent) < 100 else ""
-    source = f"time.perf_counter, {len(spent)} calls"
-    latencies: list[Value] = [
-        Measured(f"latency_p{share}", float(np.percentile(spent, share)), "s", source, few if share == 99 else "")
-        for share in (50, 90, 99)
-    ]
-    speed = Measured("throughput", configuration.batch * len(spent) / sum(spent), "samples/s", "samples / sum of calls")
-    facts = {"warmup_calls": warmup, "calls": len(spent), "runs_on": engine.runs_on, "threads": engine.threads}
-    return [*latencies, speed, *values], facts
+    values = stats.distribution("latency", spent, "time.perf_counter", "calls")
+    rate = configuration.batch * len(spent) / sum(spent)
+    values.append(Measured("throughput", rate, "samples/s", "samples / sum of calls"))
+    facts = {"warm_up": warm.facts(), "calls": len(spent), "runs_on": engine.runs_on, "threads": engine.threads}
+    return Findings(values, facts, {"latency": spent}, "inference")
+
+
+def _timed(engine: Engine, x: Array) -> float:
+    """Call once; return seconds. The output comes back to host memory, so the clock need not wait for the device."""
+    start = time.perf_counter()
+    engine.call(x)
+    return time.perf_counter() - start
 
 
 def _calls(engine: Engine, x: Array, enough: Callable[[int, float], bool], most: int) -> list[float]:
-    """Call until there is enough, `most` times at most; return each call's seconds.
-
-    The logits come back to host memory in every call, so the clock need not synchronise with the device.
-    """
+    """Call until there is enough, `most` times at most; return each call's seconds."""
     spent: list[float] = []
     begin = time.perf_counter()
     while len(spent) < most and not enough(len(spent), time.perf_counter() - begin):
-        start = time.perf_counter()
-        engine.call(x)
-        spent.append(time.perf_counter() - start)
+        spent.append(_timed(engine, x))
     return spent

@@ -1,6 +1,8 @@
 """Isolation: every configuration in a fresh process, with a time limit; whatever ends it becomes a record.
 
 A process sees one GPU alone, by `CUDA_VISIBLE_DEVICES`, or none: it cannot fall back to another device unnoticed.
+Configurations that belong together (instances of one, or one on several devices) run at the same time: each waits, once
+warm, until all are.
 """
 
 import json
@@ -8,18 +10,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from hstnn_deploy import processes
 from hstnn_deploy.errors import ProfileError
-from hstnn_deploy.profile.inference import PREPARED
+from hstnn_deploy.profile.inference import FORMATS, PREPARED
 from hstnn_deploy.profile.records import Configuration, Record
+from hstnn_deploy.profile.worker import GO, READY
 
 TIME_LIMIT = 300.0
 """Seconds that one process may take, start included."""
+
+_TICK = 0.01
+"""Seconds between looks at processes that wait for each other."""
 
 
 class Observer:
@@ -35,35 +42,53 @@ class Observer:
 def run(
     configurations: Sequence[Configuration], observer: Observer | None = None, time_limit: float = TIME_LIMIT
 ) -> Iterator[Record]:
-    """Measure the configurations one after another; yield each one's record as soon as it is there.
+    """Measure the configurations, those that belong together at once; yield each one's record as soon as it is there.
 
-    Leaving the loop early, or Ctrl-C, ends the process under way; the records that were yielded stand.
+    Leaving the loop early, or Ctrl-C, ends the processes under way; the records that were yielded stand.
 
     Args:
-        configurations: see `plan.plan`.
+        configurations: see `plan.plan`; those that belong together stand together.
         observer: is told what is going on.
         time_limit: seconds that one process may take, start included.
     """
     listener = observer or Observer()
-    total = len(configurations)
+    total, number = len(configurations), 0
     prepared: dict[str, _Prepared] = {}
     with tempfile.TemporaryDirectory(prefix="hstnn-profile-") as base:
-        for number, configuration in enumerate(configurations, 1):
-            start = time.monotonic()
+        for _, members in groupby(configurations, key=lambda each: each.together):
+            group = list(members)
+            first, start = group[0], time.monotonic()
             ready = _Prepared(Path(base))
-            if configuration.phase == "infer":
-                key = _preparation(configuration)
+            if first.phase == "infer":
+                key = _preparation(first)
                 if key not in prepared:
-                    listener.started(f"{configuration.subject}: export for inference", number, total)
+                    listener.started(f"{first.subject}: export for inference", number + 1, total)
                     same = [each for each in configurations if each.phase == "infer" and _preparation(each) == key]
                     prepared[key] = _prepare(same, Path(base) / f"prepared{number}", time_limit)
                 ready = prepared[key]
-            listener.started(configuration.label, number, total)
-            record = _measured(configuration, Path(base) / f"measured{number}", ready, time_limit)
-            facts = {**record.facts, **ready.facts(), "command": sys.argv, "measured_at": _now()}
-            record = replace(record, facts=facts)
-            listener.finished(record, number, total, time.monotonic() - start)
-            yield record
+            listener.started(first.label, number + 1, total)
+            for record in _measured(group, Path(base) / f"measured{number}", ready, time_limit):
+                number += 1
+                facts = {**record.facts, **ready.facts(record), "command": sys.argv, "measured_at": _now()}
+                record = replace(record, facts=facts)
+                listener.finished(record, number, total, time.monotonic() - start)
+                yield record
+
+
+def resumed(
+    configurations: Sequence[Configuration],
+    old: Sequence[Record],
+    measure: Callable[[Sequence[Configuration]], Iterator[Record]],
+) -> Iterator[Record]:
+    """Yield a record for each configuration, in order: an old one where there is one, else a new one.
+
+    Where one of several that belong together is missing, all of them are measured again.
+    """
+    known = {record.configuration.key: record for record in old}
+    missing = {each.together for each in configurations if each.key not in known}
+    fresh = measure([each for each in configurations if each.together in missing])
+    for each in configurations:
+        yield next(fresh) if each.together in missing else known[each.key]
 
 
 @dataclass(frozen=True)
@@ -74,22 +99,21 @@ class _Prepared:
     data: str = ""
     error: str = ""
     """Why nothing could be prepared; empty where it could."""
-    failures: dict[str, str] = field(default_factory=dict)
-    """By engine."""
+    absent: dict[str, str] = field(default_factory=dict)
+    """By engine, why there is nothing that it could run."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """By engine, the bytes of what it runs."""
 
-    def failure(self, engine: str) -> str:
-        """Return why an engine cannot be measured, or ""."""
-        return self.error or self.failures.get(engine, "")
-
-    def facts(self) -> dict[str, Any]:
+    def facts(self, record: Record) -> dict[str, Any]:
         """Return what a record should hold of this."""
-        return {"data": self.data} if self.data else {}
+        size = self.sizes.get(record.configuration.engine) if record.configuration.phase == "infer" else None
+        return ({"data": self.data} if self.data else {}) | ({"graph_bytes": size} if size else {})
 
 
 def _preparation(configuration: Configuration) -> str:
     """Return what inference on the same network and data has in common."""
     plain = configuration.plain()
-    return json.dumps([plain[key] for key in ("recipe", "ckpt", "sizes", "data_dir")])
+    return json.dumps([plain[key] for key in ("recipe", "ckpt", "sizes", "data_dir", "data", "steps")])
 
 
 def _prepare(configurations: list[Configuration], folder: Path, time_limit: float) -> _Prepared:
@@ -101,56 +125,119 @@ def _prepare(configurations: list[Configuration], folder: Path, time_limit: floa
     if failure:
         return _Prepared(folder, error=f"the export before it {failure}")
     result = json.loads((folder / PREPARED).read_text(encoding="utf-8"))
-    failures = {engine: f"export failed: {why}" for engine, why in result.get("failures", {}).items()}
-    return _Prepared(folder, result.get("data", ""), result.get("error", ""), failures)
+    absent, sizes = result.get("absent", {}), result.get("sizes", {})
+    return _Prepared(folder, result.get("data", ""), result.get("error", ""), absent, sizes)
 
 
-def _measured(configuration: Configuration, folder: Path, prepared: _Prepared, time_limit: float) -> Record:
-    if failure := prepared.failure(configuration.engine):
-        return Record(configuration, "failed", reason=failure)
+def _measured(group: list[Configuration], folder: Path, prepared: _Prepared, time_limit: float) -> list[Record]:
+    """Measure configurations at the same time; return their records in order."""
+    first = group[0]
+    if prepared.error:
+        return [Record(each, "failed", reason=prepared.error) for each in group]
+    if reason := _absent(first, prepared):
+        return [Record(each, "n/a", reason=reason) for each in group]
     folder.mkdir()
-    asked, answer = folder / "configuration.json", folder / "record.json"
-    asked.write_text(json.dumps(configuration.plain()), encoding="utf-8")
-    words = [str(asked), str(answer), str(prepared.folder)]
-    failure = run_alone("worker", words, configuration.device, folder / "output", time_limit)
+    started = []
+    try:
+        for number, each in enumerate(group):
+            own = folder / str(number)
+            own.mkdir()
+            (own / "configuration.json").write_text(json.dumps(each.plain()), encoding="utf-8")
+            words = [str(own / "configuration.json"), str(own / "record.json"), str(prepared.folder)]
+            meeting = [str(folder)] if len(group) > 1 else []
+            started.append(_Process("worker", [*words, *meeting], each.device, own / "output"))
+        if len(group) > 1:
+            _let_them_meet(started, folder, time_limit)
+        failures = [process.wait(time_limit) for process in started]
+    finally:
+        for process in started:
+            process.end()
+    return [_read(each, folder / str(number), failures[number]) for number, each in enumerate(group)]
+
+
+def _absent(configuration: Configuration, prepared: _Prepared) -> str:
+    """Return why there is nothing to measure, or ""."""
+    if configuration.phase != "infer" or configuration.engine not in FORMATS:
+        return ""
+    if configuration.precision != "fp32":
+        return f"exported graphs compute in fp32, not in {configuration.precision}"
+    return prepared.absent.get(configuration.engine, "")
+
+
+def _let_them_meet(started: "list[_Process]", folder: Path, time_limit: float) -> None:
+    """Wait until every process that still runs is warm, then let all of them begin."""
+    begin = time.monotonic()
+    while time.monotonic() - begin < time_limit:
+        if all((folder / f"{READY}{process.number}").exists() for process in started if process.running):
+            break
+        time.sleep(_TICK)
+    (folder / GO).touch()
+
+
+def _read(configuration: Configuration, folder: Path, failure: str) -> Record:
     if failure:
         return Record(configuration, "failed", reason=f"the process {failure}")
     try:
-        return Record.from_plain(json.loads(answer.read_text(encoding="utf-8")))
+        return Record.from_plain(json.loads((folder / "record.json").read_text(encoding="utf-8")))
     except (OSError, json.JSONDecodeError, ProfileError) as error:
         return Record(configuration, "failed", reason=f"the process left no whole record: {error}")
 
 
-def run_alone(module: str, words: list[str], device: str, output: Path, time_limit: float) -> str:
-    """Run a module of this room in a fresh process and wait for it; return why it failed, in one line, or "".
+class _Process:
+    """A module of this room in a fresh process.
 
     Args:
         module: its name, such as "worker".
         words: its arguments.
         device: `cpu` or `cuda:N`; the process sees no other GPU.
         output: a file for what the process prints.
-        time_limit: seconds.
     """
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            processes.command(f"profile.{module}", *words),
-            stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=file,
-            env=processes.environment(device),
-            # Ctrl-C at the terminal reaches this process alone, which then ends the other one in an orderly way.
-            start_new_session=True,
-        )
+
+    def __init__(self, module: str, words: list[str], device: str, output: Path) -> None:
+        self._output, self._begin = output, time.monotonic()
+        with output.open("wb") as file:
+            self._process = subprocess.Popen(
+                processes.command(f"profile.{module}", *words),
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=file,
+                env=processes.environment(device),
+                # Ctrl-C at the terminal reaches this process alone, which then ends the other one in an orderly way.
+                start_new_session=True,
+            )
+
+    @property
+    def number(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def wait(self, time_limit: float) -> str:
+        """Wait until it has ended, so many seconds after its start at most; return why it failed, or ""."""
+        left = max(0.0, time_limit - (time.monotonic() - self._begin))
         try:
-            code = process.wait(time_limit)
+            code = self._process.wait(left)
         except subprocess.TimeoutExpired:
             return f"was stopped after {time_limit:g} s (the time limit)"
         finally:
-            process.kill()
-            process.wait()
-            assert process.stdin is not None
-            process.stdin.close()
-    return processes.cause(code, output.read_text(encoding="utf-8", errors="replace"))
+            self.end()
+        return processes.cause(code, self._output.read_text(encoding="utf-8", errors="replace"))
+
+    def end(self) -> None:
+        """End it, if it has not ended."""
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+
+def run_alone(module: str, words: list[str], device: str, output: Path, time_limit: float) -> str:
+    """Run a module of this room in a fresh process and wait for it; return why it failed, in one line, or ""."""
+    return _Process(module, words, device, output).wait(time_limit)
 
 
 def _now() -> str:

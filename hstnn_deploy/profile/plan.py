@@ -1,72 +1,90 @@
-"""From options to configurations: recipe x phase x engine x batch x device, all validated before anything runs."""
+"""From options to configurations, all validated before anything runs.
+
+Device x recipe or checkpoint x kind x ratio x precision x threads x steps x phase, and for inference x engine x batch.
+"""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 
-from hstnn_deploy import devices
-from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.data import registry
+from hstnn_deploy import devices, files
 from hstnn_deploy.data.folder import data_folder
-from hstnn_deploy.errors import DeviceError, UsageError, nearest
-from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes, selected_sizes
-from hstnn_deploy.profile.records import Configuration, Engine, Phase
-from hstnn_deploy.train.recipe import Recipe, load_recipe, shipped
+from hstnn_deploy.errors import DeviceError, UsageError
+from hstnn_deploy.profile import memory
+from hstnn_deploy.profile.records import Configuration, Engine, Phase, Source
+from hstnn_deploy.profile.subjects import Axes, Subject, known, network_of, subjects, unique
+from hstnn_deploy.train.recipe import Recipe
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 ENGINES: tuple[Engine, ...] = get_args(Engine)
-BATCHES = (1, 100)
+SOURCES: tuple[Source, ...] = get_args(Source)
+
+_PHASES: tuple[Phase, ...] = ("work", "train", "infer")
+_ENGINES: tuple[Engine, ...] = ("fused", "torchscript", "onnxruntime")
+_BATCHES = (1, 100)
 SECONDS = 20.0
 
 _OPTIONS = {
     "batches": ("--batch", "1,100"),
+    "train_batches": ("--train-batch", "25,100"),
+    "steps": ("--steps", "28,56"),
     "threads": ("--threads", "2"),
+    "instances": ("--instances", "5"),
     "seconds": ("--seconds", "20"),
     "max_steps": ("--max-steps", "10"),
 }
 """How the command line calls the numbers, and an example of each."""
 
-_NOT_YET = "the profiler does not measure language models yet"
-
-T = TypeVar("T")
-
-
-class _Subject(NamedTuple):
-    name: str
-    recipe: Recipe
-    checkpoint: Checkpoint | None
-    ckpt: str | None
+_TIMED: tuple[Phase, ...] = ("train", "restore", "infer")
+"""Phases that several processes may be measured in at once."""
 
 
 def plan(
     recipes: Sequence[str | Recipe] = (),
     *,
+    experiments: Sequence[str] = (),
     ckpt: Path | None = None,
-    phases: Sequence[str] = PHASES,
-    engines: Sequence[str] = ENGINES,
-    batches: Sequence[int] = BATCHES,
+    phases: Sequence[str] = _PHASES,
+    engines: Sequence[str] = _ENGINES,
+    kinds: Sequence[str] = (),
+    ratios: Sequence[float] = (),
+    precisions: Sequence[str] = (),
+    batches: Sequence[int] = _BATCHES,
+    train_batches: Sequence[int] = (),
+    steps: Sequence[int] = (),
+    threads: Sequence[int | None] = (None,),
     gpus: Sequence[int | None] | None = None,
+    instances: int = 1,
+    data: str = "auto",
     data_dir: Path | None = None,
-    threads: int | None = None,
     seconds: float = SECONDS,
     max_steps: int | None = None,
 ) -> list[Configuration]:
-    """Return what is to be measured, in order.
+    """Return what is to be measured, in order; what is to be measured at the same time stands together.
 
     Args:
-        recipes: shipped names, paths of YAML files, or recipes. With neither these nor `ckpt`: every shipped recipe
-            that reproduces an experiment of the paper and can be measured (see `left_out`).
+        recipes: shipped names, paths of YAML files, or recipes. With neither these, `experiments`, nor `ckpt`: every
+            shipped recipe that reproduces an experiment of the paper.
+        experiments: rows of the paper's resource table, in any case; each stands for the recipe that reproduces it.
         ckpt: a checkpoint whose network is measured besides.
-        phases: some of `PHASES`.
-        engines: some of `ENGINES`, for inference; training always runs eagerly.
-        batches: batch sizes of inference; training takes the recipe's.
-        gpus: GPU numbers as torch counts them, None for the CPU. Without any: GPU 0 where there is one, else the CPU.
-        data_dir: the data folder.
+        phases: some of `PHASES`; those that a kind of network does not have are left out.
+        engines: some of `ENGINES`, for inference; training runs its own fused kernels.
+        kinds, ratios, precisions: instead of a recipe's own.
+        batches: batch sizes of inference.
+        train_batches: batch sizes of training, instead of the recipe's own.
+        steps: time steps of a sample (of a text, of a window), instead of the data's own.
         threads: CPU threads; None for each engine's own choice.
+        gpus: GPU numbers as torch counts them, None for the CPU. Without any: GPU 0 where there is one, else the CPU.
+            Several GPUs are measured each by itself, and then all at once.
+        instances: so many processes of each configuration at the same time.
+        data: `real`, `synthetic`, or `auto`: real where it is at hand.
+        data_dir: the data folder.
         seconds: how long to measure each configuration for.
         max_steps: training steps to measure, instead of as many as fit into `seconds`.
 
@@ -75,105 +93,124 @@ def plan(
         CheckpointError: the checkpoint cannot be loaded.
         DataError: a data folder that was named is not there.
         DeviceError: a GPU that is not there.
+        OutOfMemoryError: more instances than memory can hold.
     """
-    _check_numbers(batches=batches, threads=[threads], seconds=[seconds], max_steps=[max_steps])
-    chosen_phases = [cast(Phase, name) for name in _known("phase", phases, PHASES)]
-    chosen_engines = [cast(Engine, name) for name in _known("engine", engines, ENGINES)]
+    _check_numbers(
+        batches=batches,
+        train_batches=[None, *train_batches],
+        steps=[None, *steps],
+        threads=threads,
+        instances=[instances],
+        seconds=[seconds],
+        max_steps=[max_steps],
+    )
+    chosen_phases = [cast(Phase, name) for name in known("phase", phases, PHASES)]
+    chosen_engines = [cast(Engine, name) for name in known("engine", engines, ENGINES)]
+    (source,) = known("data source", [data], SOURCES)
     if "infer" in chosen_phases and "onnxruntime" in chosen_engines and find_spec("onnxruntime") is None:
         raise UsageError("the engine onnxruntime is not installed", "pip install onnxruntime-gpu, or leave it out")
-    subjects = _subjects(recipes, ckpt)
     if data_dir is not None:
         data_folder(data_dir)
-    configurations = []
+    found = subjects(recipes, experiments, ckpt, Axes(kinds, ratios, precisions, train_batches, steps))
+    shared = {
+        "data": cast(Source, source),
+        "data_dir": str(data_dir.absolute()) if data_dir else None,
+        "seconds": seconds,
+        "max_steps": max_steps,
+    }
+    planned: list[Configuration] = []
     for device, no_cuda in _devices(gpus):
-        for subject in subjects:
-            shared: dict[str, Any] = {
-                "subject": subject.name,
-                "recipe": subject.recipe.dump(),
-                "steps": _steps(subject.recipe),
-                "device": device,
-                "no_cuda": no_cuda,
-                "ckpt": subject.ckpt,
-                "data_dir": str(data_dir.absolute()) if data_dir else None,
-                "threads": threads,
-                "seconds": seconds,
-                "max_steps": max_steps,
-            }
-            if "train" in chosen_phases:
-                network = _network(subject, deployed=False)
-                configurations.append(
-                    Configuration(phase="train", engine="eager", batch=subject.recipe.batch, **network, **shared)
-                )
-            if "infer" in chosen_phases:
-                network = _network(subject, deployed=True)
-                configurations += [
-                    Configuration(phase="infer", engine=engine, batch=batch, **network, **shared)
-                    for engine in chosen_engines
-                    for batch in _unique(batches)
-                ]
-    return configurations
+        for subject, count in product(found, unique(threads)):
+            here = {**shared, "device": device, "no_cuda": no_cuda, "threads": count}
+            planned += _of(subject, chosen_phases, chosen_engines, unique(batches), here)
+    planned = _once(planned)
+    if not planned:
+        raise UsageError(
+            f"there is nothing to measure: none of these networks has the phase {', '.join(chosen_phases)}",
+            "only hybrid networks are selected and restored",
+        )
+    planned += _all_at_once(planned)
+    for each in planned:
+        if each.phase in _TIMED:
+            memory.check(each, instances)
+    return _multiplied(planned, instances)
 
 
-def _subjects(recipes: Sequence[str | Recipe], ckpt: Path | None) -> list[_Subject]:
-    subjects = []
-    if not recipes and ckpt is None:
-        recipes = [recipe for recipe in _experiments() if _measurable(recipe)]
-    for each in _unique(recipes):
-        recipe = load_recipe(each) if isinstance(each, str) else each
-        # A file goes by its path: its recipe may have the name of another one.
-        subjects.append(_Subject(each if isinstance(each, str) else recipe.name, recipe, None, None))
-    if ckpt is not None:
-        checkpoint = Checkpoint.load(ckpt)
-        checkpoint.network()
-        subjects.append(_Subject(str(ckpt), checkpoint.resolved_recipe(), checkpoint, str(ckpt.absolute())))
-    return subjects
+def _of(
+    subject: Subject,
+    phases: Sequence[Phase],
+    engines: Sequence[Engine],
+    batches: Sequence[int],
+    here: dict[str, Any],
+) -> list[Configuration]:
+    """Return the configurations of one network on one device."""
+    recipe, checkpoint = subject.recipe, subject.checkpoint
+    shared: dict[str, Any] = {
+        "subject": subject.name,
+        "recipe": recipe.dump(),
+        "steps": subject.steps,
+        "ckpt": str(subject.ckpt) if subject.ckpt else None,
+        "ckpt_sha256": files.sha256(subject.ckpt) if subject.ckpt else "",
+        **here,
+    }
+    found = []
+    for phase in phases:
+        if phase in {"select", "restore"} and recipe.kind != "hybrid":
+            continue
+        if checkpoint is not None and phase == "select" and not checkpoint.redundant:
+            continue
+        if checkpoint is not None and phase == "restore":
+            # Its training is measured in the stage that it is in.
+            continue
+        network = network_of(subject, deployed=phase in {"work", "restore", "export", "infer"})
+        common: dict[str, Any] = {"phase": phase, **network, **shared}
+        if phase in {"work", "export"}:
+            common |= {"device": "cpu", "no_cuda": "counted on the CPU" if phase == "work" else "written on the CPU"}
+        if phase == "infer":
+            found += [Configuration(engine=e, batch=b, **common) for e in engines for b in batches]
+        else:
+            found.append(Configuration(engine="fused", batch=recipe.batch, **common))
+    return found
 
 
-def _network(subject: _Subject, deployed: bool) -> dict[str, Any]:
-    """Return the facts of the network to measure: as it is trained first, or as it is deployed."""
-    recipe = subject.recipe
-    stage: str
-    if subject.checkpoint is not None:
-        sizes, stage = subject.checkpoint.sizes, subject.checkpoint.stage
-    elif recipe.kind == "hybrid":
-        choose = selected_sizes if deployed else layer_sizes
-        sizes, stage = choose("hybrid", recipe.network.units, recipe.ratio), "restore" if deployed else "adapt"
-    else:
-        sizes, stage = layer_sizes(recipe.kind, recipe.network.units, recipe.ratio), "train"
-    label = network_label(recipe.kind, recipe.ratio, sizes, stage)
-    if recipe.kind in {"ffs", "hybrid"} and recipe.network.recurrent == "lstm":
-        label += ", LSTM"
-    return {"network": label, "sizes": [list(size) for size in sizes], "stage": stage}
+def _once(planned: list[Configuration]) -> list[Configuration]:
+    """Leave out what would measure the same again: adaptation and traces do not depend on the ratio."""
+    kept, seen = [], []
+    for each in planned:
+        key: Any = each
+        if each.phase in {"train", "select"} and each.kind == "hybrid" and each.ckpt is None:
+            key = replace(each, recipe={**each.recipe, "ratio": None})
+        if each.phase in {"work", "export"}:
+            without = {**each.recipe, "precision": None, "batch": None}
+            key = replace(each, recipe=without, threads=None, batch=0, no_cuda="")
+        if key not in seen:
+            seen.append(key)
+            kept.append(each)
+    return kept
 
 
-def network_label(kind: Kind, ratio: float, sizes: Iterable[Sizes], stage: str) -> str:
-    """Return a network's name for people, such as "hybrid 0.5 (400+400, 400+400)": spiking + recurrent per layer."""
-    units = ", ".join(f"{size.snn}+{size.rnn}" if size.snn and size.rnn else str(sum(size)) for size in sizes)
-    if kind == "hybrid":
-        return f"hybrid adaptation ({units})" if stage == "adapt" else f"hybrid {ratio:g} ({units})"
-    return f"ffs {ratio:g} ({units})" if kind == "ffs" else f"{kind} ({units})"
+def _all_at_once(planned: list[Configuration]) -> list[Configuration]:
+    """Return what is measured on all GPUs at the same time, where there are several."""
+    on_gpus = [each for each in planned if each.device != "cpu" and each.phase in _TIMED]
+    gpus = unique([each.device for each in on_gpus])
+    if len(gpus) < 2:
+        return []
+    first = [each for each in on_gpus if each.device == gpus[0]]
+    return [replace(each, device=gpu, at_once=gpus) for each in first for gpu in gpus]
 
 
-def _steps(recipe: Recipe) -> int:
-    """Return the time steps of a sample, once the network is known to fit the data."""
-    shape = registry.shape(recipe.data)
-    if shape is None:
-        raise UsageError(f"{recipe.name} cannot be profiled yet: {_NOT_YET}", "give a recipe of another family")
-    recipe.check_fits(shape.family, {"inputs": shape.inputs, "classes": shape.classes, "size": shape.size})
-    return shape.steps
-
-
-def left_out() -> list[str]:
-    """Return a line for each shipped recipe of an experiment that a bare plan leaves out, with the reason."""
-    return [f"{recipe.name} is left out: {_NOT_YET}" for recipe in _experiments() if not _measurable(recipe)]
-
-
-def _experiments() -> list[Recipe]:
-    return [recipe for recipe in map(load_recipe, shipped()) if recipe.experiment]
-
-
-def _measurable(recipe: Recipe) -> bool:
-    return recipe.network.family != "language"
+def _multiplied(planned: list[Configuration], instances: int) -> list[Configuration]:
+    """Return each configuration as often as there are to be instances of it; those at once stay together."""
+    found: list[Configuration] = []
+    done: set[str] = set()
+    for each in planned:
+        several = instances if each.phase in _TIMED else 1
+        if each.together in done:
+            continue
+        done.add(each.together)
+        members = [one for one in planned if one.together == each.together]
+        found += [replace(one, instance=n, instances=several) for n in range(1, several + 1) for one in members]
+    return found
 
 
 def _devices(gpus: Sequence[int | None] | None) -> list[tuple[str, str]]:
@@ -186,7 +223,7 @@ def _devices(gpus: Sequence[int | None] | None) -> list[tuple[str, str]]:
         )
     if not gpus:
         raise UsageError("--gpus names no GPU", "for example --gpus 0,1, or leave it out")
-    return [("cpu", "measured on the CPU, as asked") if gpu is None else (_gpu(gpu), "") for gpu in _unique(gpus)]
+    return [("cpu", "measured on the CPU, as asked") if gpu is None else (_gpu(gpu), "") for gpu in unique(gpus)]
 
 
 def _gpu(index: int) -> str:
@@ -203,15 +240,6 @@ def _gpu(index: int) -> str:
     return f"cuda:{index}"
 
 
-def _known(what: str, given: Sequence[str], known: Sequence[str]) -> list[str]:
-    if not given:
-        raise UsageError(f"no {what} is named", f"known: {', '.join(known)}")
-    for name in given:
-        if name not in known:
-            raise UsageError(f"unknown {what} {name!r}", nearest(name, known))
-    return _unique(given)
-
-
 def _check_numbers(**options: Sequence[float | None]) -> None:
     for option, numbers in options.items():
         name, example = _OPTIONS[option]
@@ -220,8 +248,3 @@ def _check_numbers(**options: Sequence[float | None]) -> None:
         for number in numbers:
             if number is not None and not 0 < number < math.inf:
                 raise UsageError(f"{name} {number:g} is not a positive number", f"for example {name} {example}")
-
-
-def _unique(items: Sequence[T]) -> list[T]:
-    """Return the items in order, each once."""
-    return [item for place, item in enumerate(items) if item not in items[:place]]

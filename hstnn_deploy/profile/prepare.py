@@ -2,8 +2,8 @@
 
     python -m hstnn_deploy.profile.prepare REQUEST.json FOLDER
 
-The request holds a configuration and the engines. The folder gets `inputs.npy`, the graphs, and
-`prepared.json`: what the input is, and per engine why its graph could not be written, if so.
+The request holds a configuration and the engines. The folder gets `inputs.npy`, the graphs, and `prepared.json`: what
+the input is, the graphs' sizes on disk, and per engine why it has no graph, if so.
 """
 
 import json
@@ -15,16 +15,15 @@ import numpy as np
 import torch
 
 from hstnn_deploy import files
-from hstnn_deploy.errors import HstnnError
+from hstnn_deploy.errors import ExportError, HstnnError
 from hstnn_deploy.lifeline import end_with_starter
-from hstnn_deploy.profile.inference import INPUTS, PREPARED
-from hstnn_deploy.profile.inputs import splits
+from hstnn_deploy.profile.inference import FORMATS, INPUTS, PREPARED
+from hstnn_deploy.profile.inputs import splits_of
 from hstnn_deploy.profile.networks import fresh_network, recipe_of
 from hstnn_deploy.profile.records import Configuration
 
 _SAMPLES = 100
 """Distinct samples in the input; a larger batch repeats them."""
-_FORMATS = {"torchscript": "torchscript", "onnxruntime": "onnx"}
 
 
 def prepare(configuration: Configuration, engines: list[str], folder: Path) -> dict[str, Any]:
@@ -39,23 +38,25 @@ def prepare(configuration: Configuration, engines: list[str], folder: Path) -> d
         HstnnError: the data is damaged, or the folder cannot be written.
     """
     recipe = recipe_of(configuration)
-    data, what = splits(recipe, Path(configuration.data_dir) if configuration.data_dir else None)
+    data, what = splits_of(configuration, recipe)
     chosen = torch.arange(min(_SAMPLES, len(data.test)))
     np.save(folder / INPUTS, data.test.batch(chosen, torch.device("cpu")).x.numpy())
-    failures = {}
+    absent: dict[str, str] = {}
+    sizes: dict[str, int] = {}
     for engine in engines:
-        if engine in _FORMATS:
+        if engine in FORMATS:
             try:
-                _write_graphs(configuration, folder, _FORMATS[engine])
-            except HstnnError as error:
-                failures[engine] = error.message
-    return {"data": what, "failures": failures}
+                sizes[engine] = _write_graphs(configuration, folder, FORMATS[engine])
+            except ExportError as error:
+                absent[engine] = f"no export form: {error.message}"
+    return {"data": what, "absent": absent, "sizes": sizes}
 
 
-def _write_graphs(configuration: Configuration, folder: Path, form: str) -> None:
+def _write_graphs(configuration: Configuration, folder: Path, form: str) -> int:
+    """Write the graphs of a format; return the bytes of the first of them, which is the one that runs."""
     from hstnn_deploy.export.graphs import write_graphs
 
-    write_graphs(fresh_network(configuration).eval(), folder, {form})
+    return write_graphs(fresh_network(configuration).eval(), folder, {form})[0].stat().st_size
 
 
 def main() -> None:

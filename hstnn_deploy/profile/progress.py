@@ -44,13 +44,22 @@ class Progress(Observer):
 
 def summary(record: Record) -> str:
     """Return a record's main figure, or why there is none."""
-    if record.status == "failed":
-        return f"failed: {record.reason}"
-    name, what, form = (
-        ("epoch", "epoch", cells.seconds)
-        if record.configuration.phase == "train"
-        else ("latency_p50", "median", lambda number: f"{cells.milliseconds(number)} ms")
-    )
+    if record.status != "measured":
+        return f"{record.status}: {record.reason}"
+    name, what, form = _MAIN["find" if record.configuration.find_batch else record.configuration.phase]
     value = record.value(name)
-    shown = form(value.number) if isinstance(value, Measured) else "n/a"
-    return f"{what} {'~' if isinstance(value, Measured) and 'extrapolated' in value.note else ''}{shown}"
+    if not isinstance(value, Measured):
+        return f"{what} n/a"
+    return f"{what} {'~' if 'extrapolated' in value.note else ''}{form(value.number)}"
+
+
+_MAIN: dict[str, tuple[str, str, cells.Form]] = {
+    "find": ("largest_batch", "largest batch", cells.digits),
+    "work": ("parameters", "parameters", cells.prefixed),
+    "train": ("epoch", "epoch", cells.seconds),
+    "restore": ("epoch", "epoch", cells.seconds),
+    "select": ("selection", "selection", cells.seconds),
+    "export": ("export_onnx", "ONNX", cells.seconds),
+    "infer": ("latency_p50", "median", cells.duration),
+}
+"""By phase: which value stands for the whole, what it is called, and how it looks."""

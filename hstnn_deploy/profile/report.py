@@ -11,7 +11,15 @@ from hstnn_deploy import files
 from hstnn_deploy.profile import paper
 from hstnn_deploy.profile.cells import Notes
 from hstnn_deploy.profile.records import Record, lines
-from hstnn_deploy.profile.tables import inference, published, training
+from hstnn_deploy.profile.tables import (
+    column_name,
+    experiments,
+    inference,
+    largest_batches,
+    published,
+    quantities,
+    work,
+)
 from hstnn_deploy.profile.values import Measured
 
 _WIDTH = 100
@@ -30,13 +38,29 @@ def tables(records: Sequence[Record], whole_paper: bool = False) -> list[Rendera
     """
     notes = Notes()
     shown: list[RenderableType] = []
-    for group in _groups(records):
-        draw = training if group[0].configuration.phase == "train" else inference
-        shown.append(draw(group, notes))
+    measured = [record for record in records if not record.configuration.find_batch]
+    if rows := [together for together in at_once(measured) if _compared(together)]:
+        shown.append(experiments(rows, notes))
+    if searched := [record for record in records if record.configuration.find_batch]:
+        shown.append(largest_batches(searched, notes))
+    for group in _tables(measured):
+        phase = group[0][0].configuration.phase
+        if phase == "work":
+            shown.append(work([record for together in group for record in together], notes))
+        else:
+            shown.append(inference(group, notes) if phase == "infer" else quantities(group, notes))
     if whole_paper and not _compared(records):
         shown.append(published())
     shown += [Text(f"[{number}] {note}") for number, note in enumerate(notes.texts, 1)]
     return [*shown, *([Text()] if notes.texts else []), *(Text(line) for line in protocol(records))]
+
+
+def at_once(records: Sequence[Record]) -> list[list[Record]]:
+    """Return records by configuration: those of processes that ran at the same time stand together."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.configuration.together, []).append(record)
+    return list(found.values())
 
 
 def text(records: Sequence[Record], width: int = _WIDTH) -> str:
@@ -67,43 +91,66 @@ def protocol(records: Sequence[Record]) -> list[str]:
         return []
     phases = {record.configuration.phase for record in measured}
     said = ["Each configuration ran in a process of its own, after a warm-up. MB are 10^6 bytes."]
-    said.append("Main memory (RAM) is the peak of the process: interpreter, libraries, data and network included.")
-    if "train" in phases:
+    said.append(
+        "Main memory (RAM) is the peak of the process and all it started, resident: interpreter, libraries, data and"
+        " network included."
+    )
+    if phases & {"train", "restore"}:
         said.append(
             "Training: the recipe's own steps; whole passes, or as many steps as the time given allows, and then the"
             " pass is extrapolated (~)."
         )
+    if "work" in phases:
+        said.append(
+            "Work: an input that is a spike costs an accumulate (AC) with each weight it meets, one that is a number a"
+            " multiply-accumulate (MAC), zeros nothing; dense MACs count all."
+        )
+        sources = _distinct(str(record.value("energy").plain().get("source", "")) for record in measured)
+        said += [f"Energy: {source}; arithmetic alone, without memory." for source in sources]
     if "infer" in phases:
         calls = sorted({record.facts["calls"] for record in measured if "calls" in record.facts})
         said.append(
             f"Inference: {_range(calls)} calls back to back on one batch of whole sequences, each from input in host"
             " memory to logits in host memory."
         )
-    said += _distinct(f"Data for {record.configuration.subject}: {record.facts['data']}." for record in measured)
+    said += _distinct(
+        f"Data for {record.configuration.subject}: {record.facts['data']}."
+        for record in measured
+        if "data" in record.facts
+    )
     fresh = _distinct(record.configuration.subject for record in measured if record.configuration.ckpt is None)
     if fresh:
-        said.append(f"Weights of {', '.join(fresh)}: random; no cost depends on them.")
+        said.append(f"Weights of {', '.join(fresh)}: random; no time or memory depends on them.")
     said += _distinct(_machine(record) for record in measured)
-    said += _busy(measured)
+    said += [*_busy(measured), *_slowed(measured), *_unsteady(measured), *_sampler(measured)]
     if _compared(measured):
         said.append(f"Paper: {paper.MACHINE}; {paper.CAVEAT}.")
     return said
 
 
-def _groups(records: Sequence[Record]) -> list[list[Record]]:
-    """Return the records of each table, trainings first: one per network trained, one per network and device run."""
-    groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in sorted(records, key=lambda one: one.configuration.phase != "train"):
-        asked = record.configuration
-        device = "" if asked.phase == "train" else asked.device
-        groups.setdefault((asked.phase, asked.subject, asked.network, device), []).append(record)
+_ORDER = ("train", "select", "restore", "export", "infer", "work")
+
+
+def _tables(records: Sequence[Record]) -> list[list[list[Record]]]:
+    """Return the records of each table: one per network and phase, of inference per way it ran too; one of work."""
+    groups: dict[tuple[object, ...], list[list[Record]]] = {}
+    for together in sorted(at_once(records), key=lambda each: _ORDER.index(each[0].configuration.phase)):
+        asked = together[0].configuration
+        key: tuple[object, ...] = (asked.phase,)
+        if asked.phase != "work":
+            key += (asked.subject, asked.network, asked.steps)
+        if asked.phase == "infer":
+            key += (column_name(together),)
+        elif asked.phase != "work":
+            key += (asked.batch,)
+        groups.setdefault(key, []).append(together)
     return list(groups.values())
 
 
 def _compared(records: Iterable[Record]) -> bool:
     """Whether a training among the records reproduces a row of the paper's table."""
     asked = [record.configuration for record in records]
-    return any(each.phase == "train" and paper.matching(each.experiment) for each in asked)
+    return any(each.phase == "train" and paper.matching(each.experiment) is not None for each in asked)
 
 
 def _machine(record: Record) -> str:
@@ -134,6 +181,40 @@ def _busy(records: Sequence[Record]) -> list[str]:
         f"Busy machine: during {count} of {len(records)} measurements other processes used up to {most:.1f} of"
         f" {records[0].facts['cores']} cores; those times may be too long."
     ]
+
+
+def _slowed(records: Sequence[Record]) -> list[str]:
+    """Return warnings where the container or the GPU was held back."""
+    said = []
+    held = [record for record in records if _number(record, "cpu_throttled") > 0]
+    if held:
+        most = max(_number(record, "cpu_throttled") for record in held)
+        said.append(
+            f"Throttled: during {len(held)} measurements the container's CPU limit held up to {most:.1f} s back."
+        )
+    clocks = _distinct(str(record.value("gpu_clock").plain().get("note", "")) for record in records)
+    return said + [f"Throttled GPU: clock {note}; those times may be too long." for note in clocks]
+
+
+def _unsteady(records: Sequence[Record]) -> list[str]:
+    count = sum(record.facts.get("warm_up", {}).get("steady") is False for record in records)
+    rules = _distinct(record.facts.get("warm_up", {}).get("rule", "") for record in records)
+    said = [f"Warm-up: {rule}." for rule in rules]
+    if count:
+        said.append(f"Not steady: {count} of {len(records)} measurements began when the time to warm up was over.")
+    return said
+
+
+def _sampler(records: Sequence[Record]) -> list[str]:
+    shares = [record.facts["sampler"]["cores"] for record in records if record.facts.get("sampler")]
+    return (
+        [f"Measuring itself took up to {100 * max(shares):.1f} % of a core, in a process of its own."] if shares else []
+    )
+
+
+def _number(record: Record, name: str) -> float:
+    value = record.value(name)
+    return value.number if isinstance(value, Measured) else 0.0
 
 
 def _range(numbers: Sequence[int]) -> str:

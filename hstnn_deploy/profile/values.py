@@ -7,18 +7,37 @@ A value as plain data is one of
     {"name": "host_ram_peak", "value": 314572800, "unit": "B", "source": "/proc/self/status VmHWM", "note": ""}
     {"name": "cuda_allocated_peak", "value": null, "reason": "measured on the CPU: no CUDA device is visible to torch"}
 
-Names, with their units:
+Names, with their units. Of a record's whole:
 
     train_pass, eval_pass, epoch              s          the passes of one epoch, and their sum
-    latency_p50, latency_p90, latency_p99     s          one call, from input in host memory to logits in host memory
-    throughput                                samples/s  of the training pass, or of calls back to back
-    cpu_cores                                 cores      CPU time of the process over wall time, while measured
+    step_p50, step_p90, step_p95, step_p99    s          one training step; eval_step_p50 of evaluation
+    step_wait, step_transfer, step_forward, step_backward, step_optimiser
+                                              s          the median step's parts; wait: for data
+    latency_p50, latency_p90, latency_p95, latency_p99
+                                              s          one call, from input in host memory to output in host memory
+    …_low, …_high                             s          95 % confidence interval: latency_p50, step_p50, train_pass
+    …_iqr                                     s          spread: from the first to the third quartile
+    throughput                                samples/s  of the training pass (words/s of a text), or of calls
+    host_ram_peak, host_uss_peak, host_pss_peak
+                                              B          memory of the process's whole life, imports included
+    host_ram_before                           B          resident memory before the measured work
+
+Of a record's measured work, and of every span (of the process and all that it started):
+
+    seconds                                   s          wall time
+    cpu_seconds, cpu_cores                    s, cores   CPU time, and CPU time over wall time
     cpu_cores_others                          cores      the same of everything else on the machine meanwhile
-    host_ram_peak                             B          largest resident memory of the process, imports included
-    host_ram_before                           B          resident memory before the work: imports, data, network
+    cpu_throttled                             s          held back by the container's CPU limit
+    threads_peak, processes_peak              threads, processes
+    page_faults_minor, page_faults_major      faults
+    disk_read                                 B          what really came from a disk
+    rss_start, rss_peak, uss_peak, pss_peak   B          resident, unique and proportional memory
     cuda_allocated_peak, cuda_reserved_peak   B          torch's allocator
+    cuda_graph_pools                          B          what it holds for CUDA graphs
     cuda_process                              B          the process's memory as the driver counts it (NVML)
     cuda_device_change                        B          where NVML cannot see the process: growth of the whole device
+    gpu_busy, gpu_power, gpu_clock, gpu_energy
+                                              share, W, MHz, J   the whole device (NVML)
 """
 
 from collections.abc import Iterable

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from hstnn_deploy.profile.gpu import absent
+from hstnn_deploy.profile.accounts import no_device
+from hstnn_deploy.profile.gpu import no_allocator
 from hstnn_deploy.profile.plan import plan
 from hstnn_deploy.profile.records import Configuration, Record
 from hstnn_deploy.profile.values import Measured, Value
@@ -23,7 +24,7 @@ def tiny() -> Recipe:
 
 def configured(recipe: Recipe, phase: str, **options: Any) -> Configuration:
     """Return the one configuration of a phase, on the CPU."""
-    options = {"gpus": [None], "engines": ["eager"], "batches": [1], "seconds": 0.2, **options}
+    options = {"gpus": [None], "engines": ["fused"], "batches": [1], "seconds": 0.2, **options}
     (configuration,) = plan([recipe], phases=[phase], **options)
     return configuration
 
@@ -35,6 +36,7 @@ def measured(configuration: Configuration, **numbers: float) -> Record:
         "cpu_cores_others": (0.0, "cores"),
         "host_ram_peak": (500e6, "B"),
         "host_ram_before": (400e6, "B"),
+        "host_pss_peak": (450e6, "B"),
     }
     facts: dict[str, Any] = {
         "cpu": "a processor",
@@ -44,7 +46,8 @@ def measured(configuration: Configuration, **numbers: float) -> Record:
     }
     if configuration.phase == "train":
         figures |= {"train_pass": (10.0, "s"), "eval_pass": (2.0, "s"), "epoch": (12.0, "s")}
-        figures |= {"throughput": (4321.0, "samples/s")}
+        figures |= {"throughput": (4321.0, "samples/s"), "step_p50": (0.0185, "s")}
+        figures |= {f"step_{part}": (0.006, "s") for part in ("p99", "wait", "forward", "backward", "optimiser")}
         for name, steps in (("train", 540), ("eval", 60)):
             facts |= {f"{name}_steps": steps, f"{name}_steps_of": steps, f"{name}_steps_repeats": 1}
     else:
@@ -54,7 +57,8 @@ def measured(configuration: Configuration, **numbers: float) -> Record:
     values: list[Value] = [
         Measured(name, numbers.get(name, number), unit, "a test") for name, (number, unit) in figures.items()
     ]
-    return Record(configuration, "measured", [*values, *absent("measured on the CPU: no GPU here")], facts)
+    no_gpu = "measured on the CPU: no GPU here"
+    return Record(configuration, "measured", [*values, *no_device(no_gpu), *no_allocator(no_gpu)], facts)
 
 
 def changed(record: Record, **facts: Any) -> Record:
@@ -74,10 +78,33 @@ class FakeNvml(ModuleType):
         self.used = {"GPU-aaaa": 1000, "GPU-bbbb": 5_000_000}
         self.running: dict[str, list[Any]] = {"GPU-aaaa": [], "GPU-bbbb": []}
         self.broken: set[str] = set()
+        self.milliwatts, self.millijoules, self.throttle = 100_000, 5_000_000, 0
 
     def add(self, uuid: str, pid: int, used: int | None) -> None:
         """Let a process use a device."""
         self.running[uuid].append(SimpleNamespace(pid=pid, usedGpuMemory=used))
+
+    NVML_CLOCK_SM = 1
+
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:  # noqa: N802
+        self._check("utilisation")
+        return SimpleNamespace(gpu=40)
+
+    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:  # noqa: N802
+        self._check("power")
+        return self.milliwatts
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:  # noqa: N802
+        self._check("energy")
+        return self.millijoules
+
+    def nvmlDeviceGetClockInfo(self, handle: str, kind: int) -> int:  # noqa: N802
+        self._check("clock")
+        return 1500
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:  # noqa: N802
+        self._check("throttle")
+        return self.throttle
 
     def _check(self, call: str) -> None:
         if call in self.broken:
@@ -121,5 +148,6 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     """A fake NVML in the place of the real one; CUDA's device 0 is aaaa, and 1 is bbbb."""
     fake = FakeNvml()
     monkeypatch.setitem(sys.modules, "pynvml", fake)
-    monkeypatch.setattr("hstnn_deploy.profile.gpu.device_uuid", lambda ordinal: ["aaaa", "bbbb"][ordinal])
+    for module in ("gpu", "nvml"):
+        monkeypatch.setattr(f"hstnn_deploy.profile.{module}.device_uuid", lambda ordinal: ["aaaa", "bbbb"][ordinal])
     return fake

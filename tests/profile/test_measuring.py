@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from hstnn_deploy.errors import HstnnError, ProfileError
+from hstnn_deploy.errors import ExportError, HstnnError, ProfileError
 from hstnn_deploy.profile import inference, networks, prepare, worker
+from hstnn_deploy.profile.findings import Findings
 from hstnn_deploy.profile.inputs import splits
-from hstnn_deploy.profile.probes import CpuCores
+from hstnn_deploy.profile.ledger import Ledger
 from hstnn_deploy.profile.records import Configuration, Record
-from hstnn_deploy.profile.training import Epoch
+from hstnn_deploy.profile.training import Epoch, answers, part
 from hstnn_deploy.profile.values import Measured, NotMeasured
-from hstnn_deploy.train.recipe import Recipe
+from hstnn_deploy.train.evaluation import batches
+from hstnn_deploy.train.loop import make_optimiser, train_step
+from hstnn_deploy.train.recipe import Recipe, load_recipe
+from tests.conftest import TINY, TINY_TEXT, settings
 from tests.profile.conftest import configured
 
 
@@ -50,20 +54,36 @@ def test_an_epoch_is_its_two_passes(tiny: Recipe, tmp_path: Path) -> None:
     assert Record.from_plain(json.loads(json.dumps(record.plain()))) == record
 
 
+def looked_at(measured: Epoch) -> Findings:
+    with Ledger() as ledger:
+        return measured.measure(ledger, lambda: None)
+
+
+def timed(measured: Epoch, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let a step take so many seconds, whatever the machine does."""
+    parts = dict.fromkeys(("wait", "transfer", "forward", "backward", "optimiser", "step"), seconds)
+
+    def run(_run: Any, steps: int) -> float:
+        measured.parts += [parts] * steps
+        return steps * seconds
+
+    monkeypatch.setattr(measured, "_seconds", run)
+
+
 def test_a_part_is_extrapolated_by_its_samples_and_says_so(tiny: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = epoch(tiny, configured(tiny, "train", max_steps=2))
-    # Ten milliseconds a sample, whatever the machine does.
-    monkeypatch.setattr(measured, "_seconds", lambda _run, count: count / 100)
-    values, facts = measured.measure([CpuCores()])
-    found = {value.name: value for value in values}
+    timed(measured, monkeypatch, 1.0)
+    findings = looked_at(measured)
+    found = {value.name: value for value in findings.values}
     train, whole = found["train_pass"], found["epoch"]
     assert isinstance(train, Measured)
     assert isinstance(whole, Measured)
+    # 1293 samples at a hundred a second; of evaluation, 2 steps are all.
     assert train.number == pytest.approx(12.93)
     assert train.note == "extrapolated from 2 of 13 steps"
-    assert whole.number == pytest.approx(12.93 + 1.44)
+    assert whole.number == pytest.approx(12.93 + 2.0)
     assert whole.note == "training extrapolated from 2 of 13 steps"
-    assert (facts["train_steps"], facts["train_steps_of"]) == (2, 13)
+    assert (findings.facts["train_steps"], findings.facts["train_steps_of"]) == (2, 13)
 
 
 @pytest.mark.parametrize(
@@ -73,20 +93,106 @@ def test_as_much_is_measured_as_the_time_allows(
     tiny: Recipe, monkeypatch: pytest.MonkeyPatch, seconds: float, steps: int, repeats: int
 ) -> None:
     measured = epoch(tiny, configured(tiny, "train", seconds=seconds))
-    # A second a step of a hundred samples.
-    monkeypatch.setattr(measured, "_seconds", lambda _run, count: count / 100)
-    _, facts = measured.measure([])
+    timed(measured, monkeypatch, 1.0)
+    facts = looked_at(measured).facts
     assert (facts["train_steps"], facts["train_steps_repeats"]) == (steps, repeats)
+
+
+def test_an_epoch_of_drawn_batches_is_so_many_steps(tiny: Recipe) -> None:
+    recipe = load_recipe("digits", settings({**TINY, "batch": 100, "adapt.batches": 4}))
+    findings = looked_at(epoch(recipe, configured(recipe, "train", max_steps=2)))
+    found = {value.name: value for value in findings.values}
+    train, speed = found["train_pass"], found["throughput"]
+    assert isinstance(train, Measured)
+    assert isinstance(speed, Measured)
+    assert train.note == "extrapolated from 2 of 4 steps"
+    assert speed.number == pytest.approx(400 / train.number)
 
 
 def test_measuring_trains_with_the_recipe_s_own_steps(tiny: Recipe) -> None:
     measured = epoch(tiny, configured(tiny, "train"))
     before = [parameter.clone() for parameter in measured.network.parameters()]
-    measured._train(300)
+    measured._train(3)
     assert all(not torch.equal(a, b) for a, b in zip(before, measured.network.parameters(), strict=True))
     after = [parameter.clone() for parameter in measured.network.parameters()]
-    measured._evaluate(144)
+    measured._evaluate(2)
     assert all(torch.equal(a, b) for a, b in zip(after, measured.network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("clip", ["0.25", "null"])
+def test_looking_inside_a_step_changes_nothing_of_it(tiny: Recipe, clip: str) -> None:
+    recipe = load_recipe("digits", settings({**TINY, "batch": 100, "adapt.clip": clip}))
+    looked, plain = (epoch(recipe, configured(recipe, "train")) for _ in range(2))
+    looked._train(3)
+    optimiser = make_optimiser(recipe.adapt, plain.network)
+    plain.network.train()
+    for batch in plain._batches(3):
+        train_step(plain.network, plain.task, optimiser, recipe.adapt.clip, batch)
+    for a, b in zip(looked.network.parameters(), plain.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert len(looked.parts) == 3
+    for parts in looked.parts:
+        assert all(seconds > 0 for name, seconds in parts.items() if name != "transfer")
+        assert sum(seconds for name, seconds in parts.items() if name != "step") == pytest.approx(parts["step"])
+        assert parts["transfer"] == 0
+
+
+def test_copies_to_a_device_are_told_from_the_wait_for_data() -> None:
+    from hstnn_deploy.profile.steps import Clock, _Transfers
+
+    device = torch.device("meta")
+    transfers = _Transfers(Clock(torch.device("cpu")), device)
+    with transfers:
+        here = torch.ones(3).to(torch.float64)
+        there = here.to(device)
+        assert there.to(device) is there
+    assert len(transfers.marks) == 1
+    assert there.device == device
+
+
+def test_a_language_model_s_epoch_goes_through_its_text(ptb: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("ptb", settings(TINY_TEXT))
+    asked = configured(recipe, "train", max_steps=2, data_dir=ptb)
+    record = worker.measure(asked, tmp_path)
+    assert record.status == "measured", record.reason
+    # 30 lines of 8 words and <eos> in 4 columns of 67, 66 of which have a next word: 14 windows of 5.
+    assert (record.facts["train_steps"], record.facts["train_steps_of"]) == (2, 14)
+    speed = record.value("throughput")
+    assert isinstance(speed, Measured)
+    assert speed.unit == "words/s"
+    assert speed.number == pytest.approx(66 * 4 / number(record, "train_pass"))
+
+
+def test_part_of_a_text_makes_the_same_batches(ptb: Path) -> None:
+    recipe = load_recipe("ptb", settings(TINY_TEXT))
+    text = splits(recipe, ptb)[0].train
+    some = part(text, 4, 3)
+    shapes = [tuple(batch.x.shape) for batch in batches(some, 4, None, torch.device("cpu"))]
+    assert shapes == [(5, 4)] * 3
+    assert answers(some, 4) == 60
+    assert part(text, 4, 1000) is text
+
+
+@pytest.mark.parametrize("kind", ["hybrid", "lstm"])
+def test_a_language_model_is_called_in_every_engine(ptb: Path, tmp_path: Path, kind: str) -> None:
+    recipe = load_recipe("ptb", [*settings(TINY_TEXT), f"kind={kind}"])
+    (first, *_) = asked = [configured(recipe, "infer", engines=[each], batches=[3], data_dir=ptb) for each in ENGINES]
+    found = prepare.prepare(first, list(ENGINES), tmp_path)
+    assert found["absent"] == {}
+    for each in asked:
+        record = worker.measure(each, tmp_path)
+        assert record.status == "measured", record.reason
+        assert record.facts["calls"] >= 3
+
+
+def test_a_convolutional_network_is_called_in_every_engine(tmp_path: Path) -> None:
+    recipe = load_recipe("digit-events", settings({"network.units": [2, 3, 2], "network.hidden": 4}))
+    asked = [configured(recipe, "infer", engines=[each], batches=[2]) for each in ENGINES]
+    assert prepare.prepare(asked[0], list(ENGINES), tmp_path)["absent"] == {}
+    x = np.load(tmp_path / inference.INPUTS)[:, :5]
+    scores = [inference.open_engine(each, tmp_path).call(x) for each in asked]
+    for other in scores[1:]:
+        np.testing.assert_allclose(other, scores[0], atol=1e-4)
 
 
 def test_a_loss_that_is_no_number_is_not_a_training(tiny: Recipe) -> None:
@@ -94,23 +200,58 @@ def test_a_loss_that_is_no_number_is_not_a_training(tiny: Recipe) -> None:
     with torch.no_grad():
         next(measured.network.parameters()).fill_(float("nan"))
     with pytest.raises(ProfileError, match="the loss is nan"):
-        measured.measure([])
+        looked_at(measured)
+
+
+def test_selection_is_measured_probe_by_probe(tiny: Recipe, tmp_path: Path) -> None:
+    recipe = load_recipe("digits", settings({**TINY, "selection.probes": 40}))
+    record = worker.measure(configured(recipe, "select", max_steps=4), tmp_path)
+    assert record.status == "measured", record.reason
+    traces, whole = record.value("traces"), record.value("selection")
+    assert isinstance(traces, Measured)
+    assert isinstance(whole, Measured)
+    assert traces.note == "extrapolated from 4 of 40 probes"
+    assert len(record.series["probe"]) == 3
+    assert whole.number == pytest.approx(traces.number + number(record, "ranking") + number(record, "cutting"))
+    assert [span.name for span in record.spans] == ["import", "load", "build", "traces", "ranking", "cutting"]
+
+
+def test_every_export_is_measured_by_itself(tiny: Recipe, tmp_path: Path) -> None:
+    record = worker.measure(configured(tiny, "export"), tmp_path)
+    assert record.status == "measured", record.reason
+    for form in ("onnx", "torchscript", "pt2"):
+        assert number(record, f"export_{form}") > 0
+        assert number(record, f"export_{form}_size") > 1000
+
+
+def test_a_network_without_an_export_form_is_no_failure(
+    tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hstnn_deploy.profile import exporting
+
+    def refused(*words: Any) -> None:
+        raise ExportError("no form for this")
+
+    monkeypatch.setattr(exporting, "write_graphs", refused)
+    record = worker.measure(configured(tiny, "export"), tmp_path)
+    assert (record.status, record.reason) == ("n/a", "no form for this")
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from hstnn_deploy.train.recipe import load_recipe
-    from tests.conftest import TINY, settings
-
     folder = tmp_path_factory.mktemp("prepared")
     recipe = load_recipe("digits", settings(TINY))
-    found = prepare.prepare(configured(recipe, "infer"), ["eager", "torchscript", "onnxruntime"], folder)
+    found = prepare.prepare(configured(recipe, "infer"), list(ENGINES), folder)
     assert found["data"].startswith("real: ")
-    assert found["failures"] == {}
+    assert found["absent"] == {}
+    assert found["sizes"]["onnxruntime"] == (folder / inference.WINDOW_ONNX).stat().st_size
     return folder
 
 
-@pytest.mark.parametrize("engine", ["eager", "torchscript", "onnxruntime"])
+ENGINES = ("eager", "fused", "torchscript", "onnxruntime", "pt2")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("batch", [1, 230])
 def test_every_engine_is_called_on_whole_batches(tiny: Recipe, prepared: Path, engine: str, batch: int) -> None:
     record = worker.measure(configured(tiny, "infer", engines=[engine], batches=[batch]), prepared)
@@ -118,26 +259,14 @@ def test_every_engine_is_called_on_whole_batches(tiny: Recipe, prepared: Path, e
     latencies = [number(record, f"latency_p{share}") for share in (50, 90, 99)]
     assert 0 < latencies[0] <= latencies[1] <= latencies[2]
     assert number(record, "throughput") > 0
-    assert record.facts["calls"] >= 20
+    assert record.facts["calls"] >= 3
     assert record.facts["runs_on"] == ("CPUExecutionProvider" if engine == "onnxruntime" else "torch cpu")
-
-
-def test_an_engine_without_a_form_for_lstm_units_says_so(tmp_path: Path) -> None:
-    from hstnn_deploy.train.recipe import load_recipe
-    from tests.conftest import TINY, settings
-
-    recipe = load_recipe("digits", [*settings(TINY), "kind=lstm"])
-    found = prepare.prepare(configured(recipe, "infer"), ["eager", "torchscript", "onnxruntime"], tmp_path)
-    assert found["failures"] == dict.fromkeys(("torchscript", "onnxruntime"), "LSTM units have no export form yet")
-    record = worker.measure(configured(recipe, "infer", engines=["eager"], batches=[3]), tmp_path)
-    assert record.status == "measured", record.reason
 
 
 def test_engines_agree_on_the_logits(tiny: Recipe, prepared: Path) -> None:
     x = np.load(prepared / inference.INPUTS)
     logits = [
-        inference.open_engine(configured(tiny, "infer", engines=[engine]), prepared).call(x)
-        for engine in ("eager", "torchscript", "onnxruntime")
+        inference.open_engine(configured(tiny, "infer", engines=[engine]), prepared).call(x) for engine in ENGINES
     ]
     assert logits[0].shape == (100, 10)
     for other in logits[1:]:
@@ -148,21 +277,23 @@ def test_percentiles_and_throughput_are_those_of_the_calls(
     tiny: Recipe, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference, "_calls", lambda *_: [n / 1000 for n in range(1, 102)])
-    values, facts = inference.measure(configured(tiny, "infer", batches=[4]), prepared, [])
-    found = {value.name: value.number for value in values if isinstance(value, Measured)}
+    with Ledger() as ledger:
+        findings = inference.measure(configured(tiny, "infer", batches=[4]), prepared, ledger, lambda: None)
+    found = {value.name: value.number for value in findings.values if isinstance(value, Measured)}
     assert found["latency_p50"] == pytest.approx(0.051)
     assert found["latency_p90"] == pytest.approx(0.091)
     assert found["latency_p99"] == pytest.approx(0.1)
     assert found["throughput"] == pytest.approx(4 * 101 / (51 * 0.101))
-    assert facts["calls"] == 101
+    assert findings.facts["calls"] == len(findings.series["latency"]) == 101
 
 
 def test_few_calls_say_what_their_p99_is_worth(tiny: Recipe, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "_calls", lambda *_: [0.001] * 99)
-    values, _ = inference.measure(configured(tiny, "infer"), prepared, [])
-    (slowest,) = [value for value in values if value.name == "latency_p99"]
+    with Ledger() as ledger:
+        findings = inference.measure(configured(tiny, "infer"), prepared, ledger, lambda: None)
+    (slowest,) = [value for value in findings.values if value.name == "latency_p99"]
     assert isinstance(slowest, Measured)
-    assert slowest.note == "of fewer than 100 calls: close to the slowest one"
+    assert slowest.note == "of 99 calls: no more than the slowest of them"
 
 
 def test_an_engine_that_answers_nonsense_is_not_measured(
@@ -172,8 +303,8 @@ def test_an_engine_that_answers_nonsense_is_not_measured(
         return inference.Engine(lambda x: np.full((x.shape[1], 10), np.nan, np.float32), "a test", None)
 
     monkeypatch.setattr(inference, "open_engine", wrong)
-    with pytest.raises(ProfileError, match="eager gave"):
-        inference.measure(configured(tiny, "infer"), prepared, [])
+    with pytest.raises(ProfileError, match="fused gave"), Ledger() as ledger:
+        inference.measure(configured(tiny, "infer"), prepared, ledger, lambda: None)
 
 
 def test_the_onnxruntime_process_loads_neither_torch_nor_the_training(tiny: Recipe, prepared: Path) -> None:
@@ -194,7 +325,7 @@ def test_the_onnxruntime_process_loads_neither_torch_nor_the_training(tiny: Reci
 def test_a_gpu_of_another_machine_is_a_failed_row(tiny: Recipe, prepared: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    for phase, engine in (("train", "eager"), ("infer", "eager"), ("infer", "onnxruntime")):
+    for phase, engine in (("train", "fused"), ("infer", "fused"), ("infer", "onnxruntime")):
         asked = configured(tiny, phase) if phase == "train" else configured(tiny, phase, engines=[engine])
         record = worker.measure(replace(asked, device="cuda:0"), prepared)
         assert (record.status, record.values) == ("failed", [])
@@ -211,20 +342,18 @@ def test_what_breaks_is_said_in_one_line(tiny: Recipe, tmp_path: Path, monkeypat
         def broken(*_: Any, error: Exception = error) -> Any:
             raise error
 
-        monkeypatch.setattr(worker, "_infer", broken)
+        monkeypatch.setitem(worker._MEASURES, "infer", broken)
         record = worker.measure(configured(tiny, "infer"), tmp_path)
         assert (record.status, record.reason) == ("failed", reason)
 
 
-def test_a_graph_that_cannot_be_written_fails_its_engine_alone(
+def test_a_graph_that_cannot_be_written_is_no_matter_of_other_engines(
     tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hstnn_deploy.errors import ExportError
-
     def refused(*words: Any) -> None:
         raise ExportError(f"no {words[2]} today")
 
     monkeypatch.setattr(prepare, "_write_graphs", refused)
     found = prepare.prepare(configured(tiny, "infer"), ["eager", "onnxruntime"], tmp_path)
-    assert found["failures"] == {"onnxruntime": "no onnx today"}
+    assert found["absent"] == {"onnxruntime": "no export form: no onnx today"}
     assert np.load(tmp_path / inference.INPUTS).shape == (8, 100, 8)

@@ -1,15 +1,16 @@
 """What is measured, and on what, is settled before anything runs."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
 from hstnn_deploy.data import registry
 from hstnn_deploy.errors import CheckpointError, DataError, DeviceError, RecipeError, UsageError
-from hstnn_deploy.profile.inputs import splits, synthetic
-from hstnn_deploy.profile.plan import left_out, network_label, plan
+from hstnn_deploy.profile.inputs import splits, splits_of, synthetic
+from hstnn_deploy.profile.plan import plan
+from hstnn_deploy.profile.subjects import network_label
 from hstnn_deploy.train.recipe import Recipe, load_recipe
 from hstnn_deploy.train.stages import train
 
@@ -27,29 +28,33 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bare_means_every_recipe_of_an_experiment(no_gpu: None) -> None:
     configurations = plan()
-    assert {each.subject for each in configurations} == {"smnist", "nmnist", "dvs-gesture"}
-    assert [(each.phase, each.engine, each.batch) for each in configurations if each.subject == "smnist"] == [
-        ("train", "eager", 100),
-        ("infer", "eager", 1),
-        ("infer", "eager", 100),
+    experiments = {each.subject: each.experiment for each in configurations}
+    assert experiments.items() >= {"smnist": "RNN-SMNIST", "ptb": "RNN-PTB"}.items()
+    assert None not in experiments.values()
+    smnist = [each for each in configurations if each.subject == "smnist"]
+    assert [(each.phase, each.engine, each.batch) for each in smnist] == [
+        ("work", "fused", 100),
+        ("train", "fused", 100),
+        ("infer", "fused", 1),
+        ("infer", "fused", 100),
         ("infer", "torchscript", 1),
         ("infer", "torchscript", 100),
         ("infer", "onnxruntime", 1),
         ("infer", "onnxruntime", 100),
     ]
     assert {each.device for each in configurations} == {"cpu"}
-    assert all(each.no_cuda.startswith("measured on the CPU: ") for each in configurations)
+    assert all(each.no_cuda.startswith("measured on the CPU: ") for each in configurations if each.phase != "work")
 
 
-def test_language_models_are_left_out_of_a_bare_plan_with_a_line_and_refused_by_name(no_gpu: None) -> None:
-    assert left_out() == ["ptb is left out: the profiler does not measure language models yet"]
-    for name in ("ptb", "pydoc-text"):
-        with pytest.raises(UsageError, match=f"{name} cannot be profiled yet: the profiler does not measure language"):
-            plan([name])
+def test_a_language_model_is_measured_in_windows_of_its_text(no_gpu: None) -> None:
+    (training,) = plan(["ptb"], phases=["train"])
+    assert (training.network, training.batch, training.steps) == ("hybrid adaptation (650+650, 650+650)", 25, 35)
+    with pytest.raises(UsageError, match=r"network\.family is sequence, but ptb is for the family language"):
+        plan([load_recipe("digits", ["data={name: ptb}"])])
 
 
 def test_a_hybrid_is_trained_redundant_and_deployed_at_its_ratio(no_gpu: None) -> None:
-    training, inference = plan(["smnist"], engines=["eager"], batches=[1])
+    training, inference = plan(["smnist"], phases=["train", "infer"], engines=["eager"], batches=[1])
     assert (training.network, training.stage) == ("hybrid adaptation (800+800, 800+800)", "adapt")
     assert (inference.network, inference.stage) == ("hybrid 0.5 (400+400, 400+400)", "restore")
     assert training.sizes == [[800, 800], [800, 800]]
@@ -61,7 +66,7 @@ def test_a_hybrid_is_trained_redundant_and_deployed_at_its_ratio(no_gpu: None) -
 )
 def test_other_kinds_are_one_network(no_gpu: None, kind: str, label: str) -> None:
     recipe = load_recipe("digits", [f"kind={kind}", "ratio=0.25"])
-    assert [each.network for each in plan([recipe], engines=["eager"], batches=[1])] == [label, label]
+    assert [each.network for each in plan([recipe], engines=["eager"], batches=[1])] == [label] * 3
 
 
 def test_a_layer_of_one_kind_only_is_named_by_its_units() -> None:
@@ -72,20 +77,26 @@ def test_a_layer_of_one_kind_only_is_named_by_its_units() -> None:
 
 def test_a_checkpoint_is_measured_as_it_is(tiny: Recipe, tmp_path: Path, no_gpu: None) -> None:
     (run,) = train(tiny, tmp_path, stage="adapt")
-    training, inference = plan(ckpt=run.best, engines=["eager"], batches=[1])
+    training, inference = plan(ckpt=run.best, phases=["train", "infer"], engines=["eager"], batches=[1])
     assert training.network == inference.network == "hybrid adaptation (6+6, 5+5)"
     assert inference.ckpt == str(run.best)
     assert {each.subject for each in plan(["digits"], ckpt=run.best)} == {"digits", str(run.best)}
 
 
 def test_without_gpus_the_first_one_is_taken_where_there_is_one(two_gpus: None) -> None:
-    assert {(each.device, each.no_cuda) for each in plan(["digits"])} == {("cuda:0", "")}
+    assert {(each.device, each.no_cuda) for each in plan(["digits"], phases=["train"])} == {("cuda:0", "")}
 
 
-def test_each_gpu_named_is_measured_once(two_gpus: None) -> None:
+def test_each_gpu_named_is_measured_by_itself_and_then_all_at_once(two_gpus: None) -> None:
     configurations = plan(["digits"], phases=["train"], gpus=[1, None, 1, 0])
-    assert [each.device for each in configurations] == ["cuda:1", "cpu", "cuda:0"]
-    assert configurations[1].no_cuda == "measured on the CPU, as asked"
+    alone, together = configurations[:3], configurations[3:]
+    assert [each.device for each in alone] == ["cuda:1", "cpu", "cuda:0"]
+    assert alone[1].no_cuda == "measured on the CPU, as asked"
+    assert [(each.device, each.at_once) for each in together] == [
+        ("cuda:1", ["cuda:1", "cuda:0"]),
+        ("cuda:0", ["cuda:1", "cuda:0"]),
+    ]
+    assert together[0].together == together[1].together != alone[0].together
 
 
 def test_a_gpu_beyond_those_there_are_is_an_error(two_gpus: None) -> None:
@@ -109,9 +120,19 @@ def test_a_gpu_where_there_is_none_is_an_error(no_gpu: None) -> None:
         ({"batches": []}, UsageError, "--batch names no number"),
         ({"gpus": []}, UsageError, "--gpus names no GPU"),
         ({"gpus": [-1]}, UsageError, "--gpus -1 is not a GPU's number"),
-        ({"threads": 0}, UsageError, "--threads 0"),
+        ({"threads": [0]}, UsageError, "--threads 0"),
         ({"seconds": float("nan")}, UsageError, "--seconds nan"),
         ({"max_steps": -3}, UsageError, "--max-steps -3"),
+        ({"instances": 0}, UsageError, "--instances 0"),
+        ({"train_batches": [0]}, UsageError, "--train-batch 0"),
+        ({"steps": [-1]}, UsageError, "--steps -1"),
+        ({"kinds": ["gru"]}, UsageError, "unknown kind 'gru'"),
+        ({"precisions": ["fp64"]}, UsageError, "unknown precision 'fp64'"),
+        ({"data": "fake"}, UsageError, "unknown data source 'fake'"),
+        ({"experiments": ["rnn-smist"]}, UsageError, "unknown experiment 'rnn-smist'"),
+        ({"recipes": ["digits"], "ratios": [1.5]}, UsageError, "ratio"),
+        ({"recipes": ["digits"], "kinds": ["rnn"], "phases": ["select"]}, UsageError, "there is nothing to measure"),
+        ({"recipes": ["digit-events"], "kinds": ["lstm"]}, RecipeError, "has rnn units only"),
         ({"ckpt": Path("nothing.pt")}, CheckpointError, r"nothing\.pt does not exist"),
         ({"data_dir": Path("nowhere")}, DataError, "nowhere"),
     ],
@@ -157,6 +178,124 @@ def test_synthetic_data_has_the_real_one_s_sizes(tiny: Recipe, protocol: str) ->
         assert (x.shape, x.dtype) == (like.shape, like.dtype)
         assert 0 <= float(x.min()) <= float(x.max()) <= 1
         assert int(target.max()) < made.classes
+
+
+def test_a_synthetic_text_has_the_published_one_s_length() -> None:
+    made = synthetic(load_recipe("ptb"))
+    text = {name: made.split(name) for name in ("train", "valid", "test")}
+    assert {name: (len(split) * 35 + 1) // 1000 for name, split in text.items()} == {
+        "train": 929,
+        "valid": 73,
+        "test": 82,
+    }
+    x, target, _ = text["test"].batch(torch.arange(3), torch.device("cpu"))
+    assert x.shape == target.shape == (35, 3)
+    assert 0 <= int(x.min()) <= int(x.max()) < made.classes == 10_000
+    assert torch.equal(x[1:], target[:-1])
+
+
+def test_a_vocabulary_that_is_not_the_text_s_is_refused(ptb: Path) -> None:
+    assert splits(load_recipe("ptb", ["network.vocabulary=13"]), ptb)[1].startswith("real: ptb from")
+    with pytest.raises(UsageError, match=r"network\.vocabulary is 10000, but ptb has 13"):
+        splits(load_recipe("ptb"), ptb)
+
+
+def test_axes_are_multiplied_and_nothing_is_measured_twice(no_gpu: None) -> None:
+    planned = plan(
+        ["digits"],
+        phases=["train", "select", "restore", "infer"],
+        kinds=["rnn", "hybrid"],
+        ratios=[0.25, 0.5],
+        engines=["fused"],
+        batches=[1],
+    )
+    assert [(each.phase, each.kind, each.ratio) for each in planned] == [
+        ("train", "rnn", 0.5),
+        ("infer", "rnn", 0.5),
+        ("train", "hybrid", 0.25),
+        ("select", "hybrid", 0.25),
+        ("restore", "hybrid", 0.25),
+        ("infer", "hybrid", 0.25),
+        ("restore", "hybrid", 0.5),
+        ("infer", "hybrid", 0.5),
+    ]
+    many = plan(["digits"], phases=["train"], precisions=["fp32", "bf16"], threads=[1, 2], train_batches=[10, 20, 10])
+    assert {(each.precision, each.threads, each.batch) for each in many} == {
+        (precision, threads, batch) for precision in ("fp32", "bf16") for threads in (1, 2) for batch in (10, 20)
+    }
+    assert len(many) == 8
+
+
+def test_instances_of_one_stand_together_and_differ_in_their_number_alone(no_gpu: None) -> None:
+    planned = plan(["digits"], instances=3, engines=["fused"], batches=[1])
+    assert [(each.phase, each.instance, each.instances) for each in planned] == [
+        ("work", 1, 1),
+        *[("train", number, 3) for number in (1, 2, 3)],
+        *[("infer", number, 3) for number in (1, 2, 3)],
+    ]
+    assert len({each.together for each in planned}) == 3
+    assert len({each.key for each in planned}) == 7
+
+
+def test_an_experiment_is_the_recipe_that_reproduces_it(no_gpu: None) -> None:
+    (configuration,) = plan(experiments=["RNN-smnist"], phases=["train"])
+    assert (configuration.subject, configuration.experiment) == ("smnist", "RNN-SMNIST")
+
+
+def test_other_time_steps_are_cut_off_or_repeated(tiny: Recipe, no_gpu: None) -> None:
+    short, long = plan([tiny], phases=["train"], steps=[3, 20])
+    whole = splits(tiny, None)[0].test.batch(torch.arange(4), torch.device("cpu")).x
+    for configuration, steps in ((short, 3), (long, 20)):
+        data, what = splits_of(configuration, tiny)
+        x = data.test.batch(torch.arange(4), torch.device("cpu")).x
+        assert x.shape == (steps, 4, 8)
+        assert torch.equal(x[:3], whole[:3])
+        assert torch.equal(x[8:11], whole[:3]) or steps == 3
+        assert "its own 8 cut off or repeated" in what
+    (text,) = plan(["ptb"], phases=["train"], steps=[7])
+    assert (text.steps, text.recipe["data"]["bptt"]) == (7, 7)
+
+
+def test_a_checkpoint_keeps_its_kind(tiny: Recipe, tmp_path: Path, no_gpu: None) -> None:
+    (run,) = train(tiny, tmp_path, stage="adapt")
+    with pytest.raises(UsageError, match="a checkpoint's network has its own kind"):
+        plan(ckpt=run.best, kinds=["rnn"])
+    planned = plan(["digits"], ckpt=run.best, kinds=["rnn"], phases=["train", "select"])
+    assert [(each.subject, each.phase, each.kind) for each in planned] == [
+        ("digits", "train", "rnn"),
+        (str(run.best), "train", "hybrid"),
+        (str(run.best), "select", "hybrid"),
+    ]
+    assert planned[-1].ckpt_sha256
+
+
+@pytest.mark.parametrize("source", ["real", "synthetic"])
+def test_where_the_data_comes_from_can_be_asked_for(source: str, tmp_path: Path) -> None:
+    digits = load_recipe("digits")
+    assert splits(digits, None, cast(Any, source))[1].startswith(f"{source}: ")
+    if source == "real":
+        with pytest.raises(DataError, match="mnist is not at hand"):
+            splits(load_recipe("smnist"), tmp_path, "real")
+
+
+def test_a_synthetic_text_that_ships_with_python_is_as_long_as_it() -> None:
+    recipe = load_recipe("pydoc-text")
+    real, made = splits(recipe, None)[0], splits(recipe, None, "synthetic")[0]
+    assert [len(made.split(name)) for name in ("train", "test")] == [len(real.split(n)) for n in ("train", "test")]
+
+
+@pytest.mark.parametrize("name", ["digits", "digit-events"])
+def test_synthetic_data_is_as_dense_as_the_real(name: str) -> None:
+    recipe = load_recipe(name)
+    dense = [
+        float(
+            (splits(recipe, None, cast(Any, source))[0].test.batch(torch.arange(300), torch.device("cpu")).x != 0)
+            .float()
+            .mean()
+        )
+        for source in ("real", "synthetic")
+    ]
+    assert dense[1] == pytest.approx(dense[0], rel=0.1)
 
 
 def test_data_that_is_not_at_hand_is_made_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,14 @@
 """Values and records: what is written is read back, and what is not one is refused by name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hstnn_deploy.errors import ProfileError
-from hstnn_deploy.profile.records import VERSION, Record, lines, read
+from hstnn_deploy.profile.records import VERSION, Record, Span, lines, read
 from hstnn_deploy.profile.values import Measured, NotMeasured, find, value_from
 from hstnn_deploy.train.recipe import Recipe
 from tests.profile.conftest import configured, measured
@@ -32,9 +33,12 @@ def test_a_damaged_value_is_refused(damage: dict[str, Any]) -> None:
 
 
 def test_records_survive_a_file(tiny: Recipe, tmp_path: Path) -> None:
+    spans = [Span("training", 1.5, 2.0, [Measured("rss_peak", 1.0, "B", "a test"), NotMeasured("uss_peak", "why")])]
+    timeline = {"seconds": 0.1, "columns": {"t": [0.0, 0.1], "rss": [1, None]}}
     records = [
-        measured(configured(tiny, "train")),
-        Record(configured(tiny, "infer", threads=1), "failed", reason="it broke"),
+        replace(measured(configured(tiny, "train")), spans=spans, series={"step": [0.1, 0.2]}, timeline=timeline),
+        Record(configured(tiny, "infer"), "n/a", reason="no export form"),
+        Record(configured(tiny, "infer", threads=[1]), "failed", reason="it broke"),
     ]
     path = tmp_path / "records.jsonl"
     path.write_text(lines(records))
@@ -53,7 +57,9 @@ def test_what_is_not_a_record_is_refused_with_its_line(tiny: Recipe, tmp_path: P
         ("[]", "line 2: not a profile record"),
         (_damaged(plain, schema="other"), "line 2: not a profile record"),
         (_damaged(plain, version=VERSION + 1), f"line 2: a record of schema version {VERSION + 1}"),
+        (_damaged(plain, version=1), "line 2: a record of schema version 1; this hstnn reads version 2"),
         (_damaged(plain, values=None), "line 2: a record is not whole"),
+        (_damaged(plain, spans=[{"name": "x"}]), "line 2: a record is not whole"),
         (_damaged(plain, configuration={"colour": 1}), "unknown key 'colour'"),
         (_damaged(plain, configuration={}), "configuration is not whole"),
     ):

@@ -1,0 +1,143 @@
+"""Find the largest batch that fits: by doubling, then by halving what is left, every trial in a fresh process.
+
+On the CPU a trial may use the memory that is free when it starts, and no more: it fails before the machine does.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from hstnn_deploy.data import registry
+from hstnn_deploy.profile import launch, memory
+from hstnn_deploy.profile.networks import recipe_of
+from hstnn_deploy.profile.records import Configuration, Record
+from hstnn_deploy.profile.values import Measured, NotMeasured, Value
+
+MOST = 65_536
+"""No batch is tried beyond."""
+_FINENESS = 16
+"""The search ends when the first batch that does not fit is at most 1/16 above one that does."""
+_FREE = 0.9
+"""Of the main memory that is free, what a trial may take."""
+
+
+def searches(configurations: Sequence[Configuration]) -> list[Configuration]:
+    """Return one search for each way of running; batches given are of no account."""
+    found: list[Configuration] = []
+    for each in configurations:
+        if each.phase in {"train", "restore", "infer"} and each.instances == 1 and not each.at_once:
+            search = _with_batch(replace(each, find_batch=True, max_steps=1, seconds=min(each.seconds, 1.0)), 1)
+            if search not in found:
+                found.append(search)
+    return found
+
+
+def run(
+    configurations: Sequence[Configuration],
+    observer: launch.Observer | None = None,
+    time_limit: float = launch.TIME_LIMIT,
+) -> Iterator[Record]:
+    """Search for each configuration in turn; yield a record with the value `largest_batch`.
+
+    Args:
+        configurations: see `searches`.
+        observer: is told of each trial.
+        time_limit: seconds that one trial may take; a batch that takes longer counts as one that does not fit.
+    """
+    listener = observer or launch.Observer()
+    for number, configuration in enumerate(configurations, 1):
+        begin = time.monotonic()
+        trials = _Trials(configuration, _Trial(listener, number, len(configurations)), time_limit)
+        record = _record(configuration, trials.records, *search(trials.fits, _most(configuration)))
+        listener.finished(record, number, len(configurations), time.monotonic() - begin)
+        yield record
+
+
+class _Trials:
+    """Runs one step, or one call, at one batch size after another."""
+
+    def __init__(self, configuration: Configuration, observer: "_Trial", time_limit: float) -> None:
+        self._configuration, self._observer, self._time_limit = configuration, observer, time_limit
+        self.records: list[Record] = []
+
+    def fits(self, batch: int) -> bool:
+        """Return whether a batch fits."""
+        trial = _limited(_with_batch(self._configuration, batch))
+        self._observer.batch = batch
+        self.records += launch.run([trial], self._observer, self._time_limit)
+        return self.records[-1].status == "measured"
+
+
+def search(fits: Callable[[int], bool], most: int) -> tuple[int, int | None]:
+    """Return the largest batch found to fit (0: none), and the smallest found not to (None: none was)."""
+    low, high = 0, None
+    batch = 1
+    while high is None and batch <= most:
+        if fits(batch):
+            low = batch
+            if batch == most:
+                break
+            batch = min(2 * batch, most)
+        else:
+            high = batch
+    while high is not None and high - low > max(1, low // _FINENESS):
+        middle = (low + high) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle
+    return low, high
+
+
+class _Trial(launch.Observer):
+    """Tells a listener of a trial as part of a search."""
+
+    def __init__(self, listener: launch.Observer, number: int, total: int) -> None:
+        self._listener, self._number, self._total = listener, number, total
+        self.batch = 0
+
+    def started(self, what: str, number: int, total: int) -> None:
+        """See `Observer`."""
+        self._listener.started(f"{what}: does batch {self.batch} fit?", self._number, self._total)
+
+
+def _record(configuration: Configuration, tried: list[Record], largest: int, smallest_not: int | None) -> Record:
+    trials = [
+        {"batch": each.configuration.batch, "fits": each.status == "measured", "reason": each.reason} for each in tried
+    ]
+    facts = {**tried[0].facts, "trials": trials}
+    if not largest:
+        return Record(configuration, tried[0].status, facts=facts, reason=tried[0].reason)
+    source = f"{len(trials)} trials, a process each"
+    limit = f"{smallest_not} does not fit" if smallest_not else f"larger ones were not tried: {_why(configuration)}"
+    values: list[Value] = [Measured("largest_batch", largest, "samples", source, limit)]
+    if smallest_not is None:
+        values.append(NotMeasured("smallest_batch_not", "every batch that was tried fits"))
+    else:
+        reason = next(each.reason for each in tried if each.configuration.batch == smallest_not)
+        values.append(Measured("smallest_batch_not", smallest_not, "samples", source, reason))
+    best = next(each for each in tried if each.configuration.batch == largest and each.status == "measured")
+    values += [value for value in best.values if value.name.startswith(("host_", "cuda_"))]
+    return Record(configuration, "measured", values, facts)
+
+
+def _why(configuration: Configuration) -> str:
+    return f"{MOST} is the most" if _most(configuration) == MOST else "there are no more samples to train on"
+
+
+def _most(configuration: Configuration) -> int:
+    """Return the largest batch worth trying: a training batch holds no sample twice."""
+    recipe = recipe_of(configuration)
+    shape = registry.shape(recipe.data)
+    if configuration.phase == "infer" or shape is None:
+        return MOST
+    return min(MOST, shape.train if recipe.protocol == "test" else shape.train * 9 // 10)
+
+
+def _with_batch(configuration: Configuration, batch: int) -> Configuration:
+    return replace(configuration, batch=batch, recipe={**configuration.recipe, "batch": batch})
+
+
+def _limited(configuration: Configuration) -> Configuration:
+    limit = int(_FREE * memory.free()) if configuration.device == "cpu" else None
+    return replace(configuration, memory_limit=limit)

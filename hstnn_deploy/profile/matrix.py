@@ -1,0 +1,86 @@
+"""A matrix of configurations in YAML: the axes of `hstnn profile` by the names of its options, a value or a list each.
+
+recipe: [smnist, ptb]
+kinds: [rnn, hybrid]
+batch: [1, 32]
+threads: [1, 2]
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from hstnn_deploy.errors import UsageError, nearest
+
+
+class _Key(NamedTuple):
+    name: str
+    """What `plan` calls it."""
+    kind: type
+    many: bool = True
+
+
+_KEYS = {
+    "recipe": _Key("recipes", str),
+    "experiments": _Key("experiments", str),
+    "phases": _Key("phases", str),
+    "engines": _Key("engines", str),
+    "kinds": _Key("kinds", str),
+    "ratios": _Key("ratios", float),
+    "precision": _Key("precisions", str),
+    "batch": _Key("batches", int),
+    "train-batch": _Key("train_batches", int),
+    "steps": _Key("steps", int),
+    "threads": _Key("threads", int),
+    "gpus": _Key("gpus", int),
+    "ckpt": _Key("ckpt", str, many=False),
+    "instances": _Key("instances", int, many=False),
+    "data": _Key("data", str, many=False),
+    "data-dir": _Key("data_dir", str, many=False),
+    "seconds": _Key("seconds", float, many=False),
+    "max-steps": _Key("max_steps", int, many=False),
+}
+
+_CONVERTED: dict[str, Callable[[Any], Any]] = {"ckpt": Path, "data_dir": Path}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the options that a file holds, as `plan.plan` takes them.
+
+    Raises:
+        UsageError: it cannot be read, is not YAML, or holds a key or a value that cannot be.
+    """
+    try:
+        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", "give a YAML file with --matrix") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(plain, dict):
+        raise UsageError(f"{path} holds no keys and values", "for example batch: [1, 32]")
+    return dict(_option(path, key, value) for key, value in plain.items())
+
+
+def _option(path: Path, name: Any, value: Any) -> tuple[str, Any]:
+    if name not in _KEYS:
+        raise UsageError(f"{path}: unknown key {name!r}", nearest(str(name), _KEYS))
+    key = _KEYS[name]
+    if isinstance(value, list) and not key.many:
+        raise UsageError(f"{path}: {name} is a list", "give one value")
+    values = [_value(path, name, each) for each in (value if isinstance(value, list) else [value])]
+    if key.many:
+        return key.name, values
+    return key.name, _CONVERTED.get(key.name, lambda one: one)(values[0])
+
+
+def _value(path: Path, name: str, value: Any) -> Any:
+    kind = _KEYS[name].kind
+    if name == "gpus" and value in ("none", None):
+        return None
+    whole = kind is float and isinstance(value, int)
+    if isinstance(value, bool) or not (isinstance(value, kind) or whole):
+        what = {str: "text", int: "a whole number", float: "a number"}[kind]
+        raise UsageError(f"{path}: {name} is {value!r}, not {what}")
+    return value
