@@ -25,11 +25,25 @@ if TYPE_CHECKING:
     from hstnn_deploy.train.recipe import Recipe
 
 FORMAT = "hstnn-deploy"
-VERSION = 1
+VERSION = 2
 
 _TAKE_ANOTHER = "copy it again, or take last.pt or best.pt from the run folder"
 
-_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+def _spell_out(data: dict[str, Any]) -> dict[str, Any]:
+    """From version 1: its recipes left out what did not exist yet. What that meant then is said now."""
+    recipe = data.get("recipe")
+    if isinstance(recipe, dict) and isinstance(recipe.get("network"), dict):
+        recurrent = "lstm" if recipe.get("kind") == "lstm" else "rnn"
+        recipe = {**recipe, "network": {"recurrent": recurrent, **recipe["network"]}}
+        for stage in ("adapt", "restore"):
+            if isinstance(recipe.get(stage), dict):
+                recipe[stage] = {"schedule": None, **recipe[stage]}
+        data = {"vocabulary": "", **data, "recipe": recipe}
+    return data
+
+
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _spell_out}
 """From a version to the next: what turns its `data` into the next version's."""
 
 

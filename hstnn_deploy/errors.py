@@ -13,6 +13,8 @@ HstnnError              1
 ├── OutOfMemoryError   10   work that does not fit into memory
 ├── BundleError        11   a bundle that is missing, damaged, or not what its manifest says
 ├── SweepError         12   a sweep of which some jobs failed
+├── ReportError        13   results that cannot be compared, or that a condition on them cannot be judged by
+│   └── ConditionMet   14   a comparison that meets a condition under which it was to fail
 └── Interrupted       130   stopped by Ctrl-C or SIGTERM; what was finished is kept
 
 Anything unforeseen exits with 70.
@@ -101,6 +103,18 @@ class SweepError(HstnnError):
     """A sweep of which some jobs failed; the others are done."""
 
     exit_code = 12
+
+
+class ReportError(HstnnError):
+    """Results that cannot be compared, or by which a condition cannot be judged."""
+
+    exit_code = 13
+
+
+class ConditionMet(ReportError):
+    """A comparison that meets a condition under which it was to fail (`hstnn compare --fail-if`)."""
+
+    exit_code = 14
 
 
 class Interrupted(HstnnError):

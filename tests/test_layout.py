@@ -12,7 +12,7 @@ import hstnn_deploy
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hstnn_deploy"
 ROOMS = ("train", "export", "profile", "data")
-HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "sklearn", "matplotlib", "numpy", "tonic")
+HEAVY = ("torch", "scipy", "onnx", "onnxruntime", "onnxscript", "sklearn", "matplotlib", "numpy", "tonic")
 
 
 def python(*words: str) -> str:
@@ -127,10 +127,14 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: list[str]) -> None:
     sources = [
         path
         for path in PACKAGE.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix in {".py", ".yaml", ".typed"}
+        if path.is_file()
+        and "__pycache__" not in path.parts
+        and path.suffix in {".py", ".yaml", ".typed", ".html", ".css", ".js"}
     ]
     assert len(sources) > 40
-    assert {"py.typed", "digits.yaml", "smnist.yaml"} <= {path.name for path in sources}
+    assert {"py.typed", "digits.yaml", "smnist.yaml", "page.html", "page.css", "charts.js"} <= {
+        path.name for path in sources
+    }
     assert {str(path.relative_to(ROOT)) for path in sources} <= set(wheel)
 
 

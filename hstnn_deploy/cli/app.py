@@ -9,7 +9,22 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import hstnn_deploy
-from hstnn_deploy.cli import console, data, demo, doctor, evaluate, export, profile, recipes, runs, sweep, train, verify
+from hstnn_deploy.cli import (
+    compare,
+    console,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    profile,
+    recipes,
+    report,
+    runs,
+    sweep,
+    train,
+    verify,
+)
 from hstnn_deploy.errors import HstnnError, OutOfMemoryError
 
 app = typer.Typer(
@@ -27,12 +42,14 @@ for command in (
     profile.profile,
     recipes.recipes,
     sweep.sweep,
+    report.report,
+    compare.compare,
     demo.demo,
     doctor.doctor,
 ):
     app.command()(command)
 app.add_typer(data.app)
-app.add_typer(runs.app, name="runs")
+app.add_typer(runs.app)
 
 
 def _print_version(wanted: bool) -> None:

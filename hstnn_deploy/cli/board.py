@@ -70,6 +70,7 @@ class Board(Observer):
                     again = f", attempt {entry.attempts}" if entry.attempts > 1 else ""
                     self._say(entry, f"started on {entry.place}{again}")
             case "done":
+                self.estimator.learn(entry.job.run)
                 took = f" in {duration(entry.seconds)}" if entry.attempts else " by another process"
                 self._say(entry, f"finished{took}: {_tolerant(result_line, entry.job.run)}")
             case "elsewhere":

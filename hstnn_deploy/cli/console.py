@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from hstnn_deploy.report.sheets import Sheet
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -55,3 +58,22 @@ def size(count: int) -> str:
             break
         value, unit = value / 1000, larger
     return f"{value:.3g} {unit}"
+
+
+def print_sheet(sheet: "Sheet") -> None:
+    """Print a table of a report: its title, its rows, and its notes below."""
+    grouped = any(group for group, _ in sheet.groups)
+    drawn = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    before = ""
+    for column in sheet.columns:
+        # A group's name stands above its first column.
+        group, before = column.group if column.group != before else "", column.group
+        header = escape(f"{group}\n{column.name}" if grouped else column.name)
+        drawn.add_column(header, justify="right" if column.numeric else "left", overflow="fold")
+    for row in sheet.rows:
+        drawn.add_row(*(escape(entry.text) for entry in row))
+    out.print(Text(sheet.title, style="bold"), soft_wrap=True)
+    out.print(drawn)
+    for note in sheet.notes:
+        out.print(note, markup=False, soft_wrap=True)
+    out.print()

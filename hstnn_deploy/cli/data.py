@@ -89,7 +89,7 @@ def _facts(subject: _Subject, data_dir: Path | None) -> dict[str, Any]:
         "about": card.about,
         "task": card.task,
         "shape": told,
-        "size": console.size(card.bytes) if card.bytes else "",
+        "size": f"about {console.size(card.bytes)}" if card.bytes else "",
         "bytes": card.bytes,
         "licence": card.licence,
         "home": card.home,

@@ -74,7 +74,7 @@ def demo(
         restored = runs["hybrid"][-1]
         bundle, not_exported = _export(restored, folder / "bundle", screen)
         screen.print()
-        records, not_profiled = _profile(restored, folder / "profile", screen)
+        records, not_profiled = _profile(restored, folder / "profile", bundle is not None, screen)
     except KeyboardInterrupt as error:
         raise Interrupted("interrupted; all finished epochs and stages are kept", "run it again to go on") from error
     if as_json:
@@ -131,20 +131,14 @@ def _print_results(shown: _Task, runs: "dict[str, list[RunFolder]]", screen: "Co
                 continue
             best = Checkpoint.load(run.best)
             units = ", ".join(f"{size.snn}+{size.rnn}" for size in best.sizes)
-            stage = {"train": "", "adapt": " adapted (redundant)", "restore": f" restored, ratio {_RATIO:g}"}[
-                best.stage
-            ]
+            stage = {"train": "", "adapt": " adapted, redundant", "restore": f" restored, ratio {_RATIO:g}"}[best.stage]
             name = f"{kind}{stage}" if kind != "ffs" else f"ffs, ratio {_RATIO:g}"
             valid, test = best.metrics["valid"][f"valid_{task.metric}"], best.metrics["test"][task.metric]
             rows.append((name, units, best.epoch, f"{valid:.2f}", f"{test:.2f}"))
             protocol, count = best.metrics["protocol"], best.metrics["test"][task.counts]
-    columns = [
-        "network",
-        ">spiking+recurrent per layer",
-        ">best epoch",
-        f">validation{task.unit}",
-        f">test{task.unit}",
-    ]
+    # Headings of two lines, so that the table of three layers fits a terminal of 80 columns.
+    unit = task.unit.strip()
+    columns = ["network", ">spiking+recurrent\nper layer", ">best\nepoch", f">validation\n{unit}", f">test\n{unit}"]
     better = "" if task.higher_is_better else " (lower is better)"
     screen.print()
     screen.print(console.table(f"{task.metric.capitalize()}{better}", columns, rows))
@@ -172,15 +166,16 @@ def _export(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[Bu
     return bundle, ""
 
 
-def _profile(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[list[Record], str]":
-    """Return what was measured, or why the network cannot be profiled."""
+def _profile(restored: "RunFolder", folder: Path, exported: bool, screen: "Console") -> "tuple[list[Record], str]":
+    """Return what was measured, or why the network cannot be profiled; what has no graph runs as a network only."""
     from hstnn_deploy.profile import launch, report
-    from hstnn_deploy.profile.plan import plan
+    from hstnn_deploy.profile.plan import DEFAULT_ENGINES, plan
     from hstnn_deploy.profile.progress import Progress
 
     screen.rule("3. Profile training and inference, each in a process of its own", align="left")
     try:
-        configurations = plan(ckpt=restored.best, seconds=_SECONDS, threads=[_THREADS])
+        engines = DEFAULT_ENGINES if exported else ("fused",)
+        configurations = plan(ckpt=restored.best, engines=engines, seconds=_SECONDS, threads=[_THREADS])
     except UsageError as error:
         screen.print(f"Not profiled: {error.message}.", soft_wrap=True, markup=False)
         return [], error.message

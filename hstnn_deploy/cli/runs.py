@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,9 +13,11 @@ from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import HstnnError, RunError, UsageError
 from hstnn_deploy.files import cannot_write
-from hstnn_deploy.runs import RunFolder, find_runs
 
-app = typer.Typer(help="List, show and remove runs, and read their logs.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from hstnn_deploy.runs import RunFolder
+
+app = typer.Typer(name="runs", help="List, show and remove runs, and read their logs.", no_args_is_help=True)
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Run folders, or folders of them.")]
 
@@ -55,7 +57,7 @@ def list_runs(
             console.out.print(f"{each['folder']}: {each['error']}", markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command("show")
 def show(path: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
     """Show all that is known of one run."""
     run = _run(path)
@@ -96,7 +98,7 @@ def show(path: Annotated[Path, typer.Argument(help="A run folder.")], as_json: J
         console.out.print(f"Its log: hstnn runs logs {path}", markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command("rm")
 def rm(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Run folders.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -107,7 +109,7 @@ def rm(
     for run in runs:
         if run.path.is_symlink():
             raise UsageError(f"{run.path} is a link", "give the folder itself")
-        if within := [each.path for each in find_runs(run.path) if each.path != run.path]:
+        if within := [each.path for each in _found([run.path]) if each.path != run.path]:
             raise UsageError(f"{run.path} holds other runs, such as {within[0]}", "remove those first")
         if _state(run) == "running":
             raise RunError(f"{run.path} is running", "stop it first")
@@ -133,7 +135,7 @@ def rm(
         console.emit({"removed": [str(run.path) for run in runs]})
 
 
-@app.command()
+@app.command("logs")
 def logs(
     paths: Paths,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the runs end.")] = False,
@@ -170,16 +172,20 @@ def logs(
         time.sleep(0.3)
 
 
-def _found(paths: list[Path]) -> list[RunFolder]:
+def _found(paths: list[Path]) -> "list[RunFolder]":
+    from hstnn_deploy.runs import find_runs
+
     return list({run.path.resolve(): run for path in paths for run in find_runs(path)}.values())
 
 
-def _run(path: Path) -> RunFolder:
+def _run(path: Path) -> "RunFolder":
     """Return a run folder.
 
     Raises:
         RunError: it is none; the hint names those below it.
     """
+    from hstnn_deploy.runs import RunFolder, find_runs
+
     run = RunFolder(path)
     if (path / "stage.yaml").is_file():
         return run
@@ -187,14 +193,14 @@ def _run(path: Path) -> RunFolder:
     raise RunError(f"{path} is not a run folder", f"did you mean {' or '.join(below)}?" if below else "")
 
 
-def _state(run: RunFolder) -> str:
+def _state(run: "RunFolder") -> str:
     try:
         return run.state or "begun"
     except HstnnError:
         return "damaged"
 
 
-def _facts(run: RunFolder) -> dict[str, Any]:
+def _facts(run: "RunFolder") -> dict[str, Any]:
     """Return what a list shows of a run; a damaged one has the state `damaged` and the reason as its error."""
     facts: dict[str, Any] = dict.fromkeys(
         (
@@ -221,7 +227,7 @@ def _facts(run: RunFolder) -> dict[str, Any]:
         return facts | {"state": "damaged", "error": "it is not as this version of hstnn writes run folders"}
 
 
-def _told(run: RunFolder) -> dict[str, Any]:
+def _told(run: "RunFolder") -> dict[str, Any]:
     recipe, status = run.recipe(), run.status()
     kind = str(recipe.get("kind"))
     lstm = kind in {"ffs", "hybrid"} and (recipe.get("network") or {}).get("recurrent") == "lstm"
@@ -250,7 +256,7 @@ def _seconds_since(moment: str | None) -> int | None:
         return None
 
 
-def _size(run: RunFolder) -> int:
+def _size(run: "RunFolder") -> int:
     return sum(path.stat().st_size for path in run.path.iterdir() if path.is_file())
 
 

@@ -144,8 +144,7 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
     if best.exists():
         console.out.print("Next:", markup=False)
         console.out.print(f"  hstnn evaluate --ckpt {best}", markup=False, soft_wrap=True)
-        exportable = recipe.network.family == "sequence" and recipe.network.recurrent == "rnn"
         if redundant:
             console.out.print("  the same command with --stage select", markup=False, soft_wrap=True)
-        elif exportable:
+        else:
             console.out.print(f"  hstnn export --ckpt {best}", markup=False, soft_wrap=True)

@@ -16,6 +16,9 @@ def verify(
     ckpt: Annotated[
         Path | None, typer.Option("--ckpt", metavar="FILE", help="Compare the weights with this checkpoint's too.")
     ] = None,
+    provider: Annotated[
+        str, typer.Option(metavar="cpu|cuda[:n]", help="Where ONNX Runtime runs; cuda is checked beside the CPU.")
+    ] = "cpu",
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -24,7 +27,7 @@ def verify(
 
     screen = console.report(as_json)
     with showing_checks(screen) as on_check:
-        result = verify_bundle(bundle, ckpt, data_dir, on_check)
+        result = verify_bundle(bundle, ckpt, data_dir, provider, on_check)
     if as_json:
         outcome = "failed" if result.failed else "passed"
         console.emit({"bundle": str(bundle), "result": outcome, "checks": [check.plain() for check in result.checks]})

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hstnn_deploy.errors import ExportError
+from hstnn_deploy.errors import DeviceError, ExportError
 from hstnn_deploy.export.comparisons import Check, Subject, dimensions, on_test_split, replayed, same, whole
 from hstnn_deploy.export.engines import (
     Engine,
+    graph_engine,
     in_chunks,
     module_engine,
     onnxruntime_session,
@@ -21,11 +22,12 @@ from hstnn_deploy.export.engines import (
     window_engine,
 )
 from hstnn_deploy.export.forms import Form
-from hstnn_deploy.export.graphs import PT2, STEP_ONNX, TORCHSCRIPT, UNROLLED_ONNX, WINDOW_ONNX
-from hstnn_deploy.export.runtime import open_graph
+from hstnn_deploy.export.graphs import ONNX_FILES, PT2, STEP_ONNX, TORCHSCRIPT, UNROLLED_ONNX, WINDOW_ONNX
+from hstnn_deploy.export.runtime import Graph, open_graph, placement
 
 _CHUNKS = (3, 1, 2)
 """Steps of the chunks that a window is cut into, over and over."""
+_DOCTOR = "run `hstnn doctor` to see which providers load"
 _SMALL = 2
 """Samples, and whole batches, that a slow engine is asked for."""
 
@@ -47,10 +49,10 @@ def check_window(subject: Subject) -> Iterator[Check]:
         "shipped file = replayed file",
         subject,
         lambda x: torch.from_numpy(shipped.run(x.numpy())),
-        lambda x: engine(x, None).logits,
+        _logits_of(engine),
     )
-    yield same(path, "window = eager", subject, lambda x: engine(x, None).logits, subject.logits)
-    yield same(path, "chunks = window", subject, lambda x: chunked(x, None).logits, lambda x: engine(x, None).logits)
+    yield same(path, "window = eager", subject, _logits_of(engine), subject.logits)
+    yield same(path, "chunks = window", subject, _logits_of(chunked), _logits_of(engine))
     yield on_test_split(path, subject, engine)
     yield on_test_split(path, subject, reference, "answers on the test split, reference evaluator", _SMALL)
 
@@ -67,11 +69,9 @@ def check_step(subject: Subject) -> Iterator[Check]:
     beside = subject.folder / WINDOW_ONNX
     if beside.exists():
         window, _ = _onnx_engines(subject, beside, "window")
-        yield same(
-            path, "step by step = window", subject, lambda x: engine(x, None).logits, lambda x: window(x, None).logits
-        )
+        yield same(path, "step by step = window", subject, _logits_of(engine), _logits_of(window))
     else:
-        yield same(path, "step by step = eager", subject, lambda x: engine(x, None).logits, subject.logits)
+        yield same(path, "step by step = eager", subject, _logits_of(engine), subject.logits)
         yield on_test_split(path, subject, engine)
 
 
@@ -86,16 +86,16 @@ def check_unrolled(subject: Subject) -> Iterator[Check]:
     for x in fitting:
         yield replayed(path, "replay in ONNX Runtime", engine, subject, x)
     yield replayed(path, "replay in onnx's reference evaluator", reference, subject, fitting[0][:, :_SMALL])
-    yield same(path, "unrolled = eager", subject.on(fitting), lambda x: engine(x, None).logits, subject.logits)
+    yield same(path, "unrolled = eager", subject.on(fitting), _logits_of(engine), subject.logits)
 
 
 def check_module(path: Path, subject: Subject) -> Iterator[Check]:
     """Check a TorchScript module or torch.export program, whole, in chunks and step by step, against the network."""
     engine = module_engine(module_of(path), subject.face)
     chunked, by_steps = in_chunks(engine, _CHUNKS, subject.face), in_chunks(engine, (1,), subject.face)
-    yield same(path, "window = eager", subject, lambda x: engine(x, None).logits, subject.logits)
-    yield same(path, "chunks = eager", subject, lambda x: chunked(x, None).logits, subject.logits)
-    yield same(path, "step by step = eager", subject, lambda x: by_steps(x, None).logits, subject.logits)
+    yield same(path, "window = eager", subject, _logits_of(engine), subject.logits)
+    yield same(path, "chunks = eager", subject, _logits_of(chunked), subject.logits)
+    yield same(path, "step by step = eager", subject, _logits_of(by_steps), subject.logits)
     yield on_test_split(path, subject, engine)
 
 
@@ -132,6 +132,49 @@ def run_checks(subject: Subject, names: list[str], done: Callable[[Check], None]
                 done(check)
         except ExportError as error:
             done(Check(name, "opens and runs", "failed", error.message))
+
+
+def run_checks_on(subject: Subject, names: list[str], provider: str, done: Callable[[Check], None]) -> None:
+    """Check ONNX files on another provider: its replay, states that stay on the device, and where nodes really ran.
+
+    Raises:
+        DeviceError: the provider does not load.
+    """
+    for form, name in ONNX_FILES.items():
+        if name not in names:
+            continue
+        path = subject.folder / name
+        try:
+            shipped = open_graph(path, provider)
+        except ExportError as error:
+            raise DeviceError(f"{provider} was asked for: {error.message}", error.hint or _DOCTOR) from error
+        where = shipped.provider
+        try:
+            opened = opened_up(path, form, subject.kinds)
+            make = step_engine if form == "step" else window_engine
+            engine = make(onnxruntime_session(opened.model, provider), subject.face, opened.values)
+            windows = [_of_length(x, shipped.steps) for x in subject.windows] if form == "unrolled" else subject.windows
+            for x in windows:
+                done(replayed(path, f"replay in ONNX Runtime on {where}", engine, subject, x))
+            streamed = in_chunks(graph_engine(shipped, subject.face), (max(shipped.steps, 1),), subject.face)
+            kept, name_kept = _logits_of(streamed), f"states kept on {where} = eager"
+            done(same(path, name_kept, subject.on(windows), kept, subject.logits))
+            done(_placed(path, shipped, windows[0], where, provider))
+        except ExportError as error:
+            done(Check(name, f"runs on {where}", "failed", error.message))
+
+
+def _logits_of(engine: Engine) -> Callable[[Tensor], Tensor]:
+    return lambda x: engine(x, None).logits
+
+
+def _placed(path: Path, graph: Graph, x: Tensor, where: str, provider: str) -> Check:
+    """Say which provider ran the nodes; the one that was asked for must have run those that compute."""
+    now = x if len(graph.shape) == x.ndim else x[0]
+    counts = placement(path, {"x": now.numpy(), **graph.zeros(x.shape[1])}, provider)
+    figure = ", ".join(f"{count} kernel calls on {name}" for name, count in sorted(counts.items()))
+    ran = counts.get(where, 0) > sum(counts.values()) / 2
+    return Check(path.name, "where it ran", "passed" if ran else "failed", figure or "nothing ran")
 
 
 def _onnx_engines(subject: Subject, path: Path, form: Form) -> tuple[Engine, Engine]:

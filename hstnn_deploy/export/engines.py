@@ -20,7 +20,7 @@ from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.forms import NOW, Form, at_step, layer_values, step_values
 from hstnn_deploy.export.interface import Interface, state_after
 from hstnn_deploy.export.replay import Run
-from hstnn_deploy.export.runtime import open_graph
+from hstnn_deploy.export.runtime import Graph, open_graph
 from hstnn_deploy.models.layers import Outputs, UnitKind
 
 State = dict[str, Tensor]
@@ -105,9 +105,9 @@ def _show(graph: onnx.GraphProto, form: Form, layer: int, kind: UnitKind) -> lis
     return [at_step(single, t) for t in range(steps)] or [whole]
 
 
-def onnxruntime_session(model: onnx.ModelProto) -> Session:
-    """Return a session of ONNX Runtime on the CPU."""
-    return open_graph(model.SerializeToString()).call
+def onnxruntime_session(model: onnx.ModelProto, provider: str = "cpu") -> Session:
+    """Return a session of ONNX Runtime on a provider; see `runtime.open_graph`."""
+    return open_graph(model.SerializeToString(), provider).call
 
 
 def reference_session(model: onnx.ModelProto) -> Session:
@@ -164,6 +164,21 @@ def step_engine(session: Session, face: Interface, values: list[dict[UnitKind, l
             [{kind: over_time(names[0]) for kind, names in of_layer.items()} for of_layer in values],
             {name: torch.from_numpy(value) for name, value in now.items()},
         )
+
+    return run
+
+
+def graph_engine(graph: Graph, face: Interface) -> Engine:
+    """Return the engine that calls a graph as whoever deploys it does, its states where they are left.
+
+    A step graph takes windows of one step. It does not show its layers.
+    """
+
+    def run(x: Tensor, state: Any = None) -> Run:
+        single = len(graph.shape) < x.ndim
+        logits, after = graph.step(x[0].numpy() if single else x.numpy(), state)
+        found = torch.from_numpy(logits)
+        return Run(found[None] if single and face.every_step else found, [], after)
 
     return run
 

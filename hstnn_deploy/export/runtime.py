@@ -49,6 +49,11 @@ class Graph:
         return [name for name in self.inputs if name != "x"]
 
     @property
+    def shape(self) -> list[int | str]:
+        """The shape of x; an axis that is free goes by its name."""
+        return self._shapes["x"]
+
+    @property
     def steps(self) -> int:
         """The number of steps that the graph takes at once, or 0 where it takes any, or one without an axis for it."""
         first = (self._shapes["x"] or [0])[0]
@@ -175,7 +180,10 @@ def _session(source: Path | bytes, provider: str, options: Any) -> Any:
     wanted, device = _provider(provider)
     if provider != "cpu":
         load_cuda_libraries()
-    providers = [wanted] if provider == "cpu" else [(wanted, {"device_id": device})]
+        # It has pages to say of libraries that are missing; who asked gets one line, and `hstnn doctor` the reason.
+        onnxruntime.set_default_logger_severity(4)
+    # Without TF32, which would round every product to ten bits: what was proved is float32.
+    providers = [wanted] if provider == "cpu" else [(wanted, {"device_id": device, "use_tf32": 0})]
     try:
         model = source if isinstance(source, bytes) else str(source)
         return onnxruntime.InferenceSession(model, options, providers=providers)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.checks import CHECKS, run_checks
+from hstnn_deploy.export.checks import CHECKS, run_checks, run_checks_on
 from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.manifest import check_files, read_manifest, recipe_of
 from hstnn_deploy.export.smaller import compare, parse_name
@@ -34,6 +34,7 @@ def verify_bundle(
     folder: Path,
     ckpt: Path | None = None,
     data_folder: Path | None = None,
+    provider: str = "cpu",
     on_check: Callable[[Check], None] = lambda _: None,
 ) -> Verification:
     """Check a bundle: its manifest and files, its weights, and all that was proved when it was exported.
@@ -42,11 +43,13 @@ def verify_bundle(
         folder: the bundle.
         ckpt: a checkpoint whose weights the files must hold; None: they are only compared with each other.
         data_folder: where the recipe's data is.
+        provider: of ONNX Runtime: beside all that is checked on the CPU, `cuda` or `cuda:n` repeats the replay there.
         on_check: called with each check as it is done.
 
     Raises:
         BundleError: no bundle, or one whose manifest or files are not as they were written.
         CheckpointError: the checkpoint cannot be read.
+        DeviceError: the provider does not load.
         RecipeError: the recipe in the manifest cannot be read by this version.
     """
     facts = read_manifest(folder)
@@ -80,6 +83,8 @@ def verify_bundle(
         found = difference(ours, checkpoint.parameters)
         done(Check(names[0], f"weights = {ckpt}", "failed" if found else "passed", found or _equal(ours)))
     subject = make_subject(network, folder, recipe, facts["network"]["vocabulary"], data_folder)
+    if provider != "cpu":
+        run_checks_on(subject, names, provider, done)
     run_checks(subject, names, done)
     for each in facts.get("smaller", []):
         try:

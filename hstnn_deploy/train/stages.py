@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from hstnn_deploy import checkpoint, environment, files
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.dataset import Cache
-from hstnn_deploy.data.registry import load
+from hstnn_deploy.data.registry import load, shape
 from hstnn_deploy.data.splits import Batch, Split, Splits
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import CheckpointError, RunError, UsageError
@@ -135,6 +135,9 @@ class Training:
         """
         if self._splits is None:
             recipe = self.recipe
+            if (known := shape(recipe.data)) is not None:
+                # Before recordings are prepared, which may take minutes.
+                recipe.check_fits(known.family, {"inputs": known.inputs, "classes": known.classes, "size": known.size})
             self._splits = load(recipe.data, recipe.protocol, self.data_folder, self.cache, self.observer.preparing)
             there = self._splits
             recipe.check_fits(there.family, {"inputs": there.inputs, "classes": there.classes, "size": there.size})

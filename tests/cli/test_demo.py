@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -23,7 +23,7 @@ SMALL: dict[str, dict[str, object]] = {
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small networks, few epochs, and one measured configuration."""
+    """Small networks, few epochs, one format to export and one measured configuration."""
     from hstnn_deploy.profile import plan
 
     really_load: Callable[..., recipes.Recipe] = recipes.load_recipe
@@ -33,10 +33,11 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
         return really_load(name, [*settings(SMALL[name]), *changes])
 
     def few(**options: Any) -> Any:
-        return really_plan(**options, phases=("infer",), engines=("eager",), batches=(1,))
+        return really_plan(**options | {"phases": ("infer",), "engines": ("eager",), "batches": (1,)})
 
     monkeypatch.setattr(recipes, "load_recipe", load)
     monkeypatch.setattr(plan, "plan", few)
+    monkeypatch.setattr("hstnn_deploy.export.graphs.Format", Literal["torchscript"])
     monkeypatch.setattr(demo, "_SECONDS", 0.05)
 
 
@@ -54,9 +55,9 @@ def test_the_digits_are_trained_exported_with_proof_and_profiled_and_nothing_is_
     assert result.code == 0
     assert "1797 real handwritten digits, 8 steps of 8 pixels" in result.out
     assert "fixed test split of 360 digits" in result.out
-    for name in ("rnn", "snn", "ffs, ratio 0.5", "hybrid adapted (redundant)", "hybrid restored, ratio 0.5"):
+    for name in ("rnn", "snn", "ffs, ratio 0.5", "hybrid adapted, redundant", "hybrid restored, ratio 0.5"):
         assert f"│ {name} " in result.out
-    assert "Verification of model.window.onnx" in result.out
+    assert "Verification of model.ts" in result.out
     assert "failed" not in result.out
     assert (tmp_path / "profile/records.jsonl").is_file()
     for other in ("--task lm", "--task events"):
@@ -103,8 +104,10 @@ def test_a_check_that_fails_is_the_demos_exit_code(
     from hstnn_deploy.export.bundle import Bundle
     from hstnn_deploy.export.comparisons import Check
 
+    facts = {"files": {}, "verification": {"result": "failed"}}
+
     def export(_ckpt: Path, folder: Path, *_: Any, **__: Any) -> Bundle:
-        return Bundle(folder, [Check("model.ts", "a check", "failed", "by half")], {"files": {}})
+        return Bundle(folder, [Check("model.ts", "a check", "failed", "by half")], facts)
 
     monkeypatch.setattr("hstnn_deploy.export.bundle.export_bundle", export)
     monkeypatch.setattr("hstnn_deploy.profile.plan.plan", refused(UsageError("cannot be profiled", "wait")))

@@ -12,10 +12,12 @@ from onnx import numpy_helper
 
 from hstnn_deploy import files
 from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.export import checks
 from hstnn_deploy.export.bundle import export_bundle
 from hstnn_deploy.export.manifest import MANIFEST, read_manifest, write_manifest
 from tests.conftest import Hstnn
 from tests.export.cases import Case
+from tests.export.fakes import FakeCuda
 
 FILES = ["manifest.json", "model.pt2", "model.step.onnx", "model.ts", "model.window.onnx"]
 
@@ -206,3 +208,50 @@ def test_a_checkpoint_of_other_units_is_named(hstnn: Hstnn, bundle: Path, tmp_pa
     assert result.code == 8
     assert f"weights = {other}" in result.error
     assert Checkpoint.load(other).sizes
+
+
+@pytest.mark.parametrize("case", [Case("language", "ffs"), Case("dvs", "ffs")], ids="-".join)
+def test_on_cuda_the_replay_is_repeated_with_states_kept_there(
+    hstnn: Hstnn, tmp_path: Path, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ckpt = case.checkpoint(tmp_path / "best.pt")
+    export_bundle(ckpt, tmp_path / "bundle", forms=("window", "step", "unrolled"), steps=4, verify=False)
+    cuda = FakeCuda.put_in_place(monkeypatch)
+    monkeypatch.setattr(checks, "placement", lambda *_: {"CUDAExecutionProvider": 30, "CPUExecutionProvider": 2})
+    result = hstnn("verify", tmp_path / "bundle", "--provider", "cuda", "--json")
+    assert result.code == 0, result.err
+    found = {check["name"].partition(",")[0]: check["figure"] for check in json.loads(result.out)["checks"]}
+    assert "replay in ONNX Runtime on CUDAExecutionProvider" in found
+    assert "samples equal" in found["states kept on CUDAExecutionProvider = eager"]
+    assert found["where it ran"] == "2 kernel calls on CPUExecutionProvider, 30 kernel calls on CUDAExecutionProvider"
+    assert cuda.fetched > 0
+
+
+def test_a_session_on_cuda_whose_nodes_ran_on_the_cpu_does_not_pass(
+    hstnn: Hstnn, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the fake does: it says CUDA, and ONNX Runtime's own profile says what really ran."""
+    FakeCuda.put_in_place(monkeypatch)
+    result = hstnn("verify", bundle, "--provider", "cuda")
+    assert result.code == 8
+    assert "where it ran: " in result.error
+    assert "kernel calls on CPUExecutionProvider" in result.error
+    assert "CUDA" not in result.error.partition("where it ran")[2]
+
+
+def test_a_provider_that_does_not_load_is_a_device_error_never_a_quiet_cpu(
+    hstnn: Hstnn, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda model, options, providers: real(model, options, providers=["CPUExecutionProvider"]),
+    )
+    result = hstnn("verify", bundle, "--provider", "cuda")
+    assert result.code == 6
+    assert "ONNX Runtime would run" in result.error
+    assert "doctor" in result.hint
+    assert hstnn("verify", bundle, "--provider", "rocm").code == 2

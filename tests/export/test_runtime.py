@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +11,9 @@ from hstnn_deploy.errors import ExportError, UsageError
 from hstnn_deploy.export.bundle import Bundle
 from hstnn_deploy.export.graphs import STEP_ONNX, WINDOW_ONNX, write_graphs
 from hstnn_deploy.export.interface import interface
-from hstnn_deploy.export.runtime import Graph, fetch, open_graph, placement
+from hstnn_deploy.export.runtime import fetch, open_graph, placement
 from tests.export.cases import Case
+from tests.export.fakes import FakeCuda
 
 
 def test_the_runtime_imports_neither_torch_nor_the_training_rooms(bundle: Bundle) -> None:
@@ -96,7 +96,7 @@ def test_a_provider_that_does_not_load_is_an_error_not_a_quiet_cpu(
 
     whole = onnxruntime.InferenceSession
 
-    def falls_back(model: str, options: object, providers: list[str]) -> object:
+    def falls_back(model: str, options: object, providers: list[object]) -> object:
         # What ONNX Runtime does where CUDA's libraries are missing.
         return whole(model, options, providers=["CPUExecutionProvider"])
 
@@ -113,67 +113,25 @@ def test_where_the_nodes_really_ran_is_counted(bundle: Bundle) -> None:
     assert counts["CPUExecutionProvider"] > 20
 
 
-class FakeValue:
-    """A value on a device: it counts how often it comes to the host."""
-
-    fetched = 0
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-
-    def numpy(self) -> Any:
-        FakeValue.fetched += 1
-        return self.array
-
-
-class FakeSession:
-    """A session with I/O binding as CUDA's has, over one of the CPU; it notes what crosses over."""
-
-    def __init__(self, session: Any) -> None:
-        self.session, self.to_device, self.outputs = session, list[str](), dict[str, tuple[str, int]]()
-        self.feeds: dict[str, Any] = {}
-        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
-
-    def io_binding(self) -> "FakeSession":
-        return self
-
-    def bind_cpu_input(self, name: str, value: Any) -> None:
-        self.to_device.append(name)
-        self.feeds[name] = value
-
-    def bind_ortvalue_input(self, name: str, value: FakeValue) -> None:
-        self.feeds[name] = value.array
-
-    def bind_output(self, name: str, device: str, number: int) -> None:
-        self.outputs[name] = (device, number)
-
-    def run_with_iobinding(self, _: Any) -> None:
-        values = self.session.run(None, self.feeds)
-        self.values = [FakeValue(value) for value in values]
-
-    def get_outputs_of_binding(self) -> list[FakeValue]:
-        return self.values
-
-
-def test_on_a_gpu_states_stay_there_from_step_to_step(bundle: Bundle) -> None:
-    import onnxruntime
-
+def test_on_a_gpu_states_stay_there_from_step_to_step(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     path = bundle.folder / "model.step.onnx"
-    fake = FakeSession(onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]))
-    graph = Graph(fake, "CUDAExecutionProvider", 1)
-    # A binding's get_outputs are values, a session's are their descriptions.
-    fake.get_outputs = fake.get_outputs_of_binding
     cpu = open_graph(path)
+    cuda = FakeCuda.put_in_place(monkeypatch)
+    graph = open_graph(path, "cuda:1")
+    assert graph.provider == "CUDAExecutionProvider"
     x = np.random.default_rng(0).random((3, 2, 8), dtype=np.float32)
     state = expected = None
     for now in x:
         logits, state = graph.step(now, state)
         ours, expected = cpu.step(now, expected)
         np.testing.assert_array_equal(logits, ours)
-    assert FakeValue.fetched == 3, "of each step the logits alone came back"
-    assert fake.to_device == ["x", *graph.states, "x", "x"], "states went there once, as zeros"
-    assert fake.outputs == {"logits": ("cpu", 0), **{f"{name}_next": ("cuda", 1) for name in graph.states}}
+    assert cuda.fetched == 3, "of each step the logits alone came back"
+    assert cuda.sent == ["x", *graph.states, "x", "x"], "states went there once, as zeros"
+    assert cuda.outputs == {"logits": ("cpu", 0), **{f"{name}_next": ("cuda", 1) for name in graph.states}}
+    assert cuda.options == {"device_id": 1, "use_tf32": 0}
     assert state is not None
     assert expected is not None
     for name, value in fetch(state).items():
         np.testing.assert_array_equal(value, expected[name])
+    with pytest.raises(ExportError, match="cannot run on this input"):
+        graph.step(np.zeros((2, 9), np.float32))

@@ -253,6 +253,8 @@ def _run(job: Job, setting: Setting, on_gpu: bool) -> Failure | None:
     except HstnnError as error:
         return Failure(error.message)
     try:
+        while process.running:
+            time.sleep(0.1)  # a worker that is told to stop sees that between two steps, not in a wait without end
         return process.wait()
     finally:  # also when the task is cancelled
         process.stop()

@@ -42,10 +42,14 @@ class Estimator:
         """Read runs; what cannot be understood is left out."""
         self._seen: dict[str, _Seen] = {}
         for run in runs:
-            try:
-                self._learn(run)
-            except (HstnnError, KeyError, TypeError, AttributeError):  # damaged, or written by another version
-                continue
+            self.learn(run)
+
+    def learn(self, run: RunFolder) -> None:
+        """Read one more run, if it can be understood."""
+        try:
+            self._learn(run)
+        except (HstnnError, KeyError, TypeError, AttributeError):
+            return  # damaged, or written by another version
 
     def of(self, job: Job) -> Estimate:
         """Return what is left of a job."""

@@ -76,14 +76,12 @@ class Process:
 
     def wait(self) -> Failure | None:
         """Wait for the end; return why it failed, after recording it in the run folder, or None."""
-        # Not a wait without end: a Ray worker that is told to stop sees that only between two of these.
-        while True:
-            try:
-                code = self._process.wait(0.5)
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        return self._settled(code)
+        return self._settled(self._process.wait())
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
 
     def ask_to_stop(self) -> None:
         """Let the process end as after Ctrl-C, keeping what is finished; return at once."""

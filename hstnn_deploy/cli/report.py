@@ -1,0 +1,154 @@
+"""`hstnn report`: tables and a page of what runs and profile records hold."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hstnn_deploy.cli import console
+from hstnn_deploy.cli.options import Json
+from hstnn_deploy.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from hstnn_deploy.report.aggregate import Study
+    from hstnn_deploy.report.collect import Collected
+
+FILES = {"csv": "csv", "markdown": "md", "latex": "tex", "json": "json", "html": "html"}
+"""The formats that are files, and how their names end."""
+
+
+class CsvLayout(StrEnum):
+    """Layouts of CSV."""
+
+    full = "full"
+    demo = "demo"
+
+
+def report(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Folders of runs, folders or files (records.jsonl) of profile records."),
+    ],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="LIST",
+            help="console, csv, markdown, latex, json, html (default: console; with --out all that are files).",
+        ),
+    ] = None,
+    csv_layout: Annotated[
+        CsvLayout,
+        typer.Option(help="full: every cell with all that is known of it; demo: the layout of the original's files."),
+    ] = CsvLayout.full,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR|FILE", help="Write report.html, .md, .tex, .csv, .json there; or one file by its suffix."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Gather runs and profile records into tables, and into one HTML page that needs nothing but itself."""
+    from hstnn_deploy.report.aggregate import studies
+    from hstnn_deploy.report.collect import collect
+
+    chosen, out = _formats(formats, out, as_json)
+    collected = collect(paths)
+    for problem in collected.problems:
+        console.err.print(f"warning: {problem}", soft_wrap=True, markup=False)
+    gathered = studies(collected.runs)
+    if out is None:
+        if chosen == ["console"]:
+            _print(gathered, collected)
+        else:
+            print(_only(_texts(chosen, csv_layout, gathered, collected)), end="")
+        return
+    _write(out, _texts(chosen, csv_layout, gathered, collected))
+
+
+def _formats(given: str | None, out: Path | None, as_json: bool) -> tuple[list[str], Path | None]:
+    """Return the formats to write, and where to: a folder, a file, or None for standard output."""
+    known = ["console", *FILES]
+    chosen = [word.strip() for word in (given or "").split(",") if word.strip()]
+    if unknown := next((word for word in chosen if word not in known), None):
+        raise UsageError(f"unknown format {unknown!r}", nearest(unknown, known))
+    if as_json and chosen not in ([], ["json"]):
+        raise UsageError("--json and --format exclude each other", "with --out DIR several formats can be written")
+    if as_json:
+        chosen = ["json"]
+    if out is None:
+        if len(chosen) > 1:
+            raise UsageError(f"--format {given} is more than standard output can take", "write files: --out DIR")
+        return chosen or ["console"], None
+    if out.suffix and not out.is_dir():
+        by_suffix = {f".{suffix}": name for name, suffix in FILES.items()}
+        name = by_suffix.get(out.suffix)
+        if name is None or chosen not in ([], [name]):
+            raise UsageError(
+                f"--out {out}: {'no format is written to such a file' if name is None else f'a file of {name}'}",
+                f"known: {', '.join(by_suffix)}; or give a folder",
+            )
+        return [name], out
+    if "console" in chosen:
+        raise UsageError("the format console is for the screen, not for files", "leave --out out")
+    return chosen or list(FILES), out
+
+
+def _texts(chosen: list[str], layout: CsvLayout, gathered: "list[Study]", collected: "Collected") -> dict[str, str]:
+    """Return the texts to write, by the name of their file."""
+    from hstnn_deploy.report import costs, formats
+    from hstnn_deploy.report.page import page
+
+    texts: dict[str, str] = {}
+    for name in chosen:
+        match name:
+            case "csv" if layout is CsvLayout.demo:
+                texts |= formats.demo_files(gathered)
+            case "csv":
+                if gathered:
+                    texts["report.csv"] = formats.csv_results(gathered)
+                if collected.profiles:
+                    of_costs = "costs.csv" if gathered else "report.csv"
+                    texts[of_costs] = formats.csv_records([profile.record for profile in collected.profiles])
+            case "markdown":
+                texts["report.md"] = formats.markdown(costs.every_sheet(gathered, collected))
+            case "latex":
+                texts["report.tex"] = formats.latex(costs.every_sheet(gathered, collected))
+            case "json":
+                texts["report.json"] = formats.dumps(formats.plain(gathered, collected.profiles, collected.problems))
+            case "html":
+                texts["report.html"] = page(gathered, collected)
+    return texts
+
+
+def _only(texts: dict[str, str]) -> str:
+    """Return the one text there is."""
+    if len(texts) > 1:
+        raise UsageError(f"this makes {len(texts)} files: {', '.join(texts)}", "write them with --out DIR")
+    return next(iter(texts.values()))
+
+
+def _write(out: Path, texts: dict[str, str]) -> None:
+    from hstnn_deploy import files
+
+    if out.suffix and not out.is_dir():
+        written = {out: _only(texts)}
+    else:
+        written = {files.make_folder(out) / name: text for name, text in texts.items()}
+    for path, text in written.items():
+        files.write_text(path, text)
+    console.err.print(f"written: {', '.join(map(str, written))}", soft_wrap=True, markup=False)
+
+
+def _print(gathered: "list[Study]", collected: "Collected") -> None:
+    from hstnn_deploy.profile import report as profiles
+    from hstnn_deploy.report import sheets
+
+    for study in gathered:
+        for sheet in (sheets.summary(study), sheets.by_seed(study)):
+            console.print_sheet(sheet)
+    if collected.profiles:
+        for part in profiles.tables([profile.record for profile in collected.profiles]):
+            console.out.print(part)

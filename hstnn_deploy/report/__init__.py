@@ -1,0 +1,1 @@
+"""Reports and comparisons: what many runs and profile records say together."""

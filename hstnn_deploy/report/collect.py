@@ -1,0 +1,284 @@
+"""What a report is made of: trainings from run folders and profile records, read from disk as typed rows.
+
+A folder that cannot be read is a problem with a line of its own; it never hides the others.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+import hstnn_deploy
+from hstnn_deploy.errors import HstnnError, RunError
+from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes
+from hstnn_deploy.profile import records
+from hstnn_deploy.profile.records import Record
+from hstnn_deploy.runs import RunFolder, find_runs
+from hstnn_deploy.train.ranking import SelectionResult
+from hstnn_deploy.train.recipe import Recipe, parse
+from hstnn_deploy.train.tasks import Task, task_for
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which network a run trains, seeds aside; what a cell of a table belongs to."""
+
+    kind: Kind
+    recurrent: str
+    """The recurrent unit: rnn or lstm."""
+    ratio: float | None
+    """Of ffs and hybrid; None of the pure kinds and of a hybrid before its selection."""
+
+    @property
+    def family(self) -> str:
+        """The kind with its recurrent unit where that is not the vanilla one, such as "hybrid-lstm"."""
+        return f"{self.kind}-lstm" if self.ratio is not None and self.recurrent == "lstm" else self.kind
+
+    def __str__(self) -> str:
+        """Return the name in tables, such as "hybrid 0.25"."""
+        return self.family if self.ratio is None else f"{self.family} {self.ratio:g}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a stage that yields a network, in its run folder."""
+
+    path: Path
+    recipe: Recipe
+    stage: str
+    """train, adapt or restore."""
+    state: str
+    """As `RunFolder.state`; "not begun" where a selection waits for its restoration."""
+    epoch: int
+    """Epochs done."""
+    epochs: int
+    error: str
+    """Why it failed; empty otherwise."""
+    figures: dict[str, float]
+    """Metrics by name: of the test split under their own names, else as in metrics.jsonl. Empty until finished."""
+    curve: list[dict[str, Any]] = field(repr=False)
+    """The rows of metrics.jsonl."""
+    selection: SelectionResult | None = field(repr=False)
+    """Of a restoration."""
+
+    @property
+    def network(self) -> Network:
+        """Which network this is."""
+        with_ratio = self.recipe.kind in {"ffs", "hybrid"} and self.stage != "adapt"
+        return Network(self.recipe.kind, self.recipe.network.recurrent, self.recipe.ratio if with_ratio else None)
+
+    @cached_property
+    def task(self) -> Task:
+        """What the network is trained for: its metric."""
+        return task_for(self.recipe.network)
+
+    @property
+    def value(self) -> float | None:
+        """The metric on the test split; None until finished."""
+        return self.figures.get(self.task.metric)
+
+    @property
+    def sizes(self) -> list[Sizes]:
+        """Spiking and recurrent units of each layer."""
+        if self.selection is None:
+            return layer_sizes(self.recipe.kind, self.recipe.network.units, self.recipe.ratio)
+        return [Sizes(len(layer["snn"]), len(layer["rnn"])) for layer in self.selection.kept()]
+
+    @property
+    def standing(self) -> str:
+        """How far it is, in words: "finished", or why there is no result."""
+        match self.state:
+            case "running":
+                return f"running, {self.epoch} of {self.epochs} epochs done"
+            case "dead":
+                return f"killed, {self.epoch} of {self.epochs} epochs done"
+            case "interrupted":
+                return f"interrupted, {self.epoch} of {self.epochs} epochs done"
+            case "failed":
+                return f"failed: {' '.join(self.error.split())}"
+            case _:
+                return self.state
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """A profile record."""
+
+    path: Path
+    """The file it was read from."""
+    record: Record
+    plain: dict[str, Any] = field(repr=False)
+    """All that the line holds, with what this program does not know of."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """All that some paths hold."""
+
+    runs: list[Run]
+    profiles: list[Profiled]
+    problems: list[str]
+    """One line for each folder that was left out because it could not be read."""
+
+
+def collect(paths: Sequence[Path]) -> Collected:
+    """Read every run and every profile record at or below some paths.
+
+    Args:
+        paths: folders of runs, folders or files of profile records.
+
+    Raises:
+        RunError: a path does not exist, or holds neither runs nor records.
+        ProfileError: a file of records cannot be read.
+    """
+    runs: dict[Path, Run] = {}
+    profiles: dict[Path, list[Profiled]] = {}
+    problems: list[str] = []
+    for path in paths:
+        if not path.exists():
+            raise RunError(f"{path} does not exist", "give a folder of runs, or a records.jsonl of hstnn profile")
+        folders = find_runs(path) if path.is_dir() else []
+        files = sorted(path.rglob("records*.jsonl")) if path.is_dir() else [path]
+        if not folders and not files:
+            raise RunError(
+                f"there are no runs and no profile records in {path}",
+                "give a folder that hstnn train or hstnn sweep wrote, or a records.jsonl of hstnn profile",
+            )
+        for file in files:
+            profiles.setdefault(file.resolve(), read_records(file))
+        for folder in folders:
+            if folder.path.resolve() not in runs:
+                try:
+                    run = read_run(folder)
+                except HstnnError as error:
+                    problems.append(f"left out: {error.message}")
+                else:
+                    if run is not None:
+                        runs[folder.path.resolve()] = run
+    if not runs and not any(profiles.values()):
+        where = ", ".join(map(str, paths))
+        raise RunError(
+            f"nothing in {where} can be reported", problems[0] if problems else "the files of records are empty"
+        )
+    return Collected(list(runs.values()), [one for each in profiles.values() for one in each], problems)
+
+
+def read_records(path: Path) -> list[Profiled]:
+    """Return the records of a file of JSON lines.
+
+    Raises:
+        ProfileError: it cannot be read, or a line is not a record.
+    """
+    read = records.read(path)
+    plain = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [Profiled(path, *pair) for pair in zip(read, plain, strict=True)]
+
+
+def read_run(folder: RunFolder) -> Run | None:
+    """Return the run in a folder; None of a folder of traces, which yields no network.
+
+    Raises:
+        RunError: a file is damaged.
+        RecipeError: the recipe is not one, for example of a newer version.
+    """
+    if folder.stage == "traces":
+        return None
+    recipe = _recipe(folder)
+    status = folder.status()
+    state = folder.state or "not begun"
+    curve = folder.metrics()
+    task = task_for(recipe.network)
+    return Run(
+        path=folder.path,
+        recipe=recipe,
+        stage=folder.stage,
+        state=state,
+        epoch=_whole(folder, status.get("epoch")),
+        epochs=recipe.restore.epochs if folder.stage == "restore" else recipe.adapt.epochs,
+        error=str(status.get("error") or ""),
+        figures=_figures(folder, status, task, curve) if state == "finished" else {},
+        curve=curve,
+        selection=_selection(folder),
+    )
+
+
+def _recipe(folder: RunFolder) -> Recipe:
+    raw = folder.recipe()
+    source = str(folder.path / "recipe.yaml")
+    if "stage" in raw:
+        # Of a stage that never began there is stage.yaml alone: a recipe without what the stage does not depend on.
+        raw = {"restore": raw.get("adapt"), **{key: value for key, value in raw.items() if key != "stage"}}
+    try:
+        return parse(raw, source)
+    except HstnnError as error:
+        writer = folder.environment().get("versions", {}).get("hstnn-deploy")
+        if writer in {None, hstnn_deploy.__version__}:
+            raise
+        raise RunError(
+            f"{error.message} (written by hstnn-deploy {writer}; this is {hstnn_deploy.__version__})", error.hint
+        ) from error
+
+
+def _figures(folder: RunFolder, status: dict[str, Any], task: Task, curve: list[dict[str, Any]]) -> dict[str, float]:
+    damaged = RunError(f"{folder.path / 'status.json'} is damaged: it is finished without a result")
+    try:
+        result = status["result"]
+        figures = {"best_epoch": result["epoch"], **_numbers(result["valid"]), **_numbers(result["test"])}
+    except (KeyError, TypeError) as error:
+        raise damaged from error
+    if task.metric not in figures:
+        raise damaged
+    figures.pop("epoch", None)
+    for name in ("train_seconds", "valid_seconds"):
+        seconds = [row[name] for row in curve if name in row]
+        if seconds:
+            figures[name] = sum(seconds) / len(seconds)
+    return figures
+
+
+def _whole(folder: RunFolder, value: Any) -> int:
+    if value is not None and not isinstance(value, int):
+        raise RunError(f"{folder.path / 'status.json'} is damaged: epoch is {value!r}")
+    return value or 0
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {
+        name: value for name, value in values.items() if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _selection(folder: RunFolder) -> SelectionResult | None:
+    if not folder.selection.exists():
+        return None
+    try:
+        return SelectionResult.model_validate_json(folder.selection.read_bytes())
+    except ValidationError as error:
+        raise RunError(f"{folder.selection} is damaged") from error
+
+
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Return nested plain data as dotted keys and their values."""
+    if not isinstance(value, dict):
+        return {path: value}
+    return {
+        key: leaf
+        for name, below in value.items()
+        for key, leaf in flat(below, f"{path}.{name}" if path else name).items()
+    }
+
+
+def differing(recipes: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the dotted keys in which some recipes, as plain data, are not all the same.
+
+    A section that not all of them have, such as how a hybrid is restored, is no difference.
+    """
+    recipes = list(recipes)
+    shared = set.intersection(*(set(recipe) for recipe in recipes))
+    flats = [flat({key: value for key, value in recipe.items() if key in shared}) for recipe in recipes]
+    keys = dict.fromkeys(key for each in flats for key in each)
+    return [key for key in keys if any(each.get(key) != flats[0].get(key) for each in flats)]

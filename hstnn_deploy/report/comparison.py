@@ -1,0 +1,327 @@
+"""Two groups of runs, or of profile records, side by side: differences, intervals, tests, and conditions on them."""
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hstnn_deploy.errors import ReportError, RunError, UsageError, nearest
+from hstnn_deploy.report import costs, stats
+from hstnn_deploy.report.aggregate import Cell, Study, described, studies
+from hstnn_deploy.report.collect import Collected, Profiled, collect, differing
+from hstnn_deploy.report.conditions import Condition
+from hstnn_deploy.report.sheets import NONE, Column, Entry, Sheet
+from hstnn_deploy.report.stats import Contrast
+
+T = TypeVar("T")
+
+COSTS = ("epoch", "p50_ms", "p99_ms", "throughput", "host_ram_peak_mb", "cuda_allocated_peak_mb", "cuda_process_mb")
+"""What is compared of profile records where no metric is named, as far as both sides have measured it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of one thing on both sides."""
+
+    name: str
+    """Of the network, or of the configuration measured."""
+    metric: str
+    first: dict[int, float]
+    """Values of A: by seed of runs, counted of records."""
+    second: dict[int, float]
+    test: Contrast
+    adjusted: float | None = None
+    """The p-value adjusted for the number of rows (Holm)."""
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """The mean of A and that of B."""
+        return math.fsum(self.first.values()) / len(self.first), math.fsum(self.second.values()) / len(self.second)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a condition on one row."""
+
+    condition: Condition
+    row: Row
+    change: float
+    failed: bool
+
+    @property
+    def shown(self) -> str:
+        """The change in words, such as "-0.5", "a factor of 1.2" or "+10 %"."""
+        unit = self.condition.unit
+        return f"a factor of {self.change:.4g}" if unit == "x" else f"{self.change:+.4g}{' %' if unit else ''}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows of two groups."""
+
+    rows: list[Row]
+    notes: list[str]
+    verdicts: list[Verdict]
+
+    @property
+    def failures(self) -> list[Verdict]:
+        """The conditions that were met."""
+        return [verdict for verdict in self.verdicts if verdict.failed]
+
+
+def compare(first: Path, second: Path, metrics: Sequence[str], conditions: Sequence[Condition]) -> Comparison:
+    """Compare what two paths hold.
+
+    Args:
+        first: A, a folder of runs, or a folder or file of profile records.
+        second: B, of the same sort.
+        metrics: which metrics; none for the usual ones.
+        conditions: each names a metric, which is compared too.
+
+    Raises:
+        RunError: a path holds nothing, damaged runs, or runs of several recipes.
+        UsageError: a metric that there is not.
+        ReportError: the two cannot be compared, or a condition cannot be judged.
+    """
+    sides = [collect([path]) for path in (first, second)]
+    for side in sides:
+        if side.problems:
+            more = f" (and {len(side.problems) - 1} more)" if len(side.problems) > 1 else ""
+            raise RunError(
+                f"{side.problems[0].removeprefix('left out: ')}{more}",
+                "a comparison needs every run: mend or remove it",
+            )
+    wanted = list(dict.fromkeys([*metrics, *(condition.metric for condition in conditions)]))
+    sorts = [_sort(path, side) for path, side in zip((first, second), sides, strict=True)]
+    if sorts[0] != sorts[1]:
+        raise ReportError(
+            f"{first} holds {sorts[0]}, and {second} holds {sorts[1]}",
+            "compare runs with runs, and records with records",
+        )
+    if sorts[0] == "runs":
+        a, b = (_study(path, side) for path, side in zip((first, second), sides, strict=True))
+        rows, notes = _runs(first, second, a, b, bool(metrics), wanted)
+    else:
+        rows, notes = _records(sides[0].profiles, sides[1].profiles, bool(metrics), wanted)
+    adjusted = stats.holm([row.test.p for row in rows])
+    rows = [replace(row, adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
+    return Comparison(rows, notes, [verdict for condition in conditions for verdict in _judged(condition, rows)])
+
+
+def _sort(path: Path, side: Collected) -> str:
+    if side.runs and side.profiles:
+        raise ReportError(f"{path} holds runs and profile records", "name the folder of runs, or the file of records")
+    return "runs" if side.runs else "profile records"
+
+
+def _study(path: Path, side: Collected) -> Study:
+    found = studies(side.runs)
+    if len(found) > 1:
+        names = "; ".join(study.title for study in found[:4])
+        raise RunError(f"{path} holds runs of {len(found)} recipes: {names}", "name a folder with runs of one recipe")
+    return found[0]
+
+
+def _runs(
+    first: Path, second: Path, a: Study, b: Study, chosen: bool, wanted: Sequence[str]
+) -> tuple[list[Row], list[str]]:
+    for what, mine, theirs in (
+        ("of the data set", a.runs[0].recipe.data.name, b.runs[0].recipe.data.name),
+        ("under the protocol", a.protocol, b.protocol),
+        ("measured in", a.task.metric, b.task.metric),
+    ):
+        if mine != theirs:
+            raise ReportError(f"{first} is {what} {mine}, {second} {what} {theirs}", "such figures cannot be compared")
+    notes = [f"A is {first}, B is {second}; difference: B less A, with its 95 % confidence interval."]
+    if keys := differing(described(study.runs) for study in (a, b)):
+        notes.append(f"The recipes of A and B differ in {', '.join(keys)}.")
+    for side, study in zip("AB", (a, b), strict=True):
+        notes += [f"{side}: {note}" for note in study.notes]
+        notes += [
+            f"{side}: {cell.network} is incomplete: "
+            + "; ".join(f"seed {seed} {why}" for seed, why in cell.missing.items())
+            for cell in study.cells
+            if cell.missing
+        ]
+    pairs = _paired(
+        [cell for cell in a.cells if cell.runs],
+        [cell for cell in b.cells if cell.runs],
+        [lambda cell: (cell.network, cell.stage == "adapt"), lambda cell: (cell.network.ratio, cell.stage == "adapt")],
+        _cell_name,
+        notes,
+        f"no finished network of {first} has its like in {second}",
+    )
+    known = {name for study in (a, b) for run in study.runs for name in run.figures}
+    if not known:
+        raise ReportError(f"there is no finished run in {first}", "a comparison needs finished runs")
+    if unknown := next((name for name in wanted if name not in known), None):
+        raise UsageError(f"unknown metric {unknown!r}", nearest(unknown, known))
+    rows = []
+    for name in wanted if chosen else dict.fromkeys([a.task.metric, *wanted]):
+        for one, other in pairs:
+            names = dict.fromkeys((_cell_name(one), _cell_name(other)))
+            rows += _row(" : ".join(names), name, _by_seed(one, name), _by_seed(other, name), paired=True)
+    return rows, notes
+
+
+def _by_seed(cell: Cell, metric: str) -> dict[int, float]:
+    return {seed: run.figures[metric] for seed, run in cell.runs.items() if metric in run.figures}
+
+
+def _row(name: str, metric: str, first: dict[int, float], second: dict[int, float], paired: bool) -> list[Row]:
+    """Return a row, or none where a side has no value."""
+    if not first or not second:
+        return []
+    return [Row(name, metric, first, second, stats.compare(first, second, paired))]
+
+
+def _cell_name(cell: Cell) -> str:
+    return f"{cell.network} redundant" if cell.stage == "adapt" else str(cell.network)
+
+
+def _records(
+    first: Sequence[Profiled], second: Sequence[Profiled], chosen: bool, wanted: Sequence[str]
+) -> tuple[list[Row], list[str]]:
+    notes = ["Difference: B less A. Values of one side are its records of the same configuration."]
+    pairs = _paired(
+        _measured(first, "A", notes),
+        _measured(second, "B", notes),
+        [lambda group: costs.identity(group[0].record)],
+        lambda group: costs.title(group[0].record),
+        notes,
+        "no measured configuration of A has its like in B",
+    )
+    every = [one.record for one in (*first, *second)]
+    usual = {} if chosen else {name: costs.metric(name, every) for name in COSTS}
+    metrics = {name: metric for name, metric in usual.items() if metric is not None}
+    metrics |= {name: costs.find_metric(name, every) for name in wanted}
+    rows = []
+    for group, like in pairs:
+        for name, metric in metrics.items():
+            made = _row(
+                costs.title(group[0].record), name, _numbers(metric, group), _numbers(metric, like), paired=False
+            )
+            rows += [_by_calls(row, metric, group, like) for row in made]
+    return rows, notes
+
+
+def _by_calls(row: Row, metric: costs.Metric, group: Sequence[Profiled], like: Sequence[Profiled]) -> Row:
+    """Test a percentile of latency call by call where each side has one record that holds its calls."""
+    percentile = metric.value.removeprefix("latency_p")
+    a, b = ([metric.scale * call for call in costs.calls(side[0].plain)] for side in (group, like))
+    if not percentile.isdigit() or not a or not b or len(group) != 1 or len(like) != 1:
+        return row
+    return replace(row, test=stats.compare_percentiles(a, b, int(percentile)))
+
+
+def _measured(profiles: Sequence[Profiled], side: str, notes: list[str]) -> list[list[Profiled]]:
+    """Gather the records of each configuration; note those that failed."""
+    groups: dict[Hashable, list[Profiled]] = {}
+    for one in profiles:
+        if one.record.status == "measured":
+            groups.setdefault(costs.identity(one.record), []).append(one)
+        else:
+            notes.append(f"{side}: {costs.title(one.record)} {one.record.status}: {one.record.reason}")
+    return list(groups.values())
+
+
+def _numbers(metric: costs.Metric, group: Iterable[Profiled]) -> dict[int, float]:
+    numbers = (metric.of(one.record) for one in group)
+    return dict(enumerate(number for number in numbers if number is not None))
+
+
+def _paired(
+    first: Sequence[T],
+    second: Sequence[T],
+    keys: Sequence[Callable[[T], Hashable]],
+    name: Callable[[T], str],
+    notes: list[str],
+    nothing: str,
+) -> list[tuple[T, T]]:
+    """Pair what has the same key on both sides; by the first key that pairs anything, else the only ones there are."""
+    for key in keys:
+        index = {key(item): item for item in second}
+        if len(index) < len(second) or len({key(item) for item in first}) < len(first):
+            continue
+        pairs = [(item, index[key(item)]) for item in first if key(item) in index]
+        if pairs:
+            taken = [id(item) for pair in pairs for item in pair]
+            for side, items in zip("AB", (first, second), strict=True):
+                notes += [f"Only in {side}: {name(item)}." for item in items if id(item) not in taken]
+            return pairs
+    if len(first) == len(second) == 1:
+        return [(first[0], second[0])]
+    raise ReportError(nothing, "give two folders with the same networks or configurations, or one of them in each")
+
+
+def _judged(condition: Condition, rows: Sequence[Row]) -> list[Verdict]:
+    mine = [row for row in rows if row.metric == condition.metric]
+    if not mine:
+        raise ReportError(
+            f"--fail-if {condition.text!r} cannot be judged: {condition.metric} was not measured on both sides",
+            "see `hstnn report` for why",
+        )
+    verdicts = []
+    for row in mine:
+        change = condition.change(*row.means)
+        if change is None:
+            raise ReportError(f"--fail-if {condition.text!r} cannot be judged: {row.metric} of {row.name} is 0 in A")
+        verdicts.append(Verdict(condition, row, change, condition.holds(change)))
+    return verdicts
+
+
+def sheet(comparison: Comparison) -> Sheet:
+    """Return a comparison as a table. A test that is the same in all rows stands below."""
+    several = len(comparison.rows) > 1
+    methods = list(dict.fromkeys(row.test.method for row in comparison.rows))
+    columns = [
+        *(Column(name, numeric=False) for name in ("what", "metric")),
+        *(Column(name) for name in ("A", "B", "difference", "± 95 %", "B / A", "p", *(["p, Holm"] if several else []))),
+        *([Column("test", numeric=False)] if len(methods) > 1 else []),
+    ]
+    rows = []
+    for row in comparison.rows:
+        a, b = row.means
+        entries = [Entry(row.name), Entry(row.metric), _number(a), _number(b), _number(row.test.difference, sign=True)]
+        entries += [_number(row.test.half), _number(b / a if a else None), _number(row.test.p)]
+        entries += [_number(row.adjusted)] if several else []
+        rows.append([*entries, *([Entry(row.test.method)] if len(methods) > 1 else [])])
+    notes = [*comparison.notes, *([f"p: {methods[0]}."] if len(methods) == 1 else [])]
+    if several and any(row.test.p is not None for row in comparison.rows):
+        notes.append("p is of each row by itself; Holm's is adjusted for the number of rows.")
+    return Sheet("Comparison of A and B", columns, rows, notes)
+
+
+def _number(value: float | None, sign: bool = False) -> Entry:
+    return Entry(NONE) if value is None else Entry(f"{value:{'+' if sign else ''}.5g}", value)
+
+
+def plain(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as plain data; None stands for what is not known."""
+    return {
+        "rows": [
+            {
+                "name": row.name,
+                "metric": row.metric,
+                "a": {"mean": row.means[0], "values": {str(key): value for key, value in row.first.items()}},
+                "b": {"mean": row.means[1], "values": {str(key): value for key, value in row.second.items()}},
+                "difference": row.test.difference,
+                "half_width_95": row.test.half,
+                "p": row.test.p,
+                "p_holm": row.adjusted,
+                "test": row.test.method,
+            }
+            for row in comparison.rows
+        ],
+        "conditions": [
+            {
+                "condition": verdict.condition.text,
+                "name": verdict.row.name,
+                "change": verdict.change,
+                "failed": verdict.failed,
+            }
+            for verdict in comparison.verdicts
+        ],
+        "notes": comparison.notes,
+    }

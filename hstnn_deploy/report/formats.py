@@ -1,0 +1,271 @@
+"""The same tables as plain text, CSV, Markdown, LaTeX and JSON."""
+
+import csv
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from statistics import fmean, pvariance
+from typing import Any
+
+import hstnn_deploy
+from hstnn_deploy.errors import UsageError
+from hstnn_deploy.profile.records import Record
+from hstnn_deploy.profile.values import Measured
+from hstnn_deploy.report.aggregate import Cell, Study
+from hstnn_deploy.report.collect import Profiled, Run
+from hstnn_deploy.report.sheets import Sheet
+
+SCHEMA, VERSION = "hstnn-report", 1
+
+
+def markdown(sheets: Sequence[Sheet]) -> str:
+    """Return tables as Markdown (pipe tables, as GitHub and pandoc read them)."""
+    parts = []
+    for sheet in sheets:
+        names = [
+            _markdown(f"{column.group}: {column.name}" if column.group else column.name) for column in sheet.columns
+        ]
+        rule = ["---:" if column.numeric else ":---" for column in sheet.columns]
+        rows = [[_markdown(entry.text) for entry in row] for row in sheet.rows]
+        lines = [f"| {' | '.join(row)} |" for row in (names, rule, *rows)]
+        notes = [f"- {_markdown(note)}" for note in sheet.notes]
+        parts.append("\n".join([f"### {_markdown(sheet.title)}", "", *lines, *(["", *notes] if notes else [])]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", text)
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"$\sim$", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "<": r"$<$", ">": r"$>$",
+    "[": "{[}", "]": "{]}", "*": "{*}", "|": r"$|$", '"': "''",
+}  # fmt: skip
+
+_BEFORE = r"""% Compiles by itself, and inside of a document that uses booktabs: \input{this file}
+\makeatletter
+\ifx\@nodocument\relax
+  \def\hstnnend{}
+\else
+  \documentclass{article}
+  \usepackage[margin=15mm]{geometry}
+  \usepackage{booktabs}
+  \begin{document}
+  \def\hstnnend{\end{document}}
+\fi
+\makeatother
+"""
+
+
+def latex(sheets: Sequence[Sheet]) -> str:
+    """Return tables as LaTeX with booktabs: a document that compiles, and a file that another document may input."""
+    return _BEFORE + "".join(map(_latex_table, sheets)) + "\\hstnnend\n"
+
+
+def _latex_table(sheet: Sheet) -> str:
+    align = "".join("r" if column.numeric else "l" for column in sheet.columns)
+    head = []
+    if any(name for name, _ in sheet.groups):
+        spans, rules, start = [], [], 1
+        for name, span in sheet.groups:
+            spans.append(rf"\multicolumn{{{span}}}{{c}}{{{_tex(name)}}}")
+            if name:
+                rules.append(rf"\cmidrule(lr){{{start}-{start + span - 1}}}")
+            start += span
+        head = [" & ".join(spans) + r" \\", " ".join(rules)]
+    lines = [
+        r"\begin{table}[htbp]",
+        r"\centering\setlength{\belowcaptionskip}{4pt}",
+        rf"\caption{{{_tex(sheet.title)}}}",
+        r"\small\setlength{\tabcolsep}{4pt}",
+        rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
+        r"\toprule",
+        *head,
+        " & ".join(_tex(column.name) for column in sheet.columns) + r" \\",
+        r"\midrule",
+        *(" & ".join(_tex(entry.text) for entry in row) + r" \\" for row in sheet.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par\smallskip\parbox{{0.95\linewidth}}{{\footnotesize {_tex(note)}}}" for note in sheet.notes),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tex(text: str) -> str:
+    return "".join(map(_tex_letter, " ".join(text.split())))
+
+
+def _tex_letter(letter: str) -> str:
+    if letter in _TEX or (letter.isascii() and letter.isprintable()):
+        return _TEX.get(letter, letter)
+    # A letter without its accent, or a question mark, rather than an error that stops the compilation.
+    plain_letter = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode("ascii")
+    return "".join(_TEX.get(one, one) for one in plain_letter if one.isprintable()) or "?"
+
+
+def csv_results(studies: Sequence[Study]) -> str:
+    """Return every cell of every study as a row: all there is to know of it, in full precision."""
+    seeds = sorted({seed for study in studies for seed in study.seeds})
+    names = ["study", "protocol", "metric", "network", "kind", "recurrent", "ratio", *map(str, seeds)]
+    names += ["n", "mean", "sd", "half_width_95", "published", "difference", "complete", "missing"]
+    rows = [
+        [
+            study.title,
+            study.protocol,
+            study.task.metric,
+            f"{cell.network.family}{' redundant' if cell.stage == 'adapt' else ''}",
+            cell.network.kind,
+            "" if cell.network.kind == "snn" else cell.network.recurrent,
+            cell.network.ratio,
+            *(cell.values.get(seed) for seed in seeds),
+            *cell.summary,
+            cell.published,
+            cell.difference,
+            "yes" if cell.whole else "no",
+            "; ".join(f"{seed}: {reason}" for seed, reason in cell.missing.items()),
+        ]
+        for study in studies
+        for cell in study.cells
+    ]
+    return _csv([names, *rows])
+
+
+def csv_records(records: Sequence[Record]) -> str:
+    """Return every value of every record as a row."""
+    names = ["record", "subject", "network", "phase", "engine", "batch", "steps", "device", "status"]
+    rows: list[list[Any]] = []
+    for number, record in enumerate(records, 1):
+        asked = record.configuration
+        about = [
+            number,
+            asked.subject,
+            asked.network,
+            asked.phase,
+            asked.engine,
+            asked.batch,
+            asked.steps,
+            asked.device,
+        ]
+        if not record.values:
+            rows.append([*about, record.status, "", None, "", "", record.reason])
+        for value in record.values:
+            rest = [value.number, value.unit, value.source, value.note] if isinstance(value, Measured) else None
+            rows.append([*about, record.status, value.name, *(rest or [None, "", "", value.reason])])  # type: ignore[union-attr]
+    return _csv([[*names, "name", "value", "unit", "source", "note"], *rows])
+
+
+def csv_demo(study: Study, family: str) -> str:
+    """Return a study in the layout of the demo's results files: one column family, two decimals.
+
+    A row each for the recurrent network, every ratio ascending and the spiking network; `avg` is the mean and `squ` the
+    population variance over the seeds, both empty where a seed is missing.
+    """
+    lines = []
+    for label in study.rows:
+        row = study.row(label)
+        cell = row.get(family) or next((one for one in row.values() if one.network.ratio is None), None)
+        if cell is None:
+            continue
+        values = [cell.values.get(seed) for seed in study.seeds]
+        there = [value for value in values if value is not None]
+        ends = [fmean(there), pvariance(there)] if cell.whole else [None, None]
+        name = cell.network.kind if cell.network.ratio is None else _demo_ratio(cell.network.ratio)
+        lines.append([name, *("" if value is None else f"{value:.2f}" for value in [*values, *ends])])
+    return _csv([["type", *map(str, study.seeds), "avg", "squ"], *lines])
+
+
+def _demo_ratio(ratio: float) -> str:
+    """Return a ratio with at least two decimals: 0.5 is printed as 0.50."""
+    return max(f"{ratio:g}", f"{ratio:.2f}", key=len)
+
+
+def demo_files(studies: Sequence[Study]) -> dict[str, str]:
+    """Return the demo's files by name: one for each study and kind that has a ratio.
+
+    Raises:
+        UsageError: there is no run.
+    """
+    if not studies:
+        raise UsageError("--csv-layout demo is for runs, and there are only profile records", "leave the option out")
+    made = {}
+    for study in studies:
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", study.title).strip("-")
+        for family in study.families or ["pure"]:
+            made[f"{name}-{family}.csv"] = csv_demo(study, family)
+    return made
+
+
+def _csv(rows: Iterable[Iterable[Any]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
+
+
+def plain(studies: Sequence[Study], profiles: Sequence[Profiled], problems: Sequence[str]) -> dict[str, Any]:
+    """Return everything as plain data; None stands for what is not known."""
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "hstnn_deploy": hstnn_deploy.__version__,
+        "studies": [_plain_study(study) for study in studies],
+        "records": [profile.plain for profile in profiles],
+        "problems": list(problems),
+    }
+
+
+def _plain_study(study: Study) -> dict[str, Any]:
+    published = study.published
+    return {
+        "title": study.title,
+        "recipe": study.runs[0].recipe.name,
+        "protocol": study.protocol,
+        "metric": study.task.metric,
+        "unit": study.task.unit.strip(),
+        "higher_is_better": study.task.higher_is_better,
+        "seeds": study.seeds,
+        "cells": [plain_cell(cell) for cell in study.cells],
+        "published": None if published is None else published.model_dump(mode="json"),
+        "notes": study.notes,
+    }
+
+
+def plain_cell(cell: Cell) -> dict[str, Any]:
+    """Return a cell as plain data."""
+    summary = cell.summary
+    return {
+        "network": str(cell.network),
+        "kind": cell.network.kind,
+        "recurrent": cell.network.recurrent,
+        "family": cell.network.family,
+        "ratio": cell.network.ratio,
+        "stage": cell.stage,
+        "n": summary.number,
+        "mean": summary.mean,
+        "sd": summary.sd,
+        "half_width_95": summary.half,
+        "published": cell.published,
+        "difference": cell.difference,
+        "complete": cell.whole,
+        "missing": {str(seed): reason for seed, reason in cell.missing.items()},
+        "runs": [_plain_run(run) for run in cell.runs.values()],
+    }
+
+
+def _plain_run(run: Run) -> dict[str, Any]:
+    return {
+        "seed": run.recipe.seed,
+        "value": run.value,
+        "path": str(run.path),
+        "units": [list(size) for size in run.sizes],
+        "figures": run.figures,
+        "stability": None if run.selection is None else run.selection.mean_stability_of_kept,
+    }
+
+
+def dumps(value: Any) -> str:
+    """Return plain data as JSON text."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,244 @@
+"""The report as one HTML page that needs nothing but itself: tables in the page, pictures drawn from data within it."""
+
+import json
+from collections.abc import Sequence
+from html import escape
+from importlib import resources
+from string import Template
+from typing import Any
+
+import hstnn_deploy
+from hstnn_deploy.profile.values import Measured
+from hstnn_deploy.report import costs, sheets
+from hstnn_deploy.report.aggregate import Study
+from hstnn_deploy.report.collect import Collected, Run
+from hstnn_deploy.report.formats import plain_cell
+from hstnn_deploy.report.sheets import Column, Entry, Sheet
+
+_DIGITS = 4
+"""Significant digits of what is only drawn."""
+
+
+def page(studies: Sequence[Study], collected: Collected) -> str:
+    """Return the page.
+
+    Args:
+        studies: of the runs.
+        collected: what was read, with the profile records and the problems.
+    """
+    sections = [*(_study(study, number) for number, study in enumerate(studies))]
+    if collected.profiles:
+        sections.append(_costs(collected))
+    if collected.problems:
+        items = "".join(f"<li>{escape(problem)}</li>" for problem in collected.problems)
+        sections.append(
+            f'<section id="problems"><h2>What could not be read</h2><ul class="notes">{items}</ul></section>'
+        )
+    titles = [study.title for study in studies] + (["Costs"] if collected.profiles else [])
+    targets = [f"study-{number}" for number in range(len(studies))] + (["costs"] if collected.profiles else [])
+    links = "".join(f'<a href="#{target}">{escape(title)}</a>' for target, title in zip(targets, titles, strict=True))
+    data = {
+        "studies": [_study_data(study) for study in studies],
+        "records": [_record_data(profile.record, profile.plain) for profile in collected.profiles],
+    }
+    return Template(_asset("page.html")).substitute(
+        title=escape(", ".join(titles)),
+        heading=escape(", ".join(study.title for study in studies) or "Costs"),
+        version=escape(hstnn_deploy.__version__),
+        nav=f'<nav aria-label="Parts">{links}</nav>' if len(titles) > 1 else "",
+        sections="\n".join(sections),
+        data=embedded(data),
+        style=_asset("page.css"),
+        script=_asset("charts.js") + _asset("page.js"),
+    )
+
+
+def embedded(value: Any) -> str:
+    """Return plain data as JSON that may stand inside of a script element: it can end neither that nor a comment."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _asset(name: str) -> str:
+    return (resources.files("hstnn_deploy.report") / "page" / name).read_text(encoding="utf-8")
+
+
+def _study(study: Study, number: int) -> str:
+    figures = [
+        _table(sheets.summary(study)),
+        _figure("ratio", number, f"Test {study.task.metric} against the spiking share of the units"),
+        _table(sheets.by_seed(study)),
+        _figure("curves", number, "Learning curves"),
+    ]
+    chosen = sheets.kept(study)
+    if chosen is not None:
+        figures += [
+            _figure("kept", number, "Units kept in each layer"),
+            _table(chosen),
+            _figure("importance", number, "Importance of the units, and how stable the kept set is"),
+        ]
+    figures.append(_folded("Every run", _table(sheets.every_run(study))))
+    return f'<section id="study-{number}"><h2>{escape(study.title)}</h2>{"".join(figures)}</section>'
+
+
+def _costs(collected: Collected) -> str:
+    records = [profile.record for profile in collected.profiles]
+    plains = [profile.plain for profile in collected.profiles]
+    parts = [_table(sheet) for sheet in costs.sheets(records)]
+    if len({costs.network(record)[1] for record in records} - {None}) > 1:
+        parts.append(_figure("cost", 0, "Cost against the spiking share of the units"))
+    if any(costs.latencies(plain) for plain in plains):
+        parts.append(_figure("latency", 0, "Distribution of the time of one call"))
+    if any(costs.timeline(plain) for plain in plains):
+        parts.append(_figure("timeline", 0, "Memory over time, by phase"))
+    parts.append(_folded("Every value of every record", _table(_every_value(collected))))
+    return f'<section id="costs"><h2>Costs</h2>{"".join(parts)}</section>'
+
+
+def _every_value(collected: Collected) -> Sheet:
+    columns = [Column("configuration", numeric=False), Column("value", numeric=False), Column("number"),
+               *(Column(name, numeric=False) for name in ("unit", "source", "note"))]  # fmt: skip
+    rows = []
+    for profile in collected.profiles:
+        name = Entry(costs.title(profile.record))
+        for value in profile.record.values:
+            if isinstance(value, Measured):
+                number = Entry(f"{value.number:.6g}", value.number)
+                rows.append(
+                    [name, Entry(value.name), number, Entry(value.unit), Entry(value.source), Entry(value.note)]
+                )
+            else:
+                rows.append([name, Entry(value.name), Entry(sheets.NONE), Entry(""), Entry(""), Entry(value.reason)])
+    return Sheet("Every value of every record", columns, rows)
+
+
+def _figure(kind: str, study: int, title: str) -> str:
+    return (
+        f'<figure class="chart" data-chart="{kind}" data-study="{study}"><figcaption>{escape(title)}</figcaption>'
+        '<div class="controls"></div><div class="plots"></div></figure>'
+    )
+
+
+def _folded(title: str, inside: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{inside}</details>"
+
+
+def _table(sheet: Sheet) -> str:
+    head = ""
+    if any(name for name, _ in sheet.groups):
+        cells = "".join(
+            f'<th scope="colgroup" colspan="{span}">{escape(name)}</th>' if name else f'<td colspan="{span}"></td>'
+            for name, span in sheet.groups
+        )
+        head = f'<tr class="groups">{cells}</tr>'
+    names = "".join(
+        f'<th scope="col"{_right(column)}><button type="button" class="sort">{escape(column.name)}</button></th>'
+        for column in sheet.columns
+    )
+    rows = "".join(f"<tr>{''.join(map(_cell, sheet.columns, row, range(len(row))))}</tr>" for row in sheet.rows)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in sheet.notes)
+    return (
+        f'<div class="table"><div class="scroll" tabindex="0" role="region" aria-label="{escape(sheet.title)}">'
+        f"<table><caption><span>{escape(sheet.title)}</span></caption><thead>{head}<tr>{names}</tr></thead><tbody>{rows}</tbody></table>"
+        f"</div>{f'<ul class=notes>{notes}</ul>' if notes else ''}</div>"
+    )
+
+
+def _cell(column: Column, entry: Entry, place: int) -> str:
+    value = "" if entry.number is None else f' data-value="{entry.number!r}"'
+    return (
+        f'<th scope="row"{value}>{escape(entry.text)}</th>'
+        if place == 0
+        else f"<td{_right(column)}{value}>{escape(entry.text)}</td>"
+    )
+
+
+def _right(column: Column) -> str:
+    return ' class="number"' if column.numeric else ""
+
+
+def _study_data(study: Study) -> dict[str, Any]:
+    published = study.published
+    order = [f"{cell.network} redundant" if cell.stage == "adapt" else str(cell.network) for cell in study.cells]
+    return {
+        "title": study.title,
+        "metric": study.task.metric,
+        "unit": study.task.unit.strip(),
+        "cells": [plain_cell(cell) | {"runs": [_run_data(run) for run in cell.runs.values()]} for cell in study.cells],
+        "published": published and published.model_dump(mode="json"),
+        "curves": [
+            {"network": _name(run), "family": run.network.family, "seed": run.recipe.seed, "rows": _curve(run)}
+            for run in sorted(study.runs, key=lambda run: (order.index(_name(run)), run.recipe.seed))
+            if run.curve
+        ],
+        **_selections(study),
+    }
+
+
+def _name(run: Run) -> str:
+    return f"{run.network} redundant" if run.stage == "adapt" else str(run.network)
+
+
+def _run_data(run: Run) -> dict[str, Any]:
+    return {"seed": run.recipe.seed, "value": run.value, "units": [list(size) for size in run.sizes]}
+
+
+def _curve(run: Run) -> dict[str, list[float | None]]:
+    """Return the quantities of metrics.jsonl as columns."""
+    names = [name for name in run.curve[0] if name.startswith(("train_", "valid_")) and not name.endswith("_seconds")]
+    return {name: [_rounded(row.get(name)) for row in run.curve] for name in ("epoch", *names)}
+
+
+def _selections(study: Study) -> dict[str, Any]:
+    """Return importances once per adapted network, and per ratio what was kept and how often again."""
+    importances: dict[str, Any] = {}
+    selections = []
+    for run in study.runs:
+        if run.selection is None:
+            continue
+        key = f"{run.network.family} {run.recipe.seed}"
+        importances[key] = [
+            {
+                "layer": group.layer,
+                "kind": group.kind,
+                "importance": [_rounded(value) for value in group.importance],
+                "error": [_rounded(value) for value in group.standard_error],
+            }
+            for group in run.selection.units
+        ]
+        selections.append(
+            {
+                "of": key,
+                "network": str(run.network),
+                "seed": run.recipe.seed,
+                "mean": run.selection.mean_stability_of_kept,
+                "groups": [
+                    {"kept": group.kept, "stability": [_rounded(value) for value in group.stability]}
+                    for group in run.selection.units
+                ],
+            }
+        )
+    return {"importances": importances, "selections": selections}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.{_DIGITS}g}")
+
+
+def _record_data(record: Any, plain: dict[str, Any]) -> dict[str, Any]:
+    kind, ratio = costs.network(record)
+    asked = record.configuration
+    return {
+        "title": costs.title(record),
+        "series": f"{kind} {asked.phase}, {asked.engine}, batch {asked.batch}, {asked.device}",
+        "kind": kind,
+        "ratio": ratio,
+        "phase": asked.phase,
+        "values": {
+            value.name: {"number": value.number, "unit": value.unit}
+            for value in record.values
+            if isinstance(value, Measured)
+        },
+        "latencies": costs.latencies(plain),
+        "timeline": costs.timeline(plain),
+    }

@@ -1,0 +1,123 @@
+"""Means over seeds, and how far they can be trusted. What one seed cannot tell is None with the reason, never 0."""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+LEVEL = 0.95
+_RESAMPLES = 2000
+ONE = "one seed only: no spread is known"
+
+
+class Summary(NamedTuple):
+    """A few values of one thing."""
+
+    number: int
+    mean: float | None
+    """None where there is no value."""
+    sd: float | None
+    """The sample standard deviation (n - 1); None with fewer than two values."""
+    half: float | None
+    """Half the width of the 95 % confidence interval of the mean, by Student's t; None with fewer than two values."""
+
+
+class Contrast(NamedTuple):
+    """How two groups of values differ."""
+
+    difference: float
+    """The mean of the second less that of the first."""
+    half: float | None
+    """Half the width of the difference's 95 % confidence interval; None where it cannot be had."""
+    p: float | None
+    """Of the two-sided test that there is no difference; None where it cannot be had."""
+    method: str
+    """Which test, or why there is none."""
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Return mean, standard deviation and interval of some values."""
+    if len(values) < 2:
+        return Summary(len(values), values[0] if values else None, None, None)
+    sd = stdev(values)
+    return Summary(len(values), fmean(values), sd, _quantile(len(values) - 1) * sd / math.sqrt(len(values)))
+
+
+def compare(first: dict[int, float], second: dict[int, float], paired: bool = True) -> Contrast:
+    """Test whether two groups of values, by seed, differ: paired where the seeds are the same, else Welch's test.
+
+    Args:
+        first: values by seed, or by any number where `paired` is not set; at least one.
+        second: as `first`.
+        paired: whether equal numbers belong together.
+    """
+    difference = fmean(second.values()) - fmean(first.values())
+    if min(len(first), len(second)) < 2:
+        counts = "one value" if len(first) == len(second) == 1 else "fewer than two values"
+        return Contrast(difference, None, None, f"no test: {counts} on {'each' if counts == 'one value' else 'a'} side")
+    if paired and first.keys() == second.keys():
+        changes = [second[key] - first[key] for key in sorted(first)]
+        spread, freedom = stdev(changes) / math.sqrt(len(changes)), float(len(changes) - 1)
+        method = f"paired t-test, {len(changes)} seeds"
+    else:
+        parts = [stdev(group.values()) ** 2 / len(group) for group in (first, second)]
+        spread = math.sqrt(sum(parts))
+        # Welch's and Satterthwaite's degrees of freedom.
+        below = sum(part**2 / (len(group) - 1) for part, group in zip(parts, (first, second), strict=True))
+        freedom = sum(parts) ** 2 / below if below else math.nan
+        method = f"Welch's t-test, {len(first)} and {len(second)} values"
+    # Differences that rounding alone makes are no spread.
+    scale = max(map(abs, [*first.values(), *second.values()]))
+    if spread <= 1e-12 * scale:
+        return Contrast(difference, None, None, "no test: the difference does not vary")
+    return Contrast(difference, _quantile(freedom) * spread, _p(difference / spread, freedom), method)
+
+
+def compare_percentiles(first: Sequence[float], second: Sequence[float], percentile: float) -> Contrast:
+    """Compare a percentile of the calls of one process with that of another's.
+
+    The interval is a bootstrap of the calls (percentile method, 2000 resamples), the test Mann and Whitney's of all
+    calls. Both take calls as independent, and know nothing of how much one process differs from the next.
+
+    Args:
+        first: of every call of A, seconds or any other unit; at least one.
+        second: of every call of B.
+        percentile: which, 0 to 100.
+    """
+    import numpy as np
+    from scipy.stats import mannwhitneyu
+
+    generator = np.random.default_rng(0)
+    a, b = (np.asarray(side, dtype=np.float64) for side in (first, second))
+    at = [np.percentile(generator.choice(side, (_RESAMPLES, len(side))), percentile, axis=1) for side in (a, b)]
+    low, high = np.percentile(at[1] - at[0], [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2])
+    difference = float(np.percentile(b, percentile) - np.percentile(a, percentile))
+    return Contrast(
+        difference,
+        float(high - low) / 2,
+        float(mannwhitneyu(a, b).pvalue),
+        "bootstrap and Mann-Whitney test of the calls of one process each",
+    )
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """Return p-values adjusted for how many there are (Holm 1979); None stays None."""
+    there = sorted((p, place) for place, p in enumerate(values) if p is not None)
+    adjusted: list[float | None] = [None] * len(values)
+    worst = 0.0
+    for rank, (p, place) in enumerate(there):
+        worst = max(worst, min(1.0, (len(there) - rank) * p))
+        adjusted[place] = worst
+    return adjusted
+
+
+def _quantile(freedom: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + LEVEL) / 2, freedom))
+
+
+def _p(statistic: float, freedom: float) -> float:
+    from scipy.stats import t
+
+    return float(2 * t.sf(abs(statistic), freedom))

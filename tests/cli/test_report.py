@@ -1,0 +1,210 @@
+"""`hstnn report` and `hstnn compare` as a user calls them, and all that can be wrong with what they are given."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY, Hstnn, options
+from tests.report.conftest import inference, recipe_for, records_of, write_run, write_sweep
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return write_sweep(tmp_path / "runs", seeds=[1, 2])
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    return records_of(tmp_path / "records.jsonl", [inference(0.25), inference(0.5)])
+
+
+def test_what_was_trained_and_profiled_is_reported(hstnn: Hstnn, tmp_path: Path) -> None:
+    out, tiny = tmp_path / "runs", options(TINY)
+    for kind in ("rnn", "hybrid"):
+        for seed in ("1", "2"):
+            assert hstnn("train", "digits", *tiny, "--kind", kind, "--seed", seed, "--out", out).code == 0
+    ckpt = out / "digits/hybrid/seed1/ratio-0.5/best.pt"
+    profiled = hstnn("profile", "--ckpt", ckpt, "--engines", "eager", "--batch", "1", "--phases", "infer",
+                     "--seconds", "0.2", "--out", tmp_path / "costs")  # fmt: skip
+    assert profiled.code == 0, profiled.err
+    result = hstnn("report", out, tmp_path / "costs")
+    assert result.code == 0, result.err
+    for text in ("digits: test accuracy %, mean over seeds 1, 2", "hybrid 0.5", "hybrid redundant", "Protocol: best"):
+        assert text in result.out
+    assert "eager" in result.out
+    written = hstnn("report", out, tmp_path / "costs", "--out", tmp_path / "report")
+    assert written.code == 0, written.err
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert names == {"report.html", "report.md", "report.tex", "report.csv", "report.json", "costs.csv"}
+    data = json.loads((tmp_path / "report/report.json").read_text())
+    shown = {cell["network"]: cell["mean"] for cell in data["studies"][0]["cells"] if cell["stage"] != "adapt"}
+    for name, folder in (("rnn", "rnn/seed{}"), ("hybrid 0.5", "hybrid/seed{}/ratio-0.5")):
+        accuracies = []
+        for number in (1, 2):
+            checkpoint = out / "digits" / folder.format(number) / "best.pt"
+            accuracies.append(json.loads(hstnn("evaluate", "--ckpt", checkpoint, "--json").out)["accuracy"])
+        assert shown[name] == pytest.approx(sum(accuracies) / 2)
+    assert "seed 1" in (tmp_path / "report/report.md").read_text()
+
+
+def test_the_demo_s_layout(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    result = hstnn("report", runs / "digits/ffs-0.5", "--format", "csv", "--csv-layout", "demo")
+    assert result.out == "type,1,2,avg,squ\n0.50,86.00,87.00,86.50,0.25\n"
+    assert hstnn("report", runs, "--format", "csv", "--csv-layout", "demo", "--out", tmp_path / "out").code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"digits-ffs.csv", "digits-hybrid.csv"}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "begins"),
+    [("html", "<!DOCTYPE html>"), ("tex", "% Compiles"), ("md", "### digits"), ("csv", "study,"), ("json", "{")],
+)
+def test_one_file_by_its_suffix(hstnn: Hstnn, runs: Path, tmp_path: Path, suffix: str, begins: str) -> None:
+    assert hstnn("report", runs, "--out", tmp_path / f"one.{suffix}").code == 0
+    assert (tmp_path / f"one.{suffix}").read_text(encoding="utf-8").startswith(begins)
+
+
+@pytest.mark.parametrize("name", ["html", "latex", "markdown", "csv", "json"])
+def test_a_format_on_standard_output(hstnn: Hstnn, runs: Path, name: str) -> None:
+    result = hstnn("report", runs, "--format", name)
+    assert result.code == 0
+    assert "hybrid 0.5" in result.out or "hybrid" in result.out
+    if name == "json":
+        assert json.loads(result.out) == json.loads(hstnn("report", runs, "--json").out)
+
+
+def test_unfinished_and_damaged_runs_are_marked_not_averaged(hstnn: Hstnn, runs: Path) -> None:
+    write_run(runs, recipe_for("rnn", seed=3), None, state="failed", error="the loss is no number")
+    (runs / "digits/snn/seed1/status.json").write_text("{")
+    result = hstnn("report", runs)
+    assert result.code == 0
+    assert result.err == f"warning: left out: {runs}/digits/snn/seed1/status.json is damaged\n"
+    assert "* rnn is incomplete, 2 of 3 seeds: seed 3 failed: the loss is no number." in result.out
+    assert "* snn is incomplete, 1 of 3 seeds: seeds 1, 3 has no run that could be read." in result.out
+
+
+def damaged_line(folder: Path) -> list[str | Path]:
+    path = folder / "records.jsonl"
+    path.write_text('{"schema": "hstnn-prof')
+    return [path]
+
+
+def other_version(folder: Path) -> list[str | Path]:
+    path = records_of(folder / "records.jsonl", [inference()], version=99)
+    return [path]
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "message", "hint"),
+    [
+        (lambda t: [t / "no"], 5, "no does not exist", "give a folder of runs"),
+        (lambda t: [(t / "empty").mkdir() or t / "empty"], 5, "no runs and no profile records in", "hstnn train"),
+        (damaged_line, 9, "records.jsonl, line 1: not JSON", ""),
+        (other_version, 9, "schema version 99", "measure again"),
+        (lambda t: [t / "runs", "--format", "pdf"], 2, "unknown format 'pdf'", "known: console, csv"),
+        (lambda t: [t / "runs", "--format", "htlm"], 2, "unknown format 'htlm'", "did you mean 'html'?"),
+        (lambda t: [t / "runs", "--format", "csv,html"], 2, "more than standard output can take", "--out DIR"),
+        (lambda t: [t / "runs", "--format", "csv", "--json"], 2, "exclude each other", "--out DIR"),
+        (lambda t: [t / "runs", "--out", "a.pdf"], 2, "no format is written to such a file", ".html"),
+        (lambda t: [t / "runs", "--out", "a.html", "--format", "csv"], 2, "a file of html", "give a folder"),
+        (lambda t: [t / "runs", "--format", "console", "--out", t], 2, "for the screen", ""),
+        (lambda t: [t / "runs", "--format", "csv", "--csv-layout", "demo"], 2, "this makes 2 files", "--out DIR"),
+        (lambda t: [t / "records.jsonl", "--format", "csv", "--csv-layout", "demo"], 2, "only profile records", ""),
+        (lambda t: [t / "runs", "--out", t / "records.jsonl" / "below"], 5, "cannot write", "--out"),
+        (lambda t: [t / "runs/digits/rnn/seed1/recipe.yaml"], 9, "recipe.yaml, line 1: not JSON", ""),
+    ],
+)  # fmt: skip
+def test_what_report_cannot_do_is_one_line(
+    hstnn: Hstnn, tmp_path: Path, given: Callable[[Path], list[str | Path]], code: int, message: str, hint: str
+) -> None:
+    write_sweep(tmp_path / "runs", seeds=[1])
+    records_of(tmp_path / "records.jsonl", [inference()])
+    result = hstnn("report", *given(tmp_path))
+    assert message in result.error
+    assert hint in result.hint
+    assert result.code == code
+
+
+def test_compare_shows_differences_and_which_test_it_was(hstnn: Hstnn, runs: Path) -> None:
+    result = hstnn("compare", runs / "digits/rnn", runs / "digits/snn")
+    assert result.code == 0, result.err
+    assert "rnn : snn" in result.out
+    assert "-10" in result.out
+    data = json.loads(hstnn("compare", runs / "digits/ffs-0.5", runs / "digits/hybrid", "--json").out)
+    (row,) = data["rows"]
+    assert (row["difference"], row["a"]["values"], row["b"]["mean"]) == (7.0, {"1": 86.0, "2": 87.0}, 93.5)
+    assert row["p"] is None
+    assert row["test"] == "no test: the difference does not vary"
+
+
+@pytest.mark.parametrize(
+    ("condition", "code"),
+    [("accuracy < -9.5", 14), ("accuracy < -10", 0), ("accuracy < 0.9x", 14), ("accuracy < -13%", 0), ("loss > 0", 0)],
+)
+def test_the_exit_code_is_that_of_the_condition(hstnn: Hstnn, runs: Path, condition: str, code: int) -> None:
+    result = hstnn("compare", runs / "digits/rnn", runs / "digits/snn", "--fail-if", condition)
+    assert result.code == code, result.err
+    if code:
+        assert condition in result.error
+        assert "rnn : snn: accuracy changed by" in result.error
+    else:
+        assert "not fulfilled" in result.out
+        assert result.err == ""
+
+
+def test_a_failed_condition_is_in_the_json_too(hstnn: Hstnn, records: Path) -> None:
+    result = hstnn("compare", records, records, "--fail-if", "p99_ms > 0.9x", "--json")
+    assert result.code == 14
+    data = json.loads(result.out)
+    assert [verdict["failed"] for verdict in data["conditions"]] == [True, True]
+    assert "(and 1 more)" in result.error
+
+
+def two_recipes(folder: Path) -> list[str | Path]:
+    write_run(folder / "runs/more", recipe_for("rnn", changes={"adapt.epochs": 3}), 1.0)
+    return [folder / "runs", folder / "runs"]
+
+
+def damaged_run(folder: Path) -> list[str | Path]:
+    (folder / "runs/digits/rnn/seed1/status.json").write_text("{")
+    return [folder / "runs", folder / "runs"]
+
+
+def other(folder: Path, changes: dict[str, object]) -> list[str | Path]:
+    write_run(folder / "other", recipe_for("rnn", changes=changes), 1.0)
+    return [folder / "runs/digits/rnn", folder / "other"]
+
+
+def unfinished(folder: Path) -> list[str | Path]:
+    write_run(folder / "other", recipe_for("rnn"), None)
+    return [folder / "other", folder / "other"]
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "message", "hint"),
+    [
+        (lambda t: [t / "no", t / "runs"], 5, "no does not exist", "give a folder"),
+        (lambda t: [t / "runs", t / "records.jsonl"], 13, "runs holds runs, and", "records with records"),
+        (lambda t: [t, t / "runs"], 13, "holds runs and profile records", "name the folder"),
+        (two_recipes, 5, "holds runs of 2 recipes: digits (adapt.epochs 2); digits (adapt.epochs 3)", "one recipe"),
+        (damaged_run, 5, "status.json is damaged", "mend or remove it"),
+        (lambda t: other(t, {"protocol": "test"}), 13, "under the protocol test", "cannot be compared"),
+        (unfinished, 13, "no finished network", ""),
+        (lambda t: [t / "runs/digits/hybrid", t / "runs/digits/rnn"], 13, "has its like in", "same networks"),
+        (lambda t: [t / "runs", t / "runs", "--metric", "acuracy"], 2, "unknown metric 'acuracy'", "'accuracy'"),
+        (lambda t: [t / "records.jsonl", t / "records.jsonl", "--metric", "p98_ms"], 2, "unknown metric 'p98_ms'", ""),
+        (lambda t: [t / "runs", t / "runs", "--fail-if", "perplexity < 1"], 2, "unknown metric 'perplexity'", ""),
+        (lambda t: [t / "runs", t / "runs", "--fail-if", "accuracy = 1"], 2, "is not METRIC < NUMBER", "for example"),
+        (lambda t: [*[t / "records.jsonl"] * 2, "--fail-if", "cuda_process > 1x"], 13, "cannot be judged", ""),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_one_line(
+    hstnn: Hstnn, tmp_path: Path, given: Callable[[Path], list[str | Path]], code: int, message: str, hint: str
+) -> None:
+    write_sweep(tmp_path / "runs", seeds=[1])
+    records_of(tmp_path / "records.jsonl", [inference()])
+    result = hstnn("compare", *given(tmp_path))
+    assert message in result.error
+    assert hint in result.hint
+    assert result.code == code
