@@ -74,7 +74,7 @@ def demo(
         restored = runs["hybrid"][-1]
         bundle, not_exported = _export(restored, folder / "bundle", screen)
         screen.print()
-        records, not_profiled = _profile(restored, folder / "profile", bundle is not None, screen)
+        records, not_profiled = _profile(restored, folder / "profile", screen)
     except KeyboardInterrupt as error:
         raise Interrupted("interrupted; all finished epochs and stages are kept", "run it again to go on") from error
     if as_json:
@@ -166,16 +166,15 @@ def _export(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[Bu
     return bundle, ""
 
 
-def _profile(restored: "RunFolder", folder: Path, exported: bool, screen: "Console") -> "tuple[list[Record], str]":
-    """Return what was measured, or why the network cannot be profiled; what has no graph runs as a network only."""
+def _profile(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[list[Record], str]":
+    """Return what was measured, or why the network cannot be profiled."""
     from hstnn_deploy.profile import launch, report
-    from hstnn_deploy.profile.plan import DEFAULT_ENGINES, plan
+    from hstnn_deploy.profile.plan import plan
     from hstnn_deploy.profile.progress import Progress
 
     screen.rule("3. Profile training and inference, each in a process of its own", align="left")
     try:
-        engines = DEFAULT_ENGINES if exported else ("fused",)
-        configurations = plan(ckpt=restored.best, engines=engines, seconds=_SECONDS, threads=[_THREADS])
+        configurations = plan(ckpt=restored.best, seconds=_SECONDS, threads=[_THREADS])
     except UsageError as error:
         screen.print(f"Not profiled: {error.message}.", soft_wrap=True, markup=False)
         return [], error.message

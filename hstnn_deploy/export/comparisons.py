@@ -3,7 +3,7 @@
 Shapes: T time, B batch, C classes or words.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -211,6 +211,21 @@ def on_test_split(
     if unequal:
         figure += f"; {unexplained} differ without a borderline spike"
     return Check(path.name, name, "failed" if unexplained else "passed", figure)
+
+
+def walk(subject: Subject) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield the test split: the number of the batch, x and target. Samples of unequal length come by length.
+
+    What is exported knows no padding: whoever runs it gives it a sequence as long as it is.
+    """
+    assert subject.test is not None
+    for number, (x, target, lengths) in enumerate(batches(subject.test, subject.batch, None, torch.device("cpu"))):
+        if lengths is None:
+            yield number, x, target
+            continue
+        for length in lengths.unique().tolist():
+            chosen = lengths == length
+            yield number, x[:length, chosen], target[chosen]
 
 
 class Score:

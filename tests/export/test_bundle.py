@@ -5,14 +5,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from hstnn_deploy import files
 from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import bundle as bundle_module
 from hstnn_deploy.export.bundle import Bundle, export_bundle
+from hstnn_deploy.export.comparisons import Subject, on_test_split, walk
+from hstnn_deploy.export.engines import graph_engine
+from hstnn_deploy.export.forms import build
 from hstnn_deploy.export.graphs import write_graphs
+from hstnn_deploy.export.ort import open_graph
 from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.train.tasks import Classification
+from tests.export.cases import Case
 
 
 def test_every_file_is_there_with_its_hash_and_every_check_passed(bundle: Bundle) -> None:
@@ -131,3 +139,28 @@ def test_an_interrupted_export_leaves_the_old_bundle_and_no_rest(
         export_bundle(best, folder)
     assert (folder / "manifest.json").read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_samples_of_unequal_length_are_asked_for_as_long_as_they_are() -> None:
+    """A graph knows no padding: a padded sample is cut, and gets the answer that the network gives it padded."""
+    case = Case("sequence", "ffs")
+    network = case.network()
+    lengths = torch.tensor([5, 3, 5, 1])
+    x = torch.rand(5, 4, 8)
+    with torch.no_grad():
+        padded, _ = network(x, None, lengths)
+
+    class Padded:
+        def __len__(self) -> int:
+            return 4
+
+        def batch(self, indices: Tensor, device: torch.device) -> Batch:
+            return Batch(x[:, indices], padded.argmax(1)[indices], lengths[indices])
+
+    subject = Subject(network, Path(), [x], Classification(), Padded())
+    seen = [(len(part), part.shape[1]) for _, part, _ in walk(subject)]
+    assert seen == [(1, 1), (3, 1), (5, 2)]
+    graph = open_graph(build(network, "window", {}).SerializeToString())
+    check = on_test_split(Path("model.window.onnx"), subject, graph_engine(graph, subject.face))
+    assert check.outcome == "passed"
+    assert check.figure == "4 of 4 equal; accuracy 100.00 % (checkpoint 100.00 %)"
