@@ -12,8 +12,8 @@ import torch
 from benchmarks.harness import Measure, Result, Spread, turns, wall
 from hstnn_deploy.profile.ledger import Ledger
 
-SECONDS = 5.0
-"""Of work in each round; shorter stretches weigh the sampler's edges more."""
+SECONDS = 20.0
+"""Of work in each round, as `hstnn profile` measures by default; shorter stretches weigh the sampler's edges more."""
 _IDLE = "import sys; block = b'x' * 100_000_000; sys.stdin.read()"
 
 CASES = {"200 MB": (0, 0), "1.2 GB": (1_000_000_000, 0), "200 MB and 4 workers": (0, 4)}

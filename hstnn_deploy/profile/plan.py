@@ -25,8 +25,8 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 SOURCES: tuple[Source, ...] = get_args(Source)
 
-_PHASES: tuple[Phase, ...] = ("work", "train", "infer")
-_ENGINES: tuple[Engine, ...] = ("fused", "torchscript", "onnxruntime")
+DEFAULT_PHASES: tuple[Phase, ...] = ("work", "train", "infer")
+DEFAULT_ENGINES: tuple[Engine, ...] = ("fused", "torchscript", "onnxruntime")
 _BATCHES = (1, 100)
 SECONDS = 20.0
 
@@ -50,8 +50,8 @@ def plan(
     *,
     experiments: Sequence[str] = (),
     ckpt: Path | None = None,
-    phases: Sequence[str] = _PHASES,
-    engines: Sequence[str] = _ENGINES,
+    phases: Sequence[str] = DEFAULT_PHASES,
+    engines: Sequence[str] = DEFAULT_ENGINES,
     kinds: Sequence[str] = (),
     ratios: Sequence[float] = (),
     precisions: Sequence[str] = (),

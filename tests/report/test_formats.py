@@ -177,7 +177,7 @@ def test_costs_are_a_table_per_phase_with_the_reasons_below() -> None:
     failed = replace(inference(engine="torchscript"), status="failed", reason="killed by SIGKILL", values=[])
     train, infer = cost_sheets([inference(), failed, training(epoch=3.25)])
     assert [sheet.title for sheet in (train, infer)] == ["Cost of training", "Cost of inference"]
-    assert [entry.text for entry in train.rows[0]][:5] == ["digits hybrid", "eager", "cpu", "100", "3.25"]
+    assert [entry.text for entry in train.rows[0]][:5] == ["digits hybrid", "fused", "cpu", "100", "3.25"]
     assert "[1] measured on the CPU: no GPU here." in train.notes
     assert [entry.text for entry in infer.rows[0]][4:8] == ["5.00", "9.00", "9.90", "4321"]
     assert infer.rows[1][4].text == "failed [2]"
