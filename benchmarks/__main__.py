@@ -12,6 +12,7 @@ from rich.console import Console
 
 from benchmarks.data_loading import data_loading
 from benchmarks.harness import Result, environment
+from benchmarks.inference import inference
 from benchmarks.kernels import kernels
 from benchmarks.peers import peers
 from benchmarks.report import machine, record, table
@@ -24,6 +25,7 @@ from hstnn_deploy.errors import DataError
 BENCHMARKS: dict[str, Callable[[int], Iterator[Result]]] = {
     "train": train_step,
     "forward": forward,
+    "inference": inference,
     "kernels": kernels,
     "selection": selection,
     "startup": startup,

@@ -30,6 +30,28 @@ def resolve(asked: str, threads: int | None = None) -> torch.device:
     return torch.device("cuda", index)
 
 
+def one_of(device: torch.device, count: int, local: int, named: bool) -> torch.device:
+    """Return the device of process `local` of `count`: each has a GPU to itself; on the CPU they share it.
+
+    Args:
+        device: what `resolve` returned for all.
+        count: processes on this machine.
+        local: which of them.
+        named: whether the user named one GPU.
+
+    Raises:
+        UsageError: one GPU was named for several processes.
+        DeviceError: there are fewer GPUs.
+    """
+    if device.type == "cpu":
+        return device
+    if named:
+        raise UsageError(f"--device {device} is one GPU, but --nproc asks for {count}", "give --device cuda")
+    if count > (there := torch.cuda.device_count()):
+        raise DeviceError(f"--nproc is {count}, but torch sees {there} GPU(s)", f"give --nproc {there}")
+    return torch.device("cuda", local)
+
+
 def why_no_cuda() -> str:
     """Say why torch cannot use CUDA here."""
     if torch.version.cuda is None:

@@ -47,11 +47,29 @@ class Int8Choice(StrEnum):
     static = "static"
 
 
+class NirMethod(StrEnum):
+    """How a simulator takes a step; see `export.neuromorphic`."""
+
+    euler = "euler"
+    exponential = "exponential"
+
+
 def export(
     ckpt: Ckpt,
     onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, a window and a step graph (the default).")] = False,
     torchscript: Annotated[bool, typer.Option("--torchscript", help="TorchScript, model.ts.")] = False,
     pt2: Annotated[bool, typer.Option("--pt2", help="torch.export's program, model.pt2.")] = False,
+    nir: Annotated[
+        bool, typer.Option("--nir", help="NIR for neuromorphic simulators and chips, model.nir: of a spiking network.")
+    ] = False,
+    nir_dt: Annotated[
+        float, typer.Option("--nir-dt", metavar="SECONDS", help="The step that the simulator takes.")
+    ] = 1e-4,
+    nir_method: Annotated[NirMethod, typer.Option("--nir-method", help="How it takes a step.")] = NirMethod.euler,
+    standalone: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a folder too that runs by itself: bundle, Python runner, C++, README."),
+    ] = None,
     form: Annotated[
         list[FormChoice] | None,
         typer.Option(help="Form of the ONNX graph, may be given several times (default: window and step)."),
@@ -81,9 +99,16 @@ def export(
 ) -> None:
     """Export a checkpoint's network, and prove that each file computes the same spikes."""
     from hstnn_deploy.export.bundle import export_bundle
+    from hstnn_deploy.export.extras import NirOptions
 
+    if not 0 < nir_dt < float("inf"):
+        raise UsageError(f"--nir-dt is {nir_dt}; a step takes more than 0 s")
     asked: dict[Format, bool] = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2}
-    formats: list[Format] = [name for name, wanted in asked.items() if wanted] or ["onnx"]
+    formats: list[Format] = [name for name, wanted in asked.items() if wanted]
+    if standalone and not onnx and (formats or nir):
+        raise UsageError("--standalone runs ONNX graphs", "add --onnx")
+    if not formats and not nir:
+        formats = ["onnx"]
     smaller: list[How] = [f"int8-{int8.value}"] if int8 else []  # type: ignore[list-item]
     smaller += ["fp16"] if fp16 else []
     screen = console.report(as_json)
@@ -100,6 +125,7 @@ def export(
             max_drop=max_drop,
             verify=verify,
             allow_redundant=allow_redundant,
+            nir=NirOptions(nir_dt, nir_method.value) if nir else None,
             data_folder=data_dir,
             on_check=on_check,
         )
@@ -107,6 +133,11 @@ def export(
         console.emit({"bundle": str(bundle.folder), **bundle.manifest})
     else:
         print_bundle(bundle, screen)
+    if standalone and not bundle.failed:
+        from hstnn_deploy.export.standalone import write_standalone
+
+        folder = write_standalone(bundle.folder, standalone)
+        screen.print(f"Runs by itself: {folder}; see its README.md", markup=False, soft_wrap=True)
     if bundle.failed:
         first = bundle.failed[0]
         count = f"{len(bundle.failed)} of {len(bundle.checks)} checks failed"
@@ -143,7 +174,7 @@ def print_bundle(bundle: "Bundle", screen: "Console") -> None:
     """Print what was written and the table of checks."""
     rows = [
         (name, f"{facts['bytes'] / 1e6:.2f} MB", facts["sha256"][:12])
-        for name, facts in bundle.manifest["files"].items()
+        for name, facts in (bundle.manifest["files"] | bundle.manifest["carried"]).items()
     ]
     screen.print(console.table(f"Bundle {bundle.folder}", ["file", ">size", "sha256"], rows))
     if bundle.choice:

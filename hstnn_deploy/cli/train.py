@@ -1,5 +1,6 @@
 """`hstnn train`: a recipe through its stages."""
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ import typer
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import CacheChoice, CacheOption, Changes, DataDir, Device, Json
 from hstnn_deploy.errors import Interrupted, UsageError
+from hstnn_deploy.train import starter
 
 if TYPE_CHECKING:
     from hstnn_deploy.runs import RunFolder
@@ -58,6 +60,15 @@ def train(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads (default: one per core; small networks are faster with 1).")
     ] = None,
+    nproc: Annotated[
+        int | None,
+        typer.Option(
+            "--nproc", min=1, metavar="N", help="Train in N processes, each on its part of every batch (a GPU each)."
+        ),
+    ] = None,
+    graphs: Annotated[
+        bool, typer.Option("--graphs/--no-graphs", help="On a GPU, replay steps as CUDA graphs, once seen to be right.")
+    ] = True,
     changes: Changes = None,
     data_dir: DataDir = None,
     cache: CacheOption = CacheChoice.disk,
@@ -72,7 +83,9 @@ def train(
     from hstnn_deploy import devices
     from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.models.sizes import check_ratio
+    from hstnn_deploy.train import ranks as processes
     from hstnn_deploy.train.recipe import load_recipe
+    from hstnn_deploy.train.stages import assist
     from hstnn_deploy.train.stages import train as run_training
 
     if ratio is not None:
@@ -85,19 +98,40 @@ def train(
             f"--recurrent {recurrent} is for ffs and hybrid networks, not for kind {resolved.kind}",
             "a pure recurrent network is --kind rnn or --kind lstm",
         )
+    ranks = processes.started()
+    if (count := ranks.size if ranks else nproc or 1) > resolved.batch:
+        raise UsageError(
+            f"--nproc is {count}, but a batch has {resolved.batch} samples", f"give at most {resolved.batch}"
+        )
     where = devices.resolve(device, threads)
+    if count > 1:
+        where = devices.one_of(where, count, ranks.local if ranks else 0, named=":" in device)
+    if ranks is None and count > 1:
+        # Each of them comes here again, and then knows which rank it is.
+        sys.exit(starter.start([sys.executable, "-m", "hstnn_deploy", *sys.argv[1:]], count, processes.RENDEZVOUS))
+    ranks = ranks or processes.ALONE
+    if not ranks.leads:
+        with processes.together(ranks, where):
+            assist(ranks, where, data_dir, cache.value)
+        return
     observer = make_observer(console.report(as_json))
     try:
-        runs = run_training(
-            resolved,
-            out,
-            stage=stage.value,
-            device=where,
-            data_folder=data_dir,
-            cache=cache.value,
-            resume=resume,
-            observer=observer,
-        )
+        with processes.together(ranks, where):
+            runs = run_training(
+                resolved,
+                out,
+                stage=stage.value,
+                device=where,
+                data_folder=data_dir,
+                cache=cache.value,
+                resume=resume,
+                observer=observer,
+                ranks=ranks,
+                graphs=graphs,
+            )
+    except processes.LostError as error:
+        # Whoever started the ranks says which one ended.
+        sys.exit(error.exit_code)
     except KeyboardInterrupt as error:
         raise Interrupted(
             "interrupted; all finished epochs are kept", "run the same command with --resume to continue"
@@ -144,8 +178,7 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
     if best.exists():
         console.out.print("Next:", markup=False)
         console.out.print(f"  hstnn evaluate --ckpt {best}", markup=False, soft_wrap=True)
-        exportable = recipe.network.family == "sequence" and recipe.network.recurrent == "rnn"
         if redundant:
             console.out.print("  the same command with --stage select", markup=False, soft_wrap=True)
-        elif exportable:
+        else:
             console.out.print(f"  hstnn export --ckpt {best}", markup=False, soft_wrap=True)

@@ -1,6 +1,6 @@
 """What the rest of the house sees of a data set: three splits that hand out time-major batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, Self, TypeVar
 
 import torch
@@ -55,9 +55,13 @@ class Labelled(Split, Protocol):
 L = TypeVar("L", bound=Labelled)
 
 
+_RESIDENT = 2**30
+"""Bytes up to which a split in memory is held on the GPU as a whole: a batch then costs the host its numbers alone."""
+
+
 @dataclass(frozen=True)
 class ArraySplit:
-    """Samples of equal length held in memory.
+    """Samples of equal length held in memory; on a GPU that asks for them too, if they are few.
 
     Args:
         x: [N, T, …], any dtype.
@@ -68,14 +72,22 @@ class ArraySplit:
     x: Tensor
     target: Tensor
     scale: float = 1.0
+    _copies: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.target)
 
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
         """Return the samples `indices`; see `Split`."""
-        x = self.x[indices].to(device).movedim(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
-        return Batch(x.contiguous().mul_(self.scale), self.target[indices].to(device))
+        samples, target = self.x, self.target
+        if device.type == "cuda" and samples.nbytes <= _RESIDENT:
+            if device not in self._copies:
+                self._copies[device] = samples.to(device), target.to(device)
+            samples, target = self._copies[device]
+            # Not waited for: what is not pinned is read before the call returns.
+            indices = indices.to(device, non_blocking=True)
+        x = samples[indices].to(device).movedim(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        return Batch(x.contiguous().mul_(self.scale), target[indices].to(device))
 
     def take(self, indices: Tensor) -> "ArraySplit":
         """Return the split of some of the samples."""
@@ -99,6 +111,8 @@ class Splits:
     family: Family = "sequence"
     vocabulary: str = ""
     """Of a text: the SHA-256 of its words in the order of their tokens."""
+    words: tuple[str, ...] = ()
+    """Of a text: its words in the order of their tokens."""
     size: int | None = None
     """Height and width of a frame; None where a time step is a plain vector."""
 

@@ -164,6 +164,7 @@ def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str, prot
         origin=f"{origin}, {count} words",
         family="language",
         vocabulary=hashlib.sha256("\n".join(vocabulary).encode()).hexdigest(),
+        words=tuple(vocabulary),
     )
 
 

@@ -4,6 +4,7 @@
     model.step.onnx      one time step                     model.unrolled.onnx  a window of one length
     model.ts             TorchScript                       model.pt2            torch.export
     model.<form>.<how>.onnx  the same in int8 or fp16
+    model.nir            a spiking network for NIR         vocabulary.json       the words of a language model
     manifest.json        hashes, inputs, outputs and states, recipe, kept units, metrics, versions, verification
 
 Each takes the states it starts from by name, and returns them. Files are written beside the bundle, verified from disk,
@@ -23,9 +24,11 @@ from hstnn_deploy.errors import ExportError, HstnnError
 from hstnn_deploy.export.checks import run_checks
 from hstnn_deploy.export.choice import Choice, Dynamic, check_dynamic, choose_form, steps_of
 from hstnn_deploy.export.comparisons import Check
+from hstnn_deploy.export.contents import MANIFEST, VOCABULARY, check_files, read_manifest
+from hstnn_deploy.export.extras import NirOptions, write_extras
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import DEFAULT_FORMS, files_of, write_graphs
-from hstnn_deploy.export.manifest import MANIFEST, check_files, describe_file, manifest, read_manifest, write_manifest
+from hstnn_deploy.export.manifest import describe_file, manifest, write_manifest
 from hstnn_deploy.export.smaller import How, Reduction, make_smaller
 from hstnn_deploy.export.subject import make_subject, training_windows
 from hstnn_deploy.train.evaluation import PROTOCOLS
@@ -63,6 +66,7 @@ def export_bundle(
     max_drop: float = 0.5,
     verify: bool = True,
     allow_redundant: bool = False,
+    nir: NirOptions | None = None,
     data_folder: Path | None = None,
     on_check: Callable[[Check], None] | None = None,
 ) -> Bundle:
@@ -80,7 +84,8 @@ def export_bundle(
         max_drop: how many points of the metric a smaller graph may lose.
         verify: whether to check the written files.
         allow_redundant: whether a network whose units are not selected yet may be exported.
-        data_folder: where the recipe's data is, for the checks on the test split.
+        nir: write a NIR graph too, of a spiking network.
+        data_folder: where the recipe's data is, for the checks on the test split and a text's words.
         on_check: called with each check as it is done.
 
     Returns:
@@ -88,7 +93,8 @@ def export_bundle(
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        ExportError: a redundant network without `allow_redundant`, an unknown format, or `out` holds something else.
+        ExportError: a redundant network without `allow_redundant`, an unknown format, NIR for a network
+            that it cannot hold, or `out` holds something else.
         UsageError: a form that does not leave free what must be.
         RunError: the folder cannot be written.
     """
@@ -111,6 +117,7 @@ def export_bundle(
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         written = write_graphs(network, staging, formats, _metadata(checkpoint), of_onnx=kept, steps=steps)
+        carried, extra = write_extras(network, checkpoint, staging, data_folder, nir)
         checks: list[Check] = []
         reductions: list[Reduction] = []
 
@@ -123,7 +130,9 @@ def export_bundle(
             subject = make_subject(network, staging, recipe, checkpoint.vocabulary, data_folder)
         if verify:
             run_checks(subject, [path.name for path in written], done)
-        facts = manifest(ckpt, checkpoint, checks, verify)
+            for check in extra:
+                done(check)
+        facts = manifest(ckpt, checkpoint, checks, verify) | {"carried": carried}
         if smaller:
             training = training_windows(recipe, data_folder)
             reductions = make_smaller(subject, [path.name for path in written], smaller, max_drop, training, done)
@@ -192,8 +201,8 @@ def _replace(folder: Path, staging: Path) -> None:
     """Put the new bundle in the place of an earlier one."""
     try:
         if folder.exists():
-            for stale in folder.glob("model.*"):
-                stale.unlink()
+            for stale in (*folder.glob("model.*"), folder / VOCABULARY):
+                stale.unlink(missing_ok=True)
         folder.mkdir(exist_ok=True)
         # The manifest last: a bundle that has one is whole.
         for path in sorted(staging.iterdir(), key=lambda path: path.name == MANIFEST):

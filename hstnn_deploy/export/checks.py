@@ -23,7 +23,7 @@ from hstnn_deploy.export.engines import (
 )
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import ONNX_FILES, PT2, STEP_ONNX, TORCHSCRIPT, UNROLLED_ONNX, WINDOW_ONNX
-from hstnn_deploy.export.runtime import Graph, open_graph, placement
+from hstnn_deploy.export.ort import Graph, open_graph, placement
 
 _CHUNKS = (3, 1, 2)
 """Steps of the chunks that a window is cut into, over and over."""

@@ -19,7 +19,7 @@ from hstnn_deploy.errors import UsageError
 from hstnn_deploy.export import forms
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.interface import interface
-from hstnn_deploy.export.runtime import Graph, open_graph
+from hstnn_deploy.export.ort import Graph, open_graph
 from hstnn_deploy.models.network import HybridNetwork
 
 Dynamic = Literal["time,batch", "batch"]

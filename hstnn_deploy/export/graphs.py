@@ -17,6 +17,8 @@ from hstnn_deploy.export import forms
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.frozen import Program, freeze
 from hstnn_deploy.export.interface import interface
+from hstnn_deploy.models.convolutional import SpikingConvolution
+from hstnn_deploy.models.layers import SpikingGroup
 from hstnn_deploy.models.network import HybridNetwork
 
 Format = Literal["onnx", "torchscript", "pt2"]
@@ -68,6 +70,9 @@ def write_graphs(
     """
     if unknown := set(formats) - set(FORMATS):
         raise ExportError(f"unknown format {min(unknown)!r}", f"known: {', '.join(FORMATS)}")
+    for group in (group for layer in network.stack for group in layer.groups.values()):
+        if isinstance(group, SpikingGroup | SpikingConvolution) and group.neuron.reset != "zero":
+            raise ExportError("a reset by subtraction has no export form yet", "network.neuron.reset=zero has one")
     files.make_folder(folder)
     facts = metadata or {}
     written = []

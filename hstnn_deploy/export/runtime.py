@@ -1,218 +1,324 @@
-"""Run exported ONNX graphs. Needs numpy and onnxruntime, nothing else: neither torch nor the rooms that train.
+"""Run a bundle: whole sequences, chunks of them, or step by step with states that can be kept, saved and restored.
 
-Shapes: T time, B batch, C classes. x is [T, B, …] for a window graph and [B, …] for a step graph.
+    session = Session("bundle")
+    logits = session.run(x)              # x[T, B, …], any T and B, from zero states
+
+    stream = session.stream(batch=3)     # three sequences side by side
+    for x_t in x:                        # x_t[B, …]
+        logits = stream.step(x_t)
+    stream.reset([1])                    # another sequence begins in the second place
+    stream.save("state.npz")             # and later, perhaps elsewhere: session.restore("state.npz")
+
+Needs numpy and onnxruntime, nothing else: neither torch nor the rooms that train. The logits are [B, C]: a score per
+class of everything seen; of a language model [T, B, V] and, of a step, [B, V]. Shapes: T time, B batch (streams).
 """
 
-import contextlib
 import io
 import json
-import tempfile
-from collections import Counter
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hstnn_deploy.errors import ExportError, UsageError
+from hstnn_deploy.errors import BundleError, DataError, UsageError
+from hstnn_deploy.export.contents import check_files, read_manifest
+from hstnn_deploy.export.ort import Graph, fetch, open_graph
 
 Array = NDArray[Any]
-State = dict[str, Any]
-"""States by name: arrays, or values on the device that the graph runs on; see `fetch`."""
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_NEXT = "_next"
-_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+_FORMS = ("window", "step", "unrolled")
+_FORMAT = "hstnn-deploy state"
+_SAVED = "states that `Stream.save` wrote, or `hstnn run --save-state`"
 
 
-class Graph:
-    """An ONNX graph in a session: a window by `run`, a step or a chunk of a longer sequence by `step`.
+class NamedState(NamedTuple):
+    """A state of a network, as its bundle's manifest documents it."""
 
-    On a CPU, states are arrays. On a GPU they stay there: each step hands the next one its states where they lie, and
-    only x goes there and only the logits come back.
-    """
-
-    def __init__(self, session: Any, provider: str, device: int = 0) -> None:
-        self._session = session
-        self.provider = provider
-        """The provider that runs the graph."""
-        self._device = device
-        self.inputs = [value.name for value in session.get_inputs()]
-        self.outputs = [value.name for value in session.get_outputs()]
-        self._shapes = {value.name: list(value.shape) for value in session.get_inputs()}
-        self._dtypes = {value.name: _DTYPES.get(value.type, np.float32) for value in session.get_inputs()}
-
-    @property
-    def states(self) -> list[str]:
-        """The names of the states that go in and, with `_next` behind the name, come out."""
-        return [name for name in self.inputs if name != "x"]
-
-    @property
-    def shape(self) -> list[int | str]:
-        """The shape of x; an axis that is free goes by its name."""
-        return self._shapes["x"]
-
-    @property
-    def steps(self) -> int:
-        """The number of steps that the graph takes at once, or 0 where it takes any, or one without an axis for it."""
-        first = (self._shapes["x"] or [0])[0]
-        return first if isinstance(first, int) else 0
-
-    def call(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run the graph on named arrays; return all its outputs by name.
-
-        Raises:
-            ExportError: an array does not fit the graph.
-        """
-        try:
-            values = self._session.run(None, dict(feeds))
-        except Exception as error:  # ONNX Runtime's exceptions share no public base
-            raise ExportError(f"the graph cannot run on this input: {_first_line(error)}") from error
-        return dict(zip(self.outputs, values, strict=True))
-
-    def run(self, x: Array) -> Array:
-        """Run a graph on x from zero states; return the logits, [B, C] or at every step [T, B, C]."""
-        return self.step(x)[0]
-
-    def zeros(self, batch: int) -> State:
-        """Return the states of streams that have seen nothing, [batch, …] each."""
-        return {name: np.zeros((batch, *self._shapes[name][1:]), self._dtypes[name]) for name in self.states}
-
-    def step(self, x: Array, state: State | None = None) -> tuple[Array, State]:
-        """Run the graph on x, one step or a chunk, from `state`; return the logits and the state after it.
-
-        Args:
-            x: what comes next; of a language model, whole numbers.
-            state: what the call before returned, or None for zeros. A state that is left out is zero.
-
-        Raises:
-            ExportError: an array does not fit the graph.
-        """
-        values = self._input(x)
-        if self._shapes["x"].count("B") and values.ndim == len(self._shapes["x"]):
-            batch = values.shape[self._shapes["x"].index("B")]
-        else:
-            batch = 1
-        given = self.zeros(batch) | (state or {})
-        if self.provider == _PROVIDERS["cuda"]:
-            return self._step_on_device(values, given)
-        outputs = self.call({"x": values, **given})
-        return outputs["logits"], {name: outputs[name + _NEXT] for name in self.states}
-
-    def _input(self, x: Array) -> Array:
-        wanted = self._dtypes["x"]
-        if wanted == np.int64 and not np.issubdtype(np.asarray(x).dtype, np.integer):
-            raise ExportError(f"x is {np.asarray(x).dtype}; the graph takes words by number, int64")
-        return np.ascontiguousarray(x, dtype=wanted)
-
-    def _step_on_device(self, x: Array, state: State) -> tuple[Array, State]:
-        binding = self._session.io_binding()
-        try:
-            for name, value in {"x": x, **state}.items():
-                if isinstance(value, np.ndarray):
-                    binding.bind_cpu_input(name, value)
-                else:
-                    binding.bind_ortvalue_input(name, value)
-            for name in self.outputs:
-                binding.bind_output(
-                    name, "cpu" if name == "logits" else "cuda", 0 if name == "logits" else self._device
-                )
-            self._session.run_with_iobinding(binding)
-        except Exception as error:  # as above
-            raise ExportError(f"the graph cannot run on this input: {_first_line(error)}") from error
-        values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
-        return values["logits"].numpy(), {name: values[name + _NEXT] for name in self.states}
+    name: str
+    shape: tuple[int, ...]
+    """Of one stream."""
+    meaning: str
+    reset: str
+    """When it starts again from zeros: with each `sequence`, or with each `window` of a text as well."""
 
 
-def fetch(state: State) -> dict[str, Array]:
-    """Return states as arrays in host memory, wherever they are."""
-    return {name: value if isinstance(value, np.ndarray) else value.numpy() for name, value in state.items()}
+class Session:
+    """A bundle, opened to be run.
 
-
-def open_graph(source: Path | bytes, provider: str = "cpu", threads: int | None = None) -> Graph:
-    """Open an ONNX file (or its bytes) on a provider: `cpu`, `cuda` or `cuda:n`.
+    Args:
+        bundle: the folder.
+        provider: what runs it: cpu, cuda or cuda:n. Never another than the one asked for.
+        threads: CPU threads, or None for ONNX Runtime's own choice.
+        smaller: which of the smaller graphs to run, such as int8-dynamic or fp16; None: those in full precision.
+        check: whether to compare each file with its hash in the manifest before it is opened.
 
     Raises:
+        BundleError: no bundle, of another version, without an ONNX graph that passed its checks, or changed since.
         UsageError: an unknown provider.
-        ExportError: the file cannot be loaded, or the session runs on another provider than the one asked for.
+        DeviceError: the provider is not there.
     """
-    wanted, device = _provider(provider)
-    session = _session(source, provider, _options(threads))
-    running = session.get_providers()[0]
-    if running != wanted:
-        raise ExportError(
-            f"{wanted} was asked for, but ONNX Runtime would run {_name(source)} on {running}",
-            "run `hstnn doctor` to see which providers load, or use the CPU",
+
+    def __init__(
+        self,
+        bundle: Path | str,
+        provider: str = "cpu",
+        threads: int | None = None,
+        *,
+        smaller: str | None = None,
+        check: bool = True,
+    ) -> None:
+        self.folder = Path(bundle)
+        self.manifest = read_manifest(self.folder)
+        files: dict[str, Any] = self.manifest["files"]
+        graphs = {name for name, facts in files.items() if facts["engine"] == "ONNX"}
+        suffix = f".{smaller}.onnx" if smaller else ".onnx"
+        self._files = {form: name for form in _FORMS if (name := f"model.{form}{suffix}") in graphs}
+        if not self._files:
+            what = ", ".join(files) or "no graph"
+            raise BundleError(
+                f"{self.folder} holds no {f'{smaller} ' if smaller else ''}ONNX graph that passed its checks; "
+                f"it holds {what}",
+                "export the checkpoint with --onnx" + (", and --int8 or --fp16" if smaller else ""),
+            )
+        if check:
+            check_files(self.folder, self.manifest, self._files.values())
+        self._graphs: dict[str, Graph] = {}
+        self._asked = provider, threads
+        # One is opened at once, so that what is wrong is said now.
+        form = next(iter(self._files))
+        self.provider = self._graph(form).provider
+        """The provider that runs the graphs, such as CPUExecutionProvider."""
+        network = self.manifest["network"]
+        self.states = [
+            NamedState(each["name"], tuple(each["shape"][1:]), each["meaning"], each["reset"])
+            for each in network["states"]
+        ]
+        """The states by name, in the order in which the graphs take them."""
+        self.window: int | None = network["window_steps"]
+        """Of a language model: the words of a window; see `Stream.begin_window`."""
+        facts = files[self._files[form]]
+        x, logits = facts["inputs"][0], facts["outputs"][0]
+        self.step_shape: tuple[int, ...] = tuple(x["shape"][1 if form == "step" else 2 :])
+        """The shape of one time step of one sequence; () where it is a word's number."""
+        self.tokens: bool = x["dtype"] == "int64"
+        """Whether x is words by number."""
+        self.classes: int = logits["shape"][-1]
+        """The number of classes, or of words."""
+
+    def run(self, x: Array) -> Array:
+        """Run whole sequences x[T, B, …] from zero states; return the logits.
+
+        Raises:
+            DataError: x has another shape or type, or holds NaN, infinities, or numbers that are no words.
+        """
+        return self._run(self.checked(x), None)[0]
+
+    def stream(self, batch: int = 1) -> "Stream":
+        """Return `batch` streams that have seen nothing."""
+        if batch < 1:
+            raise UsageError(f"{batch} streams are none", "give at least 1")
+        return Stream(self, batch)
+
+    def restore(self, path: Path | str) -> "Stream":
+        """Return the streams that `Stream.save` wrote.
+
+        Raises:
+            DataError: the file is missing, damaged, or holds the states of another network.
+        """
+        path = Path(path)
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
+                about = json.loads(str(found["about"]))
+                state = {name: found[name] for name in found.files if name != "about"}
+            if about["format"] != _FORMAT:
+                raise ValueError
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} is damaged, or not a file of states", f"give {_SAVED}") from error
+        if about["network"] != self._identity:
+            raise DataError(
+                f"{path} holds the states of another network than {self.folder}", "restore it with the bundle it is of"
+            )
+        stream = Stream(self, about["batch"])
+        try:
+            stream.state = state
+        except UsageError as error:
+            raise DataError(f"{path}: {error.message}", error.hint) from error
+        return stream
+
+    def checked(self, x: Any, *, time: bool = True, batch: int | None = None) -> Array:
+        """Return x as the graphs take it.
+
+        Args:
+            x: [T, B, …], or of one step [B, …].
+            time: whether x has an axis of time.
+            batch: B, where it must be this.
+
+        Raises:
+            DataError: it has another shape or type, or holds NaN, infinities, or numbers that are no words.
+        """
+        try:
+            values = np.asarray(x)
+        except ValueError as error:
+            raise DataError("x is not an array: its rows differ in length") from error
+        if values.dtype.kind not in ("iu" if self.tokens else "biuf"):
+            wanted = "whole numbers, the words'" if self.tokens else "real numbers"
+            raise DataError(f"x is of type {values.dtype}; the network takes {wanted}")
+        axes: tuple[Any, ...] = (*(("T",) if time else ()), "B" if batch is None else batch, *self.step_shape)
+        fits = values.ndim == len(axes) and all(
+            size > 0 if isinstance(axis, str) else size == axis for size, axis in zip(values.shape, axes, strict=True)
         )
-    return Graph(session, running, device)
+        if not fits:
+            raise DataError(f"x has the shape {_shown(values.shape)}; the network takes {_shown(axes)}")
+        if self.tokens:
+            low, high = int(values.min()), int(values.max())
+            if low < 0 or high >= self.classes:
+                raise DataError(f"x holds {low if low < 0 else high}; words are numbered 0 to {self.classes - 1}")
+            return np.ascontiguousarray(values, np.int64)
+        with np.errstate(over="ignore"):
+            values = np.ascontiguousarray(values, np.float32)
+        if not np.isfinite(values).all():
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            raise DataError(f"x holds {values[place]} at {_shown(place)}; the network takes finite numbers")
+        return values
+
+    @property
+    def _identity(self) -> str:
+        """What two bundles of one network have in common."""
+        return str(self.manifest["checkpoint"]["sha256"])
+
+    def _graph(self, form: str) -> Graph:
+        if form not in self._graphs:
+            self._graphs[form] = open_graph(self.folder / self._files[form], *self._asked)
+        return self._graphs[form]
+
+    def _run(self, x: Array, state: dict[str, Any] | None) -> tuple[Array, dict[str, Any]]:
+        """Run a window or chunk in the graph there is for it."""
+        if "window" in self._files:
+            return self._graph("window").step(x, state)
+        if "unrolled" in self._files and self._graph("unrolled").steps == len(x):
+            return self._graph("unrolled").step(x, state)
+        if "step" not in self._files:
+            raise DataError(
+                f"x has {len(x)} steps; the only graph of {self.folder} takes {self._graph('unrolled').steps}",
+                "export it with --form window or step too",
+            )
+        rows = []
+        for now in x:
+            logits, state = self._graph("step").step(now, state)
+            rows.append(logits)
+        assert state is not None
+        return np.stack(rows) if self.tokens else rows[-1], state
+
+    def _step(self, x: Array, state: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
+        """Run one step."""
+        if "step" in self._files:
+            return self._graph("step").step(x, state)
+        logits, state = self._run(x[None], state)
+        return logits[0] if self.tokens else logits, state
 
 
-def placement(source: Path | bytes, feeds: Mapping[str, Array], provider: str = "cpu") -> dict[str, int]:
-    """Run a graph once under ONNX Runtime's profiler; return how many kernel calls really ran on each provider.
+class Stream:
+    """Sequences side by side that a session runs step by step or in chunks; what `Session.stream` returns."""
 
-    A session on CUDA leaves nodes that CUDA has no kernel for, or that only compute shapes, to the CPU: this says so.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        options = _options(None)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = _session(source, provider, options)
-        session.run(None, dict(feeds))
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    providers = (event.get("args", {}).get("provider") for event in events if event.get("cat") == "Node")
-    return dict(Counter(name for name in providers if name))
+    def __init__(self, session: Session, batch: int) -> None:
+        self.session = session
+        self.batch = batch
+        """The number of streams B."""
+        self._state: dict[str, Any] = self._zeros()
+
+    def step(self, x: Array) -> Array:
+        """Take one time step x[B, …] of every stream; return the logits of everything seen, or of the word to follow.
+
+        Raises:
+            DataError: see `Session.run`.
+        """
+        x = self.session.checked(x, time=False, batch=self.batch)
+        logits, self._state = self.session._step(x, self._state)
+        return logits
+
+    def run(self, x: Array) -> Array:
+        """Take a chunk x[T, B, …]; chunk after chunk gives what the whole sequence gives.
+
+        Raises:
+            DataError: see `Session.run`.
+        """
+        x = self.session.checked(x, batch=self.batch)
+        logits, self._state = self.session._run(x, self._state)
+        return logits
+
+    def reset(self, streams: Collection[int] | None = None, states: Collection[str] | None = None) -> None:
+        """Let streams start anew, by number (None: all), in all their states or in some by name.
+
+        Raises:
+            UsageError: no such stream or state.
+        """
+        numbers = list(range(self.batch) if streams is None else streams)
+        if wrong := [number for number in numbers if not 0 <= number < self.batch]:
+            raise UsageError(f"there is no stream {wrong[0]}: they are numbered 0 to {self.batch - 1}")
+        chosen = {state.name for state in self.session.states} if states is None else set(states)
+        self._known(chosen)
+        state = self.state
+        for name in chosen:
+            state[name] = state[name].copy()
+            state[name][numbers] = 0
+        self._state = dict(state)
+
+    def begin_window(self) -> None:
+        """Of a language model: let the states that training resets with every window of text start anew."""
+        self.reset(states=[state.name for state in self.session.states if state.reset == "window"])
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """The states by name, [B, …] each."""
+        return fetch(self._state)
+
+    @state.setter
+    def state(self, state: Mapping[str, Array]) -> None:
+        self._known(state)
+        now = self.state
+        for name, value in state.items():
+            if np.shape(value) != now[name].shape:
+                raise UsageError(
+                    f"the state {name} has the shape {_shown(np.shape(value))}; "
+                    f"here it is {_shown(now[name].shape)} ({self.batch} streams)"
+                )
+            if not np.isfinite(value).all():
+                raise UsageError(f"the state {name} holds NaN or infinities")
+            now[name] = np.ascontiguousarray(value, now[name].dtype)
+        self._state = dict(now)
+
+    def save(self, path: Path | str) -> None:
+        """Write the states to a .npz file, whole or not at all.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        path = Path(path)
+        about = {"format": _FORMAT, "network": self.session._identity, "batch": self.batch}
+        content = io.BytesIO()
+        arrays: dict[str, Any] = {"about": np.array(json.dumps(about)), **self.state}
+        np.savez(content, **arrays)
+        temporary = path.with_name(f".{path.name}.partial")
+        try:
+            temporary.write_bytes(content.getvalue())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise UsageError(f"cannot write {path}: {error.strerror}", "choose another file") from error
+
+    def _zeros(self) -> dict[str, Any]:
+        return {state.name: np.zeros((self.batch, *state.shape), np.float32) for state in self.session.states}
+
+    def _known(self, names: Collection[str]) -> None:
+        known = [state.name for state in self.session.states]
+        if unknown := sorted(set(names) - set(known)):
+            raise UsageError(f"unknown state {unknown[0]!r}", f"the states are {', '.join(known)}")
 
 
-def _options(threads: int | None) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    return options
-
-
-def _session(source: Path | bytes, provider: str, options: Any) -> Any:
-    import onnxruntime
-
-    wanted, device = _provider(provider)
-    if provider != "cpu":
-        load_cuda_libraries()
-        # It has pages to say of libraries that are missing; who asked gets one line, and `hstnn doctor` the reason.
-        onnxruntime.set_default_logger_severity(4)
-    # Without TF32, which would round every product to ten bits: what was proved is float32.
-    providers = [wanted] if provider == "cpu" else [(wanted, {"device_id": device, "use_tf32": 0})]
-    try:
-        model = source if isinstance(source, bytes) else str(source)
-        return onnxruntime.InferenceSession(model, options, providers=providers)
-    except Exception as error:
-        raise ExportError(f"ONNX Runtime cannot load {_name(source)}: {_first_line(error)}") from error
-
-
-def _provider(name: str) -> tuple[str, int]:
-    kind, colon, number = name.partition(":")
-    if kind not in _PROVIDERS or (colon and (kind == "cpu" or not number.isdecimal())):
-        raise UsageError(f"unknown provider {name!r}", f"known: {', '.join(_PROVIDERS)}, cuda:n")
-    return _PROVIDERS[kind], int(number or 0)
-
-
-def _name(source: Path | bytes) -> str:
-    return "the model" if isinstance(source, bytes) else str(source)
-
-
-def load_cuda_libraries() -> None:
-    """Load the CUDA libraries that came as Python packages, torch's for one: the system's loader does not look there.
-
-    Says nothing where there are none; whether CUDA works is for a session to show.
-    """
-    import onnxruntime
-
-    # It prints what it misses, to standard output.
-    with contextlib.redirect_stdout(io.StringIO()):
-        onnxruntime.preload_dlls()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _shown(shape: Collection[Any]) -> str:
+    return f"[{', '.join(map(str, shape))}]"

@@ -31,7 +31,7 @@ from hstnn_deploy.export.comparisons import Check, Score, Subject, split_batches
 from hstnn_deploy.export.engines import Engine, onnxruntime_session, opened_up, read_model, step_engine, window_engine
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import ONNX_FILES
-from hstnn_deploy.export.runtime import open_graph
+from hstnn_deploy.export.ort import open_graph
 
 How = Literal["int8-dynamic", "int8-static", "fp16"]
 

@@ -9,7 +9,8 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.checks import CHECKS, run_checks, run_checks_on
 from hstnn_deploy.export.comparisons import Check
-from hstnn_deploy.export.manifest import check_files, read_manifest, recipe_of
+from hstnn_deploy.export.contents import check_files, read_manifest
+from hstnn_deploy.export.manifest import recipe_of
 from hstnn_deploy.export.smaller import compare, parse_name
 from hstnn_deploy.export.subject import make_subject
 from hstnn_deploy.export.weights import difference, network_of, read_weights
@@ -65,6 +66,8 @@ def verify_bundle(
         done(Check(name, "as exported", "passed", f"SHA-256 {facts['files'][name]['sha256'][:12]}…"))
         if name not in CHECKS and not parse_name(name):
             done(Check(name, "proved when exported", "failed", "it failed a check then, and says so in its name"))
+    for name, each in facts["carried"].items():
+        done(Check(name, "as exported", "passed", f"SHA-256 {each['sha256'][:12]}…"))
     names = [name for name in facts["files"] if name in CHECKS]
     if not names:
         return Verification(folder, checks, facts)

@@ -112,8 +112,8 @@ class RnnGroup(Group):
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window; see `Group`."""
-        h = kernels.rnn(x @ self.weight_input, state["h"], self.weight_recurrent)
-        return h, {"h": h[-1] if lengths is None else _last_valid(h, state["h"], lengths)}
+        h, after = kernels.rnn(x, self.weight_input, state["h"], self.weight_recurrent, lengths)
+        return h, {"h": after}
 
     def ranked(self) -> list[nn.Parameter]:
         """Return W_i and W_h: a unit's column of the stacked [W_i; W_h]."""
@@ -145,11 +145,8 @@ class LstmGroup(Group):
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window; see `Group`."""
-        drive = (x @ self.weight_input.flatten(1)).unflatten(-1, (4, self.units))
-        h, c = kernels.lstm(drive, state["h"], state["c"], self.weight_recurrent)
-        if lengths is None:
-            return h, {"h": h[-1], "c": c[-1]}
-        return h, {"h": _last_valid(h, state["h"], lengths), "c": _last_valid(c, state["c"], lengths)}
+        h, *after = kernels.lstm(x, self.weight_input, state["h"], state["c"], self.weight_recurrent, lengths)
+        return h, dict(zip(self.state_names, after, strict=True))
 
     def ranked(self) -> list[nn.Parameter]:
         """Return W_i and W_h: a unit's columns of all four gates."""
@@ -185,12 +182,6 @@ def fresh_layers(inputs: int, sizes: Sequence[Sizes], neuron: Lif, recurrent: Re
         layers.append(HybridLayer(groups))
         inputs = layers[-1].units
     return layers
-
-
-def _last_valid(outputs: Tensor, initial: Tensor, lengths: Tensor) -> Tensor:
-    """Return the row of each sample's last valid step, or its initial state where it has none. [B, n]."""
-    rows = (lengths - 1).clamp(min=0)[None, :, None].expand(1, *outputs.shape[1:])
-    return torch.where((lengths > 0)[:, None], outputs.gather(0, rows)[0], initial)
 
 
 def joined(outputs: Outputs) -> Tensor:

@@ -53,7 +53,7 @@ def open_engine(configuration: Configuration, folder: Path) -> Engine:
         ExportError: the engine does not run where it was asked to.
     """
     if configuration.engine == "onnxruntime":
-        from hstnn_deploy.export.runtime import open_graph
+        from hstnn_deploy.export.ort import open_graph
 
         provider = "cpu" if configuration.device == "cpu" else "cuda"
         graph = open_graph(folder / WINDOW_ONNX, provider, configuration.threads)

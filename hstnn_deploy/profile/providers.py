@@ -85,7 +85,7 @@ def main() -> None:
     import numpy as np
     import onnxruntime
 
-    from hstnn_deploy.export.runtime import load_cuda_libraries
+    from hstnn_deploy.export.ort import load_cuda_libraries
 
     if sys.argv[1] != "CPUExecutionProvider":
         load_cuda_libraries()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,6 +11,7 @@ from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.models.layers import State
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.train.precision import Precision, forward, products
+from hstnn_deploy.train.ranks import ALONE, Ranks
 from hstnn_deploy.train.tasks import Task
 
 PROTOCOLS = {
@@ -30,6 +31,30 @@ def batches(split: Split, size: int, order: torch.Tensor | None, device: torch.d
     numbers = torch.arange(len(split)) if order is None else order
     for chosen in numbers.split(size):
         yield split.batch(chosen, device)
+
+
+class Part(NamedTuple):
+    """What one rank takes of a batch."""
+
+    batch: Batch
+    share: float
+    """Of the batch's samples, 0..1. At 0 there was none left for this rank: its sample is one that must not count."""
+
+
+def parts(split: Split, size: int, order: torch.Tensor | None, device: torch.device, ranks: Ranks) -> Iterator[Part]:
+    """Yield this rank's part of each of `batches`: as many of the samples, or columns of a text, as others have."""
+    if ranks.size == 1:
+        yield from (Part(batch, 1.0) for batch in batches(split, size, order, device))
+    elif isinstance(split, TextSplit):
+        own = ranks.part(torch.arange(size))
+        columns = (own if len(own) else torch.zeros(1, dtype=torch.long)).to(device)
+        for batch in split.windows(size, device):
+            yield Part(Batch(batch.x[:, columns], batch.target[:, columns]), len(own) / size)
+    else:
+        numbers = torch.arange(len(split)) if order is None else order
+        for chosen in numbers.split(size):
+            own = ranks.part(chosen)
+            yield Part(split.batch(own if len(own) else chosen[:1], device), len(own) / len(chosen))
 
 
 def unpadded(walk: Iterable[Batch]) -> Iterator[Batch]:
@@ -60,19 +85,27 @@ def evaluate(
     size: int,
     device: torch.device,
     precision: Precision = "fp32",
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
-    """Return `loss`, the task's metric, and how many samples (or words) it is of, of a network in evaluation mode."""
+    """Return `loss`, the task's metric, and how many samples (or words) it is of, of a network in evaluation mode.
+
+    Each rank runs its part; all return the figures of the whole.
+    """
     network.eval()
-    loss = torch.zeros((), dtype=torch.float64)
-    correct, count = 0, 0
+    # They stay on the device: asking for one would wait for it, once per batch.
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    correct, count = torch.zeros((2, 1), dtype=torch.long, device=device)
     state: State | None = None
     with products(precision):
-        for batch in batches(split, size, None, device):
+        for batch, share in parts(split, size, None, device, ranks):
+            if not share:
+                continue
             with forward(precision, device):
                 output, state = network(batch.x, task.carried(network, batch.x, state), batch.lengths)
             output, answers = output.to(torch.promote_types(output.dtype, torch.float32)), task.answers(batch)
-            loss += task.loss(output, batch.target).double().cpu() * answers
-            correct += int(task.correct(output, batch.target))
+            loss += task.loss(output, batch.target).double() * answers
+            correct += task.correct(output, batch.target)
             count += answers
-    mean = float(loss) / count
-    return {"loss": mean, task.metric: task.score(mean, correct, count), task.counts: count}
+    ranks.sum(loss, correct, count)
+    mean = float(loss) / int(count)
+    return {"loss": mean, task.metric: task.score(mean, int(correct), int(count)), task.counts: int(count)}

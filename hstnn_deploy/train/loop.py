@@ -6,6 +6,7 @@ order of samples in epoch e depends on the seed and e alone, and last.pt holds t
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,11 +20,16 @@ from hstnn_deploy.errors import CheckpointError, RunError
 from hstnn_deploy.models.layers import State
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.runs import RunFolder
-from hstnn_deploy.train.evaluation import batches, count_batches, evaluate
+from hstnn_deploy.train.capture import Gradients
+from hstnn_deploy.train.evaluation import count_batches, evaluate, parts
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.precision import Precision, forward, products
-from hstnn_deploy.train.recipe import Stage
-from hstnn_deploy.train.tasks import Task
+from hstnn_deploy.train.ranks import ALONE, Ranks, watched
+from hstnn_deploy.train.recipe import Recipe, Stage
+from hstnn_deploy.train.tasks import Task, task_for
+
+Step = tuple[Tensor, Tensor, State]
+"""What a step returns: the batch's mean loss, how many answers were right, and the state after it."""
 
 
 @dataclass
@@ -42,12 +48,15 @@ class Fit:
     """What every checkpoint of this stage says of itself; its parameters and metrics are filled in here."""
     observer: Observer
     precision: Precision = "fp32"
+    ranks: Ranks = ALONE
+    graphs: bool = False
+    """See `Trainer`."""
 
     def run_epochs(self) -> Checkpoint:
         """Train what is left of the stage and return the best epoch's checkpoint.
 
         Raises:
-            RunError: the loss is no longer a number, or a file cannot be written.
+            RunError: the loss is no longer a number, a file cannot be written, or another rank ended.
         """
         self.network.to(self.device)
         optimiser = make_optimiser(self.stage, self.network)
@@ -56,8 +65,10 @@ class Fit:
         self.run.keep_metrics(done)
         self.run.set_status("running", epoch=done, epochs=self.stage.epochs, best=best)
         self.observer.stage_started(self.header.stage, self.stage.epochs, done)
+        trainer = self._trainer(optimiser)
         for epoch in range(done + 1, self.stage.epochs + 1):
-            row = self._epoch(epoch, optimiser)
+            self.ranks.share((epoch, [group["lr"] for group in optimiser.param_groups]))
+            row = self._epoch(epoch, optimiser, trainer)
             if isinstance(schedule, ReduceLROnPlateau):
                 schedule.step(row[f"valid_{self.task.metric}"])
             elif schedule is not None:
@@ -76,7 +87,27 @@ class Fit:
             last.save(self.run.last)
             self.run.set_status("running", epoch=epoch, epochs=self.stage.epochs, best=best)
             self.observer.epoch_done(row)
+        self.ranks.share(None)
         return Checkpoint.load(self.run.best)
+
+    def _trainer(self, optimiser: torch.optim.Optimizer) -> "Trainer":
+        """Return what trains here and, told so, on the other ranks."""
+        if self.ranks.size > 1:
+            begun = self._checkpoint(0, {})
+            self.ranks.share((begun.model_dump(), optimiser.state_dict()))
+        return Trainer(
+            self.network,
+            self.task,
+            self.splits,
+            self.stage,
+            self.batch,
+            self.seed,
+            self.device,
+            self.precision,
+            optimiser,
+            self.ranks,
+            self.graphs,
+        )
 
     def _restore(
         self, optimiser: torch.optim.Optimizer, schedule: LRScheduler | None
@@ -103,34 +134,11 @@ class Fit:
         parameters = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
         return self.header.model_copy(update={"parameters": parameters, "epoch": epoch, "metrics": {"valid": row}})
 
-    def _epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-        self.network.train()
-        generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
-        # For whatever draws from the global generator (dropout): a resumed epoch draws the same.
-        torch.manual_seed(_mix(self.seed, epoch))
-        split = self.splits.train
-        size, number = self.batch, count_batches(split, self.batch)
-        if self.stage.batches is not None:
-            size, number = min(size, len(split)), self.stage.batches
-        order = _order(len(split), size, self.stage.batches, generator)
-        loss_sum = torch.zeros((), device=self.device)
-        correct = torch.zeros((), device=self.device, dtype=torch.long)
-        count = 0
-        state: State | None = None
+    def _epoch(self, epoch: int, optimiser: torch.optim.Optimizer, trainer: "Trainer") -> dict[str, Any]:
         start = time.perf_counter()
-        for index, batch in enumerate(batches(split, size, order, self.device), 1):
-            before = self.task.carried(self.network, batch.x, state)
-            loss, right, state = train_step(
-                self.network, self.task, optimiser, self.stage.clip, batch, before, self.precision
-            )
-            answers = self.task.answers(batch)
-            loss_sum += loss * answers
-            correct += right
-            count += answers
-            self.observer.batch_done(epoch, index, number, answers)
-        train_loss = float(loss_sum) / count
+        train_loss, correct, count = trainer.train(epoch, self.observer)
         trained = time.perf_counter()
-        held = evaluate(self.network, self.task, self.splits.valid, self.batch, self.device, self.precision)
+        held = trainer.evaluate()
         for name, mean in (("training", train_loss), ("validation", held["loss"])):
             if not math.isfinite(mean):
                 raise RunError(
@@ -139,13 +147,118 @@ class Fit:
         return {
             "epoch": epoch,
             "train_loss": train_loss,
-            f"train_{self.task.metric}": self.task.score(train_loss, int(correct), count),
+            f"train_{self.task.metric}": self.task.score(train_loss, correct, count),
             "valid_loss": held["loss"],
             f"valid_{self.task.metric}": held[self.task.metric],
             "lr": optimiser.param_groups[0]["lr"],
             "train_seconds": round(trained - start, 4),
             "valid_seconds": round(time.perf_counter() - trained, 4),
         }
+
+
+@dataclass
+class Trainer:
+    """One network at one rank: its passes over the splits."""
+
+    network: HybridNetwork
+    task: Task
+    splits: Splits
+    stage: Stage
+    batch: int
+    seed: int
+    device: torch.device
+    precision: Precision
+    optimiser: torch.optim.Optimizer
+    ranks: Ranks = ALONE
+    graphs: bool = False
+    """Whether steps on a GPU are replayed as a CUDA graph; several ranks' never are."""
+
+    def __post_init__(self) -> None:
+        self.model = self.ranks.joined(self.network)
+        self._gradients: Gradients | None = None
+
+    def train(self, epoch: int, observer: Observer) -> tuple[float, int, int]:
+        """Do a training pass; return the mean loss, and how many answers were right of how many, on all ranks.
+
+        Each rank's part of a batch weighs by its share, so that a step is that of the whole batch.
+        """
+        self.network.train()
+        ranks, stage = self.ranks, self.stage
+        generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
+        # For whatever draws from the global generator (dropout): a resumed epoch draws the same, each rank its own.
+        torch.manual_seed((_mix(self.seed, epoch) + (ranks.rank << 40)) % 2**63)
+        split = self.splits.train
+        size, number = self.batch, count_batches(split, self.batch)
+        if stage.batches is not None:
+            size, number = min(size, len(split)), stage.batches
+        order = _order(len(split), size, stage.batches, generator)
+        loss_sum = torch.zeros((), device=self.device)
+        correct, count = torch.zeros((2, 1), device=self.device, dtype=torch.long)
+        state: State | None = None
+        for index, (batch, share) in enumerate(parts(split, size, order, self.device, ranks), 1):
+            before = self.task.carried(self.network, batch.x, state)
+            loss, right, state = self._step(batch, before, share * ranks.size, observer)
+            answers = self.task.answers(batch)
+            if share:
+                loss_sum += loss * answers
+                correct += right
+                count += answers
+            observer.batch_done(epoch, index, number, round(answers / share) if share else 0)
+        ranks.sum(loss_sum, correct, count)
+        return float(loss_sum) / int(count), int(correct), int(count)
+
+    def _step(self, batch: Batch, before: State | None, weight: float, observer: Observer) -> Step:
+        clip, optimiser = self.stage.clip, self.optimiser
+        if self.graphs and self.device.type == "cuda" and self.ranks.size == 1:
+            if self._gradients is None:
+                self._gradients = Gradients(self.network, self.task, self.precision, observer.note)
+            if self._gradients.fits(batch, before):
+                done = self._gradients(batch, before)
+                descend(self.network, optimiser, clip)
+                return done
+        with watched():
+            return train_step(self.model, self.task, optimiser, clip, batch, before, self.precision, weight)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Return what `evaluation.evaluate` says of the validation split."""
+        return evaluate(self.network, self.task, self.splits.valid, self.batch, self.device, self.precision, self.ranks)
+
+
+def assist(ranks: Ranks, device: torch.device, splits: Callable[[Recipe], Splits]) -> None:
+    """Train along with rank 0, whatever it trains, until it says that all is done.
+
+    Args:
+        ranks: this rank, which is not rank 0.
+        device: where it computes.
+        splits: returns the data of a recipe.
+
+    Raises:
+        RunError: another rank ended.
+    """
+    while begun := ranks.share(None):
+        header, optimised = Checkpoint(**begun[0]), begun[1]
+        recipe, network = header.resolved_recipe(), header.network().to(device)
+        stage = recipe.restore if header.stage == "restore" else recipe.adapt
+        optimiser = make_optimiser(stage, network)
+        optimiser.load_state_dict(optimised)
+        trainer = Trainer(
+            network,
+            task_for(recipe.network),
+            splits(recipe),
+            stage,
+            recipe.batch,
+            recipe.seed,
+            device,
+            recipe.precision,
+            optimiser,
+            ranks,
+        )
+        while epoch := ranks.share(None):
+            number, rates = epoch
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate
+            trainer.train(number, Observer())
+            trainer.evaluate()
 
 
 def train_step(
@@ -156,8 +269,9 @@ def train_step(
     batch: Batch,
     state: State | None = None,
     precision: Precision = "fp32",
-) -> tuple[Tensor, Tensor, State]:
-    """Do one optimiser step on one batch that starts from `state` (None: zeros).
+    weight: float = 1.0,
+) -> Step:
+    """Do one optimiser step on one batch that starts from `state` (None: zeros); `weight` is its loss's in the step.
 
     Returns:
         Its mean loss and how many answers were right, without gradients, and the state after it.
@@ -168,12 +282,17 @@ def train_step(
             output, after = network(batch.x, state, batch.lengths)
         output = output.to(torch.promote_types(output.dtype, torch.float32))
         loss = task.loss(output, batch.target)
-        loss.backward()
+        (loss if weight == 1 else loss * weight).backward()
+    descend(network, optimiser, clip)
+    with torch.no_grad():
+        return loss.detach(), task.correct(output, batch.target), after
+
+
+def descend(network: nn.Module, optimiser: torch.optim.Optimizer, clip: float | None) -> None:
+    """Do one optimiser step along the gradients at hand, their common norm clipped to `clip`."""
     if clip is not None:
         nn.utils.clip_grad_norm_(network.parameters(), clip)
     optimiser.step()
-    with torch.no_grad():
-        return loss.detach(), task.correct(output, batch.target), after
 
 
 def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:

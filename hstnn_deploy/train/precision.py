@@ -1,7 +1,8 @@
 """In which precision a training computes. Off unless a recipe asks for it, and named beside every figure.
 
-`fp32` is exact single precision. `medium` lets the matrix products of single-precision numbers use bfloat16 inside (on
-processors and GPUs that can); what is stored stays single. `bf16` is torch's automatic mixed precision: input products,
+`fp32` is exact single precision: convolutions and cuDNN's recurrences too, for which torch would allow TF32. `medium`
+lets the products of single-precision numbers use bfloat16 or TF32 inside (on processors and GPUs that can); what is
+stored stays single. `bf16` is torch's automatic mixed precision: input products,
 convolutions and readouts in bfloat16; the recurrences, membranes, losses and the parameters stay single. Selection is
 always computed in fp32: its second derivatives need it.
 """
@@ -18,12 +19,14 @@ Precision = Literal["fp32", "bf16", "medium"]
 @contextmanager
 def products(precision: Precision) -> Iterator[None]:
     """Run the block, forward and backward passes and all, with the matrix products of a precision."""
-    before = torch.get_float32_matmul_precision()
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("medium" if precision == "medium" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "medium"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def forward(precision: Precision, device: torch.device) -> torch.autocast:

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from hstnn_deploy import checkpoint, environment, files
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.dataset import Cache
-from hstnn_deploy.data.registry import load
+from hstnn_deploy.data.registry import load, shape
 from hstnn_deploy.data.splits import Batch, Split, Splits
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import CheckpointError, RunError, UsageError
@@ -31,10 +31,12 @@ from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.shrink import shrink
 from hstnn_deploy.models.sizes import Sizes, kept_counts, layer_sizes
 from hstnn_deploy.runs import RunFolder
+from hstnn_deploy.train import loop
 from hstnn_deploy.train.evaluation import PROTOCOLS, count_batches, evaluate
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.ranking import GroupTraces, SelectionResult, Traces, select
+from hstnn_deploy.train.ranks import ALONE, Ranks
 from hstnn_deploy.train.recipe import Recipe
 from hstnn_deploy.train.tasks import Task, task_for
 from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups
@@ -56,6 +58,8 @@ def train(
     cache: Cache = "disk",
     resume: bool = False,
     observer: Observer | None = None,
+    ranks: Ranks = ALONE,
+    graphs: bool = True,
 ) -> list[RunFolder]:
     """Run a training, or one stage of it; return the run folders of the stages it consists of, in order.
 
@@ -64,8 +68,22 @@ def train(
         DataError: the data set is missing or damaged.
         RunError: a run folder cannot be written, continued, or belongs to another recipe.
     """
-    training = Training(recipe, Path(out), torch.device(device), data_folder, cache, resume, observer or Observer())
-    return training.run(stage)
+    training = Training(
+        recipe, Path(out), torch.device(device), data_folder, cache, resume, observer or Observer(), ranks, graphs
+    )
+    done = training.run(stage)
+    # The other ranks have nothing left to assist with.
+    ranks.share(None)
+    return done
+
+
+def assist(ranks: Ranks, device: torch.device, data_folder: Path | None, cache: Cache) -> None:
+    """Be another rank than 0, of a training that rank 0 runs with `train`; see `loop.assist`."""
+
+    def splits(recipe: Recipe) -> Splits:
+        return Training(recipe, Path(), device, data_folder, cache, False, Observer()).splits()
+
+    loop.assist(ranks, device, splits)
 
 
 def stage_folder(recipe: Recipe, out: Path, stage: str) -> RunFolder:
@@ -92,6 +110,9 @@ class Training:
     cache: Cache
     resume: bool
     observer: Observer
+    ranks: Ranks = ALONE
+    graphs: bool = True
+    """Whether what repeats on a GPU is replayed as CUDA graphs."""
     task: Task = field(init=False)
     _splits: Splits | None = None
 
@@ -135,6 +156,9 @@ class Training:
         """
         if self._splits is None:
             recipe = self.recipe
+            if (known := shape(recipe.data)) is not None:
+                # Before recordings are prepared, which may take minutes.
+                recipe.check_fits(known.family, {"inputs": known.inputs, "classes": known.classes, "size": known.size})
             self._splits = load(recipe.data, recipe.protocol, self.data_folder, self.cache, self.observer.preparing)
             there = self._splits
             recipe.check_fits(there.family, {"inputs": there.inputs, "classes": there.classes, "size": there.size})
@@ -168,7 +192,7 @@ class Training:
             self.observer.note(f"{stage}: already finished in {run.path}")
             return run
         splits = self.splits()
-        facts = environment.describe(str(self.device))
+        facts = environment.describe(str(self.device)) | {"processes": self.ranks.size}
         self._check_environment(run, facts)
         with run.open(recipe.for_stage(stage), facts, self.resume):
             files.write_text(run.path / "recipe.yaml", recipe.yaml())
@@ -199,6 +223,8 @@ class Training:
                 header,
                 self.observer,
                 recipe.precision,
+                self.ranks,
+                self.graphs,
             )
             best = fit.run_epochs()
             self._judge(best, run)
@@ -224,6 +250,7 @@ class Training:
             ("thread count", before.get("threads"), now["threads"]),
             ("torch", before.get("versions", {}).get("torch"), now["versions"].get("torch")),
             ("device", before.get("device"), now["device"]),
+            ("number of processes", before.get("processes", 1), now["processes"]),
         ):
             if old != new:
                 self.observer.note(f"{key} was {old}, is {new}: the result will not equal an uninterrupted run's bits")
@@ -265,7 +292,7 @@ class Training:
                     saved = time.monotonic()
 
             probes = (rademacher(groups, recipe.seed, number) for number in range(len(samples), total))
-            probe_products(network, groups, self.task, batch, probes, done)
+            probe_products(network, groups, self.task, batch, probes, done, self.observer.note if self.graphs else None)
             _save_traces(run, groups, samples)
             run.set_status("finished", result={"probes": len(samples), self.task.counts: self.task.answers(batch)})
         return run

@@ -14,6 +14,7 @@ from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.layers import UnitKind
 from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.train.capture import Work, replayed
 from hstnn_deploy.train.precision import products
 from hstnn_deploy.train.tasks import Task
 
@@ -62,7 +63,10 @@ def rademacher(groups: list[RankedGroup], seed: int, number: int) -> Probe:
     generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
     return [
         [
-            (torch.randint(0, 2, weight.shape, generator=generator) * 2 - 1).to(weight.device, weight.dtype)
+            # Bytes hold the draw: fewer of them travel to the device.
+            torch.randint(0, 2, weight.shape, generator=generator, dtype=torch.int8).to(weight.device).to(weight.dtype)
+            * 2
+            - 1
             for weight in group.weights
         ]
         for group in groups
@@ -76,22 +80,42 @@ def probe_products(
     batch: Batch,
     probes: Iterable[Probe],
     done: Callable[[Tensor], None],
+    note: Callable[[str], None] | None = None,
 ) -> None:
     """Call `done` with each probe's sum over u's weights of v * (H v), for all units of all groups, [U] float64.
 
     The loss is taken on one batch in evaluation mode; everything but the ranked weights is held fixed. U runs over the
-    groups in order.
+    groups in order. On a GPU the product is replayed as a CUDA graph where `note` is given, which is told if not.
     """
     network.eval()
     weights = [weight for group in groups for weight in group.weights]
-    with kernels.using("plain"), products("fp32"), torch.enable_grad():
+    # A backward pass runs where its forward pass ran, and a graph cannot be recorded on the default stream.
+    stream = torch.cuda.Stream(batch.x.device) if batch.x.is_cuda else None
+    with kernels.using("plain"), products("fp32"), torch.enable_grad(), torch.cuda.stream(stream):
+        if stream is not None:
+            stream.wait_stream(torch.cuda.default_stream(batch.x.device))
         output, _ = network(batch.x, None, batch.lengths)
         gradients = torch.autograd.grad(task.loss(output, batch.target), weights, create_graph=True)
+
+        def product(*flat: Tensor) -> list[Tensor]:
+            curvature = iter(torch.autograd.grad(gradients, weights, flat, retain_graph=True, materialize_grads=True))
+            vectors = iter(flat)
+            sums = [group.per_unit([next(vectors) * next(curvature) for _ in group.weights]) for group in groups]
+            return [torch.cat(sums).double()]
+
+        work: Work | None = product if stream is None or note is None else None
+        pending: Tensor | None = None
         for probe in probes:
             flat = [vector for vectors in probe for vector in vectors]
-            curvature = iter(torch.autograd.grad(gradients, weights, flat, retain_graph=True, materialize_grads=True))
-            sums = [
-                group.per_unit([vector * next(curvature) for vector in vectors])
-                for group, vectors in zip(groups, probe, strict=True)
-            ]
-            done(torch.cat(sums).double().cpu())
+            if work is None:
+                assert note is not None
+                work = replayed(product, flat, note, stream)
+            # A GPU computes while the next probe is drawn, and is waited for only then.
+            if pending is not None:
+                done(pending.cpu())
+            (pending,) = work(*flat)
+            if stream is None:
+                done(pending)
+                pending = None
+        if pending is not None:
+            done(pending.cpu())

@@ -104,8 +104,10 @@ def test_a_check_that_fails_is_the_demos_exit_code(
     from hstnn_deploy.export.bundle import Bundle
     from hstnn_deploy.export.comparisons import Check
 
+    facts = {"files": {}, "verification": {"result": "failed"}}
+
     def export(_ckpt: Path, folder: Path, *_: Any, **__: Any) -> Bundle:
-        return Bundle(folder, [Check("model.ts", "a check", "failed", "by half")], {"files": {}})
+        return Bundle(folder, [Check("model.ts", "a check", "failed", "by half")], facts)
 
     monkeypatch.setattr("hstnn_deploy.export.bundle.export_bundle", export)
     monkeypatch.setattr("hstnn_deploy.profile.plan.plan", refused(UsageError("cannot be profiled", "wait")))

@@ -248,6 +248,8 @@ def test_a_missing_set_is_one_line(name: str, where: str, hstnn: Hstnn, tmp_path
 def test_a_wrong_transform_is_one_line(change: str, message: str, hint: str, hstnn: Hstnn, nmnist: Path) -> None:
     result = hstnn("train", "nmnist", "--data-dir", nmnist, "--out", nmnist / "runs", "--set", change)
     assert result.code == 2
+    # Refused before anything is prepared.
+    assert cache.entries() == []
     assert message in result.error
     assert hint in result.hint
 

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nir
 import pytest
 
 from hstnn_deploy.export import bundle as bundle_module
 from hstnn_deploy.export import comparisons, subject
 from tests.conftest import TINY, Hstnn, options
+from tests.export.cases import Case
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +194,41 @@ def test_an_output_folder_that_cannot_be_written_is_said(hstnn: Hstnn, runs: Pat
     result = hstnn("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--out", tmp_path / "file" / "bundle")
     assert result.code == 5
     assert "cannot write" in result.error
+
+
+def test_a_spiking_network_goes_to_nir_alone_or_beside_onnx_and_a_hybrid_does_not(
+    hstnn: Hstnn, runs: Path, tmp_path: Path
+) -> None:
+    ckpt = Case("sequence", "snn").checkpoint(tmp_path / "best.pt")
+    words = ("export", "--ckpt", ckpt, "--nir", "--json", "--out")
+    result = hstnn(*words, tmp_path / "b", "--nir-dt", "0.002", "--nir-method", "exponential")
+    assert result.code == 0, result.err
+    facts = json.loads(result.out)
+    assert facts["files"] == {}
+    assert facts["carried"]["model.nir"]["meaning"] == "NIR graph for steps of 0.002 s, method exponential"
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"model.nir", "manifest.json"}
+    assert nir.read(tmp_path / "b" / "model.nir").metadata["dt"] == 0.002
+    assert set(json.loads(hstnn(*words, tmp_path / "b", "--torchscript").out)["files"]) == {"model.ts"}
+    (tmp_path / "b" / "model.nir").write_bytes(b"nothing")
+    damaged = hstnn("verify", tmp_path / "b")
+    assert damaged.code == 11
+    assert "model.nir is not the file that was exported" in damaged.error
+    refused = hstnn("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--nir", "--out", tmp_path / "c")
+    assert refused.code == 7
+    assert "NIR holds spiking units only: layer 1 has" in refused.error
+    assert "--kind snn" in refused.hint
+    assert not (tmp_path / "c").exists()
+    assert hstnn(*words, tmp_path / "c", "--nir-dt", "0").code == 2
+
+
+def test_a_folder_that_runs_by_itself(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    words = ("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--no-verify", "--out", tmp_path / "b")
+    result = hstnn(*words, "--standalone", tmp_path / "alone")
+    assert result.code == 0, result.err
+    assert f"Runs by itself: {tmp_path / 'alone'}" in result.out
+    assert (tmp_path / "alone" / "run.py").exists()
+    refused = hstnn(*words, "--torchscript", "--standalone", tmp_path / "other")
+    assert refused.code == 2
+    assert "--standalone runs ONNX graphs" in refused.error
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert hstnn(*words, "--standalone", tmp_path).code == 7

@@ -19,8 +19,8 @@ def test_a_hybrid_language_model_goes_through_its_stages_and_is_judged_by_perple
     assert "%" not in result.out.replace("% of bootstraps", "")
     for words in ("valid perplexity ", " words/s", "validation perplexity", "test perplexity ", f"ptb from {ptb}"):
         assert words in result.out
-    assert "hstnn export" not in result.out
     best = tmp_path / "out/ptb/hybrid/seed1111/ratio-0.5/best.pt"
+    assert f"hstnn export --ckpt {best}" in result.out
     found = hstnn("evaluate", "--ckpt", best, "--data-dir", ptb)
     assert found.code == 0
     assert "test split: perplexity " in found.out
@@ -28,10 +28,9 @@ def test_a_hybrid_language_model_goes_through_its_stages_and_is_judged_by_perple
     assert facts["perplexity"] > 1
     assert facts["words"] > 0
 
-    refused = hstnn("export", "--ckpt", best, "--data-dir", ptb)
-    assert refused.code == 7
-    assert refused.error == "LanguageModel has no export form yet"
-    assert not (best.parent / "bundle").exists()
+    exported = hstnn("export", "--ckpt", best, "--data-dir", ptb)
+    assert (exported.code, exported.err) == (0, "")
+    assert "perplexity" in exported.out
 
     profiled = hstnn("profile", "--ckpt", best, "--data-dir", ptb)
     assert profiled.code == 2

@@ -189,7 +189,7 @@ def test_a_log_file_gets_plain_lines_not_too_many_and_always_the_last(monkeypatc
             ["train", "no/such.yaml"],
             2,
             "recipe file no/such.yaml does not exist",
-            "shipped recipes: digit-events, digits, ptb, pydoc-text, smnist",
+            "shipped recipes: cifar10, cifar100, digit-events, digits, dvs-gesture",
         ),
         (["train", "digits", "--set", "adapt.epoch=3"], 2, "unknown key 'adapt.epoch'", "did you mean 'epochs'?"),
         (["train", "digits", "--set", "mnist.checksum=false"], 2, "unknown key 'mnist'", "known:"),

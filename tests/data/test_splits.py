@@ -1,12 +1,40 @@
 """Splits: stratified, disjoint, fixed; batches time-major."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from hstnn_deploy.data.splits import ArraySplit, hold_out, with_validation
 from hstnn_deploy.errors import DataError
+
+
+def test_a_small_split_is_held_whole_by_the_device_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gpu:
+        """Looks like a GPU to the split, and is the processor to torch."""
+
+        type = "cuda"
+
+    moved: list[object] = []
+
+    def to(self: Tensor, device: object, **options: object) -> Tensor:
+        moved.append(self.numel())
+        moved_here: Tensor = self if isinstance(device, Gpu) else real(self, device, **options)
+        return moved_here
+
+    real: Any = Tensor.to
+    split, gpu, order = split_of(3), Gpu(), torch.tensor([4, 1, 2])
+    expected = split.batch(order, torch.device("cpu"))
+    monkeypatch.setattr(Tensor, "to", lambda self, *given, **options: to(self, *given, **options))
+    first, second = (split.batch(order, gpu) for _ in range(2))  # type: ignore[arg-type]
+    monkeypatch.undo()
+    for found in (first, second):
+        assert torch.equal(found.x, expected.x)
+        assert torch.equal(found.target, expected.target)
+    assert moved.count(split.x.numel()) == 1, "the samples travel once"
 
 
 def split_of(per_class: int, classes: int = 10) -> ArraySplit:

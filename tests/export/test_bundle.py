@@ -17,7 +17,7 @@ from hstnn_deploy.export.comparisons import Subject, on_test_split, split_batche
 from hstnn_deploy.export.engines import graph_engine
 from hstnn_deploy.export.forms import build
 from hstnn_deploy.export.graphs import write_graphs
-from hstnn_deploy.export.runtime import open_graph
+from hstnn_deploy.export.ort import open_graph
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.train.tasks import Classification
 from tests.export.cases import Case

@@ -11,7 +11,7 @@ from hstnn_deploy.errors import UsageError
 from hstnn_deploy.export import choice as choice_module
 from hstnn_deploy.export.choice import calling, check_dynamic, choose_form, in_turns, steps_of
 from hstnn_deploy.export.forms import Form, build
-from hstnn_deploy.export.runtime import Graph, open_graph
+from hstnn_deploy.export.ort import Graph, open_graph
 from tests.export.cases import Case
 
 

@@ -10,6 +10,9 @@ from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.forms import FORMS
 from hstnn_deploy.export.graphs import FACTS, PT2, STEP_ONNX, TORCHSCRIPT, UNROLLED_ONNX, WINDOW_ONNX, write_graphs
 from hstnn_deploy.export.interface import interface
+from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.sequence import SequenceConfig
+from hstnn_deploy.models.sizes import Sizes
 from tests.export.cases import CASES, Case
 
 ONNX = (WINDOW_ONNX, STEP_ONNX, UNROLLED_ONNX)
@@ -96,3 +99,10 @@ def test_a_frame_is_as_large_as_the_recipe_says_and_a_token_has_no_size(case: Ca
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="unknown format 'tflite'"):
         write_graphs(Case("sequence", "snn").network(), tmp_path, {"tflite"})
+
+
+@pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])
+def test_a_network_reset_by_subtraction_is_refused(tmp_path: Path, form: str) -> None:
+    config = SequenceConfig(inputs=2, classes=2, units=[3], neuron=Lif(reset="subtract"))
+    with pytest.raises(ExportError, match="reset by subtraction"):
+        write_graphs(config.build([Sizes(3, 0)]), tmp_path, [form])

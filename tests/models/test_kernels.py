@@ -1,6 +1,8 @@
 """The fused kernels do what the plain ones, the definition, do; and the plain ones do what the equations say."""
 
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from typing import NamedTuple, get_args
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hstnn_deploy.models.kernels import Form, fused, lif, lstm, plain, rnn, using
-from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.neurons import Lif, Reset, Surrogate
 
 FORMS = {"plain": plain, "fused": fused}
 each_form = pytest.mark.parametrize("form", ["plain", "fused"])
@@ -27,6 +29,15 @@ class Window(NamedTuple):
     state_cotangent: Tensor
 
 
+variants = st.fixed_dictionaries(
+    {
+        "reset": st.sampled_from(get_args(Reset)),
+        "detach_reset": st.booleans(),
+        "surrogate": st.sampled_from(get_args(Surrogate)),
+    }
+)
+
+
 @st.composite
 def windows(draw: st.DrawFn) -> Window:
     steps, batch, units = draw(st.integers(1, 7)), draw(st.integers(1, 4)), draw(st.integers(1, 5))
@@ -42,6 +53,8 @@ def windows(draw: st.DrawFn) -> Window:
         # Eighths, so that membranes meet the threshold and the edges of the window exactly.
         neuron = Lif(decay=0.5, threshold=0.5, lens=0.5)
         current, state = (current * 4).round() / 4, (state * 4).round() / 4
+    if draw(st.booleans()):
+        neuron = neuron.model_copy(update=draw(variants))
     match draw(st.sampled_from(["contiguous", "strided", "transposed", "expanded"])):
         case "strided":
             current = current.repeat_interleave(2, dim=2)[..., ::2]
@@ -174,11 +187,11 @@ def test_lstm_is_torchs_own(form: Form, window: LstmWindow) -> None:
     w_input.requires_grad_()
     w_recurrent = window.weight.clone().requires_grad_()
     with using(form):
-        outputs, cells = lstm(torch.einsum("tbi,ign->tbgn", x, w_input), window.h0, window.c0, w_recurrent)
-    (outputs.sum() + cells[-1].sum()).backward()
+        outputs, h_after, c_after = lstm(x, w_input, window.h0, window.c0, w_recurrent)
+    (outputs.sum() + c_after.sum()).backward()
     torch.testing.assert_close(outputs, expected)
-    torch.testing.assert_close(outputs[-1:], h)
-    torch.testing.assert_close(cells[-1:], c)
+    torch.testing.assert_close(h_after, h[0])
+    torch.testing.assert_close(c_after, c[0])
     for found, other in ((w_input, theirs["weight_ih_l0"]), (w_recurrent, theirs["weight_hh_l0"])):
         assert found.grad is not None
         assert other.grad is not None
@@ -239,15 +252,20 @@ def test_plain_kernels_can_be_differentiated_twice() -> None:
 
 def test_the_form_is_picked_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
+
+    def noted(name: str) -> Callable[..., Tensor]:
+        return lambda drive, *_: called.append(name) or drive  # type: ignore[func-returns-value]
+
     for name, module in FORMS.items():
-        monkeypatch.setattr(module, "rnn", lambda *_, name=name: called.append(name))
-    rnn(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
+        monkeypatch.setattr(module, "rnn", noted(name))
+    one = torch.zeros(1, 1)
+    rnn(one[None], one, one, one)
     with using("plain"):
-        rnn(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
+        rnn(one[None], one, one, one)
         with using("fused"):
-            rnn(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
-        rnn(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
-    rnn(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
+            rnn(one[None], one, one, one)
+        rnn(one[None], one, one, one)
+    rnn(one[None], one, one, one)
     assert called == ["fused", "plain", "fused", "plain", "fused"]
 
 
@@ -294,6 +312,54 @@ def test_the_surrogate_is_a_window_of_height_one_over_twice_lens(form: Form, mem
 
 
 @each_form
+@pytest.mark.parametrize(
+    ("surrogate", "shape"),
+    [("triangular", lambda x: max(0.0, 1 - abs(x))), ("arctan", lambda x: 0.5 / (1 + (math.pi / 2 * x) ** 2))],
+)
+def test_other_surrogates_have_their_shapes(form: Form, surrogate: Surrogate, shape: Callable[[float], float]) -> None:
+    for lens in (0.5, 0.25):
+        for membrane in (-1.0, 0.6, 0.9, 1.0, 1.125, 1.6, 3.0):
+            neuron = Lif(decay=0.5, threshold=1.0, lens=lens, surrogate=surrogate)
+            x = column(membrane).requires_grad_()
+            with using(form):
+                spikes, _ = lif(x, torch.zeros(1, 1, dtype=torch.float64), neuron)
+            spikes.sum().backward()
+            assert x.grad is not None
+            assert x.grad.item() == pytest.approx(shape((membrane - 1) / lens) / lens, abs=1e-15)
+
+
+@each_form
+def test_a_soft_reset_takes_the_threshold_away(form: Form) -> None:
+    # m: 2.5 (fires, leaves 1.5), 0.75 + 0.5 = 1.25 (fires, leaves 0.25), 0.125
+    with using(form):
+        spikes, v = lif(
+            column(2.5, 0.5, 0.0),
+            torch.zeros(1, 1, dtype=torch.float64),
+            NEURON.model_copy(update={"reset": "subtract"}),
+        )
+    assert spikes.flatten().tolist() == [1, 1, 0]
+    assert v.item() == 0.125
+
+
+@each_form
+@pytest.mark.parametrize(
+    ("reset", "detached", "expected"),
+    # dv/dm at m = 1.25, where the surrogate is 1: (1 - s) - m * w, (1 - s), 1 - threshold * w, 1.
+    [("zero", False, -1.25), ("zero", True, 0.0), ("subtract", False, 0.0), ("subtract", True, 1.0)],
+)
+def test_the_final_state_has_the_gradient_of_its_reset(
+    form: Form, reset: Reset, detached: bool, expected: float
+) -> None:
+    x = column(1.25).requires_grad_()
+    neuron = NEURON.model_copy(update={"reset": reset, "detach_reset": detached})
+    with using(form):
+        _, v = lif(x, torch.zeros(1, 1, dtype=torch.float64), neuron)
+    v.sum().backward()
+    assert x.grad is not None
+    assert x.grad.item() == expected
+
+
+@each_form
 @pytest.mark.parametrize("first", [0.75, 1.25])
 def test_the_gradient_flows_through_the_reset(form: Form, first: float) -> None:
     # ds_2/dI_1 = w_2 * decay * ((1 - s_1) - m_1 * w_1), with w_1 = w_2 = 1.
@@ -322,7 +388,8 @@ def test_the_final_state_has_a_gradient_too(form: Form) -> None:
 def test_a_single_recurrent_unit_follows_its_equation(form: Form) -> None:
     drive, h0, weight = column(0.3, -1.2), torch.tensor([[0.5]], dtype=torch.float64), torch.tensor([[2.0]]).double()
     with using(form):
-        outputs = rnn(drive, h0, weight)
+        outputs, after = rnn(drive, torch.ones(1, 1, dtype=torch.float64), h0, weight)
     first = torch.sigmoid(torch.tensor(0.3 + 0.5 * 2.0, dtype=torch.float64))
     second = torch.sigmoid(-1.2 + first * 2.0)
     torch.testing.assert_close(outputs.flatten(), torch.stack([first, second]))
+    assert torch.equal(after, outputs[-1])

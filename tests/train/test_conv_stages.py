@@ -63,14 +63,6 @@ def test_evaluate_measures_it(trained: Path, hstnn: Hstnn) -> None:
     assert "simulated event camera" in result.out
 
 
-def test_export_refuses_it_in_one_line(trained: Path, hstnn: Hstnn, tmp_path: Path) -> None:
-    result = hstnn("export", "--ckpt", seed_folder(trained) / "ratio-0.5" / "best.pt", "--out", tmp_path / "bundle")
-    assert result.code == 7
-    assert result.error == "ConvClassifier has no export form yet"
-    assert result.hint == "export a sequence classifier"
-    assert not (tmp_path / "bundle").exists()
-
-
 @pytest.mark.parametrize(
     ("recipe", "change", "message"),
     [

@@ -73,24 +73,31 @@ def test_bf16_rounds_and_fp32_does_not() -> None:
 def test_the_recurrences_are_exact_given_their_input() -> None:
     from hstnn_deploy.models import kernels
 
-    drive, h0, weight = torch.rand(5, 4, 6), torch.rand(4, 6), torch.rand(6, 6)
-    expected = kernels.rnn(drive, h0, weight)
+    # bfloat16 holds these inputs and their product with the identity.
+    x, h0, weight = torch.rand(5, 4, 6).bfloat16().float(), torch.rand(4, 6), torch.rand(6, 6)
+    expected, _ = kernels.rnn(x, torch.eye(6), h0, weight)
     with forward("bf16", CPU):
-        assert torch.equal(kernels.rnn(drive, h0, weight), expected)
-        assert kernels.rnn(drive.bfloat16(), h0, weight).dtype == torch.float32
+        found, _ = kernels.rnn(x, torch.eye(6), h0, weight)
+    assert torch.equal(found, expected)
+    assert found.dtype == torch.float32
 
 
 def test_the_precision_of_products_is_put_back() -> None:
-    before = torch.get_float32_matmul_precision()
+    def settings() -> tuple[str, bool]:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    before = settings()
 
     def fail() -> None:
         with products("medium"):
-            assert torch.get_float32_matmul_precision() == "medium"
+            assert settings() == ("medium", True)
+            with products("fp32"):
+                assert settings() == ("highest", False)
             raise ValueError("why")
 
     with pytest.raises(ValueError, match="why"):
         fail()
-    assert torch.get_float32_matmul_precision() == before
+    assert settings() == before
 
 
 def test_every_figure_names_its_precision(hstnn: Hstnn, tmp_path: Path) -> None:

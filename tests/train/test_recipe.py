@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from hstnn_deploy.data.registry import shape
 from hstnn_deploy.errors import RecipeError
 from hstnn_deploy.models.language import LanguageConfig
+from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.sizes import KINDS, Kind, layer_sizes
 from hstnn_deploy.train.loop import make_optimiser, make_schedule
@@ -73,7 +74,7 @@ def test_every_shipped_recipe_says_what_it_is_and_bears_the_name_of_its_file(nam
 def test_smnist_has_the_published_hyper_parameters() -> None:
     recipe = load_recipe("smnist")
     assert recipe.network.units == [800, 800]
-    assert recipe.network.neuron.model_dump() == {"decay": 0.6, "threshold": 0.6, "lens": 0.5}
+    assert recipe.network.neuron == Lif(decay=0.6, threshold=0.6, lens=0.5, reset="zero", surrogate="rectangular")
     assert (recipe.batch, recipe.seed, recipe.protocol, recipe.ratio) == (100, 1111, "validation", 0.5)
     for stage in (recipe.adapt, recipe.restore):
         assert (stage.epochs, stage.optimiser, stage.lr, stage.clip) == (150, "adam", 3e-4, 0.25)
@@ -120,7 +121,7 @@ def test_ptb_has_the_published_hyper_parameters() -> None:
     network = recipe.network
     assert isinstance(network, LanguageConfig)
     assert (network.inputs, network.units, network.vocabulary, network.dropout) == (650, [650, 650], 10_000, 0.5)
-    assert network.neuron.model_dump() == {"decay": 0.6, "threshold": 0.6, "lens": 0.5}
+    assert network.neuron == Lif(decay=0.6, threshold=0.6, lens=0.5, reset="zero", surrogate="rectangular")
     assert (recipe.batch, recipe.seed, recipe.data.model_dump()["bptt"]) == (25, 1111, 35)
     for stage, lr in ((recipe.adapt, 0.5), (recipe.restore, 0.1)):
         assert (stage.epochs, stage.optimiser, stage.lr, stage.momentum, stage.clip) == (200, "sgd", lr, 0.9, 1)

@@ -1,10 +1,11 @@
 """The window kernels of the neurons, in several forms with the same results, and the one place that picks a form.
 
 `plain` is the definition: torch operations step by step, differentiable twice (selection needs that), the oracle of the
-tests. `fused` is the fast form for training and inference: hand-written backward, differentiable once.
+tests. `fused` is the fast form for training and inference: hand-written backward, differentiable once. `triton` is the
+form for GPUs: a window in one launch, and the recurrences through cuDNN; it is picked where the state lies on a GPU.
 
-Shapes: T time, B batch, n units. Every kernel is a pure function over a window and takes `lengths[B]` (int64) or
-None; steps at or past a sample's length leave its state alone. What a kernel *emits* at such steps is unspecified.
+Shapes: T time, B batch, I inputs, n units. Every kernel is a pure function over a window and takes `lengths[B]` (int64)
+or None; steps at or past a sample's length leave its state alone. What a kernel *emits* at such steps is unspecified.
 """
 
 from collections.abc import Iterator
@@ -15,10 +16,10 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from hstnn_deploy.models.kernels import fused, plain
+from hstnn_deploy.models.kernels import fused, gpu, plain
 from hstnn_deploy.models.neurons import Lif
 
-Form = Literal["plain", "fused"]
+Form = Literal["plain", "fused", "triton"]
 
 
 class _Kernels(Protocol):
@@ -26,13 +27,21 @@ class _Kernels(Protocol):
 
     def lif_pooled(self, current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None) -> tuple[Tensor, Tensor]: ...
 
+
+class _Recurrences(Protocol):
     def rnn(self, drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor: ...
 
     def lstm(self, drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
-_FORMS: dict[Form, _Kernels] = {"plain": plain, "fused": fused}
-_form: ContextVar[Form] = ContextVar("kernel form", default="fused")
+_SPIKING: dict[Form, _Kernels] = {"plain": plain, "fused": fused, "triton": gpu}
+_RECURRENT: dict[Form, _Recurrences] = {"plain": plain, "fused": fused}
+_form: ContextVar[Form | None] = ContextVar("kernel form", default=None)
+
+
+def _picked(state: Tensor) -> Form:
+    """Return the form that was asked for, or else the fastest that takes such a state."""
+    return _form.get() or ("triton" if gpu.serves(state) else "fused")
 
 
 @contextmanager
@@ -45,13 +54,16 @@ def using(form: Form) -> Iterator[None]:
         _form.reset(token)
 
 
+def _autocast(driving: Tensor) -> bool:
+    return torch.is_autocast_enabled(driving.device.type)
+
+
 def _single(driving: Tensor) -> AbstractContextManager[object]:
     """Return the context in which a kernel computes in its state's own precision, whatever autocast made of its input.
 
     A rounding error in a recurrence would go on from step to step, and move spikes.
     """
-    kind = driving.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    return torch.autocast(driving.device.type, enabled=False) if _autocast(driving) else nullcontext()
 
 
 def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -59,15 +71,16 @@ def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None)
 
     Args:
         current: input currents I, [T, B, n].
-        v0: the state v = m * (1 - s) left by the step before, [B, n].
+        v0: the state left by the step before, after its reset, [B, n].
         neuron: the constants.
         lengths: valid steps per sample, [B], or None where all steps are valid.
 
     Returns:
-        Spikes [T, B, n], 0 or 1 in the dtype of `current`, and the state v after the last valid step, [B, n].
+        Spikes [T, B, n], 0 or 1 in the dtype of `current` or of `v0`; the state v after the last valid step, [B, n].
     """
+    form = _picked(v0)
     with _single(current):
-        return _FORMS[_form.get()].lif(current.to(v0.dtype), v0, neuron, lengths)
+        return _SPIKING[form].lif(current if form == "triton" else current.to(v0.dtype), v0, neuron, lengths)
 
 
 def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -75,46 +88,77 @@ def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None 
 
     Args:
         current: input currents I, [T, B, C, H, W].
-        v0: the state v = m * (1 - s) left by the step before, [B, C, H, W].
+        v0: the state left by the step before, after its reset, [B, C, H, W].
         neuron: the constants.
         lengths: valid steps per sample, [B], or None where all steps are valid.
 
     Returns:
-        Pooled spikes [T, B, C, H // 2, W // 2], quarters from 0 to 1, and the state v after the last valid step.
+        Pooled spikes [T, B, C, H // 2, W // 2], quarters from 0 to 1, in the dtype of `current` or of `v0`; and the
+        state v after the last valid step.
     """
+    form = _picked(v0)
     with _single(current):
-        return _FORMS[_form.get()].lif_pooled(current.to(v0.dtype), v0, neuron, lengths)
+        return _SPIKING[form].lif_pooled(current if form == "triton" else current.to(v0.dtype), v0, neuron, lengths)
 
 
-def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
-    """Run sigmoid recurrent units over a window: h_t = sigmoid(drive_t + h_{t-1} @ weight).
+def rnn(
+    x: Tensor, weight_input: Tensor, h0: Tensor, weight: Tensor, lengths: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Run sigmoid recurrent units over a window: h_t = sigmoid(x_t @ weight_input + h_{t-1} @ weight).
 
     Args:
-        drive: input products x_t @ W_i, [T, B, n].
+        x: inputs, [T, B, I].
+        weight_input: input weight W_i, [I, n].
         h0: the state left by the step before, [B, n].
         weight: recurrent weight W_h, [n, n].
+        lengths: valid steps per sample, [B], or None where all steps are valid.
 
     Returns:
-        h at every step, [T, B, n]; the state after a window is the row of its last valid step.
+        h at every step, [T, B, n], and after the last valid step, [B, n].
     """
-    with _single(drive):
-        return _FORMS[_form.get()].rnn(drive.to(h0.dtype), h0, weight)
+    form = _picked(h0)
+    # cuDNN would take the input product in single precision, which autocast is there to avoid.
+    if form == "triton" and not _autocast(x):
+        h = gpu.rnn(x, weight_input, h0, weight)
+    else:
+        drive = x @ weight_input
+        with _single(x):
+            h = _RECURRENT["fused" if form == "triton" else form].rnn(drive.to(h0.dtype), h0, weight)
+    return h, _last_valid(h, h0, lengths)
 
 
-def lstm(drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def lstm(
+    x: Tensor, weight_input: Tensor, h0: Tensor, c0: Tensor, weight: Tensor, lengths: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Run LSTM units over a window: the standard cell without bias, gates in the order i, f, g, o.
 
-    z_t = drive_t + h_{t-1} @ weight;  i, f, o = sigmoid(z);  g = tanh(z);
+    z_t = x_t @ weight_input + h_{t-1} @ weight;  i, f, o = sigmoid(z);  g = tanh(z);
     c_t = f * c_{t-1} + i * g;  h_t = o * tanh(c_t).
 
     Args:
-        drive: input products x_t @ W_i of the four gates, [T, B, 4, n].
+        x: inputs, [T, B, I].
+        weight_input: input weight W_i, [I, 4, n].
         h0: the output left by the step before, [B, n].
         c0: the cell left by the step before, [B, n].
         weight: recurrent weight W_h, [n, 4, n].
+        lengths: valid steps per sample, [B], or None where all steps are valid.
 
     Returns:
-        h and c at every step, each [T, B, n]; the state after a window is the row of its last valid step.
+        h at every step, [T, B, n]; h and c after the last valid step, each [B, n].
     """
-    with _single(drive):
-        return _FORMS[_form.get()].lstm(drive.to(h0.dtype), h0, c0, weight)
+    form = _picked(h0)
+    if form == "triton" and not _autocast(x):
+        h, c = gpu.lstm(x, weight_input, h0, c0, weight, lengths)
+        return h, _last_valid(h, h0, lengths), c
+    drive = (x @ weight_input.flatten(1)).unflatten(-1, weight_input.shape[1:])
+    with _single(x):
+        h, cells = _RECURRENT["fused" if form == "triton" else form].lstm(drive.to(h0.dtype), h0, c0, weight)
+    return h, _last_valid(h, h0, lengths), _last_valid(cells, c0, lengths)
+
+
+def _last_valid(outputs: Tensor, initial: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the row of each sample's last valid step, or its initial state where it has none. [B, n]."""
+    if lengths is None:
+        return outputs[-1]
+    rows = (lengths - 1).clamp(min=0)[None, :, None].expand(1, *outputs.shape[1:])
+    return torch.where((lengths > 0)[:, None], outputs.gather(0, rows)[0], initial)

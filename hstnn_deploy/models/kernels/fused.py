@@ -4,6 +4,7 @@ The LIF recursions agree with the plain form to the bit forward; gradients agree
 A step's tensors fit the cache, so what counts is how many operations a step takes: each is one pass and one launch.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 from typing import Any
@@ -37,13 +38,13 @@ def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None 
 
 
 def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
-    """Sigmoid RNN over a window; see `kernels.rnn`."""
+    """Sigmoid RNN over a window of input products `drive` [T, B, n]; return h at every step. See `kernels.rnn`."""
     outputs: Tensor = _Rnn.apply(drive, h0, weight)  # type: ignore[no-untyped-call]
     return outputs
 
 
 def lstm(drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """LSTM over a window; see `kernels.lstm`."""
+    """LSTM over a window of input products `drive` [T, B, 4, n]; return h and c at every step. See `kernels.lstm`."""
     outputs, cells = _Lstm.apply(drive, h0, c0, weight)  # type: ignore[no-untyped-call]
     return outputs, cells
 
@@ -125,17 +126,21 @@ def _membranes(like: Tensor, keep: bool) -> Tensor:
 
 
 def _walk(current: Tensor, v0: Tensor, neuron: Lif, m: Tensor, spikes: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Walk on with m_t = I_t + (decay * m_{t-1}) * (1 - s_{t-1}), writing m and spikes; yield each step's spikes.
+    """Walk on with m_t = I_t + decay * v_{t-1}, writing m and spikes; yield each step's spikes.
 
     The same to the bit as the plain form: a product with 0 or 1 is exact, wherever it stands.
     """
     decayed, silent = v0 * neuron.decay, torch.ones_like(v0)
     for now, m_t, s in zip(current.unbind(0), m.unbind(0), spikes, strict=False):
+        # v = m * (1 - s), the reset to zero, is taken with (1 - s) last: it needs no operation of its own.
         torch.addcmul(now, decayed, silent, out=m_t)
         # m - threshold > 0 and m > threshold are the same test in IEEE arithmetic with subnormals.
         torch.gt(m_t, neuron.threshold, out=s)
-        torch.le(m_t, neuron.threshold, out=silent)
-        torch.mul(m_t, neuron.decay, out=decayed)
+        if neuron.reset == "zero":
+            torch.le(m_t, neuron.threshold, out=silent)
+            torch.mul(m_t, neuron.decay, out=decayed)
+        else:
+            torch.sub(m_t, s, alpha=neuron.threshold, out=decayed).mul_(neuron.decay)
         yield s
 
 
@@ -147,10 +152,11 @@ def _walk_back(
     neuron: Lif,
     needs_grad_v0: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Walk back with gm_t = gv_t * (1 - s_t) + (gs_t - gv_t * m_t) * w_t and gv_{t-1} = decay * gm_t.
+    """Walk back with gm_t = gv_t * dv_t/dm_t + (gs_t + gv_t * dv_t/ds_t) * w_t and gv_{t-1} = decay * gm_t.
 
-    w is the surrogate's window; gv also takes the gradient of the final state at each sample's last valid step.
-    Inside, gm and gv are divided by the window's height, so that a step need not multiply with it.
+    w is the surrogate. dv/dm = 1 - s and dv/ds = -m at a reset to zero, 1 and -threshold at one by subtraction; a
+    detached reset has no dv/ds. gv also takes the gradient of the final state at each sample's last valid step.
+    Inside, gm and gv are divided by the surrogate's peak, so that a step need not multiply with it.
 
     Args:
         grad_spikes: gs of each step [B, n], last step first; asked for one at a time.
@@ -163,26 +169,34 @@ def _walk_back(
     Returns:
         The gradients of the currents [T, B, n] and, if wanted, of v0 [B, n].
     """
-    height = 1 / (2 * neuron.lens)
+    peak = neuron.surrogate_peak
     below_zero = (-torch.inf, torch.finfo(m.dtype).smallest_normal)
     out = torch.empty_like(m)
     distance, through = torch.empty_like(m[0]), torch.empty_like(m[0])
     # gv is carried as a tensor and a factor not yet applied to it.
     gv, factor = m.new_zeros(()).expand_as(m[0]), 1.0
     if grad_v is not None and lengths is None:
-        gv = grad_v / height
+        gv = grad_v / peak
     steps = zip(reversed(range(len(m))), reversed(m.unbind(0)), reversed(out.unbind(0)), grad_spikes, strict=True)
     for t, m_t, gm, gs in steps:
         if grad_v is not None and lengths is not None:
-            gv, factor = _where(lengths == t + 1, grad_v / height).add_(gv, alpha=factor), 1.0
+            gv, factor = _where(lengths == t + 1, grad_v / peak).add_(gv, alpha=factor), 1.0
         torch.sub(m_t, neuron.threshold, out=distance)
-        torch.addcmul(gs, gv, m_t, value=-factor * height, out=gm)
-        _where_between(gm, distance, -neuron.lens, neuron.lens, grad_input=gm)
-        _where_between(gv, distance, *below_zero, grad_input=through)
+        if neuron.detach_reset:
+            gm.copy_(gs)
+        elif neuron.reset == "zero":
+            torch.addcmul(gs, gv, m_t, value=-factor * peak, out=gm)
+        else:
+            torch.add(gs, gv, alpha=-factor * peak * neuron.threshold, out=gm)
+        if neuron.reset == "zero":
+            _where_between(gv, distance, *below_zero, grad_input=through)
+        else:
+            through = gv
+        _times_surrogate(gm, distance, neuron)
         gm.add_(through, alpha=factor)
         gv, factor = gm, neuron.decay
-    if height != 1:
-        out.mul_(height)
+    if peak != 1:
+        out.mul_(peak)
     grad_v0 = None
     if needs_grad_v0:
         grad_v0 = out[0] * neuron.decay
@@ -191,17 +205,32 @@ def _walk_back(
     return out, grad_v0
 
 
+def _times_surrogate(gradient: Tensor, distance: Tensor, neuron: Lif) -> None:
+    """Multiply a gradient in place with the surrogate over its peak; `distance` = m - threshold is used up."""
+    match neuron.surrogate:
+        case "rectangular":
+            _where_between(gradient, distance, -neuron.lens, neuron.lens, grad_input=gradient)
+        case "triangular":
+            gradient.mul_(distance.abs_().div_(-neuron.lens).add_(1).clamp_(min=0))
+        case "arctan":
+            gradient.div_(distance.mul_(math.pi / (2 * neuron.lens)).square_().add_(1))
+
+
 def _where(samples: Tensor, values: Tensor) -> Tensor:
     return torch.where(samples[:, None], values, 0)
 
 
 def _state_after(m: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None) -> Tensor:
-    """Return v = m * (1 - s) at each sample's last valid step, [B, n]."""
-    if lengths is None:
-        return m[-1] * (m[-1] <= neuron.threshold)
-    rows = (lengths - 1).clamp(min=0)
-    last = m.gather(0, rows[None, :, None].expand(1, *m.shape[1:]))[0]
-    return torch.where((lengths > 0)[:, None], last * (last <= neuron.threshold), v0)
+    """Return v at each sample's last valid step, [B, n]."""
+    last = m[-1]
+    if lengths is not None:
+        rows = (lengths - 1).clamp(min=0)
+        last = m.gather(0, rows[None, :, None].expand(1, *m.shape[1:]))[0]
+    if neuron.reset == "zero":
+        after = last * (last <= neuron.threshold)
+    else:
+        after = last - (last > neuron.threshold).to(last.dtype) * neuron.threshold
+    return after if lengths is None else torch.where((lengths > 0)[:, None], after, v0)
 
 
 class _Rnn(torch.autograd.Function):

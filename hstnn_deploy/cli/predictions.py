@@ -1,0 +1,108 @@
+"""What a person sees of a stream: the prediction over time, live on a terminal, plain lines or JSON lines elsewhere."""
+
+import json
+import time
+from abc import ABC, abstractmethod
+from typing import Any
+
+from rich.bar import Bar
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+Answers = list[dict[str, Any]]
+"""Of each sample; see `export.answers.classified`."""
+
+_SHOWN = 12
+"""Samples that are shown of a larger batch."""
+_HISTORY = 40
+"""Steps back that are shown."""
+
+
+class Display(ABC):
+    """Is told of every step."""
+
+    @abstractmethod
+    def step(self, number: int, total: int | None, answers: Answers) -> None:
+        """Show what is predicted after step `number` of `total` (None where the end is not known)."""
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to do
+        """Stop showing."""
+
+
+class JsonLines(Display):
+    """One line of JSON per step."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def step(self, number: int, total: int | None, answers: Answers) -> None:
+        """See `Display`."""
+        print(json.dumps({"input": self._name, "step": number, "samples": answers}, allow_nan=False), flush=True)
+
+
+class Lines(Display):
+    """One line per step."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def step(self, number: int, total: int | None, answers: Answers) -> None:
+        """See `Display`."""
+        shown = "  ".join(f"{each['class']} ({_value(each):.3f})" for each in answers[:_SHOWN])
+        more = f"  … {len(answers)} samples" if len(answers) > _SHOWN else ""
+        self._console.print(f"step {_place(number, total)}: {shown}{more}", markup=False, soft_wrap=True)
+
+
+class LiveTable(Display):
+    """A row per sample that is drawn anew with every step: the classes so far, and how sure the network is now."""
+
+    def __init__(self, console: Console, delay: float, name: str) -> None:
+        self._delay = delay
+        self._name = name
+        self._history: list[list[str]] = []
+        self._live = Live(console=console, auto_refresh=False)
+        self._live.start()
+
+    def step(self, number: int, total: int | None, answers: Answers) -> None:
+        """See `Display`."""
+        for sample, each in enumerate(answers):
+            if len(self._history) <= sample:
+                self._history.append([])
+            self._history[sample].append(str(each["class"]))
+        self._live.update(self._table(number, total, answers), refresh=True)
+        time.sleep(self._delay)
+
+    def close(self) -> None:
+        """See `Display`."""
+        self._live.stop()
+
+    def _table(self, number: int, total: int | None, answers: Answers) -> Table:
+        drawn = Table(title=f"{self._name}: step {_place(number, total)}", title_justify="left")
+        if len(answers) > 1:
+            drawn.add_column("sample", justify="right")
+        drawn.add_column("class", justify="right", style="bold")
+        drawn.add_column("probability" if "probability" in answers[0] else "score", justify="right")
+        drawn.add_column("", width=20)
+        drawn.add_column("then")
+        drawn.add_column("class after each step", no_wrap=True)
+        for sample, each in enumerate(answers[:_SHOWN]):
+            then = ", ".join(f"{n} {value:.2f}" for n, value in each["best"][1:])
+            history = self._history[sample]
+            past = ("… " if len(history) > _HISTORY else "") + " ".join(history[-_HISTORY:])
+            value = _value(each)
+            bar = Bar(1, 0, min(max(value, 0.0), 1.0), width=20)
+            which = [str(sample)] if len(answers) > 1 else []
+            drawn.add_row(*which, str(each["class"]), f"{value:.3f}", bar, then, past)
+        if len(answers) > _SHOWN:
+            drawn.caption = f"and {len(answers) - _SHOWN} more samples"
+        return drawn
+
+
+def _value(answer: dict[str, Any]) -> float:
+    value: float = answer["probability"] if "probability" in answer else answer["score"]
+    return value
+
+
+def _place(number: int, total: int | None) -> str:
+    return f"{number}" if total is None else f"{number} of {total}"

@@ -1,0 +1,210 @@
+"""`hstnn run`: a bundle on a file, or on what comes in."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hstnn_deploy.cli import console
+from hstnn_deploy.cli.options import Json
+from hstnn_deploy.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from hstnn_deploy.cli.predictions import Display
+    from hstnn_deploy.data.preprocessing import Preprocessing
+    from hstnn_deploy.export.runtime import Session, Stream
+
+
+def run(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that `hstnn export` wrote.")],
+    input_: Annotated[
+        list[Path],
+        typer.Option(
+            "--input",
+            metavar="FILE|-",
+            help="An array (.npy, .npz: x[T, B, …]), an image, a recording of events, a text, or time steps of "
+            "numbers, one to a line; `-` is standard input. May be given again.",
+        ),
+    ],
+    stream: Annotated[bool, typer.Option("--stream", help="Step by step, showing each step's prediction.")] = False,
+    delay: Annotated[float, typer.Option(min=0, help="Seconds that a step is shown on a terminal.")] = 0.1,
+    top: Annotated[int, typer.Option(min=1, help="How many classes or words are given, best first.")] = 3,
+    continue_: Annotated[
+        int, typer.Option("--continue", metavar="N", min=0, help="Of a language model: go on for N words.")
+    ] = 0,
+    resize: Annotated[bool, typer.Option("--resize", help="Bring images to the size that the network takes.")] = False,
+    provider: Annotated[str, typer.Option(metavar="cpu|cuda[:n]", help="What runs the graphs.")] = "cpu",
+    smaller: Annotated[
+        str | None, typer.Option(metavar="HOW", help="Run a smaller graph: int8-dynamic, int8-static or fp16.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: ONNX Runtime's choice).")] = None,
+    load_state: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Go on from states that --save-state wrote.")
+    ] = None,
+    save_state: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the states after the last step.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Classify files with a bundle, or continue a text; without torch, as deployed."""
+    from hstnn_deploy.data.preprocessing import parse
+    from hstnn_deploy.export.runtime import Session
+
+    if len(input_) > 1 and (load_state or save_state):
+        raise UsageError(f"{len(input_)} inputs cannot share one file of states", "run them one by one")
+    session = Session(bundle, provider, threads, smaller=smaller)
+    how = parse(session.manifest["input"])
+    results = []
+    for path in input_:
+        if session.tokens:
+            result = _text(session, how, path, top, continue_, load_state, save_state)
+        else:
+            if continue_:
+                raise UsageError("--continue is for language models; this network classifies")
+            display = _display(stream, as_json, delay, str(path))
+            result = _classes(session, how, path, top, resize, display, load_state, save_state)
+        results.append(result)
+        if not as_json:
+            _print(result)
+        elif stream:
+            print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
+    if as_json and not stream:
+        console.emit({"bundle": str(bundle), "provider": session.provider, "results": results})
+
+
+def _display(stream: bool, as_json: bool, delay: float, name: str) -> "Display | None":
+    from hstnn_deploy.cli.predictions import Display, JsonLines, Lines, LiveTable
+
+    if not stream:
+        return None
+    made: Display
+    if as_json:
+        made = JsonLines(name)
+    elif console.out.is_terminal:
+        made = LiveTable(console.out, delay, name)
+    else:
+        made = Lines(console.out)
+    return made
+
+
+def _classes(
+    session: "Session",
+    how: "Preprocessing",
+    path: Path,
+    top: int,
+    resize: bool,
+    display: "Display | None",
+    load_state: Path | None,
+    save_state: Path | None,
+) -> dict[str, Any]:
+    """Run one input through a classifier."""
+    from hstnn_deploy.export import inputs
+    from hstnn_deploy.export.answers import classified
+
+    steps: Iterable[NDArray[Any]]
+    x: NDArray[Any] | None = None
+    if _is_rows(path):
+        batch, total = 1, None
+        steps = (row[None] for row in inputs.read_rows(path, session))
+    else:
+        x = session.checked(inputs.read_samples(inputs.read_file(path), how, session, resize))
+        steps, batch, total = x, x.shape[1], len(x)
+    running = _begin(session, batch, load_state, path)
+    logits = None
+    count = 0
+    try:
+        if display is None and x is not None:
+            logits, count = running.run(x), len(x)
+        else:
+            for count, now in enumerate(steps, 1):
+                logits = running.step(now)
+                if display:
+                    display.step(count, total, classified(session, logits, top))
+    finally:
+        if display:
+            display.close()
+        if save_state and count:
+            running.save(save_state)
+    if logits is None:
+        raise DataError(f"{_name(path)} holds no time step")
+    return {"input": str(path), "steps": count, "samples": classified(session, logits, top)}
+
+
+def _text(
+    session: "Session",
+    how: "Preprocessing",
+    path: Path,
+    top: int,
+    more: int,
+    load_state: Path | None,
+    save_state: Path | None,
+) -> dict[str, Any]:
+    """Read a text with a language model."""
+    from hstnn_deploy.data.preprocessing import Words
+    from hstnn_deploy.export import inputs
+    from hstnn_deploy.export.answers import read_text
+
+    vocabulary = inputs.read_vocabulary(session)
+    assert isinstance(how, Words)
+    words, unknown = inputs.read_words(inputs.read_file(path), how, vocabulary)
+    running = _begin(session, 1, load_state, path)
+    result = read_text(running, words, vocabulary, top, more)
+    if save_state:
+        running.save(save_state)
+    return {"input": str(path), **result, "unknown": unknown}
+
+
+def _begin(session: "Session", batch: int, load_state: Path | None, path: Path) -> "Stream":
+    if load_state is None:
+        return session.stream(batch)
+    running = session.restore(load_state)
+    if running.batch != batch:
+        raise DataError(f"{load_state} holds the states of {running.batch} samples; {_name(path)} has {batch}")
+    return running
+
+
+def _is_rows(path: Path) -> bool:
+    """Return whether an input is text with one time step to a line; of standard input, before it has ended."""
+    from hstnn_deploy.export import inputs
+
+    if str(path) != inputs.STANDARD_INPUT:
+        return path.suffix.lower() in {".csv", ".tsv", ".txt"}
+    waiting: Any = sys.stdin.buffer
+    return not inputs.Given("", path, waiting.peek(16)).is_file
+
+
+def _name(path: Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
+
+
+def _print(result: dict[str, Any]) -> None:
+    """Print what a person reads."""
+    if "samples" not in result:
+        _print_text(result)
+        return
+    for number, sample in enumerate(result["samples"]):
+        which = f" [{number}]" if len(result["samples"]) > 1 else ""
+        kind = "probability" if "probability" in sample else "score"
+        others = ", ".join(f"{n} {value:.3f}" for n, value in sample["best"][1:])
+        line = f"{result['input']}{which}: class {sample['class']}, {kind} {sample[kind]:.3f}"
+        console.out.print(line + (f"; then {others}" if others else ""), markup=False, soft_wrap=True)
+
+
+def _print_text(result: dict[str, Any]) -> None:
+    perplexity = "n/a (a single word)" if result["perplexity"] is None else f"{result['perplexity']:.2f}"
+    unknown = result["unknown"]
+    lines = [f"{result['input']}: {result['words']} words, perplexity {perplexity}"]
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
+        lines.append(f"not in the vocabulary, read as <unk>: {shown} ({len(unknown)} different words)")
+    lines.append("next: " + ", ".join(f"{word} {chance:.3f}" for word, chance in result["next"]))
+    if result["continuation"]:
+        lines.append("… " + " ".join(result["continuation"]))
+    for line in lines:
+        console.out.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,96 @@
+"""How a foreign file becomes what a network was trained on: plain data, which a bundle carries in its manifest.
+
+Each data set of the registry has one of these. Shapes: T time, I values of a step.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from hstnn_deploy.data.events import Sensor
+from hstnn_deploy.data.transforms import Transform
+
+
+class _Preprocessing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Pixels(_Preprocessing):
+    """An image read column by column: x[t] is column t, its rows in each colour; 0 is black, 1 white."""
+
+    kind: Literal["pixels"] = "pixels"
+    height: int
+    width: int
+    """The steps T."""
+    colours: Literal[1, 3]
+
+
+class Frames(_Preprocessing):
+    """Events of a camera, or spikes of a cochlea, counted into frames of equal time."""
+
+    kind: Literal["frames"] = "frames"
+    sensor: Sensor
+    """What the recordings come from."""
+    transforms: list[Transform]
+    """What happens to the events before they are framed, in order."""
+    frame_time: int
+    """Microseconds of a frame."""
+    steps: int | None
+    """Frames, from the recording's beginning; None: as many as there are."""
+    binary: bool
+    """Whether a frame says only that there were events, not how many."""
+
+
+class Words(_Preprocessing):
+    """A text as words by number."""
+
+    kind: Literal["words"] = "words"
+    split: Literal["spaces", "punctuation"]
+    """Whether words stand between spaces, or each mark of punctuation is a word too."""
+    lower: bool
+    """Whether capitals are made small first."""
+    window: int
+    """Words of a window; see `Session.window`."""
+
+
+class Values(_Preprocessing):
+    """Nothing is known of the files that x comes from."""
+
+    kind: Literal["values"] = "values"
+
+
+Preprocessing = Annotated[Pixels | Frames | Words | Values, Field(discriminator="kind")]
+
+_PIXELS = {
+    "digits": Pixels(height=8, width=8, colours=1),
+    "mnist": Pixels(height=28, width=28, colours=1),
+    "cifar10": Pixels(height=32, width=32, colours=3),
+    "cifar100": Pixels(height=32, width=32, colours=3),
+}
+
+
+def preprocessing(config: Any) -> Preprocessing:
+    """Return what was done to the files of a data set, from the `data` section of a recipe."""
+    from hstnn_deploy.data.recordings import EventConfig
+    from hstnn_deploy.data.text import TextConfig
+
+    match config:
+        case EventConfig():
+            return Frames(
+                sensor=config.sensor,
+                transforms=config.transforms,
+                frame_time=config.frame_time,
+                steps=config.steps,
+                binary=config.binary,
+            )
+        case TextConfig():
+            plain = config.name != "pydoc-text"  # type: ignore[attr-defined]
+            return Words(split="spaces" if plain else "punctuation", lower=not plain, window=config.bptt)
+        case _:
+            return _PIXELS.get(config.name, Values())
+
+
+def parse(plain: Any) -> Preprocessing:
+    """Return the preprocessing that plain data describes."""
+    made: Preprocessing = TypeAdapter(Preprocessing).validate_python(plain)
+    return made

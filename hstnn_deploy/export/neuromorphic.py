@@ -1,0 +1,224 @@
+"""NIR: a spiking network as a graph for neuromorphic simulators and chips (https://neuroir.org).
+
+NIR's leaky integrate-and-fire neuron is continuous, and `z = 1 where v > v_threshold` then sets v to v_reset:
+
+    tau dv/dt = (v_leak - v) + r I
+
+A step dt of it, with v_leak = 0 and the input I constant within the step, is
+
+    Euler        v_t = (1 - dt/tau) v_{t-1} + (r dt/tau) I_t
+    exponential  v_t = e^(-dt/tau) v_{t-1} + r (1 - e^(-dt/tau)) I_t
+
+and ours is m_t = decay * v_{t-1} + I_t: the input is not decayed, and v_{t-1} = m_{t-1} (1 - s_{t-1}) is the membrane
+after a reset to zero within the step of the spike. So v_reset = 0, v_threshold is ours, and
+
+    Euler        tau = dt / (1 - decay)      r = tau / dt
+    exponential  tau = -dt / ln(decay)       r = 1 / (1 - decay)
+
+make them the same recurrence: exactly in real numbers, and in float32 up to the rounding of decay and of r dt/tau = 1.
+Which of the two a simulator computes is its own choice (snnTorch: Euler), and so is dt, which NIR does not hold: it
+must run at the dt that the graph was written for. A simulator that resets one step late, fires at the threshold and not
+above it, or passes over r (Norse 1.1, sinabs 3.1), computes another network. decay = 1 is NIR's integrate-and-fire
+neuron, dv/dt = r I with r = 1/dt. decay = 0 has no exponential form.
+
+What is around the neurons is linear and held as it is: W, convolution with bias, average pooling, an embedding as a
+matrix over one-hot words. The sequence classifier's readout is applied at every step: logits are the *mean of the
+output over time*. That of the convolutional classifier has a ReLU behind a sum over time, which NIR has no node for:
+the graph ends at the pooled spikes of the last layer, flattened.
+"""
+
+import io
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hstnn_deploy import files
+from hstnn_deploy.errors import ExportError
+from hstnn_deploy.models.convolutional import ConvClassifier, SpikingConvolution
+from hstnn_deploy.models.language import LanguageModel
+from hstnn_deploy.models.layers import SpikingGroup
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.sequence import SequenceClassifier
+
+Method = Literal["euler", "exponential"]
+"""How the simulator that the graph is for takes a step."""
+
+DT = 1e-4
+"""Seconds of a step unless another is asked for: what snnTorch, which cannot be told, takes."""
+
+OUTPUTS = {
+    "sequence": "logits of each step; those of the sequence are their mean over time",
+    "language": "logits of the word that follows, at each step",
+    "convolutional": "average-pooled spikes of the last layer, flattened; the readout is not in here: NIR has no ReLU",
+}
+"""What comes out, by family."""
+
+
+def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler") -> Any:
+    """Return a purely spiking network as a `nir.NIRGraph`.
+
+    Args:
+        network: of spiking units only.
+        dt: seconds of a step.
+        method: how the simulator takes a step.
+
+    Raises:
+        ExportError: the package nir is missing, or the network holds what NIR cannot.
+    """
+    nir = _package()
+    _check(network, method)
+    nodes: dict[str, Any] = {}
+    shape = _step_shape(network)
+    family, readout = _readout(network)
+    if isinstance(network, LanguageModel):
+        nodes["input"] = nir.Input(input_type=np.array([network.embedding.num_embeddings]))
+        nodes["embedding"] = nir.Linear(weight=_array(network.embedding.weight).T.copy())
+    else:
+        nodes["input"] = nir.Input(input_type=np.array(shape))
+    for number, layer in enumerate(network.stack, 1):
+        match layer.groups["snn"]:
+            case SpikingGroup() as group:
+                nodes[f"layer{number}_weight"] = nir.Linear(weight=_array(group.weight).T.copy())
+                shape = (group.units,)
+                nodes[f"layer{number}"] = _neurons(group.neuron, shape, dt, method)
+            case SpikingConvolution() as group:
+                conv, height = group.conv_input, shape[-1]
+                assert conv.bias is not None
+                nodes[f"layer{number}_weight"] = nir.Conv2d(
+                    input_shape=(height, height),
+                    weight=_array(conv.weight),
+                    stride=1,
+                    padding=int(conv.padding[0]),
+                    dilation=1,
+                    groups=1,
+                    bias=_array(conv.bias),
+                )
+                height = group.map_size(height)
+                nodes[f"layer{number}"] = _neurons(group.neuron, (group.units, height, height), dt, method)
+                two = np.array([2, 2])
+                nodes[f"layer{number}_pool"] = nir.AvgPool2d(kernel_size=two, stride=two, padding=np.array([0, 0]))
+                shape = (group.units, height // 2, height // 2)
+    if readout is None:
+        nodes["flatten"] = nir.Flatten(input_type=np.array(shape), start_dim=0, end_dim=-1)
+        shape = (math.prod(shape),)
+    else:
+        nodes["readout"] = nir.Affine(weight=_array(readout.weight), bias=_array(readout.bias))
+        shape = (readout.out_features,)
+    nodes["output"] = nir.Output(output_type=np.array(shape))
+    names = list(nodes)
+    metadata = {"dt": dt, "method": method, "output": OUTPUTS[family]}
+    return nir.NIRGraph(nodes=nodes, edges=list(pairwise(names)), metadata=metadata)
+
+
+def write_nir(network: HybridNetwork, path: Path, dt: float = DT, method: Method = "euler") -> Path:
+    """Write a purely spiking network as a NIR file, and read it back before it takes its name.
+
+    Raises:
+        ExportError: see `to_nir`; or what is read back is not what was written.
+        RunError: the file cannot be written.
+    """
+    nir = _package()
+    graph, written = to_nir(network, dt, method), io.BytesIO()
+    nir.write(written, graph)
+    with files.atomic(path) as temporary:
+        temporary.write_bytes(written.getvalue())
+        if difference := differs(graph, nir.read(temporary)):
+            raise ExportError(f"{path} does not hold what was written: {difference}")
+    return path
+
+
+def differs(one: Any, other: Any) -> str:
+    """Return where two graphs differ, in nodes, edges or any number to the bit; empty where they do not."""
+    if sorted(one.edges) != sorted(other.edges):
+        return "its edges"
+    if set(one.nodes) != set(other.nodes):
+        return "its nodes"
+    for name, node in one.nodes.items():
+        there = other.nodes[name]
+        if type(node) is not type(there):
+            return f"node {name}"
+        for key, value in vars(node).items():
+            if not _same(value, getattr(there, key)):
+                return f"{key} of node {name}"
+    return ""
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return set(one) == set(other) and all(_same(value, other[key]) for key, value in one.items())
+    return one is other or bool(np.array_equal(one, other))
+
+
+def _neurons(neuron: Lif, shape: tuple[int, ...], dt: float, method: Method) -> Any:
+    nir = _package()
+    threshold, zero = np.full(shape, neuron.threshold), np.zeros(shape)
+    if neuron.decay == 1:
+        return nir.IF(r=np.full(shape, 1 / dt), v_threshold=threshold, v_reset=zero)
+    if method == "euler":
+        tau = dt / (1 - neuron.decay)
+        r = tau / dt
+    else:
+        tau, r = -dt / math.log(neuron.decay), 1 / (1 - neuron.decay)
+    return nir.LIF(tau=np.full(shape, tau), r=np.full(shape, r), v_leak=zero, v_threshold=threshold, v_reset=zero)
+
+
+def _check(network: HybridNetwork, method: Method) -> None:
+    for number, size in enumerate(network.sizes, 1):
+        if size.rnn:
+            kind = "LSTM" if "c" in network.stack[number - 1].state_sizes else "recurrent"
+            raise ExportError(
+                f"NIR holds spiking units only: layer {number} has {size.rnn} {kind} units beside {size.snn} spiking "
+                "ones, and NIR has no node for their sigmoid, tanh or ReLU",
+                "--nir takes networks of --kind snn; a hybrid exports to ONNX",
+            )
+        group = network.stack[number - 1].groups["snn"]
+        assert isinstance(group, SpikingGroup | SpikingConvolution)
+        if method == "exponential" and group.neuron.decay == 0:
+            raise ExportError("a neuron of decay 0 has no exponential form: its tau would be 0", "use the method euler")
+
+
+def _readout(network: HybridNetwork) -> tuple[str, Any]:
+    """Return the family, and the readout where NIR can hold it."""
+    match network:
+        case SequenceClassifier():
+            return "sequence", network.readout
+        case LanguageModel():
+            return "language", network.decoder
+        case ConvClassifier():
+            return "convolutional", None
+        case _:
+            raise ExportError(f"{type(network).__name__} has no NIR form yet")
+
+
+def _step_shape(network: HybridNetwork) -> tuple[int, ...]:
+    """Return the shape of what the first layer sees at a step."""
+    first = network.stack[0]
+    if not isinstance(network, ConvClassifier):
+        return (first.input_size,)
+    size = math.isqrt(network.hidden.in_features // network.stack[-1].units)
+    for layer in reversed(network.stack):
+        group = layer.groups["snn"]
+        assert isinstance(group, SpikingConvolution)
+        # `map_size` is how much a convolution takes off; it is the same whatever the size.
+        size = 2 * size - group.map_size(0)
+    return first.input_size, size, size
+
+
+def _array(value: Tensor) -> NDArray[np.float32]:
+    return value.detach().cpu().numpy().astype(np.float32)
+
+
+def _package() -> Any:
+    try:
+        import nir
+    except ImportError as error:
+        raise ExportError(
+            "NIR needs the package nir, which is not installed", "pip install 'hstnn-deploy[neuromorphic]'"
+        ) from error
+    return nir

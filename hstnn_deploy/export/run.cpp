@@ -1,0 +1,252 @@
+// Run an exported ONNX graph through ONNX Runtime's C API, on x[T, B, ...] from a .npy file; print the logits.
+//
+//   run model.step.onnx x.npy      one time step after another; each step's states go into the next
+//   run model.window.onnx x.npy    the whole sequence at once
+//
+// The graph says itself what it takes: x (float32, or int64 words of a language model) and named states, which begin at
+// zero; each comes out as NAME_next. Printed is one row of logits per sample, after the last step.
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <string>
+#include <vector>
+
+#if defined(__has_include)
+#if __has_include(<onnxruntime_c_api.h>)
+#define HAVE_ONNXRUNTIME_HEADER
+#endif
+#endif
+
+#ifdef HAVE_ONNXRUNTIME_HEADER
+#include <onnxruntime_c_api.h>
+#else
+// Where ONNX Runtime's header is not installed: what this program calls, at its place among the functions of version 1
+// of the C API, whose order is fixed for all versions of the library.
+#include <cstddef>
+struct OrtStatus;
+struct OrtEnv;
+struct OrtSession;
+struct OrtSessionOptions;
+struct OrtRunOptions;
+struct OrtValue;
+struct OrtMemoryInfo;
+struct OrtAllocator;
+struct OrtTypeInfo;
+struct OrtTensorTypeAndShapeInfo;
+enum ONNXTensorElementDataType { ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT = 1, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 = 7 };
+enum OrtLoggingLevel { ORT_LOGGING_LEVEL_WARNING = 2 };
+enum OrtAllocatorType { OrtArenaAllocator = 1 };
+enum OrtMemType { OrtMemTypeDefault = 0 };
+struct OrtApi {
+    void *unused_0[2];
+    const char *(*GetErrorMessage)(const OrtStatus *);
+    OrtStatus *(*CreateEnv)(OrtLoggingLevel, const char *, OrtEnv **);
+    void *unused_4[3];
+    OrtStatus *(*CreateSession)(const OrtEnv *, const char *, const OrtSessionOptions *, OrtSession **);
+    void *unused_8[1];
+    OrtStatus *(*Run)(OrtSession *, const OrtRunOptions *, const char *const *, const OrtValue *const *, size_t,
+                      const char *const *, size_t, OrtValue **);
+    OrtStatus *(*CreateSessionOptions)(OrtSessionOptions **);
+    void *unused_11[19];
+    OrtStatus *(*SessionGetInputCount)(const OrtSession *, size_t *);
+    OrtStatus *(*SessionGetOutputCount)(const OrtSession *, size_t *);
+    void *unused_32[1];
+    OrtStatus *(*SessionGetInputTypeInfo)(const OrtSession *, size_t, OrtTypeInfo **);
+    void *unused_34[2];
+    OrtStatus *(*SessionGetInputName)(const OrtSession *, size_t, OrtAllocator *, char **);
+    OrtStatus *(*SessionGetOutputName)(const OrtSession *, size_t, OrtAllocator *, char **);
+    void *unused_38[10];
+    OrtStatus *(*CreateTensorAsOrtValue)(OrtAllocator *, const int64_t *, size_t, ONNXTensorElementDataType, OrtValue **);
+    OrtStatus *(*CreateTensorWithDataAsOrtValue)(const OrtMemoryInfo *, void *, size_t, const int64_t *, size_t,
+                                                 ONNXTensorElementDataType, OrtValue **);
+    void *unused_50[1];
+    OrtStatus *(*GetTensorMutableData)(OrtValue *, void **);
+    void *unused_52[3];
+    OrtStatus *(*CastTypeInfoToTensorInfo)(const OrtTypeInfo *, const OrtTensorTypeAndShapeInfo **);
+    void *unused_56[4];
+    OrtStatus *(*GetTensorElementType)(const OrtTensorTypeAndShapeInfo *, ONNXTensorElementDataType *);
+    OrtStatus *(*GetDimensionsCount)(const OrtTensorTypeAndShapeInfo *, size_t *);
+    OrtStatus *(*GetDimensions)(const OrtTensorTypeAndShapeInfo *, int64_t *, size_t);
+    void *unused_63[1];
+    OrtStatus *(*GetTensorShapeElementCount)(const OrtTensorTypeAndShapeInfo *, size_t *);
+    OrtStatus *(*GetTensorTypeAndShape)(const OrtValue *, OrtTensorTypeAndShapeInfo **);
+    void *unused_66[3];
+    OrtStatus *(*CreateCpuMemoryInfo)(OrtAllocatorType, OrtMemType, OrtMemoryInfo **);
+    void *unused_70[8];
+    OrtStatus *(*GetAllocatorWithDefaultOptions)(OrtAllocator **);
+    void *unused_79[13];
+    void (*ReleaseEnv)(OrtEnv *);
+    void *unused_93[1];
+    void (*ReleaseMemoryInfo)(OrtMemoryInfo *);
+    void (*ReleaseSession)(OrtSession *);
+    void (*ReleaseValue)(OrtValue *);
+    void *unused_97[1];
+    void (*ReleaseTypeInfo)(OrtTypeInfo *);
+    void (*ReleaseTensorTypeAndShapeInfo)(OrtTensorTypeAndShapeInfo *);
+    void (*ReleaseSessionOptions)(OrtSessionOptions *);
+};
+static_assert(offsetof(OrtApi, ReleaseSessionOptions) == 100 * sizeof(void *), "a function is at the wrong place");
+struct OrtApiBase {
+    const OrtApi *(*GetApi)(uint32_t version);
+    const char *(*GetVersionString)();
+};
+extern "C" const OrtApiBase *OrtGetApiBase();
+#endif
+
+static const OrtApi *api = nullptr;
+
+[[noreturn]] static void fail(const std::string &message) {
+    std::fprintf(stderr, "error: %s\n", message.c_str());
+    std::exit(1);
+}
+
+static void check(OrtStatus *status) {
+    if (status) fail(api->GetErrorMessage(status));
+}
+
+struct Array {
+    std::vector<int64_t> shape;
+    std::vector<char> bytes;
+    bool is_int64 = false;
+};
+
+// Read a .npy file of float32 or int64 in C order.
+static Array read_npy(const std::string &path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) fail("cannot read " + path);
+    std::vector<char> all((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    if (all.size() < 12 || std::memcmp(all.data(), "\x93NUMPY", 6) != 0) fail(path + " is not a .npy file");
+    auto byte = [&](size_t i) { return static_cast<size_t>(static_cast<unsigned char>(all[i])); };
+    size_t start = all[6] == 1 ? 10 : 12;
+    size_t length = byte(8) | byte(9) << 8;
+    if (start == 12) length |= byte(10) << 16 | byte(11) << 24;
+    if (start + length > all.size()) fail(path + " is truncated");
+    std::string header(all.data() + start, length);
+    Array array;
+    array.is_int64 = header.find("'<i8'") != std::string::npos;
+    if (!array.is_int64 && header.find("'<f4'") == std::string::npos) fail(path + " is neither float32 nor int64");
+    if (header.find("'fortran_order': False") == std::string::npos) fail(path + " is not in C order");
+    size_t open = header.find("'shape': (");
+    if (open == std::string::npos) fail(path + " has no shape");
+    const char *place = header.c_str() + open + std::strlen("'shape': (");
+    size_t values = 1;
+    while (*place && *place != ')') {
+        char *end = nullptr;
+        long long size = std::strtoll(place, &end, 10);
+        if (end == place) { ++place; continue; }
+        array.shape.push_back(size);
+        values *= static_cast<size_t>(size);
+        place = end;
+    }
+    array.bytes.assign(all.begin() + static_cast<std::ptrdiff_t>(start + length), all.end());
+    if (array.bytes.size() != values * (array.is_int64 ? 8 : 4)) fail(path + " is truncated");
+    return array;
+}
+
+int main(int count, char **words) {
+    if (count != 3) fail("give a graph and an array: run model.step.onnx x.npy");
+    api = OrtGetApiBase()->GetApi(1);
+    if (!api) fail("this ONNX Runtime has no C API of version 1");
+    OrtEnv *environment = nullptr;
+    OrtSessionOptions *options = nullptr;
+    OrtSession *session = nullptr;
+    OrtAllocator *allocator = nullptr;
+    OrtMemoryInfo *memory = nullptr;
+    check(api->CreateEnv(ORT_LOGGING_LEVEL_WARNING, "run", &environment));
+    check(api->CreateSessionOptions(&options));
+    check(api->CreateSession(environment, words[1], options, &session));
+    check(api->GetAllocatorWithDefaultOptions(&allocator));
+    check(api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
+
+    Array x = read_npy(words[2]);
+    size_t inputs = 0, outputs = 0;
+    check(api->SessionGetInputCount(session, &inputs));
+    check(api->SessionGetOutputCount(session, &outputs));
+    std::vector<const char *> names, names_after;  // they live as long as the program
+    std::vector<OrtValue *> values(inputs, nullptr);
+    std::vector<std::vector<int64_t>> shapes;
+    for (size_t i = 0; i < inputs; ++i) {
+        char *name = nullptr;
+        OrtTypeInfo *type = nullptr;
+        const OrtTensorTypeAndShapeInfo *tensor = nullptr;
+        size_t rank = 0;
+        check(api->SessionGetInputName(session, i, allocator, &name));
+        check(api->SessionGetInputTypeInfo(session, i, &type));
+        check(api->CastTypeInfoToTensorInfo(type, &tensor));
+        check(api->GetDimensionsCount(tensor, &rank));
+        std::vector<int64_t> shape(rank);
+        check(api->GetDimensions(tensor, shape.data(), rank));
+        api->ReleaseTypeInfo(type);
+        names.push_back(name);
+        shapes.push_back(shape);
+    }
+    std::map<std::string, size_t> place_after;
+    for (size_t i = 0; i < outputs; ++i) {
+        char *name = nullptr;
+        check(api->SessionGetOutputName(session, i, allocator, &name));
+        names_after.push_back(name);
+        place_after[name] = i;
+    }
+
+    if (!place_after.count("logits")) fail("the graph has no output called logits");
+    size_t place = place_after["logits"];
+
+    // A step graph's x has no axis of time: it gets a slice of the array at a time.
+    size_t rank = x.shape.size();
+    if (rank < 2 || (shapes[0].size() != rank && shapes[0].size() + 1 != rank)) fail("x has another rank than the graph");
+    bool by_steps = shapes[0].size() + 1 == rank;
+    int64_t steps = by_steps ? x.shape[0] : 1;
+    std::vector<int64_t> slice(x.shape.begin() + (by_steps ? 1 : 0), x.shape.end());
+    if (steps < 1 || x.bytes.empty()) fail("x is empty");
+    size_t slice_bytes = x.bytes.size() / static_cast<size_t>(steps);
+    for (size_t i = 1; i < inputs; ++i) {
+        std::vector<int64_t> shape = shapes[i];
+        shape[0] = x.shape[1];
+        size_t bytes = sizeof(float);
+        for (int64_t size : shape) bytes *= static_cast<size_t>(size);
+        void *data = nullptr;
+        check(api->CreateTensorAsOrtValue(allocator, shape.data(), shape.size(), ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+                                          &values[i]));
+        check(api->GetTensorMutableData(values[i], &data));
+        std::memset(data, 0, bytes);
+    }
+
+    std::vector<OrtValue *> after(outputs, nullptr);
+    for (int64_t step = 0; step < steps; ++step) {
+        check(api->CreateTensorWithDataAsOrtValue(
+            memory, x.bytes.data() + static_cast<size_t>(step) * slice_bytes, slice_bytes, slice.data(), slice.size(),
+            x.is_int64 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &values[0]));
+        if (after[place]) api->ReleaseValue(after[place]);
+        after.assign(outputs, nullptr);
+        check(api->Run(session, nullptr, names.data(), values.data(), inputs, names_after.data(), outputs, after.data()));
+        for (OrtValue *value : values) api->ReleaseValue(value);
+        for (size_t i = 1; i < inputs; ++i) values[i] = after[place_after[std::string(names[i]) + "_next"]];
+    }
+
+    OrtTensorTypeAndShapeInfo *type = nullptr;
+    size_t logits_rank = 0, total = 0;
+    float *logits = nullptr;
+    check(api->GetTensorTypeAndShape(after[place], &type));
+    check(api->GetDimensionsCount(type, &logits_rank));
+    std::vector<int64_t> shape(logits_rank);
+    check(api->GetDimensions(type, shape.data(), logits_rank));
+    check(api->GetTensorShapeElementCount(type, &total));
+    check(api->GetTensorMutableData(after[place], reinterpret_cast<void **>(&logits)));
+    size_t classes = static_cast<size_t>(shape.back()), batch = static_cast<size_t>(x.shape[1]);
+    const float *last = logits + (total - batch * classes);  // of logits at every step, the last
+    for (size_t row = 0; row < batch; ++row)
+        for (size_t column = 0; column < classes; ++column)
+            std::printf("%.9g%c", static_cast<double>(last[row * classes + column]), column + 1 < classes ? ' ' : '\n');
+    api->ReleaseTensorTypeAndShapeInfo(type);
+    for (OrtValue *value : after) api->ReleaseValue(value);
+    api->ReleaseMemoryInfo(memory);
+    api->ReleaseSession(session);
+    api->ReleaseSessionOptions(options);
+    api->ReleaseEnv(environment);
+    return 0;
+}

@@ -1,0 +1,350 @@
+"""`hstnn run` as a user calls it."""
+
+import io
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.data.digit_events import record
+from hstnn_deploy.data.events import EVENT
+from hstnn_deploy.data.registry import load
+from hstnn_deploy.export.bundle import export_bundle
+from hstnn_deploy.export.runtime import Session
+from tests.conftest import Hstnn, Result
+from tests.event_files import aedat, write_bin
+from tests.export.cases import Case
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A bundle of each family, of tiny networks of shipped recipes."""
+    folder = tmp_path_factory.mktemp("bundles")
+    cases = {"images": Case("sequence", "ffs"), "events": Case("dvs", "ffs"), "text": Case("language", "ffs")}
+    return {
+        name: export_bundle(case.checkpoint(folder / f"{name}.pt"), folder / name, verify=False).folder
+        for name, case in cases.items()
+    }
+
+
+@pytest.fixture
+def standard_input(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def give(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content)), encoding="utf-8"))
+
+    return give
+
+
+def answers(result: Result) -> Any:
+    assert result.code == 0, result.err
+    return json.loads(result.out)["results"]
+
+
+def digits(count: int = 3) -> tuple[Any, Any]:
+    """Return samples of the digits as their recipe loads them: the images 8 x 8 in 0..16, and x[T, B, I]."""
+    from sklearn.datasets import load_digits
+
+    images = np.asarray(load_digits().images[:count])
+    return images, np.ascontiguousarray((images / 16).transpose(2, 0, 1).astype(np.float32))
+
+
+def test_an_array_is_classified_as_the_network_does(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+    _, x = digits()
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x=x, other=np.zeros(3))
+    np.save(tmp_path / "one.npy", x[:, 1])
+    logits = Case("sequence", "ffs").network()(torch.from_numpy(x))[0]
+    chances = logits.softmax(1)
+    for name, expected in (("x.npy", chances), ("x.npz", chances), ("one.npy", chances[1:2])):
+        (result,) = answers(hstnn("run", made["images"], "--input", tmp_path / name, "--json", "--top", "2"))
+        assert result["steps"] == 8
+        assert [each["class"] for each in result["samples"]] == expected.argmax(1).tolist()
+        assert [len(each["best"]) for each in result["samples"]] == [2] * len(expected)
+        for each, row in zip(result["samples"], expected, strict=True):
+            assert math.isclose(each["probability"], float(row.max()), abs_tol=1e-5)
+    plain = hstnn("run", made["images"], "--input", tmp_path / "x.npy", "--input", tmp_path / "one.npy")
+    lines = plain.out.splitlines()
+    assert len(lines) == 4
+    assert lines[3].startswith(f"{tmp_path / 'one.npy'}: class {int(chances[1].argmax())}, probability ")
+
+
+def test_images_are_read_as_the_data_set_was(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+    images, _ = digits(1)
+    grey = np.round(images[0] * 255 / 16).astype(np.uint8)
+    # What a picture of 8 bits holds of the data set's pixels.
+    expected = Session(made["images"]).run((grey / 255).T[:, None])[0]
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(np.stack([grey] * 3, axis=-1)).save(tmp_path / "colour.png")
+    Image.fromarray(grey).convert("RGBA").save(tmp_path / "transparent.png")
+    Image.fromarray((grey.astype(np.int32) * 257).astype(np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(grey.repeat(4, 0).repeat(4, 1)).save(tmp_path / "large.png")
+    Image.fromarray(grey).save(tmp_path / "grey.jpg", quality=100)
+    for name in ("grey.png", "colour.png", "transparent.png", "deep.png"):
+        (result,) = answers(hstnn("run", made["images"], "--input", tmp_path / name, "--json"))
+        best = int(expected.argmax())
+        assert result["samples"][0]["class"] == best
+        softmax = np.exp(expected) / np.exp(expected).sum()
+        assert math.isclose(result["samples"][0]["probability"], softmax[best], abs_tol=1e-5), name
+    assert answers(hstnn("run", made["images"], "--input", tmp_path / "grey.jpg", "--json"))
+    refused = hstnn("run", made["images"], "--input", tmp_path / "large.png")
+    assert refused.code == 3
+    assert "is 32 x 32 pixels; the network takes 8 x 8" in refused.error
+    assert "--resize" in refused.hint
+    assert answers(hstnn("run", made["images"], "--input", tmp_path / "large.png", "--resize", "--json"))
+
+
+def write_dat(path: Path, events: Any) -> None:
+    """Write events as Prophesee's files hold them: text, a type and a size, then time and address in 32 bits each."""
+    words = np.zeros((len(events), 2), "<u4")
+    words[:, 0] = events["t"]
+    words[:, 1] = events["x"] | (events["y"] << 14) | (events["p"] << 28)
+    path.write_bytes(b"% Data file containing CD events.\n% Version 2\n" + bytes([0x0C, 8]) + words.tobytes())
+
+
+def recording() -> Any:
+    images, _ = digits(1)
+    (events,) = record(images / 16)
+    return events
+
+
+def test_recordings_are_framed_as_in_training(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+    events = recording()
+    start = int(events["t"][0])
+    write_bin(tmp_path / "recording.bin", events)
+    write_dat(tmp_path / "recording.dat", events)
+    (tmp_path / "recording.aedat").write_bytes(aedat(events))
+    np.save(tmp_path / "recording.npy", events)
+    first = events.copy()
+    first["t"] -= start
+    for name, seen in (("bin", events), ("npy", events), ("dat", first), ("aedat", first)):
+        # Counted one by one.
+        frames = np.zeros((12, 1, 2, 16, 16), np.float32)
+        for event in seen:
+            frames[event["t"] // 3000, 0, event["p"], event["y"], event["x"]] += 1
+        expected = Session(made["events"]).run(frames)[0]
+        (result,) = answers(hstnn("run", made["events"], "--input", tmp_path / f"recording.{name}", "--json"))
+        assert result["steps"] == 12
+        (sample,) = result["samples"]
+        assert sample["class"] == expected.argmax(), name
+        assert math.isclose(sample["score"], expected.max(), abs_tol=1e-5), name
+        assert "probability" not in sample, "the network was not trained to give any"
+
+
+def test_a_stream_shows_every_step(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+    write_bin(tmp_path / "recording.bin", recording())
+    words = ("run", made["events"], "--input", tmp_path / "recording.bin")
+    lines = hstnn(*words, "--stream").out.splitlines()
+    assert [line.split(":")[0] for line in lines[:-1]] == [f"step {n} of 12" for n in range(1, 13)]
+    whole = answers(hstnn(*words, "--json"))
+    rows = [json.loads(line) for line in hstnn(*words, "--stream", "--json").out.splitlines()]
+    assert [row["step"] for row in rows[:-1]] == list(range(1, 13))
+    assert rows[-1]["samples"][0]["class"] == whole[0]["samples"][0]["class"]
+    assert rows[-2]["samples"] == rows[-1]["samples"]
+
+
+def test_numbers_come_in_line_by_line(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path, standard_input: Any) -> None:
+    _, x = digits(1)
+    text = "\n".join(" ".join(f"{value:.9g}" for value in row) for row in x[:, 0]) + "\n\n"
+    (tmp_path / "steps.csv").write_text(text.replace(" ", ", "))
+    expected = Session(made["images"]).run(x)[0].argmax()
+    (result,) = answers(hstnn("run", made["images"], "--input", tmp_path / "steps.csv", "--json"))
+    assert (result["steps"], result["samples"][0]["class"]) == (8, expected)
+    standard_input(text.encode())
+    rows = [
+        json.loads(line) for line in hstnn("run", made["images"], "--input", "-", "--stream", "--json").out.splitlines()
+    ]
+    assert [row.get("step") for row in rows] == [*range(1, 9), None]
+    assert rows[-1]["samples"][0]["class"] == expected
+
+
+def test_an_array_or_image_comes_through_standard_input(
+    hstnn: Hstnn, made: dict[str, Path], standard_input: Any
+) -> None:
+    images, x = digits(1)
+    content = io.BytesIO()
+    np.save(content, x)
+    standard_input(content.getvalue())
+    assert answers(hstnn("run", made["images"], "--input", "-", "--json"))[0]["steps"] == 8
+    content = io.BytesIO()
+    Image.fromarray(images[0].astype(np.uint8) * 15).save(content, "PNG")
+    standard_input(content.getvalue())
+    assert answers(hstnn("run", made["images"], "--input", "-", "--json"))[0]["steps"] == 8
+
+
+def test_states_go_on_in_another_run(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+    _, x = digits()
+    for name, part in (("whole", x), ("first", x[:5]), ("rest", x[5:])):
+        np.save(tmp_path / f"{name}.npy", part)
+    state = tmp_path / "state.npz"
+    words = ("run", made["images"], "--json", "--input")
+    whole = answers(hstnn(*words, tmp_path / "whole.npy"))[0]["samples"]
+    assert hstnn(*words, tmp_path / "first.npy", "--save-state", state).code == 0
+    rest = answers(hstnn(*words, tmp_path / "rest.npy", "--load-state", state))[0]["samples"]
+    for one, other in zip(whole, rest, strict=True):
+        assert one["class"] == other["class"]
+        assert math.isclose(one["probability"], other["probability"], abs_tol=1e-6)
+    np.save(tmp_path / "one.npy", x[:, 0])
+    refused = hstnn(*words, tmp_path / "one.npy", "--load-state", state)
+    assert refused.code == 3
+    assert "holds the states of 3 samples" in refused.error
+
+
+@torch.no_grad()
+def test_a_text_is_read_and_continued(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path, standard_input: Any) -> None:
+    case = Case("language", "ffs")
+    splits = load(case.recipe().data, "validation")
+    vocabulary = list(splits.words)
+    text = "The import statement, in its simplest form, is executed.\nzyzzyva is not a word of these topics\n" * 9
+    words = ["the", "import", "statement", ",", "in", "its", "simplest", "form", ",", "is", "executed", ".", "<eos>"]
+    words += ["zyzzyva", "is", "not", "a", "word", "of", "these", "topics", "<eos>"]
+    tokens = torch.tensor(
+        [vocabulary.index(word) if word in vocabulary else vocabulary.index("<unk>") for word in words]
+    )
+    tokens = tokens.repeat(9)
+    # As the task evaluates: membranes start at zero with every window.
+    network, window = case.network(), case.recipe().data.bptt  # type: ignore[union-attr]
+    state: dict[str, torch.Tensor] | None = None
+    rows = []
+    for part in tokens[:, None].split(window):
+        kept = {name: value for name, value in (state or {}).items() if not name.startswith("v")}
+        logits, state = network(part, network.initial_state(part) | kept)
+        rows.append(logits[:, 0])
+    chances = torch.cat(rows).log_softmax(1)
+    perplexity = math.exp(-float(chances[:-1].gather(1, tokens[1:, None]).mean()))
+    (tmp_path / "text.txt").write_text(text)
+    command = ("run", made["text"], "--json", "--continue", "3", "--input")
+    (result,) = answers(hstnn(*command, tmp_path / "text.txt"))
+    assert result["words"] == len(tokens)
+    assert math.isclose(result["perplexity"], perplexity, rel_tol=1e-5)
+    assert result["next"][0][0] == vocabulary[int(chances[-1].argmax())]
+    assert math.isclose(result["next"][0][1], float(chances[-1].max().exp()), rel_tol=1e-4)
+    assert "zyzzyva" in result["unknown"]
+    assert len(result["continuation"]) == 3
+    assert result["continuation"][0] == result["next"][0][0]
+    standard_input(text.encode())
+    assert answers(hstnn(*command, "-"))[0]["perplexity"] == result["perplexity"]
+    plain = hstnn("run", made["text"], "--input", tmp_path / "text.txt", "--continue", "3").out
+    assert f"{len(tokens)} words, perplexity {perplexity:.2f}" in plain
+    assert "not in the vocabulary, read as <unk>: " in plain
+    assert plain.splitlines()[-1] == "… " + " ".join(result["continuation"])
+
+
+def test_a_bundle_without_words_says_so(hstnn: Hstnn, tmp_path: Path) -> None:
+    case = Case("language", "rnn")
+    ckpt = case.checkpoint(tmp_path / "best.pt")
+    checkpoint = Checkpoint.load(ckpt)
+    checkpoint.vocabulary = "0" * 64
+    checkpoint.save(ckpt)
+    bundle = export_bundle(ckpt, tmp_path / "bundle", verify=False).folder
+    (tmp_path / "text.txt").write_text("the\n")
+    result = hstnn("run", bundle, "--input", tmp_path / "text.txt")
+    assert result.code == 11
+    assert "carries no vocabulary" in result.error
+
+
+FILES: dict[str, bytes] = {
+    "empty.npy": b"",
+    "cut.npy": b"\x93NUMPY\x01\x00v\x00{'descr'",
+    "cut.png": b"\x89PNG\r\n\x1a\nnothing",
+    "words.csv": b"1 2 3 4 5 6 7 eight\n",
+    "short.csv": b"1,2,3\n",
+    "blank.csv": b"\n\n",
+    "letter.doc": b"Dear network,",
+    "cut.bin": b"\x01\x02\x03",
+    "cut.dat": b"% Data\n\x0c\x08\x01\x02",
+    "cut.aedat": b"#!AER-DAT3.1\r\n#End Of ASCII Header\r\n\x01\x00",
+    "cut.aedat4": b"#!AER-DAT4.0\r\n\x01",
+    "far.bin": bytes([20, 3, 0x80, 0, 1]),
+    "latin.txt": b"caf\xe9\n",
+    "spaces.txt": b" \n \n",
+}
+WRONG: list[tuple[str, str, int, str]] = [
+    ("images", "nowhere.npy", 3, "nowhere.npy cannot be read: No such file"),
+    ("images", ".", 3, ". is a folder"),
+    ("images", "empty.npy", 3, "empty.npy is empty"),
+    ("images", "cut.npy", 3, "cut.npy is truncated, or not a file of plain numbers"),
+    ("images", "cut.png", 3, "cut.png is truncated or damaged"),
+    ("images", "wide.npy", 3, "x has the shape [8, 1, 9]; the network takes [T, B, 8]"),
+    ("images", "nan.npy", 3, "x holds nan at [0, 0, 0]"),
+    ("images", "several.npz", 3, "several.npz holds several arrays (a, b)"),
+    ("images", "events.npy", 3, "events.npy holds events"),
+    ("images", "words.csv", 3, "words.csv: line 1 holds '1 2 3 4 5 6 7 eight', not numbers"),
+    ("images", "short.csv", 3, "short.csv: line 1 holds 3 numbers; a time step is 8"),
+    ("images", "blank.csv", 3, "blank.csv holds no time step"),
+    ("images", "letter.doc", 3, "letter.doc is no .npy, .npz, .png or .jpg file"),
+    ("images", "nowhere.csv", 3, "nowhere.csv cannot be read: No such file"),
+    ("events", "picture.png", 3, "picture.png is an image; the network takes recordings of events (16 x 16)"),
+    ("events", "letter.doc", 3, "letter.doc is no recording of events that hstnn reads"),
+    ("events", "cut.bin", 3, "cut.bin is truncated: 3 bytes are not whole events"),
+    ("events", "cut.dat", 3, "cut.dat is truncated or not a .dat file of events"),
+    ("events", "cut.aedat", 3, "cut.aedat is truncated"),
+    ("events", "cut.aedat4", 3, "cut.aedat4 is"),
+    ("events", "far.bin", 3, "event 0 of 1 has x 20, where the sensor ends at 15"),
+    ("text", "latin.txt", 3, "latin.txt is not UTF-8 text: byte 3 is 0xe9"),
+    ("text", "spaces.txt", 3, "spaces.txt holds no words"),
+    ("text", "picture.png", 3, "picture.png is an image; the network takes text"),
+]
+
+
+@pytest.mark.parametrize(("bundle", "name", "code", "message"), WRONG)
+def test_an_input_that_is_none_gets_one_clear_line(
+    hstnn: Hstnn,
+    made: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bundle: str,
+    name: str,
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file, content in FILES.items():
+        Path(file).write_bytes(content)
+    np.save("wide.npy", np.zeros((8, 9)))
+    np.save("nan.npy", np.full((8, 1, 8), np.nan))
+    np.savez("several.npz", a=np.zeros(1), b=np.zeros(1))
+    np.save("events.npy", np.zeros(3, EVENT))
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("picture.png")
+    result = hstnn("run", made[bundle], "--input", name)
+    assert result.code == code, result.err
+    assert message in result.error
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["nowhere", "--input", "x.npy"], 11, "nowhere does not exist"),
+        (["BUNDLE"], 2, "--input"),
+        (["BUNDLE", "--input", "x.npy", "--provider", "tpu"], 2, "unknown provider 'tpu'"),
+        (["BUNDLE", "--input", "x.npy", "--provider", "cuda"], 6, "CUDAExecutionProvider was asked for"),
+        (["BUNDLE", "--input", "x.npy", "--continue", "3"], 2, "--continue is for language models"),
+        (["BUNDLE", "--input", "x.npy", "--load-state", "nowhere.npz"], 3, "nowhere.npz cannot be read"),
+        (["BUNDLE", "--input", "x.npy", "--save-state", "nowhere/state.npz"], 2, "cannot write nowhere/state.npz"),
+        (["BUNDLE", "--input", "x.npy", "--input", "x.npy", "--save-state", "s.npz"], 2, "cannot share one file"),
+        (["BUNDLE", "--input", "x.npy", "--top", "0"], 2, "--top"),
+    ],
+)
+def test_wrong_words_get_one_clear_line(
+    hstnn: Hstnn,
+    made: dict[str, Path],
+    words: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import onnxruntime
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    np.save("x.npy", np.zeros((8, 1, 8), np.float32))
+    result = hstnn("run", *(str(made["images"]) if word == "BUNDLE" else word for word in words))
+    assert result.code == code
+    assert message in result.error

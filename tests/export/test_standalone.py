@@ -1,0 +1,166 @@
+"""The standalone folder: it runs, in Python with two packages and in C++, and gives what the session gives."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from hstnn_deploy.errors import BundleError, ExportError
+from hstnn_deploy.export.bundle import export_bundle
+from hstnn_deploy.export.interface import interface
+from hstnn_deploy.export.runtime import Session
+from hstnn_deploy.export.standalone import write_standalone
+from tests.export.cases import Case
+from tests.export.test_runtime import clean_environment, isolated
+
+CASES = {"sequence": Case("sequence", "hybrid"), "language": Case("language", "ffs-lstm"), "dvs": Case("dvs", "ffs")}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]]:
+    """For each family: a standalone folder, and an input x beside it as x.npy."""
+    root = tmp_path_factory.mktemp("standalone")
+    made = {}
+    for name, case in CASES.items():
+        bundle = export_bundle(case.checkpoint(root / f"{name}.pt"), root / f"{name}-bundle", verify=False).folder
+        folder = write_standalone(bundle, root / name)
+        x = interface(case.network()).example(6, 2).numpy()
+        np.save(root / f"{name}.npy", x)
+        made[name] = (folder, x)
+    return made
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_python_runner_needs_two_packages_and_gives_what_the_session_gives(
+    folders: dict[str, tuple[Path, Any]], name: str, tmp_path: Path
+) -> None:
+    folder, x = folders[name]
+    moved = shutil.copytree(folder, tmp_path / "elsewhere")
+    assert {path.name for path in moved.iterdir()} == {"bundle", "run.py", "run.cpp", "README.md"}
+    expected = Session(folder / "bundle").run(x)
+    packages = clean_environment(tmp_path)
+    start = f"import runpy; runpy.run_path({str(moved / 'run.py')!r}, run_name='__main__')"
+    for steps in ([], ["--steps"]):
+        command = [*isolated(packages), start, "--input", str(folder.with_suffix(".npy"))]
+        output = tmp_path / "logits.npy"
+        done = run([*command, *steps, "--output", str(output)], tmp_path)
+        assert done.returncode == 0, done.stderr
+        np.testing.assert_allclose(np.load(output), expected, atol=1e-5)
+        last = expected[-1] if name == "language" else expected
+        said = [line.split()[3].rstrip(",") for line in done.stdout.splitlines()]
+        assert said == [str(number) for number in last.argmax(1)]
+
+
+def test_the_python_runner_says_what_is_wrong(folders: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+    folder, _ = folders["sequence"]
+    np.save(tmp_path / "wide.npy", np.zeros((3, 1, 99), np.float32))
+    for given, code, message in (
+        (str(tmp_path / "wide.npy"), 3, "error: x has the shape [3, 1, 99]; the network takes [T, B, 8]"),
+        ("nowhere.npy", 3, "error: [Errno 2] No such file"),
+    ):
+        done = run([sys.executable, str(folder / "run.py"), "--input", given], tmp_path)
+        assert done.returncode == code
+        assert done.stderr.startswith(message)
+    moved = shutil.copytree(folder, tmp_path / "damaged")
+    (moved / "bundle" / "model.step.onnx").write_bytes(b"nothing")
+    done = run([sys.executable, str(moved / "run.py"), "--input", str(folder.with_suffix(".npy"))], tmp_path)
+    assert done.returncode == 11
+    assert "is not the file that was exported" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def compiled(folders: dict[str, tuple[Path, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C++ example, compiled against the API that it declares, or ONNX Runtime's header where it is installed."""
+    compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
+    if compiler is None:
+        pytest.skip("there is no C++ compiler")
+    libraries = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.*"))
+    if sys.platform != "linux" or not libraries:
+        pytest.skip("this onnxruntime package brings no library to link with")
+    place = tmp_path_factory.mktemp("cpp")
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
+        (place / name).symlink_to(libraries[0])
+    source = folders["sequence"][0] / "run.cpp"
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", f"-L{place}", "-lonnxruntime", f"-Wl,-rpath,{place}"]
+    done = run([compiler, str(source), *flags, "-o", str(place / "run")], place)
+    assert done.returncode == 0, done.stderr
+    return place / "run"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_cpp_example_gives_what_the_session_gives(
+    folders: dict[str, tuple[Path, Any]], compiled: Path, name: str, tmp_path: Path
+) -> None:
+    folder, x = folders[name]
+    expected = Session(folder / "bundle").run(x)
+    for graph in ("model.window.onnx", "model.step.onnx"):
+        done = run([str(compiled), str(folder / "bundle" / graph), str(folder.with_suffix(".npy"))], tmp_path)
+        assert done.returncode == 0, done.stderr
+        logits = np.array([[float(word) for word in line.split()] for line in done.stdout.splitlines()])
+        np.testing.assert_allclose(logits, expected[-1] if name == "language" else expected, atol=1e-5)
+
+
+def test_the_cpp_example_says_what_is_wrong(
+    folders: dict[str, tuple[Path, Any]], compiled: Path, tmp_path: Path
+) -> None:
+    folder, x = folders["sequence"]
+    graph = str(folder / "bundle" / "model.step.onnx")
+    np.save(tmp_path / "double.npy", x.astype(np.float64))
+    np.save(tmp_path / "flat.npy", x[0, 0])
+    (tmp_path / "cut.npy").write_bytes(folder.with_suffix(".npy").read_bytes()[:-4])
+    for words, message in (
+        ([graph], "give a graph and an array"),
+        ([graph, "nowhere.npy"], "cannot read nowhere.npy"),
+        (["nowhere.onnx", "double.npy"], "nowhere.onnx"),
+        ([graph, "double.npy"], "neither float32 nor int64"),
+        ([graph, "flat.npy"], "another rank"),
+        ([graph, "cut.npy"], "is truncated"),
+    ):
+        done = run([str(compiled), *words], tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert message in done.stderr
+
+
+def test_the_readme_says_what_goes_in_and_comes_out(folders: dict[str, tuple[Path, Any]]) -> None:
+    folder, _ = folders["sequence"]
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    for words in ("python run.py --input x.npy", "g++ -std=c++17", "| `v1` |", "| `logits` |", "verification: not run"):
+        assert words in text
+
+
+def test_an_earlier_folder_gives_way_and_another_is_left_alone(
+    folders: dict[str, tuple[Path, Any]], tmp_path: Path
+) -> None:
+    bundle = folders["sequence"][0] / "bundle"
+    write_standalone(bundle, tmp_path / "out")
+    (tmp_path / "out" / "run.py").write_text("old")
+    write_standalone(bundle, tmp_path / "out")
+    assert (tmp_path / "out" / "run.py").read_text(encoding="utf-8") != "old"
+    (tmp_path / "out" / "thesis.tex").write_text("precious")
+    with pytest.raises(ExportError, match="holds something else"):
+        write_standalone(bundle, tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.tex").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_bundle_that_is_damaged_or_holds_no_onnx_makes_none(best: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="does not exist"):
+        write_standalone(tmp_path / "nowhere", tmp_path / "out")
+    bundle = export_bundle(best, tmp_path / "bundle", ("torchscript",), verify=False).folder
+    with pytest.raises(ExportError, match="holds no ONNX graph"):
+        write_standalone(bundle, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def run(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=120, cwd=folder, env=environment
+    )
