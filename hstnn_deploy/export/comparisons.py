@@ -28,6 +28,8 @@ LOGIT_TOLERANCE = 1e-4
 """Of logits between engines, relative to 1 + the largest logit, for samples without a borderline spike."""
 BORDERLINE = 64.0
 """A sample has a borderline spike when a membrane comes this many eps near its threshold (see `replay`)."""
+_SLOW_BATCHES, _SLOW_VALUES = 2, 3e7
+"""Of the test split that a slow engine is asked: batches, and values at all steps of the samples of one."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _tolerance(logits: Tensor, face: Interface) -> Tensor:
 
 
 def on_test_split(
-    path: Path, subject: Subject, engine: Engine, name: str = "answers on the test split", most: int | None = None
+    path: Path, subject: Subject, engine: Engine, name: str = "answers on the test split", slow: bool = False
 ) -> Check:
     """Compare answers and metric with the checkpoint's network on the recipe's test split.
 
@@ -181,17 +183,19 @@ def on_test_split(
         subject: its network and data.
         engine: what runs the file.
         name: of the check.
-        most: how many batches, of an engine that is slow; None for the whole split.
+        slow: whether the engine is, and sees only the beginning of the split.
     """
     if subject.test is None:
         return Check(path.name, name, "not run", subject.no_test)
     here, there = Score(subject), Score(subject)
     unequal, unexplained = 0, 0
-    for number, batch in enumerate(unpadded(batches(subject.test, subject.batch, None, torch.device("cpu")))):
-        x = batch.x
-        if number == most:
-            name += f", first {here.count} {subject.task.counts}"
+    for number, batch in enumerate(split_batches(subject)):
+        if slow and number == _SLOW_BATCHES:
             break
+        if slow:
+            few = max(1, int(_SLOW_VALUES // (len(batch.x) * subject.face.values)))
+            batch = Batch(batch.x[:, :few], batch.target[..., :few])
+        x = batch.x
         start = here.start(x)
         ours, theirs = here.take(engine(x, start), batch), there.take(subject.eager(x, there.start(x)), batch)
         if (ours.argmax(-1) != theirs.argmax(-1)).any():
@@ -204,6 +208,8 @@ def on_test_split(
             tie = best - chosen <= 2 * LOGIT_TOLERANCE * (1 + best.abs())
             unexplained += int((differs & ~tie & ~borderline(subject, x, start)).sum())
     task = subject.task
+    if slow:
+        name += f", {here.count} {task.counts}"
     figure = (
         f"{here.count - unequal} of {here.count} equal; {task.metric} {here.value():.2f}{task.unit} "
         f"(checkpoint {there.value():.2f}{task.unit})"
@@ -213,19 +219,10 @@ def on_test_split(
     return Check(path.name, name, "failed" if unexplained else "passed", figure)
 
 
-def walk(subject: Subject) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield the test split: the number of the batch, x and target. Samples of unequal length come by length.
-
-    What is exported knows no padding: whoever runs it gives it a sequence as long as it is.
-    """
+def split_batches(subject: Subject) -> Iterator[Batch]:
+    """Yield the test split; samples of unequal length come one by one, for what is exported knows no padding."""
     assert subject.test is not None
-    for number, (x, target, lengths) in enumerate(batches(subject.test, subject.batch, None, torch.device("cpu"))):
-        if lengths is None:
-            yield number, x, target
-            continue
-        for length in lengths.unique().tolist():
-            chosen = lengths == length
-            yield number, x[:length, chosen], target[chosen]
+    yield from unpadded(batches(subject.test, subject.batch, None, torch.device("cpu")))
 
 
 class Score:

@@ -4,7 +4,7 @@ Shapes: T time, B batch. Graphs, manifest and checks all take them from here.
 """
 
 from dataclasses import dataclass
-from math import isqrt
+from math import isqrt, prod
 from typing import Literal
 
 import torch
@@ -69,6 +69,11 @@ class Interface:
         if self.every_step:
             return "a score for each word of the vocabulary to follow; softmax gives its probability"
         return "a score for each class, of everything seen; the largest is the answer"
+
+    @property
+    def values(self) -> int:
+        """How many values the states of one sample hold: a measure of what a step costs."""
+        return sum(prod(state.shape) for state in self.states)
 
     def example(self, steps: int, batch: int, seed: int = 0) -> Tensor:
         """Return a random input [steps, batch, …]; frames are sparse and whole as counts of events are."""

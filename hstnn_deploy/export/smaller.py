@@ -27,12 +27,11 @@ from torch import Tensor
 from hstnn_deploy import files
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.choice import calling, in_turns
-from hstnn_deploy.export.comparisons import Check, Score, Subject
+from hstnn_deploy.export.comparisons import Check, Score, Subject, split_batches
 from hstnn_deploy.export.engines import Engine, onnxruntime_session, opened_up, read_model, step_engine, window_engine
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import ONNX_FILES
 from hstnn_deploy.export.ort import open_graph
-from hstnn_deploy.train.evaluation import batches, unpadded
 
 How = Literal["int8-dynamic", "int8-static", "fp16"]
 
@@ -308,7 +307,7 @@ def _value(subject: Subject, engine: Engine) -> float | None:
     if subject.test is None:
         return None
     score = Score(subject)
-    for batch in unpadded(batches(subject.test, subject.batch, None, torch.device("cpu"))):
+    for batch in split_batches(subject):
         score.take(engine(batch.x, score.start(batch.x)), batch)
     return score.value()
 

@@ -19,7 +19,7 @@ from hstnn_deploy.train.tasks import task_for
 
 _SAMPLES = 64
 """Samples that are replayed, of networks whose values at every step fit into `_BYTES`."""
-_BYTES = 256e6
+_BYTES = 64e6
 _CALIBRATION_BATCH = 16
 _STEPS = 28
 """Steps of a random window."""
@@ -74,7 +74,7 @@ def _test_split(recipe: Recipe, vocabulary: str, data_folder: Path | None) -> tu
 
 def _windows(test: Split | None, face: Interface) -> list[Tensor]:
     """Return inputs of two (T, B): real samples as they are, and pairs of them end to end with a step cut off."""
-    samples = max(2, min(_SAMPLES, int(_BYTES // (4 * _STEPS * _values(face)))))
+    samples = max(2, min(_SAMPLES, int(_BYTES // (4 * _STEPS * face.values))))
     if test is None:
         whole = face.example(_STEPS, samples)
     else:
@@ -82,8 +82,3 @@ def _windows(test: Split | None, face: Interface) -> list[Tensor]:
     half = whole.shape[1] // 2
     doubled = torch.cat((whole[:, :half], whole[:, half : 2 * half]))[:-1, : max(1, half - 3)]
     return [whole, doubled.contiguous()]
-
-
-def _values(face: Interface) -> int:
-    """Return how many values the layers of one sample have at a step."""
-    return sum(torch.Size(state.shape).numel() for state in face.states)
