@@ -34,6 +34,9 @@ _OBJECT_STORE = 200 * 2**20
 _PATIENCE = 5.0
 """Seconds in which an address must answer."""
 
+_PATIENCE_TO_STOP = 30.0
+"""Seconds in which a job that is told to stop may write down where it is."""
+
 
 @dataclass
 class _Running:
@@ -134,8 +137,12 @@ class Cluster:
 
     def stop(self) -> None:
         """See `scheduler.Executor`. What a job that is fetched back has not finished is lost."""
-        for reference in self._running:
-            self._ray.cancel(reference, force=False)
+        # On a busy node a cancellation can get lost, so it is said again; who never hears it is ended with its worker.
+        left, patience = list(self._running), time.monotonic() + _PATIENCE_TO_STOP
+        while left:
+            for reference in left:
+                self._ray.cancel(reference, force=time.monotonic() > patience)
+            _, left = self._ray.wait(left, num_returns=len(left), timeout=5)
         for reference in list(self._running):
             self._result(reference)
 
