@@ -104,7 +104,7 @@ def test_a_check_that_fails_is_the_demos_exit_code(
     from hstnn_deploy.export.bundle import Bundle
     from hstnn_deploy.export.comparisons import Check
 
-    facts = {"files": {}, "verification": {"result": "failed"}}
+    facts = {"files": {}, "carried": {}, "verification": {"result": "failed"}}
 
     def export(_ckpt: Path, folder: Path, *_: Any, **__: Any) -> Bundle:
         return Bundle(folder, [Check("model.ts", "a check", "failed", "by half")], facts)
