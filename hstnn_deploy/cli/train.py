@@ -1,5 +1,6 @@
 """`hstnn train`: a recipe through its stages."""
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -113,7 +114,8 @@ def train(
     if not ranks.leads:
         with processes.together(ranks, where):
             assist(ranks, where, data_dir, cache.value)
-        return
+        # At once: torchrun ends rank 0 too, should a library abort this process while the interpreter shuts down.
+        os._exit(0)
     observer = make_observer(console.report(as_json))
     try:
         with processes.together(ranks, where):

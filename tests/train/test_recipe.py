@@ -101,7 +101,8 @@ def test_the_experiments_on_events_have_the_published_hyper_parameters(
 ) -> None:
     recipe = load_recipe(name)
     assert recipe.network.units == [128, 256, 384]
-    assert tuple(recipe.network.neuron.model_dump().values()) == neuron
+    decay, threshold, lens = neuron
+    assert recipe.network.neuron == Lif(decay=decay, threshold=threshold, lens=lens)
     assert (recipe.batch, recipe.protocol, recipe.selection.samples, recipe.selection.probes) == (
         batch,
         "validation",
