@@ -180,6 +180,8 @@ def _check(network: HybridNetwork, method: Method) -> None:
             )
         group = network.stack[number - 1].groups["snn"]
         assert isinstance(group, SpikingGroup | SpikingConvolution)
+        if group.neuron.reset != "zero":
+            raise ExportError("a reset by subtraction has no NIR form yet", "network.neuron.reset=zero has one")
         if method == "exponential" and group.neuron.decay == 0:
             raise ExportError("a neuron of decay 0 has no exponential form: its tau would be 0", "use the method euler")
 

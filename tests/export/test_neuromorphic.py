@@ -156,6 +156,11 @@ def test_a_language_model_takes_words_as_one_hot() -> None:
     np.testing.assert_allclose(outputs, network(words)[0][:, 0], atol=1e-9)
 
 
+def test_a_reset_by_subtraction_is_refused() -> None:
+    with pytest.raises(ExportError, match="reset by subtraction has no NIR form yet"):
+        to_nir(sequence(Lif(reset="subtract")))
+
+
 def test_the_file_is_the_graph_to_the_bit_and_a_difference_is_named(tmp_path: Path) -> None:
     graph = to_nir(convolutional())
     path = write_nir(convolutional(), tmp_path / "model.nir")
