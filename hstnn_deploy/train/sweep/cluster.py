@@ -24,7 +24,7 @@ from typing import Any
 from hstnn_deploy import files, processes
 from hstnn_deploy.errors import DeviceError, HstnnError, UsageError
 from hstnn_deploy.runs import RunFolder
-from hstnn_deploy.train.sweep.launch import Failure, Process, Setting
+from hstnn_deploy.train.sweep.launch import GRACE, Failure, Process, Setting
 from hstnn_deploy.train.sweep.plan import Job
 from hstnn_deploy.train.sweep.scheduler import Ended, Wanted
 
@@ -33,9 +33,6 @@ _OBJECT_STORE = 200 * 2**20
 
 _PATIENCE = 5.0
 """Seconds in which an address must answer."""
-
-_PATIENCE_TO_STOP = 30.0
-"""Seconds in which a job that is told to stop may write down where it is."""
 
 
 @dataclass
@@ -137,12 +134,13 @@ class Cluster:
 
     def stop(self) -> None:
         """See `scheduler.Executor`. What a job that is fetched back has not finished is lost."""
-        # On a busy node a cancellation can get lost, so it is said again; who never hears it is ended with its worker.
-        left, patience = list(self._running), time.monotonic() + _PATIENCE_TO_STOP
-        while left:
+        # On a busy node a cancellation can get lost, so it is said again, but not before one that was heard has had its
+        # time: it would cut that short. Who never hears it is ended with its worker.
+        left = list(self._running)
+        for force in (False, False, True):
             for reference in left:
-                self._ray.cancel(reference, force=time.monotonic() > patience)
-            _, left = self._ray.wait(left, num_returns=len(left), timeout=5)
+                self._ray.cancel(reference, force=force)
+            _, left = self._ray.wait(left, num_returns=len(left), timeout=GRACE + 5) if left else ([], [])
         for reference in list(self._running):
             self._result(reference)
 
