@@ -1,5 +1,6 @@
 """What the tests share: the command line in this process, small recipes, small data, and no network."""
 
+import os
 import shutil
 import signal
 import sys
@@ -11,6 +12,9 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+
+# A console made while a test module is imported would keep this width for good; each test is given its own below.
+os.environ.pop("COLUMNS", None)
 
 hypothesis.settings.register_profile("house", deadline=None, max_examples=50, derandomize=True)
 hypothesis.settings.load_profile("house")
