@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hstnn_deploy.data.folder import Report, silent
 from hstnn_deploy.data.registry import load
 from hstnn_deploy.data.splits import Split
 from hstnn_deploy.errors import DataError
@@ -26,7 +27,13 @@ _STEPS = 28
 
 
 def make_subject(
-    network: HybridNetwork, folder: Path, recipe: Recipe, vocabulary: str, data_folder: Path | None
+    network: HybridNetwork,
+    folder: Path,
+    recipe: Recipe,
+    vocabulary: str,
+    data_folder: Path | None,
+    whole_test: bool = False,
+    report: Report = silent,
 ) -> Subject:
     """Return what is verified.
 
@@ -36,6 +43,8 @@ def make_subject(
         recipe: of the network.
         vocabulary: of a language model, the SHA-256 of its words.
         data_folder: where the recipe's data is; None: where data usually is.
+        whole_test: whether all of the test split is asked, however large the network.
+        report: told what is under way.
     """
     test, missing = _test_split(recipe, vocabulary, data_folder)
     text = recipe.network.family == "language"
@@ -48,6 +57,8 @@ def make_subject(
         missing,
         # A text's columns, and so its score, depend on how many there are.
         recipe.batch if text else min(recipe.batch, 100),
+        whole_test,
+        report,
     )
 
 
