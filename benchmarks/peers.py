@@ -21,7 +21,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise
@@ -187,6 +187,8 @@ class Case(NamedTuple):
     batch: int
     widths: tuple[int, ...]
     inputs: int | None = 28
+    alone: bool = False
+    """Whether the memory holds one library at a time only: then each measurement has a process of its own."""
 
 
 CASES = {
@@ -197,7 +199,7 @@ CASES = {
     "batch 16": Case(28, 16, (800, 800)),
     "width 400": Case(28, 100, (400, 400)),
     "width 1600": Case(28, 100, (1600, 1600)),
-    "16k neurons, T 500, batch 16": Case(500, 16, (16_384,), None),
+    "16k neurons, T 500, batch 16": Case(500, 16, (16_384,), None, alone=True),
 }
 
 
@@ -282,11 +284,11 @@ def peers(rounds: int) -> Iterator[Result]:
     yield from measure("28-800-800", rounds, torch.device("cpu"))
 
 
-def measure(name: str, rounds: int, device: torch.device) -> Iterator[Result]:
-    """Yield a result per peer at hand for a case: the train step, then the forward pass."""
+def measure(name: str, rounds: int, device: torch.device, among: Collection[str] = PEERS) -> Iterator[Result]:
+    """Yield a result per peer `among` those at hand for a case: the train step, then the forward pass."""
     case = CASES[name]
-    there = {each: peer for each, peer in PEERS.items() if _version(peer)}
-    if absent := sorted(set(PEERS) - set(there)):
+    there = {each: PEERS[each] for each in among if _version(PEERS[each])}
+    if absent := sorted(set(among) - set(there)):
         print(f"peers: not installed, so not measured: {', '.join(absent)}", flush=True)
     # Shown on fewer steps and samples: among more membranes one within an ulp of its threshold is sure to be found, and
     # its spike, which other roundings turn round, moves the gradients by more than they differ.
@@ -294,17 +296,24 @@ def measure(name: str, rounds: int, device: torch.device) -> Iterator[Result]:
     errors = {
         each: prove(side(short, OURS, device), side(short, peer, device), each, peer) for each, peer in there.items()
     }
+    threads = torch.get_num_threads()
     with ExitStack() as stack:
-        workers = {
-            each: stack.enter_context(
-                Worker("benchmarks.peers", name, each, str(device), threads=torch.get_num_threads())
-            )
-            for each in ("ours", *there, FLOOR)
-        }
-        peaks = {each: worker.ask("peak") for each, worker in workers.items() if each != FLOOR}
+
+        def started(who: str) -> Worker:
+            return Worker("benchmarks.peers", name, who, str(device), threads=threads)
+
+        ask: dict[str, Callable[[str], float]]
+        if case.alone:
+            ask = {each: partial(_alone, partial(started, each)) for each in ("ours", *there, FLOOR)}
+        else:
+            ask = {each: stack.enter_context(started(each)).ask for each in ("ours", *there, FLOOR)}
+        peaks = {each: question("peak") for each, question in ask.items() if each != FLOOR}
         for part in ("train", "forward"):
-            candidates = {each: partial(worker.ask, part) for each, worker in workers.items()}
-            times = turns(candidates, rounds)
+            times = turns(
+                {each: partial(question, part) for each, question in ask.items()},
+                rounds,
+                warm_up=0 if case.alone else 2,
+            )
             for each, peer in there.items():
                 facts: dict[str, Any] = {"gradient_error": errors[each], "version": _version(peer)}
                 note = [f"{each} {facts['version']}", *filter(None, [peer.differs])]
@@ -315,6 +324,14 @@ def measure(name: str, rounds: int, device: torch.device) -> Iterator[Result]:
                 yield Result(
                     f"peers {part}", name, Times(chosen, times.repeated, times.disturbed), facts, "; ".join(note)
                 )
+
+
+def _alone(start: Callable[[], Worker], question: str) -> float:
+    """Ask a process of its own: the second time, or the peak, which is of two steps."""
+    with start() as worker:
+        if question != "peak":
+            worker.ask(question)
+        return worker.ask(question)
 
 
 def serve(name: str, who: str, device: torch.device) -> None:
@@ -392,6 +409,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--case", action="append", choices=CASES, help="which; repeatable; default all")
+    parser.add_argument("--peer", action="append", choices=PEERS, help="which; repeatable; default all")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -410,7 +428,7 @@ def main() -> None:
         if device.type == "cpu" and need > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"):
             print(f"{name}: not run, it may need {need / 1e9:.0f} GB", flush=True)
             continue
-        for result in measure(name, options.rounds, device):
+        for result in measure(name, options.rounds, device, options.peer or PEERS):
             results.append(result)
             print(
                 f"{result.benchmark} {result.case} {result.note}: {result.times.ratio('baseline', 'ours').show()}",
