@@ -4,26 +4,27 @@ Shapes: T time, B batch, C classes or words.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import onnx
 import torch
 from torch import Tensor
 
 from hstnn_deploy.data.folder import Report, silent
+from hstnn_deploy.data.preprocessing import Preprocessing, Values
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
-from hstnn_deploy.export.engines import Engine, State, read_model
+from hstnn_deploy.export.engines import Engine, State, read_network
 from hstnn_deploy.export.forms import Form, time_axis
 from hstnn_deploy.export.interface import Interface, interface, kinds, state_after
 from hstnn_deploy.export.replay import Run, margins, replay
 from hstnn_deploy.models.layers import UnitKind
 from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.train.evaluation import batches, count_batches, unpadded
+from hstnn_deploy.train.evaluation import batches, unpadded
 from hstnn_deploy.train.tasks import Task
 
 Outcome = Literal["passed", "failed", "not run"]
@@ -69,6 +70,10 @@ class Subject:
     """Why it is not."""
     batch: int = 100
     """Samples, or columns of text, that the test split is read in."""
+    how: Preprocessing = field(default_factory=Values)
+    """What makes x of the data's files."""
+    raw: Callable[[Sequence[int]], Any] | None = None
+    """Gives samples of the test split, by number, as they were before that."""
     whole_test: bool = False
     """Whether all of the test split is asked, however large the network."""
     report: Report = silent
@@ -124,7 +129,7 @@ def dimensions(path: Path, face: Interface, form: Form) -> Check:
     expected["logits"] = [*(time if face.every_step else []), "B", None]
     for state in face.states:
         expected |= {name: ["B", *[None for _ in state.shape]] for name in (state.name, state_after(state.name))}
-    model = read_model(path)
+    model = read_network(path)
     written = {
         value.name: [dimension.dim_param or None for dimension in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
@@ -160,20 +165,24 @@ def same(
     """Compare two runs by their logits; only a sample with a borderline spike may differ."""
     samples, unequal, unexplained, worst = 0, 0, 0, 0.0
     for x in subject.windows:
-        first, second = one(x), other(x)
-        difference = _per_sample((first - second).abs(), subject.face)
-        # Written so that NaN counts as different.
-        differs = ~(difference <= _tolerance(second, subject.face))
-        samples += len(differs)
-        unequal += int(differs.sum())
-        if differs.any():
-            unexplained += int((differs & ~borderline(subject, x)).sum())
-        if not differs.all():
-            worst = max(worst, float(difference[~differs].max()))
+        differ, without_reason, difference = differing(subject, x, one(x), other(x))
+        samples += x.shape[1]
+        unequal += differ
+        unexplained += without_reason
+        worst = max(worst, difference)
     figure = f"{samples - unequal} of {samples} samples equal (logits to {worst:.1e})"
     if unequal:
         figure += f", {unequal - unexplained} differ at a borderline spike, {unexplained} for no such reason"
     return Check(path.name, name, "failed" if unexplained else "passed", figure)
+
+
+def differing(subject: Subject, x: Tensor, first: Tensor, second: Tensor) -> tuple[int, int, float]:
+    """Return how many samples' logits differ, how many without a borderline spike, and by how much the others do."""
+    difference = _per_sample((first - second).abs(), subject.face)
+    # Written so that NaN counts as different.
+    differs = ~(difference <= _tolerance(second, subject.face))
+    unexplained = int((differs & ~borderline(subject, x)).sum()) if differs.any() else 0
+    return int(differs.sum()), unexplained, 0.0 if differs.all() else float(difference[~differs].max())
 
 
 def _per_sample(values: Tensor, face: Interface) -> Tensor:
@@ -264,22 +273,30 @@ def asked(subject: Subject, slow: bool, what: str) -> Iterator[Batch]:
     """
     test = subject.test
     assert test is not None
-    most = _SLOW_VALUES if slow else math.inf if subject.whole_test else _MOST_VALUES
-    batches_at_most = _SLOW_BATCHES if slow else count_batches(test, subject.batch)
-    order, samples = None, 0
-    if not isinstance(test, TextSplit):
-        steps = len(test.batch(torch.tensor([0]), _CPU).x)
-        fitting = int(min(len(test), most // (steps * subject.face.values)))
-        samples = min(max(1, fitting), batches_at_most * subject.batch)
-        order = torch.linspace(0, len(test) - 1, samples, dtype=torch.float64).round().long()
+    order = None if isinstance(test, TextSplit) else numbers_asked(subject, slow)
+    batches_at_most = _SLOW_BATCHES if slow else None
     spent = done = 0
     for batch in unpadded(islice(batches(test, subject.batch, order, _CPU), batches_at_most)):
-        if order is None and spent >= most:
+        if order is None and spent >= _most_values(subject, slow):
             return
-        subject.report(what, done, samples or None, subject.task.counts)
+        subject.report(what, done, None if order is None else len(order), subject.task.counts)
         yield batch
         spent += batch.x.shape[0] * batch.x.shape[1] * subject.face.values
         done += subject.task.answers(batch)
+
+
+def numbers_asked(subject: Subject, slow: bool = False) -> Tensor:
+    """Return the numbers of the samples of the test split that are asked, ascending."""
+    test = subject.test
+    assert test is not None
+    steps = len(test.batch(torch.tensor([0]), _CPU).x)
+    fitting = int(min(len(test), _most_values(subject, slow) // (steps * subject.face.values)))
+    samples = max(1, min(fitting, _SLOW_BATCHES * subject.batch) if slow else fitting)
+    return torch.linspace(0, len(test) - 1, samples, dtype=torch.float64).round().long()
+
+
+def _most_values(subject: Subject, slow: bool) -> float:
+    return _SLOW_VALUES if slow else math.inf if subject.whole_test else _MOST_VALUES
 
 
 def part_asked(subject: Subject, count: int) -> str:

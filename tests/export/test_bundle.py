@@ -14,7 +14,7 @@ from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import bundle as bundle_module
-from hstnn_deploy.export import comparisons
+from hstnn_deploy.export import comparisons, raw
 from hstnn_deploy.export.bundle import Bundle, export_bundle
 from hstnn_deploy.export.comparisons import Subject, asked, on_test_split
 from hstnn_deploy.export.engines import graph_engine
@@ -227,3 +227,16 @@ def test_of_a_text_a_part_is_its_beginning(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(comparisons, "_MOST_VALUES", 2 * 5 * 4 * subject.face.values)
     part = on_test_split(Path("f"), replace(subject), subject.eager)
     assert (part.name, part.outcome) == ("answers on the test split, first 40 of 96 words", "passed")
+
+
+@pytest.mark.parametrize("family", ["sequence", "dvs"])
+def test_the_part_that_is_asked_is_the_same_from_raw_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    case = Case(family, "ffs")
+    monkeypatch.setattr(comparisons, "numbers_asked", lambda *_: torch.tensor([3, 150, 359]))
+    monkeypatch.setattr(raw, "numbers_asked", lambda *_: torch.tensor([3, 150, 359]))
+    bundle = export_bundle(case.checkpoint(tmp_path / "best.pt"), forms=["window"], preprocess=True)
+    assert bundle.failed == []
+    (figure,) = [each.figure for each in bundle.checks if each.name.endswith("from raw samples, 3 of 360 samples")]
+    assert figure.startswith("3 of 3 samples equal to the bit to what training makes of them; 3 of 3 answers equal")
