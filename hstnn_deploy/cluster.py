@@ -28,6 +28,8 @@ class Node(NamedTuple):
     """What Ray calls it."""
     name: str
     """The name of the host."""
+    address: str
+    """Of the host; where a machine pretends to be several nodes, they have the same one."""
     cpus: int
     gpus: int
 
@@ -87,7 +89,7 @@ def nodes(ray: Any) -> list[Node]:
     for each in ray.nodes():
         if each["Alive"]:
             cpus, gpus = (int(each["Resources"].get(name, 0)) for name in ("CPU", "GPU"))
-            found.append(Node(each["NodeID"], each["NodeManagerHostname"], cpus, gpus))
+            found.append(Node(each["NodeID"], each["NodeManagerHostname"], each["NodeManagerAddress"], cpus, gpus))
     return sorted(found, key=lambda node: (node.name, node.number))
 
 
@@ -116,8 +118,10 @@ def stop(ray: Any, running: Sequence[Any]) -> None:
 
 
 def said(error: Exception) -> str:
-    """Return what an exception of Ray's says, in one line of reasonable length."""
-    return " ".join(str(error).split())[:300]
+    """Return what an exception of Ray's says, in one line of reasonable length; of a task's own, what that one says."""
+    cause = getattr(error, "cause", None)
+    text = f"{type(cause).__name__}: {cause}" if isinstance(cause, Exception) else str(error)
+    return " ".join(text.split())[:300]
 
 
 def _check_address(address: str) -> None:

@@ -29,6 +29,9 @@ _LOOK_EVERY = 0.5
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Ray sets some of these for its workers; what is measured has them as they are here."""
 
+_GONE = {"NodeDiedError", "LocalRayletDiedError", "TaskUnschedulableError"}
+"""What Ray raises of a node that it may still list for a while."""
+
 
 class Nodes:
     """The nodes of a cluster that measure."""
@@ -182,16 +185,16 @@ class _Work:
 
     def start(self) -> None:
         """Give every node that is free the first share that it can do; fail those that no node can."""
-        free = [node for node in self._nodes if node not in [running.node for running in self._running.values()]]
         for share in list(self._waiting):
+            busy = {running.node.address for running in self._running.values()}
+            free = [node for node in self._nodes if node.address not in busy and node.gpus >= share.gpus]
             if not any(node.gpus >= share.gpus for node in self._nodes):
                 self._waiting.remove(share)
                 why = f"no node with {share.gpus} GPUs is left" if share.gpus else "no node is left"
-                self._fail(share, len(share.configurations), f"{why} in the cluster")
-            elif node := next((node for node in free if node.gpus >= share.gpus), None):
+                self._fail(share, f"{why} in the cluster")
+            elif free:
                 self._waiting.remove(share)
-                free.remove(node)
-                self._submit(share, node)
+                self._submit(share, free[0])
 
     def look(self) -> None:
         """Wait a little for news of what is running."""
@@ -204,7 +207,7 @@ class _Work:
                 del self._running[generator]
             except (self._ray.exceptions.RayError, HstnnError) as error:
                 del self._running[generator]
-                self._lost(running, cluster.said(error))
+                self._lost(running, error)
 
     def stop(self) -> None:
         """End what is running."""
@@ -217,7 +220,7 @@ class _Work:
             try:
                 self._sent[first.ckpt] = self._ray.put(Path(first.ckpt).read_bytes())
             except OSError as error:
-                self._fail(share, len(share.configurations), f"{first.ckpt} cannot be read: {error.strerror}")
+                self._fail(share, f"{first.ckpt} cannot be read: {error.strerror}")
                 return
         whole = {"num_cpus": node.cpus, "num_gpus": node.gpus, "scheduling_strategy": cluster.on(node)}
         task = self._remote.options(**whole, name=first.label)
@@ -238,23 +241,23 @@ class _Work:
             what = f"{running.current.label} on {running.node.name}"
             self._observer.started(what, running.share.first + running.done + 1, self._total)
 
-    def _lost(self, running: _Running, reason: str) -> None:
-        """Fail what a node was measuring when it, or the task, was lost; what stood behind it is measured yet."""
-        share, done = running.share, running.done
+    def _lost(self, running: _Running, error: Exception) -> None:
+        """Fail what was being measured when a task ended before its time; what stands behind it is measured yet."""
+        share, node, done = running.share, running.node, running.done
+        if type(error).__name__ in _GONE or node.number not in [each.number for each in cluster.nodes(self._ray)]:
+            self._nodes.remove(node)
+            reason = f"node {node.name} was lost while it was measuring this"
+        else:
+            reason = f"on node {node.name}: {cluster.said(error)}"
         left = share.configurations[done:]
-        if not any(node.number == running.node.number for node in cluster.nodes(self._ray)):
-            self._nodes = [node for node in self._nodes if node.number != running.node.number]
-            reason = f"the node was lost: {reason}"
         together = sum(each.together == left[0].together for each in left) if left else 0
-        self._fail(_Share(share.first + done, left), together, reason, running.node)
+        self._fail(_Share(share.first + done, left[:together]), reason, {"node": node.name})
         if left[together:]:
             self._waiting.insert(0, _Share(share.first + done + together, left[together:]))
 
-    def _fail(self, share: _Share, count: int, reason: str, node: Node | None = None) -> None:
-        facts = {"node": node.name} if node else {}
-        for place, each in enumerate(share.configurations[:count], share.first):
-            where = f"on node {node.name}: " if node else ""
-            self.records[place] = Record(each, "failed", facts={**facts, "command": sys.argv}, reason=where + reason)
+    def _fail(self, share: _Share, reason: str, facts: dict[str, Any] | None = None) -> None:
+        for place, each in enumerate(share.configurations, share.first):
+            self.records[place] = Record(each, "failed", facts={**(facts or {}), "command": sys.argv}, reason=reason)
             self._observer.finished(self.records[place], place + 1, self._total, 0.0)
 
 

@@ -122,6 +122,11 @@ def protocol(records: Sequence[Record]) -> list[str]:
     if fresh:
         said.append(f"Weights of {', '.join(fresh)}: random; no time or memory depends on them.")
     said += _distinct(_machine(record) for record in measured)
+    nodes = _distinct(str(record.facts["node"]) for record in measured if "node" in record.facts)
+    if len(nodes) > 1:
+        said.append(
+            f"Measured on {len(nodes)} nodes: records.jsonl says which row on which; unlike nodes do not compare."
+        )
     said += [*_busy(measured), *_slowed(measured), *_unsteady(measured), *_sampler(measured)]
     if _compared(measured):
         said.append(f"Paper: {paper.MACHINE}; {paper.CAVEAT}.")
@@ -163,7 +168,8 @@ def _machine(record: Record) -> str:
     parts.append(", ".join(f"{name} {versions[name]}" for name in names if name in versions))
     threads = record.configuration.threads
     parts.append(f"{threads} thread{'s' if threads > 1 else ''}" if threads else "threads as each engine chooses")
-    return f"Machine: {'; '.join(parts)}."
+    name = f"Machine, node {facts['node']}" if "node" in facts else "Machine"
+    return f"{name}: {'; '.join(parts)}."
 
 
 def _busy(records: Sequence[Record]) -> list[str]:
