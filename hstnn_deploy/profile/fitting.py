@@ -13,11 +13,11 @@ from hstnn_deploy.profile.networks import recipe_of
 from hstnn_deploy.profile.records import Configuration, Record
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
 
-MOST = 65_536
-"""No batch is tried beyond."""
-_FINENESS = 16
+FIRST, MOST = 64, 65_536
+"""The batch that is tried first, and that beyond which none is."""
+FINENESS = 16
 """The search ends when the first batch that does not fit is at most 1/16 above one that does."""
-_FREE = 0.9
+FREE = 0.9
 """Of the main memory that is free, what a trial may take."""
 
 
@@ -71,7 +71,7 @@ class _Trials:
 def search(fits: Callable[[int], bool], most: int) -> tuple[int, int | None]:
     """Return the largest batch found to fit (0: none), and the smallest found not to (None: none was)."""
     low, high = 0, None
-    batch = 1
+    batch = min(FIRST, most)
     while high is None and batch <= most:
         if fits(batch):
             low = batch
@@ -80,7 +80,7 @@ def search(fits: Callable[[int], bool], most: int) -> tuple[int, int | None]:
             batch = min(2 * batch, most)
         else:
             high = batch
-    while high is not None and high - low > max(1, low // _FINENESS):
+    while high is not None and high - low > max(1, low // FINENESS):
         middle = (low + high) // 2
         if fits(middle):
             low = middle
@@ -105,24 +105,42 @@ def _record(configuration: Configuration, tried: list[Record], largest: int, sma
     trials = [
         {"batch": each.configuration.batch, "fits": each.status == "measured", "reason": each.reason} for each in tried
     ]
-    facts = {**tried[0].facts, "trials": trials}
+    best = next(
+        (each for each in tried if each.configuration.batch == largest and each.status == "measured"), tried[-1]
+    )
+    facts = {key: value for key, value in best.facts.items() if key not in _OF_A_TRIAL} | {"trials": trials}
+    if tried[0].configuration.memory_limit is not None:
+        facts["memory_limit"] = [each.configuration.memory_limit for each in tried]
     if not largest:
-        return Record(configuration, tried[0].status, facts=facts, reason=tried[0].reason)
+        return Record(configuration, best.status, facts=facts, reason=best.reason)
     source = f"{len(trials)} trials, a process each"
-    limit = f"{smallest_not} does not fit" if smallest_not else f"larger ones were not tried: {_why(configuration)}"
-    values: list[Value] = [Measured("largest_batch", largest, "samples", source, limit)]
     if smallest_not is None:
-        values.append(NotMeasured("smallest_batch_not", "every batch that was tried fits"))
+        why = f"larger ones were not tried: {_why(configuration)}"
+        values: list[Value] = [
+            Measured("largest_batch", largest, "samples", source, why),
+            NotMeasured("smallest_batch_not", why),
+        ]
     else:
         reason = next(each.reason for each in tried if each.configuration.batch == smallest_not)
-        values.append(Measured("smallest_batch_not", smallest_not, "samples", source, reason))
-    best = next(each for each in tried if each.configuration.batch == largest and each.status == "measured")
+        values = [
+            Measured("largest_batch", largest, "samples", source, f"{smallest_not} does not fit"),
+            Measured("smallest_batch_not", smallest_not, "samples", source, reason),
+        ]
     values += [value for value in best.values if value.name.startswith(("host_", "cuda_"))]
     return Record(configuration, "measured", values, facts)
 
 
+_OF_A_TRIAL = {
+    "warm_up",
+    "calls",
+    *(f"{name}_steps{end}" for name in ("train", "eval") for end in ("", "_of", "_repeats")),
+}
+"""Facts that say how long a trial measured, which is of no account."""
+
+
 def _why(configuration: Configuration) -> str:
-    return f"{MOST} is the most" if _most(configuration) == MOST else "there are no more samples to train on"
+    most = _most(configuration)
+    return f"{most} is the most that is tried" if most == MOST else f"there are {most} samples to train on"
 
 
 def _most(configuration: Configuration) -> int:
@@ -139,5 +157,5 @@ def _with_batch(configuration: Configuration, batch: int) -> Configuration:
 
 
 def _limited(configuration: Configuration) -> Configuration:
-    limit = int(_FREE * memory.free()) if configuration.device == "cpu" else None
+    limit = int(FREE * memory.free()) if configuration.device == "cpu" else None
     return replace(configuration, memory_limit=limit)

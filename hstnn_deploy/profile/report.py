@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from hstnn_deploy import files
-from hstnn_deploy.profile import paper
+from hstnn_deploy.profile import cells, fitting, paper
 from hstnn_deploy.profile.cells import Notes
 from hstnn_deploy.profile.records import Record, lines
 from hstnn_deploy.profile.tables import (
@@ -41,8 +41,8 @@ def tables(records: Sequence[Record], whole_paper: bool = False) -> list[Rendera
     measured = [record for record in records if not record.configuration.find_batch]
     if rows := [together for together in at_once(measured) if _compared(together)]:
         shown.append(experiments(rows, notes))
-    if searched := [record for record in records if record.configuration.find_batch]:
-        shown.append(largest_batches(searched, notes))
+    searched = [record for record in records if record.configuration.find_batch]
+    shown += [largest_batches(group, notes) for group in _networks(searched)]
     for group in _tables(measured):
         phase = group[0][0].configuration.phase
         if phase == "work":
@@ -89,12 +89,16 @@ def protocol(records: Sequence[Record]) -> list[str]:
     measured = [record for record in records if record.status == "measured"]
     if not measured:
         return []
-    phases = {record.configuration.phase for record in measured}
-    said = ["Each configuration ran in a process of its own, after a warm-up. MB are 10^6 bytes."]
+    searched = [record for record in measured if record.configuration.find_batch]
+    phases = {record.configuration.phase for record in measured if not record.configuration.find_batch}
+    said = ["MB are 10^6 bytes."]
+    if phases:
+        said = [f"Each configuration ran in a process of its own, after a warm-up. {said[0]}"]
     said.append(
         "Main memory (RAM) is the peak of the process and all it started, resident: interpreter, libraries, data and"
         " network included."
     )
+    said += _search(searched)
     if phases & {"train", "restore"}:
         said.append(
             "Training: the recipe's own steps; whole passes, or as many steps as the time given allows, and then the"
@@ -156,6 +160,32 @@ def _compared(records: Iterable[Record]) -> bool:
     """Whether a training among the records reproduces a row of the paper's table."""
     asked = [record.configuration for record in records]
     return any(each.phase == "train" and paper.matching(each.experiment) is not None for each in asked)
+
+
+def _networks(records: Sequence[Record]) -> list[list[Record]]:
+    groups: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        asked = record.configuration
+        groups.setdefault((asked.subject, asked.network, asked.steps), []).append(record)
+    return list(groups.values())
+
+
+def _search(records: Sequence[Record]) -> list[str]:
+    """Return how the largest batches were searched for."""
+    if not records:
+        return []
+    said = [
+        f"Largest batch: from {fitting.FIRST} doubled until one does not fit, then halved until the two are at most"
+        f" 1/{fitting.FINENESS} apart; each trial is a few steps, or calls, in a process of its own. One that outlasts"
+        f" the time limit does not fit either. RAM and CUDA memory are those of the largest that fits."
+    ]
+    if limits := [limit for record in records for limit in record.facts.get("memory_limit", [])]:
+        between = " to ".join(dict.fromkeys(cells.memory(limit) for limit in (min(limits), max(limits))))
+        said.append(
+            f"On the CPU a trial may take {100 * fitting.FREE:g} % of the main memory that is free when it starts:"
+            f" {between} here."
+        )
+    return said
 
 
 def _machine(record: Record) -> str:

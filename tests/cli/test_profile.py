@@ -295,6 +295,6 @@ def test_the_largest_batch_that_fits_is_found(hstnn: Hstnn, tiny: Path, monkeypa
     largest, not_any_more = record["values"][:2]
     assert 300 - 300 // 16 <= largest["value"] <= 300 < not_any_more["value"]
     assert not_any_more["note"] == "out of host memory"
-    assert record["facts"]["trials"][0] == {"batch": 1, "fits": True, "reason": ""}
+    assert record["facts"]["trials"][0] == {"batch": 64, "fits": True, "reason": ""}
     assert record["configuration"]["find_batch"]
-    assert "largest batch" in result.err
+    assert f"largest batch {largest['value']} ({not_any_more['value']} does not fit)" in result.err
