@@ -13,12 +13,18 @@ from hstnn_deploy.profile.networks import recipe_of
 from hstnn_deploy.profile.records import Configuration, Record
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
 
-FIRST, MOST = 64, 65_536
+_FIRST, MOST = 64, 65_536
 """The batch that is tried first, and that beyond which none is."""
-FINENESS = 16
+_FINENESS = 16
 """The search ends when the first batch that does not fit is at most 1/16 above one that does."""
-FREE = 0.9
+_FREE = 0.9
 """Of the main memory that is free, what a trial may take."""
+_RULE = (
+    f"from {_FIRST} doubled until one does not fit, then halved until the two are at most 1/{_FINENESS} apart; each "
+    "trial is a few steps, or calls, in a process of its own, and one that outlasts the time limit does not fit either; "
+    f"on the CPU a trial may take {100 * _FREE:g} % of the main memory that is free when it starts. Memory is that of "
+    "the largest that fits"
+)
 
 
 def searches(configurations: Sequence[Configuration]) -> list[Configuration]:
@@ -71,7 +77,7 @@ class _Trials:
 def search(fits: Callable[[int], bool], most: int) -> tuple[int, int | None]:
     """Return the largest batch found to fit (0: none), and the smallest found not to (None: none was)."""
     low, high = 0, None
-    batch = min(FIRST, most)
+    batch = min(_FIRST, most)
     while high is None and batch <= most:
         if fits(batch):
             low = batch
@@ -80,7 +86,7 @@ def search(fits: Callable[[int], bool], most: int) -> tuple[int, int | None]:
             batch = min(2 * batch, most)
         else:
             high = batch
-    while high is not None and high - low > max(1, low // FINENESS):
+    while high is not None and high - low > max(1, low // _FINENESS):
         middle = (low + high) // 2
         if fits(middle):
             low = middle
@@ -108,7 +114,8 @@ def _record(configuration: Configuration, tried: list[Record], largest: int, sma
     best = next(
         (each for each in tried if each.configuration.batch == largest and each.status == "measured"), tried[-1]
     )
-    facts = {key: value for key, value in best.facts.items() if key not in _OF_A_TRIAL} | {"trials": trials}
+    facts = {key: value for key, value in best.facts.items() if key not in _OF_A_TRIAL}
+    facts |= {"search": _RULE, "trials": trials}
     if tried[0].configuration.memory_limit is not None:
         facts["memory_limit"] = [each.configuration.memory_limit for each in tried]
     if not largest:
@@ -157,5 +164,5 @@ def _with_batch(configuration: Configuration, batch: int) -> Configuration:
 
 
 def _limited(configuration: Configuration) -> Configuration:
-    limit = int(FREE * memory.free()) if configuration.device == "cpu" else None
+    limit = int(_FREE * memory.free()) if configuration.device == "cpu" else None
     return replace(configuration, memory_limit=limit)

@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from hstnn_deploy import files
-from hstnn_deploy.profile import cells, fitting, paper
+from hstnn_deploy.profile import cells, paper
 from hstnn_deploy.profile.cells import Notes
 from hstnn_deploy.profile.records import Record, lines
 from hstnn_deploy.profile.tables import (
@@ -172,19 +172,10 @@ def _networks(records: Sequence[Record]) -> list[list[Record]]:
 
 def _search(records: Sequence[Record]) -> list[str]:
     """Return how the largest batches were searched for."""
-    if not records:
-        return []
-    said = [
-        f"Largest batch: from {fitting.FIRST} doubled until one does not fit, then halved until the two are at most"
-        f" 1/{fitting.FINENESS} apart; each trial is a few steps, or calls, in a process of its own. One that outlasts"
-        f" the time limit does not fit either. RAM and CUDA memory are those of the largest that fits."
-    ]
+    said = _distinct(f"Largest batch: {record.facts['search']}." for record in records if "search" in record.facts)
     if limits := [limit for record in records for limit in record.facts.get("memory_limit", [])]:
         between = " to ".join(dict.fromkeys(cells.memory(limit) for limit in (min(limits), max(limits))))
-        said.append(
-            f"On the CPU a trial may take {100 * fitting.FREE:g} % of the main memory that is free when it starts:"
-            f" {between} here."
-        )
+        said.append(f"On the CPU a trial might take {between}, libraries not counted.")
     return said
 
 

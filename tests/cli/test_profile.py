@@ -286,7 +286,10 @@ def test_the_largest_batch_that_fits_is_found(hstnn: Hstnn, tiny: Path, monkeypa
         assert each.memory_limit is not None
         assert each.batch == each.recipe["batch"]
         fits = each.batch <= 300
-        return [Record(each, "measured" if fits else "failed", reason="" if fits else "out of host memory")]
+        facts = {"cpu": "a processor", "cores": 2, "versions": {}}
+        return [
+            Record(each, "measured" if fits else "failed", facts=facts, reason="" if fits else "out of host memory")
+        ]
 
     monkeypatch.setattr("hstnn_deploy.profile.launch.run", run)
     result = hstnn("profile", tiny, "--phases", "train", "--find-batch", "--gpus", "none", "--json")
@@ -298,3 +301,8 @@ def test_the_largest_batch_that_fits_is_found(hstnn: Hstnn, tiny: Path, monkeypa
     assert record["facts"]["trials"][0] == {"batch": 64, "fits": True, "reason": ""}
     assert record["configuration"]["find_batch"]
     assert f"largest batch {largest['value']} ({not_any_more['value']} does not fit)" in result.err
+    result = hstnn("profile", tiny, "--phases", "train", "--find-batch", "--gpus", "none")
+    assert "does not fit: out of host memory" in result.out
+    assert "Largest batch: from 64 doubled until one does not fit" in " ".join(result.out.split())
+    assert "Warm-up" not in result.out
+    assert "Training: " not in result.out
