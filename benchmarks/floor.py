@@ -75,11 +75,11 @@ def dense(rows: int, inputs: int, units: int, train: bool, input_gradient: bool)
     return products
 
 
-def recurrent(units: int, train: bool) -> list[Product]:
+def recurrent(units: int, train: bool, batch: int = BATCH) -> list[Product]:
     """Return the products of h_t = f(h_{t-1} @ W), step by step, and of its backward."""
     # So scaled that a vector keeps its length from step to step: nothing overflows.
     weight = torch.randn(units, units) / units**0.5
-    h, out = torch.rand(STEPS, BATCH, units), torch.zeros(STEPS, BATCH, units)
+    h, out = torch.rand(STEPS, batch, units), torch.zeros(STEPS, batch, units)
     products = [(h[t], weight, out[t]) for t in range(STEPS)]
     if train:
         products += [(later, weight.t(), earlier) for earlier, later in pairwise(out.unbind(0))][::-1]

@@ -118,11 +118,15 @@ def turns(candidates: Mapping[str, Measure], rounds: int, warm_up: int = 2, pati
 
 
 def _processor_time_of_others() -> float:
-    """Return the processor seconds that all other processes of this machine have used so far."""
+    """Return the processor seconds that processes of this machine have used so far, but for this one and its own."""
     everyone = psutil.cpu_times()
-    own = os.times()
     busy = everyone.user + everyone.system + getattr(everyone, "nice", 0)
-    return float(busy - own.user - own.system - own.children_user - own.children_system)
+    own = os.times()
+    mine = own.user + own.system + own.children_user + own.children_system
+    for worker in psutil.Process().children(recursive=True):
+        used = worker.cpu_times()
+        mine += used.user + used.system
+    return float(busy - mine)
 
 
 def environment() -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.floor import Product, dense, recurrent, runner
 from benchmarks.harness import Measure, Result, Times, turns, wall
 from benchmarks.networks import CLASSES, INPUTS, STEPS, make_pair
 from hstnn_deploy.export.graphs import STEP_ONNX, TORCHSCRIPT, WINDOW_ONNX, write_graphs
@@ -53,6 +54,18 @@ def inference(rounds: int) -> Iterator[Result]:
             yield from _measured(engines, batch, calls, rounds)
 
 
+def _floor(batch: int) -> Callable[[], None]:
+    """Return the window's matrix products alone, by torch: at batch 1, mostly reading weights at each step."""
+    products: list[Product] = []
+    inputs = INPUTS
+    for _ in range(2):
+        for units in SIZES:
+            products += dense(STEPS * batch, inputs, units, train=False, input_gradient=False)
+        products += recurrent(SIZES.rnn, train=False, batch=batch)
+        inputs = sum(SIZES)
+    return runner(products + dense(batch, inputs, CLASSES, train=False, input_gradient=False))
+
+
 def _measured(engines: dict[str, Call], batch: int, calls: int, rounds: int) -> Iterator[Result]:
     x = np.random.default_rng(0).random((STEPS, batch, INPUTS), dtype=np.float32)
     expected = engines["eager"](x)
@@ -62,17 +75,21 @@ def _measured(engines: dict[str, Call], batch: int, calls: int, rounds: int) -> 
         # A membrane within an ulp of its threshold may fire in one engine only, in a few samples of a hundred.
         assert "int8" in name or error < TOLERANCE or batch > 1, f"{name} gives other logits: {error:.1e}"
 
-    def repeated(call: Call) -> Measure:
+    def repeated(call: Callable[[Array], object]) -> Measure:
         measure = wall(lambda: [call(x) for _ in range(calls)])
         return lambda: measure() / calls
 
-    times = turns({name: repeated(call) for name, call in engines.items()}, rounds)
+    products = _floor(batch)
+    measures = {name: repeated(call) for name, call in engines.items()}
+    times = turns(measures | {"floor": repeated(lambda _: products())}, rounds)
     for name in engines:
         if name == "eager":
             continue
-        both = {"baseline": times.seconds["eager"], "ours": times.seconds[name]}
+        both = {"baseline": times.seconds["eager"], "ours": times.seconds[name], "floor": times.seconds["floor"]}
         result = Times(both, times.repeated, times.disturbed)
         note = [f"{batch / result.median('ours'):.0f} samples/s"] if batch > 1 else []
+        if name != "textbook":
+            note.append(f"{times.ratio('textbook', name).show()} times the textbook's speed")
         if name == "ONNX Runtime step":
             note.append(f"{1e6 * result.median('ours') / STEPS:.0f} us per step")
         facts = {"logit_error": errors[name], "batch": batch, "step_seconds": result.median("ours") / STEPS}

@@ -6,7 +6,10 @@
 Every library runs its LIF neuron as it documents it for whole sequences, with our decay and threshold, hard reset, and
 our rectangular surrogate where it takes one. Linear layers run over the whole sequence at once on every side, which is
 the kindest to libraries that step through time. Before anything is timed, each peer must compute our loss; those whose
-neuron and surrogate are ours must compute our gradients too. Peak memory is taken in a process for each.
+neuron and surrogate are ours must compute our gradients too.
+
+Every library has a process of its own, as it has where it is used; they take turns. In one process, what one library
+has grown the heap to saves the next from asking the system for memory at every step.
 
 Not a dependency of this project: `pip install --no-deps snntorch spikingjelly sinabs norse nirtorch samna loguru pbr`.
 """
@@ -16,8 +19,11 @@ import importlib.metadata
 import json
 import math
 import os
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +34,7 @@ from torch.nn import functional
 
 from benchmarks.floor import dense, runner
 from benchmarks.harness import Measure, Result, Times, environment, turns
-from benchmarks.processes import child, memory
+from benchmarks.processes import Worker, memory
 from benchmarks.report import record, table
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.neurons import Lif
@@ -171,6 +177,7 @@ PEERS = {
     "Norse LIFBox": Peer(_norse, "norse", False, "SuperSpike surrogate"),
 }
 OURS = Peer(_ours, "hstnn-deploy", True)
+FLOOR = "floor"
 
 
 class Case(NamedTuple):
@@ -180,6 +187,8 @@ class Case(NamedTuple):
     batch: int
     widths: tuple[int, ...]
     inputs: int | None = 28
+    alone: bool = False
+    """Whether the memory holds one library at a time only: then each measurement has a process of its own."""
 
 
 CASES = {
@@ -190,7 +199,7 @@ CASES = {
     "batch 16": Case(28, 16, (800, 800)),
     "width 400": Case(28, 100, (400, 400)),
     "width 1600": Case(28, 100, (1600, 1600)),
-    "16k neurons, T 500, batch 16": Case(500, 16, (16_384,), None),
+    "16k neurons, T 500, batch 16": Case(500, 16, (16_384,), None, alone=True),
 }
 
 
@@ -275,11 +284,11 @@ def peers(rounds: int) -> Iterator[Result]:
     yield from measure("28-800-800", rounds, torch.device("cpu"))
 
 
-def measure(name: str, rounds: int, device: torch.device, memory_too: bool = True) -> Iterator[Result]:
-    """Yield a result per peer at hand for a case: the train step, then the forward pass."""
+def measure(name: str, rounds: int, device: torch.device, among: Collection[str] = PEERS) -> Iterator[Result]:
+    """Yield a result per peer `among` those at hand for a case: the train step, then the forward pass."""
     case = CASES[name]
-    there = {each: peer for each, peer in PEERS.items() if _version(peer)}
-    if absent := sorted(set(PEERS) - set(there)):
+    there = {each: PEERS[each] for each in among if _version(PEERS[each])}
+    if absent := sorted(set(among) - set(there)):
         print(f"peers: not installed, so not measured: {', '.join(absent)}", flush=True)
     # Shown on fewer steps and samples: among more membranes one within an ulp of its threshold is sure to be found, and
     # its spike, which other roundings turn round, moves the gradients by more than they differ.
@@ -287,22 +296,63 @@ def measure(name: str, rounds: int, device: torch.device, memory_too: bool = Tru
     errors = {
         each: prove(side(short, OURS, device), side(short, peer, device), each, peer) for each, peer in there.items()
     }
-    mine = side(case, OURS, device)
-    sides = {each: side(case, peer, device) for each, peer in there.items()}
-    peaks = {each: _peak(name, each, device) for each in ("ours", *there)} if memory_too else {}
-    for part in ("train", "forward"):
-        candidates = {"ours": _timed(mine, part, device)}
-        candidates |= {each: _timed(work, part, device) for each, work in sides.items()}
-        candidates["floor"] = _clocked(floor(case, part == "train", device), device)
-        times = turns(candidates, rounds)
-        for each, peer in there.items():
-            facts: dict[str, Any] = {"gradient_error": errors[each], "version": _version(peer)}
-            note = [f"{each} {facts['version']}", *filter(None, [peer.differs])]
-            if part == "train" and peaks:
-                facts |= {"peak_bytes": peaks[each], "ours_peak_bytes": peaks["ours"]}
-                note.append(f"peak {peaks[each] / 1e6:.0f} MB, ours {peaks['ours'] / 1e6:.0f} MB")
-            chosen = {"ours": times.seconds["ours"], "baseline": times.seconds[each], "floor": times.seconds["floor"]}
-            yield Result(f"peers {part}", name, Times(chosen, times.repeated, times.disturbed), facts, "; ".join(note))
+    threads = torch.get_num_threads()
+    with ExitStack() as stack:
+
+        def started(who: str) -> Worker:
+            return Worker("benchmarks.peers", name, who, str(device), threads=threads)
+
+        ask: dict[str, Callable[[str], float]]
+        if case.alone:
+            ask = {each: partial(_alone, partial(started, each)) for each in ("ours", *there, FLOOR)}
+        else:
+            ask = {each: stack.enter_context(started(each)).ask for each in ("ours", *there, FLOOR)}
+        peaks = {each: question("peak") for each, question in ask.items() if each != FLOOR}
+        for part in ("train", "forward"):
+            times = turns(
+                {each: partial(question, part) for each, question in ask.items()},
+                rounds,
+                warm_up=0 if case.alone else 2,
+            )
+            for each, peer in there.items():
+                facts: dict[str, Any] = {"gradient_error": errors[each], "version": _version(peer)}
+                note = [f"{each} {facts['version']}", *filter(None, [peer.differs])]
+                if part == "train":
+                    facts |= {"peak_bytes": peaks[each], "ours_peak_bytes": peaks["ours"]}
+                    note.append(f"peak {peaks[each] / 1e6:.0f} MB, ours {peaks['ours'] / 1e6:.0f} MB")
+                chosen = {"ours": times.seconds["ours"], "baseline": times.seconds[each], "floor": times.seconds[FLOOR]}
+                yield Result(
+                    f"peers {part}", name, Times(chosen, times.repeated, times.disturbed), facts, "; ".join(note)
+                )
+
+
+def _alone(start: Callable[[], Worker], question: str) -> float:
+    """Ask a process of its own: the second time, or the peak, which is of two steps."""
+    with start() as worker:
+        if question != "peak":
+            worker.ask(question)
+        return worker.ask(question)
+
+
+def serve(name: str, who: str, device: torch.device) -> None:
+    """Answer what standard input asks, a line each: the seconds of `train` or `forward`, or the `peak` in bytes."""
+    case, before = CASES[name], 0.0
+    if who == FLOOR:
+        work = {part: _clocked(floor(case, part == "train", device), device) for part in ("train", "forward")}
+    else:
+        mine = side(case, OURS if who == "ours" else PEERS[who], device)
+        work = {"train": _clocked(mine.step, device), "forward": _clocked(mine.look, device)}
+        before = torch.cuda.memory_allocated(device) if device.type == "cuda" else memory("VmRSS")
+    for line in sys.stdin:
+        question = line.strip()
+        print(work[question]() if question in work else _peak(work["train"], before, device), flush=True)
+
+
+def _peak(step: Measure, before: float, device: torch.device) -> float:
+    """Return the peak of two train steps in bytes: of the device's allocator, or this process's beyond its start."""
+    for _ in range(2):
+        step()
+    return (torch.cuda.max_memory_allocated(device) if device.type == "cuda" else memory("VmHWM")) - before
 
 
 def _version(peer: Peer) -> str:
@@ -334,10 +384,6 @@ def floor(case: Case, train: bool, device: torch.device) -> Callable[[], None]:
     return runner([tuple(each.to(device) for each in product) for product in products])  # type: ignore[misc]
 
 
-def _timed(work: Side, part: str, device: torch.device) -> Measure:
-    return _clocked(work.step if part == "train" else work.look, device)
-
-
 def _clocked(run: Callable[[], object], device: torch.device) -> Measure:
     def measured() -> float:
         _wait(device)
@@ -354,19 +400,6 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _peak(case: str, peer: str, device: torch.device) -> float:
-    return float(child("benchmarks.peers", case, peer, str(device), threads=torch.get_num_threads())["peak"])
-
-
-def peak(case: str, peer: str, device: torch.device) -> float:
-    """Return the peak of two train steps in bytes: of the device's allocator, or this process's beyond its start."""
-    work = side(CASES[case], OURS if peer == "ours" else PEERS[peer], device)
-    before = torch.cuda.memory_allocated(device) if device.type == "cuda" else memory("VmRSS")
-    for _ in range(2):
-        work.step()
-    return (torch.cuda.max_memory_allocated(device) if device.type == "cuda" else memory("VmHWM")) - before
-
-
 def main() -> None:
     """Run what the command line asks for."""
     from rich.console import Console
@@ -376,14 +409,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--case", action="append", choices=CASES, help="which; repeatable; default all")
+    parser.add_argument("--peer", action="append", choices=PEERS, help="which; repeatable; default all")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    if options.child:
-        case, peer, device = options.child
-        print(json.dumps({"peak": peak(case, peer, torch.device(device))}))
+    if options.serve:
+        case, who, device_name = options.serve
+        serve(case, who, torch.device(device_name))
         return
     before, device = environment(), torch.device(options.device)
     results: list[Result] = []
@@ -394,7 +428,7 @@ def main() -> None:
         if device.type == "cpu" and need > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"):
             print(f"{name}: not run, it may need {need / 1e9:.0f} GB", flush=True)
             continue
-        for result in measure(name, options.rounds, device):
+        for result in measure(name, options.rounds, device, options.peer or PEERS):
             results.append(result)
             print(
                 f"{result.benchmark} {result.case} {result.note}: {result.times.ratio('baseline', 'ours').show()}",

@@ -87,6 +87,9 @@ def export(
     max_drop: Annotated[
         float, typer.Option(min=0.0, help="Points of the metric that an int8 or fp16 graph may lose.")
     ] = 0.5,
+    preprocess: Annotated[
+        bool, typer.Option("--preprocess", help="Graphs take raw pixels or events: scaling or framing is inside.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The bundle's folder (default: bundle, beside the checkpoint).")
     ] = None,
@@ -107,6 +110,8 @@ def export(
     formats: list[Format] = [name for name, wanted in asked.items() if wanted]
     if standalone and not onnx and (formats or nir):
         raise UsageError("--standalone runs ONNX graphs", "add --onnx")
+    if preprocess and nir and not formats:
+        raise UsageError("--preprocess is for ONNX graphs", "add --onnx")
     if not formats and not nir:
         formats = ["onnx"]
     smaller: list[How] = [f"int8-{int8.value}"] if int8 else []  # type: ignore[list-item]
@@ -126,6 +131,7 @@ def export(
             verify=verify,
             allow_redundant=allow_redundant,
             nir=NirOptions(nir_dt, nir_method.value) if nir else None,
+            preprocess=preprocess,
             data_folder=data_dir,
             on_check=on_check,
         )

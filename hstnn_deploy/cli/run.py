@@ -109,18 +109,27 @@ def _classes(
 
     steps: Iterable[NDArray[Any]]
     x: NDArray[Any] | None = None
+    taking = session.taking
     if _is_rows(path):
+        if session.takes != "x":
+            raise DataError(
+                f"{_name(path)} holds numbers, one time step to a line; {session.folder} takes raw "
+                + ("pixels" if session.takes == "image" else "events"),
+                "its preprocessing is in the graph: give a file as it was recorded",
+            )
         batch, total = 1, None
         steps = (row[None] for row in inputs.read_rows(path, session))
     else:
         x = session.checked(inputs.read_samples(inputs.read_file(path), how, session, resize))
-        steps, batch, total = x, x.shape[1], len(x)
+        batch, total = taking.batch(x), taking.steps(x)
     running = _begin(session, batch, load_state, path)
+    if x is not None:
+        steps = taking.split(x, state=running.state)
     logits = None
     count = 0
     try:
         if display is None and x is not None:
-            logits, count = running.run(x), len(x)
+            logits, count = running.run(x), taking.steps(x)
         else:
             for count, now in enumerate(steps, 1):
                 logits = running.step(now)

@@ -13,6 +13,8 @@ from hstnn_deploy.data.splits import Family, Splits
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from hstnn_deploy.data.recordings import Recordings
+
 Protocol = Literal["validation", "test"]
 """Where the best epoch is chosen: on a validation split held out of training, or on the test split as the demo does."""
 
@@ -147,6 +149,8 @@ class DataSet(Generic[C]):
     """The folder where its files are, or would be put; None where it has none."""
     remotes: tuple[Remote, ...] = ()
     """Its published files, for who prepares it; none where it has none, or none that a program may fetch."""
+    recordings: "Callable[[C, Path | None], Mapping[str, Recordings]] | None" = None
+    """The recordings of each split as they were recorded; None where it holds none."""
     inspect: Callable[[C, Path | None], Iterator[Inspected]] | None = None
     """Read and check its files one after another; a wrong one is yielded with its problem, not raised."""
     picture: Callable[[C, Source, Choice], Picture] | None = None

@@ -172,5 +172,6 @@ DIGIT_EVENTS = DataSet(
     ),
     load_digit_events,
     lambda config: config.shape(1437, 360, 10),
+    recordings=lambda *_: recordings(),
     picture=_picture,
 )

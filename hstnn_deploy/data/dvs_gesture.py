@@ -274,6 +274,7 @@ DVS_GESTURE = DataSet(
             "ibmGestureTest",
         ),
     ),
+    recordings=lambda _, folder: recordings_in(folder),
     inspect=lambda _, folder: inspect(recordings_in(folder)),
     picture=_picture,
 )

@@ -41,6 +41,12 @@ def make_events(x: Any, y: Any, t: Any, p: Any) -> Events:
     return events
 
 
+def event_rows(events: Events, recording: int = 0) -> NDArray[np.int64]:
+    """Return a recording's events as plain rows [N, 5]: the recording's number, t, x, y, p."""
+    fields = [np.full(len(events), recording), *(events[name] for name in "txyp")]
+    return np.stack(fields, axis=1).astype(np.int64)
+
+
 def check(events: Events, sensor: Sensor, name: str | Path) -> Events:
     """Return the events of the recording `name` if they can be.
 

@@ -199,6 +199,7 @@ SHD = DataSet(
         shd_train="f3252aeb598ac776c1b526422d90eecb",
         shd_test="1503a5064faa34311c398fb0a1ed0a6f",
     ),
+    recordings=lambda config, folder: recordings_in(config.name, folder),
     inspect=lambda config, folder: inspect(recordings_in(config.name, folder)),
     picture=_picture,
 )
@@ -223,6 +224,7 @@ SSC = DataSet(
         ssc_valid="b4eee3516a4a90dd0c71a6ac23a8ae43",
         ssc_test="a35ff1e9cffdd02a20eb850c17c37748",
     ),
+    recordings=lambda config, folder: recordings_in(config.name, folder),
     inspect=lambda config, folder: inspect(recordings_in(config.name, folder)),
     picture=_picture,
 )

@@ -147,6 +147,7 @@ NMNIST = DataSet(
         Remote("train.zip", f"{_URL}/39c25547-014b-4137-a934-9d29fa53c7a0/file_downloaded", f"md5:{_MD5[0]}", "Train"),
         Remote("test.zip", f"{_URL}/05a4d654-7e03-4c15-bdfa-9bb2bcbea494/file_downloaded", f"md5:{_MD5[1]}", "Test"),
     ),
+    recordings=lambda _, folder: recordings_in(folder),
     inspect=lambda _, folder: inspect(recordings_in(folder)),
     picture=_picture,
 )

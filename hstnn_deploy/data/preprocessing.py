@@ -3,12 +3,15 @@
 Each data set of the registry has one of these. Shapes: T time, I values of a step.
 """
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from hstnn_deploy.data.events import Sensor
+from hstnn_deploy.data.events import Events, Sensor
 from hstnn_deploy.data.transforms import Transform
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class _Preprocessing(BaseModel):
@@ -23,6 +26,8 @@ class Pixels(_Preprocessing):
     width: int
     """The steps T."""
     colours: Literal[1, 3]
+    white: int = 255
+    """What a white pixel is in the data set's own files: they are multiplied by 1 / white."""
 
 
 class Frames(_Preprocessing):
@@ -62,7 +67,7 @@ class Values(_Preprocessing):
 Preprocessing = Annotated[Pixels | Frames | Words | Values, Field(discriminator="kind")]
 
 _PIXELS = {
-    "digits": Pixels(height=8, width=8, colours=1),
+    "digits": Pixels(height=8, width=8, colours=1, white=16),
     "mnist": Pixels(height=28, width=28, colours=1),
     "cifar10": Pixels(height=32, width=32, colours=3),
     "cifar100": Pixels(height=32, width=32, colours=3),
@@ -88,6 +93,16 @@ def preprocessing(config: Any) -> Preprocessing:
             return Words(split="spaces" if plain else "punctuation", lower=not plain, window=config.bptt)
         case _:
             return _PIXELS.get(config.name, Values())
+
+
+def framed(events: Events, how: Frames) -> "Tensor":
+    """Return one recording's events as frames [T, …], as training makes them."""
+    from hstnn_deploy.data.frames import to_frames
+    from hstnn_deploy.data.transforms import chain, sensor_after
+
+    left = chain(how.transforms, how.sensor)(events)
+    frames = to_frames(left, sensor_after(how.transforms, how.sensor), how.frame_time, how.steps)
+    return frames.clamp(max=1) if how.binary else frames
 
 
 def parse(plain: Any) -> Preprocessing:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from hstnn_deploy import environment, files
 from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.data.preprocessing import preprocessing
 from hstnn_deploy.errors import ExportError, HstnnError
 from hstnn_deploy.export.checks import run_checks
 from hstnn_deploy.export.choice import Choice, Dynamic, check_dynamic, choose_form, steps_of
@@ -27,6 +28,7 @@ from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.contents import MANIFEST, VOCABULARY, check_files, read_manifest
 from hstnn_deploy.export.extras import NirOptions, write_extras
 from hstnn_deploy.export.forms import Form
+from hstnn_deploy.export.front import possible
 from hstnn_deploy.export.graphs import DEFAULT_FORMS, files_of, write_graphs
 from hstnn_deploy.export.manifest import describe_file, manifest, write_manifest
 from hstnn_deploy.export.smaller import How, Reduction, make_smaller
@@ -67,6 +69,7 @@ def export_bundle(
     verify: bool = True,
     allow_redundant: bool = False,
     nir: NirOptions | None = None,
+    preprocess: bool = False,
     data_folder: Path | None = None,
     on_check: Callable[[Check], None] | None = None,
 ) -> Bundle:
@@ -85,6 +88,7 @@ def export_bundle(
         verify: whether to check the written files.
         allow_redundant: whether a network whose units are not selected yet may be exported.
         nir: write a NIR graph too, of a spiking network.
+        preprocess: whether the graphs begin with the preprocessing of the recipe's data, and take raw pixels or events.
         data_folder: where the recipe's data is, for the checks on the test split and a text's words.
         on_check: called with each check as it is done.
 
@@ -94,7 +98,7 @@ def export_bundle(
     Raises:
         CheckpointError: the checkpoint cannot be read.
         ExportError: a redundant network without `allow_redundant`, an unknown format, NIR for a network
-            that it cannot hold, or `out` holds something else.
+            that it cannot hold, preprocessing that a graph cannot hold, or `out` holds something else.
         UsageError: a form that does not leave free what must be.
         RunError: the folder cannot be written.
     """
@@ -110,13 +114,14 @@ def export_bundle(
     folder = Path(out) if out is not None else ckpt.parent / "bundle"
     _check_target(folder)
     network, recipe = checkpoint.network(), checkpoint.resolved_recipe()
+    how = possible(preprocessing(recipe.data), formats) if preprocess else None
     steps = steps or steps_of(recipe.data)
     choice = choose_form(network, dynamic or "time,batch", steps, batch) if forms == "auto" else None
     kept: Collection[Form] = (choice.form,) if choice else forms  # type: ignore[assignment]
     files.make_folder(folder.parent)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        written = write_graphs(network, staging, formats, _metadata(checkpoint), of_onnx=kept, steps=steps)
+        written = write_graphs(network, staging, formats, _metadata(checkpoint), of_onnx=kept, steps=steps, how=how)
         carried, extra = write_extras(network, checkpoint, staging, data_folder, nir)
         checks: list[Check] = []
         reductions: list[Reduction] = []
@@ -132,7 +137,7 @@ def export_bundle(
             run_checks(subject, [path.name for path in written], done)
             for check in extra:
                 done(check)
-        facts = manifest(ckpt, checkpoint, checks, verify) | {"carried": carried}
+        facts = manifest(ckpt, checkpoint, checks, verify, how) | {"carried": carried}
         if smaller:
             training = training_windows(recipe, data_folder)
             reductions = make_smaller(subject, [path.name for path in written], smaller, max_drop, training, done)
@@ -143,7 +148,7 @@ def export_bundle(
         for path in (*written, *(staging / each.file for each in reductions if not each.refused)):
             failed = any(check.outcome == "failed" for check in checks if check.file == path.name)
             name = f"{path.stem}.unverified{path.suffix}" if failed else path.name
-            facts["files"][name] = describe_file(path, network, steps)
+            facts["files"][name] = describe_file(path, network, steps, how)
             if failed:
                 path.rename(path.with_name(name))
         facts = write_manifest(staging, facts)

@@ -15,7 +15,9 @@ from hstnn_deploy.export.engines import (
     graph_engine,
     in_chunks,
     module_engine,
+    network_alone,
     onnxruntime_session,
+    open_network,
     opened_up,
     reference_session,
     step_engine,
@@ -23,7 +25,8 @@ from hstnn_deploy.export.engines import (
 )
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import ONNX_FILES, PT2, STEP_ONNX, TORCHSCRIPT, UNROLLED_ONNX, WINDOW_ONNX
-from hstnn_deploy.export.ort import Graph, open_graph, placement
+from hstnn_deploy.export.ort import Graph, placement
+from hstnn_deploy.export.raw import check_front
 
 _CHUNKS = (3, 1, 2)
 """Steps of the chunks that a window is cut into, over and over."""
@@ -43,7 +46,7 @@ def check_window(subject: Subject) -> Iterator[Check]:
     chunked = in_chunks(engine, _CHUNKS, subject.face)
     yield replayed(path, "replay in ONNX Runtime, in chunks", chunked, subject, subject.windows[0])
     yield _replayed_small(path, reference, subject)
-    shipped = open_graph(path)
+    shipped = open_network(path)
     yield same(
         path,
         "shipped file = replayed file",
@@ -81,7 +84,7 @@ def check_unrolled(subject: Subject) -> Iterator[Check]:
     yield whole(path)
     yield dimensions(path, subject.face, "unrolled")
     engine, reference = _onnx_engines(subject, path, "unrolled")
-    steps = open_graph(path).steps
+    steps = open_network(path).steps
     fitting = [_of_length(x, steps) for x in subject.windows]
     for x in fitting:
         yield replayed(path, "replay in ONNX Runtime", engine, subject, x)
@@ -130,6 +133,9 @@ def run_checks(subject: Subject, names: list[str], done: Callable[[Check], None]
         try:
             for check in CHECKS[name](subject):
                 done(check)
+            form = next((form for form, file in ONNX_FILES.items() if file == name), None)
+            for check in check_front(subject.folder / name, subject, form) if form else ():
+                done(check)
         except ExportError as error:
             done(Check(name, "opens and runs", "failed", error.message))
 
@@ -145,7 +151,7 @@ def run_checks_on(subject: Subject, names: list[str], provider: str, done: Calla
             continue
         path = subject.folder / name
         try:
-            shipped = open_graph(path, provider)
+            shipped = open_network(path, provider)
         except ExportError as error:
             raise DeviceError(f"{provider} was asked for: {error.message}", error.hint or _DOCTOR) from error
         where = shipped.provider
@@ -160,6 +166,8 @@ def run_checks_on(subject: Subject, names: list[str], provider: str, done: Calla
             kept, name_kept = _logits_of(streamed), f"states kept on {where} = eager"
             done(same(path, name_kept, subject.on(windows), kept, subject.logits))
             done(_placed(path, shipped, windows[0], where, provider))
+            for check in check_front(path, subject, form, provider):
+                done(check)
         except ExportError as error:
             done(Check(name, f"runs on {where}", "failed", error.message))
 
@@ -171,7 +179,8 @@ def _logits_of(engine: Engine) -> Callable[[Tensor], Tensor]:
 def _placed(path: Path, graph: Graph, x: Tensor, where: str, provider: str) -> Check:
     """Say which provider ran the nodes; the one that was asked for must have run those that compute."""
     now = x if len(graph.shape) == x.ndim else x[0]
-    counts = placement(path, {"x": now.numpy(), **graph.zeros(x.shape[1])}, provider)
+    with network_alone(path) as alone:
+        counts = placement(alone, {"x": now.numpy(), **graph.zeros(x.shape[1])}, provider)
     figure = ", ".join(f"{count} kernel calls on {name}" for name, count in sorted(counts.items()))
     ran = counts.get(where, 0) > sum(counts.values()) / 2
     return Check(path.name, "where it ran", "passed" if ran else "failed", figure or "nothing ran")

@@ -4,16 +4,17 @@ Shapes: T time, B batch, C classes or words.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import onnx
 import torch
 from torch import Tensor
 
+from hstnn_deploy.data.preprocessing import Preprocessing, Values
 from hstnn_deploy.data.splits import Batch, Split
-from hstnn_deploy.export.engines import Engine, State, read_model
+from hstnn_deploy.export.engines import Engine, State, read_network
 from hstnn_deploy.export.forms import Form, time_axis
 from hstnn_deploy.export.interface import Interface, interface, kinds, state_after
 from hstnn_deploy.export.replay import Run, margins, replay
@@ -62,6 +63,10 @@ class Subject:
     """Why it is not."""
     batch: int = 100
     """Samples, or columns of text, that the test split is read in."""
+    how: Preprocessing = field(default_factory=Values)
+    """What makes x of the data's files."""
+    raw: Callable[[range], Any] | None = None
+    """Gives samples of the test split as they were before that."""
 
     @property
     def face(self) -> Interface:
@@ -109,7 +114,7 @@ def dimensions(path: Path, face: Interface, form: Form) -> Check:
     expected["logits"] = [*(time if face.every_step else []), "B", None]
     for state in face.states:
         expected |= {name: ["B", *[None for _ in state.shape]] for name in (state.name, state_after(state.name))}
-    model = read_model(path)
+    model = read_network(path)
     written = {
         value.name: [dimension.dim_param or None for dimension in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
@@ -145,20 +150,24 @@ def same(
     """Compare two runs by their logits; only a sample with a borderline spike may differ."""
     samples, unequal, unexplained, worst = 0, 0, 0, 0.0
     for x in subject.windows:
-        first, second = one(x), other(x)
-        difference = _per_sample((first - second).abs(), subject.face)
-        # Written so that NaN counts as different.
-        differs = ~(difference <= _tolerance(second, subject.face))
-        samples += len(differs)
-        unequal += int(differs.sum())
-        if differs.any():
-            unexplained += int((differs & ~borderline(subject, x)).sum())
-        if not differs.all():
-            worst = max(worst, float(difference[~differs].max()))
+        differ, without_reason, difference = differing(subject, x, one(x), other(x))
+        samples += x.shape[1]
+        unequal += differ
+        unexplained += without_reason
+        worst = max(worst, difference)
     figure = f"{samples - unequal} of {samples} samples equal (logits to {worst:.1e})"
     if unequal:
         figure += f", {unequal - unexplained} differ at a borderline spike, {unexplained} for no such reason"
     return Check(path.name, name, "failed" if unexplained else "passed", figure)
+
+
+def differing(subject: Subject, x: Tensor, first: Tensor, second: Tensor) -> tuple[int, int, float]:
+    """Return how many samples' logits differ, how many without a borderline spike, and by how much the others do."""
+    difference = _per_sample((first - second).abs(), subject.face)
+    # Written so that NaN counts as different.
+    differs = ~(difference <= _tolerance(second, subject.face))
+    unexplained = int((differs & ~borderline(subject, x)).sum()) if differs.any() else 0
+    return int(differs.sum()), unexplained, 0.0 if differs.all() else float(difference[~differs].max())
 
 
 def _per_sample(values: Tensor, face: Interface) -> Tensor:

@@ -6,7 +6,9 @@ checked is the file that ships.
 Shapes: T time, B batch, n units of a group.
 """
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 from hstnn_deploy.errors import ExportError
+from hstnn_deploy.export import front
 from hstnn_deploy.export.forms import NOW, Form, at_step, layer_values, step_values
 from hstnn_deploy.export.interface import Interface, state_after
 from hstnn_deploy.export.ort import Graph, open_graph
@@ -52,18 +55,46 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise ExportError(f"{path} cannot be read as ONNX: {' '.join(str(error).split())}") from error
 
 
+def read_network(path: Path) -> onnx.ModelProto:
+    """Return the network's part of an ONNX file, which takes x: all of it, or what is behind its front.
+
+    Raises:
+        ExportError: it cannot be read.
+    """
+    return front.split(read_model(path))[1]
+
+
+@contextmanager
+def network_alone(path: Path) -> Iterator[Path]:
+    """Yield a file of the network's part of an ONNX file: itself, where it has no front."""
+    head, network = front.split(read_model(path))
+    if head is None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        alone = Path(folder) / path.name
+        onnx.save(network, str(alone))
+        yield alone
+
+
+def open_network(path: Path, provider: str = "cpu") -> Graph:
+    """Open the network's part of an ONNX file on a provider; see `ort.open_graph`."""
+    with network_alone(path) as alone:
+        return open_graph(alone, provider)
+
+
 def opened_up(path: Path, form: Form, kinds: list[list[UnitKind]]) -> Opened:
     """Return the model of an ONNX file with its layers' values among the graph's outputs.
 
     Args:
-        path: the file.
+        path: the file; of one with a front, what is behind it is opened.
         form: its form.
         kinds: which kinds of units each layer has.
 
     Raises:
         ExportError: the file cannot be read, or does not hold the layers.
     """
-    model = read_model(path)
+    model = read_network(path)
     values: list[dict[UnitKind, list[str]]] = []
     for layer, of_layer in enumerate(kinds, 1):
         values.append({kind: _show(model.graph, form, layer, kind) for kind in of_layer})

@@ -12,8 +12,9 @@ import torch
 from torch.export import Dim
 
 from hstnn_deploy import files
+from hstnn_deploy.data.preprocessing import Frames, Pixels
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export import forms
+from hstnn_deploy.export import forms, front
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.frozen import Program, freeze
 from hstnn_deploy.export.interface import interface
@@ -53,6 +54,7 @@ def write_graphs(
     *,
     of_onnx: Collection[Form] = DEFAULT_FORMS,
     steps: int | None = None,
+    how: Pixels | Frames | None = None,
 ) -> list[Path]:
     """Write the graphs of a network into a folder; return the files, in the order of `FORMATS`.
 
@@ -63,6 +65,7 @@ def write_graphs(
         metadata: facts to store inside each file.
         of_onnx: the forms of the ONNX graphs.
         steps: T of an unrolled graph.
+        how: the preprocessing that the ONNX graphs begin with; None: they take x.
 
     Raises:
         ExportError: an unknown format, or a network that has no export form.
@@ -80,6 +83,8 @@ def write_graphs(
         for form in ONNX_FILES:
             if form in of_onnx:
                 model = forms.build(network, form, facts, steps)
+                if how:
+                    model = front.join(front.build(how, form, steps), model)
                 written.append(_write(folder / ONNX_FILES[form], model.SerializeToString()))
     with _quiet():
         if "torchscript" in formats:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hstnn_deploy.data.preprocessing import Frames, Pixels, Preprocessing, Words
+from hstnn_deploy.data.events import event_rows
+from hstnn_deploy.data.preprocessing import Frames, Pixels, Preprocessing, Words, framed
 from hstnn_deploy.errors import BundleError, DataError
 from hstnn_deploy.export.contents import VOCABULARY, check_files
 from hstnn_deploy.export.runtime import Session
@@ -75,6 +76,8 @@ def read_file(path: Path) -> Given:
 def read_samples(given: Given, how: Preprocessing, session: Session, resize: bool = False) -> Array:
     """Return the samples x[T, B, …] of a file: an array as it is, an image or a recording as one sample.
 
+    Where preprocessing is in the graph, they are raw, as the bundle takes them; see `taking`.
+
     Args:
         given: the file.
         how: what was done to the data that the network was trained on.
@@ -84,20 +87,23 @@ def read_samples(given: Given, how: Preprocessing, session: Session, resize: boo
     Raises:
         DataError: the file is damaged, or of a kind that the network does not take.
     """
+    raw = session.takes != "x"
     if given.is_image:
         if not isinstance(how, Pixels):
-            raise DataError(f"{given.name} is an image; {_taken(how)}")
-        return read_image(given, how, resize)[:, None]
+            raise DataError(f"{given.name} is an image; {_taken(how, raw)}")
+        return read_levels(given, how, resize)[None] if raw else read_image(given, how, resize)[:, None]
     if given.is_array:
         values = read_array(given)
         if values.dtype.names is None:
+            if isinstance(how, Pixels) and raw:
+                return values[None] if values.ndim == (3 if how.colours == 3 else 2) else values
             # One sequence may come without the axis of the batch.
-            return values[:, None] if values.ndim == 1 + len(session.step_shape) else values
+            return values[:, None] if not raw and values.ndim == 1 + len(session.step_shape) else values
     if isinstance(how, Frames) and str(given.path) != STANDARD_INPUT:
-        return read_recording(given.path, how)[:, None]
+        return read_recording(given.path, how, raw)
     if given.is_array:
-        raise DataError(f"{given.name} holds events", _taken(how))
-    raise DataError(f"{given.name} is no .npy, .npz{_files(how)} file", _taken(how))
+        raise DataError(f"{given.name} holds events", _taken(how, raw))
+    raise DataError(f"{given.name} is no .npy, .npz{_files(how)} file", _taken(how, raw))
 
 
 def read_array(given: Given) -> Array:
@@ -118,6 +124,20 @@ def read_array(given: Given) -> Array:
 
 def read_image(given: Given, how: Pixels, resize: bool) -> Array:
     """Return an image as x[T, I] in 0..1; see `Pixels`."""
+    pixels, white = _pixels(given, how, resize)
+    # [row, column, colour] -> [T = column, I = colour and row]
+    return np.ascontiguousarray((pixels / white).transpose(1, 2, 0).reshape(how.width, -1))
+
+
+def read_levels(given: Given, how: Pixels, resize: bool) -> Array:
+    """Return an image's raw pixels [row, column(, colour)], each the nearest level of the data set's own files."""
+    pixels, white = _pixels(given, how, resize)
+    nearest = np.rint(pixels * (how.white / white)).astype(np.uint8)
+    return nearest if how.colours == 3 else nearest[..., 0]
+
+
+def _pixels(given: Given, how: Pixels, resize: bool) -> tuple[Array, int]:
+    """Return an image's pixels [row, column, colour], and what is white."""
     from PIL import Image
 
     size = (how.width, how.height)
@@ -132,22 +152,16 @@ def read_image(given: Given, how: Pixels, resize: bool) -> Array:
             f"{given.name} is {drawn.width} x {drawn.height} pixels; the network takes {how.width} x {how.height}",
             "add --resize, or cut and scale it first",
         )
-    values: Array = np.asarray(drawn.resize(size, Image.Resampling.BILINEAR), np.float32) / (65535 if deep else 255)
-    if values.ndim == 2:
-        values = np.repeat(values[..., None], how.colours, axis=2)
-    # [row, column, colour] -> [T = column, I = colour and row]
-    return np.ascontiguousarray(values.transpose(1, 2, 0).reshape(how.width, -1))
+    levels: Array = np.asarray(drawn.resize(size, Image.Resampling.BILINEAR), np.float32)
+    return np.repeat(levels[..., None], how.colours, axis=2) if levels.ndim == 2 else levels, 65535 if deep else 255
 
 
-def read_recording(path: Path, how: Frames) -> Array:
-    """Return a recording as frames x[T, …]; see `Frames`."""
+def read_recording(path: Path, how: Frames, raw: bool) -> Array:
+    """Return a recording as frames x[T, 1, …], see `Frames`; or raw, as its events [N, 5]."""
     from hstnn_deploy.data.event_files import read_events
-    from hstnn_deploy.data.frames import to_frames
-    from hstnn_deploy.data.transforms import chain, sensor_after
 
-    events = chain(how.transforms, how.sensor)(read_events(path, how.sensor))
-    frames: Array = to_frames(events, sensor_after(how.transforms, how.sensor), how.frame_time, how.steps).numpy()
-    return np.minimum(frames, 1) if how.binary else frames
+    events = read_events(path, how.sensor)
+    return event_rows(events) if raw else framed(events, how).numpy()[:, None]
 
 
 def read_rows(given: Path, session: Session) -> Iterator[Array]:
@@ -228,13 +242,15 @@ def read_words(given: Given, how: Words, vocabulary: list[str]) -> tuple[list[in
     return [numbers.get(word, numbers.get(UNKNOWN, 0)) for word in words], missing
 
 
-def _taken(how: Preprocessing) -> str:
+def _taken(how: Preprocessing, raw: bool = False) -> str:
     match how:
         case Pixels():
-            return f"the network takes images of {how.width} x {how.height} pixels, or arrays x[T, B, …]"
+            arrays = "raw pixels, uint8, in a .npy file" if raw else "arrays x[T, B, …]"
+            return f"the network takes images of {how.width} x {how.height} pixels, or {arrays}"
         case Frames():
             width, height, _ = how.sensor
-            return f"the network takes recordings of events ({width} x {height}), or arrays x[T, B, …]"
+            arrays = "raw events [N, 5] in a .npy file" if raw else "arrays x[T, B, …]"
+            return f"the network takes recordings of events ({width} x {height}), or {arrays}"
         case Words():
             return "the network takes text"
         case _:

@@ -40,6 +40,7 @@ class State:
     """Without the batch, which stands before it."""
     meaning: str
     reset: Reset
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Any
 
 from hstnn_deploy import environment, files
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.data.preprocessing import preprocessing
+from hstnn_deploy.data.preprocessing import Frames, Pixels, preprocessing
+from hstnn_deploy.export import front
 from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.contents import FORMAT, MANIFEST, VERSION, seal
 from hstnn_deploy.export.forms import Form, time_axis
@@ -23,8 +24,13 @@ _RESETS = {
 }
 
 
-def manifest(ckpt: Path, checkpoint: Checkpoint, checks: list[Check], verified: bool) -> dict[str, Any]:
-    """Return the manifest of the bundle of a checkpoint file, its files still to be added."""
+def manifest(
+    ckpt: Path, checkpoint: Checkpoint, checks: list[Check], verified: bool, how: Pixels | Frames | None = None
+) -> dict[str, Any]:
+    """Return the manifest of the bundle of a checkpoint file, its files still to be added.
+
+    `how` is the preprocessing that its graphs begin with.
+    """
     recipe = checkpoint.resolved_recipe()
     network = checkpoint.network()
     failed = any(check.outcome == "failed" for check in checks)
@@ -43,7 +49,7 @@ def manifest(ckpt: Path, checkpoint: Checkpoint, checks: list[Check], verified: 
             "neuron": recipe.network.neuron.model_dump(),
             "vocabulary": checkpoint.vocabulary,
             "window_steps": window,
-            "states": [_state(state, window) for state in interface(network).states],
+            "states": [_state(state, window) for state in (*front.states(how), *interface(network).states)],
         },
         "input": preprocessing(recipe.data).model_dump(mode="json"),
         "files": {},
@@ -62,6 +68,7 @@ def manifest(ckpt: Path, checkpoint: Checkpoint, checks: list[Check], verified: 
 def _state(state: State, window: int | None) -> dict[str, Any]:
     return {
         "name": state.name,
+        "dtype": state.dtype,
         "shape": ["B", *state.shape],
         "meaning": state.meaning,
         "reset": state.reset,
@@ -69,13 +76,22 @@ def _state(state: State, window: int | None) -> dict[str, Any]:
     }
 
 
-def describe_file(path: Path, network: HybridNetwork, steps: int | None = None) -> dict[str, Any]:
-    """Return hash, size, and inputs and outputs of one written file; `steps` is T of an unrolled graph."""
+def describe_file(
+    path: Path, network: HybridNetwork, steps: int | None = None, how: Pixels | Frames | None = None
+) -> dict[str, Any]:
+    """Return hash, size, and inputs and outputs of one written file.
+
+    Args:
+        path: the file.
+        network: of which it is.
+        steps: T of an unrolled graph.
+        how: the preprocessing that ONNX graphs begin with.
+    """
     facts = {"sha256": files.sha256(path), "bytes": path.stat().st_size}
-    return facts | _interface(path.name, interface(network), steps)
+    return facts | _interface(path.name, interface(network), steps, how)
 
 
-def _interface(name: str, face: Interface, steps: int | None) -> dict[str, Any]:
+def _interface(name: str, face: Interface, steps: int | None, how: Pixels | Frames | None) -> dict[str, Any]:
     reduced = parse_name(name)
     name = reduced[0] if reduced else name
     form: Form = next((form for form, file in ONNX_FILES.items() if file == name), "window")
@@ -93,7 +109,11 @@ def _interface(name: str, face: Interface, steps: int | None) -> dict[str, Any]:
             "inputs": [x, {"name": "state", "dict of": before}],
             "outputs": [logits, {"name": "state", "dict of": before}],
         }
-    return {"form": form, "engine": "ONNX", "inputs": [x, *before], "outputs": [logits, *after]}
+    raw = [_tensor(each.name, each.shape, each.meaning, each.dtype) for each in front.inputs(how, form, steps)]
+    seen = [_tensor(state_after(each.name), ["B"], each.meaning, each.dtype) for each in front.states(how)]
+    length = {"steps": steps} if form == "unrolled" else {}
+    inputs = [*(raw if how else [x]), *before]
+    return {"form": form, "engine": "ONNX", **length, "inputs": inputs, "outputs": [logits, *after, *seen]}
 
 
 def _tensor(name: str, shape: list[str | int], meaning: str, dtype: str = "float32") -> dict[str, Any]:

@@ -28,11 +28,13 @@ class Nodes:
     Args:
         outer: the graph around a scan's body; weights and constants belong to the outermost.
         suffix: what the name of every value in this graph ends with: no name may be used twice, bodies included.
+        constants: what the names of stored numbers begin with.
     """
 
-    def __init__(self, outer: "Nodes | None" = None, suffix: str = "") -> None:
+    def __init__(self, outer: "Nodes | None" = None, suffix: str = "", constants: str = CONSTANT) -> None:
         self._root: Nodes = outer._root if outer else self
         self.suffix = suffix
+        self._constants = constants
         self.nodes: list[onnx.NodeProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
@@ -67,16 +69,16 @@ class Nodes:
         return self._constant(f"index_{value}", np.array(value, np.int64))
 
     def _constant(self, name: str, value: NDArray[Any]) -> str:
-        return self.weight(f"{CONSTANT}{name}", value)
+        return self.weight(f"{self._constants}{name}", value)
 
     def input(self, name: str, shape: Dimensions | None, dtype: int = TensorProto.FLOAT, meaning: str = "") -> str:
         """Declare an input of the graph."""
         self.inputs.append(helper.make_tensor_value_info(name, dtype, shape, meaning))
         return name
 
-    def output(self, name: str, shape: Dimensions | None, meaning: str = "") -> None:
+    def output(self, name: str, shape: Dimensions | None, meaning: str = "", dtype: int = TensorProto.FLOAT) -> None:
         """Declare a value as an output of the graph."""
-        self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape, meaning))
+        self.outputs.append(helper.make_tensor_value_info(name, dtype, shape, meaning))
 
     def scan(self, body: "Nodes", states: Sequence[str], over: Sequence[str], outputs: Sequence[str]) -> None:
         """Add a scan of `body` over the first axis of `over`.

@@ -1,6 +1,7 @@
 """An ONNX file in a session of ONNX Runtime, on the provider that was asked for. Needs numpy and onnxruntime alone.
 
-Shapes: T time, B batch, C classes. x is [T, B, …] for a window graph and [B, …] for a step graph.
+Shapes: T time, B batch, C classes. x is [T, B, …] for a window graph and [B, …] for a step graph; where preprocessing
+is in the graph, raw pixels or events stand in its place.
 """
 
 import contextlib
@@ -24,7 +25,12 @@ State = dict[str, Any]
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _NEXT = "_next"
 _DOCTOR = "run `hstnn doctor` to see which providers load, or use the CPU"
-_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+}
 
 
 class Graph:
@@ -40,6 +46,8 @@ class Graph:
         """The provider that runs the graph."""
         self._device = device
         self.inputs = [value.name for value in session.get_inputs()]
+        self.x = self.inputs[0]
+        """The name of what is not a state: x, or image, column, events or frame_events."""
         self.outputs = [value.name for value in session.get_outputs()]
         self._shapes = {value.name: list(value.shape) for value in session.get_inputs()}
         self._dtypes = {value.name: _DTYPES.get(value.type, np.float32) for value in session.get_inputs()}
@@ -47,17 +55,17 @@ class Graph:
     @property
     def states(self) -> list[str]:
         """The names of the states that go in and, with `_next` behind the name, come out."""
-        return [name for name in self.inputs if name != "x"]
+        return [name for name in self.inputs if name != self.x]
 
     @property
     def shape(self) -> list[int | str]:
         """The shape of x; an axis that is free goes by its name."""
-        return self._shapes["x"]
+        return self._shapes[self.x]
 
     @property
     def steps(self) -> int:
         """The number of steps that the graph takes at once, or 0 where it takes any, or one without an axis for it."""
-        first = (self._shapes["x"] or [0])[0]
+        first = (self.shape or [0])[0]
         return first if isinstance(first, int) else 0
 
     def call(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -80,39 +88,42 @@ class Graph:
         """Return the states of streams that have seen nothing, [batch, …] each."""
         return {name: np.zeros((batch, *self._shapes[name][1:]), self._dtypes[name]) for name in self.states}
 
-    def step(self, x: Array, state: State | None = None) -> tuple[Array, State]:
+    def step(self, x: Array, state: State | None = None, frames: int | None = None) -> tuple[Array, State]:
         """Run the graph on x, one step or a chunk, from `state`; return the logits and the state after it.
 
         Args:
             x: what comes next; of a language model, whole numbers.
             state: what the call before returned, or None for zeros. A state that is left out is zero.
+            frames: of a window of raw events, how many frames to make; None: as many as in training.
 
         Raises:
             ExportError: an array does not fit the graph.
         """
         values = self._input(x)
-        if self._shapes["x"].count("B") and values.ndim == len(self._shapes["x"]):
-            batch = values.shape[self._shapes["x"].index("B")]
-        else:
-            batch = 1
         given = state or {}
         if not given.keys() >= set(self.states):
-            given = self.zeros(batch) | given
+            # Raw events do not say how many recordings they are of: who runs several gives their states.
+            axis = self.shape.index("B") if "B" in self.shape else -1
+            given = self.zeros(values.shape[axis] if 0 <= axis < values.ndim == len(self.shape) else 1) | given
+        feeds = {self.x: values, **given}
+        if frames is not None:
+            feeds["frames"] = np.array(frames, np.int64)
         if self.provider == _PROVIDERS["cuda"]:
-            return self._step_on_device(values, given)
-        outputs = self.call({"x": values, **given})
+            return self._step_on_device(feeds)
+        outputs = self.call(feeds)
         return outputs["logits"], {name: outputs[name + _NEXT] for name in self.states}
 
     def _input(self, x: Array) -> Array:
-        wanted = self._dtypes["x"]
-        if wanted == np.int64 and not np.issubdtype(np.asarray(x).dtype, np.integer):
-            raise ExportError(f"x is {np.asarray(x).dtype}; the graph takes words by number, int64")
+        wanted = self._dtypes[self.x]
+        if issubclass(wanted, np.integer) and not np.can_cast(np.asarray(x).dtype, wanted, "safe"):
+            what = "words by number" if self.x == "x" else f"raw {self.x}"
+            raise ExportError(f"{self.x} is {np.asarray(x).dtype}; the graph takes {what}, {np.dtype(wanted)}")
         return np.ascontiguousarray(x, dtype=wanted)
 
-    def _step_on_device(self, x: Array, state: State) -> tuple[Array, State]:
+    def _step_on_device(self, feeds: dict[str, Any]) -> tuple[Array, State]:
         binding = self._session.io_binding()
         try:
-            for name, value in {"x": x, **state}.items():
+            for name, value in feeds.items():
                 if isinstance(value, np.ndarray):
                     binding.bind_cpu_input(name, value)
                 else:

@@ -4,8 +4,11 @@
 //   run model.window.onnx x.npy    the whole sequence at once
 //
 // The graph says itself what it takes: x (float32, or int64 words of a language model) and named states, which begin at
-// zero; each comes out as NAME_next. Printed is one row of logits per sample, after the last step.
+// zero; each comes out as NAME_next. Where preprocessing is in the graph, a window graph takes in the place of x image
+// [B, height, T] or [B, height, T, 3] of raw pixels (uint8), or events [N, 5] (int64: recording, microseconds, x, y,
+// polarity). Printed is one row of logits per sample, after the last step.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -38,8 +41,12 @@ struct OrtMemoryInfo;
 struct OrtAllocator;
 struct OrtTypeInfo;
 struct OrtTensorTypeAndShapeInfo;
-enum ONNXTensorElementDataType { ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT = 1, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 = 7 };
-enum OrtLoggingLevel { ORT_LOGGING_LEVEL_WARNING = 2 };
+enum ONNXTensorElementDataType {
+    ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT = 1,
+    ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 = 2,
+    ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 = 7
+};
+enum OrtLoggingLevel { ORT_LOGGING_LEVEL_ERROR = 3 };
 enum OrtAllocatorType { OrtArenaAllocator = 1 };
 enum OrtMemType { OrtMemTypeDefault = 0 };
 struct OrtApi {
@@ -112,10 +119,11 @@ static void check(OrtStatus *status) {
 struct Array {
     std::vector<int64_t> shape;
     std::vector<char> bytes;
-    bool is_int64 = false;
+    ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    size_t size = 4;  // bytes of a value
 };
 
-// Read a .npy file of float32 or int64 in C order.
+// Read a .npy file of float32, int64 or uint8 in C order.
 static Array read_npy(const std::string &path) {
     std::ifstream file(path, std::ios::binary);
     if (!file) fail("cannot read " + path);
@@ -128,8 +136,15 @@ static Array read_npy(const std::string &path) {
     if (start + length > all.size()) fail(path + " is truncated");
     std::string header(all.data() + start, length);
     Array array;
-    array.is_int64 = header.find("'<i8'") != std::string::npos;
-    if (!array.is_int64 && header.find("'<f4'") == std::string::npos) fail(path + " is neither float32 nor int64");
+    if (header.find("'<i8'") != std::string::npos) {
+        array.type = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+        array.size = 8;
+    } else if (header.find("'|u1'") != std::string::npos) {
+        array.type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+        array.size = 1;
+    } else if (header.find("'<f4'") == std::string::npos) {
+        fail(path + " is neither float32 nor int64 nor uint8");
+    }
     if (header.find("'fortran_order': False") == std::string::npos) fail(path + " is not in C order");
     size_t open = header.find("'shape': (");
     if (open == std::string::npos) fail(path + " has no shape");
@@ -144,7 +159,7 @@ static Array read_npy(const std::string &path) {
         place = end;
     }
     array.bytes.assign(all.begin() + static_cast<std::ptrdiff_t>(start + length), all.end());
-    if (array.bytes.size() != values * (array.is_int64 ? 8 : 4)) fail(path + " is truncated");
+    if (array.bytes.size() != values * array.size) fail(path + " is truncated");
     return array;
 }
 
@@ -157,7 +172,7 @@ int main(int count, char **words) {
     OrtSession *session = nullptr;
     OrtAllocator *allocator = nullptr;
     OrtMemoryInfo *memory = nullptr;
-    check(api->CreateEnv(ORT_LOGGING_LEVEL_WARNING, "run", &environment));
+    check(api->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "run", &environment));
     check(api->CreateSessionOptions(&options));
     check(api->CreateSession(environment, words[1], options, &session));
     check(api->GetAllocatorWithDefaultOptions(&allocator));
@@ -170,6 +185,7 @@ int main(int count, char **words) {
     std::vector<const char *> names, names_after;  // they live as long as the program
     std::vector<OrtValue *> values(inputs, nullptr);
     std::vector<std::vector<int64_t>> shapes;
+    std::vector<ONNXTensorElementDataType> types;
     for (size_t i = 0; i < inputs; ++i) {
         char *name = nullptr;
         OrtTypeInfo *type = nullptr;
@@ -178,12 +194,15 @@ int main(int count, char **words) {
         check(api->SessionGetInputName(session, i, allocator, &name));
         check(api->SessionGetInputTypeInfo(session, i, &type));
         check(api->CastTypeInfoToTensorInfo(type, &tensor));
+        ONNXTensorElementDataType element;
+        check(api->GetTensorElementType(tensor, &element));
         check(api->GetDimensionsCount(tensor, &rank));
         std::vector<int64_t> shape(rank);
         check(api->GetDimensions(tensor, shape.data(), rank));
         api->ReleaseTypeInfo(type);
         names.push_back(name);
         shapes.push_back(shape);
+        types.push_back(element);
     }
     std::map<std::string, size_t> place_after;
     for (size_t i = 0; i < outputs; ++i) {
@@ -198,20 +217,29 @@ int main(int count, char **words) {
 
     // A step graph's x has no axis of time: it gets a slice of the array at a time.
     size_t rank = x.shape.size();
+    const std::string takes = names[0];
+    if (takes == "column" || takes == "frame_events") fail("the graph takes " + takes + ", raw steps: give the window graph");
+    if (takes != "x" && shapes[0].size() != rank) fail(takes + " has another rank than the graph");
     if (rank < 2 || (shapes[0].size() != rank && shapes[0].size() + 1 != rank)) fail("x has another rank than the graph");
     bool by_steps = shapes[0].size() + 1 == rank;
     int64_t steps = by_steps ? x.shape[0] : 1;
     std::vector<int64_t> slice(x.shape.begin() + (by_steps ? 1 : 0), x.shape.end());
-    if (steps < 1 || x.bytes.empty()) fail("x is empty");
+    if (steps < 1 || x.bytes.empty()) fail(takes + " is empty");
+    int64_t batch = takes == "x" ? x.shape[1] : x.shape[0];
+    if (takes == "events") {  // of as many recordings as they say; so many have states
+        if (x.shape[1] != 5 || x.size != 8) fail("events are rows of 5 int64");
+        const int64_t *rows = reinterpret_cast<const int64_t *>(x.bytes.data());
+        batch = 1;
+        for (int64_t row = 0; row < x.shape[0]; ++row) batch = std::max(batch, rows[5 * row] + 1);
+    }
     size_t slice_bytes = x.bytes.size() / static_cast<size_t>(steps);
     for (size_t i = 1; i < inputs; ++i) {
         std::vector<int64_t> shape = shapes[i];
-        shape[0] = x.shape[1];
-        size_t bytes = sizeof(float);
+        shape[0] = batch;
+        size_t bytes = types[i] == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 ? sizeof(int64_t) : sizeof(float);
         for (int64_t size : shape) bytes *= static_cast<size_t>(size);
         void *data = nullptr;
-        check(api->CreateTensorAsOrtValue(allocator, shape.data(), shape.size(), ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
-                                          &values[i]));
+        check(api->CreateTensorAsOrtValue(allocator, shape.data(), shape.size(), types[i], &values[i]));
         check(api->GetTensorMutableData(values[i], &data));
         std::memset(data, 0, bytes);
     }
@@ -220,7 +248,7 @@ int main(int count, char **words) {
     for (int64_t step = 0; step < steps; ++step) {
         check(api->CreateTensorWithDataAsOrtValue(
             memory, x.bytes.data() + static_cast<size_t>(step) * slice_bytes, slice_bytes, slice.data(), slice.size(),
-            x.is_int64 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &values[0]));
+            x.type, &values[0]));
         if (after[place]) api->ReleaseValue(after[place]);
         after.assign(outputs, nullptr);
         check(api->Run(session, nullptr, names.data(), values.data(), inputs, names_after.data(), outputs, after.data()));
@@ -237,9 +265,9 @@ int main(int count, char **words) {
     check(api->GetDimensions(type, shape.data(), logits_rank));
     check(api->GetTensorShapeElementCount(type, &total));
     check(api->GetTensorMutableData(after[place], reinterpret_cast<void **>(&logits)));
-    size_t classes = static_cast<size_t>(shape.back()), batch = static_cast<size_t>(x.shape[1]);
-    const float *last = logits + (total - batch * classes);  // of logits at every step, the last
-    for (size_t row = 0; row < batch; ++row)
+    size_t classes = static_cast<size_t>(shape.back()), samples = static_cast<size_t>(batch);
+    const float *last = logits + (total - samples * classes);  // of logits at every step, the last
+    for (size_t row = 0; row < samples; ++row)
         for (size_t column = 0; column < classes; ++column)
             std::printf("%.9g%c", static_cast<double>(last[row * classes + column]), column + 1 < classes ? ' ' : '\n');
     api->ReleaseTensorTypeAndShapeInfo(type);

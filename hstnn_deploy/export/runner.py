@@ -12,8 +12,10 @@ from hstnn_deploy.export.runtime import Session
 
 def main() -> int:
     """Run what the command line asks for; return the exit code."""
-    parser = argparse.ArgumentParser(description="Run the bundle beside this file on an array x[T, B, …].")
-    parser.add_argument("--input", required=True, metavar="X.npy", help="x[T, B, …], as numpy.save wrote it")
+    parser = argparse.ArgumentParser(description="Run the bundle beside this file on an array.")
+    parser.add_argument(
+        "--input", required=True, metavar="X.npy", help="x[T, B, …], or raw pixels or events, as numpy.save wrote it"
+    )
     parser.add_argument("--output", metavar="LOGITS.npy", help="write the logits there")
     parser.add_argument("--steps", action="store_true", help="one time step after another, in the step graph")
     parser.add_argument("--bundle", default=str(Path(__file__).parent / "bundle"), help="another bundle")
@@ -23,8 +25,8 @@ def main() -> int:
         session = Session(options.bundle, options.provider)
         x = session.checked(np.load(options.input, allow_pickle=False))
         if options.steps:
-            stream = session.stream(x.shape[1])
-            rows = [stream.step(now) for now in x]
+            stream = session.stream(session.taking.batch(x))
+            rows = [stream.step(now) for now in session.taking.split(x)]
             logits = np.stack(rows) if session.tokens else rows[-1]
         else:
             logits = session.run(x)

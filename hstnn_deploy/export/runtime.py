@@ -10,7 +10,10 @@
     stream.save("state.npz")             # and later, perhaps elsewhere: session.restore("state.npz")
 
 Needs numpy and onnxruntime, nothing else: neither torch nor the rooms that train. The logits are [B, C]: a score per
-class of everything seen; of a language model [T, B, V] and, of a step, [B, V]. Shapes: T time, B batch (streams).
+class of everything seen; of a language model [T, B, V] and, of a step, [B, V].
+
+Where a bundle has its preprocessing in the graphs (`hstnn export --preprocess`), raw pixels or events stand in the
+place of x; see `taking`. Shapes: T time, B batch (streams).
 """
 
 import io
@@ -26,6 +29,7 @@ from numpy.typing import NDArray
 from hstnn_deploy.errors import BundleError, DataError, UsageError
 from hstnn_deploy.export.contents import check_files, read_manifest
 from hstnn_deploy.export.ort import Graph, fetch, open_graph
+from hstnn_deploy.export.taking import Taking, shown, taking
 
 Array = NDArray[Any]
 
@@ -43,6 +47,7 @@ class NamedState(NamedTuple):
     meaning: str
     reset: str
     """When it starts again from zeros: with each `sequence`, or with each `window` of a text as well."""
+    dtype: str = "float32"
 
 
 class Session:
@@ -93,28 +98,43 @@ class Session:
         """The provider that runs the graphs, such as CPUExecutionProvider."""
         network = self.manifest["network"]
         self.states = [
-            NamedState(each["name"], tuple(each["shape"][1:]), each["meaning"], each["reset"])
+            NamedState(
+                each["name"],
+                tuple(each["shape"][1:]),
+                each["meaning"],
+                each["reset"],
+                each.get("dtype", "float32"),
+            )
             for each in network["states"]
         ]
         """The states by name, in the order in which the graphs take them."""
         self.window: int | None = network["window_steps"]
         """Of a language model: the words of a window; see `Stream.begin_window`."""
         facts = files[self._files[form]]
-        x, logits = facts["inputs"][0], facts["outputs"][0]
+        x = facts["inputs"][0]
+        self.taking: Taking = taking(facts, self.manifest.get("input", {}))
+        """What it takes: arrays x, or raw pixels or events."""
+        self.takes = self.taking.name
+        """The same by its name: x, image or events."""
         self.step_shape: tuple[int, ...] = tuple(x["shape"][1 if form == "step" else 2 :])
-        """The shape of one time step of one sequence; () where it is a word's number."""
-        self.tokens: bool = x["dtype"] == "int64"
+        """Where it takes x: the shape of one time step of one sequence; () where it is a word's number."""
+        self.tokens: bool = self.takes == "x" and x["dtype"] == "int64"
         """Whether x is words by number."""
-        self.classes: int = logits["shape"][-1]
+        self.classes: int = facts["outputs"][0]["shape"][-1]
         """The number of classes, or of words."""
 
-    def run(self, x: Array) -> Array:
+    def run(self, x: Array, batch: int | None = None) -> Array:
         """Run whole sequences x[T, B, …] from zero states; return the logits.
+
+        Args:
+            x: the sequences; or raw images or events.
+            batch: of raw events: how many recordings they are of; None: up to the last that has one.
 
         Raises:
             DataError: x has another shape or type, or holds NaN, infinities, or numbers that are no words.
         """
-        return self._run(self.checked(x), None)[0]
+        x = self.checked(x, batch=batch)
+        return self._run(x, self.stream(self.taking.batch(x) if batch is None else batch)._state)[0]
 
     def stream(self, batch: int = 1) -> "Stream":
         """Return `batch` streams that have seen nothing."""
@@ -154,37 +174,14 @@ class Session:
         """Return x as the graphs take it.
 
         Args:
-            x: [T, B, …], or of one step [B, …].
-            time: whether x has an axis of time.
+            x: [T, B, …], or of one step [B, …]; or raw pixels or events.
+            time: whether x is a window, not a step.
             batch: B, where it must be this.
 
         Raises:
-            DataError: it has another shape or type, or holds NaN, infinities, or numbers that are no words.
+            DataError: it has another shape or type, or holds what cannot be; see `taking`.
         """
-        try:
-            values = np.asarray(x)
-        except ValueError as error:
-            raise DataError("x is not an array: its rows differ in length") from error
-        if values.dtype.kind not in ("iu" if self.tokens else "biuf"):
-            wanted = "whole numbers, the words'" if self.tokens else "real numbers"
-            raise DataError(f"x is of type {values.dtype}; the network takes {wanted}")
-        axes: tuple[Any, ...] = (*(("T",) if time else ()), "B" if batch is None else batch, *self.step_shape)
-        fits = values.ndim == len(axes) and all(
-            size > 0 if isinstance(axis, str) else size == axis for size, axis in zip(values.shape, axes, strict=True)
-        )
-        if not fits:
-            raise DataError(f"x has the shape {_shown(values.shape)}; the network takes {_shown(axes)}")
-        if self.tokens:
-            low, high = int(values.min()), int(values.max())
-            if low < 0 or high >= self.classes:
-                raise DataError(f"x holds {low if low < 0 else high}; words are numbered 0 to {self.classes - 1}")
-            return np.ascontiguousarray(values, np.int64)
-        with np.errstate(over="ignore"):
-            values = np.ascontiguousarray(values, np.float32)
-        if not np.isfinite(values).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-            raise DataError(f"x holds {values[place]} at {_shown(place)}; the network takes finite numbers")
-        return values
+        return self.taking.checked(x, time, batch)
 
     @property
     def _identity(self) -> str:
@@ -196,29 +193,35 @@ class Session:
             self._graphs[form] = open_graph(self.folder / self._files[form], *self._asked)
         return self._graphs[form]
 
-    def _run(self, x: Array, state: dict[str, Any] | None) -> tuple[Array, dict[str, Any]]:
-        """Run a window or chunk in the graph there is for it."""
+    def _run(self, x: Array, state: dict[str, Any], frames: int | None = None) -> tuple[Array, dict[str, Any]]:
+        """Run a window or chunk in the graph there is for it; `frames` is T of raw events, None: that of training."""
         if "window" in self._files:
-            return self._graph("window").step(x, state)
-        if "unrolled" in self._files and self._graph("unrolled").steps == len(x):
+            return self._graph("window").step(x, state, frames)
+        steps = frames or self.taking.steps(x)
+        if "unrolled" in self._files and self._unrolled == steps:
             return self._graph("unrolled").step(x, state)
         if "step" not in self._files:
             raise DataError(
-                f"x has {len(x)} steps; the only graph of {self.folder} takes {self._graph('unrolled').steps}",
+                f"{self.takes} has {steps} steps; the only graph of {self.folder} takes {self._unrolled}",
                 "export it with --form window or step too",
             )
         rows = []
-        for now in x:
+        for now in self.taking.split(x, frames, fetch(state)):
             logits, state = self._graph("step").step(now, state)
             rows.append(logits)
-        assert state is not None
         return np.stack(rows) if self.tokens else rows[-1], state
+
+    @property
+    def _unrolled(self) -> int:
+        """T of the unrolled graph."""
+        facts = self.manifest["files"][self._files["unrolled"]]
+        return int(facts.get("steps") or self._graph("unrolled").steps)
 
     def _step(self, x: Array, state: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
         """Run one step."""
         if "step" in self._files:
             return self._graph("step").step(x, state)
-        logits, state = self._run(x[None], state)
+        logits, state = self._run(self.taking.window(x), state, 1 if self.takes == "events" else None)
         return logits[0] if self.tokens else logits, state
 
 
@@ -241,14 +244,22 @@ class Stream:
         logits, self._state = self.session._step(x, self._state)
         return logits
 
-    def run(self, x: Array) -> Array:
+    def run(self, x: Array, frames: int | None = None) -> Array:
         """Take a chunk x[T, B, …]; chunk after chunk gives what the whole sequence gives.
+
+        Args:
+            x: the chunk; or columns of images, or raw events, their times from the recordings' beginning.
+            frames: of raw events: how many frames the chunk is long; None: as many as in training.
 
         Raises:
             DataError: see `Session.run`.
         """
         x = self.session.checked(x, batch=self.batch)
-        logits, self._state = self.session._run(x, self._state)
+        if frames is not None and self.session.takes != "events":
+            raise UsageError("frames is for raw events; a chunk of anything else says itself how long it is")
+        if frames is not None and frames < 1:
+            raise UsageError(f"{frames} frames are none", "give at least 1")
+        logits, self._state = self.session._run(x, self._state, frames)
         return logits
 
     def reset(self, streams: Collection[int] | None = None, states: Collection[str] | None = None) -> None:
@@ -284,8 +295,8 @@ class Stream:
         for name, value in state.items():
             if np.shape(value) != now[name].shape:
                 raise UsageError(
-                    f"the state {name} has the shape {_shown(np.shape(value))}; "
-                    f"here it is {_shown(now[name].shape)} ({self.batch} streams)"
+                    f"the state {name} has the shape {shown(np.shape(value))}; "
+                    f"here it is {shown(now[name].shape)} ({self.batch} streams)"
                 )
             if not np.isfinite(value).all():
                 raise UsageError(f"the state {name} holds NaN or infinities")
@@ -312,13 +323,9 @@ class Stream:
             raise UsageError(f"cannot write {path}: {error.strerror}", "choose another file") from error
 
     def _zeros(self) -> dict[str, Any]:
-        return {state.name: np.zeros((self.batch, *state.shape), np.float32) for state in self.session.states}
+        return {state.name: np.zeros((self.batch, *state.shape), state.dtype) for state in self.session.states}
 
     def _known(self, names: Collection[str]) -> None:
         known = [state.name for state in self.session.states]
         if unknown := sorted(set(names) - set(known)):
             raise UsageError(f"unknown state {unknown[0]!r}", f"the states are {', '.join(known)}")
-
-
-def _shown(shape: Collection[Any]) -> str:
-    return f"[{', '.join(map(str, shape))}]"

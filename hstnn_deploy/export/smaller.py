@@ -26,12 +26,24 @@ from torch import Tensor
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import ExportError
+from hstnn_deploy.export import front
 from hstnn_deploy.export.choice import calling, in_turns
 from hstnn_deploy.export.comparisons import Check, Score, Subject, split_batches
-from hstnn_deploy.export.engines import Engine, onnxruntime_session, opened_up, read_model, step_engine, window_engine
+from hstnn_deploy.export.engines import (
+    Engine,
+    network_alone,
+    onnxruntime_session,
+    open_network,
+    opened_up,
+    read_model,
+    read_network,
+    step_engine,
+    window_engine,
+)
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import ONNX_FILES
 from hstnn_deploy.export.ort import open_graph
+from hstnn_deploy.export.raw import check_front
 
 How = Literal["int8-dynamic", "int8-static", "fp16"]
 
@@ -100,7 +112,7 @@ def parse_name(name: str) -> tuple[str, Form, How] | None:
 
 
 def reduce(path: Path, form: Form, how: How, training: list[Tensor]) -> Path:
-    """Write the smaller graph of an ONNX file beside it.
+    """Write the smaller graph of an ONNX file beside it; a front stays as it is.
 
     Args:
         path: the file.
@@ -113,16 +125,18 @@ def reduce(path: Path, form: Form, how: How, training: list[Tensor]) -> Path:
         RunError: the folder cannot be written.
     """
     target = path.with_name(reduced_name(path, how))
-    with files.atomic(target) as temporary:
+    with files.atomic(target) as temporary, network_alone(path) as alone:
         try:
             with _quiet():
                 match how:
                     case "int8-dynamic":
-                        _dynamic(path, temporary)
+                        _dynamic(alone, temporary)
                     case "int8-static":
-                        _static(path, temporary, form, training)
+                        _static(alone, temporary, form, training)
                     case "fp16":
-                        _half(path, temporary)
+                        _half(alone, temporary)
+            if head := front.split(read_model(path))[0]:
+                onnx.save(front.join(head, read_model(temporary)), str(temporary))
         except (OSError, ExportError):
             raise
         except Exception as error:  # the tools raise whatever they stumble over
@@ -247,6 +261,8 @@ def make_smaller(
             done(Check(reduced_name(Path(name), how), f"{how} can be made", "failed", error.message))
             continue
         done(found[-1].check())
+        for check in check_front(path, subject, form):
+            done(check)
         if found[-1].refused:
             path.unlink()
     return found
@@ -266,7 +282,7 @@ def compare(subject: Subject, name: str, limit: float) -> Reduction:
     x = subject.windows[0]
     flipped, spikes = _flips(engines[small](x, None), engines[large](x, None))
     one = x[:, :1].numpy()
-    spent = in_turns({path: calling(open_graph(path), form, one) for path in (small, large)})
+    spent = in_turns({path: calling(open_network(path), form, one) for path in (small, large)})
     here, there = _value(subject, engines[small]), _value(subject, engines[large])
     lost = None if here is None or there is None else (there - here if subject.task.higher_is_better else here - there)
     return Reduction(
@@ -329,7 +345,7 @@ def _why(op: str, how: How) -> str:
 def _unconverted(path: Path) -> Counter[str]:
     """Return the products of weights that are still in float32."""
     found: Counter[str] = Counter()
-    for graph in _graphs(read_model(path).graph):
+    for graph in _graphs(read_network(path).graph):
         made_by = {name: node.op_type for node in graph.node for name in node.output}
         for node in graph.node:
             # With static ranges a product stays what it is, between values in int8.
@@ -347,7 +363,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def _products(path: Path) -> Counter[str]:
-    ops = (node.op_type for graph in _graphs(read_model(path).graph) for node in graph.node)
+    ops = (node.op_type for graph in _graphs(read_network(path).graph) for node in graph.node)
     return Counter(op for op in ops if op in _PRODUCTS)
 
 

@@ -17,7 +17,7 @@ from hstnn_deploy import environment, files
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.contents import check_files, read_manifest
 
-_MODULES = ("errors", "files", "export/contents", "export/ort", "export/runtime", "export/runner")
+_MODULES = ("errors", "files", "export/contents", "export/ort", "export/taking", "export/runtime", "export/runner")
 """What the runner is made of, each before those that import it."""
 
 _OURS = "hstnn_deploy"
@@ -99,6 +99,13 @@ def _readme(facts: dict[str, Any], graphs: list[str]) -> str:
     )
     graph = graphs[0]
     tensors = facts["files"][graph]
+    x = tensors["inputs"][0]
+    inside = "" if x["name"] == "x" else ", inside the graph"
+    array = "x[T, B, …]" if x["name"] == "x" else f"{x['name']} {x['shape']}, {x['dtype']},".replace("'", "")
+    run, now = ("x", "x_t") if x["name"] == "x" else ("raw", "now")
+    whole, step = (
+        f"{call:46}" for call in (f"    logits = session.run({run})", f"        logits = stream.step({now})")
+    )
     rows = "\n".join(
         f"| `{each['name']}` | {each['dtype']} {each['shape']} | {each['meaning']} |"
         for each in (*tensors["inputs"], *tensors["outputs"])
@@ -111,7 +118,7 @@ and every hash, is in `bundle/manifest.json`.
 ## Python
 
     pip install numpy onnxruntime
-    python run.py --input x.npy                   # x[T, B, …] as numpy.save wrote it
+    python run.py --input x.npy                   # {array} as numpy.save wrote it
     python run.py --input x.npy --steps --output logits.npy
 
 In a program of your own, `run.py` is a module:
@@ -119,10 +126,10 @@ In a program of your own, `run.py` is a module:
     from run import Session
 
     session = Session("bundle")
-    logits = session.run(x)                       # whole sequences, from zero states
+{whole}# whole sequences, from zero states
     stream = session.stream(batch=1)
-    for x_t in x:
-        logits = stream.step(x_t)                 # as they come; stream.save, stream.reset, session.restore
+    for {now} in session.taking.split({run}):
+{step}# as they come; stream.save, stream.reset, session.restore
 
 ## C++
 
@@ -144,5 +151,5 @@ Without the header `run.cpp` declares what it calls itself. The Python package h
 |---|---|---|
 {rows}
 
-States begin at zero. Preprocessing as in training: `{facts.get("input", {"kind": "values"})}`.
+States begin at zero. Preprocessing as in training{inside}: `{facts.get("input", {"kind": "values"})}`.
 """

@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hstnn_deploy.data.registry import load
+from hstnn_deploy.data.preprocessing import preprocessing
+from hstnn_deploy.data.registry import DATA_SETS, load
 from hstnn_deploy.data.splits import Split
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.export.comparisons import Subject
 from hstnn_deploy.export.interface import Interface, interface
+from hstnn_deploy.export.raw import raw_samples
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.train.recipe import Recipe
 from hstnn_deploy.train.tasks import task_for
@@ -39,6 +41,8 @@ def make_subject(
     """
     test, missing = _test_split(recipe, vocabulary, data_folder)
     text = recipe.network.family == "language"
+    how = preprocessing(recipe.data)
+    recordings = DATA_SETS[recipe.data.name].recordings
     return Subject(
         network,
         folder,
@@ -48,6 +52,8 @@ def make_subject(
         missing,
         # A text's columns, and so its score, depend on how many there are.
         recipe.batch if text else min(recipe.batch, 100),
+        how,
+        raw_samples(how, test, lambda: recordings(recipe.data, data_folder) if recordings else {}) if test else None,
     )
 
 

@@ -11,6 +11,7 @@ from hstnn_deploy.export.checks import CHECKS, run_checks, run_checks_on
 from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.contents import check_files, read_manifest
 from hstnn_deploy.export.manifest import recipe_of
+from hstnn_deploy.export.raw import check_front
 from hstnn_deploy.export.smaller import compare, parse_name
 from hstnn_deploy.export.subject import make_subject
 from hstnn_deploy.export.weights import difference, network_of, read_weights
@@ -92,6 +93,9 @@ def verify_bundle(
     for each in facts.get("smaller", []):
         try:
             done(compare(subject, each["file"], each["limit"]).check())
+            parsed = parse_name(each["file"])
+            for check in check_front(subject.folder / each["file"], subject, parsed[1]) if parsed else ():
+                done(check)
         except ExportError as error:
             done(Check(each["file"], "opens and runs", "failed", error.message))
     return Verification(folder, checks, facts)

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.engines import read_model
+from hstnn_deploy.export.engines import read_network
 from hstnn_deploy.export.equations import LAYOUTS
 from hstnn_deploy.export.nodes import CONSTANT
 from hstnn_deploy.models.network import HybridNetwork
@@ -41,7 +41,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _of_onnx(path: Path) -> dict[str, Tensor]:
     weights = {}
-    for initializer in read_model(path).graph.initializer:
+    for initializer in read_network(path).graph.initializer:
         if initializer.name.startswith(CONSTANT):
             continue
         name, value = initializer.name, numpy_helper.to_array(initializer)

@@ -26,6 +26,7 @@ def test_every_data_set_has_one_that_fits_its_size_and_survives_json(name: str) 
         case Frames():
             assert size is not None
             assert (how.frame_time, how.steps) == (config.frame_time, config.steps)
+            assert DATA_SETS[name].recordings, "raw recordings prove the preprocessing in a graph"
         case Words():
             assert size is None
             assert how.window == config.bptt

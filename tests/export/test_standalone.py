@@ -106,6 +106,40 @@ def test_the_cpp_example_gives_what_the_session_gives(
         np.testing.assert_allclose(logits, expected[-1] if name == "language" else expected, atol=1e-5)
 
 
+RAW = {
+    "sequence": np.random.default_rng(0).integers(0, 17, (3, 8, 8), dtype=np.uint8),
+    "dvs": np.array([[0, 10, 3, 4, 1], [2, 5000, 15, 0, 0], [0, 35_999, 0, 15, 1], [2, 36_000, 1, 1, 0]]),
+}
+"""For each of these families: three raw samples, one of the recordings without events."""
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_both_runners_take_raw_samples_where_preprocessing_is_in_the_graph(
+    compiled: Path, name: str, tmp_path: Path
+) -> None:
+    checkpoint = CASES[name].checkpoint(tmp_path / "best.pt")
+    bundle = export_bundle(checkpoint, tmp_path / "bundle", preprocess=True, verify=False).folder
+    folder = write_standalone(bundle, tmp_path / "alone")
+    raw = tmp_path / "raw.npy"
+    np.save(raw, RAW[name])
+    expected = Session(bundle).run(RAW[name])
+    for steps in ([], ["--steps"]):
+        command = [sys.executable, str(folder / "run.py"), "--input", str(raw), "--output", str(tmp_path / "out.npy")]
+        done = run([*command, *steps], tmp_path)
+        assert done.returncode == 0, done.stderr
+        np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
+    done = run([str(compiled), str(bundle / "model.window.onnx"), str(raw)], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    logits = np.array([[float(word) for word in line.split()] for line in done.stdout.splitlines()])
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    refused = run([str(compiled), str(bundle / "model.step.onnx"), str(raw)], tmp_path)
+    assert refused.returncode == 1
+    assert "raw steps: give the window graph" in refused.stderr
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "Preprocessing as in training, inside the graph" in text
+    assert ("image [B, 8, T], uint8" if name == "sequence" else "events [N, 5], int64") in text
+
+
 def test_the_cpp_example_says_what_is_wrong(
     folders: dict[str, tuple[Path, Any]], compiled: Path, tmp_path: Path
 ) -> None:
