@@ -21,7 +21,7 @@ _FREE = 0.9
 """Of the main memory that is free, what a trial may take."""
 _RULE = (
     f"from {_FIRST} doubled until one does not fit, then halved until the two are at most 1/{_FINENESS} apart; each "
-    "trial is a few steps, or calls, in a process of its own, and one that outlasts the time limit does not fit either; "
+    "trial is a few steps, or calls, in a process of its own; one that outlasts the time limit does not fit either; "
     f"on the CPU a trial may take {100 * _FREE:g} % of the main memory that is free when it starts. Memory is that of "
     "the largest that fits"
 )
