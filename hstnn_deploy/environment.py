@@ -9,7 +9,7 @@ from typing import Any
 
 import hstnn_deploy
 
-PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy", "scikit-learn", "nvidia-ml-py")
+PACKAGES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "scikit-learn", "nvidia-ml-py")
 
 
 def versions() -> dict[str, str]:

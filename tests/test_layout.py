@@ -12,7 +12,7 @@ import hstnn_deploy
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hstnn_deploy"
 ROOMS = ("train", "export", "profile", "data")
-HEAVY = ("torch", "scipy", "onnx", "onnxruntime", "onnxscript", "sklearn", "matplotlib", "numpy", "tonic")
+HEAVY = ("torch", "scipy", "onnx", "onnxruntime", "sklearn", "matplotlib", "numpy", "tonic")
 
 
 def python(*words: str) -> str:

@@ -157,8 +157,8 @@ def _export(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[Bu
         screen.print("The bundle is there already, of this very checkpoint, its files as they were proved.")
     else:
         try:
-            with showing_checks(screen) as on_check:
-                bundle = export_bundle(restored.best, folder, formats, on_check=on_check)
+            with showing_checks(screen) as (on_check, report):
+                bundle = export_bundle(restored.best, folder, formats, on_check=on_check, report=report)
         except ExportError as error:
             screen.print(f"Not exported: {error.message}.", soft_wrap=True, markup=False)
             return None, error.message

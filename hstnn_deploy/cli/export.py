@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import Ckpt, DataDir, Json
+from hstnn_deploy.cli.options import Ckpt, DataDir, Json, WholeTest
 from hstnn_deploy.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from hstnn_deploy.data.folder import Report
     from hstnn_deploy.export.bundle import Bundle
     from hstnn_deploy.export.comparisons import Check
     from hstnn_deploy.export.forms import Form
@@ -97,6 +98,7 @@ def export(
     allow_redundant: Annotated[
         bool, typer.Option("--allow-redundant", help="Export an adapted network before selection all the same.")
     ] = False,
+    whole_test: WholeTest = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -117,7 +119,7 @@ def export(
     smaller: list[How] = [f"int8-{int8.value}"] if int8 else []  # type: ignore[list-item]
     smaller += ["fp16"] if fp16 else []
     screen = console.report(as_json)
-    with showing_checks(screen) as on_check:
+    with showing_checks(screen) as (on_check, report):
         bundle = export_bundle(
             ckpt,
             out,
@@ -133,7 +135,9 @@ def export(
             nir=NirOptions(nir_dt, nir_method.value) if nir else None,
             preprocess=preprocess,
             data_folder=data_dir,
+            whole_test=whole_test,
             on_check=on_check,
+            report=report,
         )
     if as_json:
         console.emit({"bundle": str(bundle.folder), **bundle.manifest})
@@ -170,10 +174,14 @@ def forms_asked(chosen: list[FormChoice] | None) -> "Collection[Form] | Literal[
 
 
 @contextmanager
-def showing_checks(screen: "Console") -> "Iterator[Callable[[Check], None]]":
-    """Show what an export is about; yield what to call with each check that is done."""
+def showing_checks(screen: "Console") -> "Iterator[tuple[Callable[[Check], None], Report]]":
+    """Show what an export is about; yield what to call with each check that is done, and with what is under way."""
     with screen.status("writing the graphs") as status:
-        yield lambda check: status.update(f"verifying {check.file}: {check.name} {check.outcome}")
+
+        def report(what: str, done: int = 0, total: int | None = None, unit: str = "") -> None:
+            status.update(f"verifying {what}" + (f", {done} of {total} {unit}" if total else f", {done} {unit}"))
+
+        yield lambda check: status.update(f"verifying {check.file}: {check.name} {check.outcome}"), report
 
 
 def print_bundle(bundle: "Bundle", screen: "Console") -> None:
@@ -225,5 +233,5 @@ def _smaller_table(bundle: "Bundle") -> "Table":
         "Smaller graphs",
         ["", "file", ">kB (of before)", ">ms (speed-up)", ">spikes flipped", f">{first.metric} lost", "not converted"],
         rows,
-        f"one window at batch 1; lost on the test split, at most {first.limit:g} points allowed",
+        f"one window at batch 1; lost on the test split{first.asked}, at most {first.limit:g} points allowed",
     )

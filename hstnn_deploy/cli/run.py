@@ -54,10 +54,12 @@ def run(
 ) -> None:
     """Classify files with a bundle, or continue a text; without torch, as deployed."""
     from hstnn_deploy.data.preprocessing import parse
-    from hstnn_deploy.export.runtime import Session
+    from hstnn_deploy.export.runtime import Session, check_writable
 
     if len(input_) > 1 and (load_state or save_state):
         raise UsageError(f"{len(input_)} inputs cannot share one file of states", "run them one by one")
+    if save_state:
+        check_writable(save_state)
     session = Session(bundle, provider, threads, smaller=smaller)
     how = parse(session.manifest["input"])
     results = []

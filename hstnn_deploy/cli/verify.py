@@ -7,7 +7,7 @@ import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.export import print_checks, showing_checks
-from hstnn_deploy.cli.options import DataDir, Json
+from hstnn_deploy.cli.options import DataDir, Json, WholeTest
 from hstnn_deploy.errors import VerificationError
 
 
@@ -19,6 +19,7 @@ def verify(
     provider: Annotated[
         str, typer.Option(metavar="cpu|cuda[:n]", help="Where ONNX Runtime runs; cuda is checked beside the CPU.")
     ] = "cpu",
+    whole_test: WholeTest = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -26,8 +27,8 @@ def verify(
     from hstnn_deploy.export.verification import verify_bundle
 
     screen = console.report(as_json)
-    with showing_checks(screen) as on_check:
-        result = verify_bundle(bundle, ckpt, data_dir, provider, on_check)
+    with showing_checks(screen) as (on_check, report):
+        result = verify_bundle(bundle, ckpt, data_dir, provider, whole_test, on_check, report)
     if as_json:
         outcome = "failed" if result.failed else "passed"
         console.emit({"bundle": str(bundle), "result": outcome, "checks": [check.plain() for check in result.checks]})

@@ -21,7 +21,7 @@ from torch import Tensor
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
 from hstnn_deploy.data.draw_events import draw_events
 from hstnn_deploy.data.events import EVENT, Events, Sensor
-from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, make_splits
+from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, SomeRecordings, make_splits
 from hstnn_deploy.data.splits import Splits, hold_out
 
 SENSOR = 16
@@ -71,10 +71,6 @@ class SimulatedRecordings:
     def fingerprint(self) -> None:
         """See `Recordings`."""
 
-    def take(self, indices: Tensor) -> "SimulatedRecordings":
-        """Return some of the recordings."""
-        return SimulatedRecordings([self.events[int(index)] for index in indices], self.target[indices])
-
 
 def load_digit_events(config: DigitEventsConfig, source: Source) -> Splits:
     """Return the digits as frames of event counts, [T, 2, 16, 16]; split as `data.digits` splits them."""
@@ -85,7 +81,7 @@ def recordings() -> dict[str, Recordings]:
     """Return the recordings of each split."""
     whole = _recordings()
     rest, held = hold_out(whole.target, 0.2)
-    return {"train": whole.take(rest), "test": whole.take(held)}
+    return {"train": SomeRecordings(whole, rest), "test": SomeRecordings(whole, held)}
 
 
 @cache
@@ -156,8 +152,8 @@ def _sampling(offset: float) -> NDArray[np.float64]:
     return weights
 
 
-def _picture(config: DigitEventsConfig, _source: Source, choice: Choice) -> Picture:
-    return draw_events(config.name, recordings(), config, choice, DIGIT_EVENTS.card)
+def _picture(config: DigitEventsConfig, source: Source, choice: Choice) -> Picture:
+    return draw_events(config.name, recordings(), config, source.protocol, choice, DIGIT_EVENTS.card)
 
 
 DIGIT_EVENTS = DataSet(

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from hstnn_deploy.data.dataset import Card, Choice, Picture
 from hstnn_deploy.data.events import Events, Sensor
 from hstnn_deploy.data.pictures import INK, OFF, ON, PALE, choose, counted, new_figure, title
-from hstnn_deploy.data.recordings import EventConfig, Recordings
-from hstnn_deploy.errors import UsageError
+from hstnn_deploy.data.recordings import EventConfig, Recordings, as_trained
 
 _FRAMES = 8
 """Frames that a recording is drawn as, whatever the network sees."""
@@ -18,19 +17,18 @@ _BINS = 100
 """Points of the curve of rates."""
 
 
-def draw_events(name: str, parts: Mapping[str, Recordings], config: EventConfig, choice: Choice, card: Card) -> Picture:
-    """Draw recordings of a split, as recorded: before any transform.
+def draw_events(
+    name: str, parts: Mapping[str, Recordings], config: EventConfig, protocol: str, choice: Choice, card: Card
+) -> Picture:
+    """Draw recordings of a split, which is that of a training, as recorded: before any transform.
 
     Raises:
-        UsageError: a split that the set does not have, or a recording or class that the split does not have.
-        DataError: a recording is damaged.
+        UsageError: a recording or class that the split does not have.
+        DataError: a recording is damaged, or there are too few to hold a validation split out.
     """
-    if choice.split not in parts:
-        raise UsageError(
-            f"{name} has no {choice.split} split of its own: it is held out of train",
-            f"--split {' or '.join(parts)}",
-        )
-    recordings, sensor = parts[choice.split], config.sensor
+    # Nothing has to be held out to look at the test split.
+    recordings = (parts if choice.split == "test" else as_trained(parts, protocol))[choice.split]
+    sensor = config.sensor
     target = recordings.target
     numbers = choose(target, choice, 3)
     drawn = [recordings.read(number) for number in numbers]

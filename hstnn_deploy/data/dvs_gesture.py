@@ -24,8 +24,8 @@ from hstnn_deploy.data.cache import fingerprint
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
 from hstnn_deploy.data.draw_events import draw_events
 from hstnn_deploy.data.events import Events, Sensor, check, make_events
-from hstnn_deploy.data.folder import VARIABLE, find, unpack_hint
-from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits
+from hstnn_deploy.data.folder import find
+from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits, not_here
 from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.data.transforms import Downsample, TimeAlignment, Transform
@@ -33,7 +33,6 @@ from hstnn_deploy.errors import DataError
 
 _FOLDERS = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
 _LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
-_ARCHIVES = ("ibmGestureTrain.tar.gz", "ibmGestureTest.tar.gz", "DvsGesture.tar.gz")
 _KNOWN = Known("DVS-Gesture", 11, {"train": 1077, "test": 264})
 _AGAIN = "copy or download it again"
 _CLASSES = (
@@ -210,12 +209,8 @@ def recordings_in(given: Path | None) -> dict[str, Recordings]:
     """
     folder = _find(given)
     if lacking := missing_files(given):
-        raise DataError(
-            f"DVS-Gesture is not at {folder} ({lacking[0]} is missing)",
-            unpack_hint(folder, _ARCHIVES)
-            or "`hstnn data prepare dvs-gesture` gets it; or put ibmGestureTrain and ibmGestureTest there, or name "
-            f"their folder with --data-dir or {VARIABLE}",
-        )
+        layout = "ibmGestureTrain and ibmGestureTest"
+        raise not_here(DVS_GESTURE, _KNOWN.title, folder, lacking[0], layout, ("DvsGesture.tar.gz",))
     parts: dict[str, Recordings] = {}
     for split, name in _FOLDERS.items():
         there = (folder / name).is_dir()
@@ -241,7 +236,7 @@ def _find(given: Path | None) -> Path:
 
 
 def _picture(config: DvsGestureConfig, source: Source, choice: Choice) -> Picture:
-    return draw_events(config.name, recordings_in(source.folder), config, choice, DVS_GESTURE.card)
+    return draw_events(config.name, recordings_in(source.folder), config, source.protocol, choice, DVS_GESTURE.card)
 
 
 DVS_GESTURE = DataSet(

@@ -54,12 +54,6 @@ def find(given: Path | None, names: Sequence[str], holds: Callable[[Path], objec
     return next((place for place in places if holds(place)), places[1])
 
 
-def unpack_hint(folder: Path, archives: Sequence[str]) -> str:
-    """Return a hint to unpack the first of the archives that lies in a folder, or an empty text."""
-    lying = next((folder / name for name in archives if (folder / name).is_file()), None)
-    return f"unpack {lying} there first" if lying else ""
-
-
 def make_home(folder: Path) -> Path:
     """Create a data set's folder.
 

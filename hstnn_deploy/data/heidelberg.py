@@ -17,8 +17,8 @@ from hstnn_deploy.data.cache import fingerprint
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
 from hstnn_deploy.data.draw_events import draw_events
 from hstnn_deploy.data.events import Events, Sensor, check, make_events
-from hstnn_deploy.data.folder import VARIABLE, find, unpack_hint
-from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits
+from hstnn_deploy.data.folder import find
+from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits, not_here
 from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
@@ -141,12 +141,8 @@ def recordings_in(name: str, given: Path | None) -> dict[str, Recordings]:
     known = _KNOWN[name]
     folder = _find(name, given)
     if lacking := missing_files(name, given):
-        raise DataError(
-            f"{known.title} is not at {folder} ({lacking[0]} is missing)",
-            unpack_hint(folder, [f"{each}{end}" for each in lacking for end in (".zip", ".gz")])
-            or f"`hstnn data prepare {name}` gets it; or put {', '.join(_files(name))} there, or name their folder "
-            f"with --data-dir or {VARIABLE}",
-        )
+        data_set, layout = SHD if name == "shd" else SSC, ", ".join(_files(name))
+        raise not_here(data_set, known.title, folder, lacking[0], layout, [f"{each}.gz" for each in lacking])
     return {
         split: Hdf5Recordings(folder / each, known.classes)
         for split, each in zip(known.counts, _files(name), strict=True)
@@ -177,7 +173,7 @@ def _remotes(**checksums: str) -> tuple[Remote, ...]:
 
 def _picture(config: ShdConfig | SscConfig, source: Source, choice: Choice) -> Picture:
     card = (SHD if config.name == "shd" else SSC).card
-    return draw_events(config.name, recordings_in(config.name, source.folder), config, choice, card)
+    return draw_events(config.name, recordings_in(config.name, source.folder), config, source.protocol, choice, card)
 
 
 SHD = DataSet(

@@ -13,14 +13,13 @@ from hstnn_deploy.data.cache import fingerprint
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
 from hstnn_deploy.data.draw_events import draw_events
 from hstnn_deploy.data.events import EVENT, Events, Sensor, check
-from hstnn_deploy.data.folder import VARIABLE, find, unpack_hint
-from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits
+from hstnn_deploy.data.folder import find
+from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits, not_here
 from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
 
 _FOLDERS = {"train": "Train", "test": "Test"}
-_ARCHIVES = ("train.zip", "Train.zip", "test.zip", "Test.zip")
 _KNOWN = Known("N-MNIST", 10, {"train": 60_000, "test": 10_000})
 _EVENT_BYTES = 5
 _URL = "https://data.mendeley.com/public-files/datasets/468j46mzdv/files"
@@ -105,11 +104,8 @@ def recordings_in(given: Path | None) -> dict[str, Recordings]:
     """
     folder = _find(given)
     if lacking := missing_files(given):
-        raise DataError(
-            f"N-MNIST is not at {folder} ({lacking[0]} is missing)",
-            unpack_hint(folder, _ARCHIVES)
-            or "`hstnn data prepare nmnist` gets it; or put its folders Train and Test there, or name their folder "
-            f"with --data-dir or {VARIABLE}",
+        raise not_here(
+            NMNIST, _KNOWN.title, folder, lacking[0], "its folders Train and Test", ("Train.zip", "Test.zip")
         )
     return {split: NMnistRecordings.of(folder / name) for split, name in _FOLDERS.items()}
 
@@ -125,7 +121,7 @@ def _find(given: Path | None) -> Path:
 
 
 def _picture(config: NMnistConfig, source: Source, choice: Choice) -> Picture:
-    return draw_events(config.name, recordings_in(source.folder), config, choice, NMNIST.card)
+    return draw_events(config.name, recordings_in(source.folder), config, source.protocol, choice, NMNIST.card)
 
 
 NMNIST = DataSet(

@@ -3,19 +3,21 @@
 recordings on disk -> checked events -> transforms -> packed cells (cache) -> frames, per batch
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
+import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 from torch import Tensor
 
 from hstnn_deploy.data.cache import Key
-from hstnn_deploy.data.dataset import Inspected, Shape, Source
+from hstnn_deploy.data.dataset import DataSet, Inspected, Shape, Source
 from hstnn_deploy.data.events import Events, Sensor
+from hstnn_deploy.data.folder import VARIABLE
 from hstnn_deploy.data.frames import EventSplit, Framing, make_store
 from hstnn_deploy.data.splits import Splits, with_validation
 from hstnn_deploy.data.transforms import Transform, chain, sensor_after
@@ -91,6 +93,35 @@ class Recordings(Protocol):
 
 
 @dataclass(frozen=True)
+class SomeRecordings:
+    """Some of the recordings of a split."""
+
+    whole: Recordings
+    numbers: Tensor
+    """Their numbers there, ascending."""
+
+    @property
+    def target(self) -> Tensor:
+        """See `Recordings`."""
+        return self.whole.target[self.numbers]
+
+    def read(self, number: int) -> Events:
+        """See `Recordings`."""
+        return self.whole.read(int(self.numbers[number]))
+
+    def name(self, number: int) -> str:
+        """See `Recordings`."""
+        return self.whole.name(int(self.numbers[number]))
+
+    def fingerprint(self) -> None:
+        """Return None: what is cached on disk is a whole split."""
+
+    def take(self, indices: Tensor) -> "SomeRecordings":
+        """Return some of them."""
+        return SomeRecordings(self.whole, self.numbers[indices])
+
+
+@dataclass(frozen=True)
 class Known:
     """What is published of a set."""
 
@@ -141,6 +172,45 @@ def make_splits(
         family="convolutional" if seen.height > 1 else "sequence",
         size=seen.height if seen.height > 1 else None,
     )
+
+
+def as_trained(parts: Mapping[str, Recordings], protocol: str) -> Mapping[str, Recordings]:
+    """Return the recordings of each split as a training has them: with a validation split, if need be out of `train`.
+
+    Raises:
+        DataError: there are too few to hold some out.
+    """
+    if "valid" in parts:
+        return parts
+    whole = parts["train"]
+    train, valid = with_validation(SomeRecordings(whole, torch.arange(len(whole.target))), protocol)
+    return {"train": train, "valid": valid or parts["test"], "test": parts["test"]}
+
+
+def not_here(
+    data_set: DataSet[Any], title: str, folder: Path, missing: str, layout: str, more: Iterable[str]
+) -> DataError:
+    """Say that a set is not in its folder, and how it gets there.
+
+    Args:
+        data_set: which one.
+        title: what it is called.
+        folder: where it should be.
+        missing: what is not there.
+        layout: what would have to be, in words.
+        more: archives, beside the published ones, in which it may lie there.
+    """
+    packed = [remote.name for remote in data_set.remotes if not remote.at_hand(folder)]
+    if lying := next((folder / name for name in packed if (folder / name).is_file()), None):
+        hint = f"`hstnn data prepare {data_set.name}` checks and unpacks {lying}"
+    elif lying := next((folder / name for name in more if (folder / name).is_file()), None):
+        hint = f"unpack {lying} there first"
+    else:
+        hint = (
+            f"`hstnn data prepare {data_set.name}` gets it; or put {layout} there, or name their folder with "
+            f"--data-dir or {VARIABLE}"
+        )
+    return DataError(f"{title} is not at {folder} ({missing} is missing)", hint)
 
 
 def _split(config: EventConfig, name: str, split: str, recordings: Recordings, source: Source) -> EventSplit:

@@ -39,8 +39,8 @@ class Split(Protocol):
         ...
 
 
-class Labelled(Split, Protocol):
-    """A split of samples of one class each, of which some can be taken."""
+class Labelled(Protocol):
+    """Samples of one class each, of which some can be taken."""
 
     @property
     def target(self) -> Tensor:
@@ -48,7 +48,7 @@ class Labelled(Split, Protocol):
         ...
 
     def take(self, indices: Tensor) -> Self:
-        """Return the split of some of the samples."""
+        """Return some of the samples."""
         ...
 
 

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from hstnn_deploy import environment, files
 from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.data.folder import Report, silent
 from hstnn_deploy.data.preprocessing import preprocessing
 from hstnn_deploy.errors import ExportError, HstnnError
 from hstnn_deploy.export.checks import run_checks
@@ -71,7 +72,9 @@ def export_bundle(
     nir: NirOptions | None = None,
     preprocess: bool = False,
     data_folder: Path | None = None,
+    whole_test: bool = False,
     on_check: Callable[[Check], None] | None = None,
+    report: Report = silent,
 ) -> Bundle:
     """Export a checkpoint's network into a bundle, and prove it.
 
@@ -90,7 +93,9 @@ def export_bundle(
         nir: write a NIR graph too, of a spiking network.
         preprocess: whether the graphs begin with the preprocessing of the recipe's data, and take raw pixels or events.
         data_folder: where the recipe's data is, for the checks on the test split and a text's words.
+        whole_test: whether each file is asked all of the test split, however large the network.
         on_check: called with each check as it is done.
+        report: told what is under way.
 
     Returns:
         The bundle; look at `failed`.
@@ -132,7 +137,7 @@ def export_bundle(
                 on_check(check)
 
         if verify or smaller:
-            subject = make_subject(network, staging, recipe, checkpoint.vocabulary, data_folder)
+            subject = make_subject(network, staging, recipe, checkpoint.vocabulary, data_folder, whole_test, report)
         if verify:
             run_checks(subject, [path.name for path in written], done)
             for check in extra:

@@ -46,17 +46,11 @@ def check_window(subject: Subject) -> Iterator[Check]:
     chunked = in_chunks(engine, _CHUNKS, subject.face)
     yield replayed(path, "replay in ONNX Runtime, in chunks", chunked, subject, subject.windows[0])
     yield _replayed_small(path, reference, subject)
-    shipped = open_network(path)
-    yield same(
-        path,
-        "shipped file = replayed file",
-        subject,
-        lambda x: torch.from_numpy(shipped.run(x.numpy())),
-        _logits_of(engine),
-    )
+    shipped = window_engine(open_network(path).call, subject.face, [])
+    yield same(path, "shipped file = replayed file", subject, _logits_of(shipped), _logits_of(engine))
     yield same(path, "window = eager", subject, _logits_of(engine), subject.logits)
     yield same(path, "chunks = window", subject, _logits_of(chunked), _logits_of(engine))
-    yield on_test_split(path, subject, engine)
+    yield on_test_split(path, subject, shipped)
     yield on_test_split(path, subject, reference, "answers on the test split, reference evaluator", slow=True)
 
 
@@ -75,7 +69,7 @@ def check_step(subject: Subject) -> Iterator[Check]:
         yield same(path, "step by step = window", subject, _logits_of(engine), _logits_of(window))
     else:
         yield same(path, "step by step = eager", subject, _logits_of(engine), subject.logits)
-        yield on_test_split(path, subject, engine)
+        yield on_test_split(path, subject, step_engine(open_network(path).call, subject.face, []))
 
 
 def check_unrolled(subject: Subject) -> Iterator[Check]:

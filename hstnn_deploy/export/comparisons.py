@@ -3,17 +3,21 @@
 Shapes: T time, B batch, C classes or words.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import onnx
 import torch
 from torch import Tensor
 
+from hstnn_deploy.data.folder import Report, silent
 from hstnn_deploy.data.preprocessing import Preprocessing, Values
 from hstnn_deploy.data.splits import Batch, Split
+from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.export.engines import Engine, State, read_network
 from hstnn_deploy.export.forms import Form, time_axis
 from hstnn_deploy.export.interface import Interface, interface, kinds, state_after
@@ -29,8 +33,11 @@ LOGIT_TOLERANCE = 1e-4
 """Of logits between engines, relative to 1 + the largest logit, for samples without a borderline spike."""
 BORDERLINE = 64.0
 """A sample has a borderline spike when a membrane comes this many eps near its threshold (see `replay`)."""
-_SLOW_BATCHES, _SLOW_VALUES = 2, 3e7
-"""Of the test split that a slow engine is asked: batches, and values at all steps of the samples of one."""
+_MOST_VALUES = 2e9
+"""How much of the test split is asked, in values of the states at all steps: a minute or so of one core."""
+_SLOW_BATCHES, _SLOW_VALUES = 2, 1e7
+"""The same for a slow engine, which is asked this many batches at most."""
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,16 @@ class Subject:
     """Samples, or columns of text, that the test split is read in."""
     how: Preprocessing = field(default_factory=Values)
     """What makes x of the data's files."""
-    raw: Callable[[range], Any] | None = None
-    """Gives samples of the test split as they were before that."""
+    raw: Callable[[Sequence[int]], Any] | None = None
+    """Gives samples of the test split, by number, as they were before that."""
+    whole_test: bool = False
+    """Whether all of the test split is asked, however large the network."""
+    report: Report = silent
+    """Told what is under way."""
+    answers: "dict[bool, Answers]" = field(init=False, default_factory=dict)
+    """What the network itself answers a quick engine's questions and, True, a slow one's; see `own_answers`."""
+    scores: "dict[str, Score]" = field(init=False, default_factory=dict)
+    """Of files, by name, that were asked what a quick engine is."""
 
     @property
     def face(self) -> Interface:
@@ -182,7 +197,7 @@ def _tolerance(logits: Tensor, face: Interface) -> Tensor:
 def on_test_split(
     path: Path, subject: Subject, engine: Engine, name: str = "answers on the test split", slow: bool = False
 ) -> Check:
-    """Compare answers and metric with the checkpoint's network on the recipe's test split.
+    """Compare answers and metric with the checkpoint's network on the recipe's test split, or a part; see `asked`.
 
     Each goes through the split by itself, a language model with its state from window to window. Where their answers
     differ, the network is asked again from the engine's own state: one step may tip over, but not without a reason.
@@ -192,46 +207,106 @@ def on_test_split(
         subject: its network and data.
         engine: what runs the file.
         name: of the check.
-        slow: whether the engine is, and sees only the beginning of the split.
+        slow: whether the engine is.
     """
     if subject.test is None:
         return Check(path.name, name, "not run", subject.no_test)
-    here, there = Score(subject), Score(subject)
+    known = own_answers(subject, slow)
+    here = Score(subject)
     unequal, unexplained = 0, 0
-    for number, batch in enumerate(split_batches(subject)):
-        if slow and number == _SLOW_BATCHES:
-            break
-        if slow:
-            few = max(1, int(_SLOW_VALUES // (len(batch.x) * subject.face.values)))
-            batch = Batch(batch.x[:, :few], batch.target[..., :few])
-        x = batch.x
-        start = here.start(x)
-        ours, theirs = here.take(engine(x, start), batch), there.take(subject.eager(x, there.start(x)), batch)
-        if (ours.argmax(-1) != theirs.argmax(-1)).any():
-            theirs = subject.logits(x, start)
-            differs = ours.argmax(-1) != theirs.argmax(-1)
+    for batch, theirs in zip(asked(subject, slow, f"{path.name}: {name}"), known.best, strict=True):
+        start = here.start(batch.x)
+        ours = here.take(engine(batch.x, start), batch).argmax(-1)
+        if (ours != theirs).any():
+            logits = subject.logits(batch.x, start)
+            differs = ours != logits.argmax(-1)
             unequal += int(differs.sum())
             # A tie of two words, or classes, may go either way as well.
-            best = theirs.amax(-1)
-            chosen = theirs.gather(-1, ours.argmax(-1, keepdim=True))[..., 0]
+            best = logits.amax(-1)
+            chosen = logits.gather(-1, ours[..., None])[..., 0]
             tie = best - chosen <= 2 * LOGIT_TOLERANCE * (1 + best.abs())
-            unexplained += int((differs & ~tie & ~borderline(subject, x, start)).sum())
+            unexplained += int((differs & ~tie & ~borderline(subject, batch.x, start)).sum())
     task = subject.task
-    if slow:
-        name += f", {here.count} {task.counts}"
+    if not slow:
+        subject.scores[path.name] = here
     figure = (
         f"{here.count - unequal} of {here.count} equal; {task.metric} {here.value():.2f}{task.unit} "
-        f"(checkpoint {there.value():.2f}{task.unit})"
+        f"(checkpoint {known.value:.2f}{task.unit})"
     )
     if unequal:
         figure += f"; {unexplained} differ without a borderline spike"
-    return Check(path.name, name, "failed" if unexplained else "passed", figure)
+    return Check(path.name, name + part_asked(subject, here.count), "failed" if unexplained else "passed", figure)
 
 
-def split_batches(subject: Subject) -> Iterator[Batch]:
-    """Yield the test split; samples of unequal length come one by one, for what is exported knows no padding."""
-    assert subject.test is not None
-    yield from unpadded(batches(subject.test, subject.batch, None, torch.device("cpu")))
+class Answers(NamedTuple):
+    """What the network itself says of what it is asked."""
+
+    best: list[Tensor]
+    """Of each batch the class [B], or the words [T, B], with the largest logit."""
+    value: float
+    """The metric."""
+
+
+@torch.no_grad()
+def own_answers(subject: Subject, slow: bool) -> Answers:
+    """Return the network's own answers to what is asked; worked out once, for all files."""
+    if slow not in subject.answers:
+        score = Score(subject)
+        best = [
+            score.take(subject.eager(batch.x, score.start(batch.x)), batch).argmax(-1)
+            for batch in asked(subject, slow, "the checkpoint's own answers")
+        ]
+        subject.answers[slow] = Answers(best, score.value())
+    return subject.answers[slow]
+
+
+def asked(subject: Subject, slow: bool, what: str) -> Iterator[Batch]:
+    """Yield what is asked of the test split: all of it, or of a large network or for a slow engine a part.
+
+    A part is of samples from all over the split, which may be in the order of classes, or the beginning of a text.
+    Samples of unequal length come one by one, for what is exported knows no padding.
+
+    Args:
+        subject: the network and its data.
+        slow: whether the engine is.
+        what: it is for, for those who watch.
+    """
+    test = subject.test
+    assert test is not None
+    order = None if isinstance(test, TextSplit) else numbers_asked(subject, slow)
+    batches_at_most = _SLOW_BATCHES if slow else None
+    spent = done = 0
+    for batch in unpadded(islice(batches(test, subject.batch, order, _CPU), batches_at_most)):
+        if order is None and spent >= _most_values(subject, slow):
+            return
+        subject.report(what, done, None if order is None else len(order), subject.task.counts)
+        yield batch
+        spent += batch.x.shape[0] * batch.x.shape[1] * subject.face.values
+        done += subject.task.answers(batch)
+
+
+def numbers_asked(subject: Subject, slow: bool = False) -> Tensor:
+    """Return the numbers of the samples of the test split that are asked, ascending."""
+    test = subject.test
+    assert test is not None
+    steps = len(test.batch(torch.tensor([0]), _CPU).x)
+    fitting = int(min(len(test), _most_values(subject, slow) // (steps * subject.face.values)))
+    samples = max(1, min(fitting, _SLOW_BATCHES * subject.batch) if slow else fitting)
+    return torch.linspace(0, len(test) - 1, samples, dtype=torch.float64).round().long()
+
+
+def _most_values(subject: Subject, slow: bool) -> float:
+    return _SLOW_VALUES if slow else math.inf if subject.whole_test else _MOST_VALUES
+
+
+def part_asked(subject: Subject, count: int) -> str:
+    """Return which part of the test split so many answers are of; nothing where they are of all of it."""
+    test, counts = subject.test, subject.task.counts
+    if isinstance(test, TextSplit):
+        words = sum(subject.task.answers(batch) for batch in test.windows(subject.batch, _CPU))
+        return f", first {count} of {words} {counts}" if count < words else ""
+    assert test is not None
+    return f", {count} of {len(test)} {counts}" if count < len(test) else ""
 
 
 class Score:

@@ -4,7 +4,7 @@ It is asked for hard cases, and for the raw samples of the test split; what trai
 itself hands out. Shapes: T time, B batch, N events.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from hstnn_deploy.data.recordings import Recordings
 from hstnn_deploy.data.splits import ArraySplit, Split
 from hstnn_deploy.data.transforms import CropTime, TimeAlignment
 from hstnn_deploy.export import front
-from hstnn_deploy.export.comparisons import Check, Subject, differing, split_batches
+from hstnn_deploy.export.comparisons import Check, Subject, asked, differing, numbers_asked, part_asked
 from hstnn_deploy.export.engines import (
     Session,
     graph_engine,
@@ -38,7 +38,7 @@ from hstnn_deploy.export.taking import Images, RawEvents, Taking
 
 Array = NDArray[Any]
 
-Samples = Callable[[range], Array]
+Samples = Callable[[Sequence[int]], Array]
 """Returns samples of a split by number, raw, as a graph takes them."""
 
 _MANY, _RANDOM = 300, 2000
@@ -89,16 +89,16 @@ def raw_samples(how: Preprocessing, split: Split, recordings: Callable[[], Mappi
         case Pixels(), ArraySplit():
             images = split.x.unflatten(2, (how.colours, how.height))
 
-            def pixels(numbers: range) -> Array:
+            def pixels(numbers: Sequence[int]) -> Array:
                 # [B, T = column, colour, row] -> [B, row, column(, colour)]
-                found = images[numbers.start : numbers.stop].permute(0, 3, 1, 2)
+                found = images[list(numbers)].permute(0, 3, 1, 2)
                 return np.ascontiguousarray((found if how.colours == 3 else found[..., 0]).numpy())
 
             return pixels
         case Frames(), EventSplit():
             chosen = split.numbers
 
-            def events(numbers: range) -> Array:
+            def events(numbers: Sequence[int]) -> Array:
                 read = recordings()["test"].read
                 return _together([read(int(chosen[number])) for number in numbers])
 
@@ -162,7 +162,7 @@ def _on_test_split(
     steps: int | None,
     provider: str,
 ) -> Check:
-    """Take the whole test split, raw, through the front alone and through the file as it ships."""
+    """Take what is asked of the test split, raw, through the front alone and through the file as it ships."""
     name = "answers on the test split, from raw samples"
     if subject.test is None or subject.raw is None:
         return Check(path.name, name, "not run", subject.no_test or "the raw samples are not at hand")
@@ -173,15 +173,16 @@ def _on_test_split(
     shipped = open_graph(path, provider)
     count = same = answers = unexplained = 0
     worst = 0.0
-    for batch in split_batches(subject):
+    numbers: list[int] = numbers_asked(subject).tolist()
+    for batch in asked(subject, False, f"{path.name}: {name}"):
         x = batch.x
         if steps and len(x) != steps:
             return Check(path.name, name, "not run", f"samples have {len(x)} steps; the graph takes {steps}")
         # Raw recordings may be large: as many at once as hold about so many values, judged by the first.
-        few = max(1, _VALUES // max(1, subject.raw(range(count, count + 1)).size))
+        few = max(1, _VALUES // max(1, subject.raw(numbers[count : count + 1]).size))
         for part in x.split(few, dim=1):
             size = part.shape[1]
-            raw = takes.checked(subject.raw(range(count, count + size)), batch=size)
+            raw = takes.checked(subject.raw(numbers[count : count + size]), batch=size)
             made = torch.from_numpy(run(raw, size))
             count += size
             if made.shape != part.shape:
@@ -200,7 +201,7 @@ def _on_test_split(
         f"{same} of {count} samples equal to the bit to what training makes of them; "
         f"{answers} of {count} answers equal (logits to {worst:.1e})"
     )
-    return Check(path.name, name, "passed" if passed else "failed", figure)
+    return Check(path.name, name + part_asked(subject, count), "passed" if passed else "failed", figure)
 
 
 # -------------------------------------------------------------------------------------------------------- hard cases

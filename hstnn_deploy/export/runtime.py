@@ -19,7 +19,8 @@ place of x; see `taking`. Shapes: T time, B batch (streams).
 import io
 import json
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -309,18 +310,13 @@ class Stream:
         Raises:
             UsageError: it cannot be written.
         """
-        path = Path(path)
         about = {"format": _FORMAT, "network": self.session._identity, "batch": self.batch}
         content = io.BytesIO()
         arrays: dict[str, Any] = {"about": np.array(json.dumps(about)), **self.state}
         np.savez(content, **arrays)
-        temporary = path.with_name(f".{path.name}.partial")
-        try:
+        with _beside(Path(path)) as temporary:
             temporary.write_bytes(content.getvalue())
             temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise UsageError(f"cannot write {path}: {error.strerror}", "choose another file") from error
 
     def _zeros(self) -> dict[str, Any]:
         return {state.name: np.zeros((self.batch, *state.shape), state.dtype) for state in self.session.states}
@@ -329,3 +325,29 @@ class Stream:
         known = [state.name for state in self.session.states]
         if unknown := sorted(set(names) - set(known)):
             raise UsageError(f"unknown state {unknown[0]!r}", f"the states are {', '.join(known)}")
+
+
+def check_writable(path: Path) -> None:
+    """Check, before any work is done, that a file of states can be written.
+
+    Raises:
+        UsageError: it cannot be.
+    """
+    with _beside(path) as temporary:
+        temporary.touch()
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in a file's folder; whatever was not renamed by the end is removed."""
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder", "choose another file")
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}", "choose another file") from error
+    finally:
+        # Where a part of the path is a file, looking for it fails as well.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

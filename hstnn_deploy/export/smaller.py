@@ -28,7 +28,7 @@ from hstnn_deploy import files
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import front
 from hstnn_deploy.export.choice import calling, in_turns
-from hstnn_deploy.export.comparisons import Check, Score, Subject, split_batches
+from hstnn_deploy.export.comparisons import Check, Score, Subject, asked, part_asked
 from hstnn_deploy.export.engines import (
     Engine,
     network_alone,
@@ -72,6 +72,8 @@ class Reduction:
     value_before: float | None
     lost: float | None
     """How much worse the metric is, in its own points."""
+    asked: str
+    """Which part of the test split the metric is of; empty where it is all."""
     limit: float
     left: str
     """What was not converted, and why."""
@@ -94,7 +96,7 @@ class Reduction:
                 f"{self.metric} {self.value:.2f} ({self.value_before:.2f} before): {self.lost:+.2f} points lost, "
                 f"at most {self.limit:g} allowed; {self.flipped} of {self.spikes} spikes flipped"
             )
-        return Check(self.file, f"{self.how} loses little", "failed" if self.refused else "passed", figure)
+        return Check(self.file, f"{self.how} loses little{self.asked}", "failed" if self.refused else "passed", figure)
 
 
 def reduced_name(path: Path, how: How) -> str:
@@ -283,8 +285,10 @@ def compare(subject: Subject, name: str, limit: float) -> Reduction:
     flipped, spikes = _flips(engines[small](x, None), engines[large](x, None))
     one = x[:, :1].numpy()
     spent = in_turns({path: calling(open_network(path), form, one) for path in (small, large)})
-    here, there = _value(subject, engines[small]), _value(subject, engines[large])
-    lost = None if here is None or there is None else (there - here if subject.task.higher_is_better else here - there)
+    here = there = lost = None
+    if subject.test is not None:
+        here, there = _score(subject, small, form).value(), _score(subject, large, form).value()
+        lost = there - here if subject.task.higher_is_better else here - there
     return Reduction(
         name,
         how,
@@ -298,6 +302,7 @@ def compare(subject: Subject, name: str, limit: float) -> Reduction:
         here,
         there,
         lost,
+        part_asked(subject, subject.scores[name].count) if subject.test is not None else "",
         limit,
         left_over(large, small, how),
     )
@@ -319,13 +324,15 @@ def _flips(small: Any, large: Any) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def _value(subject: Subject, engine: Engine) -> float | None:
-    if subject.test is None:
-        return None
-    score = Score(subject)
-    for batch in split_batches(subject):
-        score.take(engine(batch.x, score.start(batch.x)), batch)
-    return score.value()
+def _score(subject: Subject, path: Path, form: Form) -> Score:
+    """Return how a file does on the test split, or the part of it that is asked; see `comparisons.asked`."""
+    if path.name not in subject.scores:
+        make = step_engine if form == "step" else window_engine
+        engine, score = make(open_network(path).call, subject.face, []), Score(subject)
+        for batch in asked(subject, False, f"{path.name}: the {subject.task.metric} on the test split"):
+            score.take(engine(batch.x, score.start(batch.x)), batch)
+        subject.scores[path.name] = score
+    return subject.scores[path.name]
 
 
 def left_over(before: Path, after: Path, how: How) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hstnn_deploy.data.folder import Report, silent
 from hstnn_deploy.data.preprocessing import preprocessing
 from hstnn_deploy.data.registry import DATA_SETS, load
 from hstnn_deploy.data.splits import Split
@@ -28,7 +29,13 @@ _STEPS = 28
 
 
 def make_subject(
-    network: HybridNetwork, folder: Path, recipe: Recipe, vocabulary: str, data_folder: Path | None
+    network: HybridNetwork,
+    folder: Path,
+    recipe: Recipe,
+    vocabulary: str,
+    data_folder: Path | None,
+    whole_test: bool = False,
+    report: Report = silent,
 ) -> Subject:
     """Return what is verified.
 
@@ -38,6 +45,8 @@ def make_subject(
         recipe: of the network.
         vocabulary: of a language model, the SHA-256 of its words.
         data_folder: where the recipe's data is; None: where data usually is.
+        whole_test: whether all of the test split is asked, however large the network.
+        report: told what is under way.
     """
     test, missing = _test_split(recipe, vocabulary, data_folder)
     text = recipe.network.family == "language"
@@ -54,6 +63,8 @@ def make_subject(
         recipe.batch if text else min(recipe.batch, 100),
         how,
         raw_samples(how, test, lambda: recordings(recipe.data, data_folder) if recordings else {}) if test else None,
+        whole_test,
+        report,
     )
 
 

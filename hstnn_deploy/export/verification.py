@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.data.folder import Report, silent
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.checks import CHECKS, run_checks, run_checks_on
 from hstnn_deploy.export.comparisons import Check
@@ -37,7 +38,9 @@ def verify_bundle(
     ckpt: Path | None = None,
     data_folder: Path | None = None,
     provider: str = "cpu",
+    whole_test: bool = False,
     on_check: Callable[[Check], None] = lambda _: None,
+    report: Report = silent,
 ) -> Verification:
     """Check a bundle: its manifest and files, its weights, and all that was proved when it was exported.
 
@@ -46,7 +49,9 @@ def verify_bundle(
         ckpt: a checkpoint whose weights the files must hold; None: they are only compared with each other.
         data_folder: where the recipe's data is.
         provider: of ONNX Runtime: beside all that is checked on the CPU, `cuda` or `cuda:n` repeats the replay there.
+        whole_test: whether each file is asked all of the test split, however large the network.
         on_check: called with each check as it is done.
+        report: told what is under way.
 
     Raises:
         BundleError: no bundle, or one whose manifest or files are not as they were written.
@@ -86,7 +91,7 @@ def verify_bundle(
     if checkpoint:
         found = difference(ours, checkpoint.parameters)
         done(Check(names[0], f"weights = {ckpt}", "failed" if found else "passed", found or _equal(ours)))
-    subject = make_subject(network, folder, recipe, facts["network"]["vocabulary"], data_folder)
+    subject = make_subject(network, folder, recipe, facts["network"]["vocabulary"], data_folder, whole_test, report)
     if provider != "cpu":
         run_checks_on(subject, names, provider, done)
     run_checks(subject, names, done)

@@ -244,7 +244,7 @@ def _read(name: str) -> tuple[Any, str]:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8")), name
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).removesuffix(": ^")
         raise RecipeError(f"{name} is not YAML: {reason}") from error
     except OSError as error:
         raise RecipeError(f"{name} cannot be read: {error.strerror}") from error

@@ -157,11 +157,24 @@ def test_what_is_damaged_or_empty_is_named(hstnn: Hstnn, tmp_path: Path, name: s
     assert str(folder) in result.err
 
 
-def test_a_split_that_the_set_does_not_have_cannot_be_drawn(hstnn: Hstnn, nmnist: Path, tmp_path: Path) -> None:
-    result = hstnn("data", "show", "nmnist", "--data-dir", nmnist, "--split", "valid", "--out", tmp_path / "x.png")
-    assert result.code == 2
-    assert "nmnist has no valid split of its own" in result.error
-    assert result.hint == "--split train or test"
+def test_a_validation_split_out_of_train_is_drawn_as_a_training_has_it(
+    hstnn: Hstnn, nmnist: Path, tmp_path: Path
+) -> None:
+    words = ("data", "show", "nmnist", "--data-dir", nmnist, "--out", tmp_path / "x.png", "--split")
+    for split, count in (("train", 27), ("valid", 3), ("test", 9)):
+        shown = hstnn(*words, split)
+        assert (shown.code, shown.err) == (0, "")
+        assert f"{count} recordings in the {split} split" in shown.out
+    # The demo's protocol holds nothing out: it chooses on the test split.
+    for split, count in (("train", 30), ("valid", 9)):
+        assert f"{count} recordings in the {split} split" in hstnn(*words, split, "--set", "protocol=test").out
+    drawn = hstnn("data", "show", "digit-events", "--split", "valid", "--out", tmp_path / "y.png")
+    assert "144 recordings in the valid split" in drawn.out
+    assert is_png(tmp_path / "y.png")
+    few = make_nmnist(tmp_path / "few", train=2)
+    refused = hstnn("data", "show", "nmnist", "--data-dir", few, "--out", tmp_path / "x.png", "--split", "valid")
+    assert refused.code == 3
+    assert "cannot be held out with every class on both sides" in refused.error
 
 
 def test_the_published_files_are_those_that_tonic_knows() -> None:

@@ -326,7 +326,10 @@ def test_an_input_that_is_none_gets_one_clear_line(
         (["BUNDLE", "--input", "x.npy", "--provider", "cuda"], 6, "CUDAExecutionProvider was asked for"),
         (["BUNDLE", "--input", "x.npy", "--continue", "3"], 2, "--continue is for language models"),
         (["BUNDLE", "--input", "x.npy", "--load-state", "nowhere.npz"], 3, "nowhere.npz cannot be read"),
-        (["BUNDLE", "--input", "x.npy", "--save-state", "nowhere/state.npz"], 2, "cannot write nowhere/state.npz"),
+        # Said before any work: there is no such input either.
+        (["BUNDLE", "--input", "none.npy", "--save-state", "nowhere/s.npz"], 2, "cannot write nowhere/s.npz: No such"),
+        (["BUNDLE", "--input", "none.npy", "--save-state", "x.npy/s.npz"], 2, "cannot write x.npy/s.npz: Not a dir"),
+        (["BUNDLE", "--input", "none.npy", "--save-state", "."], 2, "cannot write .: it is a folder"),
         (["BUNDLE", "--input", "x.npy", "--input", "x.npy", "--save-state", "s.npz"], 2, "cannot share one file"),
         (["BUNDLE", "--input", "x.npy", "--top", "0"], 2, "--top"),
     ],
@@ -348,3 +351,4 @@ def test_wrong_words_get_one_clear_line(
     result = hstnn("run", *(str(made["images"]) if word == "BUNDLE" else word for word in words))
     assert result.code == code
     assert message in result.error
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == []

@@ -18,7 +18,7 @@ from hstnn_deploy.data.events import Sensor, check, make_events
 from hstnn_deploy.data.heidelberg import Hdf5Recordings, ShdConfig, SscConfig
 from hstnn_deploy.data.nmnist import NMnistConfig, NMnistRecordings
 from hstnn_deploy.data.recordings import Recordings
-from hstnn_deploy.data.registry import DataConfig, load, missing, shape
+from hstnn_deploy.data.registry import DATA_SETS, DataConfig, load, missing, shape
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
 from tests.event_files import (
@@ -404,12 +404,12 @@ def test_a_missing_set_says_where_it_was_looked_for(made: tuple[Path, DataConfig
     assert missing(config, empty) != []
 
 
-def test_a_partial_download_says_what_is_missing(tmp_path: Path) -> None:
-    for name, gone, archive in (
-        ("nmnist", "Test", "test.zip"),
-        ("dvs-gesture", "ibmGestureTest", "ibmGestureTest.tar.gz"),
-        ("shd", "shd_test.h5", "shd_test.h5.zip"),
-        ("ssc", "ssc_valid.h5", "ssc_valid.h5.gz"),
+def test_a_partial_download_says_what_is_missing_and_what_unpacks_it(tmp_path: Path) -> None:
+    for name, gone, published, other in (
+        ("nmnist", "Test", "test.zip", "Test.zip"),
+        ("dvs-gesture", "ibmGestureTest", "ibmGestureTest.tar.gz", "DvsGesture.tar.gz"),
+        ("shd", "shd_test.h5", "shd_test.h5.zip", "shd_test.h5.gz"),
+        ("ssc", "ssc_valid.h5", "ssc_valid.h5.zip", "ssc_valid.h5.gz"),
     ):
         make, config = MAKERS[name]
         folder = make(tmp_path / name)
@@ -418,8 +418,14 @@ def test_a_partial_download_says_what_is_missing(tmp_path: Path) -> None:
         else:
             (folder / gone).unlink()
         assert f"is not at {folder} ({gone} is missing)" in refused(config, folder).message
-        (folder / archive).touch()
-        assert refused(config, folder).hint == f"unpack {folder / archive} there first"
+        (folder / other).touch()
+        assert refused(config, folder).hint == f"unpack {folder / other} there first"
+        # An archive of what is there already is not what is missing.
+        there = next(remote for remote in DATA_SETS[name].remotes if remote.at_hand(folder))
+        (folder / there.name).touch()
+        assert refused(config, folder).hint == f"unpack {folder / other} there first"
+        (folder / published).touch()
+        assert refused(config, folder).hint == f"`hstnn data prepare {name}` checks and unpacks {folder / published}"
 
 
 def test_an_empty_split_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Bundles: what they hold, what is proved, and what becomes of a file that fails."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,19 @@ from torch import Tensor
 from hstnn_deploy import files
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.splits import Batch
+from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import bundle as bundle_module
+from hstnn_deploy.export import comparisons, raw
 from hstnn_deploy.export.bundle import Bundle, export_bundle
-from hstnn_deploy.export.comparisons import Subject, on_test_split, split_batches
+from hstnn_deploy.export.comparisons import Subject, asked, on_test_split
 from hstnn_deploy.export.engines import graph_engine
 from hstnn_deploy.export.forms import build
 from hstnn_deploy.export.graphs import write_graphs
 from hstnn_deploy.export.ort import open_graph
+from hstnn_deploy.export.replay import Run
 from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.train.tasks import Classification
+from hstnn_deploy.train.tasks import Classification, LanguageModelling
 from tests.export.cases import Case
 
 
@@ -158,9 +162,81 @@ def test_samples_of_unequal_length_are_asked_for_as_long_as_they_are() -> None:
             return Batch(x[:, indices], padded.argmax(1)[indices], lengths[indices])
 
     subject = Subject(network, Path(), [x], Classification(), Padded())
-    seen = [tuple(batch.x.shape[:2]) for batch in split_batches(subject)]
+    seen = [tuple(batch.x.shape[:2]) for batch in asked(subject, False, "")]
     assert sorted(seen) == [(1, 1), (3, 1), (5, 1), (5, 1)]
     graph = open_graph(build(network, "window", {}).SerializeToString())
     check = on_test_split(Path("model.window.onnx"), subject, graph_engine(graph, subject.face))
     assert check.outcome == "passed"
     assert check.figure == "4 of 4 equal; accuracy 100.00 % (checkpoint 100.00 %)"
+
+
+class _Sorted:
+    """A test split in the order of its classes: sample n is of class n // 5, and its values are n."""
+
+    def __len__(self) -> int:
+        return 50
+
+    def batch(self, indices: Tensor, device: torch.device) -> Batch:
+        return Batch(indices.float()[None, :, None].expand(4, -1, 8).contiguous(), indices // 5)
+
+
+def test_a_large_network_is_asked_a_part_from_all_over_the_test_split_and_the_check_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = Case("sequence", "ffs").network()
+    told: list[tuple[int, int | None]] = []
+
+    def report(what: str, done: int = 0, total: int | None = None, unit: str = "") -> None:
+        assert unit == "samples"
+        told.append((done, total))
+
+    subject = Subject(network, Path(), [], Classification(), _Sorted(), "", 4, report=report)
+    calls: list[int] = []
+
+    def engine(x: Tensor, state: object) -> Run:
+        calls.append(x.shape[1])
+        return subject.eager(x)
+
+    # What ten samples of 4 steps come to.
+    monkeypatch.setattr(comparisons, "_MOST_VALUES", 10 * 4 * subject.face.values)
+    check = on_test_split(Path("model.ts"), subject, engine)
+    assert (check.name, check.outcome) == ("answers on the test split, 10 of 50 samples", "passed")
+    assert calls == [4, 4, 2]
+    assert told == 2 * [(0, 10), (4, 10), (8, 10)]
+    seen = [number for batch in asked(subject, False, "") for number in batch.x[0, :, 0].tolist()]
+    assert seen == [0, 5, 11, 16, 22, 27, 33, 38, 44, 49]
+    # The network's own answers are worked out once; an answer of another class is still found.
+    told.clear()
+    failed = on_test_split(Path("model.pt2"), subject, lambda x, _: Run(-subject.logits(x), [], {}))
+    assert failed.outcome == "failed"
+    assert len(told) == 3
+    # A slow engine gets no more than two batches, and whoever wants it all gets it all.
+    assert on_test_split(Path("f"), subject, engine, slow=True).name.endswith("8 of 50 samples")
+    everything = on_test_split(Path("f"), replace(subject, whole_test=True), engine)
+    assert everything.name == "answers on the test split"
+    assert everything.figure.startswith("50 of 50 equal")
+
+
+def test_of_a_text_a_part_is_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Case("language", "ffs").network()
+    text = TextSplit(torch.arange(101) % 7, bptt=5, name="a text")
+    subject = Subject(network, Path(), [], LanguageModelling(), text, batch=4)
+    whole = on_test_split(Path("f"), subject, subject.eager)
+    assert (whole.name, whole.outcome) == ("answers on the test split", "passed")
+    assert whole.figure.startswith("96 of 96 equal")
+    monkeypatch.setattr(comparisons, "_MOST_VALUES", 2 * 5 * 4 * subject.face.values)
+    part = on_test_split(Path("f"), replace(subject), subject.eager)
+    assert (part.name, part.outcome) == ("answers on the test split, first 40 of 96 words", "passed")
+
+
+@pytest.mark.parametrize("family", ["sequence", "dvs"])
+def test_the_part_that_is_asked_is_the_same_from_raw_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    case = Case(family, "ffs")
+    monkeypatch.setattr(comparisons, "numbers_asked", lambda *_: torch.tensor([3, 150, 359]))
+    monkeypatch.setattr(raw, "numbers_asked", lambda *_: torch.tensor([3, 150, 359]))
+    bundle = export_bundle(case.checkpoint(tmp_path / "best.pt"), forms=["window"], preprocess=True)
+    assert bundle.failed == []
+    (figure,) = [each.figure for each in bundle.checks if each.name.endswith("from raw samples, 3 of 360 samples")]
+    assert figure.startswith("3 of 3 samples equal to the bit to what training makes of them; 3 of 3 answers equal")

@@ -75,7 +75,7 @@ def test_a_graph_in_which_nothing_was_converted_is_not_kept(tmp_path: Path, monk
     ("lost", "refused"), [(0.5, False), (0.51, True), (-3.0, False), (None, True), (float("nan"), True)]
 )
 def test_what_loses_more_than_it_may_or_nobody_knows_how_much_is_refused(lost: float | None, refused: bool) -> None:
-    made = Reduction("f", "fp16", 1, 2, 0.1, 0.2, 3, 4, "accuracy", 90.0, 90.5, lost, 0.5, "")
+    made = Reduction("f", "fp16", 1, 2, 0.1, 0.2, 3, 4, "accuracy", 90.0, 90.5, lost, "", 0.5, "")
     assert made.refused == refused
     assert made.check().outcome == ("failed" if refused else "passed")
 
