@@ -7,6 +7,9 @@ from pathlib import Path
 
 import hstnn_deploy
 
+GRACE = 20.0
+"""Seconds that a process has to end in an orderly way, before it is killed."""
+
 
 def command(module: str, *words: str) -> list[str]:
     """Return the command line that runs one of our modules, such as "profile.worker", with this interpreter."""

@@ -103,6 +103,14 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     monkeypatch.setenv("COLUMNS", "200")
 
 
+def let_ray_start(patch: pytest.MonkeyPatch) -> None:
+    """Prepare the environment for a Ray of our own: without a proxy between its parts, or files in the user's home."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            patch.delenv(name)
+    patch.setenv("RAY_AUTH_TOKEN", "0" * 64)  # else Ray writes one into the user's home
+
+
 @pytest.fixture
 def hstnn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Hstnn]:
     """The command line, in this process: returns exit code, standard output and standard error."""

@@ -65,6 +65,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("GPUs of torch", torch["why_no_gpu"] or torch["problem"] or _listed(torch["gpus"])))
     gpus = [f"{each['name']} ({each['memory'] / 1e9:.0f} GB, {each['uuid']})" for each in nvml["gpus"]]
     rows.append(("GPUs of NVML", nvml["problem"] or f"driver {nvml['driver']}; {_listed(gpus)}"))
+    rows.append(("Ray", facts["ray"]["version"] or facts["ray"]["problem"]))
     there = "" if data["exists"] else " (does not exist yet)"
     rows.append(("data folder", data["problem"] or f"{data['folder']}{there}"))
     return rows

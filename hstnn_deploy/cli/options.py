@@ -1,10 +1,13 @@
 """Options that several commands share, so that they read the same everywhere."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hstnn_deploy.errors import UsageError
 
 
 class SplitChoice(StrEnum):
@@ -15,6 +18,19 @@ class SplitChoice(StrEnum):
     test = "test"
 
 
+class ExecutorChoice(StrEnum):
+    """Where many processes run."""
+
+    local = "local"
+    ray = "ray"
+
+
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address", metavar="HOST:PORT", help="Of a Ray cluster (default: RAY_ADDRESS, else one started here)."
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", metavar="DIR", help="Data folder (default: HSTNN_DATA, else the user's cache)."),
@@ -49,3 +65,16 @@ Changes = Annotated[
 def words(text: str) -> list[str]:
     """Return the words of a list with commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def address_of(executor: ExecutorChoice, given: str | None) -> str | None:
+    """Return the address of the Ray cluster that is meant; None where one is started here, or Ray is not wanted.
+
+    Raises:
+        UsageError: an address was given, but not the executor.
+    """
+    if executor is ExecutorChoice.ray:
+        return given or os.environ.get("RAY_ADDRESS") or None
+    if given is not None:
+        raise UsageError("--address is for --executor ray", "add --executor ray")
+    return None

@@ -1,16 +1,23 @@
 """`hstnn profile`: what a configuration needs, measured."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import DataDir, Json, words
+from hstnn_deploy.cli.options import Address, DataDir, ExecutorChoice, Json, address_of, words
 from hstnn_deploy.errors import Interrupted, ProfileError, UsageError
 
 if TYPE_CHECKING:
+    from hstnn_deploy.profile.cluster import Nodes
+    from hstnn_deploy.profile.launch import Observer
     from hstnn_deploy.profile.records import Configuration, Record
+
+    Measure = Callable[[Sequence[Configuration], Observer, float], Iterator[Record]]
 
 
 def profile(
@@ -87,6 +94,14 @@ def profile(
         int | None, typer.Option(help="Measure so many training steps and extrapolate the epoch.")
     ] = None,
     time_limit: Annotated[float, typer.Option(help="Stop a configuration after so many seconds.")] = 300.0,
+    executor: Annotated[
+        ExecutorChoice,
+        typer.Option(
+            help="This machine, or the nodes of a Ray cluster: what is measured has a whole node, so that nothing "
+            "disturbs it, and one node measures one configuration at a time."
+        ),
+    ] = ExecutorChoice.local,
+    address: Address = None,
     data_dir: DataDir = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write records.jsonl and report.txt there, replacing old ones.")
@@ -97,9 +112,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Measure time, memory, CPU use and work of training and inference, each configuration in a process of its own."""
-    from hstnn_deploy.profile.fitting import searches
     from hstnn_deploy.profile.matrix import read
-    from hstnn_deploy.profile.plan import plan
 
     if not time_limit > 0:
         raise UsageError(f"--time-limit {time_limit:g} is not a positive number", "for example --time-limit 300")
@@ -128,12 +141,16 @@ def profile(
             data_dir=data_dir,
         ),
     }
-    configurations = plan(**options)
-    if find_batch:
-        configurations = searches(configurations)
-    old = _begin(out, resume)
+    address = address_of(executor, address)
     records: list[Record] = []
-    stopped = _measure(configurations, records, old, out, time_limit, find_batch)
+    with ExitStack() as stack:
+        # What a cluster has is asked of it first; one of our own is this machine, and is started when all is well.
+        nodes = stack.enter_context(_nodes(address)) if address else None
+        configurations = _planned(options, nodes, find_batch)
+        old = _begin(out, resume)
+        if nodes is None and executor is ExecutorChoice.ray:
+            nodes = stack.enter_context(_nodes(None))
+        stopped = _measure(configurations, records, old, out, time_limit, _measurer(nodes, find_batch))
     _show(records, out, as_json)
     if stopped:
         raise Interrupted(
@@ -142,6 +159,30 @@ def profile(
         )
     if failed := [record for record in records if record.status == "failed"]:
         raise ProfileError(f"{len(failed)} of {len(records)} configurations could not be measured: {failed[0].reason}")
+
+
+def _nodes(address: str | None) -> "Nodes":
+    from hstnn_deploy.profile.cluster import Nodes
+
+    with console.err.status("connecting to Ray" if address else "starting Ray"):
+        return Nodes(address)
+
+
+def _planned(options: dict[str, Any], nodes: "Nodes | None", find_batch: bool) -> "list[Configuration]":
+    from hstnn_deploy.profile.fitting import searches
+    from hstnn_deploy.profile.plan import plan
+
+    found = plan(**options, cluster_gpus=nodes.gpus if nodes else None)
+    return searches(found) if find_batch else found
+
+
+def _measurer(nodes: "Nodes | None", find_batch: bool) -> "Measure":
+    """Return what measures configurations, here or on the nodes of a cluster."""
+    from hstnn_deploy.profile import fitting, launch
+
+    if nodes is None:
+        return fitting.run if find_batch else launch.run
+    return partial(nodes.run, find_batch=find_batch)
 
 
 def _begin(out: Path | None, resume: bool) -> "list[Record]":
@@ -162,16 +203,15 @@ def _measure(
     old: "list[Record]",
     out: Path | None,
     limit: float,
-    find_batch: bool,
+    measure: "Measure",
 ) -> bool:
     """Measure into `records`, in the plan's order, writing what is there after each; return whether it was interrupted.
 
     What `old` holds of the plan is taken from there.
     """
-    from hstnn_deploy.profile import fitting, launch, report
+    from hstnn_deploy.profile import launch, report
     from hstnn_deploy.profile.progress import Progress
 
-    measure = fitting.run if find_batch else launch.run
     with Progress(console.err) as progress:
         try:
             for record in launch.resumed(configurations, old, lambda rest: measure(rest, progress, limit)):

@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import DataDir, Json, words
+from hstnn_deploy.cli.options import Address, DataDir, ExecutorChoice, Json, address_of, words
 from hstnn_deploy.errors import Interrupted, SweepError, UsageError
 
 if TYPE_CHECKING:
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
     from hstnn_deploy.train.sweep.scheduler import Entry
 
 _Value = TypeVar("_Value")
-
-
-class ExecutorChoice(StrEnum):
-    """Executors."""
-
-    local = "local"
-    ray = "ray"
 
 
 def sweep(
@@ -46,10 +38,7 @@ def sweep(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each job; results depend on them.")] = 1,
     retries: Annotated[int, typer.Option(min=0, help="How often a failed job is tried again.")] = 1,
     executor: Annotated[ExecutorChoice, typer.Option(help="This machine, or a Ray cluster.")] = ExecutorChoice.local,
-    address: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Of a Ray cluster (default: RAY_ADDRESS, else one started here)."),
-    ] = None,
+    address: Address = None,
     data_dir: DataDir = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run folders go.")] = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
@@ -69,15 +58,11 @@ def sweep(
     check_runs(jobs)
     estimator = Estimator(find_runs(out) if out.is_dir() else [])
     numbers = _gpu_numbers(gpus)
-    if executor is ExecutorChoice.local:
-        if numbers and cpus is not None:
-            raise UsageError("--gpus and --cpus exclude each other", "a job on a GPU takes --threads cores")
-        if address is not None:
-            raise UsageError("--address is for --executor ray", "add --executor ray")
-    else:
-        address = address or os.environ.get("RAY_ADDRESS")
-        if address and cpus is not None:
-            raise UsageError("--cpus is for a Ray that is started here, not for one at an address", "leave --cpus out")
+    if executor is ExecutorChoice.local and numbers and cpus is not None:
+        raise UsageError("--gpus and --cpus exclude each other", "a job on a GPU takes --threads cores")
+    address = address_of(executor, address)
+    if address and cpus is not None:
+        raise UsageError("--cpus is for a Ray that is started here, not for one at an address", "leave --cpus out")
     if address and numbers:
         raise UsageError(
             "--gpus names GPUs of this machine, but Ray chooses those of a cluster", "leave --gpus out, or give none"

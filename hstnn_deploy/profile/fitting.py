@@ -13,12 +13,18 @@ from hstnn_deploy.profile.networks import recipe_of
 from hstnn_deploy.profile.records import Configuration, Record
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
 
-MOST = 65_536
-"""No batch is tried beyond."""
+_FIRST, MOST = 64, 65_536
+"""The batch that is tried first, and that beyond which none is."""
 _FINENESS = 16
 """The search ends when the first batch that does not fit is at most 1/16 above one that does."""
 _FREE = 0.9
 """Of the main memory that is free, what a trial may take."""
+_RULE = (
+    f"from {_FIRST} doubled until one does not fit, then halved until the two are at most 1/{_FINENESS} apart; each "
+    "trial is a few steps, or calls, in a process of its own; one that outlasts the time limit does not fit either; "
+    f"on the CPU a trial may take {100 * _FREE:g} % of the main memory that is free when it starts. Memory is that of "
+    "the largest that fits"
+)
 
 
 def searches(configurations: Sequence[Configuration]) -> list[Configuration]:
@@ -71,7 +77,7 @@ class _Trials:
 def search(fits: Callable[[int], bool], most: int) -> tuple[int, int | None]:
     """Return the largest batch found to fit (0: none), and the smallest found not to (None: none was)."""
     low, high = 0, None
-    batch = 1
+    batch = min(_FIRST, most)
     while high is None and batch <= most:
         if fits(batch):
             low = batch
@@ -105,24 +111,43 @@ def _record(configuration: Configuration, tried: list[Record], largest: int, sma
     trials = [
         {"batch": each.configuration.batch, "fits": each.status == "measured", "reason": each.reason} for each in tried
     ]
-    facts = {**tried[0].facts, "trials": trials}
+    best = next(
+        (each for each in tried if each.configuration.batch == largest and each.status == "measured"), tried[-1]
+    )
+    facts = {key: value for key, value in best.facts.items() if key not in _OF_A_TRIAL}
+    facts |= {"search": _RULE, "trials": trials}
+    if tried[0].configuration.memory_limit is not None:
+        facts["memory_limit"] = [each.configuration.memory_limit for each in tried]
     if not largest:
-        return Record(configuration, tried[0].status, facts=facts, reason=tried[0].reason)
+        return Record(configuration, best.status, facts=facts, reason=best.reason)
     source = f"{len(trials)} trials, a process each"
-    limit = f"{smallest_not} does not fit" if smallest_not else f"larger ones were not tried: {_why(configuration)}"
-    values: list[Value] = [Measured("largest_batch", largest, "samples", source, limit)]
     if smallest_not is None:
-        values.append(NotMeasured("smallest_batch_not", "every batch that was tried fits"))
+        why = f"larger ones were not tried: {_why(configuration)}"
+        values: list[Value] = [
+            Measured("largest_batch", largest, "samples", source, why),
+            NotMeasured("smallest_batch_not", why),
+        ]
     else:
         reason = next(each.reason for each in tried if each.configuration.batch == smallest_not)
-        values.append(Measured("smallest_batch_not", smallest_not, "samples", source, reason))
-    best = next(each for each in tried if each.configuration.batch == largest and each.status == "measured")
+        values = [
+            Measured("largest_batch", largest, "samples", source, f"{smallest_not} does not fit"),
+            Measured("smallest_batch_not", smallest_not, "samples", source, reason),
+        ]
     values += [value for value in best.values if value.name.startswith(("host_", "cuda_"))]
     return Record(configuration, "measured", values, facts)
 
 
+_OF_A_TRIAL = {
+    "warm_up",
+    "calls",
+    *(f"{name}_steps{end}" for name in ("train", "eval") for end in ("", "_of", "_repeats")),
+}
+"""Facts that say how long a trial measured, which is of no account."""
+
+
 def _why(configuration: Configuration) -> str:
-    return f"{MOST} is the most" if _most(configuration) == MOST else "there are no more samples to train on"
+    most = _most(configuration)
+    return f"{most} is the most that is tried" if most == MOST else f"there are {most} samples to train on"
 
 
 def _most(configuration: Configuration) -> int:

@@ -60,10 +60,10 @@ def run(
             first, start = group[0], time.monotonic()
             ready = _Prepared(Path(base))
             if first.phase == "infer":
-                key = _preparation(first)
+                key = preparation(first)
                 if key not in prepared:
                     listener.started(f"{first.subject}: export for inference", number + 1, total)
-                    same = [each for each in configurations if each.phase == "infer" and _preparation(each) == key]
+                    same = [each for each in configurations if each.phase == "infer" and preparation(each) == key]
                     prepared[key] = _prepare(same, Path(base) / f"prepared{number}", time_limit)
                 ready = prepared[key]
             listener.started(first.label, number + 1, total)
@@ -110,7 +110,7 @@ class _Prepared:
         return ({"data": self.data} if self.data else {}) | ({"graph_bytes": size} if size else {})
 
 
-def _preparation(configuration: Configuration) -> str:
+def preparation(configuration: Configuration) -> str:
     """Return what inference on the same network and data has in common."""
     plain = configuration.plain()
     return json.dumps([plain[key] for key in ("recipe", "ckpt", "sizes", "data_dir", "data", "steps")])

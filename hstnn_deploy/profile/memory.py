@@ -1,12 +1,10 @@
 """Whether what is to run at the same time fits into memory: a lower bound, known before anything is started."""
 
 import contextlib
-from math import prod
 from pathlib import Path
 
-from hstnn_deploy.data import registry
 from hstnn_deploy.errors import HstnnError, OutOfMemoryError
-from hstnn_deploy.profile import gpu
+from hstnn_deploy.profile import gpu, inputs
 from hstnn_deploy.profile.networks import fresh_network, recipe_of
 from hstnn_deploy.profile.records import Configuration
 
@@ -54,11 +52,7 @@ def needed(configuration: Configuration) -> int:
     if configuration.phase == "infer" and configuration.engine == "onnxruntime":
         return _RUNTIME + _of_network(configuration)
     base = _TORCH + (_of_network(configuration) if configuration.device == "cpu" else 0)
-    shape = registry.shape(recipe_of(configuration).data)
-    if shape is None or configuration.phase == "infer":
-        return base
-    # A byte for each input, as the loaders keep them.
-    return base + (shape.train + shape.test) * shape.steps * prod(shape.step)
+    return base if configuration.phase == "infer" else base + inputs.held(configuration, recipe_of(configuration))
 
 
 def _of_network(configuration: Configuration) -> int:

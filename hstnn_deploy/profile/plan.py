@@ -65,6 +65,7 @@ def plan(
     data_dir: Path | None = None,
     seconds: float = SECONDS,
     max_steps: int | None = None,
+    cluster_gpus: int | None = None,
 ) -> list[Configuration]:
     """Return what is to be measured, in order; what is to be measured at the same time stands together.
 
@@ -87,6 +88,8 @@ def plan(
         data_dir: the data folder.
         seconds: how long to measure each configuration for.
         max_steps: training steps to measure, instead of as many as fit into `seconds`.
+        cluster_gpus: where the nodes of a cluster are to measure, how many GPUs one has at most. What depends on a
+            machine is then theirs: GPU numbers, and whether memory can hold the instances, which is not checked here.
 
     Raises:
         UsageError: a name or number that cannot be.
@@ -119,7 +122,7 @@ def plan(
         "max_steps": max_steps,
     }
     planned: list[Configuration] = []
-    for device, no_cuda in _devices(gpus):
+    for device, no_cuda in _devices(gpus, cluster_gpus):
         for subject, count in product(found, unique(threads)):
             here = {**shared, "device": device, "no_cuda": no_cuda, "threads": count}
             planned += _of(subject, chosen_phases, chosen_engines, unique(batches), here)
@@ -131,7 +134,7 @@ def plan(
         )
     planned += _all_at_once(planned)
     for each in planned:
-        if each.phase in _TIMED:
+        if each.phase in _TIMED and cluster_gpus is None:
             memory.check(each, instances)
     return _multiplied(planned, instances)
 
@@ -213,22 +216,29 @@ def _multiplied(planned: list[Configuration], instances: int) -> list[Configurat
     return found
 
 
-def _devices(gpus: Sequence[int | None] | None) -> list[tuple[str, str]]:
+def _devices(gpus: Sequence[int | None] | None, on_nodes: int | None) -> list[tuple[str, str]]:
     """Return each device and, of the CPU, why it has no CUDA figures."""
     if gpus is None:
-        return (
-            [("cuda:0", "")]
-            if torch.cuda.is_available()
-            else [("cpu", f"measured on the CPU: {devices.why_no_cuda()}")]
-        )
+        if on_nodes or (on_nodes is None and torch.cuda.is_available()):
+            return [("cuda:0", "")]
+        why = devices.why_no_cuda() if on_nodes is None else "no node of the cluster has a GPU"
+        return [("cpu", f"measured on the CPU: {why}")]
     if not gpus:
         raise UsageError("--gpus names no GPU", "for example --gpus 0,1, or leave it out")
-    return [("cpu", "measured on the CPU, as asked") if gpu is None else (_gpu(gpu), "") for gpu in unique(gpus)]
+    return [
+        ("cpu", "measured on the CPU, as asked") if gpu is None else (_gpu(gpu, on_nodes), "") for gpu in unique(gpus)
+    ]
 
 
-def _gpu(index: int) -> str:
+def _gpu(index: int, on_nodes: int | None) -> str:
     if index < 0:
         raise UsageError(f"--gpus {index} is not a GPU's number", "GPUs are numbered from 0")
+    if on_nodes is not None:
+        if index >= on_nodes:
+            most = f"has more than {on_nodes} GPU(s)" if on_nodes else "has a GPU"
+            hint = "the numbers are those of each node's own GPUs, from 0; `ray status` shows how many there are"
+            raise DeviceError(f"GPU {index} was asked for, but no node of the cluster {most}", hint)
+        return f"cuda:{index}"
     if not torch.cuda.is_available():
         raise DeviceError(
             f"GPU {index} was asked for, but {devices.why_no_cuda()}",

@@ -50,7 +50,8 @@ def summary(record: Record) -> str:
     value = record.value(name)
     if not isinstance(value, Measured):
         return f"{what} n/a"
-    return f"{what} {'~' if 'extrapolated' in value.note else ''}{form(value.number)}"
+    about, after = "~" if "extrapolated" in value.note else "", f" ({value.note})" if name == "largest_batch" else ""
+    return f"{what} {about}{form(value.number)}{after}"
 
 
 _MAIN: dict[str, tuple[str, str, cells.Form]] = {

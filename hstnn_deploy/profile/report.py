@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from hstnn_deploy import files
-from hstnn_deploy.profile import paper
+from hstnn_deploy.profile import cells, paper
 from hstnn_deploy.profile.cells import Notes
 from hstnn_deploy.profile.records import Record, lines
 from hstnn_deploy.profile.tables import (
@@ -41,8 +41,8 @@ def tables(records: Sequence[Record], whole_paper: bool = False) -> list[Rendera
     measured = [record for record in records if not record.configuration.find_batch]
     if rows := [together for together in at_once(measured) if _compared(together)]:
         shown.append(experiments(rows, notes))
-    if searched := [record for record in records if record.configuration.find_batch]:
-        shown.append(largest_batches(searched, notes))
+    searched = [record for record in records if record.configuration.find_batch]
+    shown += [largest_batches(group, notes) for group in _networks(searched)]
     for group in _tables(measured):
         phase = group[0][0].configuration.phase
         if phase == "work":
@@ -89,12 +89,16 @@ def protocol(records: Sequence[Record]) -> list[str]:
     measured = [record for record in records if record.status == "measured"]
     if not measured:
         return []
-    phases = {record.configuration.phase for record in measured}
-    said = ["Each configuration ran in a process of its own, after a warm-up. MB are 10^6 bytes."]
+    searched = [record for record in measured if record.configuration.find_batch]
+    phases = {record.configuration.phase for record in measured if not record.configuration.find_batch}
+    said = ["MB are 10^6 bytes."]
+    if phases:
+        said = [f"Each configuration ran in a process of its own, after a warm-up. {said[0]}"]
     said.append(
         "Main memory (RAM) is the peak of the process and all it started, resident: interpreter, libraries, data and"
         " network included."
     )
+    said += _search(searched)
     if phases & {"train", "restore"}:
         said.append(
             "Training: the recipe's own steps; whole passes, or as many steps as the time given allows, and then the"
@@ -122,6 +126,11 @@ def protocol(records: Sequence[Record]) -> list[str]:
     if fresh:
         said.append(f"Weights of {', '.join(fresh)}: random; no time or memory depends on them.")
     said += _distinct(_machine(record) for record in measured)
+    nodes = _distinct(str(record.facts["node"]) for record in measured if "node" in record.facts)
+    if len(nodes) > 1:
+        said.append(
+            f"Measured on {len(nodes)} nodes: records.jsonl says which row on which; unlike nodes do not compare."
+        )
     said += [*_busy(measured), *_slowed(measured), *_unsteady(measured), *_sampler(measured)]
     if _compared(measured):
         said.append(f"Paper: {paper.MACHINE}; {paper.CAVEAT}.")
@@ -153,6 +162,23 @@ def _compared(records: Iterable[Record]) -> bool:
     return any(each.phase == "train" and paper.matching(each.experiment) is not None for each in asked)
 
 
+def _networks(records: Sequence[Record]) -> list[list[Record]]:
+    groups: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        asked = record.configuration
+        groups.setdefault((asked.subject, asked.network, asked.steps), []).append(record)
+    return list(groups.values())
+
+
+def _search(records: Sequence[Record]) -> list[str]:
+    """Return how the largest batches were searched for."""
+    said = _distinct(f"Largest batch: {record.facts['search']}." for record in records if "search" in record.facts)
+    if limits := [limit for record in records for limit in record.facts.get("memory_limit", [])]:
+        between = " to ".join(dict.fromkeys(cells.memory(limit) for limit in (min(limits), max(limits))))
+        said.append(f"On the CPU a trial might take {between}, libraries not counted.")
+    return said
+
+
 def _machine(record: Record) -> str:
     facts = record.facts
     versions = facts["versions"]
@@ -163,7 +189,8 @@ def _machine(record: Record) -> str:
     parts.append(", ".join(f"{name} {versions[name]}" for name in names if name in versions))
     threads = record.configuration.threads
     parts.append(f"{threads} thread{'s' if threads > 1 else ''}" if threads else "threads as each engine chooses")
-    return f"Machine: {'; '.join(parts)}."
+    name = f"Machine, node {facts['node']}" if "node" in facts else "Machine"
+    return f"{name}: {'; '.join(parts)}."
 
 
 def _busy(records: Sequence[Record]) -> list[str]:

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +38,7 @@ def survey(data_dir: Path | None = None) -> dict[str, Any]:
         "torch": _torch(),
         "onnxruntime": _onnxruntime(),
         "nvml": _nvml(),
+        "ray": _ray(),
         "data": _data(data_dir),
     }
     facts["abilities"] = [ability._asdict() for ability in _abilities(facts)]
@@ -94,6 +96,14 @@ def _nvml() -> dict[str, Any]:
     return {"driver": driver, "problem": "", "gpus": [each._asdict() for each in gpus]}
 
 
+def _ray() -> dict[str, Any]:
+    """Return the version of Ray; it is not imported, as that takes seconds."""
+    try:
+        return {"version": metadata.version("ray"), "problem": ""}
+    except metadata.PackageNotFoundError:
+        return {"version": None, "problem": "not installed: pip install 'hstnn-deploy[cluster]'"}
+
+
 def _data(given: Path | None) -> dict[str, Any]:
     """Return the data folder, and for each shipped recipe why its data is not at hand, if so."""
     facts: dict[str, Any] = {"folder": None, "exists": False, "problem": "", "recipes": {}}
@@ -135,6 +145,7 @@ def _abilities(facts: dict[str, Any]) -> list[Ability]:
         Ability("train and profile on a GPU", torch["problem"] or torch["why_no_gpu"]),
         Ability("run ONNX graphs on a GPU", runtime["problem"] or on_gpu["reason"]),
         Ability("CUDA memory per process", nvml["problem"]),
+        Ability("sweep and profile on a Ray cluster", facts["ray"]["problem"]),
     ]
     for name, needs in data["recipes"].items():
         abilities.append(Ability(f"recipe {name} on its data ({needs['data']})", needs["missing"]))

@@ -176,17 +176,18 @@ def work(records: Sequence[Record], notes: Notes) -> RenderableType:
 
 
 def largest_batches(records: Sequence[Record], notes: Notes) -> RenderableType:
-    """Return the table of the largest batches that fit: a row per way of running."""
+    """Return the table of one network's largest batches that fit: a row per way of running."""
+    first = records[0].configuration
     table = _table()
-    table.add_column("network")
-    for column in ("phase", "device", "largest\nbatch", "does not\nfit", "RAM\nMB", "CUDA\nMB"):
+    table.add_column("phase", no_wrap=True)
+    table.add_column("device")
+    for column in ("largest\nbatch", "does not\nfit", "RAM\nMB", "CUDA\nMB"):
         table.add_column(column, justify="right", no_wrap=True)
     for record in records:
         asked = record.configuration
         phase = f"{asked.phase}, {asked.engine}" if asked.phase == "infer" else asked.phase
-        name = f"{asked.subject}, {asked.network}, T {asked.steps}"
         if problem := _problem([record], notes):
-            table.add_row(escape(name), phase, column_name([record]), escape(problem), *[""] * 3)
+            table.add_row(phase, column_name([record]), escape(problem), *[""] * 3)
             continue
         first_not = record.value("smallest_batch_not")
         why = str(first_not.plain().get("note", ""))
@@ -196,8 +197,8 @@ def largest_batches(records: Sequence[Record], notes: Notes) -> RenderableType:
             notes.show(record.value("host_ram_peak"), cells.megabytes),
             notes.show(record.value("cuda_reserved_peak"), cells.megabytes),
         ]
-        table.add_row(escape(name), phase, column_name([record]), *map(escape, shown))
-    return _titled("Largest batch that fits", table)
+        table.add_row(phase, column_name([record]), *map(escape, shown))
+    return _titled(f"Largest batch that fits: {first.subject}, {first.network}, T {first.steps}", table)
 
 
 def experiments(rows: Sequence[Together], notes: Notes) -> RenderableType:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import sys
 import time
 from pathlib import Path
@@ -50,7 +51,11 @@ def measure(configuration: Configuration, folder: Path, meet: Meet = lambda: Non
         said = " ".join(str(error).split())
         reason, status = f"{type(error).__name__}: {said}", "failed"
         if "can't allocate memory" in said:
-            reason = f"out of host memory: {said}"
+            asked = re.search(r"tried to allocate (\d+) bytes", said)
+            more = f"torch asked for {int(asked[1]) / 1e6:.0f} MB more" if asked else said
+            reason = f"out of host memory: {more}"
+    if "bad_alloc" in reason:
+        reason = "out of host memory: ONNX Runtime could not have more"
     facts = {**findings.facts, **_machine(configuration), "sampler": ledger.sampler, "load_average": loaded}
     values = [*findings.values, *_resources(configuration, ledger, findings.main)] if status == "measured" else []
     return Record(configuration, status, values, facts, reason, ledger.spans, findings.series, ledger.timeline)

@@ -1,6 +1,7 @@
 """`hstnn doctor`: what works here, in words and as JSON."""
 
 import json
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,25 @@ def test_what_is_here_and_what_is_missing_is_said(hstnn: Hstnn) -> None:
     assert "no   recipe smnist on its data (mnist): 4 files, such as train-images-idx3-ubyte" in result.out
     if not torch.cuda.is_available():
         assert "no   train and profile on a GPU: " in result.out
+
+
+def test_ray_is_named_with_its_version_or_how_to_get_it(hstnn: Hstnn, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = metadata.version
+
+    def version(name: str) -> str:
+        if name == "ray":
+            raise metadata.PackageNotFoundError(name)
+        return there(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    result = hstnn("doctor")
+    assert result.code == 0
+    assert "Ray            not installed: pip install 'hstnn-deploy[cluster]'" in result.out
+    assert "no   sweep and profile on a Ray cluster: not installed" in result.out
+    monkeypatch.setattr(metadata, "version", lambda name: "9.8.7" if name == "ray" else there(name))
+    result = hstnn("doctor")
+    assert "Ray            9.8.7" in result.out
+    assert "yes  sweep and profile on a Ray cluster" in result.out
 
 
 def test_json_holds_the_same(hstnn: Hstnn, mnist: Path) -> None:

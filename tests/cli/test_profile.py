@@ -105,6 +105,7 @@ def test_a_row_that_fails_is_shown_and_changes_the_exit_code(hstnn: Hstnn, tiny:
         (["digits", "--resume"], 2, "--resume without --out", "name the folder"),
         (["--matrix", "none.yaml"], 2, "none.yaml cannot be read: No such file or directory", "give a YAML file"),
         (["--time-limit", "nan"], 2, "--time-limit nan is not a positive number", "for example --time-limit 300"),
+        (["--address", "h:1"], 2, "--address is for --executor ray", "add --executor ray"),
         (["--ckpt", "nothing.pt"], 4, "nothing.pt does not exist", "give a best.pt from a run folder"),
         (["--data-dir", "nowhere"], 3, "the data folder nowhere (from --data-dir) does not exist", "create it"),
     ],
@@ -285,7 +286,10 @@ def test_the_largest_batch_that_fits_is_found(hstnn: Hstnn, tiny: Path, monkeypa
         assert each.memory_limit is not None
         assert each.batch == each.recipe["batch"]
         fits = each.batch <= 300
-        return [Record(each, "measured" if fits else "failed", reason="" if fits else "out of host memory")]
+        facts = {"cpu": "a processor", "cores": 2, "versions": {}}
+        return [
+            Record(each, "measured" if fits else "failed", facts=facts, reason="" if fits else "out of host memory")
+        ]
 
     monkeypatch.setattr("hstnn_deploy.profile.launch.run", run)
     result = hstnn("profile", tiny, "--phases", "train", "--find-batch", "--gpus", "none", "--json")
@@ -294,6 +298,11 @@ def test_the_largest_batch_that_fits_is_found(hstnn: Hstnn, tiny: Path, monkeypa
     largest, not_any_more = record["values"][:2]
     assert 300 - 300 // 16 <= largest["value"] <= 300 < not_any_more["value"]
     assert not_any_more["note"] == "out of host memory"
-    assert record["facts"]["trials"][0] == {"batch": 1, "fits": True, "reason": ""}
+    assert record["facts"]["trials"][0] == {"batch": 64, "fits": True, "reason": ""}
     assert record["configuration"]["find_batch"]
-    assert "largest batch" in result.err
+    assert f"largest batch {largest['value']} ({not_any_more['value']} does not fit)" in result.err
+    result = hstnn("profile", tiny, "--phases", "train", "--find-batch", "--gpus", "none")
+    assert "does not fit: out of host memory" in result.out
+    assert "Largest batch: from 64 doubled until one does not fit" in " ".join(result.out.split())
+    assert "Warm-up" not in result.out
+    assert "Training: " not in result.out

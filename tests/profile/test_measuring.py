@@ -337,6 +337,11 @@ def test_what_breaks_is_said_in_one_line(tiny: Recipe, tmp_path: Path, monkeypat
         (MemoryError(), "out of host memory"),
         (RuntimeError("two\nlines"), "RuntimeError: two lines"),
         (HstnnError("explained"), "explained"),
+        (HstnnError("cannot run: FAIL : std::bad_alloc"), "out of host memory: ONNX Runtime could not have more"),
+        (
+            RuntimeError("can't allocate memory: you tried to allocate 367001600 bytes. Error code 12"),
+            "out of host memory: torch asked for 367 MB more",
+        ),
     ):
 
         def broken(*_: Any, error: Exception = error) -> Any:

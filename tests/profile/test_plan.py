@@ -8,9 +8,10 @@ import torch
 
 from hstnn_deploy.data import registry
 from hstnn_deploy.errors import CheckpointError, DataError, DeviceError, RecipeError, UsageError
-from hstnn_deploy.profile.inputs import splits, splits_of, synthetic
+from hstnn_deploy.profile.inputs import splits, splits_of
 from hstnn_deploy.profile.plan import plan
 from hstnn_deploy.profile.subjects import network_label
+from hstnn_deploy.profile.synthetic import synthetic
 from hstnn_deploy.train.recipe import Recipe, load_recipe
 from hstnn_deploy.train.stages import train
 

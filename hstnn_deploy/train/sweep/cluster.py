@@ -4,35 +4,24 @@ Where every node sees the run folders (one machine, or a shared file system) a j
 what a job needs is sent along, it works in a folder of the node's own, and its run folder is fetched back when it ends.
 """
 
-import importlib.util
 import io
-import os
-import re
-import signal
-import socket
-import sys
 import tarfile
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hstnn_deploy import files, processes
-from hstnn_deploy.errors import DeviceError, HstnnError, UsageError
+from hstnn_deploy import cluster, files
+from hstnn_deploy.cluster import Node
+from hstnn_deploy.errors import DeviceError, HstnnError
 from hstnn_deploy.runs import RunFolder
-from hstnn_deploy.train.sweep.launch import GRACE, Failure, Process, Setting
+from hstnn_deploy.train.sweep.launch import Failure, Process, Setting
 from hstnn_deploy.train.sweep.plan import Job
 from hstnn_deploy.train.sweep.scheduler import Ended, Wanted
-
-_OBJECT_STORE = 200 * 2**20
-"""Bytes of shared memory for a head of our own: what passes through it are run folders, a few megabytes each."""
-
-_PATIENCE = 5.0
-"""Seconds in which an address must answer."""
 
 
 @dataclass
@@ -72,20 +61,14 @@ class Cluster:
             UsageError: Ray is not installed, or the address is none.
             DeviceError: nothing answers there, or no node is large enough for a job.
         """
-        if importlib.util.find_spec("ray") is None:
-            raise UsageError("--executor ray needs Ray, which is not installed", "pip install 'hstnn-deploy[cluster]'")
         here = setting.data_dir and setting.data_dir.absolute()
         self._setting, self._out, self._per_gpu = replace(setting, data_dir=here), out, per_gpu
         self._running: dict[Any, _Running] = {}
         self._failed: list[Ended] = []
-        self._connect(address, cpus, gpus)
-        import ray
-
-        self._ray: Any = ray
+        self._ray = cluster.connect(address, cpus=cpus, gpus=gpus)
         try:
-            nodes = [node for node in self._ray.nodes() if node["Alive"]]
-            has_gpu = any(node["Resources"].get("GPU") for node in nodes)
-            self._on_gpu = has_gpu and (gpus is None or len(gpus) > 0)
+            nodes = cluster.nodes(self._ray)
+            self._on_gpu = any(node.gpus for node in nodes) and (gpus is None or len(gpus) > 0)
             self._check_room(nodes)
             self._remote = self._ray.remote(max_retries=0)(_work)
             self.fetch = fetch if fetch is not None else address is not None and not self._all_see_out(nodes)
@@ -134,69 +117,28 @@ class Cluster:
 
     def stop(self) -> None:
         """See `scheduler.Executor`. What a job that is fetched back has not finished is lost."""
-        # On a busy node a cancellation can get lost, so it is said again, but not before one that was heard has had its
-        # time: it would cut that short. Who never hears it is ended with its worker.
-        left = list(self._running)
-        for force in (False, False, True):
-            for reference in left:
-                self._ray.cancel(reference, force=force)
-            _, left = self._ray.wait(left, num_returns=len(left), timeout=GRACE + 5) if left else ([], [])
+        cluster.stop(self._ray, list(self._running))
         for reference in list(self._running):
             self._result(reference)
 
     def close(self) -> None:
         """Leave the cluster; end it, where it was started here."""
-        import ray
+        self._ray.shutdown()
 
-        ray.shutdown()
-
-    def _connect(self, address: str | None, cpus: int | None, gpus: Sequence[int] | None) -> None:
-        options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": "ERROR"}
-        variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-        if address is None:
-            options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": _OBJECT_STORE}
-            options |= {} if gpus is None else {"num_gpus": len(gpus)}
-            here = processes.environment()
-            variables |= {"PYTHONPATH": here["PYTHONPATH"]} if "PYTHONPATH" in here else {}
-            if gpus:
-                shown = [processes.environment(f"cuda:{number}")["CUDA_VISIBLE_DEVICES"] for number in gpus]
-                variables["CUDA_VISIBLE_DEVICES"] = ",".join(shown)
-        else:
-            _check_address(address)
-        handler = signal.getsignal(signal.SIGTERM)
-        with _environment(variables), _silence():
-            import ray  # reads some of the variables as it is imported
-
-            try:
-                ray.init(**options)
-            except (ray.exceptions.RayError, RuntimeError, ValueError, ImportError, OSError) as error:
-                reason = " ".join(str(error).split())[:300]
-                what = f"there is no Ray cluster at {address}" if address else "Ray cannot start here"
-                hint = "`ray status` shows whether it runs; if it wants a token, set RAY_AUTH_MODE=token"
-                raise DeviceError(f"{what}: {reason}", hint if address else "") from error
-            finally:
-                signal.signal(signal.SIGTERM, handler)  # Ray puts its own, which leaves without stopping the jobs
-
-    def _check_room(self, nodes: list[dict[str, Any]]) -> None:
-        most = max((int(node["Resources"].get("CPU", 0)) for node in nodes), default=0)
+    def _check_room(self, nodes: list[Node]) -> None:
+        most = max((node.cpus for node in nodes), default=0)
         if most < self._setting.threads:
             raise DeviceError(
                 f"--threads {self._setting.threads}: the largest node of the cluster has {most} CPU(s)",
                 f"choose at most --threads {most}" if most else "give the head CPUs, such as --cpus 2",
             )
 
-    def _all_see_out(self, nodes: list[dict[str, Any]]) -> bool:
+    def _all_see_out(self, nodes: list[Node]) -> bool:
         """Ask every node whether it sees the run folders."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
         sign = files.make_folder(self._out) / f".{uuid.uuid4().hex}.partial"
         sign.touch()
         try:
-            look = self._ray.remote(num_cpus=0, max_retries=0)(_sees)
-            where = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-            return all(
-                self._ray.get([look.options(scheduling_strategy=each).remote(sign.absolute()) for each in where])
-            )
+            return all(cluster.ask(self._ray, nodes, _sees, sign.absolute()))
         finally:
             sign.unlink(missing_ok=True)
 
@@ -230,7 +172,7 @@ class Cluster:
                     run.set_status("interrupted")
                 return Failure("interrupted")
             except (self._ray.exceptions.RayError, HstnnError) as error:
-                reason = f"Ray: {' '.join(str(error).split())[:300]}"
+                reason = f"Ray: {cluster.said(error)}"
         try:
             run.record_failure(running.job.recipe.for_stage(running.job.stage), reason)
         except HstnnError as error:
@@ -298,46 +240,3 @@ def unpack(packed: bytes, out: Path) -> None:
             assert content is not None, "only files are packed"
             with files.atomic(out / member.name) as temporary:
                 temporary.write_bytes(content.read())
-
-
-def _check_address(address: str) -> None:
-    """Refuse an address that is none, or where nothing answers: Ray itself would try for minutes."""
-    if address == "auto":
-        return
-    if not (match := re.fullmatch(r"(?:ray://)?\[?([^\s/]+?)\]?:(\d{1,5})", address)) or int(match[2]) > 65535:
-        raise UsageError(f"--address {address!r} is no address", "give HOST:PORT, ray://HOST:PORT, or auto")
-    try:
-        socket.create_connection((match[1], int(match[2])), _PATIENCE).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DeviceError(
-            f"nothing answers at --address {address}: {reason}", "start a head there with `ray start --head`"
-        ) from error
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep from standard error what Ray's C++ side logs there while it connects; what matters, Ray raises."""
-    sys.stderr.flush()
-    before = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Have environment variables for a while: what Ray starts inherits them."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value

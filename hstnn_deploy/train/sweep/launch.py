@@ -10,10 +10,8 @@ from typing import Literal
 
 from hstnn_deploy import files, processes
 from hstnn_deploy.errors import HstnnError, Interrupted, OutOfMemoryError, RunError
+from hstnn_deploy.processes import GRACE
 from hstnn_deploy.train.sweep.plan import Job
-
-GRACE = 20.0
-"""Seconds that a process has to end in an orderly way, before it is killed."""
 
 
 @dataclass(frozen=True)

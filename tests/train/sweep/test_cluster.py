@@ -2,7 +2,6 @@
 
 import importlib.util
 import io
-import os
 import shutil
 import tarfile
 import time
@@ -20,7 +19,7 @@ from hstnn_deploy.train.sweep.cluster import Cluster, pack, unpack
 from hstnn_deploy.train.sweep.launch import Setting
 from hstnn_deploy.train.sweep.plan import plan
 from hstnn_deploy.train.sweep.scheduler import Scheduler, Wanted
-from tests.conftest import TINY, settings
+from tests.conftest import TINY, let_ray_start, settings
 from tests.contents import contents
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray (extra cluster) is not installed")
@@ -29,10 +28,7 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 @pytest.fixture(scope="module")
 def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
-        for name in list(os.environ):
-            if name.lower().endswith("_proxy"):
-                patch.delenv(name)
-        patch.setenv("RAY_AUTH_TOKEN", "0" * 64)  # else Ray writes one into the user's home
+        let_ray_start(patch)
         cluster = Cluster(Setting(), tmp_path_factory.mktemp("ray"), cpus=2)
         yield cluster
         cluster.close()

@@ -1,0 +1,167 @@
+"""A Ray cluster: connect to one or start one here, ask its nodes, and stop what runs there (extra `cluster`)."""
+
+import importlib.util
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hstnn_deploy import processes
+from hstnn_deploy.errors import DeviceError, UsageError
+
+_OBJECT_STORE = 200 * 2**20
+"""Bytes of shared memory for a head of our own: what passes through it are files of a few megabytes each."""
+
+_PATIENCE = 5.0
+"""Seconds in which an address must answer."""
+
+
+class Node(NamedTuple):
+    """A machine of a cluster, as it was when it was asked for."""
+
+    number: str
+    """What Ray calls it."""
+    name: str
+    """The name of the host."""
+    address: str
+    """Of the host; where a machine pretends to be several nodes, they have the same one."""
+    cpus: int
+    gpus: int
+
+
+def connect(
+    address: str | None,
+    *,
+    cpus: int | None = None,
+    gpus: Sequence[int] | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Any:
+    """Connect to a cluster, or start one on this machine; return the module `ray`. `ray.shutdown` leaves or ends it.
+
+    Args:
+        address: HOST:PORT of a head, ray://HOST:PORT, or auto; None starts a head here.
+        cpus: cores of that head (None: all).
+        gpus: GPUs of that head, as torch counts here (None: all).
+        variables: environment variables of that head, besides.
+
+    Raises:
+        UsageError: Ray is not installed, or the address is none.
+        DeviceError: nothing answers there.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError("--executor ray needs Ray, which is not installed", "pip install 'hstnn-deploy[cluster]'")
+    options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": "ERROR"}
+    around = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    if address is None:
+        options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": _OBJECT_STORE}
+        options |= {} if gpus is None else {"num_gpus": len(gpus)}
+        here = processes.environment()
+        around |= {"PYTHONPATH": here["PYTHONPATH"]} if "PYTHONPATH" in here else {}
+        around |= variables or {}
+        if gpus:
+            shown = [processes.environment(f"cuda:{number}")["CUDA_VISIBLE_DEVICES"] for number in gpus]
+            around["CUDA_VISIBLE_DEVICES"] = ",".join(shown)
+    else:
+        _check_address(address)
+    handler = signal.getsignal(signal.SIGTERM)
+    with _environment(around), _silence():
+        import ray  # reads some of the variables as it is imported
+
+        try:
+            ray.init(**options)
+        except (ray.exceptions.RayError, RuntimeError, ValueError, ImportError, OSError) as error:
+            what = f"there is no Ray cluster at {address}" if address else "Ray cannot start here"
+            hint = "`ray status` shows whether it runs; if it wants a token, set RAY_AUTH_MODE=token"
+            raise DeviceError(f"{what}: {said(error)}", hint if address else "") from error
+        finally:
+            signal.signal(signal.SIGTERM, handler)  # Ray puts its own, which leaves without stopping the work
+    return ray
+
+
+def nodes(ray: Any) -> list[Node]:
+    """Return the nodes that are there now, in order of their names."""
+    found = []
+    for each in ray.nodes():
+        if each["Alive"]:
+            cpus, gpus = (int(each["Resources"].get(name, 0)) for name in ("CPU", "GPU"))
+            found.append(Node(each["NodeID"], each["NodeManagerHostname"], each["NodeManagerAddress"], cpus, gpus))
+    return sorted(found, key=lambda node: (node.name, node.number))
+
+
+def on(node: Node) -> Any:
+    """Return what makes a task run on a node and nowhere else, as its option `scheduling_strategy`."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node.number, soft=False)
+
+
+def ask(ray: Any, where: Sequence[Node], function: Callable[..., Any], *words: Any) -> list[Any]:
+    """Return what a function says on each of some nodes; it takes no core, so that busy nodes answer too."""
+    remote = ray.remote(num_cpus=0, max_retries=0)(function)
+    return list(ray.get([remote.options(scheduling_strategy=on(node)).remote(*words) for node in where]))
+
+
+def stop(ray: Any, running: Sequence[Any]) -> None:
+    """Cancel the tasks of some results, and wait for their ends: in an orderly way, at last by force."""
+    # On a busy node a cancellation can get lost, so it is said again, but not before one that was heard has had its
+    # time: it would cut that short. Who never hears it is ended with its worker.
+    left = list(running)
+    for force in (False, False, True):
+        for reference in left:
+            ray.cancel(reference, force=force)
+        _, left = ray.wait(left, num_returns=len(left), timeout=processes.GRACE + 5) if left else ([], [])
+
+
+def said(error: Exception) -> str:
+    """Return what an exception of Ray's says, in one line of reasonable length; of a task's own, what that one says."""
+    cause = getattr(error, "cause", None)
+    text = f"{type(cause).__name__}: {cause}" if isinstance(cause, Exception) else str(error)
+    return " ".join(text.split())[:300]
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address that is none, or where nothing answers: Ray itself would try for minutes."""
+    if address == "auto":
+        return
+    if not (match := re.fullmatch(r"(?:ray://)?\[?([^\s/]+?)\]?:(\d{1,5})", address)) or int(match[2]) > 65535:
+        raise UsageError(f"--address {address!r} is no address", "give HOST:PORT, ray://HOST:PORT, or auto")
+    try:
+        socket.create_connection((match[1], int(match[2])), _PATIENCE).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DeviceError(
+            f"nothing answers at --address {address}: {reason}", "start a head there with `ray start --head`"
+        ) from error
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep from standard error what Ray's C++ side logs there while it connects; what matters, Ray raises."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Have environment variables for a while: what Ray starts inherits them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
