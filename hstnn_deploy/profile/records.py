@@ -260,6 +260,9 @@ def lines(records: Iterable[Record]) -> str:
     return "".join(json.dumps(record.plain(), ensure_ascii=False, allow_nan=False) + "\n" for record in records)
 
 
+_WHAT_IT_IS = "records are lines of JSON: a records.jsonl that `hstnn profile` wrote"
+
+
 def read(path: Path) -> list[Record]:
     """Read a file of JSON lines.
 
@@ -268,14 +271,16 @@ def read(path: Path) -> list[Record]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from error
+    except OSError as error:
+        raise ProfileError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{path} cannot be read: not text", _WHAT_IT_IS) from error
     records = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
             records.append(Record.from_plain(json.loads(line)))
         except json.JSONDecodeError as error:
-            raise ProfileError(f"{path}, line {number}: not JSON") from error
+            raise ProfileError(f"{path}, line {number}: not JSON", _WHAT_IT_IS) from error
         except ProfileError as error:
             raise ProfileError(f"{path}, line {number}: {error.message}", error.hint) from error
     return records

@@ -100,7 +100,7 @@ def other_version(folder: Path) -> list[str | Path]:
     [
         (lambda t: [t / "no"], 5, "no does not exist", "give a folder of runs"),
         (lambda t: [(t / "empty").mkdir() or t / "empty"], 5, "no runs and no profile records in", "hstnn train"),
-        (damaged_line, 9, "records.jsonl, line 1: not JSON", ""),
+        (damaged_line, 9, "records.jsonl, line 1: not JSON", "a records.jsonl that"),
         (other_version, 9, "schema version 99", "measure again"),
         (lambda t: [t / "runs", "--format", "pdf"], 2, "unknown format 'pdf'", "known: console, csv"),
         (lambda t: [t / "runs", "--format", "htlm"], 2, "unknown format 'htlm'", "did you mean 'html'?"),
@@ -112,7 +112,7 @@ def other_version(folder: Path) -> list[str | Path]:
         (lambda t: [t / "runs", "--format", "csv", "--csv-layout", "demo"], 2, "this makes 2 files", "--out DIR"),
         (lambda t: [t / "records.jsonl", "--format", "csv", "--csv-layout", "demo"], 2, "only profile records", ""),
         (lambda t: [t / "runs", "--out", t / "records.jsonl" / "below"], 5, "cannot write", "--out"),
-        (lambda t: [t / "runs/digits/rnn/seed1/recipe.yaml"], 9, "recipe.yaml, line 1: not JSON", ""),
+        (lambda t: [t / "runs/digits/rnn/seed1/recipe.yaml"], 9, "recipe.yaml, line 1: not JSON", "a records.jsonl"),
     ],
 )  # fmt: skip
 def test_what_report_cannot_do_is_one_line(

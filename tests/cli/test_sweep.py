@@ -185,7 +185,7 @@ def test_two_sweeps_in_one_folder_share_the_work(tmp_path: Path, undisturbed: di
     ("words", "code", "message", "hint"),
     [
         (["--kinds", ""], 2, "--kinds is empty", "--kinds rnn,snn,ffs,hybrid"),
-        (["--kinds", "rnn,cnn"], 2, "kind is 'cnn'", ""),
+        (["--kinds", "rnn,cnn"], 2, "recipe digits: kind is 'cnn'", ""),
         (["--ratios", ","], 2, "--ratios is empty", "--ratios 0.05,0.25,0.5"),
         (["--ratios", "half"], 2, "--ratios 'half' is not a number", ""),
         (["--ratios", "0.5,1"], 2, "ratio 1 is not between 0 and 1", ""),
@@ -217,6 +217,7 @@ def test_bad_words_are_refused_in_one_line_before_anything_starts(
     result = hstnn("sweep", "digits", *options(TINY), *words, "--out", tmp_path / "out")
     assert result.code == code, result.err
     assert message in result.error
+    assert "digits: recipe digits:" not in result.error
     assert hint in result.hint
     assert not (tmp_path / "out").exists()
 

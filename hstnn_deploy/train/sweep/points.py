@@ -102,7 +102,8 @@ class Sweep(BaseModel):
         try:
             recipe = load_recipe(self.recipe, changes)
         except RecipeError as error:
-            raise RecipeError(f"{source}: {error.message}", error.hint) from error
+            message = error.message if source in error.message else f"{source}: {error.message}"
+            raise RecipeError(message, error.hint) from error
         name = recipe.name
         for axis, value in point.items():
             idle = recipe.kind != "hybrid" and axis.partition(".")[0] in _ONLY_HYBRID
