@@ -22,6 +22,12 @@ def test_the_code_map_names_every_module_and_nothing_else() -> None:
     assert named == modules
 
 
+def test_no_row_of_a_table_stands_twice() -> None:
+    for section in re.split(r"^(?:## |\*\*)", README, flags=re.MULTILINE):
+        names = re.findall(r"^\| (`[^|]+`) \|", section, flags=re.MULTILINE)
+        assert len(names) == len(set(names)), names
+
+
 def test_every_command_is_in_the_readme() -> None:
     for command in app.registered_commands:
         assert command.callback is not None
