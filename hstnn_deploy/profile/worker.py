@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hstnn_deploy import environment
 from hstnn_deploy.errors import ExportError, HstnnError
@@ -25,6 +25,11 @@ from hstnn_deploy.profile.findings import Findings, Meet
 from hstnn_deploy.profile.ledger import Ledger
 from hstnn_deploy.profile.records import Configuration, Record, Status
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
+
+if TYPE_CHECKING:
+    from hstnn_deploy.data.splits import Splits
+    from hstnn_deploy.models.network import HybridNetwork
+    from hstnn_deploy.train.recipe import Recipe
 
 READY, GO = "ready", "go"
 """In the meeting's folder: a file for each process that is ready, and the one that lets all of them begin."""
@@ -82,38 +87,38 @@ def _resources(configuration: Configuration, ledger: Ledger, main: str) -> list[
 
 
 def _train(configuration: Configuration, _folder: Path, ledger: Ledger, meet: Meet) -> Findings:
-    import torch
-
     with ledger.span("import"):
-        from hstnn_deploy.profile import inputs, networks
         from hstnn_deploy.profile.training import Epoch
 
-        device = gpu.torch_device(configuration)
-        recipe = networks.recipe_of(configuration)
-    with ledger.span("load"):
-        data, what = inputs.splits_of(configuration, recipe)
-    with ledger.span("build"):
-        network = networks.fresh_network(configuration).to(device)
+    recipe, network, data, facts = _at_hand(configuration, ledger)
     findings = Epoch(configuration, recipe, network, data.train, data.valid).measure(ledger, meet)
-    findings.facts |= {"data": what, "threads": torch.get_num_threads()}
+    findings.facts |= facts
     return findings
 
 
 def _select(configuration: Configuration, _folder: Path, ledger: Ledger, meet: Meet) -> Findings:
+    with ledger.span("import"):
+        from hstnn_deploy.profile import selecting
+
+    recipe, network, data, facts = _at_hand(configuration, ledger)
+    findings = selecting.measure(configuration, recipe, network, data.train, ledger, meet)
+    findings.facts |= facts
+    return findings
+
+
+def _at_hand(configuration: Configuration, ledger: Ledger) -> "tuple[Recipe, HybridNetwork, Splits, dict[str, Any]]":
+    """Load a recipe's data and build its network; return what both are, and what a record says of them."""
     import torch
 
-    with ledger.span("import"):
-        from hstnn_deploy.profile import inputs, networks, selecting
+    from hstnn_deploy.profile import inputs, networks
 
-        device = gpu.torch_device(configuration)
-        recipe = networks.recipe_of(configuration)
+    device = gpu.torch_device(configuration)
+    recipe = networks.recipe_of(configuration)
     with ledger.span("load"):
         data, what = inputs.splits_of(configuration, recipe)
     with ledger.span("build"):
         network = networks.fresh_network(configuration).to(device)
-    findings = selecting.measure(configuration, recipe, network, data.train, ledger, meet)
-    findings.facts |= {"data": what, "threads": torch.get_num_threads()}
-    return findings
+    return recipe, network, data, {"data": what, "threads": torch.get_num_threads()}
 
 
 def _export(configuration: Configuration, _folder: Path, ledger: Ledger, meet: Meet) -> Findings:
