@@ -1,4 +1,4 @@
-"""NIR: another interpreter, and a simulator where one is installed, make the same spikes of the file."""
+"""NIR: another interpreter, and snnTorch, a simulator that reads it, make the same spikes of the file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from snntorch.import_nir import import_from_nir
 
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.neuromorphic import Method, differs, to_nir, write_nir
@@ -193,10 +194,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("make", [sequence, convolutional])
 @torch.no_grad()
 def test_snntorch_makes_the_same_spikes_of_it(make: Callable[[], HybridNetwork], tmp_path: Path) -> None:
-    simulator = pytest.importorskip(
-        "snntorch.import_nir", reason="snnTorch, a simulator that reads NIR, is not installed"
-    )
-    loaded = simulator.import_from_nir(nir.read(write_nir(make(), tmp_path / "model.nir"))).float()
+    loaded = import_from_nir(nir.read(write_nir(make(), tmp_path / "model.nir"))).float()
     found: dict[str, list[Array]] = {"layer1": [], "layer2": []}
     for name, rows in found.items():
         loaded.get_submodule(name).register_forward_hook(

@@ -79,10 +79,10 @@ def compiled(folders: dict[str, tuple[Path, Any]], tmp_path_factory: pytest.Temp
     """The C++ example, compiled against the API that it declares, or ONNX Runtime's header where it is installed."""
     compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
     if compiler is None:
-        pytest.skip("there is no C++ compiler")
+        pytest.skip("there is no C++ compiler: it runs where c++, g++ or clang++ is installed")
     libraries = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.*"))
     if sys.platform != "linux" or not libraries:
-        pytest.skip("this onnxruntime package brings no library to link with")
+        pytest.skip("no library to link with: it runs on Linux, where the onnxruntime package brings libonnxruntime")
     place = tmp_path_factory.mktemp("cpp")
     for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
         (place / name).symlink_to(libraries[0])

@@ -23,7 +23,9 @@ from hstnn_deploy.train.stages import train
 from tests.conftest import TINY, Hstnn, let_ray_start, settings
 from tests.profile.conftest import configured, measured
 
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray (extra cluster) is not installed")
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'hstnn-deploy[cluster]'"
+)
 
 
 @needs_ray

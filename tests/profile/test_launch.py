@@ -177,7 +177,7 @@ def test_what_is_measured_already_is_not_measured_again(tiny: Recipe) -> None:
     assert [record.reason for record in records] == ["", "new", "new"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits what a process may allocate")
+@pytest.mark.skipif(sys.platform != "linux", reason="limits what a process may allocate: only Linux keeps to that")
 def test_a_process_that_may_not_take_more_memory_is_a_row_that_says_so(tiny: Recipe) -> None:
     asked = replace(configured(tiny, "infer", engines=["onnxruntime"], batches=[4_000_000]), memory_limit=600_000_000)
     (record,) = launch.run([asked])

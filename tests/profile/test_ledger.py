@@ -19,7 +19,7 @@ from hstnn_deploy.profile.records import Span
 from hstnn_deploy.profile.sampler import MOST_ROWS, Sampler, merged
 from hstnn_deploy.profile.values import Measured, NotMeasured, value_from
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, which only Linux has")
 
 _LIFE = """
 import json, mmap, os, resource, subprocess, sys, threading, time

@@ -324,7 +324,7 @@ def test_the_onnxruntime_process_loads_neither_torch_nor_the_training(tiny: Reci
 
 def test_a_gpu_of_another_machine_is_a_failed_row(tiny: Recipe, prepared: Path) -> None:
     if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
+        pytest.skip("there is a GPU: it runs where there is none")
     for phase, engine in (("train", "fused"), ("infer", "fused"), ("infer", "onnxruntime")):
         asked = configured(tiny, phase) if phase == "train" else configured(tiny, phase, engines=[engine])
         record = worker.measure(replace(asked, device="cuda:0"), prepared)

@@ -22,7 +22,9 @@ from hstnn_deploy.train.sweep.scheduler import Scheduler, Wanted
 from tests.conftest import TINY, let_ray_start, settings
 from tests.contents import contents
 
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray (extra cluster) is not installed")
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'hstnn-deploy[cluster]'"
+)
 
 
 @pytest.fixture(scope="module")
