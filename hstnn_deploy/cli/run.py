@@ -111,6 +111,7 @@ def _classes(
 
     steps: Iterable[NDArray[Any]]
     x: NDArray[Any] | None = None
+    total: int | None = None
     taking = session.taking
     if _is_rows(path):
         if session.takes != "x":
@@ -119,19 +120,20 @@ def _classes(
                 + ("pixels" if session.takes == "image" else "events"),
                 "its preprocessing is in the graph: give a file as it was recorded",
             )
-        batch, total = 1, None
+        batch = 1
         steps = (row[None] for row in inputs.read_rows(path, session))
     else:
         x = session.checked(inputs.read_samples(inputs.read_file(path), how, session, resize))
-        batch, total = taking.batch(x), taking.steps(x)
+        batch = taking.batch(x)
     running = _begin(session, batch, load_state, path)
     if x is not None:
-        steps = taking.split(x, state=running.state)
+        total = taking.steps(x, running.state)
+        steps = taking.split(x, total, running.state)
     logits = None
     count = 0
     try:
         if display is None and x is not None:
-            logits, count = running.run(x), taking.steps(x)
+            logits, count = running.run(x), total or 0
         else:
             for count, now in enumerate(steps, 1):
                 logits = running.step(now)

@@ -290,7 +290,7 @@ def numbers_asked(subject: Subject, slow: bool = False) -> Tensor:
     test = subject.test
     assert test is not None
     steps = len(test.batch(torch.tensor([0]), _CPU).x)
-    fitting = int(min(len(test), _most_values(subject, slow) // (steps * subject.face.values)))
+    fitting = int(min(len(test), _most_values(subject, slow) / (steps * subject.face.values)))
     samples = max(1, min(fitting, _SLOW_BATCHES * subject.batch) if slow else fitting)
     return torch.linspace(0, len(test) - 1, samples, dtype=torch.float64).round().long()
 

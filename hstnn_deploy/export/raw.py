@@ -5,6 +5,7 @@ itself hands out. Shapes: T time, B batch, N events.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,11 @@ def raw_samples(how: Preprocessing, split: Split, recordings: Callable[[], Mappi
             return pixels
         case Frames(), EventSplit():
             chosen = split.numbers
+            # The recordings of a large set take a while to list.
+            read = cache(lambda: recordings()["test"].read)
 
             def events(numbers: Sequence[int]) -> Array:
-                read = recordings()["test"].read
-                return _together([read(int(chosen[number])) for number in numbers])
+                return _together([read()(int(chosen[number])) for number in numbers])
 
             return events
         case _:

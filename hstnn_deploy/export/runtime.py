@@ -197,8 +197,11 @@ class Session:
     def _run(self, x: Array, state: dict[str, Any], frames: int | None = None) -> tuple[Array, dict[str, Any]]:
         """Run a window or chunk in the graph there is for it; `frames` is T of raw events, None: that of training."""
         if "window" in self._files:
+            if frames is None:
+                self.taking.steps(x)  # refuses what has no one length
             return self._graph("window").step(x, state, frames)
-        steps = frames or self.taking.steps(x)
+        before = fetch(state)
+        steps = frames or self.taking.steps(x, before)
         if "unrolled" in self._files and self._unrolled == steps:
             return self._graph("unrolled").step(x, state)
         if "step" not in self._files:
@@ -207,7 +210,7 @@ class Session:
                 "export it with --form window or step too",
             )
         rows = []
-        for now in self.taking.split(x, frames, fetch(state)):
+        for now in self.taking.split(x, steps, before):
             logits, state = self._graph("step").step(now, state)
             rows.append(logits)
         return np.stack(rows) if self.tokens else rows[-1], state

@@ -263,10 +263,11 @@ def make_smaller(
             done(Check(reduced_name(Path(name), how), f"{how} can be made", "failed", error.message))
             continue
         done(found[-1].check())
-        for check in check_front(path, subject, form):
-            done(check)
         if found[-1].refused:
             path.unlink()
+            continue
+        for check in check_front(path, subject, form):
+            done(check)
     return found
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from hstnn_deploy import environment, files
+from hstnn_deploy.data.preprocessing import Frames, Pixels, parse
 from hstnn_deploy.errors import ExportError
+from hstnn_deploy.export import front
 from hstnn_deploy.export.contents import check_files, read_manifest
 
 _MODULES = ("errors", "files", "export/contents", "export/ort", "export/taking", "export/runtime", "export/runner")
@@ -92,6 +94,14 @@ def _source(name: str) -> str:
     return (Path(str(resources.files(_OURS))) / name).read_text(encoding="utf-8")
 
 
+def _raw(how: dict[str, Any]) -> str:
+    """Return what a session takes where preprocessing is in the graph, as a window graph's input says it."""
+    found = parse(how)
+    assert isinstance(found, Pixels | Frames)
+    taken = front.inputs(found, "window")[0]
+    return f"{taken.name} {taken.shape}, {taken.dtype}".replace("'", "")
+
+
 def _readme(facts: dict[str, Any], graphs: list[str]) -> str:
     network = facts["network"]
     units = "; ".join(
@@ -99,10 +109,17 @@ def _readme(facts: dict[str, Any], graphs: list[str]) -> str:
     )
     graph = graphs[0]
     tensors = facts["files"][graph]
-    x = tensors["inputs"][0]
-    inside = "" if x["name"] == "x" else ", inside the graph"
-    array = "x[T, B, …]" if x["name"] == "x" else f"{x['name']} {x['shape']}, {x['dtype']},".replace("'", "")
-    run, now = ("x", "x_t") if x["name"] == "x" else ("raw", "now")
+    raw = tensors["inputs"][0]["name"] != "x"
+    inside = ", inside the graph" if raw else ""
+    array = f"{_raw(facts['input'])}," if raw else "x[T, B, …]"
+    run, now = ("raw", "now") if raw else ("x", "x_t")
+    # Of raw data, `run.cpp` takes whole windows only.
+    whole_windows = [name for name in graphs if not raw or facts["files"][name]["form"] != "step"]
+    example = (
+        f"./run bundle/{whole_windows[0]} x.npy                    # x.npy: {tensors['inputs'][0]['dtype']}, in C order"
+        if whole_windows
+        else "# of raw data it takes whole windows, and the bundle has a step graph only: export --form window too"
+    )
     whole, step = (
         f"{call:46}" for call in (f"    logits = session.run({run})", f"        logits = stream.step({now})")
     )
@@ -136,7 +153,7 @@ In a program of your own, `run.py` is a module:
 With ONNX Runtime's release archive unpacked at `$ORT`:
 
     g++ -std=c++17 -O2 run.cpp -I$ORT/include -L$ORT/lib -lonnxruntime -Wl,-rpath,$ORT/lib -o run
-    ./run bundle/{graph} x.npy                    # x.npy: {tensors["inputs"][0]["dtype"]}, in C order
+    {example}
 
 Without the header `run.cpp` declares what it calls itself. The Python package has the library, under its full version:
 

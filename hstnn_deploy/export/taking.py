@@ -43,8 +43,16 @@ class Taking(Protocol):
         """Return how many samples a window is of."""
         ...
 
-    def steps(self, x: Array) -> int:
-        """Return how many steps a window has."""
+    def steps(self, x: Array, state: Mapping[str, Array] | None = None) -> int:
+        """Return how many steps a window has.
+
+        Args:
+            x: the window.
+            state: of raw events, the states before; None: the recordings begin.
+
+        Raises:
+            DataError: whole recordings, which differ in length, side by side.
+        """
         ...
 
     def split(self, x: Array, frames: int | None = None, state: Mapping[str, Array] | None = None) -> Iterator[Array]:
@@ -98,7 +106,7 @@ class Values:
         """See `Taking`."""
         return int(x.shape[1])
 
-    def steps(self, x: Array) -> int:
+    def steps(self, x: Array, state: Mapping[str, Array] | None = None) -> int:
         """See `Taking`."""
         return len(x)
 
@@ -144,7 +152,7 @@ class Images:
         """See `Taking`."""
         return len(x)
 
-    def steps(self, x: Array) -> int:
+    def steps(self, x: Array, state: Mapping[str, Array] | None = None) -> int:
         """See `Taking`."""
         return int(x.shape[2])
 
@@ -195,39 +203,40 @@ class RawEvents:
         return np.ascontiguousarray(values, np.int64)
 
     def batch(self, x: Array) -> int:
-        """See `Taking`. Recordings are numbered from 0; what comes after the last event's is not seen.
+        """See `Taking`. Recordings are numbered from 0; what comes after the last event's is not seen."""
+        return int(x[:, 0].max(initial=0)) + 1
 
-        Raises:
-            DataError: recordings of unequal length, as whole ones are, cannot share a batch.
-        """
-        count = int(x[:, 0].max(initial=0)) + 1
-        if count > 1 and self._steps is None:
+    def steps(self, x: Array, state: Mapping[str, Array] | None = None) -> int:
+        """See `Taking`. As many as in training; of whole recordings, as many as are still to come."""
+        if self._steps:
+            return int(self._steps)
+        if (count := self.batch(x)) > 1:
             raise DataError(
                 f"events of {count} recordings: whole recordings differ in length", "give one recording at a time"
             )
-        return count
-
-    def steps(self, x: Array) -> int:
-        """See `Taking`. As many as in training; of whole recordings, as many as there are."""
-        return int(self._steps or x[:, 1].max(initial=0) // self._frame_time + 1)
+        return max(0, int(self._frames(x, state or {}).max(initial=0))) + 1
 
     def split(self, x: Array, frames: int | None = None, state: Mapping[str, Array] | None = None) -> Iterator[Array]:
         """See `Taking`. Each step is given the events of its frame."""
+        frame = self._frames(x, state or {})
+        order = np.argsort(frame, kind="stable")
+        steps = frames or self.steps(x, state)
+        ends = np.searchsorted(frame[order], np.arange(steps + 1))
+        for step in range(steps):
+            # The graph looks for the first event itself.
+            yield x if self._aligned and step == 0 else x[order[ends[step] : ends[step + 1]]]
+
+    def _frames(self, x: Array, before: Mapping[str, Array]) -> Array:
+        """Return each event's frame, counted from those seen before."""
         recording, time = x[:, 0], x[:, 1]
-        before = state or {}
         nothing = np.zeros(int(recording.max(initial=0)) + 1, np.int64)
         if self._aligned:
             first = np.full_like(before.get("began", nothing), np.iinfo(np.int64).max)
             np.minimum.at(first, recording, time)
             began = before.get("began", nothing)
             time = time - np.where(began > 0, began - 1, first)[recording]
-        frame = time // self._frame_time - before.get("frames_seen", nothing)[recording]
-        order = np.argsort(frame, kind="stable")
-        steps = frames or self.steps(x)
-        ends = np.searchsorted(frame[order], np.arange(steps + 1))
-        for step in range(steps):
-            # The graph looks for the first event itself.
-            yield x if self._aligned and step == 0 else x[order[ends[step] : ends[step + 1]]]
+        found: Array = time // self._frame_time - before.get("frames_seen", nothing)[recording]
+        return found
 
     def window(self, x: Array) -> Array:
         """See `Taking`."""

@@ -169,6 +169,15 @@ def test_the_readme_says_what_goes_in_and_comes_out(folders: dict[str, tuple[Pat
         assert words in text
 
 
+def test_the_readme_of_a_raw_step_graph_says_what_each_runner_takes(tmp_path: Path) -> None:
+    ckpt = Case("sequence", "snn").checkpoint(tmp_path / "best.pt")
+    bundle = export_bundle(ckpt, tmp_path / "bundle", forms=["step"], preprocess=True, verify=False)
+    text = (write_standalone(bundle.folder, tmp_path / "alone") / "README.md").read_text(encoding="utf-8")
+    assert "# image [B, 8, T], uint8, as numpy.save wrote it" in text
+    assert "./run bundle/" not in text
+    assert "it takes whole windows" in text
+
+
 def test_an_earlier_folder_gives_way_and_another_is_left_alone(
     folders: dict[str, tuple[Path, Any]], tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from hstnn_deploy.errors import DataError, UsageError
 from hstnn_deploy.export.bundle import export_bundle
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.runtime import Session
+from hstnn_deploy.export.taking import RawEvents
 from tests.export.cases import Case
 
 
@@ -101,6 +102,18 @@ WRONG_RAW: list[tuple[str, Any, str]] = [
 def test_what_is_not_raw_gets_one_clear_line(fronts: dict[str, Path], name: str, raw: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Session(fronts[name]).run(raw)
+
+
+def test_a_whole_recording_goes_on_for_as_long_as_it_has_events_to_come() -> None:
+    raw = RawEvents({"sensor": [16, 16, 2], "frame_time": 1000, "steps": None, "transforms": []})
+    events = np.array([[0, 5500, 0, 0, 0], [0, 7500, 1, 0, 0]])
+    seen = {"frames_seen": np.array([5])}
+    assert (raw.steps(events), raw.steps(events, seen)) == (8, 3)
+    assert [len(step) for step in raw.split(events, state=seen)] == [1, 0, 1]
+    several = np.concatenate([events, [[1, 0, 0, 0, 0]]])
+    for read in (raw.steps, lambda x: list(raw.split(x))):
+        with pytest.raises(DataError, match="events of 2 recordings: whole recordings differ in length"):
+            read(several)
 
 
 def test_a_stream_says_what_it_cannot_take(fronts: dict[str, Path]) -> None:
