@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 import hstnn_deploy
 from hstnn_deploy import cluster
 from hstnn_deploy.cluster import Node
-from hstnn_deploy.errors import DeviceError, HstnnError
+from hstnn_deploy.errors import DeviceError, HstnnError, UsageError
 from hstnn_deploy.profile import fitting, launch, memory
 from hstnn_deploy.profile.records import Configuration, Record
 
@@ -40,9 +40,15 @@ class Nodes:
         """Connect to a cluster, or start one on this machine; see `hstnn_deploy.cluster.connect`.
 
         Raises:
-            UsageError: Ray is not installed, or the address is none.
+            UsageError: Ray is not installed, or the address is none, or that of Ray's client, which cannot hand back
+                one record after another.
             DeviceError: nothing answers there; no node has cores; or one lacks hstnn-deploy, or has another version.
         """
+        if address and address.startswith("ray://"):
+            raise UsageError(
+                f"--address {address}: nothing can be measured through Ray's client",
+                "run this on a machine of the cluster, with HOST:PORT or auto",
+            )
         # Where memory is nearly full, Ray would end the task: what is measured there fails by itself, and says so.
         self._ray = cluster.connect(address, variables={"RAY_memory_monitor_refresh_ms": "0"})
         try:
@@ -246,6 +252,9 @@ class _Work:
         share, node, done = running.share, running.node, running.done
         if type(error).__name__ in _GONE or node.number not in [each.number for each in cluster.nodes(self._ray)]:
             self._nodes.remove(node)
+            if not running.began:
+                self._waiting.insert(0, share)  # another node may still measure it
+                return
             reason = f"node {node.name} was lost while it was measuring this"
         else:
             reason = f"on node {node.name}: {cluster.said(error)}"

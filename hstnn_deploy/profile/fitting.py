@@ -20,10 +20,10 @@ _FINENESS = 16
 _FREE = 0.9
 """Of the main memory that is free, what a trial may take."""
 _RULE = (
-    f"from {_FIRST} doubled until one does not fit, then halved until the two are at most 1/{_FINENESS} apart; each "
-    "trial is a few steps, or calls, in a process of its own; one that outlasts the time limit does not fit either; "
-    f"on the CPU a trial may take {100 * _FREE:g} % of the main memory that is free when it starts. Memory is that of "
-    "the largest that fits"
+    f"from {_FIRST} doubled until one does not fit (if that is the first, then 1), then halved until the two are at "
+    f"most 1/{_FINENESS} apart; each trial is a few steps, or calls, in a process of its own; one that outlasts the "
+    f"time limit does not fit either; on the CPU a trial may take {100 * _FREE:g} % of the main memory that is free "
+    "when it starts. Memory is that of the largest that fits"
 )
 
 
@@ -86,6 +86,10 @@ def search(fits: Callable[[int], bool], most: int) -> tuple[int, int | None]:
             batch = min(2 * batch, most)
         else:
             high = batch
+    if high is not None and high > 1 and low == 0:
+        if not fits(1):
+            return 0, 1  # not for the batch's sake: no other need be tried
+        low = 1
     while high is not None and high - low > max(1, low // _FINENESS):
         middle = (low + high) // 2
         if fits(middle):

@@ -130,7 +130,7 @@ def _frames(config: EventConfig, framing: Framing) -> int:
     if framing.steps is not None and not framing.random:
         return framing.steps
     lasts = _like(config).lasts if framing.random else None
-    return max(framing.steps or 1, (lasts or config.longest) // config.frame_time)
+    return max(framing.steps or 1, -(-(lasts or config.longest) // config.frame_time))
 
 
 def _counts(config: EventConfig, framing: Framing) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hstnn_deploy import cluster
-from hstnn_deploy.errors import DeviceError
+from hstnn_deploy.errors import DeviceError, UsageError
 from hstnn_deploy.profile import cluster as rooms
 from hstnn_deploy.profile import fitting, launch, memory
 from hstnn_deploy.profile.cluster import Nodes, measure_there, shares
@@ -70,6 +70,8 @@ class FakeRay:
         self.there = {f"n{number}": count for number, count in enumerate(gpus)}
         self.lost: dict[str, list[Exception]] = {}
         """By node, what its next records are lost by."""
+        self.dead: set[str] = set()
+        """Nodes that are listed and do not run what they are given."""
         self.submitted: list[dict[str, Any]] = []
         self.cancelled: list[Any] = []
         self.turns = 0
@@ -133,6 +135,8 @@ class Task:
         self.ray, self.node, self.results, self.begun = ray, node, results, False
 
     def __next__(self) -> Any:
+        if self.node in self.ray.dead:
+            return NodeDiedError("gone")
         if self.begun and (errors := self.ray.lost.get(self.node)):
             return errors.pop(0)
         self.begun = True
@@ -198,6 +202,18 @@ def test_a_lost_node_fails_what_it_measured_and_the_others_do_the_rest(tiny: Rec
     assert [record.reason for record in records] == ["", "", reason, reason, "", "", ""]
     assert [record.status for record in records[2:4]] == ["failed"] * 2
     assert [record.facts["node"] for record in records] == ["host-n0"] * 2 + ["host-n1"] * 2 + ["host-n0"] * 3
+
+
+def test_what_a_dead_node_never_began_is_measured_on_another(tiny: Recipe, ray: FakeRay) -> None:
+    ray.dead = {"n1"}
+    with Nodes("auto") as nodes:
+        records = list(nodes.run(trainings(tiny, 3)))
+    assert [(record.status, record.facts["node"]) for record in records] == [("measured", "host-n0")] * 3
+
+
+def test_nothing_is_measured_through_rays_client() -> None:
+    with pytest.raises(UsageError, match="ray://head:10001: nothing can be measured through Ray's client"):
+        Nodes("ray://head:10001")
 
 
 def test_where_no_node_is_left_every_record_says_so(tiny: Recipe, ray: FakeRay) -> None:

@@ -30,6 +30,17 @@ def test_the_search_ends_close_below_what_does_not_fit(largest: int, most: int) 
         assert largest < not_any_more <= found + max(1, found // 16)
 
 
+def test_where_not_even_one_fits_no_other_is_tried() -> None:
+    tried: list[int] = []
+
+    def fits(batch: int) -> bool:
+        tried.append(batch)
+        return False
+
+    assert fitting.search(fits, 1000) == (0, 1)
+    assert tried == [64, 1]
+
+
 def test_batches_are_no_axis_of_a_search_and_every_way_of_running_is_searched_once(tiny: Recipe) -> None:
     planned = plan([tiny], gpus=[None], engines=["fused", "onnxruntime"], batches=[1, 10], train_batches=[5, 50])
     searched = fitting.searches(planned)
