@@ -5,6 +5,7 @@ candidate once, one after another, and a ratio is taken within its round. A roun
 is measured again: that is decided by their processor time, never by the times measured.
 """
 
+import contextlib
 import os
 import statistics
 import time
@@ -124,8 +125,9 @@ def _processor_time_of_others() -> float:
     own = os.times()
     mine = own.user + own.system + own.children_user + own.children_system
     for worker in psutil.Process().children(recursive=True):
-        used = worker.cpu_times()
-        mine += used.user + used.system
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            used = worker.cpu_times()
+            mine += used.user + used.system
     return float(busy - mine)
 
 

@@ -290,6 +290,8 @@ def measure(name: str, rounds: int, device: torch.device, among: Collection[str]
     there = {each: PEERS[each] for each in among if _version(PEERS[each])}
     if absent := sorted(set(among) - set(there)):
         print(f"peers: not installed, so not measured: {', '.join(absent)}", flush=True)
+    if not there:
+        return
     # Shown on fewer steps and samples: among more membranes one within an ulp of its threshold is sure to be found, and
     # its spike, which other roundings turn round, moves the gradients by more than they differ.
     short = case._replace(steps=min(case.steps, 28), batch=min(case.batch, 16))
