@@ -20,9 +20,10 @@ from torch import Tensor
 
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import front
-from hstnn_deploy.export.forms import NOW, Form, at_step, layer_values, step_values
+from hstnn_deploy.export.forms import Form, layer_values, step_values
 from hstnn_deploy.export.interface import Interface, state_after
 from hstnn_deploy.export.ort import Graph, open_graph
+from hstnn_deploy.export.reading import NOW, at_step
 from hstnn_deploy.export.replay import Run
 from hstnn_deploy.models.layers import Outputs, UnitKind
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.engines import read_network
-from hstnn_deploy.export.equations import LAYOUTS
+from hstnn_deploy.export.reading import LAYOUTS
 from hstnn_deploy.export.nodes import CONSTANT
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.registry import NetworkConfig, build

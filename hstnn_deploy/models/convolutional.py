@@ -4,21 +4,23 @@ A unit is a channel: a map of H x W neurons that share one filter. Every group e
 its state stays unpooled. Shapes: T time, B batch, n channels of a group, frames x[T, B, 2, H, W], H = W.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationInfo, field_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
-from hstnn_deploy.models import kernels
-from hstnn_deploy.models.layers import Group, HybridLayer, State
+from hstnn_deploy.models import cells, kernels
+from hstnn_deploy.models.algebra import Algebra, V
+from hstnn_deploy.models.cells import MapForm
+from hstnn_deploy.models.eager import Fast
+from hstnn_deploy.models.layers import Emitted, Group, HybridLayer, State, UnitKind
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sizes import Sizes
 
-Form = Literal["dvs", "nmnist"]
+Form = MapForm
 """The two published forms: how a recurrent unit adds up, and whether the first layer pads its input."""
 
 CHUNK = 8
@@ -55,6 +57,7 @@ class ConvolutionalGroup(Group):
     """What both kinds share: an input convolution, of which selection ranks the filter."""
 
     unit_axis = 0
+    drive_name: ClassVar[str]
 
     def __init__(self, conv_input: nn.Conv2d) -> None:
         super().__init__()
@@ -70,6 +73,14 @@ class ConvolutionalGroup(Group):
         """The number of channels the group sees."""
         return self.conv_input.in_channels
 
+    def drive(self, o: Algebra[V], x: V) -> V:
+        """Return the input convolution of x."""
+        return o.convolve(x, self.conv_input, self.drive_name)
+
+    def upwards(self, o: Algebra[V], handed: V) -> V:
+        """Return the maps, average-pooled 2x2."""
+        return o.mean_pool(handed, f"{self.kind}_pooled")
+
     def map_size(self, size: int) -> int:
         """Return the height of the group's maps where its input is `size` high."""
         return size + 2 * int(self.conv_input.padding[0]) - (_KERNEL - 1)
@@ -84,10 +95,16 @@ class SpikingConvolution(ConvolutionalGroup):
 
     kind = "snn"
     state_names = ("v",)
+    tap = "spikes"
+    drive_name = "current"
 
     def __init__(self, conv_input: nn.Conv2d, neuron: Lif) -> None:
         super().__init__(conv_input)
         self.neuron = neuron
+
+    def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """Run the neurons; see `Lif.step`."""
+        return self.neuron.step(o, drive, state)
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window; return pooled spikes [T, B, n, H / 2, W / 2] and the state."""
@@ -100,35 +117,27 @@ class SpikingConvolution(ConvolutionalGroup):
 
 
 class RecurrentConvolution(ConvolutionalGroup):
-    """Recurrent units over maps. State: h, [B, n, H, W].
-
-    dvs:     h_t = tanh(conv_i(x_t) + relu(conv_h(h_{t-1})))
-    nmnist:  h_t = relu(conv_i(x_t) + conv_h(h_{t-1}))
-    """
+    """Recurrent units over maps, see `cells.conv_rnn`. State: h, [B, n, H, W]."""
 
     kind = "rnn"
     state_names = ("h",)
+    tap = "h"
+    drive_name = "drive"
 
     def __init__(self, conv_input: nn.Conv2d, conv_recurrent: nn.Conv2d, form: Form) -> None:
         super().__init__(conv_input)
         self.conv_recurrent = conv_recurrent
         self.form = form
 
+    def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """Run the units; see `cells.conv_rnn`."""
+        return cells.conv_rnn(o, drive, state, self.conv_recurrent, self.form)
+
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window; return pooled h [T, B, n, H / 2, W / 2] and the state."""
-        h = state["h"]
-        outputs = []
-        # Of each step, autograd keeps h and, in the dvs form, the rectified recurrent drive: the rest is in place.
-        for t, drive in enumerate(_over_time(self.conv_input, x).unbind(0)):
-            # Under autocast the convolutions are rounded; the state stays as it is.
-            new = self._step(drive, h).to(h.dtype)
-            h = new if lengths is None else torch.where((t < lengths)[:, None, None, None], new, h)
-            outputs.append(functional.avg_pool2d(h, 2))
-        return torch.stack(outputs), {"h": h}
-
-    def _step(self, drive: Tensor, h: Tensor) -> Tensor:
-        own: Tensor = self.conv_recurrent(h)
-        return (drive + own.relu_()).tanh_() if self.form == "dvs" else (drive + own).relu_()
+        drives = _over_time(self.conv_input, x)
+        pooled, h = kernels.conv_rnn_pooled(drives, state["h"], self.conv_recurrent, self.form, lengths)
+        return pooled, {"h": h}
 
     def take(self, inputs: Tensor | None, units: Tensor) -> "RecurrentConvolution":
         """Return the group of some units; see `Group`."""
@@ -205,6 +214,8 @@ class ConvClassifier(HybridNetwork):
     State: that of the layers, maps [B, n, H, W], and, where the last layer spikes, `spike_sum` [B, n, H / 2, W / 2].
     """
 
+    together = True
+
     def __init__(self, layers: Sequence[HybridLayer], hidden: nn.Linear, readout: nn.Linear) -> None:
         super().__init__(layers)
         self.hidden = hidden
@@ -230,28 +241,35 @@ class ConvClassifier(HybridNetwork):
 
         The window goes through the layers in chunks of `CHUNK` steps that carry the state.
         """
-        after = self.initial_state(x) if state is None else state
+        after: State = self.initial_state(x) if state is None else state
+        last: Emitted[Tensor] = {}
         for start, part in zip(range(0, len(x), CHUNK), x.split(CHUNK), strict=True):
             left = None if lengths is None else (lengths - start).clamp(0, len(part))
-            after = self._chunk(part, after, left)
-        features = []
-        if "spike_sum" in after:
-            features.append(after["spike_sum"])
-        if (recurrent := f"h{len(self.layers)}") in after:
-            features.append(functional.avg_pool2d(after[recurrent], 2))
-        seen = torch.cat(features, dim=1).flatten(1)
-        output: Tensor = self.readout(functional.relu(self.hidden(seen)))
-        return output, after
+            last, after = self.layer_by_layer(Fast(left), part, after)
+        return self.answer(Fast(), last, after), after
 
-    def _chunk(self, x: Tensor, state: State, lengths: Tensor | None) -> State:
-        outputs, after = self.run_groups(x, state, lengths)
-        if "snn" in outputs[-1]:
-            spikes = outputs[-1]["snn"]
-            if lengths is not None:
-                valid = torch.arange(len(x), device=x.device)[:, None] < lengths
-                spikes = torch.where(valid[..., None, None, None], spikes, 0)
-            after["spike_sum"] = state["spike_sum"] + spikes.sum(0)
-        return after
+    def needed(self, layer: int) -> set[UnitKind]:
+        """Return all kinds; of the last layer's recurrent units, only the state after everything is read."""
+        return {"snn"} if layer == len(self.layers) else {"snn", "rnn"}
+
+    def gather(self, o: Algebra[V], x: V, last: Emitted[V], state: Mapping[str, V], window: bool) -> dict[str, V]:
+        """Add up the last layer's pooled spikes."""
+        if "snn" not in last:
+            return {}
+        spikes = o.total(last["snn"], "spikes_in_window") if window else last["snn"]
+        return {"spike_sum": o.add(state["spike_sum"], spikes, "spike_sum")}
+
+    def answer(self, o: Algebra[V], last: Emitted[V], state: Mapping[str, V]) -> V:
+        """Return the scores of the sum of the last layer's pooled spikes, and its last pooled h."""
+        features = [state["spike_sum"]] if "spike_sum" in state else []
+        if (h := f"h{len(self.layers)}") in state:
+            features.append(o.mean_pool(state[h], "h_pooled"))
+        seen = features[0] if len(features) == 1 else o.concat(features, 1, "seen")
+        hidden = o.linear(o.flatten(seen, "seen_flat"), self.hidden, "hidden_total")
+        return o.linear(o.relu(hidden, "hidden"), self.readout, "logits")
+
+    def _units_axis(self, window: bool) -> int:
+        return 2 if window else 1
 
     def with_layers(self, layers: Sequence[HybridLayer], outputs: Tensor) -> "ConvClassifier":
         """Return a classifier over `layers` whose readout sees the last layer's channels `outputs` (indices)."""

@@ -4,14 +4,16 @@ Shapes: T time, B batch (columns of text), V words of the vocabulary.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
-from hstnn_deploy.models.layers import HybridLayer, RecurrentUnit, State, fresh_layers, joined
+from hstnn_deploy.models.algebra import Algebra, V
+from hstnn_deploy.models.eager import Fast
+from hstnn_deploy.models.layers import Emitted, HybridLayer, RecurrentUnit, State, fresh_layers
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sizes import Sizes
@@ -56,6 +58,8 @@ class LanguageModel(HybridNetwork):
     State: that of the layers. What of it is reset from one window of text to the next is the task's business.
     """
 
+    every_step = True
+
     def __init__(
         self, embedding: nn.Embedding, layers: Sequence[HybridLayer], decoder: nn.Linear, dropout: float
     ) -> None:
@@ -79,11 +83,16 @@ class LanguageModel(HybridNetwork):
         Returns:
             Logits of the token that follows each, [T, B, V], and the state after the window.
         """
-        if state is None:
-            state = self.initial_state(x)
-        outputs, after = self.run_groups(self.dropout(self.embedding(x)), state, lengths)
-        logits: Tensor = self.decoder(self.dropout(joined(outputs[-1])))
-        return logits, after
+        return self.window(Fast(lengths), x, self.initial_state(x) if state is None else state)
+
+    def enter(self, o: Algebra[V], x: V) -> V:
+        """Return the embedded tokens."""
+        return o.dropout(o.embed(x, self.embedding, "embedded"), self.dropout)
+
+    def answer(self, o: Algebra[V], last: Emitted[V], state: Mapping[str, V]) -> V:
+        """Return the decoder's output at every step."""
+        seen = self.side_by_side(o, len(self.layers), last, window=True)
+        return o.linear_at_each(o.dropout(seen, self.dropout), self.decoder, "logits")
 
     def with_layers(self, layers: Sequence[HybridLayer], outputs: Tensor) -> "LanguageModel":
         """Return a language model over `layers` whose decoder sees the last layer's outputs `outputs` (indices)."""

@@ -6,13 +6,14 @@ of its units; stages never look inside it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hstnn_deploy.models import kernels
+from hstnn_deploy.models import cells, kernels
+from hstnn_deploy.models.algebra import Algebra, Strand, V
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sizes import Sizes
 
@@ -27,6 +28,8 @@ class Group(nn.Module, ABC):
 
     kind: ClassVar[UnitKind]
     state_names: ClassVar[tuple[str, ...]]
+    tap: ClassVar[str]
+    """The name of what its units hand out at every step."""
     unit_axis: ClassVar[int] = -1
     """The axis of each ranked weight that runs over the units."""
 
@@ -41,8 +44,24 @@ class Group(nn.Module, ABC):
         return self.ranked()[0].shape[0]
 
     @abstractmethod
+    def drive(self, o: Algebra[V], x: V) -> V:
+        """Return what of a step depends on the input alone, of x[B, I] or of every step of x[T, B, I]."""
+
+    @abstractmethod
+    def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """Run one step: from a drive and the states before it to what the units hand out, and the states after it."""
+
+    def upwards(self, o: Algebra[V], handed: V) -> V:
+        """Return what the layer above sees of what the units hand out."""
+        return handed
+
+    @abstractmethod
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """Run a window x[T, B, I] from `state`; return the output [T, B, n] and the state after it."""
+        """Run a window x[T, B, I] from `state` by the fast kernels.
+
+        Returns:
+            What goes up, [T, B, n], and the state after the window.
+        """
 
     @abstractmethod
     def ranked(self) -> list[nn.Parameter]:
@@ -69,6 +88,7 @@ class SpikingGroup(Group):
 
     kind = "snn"
     state_names = ("v",)
+    tap = "spikes"
 
     def __init__(self, weight: nn.Parameter, neuron: Lif) -> None:
         super().__init__()
@@ -79,6 +99,14 @@ class SpikingGroup(Group):
     def units(self) -> int:
         """The number of units."""
         return self.weight.shape[1]
+
+    def drive(self, o: Algebra[V], x: V) -> V:
+        """Return x @ W."""
+        return o.product(x, self.weight, "current")
+
+    def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """Run the neurons; see `Lif.step`."""
+        return self.neuron.step(o, drive, state)
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window; see `Group`."""
@@ -99,6 +127,7 @@ class RnnGroup(Group):
 
     kind = "rnn"
     state_names = ("h",)
+    tap = "h"
 
     def __init__(self, weight_input: nn.Parameter, weight_recurrent: nn.Parameter) -> None:
         super().__init__()
@@ -109,6 +138,14 @@ class RnnGroup(Group):
     def units(self) -> int:
         """The number of units."""
         return self.weight_input.shape[1]
+
+    def drive(self, o: Algebra[V], x: V) -> V:
+        """Return x @ W_i."""
+        return o.product(x, self.weight_input, "drive")
+
+    def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """Run the units; see `cells.rnn`."""
+        return cells.rnn(o, drive, state, self.weight_recurrent)
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window; see `Group`."""
@@ -132,6 +169,7 @@ class LstmGroup(Group):
 
     kind = "rnn"
     state_names = ("h", "c")
+    tap = "h"
 
     def __init__(self, weight_input: nn.Parameter, weight_recurrent: nn.Parameter) -> None:
         super().__init__()
@@ -142,6 +180,14 @@ class LstmGroup(Group):
     def units(self) -> int:
         """The number of units."""
         return self.weight_input.shape[-1]
+
+    def drive(self, o: Algebra[V], x: V) -> V:
+        """Return x @ W_i of the four gates."""
+        return o.product(x, self.weight_input, "drive")
+
+    def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """Run the units; see `cells.lstm`."""
+        return cells.lstm(o, drive, state, self.weight_recurrent)
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window; see `Group`."""
@@ -190,6 +236,10 @@ def joined(outputs: Outputs) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
+Emitted = dict[UnitKind, V]
+"""What goes up from a layer, by kind, in a reading: the kinds that are needed above, spiking first."""
+
+
 class HybridLayer(nn.Module):
     """Groups side by side, spiking first; a kind without units has no group."""
 
@@ -217,6 +267,49 @@ class HybridLayer(nn.Module):
     def state_sizes(self) -> dict[str, int]:
         """The name and width of each state of the layer."""
         return {name: group.units for group in self.groups.values() for name in group.state_names}
+
+    def step(
+        self, o: Algebra[V], x: V, state: Mapping[str, V], needed: Collection[UnitKind]
+    ) -> tuple[Emitted[V], dict[str, V]]:
+        """Run one step x[B, I] in a reading; return what goes up of the kinds that are needed, and the states."""
+        handed: Emitted[V] = {}
+        after: dict[str, V] = {}
+        for kind, group in self.groups.items():
+            whole = o.whole_step(group, x, state)
+            handed[kind], new = whole or group.step(o, group.drive(o, x), state)
+            after |= new
+        return {kind: self.groups[kind].upwards(o, each) for kind, each in handed.items() if kind in needed}, after
+
+    def window(
+        self, o: Algebra[V], x: V, state: Mapping[str, V], needed: Collection[UnitKind]
+    ) -> tuple[Emitted[V], dict[str, V]]:
+        """Run a window x[T, B, I] in a reading: drives of all steps at once, then step by step; see `step`."""
+        emitted: Emitted[V] = {}
+        after: dict[str, V] = {}
+        stepped: list[Group] = []
+        for kind, group in self.groups.items():
+            if whole := o.whole(group, x, state, kind in needed):
+                emitted[kind], new = whole
+                after |= new
+            else:
+                stepped.append(group)
+        if stepped:
+            strands = [
+                Strand(
+                    f"{group.kind}_drive",
+                    group.drive(o, x),
+                    group.step,
+                    group.state_names,
+                    group.tap if group.kind in needed else "",
+                )
+                for group in stepped
+            ]
+            rows, new = o.loop(strands, state)
+            for group, row in zip(stepped, rows, strict=True):
+                if row is not None:
+                    emitted[group.kind] = group.upwards(o, row)
+            after |= new
+        return {kind: emitted[kind] for kind in self.groups if kind in emitted and kind in needed}, after
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Outputs, State]:
         """Run a window x[T, B, I]; return what each kind emits, and the state after the window."""

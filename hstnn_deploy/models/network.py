@@ -1,12 +1,13 @@
 """What every network is: a stack of hybrid layers that carries its state, and one call."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Self, cast
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self, cast
 
 from torch import Tensor, nn
 
-from hstnn_deploy.models.layers import HybridLayer, Outputs, State, joined
+from hstnn_deploy.models.algebra import Algebra, Strand, V
+from hstnn_deploy.models.layers import Emitted, HybridLayer, Outputs, State, UnitKind, joined
 from hstnn_deploy.models.sizes import Sizes
 
 
@@ -16,6 +17,11 @@ class HybridNetwork(nn.Module, ABC):
     The state is a flat dict of named tensors: `v{l}` (spiking), `h{l}` (recurrent) and `c{l}` (LSTM) of layer
     l = 1, 2, …, each [B, n], and what the family's readout carries.
     """
+
+    together: ClassVar[bool] = False
+    """Whether a window's layers go step by step together where that saves memory; see `window`."""
+    every_step: ClassVar[bool] = False
+    """Whether there is an answer to every step, or one to everything seen."""
 
     def __init__(self, layers: Sequence[HybridLayer]) -> None:
         super().__init__()
@@ -38,6 +44,81 @@ class HybridNetwork(nn.Module, ABC):
             for number, layer in enumerate(self.stack, 1)
             for name, width in layer.state_sizes.items()
         }
+
+    # --------------------------------------------------------------------------------- the equations, for any reading
+
+    def enter(self, o: Algebra[V], x: V) -> V:
+        """Return what the first layer sees of x, of a step or of a window."""
+        return x
+
+    def needed(self, layer: int) -> set[UnitKind]:
+        """Return the kinds of units of layer `layer`, from 1, whose outputs somebody sees at every step."""
+        return {"snn", "rnn"}
+
+    def gather(self, o: Algebra[V], x: V, last: Emitted[V], state: Mapping[str, V], window: bool) -> dict[str, V]:
+        """Return the readout's own states after a step x[B, …], or a window x[T, B, …]; `last` is of the last layer."""
+        return {}
+
+    @abstractmethod
+    def answer(self, o: Algebra[V], last: Emitted[V], state: Mapping[str, V]) -> V:
+        """Return the answer, from what the last layer emitted (of each step) or from the states after everything."""
+
+    def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """Run one step x[B, …] in a reading; return the answer, and all states."""
+        last, after = self._one_step(o, self.enter(o, x), state)
+        return self.answer(o, last, after), after
+
+    def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """Run a window x[T, B, …] in a reading; return the answer, and all states.
+
+        Layers run one after another, each over all the time there is; or, where they go together, step by step, so that
+        memory does not grow with time.
+        """
+        x = self.enter(o, x)
+        last: Emitted[V] = {}
+        if self.together:
+            names = list(state)
+            _, after = o.loop(
+                [Strand("x", x, lambda o, now, state: (now, self._one_step(o, now, state)[1]), names)], state
+            )
+        else:
+            last, after = self.layer_by_layer(o, x, state)
+        return self.answer(o, last, after), after
+
+    def layer_by_layer(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[Emitted[V], dict[str, V]]:
+        """Run a window, each layer over all of it; return what the last one emits, and all states but the answer."""
+        seen, after = x, {}
+        last: Emitted[V] = {}
+        for number, layer in enumerate(self.stack, 1):
+            last, new = layer.window(o.at(number), seen, self._states_of(number, state), self.needed(number))
+            after |= {f"{name}{number}": value for name, value in new.items()}
+            if number < len(self.stack):
+                seen = self.side_by_side(o, number, last, window=True)
+        return last, after | self.gather(o, x, last, state, window=True)
+
+    def _one_step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[Emitted[V], dict[str, V]]:
+        seen, after = x, {}
+        last: Emitted[V] = {}
+        for number, layer in enumerate(self.stack, 1):
+            last, new = layer.step(o.at(number), seen, self._states_of(number, state), self.needed(number))
+            after |= {f"{name}{number}": value for name, value in new.items()}
+            if number < len(self.stack):
+                seen = self.side_by_side(o, number, last, window=False)
+        return last, after | self.gather(o, x, last, state, window=False)
+
+    def side_by_side(self, o: Algebra[V], layer: int, emitted: Emitted[V], window: bool) -> V:
+        """Return what layer `layer` emits as the next one sees it: its kinds side by side, spiking first."""
+        parts = list(emitted.values())
+        return parts[0] if len(parts) == 1 else o.at(layer).concat(parts, self._units_axis(window), "output")
+
+    def _units_axis(self, window: bool) -> int:
+        """Return the axis of the units of what layers emit, at a step or in a window."""
+        return -1
+
+    def _states_of(self, layer: int, state: Mapping[str, V]) -> dict[str, V]:
+        return {name: state[f"{name}{layer}"] for name in self.stack[layer - 1].state_sizes}
+
+    # --------------------------------------------------------------------------------------------------------- tensors
 
     def run_layers(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[list[Tensor], State]:
         """Run the layers alone; return every layer's output [T, B, n_s + n_r] and the layers' states after it."""

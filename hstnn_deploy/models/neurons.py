@@ -1,19 +1,15 @@
-"""What a spiking neuron is: its constants, checked once, passed to every kernel."""
+"""What a spiking neuron is: its constants, checked once, and its one equation."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hstnn_deploy.models.algebra import Algebra, V
+from hstnn_deploy.models.surrogates import Shape, Surrogate
+
 Reset = Literal["zero", "subtract"]
 """What a spike does to the membrane: sets it to zero (hard), or takes the threshold from it (soft)."""
-
-Surrogate = Literal["rectangular", "triangular", "arctan"]
-"""The shape of ds/dm in the backward pass, of area 1; x = (m - threshold) / lens.
-
-    rectangular   1 / (2 * lens) where |x| < 1, else 0             (the published networks')
-    triangular    max(0, 1 - |x|) / lens
-    arctan        1 / (2 * lens) / (1 + (pi / 2 * x)^2)            (SpikingJelly's ATan with alpha = 1 / lens)
-"""
 
 
 class Lif(BaseModel):
@@ -37,10 +33,28 @@ class Lif(BaseModel):
     """What a spike does to the membrane."""
     detach_reset: bool = False
     """Whether the reset counts as a constant in the backward pass."""
-    surrogate: Surrogate = "rectangular"
+    surrogate: Shape = "rectangular"
     """The shape of ds/dm in the backward pass."""
 
     @property
-    def surrogate_peak(self) -> float:
-        """The largest value of the surrogate, at the threshold."""
-        return 1 / self.lens if self.surrogate == "triangular" else 1 / (2 * self.lens)
+    def slope(self) -> Surrogate:
+        """The surrogate."""
+        return Surrogate(self.surrogate, self.lens)
+
+    def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """Run one step: the only place with this equation.
+
+        Args:
+            o: a reading.
+            drive: the input current I_t, [B, n, ...].
+            state: v after the step before, [B, n, ...].
+
+        Returns:
+            The spikes, and v.
+        """
+        m = o.add(o.mul(state["v"], self.decay, "left"), drive, "membrane")
+        s = o.tap(o.spike(m, self.threshold, self.slope), "spikes")
+        fired = o.fixed(s) if self.detach_reset else s
+        if self.reset == "zero":
+            return s, {"v": o.mul(m, o.sub(1.0, fired, "silent"), "v")}
+        return s, {"v": o.sub(m, o.mul(fired, self.threshold, "taken"), "v")}

@@ -3,14 +3,16 @@
 Shapes: T time, B batch, I inputs, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
-from hstnn_deploy.models.layers import HybridLayer, RecurrentUnit, State, fresh_layers
+from hstnn_deploy.models.algebra import Algebra, V
+from hstnn_deploy.models.eager import Fast
+from hstnn_deploy.models.layers import Emitted, HybridLayer, RecurrentUnit, State, UnitKind, fresh_layers
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sizes import Sizes
@@ -63,23 +65,36 @@ class SequenceClassifier(HybridNetwork):
 
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """Run a window; see `HybridNetwork.forward`. The output is logits [B, C] of everything seen so far."""
-        if state is None:
-            state = self.initial_state(x)
-        outputs, after = self.run_groups(x, state, lengths)
+        return self.window(Fast(lengths), x, self.initial_state(x) if state is None else state)
+
+    def needed(self, layer: int) -> set[UnitKind]:
+        """Return all kinds; of the last layer's recurrent units, only the state after everything is read."""
+        return {"snn"} if layer == len(self.layers) else {"snn", "rnn"}
+
+    def gather(self, o: Algebra[V], x: V, last: Emitted[V], state: Mapping[str, V], window: bool) -> dict[str, V]:
+        """Add up the last layer's spikes, and steps."""
+        if "snn" not in last:
+            return {}
+        if not window:
+            return {
+                "spike_sum": o.add(state["spike_sum"], last["snn"], "spike_sum"),
+                "steps": o.add(state["steps"], 1.0, "steps"),
+            }
+        spikes, steps = o.total(last["snn"], "spikes_in_window"), o.length(x, "window")
+        return {
+            "spike_sum": o.add(state["spike_sum"], spikes, "spike_sum"),
+            "steps": o.add(state["steps"], steps, "steps"),
+        }
+
+    def answer(self, o: Algebra[V], last: Emitted[V], state: Mapping[str, V]) -> V:
+        """Return the readout of the mean of the last layer's spikes, and its last h."""
         features = []
-        if "snn" in outputs[-1]:
-            spikes = outputs[-1]["snn"]
-            if lengths is not None:
-                valid = torch.arange(len(x), device=x.device)[:, None] < lengths
-                spikes = torch.where(valid[..., None], spikes, 0)
-            seen = x.new_full((x.shape[1], 1), len(x)) if lengths is None else lengths[:, None].to(x.dtype)
-            after["spike_sum"] = state["spike_sum"] + spikes.sum(0)
-            after["steps"] = state["steps"] + seen
-            features.append(after["spike_sum"] / after["steps"].clamp(min=1))
-        if "rnn" in outputs[-1]:
-            features.append(after[f"h{len(self.layers)}"])
-        logits: Tensor = self.readout(torch.cat(features, dim=1))
-        return logits, after
+        if "spike_sum" in state:
+            features.append(o.share(state["spike_sum"], state["steps"], "spike_rate"))
+        if (h := f"h{len(self.layers)}") in state:
+            features.append(state[h])
+        seen = features[0] if len(features) == 1 else o.concat(features, 1, "seen")
+        return o.linear(seen, self.readout, "logits")
 
     def with_layers(self, layers: Sequence[HybridLayer], outputs: Tensor) -> "SequenceClassifier":
         """Return a classifier over `layers` whose readout sees the last layer's outputs `outputs` (indices)."""

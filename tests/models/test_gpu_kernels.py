@@ -15,7 +15,8 @@ from torch import Tensor
 
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.kernels import gpu, plain
-from hstnn_deploy.models.neurons import Lif, Reset, Surrogate
+from hstnn_deploy.models.neurons import Lif, Reset
+from hstnn_deploy.models.surrogates import Shape
 
 pytest.importorskip("triton", reason="Triton comes with torch for CUDA, and with the dev extra on x86-64 Linux")
 
@@ -29,7 +30,7 @@ neurons = st.builds(
     lens=st.sampled_from([0.5, 0.3]),
     reset=st.sampled_from(get_args(Reset)),
     detach_reset=st.booleans(),
-    surrogate=st.sampled_from(get_args(Surrogate)),
+    surrogate=st.sampled_from(get_args(Shape)),
 )
 
 

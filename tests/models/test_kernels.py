@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hstnn_deploy.models.kernels import Form, fused, lif, lstm, plain, rnn, using
-from hstnn_deploy.models.neurons import Lif, Reset, Surrogate
+from hstnn_deploy.models.neurons import Lif, Reset
+from hstnn_deploy.models.surrogates import Shape
 
 FORMS = {"plain": plain, "fused": fused}
 each_form = pytest.mark.parametrize("form", ["plain", "fused"])
@@ -33,7 +34,7 @@ variants = st.fixed_dictionaries(
     {
         "reset": st.sampled_from(get_args(Reset)),
         "detach_reset": st.booleans(),
-        "surrogate": st.sampled_from(get_args(Surrogate)),
+        "surrogate": st.sampled_from(get_args(Shape)),
     }
 )
 
@@ -316,7 +317,7 @@ def test_the_surrogate_is_a_window_of_height_one_over_twice_lens(form: Form, mem
     ("surrogate", "shape"),
     [("triangular", lambda x: max(0.0, 1 - abs(x))), ("arctan", lambda x: 0.5 / (1 + (math.pi / 2 * x) ** 2))],
 )
-def test_other_surrogates_have_their_shapes(form: Form, surrogate: Surrogate, shape: Callable[[float], float]) -> None:
+def test_other_surrogates_have_their_shapes(form: Form, surrogate: Shape, shape: Callable[[float], float]) -> None:
     for lens in (0.5, 0.25):
         for membrane in (-1.0, 0.6, 0.9, 1.0, 1.125, 1.6, 3.0):
             neuron = Lif(decay=0.5, threshold=1.0, lens=lens, surrogate=surrogate)

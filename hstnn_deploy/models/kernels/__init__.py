@@ -1,8 +1,9 @@
 """The window kernels of the neurons, in several forms with the same results, and the one place that picks a form.
 
-`plain` is the definition: torch operations step by step, differentiable twice (selection needs that), the oracle of the
-tests. `fused` is the fast form for training and inference: hand-written backward, differentiable once. `triton` is the
-form for GPUs: a window in one launch, and the recurrences through cuDNN; it is picked where the state lies on a GPU.
+`plain` is the definition, each unit's own equation step by step, differentiable twice (selection needs that): the
+oracle of the tests. `fused` is the fast form for training and inference: hand-written backward, differentiable once.
+`triton` is the form for GPUs: a window in one launch, and the recurrences through cuDNN; it is picked where the state
+lies on a GPU.
 
 Shapes: T time, B batch, I inputs, n units. Every kernel is a pure function over a window and takes `lengths[B]` (int64)
 or None; steps at or past a sample's length leave its state alone. What a kernel *emits* at such steps is unspecified.
@@ -14,8 +15,9 @@ from contextvars import ContextVar
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.kernels import fused, gpu, plain
 from hstnn_deploy.models.neurons import Lif
 
@@ -32,6 +34,10 @@ class _Recurrences(Protocol):
     def rnn(self, drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor: ...
 
     def lstm(self, drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def conv_rnn_pooled(
+        self, drive: Tensor, h0: Tensor, conv: nn.Conv2d, form: MapForm, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor]: ...
 
 
 _SPIKING: dict[Form, _Kernels] = {"plain": plain, "fused": fused, "triton": gpu}
@@ -154,6 +160,27 @@ def lstm(
     with _single(x):
         h, cells = _RECURRENT["fused" if form == "triton" else form].lstm(drive.to(h0.dtype), h0, c0, weight)
     return h, _last_valid(h, h0, lengths), _last_valid(cells, c0, lengths)
+
+
+def conv_rnn_pooled(
+    drive: Tensor, h0: Tensor, conv: nn.Conv2d, form: MapForm, lengths: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Run recurrent units in maps over a window, see `cells.conv_rnn`, what they emit average-pooled 2x2.
+
+    Args:
+        drive: what depends on the input alone, [T, B, n, H, W].
+        h0: the state left by the step before, [B, n, H, W].
+        conv: the recurrent convolution.
+        form: how a unit adds up.
+        lengths: valid steps per sample, [B], or None where all steps are valid.
+
+    Returns:
+        Pooled h at every step, [T, B, n, H // 2, W // 2]; and h after the last valid step.
+    """
+    form_of_kernel = _picked(h0)
+    return _RECURRENT["fused" if form_of_kernel == "triton" else form_of_kernel].conv_rnn_pooled(
+        drive, h0, conv, form, lengths
+    )
 
 
 def _last_valid(outputs: Tensor, initial: Tensor, lengths: Tensor | None) -> Tensor:

@@ -10,9 +10,11 @@ from itertools import repeat
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
+from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.neurons import Lif
 
 # where_between(g, x, low, high, grad_input=out) is g where low < x < high, else 0, in one pass.
@@ -47,6 +49,24 @@ def lstm(drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor,
     """LSTM over a window of input products `drive` [T, B, 4, n]; return h and c at every step. See `kernels.lstm`."""
     outputs, cells = _Lstm.apply(drive, h0, c0, weight)  # type: ignore[no-untyped-call]
     return outputs, cells
+
+
+def conv_rnn_pooled(
+    drive: Tensor, h0: Tensor, conv: nn.Conv2d, form: MapForm, lengths: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Recurrent units in maps over a window, pooled; see `kernels.conv_rnn_pooled`.
+
+    Of each step, autograd keeps h and, in the dvs form, the rectified recurrent drive: the rest is in place.
+    """
+    h, outputs = h0, []
+    for t, now in enumerate(drive.unbind(0)):
+        own = conv(h)
+        new = (now + own.relu_()).tanh_() if form == "dvs" else (now + own).relu_()
+        # Under autocast the convolutions are rounded; the state stays as it is.
+        new = new.to(h.dtype)
+        h = new if lengths is None else torch.where((t < lengths)[:, None, None, None], new, h)
+        outputs.append(functional.avg_pool2d(h, 2))
+    return torch.stack(outputs), h
 
 
 class _Lif(torch.autograd.Function):
@@ -169,7 +189,7 @@ def _walk_back(
     Returns:
         The gradients of the currents [T, B, n] and, if wanted, of v0 [B, n].
     """
-    peak = neuron.surrogate_peak
+    peak = neuron.slope.peak
     below_zero = (-torch.inf, torch.finfo(m.dtype).smallest_normal)
     out = torch.empty_like(m)
     distance, through = torch.empty_like(m[0]), torch.empty_like(m[0])

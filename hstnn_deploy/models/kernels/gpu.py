@@ -204,7 +204,7 @@ class _Lif(torch.autograd.Function):
             neuron.decay,
             neuron.threshold,
             neuron.lens,
-            neuron.surrogate_peak,
+            neuron.slope.peak,
             SOFT=neuron.reset == "subtract",
             DETACHED=neuron.detach_reset,
             SURROGATE=_SURROGATES[neuron.surrogate],

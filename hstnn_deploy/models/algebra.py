@@ -1,0 +1,195 @@
+"""The operations in which every equation of a network is written, once; and which each reading of it carries out.
+
+A layer states what it computes as `step(o, drive, state)`, a network as `window(o, x, state)`. `o` is a reading:
+
+    Eager      tensors, differentiable as often as you like: the definition itself, run         (models/eager.py)
+    Fast       tensors, whole windows by the kernels of models/kernels/                         (models/eager.py)
+    Onnx       nodes of a graph                                                                 (export)
+    Script     lines of a TorchScript program                                                   (export)
+    Bounded    float64 values with the rounding error that float32 allows: the proof            (export)
+    Counted    what is multiplied and what is added up                                          (profile)
+
+A reading that lacks an operation raises `Unreadable`, which names it: nothing else is computed in its place.
+
+Values are of a type V that only the reading knows. An operand may be a number as well. `name` is what a reading that
+gives its values names calls the result; it has no other meaning. Shapes: T time, B batch, I inputs, n units.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypeVar
+
+from torch import Tensor, nn
+
+from hstnn_deploy.errors import ExportError
+
+if TYPE_CHECKING:
+    from hstnn_deploy.models.layers import Group
+    from hstnn_deploy.models.surrogates import Surrogate
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Strand(Generic[V]):
+    """One of the things that step through time side by side: none sees what another does at the same step."""
+
+    name: str
+    """Of what is stepped through."""
+    over: V
+    """What is stepped through, [T, B, …]."""
+    step: "Callable[[Algebra[V], V, Mapping[str, V]], tuple[V, dict[str, V]]]"
+    """From the reading inside, what there is now and what is carried, to what is handed out and what is carried on."""
+    states: Sequence[str]
+    """The names of what it carries."""
+    tap: str = ""
+    """The name of what it hands out; empty where nobody needs that."""
+
+
+class Unreadable(ExportError):
+    """A reading met an operation that it has no rule for."""
+
+
+class Algebra(ABC, Generic[V]):
+    """A reading. Operations act on single steps [B, …], and those that take weights on windows [T, B, …] too."""
+
+    reads: str
+    """What the reading gives, for an error: such as "an ONNX graph"."""
+
+    def at(self, layer: int) -> Self:
+        """Return the reading of layer `layer`, counted from 1; 0 is the readout."""
+        return self
+
+    def lacks(self, operation: str, hint: str = "") -> NoReturn:
+        """Refuse an operation."""
+        raise Unreadable(f"{self.reads} cannot hold {operation}", hint)
+
+    # ------------------------------------------------------------------------------------------------- arithmetic
+
+    @abstractmethod
+    def add(self, a: V | float, b: V | float, name: str = "") -> V:
+        """Return a + b."""
+
+    @abstractmethod
+    def sub(self, a: V | float, b: V | float, name: str = "") -> V:
+        """Return a - b."""
+
+    @abstractmethod
+    def mul(self, a: V | float, b: V | float, name: str = "") -> V:
+        """Return a * b."""
+
+    @abstractmethod
+    def sigmoid(self, a: V, name: str = "") -> V:
+        """Return 1 / (1 + e^-a)."""
+
+    @abstractmethod
+    def tanh(self, a: V, name: str = "") -> V:
+        """Return tanh a."""
+
+    @abstractmethod
+    def relu(self, a: V, name: str = "") -> V:
+        """Return max(0, a)."""
+
+    @abstractmethod
+    def share(self, total: V, count: V, name: str = "") -> V:
+        """Return total / count, and 0 where nothing was counted."""
+
+    # ------------------------------------------------------------------------------------------- what units hand out
+
+    @abstractmethod
+    def spike(self, membrane: V, threshold: V | float, surrogate: "Surrogate", name: str = "spikes") -> V:
+        """Return 1 where membrane > threshold, else 0; backward, the surrogate takes the place of the step's slope."""
+
+    def fixed(self, a: V) -> V:
+        """Return `a`, as a constant to the backward pass."""
+        return a
+
+    def tap(self, a: V, name: str) -> V:
+        """Return `a`, which the layer hands out under a name: a proof may claim it, a profile may count it."""
+        return a
+
+    # --------------------------------------------------------------------------------------------------------- weights
+
+    @abstractmethod
+    def product(self, x: V, weight: Tensor, name: str = "") -> V:
+        """Return x[…, I] @ weight (I, n); with weight (I, k, n), […, k, n]."""
+
+    @abstractmethod
+    def linear(self, x: V, layer: nn.Linear, name: str = "") -> V:
+        """Return a linear layer's output of x[B, I]."""
+
+    @abstractmethod
+    def linear_at_each(self, x: V, layer: nn.Linear, name: str = "") -> V:
+        """Return a linear layer's output at every step of x[…, I]."""
+
+    @abstractmethod
+    def convolve(self, x: V, layer: nn.Conv2d, name: str = "") -> V:
+        """Return the convolution of x[B, I, H, W], or of every step of x[T, B, I, H, W]."""
+
+    def dropout(self, x: V, layer: nn.Dropout) -> V:
+        """Return x, of which a part is dropped while training."""
+        return x
+
+    @abstractmethod
+    def embed(self, tokens: V, layer: nn.Embedding, name: str = "") -> V:
+        """Return the row of each token."""
+
+    # ---------------------------------------------------------------------------------------------------------- shapes
+
+    @abstractmethod
+    def parts(self, x: V, count: int, name: str = "") -> list[V]:
+        """Cut x[B, count, n] into `count` values [B, n]."""
+
+    @abstractmethod
+    def concat(self, values: Sequence[V], axis: int, name: str = "") -> V:
+        """Put values side by side."""
+
+    @abstractmethod
+    def mean_pool(self, x: V, name: str = "") -> V:
+        """Return the mean of each 2x2 of maps […, n, H, W]."""
+
+    @abstractmethod
+    def flatten(self, x: V, name: str = "") -> V:
+        """Return x[B, …] as [B, n]."""
+
+    # ------------------------------------------------------------------------------------------------------------ time
+
+    @abstractmethod
+    def total(self, x: V, name: str = "") -> V:
+        """Return the sum over the valid steps of x[T, …]."""
+
+    @abstractmethod
+    def length(self, x: V, name: str = "") -> V:
+        """Return the number of valid steps of x[T, …], as a value that adds to [B, 1]."""
+
+    @abstractmethod
+    def loop(self, strands: Sequence[Strand[V]], state: Mapping[str, V]) -> tuple[list[V | None], dict[str, V]]:
+        """Step through time.
+
+        Args:
+            strands: what steps side by side.
+            state: what the first step starts from.
+
+        Returns:
+            What each strand hands out, stacked [T, B, …] (None of one without a tap); and what all of them carry after
+            the last valid step.
+        """
+
+    def whole_step(self, group: "Group", x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]] | None:
+        """Return one step of a group of units, x[B, …], where the reading knows a way of its own; else None."""
+        return None
+
+    def whole(self, group: "Group", x: V, state: Mapping[str, V], needed: bool) -> tuple[V, dict[str, V]] | None:
+        """Return what a group of units does over a window at once, where the reading knows a way; else None.
+
+        Args:
+            group: the units.
+            x: what they see, [T, B, …].
+            state: their states, by their own names.
+            needed: whether what they emit is needed, or only their states after the window.
+
+        Returns:
+            What goes up, [T, B, …] (anything, where it is not needed), and the states.
+        """
+        return None
