@@ -26,6 +26,7 @@ from hstnn_deploy.models.network import HybridNetwork
 Form = Literal["window", "step", "unrolled"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
+
 def time_axis(form: Form, steps: int | None) -> list[int | str]:
     """Return the axis of time of a graph's x, if it has one; `steps` is T of an unrolled graph."""
     if form == "step":

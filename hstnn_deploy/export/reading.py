@@ -186,15 +186,11 @@ class Onnx(Algebra[str]):
         _, after = self._lstm(group, self._node("Unsqueeze", "x_row", x, self.g.axes(0)), state, "")
         return after["h"], after
 
-    def whole(
-        self, group: Group, x: str, state: Mapping[str, str], needed: bool
-    ) -> tuple[str, dict[str, str]] | None:
+    def whole(self, group: Group, x: str, state: Mapping[str, str], needed: bool) -> tuple[str, dict[str, str]] | None:
         """See `Algebra`."""
         return self._lstm(group, x, state, self.row(group.tap) if needed else "") if "c" in group.state_names else None
 
-    def _lstm(
-        self, group: Group, x: str, state: Mapping[str, str], output: str
-    ) -> tuple[str, dict[str, str]]:
+    def _lstm(self, group: Group, x: str, state: Mapping[str, str], output: str) -> tuple[str, dict[str, str]]:
         """Add LSTM units over a window x[T, B, I] as one node: the same equation as `cells.lstm`, in ONNX's own operator.
 
         Returns:

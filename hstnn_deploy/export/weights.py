@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.engines import read_network
-from hstnn_deploy.export.reading import LAYOUTS
 from hstnn_deploy.export.nodes import CONSTANT
+from hstnn_deploy.export.reading import LAYOUTS
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.registry import NetworkConfig, build
 from hstnn_deploy.models.sizes import Sizes

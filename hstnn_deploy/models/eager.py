@@ -92,11 +92,13 @@ class Eager(Algebra[Tensor]):
 
     def linear(self, x: Tensor, layer: nn.Linear, name: str = "") -> Tensor:
         """See `Algebra`."""
-        return functional.linear(x, layer.weight, layer.bias)
+        output: Tensor = layer(x)
+        return output
 
     def linear_at_each(self, x: Tensor, layer: nn.Linear, name: str = "") -> Tensor:
         """See `Algebra`."""
-        return functional.linear(x, layer.weight, layer.bias)
+        output: Tensor = layer(x)
+        return output
 
     def dropout(self, x: Tensor, layer: nn.Dropout) -> Tensor:
         """See `Algebra`."""
@@ -109,7 +111,8 @@ class Eager(Algebra[Tensor]):
 
     def embed(self, tokens: Tensor, layer: nn.Embedding, name: str = "") -> Tensor:
         """See `Algebra`."""
-        return functional.embedding(tokens, layer.weight)
+        output: Tensor = layer(tokens)
+        return output
 
     def parts(self, x: Tensor, count: int, name: str = "") -> list[Tensor]:
         """See `Algebra`."""

@@ -1,31 +1,31 @@
-"""Synaptic operations: what a network computes on given inputs, group by group of units.
+"""Synaptic operations: the reading of a network's equations that counts what it computes on given inputs.
 
-A group's input is [spikes, recurrent] of the layer below, so both kinds of operation occur in one input: where the
-input is a spike, a weight is accumulated (AC); where it is a number, it is multiplied and accumulated (MAC).
+An input of a product may hold spikes and numbers side by side (a layer emits [spikes, recurrent]): where it is a spike,
+a weight is accumulated (AC); where it is a number, it is multiplied and accumulated (MAC).
 
     dense MACs       what a processor computes that takes no notice of zeros: every input times every weight
     effective MACs   those of inputs that are numbers and not zero
     ACs              one for each spike and each weight that it meets. An average-pooled spike is a quarter of a weight
-                     added: pooling is folded into the weights, so four spikes pooled are four ACs. Inputs of a network
-                     that are whole numbers are counts of events: one AC for each event.
+                     added: pooling is folded into the weights, so four spikes pooled are four ACs. Where the data are
+                     counts of events, one AC for each event.
 
-Input products, recurrent products and readouts are counted; activation functions, membranes' decay, and biases are not.
+Products with weights are counted, whatever their kernel, stride or groups; activation functions, membranes' decay, and
+biases are not. What a value is, is known from where it comes, never from its numbers.
 Shapes: T time, B batch, I inputs, n units of a group.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hstnn_deploy.errors import ProfileError
-from hstnn_deploy.models.convolutional import ConvolutionalGroup, RecurrentConvolution
-from hstnn_deploy.models.language import LanguageModel
-from hstnn_deploy.models.layers import Group, LstmGroup, RnnGroup, SpikingGroup
+from hstnn_deploy.models.algebra import Algebra, Strand
+from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.surrogates import Surrogate
 
 _POOLED = 4
 """Spikes that an average-pooled value of 1 stands for."""
@@ -52,128 +52,201 @@ class Operations:
 
 
 @torch.no_grad()
-def count(network: HybridNetwork, x: Tensor) -> list[Operations]:
+def count(network: HybridNetwork, x: Tensor, events: bool = False) -> list[Operations]:
     """Run a network in evaluation mode on x[T, B, …] and count what every part of it does.
 
-    Raises:
-        ProfileError: units for which there is no rule.
+    Args:
+        network: the network.
+        x: the input.
+        events: whether the data are counts of events, which are accumulated as spikes are.
     """
-    found: list[Operations] = []
-    handles = []
-    below = 0
-    for number, layer in enumerate(network.stack, 1):
-        for kind, group in layer.groups.items():
-            operations = Operations(f"layer{number}.{kind}")
-            found.append(operations)
-            spikes = below if number > 1 else None
-            handles += _watch(group, operations, spikes)
-        below = layer.count("snn")
-    for name, module in network.named_children():
-        if isinstance(module, nn.Linear):
-            operations = Operations(name)
-            found.append(operations)
-            # Only a language model reads out every step's spikes; elsewhere their sum, a number, is read out once.
-            spiking = below if isinstance(network, LanguageModel) else 0
-            handles.append(module.register_forward_hook(_linear(operations, spiking)))
     was_training = network.training
     network.eval()
     try:
-        network(x)
+        counted = Counted(network)
+        state = {name: _numbers(value) for name, value in network.initial_state(x).items()}
+        network.window(counted, Value(x, x, torch.zeros_like(x)) if events else _numbers(x), state)
     finally:
         network.train(was_training)
-        for handle in handles:
-            handle.remove()
-    return found
+    return list(counted.found.values())
 
 
-def _watch(group: Group, operations: Operations, spiking: int | None) -> list[Any]:
-    """Let a group's calls be counted; `spiking` of its inputs are spikes, the first ones (None: it sees the data)."""
-    if isinstance(group, ConvolutionalGroup):
-        handles = [group.register_forward_hook(_convolution(operations, spiking))]
-        if isinstance(group, RecurrentConvolution):
-            handles.append(group.conv_recurrent.register_forward_hook(_recurrent_convolution(operations)))
-        return handles
-    if isinstance(group, SpikingGroup | RnnGroup | LstmGroup):
-        return [group.register_forward_hook(_fully_connected(operations, spiking))]
-    raise ProfileError(f"there is no rule for the operations of {type(group).__name__}")
+class Value(NamedTuple):
+    """Numbers, and what they are made of."""
+
+    v: Tensor
+    spikes: Tensor
+    """How many spikes or events each one stands for; 0 of a number."""
+    numbers: Tensor
+    """1 where it is a number and not zero, else 0."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Value":
+        """Return what a function that only moves values makes of each part."""
+        return Value(*(function(part) for part in self))
 
 
-def split_input(x: Tensor, spiking: int | None) -> tuple[Tensor, Tensor]:
-    """Return what of an input [T, B, I, …] arrives as so many spikes or events each, and what as numbers, same shape.
+def _numbers(v: Tensor) -> Value:
+    return Value(v, torch.zeros_like(v), (v != 0).to(v.dtype))
 
-    One of the two is zero wherever the other is not.
+
+class Counted(Algebra[Value]):
+    """Values with what they are made of; products are counted by the weight they take.
+
+    Args:
+        network: for the names of its weights.
     """
-    nothing = torch.zeros_like(x)
-    if spiking is None:
-        events = bool((x >= 0).all()) and bool((x == x.round()).all())
-        return (x, nothing) if events else (nothing, x)
-    spikes = x.clone()
-    spikes[:, :, spiking:] = 0
-    numbers = x.clone()
-    numbers[:, :, :spiking] = 0
-    return spikes, numbers
+
+    reads = "the count of operations"
+
+    def __init__(self, network: HybridNetwork) -> None:
+        self.found: dict[str, Operations] = {}
+        self._run, self._layer = Eager(), 0
+        self._names = {id(value): _part(name) for name, value in network.named_parameters()}
+
+    def at(self, layer: int) -> Self:
+        """See `Algebra`."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _layer=layer)
+        return other
+
+    def _of(self, name: str) -> Operations:
+        return self.found.setdefault(name, Operations(name))
+
+    # ------------------------------------------------------------------------------------------------- arithmetic
+
+    def add(self, a: Value | float, b: Value | float, name: str = "") -> Value:
+        """See `Algebra`."""
+        return _numbers(self._run.add(_of(a), _of(b)))
+
+    def sub(self, a: Value | float, b: Value | float, name: str = "") -> Value:
+        """See `Algebra`."""
+        return _numbers(self._run.sub(_of(a), _of(b)))
+
+    def mul(self, a: Value | float, b: Value | float, name: str = "") -> Value:
+        """See `Algebra`."""
+        return _numbers(self._run.mul(_of(a), _of(b)))
+
+    def sigmoid(self, a: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        return _numbers(self._run.sigmoid(a.v))
+
+    def tanh(self, a: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        return _numbers(self._run.tanh(a.v))
+
+    def relu(self, a: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        return _numbers(self._run.relu(a.v))
+
+    def share(self, total: Value, count: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        return _numbers(self._run.share(total.v, count.v))
+
+    def spike(self, membrane: Value, threshold: Value | float, surrogate: Surrogate, name: str = "spikes") -> Value:
+        """See `Algebra`."""
+        spikes = self._run.spike(membrane.v, _of(threshold), surrogate)
+        operations = self._of(f"layer{self._layer}.snn")
+        operations.spikes += float(spikes.sum(dtype=torch.float64))
+        operations.sites += spikes.numel()
+        return Value(spikes, spikes, torch.zeros_like(spikes))
+
+    # --------------------------------------------------------------------------------------------------------- weights
+
+    def product(self, x: Value, weight: Tensor, name: str = "") -> Value:
+        """See `Algebra`."""
+        self._fully_connected(x, weight, weight[0].numel())
+        return _numbers(self._run.product(x.v, weight))
+
+    def linear(self, x: Value, layer: nn.Linear, name: str = "") -> Value:
+        """See `Algebra`."""
+        self._fully_connected(x, layer.weight, layer.out_features)
+        return _numbers(self._run.linear(x.v, layer))
+
+    def linear_at_each(self, x: Value, layer: nn.Linear, name: str = "") -> Value:
+        """See `Algebra`."""
+        return self.linear(x, layer)
+
+    def _fully_connected(self, x: Value, weight: Tensor, outputs: int) -> None:
+        operations = self._of(self._names[id(weight)])
+        operations.dense += x.v.numel() * outputs
+        operations.acs += float(x.spikes.sum(dtype=torch.float64)) * outputs
+        operations.macs += float(x.numbers.sum(dtype=torch.float64)) * outputs
+
+    def convolve(self, x: Value, layer: nn.Conv2d, name: str = "") -> Value:
+        """See `Algebra`."""
+        maps = self._run.convolve(x.v, layer)
+        operations = self._of(self._names[id(layer.weight)])
+        operations.dense += maps.numel() * layer.weight[0].numel()
+        operations.acs += reach(x.spikes, layer)
+        operations.macs += reach(x.numbers, layer)
+        return _numbers(maps)
+
+    def embed(self, tokens: Value, layer: nn.Embedding, name: str = "") -> Value:
+        """See `Algebra`."""
+        return _numbers(self._run.embed(tokens.v, layer))
+
+    # ---------------------------------------------------------------------------------------------------------- shapes
+
+    def parts(self, x: Value, count: int, name: str = "") -> list[Value]:
+        """See `Algebra`."""
+        return [Value(*each) for each in zip(*(self._run.parts(part, count) for part in x), strict=True)]
+
+    def concat(self, values: Sequence[Value], axis: int, name: str = "") -> Value:
+        """See `Algebra`."""
+        return Value(*(self._run.concat(part, axis) for part in zip(*values, strict=True)))
+
+    def mean_pool(self, x: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        v = self._run.mean_pool(x.v)
+        spikes = self._run.mean_pool(x.spikes) * _POOLED
+        return Value(v, spikes, ((v != 0) & (self._run.mean_pool(x.numbers) != 0)).to(v.dtype))
+
+    def flatten(self, x: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        return x.map(self._run.flatten)
+
+    # ------------------------------------------------------------------------------------------------------------ time
+
+    def total(self, x: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        return _numbers(self._run.total(x.v))
+
+    def length(self, x: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        return _numbers(self._run.length(x.v))
+
+    def loop(
+        self, strands: Sequence[Strand[Value]], state: Mapping[str, Value]
+    ) -> tuple[list[Value | None], dict[str, Value]]:
+        """See `Algebra`."""
+        rows: list[list[Value]] = [[] for _ in strands]
+        now = {name: state[name] for strand in strands for name in strand.states}
+        for each in zip(*(zip(*strand.over, strict=True) for strand in strands), strict=True):
+            after: dict[str, Value] = {}
+            for strand, x, row in zip(strands, each, rows, strict=True):
+                handed, new = strand.step(self, Value(*x), now)
+                after |= new
+                if strand.tap:
+                    row.append(handed)
+            now = after
+        return [Value(*map(torch.stack, zip(*row, strict=True))) if row else None for row in rows], now
 
 
-def _fully_connected(operations: Operations, spiking: int | None) -> Callable[..., None]:
-    def hook(group: Group, inputs: tuple[Any, ...], result: tuple[Tensor, dict[str, Tensor]]) -> None:
-        x, state = inputs[0], inputs[1]
-        output = result[0]
-        gates = 4 if isinstance(group, LstmGroup) else 1
-        fan_out = group.units * gates
-        spikes, numbers = split_input(x, spiking)
-        operations.dense += x.numel() * fan_out
-        operations.acs += float(spikes.sum(dtype=torch.float64)) * fan_out
-        operations.macs += int(numbers.count_nonzero()) * fan_out
-        if isinstance(group, SpikingGroup):
-            operations.spikes += float(output.sum(dtype=torch.float64))
-            operations.sites += output.numel()
-        else:
-            before = torch.cat((state["h"][None], output[:-1]))
-            operations.dense += before.numel() * fan_out
-            operations.macs += int(before.count_nonzero()) * fan_out
-
-    return hook
+def reach(counts: Tensor, layer: nn.Conv2d) -> float:
+    """Return the sum over inputs [N, C, H, W] or [T, B, C, H, W] of each one's count times the outputs that it meets."""
+    groups = layer.groups
+    ones = layer.weight.new_ones(groups, *layer.weight.shape[1:], dtype=torch.float64)
+    maps: Any = functional.conv2d(
+        counts.double().flatten(0, -4), ones, None, layer.stride, layer.padding, layer.dilation, groups
+    )
+    return float(maps.sum()) * layer.out_channels / groups
 
 
-def reach(counts: Tensor, padding: int) -> float:
-    """Return the sum over inputs [N, C, H, W] of each one's count times the outputs of a 3x3 convolution it meets."""
-    kernel = torch.ones(1, 1, 3, 3, dtype=torch.float64, device=counts.device)
-    return float(functional.conv2d(counts.double().sum(1, keepdim=True), kernel, padding=padding).sum())
+def _of(operand: Value | float) -> Any:
+    return operand.v if isinstance(operand, Value) else operand
 
 
-def _convolution(operations: Operations, spiking: int | None) -> Callable[..., None]:
-    def hook(group: ConvolutionalGroup, inputs: tuple[Any, ...], result: tuple[Tensor, dict[str, Tensor]]) -> None:
-        x, output = inputs[0], result[0]
-        padding = int(group.conv_input.padding[0])
-        spikes, numbers = (part.flatten(0, 1) for part in split_input(x, spiking))
-        # What comes from a layer below is pooled; what comes from the data is not.
-        each = _POOLED if spiking is not None else 1
-        maps = group.map_size(x.shape[-1]) ** 2
-        operations.dense += x.shape[0] * x.shape[1] * maps * 9 * group.inputs * group.units
-        operations.acs += reach(spikes * each, padding) * group.units
-        operations.macs += reach(numbers != 0, padding) * group.units
-        if group.kind == "snn":
-            operations.spikes += float(output.sum(dtype=torch.float64)) * _POOLED
-            operations.sites += output.numel() * _POOLED
-
-    return hook
-
-
-def _recurrent_convolution(operations: Operations) -> Callable[..., None]:
-    def hook(convolution: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        h = inputs[0]
-        operations.dense += output.numel() * 9 * convolution.in_channels
-        operations.macs += reach(h != 0, cast(int, convolution.padding[0])) * convolution.out_channels
-
-    return hook
-
-
-def _linear(operations: Operations, spiking: int) -> Callable[..., None]:
-    def hook(linear: nn.Linear, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
-        x = inputs[0]
-        spikes, numbers = x[..., :spiking], x[..., spiking:]
-        operations.dense += x.numel() * linear.out_features
-        operations.acs += float(spikes.sum(dtype=torch.float64)) * linear.out_features
-        operations.macs += int(numbers.count_nonzero()) * linear.out_features
-
-    return hook
+def _part(parameter: str) -> str:
+    """Return the part of a network that a parameter belongs to: layer1.snn of layers.0.snn.weight, else its module."""
+    first, *rest = parameter.split(".")
+    return f"layer{int(rest[0]) + 1}.{rest[1]}" if first == "layers" else first

@@ -1,0 +1,274 @@
+"""The reading of a network's equations that bounds what float32 arithmetic may make of them (see `models.algebra`).
+
+A value is a number in float64 and how far an engine's float32 may be from it. The rules are derived in
+docs/mathematics.md, section 5; u = 2^-24.
+
+- One operation rounds its result: u |r|, on top of what its operands' errors come to. A product with 0 or 1, and a
+  result of exact operands that float32 holds, is exact.
+- A sum of n nonzero terms t_k, added up in an order nobody knows: `SPREAD` u sqrt((n + 1) (Q / 6 + S^2 / 3) + Q),
+  with S the sum and Q the sum of the terms' squares.
+- sigmoid, tanh: the slope's bound (1/4, 1) times the operand's error, and 4 ulp of the result for the engine's own.
+
+What an engine claims (a spike, a recurrent output) is checked against its value and bound, and then taken for exact:
+no mismatch can hide behind an earlier one, and no error goes on from step to step but in membranes and cells.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hstnn_deploy.models.algebra import Algebra, Strand
+from hstnn_deploy.models.surrogates import Surrogate
+
+UNIT_ROUNDOFF = 2.0**-24
+
+SPREAD = 8.0
+"""How many times its root mean square over all orders the error of a sum may be; see docs/mathematics.md, section 5."""
+
+
+class Value(NamedTuple):
+    """A number in float64, and how far an engine's may be from it."""
+
+    v: Tensor
+    e: Tensor
+
+
+class Claims(Protocol):
+    """What an engine says its units handed out, and who hears how that compares."""
+
+    def spikes(self, layer: int, tap: str, step: int, membrane: Value, threshold: Value) -> Tensor:
+        """Check claimed spikes [B, n, …] of a step; return them."""
+
+    def values(self, layer: int, tap: str, step: int, expected: Value) -> Tensor:
+        """Check claimed values [B, n, …] of a step; return them."""
+
+
+def exact(v: Tensor) -> Value:
+    """Return numbers that an engine has as they are."""
+    v = v.double()
+    return Value(v, torch.zeros((), dtype=torch.float64))
+
+
+def ulp(values: Tensor) -> Tensor:
+    """Return the distance from each float32 value to the next larger one, in float64."""
+    single = values.float().abs()
+    return (torch.nextafter(single, torch.full_like(single, torch.inf)) - single).double()
+
+
+class Bounded(Algebra[Value]):
+    """Values with bounds.
+
+    Args:
+        claims: what an engine handed out.
+    """
+
+    reads = "the proof"
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims, self._layer, self._step = claims, 0, 0
+
+    def at(self, layer: int) -> Self:
+        """See `Algebra`."""
+        return self._with(_layer=layer)
+
+    def _with(self, **changes: Any) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, **changes)
+        return other
+
+    # ------------------------------------------------------------------------------------------------- arithmetic
+
+    def add(self, a: Value | float, b: Value | float, name: str = "") -> Value:
+        """See `Algebra`."""
+        a, b = _value(a), _value(b)
+        return _rounded(a.v + b.v, a.e + b.e)
+
+    def sub(self, a: Value | float, b: Value | float, name: str = "") -> Value:
+        """See `Algebra`."""
+        a, b = _value(a), _value(b)
+        return _rounded(a.v - b.v, a.e + b.e)
+
+    def mul(self, a: Value | float, b: Value | float, name: str = "") -> Value:
+        """See `Algebra`."""
+        a, b = _value(a), _value(b)
+        v, e = a.v * b.v, a.v.abs() * b.e + b.v.abs() * a.e + a.e * b.e
+        rounding = UNIT_ROUNDOFF * v.abs()
+        for each in (a, b):
+            # A product with 0 or 1 is not rounded.
+            rounding = torch.where((each.e == 0) & ((each.v == 0) | (each.v.abs() == 1)), 0.0, rounding)
+        return Value(v, e + rounding)
+
+    def share(self, total: Value, count: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        v = total.v / count.v
+        return _rounded(v, (total.e + v.abs() * count.e) / count.v.abs())
+
+    def sigmoid(self, a: Value, name: str = "") -> Value:
+        """See `Algebra`. Its slope is at most 1/4."""
+        v = torch.sigmoid(a.v)
+        return Value(v, a.e / 4 + 4 * ulp(v))
+
+    def tanh(self, a: Value, name: str = "") -> Value:
+        """See `Algebra`. Its slope is at most 1."""
+        v = torch.tanh(a.v)
+        return Value(v, a.e + 4 * ulp(v))
+
+    def relu(self, a: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        return Value(a.v.relu(), a.e)
+
+    # ------------------------------------------------------------------------------------------- what units hand out
+
+    def spike(self, membrane: Value, threshold: Value | float, surrogate: Surrogate, name: str = "spikes") -> Value:
+        """See `Algebra`. What the engine claims is checked, and taken."""
+        return exact(self._claims.spikes(self._layer, name, self._step, membrane, _value(threshold)))
+
+    def tap(self, a: Value, name: str) -> Value:
+        """See `Algebra`. What the engine claims is checked, and taken; spikes have been."""
+        if name == "spikes":
+            return a
+        return exact(self._claims.values(self._layer, name, self._step, a))
+
+    # --------------------------------------------------------------------------------------------------------- weights
+
+    def product(self, x: Value, weight: Tensor, name: str = "") -> Value:
+        """See `Algebra`."""
+        w = weight.detach().double().flatten(1)
+        result = _sum(x, lambda values, form: values @ form(w), x.v.count_nonzero(-1)[..., None])
+        return Value(*(part.unflatten(-1, weight.shape[1:]) for part in result)) if weight.ndim > 2 else result
+
+    def linear(self, x: Value, layer: nn.Linear, name: str = "") -> Value:
+        """See `Algebra`."""
+        w = layer.weight.detach().double().T
+        bias = None if layer.bias is None else layer.bias.detach().double()
+        return _sum(x, lambda values, form: values @ form(w), x.v.count_nonzero(-1)[..., None], bias)
+
+    def linear_at_each(self, x: Value, layer: nn.Linear, name: str = "") -> Value:
+        """See `Algebra`."""
+        return self.linear(x, layer)
+
+    def convolve(self, x: Value, layer: nn.Conv2d, name: str = "") -> Value:
+        """See `Algebra`."""
+        if x.v.ndim == 5:
+            rows = self.convolve(Value(x.v.flatten(0, 1), x.e.flatten(0, 1) if x.e.ndim else x.e), layer)
+            return Value(*(part.unflatten(0, x.v.shape[:2]) for part in rows))
+        w = layer.weight.detach().double()
+
+        def convolved(values: Tensor, weight: Tensor) -> Tensor:
+            return functional.conv2d(values, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+        terms = convolved((x.v != 0).double(), torch.ones_like(w[:: len(w) // layer.groups]))
+        terms = terms.repeat_interleave(len(w) // layer.groups, dim=1)
+        bias = None if layer.bias is None else layer.bias.detach().double()[:, None, None]
+        return _sum(x, lambda values, form: convolved(values, form(w)), terms, bias)
+
+    def embed(self, tokens: Value, layer: nn.Embedding, name: str = "") -> Value:
+        """See `Algebra`."""
+        return exact(layer.weight.detach()[tokens.v.long()])
+
+    # ---------------------------------------------------------------------------------------------------------- shapes
+
+    def parts(self, x: Value, count: int, name: str = "") -> list[Value]:
+        """See `Algebra`."""
+        return [Value(v, e) for v, e in zip(x.v.unbind(1), x.e.expand_as(x.v).unbind(1), strict=True)]
+
+    def concat(self, values: Sequence[Value], axis: int, name: str = "") -> Value:
+        """See `Algebra`."""
+        return Value(
+            torch.cat([each.v for each in values], dim=axis),
+            torch.cat([each.e.expand_as(each.v) for each in values], dim=axis),
+        )
+
+    def mean_pool(self, x: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        v = _on_maps(lambda maps: functional.avg_pool2d(maps, 2), x.v)
+        size = _on_maps(lambda maps: functional.avg_pool2d(maps, 2), x.v.abs())
+        e = _on_maps(lambda maps: functional.avg_pool2d(maps, 2), x.e.expand_as(x.v))
+        return Value(v, e + torch.where((e == 0) & _single(v * 4) & _single(v), 0.0, 4 * UNIT_ROUNDOFF * size))
+
+    def flatten(self, x: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        return Value(x.v.flatten(1), x.e.expand_as(x.v).flatten(1))
+
+    # ------------------------------------------------------------------------------------------------------------ time
+
+    def total(self, x: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        result = Value(x.v[0], x.e.expand_as(x.v)[0])
+        for v, e in zip(x.v[1:], x.e.expand_as(x.v)[1:], strict=True):
+            result = self.add(result, Value(v, e))
+        return result
+
+    def length(self, x: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        return exact(torch.full((x.v.shape[1], 1), float(len(x.v))))
+
+    def loop(
+        self, strands: Sequence[Strand[Value]], state: Mapping[str, Value]
+    ) -> tuple[list[Value | None], dict[str, Value]]:
+        """See `Algebra`."""
+        now = {name: state[name] for strand in strands for name in strand.states}
+        rows: list[list[Value]] = [[] for _ in strands]
+        for t in range(len(strands[0].over.v)):
+            inside = self._with(_step=t)
+            after: dict[str, Value] = {}
+            for strand, row in zip(strands, rows, strict=True):
+                over = strand.over
+                handed, new = strand.step(inside, Value(over.v[t], over.e[t] if over.e.ndim else over.e), now)
+                after |= new
+                if strand.tap:
+                    row.append(handed)
+            now = after
+        return [_stack(row) if row else None for row in rows], now
+
+
+def _value(operand: Value | float) -> Value:
+    """Return an operand. A constant is a float32 in every engine, and that float32 is what is meant."""
+    if isinstance(operand, Value):
+        return operand
+    return exact(torch.tensor(operand, dtype=torch.float32))
+
+
+def _single(v: Tensor) -> Tensor:
+    """Return where float32 holds numbers as they are."""
+    return v.float().double() == v
+
+
+def _rounded(v: Tensor, e: Tensor) -> Value:
+    """Return the result of one operation: rounded, unless exact operands gave what float32 holds."""
+    return Value(v, torch.where((e == 0) & _single(v), 0.0, e + UNIT_ROUNDOFF * v.abs()))
+
+
+def _sum(
+    x: Value, product: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor], terms: Tensor, bias: Tensor | None = None
+) -> Value:
+    """Return a sum of products with weights.
+
+    Args:
+        x: one factor of each term.
+        product: from such a factor, and what is to be made of the weights, to the sums.
+        terms: how many of the terms are not zero.
+        bias: one more term.
+    """
+    v, squares = product(x.v, lambda w: w), product(x.v.square(), torch.square)
+    if bias is not None:
+        v, squares, terms = v + bias, squares + bias.square(), terms + 1
+    e = SPREAD * UNIT_ROUNDOFF * ((terms + 1) * (squares / 6 + v.square() / 3) + squares).sqrt()
+    if x.e.ndim:
+        e = e + product(x.e, torch.abs)
+    return Value(v, e)
+
+
+def _stack(rows: list[Value]) -> Value:
+    v = torch.stack([row.v for row in rows])
+    if not any(row.e.ndim for row in rows):
+        return Value(v, rows[0].e)
+    return Value(v, torch.stack([row.e.expand_as(row.v) for row in rows]))
+
+
+def _on_maps(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply what takes maps [N, n, H, W] to those of every step of x[T, B, n, H, W] as well."""
+    return function(x) if x.ndim == 4 else function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
