@@ -219,7 +219,7 @@ class Bounded(Algebra[Value]):
                 over = strand.over
                 handed, new = strand.step(inside, Value(over.v[t], over.e[t] if over.e.ndim else over.e), now)
                 after |= new
-                if strand.tap:
+                if strand.needed:
                     row.append(handed)
             now = after
         return [_stack(row) if row else None for row in rows], now

@@ -191,7 +191,7 @@ class Onnx(Algebra[str]):
         return self._lstm(group, x, state, self.row(group.tap) if needed else "") if "c" in group.state_names else None
 
     def _lstm(self, group: Group, x: str, state: Mapping[str, str], output: str) -> tuple[str, dict[str, str]]:
-        """Add LSTM units over a window x[T, B, I] as one node: the same equation as `cells.lstm`, in ONNX's own operator.
+        """Add LSTM units over a window x[T, B, I] as one node: the equation of `cells.lstm`, in ONNX's own operator.
 
         Returns:
             h at every step under the name `output`, [T, B, n], unless that is empty; and the states after the window.
@@ -235,10 +235,10 @@ class Scanned(Onnx):
         for strand, drive in zip(strands, drives, strict=True):
             value, new = strand.step(inside, drive, now)
             after |= new
-            if strand.tap:
+            if strand.needed:
                 handed.append(value)
         # A body may not hand out one value twice, and h is a state too.
-        taps = [strand.tap for strand in strands if strand.tap]
+        taps = [strand.tap for strand in strands if strand.needed]
         handed = [
             body.add("Identity", [value], self.row(tap)) if value in after.values() else value
             for value, tap in zip(handed, taps, strict=True)
@@ -249,7 +249,7 @@ class Scanned(Onnx):
         outputs = [state_after(full) for full in of.values()]
         self.g.scan(body, [state[name] for name in of], [strand.over for strand in strands], [*outputs, *rows])
         found = iter(rows)
-        return [next(found) if strand.tap else None for strand in strands], dict(zip(of, outputs, strict=True))
+        return [next(found) if strand.needed else None for strand in strands], dict(zip(of, outputs, strict=True))
 
     def _state(self, name: str) -> str:
         """Return a state's full name."""
@@ -289,7 +289,7 @@ class Unrolled(Onnx):
                 drive = self._node("Gather", strand.name, strand.over, g.index(t), axis=0)
                 value, new = strand.step(self, drive, now)
                 after |= new
-                if strand.tap:
+                if strand.needed:
                     name = strand.name.removesuffix("_drive") + "_row"
                     row.append(self._node("Unsqueeze", name, value, g.axes(0)))
             now = after

@@ -18,7 +18,7 @@ gives its values names calls the result; it has no other meaning. Shapes: T time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 from torch import Tensor, nn
 
@@ -44,7 +44,9 @@ class Strand(Generic[V]):
     states: Sequence[str]
     """The names of what it carries."""
     tap: str = ""
-    """The name of what it hands out; empty where nobody needs that."""
+    """The name of what it hands out."""
+    needed: bool = False
+    """Whether anybody sees what it hands out at every step."""
 
 
 class Unreadable(ExportError):
@@ -57,7 +59,7 @@ class Algebra(ABC, Generic[V]):
     reads: str
     """What the reading gives, for an error: such as "an ONNX graph"."""
 
-    def at(self, layer: int) -> Self:
+    def at(self, layer: int) -> "Algebra[V]":
         """Return the reading of layer `layer`, counted from 1; 0 is the readout."""
         return self
 
@@ -172,7 +174,7 @@ class Algebra(ABC, Generic[V]):
             state: what the first step starts from.
 
         Returns:
-            What each strand hands out, stacked [T, B, …] (None of one without a tap); and what all of them carry after
+            What each strand hands out, stacked [T, B, …] (None where nobody needs it); and what all of them carry after
             the last valid step.
         """
 

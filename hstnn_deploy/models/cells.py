@@ -31,9 +31,9 @@ def lstm(o: Algebra[V], drive: V, state: Mapping[str, V], weight: Tensor) -> tup
     """
     z = o.add(drive, o.product(state["h"], weight, "own"), "gates")
     i, f, g, out = o.parts(z, 4, "gate")
-    kept = o.mul(o.sigmoid(f, "forget"), state["c"], "kept")
-    c = o.add(kept, o.mul(o.sigmoid(i, "input"), o.tanh(g, "candidate"), "new"), "c")
-    h = o.tap(o.mul(o.sigmoid(out, "output"), o.tanh(c, "squashed"), "h"), "h")
+    kept = o.mul(o.sigmoid(f, "forget_gate"), state["c"], "kept")
+    c = o.add(kept, o.mul(o.sigmoid(i, "input_gate"), o.tanh(g, "candidate"), "new"), "c")
+    h = o.tap(o.mul(o.sigmoid(out, "output_gate"), o.tanh(c, "squashed"), "h"), "h")
     return h, {"h": h, "c": c}
 
 

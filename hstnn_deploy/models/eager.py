@@ -155,7 +155,7 @@ class Eager(Algebra[Tensor]):
             for strand, x, row in zip(strands, each, rows, strict=True):
                 emitted, new = strand.step(self, x, now)
                 after |= new
-                if strand.tap:
+                if strand.needed:
                     row.append(emitted)
             now = {name: self._valid(t, after[name], now[name]) for name in now}
         return [torch.stack(row) if row else None for row in rows], now

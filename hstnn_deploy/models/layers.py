@@ -300,7 +300,8 @@ class HybridLayer(nn.Module):
                     group.drive(o, x),
                     group.step,
                     group.state_names,
-                    group.tap if group.kind in needed else "",
+                    group.tap,
+                    group.kind in needed,
                 )
                 for group in stepped
             ]

@@ -226,14 +226,14 @@ class Counted(Algebra[Value]):
             for strand, x, row in zip(strands, each, rows, strict=True):
                 handed, new = strand.step(self, Value(*x), now)
                 after |= new
-                if strand.tap:
+                if strand.needed:
                     row.append(handed)
             now = after
         return [Value(*map(torch.stack, zip(*row, strict=True))) if row else None for row in rows], now
 
 
 def reach(counts: Tensor, layer: nn.Conv2d) -> float:
-    """Return the sum over inputs [N, C, H, W] or [T, B, C, H, W] of each one's count times the outputs that it meets."""
+    """Return the sum over inputs [N, C, H, W] or [T, B, C, H, W] of each count times the outputs that it meets."""
     groups = layer.groups
     ones = layer.weight.new_ones(groups, *layer.weight.shape[1:], dtype=torch.float64)
     maps: Any = functional.conv2d(

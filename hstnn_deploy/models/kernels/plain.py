@@ -14,7 +14,7 @@ from hstnn_deploy.models.neurons import Lif
 
 def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """LIF over a window; see `kernels.lif`."""
-    (spikes,), after = Eager(lengths).loop([Strand("current", current, neuron.step, ["v"], "spikes")], {"v": v0})
+    (spikes,), after = Eager(lengths).loop([Strand("current", current, neuron.step, ["v"], "spikes", True)], {"v": v0})
     assert spikes is not None
     return spikes, after["v"]
 
@@ -27,7 +27,7 @@ def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None 
 
 def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:
     """Sigmoid RNN over a window of input products `drive` [T, B, n]; return h at every step. See `kernels.rnn`."""
-    strand = Strand("drive", drive, lambda o, now, state: cells.rnn(o, now, state, weight), ["h"], "h")
+    strand = Strand("drive", drive, lambda o, now, state: cells.rnn(o, now, state, weight), ["h"], "h", True)
     (outputs,), _ = Eager().loop([strand], {"h": h0})
     assert outputs is not None
     return outputs
@@ -42,7 +42,7 @@ def lstm(drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor) -> tuple[Tensor,
         outputs.append(h)
         return after["c"], after
 
-    (cells_,), _ = Eager().loop([Strand("drive", drive, step, ["h", "c"], "c")], {"h": h0, "c": c0})
+    (cells_,), _ = Eager().loop([Strand("drive", drive, step, ["h", "c"], "c", True)], {"h": h0, "c": c0})
     assert cells_ is not None
     return torch.stack(outputs), cells_
 
