@@ -1,7 +1,7 @@
 """The reading of a network's equations that bounds what float32 arithmetic may make of them (see `models.algebra`).
 
 A value is a number in float64 and how far an engine's float32 may be from it. The rules are derived in
-docs/mathematics.md, section 5; u = 2^-24.
+docs/mathematics.md, section 4; u = 2^-24.
 
 - One operation rounds its result: u |r|, on top of what its operands' errors come to. A product with 0 or 1, and a
   result of exact operands that float32 holds, is exact.
@@ -26,7 +26,7 @@ from hstnn_deploy.models.surrogates import Surrogate
 UNIT_ROUNDOFF = 2.0**-24
 
 SPREAD = 8.0
-"""How many times its root mean square over all orders the error of a sum may be; see docs/mathematics.md, section 5."""
+"""How many times its root mean square over all orders the error of a sum may be; see docs/mathematics.md, section 4."""
 
 
 class Value(NamedTuple):

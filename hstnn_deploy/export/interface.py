@@ -4,18 +4,14 @@ Shapes: T time, B batch. Graphs, manifest and checks all take them from here.
 """
 
 from dataclasses import dataclass
-from math import isqrt, prod
+from math import prod
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from hstnn_deploy.errors import ExportError
-from hstnn_deploy.models.convolutional import ConvClassifier, ConvolutionalGroup
-from hstnn_deploy.models.language import LanguageModel
 from hstnn_deploy.models.layers import UnitKind
 from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.sequence import SequenceClassifier
 
 _NEXT = "_next"
 
@@ -96,43 +92,19 @@ def state_after(name: str) -> str:
 
 
 def interface(network: HybridNetwork) -> Interface:
-    """Return the interface of a network.
-
-    Raises:
-        ExportError: its family has none yet.
-    """
-    step: tuple[int, ...]
-    match network:
-        case SequenceClassifier():
-            step, tokens, classes = (network.stack[0].input_size,), False, network.readout.out_features
-        case LanguageModel():
-            step, tokens, classes = (), True, network.decoder.out_features
-        case ConvClassifier():
-            step, tokens, classes = _frame(network), False, network.readout.out_features
-        case _:
-            raise ExportError(f"{type(network).__name__} has no export form yet", "see `hstnn recipes` for what has")
+    """Return the interface of a network."""
+    step, tokens = network.input_shape, network.tokens
     like = torch.zeros(1, 1, *step, dtype=torch.int64 if tokens else torch.float32)
     states = [
         State(name, tuple(value.shape[1:]), _meaning(name), "window" if tokens and name.startswith("v") else "sequence")
         for name, value in network.initial_state(like).items()
     ]
-    return Interface(step, tokens, states, classes, every_step=tokens)
+    return Interface(step, tokens, states, network.outputs, network.every_step)
 
 
 def kinds(network: HybridNetwork) -> list[list[UnitKind]]:
     """Return which kinds of units each layer has, spiking first."""
     return [list(layer.groups) for layer in network.stack]
-
-
-def _frame(network: ConvClassifier) -> tuple[int, int, int]:
-    """Return channels, height and width of a frame: a network knows only how large the maps are that it reads out."""
-    size = isqrt(network.hidden.in_features // network.stack[-1].units)
-    for layer in reversed(network.stack):
-        group = next(iter(layer.groups.values()))
-        assert isinstance(group, ConvolutionalGroup)
-        # `map_size` is how much a convolution takes off; it is the same whatever the size.
-        size = 2 * size - group.map_size(0)
-    return network.stack[0].input_size, size, size
 
 
 def _meaning(state: str) -> str:

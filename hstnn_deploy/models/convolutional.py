@@ -5,6 +5,7 @@ its state stays unpooled. Shapes: T time, B batch, n channels of a group, frames
 """
 
 from collections.abc import Mapping, Sequence
+from math import isqrt
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -220,6 +221,22 @@ class ConvClassifier(HybridNetwork):
         super().__init__(layers)
         self.hidden = hidden
         self.readout = readout
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a frame: what a network knows is how large the maps are that it reads out."""
+        size = isqrt(self.hidden.in_features // self.stack[-1].units)
+        for layer in reversed(self.stack):
+            group = next(iter(layer.groups.values()))
+            assert isinstance(group, ConvolutionalGroup)
+            # `map_size` is how much a convolution takes off; it is the same whatever the size.
+            size = 2 * size - group.map_size(0)
+        return self.stack[0].input_size, size, size
+
+    @property
+    def outputs(self) -> int:
+        """The number of classes."""
+        return self.readout.out_features
 
     def initial_state(self, like: Tensor) -> State:
         """Return zeros for a batch shaped as `like` [T, B, inputs, H, W]."""

@@ -102,8 +102,8 @@ class Eager(Algebra[Tensor]):
 
     def dropout(self, x: Tensor, layer: nn.Dropout) -> Tensor:
         """See `Algebra`."""
-        dropped: Tensor = layer(x)
-        return dropped
+        output: Tensor = layer(x)
+        return output
 
     def convolve(self, x: Tensor, layer: nn.Conv2d, name: str = "") -> Tensor:
         """See `Algebra`."""

@@ -59,6 +59,7 @@ class LanguageModel(HybridNetwork):
     """
 
     every_step = True
+    tokens = True
 
     def __init__(
         self, embedding: nn.Embedding, layers: Sequence[HybridLayer], decoder: nn.Linear, dropout: float
@@ -67,6 +68,16 @@ class LanguageModel(HybridNetwork):
         self.embedding = embedding
         self.decoder = decoder
         self.dropout = nn.Dropout(dropout)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Nothing: a token is a scalar."""
+        return ()
+
+    @property
+    def outputs(self) -> int:
+        """The number of words."""
+        return self.decoder.out_features
 
     def initial_state(self, like: Tensor) -> State:
         """Return zeros for a batch of tokens shaped as `like` [T, B]."""

@@ -22,6 +22,8 @@ class HybridNetwork(nn.Module, ABC):
     """Whether a window's layers go step by step together where that saves memory; see `window`."""
     every_step: ClassVar[bool] = False
     """Whether there is an answer to every step, or one to everything seen."""
+    tokens: ClassVar[bool] = False
+    """Whether x is int64 tokens, not float32 values."""
 
     def __init__(self, layers: Sequence[HybridLayer]) -> None:
         super().__init__()
@@ -36,6 +38,16 @@ class HybridNetwork(nn.Module, ABC):
     def sizes(self) -> list[Sizes]:
         """Units of each layer and kind."""
         return [Sizes(layer.count("snn"), layer.count("rnn")) for layer in self.stack]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one time step of x for one sample; a token is a scalar."""
+        return (self.stack[0].input_size,)
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """The width of the answer."""
 
     def initial_state(self, like: Tensor) -> State:
         """Return zeros for a batch shaped as `like` [T, B, …]."""
@@ -87,8 +99,7 @@ class HybridNetwork(nn.Module, ABC):
 
     def layer_by_layer(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[Emitted[V], dict[str, V]]:
         """Run a window, each layer over all of it; return what the last one emits, and all states but the answer."""
-        seen, after = x, {}
-        last: Emitted[V] = {}
+        seen, after, last = x, dict[str, V](), Emitted[V]()
         for number, layer in enumerate(self.stack, 1):
             last, new = layer.window(o.at(number), seen, self._states_of(number, state), self.needed(number))
             after |= {f"{name}{number}": value for name, value in new.items()}
@@ -97,8 +108,7 @@ class HybridNetwork(nn.Module, ABC):
         return last, after | self.gather(o, x, last, state, window=True)
 
     def _one_step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[Emitted[V], dict[str, V]]:
-        seen, after = x, {}
-        last: Emitted[V] = {}
+        seen, after, last = x, dict[str, V](), Emitted[V]()
         for number, layer in enumerate(self.stack, 1):
             last, new = layer.step(o.at(number), seen, self._states_of(number, state), self.needed(number))
             after |= {f"{name}{number}": value for name, value in new.items()}

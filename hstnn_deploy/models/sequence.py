@@ -55,6 +55,11 @@ class SequenceClassifier(HybridNetwork):
         super().__init__(layers)
         self.readout = readout
 
+    @property
+    def outputs(self) -> int:
+        """The number of classes."""
+        return self.readout.out_features
+
     def initial_state(self, like: Tensor) -> State:
         """Return zeros for a batch shaped as `like` [T, B, I]."""
         state = super().initial_state(like)
