@@ -85,7 +85,7 @@ def main() -> None:
         batch = max(1, min(2000, int(2e5 / terms)))
         rounds = max(1, round(options.sums / (batch * UNITS)))
         for name in DRAWS:
-            worst = {engine: (0.0, 0.0) for engine in engines}
+            worst = dict.fromkeys(engines, (0.0, 0.0))
             for _ in range(rounds):
                 x, w = drawn(name, terms, batch, generator)
                 expected = Bounded(_Nobody()).product(exact(x), nn.Parameter(w))

@@ -53,7 +53,7 @@ def conv_rnn_pooled(
     """Recurrent units in maps over a window, pooled; see `kernels.conv_rnn_pooled`."""
     # Under autocast the convolutions are rounded; the state stays as it is.
     strand = Strand(
-        "drive", drive, lambda o, now, state: _in(h0, cells.conv_rnn(o, now, state, conv, form)), ["h"], "h"
+        "drive", drive, lambda o, now, state: _in(h0, cells.conv_rnn(o, now, state, conv, form)), ["h"], "h", True
     )
     (outputs,), after = Eager(lengths).loop([strand], {"h": h0})
     assert outputs is not None
