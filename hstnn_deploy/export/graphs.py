@@ -16,10 +16,8 @@ from hstnn_deploy.data.preprocessing import Frames, Pixels
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import forms, front
 from hstnn_deploy.export.forms import Form
-from hstnn_deploy.export.frozen import Program, freeze
 from hstnn_deploy.export.interface import interface
-from hstnn_deploy.models.convolutional import SpikingConvolution
-from hstnn_deploy.models.layers import SpikingGroup
+from hstnn_deploy.export.program import Program, frozen, scripted
 from hstnn_deploy.models.network import HybridNetwork
 
 Format = Literal["onnx", "torchscript", "pt2"]
@@ -73,9 +71,6 @@ def write_graphs(
     """
     if unknown := set(formats) - set(FORMATS):
         raise ExportError(f"unknown format {min(unknown)!r}", f"known: {', '.join(FORMATS)}")
-    for group in (group for layer in network.stack for group in layer.groups.values()):
-        if isinstance(group, SpikingGroup | SpikingConvolution) and group.neuron.reset != "zero":
-            raise ExportError("a reset by subtraction has no export form yet", "network.neuron.reset=zero has one")
     files.make_folder(folder)
     facts = metadata or {}
     written = []
@@ -102,7 +97,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 def _write_torchscript(network: HybridNetwork, path: Path, facts: dict[str, str]) -> Path:
     # Scripted, not traced: tracing would bake the number of steps. Not frozen, so that the weights keep their names.
-    module = torch.jit.script(freeze(network))
+    module = scripted(network)
     with files.atomic(path) as temporary:
         torch.jit.save(module, str(temporary), _extra_files={FACTS: json.dumps(facts)})
     return path
@@ -112,7 +107,7 @@ def _write_pt2(network: HybridNetwork, path: Path, facts: dict[str, str]) -> Pat
     face = interface(network)
     batch = Dim("B", min=1)
     program = torch.export.export(
-        Program(freeze(network), face.every_step),
+        Program(frozen(network)),
         (face.example(_EXAMPLE_STEPS, _EXAMPLE_BATCH), face.zeros(_EXAMPLE_BATCH)),
         dynamic_shapes={
             "x": {0: Dim("T", min=1), 1: batch},

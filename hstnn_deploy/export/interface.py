@@ -15,14 +15,6 @@ from hstnn_deploy.models.network import HybridNetwork
 
 _NEXT = "_next"
 
-_STATES = {
-    "v": "membrane of layer {layer}'s spiking units after reset, m * (1 - s)",
-    "h": "output of layer {layer}'s recurrent units",
-    "c": "cell of layer {layer}'s LSTM units",
-    "spike_sum": "spikes of the last layer's spiking units, summed over the steps seen",
-    "steps": "steps seen",
-}
-
 Reset = Literal["sequence", "window"]
 """When a state starts again from zeros: with each sequence, or with each window of a text as well."""
 
@@ -94,9 +86,10 @@ def state_after(name: str) -> str:
 def interface(network: HybridNetwork) -> Interface:
     """Return the interface of a network."""
     step, tokens = network.input_shape, network.tokens
+    meanings, membranes = network.meanings(), network.membranes()
     like = torch.zeros(1, 1, *step, dtype=torch.int64 if tokens else torch.float32)
     states = [
-        State(name, tuple(value.shape[1:]), _meaning(name), "window" if tokens and name.startswith("v") else "sequence")
+        State(name, tuple(value.shape[1:]), meanings[name], "window" if tokens and name in membranes else "sequence")
         for name, value in network.initial_state(like).items()
     ]
     return Interface(step, tokens, states, network.outputs, network.every_step)
@@ -105,9 +98,3 @@ def interface(network: HybridNetwork) -> Interface:
 def kinds(network: HybridNetwork) -> list[list[UnitKind]]:
     """Return which kinds of units each layer has, spiking first."""
     return [list(layer.groups) for layer in network.stack]
-
-
-def _meaning(state: str) -> str:
-    if state in _STATES:
-        return _STATES[state]
-    return _STATES[state[0]].format(layer=state[1:])

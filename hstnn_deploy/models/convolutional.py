@@ -18,7 +18,7 @@ from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.eager import Fast
 from hstnn_deploy.models.layers import Emitted, Group, HybridLayer, State, UnitKind
 from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.neurons import Lif, Neuron
 from hstnn_deploy.models.sizes import Sizes
 
 Form = MapForm
@@ -92,25 +92,24 @@ class ConvolutionalGroup(Group):
 
 
 class SpikingConvolution(ConvolutionalGroup):
-    """LIF units with I_t = conv(x_t) + bias. State: v, [B, n, H, W]."""
+    """Spiking units with I_t = conv(x_t) + bias. State: their neuron's, each [B, n, H, W]."""
 
     kind = "snn"
-    state_names = ("v",)
     tap = "spikes"
     drive_name = "current"
 
-    def __init__(self, conv_input: nn.Conv2d, neuron: Lif) -> None:
+    def __init__(self, conv_input: nn.Conv2d, neuron: Neuron) -> None:
         super().__init__(conv_input)
         self.neuron = neuron
+        self.states = neuron.states
 
     def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """Run the neurons; see `Lif.step`."""
+        """Run the neurons; see the neuron's `step`."""
         return self.neuron.step(o, drive, state)
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window; return pooled spikes [T, B, n, H / 2, W / 2] and the state."""
-        pooled, v = kernels.lif_pooled(_over_time(self.conv_input, x), state["v"], self.neuron, lengths)
-        return pooled, {"v": v}
+        return kernels.spiking_pooled(_over_time(self.conv_input, x), state, self.neuron, lengths)
 
     def take(self, inputs: Tensor | None, units: Tensor) -> "SpikingConvolution":
         """Return the group of some units; see `Group`."""
@@ -121,7 +120,7 @@ class RecurrentConvolution(ConvolutionalGroup):
     """Recurrent units over maps, see `cells.conv_rnn`. State: h, [B, n, H, W]."""
 
     kind = "rnn"
-    state_names = ("h",)
+    states: ClassVar[dict[str, str]] = {"h": "output of layer {layer}'s recurrent units"}
     tap = "h"
     drive_name = "drive"
 
@@ -166,7 +165,7 @@ class ConvolutionalConfig(BaseModel):
     """Height and width of a frame."""
     hidden: int = Field(256, gt=0)
     """Width of the readout's hidden layer."""
-    neuron: Lif = Lif(decay=0.3, threshold=0.5, lens=0.5)
+    neuron: Neuron = Lif(decay=0.3, threshold=0.5, lens=0.5)
     recurrent: Literal["rnn"] = "rnn"
     """What the recurrent units are: only fully connected networks have others."""
 
@@ -216,6 +215,9 @@ class ConvClassifier(HybridNetwork):
     """
 
     together = True
+    gathered: ClassVar[dict[str, str]] = {
+        "spike_sum": "spikes of the last layer's spiking units, summed over the steps seen"
+    }
 
     def __init__(self, layers: Sequence[HybridLayer], hidden: nn.Linear, readout: nn.Linear) -> None:
         super().__init__(layers)

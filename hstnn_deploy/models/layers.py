@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.models import cells, kernels
 from hstnn_deploy.models.algebra import Algebra, Strand, V
-from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.neurons import Neuron
 from hstnn_deploy.models.sizes import Sizes
 
 State = dict[str, Tensor]
@@ -27,11 +27,17 @@ class Group(nn.Module, ABC):
     """Units of one kind within a layer."""
 
     kind: ClassVar[UnitKind]
-    state_names: ClassVar[tuple[str, ...]]
+    states: Mapping[str, str]
+    """What its units carry from step to step, and its meaning; `{layer}` stands for the layer's number."""
     tap: ClassVar[str]
     """The name of what its units hand out at every step."""
     unit_axis: ClassVar[int] = -1
     """The axis of each ranked weight that runs over the units."""
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of what its units carry from step to step."""
+        return tuple(self.states)
 
     @property
     @abstractmethod
@@ -84,15 +90,15 @@ def _taken(weight: Tensor, rows: Tensor | None, columns: Tensor) -> nn.Parameter
 
 
 class SpikingGroup(Group):
-    """LIF units without bias or recurrent weight: I_t = x_t @ W. State: v, [B, n]."""
+    """Spiking units without bias or recurrent weight: I_t = x_t @ W. State: their neuron's, each [B, n]."""
 
     kind = "snn"
-    state_names = ("v",)
     tap = "spikes"
 
-    def __init__(self, weight: nn.Parameter, neuron: Lif) -> None:
+    def __init__(self, weight: nn.Parameter, neuron: Neuron) -> None:
         super().__init__()
         self.neuron = neuron
+        self.states = neuron.states
         self.weight = weight
 
     @property
@@ -105,13 +111,12 @@ class SpikingGroup(Group):
         return o.product(x, self.weight, "current")
 
     def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """Run the neurons; see `Lif.step`."""
+        """Run the neurons; see the neuron's `step`."""
         return self.neuron.step(o, drive, state)
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window; see `Group`."""
-        spikes, v = kernels.lif(x @ self.weight, state["v"], self.neuron, lengths)
-        return spikes, {"v": v}
+        return kernels.spiking(x @ self.weight, state, self.neuron, lengths)
 
     def ranked(self) -> list[nn.Parameter]:
         """Return W."""
@@ -126,7 +131,7 @@ class RnnGroup(Group):
     """Sigmoid recurrent units without bias: h_t = sigmoid(x_t @ W_i + h_{t-1} @ W_h). State: h, [B, n]."""
 
     kind = "rnn"
-    state_names = ("h",)
+    states: ClassVar[dict[str, str]] = {"h": "output of layer {layer}'s recurrent units"}
     tap = "h"
 
     def __init__(self, weight_input: nn.Parameter, weight_recurrent: nn.Parameter) -> None:
@@ -168,7 +173,10 @@ class LstmGroup(Group):
     """
 
     kind = "rnn"
-    state_names = ("h", "c")
+    states: ClassVar[dict[str, str]] = {
+        "h": "output of layer {layer}'s recurrent units",
+        "c": "cell of layer {layer}'s LSTM units",
+    }
     tap = "h"
 
     def __init__(self, weight_input: nn.Parameter, weight_recurrent: nn.Parameter) -> None:
@@ -216,7 +224,7 @@ def fresh_recurrent(unit: RecurrentUnit, inputs: int, units: int) -> Group:
     return LstmGroup(*(nn.Parameter(torch.empty(shape).uniform_(-bound, bound)) for shape in shapes))
 
 
-def fresh_layers(inputs: int, sizes: Sequence[Sizes], neuron: Lif, recurrent: RecurrentUnit) -> "list[HybridLayer]":
+def fresh_layers(inputs: int, sizes: Sequence[Sizes], neuron: Neuron, recurrent: RecurrentUnit) -> "list[HybridLayer]":
     """Return freshly initialised layers, one on the other, with the given units per layer."""
     layers: list[HybridLayer] = []
     for size in sizes:

@@ -22,6 +22,8 @@ class HybridNetwork(nn.Module, ABC):
     """Whether a window's layers go step by step together where that saves memory; see `window`."""
     every_step: ClassVar[bool] = False
     """Whether there is an answer to every step, or one to everything seen."""
+    gathered: ClassVar[dict[str, str]] = {}
+    """What the readout adds up from step to step, and its meaning."""
     tokens: ClassVar[bool] = False
     """Whether x is int64 tokens, not float32 values."""
 
@@ -145,6 +147,24 @@ class HybridNetwork(nn.Module, ABC):
             outputs.append(output)
             after |= {f"{name}{number}": value for name, value in new.items()}
         return outputs, after
+
+    def meanings(self) -> dict[str, str]:
+        """Return what each state is, by its name."""
+        return {
+            f"{name}{number}": meaning.format(layer=number)
+            for number, layer in enumerate(self.stack, 1)
+            for group in layer.groups.values()
+            for name, meaning in group.states.items()
+        } | self.gathered
+
+    def membranes(self) -> set[str]:
+        """Return the names of the spiking units' states."""
+        return {
+            f"{name}{number}"
+            for number, layer in enumerate(self.stack, 1)
+            if "snn" in layer.groups
+            for name in layer.groups["snn"].states
+        }
 
     @abstractmethod
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:

@@ -14,7 +14,7 @@ from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.eager import Fast
 from hstnn_deploy.models.layers import Emitted, HybridLayer, RecurrentUnit, State, UnitKind, fresh_layers
 from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.neurons import Lif, Neuron
 from hstnn_deploy.models.sizes import Sizes
 
 
@@ -32,7 +32,7 @@ class SequenceConfig(BaseModel):
     classes: int = Field(gt=1)
     units: list[PositiveInt] = Field(min_length=1)
     """Units per layer: of the one kind, of both together (ffs), or of each (hybrid)."""
-    neuron: Lif = Lif()
+    neuron: Neuron = Lif()
     recurrent: RecurrentUnit = "rnn"
     """What the recurrent units are. The pure kinds rnn and lstm decide it themselves."""
 
@@ -50,6 +50,11 @@ class SequenceClassifier(HybridNetwork):
 
     State: that of the layers and, where the last layer spikes, `spike_sum` [B, n_s] over `steps` [B, 1].
     """
+
+    gathered: ClassVar[dict[str, str]] = {
+        "spike_sum": "spikes of the last layer's spiking units, summed over the steps seen",
+        "steps": "steps seen",
+    }
 
     def __init__(self, layers: Sequence[HybridLayer], readout: nn.Linear) -> None:
         super().__init__(layers)

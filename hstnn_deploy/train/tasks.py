@@ -109,7 +109,8 @@ class LanguageModelling:
         """Return the recurrent states `after`, detached, and zeros for the membranes; None at the text's beginning."""
         if after is None:
             return None
-        kept = {name: value.detach() for name, value in after.items() if not name.startswith("v")}
+        membranes = network.membranes()
+        kept = {name: value.detach() for name, value in after.items() if name not in membranes}
         return network.initial_state(x) | kept
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.kernels import fused, gpu, plain
-from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.neurons import Lif, Neuron
 
 Form = Literal["plain", "fused", "triton"]
 
@@ -70,6 +70,38 @@ def _single(driving: Tensor) -> AbstractContextManager[object]:
     A rounding error in a recurrence would go on from step to step, and move spikes.
     """
     return torch.autocast(driving.device.type, enabled=False) if _autocast(driving) else nullcontext()
+
+
+def spiking(
+    current: Tensor, state: dict[str, Tensor], neuron: Neuron, lengths: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run spiking neurons over a window: LIF by its kernels, any other by its own equation, step by step.
+
+    Args:
+        current: input currents I, [T, B, n, …].
+        state: what the step before left, each [B, n, …].
+        neuron: the constants.
+        lengths: valid steps per sample, [B], or None where all steps are valid.
+
+    Returns:
+        Spikes [T, B, n, …], and the state after the last valid step.
+    """
+    if isinstance(neuron, Lif):
+        spikes, v = lif(current, state["v"], neuron, lengths)
+        return spikes, {"v": v}
+    with _single(current):
+        return plain.spiking(current.to(state["v"].dtype), state, neuron, lengths)
+
+
+def spiking_pooled(
+    current: Tensor, state: dict[str, Tensor], neuron: Neuron, lengths: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run spiking neurons in maps [T, B, C, H, W] over a window, their spikes average-pooled 2x2; see `spiking`."""
+    if isinstance(neuron, Lif):
+        pooled, v = lif_pooled(current, state["v"], neuron, lengths)
+        return pooled, {"v": v}
+    spikes, after = spiking(current, state, neuron, lengths)
+    return plain.pooled(spikes), after
 
 
 def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:

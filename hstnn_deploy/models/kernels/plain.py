@@ -9,20 +9,34 @@ from hstnn_deploy.models import cells
 from hstnn_deploy.models.algebra import Algebra, Strand
 from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.eager import Eager
-from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.neurons import Lif, Neuron
+
+
+def spiking(
+    current: Tensor, state: Mapping[str, Tensor], neuron: Neuron, lengths: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Any neuron over a window; see `kernels.spiking`."""
+    strand = Strand("current", current, neuron.step, list(neuron.states), "spikes", True)
+    (spikes,), after = Eager(lengths).loop([strand], state)
+    assert spikes is not None
+    return spikes, after
+
+
+def pooled(spikes: Tensor) -> Tensor:
+    """Return the mean of each 2x2 of maps."""
+    return Eager().mean_pool(spikes)
 
 
 def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """LIF over a window; see `kernels.lif`."""
-    (spikes,), after = Eager(lengths).loop([Strand("current", current, neuron.step, ["v"], "spikes", True)], {"v": v0})
-    assert spikes is not None
+    spikes, after = spiking(current, {"v": v0}, neuron, lengths)
     return spikes, after["v"]
 
 
 def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """LIF over a window of maps, pooled; see `kernels.lif_pooled`."""
     spikes, v = lif(current, v0, neuron, lengths)
-    return Eager().mean_pool(spikes), v
+    return pooled(spikes), v
 
 
 def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:

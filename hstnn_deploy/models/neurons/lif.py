@@ -1,7 +1,7 @@
 """What a spiking neuron is: its constants, checked once, and its one equation."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +22,9 @@ class Lif(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    states: ClassVar[dict[str, str]] = {"v": "membrane of layer {layer}'s spiking units after reset, m * (1 - s)"}
+    """What a neuron carries from step to step, and its meaning."""
 
     decay: float = Field(0.6, ge=0, le=1)
     """The share of the membrane that is left after one step."""
