@@ -101,7 +101,9 @@ class HybridNetwork(nn.Module, ABC):
 
     def layer_by_layer(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[Emitted[V], dict[str, V]]:
         """Run a window, each layer over all of it; return what the last one emits, and all states but the answer."""
-        seen, after, last = x, dict[str, V](), Emitted[V]()
+        seen = x
+        after: dict[str, V] = {}
+        last: Emitted[V] = {}
         for number, layer in enumerate(self.stack, 1):
             last, new = layer.window(o.at(number), seen, self._states_of(number, state), self.needed(number))
             after |= {f"{name}{number}": value for name, value in new.items()}
@@ -110,7 +112,9 @@ class HybridNetwork(nn.Module, ABC):
         return last, after | self.gather(o, x, last, state, window=True)
 
     def _one_step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[Emitted[V], dict[str, V]]:
-        seen, after, last = x, dict[str, V](), Emitted[V]()
+        seen = x
+        after: dict[str, V] = {}
+        last: Emitted[V] = {}
         for number, layer in enumerate(self.stack, 1):
             last, new = layer.step(o.at(number), seen, self._states_of(number, state), self.needed(number))
             after |= {f"{name}{number}": value for name, value in new.items()}
