@@ -148,11 +148,14 @@ def replay(network: HybridNetwork, x: Tensor, run: Run, start: dict[str, Tensor]
     answer, after = network.window(
         Bounded(_Run(run.layers, result)), exact(x), {name: exact(value) for name, value in before.items()}
     )
-    last = len(x) - 1
+    last, membranes = len(x) - 1, network.membranes()
     for name, state in after.items():
         own = name.rstrip("0123456789")
         place = Place(int(name.removeprefix(own) or 0), f"state {own}", last)
         result.values_of(run.state[name].double(), state.v, state.e + ulp(state.v), place)
+        if place.layer and name not in membranes and own not in _KINDS:
+            # A cell is never handed out; it is checked here, and shows in h at every step before.
+            result.values += state.v.numel()
     if network.every_step:
         for t, (logits, v, e) in enumerate(zip(run.logits, answer.v, answer.e.expand_as(answer.v), strict=True)):
             result.values_of(logits.double(), v, e + ulp(v), Place(0, "readout", t))
