@@ -55,6 +55,13 @@ class NirMethod(StrEnum):
     exponential = "exponential"
 
 
+class NirFormChoice(StrEnum):
+    """Forms of a NIR graph's neurons."""
+
+    plain = "plain"
+    full = "full"
+
+
 def export(
     ckpt: Ckpt,
     onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, a window and a step graph (the default).")] = False,
@@ -67,6 +74,12 @@ def export(
         float, typer.Option("--nir-dt", metavar="SECONDS", help="The step that the simulator takes.")
     ] = 1e-4,
     nir_method: Annotated[NirMethod, typer.Option("--nir-method", help="How it takes a step.")] = NirMethod.euler,
+    nir_form: Annotated[
+        NirFormChoice,
+        typer.Option(
+            "--nir-form", help="plain: r = 1, no v_reset, read by most; full: the threshold as it was trained."
+        ),
+    ] = NirFormChoice.plain,
     standalone: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write a folder too that runs by itself: bundle, Python runner, C++, README."),
@@ -132,7 +145,7 @@ def export(
             max_drop=max_drop,
             verify=verify,
             allow_redundant=allow_redundant,
-            nir=NirOptions(nir_dt, nir_method.value) if nir else None,
+            nir=NirOptions(nir_dt, nir_method.value, nir_form.value) if nir else None,
             preprocess=preprocess,
             data_folder=data_dir,
             whole_test=whole_test,

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import nir
 import pytest
 
@@ -206,9 +207,14 @@ def test_a_spiking_network_goes_to_nir_alone_or_beside_onnx_and_a_hybrid_does_no
     facts = json.loads(result.out)
     assert facts["files"] == {}
     meaning = facts["carried"]["model.nir"]["meaning"]
-    assert meaning.startswith("NIR graph for steps of 0.002 s, method exponential; out come logits of each step")
+    assert meaning.startswith(
+        "NIR graph for steps of 0.002 s, method exponential, form plain; out come logits of each step"
+    )
     assert {path.name for path in (tmp_path / "b").iterdir()} == {"model.nir", "manifest.json"}
     assert nir.read(tmp_path / "b" / "model.nir").metadata["dt"] == 0.002
+    assert "v_reset" not in str(h5py.File(tmp_path / "b" / "model.nir")["node/nodes/layer1"].keys())
+    assert hstnn(*words, tmp_path / "b", "--nir-form", "full").code == 0
+    assert "v_reset" in str(h5py.File(tmp_path / "b" / "model.nir")["node/nodes/layer1"].keys())
     assert set(json.loads(hstnn(*words, tmp_path / "b", "--torchscript").out)["files"]) == {"model.ts"}
     (tmp_path / "b" / "model.nir").write_bytes(b"nothing")
     damaged = hstnn("verify", tmp_path / "b")
