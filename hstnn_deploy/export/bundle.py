@@ -23,6 +23,7 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.folder import Report, silent
 from hstnn_deploy.data.preprocessing import preprocessing
 from hstnn_deploy.errors import ExportError, HstnnError
+from hstnn_deploy.export.activity import check_training
 from hstnn_deploy.export.checks import run_checks
 from hstnn_deploy.export.choice import Choice, Dynamic, check_dynamic, choose_form, steps_of
 from hstnn_deploy.export.comparisons import Check
@@ -140,7 +141,7 @@ def export_bundle(
             subject = make_subject(network, staging, recipe, checkpoint.vocabulary, data_folder, whole_test, report)
         if verify:
             run_checks(subject, [path.name for path in written], done)
-            for check in extra:
+            for check in (*extra, *check_training(checkpoint, [path.name for path in written])):
                 done(check)
         facts = manifest(ckpt, checkpoint, checks, verify, how) | {"carried": carried}
         if smaller:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.errors import DeviceError, ExportError
+from hstnn_deploy.export.activity import check_activity
 from hstnn_deploy.export.comparisons import Check, Subject, dimensions, on_test_split, replayed, same, whole
 from hstnn_deploy.export.engines import (
     Engine,
@@ -132,6 +133,8 @@ def run_checks(subject: Subject, names: list[str], done: Callable[[Check], None]
                 done(check)
         except ExportError as error:
             done(Check(name, "opens and runs", "failed", error.message))
+    for check in check_activity(subject, names):
+        done(check)
 
 
 def run_checks_on(subject: Subject, names: list[str], provider: str, done: Callable[[Check], None]) -> None:

@@ -18,6 +18,7 @@ from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes
 from hstnn_deploy.profile import records
 from hstnn_deploy.profile.records import Record
 from hstnn_deploy.runs import RunFolder, find_runs
+from hstnn_deploy.train.doubts import WARNINGS
 from hstnn_deploy.train.ranking import SelectionResult
 from hstnn_deploy.train.recipe import Recipe, parse
 from hstnn_deploy.train.tasks import Task, task_for
@@ -80,6 +81,14 @@ class Run:
     def value(self) -> float | None:
         """The metric on the test split; None until finished."""
         return self.figures.get(self.task.metric)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was doubtful of its training in its best epoch, or in its last one so far; empty of older runs."""
+        at = self.figures.get("best_epoch")
+        rows = [row for row in self.curve if at is None or row.get("epoch") == at]
+        said = rows[-1].get(WARNINGS) if rows else None
+        return [str(each) for each in said] if isinstance(said, list) else []
 
     @property
     def sizes(self) -> list[Sizes]:
