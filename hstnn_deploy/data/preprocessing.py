@@ -95,6 +95,11 @@ def preprocessing(config: Any) -> Preprocessing:
             return _PIXELS.get(config.name, Values())
 
 
+def counts_events(config: Any) -> bool:
+    """Whether a network's inputs count events or spikes, by the `data` section of a recipe; else they are numbers."""
+    return isinstance(preprocessing(config), Frames)
+
+
 def framed(events: Events, how: Frames) -> "Tensor":
     """Return one recording's events as frames [T, …], as training makes them."""
     from hstnn_deploy.data.frames import to_frames

@@ -7,7 +7,7 @@ input is a spike, a weight is accumulated (AC); where it is a number, it is mult
     effective MACs   those of inputs that are numbers and not zero
     ACs              one for each spike and each weight that it meets. An average-pooled spike is a quarter of a weight
                      added: pooling is folded into the weights, so four spikes pooled are four ACs. Inputs of a network
-                     that are whole numbers are counts of events: one AC for each event.
+                     whose data set says that they count events are one AC for each event.
 
 Input products, recurrent products and readouts are counted; activation functions, membranes' decay, and biases are not.
 Shapes: T time, B batch, I inputs, n units of a group.
@@ -52,8 +52,13 @@ class Operations:
 
 
 @torch.no_grad()
-def count(network: HybridNetwork, x: Tensor) -> list[Operations]:
+def count(network: HybridNetwork, x: Tensor, events: bool) -> list[Operations]:
     """Run a network in evaluation mode on x[T, B, …] and count what every part of it does.
+
+    Args:
+        network: the network.
+        x: inputs.
+        events: whether they count events, see `data.preprocessing.counts_events`; else they are numbers.
 
     Raises:
         ProfileError: units for which there is no rule.
@@ -65,8 +70,8 @@ def count(network: HybridNetwork, x: Tensor) -> list[Operations]:
         for kind, group in layer.groups.items():
             operations = Operations(f"layer{number}.{kind}")
             found.append(operations)
-            spikes = below if number > 1 else None
-            handles += _watch(group, operations, spikes)
+            spiking = below if number > 1 else group.inputs if events else 0
+            handles += _watch(group, operations, spiking, pooled=number > 1)
         below = layer.count("snn")
     for name, module in network.named_children():
         if isinstance(module, nn.Linear):
@@ -86,10 +91,10 @@ def count(network: HybridNetwork, x: Tensor) -> list[Operations]:
     return found
 
 
-def _watch(group: Group, operations: Operations, spiking: int | None) -> list[Any]:
-    """Let a group's calls be counted; `spiking` of its inputs are spikes, the first ones (None: it sees the data)."""
+def _watch(group: Group, operations: Operations, spiking: int, pooled: bool) -> list[Any]:
+    """Let a group's calls be counted; `spiking` of its inputs are spikes, the first ones, `pooled` in maps."""
     if isinstance(group, ConvolutionalGroup):
-        handles = [group.register_forward_hook(_convolution(operations, spiking))]
+        handles = [group.register_forward_hook(_convolution(operations, spiking, _POOLED if pooled else 1))]
         if isinstance(group, RecurrentConvolution):
             handles.append(group.conv_recurrent.register_forward_hook(_recurrent_convolution(operations)))
         return handles
@@ -98,15 +103,11 @@ def _watch(group: Group, operations: Operations, spiking: int | None) -> list[An
     raise ProfileError(f"there is no rule for the operations of {type(group).__name__}")
 
 
-def split_input(x: Tensor, spiking: int | None) -> tuple[Tensor, Tensor]:
-    """Return what of an input [T, B, I, …] arrives as so many spikes or events each, and what as numbers, same shape.
+def split_input(x: Tensor, spiking: int) -> tuple[Tensor, Tensor]:
+    """Return the first `spiking` of an input [T, B, I, …], spikes or events, and the rest, numbers, each in x's shape.
 
     One of the two is zero wherever the other is not.
     """
-    nothing = torch.zeros_like(x)
-    if spiking is None:
-        events = bool((x >= 0).all()) and bool((x == x.round()).all())
-        return (x, nothing) if events else (nothing, x)
     spikes = x.clone()
     spikes[:, :, spiking:] = 0
     numbers = x.clone()
@@ -114,7 +115,7 @@ def split_input(x: Tensor, spiking: int | None) -> tuple[Tensor, Tensor]:
     return spikes, numbers
 
 
-def _fully_connected(operations: Operations, spiking: int | None) -> Callable[..., None]:
+def _fully_connected(operations: Operations, spiking: int) -> Callable[..., None]:
     def hook(group: Group, inputs: tuple[Any, ...], result: tuple[Tensor, dict[str, Tensor]]) -> None:
         x, state = inputs[0], inputs[1]
         output = result[0]
@@ -141,13 +142,13 @@ def reach(counts: Tensor, padding: int) -> float:
     return float(functional.conv2d(counts.double().sum(1, keepdim=True), kernel, padding=padding).sum())
 
 
-def _convolution(operations: Operations, spiking: int | None) -> Callable[..., None]:
+def _convolution(operations: Operations, spiking: int, each: int) -> Callable[..., None]:
+    """Count a convolution; a whole input that is a spike stands for `each` of them."""
+
     def hook(group: ConvolutionalGroup, inputs: tuple[Any, ...], result: tuple[Tensor, dict[str, Tensor]]) -> None:
         x, output = inputs[0], result[0]
         padding = int(group.conv_input.padding[0])
         spikes, numbers = (part.flatten(0, 1) for part in split_input(x, spiking))
-        # What comes from a layer below is pooled; what comes from the data is not.
-        each = _POOLED if spiking is not None else 1
         maps = group.map_size(x.shape[-1]) ** 2
         operations.dense += x.shape[0] * x.shape[1] * maps * 9 * group.inputs * group.units
         operations.acs += reach(spikes * each, padding) * group.units

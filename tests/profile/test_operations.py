@@ -8,6 +8,8 @@ import torchinfo
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hstnn_deploy.data.preprocessing import counts_events
+from hstnn_deploy.data.registry import DATA_SETS
 from hstnn_deploy.errors import ProfileError
 from hstnn_deploy.models.convolutional import ConvolutionalConfig
 from hstnn_deploy.models.language import LanguageConfig
@@ -21,8 +23,8 @@ from hstnn_deploy.train.recipe import Recipe
 from tests.profile.conftest import configured
 
 
-def by_name(network: HybridNetwork, x: Tensor) -> dict[str, Operations]:
-    return {each.name: each for each in count(network, x)}
+def by_name(network: HybridNetwork, x: Tensor, events: bool = False) -> dict[str, Operations]:
+    return {each.name: each for each in count(network, x, events)}
 
 
 def tiny_hybrid() -> tuple[HybridNetwork, Tensor]:
@@ -34,7 +36,6 @@ def tiny_hybrid() -> tuple[HybridNetwork, Tensor]:
     with torch.no_grad():
         for layer in network.stack:
             layer.groups["snn"].ranked()[0].copy_(torch.tensor([[1.0], [0.0]]))
-    # Half a unit of the second input is a number: the whole input is numbers, not events.
     x = torch.tensor([[1.0, 0.5], [0.0, 0.5], [1.0, 0.0], [1.0, 0.5]])[:, None]
     return network, x
 
@@ -89,7 +90,7 @@ def test_a_convolution_s_spikes_are_counted_where_they_land(form: Any) -> None:
     x = (torch.rand(11, 2, 2, size, size) < 0.2).float() * torch.randint(1, 4, (11, 2, 2, size, size))
     outputs: list[Tensor] = []
     hook = network.stack[0].groups["snn"].register_forward_hook(lambda *words: outputs.append(words[2][0]))
-    found = by_name(network, x)
+    found = by_name(network, x, events=True)
     hook.remove()
     spikes = torch.cat(outputs)
 
@@ -118,11 +119,32 @@ def test_reach_is_a_convolution_of_ones() -> None:
     assert (reach(counts, 1), reach(counts, 0)) == (4 + 27, 1 + 27)
 
 
-def test_whole_numbers_are_events_and_others_are_numbers() -> None:
-    events, numbers = split_input(torch.tensor([[[0.0, 2.0]]]), None)
-    assert (float(events.sum()), float(numbers.sum())) == (2.0, 0.0)
-    events, numbers = split_input(torch.tensor([[[0.5, -1.0]]]), None)
-    assert (float(events.sum()), int(numbers.count_nonzero())) == (0.0, 2)
+def test_the_first_inputs_are_spikes_and_the_others_numbers_whatever_their_values() -> None:
+    x = torch.tensor([[[0.0, 2.0, 1.0]]])
+    for spiking in range(4):
+        spikes, numbers = split_input(x, spiking)
+        assert torch.equal(spikes + numbers, x)
+        assert not spikes[..., spiking:].any()
+        assert not numbers[..., :spiking].any()
+
+
+def test_the_data_set_says_whether_inputs_are_events_and_never_a_batch_s_values() -> None:
+    network = SequenceConfig(inputs=2, classes=2, units=[3]).build([Sizes(3, 0)])
+    black, whole = torch.zeros(4, 1, 2), torch.ones(4, 1, 2)
+    (events, *_), (numbers, *_) = count(network, whole, events=True), count(network, whole, events=False)
+    assert (events.macs, events.acs) == (0, 4 * 2 * 3)
+    assert (numbers.macs, numbers.acs) == (4 * 2 * 3, 0)
+    # A batch of black images, or of images of pure black and white, is one of numbers like every other.
+    mixed = torch.cat((whole, 0.5 * whole), dim=1)
+    assert count(network, mixed, events=False)[0].macs == 2 * numbers.macs
+    assert count(network, black, events=False)[0] == Operations(
+        "layer1.snn", dense=24, spikes=0, sites=12, macs=0, acs=0
+    )
+
+
+def test_every_data_set_declares_what_its_inputs_are() -> None:
+    events = {name for name in DATA_SETS if counts_events(DATA_SETS[name].config(name=name))}
+    assert events == {"digit-events", "nmnist", "dvs-gesture", "shd", "ssc"}
 
 
 NETWORKS: dict[str, tuple[Any, list[Sizes], tuple[int, ...]]] = {
@@ -149,7 +171,7 @@ def test_dense_operations_are_those_that_torch_counts(name: str) -> None:
     x = torch.rand(*shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(x)
-    assert 2 * sum(each.dense for each in count(network, x)) == counter.get_total_flops()
+    assert 2 * sum(each.dense for each in count(network, x, events=False)) == counter.get_total_flops()
 
 
 def test_a_pure_convolutional_network_has_the_operations_that_torchinfo_counts() -> None:
@@ -164,14 +186,14 @@ def test_a_pure_convolutional_network_has_the_operations_that_torchinfo_counts()
         if isinstance(layer.module, nn.Conv2d | nn.Linear) and layer.module.bias is not None
     )
     # torchinfo counts a bias as one more input.
-    assert sum(each.dense for each in count(network, x)) == info.total_mult_adds - biases
+    assert sum(each.dense for each in count(network, x, events=False)) == info.total_mult_adds - biases
 
 
 def test_a_pure_recurrent_network_has_the_operations_that_torchinfo_counts_of_its_like() -> None:
     x = torch.rand(9, 3, 6)
     ours = SequenceConfig(inputs=6, classes=4, units=[7]).build([Sizes(0, 7)])
     info = torchinfo.summary(nn.RNN(6, 7, bias=False), input_data=x, verbose=0)
-    assert count(ours, x)[0].dense == info.total_mult_adds
+    assert count(ours, x, events=False)[0].dense == info.total_mult_adds
 
 
 def test_units_without_a_rule_are_refused() -> None:
@@ -181,7 +203,7 @@ def test_units_without_a_rule_are_refused() -> None:
         "Strange", (type(group).__mro__[1],), {"units": 1, "forward": None, "ranked": None, "take": None}
     )
     with pytest.raises(ProfileError, match="no rule for the operations of Strange"):
-        count(network, x)
+        count(network, x, events=False)
 
 
 def test_work_is_said_per_sample_with_its_energy(tiny: Recipe, tmp_path: Any) -> None:
