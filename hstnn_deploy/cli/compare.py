@@ -56,5 +56,5 @@ def compare(
     for verdict in result.unjudged[:1]:
         raise ReportError(
             f"--fail-if {verdict.condition.text!r} cannot be judged for {verdict.row.name}: {verdict.row.unjudged}",
-            "measure each side two times or more, into one folder, or train several seeds",
+            "measure each side several times (hstnn profile --out A/1, --out A/2, …), or train several seeds",
         )

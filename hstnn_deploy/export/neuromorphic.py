@@ -37,6 +37,7 @@ the graph ends at the pooled spikes of the last layer, flattened.
 
 import io
 import math
+import re
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -318,7 +319,7 @@ def _package() -> Any:
             "NIR needs the package nir, which is not installed", "pip install 'hstnn-deploy[neuromorphic]'"
         ) from error
     found = version("nir")
-    if tuple(int(part) for part in found.split(".")[:3] if part.isdigit()) < OLDEST:
+    if tuple(map(int, re.findall(r"\d+", found)[:3])) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
         raise ExportError(
             f"NIR needs the package nir {wanted} or newer, and {found} is installed",

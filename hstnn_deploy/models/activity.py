@@ -46,7 +46,9 @@ class Activity:
                 self.counts[place, 1] += spikes.numel()
             else:
                 valid = torch.arange(len(spikes), device=spikes.device)[:, None] < lengths
-                self.counts[place, 0] += spikes.sum(2, dtype=precise)[valid].sum(dtype=torch.float64)
+                # What is emitted at other steps is unspecified: it is left out, not multiplied by zero.
+                by_step = torch.where(valid, spikes.sum(2, dtype=precise), 0.0)
+                self.counts[place, 0] += by_step.sum(dtype=torch.float64)
                 self.counts[place, 1] += valid.sum() * spikes.shape[2]
 
         return hook

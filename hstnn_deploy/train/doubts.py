@@ -24,11 +24,14 @@ WARNINGS = "warnings"
 """What the doubts are called in an epoch's row."""
 
 
+_LOSS = frozenset({"loss"})
+
+
 class Doubt(NamedTuple):
     """One reason to look at a training."""
 
-    about: str
-    """What it is about; of each there is one warning in a stage."""
+    about: frozenset[str]
+    """What it is about, such as {"layer 1 silent"}; of each there is one warning in a stage."""
     finding: str
     advice: str
 
@@ -51,8 +54,8 @@ class Doubts:
     def look(self, row: dict[str, Any]) -> list[str]:
         """Put what is doubtful after an epoch into its row, under `WARNINGS`; return the warnings that are new."""
         found = [*self._of_spikes(row), *self._of_loss(row)]
-        new = [doubt for doubt in found if doubt.about not in self._said]
-        self._said |= {doubt.about for doubt in found}
+        new = [doubt for doubt in found if not doubt.about <= self._said]
+        self._said |= {each for doubt in found for each in doubt.about}
         if found:
             row[WARNINGS] = [doubt.finding for doubt in found]
         return [f"warning: {doubt.finding}; {doubt.advice}" for doubt in new]
@@ -66,7 +69,7 @@ class Doubts:
         if silent := found.get("silent"):
             doubts.append(
                 Doubt(
-                    "silent",
+                    frozenset(f"layer {number} silent" for number in silent),
                     f"{layers(silent)} did not spike once in the validation pass of epoch {row['epoch']}",
                     f"a lower network.neuron.threshold (it is {self.neuron.threshold:g}), larger inputs or weights, or "
                     f"a wider surrogate (network.neuron.lens is {self.neuron.lens:g}) would help",
@@ -75,7 +78,7 @@ class Doubts:
         if saturated := found.get("saturated"):
             doubts.append(
                 Doubt(
-                    "saturated",
+                    frozenset(f"layer {number} saturated" for number in saturated),
                     f"every unit of {layers(saturated)} spiked at every step of the validation pass of epoch "
                     f"{row['epoch']}",
                     f"a higher network.neuron.threshold (it is {self.neuron.threshold:g}), smaller inputs or weights, "
@@ -93,16 +96,16 @@ class Doubts:
             beside += (
                 f" and the validation loss {row['valid_loss']:.4g}, against {self.constant:.4g} of a constant answer"
             )
-            return [Doubt("loss", beside, "lower the learning rate, or clip the gradient")]
+            return [Doubt(_LOSS, beside, "lower the learning rate, or clip the gradient")]
         if row["epoch"] >= PATIENCE and not self._learned:
             finding = f"{beside}, and was never clearly below the {self.constant:.4g} of a constant answer"
             return [
-                Doubt("loss", finding, "nothing is learned so far: try another learning rate, and look at the spikes")
+                Doubt(_LOSS, finding, "nothing is learned so far: try another learning rate, and look at the spikes")
             ]
         grown = all(before < after for before, after in pairwise(self._losses))
         if grown and len(self._losses) > PATIENCE and loss > self.constant:
             finding = f"{beside}, above the {self.constant:.4g} of a constant answer, and grew for {PATIENCE} epochs"
-            return [Doubt("loss", finding, "lower the learning rate, or clip the gradient")]
+            return [Doubt(_LOSS, finding, "lower the learning rate, or clip the gradient")]
         return []
 
 

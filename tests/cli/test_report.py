@@ -169,7 +169,7 @@ def test_one_process_a_side_is_shown_but_not_judged(hstnn: Hstnn, tmp_path: Path
     assert result.code == 13
     assert "--fail-if 'p50_ms > 1.1x' cannot be judged" in result.error
     assert "one process on a side" in result.error
-    assert "measure each side two times or more" in result.hint
+    assert "measure each side several times (hstnn profile --out A/1" in result.hint
     assert "+1" in result.out
     assert "n/a" in result.out
     assert "fail if p50_ms > 1.1x: cannot be judged" in result.out

@@ -172,7 +172,7 @@ def test_a_log_file_gets_plain_lines_not_too_many_and_always_the_last(monkeypatc
 
 
 def test_a_network_that_never_spikes_is_said_in_training_report_and_json(hstnn: Hstnn, tmp_path: Path) -> None:
-    silent = {"adapt.epochs": 3, "batch": 700, "network.neuron.threshold": 1000}
+    silent: dict[str, object] = {"adapt.epochs": 3, "batch": 700, "network.neuron.threshold": 1000}
     result = hstnn(*DIGITS, "--kind", "snn", *options(silent), "--out", tmp_path)
     assert result.code == 0, result.err
     warnings = [line for line in result.out.splitlines() if line.startswith("warning: ")]

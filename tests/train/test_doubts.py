@@ -40,6 +40,8 @@ def test_a_silent_and_a_saturated_layer_are_said_once_with_what_would_help() -> 
     assert again["warnings"] == ["layer 1 did not spike once in the validation pass of epoch 2"]
     assert doubts.look(well := row(3, 1.0, layer1=0.1, layer2=0.5)) == []
     assert "warnings" not in well
+    (late,) = doubts.look(row(4, 1.0, layer1=0.0, layer3=0.0))
+    assert "layers 1 and 3 did not spike once in the validation pass of epoch 4" in late
 
 
 @pytest.mark.parametrize(
