@@ -7,15 +7,10 @@ import torch
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.export.comparisons import Check, Subject
 from hstnn_deploy.models.activity import Activity, extremes
-from hstnn_deploy.train.doubts import WARNINGS
+from hstnn_deploy.train.doubts import WARNINGS, layers
 
 SPIKES = "the network spikes"
 LEARNED = "the training learned something"
-_SAID: dict[str, str] = {
-    "silent": "layer {} never spikes: what its spikes are compared with says nothing of its threshold and its weights",
-    "saturated": "every unit of layer {} spikes at every step: what its spikes are compared with says nothing of its "
-    "threshold and its weights",
-}
 
 
 @torch.no_grad()
@@ -25,6 +20,9 @@ def check_activity(subject: Subject, names: Iterable[str]) -> Iterator[Check]:
     "not run" of a layer that is silent or saturated: the replay compares its spikes, and there is nothing to compare.
     A network without spiking units has no such check.
     """
+    names = list(names)
+    if not names:
+        return
     network = subject.network
     was_training = network.training
     network.eval()
@@ -39,7 +37,11 @@ def check_activity(subject: Subject, names: Iterable[str]) -> Iterator[Check]:
     on = f"{sum(x.shape[1] for x in subject.windows)} {windows}"
     figures = ", ".join(f"layer {number} {rate:.4g}" for number, rate in rates.items())
     figure = f"spikes per unit and step on {on}: {figures}"
-    vacuous = [_SAID[extreme].format(number) for number, extreme in extremes(rates).items()]
+    vacuous = [
+        f"{layers(numbers)}: {said}, so the checks prove nothing about thresholds and weights there"
+        for wanted, said in (("silent", "no unit ever spikes"), ("saturated", "every unit spikes at every step"))
+        if (numbers := [number for number, extreme in extremes(rates).items() if extreme == wanted])
+    ]
     for name in names:
         yield Check(name, SPIKES, "not run" if vacuous else "passed", "; ".join([*vacuous, figure]))
 

@@ -23,12 +23,12 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.folder import Report, silent
 from hstnn_deploy.data.preprocessing import preprocessing
 from hstnn_deploy.errors import ExportError, HstnnError
-from hstnn_deploy.export.activity import check_training
+from hstnn_deploy.export.activity import check_activity, check_training
 from hstnn_deploy.export.checks import run_checks
 from hstnn_deploy.export.choice import Choice, Dynamic, check_dynamic, choose_form, steps_of
 from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.contents import MANIFEST, VOCABULARY, check_files, read_manifest
-from hstnn_deploy.export.extras import NirOptions, write_extras
+from hstnn_deploy.export.extras import NIR, NirOptions, write_extras
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.front import possible
 from hstnn_deploy.export.graphs import DEFAULT_FORMS, files_of, write_graphs
@@ -141,7 +141,9 @@ def export_bundle(
             subject = make_subject(network, staging, recipe, checkpoint.vocabulary, data_folder, whole_test, report)
         if verify:
             run_checks(subject, [path.name for path in written], done)
-            for check in (*extra, *check_training(checkpoint, [path.name for path in written])):
+            for check in (*extra, *check_activity(subject, [NIR] if nir else [])):
+                done(check)
+            for check in check_training(checkpoint, [*(path.name for path in written), *([NIR] if nir else [])]):
                 done(check)
         facts = manifest(ckpt, checkpoint, checks, verify, how) | {"carried": carried}
         if smaller:

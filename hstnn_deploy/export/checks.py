@@ -124,17 +124,18 @@ CHECKS: dict[str, Callable[[Subject], Iterator[Check]]] = {
 
 def run_checks(subject: Subject, names: list[str], done: Callable[[Check], None]) -> None:
     """Check files of the subject's folder by name, calling `done` with each; one that cannot be run has failed."""
+    activity = {check.file: check for check in check_activity(subject, names)}
     for name in names:
         try:
             for check in CHECKS[name](subject):
                 done(check)
+            if name in activity:
+                done(activity[name])
             form = next((form for form, file in ONNX_FILES.items() if file == name), None)
             for check in check_front(subject.folder / name, subject, form) if form else ():
                 done(check)
         except ExportError as error:
             done(Check(name, "opens and runs", "failed", error.message))
-    for check in check_activity(subject, names):
-        done(check)
 
 
 def run_checks_on(subject: Subject, names: list[str], provider: str, done: Callable[[Check], None]) -> None:
