@@ -36,13 +36,19 @@ def read_aedat(path: Path) -> Events:
     return read_packets(path).events
 
 
-@lru_cache(maxsize=1)
 def read_packets(path: Path) -> Packets:
     """Return the polarity events of a file; the last reading is remembered, since a file holds several recordings.
 
     Raises:
         DataError: it cannot be read, is of another version, ends within a packet, or holds events of several cameras.
     """
+    with parsing(path, "an AEDAT file"):
+        now = path.stat()
+    return _read(path, now.st_size, now.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, _size: int, _changed: int) -> Packets:
     from tonic.io import read_aedat_header_from_file
 
     with parsing(path, "an AEDAT file: it does not begin with a header"):

@@ -180,6 +180,9 @@ def make_recording(name: str, found: Found, expected: Expected, options: EventOp
         check(events, sensor, name)
     except DataError as error:
         raise DataError(error.message, _why_not(events, sensor, late)) from error
+    width, height = int(events["x"].max()) + 1, int(events["y"].max()) + 1
+    if sensor.height > 1 and 2 * width <= sensor.width and 2 * height <= sensor.height:
+        notes.append(f"all events are within {width} x {height}: is it from a smaller sensor?")
     notes += see(name, events["t"], expected)
     report = Report(
         name, found.form, len(events), sensor, first, last, unit, polarity, start, found.dropped, tuple(notes)

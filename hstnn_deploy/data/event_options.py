@@ -42,7 +42,8 @@ def parse_options(text: str | None) -> EventOptions:
     Raises:
         UsageError: an unknown key or an impossible value.
     """
-    options, names = EventOptions(), {}
+    options = EventOptions()
+    names: dict[str, str] = {}
     for word in (text or "").split(","):
         key, equals, value = (part.strip() for part in word.strip().partition("="))
         if not key and not equals:

@@ -29,7 +29,8 @@ def parsing(path: Path | str, form: str) -> Iterator[None]:
         raise DataError(f"{path} claims to hold more than fits into memory", AGAIN) from error
     except OSError as error:
         if error.errno and error.strerror:
-            raise DataError(f"{path} cannot be read: {one_line(error.strerror)}") from error
+            hint = "is the path right?" if isinstance(error, FileNotFoundError) else AGAIN
+            raise DataError(f"{path} cannot be read: {one_line(error.strerror)}", hint) from error
         raise DataError(f"{path} is truncated or not {form}: {one_line(error)}", AGAIN) from error
     except BaseException as error:  # a panic of pyo3 is no Exception
         raise DataError(f"{path} is truncated or not {form}: {one_line(error)}", AGAIN) from error
