@@ -166,7 +166,9 @@ def _named(path: Path, form: str, columns: Mapping[str, Any], options: EventOpti
             "events have t, x, y and p; name those that are called otherwise: --events t=NAME,x=NAME",
         )
     other = {each: name for each, name in taken.items() if each != name}
-    notes = (f"fields taken as: {', '.join(f'{name} as {each}' for each, name in other.items())}",) if other else ()
+    notes: tuple[str, ...] = (
+        (f"fields taken as: {', '.join(f'{name} as {each}' for each, name in other.items())}",) if other else ()
+    )
     left = [name for name in columns if name not in taken.values()]
     notes += (f"fields that are no part of an event: {', '.join(left)}",) if left else ()
     # tonic's own form of a cochlea's recordings has no y, and microseconds.

@@ -370,7 +370,7 @@ def _detected(name: str, time: NDArray[Any], expected: Expected) -> tuple[Unit, 
         return "us", f"as long as those of the training, {_ms(usual)} ms at most"
     raw = "whole numbers" if whole else "fractions"
     most = f"; the recordings of the training last up to {_ms(usual)} ms" if usual else ""
-    (likely, *_) = [unit for unit in NAMES if usual and fits(unit)] or [None]
+    likely = next((unit for unit in NAMES if usual and fits(unit)), None)
     raise DataError(
         f"{name} does not say the unit of its times, {raw} over {span:.12g}: that is {_ms(lasts('us'))} ms in "
         f"microseconds{most}",

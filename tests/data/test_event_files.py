@@ -62,7 +62,7 @@ def plain(order: str, events: Events = REF, kind: Any = np.int64) -> Any:
 
 def renamed(**names: str) -> Any:
     made = fields()
-    made.dtype.names = tuple(names.get(name, name) for name in made.dtype.names)
+    made.dtype.names = tuple(names.get(name, name) for name in "txyp")
     return made
 
 
@@ -89,7 +89,10 @@ def arrays(**values: Any) -> Callable[[Path], None]:
 
 
 def raw(content: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(content) and None
+    def write(path: Path) -> None:
+        path.write_bytes(content)
+
+    return write
 
 
 def with_nan() -> Any:
@@ -304,6 +307,10 @@ def test_vectors_of_evt3_are_pixels_side_by_side(tmp_path: Path) -> None:
     (tmp_path / "a.raw").write_bytes(b"% evt 3.0\n% end\n" + np.array(words, "<u2").tobytes())
     found = read(tmp_path / "a.raw").events
     assert found.tolist() == [(5, 7, 100, 1), (7, 7, 100, 1), (18, 7, 100, 1), (9, 7, 101, 0)]
+    # A new upper half of the time begins with a lower half of 0.
+    words = [0x8000, 0x6064, 7, 0x2009, 0x8001, 0x2809]
+    (tmp_path / "a.raw").write_bytes(b"% evt 3.0\n% end\n" + np.array(words, "<u2").tobytes())
+    assert read(tmp_path / "a.raw").events.tolist() == [(9, 7, 100, 0), (9, 7, 4096, 1)]
 
 
 def test_evt2_and_dat_are_read_as_expelliarmus_reads_and_writes_them(tmp_path: Path) -> None:
