@@ -171,9 +171,7 @@ def _named(path: Path, form: str, columns: Mapping[str, Any], options: EventOpti
     )
     left = [name for name in columns if name not in taken.values()]
     notes += (f"fields that are no part of an event: {', '.join(left)}",) if left else ()
-    # tonic's own form of a cochlea's recordings has no y, and microseconds.
-    unit = "us" if us or ("y" not in taken and np.asarray(columns[taken["t"]]).dtype.kind in "iu") else None
-    return Found(form, {each: columns[name] for each, name in taken.items()}, unit, notes=notes)  # type: ignore[arg-type]
+    return Found(form, {each: columns[name] for each, name in taken.items()}, "us" if us else None, notes=notes)
 
 
 def _field(each: str, columns: Mapping[str, Any], options: EventOptions) -> str | None:

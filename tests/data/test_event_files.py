@@ -117,7 +117,7 @@ SAME: dict[str, tuple[str, Callable[[Path], Any], str, str]] = {
     # name: suffix, what writes it, --events, what the report says
     "tonic": (".npy", array(REF), "", "microseconds (whole numbers are taken as such)"),
     "another order": (".npy", array(fields()), "", "file's clock"),
-    "big endian": (".npy", array(REF.astype([(name, ">i8") for name in EVENT.names])), "", ""),
+    "big endian": (".npy", array(REF.astype([(name, ">i8") for name in "xytp"])), "", ""),
     "unsigned": (".npy", array(fields(REF["t"].astype(np.uint64), p="u1")), "", ""),
     "float32 microseconds": (".npy", array(fields(REF["t"].astype(np.float32))), "", "microseconds"),
     "float seconds": (".npy", array(fields(REF["t"] / 1e6, p="?")), "", "times in seconds (fractions"),
@@ -403,6 +403,10 @@ def test_a_sets_own_files_are_taken_as_the_set_takes_them(tmp_path: Path) -> Non
     tonic["t"], tonic["x"], tonic["p"] = spoken[0]["t"], spoken[0]["x"], 1
     np.save(tmp_path / "tonic.npy", tonic)
     assert np.array_equal(read(tmp_path / "tonic.npy", SHD).events, spoken[0])
+    tonic["t"] *= 1000
+    np.save(tmp_path / "tonic.npy", tonic)
+    with pytest.raises(DataError, match="does not say the unit"):
+        read(tmp_path / "tonic.npy", SHD)
 
 
 def test_a_recording_of_another_sensor_in_the_form_of_nmnist(tmp_path: Path) -> None:
