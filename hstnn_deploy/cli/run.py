@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hstnn_deploy.cli.predictions import Display
+    from hstnn_deploy.data.event_options import EventOptions
     from hstnn_deploy.data.preprocessing import Preprocessing
     from hstnn_deploy.export.runtime import Session, Stream
 
@@ -39,6 +40,15 @@ def run(
         int, typer.Option("--continue", metavar="N", min=0, help="Of a language model: go on for N words.")
     ] = 0,
     resize: Annotated[bool, typer.Option("--resize", help="Bring images to the size that the network takes.")] = False,
+    events: Annotated[
+        str | None,
+        typer.Option(
+            "--events",
+            metavar="KEY=VALUE,…",
+            help="What a recording does not say of itself: unit=s|ms|us|ns, order=txyp (its columns; - skips one), "
+            "start=file|first, sort, recording=N, sensor=WxH, t=NAME (also x, y, p).",
+        ),
+    ] = None,
     provider: Annotated[str, typer.Option(metavar="cpu|cuda[:n]", help="What runs the graphs.")] = "cpu",
     smaller: Annotated[
         str | None, typer.Option(metavar="HOW", help="Run a smaller graph: int8-dynamic, int8-static or fp16.")
@@ -53,7 +63,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Classify files with a bundle, or continue a text; without torch, as deployed."""
-    from hstnn_deploy.data.preprocessing import parse
+    from hstnn_deploy.data.event_options import parse_options
+    from hstnn_deploy.data.preprocessing import Frames, parse
     from hstnn_deploy.export.runtime import Session, check_writable
 
     if len(input_) > 1 and (load_state or save_state):
@@ -62,6 +73,9 @@ def run(
         check_writable(save_state)
     session = Session(bundle, provider, threads, smaller=smaller)
     how = parse(session.manifest["input"])
+    options = parse_options(events)
+    if events and not isinstance(how, Frames):
+        raise UsageError(f"--events is for recordings of events, which {bundle} does not take")
     results = []
     for path in input_:
         if session.tokens:
@@ -70,7 +84,7 @@ def run(
             if continue_:
                 raise UsageError("--continue is for language models; this network classifies")
             display = _display(stream, as_json, delay, str(path))
-            result = _classes(session, how, path, top, resize, display, load_state, save_state)
+            result = _classes(session, how, path, top, resize, options, display, load_state, save_state)
         results.append(result)
         if not as_json:
             _print(result)
@@ -101,6 +115,7 @@ def _classes(
     path: Path,
     top: int,
     resize: bool,
+    options: "EventOptions",
     display: "Display | None",
     load_state: Path | None,
     save_state: Path | None,
@@ -113,7 +128,12 @@ def _classes(
     x: NDArray[Any] | None = None
     total: int | None = None
     taking = session.taking
-    if _is_rows(path):
+    about: list[str] = []
+    recording = inputs.read_recording(path, how, session, options, load_state is not None)
+    if recording:
+        x = session.checked(inputs.recorded(recording, how, session.takes != "x"))
+        about = recording.report.lines()
+    elif _is_rows(path):
         if session.takes != "x":
             raise DataError(
                 f"{_name(path)} holds numbers, one time step to a line; {session.folder} takes raw "
@@ -124,7 +144,12 @@ def _classes(
         steps = (row[None] for row in inputs.read_rows(path, session))
     else:
         x = session.checked(inputs.read_samples(inputs.read_file(path), how, session, resize))
+        if session.takes == "events" and not load_state:
+            about = inputs.seen_rows(_name(path), x, how, session)
+    if x is not None:
         batch = taking.batch(x)
+    for line in about:
+        console.err.print(line, markup=False, soft_wrap=True)
     running = _begin(session, batch, load_state, path)
     if x is not None:
         total = taking.steps(x, running.state)
@@ -146,7 +171,8 @@ def _classes(
             running.save(save_state)
     if logits is None:
         raise DataError(f"{_name(path)} holds no time step")
-    return {"input": str(path), "steps": count, "samples": classified(session, logits, top)}
+    result = {"input": str(path), "steps": count, "samples": classified(session, logits, top)}
+    return {**result, "recording": recording.report.plain()} if recording else result
 
 
 def _text(

@@ -18,12 +18,11 @@ from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
 from hstnn_deploy.data.draw_events import draw_events
 from hstnn_deploy.data.events import Events, Sensor, check, make_events
 from hstnn_deploy.data.folder import find
+from hstnn_deploy.data.foreign import AGAIN, parsing
 from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits, not_here
 from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
-
-_AGAIN = "copy or download it again"
 
 
 class HeidelbergConfig(EventConfig):
@@ -70,13 +69,10 @@ class Hdf5Recordings:
         """The open file, its three tables known to be there and of one length."""
         import h5py
 
-        try:
-            file = h5py.File(self.path, "r")
-        except OSError as error:
-            # HDF5's own words take several lines.
-            raise DataError(f"{self.path} is truncated or not an HDF5 file", _AGAIN) from error
         names = ("spikes/times", "spikes/units", "labels")
-        tables = [file.get(name) for name in names]
+        with parsing(self.path, "an HDF5 file"):
+            file = h5py.File(self.path, "r")
+            tables = [file.get(name) for name in names]
         lacking = [name for name, table in zip(names, tables, strict=True) if not isinstance(table, h5py.Dataset)]
         counts = set() if lacking else {len(table) for table in tables}
         if lacking or len(counts) > 1:
@@ -84,15 +80,16 @@ class Hdf5Recordings:
             what = (
                 f"holds no {lacking[0]}" if lacking else f"has times, units and labels of {sorted(counts)} recordings"
             )
-            raise DataError(f"{self.path} {what}", _AGAIN)
+            raise DataError(f"{self.path} {what}", AGAIN)
         return file
 
     @cached_property
     def target(self) -> Tensor:
         """See `Recordings`."""
-        labels = torch.from_numpy(self._table("labels")[()].astype(np.int64))
+        with parsing(self.path, "an HDF5 file of spikes and labels"):
+            labels = torch.from_numpy(self._table("labels")[()].astype(np.int64))
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
-            raise DataError(f"{self.path} holds a label beyond {self.classes - 1}", _AGAIN)
+            raise DataError(f"{self.path} holds a label beyond {self.classes - 1}", AGAIN)
         return labels
 
     def _table(self, name: str) -> Any:
@@ -101,15 +98,14 @@ class Hdf5Recordings:
     def read(self, number: int) -> Events:
         """See `Recordings`."""
         name = self.name(number)
-        try:
+        with parsing(name, "spikes"):
             times, units = self._table("spikes/times")[number], self._table("spikes/units")[number]
-        except OSError as error:
-            raise DataError(f"{name} cannot be read: the file is damaged", _AGAIN) from error
+            times, units = np.asarray(times, np.float64), np.asarray(units, np.int64)
         if len(times) != len(units) or not np.isfinite(times).all():
             what = f"{len(times)} times for {len(units)} units" if len(times) != len(units) else "a time is no number"
-            raise DataError(f"{name}: {what}", _AGAIN)
+            raise DataError(f"{name}: {what}", AGAIN)
         # Times are kept in half precision: widened before they are scaled, as tonic does.
-        events = make_events(units, 0, times.astype(np.float64) * 1e6, 0)
+        events = make_events(units, 0, times * 1e6, 0)
         # A row is a set of pairs: unlike a camera's file, it does not promise an order.
         return check(events[np.argsort(events["t"], kind="stable")], HeidelbergConfig.sensor, name)
 

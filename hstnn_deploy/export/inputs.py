@@ -10,16 +10,20 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hstnn_deploy.data.event_options import EventOptions
 from hstnn_deploy.data.events import event_rows
 from hstnn_deploy.data.preprocessing import Frames, Pixels, Preprocessing, Words, framed
 from hstnn_deploy.errors import BundleError, DataError
 from hstnn_deploy.export.contents import VOCABULARY, check_files
 from hstnn_deploy.export.runtime import Session
+
+if TYPE_CHECKING:
+    from hstnn_deploy.data.event_columns import Expected, Recording
 
 Array = NDArray[Any]
 
@@ -99,8 +103,8 @@ def read_samples(given: Given, how: Preprocessing, session: Session, resize: boo
                 return values[None] if values.ndim == (3 if how.colours == 3 else 2) else values
             # One sequence may come without the axis of the batch.
             return values[:, None] if not raw and values.ndim == 1 + len(session.step_shape) else values
-    if isinstance(how, Frames) and str(given.path) != STANDARD_INPUT:
-        return read_recording(given.path, how, raw)
+    if isinstance(how, Frames) and (recording := read_recording(given.path, how, session)):
+        return recorded(recording, how, raw)
     if given.is_array:
         raise DataError(f"{given.name} holds events", _taken(how, raw))
     raise DataError(f"{given.name} is no .npy, .npz{_files(how)} file", _taken(how, raw))
@@ -156,12 +160,75 @@ def _pixels(given: Given, how: Pixels, resize: bool) -> tuple[Array, int]:
     return np.repeat(levels[..., None], how.colours, axis=2) if levels.ndim == 2 else levels, 65535 if deep else 255
 
 
-def read_recording(path: Path, how: Frames, raw: bool) -> Array:
-    """Return a recording as frames x[T, 1, …], see `Frames`; or raw, as its events [N, 5]."""
-    from hstnn_deploy.data.event_files import read_events
+def read_recording(
+    path: Path, how: Preprocessing, session: Session, options: EventOptions | None = None, continued: bool = False
+) -> "Recording | None":
+    """Return a recording with the report of how it was read; None of a file that holds none, and of standard input.
 
-    events = read_events(path, how.sensor)
-    return event_rows(events) if raw else framed(events, how).numpy()[:, None]
+    Args:
+        path: the file.
+        how: what was done to the data that the network was trained on.
+        session: the bundle.
+        options: what the file does not say of itself.
+        continued: whether it goes on from the states of a recording before it.
+
+    Raises:
+        DataError: see `data.event_files.read_recording`.
+    """
+    if not isinstance(how, Frames) or str(path) == STANDARD_INPUT:
+        return None
+    from hstnn_deploy.data import event_files
+
+    raw, options = session.takes != "x", options or EventOptions()
+    if not event_files.is_recording(path, () if raw else session.step_shape):
+        return None
+    if raw and options.order is None and event_files.are_rows(path):
+        return None
+    return event_files.read_recording(path, _expected(how, session, raw and continued), options)
+
+
+def recorded(recording: "Recording", how: Preprocessing, raw: bool) -> Array:
+    """Return a recording as frames x[T, 1, …], see `Frames`; or raw, as its events [N, 5].
+
+    Raises:
+        DataError: the transforms leave no event.
+    """
+    assert isinstance(how, Frames)
+    if raw:
+        return event_rows(recording.events)
+    frames = framed(recording.events, how).numpy()[:, None]
+    if not frames.any():
+        raise DataError(
+            f"{recording.report.file}: no event is left by the transforms that the network was trained with",
+            f"they are: {', '.join(each.name for each in how.transforms)}",
+        )
+    return frames
+
+
+def seen_rows(name: str, rows: Array, how: Preprocessing, session: Session) -> list[str]:
+    """Return what a person should know of raw events [N, 5] that a file holds; see `data.event_columns.see`.
+
+    Raises:
+        DataError: there are none, or none of a recording in the frames that the network sees.
+    """
+    if not isinstance(how, Frames):
+        return []
+    from hstnn_deploy.data.event_columns import see
+
+    if len(rows) == 0:
+        raise DataError(f"{name} holds no events", "there is nothing for the network to see")
+    notes = []
+    for number in np.unique(rows[:, 0]):
+        which = f"{name}, recording {number}"
+        times = rows[rows[:, 0] == number, 1]
+        notes += [f"{which}: {note}" for note in see(which, times, _expected(how, session))]
+    return notes
+
+
+def _expected(how: Frames, session: Session, continued: bool = False) -> "Expected":
+    from hstnn_deploy.data.event_columns import Expected
+
+    return Expected(how, str(session.manifest["recipe"]["data"]["name"]), continued)
 
 
 def read_rows(given: Path, session: Session) -> Iterator[Array]:

@@ -200,6 +200,11 @@ class RawEvents:
             if len(wrong):
                 what = f"event {wrong[0]} of {len(values)} has {field} {column[wrong[0]]}"
                 raise DataError(f"{what}; it must be 0 {'or more' if end is None else f'to {end - 1}'}")
+        if batch is None and len(values) and (most := int(values[:, 0].max())) >= len(values):
+            raise DataError(
+                f"recording {most} of {len(values)} events: there are fewer events than recordings",
+                f"the columns are {', '.join(_FIELDS)}; with a batch of many empty recordings, say how many there are",
+            )
         return np.ascontiguousarray(values, np.int64)
 
     def batch(self, x: Array) -> int:

@@ -19,7 +19,7 @@ from hstnn_deploy.data.registry import load
 from hstnn_deploy.export.bundle import export_bundle
 from hstnn_deploy.export.runtime import Session
 from tests.conftest import Hstnn, Result
-from tests.event_files import aedat, write_bin
+from tests.event_files import aedat, dat, write_bin
 from tests.export.cases import Case
 
 
@@ -100,14 +100,6 @@ def test_images_are_read_as_the_data_set_was(hstnn: Hstnn, made: dict[str, Path]
     assert answers(hstnn("run", made["images"], "--input", tmp_path / "large.png", "--resize", "--json"))
 
 
-def write_dat(path: Path, events: Any) -> None:
-    """Write events as Prophesee's files hold them: text, a type and a size, then time and address in 32 bits each."""
-    words = np.zeros((len(events), 2), "<u4")
-    words[:, 0] = events["t"]
-    words[:, 1] = events["x"] | (events["y"] << 14) | (events["p"] << 28)
-    path.write_bytes(b"% Data file containing CD events.\n% Version 2\n" + bytes([0x0C, 8]) + words.tobytes())
-
-
 def recording() -> Any:
     images, _ = digits(1)
     (events,) = record(images / 16)
@@ -116,25 +108,31 @@ def recording() -> Any:
 
 def test_recordings_are_framed_as_in_training(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
     events = recording()
-    start = int(events["t"][0])
+    late = events.copy()
+    late["t"] += 40_000 - events["t"][0]
     write_bin(tmp_path / "recording.bin", events)
-    write_dat(tmp_path / "recording.dat", events)
+    (tmp_path / "recording.dat").write_bytes(dat(events))
+    (tmp_path / "late.dat").write_bytes(dat(late))
     (tmp_path / "recording.aedat").write_bytes(aedat(events))
     np.save(tmp_path / "recording.npy", events)
+    # The clock of a camera that was switched on long before begins at the first event.
     first = events.copy()
-    first["t"] -= start
-    for name, seen in (("bin", events), ("npy", events), ("dat", first), ("aedat", first)):
+    first["t"] -= events["t"][0]
+    names = ("recording.bin", "recording.npy", "recording.dat", "recording.aedat", "late.dat")
+    for name, seen in zip(names, (events, events, events, events, first), strict=True):
         # Counted one by one.
         frames = np.zeros((12, 1, 2, 16, 16), np.float32)
         for event in seen:
             frames[event["t"] // 3000, 0, event["p"], event["y"], event["x"]] += 1
         expected = Session(made["events"]).run(frames)[0]
-        (result,) = answers(hstnn("run", made["events"], "--input", tmp_path / f"recording.{name}", "--json"))
+        (result,) = answers(hstnn("run", made["events"], "--input", tmp_path / name, "--json"))
         assert result["steps"] == 12
         (sample,) = result["samples"]
         assert sample["class"] == expected.argmax(), name
         assert math.isclose(sample["score"], expected.max(), abs_tol=1e-5), name
         assert "probability" not in sample, "the network was not trained to give any"
+        assert result["recording"]["events"] == len(events)
+        assert result["recording"]["start"].endswith("first event" if name == "late.dat" else "file's clock")
 
 
 def test_a_stream_shows_every_step(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
@@ -352,3 +350,50 @@ def test_wrong_words_get_one_clear_line(
     assert result.code == code
     assert message in result.error
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == []
+
+
+def test_a_recording_is_reported_and_options_say_what_it_does_not(
+    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path
+) -> None:
+    events = recording()
+    np.save(tmp_path / "us.npy", events)
+    late = events.copy()
+    late["t"] *= 1000
+    np.save(tmp_path / "ns.npy", late[::-1])
+    words = ("run", made["events"], "--input")
+    told = hstnn(*words, tmp_path / "us.npy")
+    assert told.code == 0
+    assert told.err.startswith(f"{tmp_path}/us.npy: an array with fields, {len(events)} events on 16 x 16, ")
+    assert len(told.out.splitlines()) == 1
+    refused = hstnn(*words, tmp_path / "ns.npy")
+    assert (refused.code, refused.hint) == (3, "--events unit=ns, if they are nanoseconds")
+    assert "does not say the unit of its times" in refused.error
+    refused = hstnn(*words, tmp_path / "ns.npy", "--events", "unit=ns")
+    assert "--events sort" in refused.hint
+    (result,) = answers(hstnn(*words, tmp_path / "ns.npy", "--events", "unit=ns,sort", "--json"))
+    assert result["samples"] == answers(hstnn(*words, tmp_path / "us.npy", "--json"))[0]["samples"]
+    report = result["recording"]
+    assert (report["unit"], report["events"]) == ("nanoseconds (as said)", len(events))
+    assert any("put in order" in note for note in report["notes"])
+    wrong = hstnn(*words, tmp_path / "us.npy", "--events", "unit=h")
+    assert (wrong.code, wrong.error) == (2, "--events: unit cannot be 'h'")
+    wrong = hstnn("run", made["images"], "--input", "x.npy", "--events", "unit=s")
+    assert wrong.code == 2
+    assert "--events is for recordings of events" in wrong.error
+
+
+def test_a_text_of_events_is_a_recording_and_one_of_frames_is_not(
+    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path
+) -> None:
+    events = recording()
+    lines = [f"{event['t'] / 1e6:.6f} {event['x']} {event['y']} {event['p']}\n" for event in events]
+    (tmp_path / "events.txt").write_text("".join(lines))
+    (tmp_path / "frames.csv").write_text("0 " * 511 + "1\n")
+    np.save(tmp_path / "events.npy", events)
+    words = ("run", made["events"], "--json", "--input")
+    ours, theirs = (answers(hstnn(*words, tmp_path / f"events.{kind}"))[0] for kind in ("txt", "npy"))
+    assert ours["samples"] == theirs["samples"]
+    assert ours["recording"]["unit"].startswith("seconds")
+    (result,) = answers(hstnn(*words, tmp_path / "frames.csv"))
+    assert result["steps"] == 1
+    assert "recording" not in result
