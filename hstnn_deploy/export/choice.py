@@ -18,6 +18,7 @@ from hstnn_deploy.data.registry import DataConfig
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.export import forms
 from hstnn_deploy.export.forms import Form
+from hstnn_deploy.export.graphs import build_onnx
 from hstnn_deploy.export.interface import interface
 from hstnn_deploy.export.ort import Graph, open_graph
 from hstnn_deploy.models.network import HybridNetwork
@@ -95,7 +96,7 @@ def choose_form(network: HybridNetwork, dynamic: Dynamic, steps: int, batch: int
     calls: dict[Form, Callable[[], object]] = {}
     for form in forms.FORMS:
         if form not in left_out:
-            graph = open_graph(forms.build(network, form, {}, steps).SerializeToString())
+            graph = open_graph(build_onnx(network, form, {}, steps=steps).SerializeToString())
             calls[form] = calling(graph, form, x)
     spent = in_turns(calls)
     best = min(calls, key=lambda form: spent[form])

@@ -154,25 +154,12 @@ def _dynamic(path: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(
-        _weights_where_they_are_used(read_model(path)),
+        str(path),
         str(target),
         per_channel=True,
         weight_type=QuantType.QInt8,
         extra_options={"EnableSubgraph": True, "MatMulConstBOnly": True},
     )
-
-
-def _weights_where_they_are_used(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Move the weights of convolutions into the scan they are in: the tool looks for them there and nowhere else."""
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if not any(inner.op_type == "Conv" for inner in attribute.g.node):
-                continue
-            used = {name for inner in attribute.g.node for name in inner.input}
-            for stored in [each for each in model.graph.initializer if each.name in used]:
-                attribute.g.initializer.append(stored)
-                model.graph.initializer.remove(stored)
-    return model
 
 
 def _static(path: Path, target: Path, form: Form, training: list[Tensor]) -> None:
