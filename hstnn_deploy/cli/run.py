@@ -125,6 +125,8 @@ def _classes(
     else:
         x = session.checked(inputs.read_samples(inputs.read_file(path), how, session, resize))
         batch = taking.batch(x)
+    if session.whole_only and x is not None and display is None and not (load_state or save_state):
+        return {"input": str(path), "steps": taking.steps(x), "samples": classified(session, session.run(x), top)}
     running = _begin(session, batch, load_state, path)
     if x is not None:
         total = taking.steps(x, running.state)

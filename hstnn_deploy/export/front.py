@@ -162,7 +162,7 @@ def build(
     Raises:
         ExportError: it needs operators that this version has not.
     """
-    if opset < _LEAST_OPSET_ALIGNED and _aligned(how):
+    if opset < _LEAST_OPSET_ALIGNED and isinstance(how, Frames) and _aligned(how):
         raise ExportError(
             f"--preprocess: time-alignment needs opset {_LEAST_OPSET_ALIGNED} (the least of several values by place), "
             f"not {opset}",

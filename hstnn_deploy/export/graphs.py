@@ -14,7 +14,7 @@ from torch.export import Dim
 
 from hstnn_deploy import files
 from hstnn_deploy.data.preprocessing import Frames, Pixels
-from hstnn_deploy.errors import ExportError
+from hstnn_deploy.errors import ExportError, UsageError
 from hstnn_deploy.export import equations, forms, front
 from hstnn_deploy.export.forms import Form, States
 from hstnn_deploy.export.frozen import Program, freeze
@@ -52,6 +52,14 @@ ONNX_FILES: dict[Form, str] = {variant.form: name for name, variant in VARIANTS.
 """The file of each form, its states by name."""
 
 NAMED: tuple[States, ...] = ("named",)
+
+
+def states_in(name: str) -> States:
+    """Return where the states of an ONNX file are, by its name; of a smaller one's, where they were before."""
+    before = name.removesuffix(".onnx").rpartition(".")[0] + ".onnx"
+    variant = VARIANTS.get(name) or VARIANTS.get(before)
+    return variant.states if variant else "named"
+
 
 DEFAULT_FORMS: tuple[Form, ...] = ("window", "step")
 
@@ -103,7 +111,8 @@ def write_graphs(
         states: of the graphs of windows, those that take their states by name, those that have them inside, or both.
 
     Raises:
-        ExportError: an unknown format or opset, or a network that has no export form.
+        UsageError: an unknown opset.
+        ExportError: an unknown format, or a network that has no export form.
         RunError: the folder cannot be written.
     """
     if unknown := set(formats) - set(FORMATS):
@@ -149,16 +158,27 @@ def build_onnx(
         states: whether a graph of a window takes its states by name, or makes its zeros itself and takes x alone.
 
     Raises:
-        ExportError: an unknown opset, or one without an operator that is needed; a step graph with its states inside; a
-            network that no graph is written of.
+        UsageError: an unknown opset.
+        ExportError: an opset without an operator that is needed, a step graph with its states inside, or a network that
+            no graph is written of.
     """
-    version = next((each for each in OPSETS if each == opset), None)
-    if version is None:
-        raise ExportError(f"graphs are not written in opset {opset}", f"known: {', '.join(map(str, OPSETS))}")
+    version = check_opset(opset)
     model = forms.build(network, form, facts, steps, version, states)
     if how is None:
         return model
     return front.join(front.build(how, form, steps, version, states == "inside"), model)
+
+
+def check_opset(opset: int) -> Opset:
+    """Return a version of ONNX's operators that graphs are written in.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    for known in OPSETS:
+        if known == opset:
+            return known
+    raise UsageError(f"graphs are not written in opset {opset}", f"known: {', '.join(map(str, OPSETS))}")
 
 
 def _write(path: Path, content: bytes) -> Path:
