@@ -94,7 +94,7 @@ def write_graphs(
     of_onnx: Collection[Form] = DEFAULT_FORMS,
     steps: int | None = None,
     how: Pixels | Frames | None = None,
-    opset: Opset = OPSET,
+    opset: int = OPSET,
     states: Collection[States] = NAMED,
 ) -> list[Path]:
     """Write the graphs of a network into a folder; return the files, in the order of `FORMATS`.

@@ -1,6 +1,7 @@
 """The written graphs: what is in them, under which names, and what is refused. What they compute is in test_matrix."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -127,7 +128,8 @@ def test_a_network_reset_by_subtraction_is_refused(tmp_path: Path, form: str) ->
 def test_a_reset_by_subtraction_is_refused_where_the_equation_is_read(family: str, form: Form) -> None:
     network = Case(family, "ffs").network()
     for layer in network.stack:
-        layer.groups["snn"].neuron = Lif(reset="subtract")  # type: ignore[union-attr]
+        group: Any = layer.groups["snn"]
+        group.neuron = Lif(reset="subtract")
     for build in (forms.build, build_onnx):
         with pytest.raises(ExportError, match="reset by subtraction"):
             build(network, form, {}, steps=2)
@@ -145,8 +147,8 @@ def test_numbers_that_differ_in_their_last_digit_stay_two(form: Form) -> None:
 
 def test_two_values_of_one_name_are_an_error() -> None:
     g = Nodes()
-    assert g.number(0.6) == g.number(np.float32(0.6)) == "constant/0.6"
-    assert g.number(np.nextafter(np.float32(0.6), np.float32(1))) != g.number(0.6)
+    assert g.number(0.6) == g.number(float(np.float32(0.6))) == "constant/0.6"
+    assert g.number(float(np.nextafter(np.float32(0.6), np.float32(1)))) != g.number(0.6)
     g.weight("w", np.ones(2))
     with pytest.raises(ValueError, match="two different values are called w"):
         g.weight("w", np.zeros(2))

@@ -10,11 +10,12 @@ import pytest
 import torch
 from onnx import helper
 
+from hstnn_deploy.data.events import Sensor
 from hstnn_deploy.data.preprocessing import Frames
-from hstnn_deploy.data.transforms import Sensor, TimeAlignment
+from hstnn_deploy.data.transforms import TimeAlignment
 from hstnn_deploy.errors import BundleError, DataError, ExportError, UsageError
 from hstnn_deploy.export import front
-from hstnn_deploy.export.bundle import export_bundle
+from hstnn_deploy.export.bundle import StatesAsked, export_bundle
 from hstnn_deploy.export.checks import run_checks
 from hstnn_deploy.export.choice import steps_of
 from hstnn_deploy.export.comparisons import Check
@@ -265,9 +266,10 @@ def test_both_are_written_side_by_side_and_one_form_alone_is_refused(tmp_path: P
         WINDOW_INSIDE_ONNX: "inside",
         "model.step.onnx": "named",
     }
-    for states in ("inside", "both"):
+    asked: tuple[StatesAsked, ...] = ("inside", "both")
+    for states in asked:
         with pytest.raises(UsageError, match="a step graph hands its states from step to step"):
-            export_bundle(ckpt, tmp_path / "c", forms=["step"], states=states)  # type: ignore[arg-type]
+            export_bundle(ckpt, tmp_path / "c", forms=["step"], states=states)
     chosen = export_bundle(ckpt, tmp_path / "d", forms="auto", states="inside", verify=False)
     assert list(chosen.manifest["files"]) == [WINDOW_INSIDE_ONNX]
     assert chosen.choice is not None

@@ -99,7 +99,8 @@ def test_what_is_neither_smaller_nor_faster_is_not_kept_unless_all_is(
 ) -> None:
     made = Reduction("f", "fp16", int(1000 * size), 1000, 2 * time, 2.0, 3, 4, "accuracy", 90.0, 90.0, 0.0, "", 0.5, "")
     assert (made.effect, made.kept) == (effect, kept)
-    assert (made.size_ratio, made.time_ratio) == (pytest.approx(size), pytest.approx(time))
+    assert made.size_ratio == pytest.approx(size)
+    assert made.time_ratio == pytest.approx(time)
     assert made.plain()["size_ratio"] == made.size_ratio
     assert made.plain()["time_ratio"] == made.time_ratio
     assert f"f is {'kept' if kept else 'not kept'}: {effect}" in str(made)
@@ -119,7 +120,8 @@ def test_the_time_decides_where_the_file_has_grown(
     monkeypatch.setattr(smaller, "in_turns", told)
     case = Case("sequence", "ffs")
     write_graphs(case.network(), tmp_path, {"onnx"}, of_onnx=["window"])
-    subject, checks = make_subject(case.network(), tmp_path, case.recipe(), "", None), []
+    subject = make_subject(case.network(), tmp_path, case.recipe(), "", None)
+    checks: list[Check] = []
     (made,) = make_smaller(subject, ["model.window.onnx"], ["int8-dynamic"], 100, [], checks.append)
     assert made.size_ratio > 1
     assert made.time_ratio == pytest.approx(1 / faster)

@@ -18,6 +18,7 @@ from hstnn_deploy.errors import ExportError, UsageError
 from hstnn_deploy.export.bundle import export_bundle
 from hstnn_deploy.export.comparisons import whole
 from hstnn_deploy.export.engines import onnxruntime_session, reference_session
+from hstnn_deploy.export.forms import time_axis
 from hstnn_deploy.export.graphs import VARIANTS, Variant, build_onnx
 from hstnn_deploy.export.interface import Interface, interface
 from hstnn_deploy.export.nodes import OPSETS, stored_in
@@ -58,7 +59,8 @@ def test_every_graph_can_be_renamed_and_cut_and_gives_the_same_bits(case: Case, 
     renamed = compose.add_prefix(model, "one/")
     onnx.checker.check_model(renamed, full_check=True)
     found = onnxruntime_session(renamed)({f"one/{name}": value for name, value in given.items()})
-    inputs, outputs = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
+    inputs = [value.name for value in model.graph.input]
+    outputs = [value.name for value in model.graph.output]
     cut = Extractor(model).extract_model(inputs, outputs)
     onnx.checker.check_model(cut, full_check=True)
     for name, value in onnxruntime_session(cut)(given).items():
@@ -75,7 +77,7 @@ def test_shapes_are_inferred_in_symbols_through_every_graph(case: Case, variant:
     (logits,) = [value for value in inferred.graph.output if value.name == "logits"]
     axes = [size.dim_param or size.dim_value for size in logits.type.tensor_type.shape.dim]
     face = interface(network)
-    time = {"window": ["T"], "unrolled": [STEPS], "step": []}[variant.form] if face.every_step else []
+    time = time_axis(variant.form, STEPS) if face.every_step else []
     assert axes == [*time, "B", face.classes]
 
 
@@ -84,8 +86,11 @@ def test_two_networks_go_into_one_graph(case: Case) -> None:
     """The second takes the states that the first leaves: a window in two halves, T steps each, with onnx.compose."""
     network = case.network()
     face = interface(network)
-    halves = [compose.add_prefix(built(network, VARIANTS["model.window.onnx"]), prefix) for prefix in ("a/", "b/")]
-    both = compose.merge_models(*halves, [(f"a/{state.name}_next", f"b/{state.name}") for state in face.states])
+    first, second = (
+        compose.add_prefix(built(network, VARIANTS["model.window.onnx"]), prefix) for prefix in ("a/", "b/")
+    )
+    io_map = [(f"a/{state.name}_next", f"b/{state.name}") for state in face.states]
+    both = compose.merge_models(first, second, io_map)
     onnx.checker.check_model(both, full_check=True)
     given = feeds(face, VARIANTS["model.window.onnx"])
     x = given.pop("x")
