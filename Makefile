@@ -5,13 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-matrix benchmarks clean
+.PHONY: help demo test test-matrix benchmarks engines clean
 
 help:
 	@echo "make demo        set up .venv and run the whole main path on real digits (about 3 minutes on 2 cores)"
 	@echo "make test        set up .venv and run format, lint, types and all tests"
 	@echo "make test-matrix set up .venv and run every cell of the export matrix (about 3 minutes)"
 	@echo "make benchmarks  set up .venv and run the benchmarks"
+	@echo "make engines     set up .venv and run every export case in other engines (about 3 minutes; needs the network)"
 	@echo "make clean       remove .venv and what the demo wrote"
 
 demo: $(VENV)/.installed
@@ -26,6 +27,9 @@ test-matrix: $(VENV)/.installed-dev
 
 benchmarks: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks
+
+engines: $(VENV)/.installed-dev
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.engines --write
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12")'

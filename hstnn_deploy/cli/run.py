@@ -150,6 +150,9 @@ def _classes(
         batch = taking.batch(x)
     for line in about:
         console.err.print(line, markup=False, soft_wrap=True)
+    if session.whole_only and x is not None and display is None and not (load_state or save_state):
+        result = {"input": str(path), "steps": taking.steps(x), "samples": classified(session, session.run(x), top)}
+        return {**result, "recording": recording.report.plain()} if recording else result
     running = _begin(session, batch, load_state, path)
     if x is not None:
         total = taking.steps(x, running.state)

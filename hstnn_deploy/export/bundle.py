@@ -2,13 +2,15 @@
 
     model.window.onnx    a window, or a chunk of a sequence, dynamic batch and time
     model.step.onnx      one time step                     model.unrolled.onnx  a window of one length
+    model.window.inside.onnx, model.unrolled.inside.onnx   the same windows, their states inside: x alone goes in
     model.ts             TorchScript                       model.pt2            torch.export
     model.<form>.<how>.onnx  the same in int8 or fp16
     model.nir            a spiking network for NIR         vocabulary.json       the words of a language model
     manifest.json        hashes, inputs, outputs and states, recipe, kept units, metrics, versions, verification
 
-Each takes the states it starts from by name, and returns them. Files are written beside the bundle, verified from disk,
-and only then moved in; one that failed goes in under a name that says `unverified`.
+Each takes the states it starts from by name, and returns them; with its states inside it begins at zeros. Files are
+written beside the bundle, verified from disk, and only then moved in; one that failed goes in under a name that says
+`unverified`.
 """
 
 import shutil
@@ -22,21 +24,24 @@ from hstnn_deploy import environment, files
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.folder import Report, silent
 from hstnn_deploy.data.preprocessing import preprocessing
-from hstnn_deploy.errors import ExportError, HstnnError
+from hstnn_deploy.errors import ExportError, HstnnError, UsageError
 from hstnn_deploy.export.activity import check_activity, check_training
 from hstnn_deploy.export.checks import run_checks
 from hstnn_deploy.export.choice import Choice, Dynamic, check_dynamic, choose_form, steps_of
 from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.contents import MANIFEST, VOCABULARY, check_files, read_manifest
 from hstnn_deploy.export.extras import NIR, NirOptions, write_extras
-from hstnn_deploy.export.forms import Form
+from hstnn_deploy.export.forms import Form, States
 from hstnn_deploy.export.front import possible
-from hstnn_deploy.export.graphs import DEFAULT_FORMS, files_of, write_graphs
+from hstnn_deploy.export.graphs import DEFAULT_FORMS, check_opset, files_of, write_graphs
 from hstnn_deploy.export.manifest import describe_file, manifest, write_manifest
+from hstnn_deploy.export.nodes import OPSET
 from hstnn_deploy.export.smaller import How, Reduction, make_smaller
 from hstnn_deploy.export.subject import make_subject, training_windows
 from hstnn_deploy.train.evaluation import PROTOCOLS
 from hstnn_deploy.train.tasks import task_for
+
+StatesAsked = Literal["named", "inside", "both"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,11 @@ def export_bundle(
     dynamic: Dynamic | None = None,
     steps: int | None = None,
     batch: int = 1,
+    opset: int = OPSET,
+    states: StatesAsked = "named",
     smaller: Collection[How] = (),
     max_drop: float = 0.5,
+    keep_all: bool = False,
     verify: bool = True,
     allow_redundant: bool = False,
     nir: NirOptions | None = None,
@@ -87,8 +95,12 @@ def export_bundle(
         dynamic: which axes must be free; None: time and batch, or what the forms asked for leave free.
         steps: the length of an unrolled graph's window, and of those measured; None: that of the recipe's data.
         batch: the batch at which forms are measured.
+        opset: the version of ONNX's operators, 17, 18, 20 or 21.
+        states: of the graphs of windows: those that take their states by `name` and return them, those that have them
+            `inside` and take x alone, or `both`. A step graph's states always go by name.
         smaller: what else to make of each ONNX graph.
         max_drop: how many points of the metric a smaller graph may lose.
+        keep_all: whether a smaller graph is kept that is neither smaller nor faster here.
         verify: whether to check the written files.
         allow_redundant: whether a network whose units are not selected yet may be exported.
         nir: write a NIR graph too, of a spiking network.
@@ -105,7 +117,8 @@ def export_bundle(
         CheckpointError: the checkpoint cannot be read.
         ExportError: a redundant network without `allow_redundant`, an unknown format, NIR for a network
             that it cannot hold, preprocessing that a graph cannot hold, or `out` holds something else.
-        UsageError: a form that does not leave free what must be.
+        UsageError: a form that does not leave free what must be, an unknown opset, or a step graph alone with its
+            states inside.
         RunError: the folder cannot be written.
     """
     ckpt = Path(ckpt)
@@ -117,17 +130,30 @@ def export_bundle(
         )
     for form in () if forms == "auto" else forms:
         check_dynamic(form, dynamic)
+    check_opset(opset)
+    kept_states = _states(states, forms)
     folder = Path(out) if out is not None else ckpt.parent / "bundle"
     _check_target(folder)
     network, recipe = checkpoint.network(), checkpoint.resolved_recipe()
     how = possible(preprocessing(recipe.data), formats) if preprocess else None
     steps = steps or steps_of(recipe.data)
-    choice = choose_form(network, dynamic or "time,batch", steps, batch) if forms == "auto" else None
+    inside = states == "inside"
+    choice = choose_form(network, dynamic or "time,batch", steps, batch, inside) if forms == "auto" else None
     kept: Collection[Form] = (choice.form,) if choice else forms  # type: ignore[assignment]
     files.make_folder(folder.parent)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        written = write_graphs(network, staging, formats, _metadata(checkpoint), of_onnx=kept, steps=steps, how=how)
+        written = write_graphs(
+            network,
+            staging,
+            formats,
+            _metadata(checkpoint),
+            of_onnx=kept,
+            steps=steps,
+            how=how,
+            opset=opset,
+            states=kept_states,
+        )
         carried, extra = write_extras(network, checkpoint, staging, data_folder, nir)
         checks: list[Check] = []
         reductions: list[Reduction] = []
@@ -148,15 +174,17 @@ def export_bundle(
         facts = manifest(ckpt, checkpoint, checks, verify, how) | {"carried": carried}
         if smaller:
             training = training_windows(recipe, data_folder)
-            reductions = make_smaller(subject, [path.name for path in written], smaller, max_drop, training, done)
-            facts |= {"smaller": [each.plain() for each in reductions if not each.refused]}
+            names = [path.name for path in written]
+            reductions = make_smaller(subject, names, smaller, max_drop, training, done, keep_all)
+            facts |= {"smaller": [each.plain() for each in reductions if each.kept]}
+            facts |= {"not_kept": [each.plain() for each in reductions if not each.kept]}
         if choice:
             facts |= {"form_choice": choice.plain()}
         facts["verification"]["checks"] = [check.plain() for check in checks]
-        for path in (*written, *(staging / each.file for each in reductions if not each.refused)):
+        for path in (*written, *(staging / each.file for each in reductions if each.kept)):
             failed = any(check.outcome == "failed" for check in checks if check.file == path.name)
             name = f"{path.stem}.unverified{path.suffix}" if failed else path.name
-            facts["files"][name] = describe_file(path, network, steps, how)
+            facts["files"][name] = describe_file(path, network, steps, how, opset)
             if failed:
                 path.rename(path.with_name(name))
         facts = write_manifest(staging, facts)
@@ -182,6 +210,16 @@ def proved_bundle(
     except (HstnnError, OSError, KeyError, TypeError):
         return None
     return Bundle(folder, checks, facts) if proved else None
+
+
+def _states(asked: StatesAsked, forms: Collection[Form] | Literal["auto"]) -> tuple[States, ...]:
+    """Return what is written of the graphs of windows."""
+    if asked != "named" and set(forms) == {"step"}:
+        raise UsageError(
+            f"states {asked} is for graphs of windows: a step graph hands its states from step to step",
+            "add the form window, or unrolled",
+        )
+    return ("named", "inside") if asked == "both" else (asked,)
 
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:

@@ -25,7 +25,17 @@ from hstnn_deploy.export.engines import (
     window_engine,
 )
 from hstnn_deploy.export.forms import Form
-from hstnn_deploy.export.graphs import ONNX_FILES, PT2, STEP_ONNX, TORCHSCRIPT, UNROLLED_ONNX, WINDOW_ONNX
+from hstnn_deploy.export.graphs import (
+    PT2,
+    STEP_ONNX,
+    TORCHSCRIPT,
+    UNROLLED_INSIDE_ONNX,
+    UNROLLED_ONNX,
+    VARIANTS,
+    WINDOW_INSIDE_ONNX,
+    WINDOW_ONNX,
+)
+from hstnn_deploy.export.inside import answering, check_inside, inside_engine
 from hstnn_deploy.export.ort import Graph, placement
 from hstnn_deploy.export.raw import check_front
 
@@ -114,8 +124,10 @@ def module_of(path: Path) -> Any:
 
 CHECKS: dict[str, Callable[[Subject], Iterator[Check]]] = {
     WINDOW_ONNX: check_window,
+    WINDOW_INSIDE_ONNX: lambda subject: check_inside(subject.folder / WINDOW_INSIDE_ONNX, subject, "window"),
     STEP_ONNX: check_step,
     UNROLLED_ONNX: check_unrolled,
+    UNROLLED_INSIDE_ONNX: lambda subject: check_inside(subject.folder / UNROLLED_INSIDE_ONNX, subject, "unrolled"),
     TORCHSCRIPT: lambda subject: check_module(subject.folder / TORCHSCRIPT, subject),
     PT2: lambda subject: check_module(subject.folder / PT2, subject),
 }
@@ -131,9 +143,9 @@ def run_checks(subject: Subject, names: list[str], done: Callable[[Check], None]
                 done(check)
             if name in activity:
                 done(activity[name])
-            form = next((form for form, file in ONNX_FILES.items() if file == name), None)
-            for check in check_front(subject.folder / name, subject, form) if form else ():
-                done(check)
+            if variant := VARIANTS.get(name):
+                for check in check_front(subject.folder / name, subject, variant.form):
+                    done(check)
         except ExportError as error:
             done(Check(name, "opens and runs", "failed", error.message))
 
@@ -144,7 +156,7 @@ def run_checks_on(subject: Subject, names: list[str], provider: str, done: Calla
     Raises:
         DeviceError: the provider does not load.
     """
-    for form, name in ONNX_FILES.items():
+    for name, (form, states) in VARIANTS.items():
         if name not in names:
             continue
         path = subject.folder / name
@@ -154,15 +166,19 @@ def run_checks_on(subject: Subject, names: list[str], provider: str, done: Calla
             raise DeviceError(f"{provider} was asked for: {error.message}", error.hint or _DOCTOR) from error
         where = shipped.provider
         try:
-            opened = opened_up(path, form, subject.kinds)
-            make = step_engine if form == "step" else window_engine
-            engine = make(onnxruntime_session(opened.model, provider), subject.face, opened.values)
+            if states == "inside":
+                engine = inside_engine(path, form, subject, lambda model: onnxruntime_session(model, provider))
+                answers, name_same = answering(shipped, subject.face), f"answers on {where} = eager"
+            else:
+                opened = opened_up(path, form, subject.kinds)
+                make = step_engine if form == "step" else window_engine
+                engine = make(onnxruntime_session(opened.model, provider), subject.face, opened.values)
+                answers = in_chunks(graph_engine(shipped, subject.face), (max(shipped.steps, 1),), subject.face)
+                name_same = f"states kept on {where} = eager"
             windows = [_of_length(x, shipped.steps) for x in subject.windows] if form == "unrolled" else subject.windows
             for x in windows:
                 done(replayed(path, f"replay in ONNX Runtime on {where}", engine, subject, x))
-            streamed = in_chunks(graph_engine(shipped, subject.face), (max(shipped.steps, 1),), subject.face)
-            kept, name_kept = _logits_of(streamed), f"states kept on {where} = eager"
-            done(same(path, name_kept, subject.on(windows), kept, subject.logits))
+            done(same(path, name_same, subject.on(windows), _logits_of(answers), subject.logits))
             done(_placed(path, shipped, windows[0], where, provider))
             for check in check_front(path, subject, form, provider):
                 done(check)

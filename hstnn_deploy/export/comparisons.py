@@ -19,7 +19,7 @@ from hstnn_deploy.data.preprocessing import Preprocessing, Values
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.export.engines import Engine, State, read_network
-from hstnn_deploy.export.forms import Form, time_axis
+from hstnn_deploy.export.forms import Form, States, time_axis
 from hstnn_deploy.export.interface import Interface, interface, kinds, state_after
 from hstnn_deploy.export.replay import Run, margins, replay
 from hstnn_deploy.models.layers import UnitKind
@@ -122,12 +122,12 @@ def whole(path: Path) -> Check:
     return Check(path.name, "onnx checker, full", "passed", figure)
 
 
-def dimensions(path: Path, face: Interface, form: Form) -> Check:
+def dimensions(path: Path, face: Interface, form: Form, states: States = "named") -> Check:
     """Compare the written symbolic dimensions with what must be free; None stands for a fixed one."""
     time = [axis if isinstance(axis, str) else None for axis in time_axis(form, None)]
     expected: dict[str, list[str | None]] = {"x": [*time, "B", *[None for _ in face.step]]}
     expected["logits"] = [*(time if face.every_step else []), "B", None]
-    for state in face.states:
+    for state in face.states if states == "named" else ():
         expected |= {name: ["B", *[None for _ in state.shape]] for name in (state.name, state_after(state.name))}
     model = read_network(path)
     written = {

@@ -10,9 +10,10 @@ from hstnn_deploy.data.preprocessing import Frames, Pixels, preprocessing
 from hstnn_deploy.export import front
 from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.contents import FORMAT, MANIFEST, VERSION, seal
-from hstnn_deploy.export.forms import Form, time_axis
-from hstnn_deploy.export.graphs import ONNX_FILES, PT2, TORCHSCRIPT
+from hstnn_deploy.export.forms import time_axis
+from hstnn_deploy.export.graphs import PT2, TORCHSCRIPT, VARIANTS, Variant
 from hstnn_deploy.export.interface import Interface, State, interface, state_after
+from hstnn_deploy.export.nodes import OPSET
 from hstnn_deploy.export.smaller import parse_name
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.train.evaluation import PROTOCOLS
@@ -77,7 +78,11 @@ def _state(state: State, window: int | None) -> dict[str, Any]:
 
 
 def describe_file(
-    path: Path, network: HybridNetwork, steps: int | None = None, how: Pixels | Frames | None = None
+    path: Path,
+    network: HybridNetwork,
+    steps: int | None = None,
+    how: Pixels | Frames | None = None,
+    opset: int = OPSET,
 ) -> dict[str, Any]:
     """Return hash, size, and inputs and outputs of one written file.
 
@@ -86,15 +91,18 @@ def describe_file(
         network: of which it is.
         steps: T of an unrolled graph.
         how: the preprocessing that ONNX graphs begin with.
+        opset: the version of ONNX's operators.
     """
     facts = {"sha256": files.sha256(path), "bytes": path.stat().st_size}
-    return facts | _interface(path.name, interface(network), steps, how)
+    return facts | _interface(path.name, interface(network), steps, how, opset)
 
 
-def _interface(name: str, face: Interface, steps: int | None, how: Pixels | Frames | None) -> dict[str, Any]:
+def _interface(
+    name: str, face: Interface, steps: int | None, how: Pixels | Frames | None, opset: int
+) -> dict[str, Any]:
     reduced = parse_name(name)
     name = reduced[0] if reduced else name
-    form: Form = next((form for form, file in ONNX_FILES.items() if file == name), "window")
+    form, states = VARIANTS.get(name, Variant("window", "named"))
     time = time_axis(form, steps)
     x = _tensor("x", [*time, "B", *face.step], face.x_meaning, "int64" if face.tokens else "float32")
     logits = _tensor("logits", [*(time if face.every_step else []), "B", face.classes], face.logits_meaning)
@@ -109,11 +117,14 @@ def _interface(name: str, face: Interface, steps: int | None, how: Pixels | Fram
             "inputs": [x, {"name": "state", "dict of": before}],
             "outputs": [logits, {"name": "state", "dict of": before}],
         }
-    raw = [_tensor(each.name, each.shape, each.meaning, each.dtype) for each in front.inputs(how, form, steps)]
+    inside = states == "inside"
+    raw = [_tensor(each.name, each.shape, each.meaning, each.dtype) for each in front.inputs(how, form, steps, inside)]
     seen = [_tensor(state_after(each.name), ["B"], each.meaning, each.dtype) for each in front.states(how)]
     length = {"steps": steps} if form == "unrolled" else {}
-    inputs = [*(raw if how else [x]), *before]
-    return {"form": form, "engine": "ONNX", **length, "inputs": inputs, "outputs": [logits, *after, *seen]}
+    facts = {"form": form, "states": states, "engine": "ONNX", "opset": opset, **length}
+    if inside:
+        return facts | {"inputs": raw if how else [x], "outputs": [logits]}
+    return facts | {"inputs": [*(raw if how else [x]), *before], "outputs": [logits, *after, *seen]}
 
 
 def _tensor(name: str, shape: list[str | int], meaning: str, dtype: str = "float32") -> dict[str, Any]:

@@ -33,6 +33,7 @@ from hstnn_deploy.export.engines import (
     reference_session,
 )
 from hstnn_deploy.export.forms import Form
+from hstnn_deploy.export.graphs import states_in
 from hstnn_deploy.export.interface import state_after
 from hstnn_deploy.export.ort import open_graph
 from hstnn_deploy.export.taking import Images, RawEvents, Taking
@@ -64,10 +65,11 @@ def check_front(path: Path, subject: Subject, form: Form, provider: str = "cpu")
         return
     how = subject.how
     assert isinstance(how, Pixels | Frames), "what has no front was refused"
+    inside = states_in(path.name) == "inside"
     steps = head.graph.output[-1].type.tensor_type.shape.dim[0].dim_value if form == "unrolled" else None
     if steps and isinstance(how, Frames):
         how = how.model_copy(update={"steps": steps})
-    yield _declared(path, head, how, form, steps)
+    yield _declared(path, head, front.inputs(how, form, steps, inside))
     takes = _taking(how)
     cases = list(_hard_cases(how, steps))
     where = "" if provider == "cpu" else f" on {provider}"
@@ -118,10 +120,10 @@ def _taking(how: Pixels | Frames) -> Taking:
     return Images(plain) if isinstance(how, Pixels) else RawEvents(plain)
 
 
-def _declared(path: Path, head: onnx.ModelProto, how: Pixels | Frames, form: Form, steps: int | None) -> Check:
+def _declared(path: Path, head: onnx.ModelProto, inputs: Sequence[front.Input]) -> Check:
     """Compare the written inputs with what the front's are."""
     name = "raw inputs"
-    wanted = {each.name: each.shape for each in front.inputs(how, form, steps)}
+    wanted = {each.name: each.shape for each in inputs}
     written = {
         value.name: [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
         for value in head.graph.input

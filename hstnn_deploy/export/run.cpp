@@ -4,7 +4,8 @@
 //   run model.window.onnx x.npy    the whole sequence at once
 //
 // The graph says itself what it takes: x (float32, or int64 words of a language model) and named states, which begin at
-// zero; each comes out as NAME_next. Where preprocessing is in the graph, a window graph takes in the place of x image
+// zero; each comes out as NAME_next. A graph that has its states inside takes x alone.
+// Where preprocessing is in the graph, a window graph takes in the place of x image
 // [B, height, T] or [B, height, T, 3] of raw pixels (uint8), or events [N, 5] (int64: recording, microseconds, x, y,
 // polarity). Printed is one row of logits per sample, after the last step.
 

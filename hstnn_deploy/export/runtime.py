@@ -34,7 +34,8 @@ from hstnn_deploy.export.taking import Taking, shown, taking
 
 Array = NDArray[Any]
 
-_FORMS = ("window", "step", "unrolled")
+_FORMS = ("window", "step", "unrolled", "window.inside", "unrolled.inside")
+"""How the graphs of a bundle take time; those that have their states inside answer whole sequences only."""
 _FORMAT = "hstnn-deploy state"
 _SAVED = "states that `Stream.save` wrote, or `hstnn run --save-state`"
 
@@ -135,12 +136,36 @@ class Session:
             DataError: x has another shape or type, or holds NaN, infinities, or numbers that are no words.
         """
         x = self.checked(x, batch=batch)
-        return self._run(x, self.stream(self.taking.batch(x) if batch is None else batch)._state)[0]
+        samples = self.taking.batch(x)
+        if "window" not in self._files and batch in {None, samples} and (graph := self._inside(x)):
+            return graph.run(x)
+        if self.whole_only and batch not in {None, samples}:
+            raise DataError(
+                f"the events are of {samples} recordings, not {batch}: the graphs of {self.folder} count them",
+                "export with --states named to say yourself how many there are",
+            )
+        if self.whole_only:
+            raise self._of_another_length(self.taking.steps(x), "unrolled.inside")
+        return self._run(x, self.stream(samples if batch is None else batch)._state)[0]
+
+    @property
+    def whole_only(self) -> bool:
+        """Whether all its graphs have their states inside: they answer whole sequences, and there are no streams."""
+        return all(form.endswith(".inside") for form in self._files)
 
     def stream(self, batch: int = 1) -> "Stream":
-        """Return `batch` streams that have seen nothing."""
+        """Return `batch` streams that have seen nothing.
+
+        Raises:
+            UsageError: none, or the graphs have their states inside.
+        """
         if batch < 1:
             raise UsageError(f"{batch} streams are none", "give at least 1")
+        if self.whole_only:
+            raise UsageError(
+                f"the graphs of {self.folder} have their states inside: they answer whole sequences, not streams",
+                "export with --states named or both, or with --form step too",
+            )
         return Stream(self, batch)
 
     def restore(self, path: Path | str) -> "Stream":
@@ -194,6 +219,15 @@ class Session:
             self._graphs[form] = open_graph(self.folder / self._files[form], *self._asked)
         return self._graphs[form]
 
+    def _inside(self, x: Array) -> Graph | None:
+        """Return a graph with its states inside that takes a window, if there is one."""
+        steps = self.taking.steps(x)
+        if "window.inside" in self._files:
+            return self._graph("window.inside")
+        if "unrolled.inside" in self._files and self._steps_of("unrolled.inside") == steps:
+            return self._graph("unrolled.inside")
+        return None
+
     def _run(self, x: Array, state: dict[str, Any], frames: int | None = None) -> tuple[Array, dict[str, Any]]:
         """Run a window or chunk in the graph there is for it; `frames` is T of raw events, None: that of training."""
         if "window" in self._files:
@@ -202,24 +236,26 @@ class Session:
             return self._graph("window").step(x, state, frames)
         before = fetch(state)
         steps = frames or self.taking.steps(x, before)
-        if "unrolled" in self._files and self._unrolled == steps:
+        if "unrolled" in self._files and self._steps_of("unrolled") == steps:
             return self._graph("unrolled").step(x, state)
         if "step" not in self._files:
-            raise DataError(
-                f"{self.takes} has {steps} steps; the only graph of {self.folder} takes {self._unrolled}",
-                "export it with --form window or step too",
-            )
+            raise self._of_another_length(steps, "unrolled")
         rows = []
         for now in self.taking.split(x, steps, before):
             logits, state = self._graph("step").step(now, state)
             rows.append(logits)
         return np.stack(rows) if self.tokens else rows[-1], state
 
-    @property
-    def _unrolled(self) -> int:
-        """T of the unrolled graph."""
-        facts = self.manifest["files"][self._files["unrolled"]]
-        return int(facts.get("steps") or self._graph("unrolled").steps)
+    def _steps_of(self, form: str) -> int:
+        """Return T of an unrolled graph."""
+        facts = self.manifest["files"][self._files[form]]
+        return int(facts.get("steps") or self._graph(form).steps)
+
+    def _of_another_length(self, steps: int, form: str) -> DataError:
+        return DataError(
+            f"{self.takes} has {steps} steps; the only graph of {self.folder} takes {self._steps_of(form)}",
+            "export it with --form window or step too",
+        )
 
     def _step(self, x: Array, state: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
         """Run one step."""

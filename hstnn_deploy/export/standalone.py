@@ -123,6 +123,14 @@ def _readme(facts: dict[str, Any], graphs: list[str]) -> str:
     whole, step = (
         f"{call:46}" for call in (f"    logits = session.run({run})", f"        logits = stream.step({now})")
     )
+    streams = f"""
+    stream = session.stream(batch=1)
+    for {now} in session.taking.split({run}):
+{step}# as they come; stream.save, stream.reset, session.restore"""
+    by_steps = "\n    python run.py --input x.npy --steps --output logits.npy"
+    if all(facts["files"][name].get("states") == "inside" for name in graphs):
+        # They begin at zeros of their own and answer whole sequences.
+        streams, by_steps = "", "\n    python run.py --input x.npy --output logits.npy"
     rows = "\n".join(
         f"| `{each['name']}` | {each['dtype']} {each['shape']} | {each['meaning']} |"
         for each in (*tensors["inputs"], *tensors["outputs"])
@@ -135,18 +143,14 @@ and every hash, is in `bundle/manifest.json`.
 ## Python
 
     pip install numpy onnxruntime
-    python run.py --input x.npy                   # {array} as numpy.save wrote it
-    python run.py --input x.npy --steps --output logits.npy
+    python run.py --input x.npy                   # {array} as numpy.save wrote it{by_steps}
 
 In a program of your own, `run.py` is a module:
 
     from run import Session
 
     session = Session("bundle")
-{whole}# whole sequences, from zero states
-    stream = session.stream(batch=1)
-    for {now} in session.taking.split({run}):
-{step}# as they come; stream.save, stream.reset, session.restore
+{whole}# whole sequences, from zero states{streams}
 
 ## C++
 

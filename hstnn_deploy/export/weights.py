@@ -12,7 +12,7 @@ from torch import Tensor
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.engines import read_network
 from hstnn_deploy.export.equations import LAYOUTS
-from hstnn_deploy.export.nodes import CONSTANT
+from hstnn_deploy.export.nodes import CONSTANT, stored_in
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.registry import NetworkConfig, build
 from hstnn_deploy.models.sizes import Sizes
@@ -41,7 +41,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _of_onnx(path: Path) -> dict[str, Tensor]:
     weights = {}
-    for initializer in read_network(path).graph.initializer:
+    for initializer in stored_in(read_network(path).graph):
         if initializer.name.startswith(CONSTANT):
             continue
         name, value = initializer.name, numpy_helper.to_array(initializer)

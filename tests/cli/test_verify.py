@@ -16,6 +16,7 @@ from hstnn_deploy.export import checks
 from hstnn_deploy.export.bundle import export_bundle
 from hstnn_deploy.export.contents import MANIFEST, read_manifest
 from hstnn_deploy.export.manifest import write_manifest
+from hstnn_deploy.export.nodes import stored_in
 from tests.conftest import Hstnn
 from tests.export.cases import Case
 from tests.export.fakes import FakeCuda
@@ -136,7 +137,7 @@ def forged(bundle: Path, name: str) -> None:
 
 def changed(bundle: Path, name: str, weight: str, by: float) -> None:
     model = onnx.load(bundle / name)
-    stored = next(each for each in model.graph.initializer if each.name == weight)
+    stored = next(each for each in stored_in(model.graph) if each.name == weight)
     values = np.array(numpy_helper.to_array(stored))
     values.flat[0] += by
     stored.CopyFrom(numpy_helper.from_array(values, weight))
@@ -166,7 +167,7 @@ def test_other_weights_under_a_forged_hash_are_found_by_the_other_files_and_the_
 
 
 def test_another_equation_under_a_forged_hash_does_not_pass(hstnn: Hstnn, bundle: Path) -> None:
-    changed(bundle, "model.window.onnx", "constant/0.6", 0.1)
+    changed(bundle, "model.window.onnx", "constant/layer1/0.6", 0.1)
     forged(bundle, "model.window.onnx")
     result = hstnn("verify", bundle)
     assert result.code == 8

@@ -1,15 +1,29 @@
 """The written graphs: what is in them, under which names, and what is refused. What they compute is in test_matrix."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.forms import FORMS
-from hstnn_deploy.export.graphs import FACTS, PT2, STEP_ONNX, TORCHSCRIPT, UNROLLED_ONNX, WINDOW_ONNX, write_graphs
+from hstnn_deploy.export import forms
+from hstnn_deploy.export.forms import FORMS, Form
+from hstnn_deploy.export.graphs import (
+    FACTS,
+    PT2,
+    STEP_ONNX,
+    TORCHSCRIPT,
+    UNROLLED_ONNX,
+    WINDOW_ONNX,
+    build_onnx,
+    write_graphs,
+)
 from hstnn_deploy.export.interface import interface
+from hstnn_deploy.export.nodes import Nodes, stored_in
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
@@ -106,3 +120,44 @@ def test_a_network_reset_by_subtraction_is_refused(tmp_path: Path, form: str) ->
     config = SequenceConfig(inputs=2, classes=2, units=[3], neuron=Lif(reset="subtract"))
     with pytest.raises(ExportError, match="reset by subtraction"):
         write_graphs(config.build([Sizes(3, 0)]), tmp_path, [form])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("family", ["sequence", "language", "dvs", "nmnist"])
+def test_a_reset_by_subtraction_is_refused_where_the_equation_is_read(family: str, form: Form) -> None:
+    network = Case(family, "ffs").network()
+    for layer in network.stack:
+        group: Any = layer.groups["snn"]
+        group.neuron = Lif(reset="subtract")
+    for build in (forms.build, build_onnx):
+        with pytest.raises(ExportError, match="reset by subtraction"):
+            build(network, form, {}, steps=2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_numbers_that_differ_in_their_last_digit_stay_two(form: Form) -> None:
+    """Six digits would call both of them 0.6."""
+    decay, threshold = 0.6000004, 0.6
+    config = SequenceConfig(inputs=2, classes=2, units=[3], neuron=Lif(decay=decay, threshold=threshold))
+    model = build_onnx(config.build([Sizes(3, 0)]), form, {}, steps=2)
+    values = {float(numpy_helper.to_array(each)) for each in stored_in(model.graph) if not each.dims}
+    assert {float(np.float32(decay)), float(np.float32(threshold))} <= values
+
+
+def test_two_values_of_one_name_are_an_error() -> None:
+    g = Nodes()
+    assert g.number(0.6) == g.number(float(np.float32(0.6))) == "constant/0.6"
+    assert g.number(float(np.nextafter(np.float32(0.6), np.float32(1)))) != g.number(0.6)
+    g.weight("w", np.ones(2))
+    with pytest.raises(ValueError, match="two different values are called w"):
+        g.weight("w", np.zeros(2))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_the_same_network_and_options_give_the_same_bytes(case: Case, form: Form) -> None:
+    first, second = (
+        build_onnx(case.network(), form, {"b": "1", "a": "2"}, steps=3).SerializeToString() for _ in range(2)
+    )
+    assert first == second

@@ -28,7 +28,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, A
     root = tmp_path_factory.mktemp("standalone")
     made = {}
     for name, case in CASES.items():
-        bundle = export_bundle(case.checkpoint(root / f"{name}.pt"), root / f"{name}-bundle", verify=False).folder
+        bundle = export_bundle(
+            case.checkpoint(root / f"{name}.pt"), root / f"{name}-bundle", states="both", verify=False
+        ).folder
         folder = write_standalone(bundle, root / name)
         x = interface(case.network()).example(6, 2).numpy()
         np.save(root / f"{name}.npy", x)
@@ -99,7 +101,7 @@ def test_the_cpp_example_gives_what_the_session_gives(
 ) -> None:
     folder, x = folders[name]
     expected = Session(folder / "bundle").run(x)
-    for graph in ("model.window.onnx", "model.step.onnx"):
+    for graph in ("model.window.onnx", "model.window.inside.onnx", "model.step.onnx"):
         done = run([str(compiled), str(folder / "bundle" / graph), str(folder.with_suffix(".npy"))], tmp_path)
         assert done.returncode == 0, done.stderr
         logits = np.array([[float(word) for word in line.split()] for line in done.stdout.splitlines()])
@@ -176,6 +178,26 @@ def test_the_readme_of_a_raw_step_graph_says_what_each_runner_takes(tmp_path: Pa
     assert "# image [B, 8, T], uint8, as numpy.save wrote it" in text
     assert "./run bundle/" not in text
     assert "it takes whole windows" in text
+
+
+def test_a_bundle_that_answers_whole_sequences_only_runs_by_itself_and_promises_no_streams(tmp_path: Path) -> None:
+    case = CASES["sequence"]
+    bundle = export_bundle(
+        case.checkpoint(tmp_path / "best.pt"), tmp_path / "b", forms=["window"], states="inside", verify=False
+    )
+    folder = write_standalone(bundle.folder, tmp_path / "alone")
+    readme = (folder / "README.md").read_text()
+    assert "stream" not in readme
+    assert "--steps" not in readme
+    assert "model.window.inside.onnx" in readme
+    np.save(tmp_path / "x.npy", interface(case.network()).example(6, 2).numpy())
+    words = [sys.executable, str(folder / "run.py"), "--input", str(tmp_path / "x.npy")]
+    done = run(words, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 2
+    refused = run([*words, "--steps"], tmp_path)
+    assert refused.returncode == 2
+    assert "states inside: they answer whole sequences, not streams" in refused.stderr
 
 
 def test_an_earlier_folder_gives_way_and_another_is_left_alone(

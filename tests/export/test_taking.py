@@ -136,6 +136,7 @@ def test_smaller_graphs_keep_their_fronts(how: Any, tmp_path: Path) -> None:
             tmp_path / case.family,
             forms=["window"] if case.family == "sequence" else ["step"],
             smaller=[how],
+            keep_all=True,
             max_drop=100,
             preprocess=True,
             verify=False,
