@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.interface import state_after
 from hstnn_deploy.export.nodes import Nodes
 from hstnn_deploy.models.convolutional import RecurrentConvolution, SpikingConvolution
@@ -46,7 +47,11 @@ def drive(g: Nodes, layer: int, group: Group, x: str) -> str:
 
 
 def advance(g: Nodes, layer: int, group: Group, drive: str, state: Values) -> tuple[str, Values]:
-    """Add one step of a group's recurrence; return what it emits, [B, n, …], and its states after the step."""
+    """Add one step of a group's recurrence; return what it emits, [B, n, …], and its states after the step.
+
+    Raises:
+        ExportError: the neuron resets by subtraction.
+    """
     key = f"layers.{layer - 1}.{group.kind}"
     match group:
         case SpikingGroup() | SpikingConvolution():
@@ -68,7 +73,18 @@ def advance(g: Nodes, layer: int, group: Group, drive: str, state: Values) -> tu
     return h, {f"h{layer}": h}
 
 
+def check_neuron(neuron: Lif) -> None:
+    """Refuse a neuron whose equation is not written here.
+
+    Raises:
+        ExportError: it resets by subtraction.
+    """
+    if neuron.reset != "zero":
+        raise ExportError("a reset by subtraction has no export form yet", "network.neuron.reset=zero has one")
+
+
 def _lif(g: Nodes, layer: int, neuron: Lif, current: str, v: str) -> tuple[str, Values]:
+    check_neuron(neuron)
     left = g.add("Mul", [v, g.number(neuron.decay)], f"layer{layer}_left")
     membrane = g.add("Add", [left, current], f"layer{layer}_membrane")
     fires = g.add("Greater", [membrane, g.number(neuron.threshold)], f"layer{layer}_fires")
