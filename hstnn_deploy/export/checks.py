@@ -61,9 +61,11 @@ def check_window(subject: Subject) -> Iterator[Check]:
     chunked = in_chunks(engine, _CHUNKS, subject.face)
     yield replayed(path, "replay in ONNX Runtime, in chunks", chunked, subject, subject.windows[0])
     yield _replayed_small(path, reference, subject)
-    yield from _shipped(path, subject, _shipped_engine(path, subject, "window"), engine)
+    shipped = _shipped_engine(path, subject, "window")
+    yield identical_runs(path, subject, shipped, engine)
     yield same(path, "window = eager", subject, engine)
     yield same(path, "chunks = window", subject, chunked, engine)
+    yield on_test_split(path, subject, shipped, shown=engine)
     yield on_test_split(path, subject, reference, "answers on the test split, reference evaluator", slow=True)
 
 
@@ -77,13 +79,15 @@ def check_step(subject: Subject) -> Iterator[Check]:
     for x in subject.windows:
         yield replayed(path, "replay in ONNX Runtime, step by step", engine, subject, x)
     yield _replayed_small(path, reference, subject)
-    yield from _shipped(path, subject, _shipped_engine(path, subject, "step"), engine)
+    shipped = _shipped_engine(path, subject, "step")
+    yield identical_runs(path, subject, shipped, engine)
     beside = subject.folder / WINDOW_ONNX
     if beside.exists():
         window, _ = _onnx_engines(subject, beside, "window")
         yield same(path, "step by step = window", subject, engine, window)
     else:
         yield same(path, "step by step = eager", subject, engine)
+    yield on_test_split(path, subject, shipped, shown=engine)
 
 
 def check_unrolled(subject: Subject) -> Iterator[Check]:
@@ -98,8 +102,10 @@ def check_unrolled(subject: Subject) -> Iterator[Check]:
     for x in fitting.windows:
         yield replayed(path, "replay in ONNX Runtime", engine, subject, x)
     yield replayed(path, "replay in onnx's reference evaluator", reference, subject, fitting.windows[0][:, :_SMALL])
-    yield from _shipped(path, fitting, _shipped_engine(path, subject, "unrolled"), engine, steps)
+    shipped = _shipped_engine(path, subject, "unrolled")
+    yield identical_runs(path, fitting, shipped, engine)
     yield same(path, "unrolled = eager", fitting, engine)
+    yield on_test_split(path, subject, shipped, shown=engine, steps=steps)
 
 
 def check_module(path: Path, subject: Subject) -> Iterator[Check]:
@@ -113,11 +119,12 @@ def check_module(path: Path, subject: Subject) -> Iterator[Check]:
         yield replayed(path, "replay in torch", shown, subject, x)
     chunked, chunked_shown = (in_chunks(each, _CHUNKS, subject.face) for each in (engine, shown))
     yield replayed(path, "replay in torch, in chunks", chunked_shown, subject, subject.windows[0])
-    yield from _shipped(path, subject, engine, shown)
+    yield identical_runs(path, subject, engine, shown)
     yield same(path, "window = eager", subject, engine, shown=shown)
     yield same(path, "chunks = eager", subject, chunked, shown=chunked_shown)
     by_steps, by_steps_shown = (in_chunks(each, (1,), subject.face) for each in (engine, shown))
     yield same(path, "step by step = eager", subject, by_steps, shown=by_steps_shown)
+    yield on_test_split(path, subject, engine, shown=shown)
 
 
 def opened(path: Path) -> tuple[Any, dict[str, str]]:
@@ -228,12 +235,6 @@ def _shipped_engine(path: Path, subject: Subject, form: Form) -> Engine:
     """Return the engine that runs an ONNX file as it ships, in ONNX Runtime."""
     make = step_engine if form == "step" else window_engine
     return make(open_network(path).call, subject.face, [])
-
-
-def _shipped(path: Path, subject: Subject, engine: Engine, shown: Engine, steps: int = 0) -> Iterator[Check]:
-    """Compare a file as it ships with what is replayed, and with the network on the test split."""
-    yield identical_runs(path, subject, engine, shown)
-    yield on_test_split(path, subject, engine, shown=shown, steps=steps)
 
 
 def _replayed_small(path: Path, reference: Engine, subject: Subject) -> Check:

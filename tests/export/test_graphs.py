@@ -1,5 +1,6 @@
 """The written graphs: what is in them, under which names, and what is refused. What they compute is in test_matrix."""
 
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -7,9 +8,12 @@ import pytest
 import torch
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.forms import FORMS
+from hstnn_deploy.export.engines import network_engine
+from hstnn_deploy.export.forms import FORMS, build
+from hstnn_deploy.export.frozen import freeze
 from hstnn_deploy.export.graphs import FACTS, PT2, STEP_ONNX, TORCHSCRIPT, UNROLLED_ONNX, WINDOW_ONNX, write_graphs
 from hstnn_deploy.export.interface import interface
+from hstnn_deploy.export.replay import replay
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
@@ -106,3 +110,17 @@ def test_a_network_reset_by_subtraction_is_refused(tmp_path: Path, form: str) ->
     config = SequenceConfig(inputs=2, classes=2, units=[3], neuron=Lif(reset="subtract"))
     with pytest.raises(ExportError, match="reset by subtraction"):
         write_graphs(config.build([Sizes(3, 0)]), tmp_path, [form])
+
+
+def test_a_reset_by_subtraction_is_refused_wherever_its_equation_would_be_read() -> None:
+    """Called directly too: nothing computes it as a reset to zero."""
+    network = SequenceConfig(inputs=2, classes=2, units=[3], neuron=Lif(reset="subtract")).build([Sizes(3, 0)]).eval()
+    x = torch.ones(4, 1, 2)
+    run = network_engine(network, show=True)(x, None)
+    for use in (
+        lambda: freeze(network),
+        lambda: replay(network, x, run),
+        *(partial(build, network, form, {}, 4) for form in FORMS),
+    ):
+        with pytest.raises(ExportError, match="reset by subtraction"):
+            use()
