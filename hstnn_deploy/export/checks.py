@@ -1,16 +1,28 @@
 """What is checked of each file of a bundle, from disk, as it ships. Shapes: T time, B batch."""
 
-import warnings
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 
 from hstnn_deploy.errors import DeviceError, ExportError
 from hstnn_deploy.export.activity import check_activity
-from hstnn_deploy.export.comparisons import Check, Subject, dimensions, on_test_split, replayed, same, whole
+from hstnn_deploy.export.comparisons import (
+    Check,
+    Subject,
+    built,
+    dimensions,
+    identical_runs,
+    on_test_split,
+    replayed,
+    same,
+    weights,
+    whole,
+)
 from hstnn_deploy.export.engines import (
     Engine,
     graph_engine,
@@ -26,6 +38,7 @@ from hstnn_deploy.export.engines import (
 )
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import (
+    FACTS,
     PT2,
     STEP_ONNX,
     TORCHSCRIPT,
@@ -36,8 +49,10 @@ from hstnn_deploy.export.graphs import (
     WINDOW_ONNX,
 )
 from hstnn_deploy.export.inside import answering, check_inside, inside_engine
+from hstnn_deploy.export.modules import quiet, shown_engine
 from hstnn_deploy.export.ort import Graph, placement
 from hstnn_deploy.export.raw import check_front
+from hstnn_deploy.export.weights import read_weights
 
 _CHUNKS = (3, 1, 2)
 """Steps of the chunks that a window is cut into, over and over."""
@@ -51,17 +66,18 @@ def check_window(subject: Subject) -> Iterator[Check]:
     path = subject.folder / WINDOW_ONNX
     yield whole(path)
     yield dimensions(path, subject.face, "window")
+    yield weights(path, subject)
     engine, reference = _onnx_engines(subject, path, "window")
     for x in subject.windows:
         yield replayed(path, "replay in ONNX Runtime", engine, subject, x)
     chunked = in_chunks(engine, _CHUNKS, subject.face)
     yield replayed(path, "replay in ONNX Runtime, in chunks", chunked, subject, subject.windows[0])
     yield _replayed_small(path, reference, subject)
-    shipped = window_engine(open_network(path).call, subject.face, [])
-    yield same(path, "shipped file = replayed file", subject, _logits_of(shipped), _logits_of(engine))
-    yield same(path, "window = eager", subject, _logits_of(engine), subject.logits)
-    yield same(path, "chunks = window", subject, _logits_of(chunked), _logits_of(engine))
-    yield on_test_split(path, subject, shipped)
+    shipped = _shipped_engine(path, subject, "window")
+    yield identical_runs(path, subject, shipped, engine)
+    yield same(path, "window = eager", subject, engine)
+    yield same(path, "chunks = window", subject, chunked, engine)
+    yield on_test_split(path, subject, shipped, shown=engine)
     yield on_test_split(path, subject, reference, "answers on the test split, reference evaluator", slow=True)
 
 
@@ -70,17 +86,20 @@ def check_step(subject: Subject) -> Iterator[Check]:
     path = subject.folder / STEP_ONNX
     yield whole(path)
     yield dimensions(path, subject.face, "step")
+    yield weights(path, subject)
     engine, reference = _onnx_engines(subject, path, "step")
     for x in subject.windows:
         yield replayed(path, "replay in ONNX Runtime, step by step", engine, subject, x)
     yield _replayed_small(path, reference, subject)
+    shipped = _shipped_engine(path, subject, "step")
+    yield identical_runs(path, subject, shipped, engine)
     beside = subject.folder / WINDOW_ONNX
     if beside.exists():
         window, _ = _onnx_engines(subject, beside, "window")
-        yield same(path, "step by step = window", subject, _logits_of(engine), _logits_of(window))
+        yield same(path, "step by step = window", subject, engine, window)
     else:
-        yield same(path, "step by step = eager", subject, _logits_of(engine), subject.logits)
-        yield on_test_split(path, subject, step_engine(open_network(path).call, subject.face, []))
+        yield same(path, "step by step = eager", subject, engine)
+    yield on_test_split(path, subject, shipped, shown=engine)
 
 
 def check_unrolled(subject: Subject) -> Iterator[Check]:
@@ -88,23 +107,54 @@ def check_unrolled(subject: Subject) -> Iterator[Check]:
     path = subject.folder / UNROLLED_ONNX
     yield whole(path)
     yield dimensions(path, subject.face, "unrolled")
+    yield weights(path, subject)
     engine, reference = _onnx_engines(subject, path, "unrolled")
     steps = open_network(path).steps
-    fitting = [_of_length(x, steps) for x in subject.windows]
-    for x in fitting:
+    fitting = subject.on([_of_length(x, steps) for x in subject.windows])
+    for x in fitting.windows:
         yield replayed(path, "replay in ONNX Runtime", engine, subject, x)
-    yield replayed(path, "replay in onnx's reference evaluator", reference, subject, fitting[0][:, :_SMALL])
-    yield same(path, "unrolled = eager", subject.on(fitting), _logits_of(engine), subject.logits)
+    yield replayed(path, "replay in onnx's reference evaluator", reference, subject, fitting.windows[0][:, :_SMALL])
+    shipped = _shipped_engine(path, subject, "unrolled")
+    yield identical_runs(path, fitting, shipped, engine)
+    yield same(path, "unrolled = eager", fitting, engine)
+    yield on_test_split(path, subject, shipped, shown=engine, steps=steps)
 
 
 def check_module(path: Path, subject: Subject) -> Iterator[Check]:
-    """Check a TorchScript module or torch.export program, whole, in chunks and step by step, against the network."""
-    engine = module_engine(module_of(path), subject.face)
-    chunked, by_steps = in_chunks(engine, _CHUNKS, subject.face), in_chunks(engine, (1,), subject.face)
-    yield same(path, "window = eager", subject, _logits_of(engine), subject.logits)
-    yield same(path, "chunks = eager", subject, _logits_of(chunked), subject.logits)
-    yield same(path, "step by step = eager", subject, _logits_of(by_steps), subject.logits)
-    yield on_test_split(path, subject, engine)
+    """Check a TorchScript module or torch.export program: its text, and whole, in chunks and step by step."""
+    loaded, facts = opened(path)
+    yield weights(path, subject)
+    yield built(path, subject, loaded, facts)
+    shown = shown_engine(subject.network, loaded, read_weights(path))
+    engine = module_engine(_callable(loaded), subject.face)
+    for x in subject.windows:
+        yield replayed(path, "replay in torch", shown, subject, x)
+    chunked, chunked_shown = (in_chunks(each, _CHUNKS, subject.face) for each in (engine, shown))
+    yield replayed(path, "replay in torch, in chunks", chunked_shown, subject, subject.windows[0])
+    yield identical_runs(path, subject, engine, shown)
+    yield same(path, "window = eager", subject, engine, shown=shown)
+    yield same(path, "chunks = eager", subject, chunked, shown=chunked_shown)
+    by_steps, by_steps_shown = (in_chunks(each, (1,), subject.face) for each in (engine, shown))
+    yield same(path, "step by step = eager", subject, by_steps, shown=by_steps_shown)
+    yield on_test_split(path, subject, engine, shown=shown)
+
+
+def opened(path: Path) -> tuple[Any, dict[str, str]]:
+    """Open a TorchScript or .pt2 file; return the module or program in it, and the facts that are stored beside it.
+
+    Raises:
+        ExportError: it cannot be read.
+    """
+    facts = {FACTS: ""}
+    try:
+        with quiet():
+            if path.name == TORCHSCRIPT:
+                loaded: Any = torch.jit.load(str(path), _extra_files=facts)
+            else:
+                loaded = torch.export.load(str(path), extra_files=facts)
+        return loaded, dict(json.loads(facts[FACTS] or "{}"))
+    except Exception as error:  # torch raises many kinds for a file it cannot read
+        raise ExportError(f"{path} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from error
 
 
 def module_of(path: Path) -> Any:
@@ -113,13 +163,11 @@ def module_of(path: Path) -> Any:
     Raises:
         ExportError: it cannot be read.
     """
-    try:
-        with warnings.catch_warnings():
-            # torch says that TorchScript is deprecated; who asks for it knows.
-            warnings.simplefilter("ignore")
-            return torch.jit.load(str(path)) if path.name == TORCHSCRIPT else torch.export.load(str(path)).module()
-    except Exception as error:  # torch raises many kinds for a file it cannot read
-        raise ExportError(f"{path} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from error
+    return _callable(opened(path)[0])
+
+
+def _callable(loaded: Any) -> Any:
+    return loaded.module() if isinstance(loaded, ExportedProgram) else loaded
 
 
 CHECKS: dict[str, Callable[[Subject], Iterator[Check]]] = {
@@ -168,26 +216,23 @@ def run_checks_on(subject: Subject, names: list[str], provider: str, done: Calla
         try:
             if states == "inside":
                 engine = inside_engine(path, form, subject, lambda model: onnxruntime_session(model, provider))
-                answers, name_same = answering(shipped, subject.face), f"answers on {where} = eager"
+                answers, shown, name_same = answering(shipped), engine, f"answers on {where} = eager"
             else:
                 opened = opened_up(path, form, subject.kinds)
                 make = step_engine if form == "step" else window_engine
                 engine = make(onnxruntime_session(opened.model, provider), subject.face, opened.values)
                 answers = in_chunks(graph_engine(shipped, subject.face), (max(shipped.steps, 1),), subject.face)
+                shown = in_chunks(engine, (max(shipped.steps, 1),), subject.face)
                 name_same = f"states kept on {where} = eager"
             windows = [_of_length(x, shipped.steps) for x in subject.windows] if form == "unrolled" else subject.windows
             for x in windows:
                 done(replayed(path, f"replay in ONNX Runtime on {where}", engine, subject, x))
-            done(same(path, name_same, subject.on(windows), _logits_of(answers), subject.logits))
+            done(same(path, name_same, subject.on(windows), answers, shown=shown))
             done(_placed(path, shipped, windows[0], where, provider))
             for check in check_front(path, subject, form, provider):
                 done(check)
         except ExportError as error:
             done(Check(name, f"runs on {where}", "failed", error.message))
-
-
-def _logits_of(engine: Engine) -> Callable[[Tensor], Tensor]:
-    return lambda x: engine(x, None).logits
 
 
 def _placed(path: Path, graph: Graph, x: Tensor, where: str, provider: str) -> Check:
@@ -206,6 +251,12 @@ def _onnx_engines(subject: Subject, path: Path, form: Form) -> tuple[Engine, Eng
     make = step_engine if form == "step" else window_engine
     ours, reference = onnxruntime_session(opened.model), reference_session(opened.model)
     return make(ours, subject.face, opened.values), make(reference, subject.face, opened.values)
+
+
+def _shipped_engine(path: Path, subject: Subject, form: Form) -> Engine:
+    """Return the engine that runs an ONNX file as it ships, in ONNX Runtime."""
+    make = step_engine if form == "step" else window_engine
+    return make(open_network(path).call, subject.face, [])
 
 
 def _replayed_small(path: Path, reference: Engine, subject: Subject) -> Check:

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import front
+from hstnn_deploy.export.certificate import Run
 from hstnn_deploy.export.forms import NOW, Form, at_step, layer_values, step_values
 from hstnn_deploy.export.interface import Interface, state_after
 from hstnn_deploy.export.ort import Graph, open_graph
-from hstnn_deploy.export.replay import Run
 from hstnn_deploy.models.layers import Outputs, UnitKind
+from hstnn_deploy.models.network import HybridNetwork
 
 State = dict[str, Tensor]
 
@@ -223,6 +224,38 @@ def module_engine(module: Any, face: Interface) -> Engine:
         return Run(logits, [], dict(after))
 
     return run
+
+
+def network_engine(network: HybridNetwork, show: bool = False) -> Engine:
+    """Return the engine that is the network itself.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        show: whether it shows its layers, maps pooled as they go up. What it computes is the same, to the bit.
+    """
+
+    @torch.no_grad()
+    def run(x: Tensor, state: State | None = None) -> Run:
+        start = None if state is None else network.initial_state(x) | state
+        rows: list[dict[UnitKind, list[Tensor]]] = []
+        hooks = []
+        for layer in network.stack if show else ():
+            rows.append({kind: [] for kind in layer.groups})
+            for kind, group in layer.groups.items():
+                hooks.append(group.register_forward_hook(_noting(rows[-1][kind])))
+        try:
+            logits, after = network(x, start)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return Run(logits, [{kind: torch.cat(parts) for kind, parts in layer.items()} for layer in rows], dict(after))
+
+    return run
+
+
+def _noting(parts: list[Tensor]) -> Callable[[Any, Any, Any], None]:
+    """Return a hook that notes what a group emitted; convolutional layers run a window in parts."""
+    return lambda _group, _inputs, outputs: parts.append(outputs[0].clone())
 
 
 def in_chunks(engine: Engine, sizes: Sequence[int], face: Interface) -> Engine:

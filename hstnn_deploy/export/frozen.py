@@ -2,7 +2,8 @@
 
 The networks of `models` hold kernels and configuration objects, which neither of them takes. Here are plain modules
 with the same results, the same call, and the same names for the weights. `Frozen` is that call, a Python loop which
-TorchScript compiles; `Program` runs its steps inside a scan, for torch.export, so that time and batch stay free.
+TorchScript compiles; `Program` runs its steps inside a scan, for torch.export, so that time and batch stay free. Both
+can also return what every layer emits, from the same equations: that is what a proof replays.
 
 Shapes: T time, B batch, I inputs, n units of a group.
 """
@@ -18,6 +19,7 @@ from torch._higher_order_ops.scan import scan
 from torch.nn import functional
 
 from hstnn_deploy.errors import ExportError
+from hstnn_deploy.export.equations import check_neuron
 from hstnn_deploy.export.interface import interface
 from hstnn_deploy.models.convolutional import ConvClassifier, RecurrentConvolution, SpikingConvolution
 from hstnn_deploy.models.language import LanguageModel
@@ -39,6 +41,8 @@ class FrozenGroup(nn.Module):
 
     def __init__(self, neuron: Lif | None = None) -> None:
         super().__init__()
+        if neuron:
+            check_neuron(neuron)
         self.decay = neuron.decay if neuron else 0.0
         self.threshold = neuron.threshold if neuron else 0.0
 
@@ -47,8 +51,12 @@ class FrozenGroup(nn.Module):
         raise NotImplementedError
 
     def advance(self, drive: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Run one step; return what goes up, and the states."""
+        """Run one step; return what the units emit, and the states."""
         raise NotImplementedError
+
+    def rise(self, emitted: Tensor) -> Tensor:
+        """Return what the next layer sees of what the units emit."""
+        return emitted
 
     def forward(self, x: Tensor, state: list[Tensor], over_time: bool) -> tuple[Tensor, list[Tensor]]:
         """Run one step x[B, …], or a window x[T, B, I] with its input products at once."""
@@ -128,9 +136,13 @@ class FrozenSpikingConvolution(FrozenGroup):
         return maps
 
     def advance(self, drive: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return pooled spikes and [v]."""
+        """Return spikes and [v]."""
         spikes, v = lif_step(drive, state[0], self.decay, self.threshold)
-        return functional.avg_pool2d(spikes, 2), [v]
+        return spikes, [v]
+
+    def rise(self, emitted: Tensor) -> Tensor:
+        """Return pooled spikes."""
+        return functional.avg_pool2d(emitted, 2)
 
 
 class FrozenRecurrentConvolution(FrozenGroup):
@@ -147,10 +159,14 @@ class FrozenRecurrentConvolution(FrozenGroup):
         return maps
 
     def advance(self, drive: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return pooled h and [h]."""
+        """Return h and [h]."""
         own = self.conv_recurrent(state[0])
         h = torch.tanh(drive + torch.relu(own)) if self.dvs else torch.relu(drive + own)
-        return functional.avg_pool2d(h, 2), [h]
+        return h, [h]
+
+    def rise(self, emitted: Tensor) -> Tensor:
+        """Return pooled h."""
+        return functional.avg_pool2d(emitted, 2)
 
 
 def _freeze_group(group: Group) -> FrozenGroup:
@@ -180,28 +196,38 @@ class FrozenLayer(nn.Module):
         self.v_names = [f"v{number}"]
         self.h_names = [f"{name}{number}" for name in layer.groups["rnn"].state_names] if self.rnn else [""]
 
-    def forward(self, x: Tensor, state: dict[str, Tensor], over_time: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run one step or a window, see `FrozenGroup`; return the layer's output, spiking first, and the states."""
+    def forward(
+        self, x: Tensor, state: dict[str, Tensor], over_time: bool
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        """Run one step or a window, see `FrozenGroup`.
+
+        Returns:
+            The layer's output as the next one sees it, spiking first; the states; and what each group emitted.
+        """
+        emitted: list[Tensor] = []
         outputs: list[Tensor] = []
         after: dict[str, Tensor] = {}
         if self.snn is not None:
-            output, new = self.snn(x, [state[name] for name in self.v_names], over_time)
-            outputs.append(output)
+            values, new = self.snn(x, [state[name] for name in self.v_names], over_time)
+            emitted.append(values)
+            outputs.append(self.snn.rise(values))
             for name, value in zip(self.v_names, new):  # noqa: B905 - TorchScript knows no `strict`
                 after[name] = value
         if self.rnn is not None:
-            output, new = self.rnn(x, [state[name] for name in self.h_names], over_time)
-            outputs.append(output)
+            values, new = self.rnn(x, [state[name] for name in self.h_names], over_time)
+            emitted.append(values)
+            outputs.append(self.rnn.rise(values))
             for name, value in zip(self.h_names, new):  # noqa: B905
                 after[name] = value
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2 if over_time else 1), after
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2 if over_time else 1), after, emitted
 
 
 class Frozen(nn.Module):
     """A network as one call: `logits, state = frozen(x, state)`; see `models.network`.
 
     A family says what stands before the layers (`enter`), what its readout sums up (`count`), and how it answers: from
-    the last layer's outputs over the window, or from the states.
+    the last layer's outputs over the window, or from the states. `forward_shown` is the same call, and returns beside
+    its results what every layer emitted.
     """
 
     together = False
@@ -229,29 +255,59 @@ class Frozen(nn.Module):
         """Return the logits, from the last layer's outputs [T, B, n] or from the states after the window."""
         raise NotImplementedError
 
-    def run(self, x: Tensor, state: dict[str, Tensor], over_time: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run all layers over one step or a window; return the last one's output, and all states."""
-        after: dict[str, Tensor] = {}
-        for layer in self.layers:
-            x, new = layer(x, state, over_time)
-            after.update(new)
-        after.update(self.count(x, state, over_time))
-        return x, after
+    def run(
+        self, x: Tensor, state: dict[str, Tensor], over_time: bool, show: bool
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        """Run all layers over one step or a window.
 
-    def forward(self, x: Tensor, state: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run a window x[T, B, …] from `state`; return the logits and the state after it. What is not given is zero."""
+        Returns:
+            The last layer's output; all states; and, to show, what each group of each layer emitted, [T, B, n, …] or
+            [B, n, …], spiking first, maps not yet pooled.
+        """
+        after: dict[str, Tensor] = {}
+        shown: list[Tensor] = []
+        for layer in self.layers:
+            x, new, emitted = layer(x, state, over_time)
+            after.update(new)
+            if show:
+                shown.extend(emitted)
+        after.update(self.count(x, state, over_time))
+        return x, after, shown
+
+    def window(
+        self, x: Tensor, state: dict[str, Tensor] | None, show: bool
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        """Run a window x[T, B, …] from `state`; return the logits, the state after it, and what is to be shown."""
         now: dict[str, Tensor] = {}
         for name, shape in self.shapes.items():
             now[name] = torch.zeros([x.size(1)] + shape, device=x.device)  # noqa: RUF005 - TorchScript
         if state is not None:
             now.update(state)
         output = x
+        shown: list[Tensor] = []
         if self.step_by_step:
+            steps: list[list[Tensor]] = []
             for t in range(x.size(0)):
-                output, now = self.run(self.enter(x[t]), now, False)
+                output, now, emitted = self.run(self.enter(x[t]), now, False, show)
+                steps.append(emitted)
+            if show:
+                for group in range(len(steps[0])):
+                    shown.append(torch.stack([emitted[group] for emitted in steps]))
         else:
-            output, now = self.run(self.enter(x), now, True)
-        return self.answer(output, now), now
+            output, now, shown = self.run(self.enter(x), now, True, show)
+        return self.answer(output, now), now, shown
+
+    def forward(self, x: Tensor, state: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run a window x[T, B, …] from `state`; return the logits and the state after it. What is not given is zero."""
+        logits, after, _ = self.window(x, state, False)
+        return logits, after
+
+    @torch.jit.export
+    def forward_shown(
+        self, x: Tensor, state: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        """Do the same, and return what each group of each layer emitted as well, [T, B, n, …]; see `run`."""
+        return self.window(x, state, True)
 
 
 class FrozenSequence(Frozen):
@@ -332,31 +388,42 @@ class FrozenConvolutional(Frozen):
 
 
 class Program(nn.Module):
-    """The same call with its steps inside a scan, all states given: what torch.export takes."""
+    """The same call with its steps inside a scan, all states given: what torch.export takes.
 
-    def __init__(self, frozen: Frozen, every_step: bool) -> None:
+    Args:
+        frozen: the network.
+        every_step: whether it has logits of every step.
+        show: whether the call returns what each group of each layer emitted as well.
+    """
+
+    def __init__(self, frozen: Frozen, every_step: bool, show: bool = False) -> None:
         super().__init__()
         # Not `graph`: that is a name of torch.fx's own.
         self.frozen = frozen
         self.every_step = every_step
+        self.show = show
 
-    def forward(self, x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run a window x[T, B, …] from `state`; return the logits and the state after it."""
+    def forward(self, x: Tensor, state: dict[str, Tensor]) -> tuple[Any, ...]:
+        """Run a window x[T, B, …] from `state`; return the logits, the state after it, and what is to be shown."""
 
         def step(carry: dict[str, Tensor], now: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-            output, after = self.frozen.run(now, carry, False)
+            output, after, emitted = self.frozen.run(now, carry, False, self.show)
+            rows = [output, *emitted] if self.every_step else emitted
             # A scan may not hand out one tensor twice, and h is both.
-            return {name: after[name].clone() for name in carry}, (output.clone(),) if self.every_step else ()
+            return {name: after[name].clone() for name in carry}, tuple(row.clone() for row in rows)
 
         after, rows = scan(step, state, self.frozen.enter(x))
-        return self.frozen.answer(rows[0] if self.every_step else x, after), after
+        logits = self.frozen.answer(rows[0] if self.every_step else x, after)
+        if not self.show:
+            return logits, after
+        return logits, after, list(rows[1:] if self.every_step else rows)
 
 
 def freeze(network: HybridNetwork) -> Frozen:
     """Return the frozen form of a network: a copy on the CPU, without gradients.
 
     Raises:
-        ExportError: the network's family, or a kind of its units, has no frozen form.
+        ExportError: the network's family, or a kind or reset of its units, has no frozen form.
     """
     # Without gradients: a convolution inside a scan cannot be exported with them.
     network = copy.deepcopy(network).cpu().eval().requires_grad_(False)

@@ -1,24 +1,18 @@
 """Write a network's graphs: ONNX in its forms, TorchScript, and torch.export's .pt2."""
 
 import json
-import logging
-import warnings
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import onnx
 import torch
-from torch.export import Dim
 
-from hstnn_deploy import files
+from hstnn_deploy import environment, files
 from hstnn_deploy.data.preprocessing import Frames, Pixels
 from hstnn_deploy.errors import ExportError, UsageError
-from hstnn_deploy.export import equations, forms, front
+from hstnn_deploy.export import equations, forms, front, modules
 from hstnn_deploy.export.forms import Form, States
-from hstnn_deploy.export.frozen import Program, freeze
-from hstnn_deploy.export.interface import interface
 from hstnn_deploy.export.nodes import OPSET, OPSETS, Opset
 from hstnn_deploy.models.convolutional import SpikingConvolution
 from hstnn_deploy.models.layers import SpikingGroup
@@ -65,9 +59,6 @@ DEFAULT_FORMS: tuple[Form, ...] = ("window", "step")
 
 FACTS = "metadata.json"
 """In TorchScript and .pt2 files: the name of what is stored beside the graph."""
-
-_EXAMPLE_STEPS, _EXAMPLE_BATCH = 3, 2
-"""Of the example that torch.export is shown; neither may be found in a written graph."""
 
 
 def files_of(
@@ -128,7 +119,7 @@ def write_graphs(
             variant = VARIANTS[name]
             model = build_onnx(network, variant.form, facts, steps=steps, how=how, opset=opset, states=variant.states)
             written.append(_write(folder / name, model.SerializeToString(deterministic=True)))
-    with _quiet():
+    with modules.quiet():
         if "torchscript" in formats:
             written.append(_write_torchscript(network, folder / TORCHSCRIPT, facts))
         if "pt2" in formats:
@@ -188,41 +179,21 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def _write_torchscript(network: HybridNetwork, path: Path, facts: dict[str, str]) -> Path:
-    # Scripted, not traced: tracing would bake the number of steps. Not frozen, so that the weights keep their names.
-    module = torch.jit.script(freeze(network))
+    module = modules.script(network)
     with files.atomic(path) as temporary:
-        torch.jit.save(module, str(temporary), _extra_files={FACTS: json.dumps(facts)})
+        torch.jit.save(module, str(temporary), _extra_files={FACTS: json.dumps(facts | written_by())})
     return path
 
 
 def _write_pt2(network: HybridNetwork, path: Path, facts: dict[str, str]) -> Path:
-    face = interface(network)
-    batch = Dim("B", min=1)
-    program = torch.export.export(
-        Program(freeze(network), face.every_step),
-        (face.example(_EXAMPLE_STEPS, _EXAMPLE_BATCH), face.zeros(_EXAMPLE_BATCH)),
-        dynamic_shapes={
-            "x": {0: Dim("T", min=1), 1: batch},
-            "state": {each.name: {0: batch} for each in face.states},
-        },
-    )
+    program = modules.program(network)
     # By handle: by name, torch insists on a .pt2 suffix.
     with files.atomic(path) as temporary, temporary.open("wb") as file:
-        torch.export.save(program, file, extra_files={FACTS: json.dumps(facts)})
+        torch.export.save(program, file, extra_files={FACTS: json.dumps(facts | written_by())})
     return path
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporters' talk (deprecations, missing torchvision) from the user."""
-    loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def written_by() -> dict[str, str]:
+    """Return the versions that the text of a TorchScript or .pt2 file depends on, by package."""
+    versions = environment.versions()
+    return {name: versions[name] for name in ("hstnn-deploy", "torch")}

@@ -22,7 +22,7 @@ from hstnn_deploy.data.recordings import Recordings
 from hstnn_deploy.data.splits import ArraySplit, Split
 from hstnn_deploy.data.transforms import CropTime, TimeAlignment
 from hstnn_deploy.export import front
-from hstnn_deploy.export.comparisons import Check, Subject, asked, differing, numbers_asked, part_asked
+from hstnn_deploy.export.comparisons import Check, Subject, asked, numbers_asked, part_asked
 from hstnn_deploy.export.engines import (
     Session,
     graph_engine,
@@ -36,6 +36,7 @@ from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import states_in
 from hstnn_deploy.export.interface import state_after
 from hstnn_deploy.export.ort import open_graph
+from hstnn_deploy.export.partings import differing
 from hstnn_deploy.export.taking import Images, RawEvents, Taking
 
 Array = NDArray[Any]
@@ -197,8 +198,8 @@ def _on_test_split(
                 found, state = shipped.step(now, state)
             logits, wanted = torch.from_numpy(found), behind(part.contiguous(), None).logits
             answers += int((logits.argmax(-1) == wanted.argmax(-1)).sum())
-            _, without_reason, difference = differing(subject, part, logits, wanted)
-            unexplained += without_reason
+            differs, difference = differing(logits, wanted, subject.face)
+            unexplained += int(differs.sum())
             worst = max(worst, difference)
     passed = same == count and not unexplained
     figure = (

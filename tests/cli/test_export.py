@@ -92,7 +92,7 @@ def test_without_the_test_data_the_check_says_not_run(
     assert {(check["outcome"], check["figure"]) for check in answers} == {
         ("not run", "no test data: the data is not here")
     }
-    assert len(answers) == 2
+    assert len(answers) == 3, "of the window in two engines, and of the step"
 
 
 def test_auto_keeps_the_fastest_form_and_says_so_with_figures(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:

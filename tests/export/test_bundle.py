@@ -66,6 +66,7 @@ def test_checks_cover_what_was_promised(bundle: Bundle) -> None:
         "replay in ONNX Runtime",
         "replay in onnx's reference evaluator",
         "chunks = window",
+        "weights = network",
         "shipped file = replayed file",
         "window = eager",
         "answers on the test split",
@@ -74,6 +75,11 @@ def test_checks_cover_what_was_promised(bundle: Bundle) -> None:
     replays = [c for c in bundle.checks if c.file == "model.window.onnx" and "ONNX Runtime, T=" in c.name]
     assert len({check.name for check in replays}) >= 2, "two (T, B) pairs"
     assert ("model.step.onnx", "step by step = window") in names
+    for file in bundle.manifest["files"]:
+        for name in ("weights = network", "shipped file = replayed file", "answers on the test split"):
+            assert (file, name) in names
+    for file in ("model.ts", "model.pt2"):
+        assert {(file, "graph = fresh build"), (file, "replay in torch")} <= names
 
 
 def test_a_graph_that_computes_something_else_is_kept_as_unverified(
@@ -167,7 +173,7 @@ def test_samples_of_unequal_length_are_asked_for_as_long_as_they_are() -> None:
     graph = open_graph(build(network, "window", {}).SerializeToString())
     check = on_test_split(Path("model.window.onnx"), subject, graph_engine(graph, subject.face))
     assert check.outcome == "passed"
-    assert check.figure == "4 of 4 equal; accuracy 100.00 % (checkpoint 100.00 %)"
+    assert check.figure == "4 of 4 equal; accuracy 100.00 % (network 100.00 %)"
 
 
 class _Sorted:
@@ -227,6 +233,19 @@ def test_of_a_text_a_part_is_its_beginning(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(comparisons, "_MOST_VALUES", 2 * 5 * 4 * subject.face.values)
     part = on_test_split(Path("f"), replace(subject), subject.eager)
     assert (part.name, part.outcome) == ("answers on the test split, first 40 of 96 words", "passed")
+
+
+def test_an_unrolled_graph_is_asked_the_windows_of_its_length_and_says_where_there_is_none() -> None:
+    network = Case("sequence", "ffs").network()
+    subject = Subject(network, Path(), [], Classification(), _Sorted())
+    assert on_test_split(Path("f"), subject, subject.eager, steps=4).figure.startswith("50 of 50 equal")
+    check = on_test_split(Path("f"), subject, subject.eager, steps=5)
+    assert (check.outcome, check.figure) == ("not run", "samples have 4 steps; the graph takes 5")
+    # Of a text the last window is shorter than the others.
+    text = TextSplit(torch.arange(93) % 7, bptt=5, name="a text")
+    subject = Subject(Case("language", "ffs").network(), Path(), [], LanguageModelling(), text, batch=4)
+    part = on_test_split(Path("f"), subject, subject.eager, steps=5)
+    assert (part.name, part.outcome) == ("answers on the test split, first 80 of 88 words", "passed")
 
 
 @pytest.mark.parametrize("family", ["sequence", "dvs"])

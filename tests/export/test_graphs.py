@@ -1,5 +1,6 @@
 """The written graphs: what is in them, under which names, and what is refused. What they compute is in test_matrix."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from onnx import numpy_helper
 
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import forms
+from hstnn_deploy.export.engines import network_engine
 from hstnn_deploy.export.forms import FORMS, Form
+from hstnn_deploy.export.frozen import freeze
 from hstnn_deploy.export.graphs import (
     FACTS,
     PT2,
@@ -24,6 +27,7 @@ from hstnn_deploy.export.graphs import (
 )
 from hstnn_deploy.export.interface import interface
 from hstnn_deploy.export.nodes import Nodes, stored_in
+from hstnn_deploy.export.replay import replay
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
@@ -161,3 +165,17 @@ def test_the_same_network_and_options_give_the_same_bytes(case: Case, form: Form
         build_onnx(case.network(), form, {"b": "1", "a": "2"}, steps=3).SerializeToString() for _ in range(2)
     )
     assert first == second
+
+
+def test_a_reset_by_subtraction_is_refused_wherever_its_equation_would_be_read() -> None:
+    """Called directly too: nothing computes it as a reset to zero."""
+    network = SequenceConfig(inputs=2, classes=2, units=[3], neuron=Lif(reset="subtract")).build([Sizes(3, 0)]).eval()
+    x = torch.ones(4, 1, 2)
+    run = network_engine(network, show=True)(x, None)
+    for use in (
+        lambda: freeze(network),
+        lambda: replay(network, x, run),
+        *(partial(forms.build, network, form, {}, 4) for form in FORMS),
+    ):
+        with pytest.raises(ExportError, match="reset by subtraction"):
+            use()
