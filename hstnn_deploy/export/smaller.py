@@ -278,7 +278,7 @@ def make_smaller(
         hows: what to make of each.
         limit: how many points of the metric may be lost.
         training: windows [T, B, …] of the training split.
-        done: called with the check of each.
+        done: called with the check of each that is kept or refused.
         keep_all: whether those that gain nothing are kept all the same.
     """
     found = []
@@ -291,7 +291,9 @@ def make_smaller(
         except ExportError as error:
             done(Check(reduced_name(Path(name), how), f"{how} can be made", "failed", error.message))
             continue
-        done(found[-1].check())
+        # What gains nothing is no failure, and no file of the bundle to be checked.
+        if found[-1].kept or found[-1].refused:
+            done(found[-1].check())
         if not found[-1].kept:
             path.unlink()
             continue
