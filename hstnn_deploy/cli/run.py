@@ -1,7 +1,6 @@
 """`hstnn run`: a bundle on a file, or on what comes in."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +38,14 @@ def run(
         int, typer.Option("--continue", metavar="N", min=0, help="Of a language model: go on for N words.")
     ] = 0,
     resize: Annotated[bool, typer.Option("--resize", help="Bring images to the size that the network takes.")] = False,
+    any_range: Annotated[
+        bool,
+        typer.Option("--any-range", help="Take arrays as they stand, also values that training cannot have given."),
+    ] = False,
+    max_array: Annotated[
+        float,
+        typer.Option(metavar="GB", min=0.001, help="The most that is read into memory; .npy files are run in chunks."),
+    ] = 2.147483648,
     provider: Annotated[str, typer.Option(metavar="cpu|cuda[:n]", help="What runs the graphs.")] = "cpu",
     smaller: Annotated[
         str | None, typer.Option(metavar="HOW", help="Run a smaller graph: int8-dynamic, int8-static or fp16.")
@@ -54,23 +61,25 @@ def run(
 ) -> None:
     """Classify files with a bundle, or continue a text; without torch, as deployed."""
     from hstnn_deploy.data.preprocessing import parse
-    from hstnn_deploy.export.runtime import Session, check_writable
+    from hstnn_deploy.export.runtime import Session
+    from hstnn_deploy.export.states import check_writable
 
     if len(input_) > 1 and (load_state or save_state):
         raise UsageError(f"{len(input_)} inputs cannot share one file of states", "run them one by one")
     if save_state:
         check_writable(save_state)
-    session = Session(bundle, provider, threads, smaller=smaller)
+    session = Session(bundle, provider, threads, smaller=smaller, any_range=any_range)
+    limit = int(max_array * 1e9)
     how = parse(session.manifest["input"])
     results = []
     for path in input_:
         if session.tokens:
-            result = _text(session, how, path, top, continue_, load_state, save_state)
+            result = _text(session, how, path, limit, top, continue_, load_state, save_state)
         else:
             if continue_:
                 raise UsageError("--continue is for language models; this network classifies")
             display = _display(stream, as_json, delay, str(path))
-            result = _classes(session, how, path, top, resize, display, load_state, save_state)
+            result = _classes(session, how, path, limit, top, resize, display, load_state, save_state)
         results.append(result)
         if not as_json:
             _print(result)
@@ -99,6 +108,7 @@ def _classes(
     session: "Session",
     how: "Preprocessing",
     path: Path,
+    limit: int,
     top: int,
     resize: bool,
     display: "Display | None",
@@ -112,7 +122,9 @@ def _classes(
     steps: Iterable[NDArray[Any]]
     x: NDArray[Any] | None = None
     total: int | None = None
+    notes: list[str] = []
     taking = session.taking
+    part = load_state is not None or save_state is not None
     if _is_rows(path):
         if session.takes != "x":
             raise DataError(
@@ -123,7 +135,9 @@ def _classes(
         batch = 1
         steps = (row[None] for row in inputs.read_rows(path, session))
     else:
-        x = session.checked(inputs.read_samples(inputs.read_file(path), how, session, resize))
+        x = inputs.read_samples(inputs.read_file(path, limit), how, session, notes.append, resize)
+        # A part of sequences need not be as long as those of the training are.
+        x = taking.shaped(x, x.shape[1] if part and session.takes == "x" and x.ndim > 1 else None)
         batch = taking.batch(x)
     running = _begin(session, batch, load_state, path)
     if x is not None:
@@ -133,7 +147,7 @@ def _classes(
     count = 0
     try:
         if display is None and x is not None:
-            logits, count = running.run(x), total or 0
+            logits, count = (running.run(x) if part else session.run(x)), total or 0
         else:
             for count, now in enumerate(steps, 1):
                 logits = running.step(now)
@@ -146,13 +160,19 @@ def _classes(
             running.save(save_state)
     if logits is None:
         raise DataError(f"{_name(path)} holds no time step")
-    return {"input": str(path), "steps": count, "samples": classified(session, logits, top)}
+    wanted = how.width if how.kind == "pixels" else how.steps if how.kind == "frames" else None
+    if not part and wanted and count != wanted:
+        notes.append(f"{_name(path)}: {count} steps; the network was trained on {wanted}")
+    for note in notes:
+        console.note(note)
+    return {"input": str(path), "steps": count, "samples": classified(session, logits, top), "notes": notes}
 
 
 def _text(
     session: "Session",
     how: "Preprocessing",
     path: Path,
+    limit: int,
     top: int,
     more: int,
     load_state: Path | None,
@@ -165,7 +185,7 @@ def _text(
 
     vocabulary = inputs.read_vocabulary(session)
     assert isinstance(how, Words)
-    words, unknown = inputs.read_words(inputs.read_file(path), how, vocabulary)
+    words, unknown = inputs.read_words(inputs.read_file(path, limit), how, vocabulary)
     running = _begin(session, 1, load_state, path)
     result = read_text(running, words, vocabulary, top, more)
     if save_state:
@@ -188,8 +208,7 @@ def _is_rows(path: Path) -> bool:
 
     if str(path) != inputs.STANDARD_INPUT:
         return path.suffix.lower() in {".csv", ".tsv", ".txt"}
-    waiting: Any = sys.stdin.buffer
-    return not inputs.Given("", path, waiting.peek(16)).is_file
+    return not inputs.is_file(inputs.standard_input().buffer.peek(16))
 
 
 def _name(path: Path) -> str:
