@@ -77,10 +77,8 @@ def read_states(path: Path, network: str, states: Sequence[NamedState], bundle: 
         raise DataError(f"{path} lacks the state {missing[0]}", _GIVE)
     for each in states:
         if (shape := found[each.name].shape) != (batch, *each.shape):
-            raise DataError(
-                f"{path}: the state {each.name} has the shape {list(shape)}, not {[batch, *each.shape]} ({batch} streams)",
-                _GIVE,
-            )
+            wanted = [batch, *each.shape]
+            raise DataError(f"{path}: the state {each.name} has the shape {list(shape)}, not {wanted}", _GIVE)
     return batch, found
 
 
