@@ -1,12 +1,14 @@
 """Arrays of .npy and .npz files from anywhere: nothing they say of themselves costs memory before it is checked.
 
-A large .npy file is mapped, not read; a member of a .npz file is unpacked in pieces into an array of the size that its
-header states, if that is within a limit. No file runs code: arrays of Python objects are refused. Needs numpy alone.
+A large .npy file is mapped, not read. A member of a .npz file is unpacked in pieces, if the size that it states is
+within a limit: a large one into a temporary file, which is mapped. No file runs code: arrays of Python objects are
+refused. Needs numpy alone.
 """
 
 import ast
 import io
 import math
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -23,10 +25,10 @@ from hstnn_deploy.errors import DataError
 Array = NDArray[Any]
 
 ARRAY_LIMIT = 2 * 2**30
-"""Bytes of an array that is read into memory, unless the caller says otherwise."""
+"""Bytes of an array that is read or unpacked, unless the caller says otherwise."""
 
 _MAPPED = 64 * 2**20
-"""Bytes from which on a .npy file is mapped: what is run in chunks is read in chunks."""
+"""Bytes from which on an array is mapped: what is run in chunks is read in chunks."""
 _PIECE = 2**20
 _HEADER = 10_000
 """Bytes of a header, as numpy limits it."""
@@ -60,8 +62,11 @@ def read_array(source: Path | bytes, name: str = "", limit: int | None = None) -
     Args:
         source: the file, or its content.
         name: what it is called in messages; empty: its path.
-        limit: bytes that the array may have where it is read into memory; None: `ARRAY_LIMIT`. A .npy file of 64 MiB
-            or more is mapped, and may have any.
+        limit: bytes that the array may have where it is read or unpacked; None: `ARRAY_LIMIT`. A .npy file of 64 MiB or
+            more is mapped, and may have any.
+
+    Returns:
+        The array. A large one may be written to no more than a `numpy.memmap` of mode r.
 
     Raises:
         DataError: it is missing, damaged, too large, or holds Python objects or several arrays none of which is x.
@@ -235,13 +240,24 @@ def _filled(header: _Header, file: IO[bytes], name: str, limit: int | None) -> A
     limit = ARRAY_LIMIT if limit is None else limit
     if header.bytes > limit:
         what = f"an array of {shown_bytes(header.bytes)} ({list(header.shape)}, {header.dtype})"
-        raise DataError(f"{name} holds {what}; at most {shown_bytes(limit)} are read into memory", _RAISE)
-    values = np.empty(header.bytes, np.uint8)
-    done = 0
-    while done < header.bytes:
-        piece = file.read(min(_PIECE, header.bytes - done))
+        raise DataError(f"{name} holds {what}; at most {shown_bytes(limit)} are read", _RAISE)
+    values: Array
+    if header.bytes < _MAPPED:
+        values = np.frombuffer(bytearray().join(_pieces(file, header.bytes, name)), np.uint8)
+    else:
+        # A file without a name: nothing of it is left, whatever becomes of this process.
+        with tempfile.TemporaryFile() as spool:
+            for piece in _pieces(file, header.bytes, name):
+                spool.write(piece)
+            spool.flush()
+            values = np.memmap(spool, np.uint8, "r")
+    return values.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
+
+
+def _pieces(file: IO[bytes], count: int, name: str) -> Iterator[bytes]:
+    while count:
+        piece = file.read(min(_PIECE, count))
         if not piece:
             raise DataError(f"{name} is truncated, or not a file of plain numbers", _SAVE_AGAIN)
-        values[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
-        done += len(piece)
-    return values.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
+        count -= len(piece)
+        yield piece

@@ -24,6 +24,7 @@ Array = NDArray[Any]
 MOST_PIXELS = 64_000_000
 """Of an image file; one that states more is not unpacked."""
 
+_MOST = f"at most {MOST_PIXELS // 1_000_000} million pixels are read"
 _KNOWN = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _OTHERS = {
     b"GIF8": "a GIF",
@@ -144,6 +145,8 @@ def _pixels(content: bytes, name: str, how: Pixels, resize: bool, say: Callable[
             drawn = _upright(image, name, say) if deep else _drawn(_upright(image, name, say), name, how, say)
     except DataError:
         raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name} is too large: {_MOST}", "scale it first") from error
     except Exception as error:  # what Pillow raises on damaged files shares no base
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{name} is truncated or damaged: {reason}", "copy it again") from error
@@ -158,10 +161,7 @@ def _pixels(content: bytes, name: str, how: Pixels, resize: bool, say: Callable[
 def _refuse(image: "Image", name: str, how: Pixels, resize: bool) -> None:
     """Refuse, before it is unpacked, what cannot be read or not in one way only."""
     if image.width * image.height > MOST_PIXELS:
-        raise DataError(
-            f"{name} is {image.width} x {image.height} pixels; at most {MOST_PIXELS // 1_000_000} million are read",
-            "scale it first",
-        )
+        raise DataError(f"{name} is too large, {image.width} x {image.height} pixels: {_MOST}", "scale it first")
     turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     width, height = image.size[::-1] if turned else image.size
     if (width, height) != (how.width, how.height) and not resize:
