@@ -1,22 +1,28 @@
 """A bundle run by itself: whole, in chunks, step by step; states kept, saved, restored; clear words for the rest."""
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
+import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 
 from hstnn_deploy.errors import BundleError, DataError, DeviceError, UsageError
+from hstnn_deploy.export import runtime
 from hstnn_deploy.export.bundle import Bundle, export_bundle
 from hstnn_deploy.export.contents import seal
 from hstnn_deploy.export.interface import interface
+from hstnn_deploy.export.ort import Graph
 from hstnn_deploy.export.runtime import Session
 from hstnn_deploy.export.standalone import MODULES
 from hstnn_deploy.models.network import HybridNetwork
@@ -273,6 +279,281 @@ def test_a_provider_that_is_not_there_is_never_replaced_by_another(
         Session(bundle.folder, "cuda")
 
 
+def tiny_chunks(monkeypatch: pytest.MonkeyPatch, steps: int = 3, values: int = 2**22) -> None:
+    monkeypatch.setattr(runtime, "CHUNK_STEPS", steps)
+    monkeypatch.setattr(runtime, "CHUNK_VALUES", values)
+
+
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Return the shapes of what goes into graphs from now on."""
+    seen: list[tuple[int, ...]] = []
+    step = Graph.step
+
+    def noted(graph: Graph, x: Any, *rest: Any) -> Any:
+        seen.append(x.shape)
+        return step(graph, x, *rest)
+
+    monkeypatch.setattr(Graph, "step", noted)
+    return seen
+
+
+@torch.no_grad()
+def test_long_sequences_go_in_chunks_that_give_what_the_whole_gives(
+    opened: tuple[HybridNetwork, Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, session = opened
+    x = example(network, 20, 3)
+    expected, after = network(x)
+    whole = session.run(x.numpy())
+    tiny_chunks(monkeypatch)
+    seen = calls(monkeypatch)
+    np.testing.assert_allclose(session.run(x.numpy()), whole, atol=1e-6)
+    np.testing.assert_allclose(whole, expected, atol=1e-5)
+    assert [shape[0] for shape in seen] == [3] * 6 + [2]
+    stream = session.stream(3)
+    np.testing.assert_allclose(stream.run(x.numpy()), whole, atol=1e-6)
+    for name, value in stream.state.items():
+        np.testing.assert_allclose(value, after[name], atol=1e-5)
+
+
+def test_many_samples_go_in_parts(opened: tuple[HybridNetwork, Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    network, session = opened
+    x = example(network, 5, 7).numpy()
+    whole = session.run(x)
+    tiny_chunks(monkeypatch, values=4 * session._values)
+    seen = calls(monkeypatch)
+    np.testing.assert_allclose(session.run(x), whole, atol=1e-6)
+    assert [shape[:2] for shape in seen] == [(1, 4)] * 5 + [(1, 3)] * 5
+
+
+@pytest.mark.parametrize("name", ["images", "events"])
+def test_raw_samples_go_in_chunks_too(fronts: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(fronts[name])
+    generator = np.random.default_rng(0)
+    if name == "images":
+        raw = generator.integers(0, 17, (3, 8, 8), dtype=np.uint8)
+    else:
+        ends = (3, 36_000, 16, 16, 2)
+        raw = np.stack([generator.integers(0, end, 900) for end in ends], axis=1)
+    whole = session.run(raw)
+    tiny_chunks(monkeypatch, steps=5)
+    seen = calls(monkeypatch)
+    np.testing.assert_allclose(session.run(raw), whole, atol=1e-6)
+    assert len(seen) == (2 if name == "images" else 3)
+
+
+def test_memory_does_not_grow_with_the_length(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    x = np.lib.format.open_memmap(path, "w+", np.float64, (200_000, 1, 8))
+    x[:] = np.random.default_rng(0).random(8)
+    session = Session(bundle.folder)
+    tracemalloc.start()
+    session.run(x)
+    assert tracemalloc.get_traced_memory()[1] < 1e6, "of 12.8 MB, a chunk at a time"
+    tracemalloc.stop()
+
+
+def test_an_interruption_between_chunks_leaves_the_streams_where_they_stood(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Session(bundle.folder).stream(2)
+    x = np.random.default_rng(0).random((12, 2, 8))
+    stream.run(x[:4])
+    before = stream.state
+    tiny_chunks(monkeypatch)
+    step, count = Graph.step, iter(range(99))
+
+    def interrupted(graph: Graph, *given: Any) -> Any:
+        if next(count) == 1:
+            raise KeyboardInterrupt
+        return step(graph, *given)
+
+    monkeypatch.setattr(Graph, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stream.run(x[4:])
+    assert all((stream.state[name] == value).all() for name, value in before.items())
+    np.testing.assert_allclose(stream.run(x[4:]), Session(bundle.folder).run(x), atol=1e-6)
+
+
+def test_an_unrolled_graph_takes_its_length_over_and_over(best: Path, bundle: Bundle, tmp_path: Path) -> None:
+    folder = export_bundle(best, tmp_path / "bundle", forms=["unrolled"], steps=4, verify=False).folder
+    x = np.random.default_rng(0).random((12, 2, 8))
+    np.testing.assert_allclose(Session(folder).run(x), Session(bundle.folder).run(x), atol=1e-5)
+    with pytest.raises(DataError, match="takes 4"):
+        Session(folder).run(x[:7])
+
+
+def states_inside(bundle: Path, folder: Path, batch: int) -> Path:
+    """Return a bundle whose window graph begins at zeros of so many sequences and gives no states."""
+    shutil.copytree(bundle, folder)
+    model = onnx.load(str(folder / "model.window.onnx"))
+    for each in list(model.graph.input)[1:]:
+        shape = [batch, *(size.dim_value for size in each.type.tensor_type.shape.dim[1:])]
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(shape, np.float32), each.name))
+        model.graph.input.remove(each)
+    for output in list(model.graph.output)[1:]:
+        model.graph.output.remove(output)
+    onnx.save(model, str(folder / "model.window.inside.onnx"))
+
+    def rename(facts: dict[str, Any]) -> None:
+        content = (folder / "model.window.inside.onnx").read_bytes()
+        facts["files"] = {
+            "model.window.inside.onnx": facts["files"]["model.window.onnx"]
+            | {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        }
+
+    edited(rename)(folder)
+    return folder
+
+
+def test_a_graph_with_its_states_inside_runs_whole_sequences_and_nothing_else(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(states_inside(bundle.folder, tmp_path / "bundle", 2))
+    x = np.random.default_rng(0).random((8, 2, 8))
+    tiny_chunks(monkeypatch)
+    seen = calls(monkeypatch)
+    np.testing.assert_allclose(session.run(x), Session(bundle.folder).run(x), atol=1e-6)
+    assert seen[0] == (8, 2, 8)
+    for refused in (lambda: session.stream(2).run(x), lambda: session.stream(2).step(x[0])):
+        with pytest.raises(DataError, match="have their states inside: they run whole sequences, not parts") as found:
+            refused()
+        assert "--form step" in found.value.hint
+    monkeypatch.setattr(runtime, "ARRAY_LIMIT", 1000)
+    with pytest.raises(DataError, match="takes them all at once, up to 1000 bytes"):
+        session.run(x)
+
+
+def test_two_threads_on_one_stream_lose_no_step(bundle: Bundle) -> None:
+    stream = Session(bundle.folder, threads=1).stream(1)
+    x = np.full((1, 8), 0.5, np.float32)
+
+    def run() -> None:
+        for _ in range(300):
+            stream.step(x)
+            stream.run(x[None])
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stream.state["steps"] == 2400
+
+
+def test_a_stream_is_bound_once_and_what_it_hands_out_stays_what_it_is(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(bundle.folder)
+    bound = []
+    binding = onnxruntime.InferenceSession.io_binding
+    monkeypatch.setattr(onnxruntime.InferenceSession, "io_binding", lambda self: bound.append(1) or binding(self))
+    x = np.random.default_rng(0).random((9, 2, 8), dtype=np.float32)
+    stream, state = session.stream(2), None
+    kept = []
+    for now in x:
+        kept.append((stream.step(now), stream.state))
+    assert len(bound) == 2, "one for each of the two sets of states, however many steps there are"
+    graph = session._graph("step")
+    for now, (logits, states) in zip(x, kept, strict=True):
+        expected, state = graph.step(now, state)
+        np.testing.assert_array_equal(logits, expected)
+        for name, value in states.items():
+            np.testing.assert_array_equal(value, state[name])
+    # States that were set, reset or left by a chunk are those that the next step begins with.
+    stream.state = {name: value.astype(np.float64) for name, value in kept[3][1].items()}
+    np.testing.assert_array_equal(stream.step(x[4]), kept[4][0])
+    stream.run(x[5:8])
+    np.testing.assert_allclose(stream.step(x[8]), kept[8][0], atol=1e-6)
+    stream.reset()
+    np.testing.assert_array_equal(stream.step(x[0]), kept[0][0])
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 1.5, "2", None])
+def test_numbers_that_are_none_are_refused(bundle: Bundle, number: Any) -> None:
+    if number is not None:
+        with pytest.raises(UsageError, match="threads cannot be"):
+            Session(bundle.folder, threads=number)
+    with pytest.raises(UsageError, match="batch cannot be"):
+        Session(bundle.folder).stream(number)
+
+
+def test_streams_are_reset_by_one_number_or_name_as_well(bundle: Bundle) -> None:
+    stream = Session(bundle.folder, threads=np.int64(1)).stream(np.int32(3))  # type: ignore[arg-type]
+    stream.run(np.random.default_rng(0).random((4, 3, 8)))
+    for streams in (1, np.int64(1), [1], (1,), np.array([1])):
+        stream.state = {"steps": np.full((3, 1), 4)}
+        stream.reset(streams, states="steps")  # type: ignore[arg-type]
+        assert stream.state["steps"].ravel().tolist() == [4, 0, 4]
+    stream.reset([], "steps")
+    assert stream.state["steps"].ravel().tolist() == [4, 0, 4]
+    for wrong in (3, -1, True, 1.0, [1.0], [True, False, True], "1", [[1]], np.array([True] * 3)):
+        with pytest.raises(UsageError, match=r"there is no stream|streams cannot be"):
+            stream.reset(wrong)  # type: ignore[arg-type]
+    assert stream.state["steps"].ravel().tolist() == [4, 0, 4]
+
+
+def test_states_of_another_type_are_said(bundle: Bundle) -> None:
+    stream = Session(bundle.folder).stream(2)
+    for value in (np.full((2, 1), "a"), np.full((2, 1), 1j), np.full((2, 1), None), np.zeros((2, 1), "M8[s]")):
+        with pytest.raises(UsageError, match="the state steps is of type"):
+            stream.state = {"steps": value}
+    with pytest.raises(UsageError, match="the state steps holds NaN or infinities"):
+        stream.state = {"steps": np.full((2, 1), 1e300)}
+
+
+ABOUT: list[tuple[Any, str]] = [
+    (0, "the number of its streams is '0'"),
+    (-2, "the number of its streams is '-2'"),
+    (2.0, "the number of its streams is"),
+    (True, "the number of its streams is"),
+    ("2", "the number of its streams is"),
+    (None, "the number of its streams is"),
+    ([2], "the number of its streams is"),
+    (3, "the state v1 has the shape"),
+    (2 * 10**12, "the state v1 has the shape"),
+]
+
+
+def stored(path: Path) -> dict[str, Any]:
+    with np.load(path) as found:
+        return dict(found)
+
+
+@pytest.mark.parametrize(("batch", "message"), ABOUT)
+def test_a_file_of_states_of_an_odd_number_of_streams_is_refused(
+    bundle: Bundle, tmp_path: Path, batch: Any, message: str
+) -> None:
+    session = Session(bundle.folder)
+    session.stream(2).save(tmp_path / "s.npz")
+    found = stored(tmp_path / "s.npz")
+    about = json.loads(str(found.pop("about"))) | {"batch": batch}
+    np.savez(tmp_path / "s.npz", about=np.array(json.dumps(about)), **found)
+    with pytest.raises(DataError, match=message):
+        session.restore(tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize("name", ["v1", "h2", "spike_sum", "steps"])
+def test_a_file_that_lacks_a_state_or_holds_another_is_refused(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    session = Session(bundle.folder)
+    session.stream(2).save(tmp_path / "s.npz")
+    whole = stored(tmp_path / "s.npz")
+    value = whole.pop(name)
+    for change, message in (
+        ({}, f"lacks the state {name}"),
+        ({"v9": value}, "holds 'v9', which does not belong there"),
+        ({name: value.astype("S4")}, rf"the state {name} is of type \|S4"),
+        ({name: np.full_like(value, np.inf)}, f"the state {name} holds NaN or infinities"),
+    ):
+        np.savez(tmp_path / "s.npz", **(whole | change))
+        with pytest.raises(DataError, match=message):
+            session.restore(tmp_path / "s.npz")
+    for about in ("{", "[" * 5000, "3", "[]", '{"format": "hstnn-deploy state", "batch": 2}'):
+        np.savez(tmp_path / "s.npz", **(whole | {name: value, "about": np.array(about)}))
+        with pytest.raises(DataError, match=r"not a file of states|states of another network"):
+            session.restore(tmp_path / "s.npz")
+
+
 def test_it_runs_where_there_is_nothing_but_numpy_and_onnxruntime(bundle: Bundle, tmp_path: Path) -> None:
     """A process that can import three things: numpy, onnxruntime, and of this package what the runtime is made of."""
     clean = clean_environment(tmp_path)
@@ -284,6 +565,7 @@ def test_it_runs_where_there_is_nothing_but_numpy_and_onnxruntime(bundle: Bundle
     np.save(tmp_path / "x.npy", x)
     code = f"""
 import numpy, sys
+from hstnn_deploy.export.ort import Graph
 from hstnn_deploy.export.runtime import Session
 session = Session({str(bundle.folder)!r})
 x = numpy.load({str(tmp_path / "x.npy")!r})
