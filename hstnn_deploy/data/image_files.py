@@ -115,6 +115,7 @@ def from_levels(values: Array, name: str, how: Pixels, say: Callable[[str], None
 def _as_images(values: Array, how: Pixels) -> tuple[Array | None, str]:
     """Return an array as [B, row, column, colour], if its shape is that of images, and what its axes are."""
     place = (how.height, how.width)
+    known: dict[str, tuple[int, ...]]
     known = {"[row, column]": place} if how.colours == 1 else {"[row, column, colour]": (*place, 3)}
     if how.colours == 3:
         known["[colour, row, column]"] = (3, *place)

@@ -22,7 +22,7 @@ SOUND: list[Any] = [
     np.arange(5).astype(">i4"),
     np.zeros((0, 3)),
     np.array(3.0),
-    np.float16([1, 2]),
+    np.array([1, 2], np.float16),
     np.array([True, False]),
     np.zeros(3, [("x", "i4"), ("t", "<f8")]),
     np.array(["2001-01-01"], "M8[us]"),

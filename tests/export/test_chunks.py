@@ -164,9 +164,10 @@ def test_a_graph_with_its_states_inside_runs_whole_sequences_and_nothing_else(
     seen = calls(monkeypatch)
     np.testing.assert_allclose(session.run(x), Session(bundle.folder).run(x), atol=1e-6)
     assert seen[0] == (8, 2, 8)
-    for refused in (lambda: session.stream(2).run(x), lambda: session.stream(2).step(x[0])):
+    for step in (False, True):
+        stream = session.stream(2)
         with pytest.raises(DataError, match="have their states inside: they run whole sequences, not parts") as found:
-            refused()
+            stream.step(x[0]) if step else stream.run(x)
         assert "--form step" in found.value.hint
     monkeypatch.setattr(runtime, "ARRAY_LIMIT", 1000)
     with pytest.raises(DataError, match="takes them all at once, up to 1000 bytes"):

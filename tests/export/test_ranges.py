@@ -18,7 +18,7 @@ PIXELS = trained_range(Pixels(height=8, width=8, colours=1, white=16).model_dump
 
 def frames(binary: bool = False) -> Range:
     return trained_range(
-        Frames(sensor=(16, 16, 2), transforms=[], frame_time=3000, steps=12, binary=binary).model_dump()  # type: ignore[arg-type]
+        Frames(sensor=(16, 16, 2), transforms=[], frame_time=3000, steps=12, binary=binary).model_dump()
     )
 
 
