@@ -34,6 +34,11 @@ def error(message: str, hint: str = "") -> None:
         err.print(Text.assemble(("hint: ", "cyan"), hint), soft_wrap=True)
 
 
+def note(message: str) -> None:
+    """Print on standard error, as one line, what a person should know of a result."""
+    err.print(Text.assemble(("note: ", "yellow"), message), soft_wrap=True)
+
+
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "", dense: bool = False
 ) -> Table:

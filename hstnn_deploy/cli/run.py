@@ -1,7 +1,6 @@
 """`hstnn run`: a bundle on a file, or on what comes in."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +48,14 @@ def run(
             "start=file|first, sort, recording=N, sensor=WxH, t=NAME (also x, y, p).",
         ),
     ] = None,
+    any_range: Annotated[
+        bool,
+        typer.Option("--any-range", help="Take arrays as they stand, also values that training cannot have given."),
+    ] = False,
+    max_array: Annotated[
+        float,
+        typer.Option(metavar="GB", min=0.001, help="The most that is read into memory; .npy files are run in chunks."),
+    ] = 2.147483648,
     provider: Annotated[str, typer.Option(metavar="cpu|cuda[:n]", help="What runs the graphs.")] = "cpu",
     smaller: Annotated[
         str | None, typer.Option(metavar="HOW", help="Run a smaller graph: int8-dynamic, int8-static or fp16.")
@@ -65,13 +72,15 @@ def run(
     """Classify files with a bundle, or continue a text; without torch, as deployed."""
     from hstnn_deploy.data.event_options import parse_options
     from hstnn_deploy.data.preprocessing import Frames, parse
-    from hstnn_deploy.export.runtime import Session, check_writable
+    from hstnn_deploy.export.runtime import Session
+    from hstnn_deploy.export.states import check_writable
 
     if len(input_) > 1 and (load_state or save_state):
         raise UsageError(f"{len(input_)} inputs cannot share one file of states", "run them one by one")
     if save_state:
         check_writable(save_state)
-    session = Session(bundle, provider, threads, smaller=smaller)
+    session = Session(bundle, provider, threads, smaller=smaller, any_range=any_range)
+    limit = int(max_array * 1e9)
     how = parse(session.manifest["input"])
     options = parse_options(events)
     if events and not isinstance(how, Frames):
@@ -79,12 +88,12 @@ def run(
     results = []
     for path in input_:
         if session.tokens:
-            result = _text(session, how, path, top, continue_, load_state, save_state)
+            result = _text(session, how, path, limit, top, continue_, load_state, save_state)
         else:
             if continue_:
                 raise UsageError("--continue is for language models; this network classifies")
             display = _display(stream, as_json, delay, str(path))
-            result = _classes(session, how, path, top, resize, options, display, load_state, save_state)
+            result = _classes(session, how, path, limit, top, resize, options, display, load_state, save_state)
         results.append(result)
         if not as_json:
             _print(result)
@@ -113,6 +122,7 @@ def _classes(
     session: "Session",
     how: "Preprocessing",
     path: Path,
+    limit: int,
     top: int,
     resize: bool,
     options: "EventOptions",
@@ -127,12 +137,18 @@ def _classes(
     steps: Iterable[NDArray[Any]]
     x: NDArray[Any] | None = None
     total: int | None = None
+    notes: list[str] = []
     taking = session.taking
-    about: list[str] = []
+    part = load_state is not None or save_state is not None
+
+    # A part of sequences need not be as long as those of the training are.
+    def shaped(x: NDArray[Any]) -> NDArray[Any]:
+        return taking.shaped(x, x.shape[1] if part and session.takes == "x" and x.ndim > 1 else None)
+
     recording = inputs.read_recording(path, how, session, options, load_state is not None)
     if recording:
-        x = session.checked(inputs.recorded(recording, how, session.takes != "x"))
-        about = recording.report.lines()
+        x = shaped(inputs.recorded(recording, how, session.takes != "x"))
+        notes += recording.report.lines()
     elif _is_rows(path):
         if session.takes != "x":
             raise DataError(
@@ -143,16 +159,11 @@ def _classes(
         batch = 1
         steps = (row[None] for row in inputs.read_rows(path, session))
     else:
-        x = session.checked(inputs.read_samples(inputs.read_file(path), how, session, resize))
+        x = shaped(inputs.read_samples(inputs.read_file(path, limit), how, session, notes.append, resize))
         if session.takes == "events" and not load_state:
-            about = inputs.seen_rows(_name(path), x, how, session)
+            notes += inputs.seen_rows(_name(path), x, how, session)
     if x is not None:
         batch = taking.batch(x)
-    for line in about:
-        console.err.print(line, markup=False, soft_wrap=True)
-    if session.whole_only and x is not None and display is None and not (load_state or save_state):
-        result = {"input": str(path), "steps": taking.steps(x), "samples": classified(session, session.run(x), top)}
-        return {**result, "recording": recording.report.plain()} if recording else result
     running = _begin(session, batch, load_state, path)
     if x is not None:
         total = taking.steps(x, running.state)
@@ -161,7 +172,7 @@ def _classes(
     count = 0
     try:
         if display is None and x is not None:
-            logits, count = running.run(x), total or 0
+            logits, count = (running.run(x) if part else session.run(x)), total or 0
         else:
             for count, now in enumerate(steps, 1):
                 logits = running.step(now)
@@ -174,7 +185,12 @@ def _classes(
             running.save(save_state)
     if logits is None:
         raise DataError(f"{_name(path)} holds no time step")
-    result = {"input": str(path), "steps": count, "samples": classified(session, logits, top)}
+    wanted = how.width if how.kind == "pixels" else how.steps if how.kind == "frames" else None
+    if not part and wanted and count != wanted:
+        notes.append(f"{_name(path)}: {count} steps; the network was trained on {wanted}")
+    for note in notes:
+        console.note(note)
+    result = {"input": str(path), "steps": count, "samples": classified(session, logits, top), "notes": notes}
     return {**result, "recording": recording.report.plain()} if recording else result
 
 
@@ -182,6 +198,7 @@ def _text(
     session: "Session",
     how: "Preprocessing",
     path: Path,
+    limit: int,
     top: int,
     more: int,
     load_state: Path | None,
@@ -194,7 +211,7 @@ def _text(
 
     vocabulary = inputs.read_vocabulary(session)
     assert isinstance(how, Words)
-    words, unknown = inputs.read_words(inputs.read_file(path), how, vocabulary)
+    words, unknown = inputs.read_words(inputs.read_file(path, limit), how, vocabulary)
     running = _begin(session, 1, load_state, path)
     result = read_text(running, words, vocabulary, top, more)
     if save_state:
@@ -217,8 +234,7 @@ def _is_rows(path: Path) -> bool:
 
     if str(path) != inputs.STANDARD_INPUT:
         return path.suffix.lower() in {".csv", ".tsv", ".txt"}
-    waiting: Any = sys.stdin.buffer
-    return not inputs.Given("", path, waiting.peek(16)).is_file
+    return not inputs.is_file(inputs.standard_input().buffer.peek(16))
 
 
 def _name(path: Path) -> str:

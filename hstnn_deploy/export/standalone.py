@@ -19,7 +19,18 @@ from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import front
 from hstnn_deploy.export.contents import check_files, read_manifest
 
-_MODULES = ("errors", "files", "export/contents", "export/ort", "export/taking", "export/runtime", "export/runner")
+MODULES = (
+    "errors",
+    "files",
+    "data/arrays",
+    "export/contents",
+    "export/ort",
+    "export/ranges",
+    "export/taking",
+    "export/states",
+    "export/runtime",
+    "export/runner",
+)
 """What the runner is made of, each before those that import it."""
 
 _OURS = "hstnn_deploy"
@@ -67,7 +78,7 @@ def runner() -> str:
     """Return the runner: the modules of the runtime in one file, without their imports of each other."""
     version = environment.versions()["hstnn-deploy"]
     parts = [f'"""Runs the bundle beside it; `python {RUNNER} --help`. Written by hstnn-deploy {version}."""']
-    for module in _MODULES:
+    for module in MODULES:
         parts.append(f"# {'-' * 20} hstnn_deploy/{module}.py\n\n{_inlined(_source(f'{module}.py'))}")
     return "\n\n".join(parts)
 

@@ -3,7 +3,9 @@
 import io
 import json
 import math
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from hstnn_deploy.data.digit_events import record
 from hstnn_deploy.data.events import EVENT
 from hstnn_deploy.data.registry import load
 from hstnn_deploy.export.bundle import export_bundle
+from hstnn_deploy.export.ort import Graph
 from hstnn_deploy.export.runtime import Session
 from tests.conftest import Hstnn, Result
 from tests.event_files import aedat, dat, write_bin
@@ -192,6 +195,149 @@ def test_states_go_on_in_another_run(hstnn: Hstnn, made: dict[str, Path], tmp_pa
     refused = hstnn(*words, tmp_path / "one.npy", "--load-state", state)
     assert refused.code == 3
     assert "holds the states of 3 samples" in refused.error
+
+
+def test_raw_pixels_in_an_array_are_scaled_as_in_training_and_that_is_said(
+    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path
+) -> None:
+    images, x = digits(3)
+    np.save(tmp_path / "x.npy", x)
+    expected = answers(hstnn("run", made["images"], "--input", tmp_path / "x.npy", "--json"))[0]
+    assert expected["notes"] == []
+    for dtype in (np.uint8, np.int64):
+        np.save(tmp_path / "raw.npy", images.astype(dtype))
+        result = hstnn("run", made["images"], "--input", tmp_path / "raw.npy", "--json")
+        (answer,) = answers(result)
+        assert answer["samples"] == expected["samples"]
+        note = f"taken as raw pixels [B, row, column], {np.dtype(dtype)} 0 to 16, and multiplied by 1 / 16"
+        assert answer["notes"] == [f"{tmp_path / 'raw.npy'}: {note}"]
+        assert result.err == f"note: {tmp_path / 'raw.npy'}: {note}\n"
+    np.save(tmp_path / "one.npy", images[0].astype(np.uint8))
+    assert (
+        answers(hstnn("run", made["images"], "--input", tmp_path / "one.npy", "--json"))[0]["samples"]
+        == (expected["samples"][:1])
+    )
+
+
+ARRAYS: list[tuple[str, Any, str]] = [
+    ("images", np.full((2, 8, 8), 200, np.uint8), "holds 200; raw pixels are 0 to 16"),
+    ("images", np.full((8, 3, 8), 200, np.uint8), "x holds 200 at [0, 0, 0]; the network was trained on 0 to 1"),
+    ("images", np.full((8, 3, 8), 16, np.uint8), "x holds 16 at [0, 0, 0]"),
+    ("images", np.full((2, 8, 8), -3), "holds -3; raw pixels are 0 to 16"),
+    ("images", np.eye(8, dtype=np.uint8), "holds uint8 0 and 1 alone"),
+    ("images", np.eye(8, dtype=bool), "holds bool 0 and 1 alone"),
+    ("images", np.full((8, 8), 16.0), "x holds 16 at"),
+    ("images", np.full((8, 1, 8), -0.5), "x holds -0.5 at"),
+    ("images", np.zeros((3, 8, 8)), "x has 3 steps of 8 sequences; the network was trained on 8 steps"),
+    ("images", np.zeros((8, 2, 8), complex), "x is of type complex128"),
+    ("images", np.zeros((8, 2, 8, 1)), "x has the shape [8, 2, 8, 1]"),
+    ("events", np.full((12, 1, 2, 16, 16), -1), "x holds -1 at"),
+    ("events", np.full((12, 1, 2, 16, 16), 0.3), "counts of events, whole numbers from 0"),
+    ("events", np.zeros((12, 1, 16, 16, 2)), "x has the shape [12, 1, 16, 16, 2]"),
+    ("events", np.zeros((1, 12, 2, 16, 16)), "x has 1 steps of 12 sequences; the network was trained on 12 steps"),
+]
+
+
+@pytest.mark.parametrize(("bundle", "array", "message"), ARRAYS)
+def test_an_array_that_training_cannot_have_given_is_refused(
+    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path, bundle: str, array: Any, message: str
+) -> None:
+    np.save(tmp_path / "x.npy", array)
+    result = hstnn("run", made[bundle], "--input", tmp_path / "x.npy")
+    assert result.code == 3
+    assert message in result.error
+
+
+def test_who_knows_better_runs_an_array_as_it_stands(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+    for array in (np.full((3, 8, 8), 200, np.uint8), np.full((8, 1, 8), -0.5), np.eye(8, dtype=np.uint8)):
+        np.save(tmp_path / "x.npy", array)
+        words = ("run", made["images"], "--input", tmp_path / "x.npy", "--any-range", "--json")
+        x = array if array.ndim == 3 else array[:, None]
+        (result,) = answers(hstnn(*words))
+        expected = Session(made["images"], any_range=True).run(x)
+        assert [each["class"] for each in result["samples"]] == expected.argmax(1).tolist()
+    np.save(tmp_path / "x.npy", np.full((8, 1, 8), np.nan))
+    assert hstnn("run", made["images"], "--input", tmp_path / "x.npy", "--any-range").code == 3
+
+
+def test_what_was_done_to_an_input_is_said(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+    _, x = digits(3)
+    for name, array, note in (
+        ("one", x[:, 0], "[8, 8] taken as one sequence x[T, …]; x[t] is column t of the image"),
+        ("short", x[:5], "5 steps; the network was trained on 8"),
+    ):
+        np.save(tmp_path / f"{name}.npy", array)
+        result = hstnn("run", made["images"], "--input", tmp_path / f"{name}.npy")
+        assert (result.code, result.err) == (0, f"note: {tmp_path / name}.npy: {note}\n")
+    holed = Image.new("LA", (8, 8), (200, 90))
+    holed.save(tmp_path / "holed.png")
+    refused = hstnn("run", made["images"], "--input", tmp_path / "holed.png")
+    assert refused.code == 3
+    assert "has transparent pixels" in refused.error
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "x.gif")
+    assert "x.gif is a GIF image" in hstnn("run", made["images"], "--input", tmp_path / "x.gif").error
+
+
+def test_a_long_input_goes_in_chunks_and_stops_between_them(
+    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(0).random((1300, 1, 8), np.float32)
+    np.savez_compressed(tmp_path / "x.npz", x)
+    words = ("run", made["images"], "--input", tmp_path / "x.npz", "--json")
+    lengths: list[int] = []
+    step = Graph.step
+
+    def noted(graph: Graph, now: Any, *rest: Any) -> Any:
+        lengths.append(len(now))
+        if len(lengths) == 5:  # as the handlers of SIGINT and SIGTERM do
+            raise KeyboardInterrupt
+        return step(graph, now, *rest)
+
+    monkeypatch.setattr(Graph, "step", noted)
+    (result,) = answers(hstnn(*words))
+    assert lengths == [512, 512, 276]
+    assert result["steps"] == 1300
+    state = tmp_path / "state.npz"
+    stopped = hstnn(*words, "--save-state", state)
+    assert (stopped.code, stopped.err, lengths[3:]) == (130, "error: interrupted\n", [512, 512])
+    assert not state.exists()
+
+
+def test_what_is_too_large_is_refused_before_it_is_read(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", np.zeros((40_000, 1, 8), np.float32))
+    words = ("run", made["images"], "--input", tmp_path / "x.npz")
+    refused = hstnn(*words, "--max-array", "0.001")
+    assert refused.code == 3
+    assert "holds an array of 1.28 MB" in refused.error
+    assert "--max-array" in refused.hint
+    assert hstnn(*words, "--max-array", "0.002").code == 0
+
+
+def test_a_pipe_is_read_like_a_file(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+    _, x = digits()
+    np.save(tmp_path / "x.npy", x)
+    os.mkfifo(tmp_path / "pipe")
+    content = (tmp_path / "x.npy").read_bytes()
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(content))
+    writer.start()
+    piped = answers(hstnn("run", made["images"], "--input", tmp_path / "pipe", "--json"))
+    writer.join()
+    assert (
+        piped[0]["samples"]
+        == answers(hstnn("run", made["images"], "--input", tmp_path / "x.npy", "--json"))[0]["samples"]
+    )
+
+
+def test_standard_input_that_is_closed_or_no_text_gets_one_line(
+    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path, standard_input: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standard_input(b"\xff\xfe1 2 3\n")
+    assert "standard input is not text: it holds the byte 0xff" in hstnn("run", made["images"], "--input", "-").error
+    standard_input(b"1" * 2**21)
+    assert "line 1 is longer than 1048576 letters" in hstnn("run", made["images"], "--input", "-").error
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "standard input is closed" in hstnn("run", made["images"], "--input", "-").error
+    assert "standard input is closed" in hstnn("run", made["text"], "--input", "-").error
 
 
 @torch.no_grad()

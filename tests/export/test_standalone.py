@@ -62,9 +62,14 @@ def test_the_python_runner_needs_two_packages_and_gives_what_the_session_gives(
 def test_the_python_runner_says_what_is_wrong(folders: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
     folder, _ = folders["sequence"]
     np.save(tmp_path / "wide.npy", np.zeros((3, 1, 99), np.float32))
+    np.save(tmp_path / "raw.npy", np.full((8, 1, 8), 255, np.uint8))
+    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01")
     for given, code, message in (
         (str(tmp_path / "wide.npy"), 3, "error: x has the shape [3, 1, 99]; the network takes [T, B, 8]"),
-        ("nowhere.npy", 3, "error: [Errno 2] No such file"),
+        ("nowhere.npy", 3, "error: nowhere.npy cannot be read: No such file"),
+        (".", 3, "error: . cannot be read: Is a directory"),
+        (str(tmp_path / "raw.npy"), 3, "error: x holds 255 at [0, 0, 0]; the network was trained on 0 to 1"),
+        (str(tmp_path / "cut.npy"), 3, f"error: {tmp_path / 'cut.npy'} is truncated"),
     ):
         done = run([sys.executable, str(folder / "run.py"), "--input", given], tmp_path)
         assert done.returncode == code
@@ -149,12 +154,50 @@ def test_the_cpp_example_says_what_is_wrong(
     graph = str(folder / "bundle" / "model.step.onnx")
     np.save(tmp_path / "double.npy", x.astype(np.float64))
     np.save(tmp_path / "flat.npy", x[0, 0])
-    (tmp_path / "cut.npy").write_bytes(folder.with_suffix(".npy").read_bytes()[:-4])
+    whole = folder.with_suffix(".npy").read_bytes()
+    (tmp_path / "cut.npy").write_bytes(whole[:-4])
+    (tmp_path / "long.npy").write_bytes(whole + b"1234")
+    (tmp_path / "short.npy").write_bytes(whole[:20])
+    for name, value in (("nan", np.nan), ("inf", -np.inf)):
+        changed = x.copy()
+        changed[3, 1, 5] = value
+        np.save(tmp_path / f"{name}.npy", changed)
+    np.save(tmp_path / "big.npy", x.astype(">f4"))
+    np.save(tmp_path / "turned.npy", np.asfortranarray(x))
+    np.save(tmp_path / "fields.npy", np.zeros((6, 2), [("a", "<f4")]))
+    np.save(tmp_path / "whole.npy", x.astype(np.int64))
+    np.save(tmp_path / "wide.npy", np.zeros((6, 2, 9), np.float32))
+    np.save(tmp_path / "none.npy", np.zeros((0, 2, 8), np.float32))
+    for name, shape in (
+        ("huge", "(1000000000000, 2, 8)"),
+        ("overflow", f"({2**62}, {2**62}, 8)"),
+        ("less", "(-1, 2, 8)"),
+    ):
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+        (tmp_path / f"{name}.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header)
+    (tmp_path / "folder").mkdir()
     for words, message in (
         ([graph], "give a graph and an array"),
         ([graph, "nowhere.npy"], "cannot read nowhere.npy"),
         (["nowhere.onnx", "double.npy"], "nowhere.onnx"),
-        ([graph, "double.npy"], "neither float32 nor int64"),
+        ([graph, "folder"], "cannot read folder: Is a directory"),
+        (["folder", "double.npy"], ""),  # in the words of ONNX Runtime
+        ([str(folder / "README.md"), "double.npy"], "README.md"),
+        ([graph, "double.npy"], "is of type '<f8', neither float32 nor int64"),
+        ([graph, "big.npy"], "is of type '>f4', neither float32 nor int64"),
+        ([graph, "fields.npy"], "neither float32 nor int64"),
+        ([graph, "turned.npy"], "is not in C order: save numpy.ascontiguousarray(x)"),
+        ([graph, "nan.npy"], "x holds NaN or an infinity, at value 61"),
+        ([graph, "inf.npy"], "x holds NaN or an infinity, at value 61"),
+        ([graph, "whole.npy"], "x is int64; the graph takes float32"),
+        ([graph, "wide.npy"], "x has the shape [2, 9] at each step; the graph takes [any, 8]"),
+        ([graph, "none.npy"], "x is empty"),
+        ([graph, "long.npy"], "holds more than its array"),
+        ([graph, "short.npy"], "is truncated"),
+        ([graph, "huge.npy"], "is truncated"),
+        ([graph, "overflow.npy"], "has no such shape"),
+        ([graph, "less.npy"], "has no such shape"),
+        ([graph, "/dev/zero"], "is not a .npy file"),
         ([graph, "flat.npy"], "another rank"),
         ([graph, "cut.npy"], "is truncated"),
     ):
@@ -162,6 +205,7 @@ def test_the_cpp_example_says_what_is_wrong(
         assert done.returncode == 1
         assert done.stderr.startswith("error: ")
         assert message in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_the_readme_says_what_goes_in_and_comes_out(folders: dict[str, tuple[Path, Any]]) -> None:
