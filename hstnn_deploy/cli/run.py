@@ -140,14 +140,9 @@ def _classes(
     notes: list[str] = []
     taking = session.taking
     part = load_state is not None or save_state is not None
-
-    # A part of sequences need not be as long as those of the training are.
-    def shaped(x: NDArray[Any]) -> NDArray[Any]:
-        return taking.shaped(x, x.shape[1] if part and session.takes == "x" and x.ndim > 1 else None)
-
     recording = inputs.read_recording(path, how, session, options, load_state is not None)
     if recording:
-        x = shaped(inputs.recorded(recording, how, session.takes != "x"))
+        x = inputs.recorded(recording, how, session.takes != "x")
         notes += recording.report.lines()
     elif _is_rows(path):
         if session.takes != "x":
@@ -159,10 +154,12 @@ def _classes(
         batch = 1
         steps = (row[None] for row in inputs.read_rows(path, session))
     else:
-        x = shaped(inputs.read_samples(inputs.read_file(path, limit), how, session, notes.append, resize))
+        x = inputs.read_samples(inputs.read_file(path, limit), how, session, notes.append, resize)
         if session.takes == "events" and not load_state:
             notes += inputs.seen_rows(_name(path), x, how, session)
     if x is not None:
+        # A part of sequences need not be as long as those of the training are.
+        x = taking.shaped(x, x.shape[1] if part and session.takes == "x" and x.ndim > 1 else None)
         batch = taking.batch(x)
     running = _begin(session, batch, load_state, path)
     if x is not None:
