@@ -320,12 +320,14 @@ class RawEvents:
         steps = frames or self.steps(x, state)
         frame = self._frames(x, state or {})
         order = np.argsort(frame, kind="stable")
-        starts = range(0, steps, length)
-        ends = np.searchsorted(frame[order], [*starts, steps])
-        for number, start in enumerate(starts):
+        ordered = frame[order]
+        first = int(np.searchsorted(ordered, 0))
+        for start in range(0, steps, length):
+            stop = min(start + length, steps)
+            last = int(np.searchsorted(ordered, stop))
             # The graph looks for the first event itself.
-            part = x if self._aligned and start == 0 else x[order[ends[number] : ends[number + 1]]]
-            yield part, min(length, steps - start)
+            yield x if self._aligned and start == 0 else x[order[first:last]], stop - start
+            first = last
 
     def samples(self, x: Array, start: int, stop: int) -> Array:
         """See `Taking`."""
