@@ -155,22 +155,24 @@ def _classes(
         steps = (row[None] for row in inputs.read_rows(path, session))
     else:
         x = inputs.read_samples(inputs.read_file(path, limit), how, session, notes.append, resize)
-        if session.takes == "events" and not load_state:
-            notes += inputs.seen_rows(_name(path), x, how, session)
     if x is not None:
         # A part of sequences need not be as long as those of the training are.
         x = taking.shaped(x, x.shape[1] if part and session.takes == "x" and x.ndim > 1 else None)
+        if recording is None and session.takes == "events" and not load_state:
+            notes += inputs.seen_rows(_name(path), x, how, session)
         batch = taking.batch(x)
-    running = _begin(session, batch, load_state, path)
+    whole = x is not None and session.whole_only and display is None and not part
+    running = None if whole else _begin(session, batch, load_state, path)
     if x is not None:
-        total = taking.steps(x, running.state)
-        steps = taking.split(x, total, running.state)
+        total = taking.steps(x, running.state if running else None)
+        steps = taking.split(x, total, running.state if running else None)
     logits = None
     count = 0
     try:
         if display is None and x is not None:
-            logits, count = (running.run(x) if part else session.run(x)), total or 0
+            logits, count = (running.run(x) if running and part else session.run(x)), total or 0
         else:
+            assert running
             for count, now in enumerate(steps, 1):
                 logits = running.step(now)
                 if display:
@@ -178,7 +180,7 @@ def _classes(
     finally:
         if display:
             display.close()
-        if save_state and count:
+        if running and save_state and count:
             running.save(save_state)
     if logits is None:
         raise DataError(f"{_name(path)} holds no time step")

@@ -145,7 +145,13 @@ class Session:
                 training cannot have given.
         """
         x = self.taking.shaped(x)
-        count = self.taking.batch(x) if batch is None else whole_number(batch, "batch")
+        samples = self.taking.batch(x)
+        count = samples if batch is None else whole_number(batch, "batch")
+        if self.whole_only and count != samples:
+            raise DataError(
+                f"the events are of {samples} recordings, not {count}: the graphs of {self.folder} count them",
+                "export with --states named to say yourself how many there are",
+            )
         # Samples do not know of each other: those that are too many for a chunk go through one part after another.
         most = count if self.takes == "events" else max(1, CHUNK_VALUES // self._values)
         parts = []
@@ -154,12 +160,22 @@ class Session:
             parts.append(stream._run(self.taking.samples(x, start, start + most), whole=True)[0])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
 
+    @property
+    def whole_only(self) -> bool:
+        """Whether all its graphs have their states inside: they answer whole sequences, and there are no streams."""
+        return all(form.endswith(_INSIDE) for form in self._files)
+
     def stream(self, batch: int = 1) -> "Stream":
         """Return `batch` streams that have seen nothing.
 
         Raises:
-            UsageError: no such number.
+            UsageError: no such number, or the graphs have their states inside.
         """
+        if self.whole_only:
+            raise UsageError(
+                f"the graphs of {self.folder} have their states inside: they answer whole sequences, not streams",
+                "export with --states named or both, or with --form step too",
+            )
         return Stream(self, whole_number(batch, "batch"))
 
     def restore(self, path: Path | str) -> "Stream":

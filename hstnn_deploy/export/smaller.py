@@ -368,7 +368,7 @@ def _score(subject: Subject, path: Path, form: Form, inside: bool) -> Score:
     if path.name not in subject.scores:
         graph, score = open_network(path), Score(subject)
         make = step_engine if form == "step" else window_engine
-        engine = answering(graph, subject.face) if inside else make(graph.call, subject.face, [])
+        engine = answering(graph) if inside else make(graph.call, subject.face, [])
         for batch in asked(subject, False, f"{path.name}: the {subject.task.metric} on the test split"):
             score.take(engine(batch.x, None if inside else score.start(batch.x)), batch)
         subject.scores[path.name] = score

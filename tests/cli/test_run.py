@@ -509,7 +509,7 @@ def test_a_recording_is_reported_and_options_say_what_it_does_not(
     words = ("run", made["events"], "--input")
     told = hstnn(*words, tmp_path / "us.npy")
     assert told.code == 0
-    assert told.err.startswith(f"{tmp_path}/us.npy: an array with fields, {len(events)} events on 16 x 16, ")
+    assert told.err.startswith(f"note: {tmp_path}/us.npy: an array with fields, {len(events)} events on 16 x 16, ")
     assert len(told.out.splitlines()) == 1
     refused = hstnn(*words, tmp_path / "ns.npy")
     assert (refused.code, refused.hint) == (3, "--events unit=ns, if they are nanoseconds")

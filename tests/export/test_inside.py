@@ -89,7 +89,7 @@ def checks_of(case: Case, folder: Path, spoil: Callable[[onnx.ModelProto], None]
         onnx.save(model, path)
     checks: list[Check] = []
     run_checks(make_subject(network, folder, case.recipe(), "", None), [path.name for path in paths], checks.append)
-    assert len(checks) == 16
+    assert len(checks) == 20
     return {
         path.name: [each for each in checks if each.file == path.name and each.outcome != "passed"] for path in paths
     }
