@@ -29,6 +29,13 @@ def cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(f"cannot write {path}: {reason}", hint)
 
 
+def cannot_use(error: OSError) -> RunError:
+    """Say in one line what the system refused, of an error that nobody explained nearer to where it was."""
+    reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
+    what = f"{error.filename}: " if error.filename is not None else "standard output: " if error.errno == errno.ENOSPC else ""
+    return RunError(f"{what}{reason}", hint)
+
+
 _PARTIAL = ".partial"
 
 
@@ -72,7 +79,8 @@ def _umask() -> int:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A path that is not UTF-8 holds half characters: in JSON their escapes say the same.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
