@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import CheckpointError, RecipeError
-from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.foreign import brief, check_stored, reading
+from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.registry import NetworkConfig, build
 from hstnn_deploy.models.sizes import Sizes
 
@@ -79,7 +79,8 @@ def load(path: Path, content: str) -> dict[str, Any]:
         )
     if whole.get("content") != content:
         raise CheckpointError(
-            f"{path} holds {brief(whole.get('content'))}, not {content!r}", "give a best.pt or last.pt from a run folder"
+            f"{path} holds {brief(whole.get('content'))}, not {content!r}",
+            "give a best.pt or last.pt from a run folder",
         )
     data = whole.get("data")
     if not isinstance(data, dict):

@@ -132,6 +132,8 @@ _NO_MEMORY = (
     "cannot allocate memory",
     "bad_alloc",
     "bad allocation",
+    "storage size calculation overflowed",
+    "overflow when unpacking long",
 )
 """How Python, numpy, torch, CUDA and ONNX Runtime say it."""
 

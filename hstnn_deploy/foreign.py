@@ -95,7 +95,10 @@ def escaped(json_text: str) -> str:
 
 def _acts(letter: str) -> bool:
     # Cc: the control characters, C1 included. Bidirectional ones reorder what stands beside them.
-    return unicodedata.category(letter) == "Cc" or letter in "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    return (
+        unicodedata.category(letter) == "Cc"
+        or letter in "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    )
 
 
 class _Brief(reprlib.Repr):

@@ -21,6 +21,7 @@ from hstnn_deploy.profile.tables import (
     work,
 )
 from hstnn_deploy.profile.values import Measured
+from hstnn_deploy.screen import Screen
 
 _WIDTH = 100
 _CROWD = 0.1
