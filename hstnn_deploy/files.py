@@ -88,7 +88,6 @@ def _umask() -> int:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically."""
     with atomic(path) as temporary:
-        # A path that is not UTF-8 holds half characters: in JSON their escapes say the same.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
@@ -99,7 +98,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def json_text(value: Any) -> str:
     """Return plain data as the text that `write_json` writes."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    # The name of a file that is not UTF-8 holds half characters: JSON has escapes for them.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
 
 
 _TEMPORARY = "hstnn-"

@@ -66,8 +66,16 @@ def _damaged(
     # Python's own parser, which numpy reads headers with, says so of brackets that are nested too deep.
     if "too complex" not in str(found) and (full := out_of_memory(found)):
         return OutOfMemoryError(f"{name}: {full.message}", "the file, or what it says of itself, is too large")
-    reason = one_line(str(found)) or type(found).__name__
+    reason = one_line(_said(found)) or type(found).__name__
     return error(f"{name} is damaged, or not {what}" + (f": {reason}" if says else ""), hint)
+
+
+def _said(found: BaseException) -> str:
+    # pydantic says what is wrong in several lines; its first mistake is enough.
+    if mistakes := getattr(found, "errors", None):
+        first = mistakes()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(found)
 
 
 def one_line(text: str) -> str:

@@ -84,7 +84,10 @@ _TyperUsageError: Any = typer.BadParameter.__base__
 def main() -> NoReturn:
     """Run the command line and leave with an exit code: see `hstnn_deploy.errors`."""
     words = sys.argv[1:]
+    _asked_to_end.clear()
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in the background
+        signal.signal(signal.SIGINT, _interrupt)
     streams.prepare()
     try:
         result = app(args=[word for word in words if word != "--traceback"], standalone_mode=False)
@@ -93,8 +96,11 @@ def main() -> NoReturn:
             console.error("interrupted")
         # Else a full disk would show only while Python ends, as an exception that nobody explains.
         sys.stdout.flush()
-    except SystemExit:
-        raise
+    except SystemExit as left:
+        # click leaves by itself, with another code, where whoever read our output has left.
+        if not isinstance(left.__context__, BrokenPipeError):
+            raise
+        code = _explain(left.__context__)
     except BaseException as error:  # a panic of an extension is no Exception
         code = _explain(error)
         if "--traceback" in words:
@@ -123,6 +129,8 @@ def _explanation(error: BaseException) -> tuple[int, str, str]:
     match error:
         case HstnnError():
             return error.exit_code, error.message, error.hint
+        case _ if _asked_to_end or isinstance(error, KeyboardInterrupt | typer.Abort):
+            return 130, "interrupted", ""
         case BrokenPipeError():
             # Whoever read our output has left; there is nothing more to say.
             return 141, "", ""
@@ -137,20 +145,14 @@ def _explanation(error: BaseException) -> tuple[int, str, str]:
         case OSError() if error.errno and error.strerror:
             refused = cannot_use(error)
             return refused.exit_code, refused.message, refused.hint
-        case _ if isinstance(error, typer.Abort) or _interrupted(error):
-            return 130, "interrupted", ""
         case _:
             return 70, f"unforeseen: {type(error).__name__}: {one_line(str(error))}", "add --traceback to see where"
 
 
-def _interrupted(error: BaseException | None) -> bool:
-    """Return whether an error is Ctrl-C, or what an extension made of it while it was imported."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+_asked_to_end: list[int] = []
+"""The signals that asked for it. A library that is interrupted while it is imported may raise anything."""
 
 
-def _interrupt(_number: int, _frame: Any) -> None:
+def _interrupt(number: int, _frame: Any) -> None:
+    _asked_to_end.append(number)
     raise KeyboardInterrupt
