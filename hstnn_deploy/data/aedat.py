@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hstnn_deploy.data.events import Events, make_events
-from hstnn_deploy.data.foreign import AGAIN, parsing
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import AGAIN, reading
 
 _HEADER = 28
 """Bytes before a packet's events: kind and source (16 bits each), then the size of an event, where its time is, the
@@ -42,7 +42,7 @@ def read_packets(path: Path) -> Packets:
     Raises:
         DataError: it cannot be read, is of another version, ends within a packet, or holds events of several cameras.
     """
-    with parsing(path, "an AEDAT file"):
+    with reading(path, "an AEDAT file"):
         now = path.stat()
     return _read(path, now.st_size, now.st_mtime_ns)
 
@@ -51,7 +51,7 @@ def read_packets(path: Path) -> Packets:
 def _read(path: Path, _size: int, _changed: int) -> Packets:
     from tonic.io import read_aedat_header_from_file
 
-    with parsing(path, "an AEDAT file: it does not begin with a header"):
+    with reading(path, "an AEDAT file: it does not begin with a header"):
         version, start = read_aedat_header_from_file(str(path))[:2]
         raw = path.read_bytes()
     if not 3 < version < 4:

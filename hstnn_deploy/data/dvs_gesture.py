@@ -8,6 +8,7 @@ userNN_LIGHT_labels.csv                   a table beside it
 """
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,12 @@ from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
 from hstnn_deploy.data.draw_events import draw_events
 from hstnn_deploy.data.events import Events, Sensor, check, make_events
 from hstnn_deploy.data.folder import find
-from hstnn_deploy.data.foreign import AGAIN, parsing
 from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits, not_here
 from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.data.transforms import Downsample, TimeAlignment, Transform
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import AGAIN, TEXT_LIMIT, brief, read_bytes, reading
 
 _FOLDERS = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
 _LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
@@ -108,7 +109,7 @@ def read_npy(path: Path) -> Events:
     Raises:
         DataError: it cannot be read, is damaged, or holds events that cannot be.
     """
-    with parsing(path, "a .npy file of numbers"):
+    with reading(path, "a .npy file of numbers"):
         rows = np.load(path, allow_pickle=False)
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 4 or len(rows) == 0:
         raise DataError(f"{path} does not hold events [N, 4] of x, y, p and t", AGAIN)
@@ -141,12 +142,11 @@ class AedatRecordings:
         Raises:
             DataError: a table is missing or damaged.
         """
-        with parsing(folder / names, "a list of file names"):
-            text = (folder / names).read_text(encoding="utf-8")
-            if "\0" in text:
-                raise ValueError("it holds bytes that are no text")
-        listed = [line.strip() for line in text.splitlines()]
-        paths = [folder / name for name in listed if name and (folder / name).is_file()]
+        with reading(folder / names, "a list of AEDAT files"):
+            listed = [line.strip() for line in read_bytes(folder / names, TEXT_LIMIT).decode("utf-8").splitlines()]
+            if outside := [name for name in listed if name != Path(name).name]:
+                raise DataError(f"{folder / names} names a file of another folder, {brief(outside[0])}", AGAIN)
+            paths = [folder / name for name in listed if name and (folder / name).is_file()]
         return cls(folder, [gesture for path in paths for gesture in _gestures(path)])
 
     @property
@@ -157,7 +157,8 @@ class AedatRecordings:
     def read(self, number: int) -> Events:
         """See `Recordings`."""
         path, label, start, stop = self.gestures[number]
-        events = check(read_aedat(path), DvsGestureConfig.sensor, path)
+        with reading(path, "an AEDAT file"):
+            events = check(read_aedat(path), DvsGestureConfig.sensor, path)
         first, after = np.searchsorted(events["t"], (start, stop))
         if first == after:
             raise DataError(f"{path} holds no event of its gesture {label + 1}, {start} to {stop} us", AGAIN)
@@ -181,18 +182,15 @@ def _table(path: Path) -> Path:
 
 def _gestures(path: Path) -> list[_Gesture]:
     table = _table(path)
-    try:
-        with parsing(table, "a table"), table.open(encoding="utf-8", newline="") as file:
-            found = [
-                _Gesture(path, int(row["class"]) - 1, int(row["startTime_usec"]), int(row["endTime_usec"]))
-                for row in csv.DictReader(file)
-            ]
-    except DataError as error:
-        if isinstance(error.__cause__, OSError):
-            raise
-        raise DataError(f"{table} is not a table of class, startTime_usec and endTime_usec", AGAIN) from error
+    with reading(table, "a table of class, startTime_usec and endTime_usec", says=False):
+        text = read_bytes(table, TEXT_LIMIT).decode("utf-8")
+        found = [
+            _Gesture(path, int(row["class"]) - 1, int(row["startTime_usec"]), int(row["endTime_usec"]))
+            for row in csv.DictReader(io.StringIO(text, newline=""))
+        ]
     for gesture in found:
-        if not 0 <= gesture.label < _KNOWN.classes or gesture.stop <= gesture.start:
+        possible = 0 <= gesture.label < _KNOWN.classes and 0 <= gesture.start < gesture.stop < 2**63
+        if not possible:
             raise DataError(
                 f"{table} holds a gesture of class {gesture.label + 1} from {gesture.start} to {gesture.stop} us, "
                 f"which cannot be",

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hstnn_deploy.data.event_columns import Found, as_order
 from hstnn_deploy.data.event_options import EventOptions
-from hstnn_deploy.data.foreign import parsing
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import reading
 
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
@@ -39,7 +39,7 @@ def open_arrays(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         DataError: the file is damaged, holds Python objects, or unpacks to far more than it is.
     """
-    with parsing(path, "a file of numbers as numpy writes it"):
+    with reading(path, "a file of numbers as numpy writes it"):
         with path.open("rb") as file:
             packed = file.read(2) == b"PK"
             file.seek(0)
@@ -73,7 +73,7 @@ def read_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], options: EventOp
         return _named(path, "arrays by name", arrays, options)
     (values,) = arrays.values()
     if values.dtype.names is not None:
-        with parsing(path, "an array of events"):
+        with reading(path, "an array of events"):
             # Squeezed: an array of shape (1, N) is N events too.
             rows = values.reshape(-1) if values.size == max(values.shape, default=1) else values
             return _named(path, "an array with fields", {name: rows[name] for name in values.dtype.names}, options)
@@ -91,7 +91,7 @@ def read_text(path: Path, options: EventOptions) -> Found:
     Raises:
         DataError: a line holds something else.
     """
-    with parsing(path, "a text of numbers"):
+    with reading(path, "a text of numbers"):
         lines = path.read_text(encoding="utf-8").splitlines()
         start = _first(lines)
         names = _SPLIT.split(lines[start].lstrip("#% ").strip()) if start < len(lines) else []
@@ -112,7 +112,7 @@ def read_text(path: Path, options: EventOptions) -> Found:
 
 def is_text_of_events(path: Path, step: tuple[int, ...]) -> bool:
     """Return whether a text holds an event to a line, and not a time step of the shape `step`."""
-    with parsing(path, "a text of numbers"), path.open("rb") as file:
+    with reading(path, "a text of numbers"), path.open("rb") as file:
         lines = file.read(_HEAD).decode("utf-8", errors="replace").splitlines()
     words = [_SPLIT.split(line.strip()) for line in lines[_first(lines) :][:2]]
     return any(len(each) in (3, *_WIDTHS) and len(each) != int(np.prod(step)) for each in words)
@@ -126,7 +126,7 @@ def read_hdf5(path: Path, options: EventOptions) -> Found:
     """
     import h5py
 
-    with parsing(path, "an HDF5 file"), h5py.File(path, "r") as file:
+    with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
         if "spikes/times" in file:
             return _heidelberg(path, options)
         for place in ("CD/events", "events"):

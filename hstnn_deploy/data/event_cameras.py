@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstnn_deploy.data.event_columns import Found
-from hstnn_deploy.data.foreign import AGAIN, parsing, silence
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import AGAIN, reading, silenced
 
 Words = NDArray[np.int64]
 
@@ -38,7 +38,7 @@ def read_bin(path: Path) -> Found:
     """Return the events of N-MNIST's form, 40 bits each, from a sensor of any size up to 256 x 240."""
     from hstnn_deploy.data.nmnist import read_bin as read
 
-    with parsing(path, "a .bin file of events"):
+    with reading(path, "a .bin file of events"):
         events = read(path, None)
     return Found("40-bit events (.bin, N-MNIST's form)", {each: events[each] for each in "txyp"}, "us")
 
@@ -63,7 +63,7 @@ def read_aedat4(path: Path) -> Found:
     from tonic.io import read_aedat4 as read
 
     try:
-        with parsing(path, "an AEDAT 4 file"), silence():
+        with reading(path, "an AEDAT 4 file"), silenced():
             events = read(str(path))
     except DataError as error:
         if isinstance(error.__cause__, ImportError):
@@ -71,13 +71,13 @@ def read_aedat4(path: Path) -> Found:
             raise DataError(what, "pip install aedat") from error
         raise
     names = {"t": "t", "x": "x", "y": "y", "p": "p" if "p" in (events.dtype.names or ()) else "on"}
-    with parsing(path, "an AEDAT 4 file"):
+    with reading(path, "an AEDAT 4 file"):
         return Found("AEDAT 4", {each: events[name] for each, name in names.items()}, "us")
 
 
 def read_dat(path: Path) -> Found:
     """Return the events of a Prophesee .dat file; one of external triggers is refused."""
-    with parsing(path, "a .dat file of events"):
+    with reading(path, "a .dat file of events"):
         raw = path.read_bytes()
         start = _after_header(raw)
         # The header: lines of text, then the type and size of an event in a byte each.
@@ -103,7 +103,7 @@ def read_dat(path: Path) -> Found:
 
 def read_raw(path: Path) -> Found:
     """Return the events of a Prophesee .raw file in EVT2 or EVT3; EVT 2.1 and 4 are refused by name."""
-    with parsing(path, "a .raw file of events"):
+    with reading(path, "a .raw file of events"):
         raw = path.read_bytes()
         start = _after_header(raw)
         header = raw[:start].decode("latin-1").lower()

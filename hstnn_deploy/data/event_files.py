@@ -8,8 +8,8 @@ from pathlib import Path
 from hstnn_deploy.data import event_arrays, event_cameras
 from hstnn_deploy.data.event_columns import Expected, Found, Recording, make_recording
 from hstnn_deploy.data.event_options import EventOptions
-from hstnn_deploy.data.foreign import parsing
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import reading
 
 EVENT_FILES = (".bin", ".aedat", ".aedat4", ".dat", ".raw", ".npy", ".npz", ".txt", ".csv", ".h5", ".hdf5")
 """How files of events are called."""
@@ -112,7 +112,7 @@ def _own(path: Path, expected: Expected, options: EventOptions) -> Found | None:
 def _start(path: Path) -> bytes:
     if path.is_dir():
         raise DataError(f"{path} is a folder", "give a file")
-    with parsing(path, "a recording"), path.open("rb") as file:
+    with reading(path, "a recording"), path.open("rb") as file:
         start = file.read(16)
     if not start:
         raise DataError(f"{path} is empty", "copy or download it again")

@@ -18,11 +18,14 @@ from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
 from hstnn_deploy.data.draw_events import draw_events
 from hstnn_deploy.data.events import Events, Sensor, check, make_events
 from hstnn_deploy.data.folder import find
-from hstnn_deploy.data.foreign import AGAIN, parsing
 from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits, not_here
 from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import AGAIN, reading
+
+_DEFLATED = 1100
+"""How many times smaller than its content a compressed table can be."""
 
 
 class HeidelbergConfig(EventConfig):
@@ -69,10 +72,15 @@ class Hdf5Recordings:
         """The open file, its three tables known to be there and of one length."""
         import h5py
 
+        # HDF5's own words take several lines.
+        with reading(self.path, "an HDF5 file", says=False):
+            return self._checked(h5py.File(self.path, "r"))
+
+    def _checked(self, file: Any) -> Any:
+        import h5py
+
         names = ("spikes/times", "spikes/units", "labels")
-        with parsing(self.path, "an HDF5 file"):
-            file = h5py.File(self.path, "r")
-            tables = [file.get(name) for name in names]
+        tables = [file.get(name) for name in names]
         lacking = [name for name, table in zip(names, tables, strict=True) if not isinstance(table, h5py.Dataset)]
         counts = set() if lacking else {len(table) for table in tables}
         if lacking or len(counts) > 1:
@@ -86,8 +94,11 @@ class Hdf5Recordings:
     @cached_property
     def target(self) -> Tensor:
         """See `Recordings`."""
-        with parsing(self.path, "an HDF5 file of spikes and labels"):
-            labels = torch.from_numpy(self._table("labels")[()].astype(np.int64))
+        with reading(self.path, "a file of labels", says=False):
+            table = self._table("labels")
+            if table.ndim != 1 or table.nbytes > self.path.stat().st_size * _DEFLATED:
+                raise ValueError("its labels are no list")
+            labels = torch.from_numpy(table[()].astype(np.int64))
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
             raise DataError(f"{self.path} holds a label beyond {self.classes - 1}", AGAIN)
         return labels
@@ -98,9 +109,11 @@ class Hdf5Recordings:
     def read(self, number: int) -> Events:
         """See `Recordings`."""
         name = self.name(number)
-        with parsing(name, "spikes"):
+        with reading(name, "a recording", says=False):
             times, units = self._table("spikes/times")[number], self._table("spikes/units")[number]
-            times, units = np.asarray(times, np.float64), np.asarray(units, np.int64)
+            return self._events(np.asarray(times, np.float64), np.asarray(units, np.int64), name)
+
+    def _events(self, times: Any, units: Any, name: str) -> Events:
         if len(times) != len(units) or not np.isfinite(times).all():
             what = f"{len(times)} times for {len(units)} units" if len(times) != len(units) else "a time is no number"
             raise DataError(f"{name}: {what}", AGAIN)

@@ -14,11 +14,11 @@ from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Source
 from hstnn_deploy.data.draw_events import draw_events
 from hstnn_deploy.data.events import EVENT, Events, Sensor, check
 from hstnn_deploy.data.folder import find
-from hstnn_deploy.data.foreign import AGAIN, parsing
 from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect, make_splits, not_here
 from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import AGAIN, reading
 
 _FOLDERS = {"train": "Train", "test": "Test"}
 _KNOWN = Known("N-MNIST", 10, {"train": 60_000, "test": 10_000})
@@ -81,7 +81,7 @@ def read_bin(path: Path, sensor: Sensor | None = NMnistConfig.sensor) -> Events:
     """
     from tonic.io import read_mnist_file
 
-    with parsing(path, "a .bin file of events"):
+    with reading(path, "a .bin file of events"):
         size = path.stat().st_size
         if size == 0 or size % _EVENT_BYTES:
             what = "is empty" if size == 0 else f"is truncated: {size} bytes are not whole events of {_EVENT_BYTES}"

@@ -1,5 +1,6 @@
 """Write a network's graphs: ONNX in its forms, TorchScript, and torch.export's .pt2."""
 
+import io
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -179,18 +180,16 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def _write_torchscript(network: HybridNetwork, path: Path, facts: dict[str, str]) -> Path:
-    module = modules.script(network)
-    with files.atomic(path) as temporary:
-        torch.jit.save(module, str(temporary), _extra_files={FACTS: json.dumps(facts | written_by())})
-    return path
+    module, content = modules.script(network), io.BytesIO()
+    # In memory first, here and below: on a full disk, torch's own writers end the process.
+    torch.jit.save(module, content, _extra_files={FACTS: json.dumps(facts | written_by())})
+    return _write(path, content.getvalue())
 
 
 def _write_pt2(network: HybridNetwork, path: Path, facts: dict[str, str]) -> Path:
-    program = modules.program(network)
-    # By handle: by name, torch insists on a .pt2 suffix.
-    with files.atomic(path) as temporary, temporary.open("wb") as file:
-        torch.export.save(program, file, extra_files={FACTS: json.dumps(facts | written_by())})
-    return path
+    content = io.BytesIO()
+    torch.export.save(modules.program(network), content, extra_files={FACTS: json.dumps(facts | written_by())})
+    return _write(path, content.getvalue())
 
 
 def written_by() -> dict[str, str]:

@@ -3,7 +3,6 @@
 Which preprocessing that was stands in the bundle's manifest. Shapes: T time, B samples of the file.
 """
 
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from hstnn_deploy.data.preprocessing import Frames, Pixels, Preprocessing, Words
 from hstnn_deploy.errors import BundleError, DataError
 from hstnn_deploy.export.contents import VOCABULARY, check_files
 from hstnn_deploy.export.runtime import Session
+from hstnn_deploy.foreign import json_value, reading
 
 if TYPE_CHECKING:
     from hstnn_deploy.data.event_columns import Expected, Recording
@@ -293,7 +293,10 @@ def read_vocabulary(session: Session) -> list[str]:
             "export it again with --data-dir",
         )
     check_files(session.folder, session.manifest, [VOCABULARY])
-    words: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    with reading(path, "a vocabulary", BundleError):
+        words: list[str] = json_value(path.read_bytes())
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError("it holds no list of words")
     return words
 
 

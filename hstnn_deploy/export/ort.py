@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hstnn_deploy.errors import DeviceError, ExportError, HstnnError, OutOfMemoryError, UsageError
+from hstnn_deploy.errors import DeviceError, ExportError, HstnnError, OutOfMemoryError, UsageError, out_of_memory
 
 Array = NDArray[Any]
 State = dict[str, Any]
@@ -305,12 +305,8 @@ def load_cuda_libraries() -> None:
         onnxruntime.preload_dlls()
 
 
-_NO_MEMORY = ("out of memory", "failed to allocate", "bad_alloc", "bad allocation")
-
-
 def _cannot(what: str, error: Exception) -> HstnnError:
     """Return what ONNX Runtime's exception comes to."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
-        return OutOfMemoryError(f"{what}: out of memory: {line}", "give fewer sequences, or shorter ones, at once")
-    return ExportError(f"{what}: {line}")
+    if full := out_of_memory(error):
+        return OutOfMemoryError(f"{what}: {full.message}", "give fewer sequences, or shorter ones, at once")
+    return ExportError(f"{what}: {(str(error).splitlines() or [type(error).__name__])[0]}")

@@ -22,6 +22,7 @@ from hstnn_deploy.export.contents import check_files, read_manifest
 MODULES = (
     "errors",
     "files",
+    "foreign",
     "data/arrays",
     "export/contents",
     "export/ort",
