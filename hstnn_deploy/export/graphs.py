@@ -1,6 +1,8 @@
 """Write a network's graphs: ONNX in its forms, TorchScript, and torch.export's .pt2."""
 
 import json
+import zipfile
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, get_args
@@ -29,6 +31,8 @@ DEFAULT_FORMS: tuple[Form, ...] = ("window", "step")
 
 FACTS = "metadata.json"
 """In TorchScript and .pt2 files: the name of what is stored beside the graph."""
+_MOST_FACTS = 1 << 20
+"""How much of it is read, in bytes."""
 
 
 def files_of(formats: Collection[str], of_onnx: Collection[Form] = DEFAULT_FORMS) -> list[str]:
@@ -104,6 +108,18 @@ def _write_pt2(network: HybridNetwork, path: Path, facts: dict[str, str]) -> Pat
     with files.atomic(path) as temporary, temporary.open("wb") as file:
         torch.export.save(program, file, extra_files={FACTS: json.dumps(facts | written_by())})
     return path
+
+
+def stored_facts(path: Path) -> dict[str, str]:
+    """Return the facts that are stored in a TorchScript or .pt2 file, if any; nothing else of it is opened."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entry = next(each for each in archive.infolist() if each.filename.endswith(f"/extra/{FACTS}"))
+            with archive.open(entry) as stored:
+                facts = json.loads(stored.read(_MOST_FACTS))
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, StopIteration, ValueError, RuntimeError):
+        return {}
+    return {key: value for key, value in facts.items() if isinstance(value, str)} if isinstance(facts, dict) else {}
 
 
 def written_by() -> dict[str, str]:
