@@ -1,6 +1,5 @@
 """What is checked of each file of a bundle, from disk, as it ships. Shapes: T time, B batch."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,6 @@ from hstnn_deploy.export.engines import (
 )
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import (
-    FACTS,
     PT2,
     STEP_ONNX,
     TORCHSCRIPT,
@@ -47,6 +45,7 @@ from hstnn_deploy.export.graphs import (
     VARIANTS,
     WINDOW_INSIDE_ONNX,
     WINDOW_ONNX,
+    stored_facts,
 )
 from hstnn_deploy.export.inside import answering, check_inside, inside_engine
 from hstnn_deploy.export.modules import quiet, shown_engine
@@ -145,16 +144,12 @@ def opened(path: Path) -> tuple[Any, dict[str, str]]:
     Raises:
         ExportError: it cannot be read.
     """
-    facts = {FACTS: ""}
     try:
         with quiet():
-            if path.name == TORCHSCRIPT:
-                loaded: Any = torch.jit.load(str(path), _extra_files=facts)
-            else:
-                loaded = torch.export.load(str(path), extra_files=facts)
-        return loaded, dict(json.loads(facts[FACTS] or "{}"))
+            loaded = torch.jit.load(str(path)) if path.name == TORCHSCRIPT else torch.export.load(str(path))
     except Exception as error:  # torch raises many kinds for a file it cannot read
         raise ExportError(f"{path} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from error
+    return loaded, stored_facts(path)
 
 
 def module_of(path: Path) -> Any:

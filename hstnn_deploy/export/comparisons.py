@@ -79,6 +79,8 @@ class Subject:
     """Whether all of the test split is asked, however large the network."""
     report: Report = silent
     """Told what is under way."""
+    source: str = "checkpoint"
+    """What the network is of, for those who read the figures."""
     answers: "dict[tuple[bool, int], Answers]" = field(init=False, default_factory=dict)
     """What the network itself answers; see `own_answers`."""
     scores: "dict[str, Score]" = field(init=False, default_factory=dict)
@@ -249,7 +251,7 @@ def on_test_split(
     shown: Engine | None = None,
     steps: int = 0,
 ) -> Check:
-    """Compare answers and metric with the network on the recipe's test split, or a part; see `asked`.
+    """Compare answers and metric with the network's own on the recipe's test split, or a part; see `asked`.
 
     Each goes through the split by itself, a language model with its state from window to window. Where their answers
     differ, the network is asked again from the engine's own state: two answers may tie, and one step may tip over, but
@@ -293,7 +295,7 @@ def on_test_split(
         subject.scores[path.name] = here
     figure = (
         f"{here.count - unequal} of {here.count} equal; {task.metric} {here.value():.2f}{task.unit} "
-        f"(network {known.value:.2f}{task.unit})"
+        f"({subject.source} {known.value:.2f}{task.unit})"
     )
     if ties:
         figure += f", {ties} ties of two logits"
@@ -318,7 +320,7 @@ def own_answers(subject: Subject, slow: bool, steps: int = 0) -> Answers:
         score = Score(subject)
         best = [
             score.take(subject.eager(batch.x, score.start(batch.x)), batch).argmax(-1)
-            for batch in asked(subject, slow, "the network's own answers", steps)
+            for batch in asked(subject, slow, f"the own answers of the {subject.source}", steps)
         ]
         subject.answers[slow, steps] = Answers(best, score.value())
     return subject.answers[slow, steps]

@@ -2,6 +2,8 @@
 
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -60,6 +62,8 @@ DEFAULT_FORMS: tuple[Form, ...] = ("window", "step")
 
 FACTS = "metadata.json"
 """In TorchScript and .pt2 files: the name of what is stored beside the graph."""
+_MOST_FACTS = 1 << 20
+"""How much of it is read, in bytes."""
 
 
 def files_of(
@@ -190,6 +194,18 @@ def _write_pt2(network: HybridNetwork, path: Path, facts: dict[str, str]) -> Pat
     content = io.BytesIO()
     torch.export.save(modules.program(network), content, extra_files={FACTS: json.dumps(facts | written_by())})
     return _write(path, content.getvalue())
+
+
+def stored_facts(path: Path) -> dict[str, str]:
+    """Return the facts that are stored in a TorchScript or .pt2 file, if any; nothing else of it is opened."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entry = next(each for each in archive.infolist() if each.filename.endswith(f"/extra/{FACTS}"))
+            with archive.open(entry) as stored:
+                facts = json.loads(stored.read(_MOST_FACTS))
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, StopIteration, ValueError, RuntimeError):
+        return {}
+    return {key: value for key, value in facts.items() if isinstance(value, str)} if isinstance(facts, dict) else {}
 
 
 def written_by() -> dict[str, str]:

@@ -75,8 +75,15 @@ def difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> str:
     for name, value in theirs.items():
         if value.shape != ours[name].shape:
             return f"{name} is {tuple(ours[name].shape)}, not {tuple(value.shape)}"
-        if not torch.equal(ours[name], value):
-            count = int((ours[name] != value).sum())
+        # As bits: -0.0 equals 0.0, and NaN does not equal itself.
+        if ours[name].dtype != value.dtype:
+            return f"{name} is {ours[name].dtype}, not {value.dtype}"
+        if not torch.equal(_bits(ours[name]), _bits(value)):
+            count = int((_bits(ours[name]) != _bits(value)).sum())
             worst = float((ours[name].double() - value.double()).abs().max())
             return f"{name} differs in {count} of {value.numel()} values, by up to {worst:.3g}"
     return ""
+
+
+def _bits(value: Tensor) -> Tensor:
+    return value.contiguous().view(torch.int32) if value.dtype == torch.float32 else value

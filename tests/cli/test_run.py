@@ -427,7 +427,7 @@ WRONG: list[tuple[str, str, int, str]] = [
     ("events", "picture.png", 3, "picture.png is an image; the network takes recordings of events (16 x 16)"),
     ("events", "letter.doc", 3, "letter.doc is no recording of events that hstnn reads"),
     ("events", "cut.bin", 3, "cut.bin is truncated: 3 bytes are not whole events"),
-    ("events", "cut.dat", 3, "cut.dat is truncated or not a .dat file of events"),
+    ("events", "cut.dat", 3, "cut.dat is damaged, or not a .dat file of events"),
     ("events", "cut.aedat", 3, "cut.aedat is truncated"),
     ("events", "cut.aedat4", 3, "cut.aedat4 is"),
     ("events", "far.bin", 3, "event 0 of 1 has x 20, where the sensor ends at 15"),

@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], Any], str, str]] = {
     "unequal columns": (".npz", arrays(**{n: REF[n][: 9 if n == "x" else 8] for n in "txyp"}), "one length", "of each"),
     "no y": (".npz", arrays(t=REF["t"], x=REF["x"], p=REF["p"]), "no y", "y=NAME"),
     "no events": (".npz", arrays(weights=REF["t"], p=REF["x"]), "holds no events", "t=NAME"),
-    "truncated": (".npy", raw(b"\x93NUMPY\x01\x00v\x00{'descr'"), "is truncated", "again"),
+    "truncated": (".npy", raw(b"\x93NUMPY\x01\x00v\x00{'descr'"), "is damaged", "again"),
     "4 TB": (
         ".npy",
         raw(
@@ -197,13 +197,13 @@ REFUSED: dict[str, tuple[str, Callable[[Path], Any], str, str]] = {
                 :0x76
             ]
         ),
-        "is truncated",
+        "is damaged",
         "again",
     ),
     "triggers": (".dat", raw(dat(REF, 0x0E)), "holds 900 external triggers", "CD events"),
     "unknown type": (".dat", raw(dat(REF, 0x11)), "type 0x11", "0x0C"),
     "stated sensor": (".dat", raw(dat(REF, size=(304, 240))), "a sensor of 304 x 240", "sensor=34x34"),
-    "no header": (".dat", raw(dat(REF)[50:]), "is truncated or not a .dat file", "again"),
+    "no header": (".dat", raw(dat(REF)[50:]), "is damaged, or not a .dat file", "again"),
     "AEDAT 2": (".aedat", raw(b"#!AER-DAT2.0\r\n" + bytes(80)), "is of AEDAT 2 (jAER)", "AEDAT 3.1"),
     "AEDAT 3.0": (".aedat", raw(b"#!AER-DAT3.0\r\n" + bytes(80)), "counts y from below", "AEDAT 4"),
     "two cameras": (
@@ -218,7 +218,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], Any], str, str]] = {
     "ROS": (".bag", raw(b"#ROSBAG V2.0\n" + bytes(80)), "is a ROS bag", "AEDAT 4"),
     "HDF5 of something": (".h5", lambda path: hdf5(path, {"weights": REF["t"]}), "no events that are known", "CD/ev"),
     "a page": (".bin", raw(b"<!DOCTYPE html><html>Not here</html>"[:35]), "event", ""),
-    "words": (".txt", raw(b"a b c d\n1 2 3 four\n"), "is truncated or not a text of numbers", "again"),
+    "words": (".txt", raw(b"a b c d\n1 2 3 four\n"), "is damaged, or not a text of numbers", "again"),
 }
 
 
@@ -344,7 +344,7 @@ def test_aedat4_comes_from_its_package_and_a_panic_of_it_is_one_line(
     if not failing:
         assert np.array_equal(read(path).events, REF)
         return
-    with pytest.raises(DataError, match=r"^\S+ is truncated or not an AEDAT 4 file: range start index 1844\d+ out"):
+    with pytest.raises(DataError, match=r"^\S+ is damaged, or not an AEDAT 4 file: range start index 1844\d+ out"):
         read(path)
 
 

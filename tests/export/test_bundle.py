@@ -173,7 +173,7 @@ def test_samples_of_unequal_length_are_asked_for_as_long_as_they_are() -> None:
     graph = open_graph(build(network, "window", {}).SerializeToString())
     check = on_test_split(Path("model.window.onnx"), subject, graph_engine(graph, subject.face))
     assert check.outcome == "passed"
-    assert check.figure == "4 of 4 equal; accuracy 100.00 % (network 100.00 %)"
+    assert check.figure == "4 of 4 equal; accuracy 100.00 % (checkpoint 100.00 %)"
 
 
 class _Sorted:
