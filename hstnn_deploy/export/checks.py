@@ -1,11 +1,9 @@
 """What is checked of each file of a bundle, from disk, as it ships. Shapes: T time, B batch."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from hstnn_deploy.errors import DeviceError, ExportError
@@ -23,6 +21,7 @@ from hstnn_deploy.export.engines import (
     step_engine,
     window_engine,
 )
+from hstnn_deploy.export.foreign import open_program, open_script
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import ONNX_FILES, PT2, STEP_ONNX, TORCHSCRIPT, UNROLLED_ONNX, WINDOW_ONNX
 from hstnn_deploy.export.ort import Graph, placement
@@ -97,18 +96,13 @@ def check_module(path: Path, subject: Subject) -> Iterator[Check]:
 
 
 def module_of(path: Path) -> Any:
-    """Return the module of a TorchScript or .pt2 file.
+    """Return the module of a .pt2 file, or of a TorchScript file whose writer is trusted; see `foreign`.
 
     Raises:
+        BundleError: a .pt2 that could run code.
         ExportError: it cannot be read.
     """
-    try:
-        with warnings.catch_warnings():
-            # torch says that TorchScript is deprecated; who asks for it knows.
-            warnings.simplefilter("ignore")
-            return torch.jit.load(str(path)) if path.name == TORCHSCRIPT else torch.export.load(str(path)).module()
-    except Exception as error:  # torch raises many kinds for a file it cannot read
-        raise ExportError(f"{path} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from error
+    return open_script(path) if path.name == TORCHSCRIPT else open_program(path).module()
 
 
 CHECKS: dict[str, Callable[[Subject], Iterator[Check]]] = {

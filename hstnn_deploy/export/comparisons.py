@@ -78,6 +78,8 @@ class Subject:
     """Whether all of the test split is asked, however large the network."""
     report: Report = silent
     """Told what is under way."""
+    source: str = "checkpoint"
+    """What the network is of, for those who read the figures."""
     answers: "dict[bool, Answers]" = field(init=False, default_factory=dict)
     """What the network itself answers a quick engine's questions and, True, a slow one's; see `own_answers`."""
     scores: "dict[str, Score]" = field(init=False, default_factory=dict)
@@ -197,7 +199,7 @@ def _tolerance(logits: Tensor, face: Interface) -> Tensor:
 def on_test_split(
     path: Path, subject: Subject, engine: Engine, name: str = "answers on the test split", slow: bool = False
 ) -> Check:
-    """Compare answers and metric with the checkpoint's network on the recipe's test split, or a part; see `asked`.
+    """Compare answers and metric with the network's own on the recipe's test split, or a part; see `asked`.
 
     Each goes through the split by itself, a language model with its state from window to window. Where their answers
     differ, the network is asked again from the engine's own state: one step may tip over, but not without a reason.
@@ -231,7 +233,7 @@ def on_test_split(
         subject.scores[path.name] = here
     figure = (
         f"{here.count - unequal} of {here.count} equal; {task.metric} {here.value():.2f}{task.unit} "
-        f"(checkpoint {known.value:.2f}{task.unit})"
+        f"({subject.source} {known.value:.2f}{task.unit})"
     )
     if unequal:
         figure += f"; {unexplained} differ without a borderline spike"
@@ -254,7 +256,7 @@ def own_answers(subject: Subject, slow: bool) -> Answers:
         score = Score(subject)
         best = [
             score.take(subject.eager(batch.x, score.start(batch.x)), batch).argmax(-1)
-            for batch in asked(subject, slow, "the checkpoint's own answers")
+            for batch in asked(subject, slow, f"the own answers of the {subject.source}")
         ]
         subject.answers[slow] = Answers(best, score.value())
     return subject.answers[slow]

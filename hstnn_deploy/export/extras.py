@@ -37,9 +37,9 @@ def write_extras(
     carried: dict[str, Any] = {}
     checks = []
     if nir:
-        path = write_nir(network, folder / NIR, nir.dt, nir.method)
+        path = write_nir(network, folder / NIR, **nir._asdict())
         meaning = f"NIR graph for steps of {nir.dt:g} s, method {nir.method}; out come {output_of(network)}"
-        carried[NIR] = _described(path, meaning)
+        carried[NIR] = _described(path, meaning) | {"options": nir._asdict()}
         checks.append(Check(NIR, "read back through nir", "passed", "every number equal to the bit"))
     if checkpoint.vocabulary:
         words, missing = _words(checkpoint, data_folder)

@@ -13,7 +13,7 @@ from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.contents import FORMAT, MANIFEST, VERSION, seal
 from hstnn_deploy.export.forms import Form, time_axis
 from hstnn_deploy.export.graphs import ONNX_FILES, PT2, TORCHSCRIPT
-from hstnn_deploy.export.interface import Interface, State, interface, state_after
+from hstnn_deploy.export.interface import State, interface, state_after
 from hstnn_deploy.export.nodes import BUILDER
 from hstnn_deploy.export.smaller import parse_name
 from hstnn_deploy.models.network import HybridNetwork
@@ -126,11 +126,12 @@ def describe_file(
         how: the preprocessing that ONNX graphs begin with.
     """
     facts = {"sha256": files.sha256(path), "bytes": path.stat().st_size}
-    return facts | _interface(path.name, interface(network), steps, how)
+    return facts | described(path.name, network, steps, how)
 
 
-def _interface(name: str, face: Interface, steps: int | None, how: Pixels | Frames | None) -> dict[str, Any]:
-    reduced = parse_name(name)
+def described(name: str, network: HybridNetwork, steps: int | None, how: Pixels | Frames | None) -> dict[str, Any]:
+    """Return inputs and outputs of a file of a bundle by its name; see `describe_file`."""
+    face, reduced = interface(network), parse_name(name)
     name = reduced[0] if reduced else name
     form: Form = next((form for form, file in ONNX_FILES.items() if file == name), "window")
     time = time_axis(form, steps)

@@ -20,7 +20,7 @@ def misfit(value: Any, shape: Any, where: str = "") -> str:
         value: what JSON holds.
         shape: a type; a set of the texts there may be; None; a list of the shape of each item; a dict of shapes by key,
             where `key?` may be left out, `*` stands for every other key, and keys are free where there is no `*`; a
-            function that says what is wrong with a value; or a tuple of shapes of which one must fit.
+            function of value and name that says what is wrong; or a tuple of shapes of which one must fit.
         where: what the value is called.
     """
     match shape:
@@ -29,9 +29,9 @@ def misfit(value: Any, shape: Any, where: str = "") -> str:
                 return f"{where} is {_shown(value)}, not an object"
             if missing := [key for key in shape if key not in value and key[-1] not in "?*"]:
                 return f"{_inside(where, missing[0])} is missing"
-            known = {key.removesuffix("?"): inner for key, inner in shape.items()}
-            every = known.get("*", _free)
-            return _first(misfit(value[key], known.get(key, every), _inside(where, key)) for key in value)
+            known = {key: "*" for key in value if "*" in shape}
+            known |= {key.removesuffix("?"): key for key in shape if key.removesuffix("?") in value}
+            return _first(misfit(value[key], shape[inner], _inside(where, key)) for key, inner in known.items())
         case list():
             if not isinstance(value, list):
                 return f"{where} is {_shown(value)}, not a list"
@@ -48,8 +48,7 @@ def misfit(value: Any, shape: Any, where: str = "") -> str:
         case None:
             return "" if value is None else f"{where} is {_shown(value)}, not null"
         case _:
-            wrong_here = shape(value)
-            return f"{where} is {_shown(value)}{wrong_here}" if wrong_here else ""
+            return str(shape(value, where))
 
 
 def _first(found: Any) -> str:
@@ -66,43 +65,35 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _free(_: Any) -> str:
-    return ""
+def _that(fits: Callable[[Any], bool], what: str) -> Callable[[Any, str], str]:
+    """Return the shape of values that fit, called what they are."""
+    return lambda value, where: "" if fits(value) else f"{where} is {_shown(value)}, not {what}"
 
 
-def _count(value: Any) -> str:
-    return "" if type(value) is int and 0 <= value < _MOST else f", not a count from 0 to {_MOST:.0e}"
+_count = _that(lambda value: type(value) is int and 0 <= value < _MOST, "a count")
+_number = _that(lambda value: type(value) in (int, float) and abs(value) < _MOST, "a number")
+_hash = _that(lambda value: isinstance(value, str) and bool(_HASH.fullmatch(value)), "a SHA-256")
+_dimensions = _that(
+    lambda value: isinstance(value, list) and not any(_count(each, "") for each in value if not isinstance(each, str)),
+    "a shape",
+)
+_batch_of = _that(
+    lambda value: isinstance(value, list) and value[:1] == ["B"] and not any(_count(each, "") for each in value[1:]),
+    "the shape of a state",
+)
 
 
-def _number(value: Any) -> str:
-    return "" if type(value) in (int, float) and abs(value) < float(_MOST) else ", not a number"
-
-
-def _hash(value: Any) -> str:
-    return "" if isinstance(value, str) and _HASH.fullmatch(value) else ", not a SHA-256"
-
-
-def _dimensions(value: Any) -> str:
-    fits = isinstance(value, list) and all(isinstance(each, str) or not _count(each) for each in value)
-    return "" if fits else ", not a shape"
-
-
-def _by_name(shape: Any) -> Callable[[Any], str]:
+def _by_name(shape: Any) -> Callable[[Any, str], str]:
     """Return the shape of an object of files by name: a name is no path, so that nothing outside is ever touched."""
 
-    def wrong(value: Any) -> str:
+    def wrong(value: Any, where: str) -> str:
         if isinstance(value, dict):
             for name in value:
                 if not _NAME.fullmatch(name) or name.endswith(".") or name == "manifest.json":
-                    return f": {_shown(name)} is not the name of a file of a bundle"
-        return misfit(value, {"*": shape}, "")
+                    return f"{where} has {_shown(name)}, which is not the name of a file of a bundle"
+        return misfit(value, {"*": shape}, where)
 
     return wrong
-
-
-def _batch_of(value: Any) -> str:
-    fits = isinstance(value, list) and value[:1] == ["B"] and not any(map(_count, value[1:]))
-    return "" if fits else ", not the shape of a state"
 
 
 _STATE = {
@@ -116,17 +107,17 @@ _TENSOR = {"name": str, "dtype": {"float32", "int64", "uint8"}, "shape": _dimens
 _TENSORS = [(_TENSOR, {"name": str, "dict of": [_TENSOR]})]
 
 
-def _tensors(value: Any) -> str:
-    wrong = misfit(value, _TENSORS, "")
-    if not wrong and not (value and value[0].get("shape")):
-        wrong = "it does not begin with a tensor that has a shape"
-    return wrong and f": {wrong}"
+def _tensors(value: Any, where: str) -> str:
+    wrong = misfit(value, _TENSORS, where)
+    begins = wrong or (value and value[0].get("shape"))
+    return wrong if begins else f"{where} does not begin with a tensor that has a shape"
 
 
-def _answers(value: Any) -> str:
+def _answers(value: Any, where: str) -> str:
     """Return what is wrong with outputs: the first is the logits, and their last axis is the classes."""
-    wrong = _tensors(value)
-    return wrong or ("" if type(value[0]["shape"][-1]) is int else ": the logits have no number of classes")
+    wrong = _tensors(value, where)
+    known = wrong or type(value[0]["shape"][-1]) is int
+    return wrong if known else f"{where} does not say how many classes the logits have"
 
 
 _FILE = {
