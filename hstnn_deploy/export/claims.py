@@ -1,7 +1,6 @@
 """What a bundle's manifest says, compared with what recipe, weights, data and checkpoint say themselves."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.data.preprocessing import Frames, Pixels, parse, preprocessing
+from hstnn_deploy.data.preprocessing import Frames, Pixels, parse
 from hstnn_deploy.data.text import vocabulary_hash
 from hstnn_deploy.errors import BundleError, ExportError
 from hstnn_deploy.export.comparisons import Check, Subject, own_answers, part_asked
@@ -31,30 +30,28 @@ _RELATIVE = 0.005
 
 def check_follows(facts: dict[str, Any], recipe: Recipe, network: HybridNetwork, how: Pixels | Frames | None) -> Check:
     """Compare what follows from recipe and network: units, thresholds, states, preprocessing, inputs and outputs."""
-    wanted = json.loads(json.dumps(following(recipe, network, how)))
-    there, neuron = {**facts["network"]}, recipe.network.neuron
-    kept = {name: each for name, each in facts["files"].items() if "unverified" not in name}
-    shapes = {name: described(name, network, each.get("steps"), how) for name, each in kept.items()}
-    try:
-        # By what they mean: an older manifest leaves out what did not exist yet.
-        same_neuron = type(neuron).model_validate(there.pop("neuron")) == neuron
-        same_input = parse(facts.get("input", {"kind": "values"})) == preprocessing(recipe.data)
-    except (ValidationError, BundleError):
-        same_neuron = same_input = False
-    del wanted["network"]["neuron"]
+    files = {name: each for name, each in facts["files"].items() if "unverified" not in name}
+    shapes = {name: described(name, network, each.get("steps"), how) for name, each in files.items()}
+    wanted = json.loads(json.dumps(following(recipe, network, how) | {"files": shapes}))
+    there = {"input": facts.get("input"), "network": facts["network"], "metrics": facts["metrics"], "files": files}
     if facts["graphs"]["builder"] != BUILDER:
-        wanted, shapes = _unexplained(wanted), _unexplained(shapes)
-    difference = (
-        ("" if same_neuron else f"network.neuron is {_short(facts['network']['neuron'])}, not that of the recipe")
-        or ("" if same_input else f"input is {_short(facts.get('input'))}, not that of the recipe")
-        or unlike(there, wanted["network"], "network", more=True)
-        or unlike(facts["metrics"], wanted["metrics"], "metrics", more=True)
-        or unlike(kept, json.loads(json.dumps(shapes)), "files", more=True)
-    )
-    figure = f"network, states, preprocessing, inputs and outputs of {len(kept)} files"
+        there, wanted = _as_of_now(there, recipe), _unexplained(wanted)
+    difference = unlike(there, wanted, "", more=True) or unlike(there["input"], wanted["input"], "input")
+    figure = f"network, states, preprocessing, inputs and outputs of {len(files)} files"
     return Check(
         MANIFEST, "follows from recipe and weights", "failed" if difference else "passed", difference or figure
     )
+
+
+def _as_of_now(there: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Return what an older manifest says, with what did not exist yet as it was meant then."""
+    neuron, network = type(recipe.network.neuron), there["network"]
+    try:
+        whole = neuron.model_validate(network["neuron"]).model_dump()
+        how = parse(there["input"] or {"kind": "values"}).model_dump(mode="json")
+    except (ValidationError, BundleError):
+        return there
+    return there | {"network": network | {"neuron": whole}, "input": how}
 
 
 def _unexplained(value: Any) -> Any:
@@ -90,8 +87,8 @@ def check_metric(facts: dict[str, Any], subject: Subject) -> Iterator[Check]:
     name = f"test {task.metric} = measured"
     if said is None:
         return
-    value, count = (said.get(key) if isinstance(said, dict) else None for key in (task.metric, task.counts))
-    if not all(type(each) in (int, float) and math.isfinite(each) for each in (value, count)) or count < 1:
+    value, count = (said.get(key) for key in (task.metric, task.counts))
+    if value is None or not count:
         yield Check(MANIFEST, name, "failed", f"the manifest has no {task.metric} and number of {task.counts}")
         return
     if subject.test is None:
@@ -203,16 +200,21 @@ def unlike(found: Any, wanted: Any, where: str, more: bool = False) -> str:
     """Return where plain data first differs from what is wanted of it, in words; `more` may be in objects, or not."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         if missing := [key for key in wanted if key not in found]:
-            return f"{where}.{missing[0]} is missing"
+            return f"{_at(where, missing[0])} is missing"
         if strange := [key for key in found if key not in wanted and not more]:
-            return f"{where}.{_short(strange[0])} should not be there"
-        return next((text for key in wanted if (text := unlike(found[key], wanted[key], f"{where}.{key}", more))), "")
+            return f"{_at(where, _short(strange[0]))} should not be there"
+        pairs = ((found[key], value, _at(where, key)) for key, value in wanted.items())
+        return next((text for one, other, at in pairs if (text := unlike(one, other, at, more))), "")
     if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
         pairs = enumerate(zip(found, wanted, strict=True))
         return next((text for n, (one, other) in pairs if (text := unlike(one, other, f"{where}.{n}", more))), "")
     if type(found) is type(wanted) and found == wanted:
         return ""
     return f"{where} is {_short(found)}; it should be {_short(wanted)}"
+
+
+def _at(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
 
 
 def _short(value: Any) -> str:

@@ -92,8 +92,8 @@ def metadata(recipe: Recipe, stage: str, sizes: Sequence[Sizes], metrics: dict[s
         "units": "; ".join(f"layer {n}: {size.snn} spiking, {size.rnn} recurrent" for n, size in enumerate(sizes, 1)),
         "protocol": PROTOCOLS[recipe.protocol],
     }
-    if test := metrics.get("test"):
-        task = task_for(recipe.network)
+    test, task = metrics.get("test") or {}, task_for(recipe.network)
+    if test.keys() >= {task.metric, task.counts}:
         facts[f"test {task.metric}"] = f"{test[task.metric]:.2f}{task.unit} of {test[task.counts]} {task.counts}"
     return facts
 

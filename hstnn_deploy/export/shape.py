@@ -165,7 +165,7 @@ _VERSION_2 = {
     "carried": _by_name(_CARRIED),
     "recipe": dict,
     "selection": (dict, None),
-    "metrics": dict,
+    "metrics": {"test?": ({"*": _number}, None)},
     "trained_with": dict,
     "tools": {"*": str},
     "verification": {"result": {"passed", "failed", "not run"}, "checks": [_CHECK]},
