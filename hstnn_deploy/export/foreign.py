@@ -44,6 +44,8 @@ _FLOAT32, _STRIDED = 7, 7
 
 _END, _LOCATOR, _LONG_END = struct.Struct("<4s4H2IH"), struct.Struct("<4sIQI"), struct.Struct("<4sQ2H2I4Q")
 """How the list of an archive's members ends."""
+_FLAGS = 0x808
+"""Of a member: its size stands behind it too, its name is UTF-8."""
 
 _OPERATORS = frozenset(
     "aten." + name
@@ -184,18 +186,16 @@ def _members(content: bytes, allowed: re.Pattern[str]) -> dict[str, bytes]:
             and names == [each.orig_filename for each in found]
             and len({name.lower() for name in names}) == len(names)
         )
-        starts = [each.header_offset for each in found]
-        ends = [each.header_offset + 30 + len(each.filename) + each.file_size for each in found]
-        in_a_row = starts[:1] == [0] and all(
-            a <= b for a, b in zip(ends, [*starts[1:], archive.start_dir], strict=True)
-        )
-        if not in_one_way or not in_a_row:
-            raise _Unsafe("its archive can be read in more than one way")
         for each in found:
-            if each.compress_type or each.file_size != each.compress_size or each.flag_bits & ~0x808:
+            if each.compress_type or each.file_size != each.compress_size or each.flag_bits & ~_FLAGS:
                 raise _Unsafe(f"its member {each.filename[:100]!a} is compressed or encrypted")
             if not each.filename.startswith(_ROOT) or not allowed.fullmatch(each.filename.removeprefix(_ROOT)):
                 raise _Unsafe(f"it has a member {each.filename[:100]!a}")
+        starts = [*(each.header_offset for each in found), archive.start_dir]
+        ends = [each.header_offset + 30 + len(each.filename) + each.file_size for each in found]
+        in_a_row = starts[0] == 0 and all(end <= start for end, start in zip(ends, starts[1:], strict=True))
+        if not in_one_way or not in_a_row:
+            raise _Unsafe("its archive can be read in more than one way")
         return {each.filename.removeprefix(_ROOT): archive.read(each) for each in found}
 
 
