@@ -156,6 +156,10 @@ def export_bundle(
             facts["files"][name] = describe_file(path, network, steps, how)
             if failed:
                 path.rename(path.with_name(name))
+        for path in staging.glob("model.*"):
+            if path.name not in facts["files"] | carried:
+                # What a tool began and could not finish: a bundle holds nothing that its manifest does not list.
+                path.unlink()
         facts = write_manifest(staging, facts)
         folders.put(staging, folder, _is_ours)
     return Bundle(folder, checks, facts, reductions, choice)

@@ -206,8 +206,8 @@ def unlike(found: Any, wanted: Any, where: str, more: bool = False) -> str:
         pairs = ((found[key], value, _at(where, key)) for key, value in wanted.items())
         return next((text for one, other, at in pairs if (text := unlike(one, other, at, more))), "")
     if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
-        pairs = enumerate(zip(found, wanted, strict=True))
-        return next((text for n, (one, other) in pairs if (text := unlike(one, other, f"{where}.{n}", more))), "")
+        pairs = ((one, wanted[place], f"{where}.{place}") for place, one in enumerate(found))
+        return next((text for one, other, at in pairs if (text := unlike(one, other, at, more))), "")
     if type(found) is type(wanted) and found == wanted:
         return ""
     return f"{where} is {_short(found)}; it should be {_short(wanted)}"

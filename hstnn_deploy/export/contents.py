@@ -44,7 +44,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if (size := path.stat().st_size) > LARGEST:
             raise BundleError(f"{path} has {size} bytes; a manifest has {LARGEST} at most", _EXPORT_AGAIN)
         text = path.read_text(encoding="utf-8")
-        facts = json.loads(text)
+        facts: dict[str, Any] = json.loads(text)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -69,7 +69,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path} is not as hstnn writes it: {wrong}", _EXPORT_AGAIN)
     for older in range(version, VERSION):
         facts = MIGRATIONS[older](facts)
-    return facts | {"version": VERSION, "seal": seal(facts | {"version": VERSION})}
+    facts["version"] = VERSION
+    return facts | {"seal": seal(facts)}
 
 
 def seal(facts: dict[str, Any]) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 
 import onnx
 import yaml
-from google.protobuf.message import Message
 from onnx import numpy_helper
 
 from hstnn_deploy import environment
@@ -179,7 +178,7 @@ def first_difference(found: onnx.ModelProto, wanted: onnx.ModelProto, free: Sequ
     return "it has fields that ONNX does not know" if unknown else "" if free else "a number differs in its bits"
 
 
-def _difference(found: Message, wanted: Message, where: str, free: Sequence[str]) -> str:
+def _difference(found: Any, wanted: Any, where: str, free: Sequence[str]) -> str:
     if isinstance(wanted, onnx.TensorProto):
         return _of_tensors(found, wanted, where, free)
     for field in wanted.DESCRIPTOR.fields:
@@ -239,7 +238,7 @@ def _values(where: str, found: Any, wanted: Any) -> str:
     return f"{where} is {_shown(found)}; it should be {_shown(wanted)}"
 
 
-def _called(message: Message, otherwise: str) -> str:
+def _called(message: Any, otherwise: str) -> str:
     """Return what a part of a model goes by."""
     match message:
         case onnx.NodeProto():
@@ -267,7 +266,7 @@ def _shown(value: Any) -> str:
 def _tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:
     """Return all tensors that are stored anywhere in a model."""
     found: list[onnx.TensorProto] = []
-    waiting: list[Message] = [model]
+    waiting: list[Any] = [model]
     while waiting:
         message = waiting.pop()
         if isinstance(message, onnx.TensorProto):

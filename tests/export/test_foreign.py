@@ -203,13 +203,17 @@ def test_what_could_run_code_is_refused_with_one_line_and_nothing_runs(bundle: P
     assert not proof.exists()
 
 
+def _attack(name: str, proof: Path, members: Members) -> None:
+    ATTACKS[name](members, proof)
+
+
 def test_the_attacks_are_real(bundle: Path, tmp_path: Path) -> None:
     """torch itself runs what is refused here; in another process, and one of each kind."""
     kinds = ("example, pickled", "weights, pickled", "constants, opaque", "size")
     proofs, paths = [tmp_path / f"ran-{n}" for n in range(4)], [tmp_path / f"{n}.pt2" for n in range(4)]
     for attack, path, proof in zip(kinds, paths, proofs, strict=True):
         shutil.copy(bundle / "model.pt2", path)
-        rewrite(path, partial(ATTACKS[attack], proof=proof))
+        rewrite(path, partial(_attack, attack, proof))
     code = """
 import sys, torch
 for path in sys.argv[1:]:

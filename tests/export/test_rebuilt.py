@@ -133,7 +133,8 @@ def test_a_back_door_in_a_smaller_graph_is_found(bundle: Path, name: str) -> Non
 
 
 def initializer(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
-    return next(each for each in model.graph.initializer if each.name == name)
+    found: onnx.TensorProto = next(each for each in model.graph.initializer if each.name == name)
+    return found
 
 
 def one_bit(model: onnx.ModelProto) -> None:
