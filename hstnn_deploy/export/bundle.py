@@ -9,18 +9,16 @@
     manifest.json        hashes, inputs, outputs and states, recipe, kept units, metrics, versions, verification
 
 Each takes the states it starts from by name, and returns them; with its states inside it begins at zeros. Files are
-written beside the bundle, verified from disk, and only then moved in; one that failed goes in under a name that says
-`unverified`.
+written beside the bundle and verified from disk, and then the whole folder takes the place of an earlier one
+(`folders`); a file that failed goes in under a name that says `unverified`.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hstnn_deploy import environment, files
+from hstnn_deploy import files, folders
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.folder import Report, silent
 from hstnn_deploy.data.preprocessing import preprocessing
@@ -34,12 +32,10 @@ from hstnn_deploy.export.extras import NIR, NirOptions, write_extras
 from hstnn_deploy.export.forms import Form, States
 from hstnn_deploy.export.front import possible
 from hstnn_deploy.export.graphs import DEFAULT_FORMS, check_opset, files_of, write_graphs
-from hstnn_deploy.export.manifest import describe_file, manifest, write_manifest
+from hstnn_deploy.export.manifest import describe_file, manifest, metadata, result_of, write_manifest
 from hstnn_deploy.export.nodes import OPSET
 from hstnn_deploy.export.smaller import How, Reduction, make_smaller
 from hstnn_deploy.export.subject import make_subject, training_windows
-from hstnn_deploy.train.evaluation import PROTOCOLS
-from hstnn_deploy.train.tasks import task_for
 
 StatesAsked = Literal["named", "inside", "both"]
 
@@ -141,13 +137,20 @@ def export_bundle(
     choice = choose_form(network, dynamic or "time,batch", steps, batch, inside) if forms == "auto" else None
     kept: Collection[Form] = (choice.form,) if choice else forms  # type: ignore[assignment]
     files.make_folder(folder.parent)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    checks: list[Check] = []
+    reductions: list[Reduction] = []
+
+    def done(check: Check) -> None:
+        checks.append(check)
+        if on_check:
+            on_check(check)
+
+    with folders.beside(folder) as staging:
         written = write_graphs(
             network,
             staging,
             formats,
-            _metadata(checkpoint),
+            metadata(recipe, checkpoint.stage, checkpoint.sizes, checkpoint.metrics),
             of_onnx=kept,
             steps=steps,
             how=how,
@@ -155,14 +158,6 @@ def export_bundle(
             states=kept_states,
         )
         carried, extra = write_extras(network, checkpoint, staging, data_folder, nir)
-        checks: list[Check] = []
-        reductions: list[Reduction] = []
-
-        def done(check: Check) -> None:
-            checks.append(check)
-            if on_check:
-                on_check(check)
-
         if verify or smaller:
             subject = make_subject(network, staging, recipe, checkpoint.vocabulary, data_folder, whole_test, report)
         if verify:
@@ -171,7 +166,7 @@ def export_bundle(
                 done(check)
             for check in check_training(checkpoint, [*(path.name for path in written), *([NIR] if nir else [])]):
                 done(check)
-        facts = manifest(ckpt, checkpoint, checks, verify, how) | {"carried": carried}
+        facts = manifest(ckpt, checkpoint, how) | {"carried": carried}
         if smaller:
             training = training_windows(recipe, data_folder)
             names = [path.name for path in written]
@@ -180,18 +175,28 @@ def export_bundle(
             facts |= {"not_kept": [each.plain() for each in reductions if not each.kept]}
         if choice:
             facts |= {"form_choice": choice.plain()}
-        facts["verification"]["checks"] = [check.plain() for check in checks]
+        facts["verification"] = {
+            "result": result_of(checks) if verify else "not run",
+            "checks": [check.plain() for check in checks],
+        }
         for path in (*written, *(staging / each.file for each in reductions if each.kept)):
             failed = any(check.outcome == "failed" for check in checks if check.file == path.name)
             name = f"{path.stem}.unverified{path.suffix}" if failed else path.name
             facts["files"][name] = describe_file(path, network, steps, how, opset)
             if failed:
                 path.rename(path.with_name(name))
+        for path in staging.glob("model.*"):
+            if path.name not in facts["files"] | carried:
+                # What a tool began and could not finish: a bundle holds nothing that its manifest does not list.
+                path.unlink()
         facts = write_manifest(staging, facts)
-        _replace(folder, staging)
-        return Bundle(folder, checks, facts, reductions, choice)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        folders.put(staging, folder, _is_ours)
+    return Bundle(folder, checks, facts, reductions, choice)
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether a file is a part of a bundle, or somebody else's that lies in its folder."""
+    return name.startswith("model.") or name in {MANIFEST, VOCABULARY}
 
 
 def proved_bundle(
@@ -222,41 +227,8 @@ def _states(asked: StatesAsked, forms: Collection[Form] | Literal["auto"]) -> tu
     return ("named", "inside") if asked == "both" else (asked,)
 
 
-def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
-    """Return the facts that are stored inside each file."""
-    recipe = checkpoint.resolved_recipe()
-    facts = {
-        "producer": f"hstnn-deploy {environment.versions()['hstnn-deploy']}",
-        "recipe": recipe.yaml(),
-        "kind": recipe.kind,
-        "stage": checkpoint.stage,
-        "units": "; ".join(
-            f"layer {n}: {size.snn} spiking, {size.rnn} recurrent" for n, size in enumerate(checkpoint.sizes, 1)
-        ),
-        "protocol": PROTOCOLS[recipe.protocol],
-    }
-    if test := checkpoint.metrics.get("test"):
-        task = task_for(recipe.network)
-        facts[f"test {task.metric}"] = f"{test[task.metric]:.2f}{task.unit} of {test[task.counts]} {task.counts}"
-    return facts
-
-
 def _check_target(folder: Path) -> None:
     if folder.is_file():
         raise ExportError(f"{folder} is a file", "give a folder with --out")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
         raise ExportError(f"{folder} is not empty and is not a bundle", "give another folder with --out")
-
-
-def _replace(folder: Path, staging: Path) -> None:
-    """Put the new bundle in the place of an earlier one."""
-    try:
-        if folder.exists():
-            for stale in (*folder.glob("model.*"), folder / VOCABULARY):
-                stale.unlink(missing_ok=True)
-        folder.mkdir(exist_ok=True)
-        # The manifest last: a bundle that has one is whole.
-        for path in sorted(staging.iterdir(), key=lambda path: path.name == MANIFEST):
-            path.replace(folder / path.name)
-    except OSError as error:
-        raise files.cannot_write(folder, error) from error

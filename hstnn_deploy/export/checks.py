@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
@@ -35,6 +34,7 @@ from hstnn_deploy.export.engines import (
     step_engine,
     window_engine,
 )
+from hstnn_deploy.export.foreign import open_program, open_script
 from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.graphs import (
     PT2,
@@ -48,7 +48,7 @@ from hstnn_deploy.export.graphs import (
     stored_facts,
 )
 from hstnn_deploy.export.inside import answering, check_inside, inside_engine
-from hstnn_deploy.export.modules import quiet, shown_engine
+from hstnn_deploy.export.modules import shown_engine
 from hstnn_deploy.export.ort import Graph, placement
 from hstnn_deploy.export.raw import check_front
 from hstnn_deploy.export.weights import read_weights
@@ -139,23 +139,24 @@ def check_module(path: Path, subject: Subject) -> Iterator[Check]:
 
 
 def opened(path: Path) -> tuple[Any, dict[str, str]]:
-    """Open a TorchScript or .pt2 file; return the module or program in it, and the facts that are stored beside it.
+    """Open a .pt2 file, or a TorchScript file whose writer is trusted; see `foreign`.
+
+    Returns:
+        The program or module in it, and the facts that are stored beside it.
 
     Raises:
+        BundleError: a .pt2 that could run code.
         ExportError: it cannot be read.
     """
-    try:
-        with quiet():
-            loaded = torch.jit.load(str(path)) if path.name == TORCHSCRIPT else torch.export.load(str(path))
-    except Exception as error:  # torch raises many kinds for a file it cannot read
-        raise ExportError(f"{path} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from error
+    loaded = open_script(path) if path.name == TORCHSCRIPT else open_program(path)
     return loaded, stored_facts(path)
 
 
 def module_of(path: Path) -> Any:
-    """Return the module of a TorchScript or .pt2 file.
+    """Return the module of a .pt2 file, or of a TorchScript file whose writer is trusted; see `foreign`.
 
     Raises:
+        BundleError: a .pt2 that could run code.
         ExportError: it cannot be read.
     """
     return _callable(opened(path)[0])

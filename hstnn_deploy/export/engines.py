@@ -220,8 +220,11 @@ def module_engine(module: Any, face: Interface) -> Engine:
 
     @torch.no_grad()
     def run(x: Tensor, state: State | None = None) -> Run:
-        logits, after = module(x, face.zeros(x.shape[1]) | (state or {}))
-        return Run(logits, [], dict(after))
+        try:
+            logits, after = module(x, face.zeros(x.shape[1]) | (state or {}))
+            return Run(logits, [], dict(after))
+        except Exception as error:  # a file may hold any other module
+            raise ExportError(f"it cannot be called as the network is: {' '.join(str(error).split())[:200]}") from error
 
     return run
 

@@ -38,11 +38,11 @@ def write_extras(
     carried: dict[str, Any] = {}
     checks = []
     if nir:
-        path = write_nir(network, folder / NIR, *nir)
+        path = write_nir(network, folder / NIR, **nir._asdict())
         meaning = (
             f"NIR graph for steps of {nir.dt:g} s, method {nir.method}, form {nir.form}; out come {output_of(network)}"
         )
-        carried[NIR] = _described(path, meaning)
+        carried[NIR] = _described(path, meaning) | {"options": nir._asdict()}
         figure = "every number equal to the bit; each layer's decay and threshold come out of it again to float32"
         checks.append(Check(NIR, "read back through nir", "passed", figure))
     if checkpoint.vocabulary:

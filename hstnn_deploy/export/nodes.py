@@ -18,6 +18,10 @@ OPSETS: tuple[Opset, ...] = get_args(Opset)
 OPSET: Opset = 20
 """What is written unless another is asked for."""
 
+BUILDER = 2
+"""Of how graphs are written. Raise it where the same network would get other nodes or names: `hstnn verify` builds each
+graph again, and can compare only what the same builder wrote. Bundles of manifest version 2 have builder 1."""
+
 CONSTANT = "constant/"
 """What the name of a stored number begins with that is not a weight of the network."""
 

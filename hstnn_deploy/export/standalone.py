@@ -8,29 +8,19 @@ README.md    what the network takes and gives, and the commands
 
 import ast
 import shutil
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hstnn_deploy import environment, files
+from hstnn_deploy import environment, files, folders
 from hstnn_deploy.data.preprocessing import Frames, Pixels, parse
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import front
 from hstnn_deploy.export.contents import check_files, read_manifest
 
 MODULES = (
-    "errors",
-    "files",
-    "foreign",
-    "data/arrays",
-    "export/contents",
-    "export/ort",
-    "export/ranges",
-    "export/taking",
-    "export/states",
-    "export/runtime",
-    "export/runner",
+    *("errors", "files", "folders", "foreign", "data/arrays", "export/shape", "export/contents", "export/ort"),
+    *("export/ranges", "export/taking", "export/states", "export/runtime", "export/runner"),
 )
 """What the runner is made of, each before those that import it."""
 
@@ -55,20 +45,15 @@ def write_standalone(bundle: Path, folder: Path) -> Path:
     if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - _CONTENT):
         raise ExportError(f"{folder} holds something else than a standalone runner", "give another folder")
     files.make_folder(folder.parent)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        shutil.copytree(bundle, staging / BUNDLE)
-        (staging / RUNNER).write_text(runner(), encoding="utf-8")
-        (staging / CPP).write_text(_source("export/run.cpp"), encoding="utf-8")
-        (staging / README).write_text(_readme(facts, graphs), encoding="utf-8")
-        staging.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        staging.replace(folder)
-    except OSError as error:
-        raise files.cannot_write(folder, error) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with folders.beside(folder) as staging:
+        try:
+            shutil.copytree(bundle, staging / BUNDLE)
+            (staging / RUNNER).write_text(runner(), encoding="utf-8")
+            (staging / CPP).write_text(_source("export/run.cpp"), encoding="utf-8")
+            (staging / README).write_text(_readme(facts, graphs), encoding="utf-8")
+        except OSError as error:
+            raise files.cannot_write(folder, error) from error
+        folders.put(staging, folder, _CONTENT.__contains__)
     return folder
 
 
