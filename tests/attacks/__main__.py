@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from tests.attacks import processes
+from tests.attacks.box import Box
 from tests.attacks.fuzz import Range
 from tests.attacks.payloads import Shot
 from tests.attacks.tally import Result, Shares, Tally, until_stopped
-from tests.attacks.worker import Box
 from tests.attacks.yard import Yard
 
 

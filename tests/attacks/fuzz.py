@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 
 from tests.attacks import bounds, files, payloads, surroundings
-from tests.attacks.files import Kind
+from tests.attacks.kinds import Kind
 from tests.attacks.mutate import mutated
 from tests.attacks.outcome import Limits, complaint
 from tests.attacks.payloads import Shot

@@ -19,8 +19,9 @@ from typing import Any, Literal, NamedTuple
 import psutil
 
 from hstnn_deploy.export.contents import check_files, read_manifest
+from tests.attacks.box import Box
 from tests.attacks.outcome import Limits, Outcome, complaint
-from tests.attacks.worker import Box, Words, called
+from tests.attacks.worker import Words, called
 from tests.attacks.yard import Yard
 from tests.conftest import TINY, options
 from tests.contents import contents

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 from hstnn_deploy import errors
@@ -89,13 +88,3 @@ def _lines(code: int, lines: list[str]) -> str:
 
 def _last(err: str) -> str:
     return next((line for line in reversed(err.splitlines()) if line.startswith("error:")), err[-200:])
-
-
-def traces_of(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return the files below a folder with their sizes and times of change."""
-    found = {}
-    for path in folder.rglob("*"):
-        if path.is_file() or path.is_symlink():
-            status = path.lstat()
-            found[str(path.relative_to(folder))] = (status.st_size, status.st_mtime_ns)
-    return found

@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import psutil
 
+from tests.attacks.box import Box
 from tests.attacks.moments import LIMITS, deeds, tried, undisturbed
 from tests.attacks.outcome import Outcome, complaint
 from tests.attacks.surroundings import SURROUNDINGS, commands, surrounded, wrong
 from tests.attacks.tally import Result
-from tests.attacks.worker import Box, Words
+from tests.attacks.worker import Words
 from tests.attacks.yard import Yard
 from tests.conftest import TINY, options
 from tests.contents import contents

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.attacks.files import Kind
+from tests.attacks.box import Box
+from tests.attacks.kinds import Kind
 from tests.attacks.outcome import Outcome
 from tests.attacks.payloads import Shot
-from tests.attacks.worker import Box, Call, Words
+from tests.attacks.worker import Call, Words
 from tests.attacks.yard import Yard
 
 

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 
 from tests.attacks import bounds, payloads, surroundings
-from tests.attacks.files import Kind
+from tests.attacks.box import Box
 from tests.attacks.fuzz import Range
+from tests.attacks.kinds import Kind
 from tests.attacks.moments import Act, deeds, disturbed, tried, undisturbed
 from tests.attacks.outcome import Limits, complaint
 from tests.attacks.payloads import Shot
-from tests.attacks.worker import Box
 from tests.attacks.yard import Yard
 
 SLOW = {"manifest/verify", "model.window.onnx/verify", "model.ts/verify", "model.pt2/verify"}

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hstnn_deploy.errors import DataError
+from tests.attacks.box import Box
 from tests.attacks.outcome import Limits, Outcome, complaint
-from tests.attacks.worker import Box, Call, Worker
+from tests.attacks.worker import Call, Worker
 
 FINE = "error: x.npy is empty\nhint: give another\n"
 
