@@ -22,6 +22,7 @@ def shots(yard: Yard) -> Iterator[Shot]:
     yield from _settings()
     yield from _json(yard)
     yield from _arrays(yard)
+    yield from _zips(yard)
     yield from _checkpoints(yard)
     yield from _pictures()
     yield from _tables(yard)
@@ -123,6 +124,25 @@ def _arrays(yard: Yard) -> Iterator[Shot]:
         yield Shot("run x.npz", f"shape {shape[:30]}", zipped({"x.npy": content}))
         state = next(name for name in about if name != "about.npy")
         yield Shot("states", f"shape {shape[:30]}", zipped(about | {state: content}))
+
+
+def _zips(yard: Yard) -> Iterator[Shot]:
+    """Yield archives whose directory says what no reader knows: an odd way of compression, a version, a flag."""
+    steps = zipped({"x.npy": _header("(8, 1, 8)") + bytes(256)})
+    parts = zipped({"Train/0/a.bin": bytes(50)})
+    for kind, content in (("run x.npz", steps), ("states", yard.states), ("archive a.zip", parts)):
+        entry = content.index(b"PK\x01\x02")
+        for label, place, raw in (
+            ("compression", 10, b"\x63\0"),
+            ("LZMA without a header", 10, b"\x0e\0"),
+            ("BZIP2", 10, b"\x0c\0"),
+            ("version", 6, b"\xa8\0"),
+            ("encryption", 8, b"\x01\0"),
+            ("size", 24, b"\xff\xff\xff\x7f"),
+            ("offset", 42, b"\xff\xff\xff\x7f"),
+            ("length of the name", 28, b"\xff\xff"),
+        ):
+            yield Shot(kind, f"odd {label}", content[: entry + place] + raw + content[entry + place + len(raw) :])
 
 
 def _deflated(name: str, beginning: bytes, zeros: int, others: dict[str, bytes] | None = None) -> bytes:

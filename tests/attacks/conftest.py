@@ -19,7 +19,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Yard:
 @pytest.fixture(scope="session")
 def shooting(yard: Yard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Range]:
     """The kinds of files, and the process that reads what is made of them."""
-    made = Range(yard, tmp_path_factory.mktemp("range"), Limits(memory=256 * 2**20))
+    made = Range(yard, tmp_path_factory.mktemp("range"), Limits(20, 256 * 2**20))
     yield made
     made.worker.close()
 

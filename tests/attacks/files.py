@@ -24,9 +24,9 @@ def kinds(yard: Yard) -> list[Kind]:
 
 def _training(yard: Yard) -> Iterator[Kind]:
     ckpt = (yard.seed / "ratio-0.5" / "best.pt").read_bytes()
-    yield Kind("checkpoint", ckpt, read_by("best.pt", "evaluate", "--ckpt"), inside=ZIP)
+    yield Kind("checkpoint", ckpt, read_by("best.pt", "evaluate", "--ckpt"), "torch", ZIP)
     export: Words = ["--no-verify", "--out", "bundle"]
-    yield Kind("checkpoint/export", ckpt, read_by("best.pt", "export", "--ckpt", then=export), inside=ZIP)
+    yield Kind("checkpoint/export", ckpt, read_by("best.pt", "export", "--ckpt", then=export), "torch", ZIP)
     tiny = ["train", "digits", *options(TINY)]
 
     def select(runs: Path) -> Words:
@@ -45,9 +45,9 @@ def _training(yard: Yard) -> Iterator[Kind]:
 
     where = "digits/hybrid/seed1111"
     for name, words, inside, form in (
-        ("traces/traces.pt", select, ZIP, "bytes"),
+        ("traces/traces.pt", select, ZIP, "torch"),
         ("ratio-0.5/selection.json", restore, None, "json"),
-        ("adapt/last.pt", resume, ZIP, "bytes"),
+        ("adapt/last.pt", resume, ZIP, "torch"),
     ):
         place = copied(yard.runs, f"{where}/{name}", words, out=True)
         yield Kind(Path(name).name, (yard.seed / name).read_bytes(), place, form, inside, weight=0.6)
@@ -133,7 +133,7 @@ def _bundles(yard: Yard) -> Iterator[Kind]:
     name = "vocabulary.json"
     place = copied(text, name, lambda copy: ["run", copy, "--input", words], repair=True)
     yield Kind("vocabulary", (text / name).read_bytes(), place, "json", weight=0.3)
-    load = ["run", bundle, "--input", x, "--load-state"]
+    load: Words = ["run", bundle, "--input", x, "--load-state"]
     states = Kind("states", yard.states, read_by("states.npz", *load), inside=ZIP, weight=2)
     yield states
 
@@ -142,7 +142,7 @@ def _bundles(yard: Yard) -> Iterator[Kind]:
             arrays = {name: found[name] for name in found.files}
         arrays["about"] = np.array(content.decode("utf-8", "replace"))
         file = io.BytesIO()
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays)
         return states.place(box, file.getvalue())
 
     with np.load(io.BytesIO(yard.states)) as found:

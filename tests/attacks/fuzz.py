@@ -1,5 +1,7 @@
 """Attacks by files: damaged ones without end, payloads, and inputs that ask for much, each read by its command."""
 
+import contextlib
+import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from random import Random
@@ -14,11 +16,30 @@ from tests.attacks.worker import Worker
 from tests.attacks.yard import Yard
 
 
+_FIRST = (
+    *("h5py", "expelliarmus", "tonic.io", "onnxruntime", "onnx", "sklearn.datasets", "scipy.stats", "nir"),
+    *(
+        "PIL.PngImagePlugin",
+        "PIL.JpegImagePlugin",
+        "rich.progress",
+        "rich.live",
+        "torch.jit",
+        "torch.export.pt2_archive",
+    ),
+    *(f"hstnn_deploy.{name}" for name in ("report.page", "report.comparison", "profile.plan", "profile.matrix")),
+    *(f"hstnn_deploy.{name}" for name in ("export.runtime", "export.verification", "train.stages", "cli.app")),
+)
+"""What commands import when they are called: before a process is forked, so that a new one need not."""
+
+
 class Range:
     """The kinds of a yard, and the process that reads what is made of them."""
 
     def __init__(self, yard: Yard, root: Path, limits: Limits | None = None) -> None:
         self.yard = yard
+        for name in _FIRST:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
         self.kinds: Mapping[str, Kind] = {each.name: each for each in (*files.kinds(yard), *surroundings.kinds(yard))}
         self.worker = Worker(root / "box", {each.name: each.place for each in self.kinds.values()}, limits or Limits())
 

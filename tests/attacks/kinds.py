@@ -19,12 +19,16 @@ class Kind(NamedTuple):
     """A valid one."""
     place: Place
     form: str = "bytes"
-    """bytes, json, yaml, or lines of JSON."""
+    """bytes, json, yaml, lines (of JSON), or torch."""
     inside: Inside | None = None
     must_answer: bool = False
     """Whether a damaged one must not stop the command, because it can be made anew."""
     weight: float = 1.0
     """How often it is damaged, beside the others: slow commands less."""
+
+    def __repr__(self) -> str:
+        """Return its name: what it holds is long."""
+        return f"<{self.name}>"
 
 
 def write(path: Path, content: bytes) -> Path:

@@ -21,7 +21,7 @@ import psutil
 from hstnn_deploy.export.contents import check_files, read_manifest
 from tests.attacks.box import Box
 from tests.attacks.outcome import Limits, Outcome, complaint
-from tests.attacks.worker import Words, called
+from tests.attacks.worker import Words, called, end_with_parent
 from tests.attacks.yard import Yard
 from tests.conftest import TINY, options
 from tests.contents import contents
@@ -158,6 +158,7 @@ def disturbed(box: Box, words: Words, act: Act | None = None, number: int = 0) -
 def _run_disturbed(box: Box, words: Words, act: Act | None, number: int, writing: int) -> None:
     code = 99
     try:
+        end_with_parent()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         box.enter()
         counted = _disturb(str(box.root.resolve()), act, number)

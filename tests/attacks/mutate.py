@@ -47,11 +47,13 @@ def mutated(
 
     Args:
         content: a valid file.
-        form: bytes, json, yaml, or lines (of JSON).
+        form: bytes, json, yaml, lines (of JSON), or torch (what `torch.save` writes).
         random: where the choice comes from.
         inside: how to reach what lies behind checksums.
         others: valid files of other kinds, to take for this one.
     """
+    if form == "torch" and random.random() < 0.4:
+        return _saved(content, random)
     if inside is not None and random.random() < 0.7:
         parts = inside.split(content)
         name = random.choice(sorted(parts))
@@ -67,7 +69,8 @@ def mutated(
     if others and random.random() < 0.04:
         return random.choice(others)
     for _ in range(random.choice((1, 1, 1, 2, 5))):
-        content = random.choice(_BYTES)(content, random)
+        damage: Callable[[bytes, Random], bytes] = random.choice(_BYTES)
+        content = damage(content, random)
     return content
 
 
@@ -145,6 +148,39 @@ def _structured(content: bytes, form: str, random: Random) -> bytes:
     for quoted in (f'"{HOLE}"', f"'{HOLE}'", HOLE):
         text = text.replace(quoted, odd)
     return text.encode("utf-8", "surrogatepass")
+
+
+def _saved(content: bytes, random: Random) -> bytes:
+    """Change one place of what `torch.save` wrote."""
+    import torch
+
+    tree = _changed(torch.load(io.BytesIO(content), weights_only=True), random)
+    nan, one = float("nan"), torch.ones(1)
+    odd = [None, True, -1, 0, 2**62, 2**70, nan, "", "../../evil", "\x1b[31m", "x" * 300, b"", [], {}, {"a": {}}, [[]]]
+    odd += [
+        torch.empty(0),
+        one[0],
+        one,
+        one.bool(),
+        one.to(torch.complex64),
+        one.half(),
+        one * nan,
+        torch.ones(3, 5, 7),
+    ]
+    # A weight that claims to be many, in a file of a few bytes.
+    odd += [one.expand(10**10), one.expand(10**5, 10**5), torch.ones(2, 2).to_sparse(), torch.arange(4)]
+    file = io.BytesIO()
+    torch.save(_filled(tree, random.choice(odd)), file)
+    return file.getvalue()
+
+
+def _filled(tree: Any, value: Any) -> Any:
+    """Return a tree with a value in the place of every hole."""
+    if isinstance(tree, dict):
+        return {_filled(key, "extra"): _filled(each, value) for key, each in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_filled(each, value) for each in tree]
+    return value if isinstance(tree, str) and tree == HOLE else tree
 
 
 def _text(tree: Any, form: str) -> str:

@@ -21,7 +21,7 @@ _FOREIGN = re.compile(r"^Traceback|^  File \"|Warning: |terminate called|panicke
 class Limits(NamedTuple):
     """What one case may take: generous, so that a slow or busy machine fails none."""
 
-    seconds: float = 60.0
+    seconds: float = 30.0
     """Of CPU time; of wall time twenty times as many."""
     memory: int = 512 * 2**20
     """Bytes that the process may grow by."""

@@ -96,8 +96,9 @@ def finish(box: Box, process: "subprocess.Popen[bytes]", seconds: float = 1200) 
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return Outcome(None, *box.printed(), f"not done after {seconds:g} s")
-    return Outcome(code, *box.printed()) if code is not None and code >= 0 else Outcome(code, *box.printed(), "")
+        code = None
+    out, err = box.printed()
+    return Outcome(code, out, err, f"not done after {seconds:g} s" if code is None else "")
 
 
 def stopped(box: Box, random: Random) -> Iterator[Result]:

@@ -1,6 +1,7 @@
 """A process of its own for what foreign files may do: forked, limited, watched, and started again when it dies."""
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import resource
@@ -74,7 +75,7 @@ class Worker:
         self._link, other = context.Pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork: those that there are do not work
-            self._process = context.Process(target=_serve, args=(other, self.box, self.places), daemon=True)
+            self._process = context.Process(target=_serve, args=(other, self._link, self.box, self.places), daemon=True)
             self._process.start()
         other.close()
 
@@ -88,8 +89,10 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _serve(link: Connection, box: Box, places: Mapping[str, Place]) -> None:
+def _serve(link: Connection, other: Connection, box: Box, places: Mapping[str, Place]) -> None:
     """Answer cases until the other end is closed."""
+    other.close()
+    end_with_parent()
     box.begin()
     box.enter()
     base = psutil.Process().memory_info()
@@ -117,6 +120,12 @@ def _serve(link: Connection, box: Box, places: Mapping[str, Place]) -> None:
         wrong = [*did, *left(box, given)]
         out, err = box.printed()
         link.send(Outcome(code, out, err, "", time.process_time() - spent, growth, tuple(wrong)))
+
+
+def end_with_parent() -> None:
+    """Let this process be killed when the one that forked it ends, whatever it is doing; where the system can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
 
 
 def called(call: Call) -> int:
