@@ -243,5 +243,5 @@ def _tables(yard: Yard) -> Iterator[Shot]:
             table.create_dataset(f"spikes/{name}", (2 * 10**9,), h5py.vlen_dtype(kind), chunks=(1000,))
         table.create_dataset("labels", (2 * 10**9,), np.uint16, chunks=(1000,))
     yield Shot("data shd_train.h5", "2 000 000 000 recordings in 10 kB", file.getvalue())
-    yield Shot("run x.csv", "a line of 10 MB", b"1 " * 5_000_000)
+    yield Shot("run x.csv", "a line of 4 MB", b"1 " * 2_000_000)
     yield Shot("run x.csv", "digits", b"9" * 5000 + b" 1 1 1 1 1 1 1\n")

@@ -15,7 +15,6 @@ from tests.attacks.tally import Result
 from tests.attacks.worker import Worker
 from tests.attacks.yard import Yard
 
-
 _FIRST = (
     *("h5py", "expelliarmus", "tonic.io", "onnxruntime", "onnx", "sklearn.datasets", "scipy.stats", "nir"),
     *(

@@ -47,7 +47,7 @@ def fired(shooting: Range, shots: Iterable[Shot], kept: Path) -> int:
 
 
 def test_whole_files_are_answered_or_refused_in_one_line(shooting: Range, kept: Path) -> None:
-    whole = [kind for kind in shooting.kinds.values() if kind.name not in SLOW]
+    whole = [kind for kind in shooting.kinds.values() if kind.content and kind.name not in SLOW]
     assert fired(shooting, (Shot(kind.name, "whole", kind.content) for kind in whole), kept) > 60
 
 
@@ -60,7 +60,7 @@ def test_damaged_files_get_an_answer_or_one_line_of_our_own(shooting: Range, kep
     ]
 
     @hypothesis.settings(
-        max_examples=35,
+        max_examples=25,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=[HealthCheck.too_slow],
         print_blob=False,
@@ -81,15 +81,15 @@ def test_nothing_in_a_program_is_run_before_it_is_known_what_it_is(shooting: Ran
 
 
 def test_small_inputs_that_ask_for_much_are_refused_at_once(shooting: Range, kept: Path) -> None:
-    assert fired(shooting, itertools.islice(bounds.shots(shooting.yard), 0, None, 2), kept) > 150
+    assert fired(shooting, itertools.islice(bounds.shots(shooting.yard), 0, None, 3), kept) > 100
 
 
 def test_what_unpacks_to_much_is_not_held_in_memory(shooting: Range, kept: Path) -> None:
-    assert fired(shooting, itertools.islice(bounds.bombs(600_000_000), 2), kept) == 2
+    assert fired(shooting, itertools.islice(bounds.bombs(400_000_000), 2), kept) == 2
 
 
 def test_odd_names_are_one_line_wherever_they_stand(shooting: Range, kept: Path) -> None:
-    assert fired(shooting, itertools.islice(surroundings.lines(shooting.yard), 0, None, 4), kept) > 100
+    assert fired(shooting, itertools.islice(surroundings.lines(shooting.yard), 0, None, 7), kept) > 60
 
 
 def test_threads_on_one_stream_lose_no_step(shooting: Range, kept: Path) -> None:
@@ -97,13 +97,13 @@ def test_threads_on_one_stream_lose_no_step(shooting: Range, kept: Path) -> None
 
 
 MOMENTS: list[tuple[str, Act, int]] = [
-    ("train snn", "SIGKILL", 4),
+    ("train snn", "SIGKILL", 3),
     ("train snn", "SIGINT", 2),
     ("train snn", "SIGTERM", 2),
     ("train snn", "full", 2),
-    ("export over a bundle", "SIGKILL", 12),
-    ("export over a bundle", "full", 3),
-    ("data prepare", "SIGKILL", 3),
+    ("export over a bundle", "SIGKILL", 9),
+    ("export over a bundle", "full", 2),
+    ("data prepare", "SIGKILL", 2),
     ("data prepare", "full", 2),
 ]
 """Commands, how they are disturbed, and at how many moments."""
