@@ -5,12 +5,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-matrix benchmarks engines clean
+.PHONY: help demo test test-matrix attack benchmarks engines clean
 
 help:
 	@echo "make demo        set up .venv and run the whole main path on real digits (about 3 minutes on 2 cores)"
 	@echo "make test        set up .venv and run format, lint, types and all tests"
 	@echo "make test-matrix set up .venv and run every cell of the export matrix (about 3 minutes)"
+	@echo "make attack      set up .venv and attack everything that reads or writes for MINUTES (30), counting failures"
 	@echo "make benchmarks  set up .venv and run the benchmarks"
 	@echo "make engines     set up .venv and run every export case in other engines (about 3 minutes; needs the network)"
 	@echo "make clean       remove .venv and what the demo wrote"
@@ -24,6 +25,10 @@ test: $(VENV)/.installed-dev
 
 test-matrix: $(VENV)/.installed-dev
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export/test_matrix.py -m "matrix or not matrix"
+
+MINUTES ?= 30
+attack: $(VENV)/.installed-dev
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.attacks --minutes $(MINUTES)
 
 benchmarks: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks
