@@ -226,7 +226,7 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (one_byte("model.window.onnx"), "is not the file that was exported"),
     (one_byte("model.step.onnx"), "is not the file that was exported"),
     (lambda folder: (folder / "model.step.onnx").unlink(), "is missing"),
-    (edited(lambda facts: facts.update(version=1)), "is a bundle of version 1; this hstnn reads version 2"),
+    (edited(lambda facts: facts.update(version=1)), "is a bundle of version 1; this hstnn reads versions 2 to 3"),
     (edited(lambda facts: facts.update(version=99)), "is a bundle of version 99"),
     (edited(lambda facts: facts["network"].update(family="language"), sealed=False), "was changed"),
     (edited(lambda facts: facts.update(files={})), "holds no ONNX graph that passed its checks"),
@@ -277,7 +277,8 @@ def test_it_runs_where_there_is_nothing_but_numpy_and_onnxruntime(bundle: Bundle
     clean = clean_environment(tmp_path)
     inside = clean / "hstnn_deploy"
     (inside / "export").mkdir(parents=True)
-    for name in ("__init__", "errors", "files", "export/contents", "export/ort", "export/taking", "export/runtime"):
+    of_export = ("shape", "contents", "ort", "taking", "runtime")
+    for name in ("__init__", "errors", "files", "folders", *(f"export/{each}" for each in of_export)):
         shutil.copy(PACKAGE / f"{name}.py", inside / f"{name}.py")
     x = np.random.default_rng(0).random((8, 2, 8), dtype=np.float32)
     np.save(tmp_path / "x.npy", x)
