@@ -108,7 +108,7 @@ def _blow_up(content: bytes, random: Random) -> bytes:
     if digits and random.random() < 0.5:
         place = random.choice(digits)
         return content[:place] + str(random.choice((2**31, 2**63, 2**64, 4 * 10**12))).encode() + content[place + 1 :]
-    raw = (number % 2 ** (8 * width)).to_bytes(width, random.choice(("little", "big")))
+    raw: bytes = (number % 2 ** (8 * width)).to_bytes(width, random.choice(("little", "big")))
     return content[:place] + raw + content[place + width :]
 
 
@@ -156,7 +156,24 @@ def _saved(content: bytes, random: Random) -> bytes:
 
     tree = _changed(torch.load(io.BytesIO(content), weights_only=True), random)
     nan, one = float("nan"), torch.ones(1)
-    odd = [None, True, -1, 0, 2**62, 2**70, nan, "", "../../evil", "\x1b[31m", "x" * 300, b"", [], {}, {"a": {}}, [[]]]
+    odd: list[Any] = [
+        None,
+        True,
+        -1,
+        0,
+        2**62,
+        2**70,
+        nan,
+        "",
+        "../../evil",
+        "\x1b[31m",
+        "x" * 300,
+        b"",
+        [],
+        {},
+        {"a": {}},
+        [[]],
+    ]
     odd += [
         torch.empty(0),
         one[0],
