@@ -19,7 +19,6 @@ from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.export import frozen
 from hstnn_deploy.export.checks import opened, run_checks
 from hstnn_deploy.export.comparisons import Check, Subject, built
-from hstnn_deploy.export.forms import Form
 from hstnn_deploy.export.frozen import Frozen, FrozenGroup, FrozenRnn, FrozenSequence
 from hstnn_deploy.export.graphs import ONNX_FILES, PT2, TORCHSCRIPT, write_graphs, written_by
 from hstnn_deploy.export.weights import difference
@@ -152,7 +151,7 @@ def write(made: HybridNetwork, folder: Path, format: str, steps: int, patch: pyt
     dropped = hasattr(made, "dropped")
     if dropped:
         patch.setattr(frozen, "_freeze_group", _dropped)
-    form: tuple[Form, ...] = (format,) if format in ONNX_FILES else ()  # type: ignore[assignment]
+    form = [each for each in ONNX_FILES if each == format]
     (path,) = write_graphs(made, folder, {"onnx" if form else format}, of_onnx=form, steps=steps)
     if dropped and form:
         model = onnx.load(path)
@@ -203,7 +202,7 @@ def decided_by(format: str, mutation: str) -> set[str]:
 
 def cells() -> list[object]:
     """Return every cell; in the normal suite, every pair of format and mutation, and another network at 800 units."""
-    found = []
+    found: list[object] = []
     for row, format in enumerate(FORMATS):
         for column, mutation in enumerate(MUTATIONS):
             size = 800 if mutation == "another_network" else (3, 100)[(row + column) % 2]
