@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 help:
 	@echo "make demo        set up .venv and run the whole main path on real digits (about 3 minutes on 2 cores)"
 	@echo "make test        set up .venv and run format, lint, types and all tests"
-	@echo "make test-matrix set up .venv and run every cell of the export matrix (about 3 minutes)"
+	@echo "make test-matrix set up .venv and run every cell of the export matrix and of its proof (about 6 minutes)"
 	@echo "make benchmarks  set up .venv and run the benchmarks"
 	@echo "make clean       remove .venv and what the demo wrote"
 
