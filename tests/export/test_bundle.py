@@ -16,13 +16,13 @@ from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import bundle as bundle_module
 from hstnn_deploy.export import comparisons, raw, smaller
 from hstnn_deploy.export.bundle import Bundle, export_bundle
+from hstnn_deploy.export.certificate import Run
 from hstnn_deploy.export.comparisons import Subject, asked, on_test_split
 from hstnn_deploy.export.contents import check_files, read_manifest
 from hstnn_deploy.export.engines import graph_engine
 from hstnn_deploy.export.forms import build
 from hstnn_deploy.export.graphs import write_graphs
 from hstnn_deploy.export.ort import open_graph
-from hstnn_deploy.export.replay import Run
 from hstnn_deploy.export.verification import verify_bundle
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.train.tasks import Classification, LanguageModelling

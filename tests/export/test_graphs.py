@@ -1,5 +1,6 @@
 """The written graphs: what is in them, under which names, and what is refused. What they compute is in test_matrix."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -172,10 +173,8 @@ def test_a_reset_by_subtraction_is_refused_wherever_its_equation_would_be_read()
     network = SequenceConfig(inputs=2, classes=2, units=[3], neuron=Lif(reset="subtract")).build([Sizes(3, 0)]).eval()
     x = torch.ones(4, 1, 2)
     run = network_engine(network, show=True)(x, None)
-    for use in (
-        lambda: freeze(network),
-        lambda: replay(network, x, run),
-        *(partial(forms.build, network, form, {}, 4) for form in FORMS),
-    ):
+    uses: list[Callable[[], object]] = [partial(forms.build, network, form, {}, 4) for form in FORMS]
+    uses += [partial(freeze, network), partial(replay, network, x, run)]
+    for use in uses:
         with pytest.raises(ExportError, match="reset by subtraction"):
             use()

@@ -25,8 +25,8 @@ def knife_edge() -> HybridNetwork:
     """Return one unit that an input of ones brings to its threshold, 6 * 0.1; its spike decides the answer."""
     made = SequenceConfig(inputs=6, classes=2, units=[1]).build([Sizes(1, 0)]).eval().requires_grad_(False)
     made.stack[0].groups["snn"].ranked()[0].fill_(0.1)
-    made.readout.weight.copy_(torch.tensor([[1.0], [-1.0]]))  # type: ignore[union-attr, operator]
-    made.readout.bias.copy_(torch.tensor([-0.5, 0.5]))  # type: ignore[union-attr, operator]
+    made.readout.weight.copy_(torch.tensor([[1.0], [-1.0]]))
+    made.readout.bias.copy_(torch.tensor([-0.5, 0.5]))
     return made
 
 
