@@ -18,8 +18,7 @@ from hstnn_deploy.export.contents import read_manifest
 from hstnn_deploy.export.forms import FORMS
 from hstnn_deploy.export.front import possible
 from hstnn_deploy.export.manifest import recipe_of, write_manifest
-from hstnn_deploy.export.nodes import BUILDER
-from hstnn_deploy.export.nodes import stored_in
+from hstnn_deploy.export.nodes import BUILDER, stored_in
 from hstnn_deploy.export.rebuilt import NAME, Rebuilt, _same_recipe, first_difference, read_alone
 from hstnn_deploy.export.subject import make_subject
 from hstnn_deploy.export.verification import verify_bundle
@@ -35,7 +34,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rebuilt")
     ckpt = CASE.checkpoint(folder / "best.pt")
     return export_bundle(
-        ckpt, folder / "bundle", forms=FORMS, smaller=("int8-dynamic", "int8-static", "fp16"), max_drop=100, keep_all=True
+        ckpt,
+        folder / "bundle",
+        forms=FORMS,
+        smaller=("int8-dynamic", "int8-static", "fp16"),
+        max_drop=100,
+        keep_all=True,
     ).folder
 
 
