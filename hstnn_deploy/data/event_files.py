@@ -8,6 +8,7 @@ import numpy as np
 
 from hstnn_deploy.data.events import Events, Sensor, check, make_events
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import reading, silenced
 
 _AGAIN = "copy or download it again"
 
@@ -33,7 +34,8 @@ def read_events(path: Path, sensor: Sensor) -> Events:
     if reader is None:
         raise DataError(f"{path} is no recording of events that hstnn reads", f"known: {', '.join(EVENT_FILES)}")
     try:
-        return check(reader(path), sensor, path)
+        with reading(path, "a recording of events", DataError, _AGAIN):
+            return check(reader(path), sensor, path)
     except DataError as error:
         if "sensor" in error.message:
             hint = f"these are not recordings of a sensor of {sensor.width} x {sensor.height}, which were trained on"
@@ -57,7 +59,8 @@ def _aedat4(path: Path) -> Events:
     from tonic.io import read_aedat4
 
     try:
-        found = read_aedat4(str(path))
+        with silenced():  # a panic of the package speaks for itself, at length
+            found = read_aedat4(str(path))
     except ImportError as error:
         raise DataError(
             f"{path} is an AEDAT 4 file: tonic reads it through the package aedat", "pip install aedat"
@@ -86,8 +89,9 @@ def _dat(path: Path) -> Events:
 
 def _npy(path: Path) -> Events:
     try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped, not read: a header may claim any size, but no more can be mapped than there is.
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy reads the header as Python, which may fail with anything
         raise DataError(f"{path} is truncated or not a .npy file", _AGAIN) from error
     if not {"x", "y", "t", "p"} <= set(found.dtype.names or ()):
         raise DataError(f"{path} holds no events: an array with the fields x, y, t and p")

@@ -1,5 +1,6 @@
 """Write a network's graphs: ONNX in its forms, TorchScript, and torch.export's .pt2."""
 
+import io
 import json
 import logging
 import warnings
@@ -103,9 +104,10 @@ def _write(path: Path, content: bytes) -> Path:
 def _write_torchscript(network: HybridNetwork, path: Path, facts: dict[str, str]) -> Path:
     # Scripted, not traced: tracing would bake the number of steps. Not frozen, so that the weights keep their names.
     module = torch.jit.script(freeze(network))
-    with files.atomic(path) as temporary:
-        torch.jit.save(module, str(temporary), _extra_files={FACTS: json.dumps(facts)})
-    return path
+    # In memory first, here and below: on a full disk, torch's own writers end the process.
+    content = io.BytesIO()
+    torch.jit.save(module, content, _extra_files={FACTS: json.dumps(facts)})
+    return _write(path, content.getvalue())
 
 
 def _write_pt2(network: HybridNetwork, path: Path, facts: dict[str, str]) -> Path:
@@ -119,10 +121,9 @@ def _write_pt2(network: HybridNetwork, path: Path, facts: dict[str, str]) -> Pat
             "state": {each.name: {0: batch} for each in face.states},
         },
     )
-    # By handle: by name, torch insists on a .pt2 suffix.
-    with files.atomic(path) as temporary, temporary.open("wb") as file:
-        torch.export.save(program, file, extra_files={FACTS: json.dumps(facts)})
-    return path
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={FACTS: json.dumps(facts)})
+    return _write(path, content.getvalue())
 
 
 @contextmanager

@@ -4,10 +4,9 @@ Which preprocessing that was stands in the bundle's manifest. Shapes: T time, B 
 """
 
 import io
-import json
 import re
 import sys
-import zipfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from hstnn_deploy.data.preprocessing import Frames, Pixels, Preprocessing, Words
 from hstnn_deploy.errors import BundleError, DataError
 from hstnn_deploy.export.contents import VOCABULARY, check_files
 from hstnn_deploy.export.runtime import Session
+from hstnn_deploy.foreign import json_value, reading
 
 Array = NDArray[Any]
 
@@ -108,15 +108,13 @@ def read_samples(given: Given, how: Preprocessing, session: Session, resize: boo
 
 def read_array(given: Given) -> Array:
     """Return the array of a .npy file, or of a .npz file the one called x or the only one."""
-    try:
+    with reading(given.name, "a file of plain numbers", DataError, _AGAIN, says=False):
         found = np.load(io.BytesIO(given.content), allow_pickle=False)
         if isinstance(found, np.ndarray):
             return found
         name = "x" if "x" in found.files else found.files[0]
         several = len(found.files) > 1 and name != "x"
         values: Array = found[name]
-    except (ValueError, EOFError, OSError, IndexError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{given.name} is truncated, or not a file of plain numbers", _AGAIN) from error
     if several:
         raise DataError(f"{given.name} holds several arrays ({', '.join(found.files)})", "call the one to run x")
     return values
@@ -141,12 +139,11 @@ def _pixels(given: Given, how: Pixels, resize: bool) -> tuple[Array, int]:
     from PIL import Image
 
     size = (how.width, how.height)
-    try:
+    with reading(given.name, "an image", DataError, "copy it again"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a large image; what is too large is refused
         with Image.open(io.BytesIO(given.content)) as image:
             deep = image.mode.startswith("I")
             drawn = image.copy() if deep else image.convert("L" if how.colours == 1 else "RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{given.name} is truncated or damaged: {error}", "copy it again") from error
     if drawn.size != size and not resize:
         raise DataError(
             f"{given.name} is {drawn.width} x {drawn.height} pixels; the network takes {how.width} x {how.height}",
@@ -203,7 +200,10 @@ def read_vocabulary(session: Session) -> list[str]:
             "export it again with --data-dir",
         )
     check_files(session.folder, session.manifest, [VOCABULARY])
-    words: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    with reading(path, "a vocabulary", BundleError):
+        words: list[str] = json_value(path.read_bytes())
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError("it holds no list of words")
     return words
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hstnn_deploy.errors import DeviceError, ExportError, UsageError
+from hstnn_deploy.errors import DeviceError, ExportError, UsageError, out_of_memory
 
 Array = NDArray[Any]
 State = dict[str, Any]
@@ -77,7 +77,8 @@ class Graph:
         try:
             values = self._session.run(None, dict(feeds))
         except Exception as error:  # ONNX Runtime's exceptions share no public base
-            raise ExportError(f"the graph cannot run on this input: {_first_line(error)}") from error
+            refused = ExportError(f"the graph cannot run on this input: {_first_line(error)}")
+            raise (out_of_memory(error) or refused) from error
         return dict(zip(self.outputs, values, strict=True))
 
     def run(self, x: Array) -> Array:
@@ -134,7 +135,8 @@ class Graph:
                 )
             self._session.run_with_iobinding(binding)
         except Exception as error:  # as above
-            raise ExportError(f"the graph cannot run on this input: {_first_line(error)}") from error
+            refused = ExportError(f"the graph cannot run on this input: {_first_line(error)}")
+            raise (out_of_memory(error) or refused) from error
         values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
         return values["logits"].numpy(), {name: values[name + _NEXT] for name in self.states}
 
@@ -205,7 +207,8 @@ def _session(source: Path | bytes, provider: str, options: Any) -> Any:
         model = source if isinstance(source, bytes) else str(source)
         return onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:
-        raise ExportError(f"ONNX Runtime cannot load {_name(source)}: {_first_line(error)}") from error
+        refused = ExportError(f"ONNX Runtime cannot load {_name(source)}: {_first_line(error)}")
+        raise (out_of_memory(error) or refused) from error
 
 
 def _provider(name: str) -> tuple[str, int]:

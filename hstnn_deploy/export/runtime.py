@@ -18,7 +18,6 @@ place of x; see `taking`. Shapes: T time, B batch (streams).
 
 import io
 import json
-import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +30,7 @@ from hstnn_deploy.errors import BundleError, DataError, UsageError
 from hstnn_deploy.export.contents import check_files, read_manifest
 from hstnn_deploy.export.ort import Graph, fetch, open_graph
 from hstnn_deploy.export.taking import Taking, shown, taking
+from hstnn_deploy.foreign import check_stored, json_value, reading
 
 Array = NDArray[Any]
 
@@ -150,21 +150,21 @@ class Session:
             DataError: the file is missing, damaged, or holds the states of another network.
         """
         path = Path(path)
-        try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
-                about = json.loads(str(found["about"]))
+        with reading(path, "a file of states", DataError, f"give {_SAVED}", says=False):
+            raw = path.read_bytes()
+            with np.load(io.BytesIO(raw), allow_pickle=False) as found:
+                check_stored(found.zip, len(raw))
+                about = json_value(str(found["about"]))
                 state = {name: found[name] for name in found.files if name != "about"}
-            if about["format"] != _FORMAT:
+            batch = about["batch"]
+            if about["format"] != _FORMAT or type(batch) is not int or not 0 < batch <= len(raw):
                 raise ValueError
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is damaged, or not a file of states", f"give {_SAVED}") from error
+            about = {"network": "", **about}
         if about["network"] != self._identity:
             raise DataError(
                 f"{path} holds the states of another network than {self.folder}", "restore it with the bundle it is of"
             )
-        stream = Stream(self, about["batch"])
+        stream = Stream(self, batch)
         try:
             stream.state = state
         except UsageError as error:

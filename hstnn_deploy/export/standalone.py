@@ -19,7 +19,16 @@ from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import front
 from hstnn_deploy.export.contents import check_files, read_manifest
 
-_MODULES = ("errors", "files", "export/contents", "export/ort", "export/taking", "export/runtime", "export/runner")
+_MODULES = (
+    "errors",
+    "files",
+    "foreign",
+    "export/contents",
+    "export/ort",
+    "export/taking",
+    "export/runtime",
+    "export/runner",
+)
 """What the runner is made of, each before those that import it."""
 
 _OURS = "hstnn_deploy"

@@ -3,17 +3,15 @@
 A folder that cannot be read is a problem with a line of its own; it never hides the others.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 import hstnn_deploy
 from hstnn_deploy.errors import HstnnError, RunError
+from hstnn_deploy.foreign import reading
 from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes
 from hstnn_deploy.profile import records
 from hstnn_deploy.profile.records import Record
@@ -173,9 +171,7 @@ def read_records(path: Path) -> list[Profiled]:
     Raises:
         ProfileError: it cannot be read, or a line is not a record.
     """
-    read = records.read(path)
-    plain = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [Profiled(path, *pair) for pair in zip(read, plain, strict=True)]
+    return [Profiled(path, *pair) for pair in records.read_whole(path)]
 
 
 def read_run(folder: RunFolder) -> Run | None:
@@ -215,7 +211,8 @@ def _recipe(folder: RunFolder) -> Recipe:
     try:
         return parse(raw, source)
     except HstnnError as error:
-        writer = folder.environment().get("versions", {}).get("hstnn-deploy")
+        versions = folder.environment().get("versions", {})
+        writer = versions.get("hstnn-deploy") if isinstance(versions, dict) else None
         if writer in {None, hstnn_deploy.__version__}:
             raise
         raise RunError(
@@ -255,10 +252,8 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
 def _selection(folder: RunFolder) -> SelectionResult | None:
     if not folder.selection.exists():
         return None
-    try:
+    with reading(folder.selection, "a selection", RunError, "", says=False):
         return SelectionResult.model_validate_json(folder.selection.read_bytes())
-    except ValidationError as error:
-        raise RunError(f"{folder.selection} is damaged") from error
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
