@@ -19,6 +19,9 @@ os.environ.pop("COLUMNS", None)
 hypothesis.settings.register_profile("house", deadline=None, max_examples=50, derandomize=True)
 hypothesis.settings.load_profile("house")
 
+PATIENCE = 1800.0
+"""Seconds after which a test gives up on what it waits for: a hang ends some day, and no busy machine fails a test."""
+
 TINY = {
     "network.units": [6, 5],
     "batch": 200,

@@ -10,7 +10,7 @@ import pytest
 
 from hstnn_deploy.export import bundle as bundle_module
 from hstnn_deploy.export import comparisons, subject
-from tests.conftest import TINY, Hstnn, options
+from tests.conftest import PATIENCE, TINY, Hstnn, options
 from tests.export.cases import Case
 
 
@@ -18,7 +18,7 @@ from tests.export.cases import Case
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs")
     command = [sys.executable, "-m", "hstnn_deploy", "train", "digits", *options(TINY), "--out", str(out)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     return out / "digits" / "hybrid" / "seed1111"
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hstnn_deploy.data import cache
 from hstnn_deploy.data.cache import Key, Ragged
 from hstnn_deploy.errors import DataError
+from tests.conftest import PATIENCE
 
 KEY = Key("some-set", "train", {"files": "abc", "frame_time": 3000, "transforms": [{"name": "denoise"}]})
 ROWS = [np.array(row, dtype=np.int32) for row in ([1, 2, 3], [], [7], [2**31 - 1, 0])]
@@ -179,7 +180,7 @@ def test_two_processes_make_an_entry_once(folder: Path, tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE)
         assert process.exitcode == 0
     assert len(list(marks.iterdir())) == 1
 

@@ -19,6 +19,7 @@ import pytest
 from hstnn_deploy.data.archives import unpack
 from hstnn_deploy.data.remotes import Remote, fetch
 from hstnn_deploy.errors import DataError
+from tests.conftest import PATIENCE
 
 
 class Server:
@@ -259,6 +260,6 @@ from hstnn_deploy.data.remotes import Remote, fetch
 fetch([Remote(*{tuple(remote)!r})], Path({str(tmp_path)!r}))
 """
     running = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(2)]
-    assert [process.communicate(timeout=120)[1] for process in running] == [b"", b""]
+    assert [process.communicate(timeout=PATIENCE)[1] for process in running] == [b"", b""]
     assert len(server.ranges) == 1
     assert names(tmp_path) == [".lock", "Train/1/a.bin", "Train/2/b.bin", "train.zip"]

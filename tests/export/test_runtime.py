@@ -19,6 +19,7 @@ from hstnn_deploy.export.contents import seal
 from hstnn_deploy.export.interface import interface
 from hstnn_deploy.export.runtime import Session
 from hstnn_deploy.models.network import HybridNetwork
+from tests.conftest import PATIENCE
 from tests.export.cases import Case
 
 PACKAGE = Path(__file__).parents[2] / "hstnn_deploy"
@@ -297,7 +298,7 @@ except ImportError:
     print("clean")
 """
     done = subprocess.run(
-        [*isolated(clean), code], check=False, capture_output=True, text=True, timeout=120, cwd=tmp_path
+        [*isolated(clean), code], check=False, capture_output=True, text=True, timeout=PATIENCE, cwd=tmp_path
     )
     assert done.stdout == "clean\n", done.stderr
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), Session(bundle.folder).run(x), atol=1e-5)

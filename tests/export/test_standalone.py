@@ -16,6 +16,7 @@ from hstnn_deploy.export.bundle import export_bundle
 from hstnn_deploy.export.interface import interface
 from hstnn_deploy.export.runtime import Session
 from hstnn_deploy.export.standalone import write_standalone
+from tests.conftest import PATIENCE
 from tests.export.cases import Case
 from tests.export.test_runtime import clean_environment, isolated
 
@@ -205,5 +206,5 @@ def test_a_bundle_that_is_damaged_or_holds_no_onnx_makes_none(best: Path, tmp_pa
 def run(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=120, cwd=folder, env=environment
+        command, check=False, capture_output=True, text=True, timeout=PATIENCE, cwd=folder, env=environment
     )
