@@ -9,8 +9,8 @@ Standard library only: bundles that run by themselves carry this module.
 import json
 import math
 import os
+import re
 import reprlib
-import unicodedata
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,7 +67,7 @@ def _damaged(
     if "too complex" not in str(found) and (full := out_of_memory(found)):
         return OutOfMemoryError(f"{name}: {full.message}", "the file, or what it says of itself, is too large")
     reason = one_line(_said(found)) or type(found).__name__
-    return error(f"{name} is damaged, or not {what}" + (f": {reason}" if says else ""), hint)
+    return error(f"{name} is truncated, damaged, or not {what}" + (f": {reason}" if says else ""), hint)
 
 
 def _said(found: BaseException) -> str:
@@ -80,33 +80,24 @@ def _said(found: BaseException) -> str:
 
 def one_line(text: str) -> str:
     """Return text as one line of visible letters, cut where it is long."""
-    line = " ".join(visible(text, keep="\n\t").split())
+    line = " ".join(visible(text).split())
     return line if len(line) <= _WORDS else line[: _WORDS - 1] + "…"
 
 
-def visible(text: str, keep: str = "\n\t") -> str:
+_TURNS = "\u200e\u200f\u202a-\u202e\u2066-\u2069"
+"""The letters that change the direction of those beside them."""
+_BEYOND = re.compile(f"[\x7f-\x9f{_TURNS}]")
+_OBEYED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNS}]")
+
+
+def visible(text: str) -> str:
     """Return text without what a terminal obeys instead of showing it: escape sequences, and changes of direction."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(letter for letter in text if letter in keep or not _acts(letter))
+    return _OBEYED.sub("", text)
 
 
 def escaped(json_text: str) -> str:
     """Return JSON text in which what a terminal obeys is written as \\u…: the same value, harmless on a screen."""
-    if json_text.isascii():
-        return json_text
-    return "".join(
-        f"\\u{ord(letter):04x}" if ord(letter) > 127 and ord(letter) < 2**16 and _acts(letter) else letter
-        for letter in json_text
-    )
-
-
-def _acts(letter: str) -> bool:
-    # Cc: the control characters, C1 included. Bidirectional ones reorder what stands beside them.
-    return (
-        unicodedata.category(letter) == "Cc"
-        or letter in "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-    )
+    return _BEYOND.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)
 
 
 class _Brief(reprlib.Repr):

@@ -18,6 +18,9 @@ from hstnn_deploy.foreign import TEXT_LIMIT, brief, one_line, read_bytes, readin
 _DEPTH, _NODES = 50, 50_000
 """Of lists and sections within each other, and of values in all, each alias counted as what it stands for."""
 
+_BITS = 256
+"""Of a whole number: enough to be shown as it was given, where it is too large for what it is for."""
+
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = {_TAG + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")}
 
@@ -117,8 +120,8 @@ class _Loader(yaml.SafeLoader):
             raise
         except Exception as error:  # a scalar that only begins as its type
             raise self._refused(f"{brief(node.value)} is no {_short(node.tag)}", node) from error
-        if isinstance(value, int) and not -(2**63) <= value < 2**64:
-            raise self._refused("a whole number beyond 64 bits", node)
+        if isinstance(value, int) and value.bit_length() > _BITS:
+            raise self._refused(f"a whole number of more than {_BITS} bits", node)
         return value
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:

@@ -278,7 +278,13 @@ def test_it_runs_where_there_is_nothing_but_numpy_and_onnxruntime(bundle: Bundle
     clean = clean_environment(tmp_path)
     inside = clean / "hstnn_deploy"
     (inside / "export").mkdir(parents=True)
-    for name in ("__init__", "errors", "files", "export/contents", "export/ort", "export/taking", "export/runtime"):
+    for name in (
+        "__init__",
+        "errors",
+        "files",
+        "foreign",
+        *(f"export/{each}" for each in ("contents", "ort", "taking", "runtime")),
+    ):
         shutil.copy(PACKAGE / f"{name}.py", inside / f"{name}.py")
     x = np.random.default_rng(0).random((8, 2, 8), dtype=np.float32)
     np.save(tmp_path / "x.npy", x)
