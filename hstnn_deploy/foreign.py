@@ -39,7 +39,7 @@ def reading(
 
     Args:
         name: the file.
-        what: what it should be, such as "a .npy file".
+        what: what it should be, such as "a .npy file"; "" where its name says it.
         error: which error is raised.
         hint: its hint.
         says: whether the error repeats what the parser said.
@@ -67,7 +67,7 @@ def _damaged(
     if "too complex" not in str(found) and (full := out_of_memory(found)):
         return OutOfMemoryError(f"{name}: {full.message}", "the file, or what it says of itself, is too large")
     reason = one_line(_said(found)) or type(found).__name__
-    return error(f"{name} is truncated, damaged, or not {what}" + (f": {reason}" if says else ""), hint)
+    return error(f"{name} is damaged" + (f", or not {what}" if what else "") + (f": {reason}" if says else ""), hint)
 
 
 def _said(found: BaseException) -> str:

@@ -92,7 +92,7 @@ class RunFolder:
         """Return status.json, or an empty dict where the stage never started."""
         path = self.path / "status.json"
         status = _read_json(path)
-        with reading(path, "the status of a run", RunError, _ANOTHER, says=False):
+        with reading(path, "", RunError, _ANOTHER, says=False):
             _Status.model_validate(status)
         return status
 
@@ -278,7 +278,7 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    with reading(path, "JSON", RunError, _ANOTHER, says=False):
+    with reading(path, "", RunError, _ANOTHER, says=False):
         value = json_value(read_bytes(path, _LARGEST))
     if not isinstance(value, dict):
         raise _damaged(path)
@@ -288,7 +288,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    with reading(path, "YAML", RunError, _ANOTHER, says=False):
+    with reading(path, "", RunError, _ANOTHER, says=False):
         value = yaml_text.parse(read_bytes(path, TEXT_LIMIT).decode("utf-8"))
     if not isinstance(value, dict) or not value:
         raise _damaged(path)

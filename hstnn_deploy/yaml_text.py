@@ -60,7 +60,7 @@ def dump(value: Any) -> str:
 
 
 class _Size(NamedTuple):
-    count: int
+    values: int
     depth: int
 
 
@@ -76,9 +76,9 @@ class _Loader(yaml.SafeLoader):
         self._depth += 1
         self._nodes += 1
         if self._depth > _DEPTH:
-            raise self._refused(f"it is nested more than {_DEPTH} deep", self.peek_event())
+            raise self._refused(f"it is nested more than {_DEPTH} deep", self.peek_event())  # type: ignore[no-untyped-call]
         if self._nodes > _NODES:
-            raise self._refused(f"it holds more than {_NODES} values", self.peek_event())
+            raise self._refused(f"it holds more than {_NODES} values", self.peek_event())  # type: ignore[no-untyped-call]
         node: Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -104,7 +104,7 @@ class _Loader(yaml.SafeLoader):
         count = depth = 1
         for child in children:
             below = self._check_size(child, known)
-            count += below.count
+            count += below.values
             depth = max(depth, below.depth + 1)
             if count > _NODES or depth > _DEPTH:
                 raise self._refused(f"its aliases stand for more than {_NODES} values, or {_DEPTH} levels", node)

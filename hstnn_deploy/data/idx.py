@@ -55,7 +55,7 @@ def _shape(raw: bytes, dimensions: int) -> list[int]:
     return [int(size) for size in np.frombuffer(raw, ">u4", dimensions, offset=4)]
 
 
-def _whole(file: IO[bytes], count: int) -> bytes:
+def _whole(file: IO[bytes] | gzip.GzipFile, count: int) -> bytes:
     """Return so many bytes, or all there are."""
     parts = []
     while count > 0 and (part := file.read(min(count, 2**20))):

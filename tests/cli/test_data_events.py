@@ -136,8 +136,8 @@ def test_every_damaged_recording_is_named(hstnn: Hstnn, nmnist: Path, content: b
     [
         ("nmnist", "Train", "holds no train recordings"),
         ("nmnist", "Test", "nmnist is not whole"),
-        ("shd", "shd_test.h5", "shd_test.h5 is truncated, damaged, or not an HDF5 file"),
-        ("dvs-gesture", "ibmGestureTest/user00_led/4.npy", "4.npy is truncated, damaged, or not a .npy file"),
+        ("shd", "shd_test.h5", "shd_test.h5 is damaged, or not an HDF5 file"),
+        ("dvs-gesture", "ibmGestureTest/user00_led/4.npy", "4.npy is damaged, or not a .npy file"),
     ],
 )
 def test_what_is_damaged_or_empty_is_named(hstnn: Hstnn, tmp_path: Path, name: str, damage: str, message: str) -> None:

@@ -114,7 +114,7 @@ def damages(raw: bytes) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("damage", damages(bytes(100)))
-def test_a_damaged_entry_is_made_anew(damage: str) -> None:
+def test_a_damaged_entry_is_made_anew_and_said_in_one_line(damage: str, caplog: pytest.LogCaptureFixture) -> None:
     rows = Counted()
     cache.on_disk(KEY, rows)
     raw = KEY.path.read_bytes()
@@ -122,6 +122,9 @@ def test_a_damaged_entry_is_made_anew(damage: str) -> None:
     assert damaged != raw
     KEY.path.write_bytes(damaged)
     assert cache.read(KEY) is None
+    (said,) = caplog.messages
+    assert f"{KEY.path} is damaged and will be made anew: " in said
+    assert "\n" not in said
     assert listed(cache.on_disk(KEY, rows)) == [row.tolist() for row in ROWS]
     assert rows.times == 2
     assert KEY.path.read_bytes() == raw
