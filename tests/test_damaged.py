@@ -6,6 +6,7 @@ import json
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -288,6 +289,34 @@ def test_what_is_not_damaged_is_read(kind: str, tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     reader.write(tmp_path / reader.name)
     reader.read(tmp_path / reader.name)
+
+
+@pytest.mark.parametrize("read", [inputs.read_array, lambda given: read_events(given.path, SENSOR)])
+def test_a_header_that_claims_terabytes_is_refused(read: Callable[[inputs.Given], Any], tmp_path: Path) -> None:
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 1, 8), }".ljust(117) + "\n"
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(64))
+    with pytest.raises(HstnnError):
+        read(inputs.read_file(path))
+
+
+def test_an_image_of_225_million_pixels_is_refused_in_one_line(tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    size = struct.pack(">IIBBBBB", 15_000, 15_000, 8, 0, 0, 0, 0)
+    path = tmp_path / "x.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    with pytest.raises(HstnnError, match="225000000 pixels"):
+        _read_image(path)
+
+
+@pytest.mark.parametrize("claim", [2**20, 2**31 - 1])
+def test_a_small_gzip_stream_that_unpacks_to_much_is_not_unpacked(tmp_path: Path, claim: int) -> None:
+    path = tmp_path / "x-idx2-ubyte.gz"
+    path.write_bytes(gzip.compress(bytes([0, 0, 8, 2]) + struct.pack(">II", 1, claim) + bytes(2**21)))
+    with pytest.raises(HstnnError, match=r"too long: more than 10485\d+ bytes|truncated: 2097164 bytes"):
+        read_idx(path, 2)
 
 
 KEY = cache.Key("a-set", "train", {"a": 1, "b": [1, 2]})

@@ -1,5 +1,7 @@
 """The written graphs: what is in them, under which names, and what is refused. What they compute is in test_matrix."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -13,6 +15,7 @@ from hstnn_deploy.export.interface import interface
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
+from tests.conftest import PATIENCE
 from tests.export.cases import CASES, Case
 
 ONNX = (WINDOW_ONNX, STEP_ONNX, UNROLLED_ONNX)
@@ -106,3 +109,30 @@ def test_a_network_reset_by_subtraction_is_refused(tmp_path: Path, form: str) ->
     config = SequenceConfig(inputs=2, classes=2, units=[3], neuron=Lif(reset="subtract"))
     with pytest.raises(ExportError, match="reset by subtraction"):
         write_graphs(config.build([Sizes(3, 0)]), tmp_path, [form])
+
+
+@pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])
+def test_a_full_disk_is_a_run_error_in_every_format_and_ends_no_process(form: str, tmp_path: Path) -> None:
+    # In a process of its own: torch's own writers would end it. The limit is as close to a full disk as a test can come.
+    code = f"""
+import resource, signal, sys
+import subprocess
+import sys
+from pathlib import Path
+from hstnn_deploy.errors import RunError
+from hstnn_deploy.export.graphs import write_graphs
+from tests.export.cases import Case
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    write_graphs(Case("sequence", "ffs").network(), Path({str(tmp_path)!r}), {{{form!r}}})
+except RunError as error:
+    sys.exit(0 if "cannot write" in error.message else 3)
+sys.exit(4)
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
