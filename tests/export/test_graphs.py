@@ -113,11 +113,9 @@ def test_a_network_reset_by_subtraction_is_refused(tmp_path: Path, form: str) ->
 
 @pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])
 def test_a_full_disk_is_a_run_error_in_every_format_and_ends_no_process(form: str, tmp_path: Path) -> None:
-    # In a process of its own: torch's own writers would end it. The limit is as close to a full disk as a test can come.
+    # In a process of its own, which torch's own writers would end. The limit is as close to a full disk as a test comes.
     code = f"""
 import resource, signal, sys
-import subprocess
-import sys
 from pathlib import Path
 from hstnn_deploy.errors import RunError
 from hstnn_deploy.export.graphs import write_graphs
