@@ -113,7 +113,7 @@ def test_a_network_reset_by_subtraction_is_refused(tmp_path: Path, form: str) ->
 
 @pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])
 def test_a_full_disk_is_a_run_error_in_every_format_and_ends_no_process(form: str, tmp_path: Path) -> None:
-    # In a process of its own, which torch's own writers would end. The limit is as close to a full disk as a test comes.
+    # In a process of its own, which torch's writers would end. The limit is as close to a full disk as a test comes.
     code = f"""
 import resource, signal, sys
 from pathlib import Path
