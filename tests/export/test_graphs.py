@@ -1,9 +1,9 @@
 """The written graphs: what is in them, under which names, and what is refused. What they compute is in test_matrix."""
 
-from collections.abc import Callable
-from functools import partial
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 

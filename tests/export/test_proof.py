@@ -307,7 +307,7 @@ def test_a_back_door_that_no_input_opens_shows_in_the_text(
     path = write(right, tmp_path, format, 0, monkeypatch)
     if format == "pt2":
         # It calls what hstnn never writes: it is not even opened.
-        with pytest.raises(BundleError, match="its program calls 'torch.ops.aten"):
+        with pytest.raises(BundleError, match="its program calls"):
             prove(right, path, Samples(20, 64))
         return
     checks = prove(right, path, Samples(20, 64))

@@ -20,11 +20,13 @@ from hstnn_deploy.export.front import possible
 from hstnn_deploy.export.manifest import recipe_of, write_manifest
 from hstnn_deploy.export.nodes import BUILDER, stored_in
 from hstnn_deploy.export.rebuilt import NAME, Rebuilt, _same_recipe, first_difference, read_alone
+from hstnn_deploy.export.smaller import How
 from hstnn_deploy.export.subject import make_subject
 from hstnn_deploy.export.verification import verify_bundle
 from tests.export.cases import Case
 
 CASE = Case("sequence", "ffs")
+REDUCED: tuple[How, ...] = ("int8-dynamic", "int8-static", "fp16")
 WINDOW = "model.window.onnx"
 
 
