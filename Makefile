@@ -5,13 +5,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-matrix benchmarks clean
+.PHONY: help demo test test-matrix attack benchmarks engines clean
 
 help:
 	@echo "make demo        set up .venv and run the whole main path on real digits (about 3 minutes on 2 cores)"
 	@echo "make test        set up .venv and run format, lint, types and all tests"
-	@echo "make test-matrix set up .venv and run every cell of the export matrix (about 3 minutes)"
+	@echo "make test-matrix set up .venv and run every cell of the export matrix and of its proof (about 6 minutes)"
+	@echo "make attack      set up .venv and attack everything that reads or writes for MINUTES (30), counting failures"
 	@echo "make benchmarks  set up .venv and run the benchmarks"
+	@echo "make engines     set up .venv and run every export case in other engines (about 3 minutes; needs the network)"
 	@echo "make clean       remove .venv and what the demo wrote"
 
 demo: $(VENV)/.installed
@@ -22,10 +24,17 @@ test: $(VENV)/.installed-dev
 	@VIRTUAL_ENV="$(abspath $(VENV))" scripts/check
 
 test-matrix: $(VENV)/.installed-dev
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export/test_matrix.py -m "matrix or not matrix"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export/test_matrix.py tests/export/test_proof.py -m "matrix or not matrix"
+
+MINUTES ?= 30
+attack: $(VENV)/.installed-dev
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.attacks --minutes $(MINUTES)
 
 benchmarks: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks
+
+engines: $(VENV)/.installed-dev
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.engines --write
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12")'

@@ -6,6 +6,7 @@ its number; an older one passes through `_MIGRATIONS` first.
 """
 
 import pickle
+import pickletools
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import CheckpointError, RecipeError
+from hstnn_deploy.foreign import brief, check_stored, reading
 from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.registry import build
+from hstnn_deploy.models.registry import NetworkConfig, build
 from hstnn_deploy.models.sizes import Sizes
 
 if TYPE_CHECKING:
@@ -73,11 +75,12 @@ def load(path: Path, content: str) -> dict[str, Any]:
     version = whole.get("version")
     if type(version) is not int or not 1 <= version <= VERSION:
         raise CheckpointError(
-            f"{path} has format version {version}; this hstnn reads up to {VERSION}", "upgrade hstnn-deploy"
+            f"{path} has format version {brief(version)}; this hstnn reads up to {VERSION}", "upgrade hstnn-deploy"
         )
     if whole.get("content") != content:
         raise CheckpointError(
-            f"{path} holds {whole.get('content')!r}, not {content!r}", "give a best.pt or last.pt from a run folder"
+            f"{path} holds {brief(whole.get('content'))}, not {content!r}",
+            "give a best.pt or last.pt from a run folder",
         )
     data = whole.get("data")
     if not isinstance(data, dict):
@@ -94,29 +97,30 @@ def _read(path: Path, name: Path) -> Any:
         raise CheckpointError(f"{name} is a folder, not a checkpoint", hint)
     if not path.exists():
         raise CheckpointError(f"{name} does not exist", "give a best.pt from a run folder; `hstnn train` writes them")
-    try:
+    with reading(name, "a whole file", CheckpointError, _TAKE_ANOTHER, says=False):
         _check_archive(path, name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch has to say of foreign files is said below, in one line
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except PermissionError as error:
-        raise CheckpointError(f"{name} cannot be read: permission denied") from error
-    except Exception as error:  # a reader of pickles can fail with anything
-        if isinstance(error, pickle.UnpicklingError) and "unsupported" in str(error).lower():
-            raise CheckpointError(
-                f"{name} holds more than tensors and plain data, so it was refused and nothing in it was run",
-                "give a checkpoint that hstnn wrote",
-            ) from error
-        raise CheckpointError(f"{name} is damaged or truncated ({path.stat().st_size} bytes)", _TAKE_ANOTHER) from error
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError as error:
+                if "unsupported" in str(error).lower():
+                    raise _unsafe(name) from error
+                raise
+
+
+def _unsafe(name: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{name} holds more than tensors and plain data, so it was refused and nothing in it was run",
+        "give a checkpoint that hstnn wrote",
+    )
 
 
 def _check_archive(path: Path, name: Path) -> None:
     """Refuse what is not an archive as `torch.save` writes it, byte for byte: torch itself does not look at checksums.
 
     Raises:
-        CheckpointError: it is some other file.
+        CheckpointError: it is some other file, or holds more than tensors and plain data.
         Exception: it is damaged.
     """
     with path.open("rb") as file:
@@ -124,12 +128,21 @@ def _check_archive(path: Path, name: Path) -> None:
     if start not in (b"PK", b""):
         raise CheckpointError(f"{name} is not a checkpoint", "give a best.pt or last.pt from a run folder")
     with zipfile.ZipFile(path) as archive:
-        names = {member.rpartition("/")[2] for member in archive.namelist()}
+        names = {member.rpartition("/")[2]: member for member in archive.namelist()}
         if "constants.pkl" in names or "data.pkl" not in names:
             what = "a TorchScript file" if "constants.pkl" in names else "some other archive"
             raise CheckpointError(f"{name} is {what}, not a checkpoint", "give a best.pt or last.pt from a run folder")
+        check_stored(archive, path.stat().st_size)
         if archive.testzip() is not None:
             raise zipfile.BadZipFile("a checksum differs")
+        # torch makes some objects of other modules, such as a bytearray of any length.
+        for operation, argument, _ in pickletools.genops(archive.read(names["data.pkl"])):
+            if operation.name == "GLOBAL" and not str(argument).startswith(_MODULES):
+                raise _unsafe(name)
+
+
+_MODULES = ("torch", "collections ")
+"""Whose objects a checkpoint may hold; which of them, torch decides."""
 
 
 class Checkpoint(BaseModel):
@@ -170,10 +183,10 @@ class Checkpoint(BaseModel):
     def load(cls, path: Path) -> "Checkpoint":
         """Read from a file; see `load`."""
         try:
-            found = cls(**load(path, "network"))
+            found = cls.model_validate(load(path, "network"))
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"]))
-            raise CheckpointError(f"{path} is not whole: {where}: {error.errors()[0]['msg']}") from error
+            raise CheckpointError(f"{path} is not whole: {brief(where)}: {error.errors()[0]['msg']}") from error
         found._source = str(path)
         return found
 
@@ -197,13 +210,40 @@ class Checkpoint(BaseModel):
             CheckpointError: the parameters do not fit the recipe and sizes.
         """
         config = self.resolved_recipe().network
-        try:
+        with reading(self._source, "a whole network", CheckpointError, _TAKE_ANOTHER):
+            self._check_shapes(config)
             network = build(config, self.sizes)
             network.load_state_dict(self.parameters)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(f"{self._source}: the parameters do not fit the network: {reason}") from error
         return network.eval()
+
+    def _check_shapes(self, config: NetworkConfig) -> None:
+        """Compare the parameters with what recipe and sizes make, before any of it is made.
+
+        Raises:
+            CheckpointError: they differ; or a tensor holds fewer numbers than its shape says.
+        """
+
+        def refused(what: str) -> CheckpointError:
+            return CheckpointError(f"{self._source}: the parameters do not fit the network: {what}", _TAKE_ANOTHER)
+
+        if len(config.units) != len(self.sizes) or len(self.sizes) > len(self.parameters):
+            what = f"{len(config.units)} layers in the recipe, {len(self.sizes)} sizes, {len(self.parameters)} tensors"
+            raise refused(what)
+        if any(size < 0 for sizes in self.sizes for size in sizes):
+            raise refused("a layer has less than no units")
+        # Shapes alone, on the device that holds no numbers.
+        with torch.device("meta"):
+            wanted = build(config, self.sizes).state_dict()
+        if missing := sorted(wanted.keys() ^ self.parameters.keys()):
+            raise refused(f"{brief(missing[0])} is {'missing' if missing[0] in wanted else 'not part of it'}")
+        for name, tensor in self.parameters.items():
+            if tensor.shape != wanted[name].shape:
+                raise refused(f"{name} is {brief(list(tensor.shape))}, not {list(wanted[name].shape)}")
+            if tensor.dtype != wanted[name].dtype or tensor.layout != torch.strided or tensor.device.type != "cpu":
+                raise refused(f"{name} is of {tensor.dtype}, {tensor.layout}")
+            # A shape alone costs nothing: every number of it has to be there.
+            if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+                raise refused(f"{name} does not hold the numbers of its shape")
 
 
 def load_network(path: Path | str) -> HybridNetwork:

@@ -123,6 +123,32 @@ class Interrupted(HstnnError):
     exit_code = 130
 
 
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "unable to allocate",
+    "failed to allocate memory",
+    "not enough memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "bad allocation",
+    "storage size calculation overflowed",
+    "overflow when unpacking long",
+)
+"""How Python, numpy, torch, CUDA and ONNX Runtime say it."""
+
+
+def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
+    """Return the error that says so where memory ran out, whichever library said it; None where it did not."""
+    text = str(error)
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in _NO_MEMORY):
+        return OutOfMemoryError(
+            f"out of memory: {' '.join(text.split())[:200] or type(error).__name__}",
+            "choose a smaller batch (--set batch=…) or fewer units (--set network.units=[…])",
+        )
+    return None
+
+
 def nearest(given: str, known: Iterable[str]) -> str:
     """Return a hint that names what `given` probably meant, or all there is."""
     known = sorted(known)

@@ -1,12 +1,15 @@
 """Files that are whole or not there: atomic writes, checksums, and the words for what a disk refuses."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,19 @@ def cannot_write(path: Path, error: OSError) -> RunError:
     """Say in one line why `path` could not be written."""
     reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), "choose another folder with --out"))
     return RunError(f"cannot write {path}: {reason}", hint)
+
+
+def cannot_use(error: OSError) -> RunError:
+    """Say in one line what the system refused, of an error that nobody explained nearer to where it was."""
+    reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
+    what = (
+        f"{error.filename}: "
+        if error.filename is not None
+        else "standard output: "
+        if error.errno == errno.ENOSPC
+        else ""
+    )
+    return RunError(f"{what}{reason}", hint)
 
 
 _PARTIAL = ".partial"
@@ -72,7 +88,7 @@ def _umask() -> int:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -82,7 +98,74 @@ def write_json(path: Path, value: Any) -> None:
 
 def json_text(value: Any) -> str:
     """Return plain data as the text that `write_json` writes."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    # The name of a file that is not UTF-8 holds half characters: JSON has escapes for them.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+
+
+_TEMPORARY = "hstnn-"
+_MAKING = ".hstnn-making-"
+_HELD = ".held"
+
+
+@contextmanager
+def temporary_folder(kind: str) -> Iterator[Path]:
+    """Yield a fresh folder, removed at the end; what a killed process left of the same kind is removed first.
+
+    A folder is held by a lock, which the system lets go when its process ends, however it ends. Several processes may
+    do this at once: none touches what another one holds.
+
+    Args:
+        kind: what the folder is for, such as "profile"; in its name.
+
+    Raises:
+        RunError: it cannot be created.
+    """
+    base = Path(tempfile.gettempdir())
+    _sweep(base, f"{_TEMPORARY}{kind}-")
+    try:
+        path, holder = _make_temporary(base, kind)
+    except OSError as error:
+        raise cannot_write(base, error) from error
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(holder)
+
+
+def _make_temporary(base: Path, kind: str) -> tuple[Path, int]:
+    """Make a folder that this process holds; return it, and what holds it."""
+    # Under another name until the lock is held: nobody takes it for one that was left.
+    made = Path(tempfile.mkdtemp(dir=base, prefix=_MAKING))
+    path = base / f"{_TEMPORARY}{kind}-{made.name.removeprefix(_MAKING)}"
+    holder = -1
+    try:
+        holder = os.open(made / _HELD, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        made.rename(path)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        if holder >= 0:
+            os.close(holder)
+        raise
+    return path, holder
+
+
+def _sweep(base: Path, prefix: str) -> None:
+    """Remove the temporary folders of this user that no process holds any more."""
+    for path in base.glob(f"{prefix}*"):
+        # What is not ours, or just now being removed, is left alone.
+        with suppress(OSError):
+            found = path.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+                continue
+            holder = os.open(path / _HELD, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(holder)
 
 
 def make_folder(path: Path) -> Path:

@@ -23,15 +23,43 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-import yaml
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, StrictBool, StrictFloat, StrictInt, TypeAdapter
 
-from hstnn_deploy import files
+from hstnn_deploy import files, yaml_text
 from hstnn_deploy.errors import RunError
+from hstnn_deploy.foreign import TEXT_LIMIT, json_value, read_bytes, reading
 
 State = Literal["running", "finished", "interrupted", "failed"]
+Number = StrictBool | StrictInt | StrictFloat | None
+
+_ANOTHER = "remove the run folder, or give another with --out"
+_LARGEST = 2**22
+"""Bytes of status.json and environment.json, at most."""
+
+_LONGEST = 2**28
+"""Bytes of metrics.jsonl, at most: of a million epochs."""
 
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+class _Status(BaseModel):
+    """What status.json may hold of what is read from it; there may be more."""
+
+    state: State | None = None
+    updated: str | None = None
+    started: str | None = None
+    pid: int | None = None
+    host: str | None = None
+    error: str | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    best: dict[str, Number] | None = None
+    result: dict[str, dict[str, Number] | Number | str] | None = None
+    usage: dict[str, Number] | None = None
+
+
+_ROW: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Number])
 
 
 class RunFolder:
@@ -62,7 +90,11 @@ class RunFolder:
 
     def status(self) -> dict[str, Any]:
         """Return status.json, or an empty dict where the stage never started."""
-        return _read_json(self.path / "status.json")
+        path = self.path / "status.json"
+        status = _read_json(path)
+        with reading(path, "", RunError, _ANOTHER, says=False):
+            _Status.model_validate(status)
+        return status
 
     @property
     def finished(self) -> bool:
@@ -100,19 +132,21 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the rows of metrics.jsonl; a half-written last row is left out."""
-        rows = []
+        rows: list[dict[str, Any]] = []
         path = self.path / "metrics.jsonl"
         if path.exists():
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with reading(path, "a curve", RunError, _ANOTHER):
+                text = read_bytes(path, _LONGEST).decode("utf-8", errors="replace")
+            for line in text.splitlines():
                 try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError:
+                    rows.append(_ROW.validate_python(json_value(line)))
+                except ValueError:
                     break
         return rows
 
     def keep_metrics(self, epochs: int) -> None:
         """Drop the rows of epochs past `epochs`: those that a killed run had not finished."""
-        rows = [row for row in self.metrics() if row["epoch"] <= epochs]
+        rows = [row for row in self.metrics() if row.get("epoch", 0) <= epochs]
         files.write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     def add_metrics(self, row: dict[str, Any]) -> None:
@@ -193,7 +227,7 @@ class RunFolder:
     def claim_recipe(self, recipe: dict[str, Any]) -> None:
         """Record the recipe that this folder belongs to; refuse another one, see `check_recipe`."""
         self.check_recipe(recipe)
-        files.write_text(self.path / "stage.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+        files.write_text(self.path / "stage.yaml", yaml_text.dump(recipe))
 
     def check_recipe(self, recipe: dict[str, Any]) -> None:
         """Refuse a recipe other than the one this folder was begun with, naming the keys that differ."""
@@ -244,10 +278,8 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise _damaged(path) from error
+    with reading(path, "", RunError, _ANOTHER, says=False):
+        value = json_value(read_bytes(path, _LARGEST))
     if not isinstance(value, dict):
         raise _damaged(path)
     return value
@@ -256,17 +288,15 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _damaged(path) from error
+    with reading(path, "", RunError, _ANOTHER, says=False):
+        value = yaml_text.parse(read_bytes(path, TEXT_LIMIT).decode("utf-8"))
     if not isinstance(value, dict) or not value:
         raise _damaged(path)
     return value
 
 
 def _damaged(path: Path) -> RunError:
-    return RunError(f"{path} is damaged", "remove the run folder, or give another with --out")
+    return RunError(f"{path} is damaged", _ANOTHER)
 
 
 def _process_lives(status: dict[str, Any]) -> bool:

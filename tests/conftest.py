@@ -19,6 +19,9 @@ os.environ.pop("COLUMNS", None)
 hypothesis.settings.register_profile("house", deadline=None, max_examples=50, derandomize=True)
 hypothesis.settings.load_profile("house")
 
+PATIENCE = 1800.0
+"""Seconds after which a test gives up on what it waits for: a hang ends some day, and no busy machine fails a test."""
+
 TINY = {
     "network.units": [6, 5],
     "batch": 200,
@@ -125,9 +128,10 @@ def hstnn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         assert isinstance(left.value.code, int)
         return Result(left.value.code, captured.out, captured.err)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield run
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def write_idx(path: Path, values: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:

@@ -1,6 +1,7 @@
 """Small event recordings, and the files of the data sets that hold them, each in its own layout."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -42,16 +43,78 @@ def write_npy(path: Path, events: Events) -> None:
     np.save(path, np.stack([events["x"], events["y"], events["p"], events["t"] // 1000], axis=1).astype(np.float64))
 
 
-def aedat(events: Events, kinds: Sequence[int] = (1,), per_packet: int = 50) -> bytes:
-    """Return an AEDAT 3.1 file of polarity events (x, y, t, p), its packets of `kinds` in turn; only 1 is polarity."""
+def aedat(
+    events: Events,
+    kinds: Sequence[int] = (1,),
+    per_packet: int = 50,
+    invalid: Collection[int] = (),
+    source: int = 1,
+) -> bytes:
+    """Return an AEDAT 3.1 file of polarity events (x, y, t, p), its packets of `kinds` in turn; only 1 is polarity.
+
+    Args:
+        events: by the camera's clock; a packet ends where the 31 bits of its times do.
+        kinds: of packets; 2 and 3 (frames and IMU events) have events of 36 bytes.
+        per_packet: events of a packet at most.
+        invalid: the numbers of the events that are marked so.
+        source: the number of the camera.
+    """
     raw = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#End Of ASCII Header\r\n"
-    for start in range(0, len(events), per_packet):
-        part = events[start : start + per_packet]
+    turns = events["t"] >> 31
+    borders = {*range(0, len(events), per_packet), *(np.flatnonzero(np.diff(turns)) + 1).tolist()}
+    valid = ~np.isin(np.arange(len(events)), list(invalid))
+    for start, end in pairwise([*sorted(borders), len(events)]):
+        part, marked = events[start:end], valid[start:end]
         for kind in kinds:
-            header = np.array([kind | 1 << 16, 8, 4, 0, len(part), len(part), len(part)], "<u4")
-            data = part["x"] << 17 | part["y"] << 2 | part["p"] << 1 | 1
-            raw += header.tobytes() + np.stack([data, part["t"]], axis=1).astype("<u4").tobytes()
+            size = 36 if kind in (2, 3) else 8
+            counted = int(marked.sum()) if kind == 1 else len(part)
+            header = np.array([kind | source << 16, size, 4, turns[start], len(part), len(part), counted], "<u4")
+            data = part["x"] << 17 | part["y"] << 2 | part["p"] << 1 | marked
+            rows = np.zeros((len(part), size // 4), "<u4")
+            rows[:, :2] = np.stack([data, part["t"] & 0x7FFF_FFFF], axis=1)
+            raw += header.tobytes() + rows.tobytes()
     return raw
+
+
+def dat(events: Events, kind: int = 0x0C, size: tuple[int, int] | None = None) -> bytes:
+    """Return a Prophesee .dat file: text, a type and a size, then time (modulo 2^32) and address in 32 bits each."""
+    words = np.zeros((len(events), 2), "<u4")
+    words[:, 0] = events["t"] & 0xFFFF_FFFF
+    words[:, 1] = events["x"] | (events["y"] << 14) | (events["p"] << 28)
+    stated = f"% Width {size[0]}\n% Height {size[1]}\n".encode() if size else b""
+    return b"% Data file containing CD events.\n% Version 2\n" + stated + bytes([kind, 8]) + words.tobytes()
+
+
+def evt2(events: Events, triggers: int = 0) -> bytes:
+    """Return a Prophesee .raw file in EVT2: words of 32 bits, the upper 28 bits of the time before what needs them."""
+    words: list[int] = []
+    high = -1
+    for x, y, t, p in events.tolist():
+        if t >> 6 != high:
+            high = t >> 6
+            words.append(8 << 28 | high & 0xFFF_FFFF)
+        words.append(p << 28 | (t & 0x3F) << 22 | x << 11 | y)
+    words += [0xA << 28] * triggers
+    return b"% evt 2.0\n% format EVT2;height=34;width=34\n% end\n" + np.array(words, "<u4").tobytes()
+
+
+def evt3(events: Events, triggers: int = 0) -> bytes:
+    """Return a Prophesee .raw file in EVT3: words of 16 bits; what an event shares with the one before is not said."""
+    words: list[int] = []
+    high = low = row = -1
+    for x, y, t, p in events.tolist():
+        if t >> 12 != high:
+            high, low = t >> 12, 0
+            words.append(8 << 12 | high & 0xFFF)
+        if t & 0xFFF != low:
+            low = t & 0xFFF
+            words.append(6 << 12 | low)
+        if y != row:
+            row = y
+            words.append(y)
+        words.append(2 << 12 | p << 11 | x)
+    words += [0xA << 12] * triggers
+    return b"% evt 3.0\n% geometry 34x34\n% end\n" + np.array(words, "<u2").tobytes()
 
 
 def write_hdf5(path: Path, recordings: Sequence[Events], labels: Sequence[int]) -> None:

@@ -273,6 +273,72 @@ def test_parameters_that_do_not_fit_are_refused(file: Path, damage: str) -> None
     assert "not fit" in refusal(file).message
 
 
+class Made(Exception):
+    """A network was built."""
+
+
+@pytest.mark.parametrize(
+    "units", [[20_000, 20_000], [2**20, 2**20], [3] * 900], ids=["20 000 units", "a million units", "900 layers"]
+)
+def test_a_claim_of_a_large_network_is_refused_before_anything_is_made(
+    file: Path, units: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(config: Any, sizes: Any) -> Any:
+        if torch.empty(0).device.type != "meta":
+            raise Made
+        return build(config, sizes)
+
+    monkeypatch.setattr(checkpoint, "build", never)
+    data = torch.load(file, weights_only=True)["data"]
+    data["recipe"]["network"]["units"] = units
+    data["sizes"] = [[each, each] for each in units]
+    rewrite(file, data=data)
+    assert "do not fit the network" in refusal(file).message
+    example().save(file)
+    # And it is no dud: of a network that fits, all is made.
+    with pytest.raises(CheckpointError, match="Made"):
+        Checkpoint.load(file).network()
+
+
+@pytest.mark.parametrize("how", ["expanded", "sparse", "double"])
+def test_parameters_that_are_not_whole_tensors_are_refused(file: Path, how: str) -> None:
+    data = torch.load(file, weights_only=True)["data"]
+    weight = data["parameters"]["readout.weight"]
+    data["parameters"]["readout.weight"] = {
+        # A shape of any size costs four bytes.
+        "expanded": torch.zeros(1).expand(weight.shape),
+        "sparse": weight.to_sparse(),
+        "double": weight.double(),
+    }[how]
+    rewrite(file, data=data)
+    assert "readout.weight" in refusal(file).message
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_a_compressed_archive_is_refused_unread(file: Path, tmp_path: Path, method: int) -> None:
+    packed = tmp_path / "packed.pt"
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(packed, "w", method) as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member))
+        new.writestr("best/data/999", bytes(10_000_000))
+    refusal(packed)
+
+
+def test_objects_that_torch_would_make_of_any_size_are_refused(file: Path) -> None:
+    rewrite(file, data={"recipe": bytearray(10)})
+    assert "nothing in it was run" in refusal(file).message
+
+
+def test_a_recipe_nested_without_end_is_shown_in_bounded_time(file: Path) -> None:
+    nested: Any = "x"
+    for _ in range(60):
+        nested = [nested] * 10
+    data = torch.load(file, weights_only=True)["data"]
+    data["recipe"]["about"] = nested
+    rewrite(file, data=data)
+    assert len(refusal(file).message) < 5000
+
+
 def test_a_recipe_this_version_cannot_read_is_a_checkpoint_error(file: Path) -> None:
     data = torch.load(file, weights_only=True)["data"]
     data["recipe"]["network"]["family"] = "transformer"

@@ -3,6 +3,9 @@
 import errno
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,3 +119,85 @@ def test_checksums_are_sha256(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"content" * 100_000)
     assert files.sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# Temporary folders.
+
+HOLDS = """
+import sys, time
+from hstnn_deploy import files
+with files.temporary_folder("test") as folder:
+    (folder / "large").write_text("x" * 1000)
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder() -> tuple["subprocess.Popen[str]", Path]:
+    """Start a process that holds a temporary folder until its standard input ends; return it and the folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_temporary_folder_is_gone_at_the_end_whatever_ends_it(temporary: Path) -> None:
+    with files.temporary_folder("test") as folder:
+        (folder / "a").mkdir()
+        assert folder.parent == temporary
+        assert folder.name.startswith("hstnn-test-")
+    with pytest.raises(KeyboardInterrupt), files.temporary_folder("test"):
+        raise KeyboardInterrupt
+    assert names(temporary) == []
+
+
+def test_what_a_killed_process_left_is_cleared_by_the_next_start_and_nothing_else_is(temporary: Path) -> None:
+    (dead, left), (alive, held) = holder(), holder()
+    dead.kill()
+    dead.wait()
+    other = temporary / "hstnn-test-not-ours"
+    other.mkdir()
+    (temporary / "hstnn-test-link").symlink_to(other)
+    assert (left / "large").exists()
+    with files.temporary_folder("another"):
+        assert left.exists()  # of another kind
+    with files.temporary_folder("test") as folder:
+        assert sorted([*names(temporary)]) == sorted([held.name, folder.name, other.name, "hstnn-test-link"])
+        assert (held / "large").exists()
+    alive.communicate("")
+    assert not held.exists()
+
+
+def test_many_processes_clear_and_hold_at_once(temporary: Path) -> None:
+    for _ in range(3):
+        process, _ = holder()
+        process.kill()
+        process.wait()
+    running = [holder() for _ in range(4)]
+    assert names(temporary) == sorted(folder.name for _, folder in running)
+    assert all((folder / "large").exists() for _, folder in running)
+    for process, _ in running:
+        process.communicate("")
+    assert names(temporary) == []
+
+
+def test_no_place_for_a_temporary_folder_is_said_in_one_line(blocked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(blocked))
+    with pytest.raises(RunError, match="cannot write"), files.temporary_folder("test"):
+        pass
+
+
+def test_a_name_that_is_no_utf_8_is_written_as_json_can(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xe9")
+    files.write_json(tmp_path / "json", {"file": name})
+    assert json.loads((tmp_path / "json").read_text(encoding="utf-8")) == {"file": name}
+    files.write_text(tmp_path / "text", name)
+    assert (tmp_path / "text").read_text(encoding="utf-8") == "\\udce9"

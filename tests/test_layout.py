@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import hstnn_deploy
+from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hstnn_deploy"
@@ -18,7 +19,7 @@ HEAVY = ("torch", "scipy", "onnx", "onnxruntime", "sklearn", "matplotlib", "nump
 def python(*words: str) -> str:
     """Run Python in the repository root and return what it prints."""
     result = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -115,7 +116,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         (copy / room).symlink_to(Path("hstnn_deploy") / room)
     build = "from setuptools import build_meta; import sys; build_meta.build_wheel(sys.argv[1])"
     result = subprocess.run(
-        [sys.executable, "-c", build, str(out)], cwd=copy, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", build, str(out)], cwd=copy, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert result.returncode == 0, result.stderr
     (path,) = out.glob("*.whl")

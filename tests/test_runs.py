@@ -39,7 +39,7 @@ def test_opening_writes_recipe_environment_and_status(run: RunFolder) -> None:
         status = run.status()
         assert status["state"] == "running"
         assert status["started"] <= status["updated"]
-        run.set_status("finished", result=3)
+        run.set_status("finished", result={"epoch": 3})
     assert run.finished
     assert run.status()["started"] == status["started"]
     assert run.environment() == {"cpu": "any"}

@@ -1,9 +1,11 @@
 """The `hstnn` command: an explicit list of commands, and the one place that turns errors into exit codes."""
 
+import errno
 import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -22,11 +24,14 @@ from hstnn_deploy.cli import (
     report,
     run,
     runs,
+    streams,
     sweep,
     train,
     verify,
 )
-from hstnn_deploy.errors import HstnnError, OutOfMemoryError
+from hstnn_deploy.errors import HstnnError, UsageError, out_of_memory
+from hstnn_deploy.files import cannot_use
+from hstnn_deploy.foreign import brief, one_line
 
 app = typer.Typer(
     name="hstnn",
@@ -79,60 +84,75 @@ _TyperUsageError: Any = typer.BadParameter.__base__
 def main() -> NoReturn:
     """Run the command line and leave with an exit code: see `hstnn_deploy.errors`."""
     words = sys.argv[1:]
+    _asked_to_end.clear()
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in the background
+        signal.signal(signal.SIGINT, _interrupt)
+    streams.prepare()
     try:
         result = app(args=[word for word in words if word != "--traceback"], standalone_mode=False)
         code = result if isinstance(result, int) else 0
         if code == 130:
             console.error("interrupted")
-    except (Exception, KeyboardInterrupt) as error:
+        # Else a full disk would show only while Python ends, as an exception that nobody explains.
+        sys.stdout.flush()
+    except SystemExit as left:
+        # click leaves by itself, with another code, where whoever read our output has left.
+        if not isinstance(left.__context__, BrokenPipeError):
+            raise
+        code = _explain(left.__context__)
+    except BaseException as error:  # a panic of an extension is no Exception
         code = _explain(error)
         if "--traceback" in words:
-            traceback.print_exception(error)
+            with suppress(OSError):
+                traceback.print_exception(error)
+    streams.close()
     if code and "RANK" in os.environ:
         # What exchanges gradients between ranks has threads under way, and would abort as they are torn down.
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
 
-def _out_of_memory(error: BaseException) -> OutOfMemoryError | None:
-    """Recognise Python's, torch's and ONNX Runtime's ways of saying it, without importing any of them."""
-    text = str(error).lower()
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        return OutOfMemoryError(
-            f"out of memory: {' '.join(str(error).split())[:200]}",
-            "choose a smaller batch (--set batch=…) or fewer units (--set network.units=[…])",
-        )
-    return None
-
-
 def _explain(error: BaseException) -> int:
     """Print one line and a hint for an error; return its exit code."""
+    code, message, hint = _explanation(error)
+    with suppress(OSError):  # standard error may be full as well
+        if message:
+            console.error(message, hint)
+    return code
+
+
+def _explanation(error: BaseException) -> tuple[int, str, str]:
+    """Return the exit code of an error, what to say, and a hint."""
     if not isinstance(error, HstnnError):
-        error = _out_of_memory(error) or error
+        error = out_of_memory(error) or error
     match error:
         case HstnnError():
-            console.error(error.message, error.hint)
-            return error.exit_code
-        case KeyboardInterrupt() | typer.Abort():
-            console.error("interrupted")
-            return 130
+            return error.exit_code, error.message, error.hint
+        case _ if _asked_to_end or isinstance(error, KeyboardInterrupt | typer.Abort):
+            return 130, "interrupted", ""
         case BrokenPipeError():
-            # Whoever read our output has left; say nothing more, not even at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
+            # Whoever read our output has left; there is nothing more to say.
+            return 141, "", ""
         case _TyperUsageError():
             context = getattr(error, "ctx", None)
-            if message := error.format_message():  # without one, help was shown instead
-                console.error(message, f"see `{context.command_path if context else 'hstnn'} --help`")
-            return 2
+            # Without a message, help was shown instead.
+            hint = f"see `{context.command_path if context else 'hstnn'} --help`"
+            return 2, error.format_message(), hint
+        case OSError() if error.errno == errno.ENAMETOOLONG:
+            name = brief(str(error.filename or "it"))
+            return UsageError.exit_code, f"the name is too long for a file: {name}", "choose a shorter one"
+        case OSError() if error.errno and error.strerror:
+            refused = cannot_use(error)
+            return refused.exit_code, refused.message, refused.hint
         case _:
-            reason = " ".join(str(error).split())
-            console.error(f"unforeseen: {type(error).__name__}: {reason}", "add --traceback to see where")
-            return 70
+            return 70, f"unforeseen: {type(error).__name__}: {one_line(str(error))}", "add --traceback to see where"
 
 
-def _interrupt(_number: int, _frame: Any) -> None:
+_asked_to_end: list[int] = []
+"""The signals that asked for it. A library that is interrupted while it is imported may raise anything."""
+
+
+def _interrupt(number: int, _frame: Any) -> None:
+    _asked_to_end.append(number)
     raise KeyboardInterrupt

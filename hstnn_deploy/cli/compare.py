@@ -7,7 +7,7 @@ import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import Json
-from hstnn_deploy.errors import ConditionMet
+from hstnn_deploy.errors import ConditionMet, ReportError
 
 
 def compare(
@@ -23,14 +23,16 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="CONDITION",
-            help="Exit with 14 on a change like 'accuracy < -0.5' (B - A), 'p99_ms > 1.1x' (B / A), 'epoch > 10%'.",
+            help="Exit with 14 on a change like 'accuracy < -0.5' (B - A), 'p99_ms > 1.1x' (B / A), 'epoch > 10%'; "
+            "with 13 where it cannot be judged, as with times or memory of one process a side.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare two groups: differences with intervals, a significance test, and an exit code for CI.
 
-    Runs are compared by seed where both sides have the same ones (paired t-test), else by Welch's t-test.
+    Runs are compared by seed where both sides have the same ones (paired t-test), else by Welch's t-test. Records are
+    compared by process (Welch's t-test): measure each side several times; one process a side gives no verdict.
     """
     from hstnn_deploy.report import comparison, conditions
 
@@ -41,7 +43,7 @@ def compare(
     else:
         console.print_sheet(comparison.sheet(result))
         for verdict in result.verdicts:
-            said = "fulfilled" if verdict.failed else "not fulfilled"
+            said = {True: "fulfilled", False: "not fulfilled", None: "cannot be judged"}[verdict.failed]
             line = f"fail if {verdict.condition.text}: {said} by {verdict.row.name} ({verdict.shown})"
             console.out.print(line, markup=False, soft_wrap=True)
     if result.failures:
@@ -50,4 +52,9 @@ def compare(
         raise ConditionMet(
             f"{worst.row.name}: {worst.row.metric} changed by {worst.shown}: {worst.condition.text}{more}",
             "that is what --fail-if was asked to fail on",
+        )
+    for verdict in result.unjudged[:1]:
+        raise ReportError(
+            f"--fail-if {verdict.condition.text!r} cannot be judged for {verdict.row.name}: {verdict.row.unjudged}",
+            "measure each side several times (hstnn profile --out A/1, --out A/2, …), or train several seeds",
         )

@@ -1,20 +1,28 @@
 """How every command speaks: results to standard output, errors to standard error, JSON when asked."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+from hstnn_deploy.foreign import escaped, visible
+from hstnn_deploy.screen import Screen
 
 if TYPE_CHECKING:
     from hstnn_deploy.report.sheets import Sheet
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+_LONGEST = 2000
+"""Letters of an error."""
+
+
+out = Screen()
+err = Screen(stderr=True)
 
 
 def report(as_json: bool) -> Console:
@@ -24,14 +32,30 @@ def report(as_json: bool) -> Console:
 
 def emit(value: Any) -> None:
     """Write plain data to standard output as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    write(escaped(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)) + "\n")
+
+
+def write(text: str) -> None:
+    """Write text to standard output as it is, without what a terminal would obey."""
+    sys.stdout.write(visible(text))
 
 
 def error(message: str, hint: str = "") -> None:
     """Print an error as one line, and what would work as another."""
-    err.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    err.print(Text.assemble(("error: ", "bold red"), _line(message)), soft_wrap=True)
     if hint:
-        err.print(Text.assemble(("hint: ", "cyan"), hint), soft_wrap=True)
+        err.print(Text.assemble(("hint: ", "cyan"), _line(hint)), soft_wrap=True)
+
+
+def _line(text: str) -> str:
+    """Return text as one line, without its middle where it is very long."""
+    line = " ".join(text.split("\n"))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
+
+
+def note(message: str) -> None:
+    """Print on standard error, as one line, what a person should know of a result."""
+    err.print(Text.assemble(("note: ", "yellow"), message), soft_wrap=True)
 
 
 def table(
@@ -46,7 +70,7 @@ def table(
             column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold"
         )
     for row in rows:
-        drawn.add_row(*(cell if isinstance(cell, Text) else escape(str(cell)) for cell in row))
+        drawn.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
     return drawn
 
 
@@ -68,10 +92,10 @@ def print_sheet(sheet: "Sheet") -> None:
     for column in sheet.columns:
         # A group's name stands above its first column.
         group, before = column.group if column.group != before else "", column.group
-        header = escape(f"{group}\n{column.name}" if grouped else column.name)
+        header = f"{group}\n{column.name}" if grouped else column.name
         drawn.add_column(header, justify="right" if column.numeric else "left", overflow="fold")
     for row in sheet.rows:
-        drawn.add_row(*(escape(entry.text) for entry in row))
+        drawn.add_row(*(entry.text for entry in row))
     out.print(Text(sheet.title, style="bold"), soft_wrap=True)
     out.print(drawn)
     for note in sheet.notes:

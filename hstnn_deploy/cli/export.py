@@ -48,11 +48,35 @@ class Int8Choice(StrEnum):
     static = "static"
 
 
+class OpsetChoice(StrEnum):
+    """Versions of ONNX's operators."""
+
+    opset17 = "17"
+    opset18 = "18"
+    opset20 = "20"
+    opset21 = "21"
+
+
+class StatesChoice(StrEnum):
+    """How a graph of a window has its states."""
+
+    named = "named"
+    inside = "inside"
+    both = "both"
+
+
 class NirMethod(StrEnum):
     """How a simulator takes a step; see `export.neuromorphic`."""
 
     euler = "euler"
     exponential = "exponential"
+
+
+class NirFormChoice(StrEnum):
+    """Forms of a NIR graph's neurons."""
+
+    plain = "plain"
+    full = "full"
 
 
 def export(
@@ -67,6 +91,12 @@ def export(
         float, typer.Option("--nir-dt", metavar="SECONDS", help="The step that the simulator takes.")
     ] = 1e-4,
     nir_method: Annotated[NirMethod, typer.Option("--nir-method", help="How it takes a step.")] = NirMethod.euler,
+    nir_form: Annotated[
+        NirFormChoice,
+        typer.Option(
+            "--nir-form", help="plain: r = 1, no v_reset, read by most; full: the threshold as it was trained."
+        ),
+    ] = NirFormChoice.plain,
     standalone: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write a folder too that runs by itself: bundle, Python runner, C++, README."),
@@ -83,11 +113,24 @@ def export(
         typer.Option(min=1, help="Steps of an unrolled or measured window (default: the data's)."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Batch at which --form auto measures.")] = 1,
+    states: Annotated[
+        StatesChoice | None,
+        typer.Option(
+            help="States of a window graph (default: named): inputs and outputs by name, or zeros made inside, so that "
+            "x alone goes in and the logits come out; or a graph of each."
+        ),
+    ] = None,
+    opset: Annotated[
+        OpsetChoice | None, typer.Option(help="Version of ONNX's operators (default: 20); older engines read 17.")
+    ] = None,
     int8: Annotated[Int8Choice | None, typer.Option("--int8", help="Write each ONNX graph in int8 as well.")] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Write each ONNX graph in half precision as well.")] = False,
     max_drop: Annotated[
         float, typer.Option(min=0.0, help="Points of the metric that an int8 or fp16 graph may lose.")
     ] = 0.5,
+    keep_all: Annotated[
+        bool, typer.Option("--keep-all", help="Keep int8 and fp16 graphs that are neither smaller nor faster here.")
+    ] = False,
     preprocess: Annotated[
         bool, typer.Option("--preprocess", help="Graphs take raw pixels or events: scaling or framing is inside.")
     ] = False,
@@ -105,6 +148,7 @@ def export(
     """Export a checkpoint's network, and prove that each file computes the same spikes."""
     from hstnn_deploy.export.bundle import export_bundle
     from hstnn_deploy.export.extras import NirOptions
+    from hstnn_deploy.export.nodes import OPSET
 
     if not 0 < nir_dt < float("inf"):
         raise UsageError(f"--nir-dt is {nir_dt}; a step takes more than 0 s")
@@ -112,8 +156,13 @@ def export(
     formats: list[Format] = [name for name, wanted in asked.items() if wanted]
     if standalone and not onnx and (formats or nir):
         raise UsageError("--standalone runs ONNX graphs", "add --onnx")
-    if preprocess and nir and not formats:
-        raise UsageError("--preprocess is for ONNX graphs", "add --onnx")
+    for option, given, alone in (
+        ("--preprocess", preprocess, nir and not formats),
+        ("--states", states, nir or formats),
+        ("--opset", opset, nir or formats),
+    ):
+        if given and alone and not onnx:
+            raise UsageError(f"{option} is for ONNX graphs", "add --onnx")
     if not formats and not nir:
         formats = ["onnx"]
     smaller: list[How] = [f"int8-{int8.value}"] if int8 else []  # type: ignore[list-item]
@@ -129,10 +178,13 @@ def export(
             steps=steps,
             batch=batch,
             smaller=smaller,
+            opset=int(opset.value) if opset else OPSET,
+            states=states.value if states else "named",
             max_drop=max_drop,
+            keep_all=keep_all,
             verify=verify,
             allow_redundant=allow_redundant,
-            nir=NirOptions(nir_dt, nir_method.value) if nir else None,
+            nir=NirOptions(nir_dt, nir_method.value, nir_form.value) if nir else None,
             preprocess=preprocess,
             data_folder=data_dir,
             whole_test=whole_test,
@@ -195,6 +247,9 @@ def print_bundle(bundle: "Bundle", screen: "Console") -> None:
         screen.print(f"Form: {bundle.choice} ({bundle.choice.machine})", markup=False, soft_wrap=True)
     if bundle.reductions:
         screen.print(_smaller_table(bundle))
+        for each in bundle.reductions:
+            if not each.kept and not each.refused:
+                screen.print(f"{each}; --keep-all keeps it", markup=False, soft_wrap=True)
     if bundle.manifest["verification"]["result"] == "not run":
         screen.print("Not verified: no proof was run (--no-verify).", markup=False)
     print_checks(bundle.checks, screen)
@@ -219,10 +274,15 @@ def _smaller_table(bundle: "Bundle") -> "Table":
         lost = "n/a" if each.lost is None else f"{each.lost:+.2f}"
         rows.append(
             (
-                Text("refused", "bold red") if each.refused else Text("kept", "green"),
+                Text("refused", "bold red")
+                if each.refused
+                else Text("kept", "green")
+                if each.kept
+                else Text("not kept", "yellow"),
                 each.file,
-                f"{each.bytes / 1e3:.1f} ({each.bytes / each.bytes_before:.0%})",
-                f"{each.milliseconds:.3g} ({each.milliseconds_before / each.milliseconds:.2f}x)",
+                f"{each.bytes / 1e3:.1f} ({each.size_ratio:.2f})",
+                f"{each.milliseconds:.3g} ({each.time_ratio:.2f})",
+                each.effect,
                 f"{each.flipped} of {each.spikes}",
                 lost,
                 each.left or "-",
@@ -231,7 +291,16 @@ def _smaller_table(bundle: "Bundle") -> "Table":
     first = bundle.reductions[0]
     return console.table(
         "Smaller graphs",
-        ["", "file", ">kB (of before)", ">ms (speed-up)", ">spikes flipped", f">{first.metric} lost", "not converted"],
+        [
+            "",
+            "file",
+            ">kB (of before)",
+            ">ms (of before)",
+            "so it is",
+            ">spikes flipped",
+            f">{first.metric} lost",
+            "not converted",
+        ],
         rows,
         f"one window at batch 1; lost on the test split{first.asked}, at most {first.limit:g} points allowed",
     )

@@ -32,6 +32,12 @@ def valid_metric(row: dict[str, Any]) -> str:
     return f"valid {name.removeprefix('valid_')} {row[name]:.2f}"
 
 
+def firing(row: dict[str, Any]) -> str:
+    """Return which share of its steps a spiking unit of each layer fires at, as "  firing 5.1 12 %"; empty without."""
+    rates = [rate for key, rate in row.items() if key.startswith("spike_rate.")]
+    return f"  firing {' '.join(f'{100 * rate:.2g}' for rate in rates)} %" if rates else ""
+
+
 class PlainObserver(Observer):
     """One line per event; for a log file. Of the epochs, one line every few seconds, and always the last."""
 
@@ -66,7 +72,7 @@ class PlainObserver(Observer):
         speed = self._samples / row["train_seconds"] if row["train_seconds"] else 0
         return (
             f"{self._title}: epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.4f}  {valid_metric(row)}"
-            f"  {speed:.0f} {self.counts}/s{'  best' if row['best'] else ''}"
+            f"{firing(row)}  {speed:.0f} {self.counts}/s{'  best' if row['best'] else ''}"
         )
 
     def stage_finished(self, summary: str) -> None:
@@ -108,10 +114,10 @@ class LiveObserver(PlainObserver):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.fields[facts]}", markup=False),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -148,7 +154,7 @@ class LiveObserver(PlainObserver):
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         """See `Observer`."""
-        self._facts = f"loss {row['train_loss']:.4f}  {valid_metric(row)}"
+        self._facts = f"loss {row['train_loss']:.4f}  {valid_metric(row)}{firing(row)}"
         self._progress.update(self._task, completed=row["epoch"], facts=self._facts)
 
     def stage_finished(self, summary: str) -> None:
@@ -187,9 +193,9 @@ class Working:
         self._console = screen
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[amount]}"),
+            TextColumn("{task.fields[amount]}", markup=False),
             TimeRemainingColumn(),
             console=screen,
             transient=True,

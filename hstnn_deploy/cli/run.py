@@ -1,7 +1,6 @@
 """`hstnn run`: a bundle on a file, or on what comes in."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hstnn_deploy.cli.predictions import Display
+    from hstnn_deploy.data.event_options import EventOptions
     from hstnn_deploy.data.preprocessing import Preprocessing
     from hstnn_deploy.export.runtime import Session, Stream
 
@@ -39,6 +39,23 @@ def run(
         int, typer.Option("--continue", metavar="N", min=0, help="Of a language model: go on for N words.")
     ] = 0,
     resize: Annotated[bool, typer.Option("--resize", help="Bring images to the size that the network takes.")] = False,
+    events: Annotated[
+        str | None,
+        typer.Option(
+            "--events",
+            metavar="KEY=VALUE,…",
+            help="What a recording does not say of itself: unit=s|ms|us|ns, order=txyp (its columns; - skips one), "
+            "start=file|first, sort, recording=N, sensor=WxH, t=NAME (also x, y, p).",
+        ),
+    ] = None,
+    any_range: Annotated[
+        bool,
+        typer.Option("--any-range", help="Take arrays as they stand, also values that training cannot have given."),
+    ] = False,
+    max_array: Annotated[
+        float,
+        typer.Option(metavar="GB", min=0.001, help="The most that is read into memory; .npy files are run in chunks."),
+    ] = 2.147483648,
     provider: Annotated[str, typer.Option(metavar="cpu|cuda[:n]", help="What runs the graphs.")] = "cpu",
     smaller: Annotated[
         str | None, typer.Option(metavar="HOW", help="Run a smaller graph: int8-dynamic, int8-static or fp16.")
@@ -53,24 +70,30 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Classify files with a bundle, or continue a text; without torch, as deployed."""
-    from hstnn_deploy.data.preprocessing import parse
-    from hstnn_deploy.export.runtime import Session, check_writable
+    from hstnn_deploy.data.event_options import parse_options
+    from hstnn_deploy.data.preprocessing import Frames, parse
+    from hstnn_deploy.export.runtime import Session
+    from hstnn_deploy.export.states import check_writable
 
     if len(input_) > 1 and (load_state or save_state):
         raise UsageError(f"{len(input_)} inputs cannot share one file of states", "run them one by one")
     if save_state:
         check_writable(save_state)
-    session = Session(bundle, provider, threads, smaller=smaller)
+    session = Session(bundle, provider, threads, smaller=smaller, any_range=any_range)
+    limit = int(max_array * 1e9)
     how = parse(session.manifest["input"])
+    options = parse_options(events)
+    if events and not isinstance(how, Frames):
+        raise UsageError(f"--events is for recordings of events, which {bundle} does not take")
     results = []
     for path in input_:
         if session.tokens:
-            result = _text(session, how, path, top, continue_, load_state, save_state)
+            result = _text(session, how, path, limit, top, continue_, load_state, save_state)
         else:
             if continue_:
                 raise UsageError("--continue is for language models; this network classifies")
             display = _display(stream, as_json, delay, str(path))
-            result = _classes(session, how, path, top, resize, display, load_state, save_state)
+            result = _classes(session, how, path, limit, top, resize, options, display, load_state, save_state)
         results.append(result)
         if not as_json:
             _print(result)
@@ -99,8 +122,10 @@ def _classes(
     session: "Session",
     how: "Preprocessing",
     path: Path,
+    limit: int,
     top: int,
     resize: bool,
+    options: "EventOptions",
     display: "Display | None",
     load_state: Path | None,
     save_state: Path | None,
@@ -112,8 +137,14 @@ def _classes(
     steps: Iterable[NDArray[Any]]
     x: NDArray[Any] | None = None
     total: int | None = None
+    notes: list[str] = []
     taking = session.taking
-    if _is_rows(path):
+    part = load_state is not None or save_state is not None
+    recording = inputs.read_recording(path, how, session, options, load_state is not None)
+    if recording:
+        x = inputs.recorded(recording, how, session.takes != "x")
+        notes += recording.report.lines()
+    elif _is_rows(path):
         if session.takes != "x":
             raise DataError(
                 f"{_name(path)} holds numbers, one time step to a line; {session.folder} takes raw "
@@ -123,18 +154,25 @@ def _classes(
         batch = 1
         steps = (row[None] for row in inputs.read_rows(path, session))
     else:
-        x = session.checked(inputs.read_samples(inputs.read_file(path), how, session, resize))
-        batch = taking.batch(x)
-    running = _begin(session, batch, load_state, path)
+        x = inputs.read_samples(inputs.read_file(path, limit), how, session, notes.append, resize)
     if x is not None:
-        total = taking.steps(x, running.state)
-        steps = taking.split(x, total, running.state)
+        # A part of sequences need not be as long as those of the training are.
+        x = taking.shaped(x, x.shape[1] if part and session.takes == "x" and x.ndim > 1 else None)
+        if recording is None and session.takes == "events" and not load_state:
+            notes += inputs.seen_rows(_name(path), x, how, session)
+        batch = taking.batch(x)
+    whole = x is not None and session.whole_only and display is None and not part
+    running = None if whole else _begin(session, batch, load_state, path)
+    if x is not None:
+        total = taking.steps(x, running.state if running else None)
+        steps = taking.split(x, total, running.state if running else None)
     logits = None
     count = 0
     try:
         if display is None and x is not None:
-            logits, count = running.run(x), total or 0
+            logits, count = (running.run(x) if running and part else session.run(x)), total or 0
         else:
+            assert running
             for count, now in enumerate(steps, 1):
                 logits = running.step(now)
                 if display:
@@ -142,17 +180,24 @@ def _classes(
     finally:
         if display:
             display.close()
-        if save_state and count:
+        if running and save_state and count:
             running.save(save_state)
     if logits is None:
         raise DataError(f"{_name(path)} holds no time step")
-    return {"input": str(path), "steps": count, "samples": classified(session, logits, top)}
+    wanted = how.width if how.kind == "pixels" else how.steps if how.kind == "frames" else None
+    if not part and wanted and count != wanted:
+        notes.append(f"{_name(path)}: {count} steps; the network was trained on {wanted}")
+    for note in notes:
+        console.note(note)
+    result = {"input": str(path), "steps": count, "samples": classified(session, logits, top), "notes": notes}
+    return {**result, "recording": recording.report.plain()} if recording else result
 
 
 def _text(
     session: "Session",
     how: "Preprocessing",
     path: Path,
+    limit: int,
     top: int,
     more: int,
     load_state: Path | None,
@@ -165,7 +210,7 @@ def _text(
 
     vocabulary = inputs.read_vocabulary(session)
     assert isinstance(how, Words)
-    words, unknown = inputs.read_words(inputs.read_file(path), how, vocabulary)
+    words, unknown = inputs.read_words(inputs.read_file(path, limit), how, vocabulary)
     running = _begin(session, 1, load_state, path)
     result = read_text(running, words, vocabulary, top, more)
     if save_state:
@@ -188,8 +233,7 @@ def _is_rows(path: Path) -> bool:
 
     if str(path) != inputs.STANDARD_INPUT:
         return path.suffix.lower() in {".csv", ".tsv", ".txt"}
-    waiting: Any = sys.stdin.buffer
-    return not inputs.Given("", path, waiting.peek(16)).is_file
+    return not inputs.is_file(inputs.standard_input().buffer.peek(16))
 
 
 def _name(path: Path) -> str:

@@ -13,6 +13,7 @@ from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import HstnnError, RunError, UsageError
 from hstnn_deploy.files import cannot_write
+from hstnn_deploy.foreign import reading
 
 if TYPE_CHECKING:
     from hstnn_deploy.runs import RunFolder
@@ -69,10 +70,20 @@ def show(path: Annotated[Path, typer.Argument(help="A run folder.")], as_json: J
         facts = {**_facts(run), "status": status, "environment": environment, "recipe": run.recipe(), "files": files}
         console.emit(facts)
         return
-    facts = _facts(run)
+    with reading(path, "a run folder as this version writes them", RunError, ""):
+        lines = _lines(_facts(run), status, environment, files)
+    console.out.print(console.table(str(path), ["", ""], [(key, value) for key, value in lines.items() if value]))
+    if run.log.exists():
+        console.out.print(f"Its log: hstnn runs logs {path}", markup=False, soft_wrap=True)
+
+
+def _lines(
+    facts: dict[str, Any], status: dict[str, Any], environment: dict[str, Any], files: dict[str, int]
+) -> dict[str, Any]:
+    """Return what is shown of a run, by heading; empty where there is nothing to show."""
     usage, best, result = (status.get(key) or {} for key in ("usage", "best", "result"))
     versions = environment.get("versions", {})
-    lines = {
+    return {
         "recipe": f"{facts['recipe']} ({facts['kind']}, seed {facts['seed']}, stage {facts['stage']})",
         "ratio": facts["ratio"],
         "state": facts["state"],
@@ -93,9 +104,6 @@ def show(path: Annotated[Path, typer.Argument(help="A run folder.")], as_json: J
         "versions": ", ".join(f"{name} {versions[name]}" for name in ("hstnn-deploy", "torch") if name in versions),
         "files": ", ".join(f"{name} ({_bytes(size)})" for name, size in files.items()),
     }
-    console.out.print(console.table(str(path), ["", ""], [(key, value) for key, value in lines.items() if value]))
-    if run.log.exists():
-        console.out.print(f"Its log: hstnn runs logs {path}", markup=False, soft_wrap=True)
 
 
 @app.command("rm")
@@ -165,7 +173,7 @@ def logs(
             if len(runs) > 1 and run.path != shown and cut:
                 console.out.print(f"==> {run.path} <==", markup=False, soft_wrap=True)
             shown = run.path
-            sys.stdout.write(cut.decode("utf-8", errors="replace"))
+            console.write(cut.decode("utf-8", errors="replace"))
             sys.stdout.flush()
         if not follow or not alive:
             return
@@ -223,7 +231,7 @@ def _facts(run: "RunFolder") -> dict[str, Any]:
         return facts | _told(run)
     except HstnnError as error:
         return facts | {"state": "damaged", "error": error.message}
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return facts | {"state": "damaged", "error": "it is not as this version of hstnn writes run folders"}
 
 

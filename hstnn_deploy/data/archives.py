@@ -1,10 +1,8 @@
 """Archives as they come from elsewhere: unpacked whole or not at all, and never outside their folder."""
 
-import gzip
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -12,6 +10,7 @@ from typing import IO
 from hstnn_deploy import files
 from hstnn_deploy.data.folder import Report, silent, unwritable
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import brief, reading
 
 
 def unpack(path: Path, holds: str, report: Report = silent) -> None:
@@ -25,27 +24,42 @@ def unpack(path: Path, holds: str, report: Report = silent) -> None:
     shutil.rmtree(staging, ignore_errors=True)
     again = "remove it, and run `hstnn data prepare` again"
     try:
-        with path.open("rb") as raw:
+        with reading(path, "an archive", DataError, again), path.open("rb") as raw:
             size = path.stat().st_size
             for name, content in _members(path, raw):
                 report(f"unpacking {path.name}", raw.tell(), size)
                 place = PurePosixPath(name.replace("\\", "/"))
                 if place.is_absolute() or ".." in place.parts:
-                    raise DataError(f"{path} has a member outside of it, {name!r}: nothing was unpacked", again)
+                    raise DataError(f"{path} has a member outside of it, {brief(name)}: nothing was unpacked", again)
                 if place.parts and place.parts[0] == PurePosixPath(holds).parts[0] and content is not None:
-                    target = staging / place
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with content, target.open("wb") as file:
-                        shutil.copyfileobj(content, file, 2**20)
+                    with content:
+                        _copy(content, staging / place, path.with_name(holds))
         if not (staging / holds).exists():
             raise DataError(f"{path} does not hold {holds}", again)
         (staging / holds).replace(path.with_name(holds))
-    except (zipfile.BadZipFile, gzip.BadGzipFile, tarfile.TarError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is truncated or damaged: {' '.join(str(error).split())}", again) from error
     except OSError as error:
         raise unwritable(files.cannot_write(path.with_name(holds), error)) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _copy(content: IO[bytes], target: Path, whole: Path) -> None:
+    """Write a member's content; what the disk refuses is not the archive's fault.
+
+    Raises:
+        DataError: the disk is full, or a name is too long for it.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = target.open("wb")
+    except OSError as error:
+        raise unwritable(files.cannot_write(whole, error)) from error
+    with file:
+        while part := content.read(2**20):
+            try:
+                file.write(part)
+            except OSError as error:
+                raise unwritable(files.cannot_write(whole, error)) from error
 
 
 def _members(path: Path, raw: IO[bytes]) -> Iterator[tuple[str, IO[bytes] | None]]:
@@ -62,5 +76,7 @@ def _members(path: Path, raw: IO[bytes]) -> Iterator[tuple[str, IO[bytes] | None
     with tarfile.open(fileobj=raw) as tape:
         for member in tape:
             if not (member.isreg() or member.isdir()):
-                raise DataError(f"{path} has a member that is no plain file, {member.name!r}: nothing was unpacked")
+                raise DataError(
+                    f"{path} has a member that is no plain file, {brief(member.name)}: nothing was unpacked"
+                )
             yield member.name, tape.extractfile(member) if member.isreg() else None

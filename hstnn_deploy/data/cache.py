@@ -10,6 +10,7 @@ leaves nothing that is read; two processes that need the same file make it once.
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import DataError, RunError
+from hstnn_deploy.foreign import json_value, one_line, visible
 
 VARIABLE = "HSTNN_CACHE"
 
@@ -33,7 +35,10 @@ FORMAT = 1
 _END = b"hstnn rows\n"
 _LENGTH = 8
 """Bytes before `_END` that say how long the footer is."""
+_LONGEST = 2**20
+"""Bytes of a footer, at most."""
 _SUFFIX = ".rows"
+_LOGGER = logging.getLogger(__name__)
 
 Rows = Callable[[], Iterable[NDArray[np.int32]]]
 """Computes the rows, in order."""
@@ -100,10 +105,19 @@ def entries() -> list[Entry]:
             status = path.stat()
         except OSError:
             continue  # just now removed by another process
-        footer = _footer(path) or {}
+        parameters = (_footer(path) or {}).get("parameters")
         created = datetime.fromtimestamp(status.st_mtime, UTC)
         split = path.stem.rpartition("-")[0]
-        found.append(Entry(path.parent.name, split, status.st_size, created, path, footer.get("parameters", {})))
+        found.append(
+            Entry(
+                path.parent.name,
+                split,
+                status.st_size,
+                created,
+                path,
+                parameters if isinstance(parameters, dict) else {},
+            )
+        )
     return found
 
 
@@ -176,24 +190,40 @@ def in_memory(key: Key | None, rows: Rows) -> Ragged:
 
 
 def read(key: Key) -> Ragged | None:
-    """Return an entry, memory-mapped, or None where there is none, or none that is whole."""
+    """Return an entry, memory-mapped, or None where there is none, or none that is whole; of the latter a warning."""
     path = key.path
+    if not path.is_file():
+        return None
+    try:
+        return _whole(path, key)
+    except Exception as error:  # whatever is wrong with it, it can be made anew
+        reason = one_line(str(error)) or type(error).__name__
+        _LOGGER.warning("warning: %s is damaged and will be made anew: %s", visible(str(path)), reason)
+        return None
+
+
+def _whole(path: Path, key: Key) -> Ragged:
+    """Return an entry, memory-mapped.
+
+    Raises:
+        Exception: it is not whole.
+    """
     footer = _footer(path)
     # As JSON gives it back: tuples have become lists.
     if footer is None or {name: footer.get(name) for name in key.plain()} != json.loads(_json(key.plain())):
-        return None
-    try:
-        content = np.memmap(path, np.uint8, mode="c")
-    except (OSError, ValueError):
-        return None
-    values, rows = int(footer["values"]), int(footer["rows"])
+        raise ValueError("it does not end as its name says")
+    values, rows = footer["values"], footer["rows"]
+    if type(values) is not int or type(rows) is not int or values < 0 or rows < 0:
+        raise ValueError("its sizes are no numbers")
+    content = np.memmap(path, np.uint8, mode="c")
     places = _aligned(4 * values)
     end = places + 8 * (rows + 1)
     if len(content) < end or hashlib.sha256(content[:end].data).hexdigest() != footer["sha256"]:
-        return None
-    return Ragged(
-        torch.from_numpy(content[: 4 * values].view(np.int32)), torch.from_numpy(content[places:end].view(np.int64))
-    )
+        raise ValueError("its checksum differs")
+    offsets = content[places:end].view(np.int64)
+    if offsets[0] != 0 or offsets[-1] != values or (np.diff(offsets) < 0).any():
+        raise ValueError("its rows overlap")
+    return Ragged(torch.from_numpy(content[: 4 * values].view(np.int32)), torch.from_numpy(offsets))
 
 
 def _write(key: Key, rows: Iterable[NDArray[np.int32]]) -> None:
@@ -229,7 +259,7 @@ def _footer(path: Path) -> dict[str, Any] | None:
             if end != _END or start < 0:
                 return None
             file.seek(start)
-            found = json.loads(file.read(size - tail - start))
+            found = json_value(file.read(min(size - tail - start, _LONGEST)))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and {"values", "rows", "sha256"} <= found.keys() else None

@@ -8,7 +8,7 @@ userNN_LIGHT_labels.csv                   a table beside it
 """
 
 import csv
-import zipfile
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +30,11 @@ from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.data.transforms import Downsample, TimeAlignment, Transform
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import AGAIN, TEXT_LIMIT, brief, read_bytes, reading
 
 _FOLDERS = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
 _LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
 _KNOWN = Known("DVS-Gesture", 11, {"train": 1077, "test": 264})
-_AGAIN = "copy or download it again"
 _CLASSES = (
     "hand clapping",
     "right hand wave",
@@ -92,17 +92,7 @@ class NpyRecordings:
 
     def read(self, number: int) -> Events:
         """See `Recordings`."""
-        path = self.paths[number]
-        try:
-            rows = np.load(path)
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror or error}", _AGAIN) from error
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is truncated or not a .npy file of numbers", _AGAIN) from error
-        if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 4 or len(rows) == 0:
-            raise DataError(f"{path} does not hold events [N, 4] of x, y, p and t", _AGAIN)
-        x, y, p, milliseconds = rows.T
-        return check(make_events(x, y, milliseconds * 1000, p), DvsGestureConfig.sensor, path)
+        return read_npy(self.paths[number])
 
     def name(self, number: int) -> str:
         """See `Recordings`."""
@@ -111,6 +101,22 @@ class NpyRecordings:
     def fingerprint(self) -> str:
         """See `Recordings`."""
         return fingerprint(self.folder, self.paths)
+
+
+def read_npy(path: Path) -> Events:
+    """Return the events of a file of tonic's: plain rows [N, 4] of x, y, p and milliseconds.
+
+    Raises:
+        DataError: it cannot be read, is damaged, or holds events that cannot be.
+    """
+    with reading(path, "a .npy file of numbers"):
+        rows = np.load(path, allow_pickle=False)
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 4 or len(rows) == 0:
+        raise DataError(f"{path} does not hold events [N, 4] of x, y, p and t", AGAIN)
+    if rows.dtype.kind not in "biuf" or not np.isfinite(rows).all():
+        raise DataError(f"{path} holds what is no number, in an array of type {rows.dtype}", AGAIN)
+    x, y, p, milliseconds = rows.T
+    return check(make_events(x, y, milliseconds * 1000, p), DvsGestureConfig.sensor, path)
 
 
 class _Gesture(NamedTuple):
@@ -136,8 +142,11 @@ class AedatRecordings:
         Raises:
             DataError: a table is missing or damaged.
         """
-        listed = [line.strip() for line in (folder / names).read_text(encoding="utf-8").splitlines()]
-        paths = [folder / name for name in listed if name and (folder / name).is_file()]
+        with reading(folder / names, "a list of AEDAT files"):
+            listed = [line.strip() for line in read_bytes(folder / names, TEXT_LIMIT).decode("utf-8").splitlines()]
+            if outside := [name for name in listed if name != Path(name).name]:
+                raise DataError(f"{folder / names} names a file of another folder, {brief(outside[0])}", AGAIN)
+            paths = [folder / name for name in listed if name and (folder / name).is_file()]
         return cls(folder, [gesture for path in paths for gesture in _gestures(path)])
 
     @property
@@ -148,10 +157,11 @@ class AedatRecordings:
     def read(self, number: int) -> Events:
         """See `Recordings`."""
         path, label, start, stop = self.gestures[number]
-        events = check(read_aedat(path), DvsGestureConfig.sensor, path)
+        with reading(path, "an AEDAT file"):
+            events = check(read_aedat(path), DvsGestureConfig.sensor, path)
         first, after = np.searchsorted(events["t"], (start, stop))
         if first == after:
-            raise DataError(f"{path} holds no event of its gesture {label + 1}, {start} to {stop} us", _AGAIN)
+            raise DataError(f"{path} holds no event of its gesture {label + 1}, {start} to {stop} us", AGAIN)
         cut = events[first:after].copy()
         cut["t"] -= start
         return cut
@@ -172,22 +182,19 @@ def _table(path: Path) -> Path:
 
 def _gestures(path: Path) -> list[_Gesture]:
     table = _table(path)
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            found = [
-                _Gesture(path, int(row["class"]) - 1, int(row["startTime_usec"]), int(row["endTime_usec"]))
-                for row in csv.DictReader(file)
-            ]
-    except OSError as error:
-        raise DataError(f"{table} cannot be read: {error.strerror}", "copy or download the set again") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{table} is not a table of class, startTime_usec and endTime_usec", _AGAIN) from error
+    with reading(table, "a table of class, startTime_usec and endTime_usec", says=False):
+        text = read_bytes(table, TEXT_LIMIT).decode("utf-8")
+        found = [
+            _Gesture(path, int(row["class"]) - 1, int(row["startTime_usec"]), int(row["endTime_usec"]))
+            for row in csv.DictReader(io.StringIO(text, newline=""))
+        ]
     for gesture in found:
-        if not 0 <= gesture.label < _KNOWN.classes or gesture.stop <= gesture.start:
+        possible = 0 <= gesture.label < _KNOWN.classes and 0 <= gesture.start < gesture.stop < 2**63
+        if not possible:
             raise DataError(
                 f"{table} holds a gesture of class {gesture.label + 1} from {gesture.start} to {gesture.stop} us, "
                 f"which cannot be",
-                _AGAIN,
+                AGAIN,
             )
     return found
 

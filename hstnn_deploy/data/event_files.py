@@ -1,122 +1,119 @@
-"""Recordings of events in the files that cameras and data sets write, told apart by how they are called and begin."""
+"""Recordings of events in the files that cameras and data sets write, told apart by how they begin and are called.
 
-from collections.abc import Callable
+One reader and one report: file -> `Found` columns (event_cameras, event_arrays) -> `Recording` (event_columns).
+"""
+
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from hstnn_deploy.data.events import Events, Sensor, check, make_events
+from hstnn_deploy.data import event_arrays, event_cameras
+from hstnn_deploy.data.event_columns import Expected, Found, Recording, make_recording
+from hstnn_deploy.data.event_options import EventOptions
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import reading
 
-_AGAIN = "copy or download it again"
-
-
-def read_events(path: Path, sensor: Sensor) -> Events:
-    """Return the events of a recording.
-
-    Args:
-        path: N-MNIST's .bin; AEDAT 3.1 or 4; Prophesee's .dat; or .npy with the fields x, y, t (microseconds) and p.
-        sensor: what it must come from.
-
-    Raises:
-        DataError: no such file, of another kind, damaged, or with events that the sensor cannot have.
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    reader = _READERS.get(path.suffix.lower())
-    if start.startswith(b"#!AER-DAT"):
-        reader = _aedat4 if start.startswith(b"#!AER-DAT4") else _aedat
-    if reader is None:
-        raise DataError(f"{path} is no recording of events that hstnn reads", f"known: {', '.join(EVENT_FILES)}")
-    try:
-        return check(reader(path), sensor, path)
-    except DataError as error:
-        if "sensor" in error.message:
-            hint = f"these are not recordings of a sensor of {sensor.width} x {sensor.height}, which were trained on"
-            raise DataError(error.message, hint) from error
-        raise
-
-
-def _bin(path: Path) -> Events:
-    from hstnn_deploy.data.nmnist import read_bin
-
-    return read_bin(path)
-
-
-def _aedat(path: Path) -> Events:
-    from hstnn_deploy.data.aedat import read_aedat
-
-    return _from_the_first(read_aedat(path))
-
-
-def _aedat4(path: Path) -> Events:
-    from tonic.io import read_aedat4
-
-    try:
-        found = read_aedat4(str(path))
-    except ImportError as error:
-        raise DataError(
-            f"{path} is an AEDAT 4 file: tonic reads it through the package aedat", "pip install aedat"
-        ) from error
-    except Exception as error:  # the package's errors share no public base
-        raise DataError(f"{path} is truncated or not an AEDAT 4 file: {_line(error)}", _AGAIN) from error
-    return _from_the_first(_made(found))
-
-
-def _dat(path: Path) -> Events:
-    from expelliarmus import Wizard
-
-    try:
-        # The header: lines of text, then the type and size of an event in a byte each.
-        raw = path.read_bytes()
-        start = 0
-        while raw[start : start + 1] == b"%":
-            start = raw.index(b"\n", start) + 1
-        if start == 0 or len(raw) < start + 2 or (len(raw) - start - 2) % 8:
-            raise ValueError("it does not hold a header and whole events of 8 bytes")
-        found = Wizard(encoding="dat").read(str(path))
-    except Exception as error:  # the package's errors share no public base
-        raise DataError(f"{path} is truncated or not a .dat file of events: {_line(error)}", _AGAIN) from error
-    return _from_the_first(_made(found))
-
-
-def _npy(path: Path) -> Events:
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is truncated or not a .npy file", _AGAIN) from error
-    if not {"x", "y", "t", "p"} <= set(found.dtype.names or ()):
-        raise DataError(f"{path} holds no events: an array with the fields x, y, t and p")
-    return _made(found)
-
-
-_READERS: dict[str, Callable[[Path], Events]] = {
-    ".bin": _bin,
-    ".aedat": _aedat,
-    ".aedat4": _aedat4,
-    ".dat": _dat,
-    ".npy": _npy,
-}
-
-EVENT_FILES = tuple(_READERS)
+EVENT_FILES = (".bin", ".aedat", ".aedat4", ".dat", ".raw", ".npy", ".npz", ".txt", ".csv", ".h5", ".hdf5")
 """How files of events are called."""
 
+TEXTS = (".txt", ".csv", ".tsv")
+"""How texts are called."""
 
-def _made(found: Any) -> Events:
-    return make_events(found["x"], found["y"], found["t"].astype(np.int64), found["p"])
-
-
-def _from_the_first(events: Events) -> Events:
-    """Let time begin at the first event: a camera's clock does not begin with the recording."""
-    if len(events):
-        events = events.copy()
-        events["t"] -= events["t"][0]
-    return events
+_NUMPY = (b"\x93NUMPY", b"PK")
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff")
+_HDF5 = b"\x89HDF\r\n"
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def read_recording(path: Path, expected: Expected, options: EventOptions | None = None) -> Recording:
+    """Return the events of a recording, as a network may see them, and the report of what was made of it.
+
+    Args:
+        path: N-MNIST's .bin; AEDAT 3.1 or 4; Prophesee's .dat or .raw; arrays with t, x, y and p in .npy, .npz, text
+            or HDF5; SHD's and DVS-Gesture's own files.
+        expected: what the network was trained on.
+        options: what the file does not say of itself.
+
+    Raises:
+        DataError: no such file, of another kind or damaged; or it says too little, or has events that cannot be; see
+            `event_columns.make_recording`.
+    """
+    options = options or EventOptions()
+    return make_recording(str(path), _found(path, expected, options), expected, options)
+
+
+def is_recording(path: Path, step: tuple[int, ...]) -> bool:
+    """Return whether a file holds events and not time steps of the shape `step`, as arrays and texts may, or an image.
+
+    Raises:
+        DataError: it cannot be read, or is damaged.
+    """
+    start = _start(path)
+    if start.startswith(_IMAGES):
+        return False
+    if start.startswith(_NUMPY):
+        return event_arrays.are_events(event_arrays.open_arrays(path), step)
+    return event_arrays.is_text_of_events(path, step) if path.suffix.lower() in TEXTS else True
+
+
+def are_rows(path: Path) -> bool:
+    """Return whether a file holds raw events as graphs take them: whole numbers [N, 5], the recording first."""
+    if not _start(path).startswith(_NUMPY):
+        return False
+    arrays = list(event_arrays.open_arrays(path).values())
+    return len(arrays) == 1 and arrays[0].dtype.kind in "iu" and arrays[0].ndim == 2 and arrays[0].shape[1] == 5
+
+
+def _found(path: Path, expected: Expected, options: EventOptions) -> Found:
+    start, suffix = _start(path), path.suffix.lower()
+    if start.startswith(b"#!AER-DAT4"):
+        return event_cameras.read_aedat4(path)
+    if start.startswith(b"#!AER-DAT"):
+        return event_cameras.read_aedat3(path)
+    if start.startswith(b"#ROSBAG"):
+        raise DataError(
+            f"{path} is a ROS bag, which is not read", "write its events as a text of t x y p, .npy, or AEDAT 4"
+        )
+    if start.startswith(_HDF5):
+        return event_arrays.read_hdf5(path, options)
+    if start.startswith(_NUMPY):
+        if found := _own(path, expected, options):
+            return found
+        return event_arrays.read_arrays(path, event_arrays.open_arrays(path), options)
+    match suffix:
+        case ".bin":
+            return event_cameras.read_bin(path)
+        case ".aedat4":
+            return event_cameras.read_aedat4(path)
+        case ".aedat":
+            return event_cameras.read_aedat3(path)
+        case ".dat":
+            return event_cameras.read_dat(path)
+        case ".raw":
+            return event_cameras.read_raw(path)
+        case _ if suffix in TEXTS:
+            return event_arrays.read_text(path, options)
+        case ".npy" | ".npz" | ".h5" | ".hdf5":
+            raise DataError(f"{path} is truncated or not a {suffix} file", "copy or download it again")
+    raise DataError(f"{path} is no recording of events that hstnn reads", f"known: {', '.join(EVENT_FILES)}")
+
+
+def _own(path: Path, expected: Expected, options: EventOptions) -> Found | None:
+    """Return plain rows as DVS-Gesture's own files hold them, for a network that was trained on it; None of others."""
+    if expected.data_set != "dvs-gesture" or options.order or options.unit:
+        return None
+    from hstnn_deploy.data.dvs_gesture import read_npy
+
+    try:
+        events = read_npy(path)
+    except DataError:
+        return None
+    columns = {"t": events["t"] / 1000, **{each: events[each] for each in "xyp"}}
+    return Found("DVS-Gesture's own rows of x, y, p and t", columns, "ms")
+
+
+def _start(path: Path) -> bytes:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder", "give a file")
+    with reading(path, "a recording"), path.open("rb") as file:
+        start = file.read(16)
+    if not start:
+        raise DataError(f"{path} is empty", "copy or download it again")
+    return start

@@ -22,8 +22,10 @@ from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect
 from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import AGAIN, reading
 
-_AGAIN = "copy or download it again"
+_DEFLATED = 1100
+"""How many times smaller than its content a compressed table can be."""
 
 
 class HeidelbergConfig(EventConfig):
@@ -70,11 +72,13 @@ class Hdf5Recordings:
         """The open file, its three tables known to be there and of one length."""
         import h5py
 
-        try:
-            file = h5py.File(self.path, "r")
-        except OSError as error:
-            # HDF5's own words take several lines.
-            raise DataError(f"{self.path} is truncated or not an HDF5 file", _AGAIN) from error
+        # HDF5's own words take several lines.
+        with reading(self.path, "an HDF5 file", says=False):
+            return self._checked(h5py.File(self.path, "r"))
+
+    def _checked(self, file: Any) -> Any:
+        import h5py
+
         names = ("spikes/times", "spikes/units", "labels")
         tables = [file.get(name) for name in names]
         lacking = [name for name, table in zip(names, tables, strict=True) if not isinstance(table, h5py.Dataset)]
@@ -84,15 +88,19 @@ class Hdf5Recordings:
             what = (
                 f"holds no {lacking[0]}" if lacking else f"has times, units and labels of {sorted(counts)} recordings"
             )
-            raise DataError(f"{self.path} {what}", _AGAIN)
+            raise DataError(f"{self.path} {what}", AGAIN)
         return file
 
     @cached_property
     def target(self) -> Tensor:
         """See `Recordings`."""
-        labels = torch.from_numpy(self._table("labels")[()].astype(np.int64))
+        with reading(self.path, "a file of labels", says=False):
+            table = self._table("labels")
+            if table.ndim != 1 or table.nbytes > self.path.stat().st_size * _DEFLATED:
+                raise ValueError("its labels are no list")
+            labels = torch.from_numpy(table[()].astype(np.int64))
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
-            raise DataError(f"{self.path} holds a label beyond {self.classes - 1}", _AGAIN)
+            raise DataError(f"{self.path} holds a label beyond {self.classes - 1}", AGAIN)
         return labels
 
     def _table(self, name: str) -> Any:
@@ -101,15 +109,16 @@ class Hdf5Recordings:
     def read(self, number: int) -> Events:
         """See `Recordings`."""
         name = self.name(number)
-        try:
+        with reading(name, "a recording", says=False):
             times, units = self._table("spikes/times")[number], self._table("spikes/units")[number]
-        except OSError as error:
-            raise DataError(f"{name} cannot be read: the file is damaged", _AGAIN) from error
+            return self._events(np.asarray(times, np.float64), np.asarray(units, np.int64), name)
+
+    def _events(self, times: Any, units: Any, name: str) -> Events:
         if len(times) != len(units) or not np.isfinite(times).all():
             what = f"{len(times)} times for {len(units)} units" if len(times) != len(units) else "a time is no number"
-            raise DataError(f"{name}: {what}", _AGAIN)
+            raise DataError(f"{name}: {what}", AGAIN)
         # Times are kept in half precision: widened before they are scaled, as tonic does.
-        events = make_events(units, 0, times.astype(np.float64) * 1e6, 0)
+        events = make_events(units, 0, times * 1e6, 0)
         # A row is a set of pairs: unlike a camera's file, it does not promise an order.
         return check(events[np.argsort(events["t"], kind="stable")], HeidelbergConfig.sensor, name)
 

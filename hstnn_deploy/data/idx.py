@@ -2,14 +2,18 @@
 
 import gzip
 import math
-import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import reading
+
+_LARGEST = 2**32
+"""Bytes that a file may unpack to: MNIST's largest has 47 million."""
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
@@ -21,35 +25,40 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     Raises:
         DataError: wrong magic number, or more or fewer bytes than the header says.
     """
-    raw = _read(path)
+    with reading(path, "an IDX file", DataError, "download it again"):
+        return _read(path, dimensions)
+
+
+def _read(path: Path, dimensions: int) -> Tensor:
+    header = 4 + 4 * dimensions
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        raw = file.read(header)
+        # No more than the header promises: a small gzip stream may unpack to anything.
+        expected = header + math.prod(_shape(raw, dimensions)) if len(raw) == header else header
+        if expected <= _LARGEST:
+            raw += _whole(file, expected + 1 - header)
     magic = bytes([0, 0, 8, dimensions])
     if raw[:4] != magic:
         raise DataError(
             f"{path} is not an IDX file of {dimensions} dimension(s): it begins with {raw[:4].hex()}, not {magic.hex()}"
         )
-    header = 4 + 4 * dimensions
     if len(raw) < header:
         raise DataError(f"{path} is truncated: {len(raw)} bytes do not hold its header", "copy or download it again")
-    shape = [int(size) for size in np.frombuffer(raw, ">u4", dimensions, offset=4)]
-    expected = header + math.prod(shape)
     if len(raw) != expected:
-        state = "truncated" if len(raw) < expected else "too long"
-        raise DataError(
-            f"{path} is {state}: {len(raw)} bytes, where its header says {expected}", "copy or download it again"
-        )
-    return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=header).reshape(shape).copy())
+        state = f"truncated: {len(raw)} bytes" if len(raw) < expected else f"too long: more than {expected} bytes"
+        raise DataError(f"{path} is {state}, where its header says {expected}", "copy or download it again")
+    pixels = np.frombuffer(raw, np.uint8, offset=header).reshape(_shape(raw, dimensions))
+    return torch.from_numpy(pixels.copy())
 
 
-def _read(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    if path.suffix != ".gz":
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except (EOFError, zlib.error) as error:
-        raise DataError(f"{path} is truncated or damaged: its gzip stream ends early", "download it again") from error
-    except gzip.BadGzipFile as error:
-        raise DataError(f"{path} is not a whole gzip file: {error}", "download it again") from error
+def _shape(raw: bytes, dimensions: int) -> list[int]:
+    return [int(size) for size in np.frombuffer(raw, ">u4", dimensions, offset=4)]
+
+
+def _whole(file: IO[bytes] | gzip.GzipFile, count: int) -> bytes:
+    """Return so many bytes, or all there are."""
+    parts = []
+    while count > 0 and (part := file.read(min(count, 2**20))):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)

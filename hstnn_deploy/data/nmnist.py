@@ -18,6 +18,7 @@ from hstnn_deploy.data.recordings import EventConfig, Known, Recordings, inspect
 from hstnn_deploy.data.remotes import Remote
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import AGAIN, reading
 
 _FOLDERS = {"train": "Train", "test": "Test"}
 _KNOWN = Known("N-MNIST", 10, {"train": 60_000, "test": 10_000})
@@ -68,23 +69,25 @@ class NMnistRecordings:
         return fingerprint(self.folder, self.paths)
 
 
-def read_bin(path: Path) -> Events:
+def read_bin(path: Path, sensor: Sensor | None = NMnistConfig.sensor) -> Events:
     """Return the events of a .bin file: 40 bits each, x, y, polarity and time; y = 240 marks an overflow of the time.
+
+    Args:
+        path: the file.
+        sensor: what the events must come from; None: they are not checked.
 
     Raises:
         DataError: it cannot be read, is empty or ends within an event, or holds events that cannot be.
     """
     from tonic.io import read_mnist_file
 
-    try:
+    with reading(path, "a .bin file of events"):
         size = path.stat().st_size
         if size == 0 or size % _EVENT_BYTES:
             what = "is empty" if size == 0 else f"is truncated: {size} bytes are not whole events of {_EVENT_BYTES}"
-            raise DataError(f"{path} {what}", "copy or download it again")
+            raise DataError(f"{path} {what}", AGAIN)
         events: Events = read_mnist_file(str(path), dtype=EVENT)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    return check(events, NMnistConfig.sensor, path)
+    return check(events, sensor, path) if sensor else events
 
 
 def load_nmnist(config: NMnistConfig, source: Source) -> Splits:

@@ -5,10 +5,11 @@ Each data set of the registry has one of these. Shapes: T time, I values of a st
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from hstnn_deploy.data.events import Events, Sensor
 from hstnn_deploy.data.transforms import Transform
+from hstnn_deploy.errors import BundleError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,6 +96,11 @@ def preprocessing(config: Any) -> Preprocessing:
             return _PIXELS.get(config.name, Values())
 
 
+def counts_events(config: Any) -> bool:
+    """Whether a network's inputs count events or spikes, by the `data` section of a recipe; else they are numbers."""
+    return isinstance(preprocessing(config), Frames)
+
+
 def framed(events: Events, how: Frames) -> "Tensor":
     """Return one recording's events as frames [T, …], as training makes them."""
     from hstnn_deploy.data.frames import to_frames
@@ -106,6 +112,17 @@ def framed(events: Events, how: Frames) -> "Tensor":
 
 
 def parse(plain: Any) -> Preprocessing:
-    """Return the preprocessing that plain data describes."""
-    made: Preprocessing = TypeAdapter(Preprocessing).validate_python(plain)
+    """Return the preprocessing that plain data describes.
+
+    Raises:
+        BundleError: this version of hstnn knows none such.
+    """
+    try:
+        made: Preprocessing = TypeAdapter(Preprocessing).validate_python(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleError(
+            f"the manifest's preprocessing cannot be: {where}: {first['msg']}", "export the bundle again"
+        ) from error
     return made

@@ -4,7 +4,7 @@ Shapes: T steps of a window, B columns (the batch), V words.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -141,6 +141,11 @@ def missing_files(name: str, given: Path | None) -> list[str]:
     return _look(name, given)[1]
 
 
+def vocabulary_hash(words: Iterable[str]) -> str:
+    """Return what tells a vocabulary from another: the SHA-256 of its words in the order of their numbers."""
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
 def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str, protocol: str) -> Splits:
     """Return the splits of train, valid and test as words; the vocabulary is taken over all three, in order.
 
@@ -163,7 +168,7 @@ def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str, prot
         classes=len(vocabulary),
         origin=f"{origin}, {count} words",
         family="language",
-        vocabulary=hashlib.sha256("\n".join(vocabulary).encode()).hexdigest(),
+        vocabulary=vocabulary_hash(vocabulary),
         words=tuple(vocabulary),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hstnn_deploy.errors import DataError
 from hstnn_deploy.export.runtime import Session, Stream
 
 Array = NDArray[Any]
@@ -30,11 +31,17 @@ def log_softmax(logits: Array) -> Array:
 
 
 def classified(session: Session, logits: Array, top: int) -> list[dict[str, Any]]:
-    """Return for each sample of logits [B, C] its class and the `top` best ones, best first."""
+    """Return for each sample of logits [B, C] its class and the `top` best ones, best first.
+
+    Raises:
+        DataError: the logits hold NaN or infinities.
+    """
     probable = session.manifest["network"]["family"] in PROBABLE
     values = np.exp(log_softmax(logits)) if probable else logits
     name = "probability" if probable else "score"
     answers = []
+    if not np.isfinite(values).all():
+        raise DataError("the network's answer is not finite", "its input or states are too large")
     for row in values:
         best = np.argsort(-row, kind="stable")[: min(top, len(row))]
         answers.append(

@@ -2,40 +2,42 @@
 
     model.window.onnx    a window, or a chunk of a sequence, dynamic batch and time
     model.step.onnx      one time step                     model.unrolled.onnx  a window of one length
+    model.window.inside.onnx, model.unrolled.inside.onnx   the same windows, their states inside: x alone goes in
     model.ts             TorchScript                       model.pt2            torch.export
     model.<form>.<how>.onnx  the same in int8 or fp16
     model.nir            a spiking network for NIR         vocabulary.json       the words of a language model
     manifest.json        hashes, inputs, outputs and states, recipe, kept units, metrics, versions, verification
 
-Each takes the states it starts from by name, and returns them. Files are written beside the bundle, verified from disk,
-and only then moved in; one that failed goes in under a name that says `unverified`.
+Each takes the states it starts from by name, and returns them; with its states inside it begins at zeros. Files are
+written beside the bundle and verified from disk, and then the whole folder takes the place of an earlier one
+(`folders`); a file that failed goes in under a name that says `unverified`.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hstnn_deploy import environment, files
+from hstnn_deploy import files, folders
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.folder import Report, silent
 from hstnn_deploy.data.preprocessing import preprocessing
-from hstnn_deploy.errors import ExportError, HstnnError
+from hstnn_deploy.errors import ExportError, HstnnError, UsageError
+from hstnn_deploy.export.activity import check_activity, check_training
 from hstnn_deploy.export.checks import run_checks
 from hstnn_deploy.export.choice import Choice, Dynamic, check_dynamic, choose_form, steps_of
 from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.contents import MANIFEST, VOCABULARY, check_files, read_manifest
-from hstnn_deploy.export.extras import NirOptions, write_extras
-from hstnn_deploy.export.forms import Form
+from hstnn_deploy.export.extras import NIR, NirOptions, write_extras
+from hstnn_deploy.export.forms import Form, States
 from hstnn_deploy.export.front import possible
-from hstnn_deploy.export.graphs import DEFAULT_FORMS, files_of, write_graphs
-from hstnn_deploy.export.manifest import describe_file, manifest, write_manifest
+from hstnn_deploy.export.graphs import DEFAULT_FORMS, check_opset, files_of, write_graphs
+from hstnn_deploy.export.manifest import describe_file, manifest, metadata, result_of, write_manifest
+from hstnn_deploy.export.nodes import OPSET
 from hstnn_deploy.export.smaller import How, Reduction, make_smaller
 from hstnn_deploy.export.subject import make_subject, training_windows
-from hstnn_deploy.train.evaluation import PROTOCOLS
-from hstnn_deploy.train.tasks import task_for
+
+StatesAsked = Literal["named", "inside", "both"]
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,11 @@ def export_bundle(
     dynamic: Dynamic | None = None,
     steps: int | None = None,
     batch: int = 1,
+    opset: int = OPSET,
+    states: StatesAsked = "named",
     smaller: Collection[How] = (),
     max_drop: float = 0.5,
+    keep_all: bool = False,
     verify: bool = True,
     allow_redundant: bool = False,
     nir: NirOptions | None = None,
@@ -86,8 +91,12 @@ def export_bundle(
         dynamic: which axes must be free; None: time and batch, or what the forms asked for leave free.
         steps: the length of an unrolled graph's window, and of those measured; None: that of the recipe's data.
         batch: the batch at which forms are measured.
+        opset: the version of ONNX's operators, 17, 18, 20 or 21.
+        states: of the graphs of windows: those that take their states by `name` and return them, those that have them
+            `inside` and take x alone, or `both`. A step graph's states always go by name.
         smaller: what else to make of each ONNX graph.
         max_drop: how many points of the metric a smaller graph may lose.
+        keep_all: whether a smaller graph is kept that is neither smaller nor faster here.
         verify: whether to check the written files.
         allow_redundant: whether a network whose units are not selected yet may be exported.
         nir: write a NIR graph too, of a spiking network.
@@ -104,7 +113,8 @@ def export_bundle(
         CheckpointError: the checkpoint cannot be read.
         ExportError: a redundant network without `allow_redundant`, an unknown format, NIR for a network
             that it cannot hold, preprocessing that a graph cannot hold, or `out` holds something else.
-        UsageError: a form that does not leave free what must be.
+        UsageError: a form that does not leave free what must be, an unknown opset, or a step graph alone with its
+            states inside.
         RunError: the folder cannot be written.
     """
     ckpt = Path(ckpt)
@@ -116,51 +126,77 @@ def export_bundle(
         )
     for form in () if forms == "auto" else forms:
         check_dynamic(form, dynamic)
+    check_opset(opset)
+    kept_states = _states(states, forms)
     folder = Path(out) if out is not None else ckpt.parent / "bundle"
     _check_target(folder)
     network, recipe = checkpoint.network(), checkpoint.resolved_recipe()
     how = possible(preprocessing(recipe.data), formats) if preprocess else None
     steps = steps or steps_of(recipe.data)
-    choice = choose_form(network, dynamic or "time,batch", steps, batch) if forms == "auto" else None
+    inside = states == "inside"
+    choice = choose_form(network, dynamic or "time,batch", steps, batch, inside) if forms == "auto" else None
     kept: Collection[Form] = (choice.form,) if choice else forms  # type: ignore[assignment]
     files.make_folder(folder.parent)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        written = write_graphs(network, staging, formats, _metadata(checkpoint), of_onnx=kept, steps=steps, how=how)
+    checks: list[Check] = []
+    reductions: list[Reduction] = []
+
+    def done(check: Check) -> None:
+        checks.append(check)
+        if on_check:
+            on_check(check)
+
+    with folders.beside(folder) as staging:
+        written = write_graphs(
+            network,
+            staging,
+            formats,
+            metadata(recipe, checkpoint.stage, checkpoint.sizes, checkpoint.metrics),
+            of_onnx=kept,
+            steps=steps,
+            how=how,
+            opset=opset,
+            states=kept_states,
+        )
         carried, extra = write_extras(network, checkpoint, staging, data_folder, nir)
-        checks: list[Check] = []
-        reductions: list[Reduction] = []
-
-        def done(check: Check) -> None:
-            checks.append(check)
-            if on_check:
-                on_check(check)
-
         if verify or smaller:
             subject = make_subject(network, staging, recipe, checkpoint.vocabulary, data_folder, whole_test, report)
         if verify:
             run_checks(subject, [path.name for path in written], done)
-            for check in extra:
+            for check in (*extra, *check_activity(subject, [NIR] if nir else [])):
                 done(check)
-        facts = manifest(ckpt, checkpoint, checks, verify, how) | {"carried": carried}
+            for check in check_training(checkpoint, [*(path.name for path in written), *([NIR] if nir else [])]):
+                done(check)
+        facts = manifest(ckpt, checkpoint, how) | {"carried": carried}
         if smaller:
             training = training_windows(recipe, data_folder)
-            reductions = make_smaller(subject, [path.name for path in written], smaller, max_drop, training, done)
-            facts |= {"smaller": [each.plain() for each in reductions if not each.refused]}
+            names = [path.name for path in written]
+            reductions = make_smaller(subject, names, smaller, max_drop, training, done, keep_all)
+            facts |= {"smaller": [each.plain() for each in reductions if each.kept]}
+            facts |= {"not_kept": [each.plain() for each in reductions if not each.kept]}
         if choice:
             facts |= {"form_choice": choice.plain()}
-        facts["verification"]["checks"] = [check.plain() for check in checks]
-        for path in (*written, *(staging / each.file for each in reductions if not each.refused)):
+        facts["verification"] = {
+            "result": result_of(checks) if verify else "not run",
+            "checks": [check.plain() for check in checks],
+        }
+        for path in (*written, *(staging / each.file for each in reductions if each.kept)):
             failed = any(check.outcome == "failed" for check in checks if check.file == path.name)
             name = f"{path.stem}.unverified{path.suffix}" if failed else path.name
-            facts["files"][name] = describe_file(path, network, steps, how)
+            facts["files"][name] = describe_file(path, network, steps, how, opset)
             if failed:
                 path.rename(path.with_name(name))
+        for path in staging.glob("model.*"):
+            if path.name not in facts["files"] | carried:
+                # What a tool began and could not finish: a bundle holds nothing that its manifest does not list.
+                path.unlink()
         facts = write_manifest(staging, facts)
-        _replace(folder, staging)
-        return Bundle(folder, checks, facts, reductions, choice)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        folders.put(staging, folder, _is_ours)
+    return Bundle(folder, checks, facts, reductions, choice)
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether a file is a part of a bundle, or somebody else's that lies in its folder."""
+    return name.startswith("model.") or name in {MANIFEST, VOCABULARY}
 
 
 def proved_bundle(
@@ -181,23 +217,14 @@ def proved_bundle(
     return Bundle(folder, checks, facts) if proved else None
 
 
-def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
-    """Return the facts that are stored inside each file."""
-    recipe = checkpoint.resolved_recipe()
-    facts = {
-        "producer": f"hstnn-deploy {environment.versions()['hstnn-deploy']}",
-        "recipe": recipe.yaml(),
-        "kind": recipe.kind,
-        "stage": checkpoint.stage,
-        "units": "; ".join(
-            f"layer {n}: {size.snn} spiking, {size.rnn} recurrent" for n, size in enumerate(checkpoint.sizes, 1)
-        ),
-        "protocol": PROTOCOLS[recipe.protocol],
-    }
-    if test := checkpoint.metrics.get("test"):
-        task = task_for(recipe.network)
-        facts[f"test {task.metric}"] = f"{test[task.metric]:.2f}{task.unit} of {test[task.counts]} {task.counts}"
-    return facts
+def _states(asked: StatesAsked, forms: Collection[Form] | Literal["auto"]) -> tuple[States, ...]:
+    """Return what is written of the graphs of windows."""
+    if asked != "named" and set(forms) == {"step"}:
+        raise UsageError(
+            f"states {asked} is for graphs of windows: a step graph hands its states from step to step",
+            "add the form window, or unrolled",
+        )
+    return ("named", "inside") if asked == "both" else (asked,)
 
 
 def _check_target(folder: Path) -> None:
@@ -205,17 +232,3 @@ def _check_target(folder: Path) -> None:
         raise ExportError(f"{folder} is a file", "give a folder with --out")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
         raise ExportError(f"{folder} is not empty and is not a bundle", "give another folder with --out")
-
-
-def _replace(folder: Path, staging: Path) -> None:
-    """Put the new bundle in the place of an earlier one."""
-    try:
-        if folder.exists():
-            for stale in (*folder.glob("model.*"), folder / VOCABULARY):
-                stale.unlink(missing_ok=True)
-        folder.mkdir(exist_ok=True)
-        # The manifest last: a bundle that has one is whole.
-        for path in sorted(staging.iterdir(), key=lambda path: path.name == MANIFEST):
-            path.replace(folder / path.name)
-    except OSError as error:
-        raise files.cannot_write(folder, error) from error

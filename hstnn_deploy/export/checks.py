@@ -1,15 +1,26 @@
 """What is checked of each file of a bundle, from disk, as it ships. Shapes: T time, B batch."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 
 from hstnn_deploy.errors import DeviceError, ExportError
-from hstnn_deploy.export.comparisons import Check, Subject, dimensions, on_test_split, replayed, same, whole
+from hstnn_deploy.export.activity import check_activity
+from hstnn_deploy.export.comparisons import (
+    Check,
+    Subject,
+    built,
+    dimensions,
+    identical_runs,
+    on_test_split,
+    replayed,
+    same,
+    weights,
+    whole,
+)
 from hstnn_deploy.export.engines import (
     Engine,
     graph_engine,
@@ -23,10 +34,24 @@ from hstnn_deploy.export.engines import (
     step_engine,
     window_engine,
 )
+from hstnn_deploy.export.foreign import open_program, open_script
 from hstnn_deploy.export.forms import Form
-from hstnn_deploy.export.graphs import ONNX_FILES, PT2, STEP_ONNX, TORCHSCRIPT, UNROLLED_ONNX, WINDOW_ONNX
+from hstnn_deploy.export.graphs import (
+    PT2,
+    STEP_ONNX,
+    TORCHSCRIPT,
+    UNROLLED_INSIDE_ONNX,
+    UNROLLED_ONNX,
+    VARIANTS,
+    WINDOW_INSIDE_ONNX,
+    WINDOW_ONNX,
+    stored_facts,
+)
+from hstnn_deploy.export.inside import answering, check_inside, inside_engine
+from hstnn_deploy.export.modules import shown_engine
 from hstnn_deploy.export.ort import Graph, placement
 from hstnn_deploy.export.raw import check_front
+from hstnn_deploy.export.weights import read_weights
 
 _CHUNKS = (3, 1, 2)
 """Steps of the chunks that a window is cut into, over and over."""
@@ -40,17 +65,18 @@ def check_window(subject: Subject) -> Iterator[Check]:
     path = subject.folder / WINDOW_ONNX
     yield whole(path)
     yield dimensions(path, subject.face, "window")
+    yield weights(path, subject)
     engine, reference = _onnx_engines(subject, path, "window")
     for x in subject.windows:
         yield replayed(path, "replay in ONNX Runtime", engine, subject, x)
     chunked = in_chunks(engine, _CHUNKS, subject.face)
     yield replayed(path, "replay in ONNX Runtime, in chunks", chunked, subject, subject.windows[0])
     yield _replayed_small(path, reference, subject)
-    shipped = window_engine(open_network(path).call, subject.face, [])
-    yield same(path, "shipped file = replayed file", subject, _logits_of(shipped), _logits_of(engine))
-    yield same(path, "window = eager", subject, _logits_of(engine), subject.logits)
-    yield same(path, "chunks = window", subject, _logits_of(chunked), _logits_of(engine))
-    yield on_test_split(path, subject, shipped)
+    shipped = _shipped_engine(path, subject, "window")
+    yield identical_runs(path, subject, shipped, engine)
+    yield same(path, "window = eager", subject, engine)
+    yield same(path, "chunks = window", subject, chunked, engine)
+    yield on_test_split(path, subject, shipped, shown=engine)
     yield on_test_split(path, subject, reference, "answers on the test split, reference evaluator", slow=True)
 
 
@@ -59,17 +85,20 @@ def check_step(subject: Subject) -> Iterator[Check]:
     path = subject.folder / STEP_ONNX
     yield whole(path)
     yield dimensions(path, subject.face, "step")
+    yield weights(path, subject)
     engine, reference = _onnx_engines(subject, path, "step")
     for x in subject.windows:
         yield replayed(path, "replay in ONNX Runtime, step by step", engine, subject, x)
     yield _replayed_small(path, reference, subject)
+    shipped = _shipped_engine(path, subject, "step")
+    yield identical_runs(path, subject, shipped, engine)
     beside = subject.folder / WINDOW_ONNX
     if beside.exists():
         window, _ = _onnx_engines(subject, beside, "window")
-        yield same(path, "step by step = window", subject, _logits_of(engine), _logits_of(window))
+        yield same(path, "step by step = window", subject, engine, window)
     else:
-        yield same(path, "step by step = eager", subject, _logits_of(engine), subject.logits)
-        yield on_test_split(path, subject, step_engine(open_network(path).call, subject.face, []))
+        yield same(path, "step by step = eager", subject, engine)
+    yield on_test_split(path, subject, shipped, shown=engine)
 
 
 def check_unrolled(subject: Subject) -> Iterator[Check]:
@@ -77,44 +106,72 @@ def check_unrolled(subject: Subject) -> Iterator[Check]:
     path = subject.folder / UNROLLED_ONNX
     yield whole(path)
     yield dimensions(path, subject.face, "unrolled")
+    yield weights(path, subject)
     engine, reference = _onnx_engines(subject, path, "unrolled")
     steps = open_network(path).steps
-    fitting = [_of_length(x, steps) for x in subject.windows]
-    for x in fitting:
+    fitting = subject.on([_of_length(x, steps) for x in subject.windows])
+    for x in fitting.windows:
         yield replayed(path, "replay in ONNX Runtime", engine, subject, x)
-    yield replayed(path, "replay in onnx's reference evaluator", reference, subject, fitting[0][:, :_SMALL])
-    yield same(path, "unrolled = eager", subject.on(fitting), _logits_of(engine), subject.logits)
+    yield replayed(path, "replay in onnx's reference evaluator", reference, subject, fitting.windows[0][:, :_SMALL])
+    shipped = _shipped_engine(path, subject, "unrolled")
+    yield identical_runs(path, fitting, shipped, engine)
+    yield same(path, "unrolled = eager", fitting, engine)
+    yield on_test_split(path, subject, shipped, shown=engine, steps=steps)
 
 
 def check_module(path: Path, subject: Subject) -> Iterator[Check]:
-    """Check a TorchScript module or torch.export program, whole, in chunks and step by step, against the network."""
-    engine = module_engine(module_of(path), subject.face)
-    chunked, by_steps = in_chunks(engine, _CHUNKS, subject.face), in_chunks(engine, (1,), subject.face)
-    yield same(path, "window = eager", subject, _logits_of(engine), subject.logits)
-    yield same(path, "chunks = eager", subject, _logits_of(chunked), subject.logits)
-    yield same(path, "step by step = eager", subject, _logits_of(by_steps), subject.logits)
-    yield on_test_split(path, subject, engine)
+    """Check a TorchScript module or torch.export program: its text, and whole, in chunks and step by step."""
+    loaded, facts = opened(path)
+    yield weights(path, subject)
+    yield built(path, subject, loaded, facts)
+    shown = shown_engine(subject.network, loaded, read_weights(path))
+    engine = module_engine(_callable(loaded), subject.face)
+    for x in subject.windows:
+        yield replayed(path, "replay in torch", shown, subject, x)
+    chunked, chunked_shown = (in_chunks(each, _CHUNKS, subject.face) for each in (engine, shown))
+    yield replayed(path, "replay in torch, in chunks", chunked_shown, subject, subject.windows[0])
+    yield identical_runs(path, subject, engine, shown)
+    yield same(path, "window = eager", subject, engine, shown=shown)
+    yield same(path, "chunks = eager", subject, chunked, shown=chunked_shown)
+    by_steps, by_steps_shown = (in_chunks(each, (1,), subject.face) for each in (engine, shown))
+    yield same(path, "step by step = eager", subject, by_steps, shown=by_steps_shown)
+    yield on_test_split(path, subject, engine, shown=shown)
+
+
+def opened(path: Path) -> tuple[Any, dict[str, str]]:
+    """Open a .pt2 file, or a TorchScript file whose writer is trusted; see `foreign`.
+
+    Returns:
+        The program or module in it, and the facts that are stored beside it.
+
+    Raises:
+        BundleError: a .pt2 that could run code.
+        ExportError: it cannot be read.
+    """
+    loaded = open_script(path) if path.name == TORCHSCRIPT else open_program(path)
+    return loaded, stored_facts(path)
 
 
 def module_of(path: Path) -> Any:
-    """Return the module of a TorchScript or .pt2 file.
+    """Return the module of a .pt2 file, or of a TorchScript file whose writer is trusted; see `foreign`.
 
     Raises:
+        BundleError: a .pt2 that could run code.
         ExportError: it cannot be read.
     """
-    try:
-        with warnings.catch_warnings():
-            # torch says that TorchScript is deprecated; who asks for it knows.
-            warnings.simplefilter("ignore")
-            return torch.jit.load(str(path)) if path.name == TORCHSCRIPT else torch.export.load(str(path)).module()
-    except Exception as error:  # torch raises many kinds for a file it cannot read
-        raise ExportError(f"{path} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from error
+    return _callable(opened(path)[0])
+
+
+def _callable(loaded: Any) -> Any:
+    return loaded.module() if isinstance(loaded, ExportedProgram) else loaded
 
 
 CHECKS: dict[str, Callable[[Subject], Iterator[Check]]] = {
     WINDOW_ONNX: check_window,
+    WINDOW_INSIDE_ONNX: lambda subject: check_inside(subject.folder / WINDOW_INSIDE_ONNX, subject, "window"),
     STEP_ONNX: check_step,
     UNROLLED_ONNX: check_unrolled,
+    UNROLLED_INSIDE_ONNX: lambda subject: check_inside(subject.folder / UNROLLED_INSIDE_ONNX, subject, "unrolled"),
     TORCHSCRIPT: lambda subject: check_module(subject.folder / TORCHSCRIPT, subject),
     PT2: lambda subject: check_module(subject.folder / PT2, subject),
 }
@@ -123,13 +180,16 @@ CHECKS: dict[str, Callable[[Subject], Iterator[Check]]] = {
 
 def run_checks(subject: Subject, names: list[str], done: Callable[[Check], None]) -> None:
     """Check files of the subject's folder by name, calling `done` with each; one that cannot be run has failed."""
+    activity = {check.file: check for check in check_activity(subject, names)}
     for name in names:
         try:
             for check in CHECKS[name](subject):
                 done(check)
-            form = next((form for form, file in ONNX_FILES.items() if file == name), None)
-            for check in check_front(subject.folder / name, subject, form) if form else ():
-                done(check)
+            if name in activity:
+                done(activity[name])
+            if variant := VARIANTS.get(name):
+                for check in check_front(subject.folder / name, subject, variant.form):
+                    done(check)
         except ExportError as error:
             done(Check(name, "opens and runs", "failed", error.message))
 
@@ -140,7 +200,7 @@ def run_checks_on(subject: Subject, names: list[str], provider: str, done: Calla
     Raises:
         DeviceError: the provider does not load.
     """
-    for form, name in ONNX_FILES.items():
+    for name, (form, states) in VARIANTS.items():
         if name not in names:
             continue
         path = subject.folder / name
@@ -150,24 +210,25 @@ def run_checks_on(subject: Subject, names: list[str], provider: str, done: Calla
             raise DeviceError(f"{provider} was asked for: {error.message}", error.hint or _DOCTOR) from error
         where = shipped.provider
         try:
-            opened = opened_up(path, form, subject.kinds)
-            make = step_engine if form == "step" else window_engine
-            engine = make(onnxruntime_session(opened.model, provider), subject.face, opened.values)
+            if states == "inside":
+                engine = inside_engine(path, form, subject, lambda model: onnxruntime_session(model, provider))
+                answers, shown, name_same = answering(shipped), engine, f"answers on {where} = eager"
+            else:
+                opened = opened_up(path, form, subject.kinds)
+                make = step_engine if form == "step" else window_engine
+                engine = make(onnxruntime_session(opened.model, provider), subject.face, opened.values)
+                answers = in_chunks(graph_engine(shipped, subject.face), (max(shipped.steps, 1),), subject.face)
+                shown = in_chunks(engine, (max(shipped.steps, 1),), subject.face)
+                name_same = f"states kept on {where} = eager"
             windows = [_of_length(x, shipped.steps) for x in subject.windows] if form == "unrolled" else subject.windows
             for x in windows:
                 done(replayed(path, f"replay in ONNX Runtime on {where}", engine, subject, x))
-            streamed = in_chunks(graph_engine(shipped, subject.face), (max(shipped.steps, 1),), subject.face)
-            kept, name_kept = _logits_of(streamed), f"states kept on {where} = eager"
-            done(same(path, name_kept, subject.on(windows), kept, subject.logits))
+            done(same(path, name_same, subject.on(windows), answers, shown=shown))
             done(_placed(path, shipped, windows[0], where, provider))
             for check in check_front(path, subject, form, provider):
                 done(check)
         except ExportError as error:
             done(Check(name, f"runs on {where}", "failed", error.message))
-
-
-def _logits_of(engine: Engine) -> Callable[[Tensor], Tensor]:
-    return lambda x: engine(x, None).logits
 
 
 def _placed(path: Path, graph: Graph, x: Tensor, where: str, provider: str) -> Check:
@@ -186,6 +247,12 @@ def _onnx_engines(subject: Subject, path: Path, form: Form) -> tuple[Engine, Eng
     make = step_engine if form == "step" else window_engine
     ours, reference = onnxruntime_session(opened.model), reference_session(opened.model)
     return make(ours, subject.face, opened.values), make(reference, subject.face, opened.values)
+
+
+def _shipped_engine(path: Path, subject: Subject, form: Form) -> Engine:
+    """Return the engine that runs an ONNX file as it ships, in ONNX Runtime."""
+    make = step_engine if form == "step" else window_engine
+    return make(open_network(path).call, subject.face, [])
 
 
 def _replayed_small(path: Path, reference: Engine, subject: Subject) -> Check:

@@ -18,6 +18,7 @@ from hstnn_deploy.data.registry import DataConfig
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.export import forms
 from hstnn_deploy.export.forms import Form
+from hstnn_deploy.export.graphs import build_onnx
 from hstnn_deploy.export.interface import interface
 from hstnn_deploy.export.ort import Graph, open_graph
 from hstnn_deploy.models.network import HybridNetwork
@@ -76,7 +77,7 @@ def check_dynamic(wanted: Form, dynamic: Dynamic | None) -> None:
         )
 
 
-def choose_form(network: HybridNetwork, dynamic: Dynamic, steps: int, batch: int = 1) -> Choice:
+def choose_form(network: HybridNetwork, dynamic: Dynamic, steps: int, batch: int = 1, inside: bool = False) -> Choice:
     """Measure the forms that leave the wanted axes free on this machine; return the fastest.
 
     Args:
@@ -84,18 +85,21 @@ def choose_form(network: HybridNetwork, dynamic: Dynamic, steps: int, batch: int
         dynamic: which axes must be free.
         steps: T of the window that is measured, and of an unrolled graph.
         batch: B.
+        inside: whether the graph must have its states inside.
     """
     left_out: dict[str, str] = {}
     if dynamic == "time,batch":
         left_out["unrolled"] = "its time is not free"
     elif steps > _MOST_UNROLLED:
         left_out["unrolled"] = f"{steps} steps are too many to unroll (most {_MOST_UNROLLED})"
+    if inside:
+        left_out["step"] = "its states cannot be inside"
     face = interface(network)
     x = face.example(steps, batch).numpy()
     calls: dict[Form, Callable[[], object]] = {}
     for form in forms.FORMS:
         if form not in left_out:
-            graph = open_graph(forms.build(network, form, {}, steps).SerializeToString())
+            graph = open_graph(build_onnx(network, form, {}, steps=steps).SerializeToString())
             calls[form] = calling(graph, form, x)
     spent = in_turns(calls)
     best = min(calls, key=lambda form: spent[form])

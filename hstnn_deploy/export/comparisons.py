@@ -6,7 +6,7 @@ Shapes: T time, B batch, C classes or words.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,10 +18,15 @@ from hstnn_deploy.data.folder import Report, silent
 from hstnn_deploy.data.preprocessing import Preprocessing, Values
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
-from hstnn_deploy.export.engines import Engine, State, read_network
-from hstnn_deploy.export.forms import Form, time_axis
+from hstnn_deploy.export.certificate import Run
+from hstnn_deploy.export.engines import Engine, State, network_engine, read_network
+from hstnn_deploy.export.forms import Form, States, time_axis
+from hstnn_deploy.export.graphs import written_by
 from hstnn_deploy.export.interface import Interface, interface, kinds, state_after
-from hstnn_deploy.export.replay import Run, margins, replay
+from hstnn_deploy.export.modules import fresh_text, text
+from hstnn_deploy.export.partings import LOGIT_TOLERANCE, Tally, differing, excused, identical
+from hstnn_deploy.export.replay import replay
+from hstnn_deploy.export.weights import difference, read_weights
 from hstnn_deploy.models.layers import UnitKind
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.train.evaluation import batches, unpadded
@@ -29,10 +34,6 @@ from hstnn_deploy.train.tasks import Task
 
 Outcome = Literal["passed", "failed", "not run"]
 
-LOGIT_TOLERANCE = 1e-4
-"""Of logits between engines, relative to 1 + the largest logit, for samples without a borderline spike."""
-BORDERLINE = 64.0
-"""A sample has a borderline spike when a membrane comes this many eps near its threshold (see `replay`)."""
 _MOST_VALUES = 2e9
 """How much of the test split is asked, in values of the states at all steps: a minute or so of one core."""
 _SLOW_BATCHES, _SLOW_VALUES = 2, 1e7
@@ -78,8 +79,10 @@ class Subject:
     """Whether all of the test split is asked, however large the network."""
     report: Report = silent
     """Told what is under way."""
-    answers: "dict[bool, Answers]" = field(init=False, default_factory=dict)
-    """What the network itself answers a quick engine's questions and, True, a slow one's; see `own_answers`."""
+    source: str = "checkpoint"
+    """What the network is of, for those who read the figures."""
+    answers: "dict[tuple[bool, int], Answers]" = field(init=False, default_factory=dict)
+    """What the network itself answers; see `own_answers`."""
     scores: "dict[str, Score]" = field(init=False, default_factory=dict)
     """Of files, by name, that were asked what a quick engine is."""
 
@@ -97,11 +100,13 @@ class Subject:
         """Return the same, on other windows."""
         return replace(self, windows=windows)
 
-    @torch.no_grad()
     def eager(self, x: Tensor, state: State | None = None) -> Run:
         """Run the network itself; it does not show its layers."""
-        logits, after = self.network(x, state)
-        return Run(logits, [], after)
+        return network_engine(self.network)(x, state)
+
+    def watched(self, x: Tensor, state: State | None = None) -> Run:
+        """Run the network itself, to the same bits, and show its layers; maps are pooled."""
+        return network_engine(self.network, show=True)(x, state)
 
     def logits(self, x: Tensor, state: State | None = None) -> Tensor:
         """Return the network's own logits."""
@@ -122,12 +127,12 @@ def whole(path: Path) -> Check:
     return Check(path.name, "onnx checker, full", "passed", figure)
 
 
-def dimensions(path: Path, face: Interface, form: Form) -> Check:
+def dimensions(path: Path, face: Interface, form: Form, states: States = "named") -> Check:
     """Compare the written symbolic dimensions with what must be free; None stands for a fixed one."""
     time = [axis if isinstance(axis, str) else None for axis in time_axis(form, None)]
     expected: dict[str, list[str | None]] = {"x": [*time, "B", *[None for _ in face.step]]}
     expected["logits"] = [*(time if face.every_step else []), "B", None]
-    for state in face.states:
+    for state in face.states if states == "named" else ():
         expected |= {name: ["B", *[None for _ in state.shape]] for name in (state.name, state_after(state.name))}
     model = read_network(path)
     written = {
@@ -154,53 +159,103 @@ def replayed(path: Path, name: str, engine: Engine, subject: Subject, x: Tensor)
     return Check(path.name, name, "passed" if certificate.passed else "failed", str(certificate))
 
 
-def borderline(subject: Subject, x: Tensor, start: State | None = None) -> Tensor:
-    """Return which samples have a membrane so near its threshold that engines may rightly differ, [B]."""
-    return margins(subject.network, x, start) < BORDERLINE
+def weights(path: Path, subject: Subject) -> Check:
+    """Compare the weights in a file with the network's, to the bit."""
+    name, ours = "weights = network", subject.network.state_dict()
+    found = difference(ours, read_weights(path))
+    figure = found or f"{sum(value.numel() for value in ours.values())} values equal to the bit"
+    return Check(path.name, name, "failed" if found else "passed", figure)
+
+
+def built(path: Path, subject: Subject, loaded: Any, facts: dict[str, str]) -> Check:
+    """Compare all that TorchScript or a program computes, but for its weights, with a fresh build of the network.
+
+    Args:
+        path: the file.
+        subject: the network.
+        loaded: what the file holds.
+        facts: what is stored beside it: the versions that wrote it.
+    """
+    name = "graph = fresh build"
+    found, fresh = text(loaded), fresh_text(subject.network, loaded)
+    here = written_by()
+    if found == fresh:
+        return Check(path.name, name, "passed", f"{len(found.splitlines())} lines equal, torch {here['torch']}")
+    for package, version in here.items():
+        if facts.get(package) != version:
+            wrote = f"written by {package} {facts[package]}" if package in facts else f"it names no {package}"
+            return Check(path.name, name, "not run", f"{wrote}, this is {version}; the texts differ")
+    pairs = zip_longest(found.splitlines(), fresh.splitlines(), fillvalue="nothing")
+    theirs, ours = next((one.strip(), two.strip()) for one, two in pairs if one != two)
+    return Check(path.name, name, "failed", f"{theirs[:100]!r} stands where {ours[:100]!r} should")
+
+
+def identical_runs(path: Path, subject: Subject, engine: Engine, shown: Engine) -> Check:
+    """Compare a file, as whoever deploys it calls it, with what is replayed: logits and states, to the bit.
+
+    Args:
+        path: the file.
+        subject: the network and its data.
+        engine: the file as it ships.
+        shown: what shows its layers.
+    """
+    windows, different = subject.windows, []
+    # Once from zeros, and once from the states after that.
+    for x in windows:
+        start: State | None = None
+        for _ in range(2):
+            ours = engine(x, start)
+            if not identical(ours, shown(x, start)):
+                different.append(f"T={x.shape[0]} B={x.shape[1]}")
+            start = ours.state
+    figure = f"logits and {len(subject.face.states)} states equal to the bit in {2 * len(windows)} runs"
+    if different:
+        figure = f"logits or states differ at {different[0]}, in {len(different)} of {2 * len(windows)} runs"
+    return Check(path.name, "shipped file = replayed file", "failed" if different else "passed", figure)
 
 
 def same(
-    path: Path, name: str, subject: Subject, one: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor]
+    path: Path, name: str, subject: Subject, engine: Engine, other: Engine | None = None, shown: Engine | None = None
 ) -> Check:
-    """Compare two runs by their logits; only a sample with a borderline spike may differ."""
-    samples, unequal, unexplained, worst = 0, 0, 0, 0.0
+    """Compare two runs by their logits; a sample may differ only where the runs part at a borderline spike.
+
+    Args:
+        path: the file.
+        name: of the check.
+        subject: the network and its data.
+        engine: what runs the file.
+        other: what it is compared with, which shows its layers; None: the network itself.
+        shown: what shows the engine's layers, where it does not do so itself.
+    """
+    tally, worst = Tally(), 0.0
     for x in subject.windows:
-        differ, without_reason, difference = differing(subject, x, one(x), other(x))
-        samples += x.shape[1]
-        unequal += differ
-        unexplained += without_reason
+        run, theirs = engine(x, None), (other or subject.eager)(x, None)
+        differs, difference = differing(run.logits, theirs.logits, subject.face)
         worst = max(worst, difference)
-    figure = f"{samples - unequal} of {samples} samples equal (logits to {worst:.1e})"
-    if unequal:
-        figure += f", {unequal - unexplained} differ at a borderline spike, {unexplained} for no such reason"
-    return Check(path.name, name, "failed" if unexplained else "passed", figure)
-
-
-def differing(subject: Subject, x: Tensor, first: Tensor, second: Tensor) -> tuple[int, int, float]:
-    """Return how many samples' logits differ, how many without a borderline spike, and by how much the others do."""
-    difference = _per_sample((first - second).abs(), subject.face)
-    # Written so that NaN counts as different.
-    differs = ~(difference <= _tolerance(second, subject.face))
-    unexplained = int((differs & ~borderline(subject, x)).sum()) if differs.any() else 0
-    return int(differs.sum()), unexplained, 0.0 if differs.all() else float(difference[~differs].max())
-
-
-def _per_sample(values: Tensor, face: Interface) -> Tensor:
-    """Return the largest of each sample's values, [B]."""
-    return values.amax(dim=(0, 2)) if face.every_step else values.amax(dim=1)
-
-
-def _tolerance(logits: Tensor, face: Interface) -> Tensor:
-    return LOGIT_TOLERANCE * (1 + _per_sample(logits.abs(), face))
+        reasons = differs
+        if differs.any():
+            theirs = theirs if other else subject.watched(x)
+            reasons = excused(subject.network, x, None, run, theirs, differs, shown)
+        tally.add(differs, reasons)
+    equal = tally.samples - tally.excused - tally.unexplained
+    figure = f"{equal} of {tally.samples} samples equal (logits to {worst:.1e}){tally}"
+    return Check(path.name, name, "passed" if tally.passed else "failed", figure)
 
 
 def on_test_split(
-    path: Path, subject: Subject, engine: Engine, name: str = "answers on the test split", slow: bool = False
+    path: Path,
+    subject: Subject,
+    engine: Engine,
+    name: str = "answers on the test split",
+    slow: bool = False,
+    shown: Engine | None = None,
+    steps: int = 0,
 ) -> Check:
-    """Compare answers and metric with the checkpoint's network on the recipe's test split, or a part; see `asked`.
+    """Compare answers and metric with the network's own on the recipe's test split, or a part; see `asked`.
 
     Each goes through the split by itself, a language model with its state from window to window. Where their answers
-    differ, the network is asked again from the engine's own state: one step may tip over, but not without a reason.
+    differ, the network is asked again from the engine's own state: two answers may tie, and one step may tip over, but
+    not without a reason.
 
     Args:
         path: the file.
@@ -208,34 +263,45 @@ def on_test_split(
         engine: what runs the file.
         name: of the check.
         slow: whether the engine is.
+        shown: what shows the engine's layers, where it does not do so itself.
+        steps: T of the windows that the file takes; 0: any.
     """
     if subject.test is None:
         return Check(path.name, name, "not run", subject.no_test)
-    known = own_answers(subject, slow)
-    here = Score(subject)
-    unequal, unexplained = 0, 0
-    for batch, theirs in zip(asked(subject, slow, f"{path.name}: {name}"), known.best, strict=True):
-        start = here.start(batch.x)
-        ours = here.take(engine(batch.x, start), batch).argmax(-1)
-        if (ours != theirs).any():
-            logits = subject.logits(batch.x, start)
-            differs = ours != logits.argmax(-1)
-            unequal += int(differs.sum())
-            # A tie of two words, or classes, may go either way as well.
-            best = logits.amax(-1)
-            chosen = logits.gather(-1, ours[..., None])[..., 0]
-            tie = best - chosen <= 2 * LOGIT_TOLERANCE * (1 + best.abs())
-            unexplained += int((differs & ~tie & ~borderline(subject, batch.x, start)).sum())
+    known = own_answers(subject, slow, steps)
+    if not known.best:
+        length = len(next(asked(subject, slow, name)).x)
+        return Check(path.name, name, "not run", f"samples have {length} steps; the graph takes {steps}")
+    here, tally = Score(subject), Tally()
+    unequal = ties = 0
+    for batch, theirs in zip(asked(subject, slow, f"{path.name}: {name}", steps), known.best, strict=True):
+        x, start = batch.x, here.start(batch.x)
+        run = engine(x, start)
+        logits = here.take(run, batch)
+        differs, reasons = torch.zeros(x.shape[1], dtype=torch.bool), None
+        if (logits.argmax(-1) != theirs).any():
+            own = subject.watched(x, start)
+            other = logits.argmax(-1) != own.logits.argmax(-1)
+            # Logits that agree have their largest two so close that either may be the larger one.
+            within = (logits - own.logits).abs().amax(-1) <= LOGIT_TOLERANCE * (1 + own.logits.abs().amax(-1))
+            unequal += int(other.sum())
+            ties += int((other & within).sum())
+            differs = (other & ~within).reshape(-1, x.shape[1]).any(0)
+            if differs.any():
+                reasons = excused(subject.network, x, start, run, own, differs, shown)
+        tally.add(differs, differs if reasons is None else reasons)
     task = subject.task
     if not slow:
         subject.scores[path.name] = here
     figure = (
         f"{here.count - unequal} of {here.count} equal; {task.metric} {here.value():.2f}{task.unit} "
-        f"(checkpoint {known.value:.2f}{task.unit})"
+        f"({subject.source} {known.value:.2f}{task.unit})"
     )
-    if unequal:
-        figure += f"; {unexplained} differ without a borderline spike"
-    return Check(path.name, name + part_asked(subject, here.count), "failed" if unexplained else "passed", figure)
+    if ties:
+        figure += f", {ties} ties of two logits"
+    return Check(
+        path.name, name + part_asked(subject, here.count), "passed" if tally.passed else "failed", f"{figure}{tally}"
+    )
 
 
 class Answers(NamedTuple):
@@ -248,19 +314,19 @@ class Answers(NamedTuple):
 
 
 @torch.no_grad()
-def own_answers(subject: Subject, slow: bool) -> Answers:
+def own_answers(subject: Subject, slow: bool, steps: int = 0) -> Answers:
     """Return the network's own answers to what is asked; worked out once, for all files."""
-    if slow not in subject.answers:
+    if (slow, steps) not in subject.answers:
         score = Score(subject)
         best = [
             score.take(subject.eager(batch.x, score.start(batch.x)), batch).argmax(-1)
-            for batch in asked(subject, slow, "the checkpoint's own answers")
+            for batch in asked(subject, slow, f"the own answers of the {subject.source}", steps)
         ]
-        subject.answers[slow] = Answers(best, score.value())
-    return subject.answers[slow]
+        subject.answers[slow, steps] = Answers(best, score.value())
+    return subject.answers[slow, steps]
 
 
-def asked(subject: Subject, slow: bool, what: str) -> Iterator[Batch]:
+def asked(subject: Subject, slow: bool, what: str, steps: int = 0) -> Iterator[Batch]:
     """Yield what is asked of the test split: all of it, or of a large network or for a slow engine a part.
 
     A part is of samples from all over the split, which may be in the order of classes, or the beginning of a text.
@@ -270,6 +336,7 @@ def asked(subject: Subject, slow: bool, what: str) -> Iterator[Batch]:
         subject: the network and its data.
         slow: whether the engine is.
         what: it is for, for those who watch.
+        steps: T of the windows that are taken, and others are left out; 0: any.
     """
     test = subject.test
     assert test is not None
@@ -280,7 +347,8 @@ def asked(subject: Subject, slow: bool, what: str) -> Iterator[Batch]:
         if order is None and spent >= _most_values(subject, slow):
             return
         subject.report(what, done, None if order is None else len(order), subject.task.counts)
-        yield batch
+        if steps in {0, len(batch.x)}:
+            yield batch
         spent += batch.x.shape[0] * batch.x.shape[1] * subject.face.values
         done += subject.task.answers(batch)
 

@@ -20,12 +20,13 @@ from torch import Tensor
 
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import front
+from hstnn_deploy.export.certificate import Run
 from hstnn_deploy.export.forms import Form, layer_values, step_values
 from hstnn_deploy.export.interface import Interface, state_after
 from hstnn_deploy.export.ort import Graph, open_graph
 from hstnn_deploy.export.reading import NOW, at_step
-from hstnn_deploy.export.replay import Run
 from hstnn_deploy.models.layers import Outputs, UnitKind
+from hstnn_deploy.models.network import HybridNetwork
 
 State = dict[str, Tensor]
 
@@ -220,10 +221,45 @@ def module_engine(module: Any, face: Interface) -> Engine:
 
     @torch.no_grad()
     def run(x: Tensor, state: State | None = None) -> Run:
-        logits, after = module(x, face.zeros(x.shape[1]) | (state or {}))
-        return Run(logits, [], dict(after))
+        try:
+            logits, after = module(x, face.zeros(x.shape[1]) | (state or {}))
+            return Run(logits, [], dict(after))
+        except Exception as error:  # a file may hold any other module
+            raise ExportError(f"it cannot be called as the network is: {' '.join(str(error).split())[:200]}") from error
 
     return run
+
+
+def network_engine(network: HybridNetwork, show: bool = False) -> Engine:
+    """Return the engine that is the network itself.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        show: whether it shows its layers, maps pooled as they go up. What it computes is the same, to the bit.
+    """
+
+    @torch.no_grad()
+    def run(x: Tensor, state: State | None = None) -> Run:
+        start = None if state is None else network.initial_state(x) | state
+        rows: list[dict[UnitKind, list[Tensor]]] = []
+        hooks = []
+        for layer in network.stack if show else ():
+            rows.append({kind: [] for kind in layer.groups})
+            for kind, group in layer.groups.items():
+                hooks.append(group.register_forward_hook(_noting(rows[-1][kind])))
+        try:
+            logits, after = network(x, start)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return Run(logits, [{kind: torch.cat(parts) for kind, parts in layer.items()} for layer in rows], dict(after))
+
+    return run
+
+
+def _noting(parts: list[Tensor]) -> Callable[[Any, Any, Any], None]:
+    """Return a hook that notes what a group emitted; convolutional layers run a window in parts."""
+    return lambda _group, _inputs, outputs: parts.append(outputs[0].clone())
 
 
 def in_chunks(engine: Engine, sizes: Sequence[int], face: Interface) -> Engine:

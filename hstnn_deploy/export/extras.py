@@ -9,7 +9,7 @@ from hstnn_deploy.data.registry import load
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.contents import VOCABULARY
-from hstnn_deploy.export.neuromorphic import DT, Method, output_of, write_nir
+from hstnn_deploy.export.neuromorphic import DT, Method, NirForm, output_of, write_nir
 from hstnn_deploy.models.network import HybridNetwork
 
 NIR = "model.nir"
@@ -20,6 +20,7 @@ class NirOptions(NamedTuple):
 
     dt: float = DT
     method: Method = "euler"
+    form: NirForm = "plain"
 
 
 def write_extras(
@@ -37,10 +38,13 @@ def write_extras(
     carried: dict[str, Any] = {}
     checks = []
     if nir:
-        path = write_nir(network, folder / NIR, nir.dt, nir.method)
-        meaning = f"NIR graph for steps of {nir.dt:g} s, method {nir.method}; out come {output_of(network)}"
-        carried[NIR] = _described(path, meaning)
-        checks.append(Check(NIR, "read back through nir", "passed", "every number equal to the bit"))
+        path = write_nir(network, folder / NIR, **nir._asdict())
+        meaning = (
+            f"NIR graph for steps of {nir.dt:g} s, method {nir.method}, form {nir.form}; out come {output_of(network)}"
+        )
+        carried[NIR] = _described(path, meaning) | {"options": nir._asdict()}
+        figure = "every number equal to the bit; each layer's decay and threshold come out of it again to float32"
+        checks.append(Check(NIR, "read back through nir", "passed", figure))
     if checkpoint.vocabulary:
         words, missing = _words(checkpoint, data_folder)
         if words:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from hstnn_deploy.data.events import make_events
 from hstnn_deploy.data.preprocessing import Frames, Pixels, Preprocessing, Words
@@ -35,7 +35,7 @@ from hstnn_deploy.data.transforms import (
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.forms import Form, time_axis
 from hstnn_deploy.export.interface import State, state_after
-from hstnn_deploy.export.nodes import CONSTANT, Nodes
+from hstnn_deploy.export.nodes import CONSTANT, OPSET, Nodes, Opset
 
 X, FRAMES = "x", "frames"
 """What a network takes; and how many frames to make."""
@@ -43,6 +43,8 @@ SEEN, BEGAN = "frames_seen", "began"
 """States: where a recording stands, and when it began."""
 _NEVER = 2**62
 """Later than any event."""
+_LEAST_OPSET_ALIGNED: Opset = 18
+"""What knows the least of several values by place."""
 
 _CONSTANTS = f"{CONSTANT}preprocessing/"
 """Its stored numbers go by names of their own: those of a network may be made smaller."""
@@ -101,8 +103,15 @@ def possible(how: Preprocessing, formats: Collection[str] = ("onnx",)) -> Pixels
     return how
 
 
-def inputs(how: Pixels | Frames | None, form: Form, steps: int | None = None) -> list[Input]:
-    """Return what a front takes in the place of x; nothing without one. `steps` is T of an unrolled graph."""
+def inputs(how: Pixels | Frames | None, form: Form, steps: int | None = None, inside: bool = False) -> list[Input]:
+    """Return what a front takes in the place of x; nothing without one.
+
+    Args:
+        how: the preprocessing.
+        form: of the graph.
+        steps: T of an unrolled graph.
+        inside: whether the front's states are inside; it then makes as many frames as in training.
+    """
     if how is None:
         return []
     if isinstance(how, Pixels):
@@ -117,10 +126,10 @@ def inputs(how: Pixels | Frames | None, form: Form, steps: int | None = None) ->
     )
     if form == "step":
         meaning += "; those of the frame, others do no harm"
-    found = [
-        Input("frame_events" if form == "step" else "events", "int64", ["N", 5], meaning),
-        *(Input(each.name, each.dtype, ["B"], f"{each.meaning}, before") for each in states(how)),
-    ]
+    found = [Input("frame_events" if form == "step" else "events", "int64", ["N", 5], meaning)]
+    if inside:
+        return found
+    found += [Input(each.name, each.dtype, ["B"], f"{each.meaning}, before") for each in states(how)]
     if form == "window":
         default = f"{how.steps}, as in training" if how.steps else "0: up to the last event"
         found.append(Input(FRAMES, "int64", [], f"frames T to make; may be left out, then {default}"))
@@ -138,21 +147,40 @@ def states(how: Preprocessing | None) -> list[State]:
     return found
 
 
-def build(how: Pixels | Frames, form: Form, steps: int | None = None) -> onnx.ModelProto:
-    """Return a front as a graph of its own; `steps` is T of an unrolled graph."""
+def build(
+    how: Pixels | Frames, form: Form, steps: int | None = None, opset: Opset = OPSET, inside: bool = False
+) -> onnx.ModelProto:
+    """Return a front as a graph of its own.
+
+    Args:
+        how: the preprocessing.
+        form: of the graph.
+        steps: T of an unrolled graph.
+        opset: the version of ONNX's operators.
+        inside: whether the front's states are inside.
+
+    Raises:
+        ExportError: it needs operators that this version has not.
+    """
+    if opset < _LEAST_OPSET_ALIGNED and isinstance(how, Frames) and _aligned(how):
+        raise ExportError(
+            f"--preprocess: time-alignment needs opset {_LEAST_OPSET_ALIGNED} (the least of several values by place), "
+            f"not {opset}",
+            f"give --opset {_LEAST_OPSET_ALIGNED} or a newer one",
+        )
     g = Nodes(constants=_CONSTANTS)
     dtypes = {"uint8": TensorProto.UINT8, "int64": TensorProto.INT64, "float32": TensorProto.FLOAT}
-    for name, dtype, shape, meaning in inputs(how, form, steps):
+    for name, dtype, shape, meaning in inputs(how, form, steps, inside):
         g.input(name, shape, dtypes[dtype], meaning)
     if isinstance(how, Pixels):
         _scaled(g, how, form)
     else:
-        _framed(g, how, form, steps)
-        for each in states(how):
+        _framed(g, how, form, steps, inside)
+        for each in () if inside else states(how):
             g.output(state_after(each.name), ["B"], f"{each.meaning}, after", TensorProto.INT64)
     # Its axes are the network's to say.
     g.output(X, None)
-    return g.model(f"{form} front", {})
+    return g.model(f"{form} front", {}, opset)
 
 
 def _scaled(g: Nodes, how: Pixels, form: Form) -> None:
@@ -175,14 +203,21 @@ def _scaled(g: Nodes, how: Pixels, form: Form) -> None:
             g.add("Reshape", [turned, g.axes(0, 0, -1)], X)
 
 
-def _framed(g: Nodes, how: Frames, form: Form, steps: int | None) -> None:
+def _framed(g: Nodes, how: Frames, form: Form, steps: int | None, inside: bool) -> None:
     def add(op: str, values: list[str], name: str, **attributes: Any) -> str:
         return g.add(op, values, f"preprocessing/{name}", **attributes)
 
     table, sensor = places_after(how)
     events = g.inputs[0].name
-    batch = add("Shape", [SEEN], "batch")
     recording = add("Gather", [events, g.index(0)], "recording", axis=1)
+    if inside:
+        # Of as many recordings as the events say; of one where there are no events.
+        last = add("Concat", [recording, g.axes(0)], "recording_or_first", axis=0)
+        batch = add("Add", [add("ReduceMax", [last], "last_recording"), g.index(1)], "batch")
+        for each in states(how):
+            g.add("ConstantOfShape", [batch], each.name, value=helper.make_tensor("zero", TensorProto.INT64, [1], [0]))
+    else:
+        batch = add("Shape", [SEEN], "batch")
     time = add("Gather", [events, g.index(1)], "time", axis=1)
     place = add("Slice", [events, g.axes(2), g.axes(5), g.axes(1)], "place_before")
     place = add("GatherND", [g.weight(f"{_CONSTANTS}places", table), place], "place")
@@ -199,15 +234,8 @@ def _framed(g: Nodes, how: Frames, form: Form, steps: int | None) -> None:
     ]
     if crops:
         wanted.append(add("Less", [time, g.index(min(each.stop for each in crops))], "is_early_enough"))
-    if form == "window":
-        g.weight(FRAMES, np.array(how.steps or 0, np.int64))
-        length = FRAMES
-        if how.steps is None:
-            last = add("Concat", [frame, g.axes(0)], "frame_or_first", axis=0)
-            whole = add("Add", [add("ReduceMax", [last], "last_frame", keepdims=0), g.index(1)], "whole_length")
-            length = add("Where", [add("Greater", [FRAMES, g.index(0)], "is_given"), FRAMES, whole], "length")
-    else:
-        length = g.index(1 if form == "step" else steps or 1)
+    fixed = {"step": 1, "unrolled": steps or 1}.get(form)
+    length = g.index(fixed) if fixed else _length(g, how, frame, inside)
     wanted.append(add("Less", [frame, length], "is_in_time"))
     kept = wanted[0]
     for number, condition in enumerate(wanted[1:], 1):
@@ -215,7 +243,7 @@ def _framed(g: Nodes, how: Frames, form: Form, steps: int | None) -> None:
     row = add("Add", [add("Mul", [frame, batch], "rows_before"), recording], "row")
     cell = add("Add", [add("Mul", [row, g.index(sensor.places)], "cells_before"), place], "cell_of_all")
     cell = add("Compress", [cell, kept], "cell", axis=0)
-    one = onnx.helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
+    one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
     ones = add("ConstantOfShape", [add("Shape", [cell], "count")], "ones", value=one)
     size = add("Mul", [add("Mul", [batch, length], "rows"), g.index(sensor.places)], "cells")
     zeros = add("ConstantOfShape", [size], "zeros")
@@ -227,7 +255,25 @@ def _framed(g: Nodes, how: Frames, form: Form, steps: int | None) -> None:
     if form != "step":
         axes.insert(0, add("Unsqueeze", [length, g.axes(0)], "length_axis"))
     g.add("Reshape", [counts, add("Concat", axes, "shape", axis=0)], X)
-    g.add("Add", [SEEN, length], state_after(SEEN))
+    if not inside:
+        g.add("Add", [SEEN, length], state_after(SEEN))
+
+
+def _length(g: Nodes, how: Frames, frame: str, inside: bool) -> str:
+    """Add how many frames a window has: what was asked for, else as in training, else up to the last event."""
+
+    def add(op: str, values: list[str], name: str, **attributes: Any) -> str:
+        return g.add(op, values, f"preprocessing/{name}", **attributes)
+
+    if not inside:
+        g.weight(FRAMES, np.array(how.steps or 0, np.int64))
+    if how.steps:
+        return g.index(how.steps) if inside else FRAMES
+    last = add("Concat", [frame, g.axes(0)], "frame_or_first", axis=0)
+    whole = add("Add", [add("ReduceMax", [last], "last_frame", keepdims=0), g.index(1)], "whole_length")
+    if inside:
+        return whole
+    return add("Where", [add("Greater", [FRAMES, g.index(0)], "is_given"), FRAMES, whole], "length")
 
 
 def _from_the_first(g: Nodes, recording: str, time: str, batch: str) -> str:
@@ -236,7 +282,7 @@ def _from_the_first(g: Nodes, recording: str, time: str, batch: str) -> str:
     def add(op: str, values: list[str], name: str, **attributes: Any) -> str:
         return g.add(op, values, f"preprocessing/{name}", **attributes)
 
-    never = onnx.helper.make_tensor("never", TensorProto.INT64, [1], [_NEVER])
+    never = helper.make_tensor("never", TensorProto.INT64, [1], [_NEVER])
     least = add("ConstantOfShape", [batch], "no_event", value=never)
     least = add("ScatterElements", [least, recording, time], "earliest", axis=0, reduction="min")
     some = add("Less", [least, g.index(_NEVER)], "has_events")

@@ -1,6 +1,7 @@
 """manifest.json: what a bundle says of itself; see `contents` for how it is read."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,19 @@ from hstnn_deploy.data.preprocessing import Frames, Pixels, preprocessing
 from hstnn_deploy.export import front
 from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.contents import FORMAT, MANIFEST, VERSION, seal
-from hstnn_deploy.export.forms import Form, time_axis
-from hstnn_deploy.export.graphs import ONNX_FILES, PT2, TORCHSCRIPT
-from hstnn_deploy.export.interface import Interface, State, interface, state_after
+from hstnn_deploy.export.forms import time_axis
+from hstnn_deploy.export.graphs import PT2, TORCHSCRIPT, VARIANTS, Variant
+from hstnn_deploy.export.interface import State, interface, state_after
+from hstnn_deploy.export.nodes import BUILDER, OPSET
 from hstnn_deploy.export.smaller import parse_name
 from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.train.evaluation import PROTOCOLS
 from hstnn_deploy.train.recipe import Recipe, parse
+from hstnn_deploy.train.tasks import task_for
+
+PRODUCER = "producer"
+"""Among the facts in a file: which version of hstnn wrote it."""
 
 _RESETS = {
     "sequence": "zeros at the start of each sequence; carried from step to step within it",
@@ -24,45 +31,76 @@ _RESETS = {
 }
 
 
-def manifest(
-    ckpt: Path, checkpoint: Checkpoint, checks: list[Check], verified: bool, how: Pixels | Frames | None = None
-) -> dict[str, Any]:
-    """Return the manifest of the bundle of a checkpoint file, its files still to be added.
+def manifest(ckpt: Path, checkpoint: Checkpoint, how: Pixels | Frames | None = None) -> dict[str, Any]:
+    """Return the manifest of the bundle of a checkpoint file, its files and verification still to be added.
 
     `how` is the preprocessing that its graphs begin with.
     """
-    recipe = checkpoint.resolved_recipe()
-    network = checkpoint.network()
-    failed = any(check.outcome == "failed" for check in checks)
-    window = getattr(recipe.data, "bptt", None)
+    follows = following(checkpoint.resolved_recipe(), checkpoint.network(), how)
+    of_checkpoint = recorded(ckpt, checkpoint)
     return {
         "format": FORMAT,
         "version": VERSION,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "checkpoint": {"file": str(ckpt), "sha256": files.sha256(ckpt)},
+        **follows,
+        **of_checkpoint,
+        "network": follows["network"] | of_checkpoint["network"],
+        "metrics": of_checkpoint["metrics"] | follows["metrics"],
+        "graphs": {"builder": BUILDER, "preprocess": how is not None},
+        "files": {},
+        "tools": environment.versions(),
+    }
+
+
+def following(recipe: Recipe, network: HybridNetwork, how: Pixels | Frames | None) -> dict[str, Any]:
+    """Return what of a manifest follows from recipe and network, whoever trained them."""
+    window = getattr(recipe.data, "bptt", None)
+    return {
         "network": {
             "family": recipe.network.family,
             "kind": recipe.kind,
             "recurrent": recipe.network.recurrent,
-            "stage": checkpoint.stage,
-            "units": [{"layer": n, "snn": size.snn, "rnn": size.rnn} for n, size in enumerate(checkpoint.sizes, 1)],
+            "units": [{"layer": n, "snn": size.snn, "rnn": size.rnn} for n, size in enumerate(network.sizes, 1)],
             "neuron": recipe.network.neuron.model_dump(),
-            "vocabulary": checkpoint.vocabulary,
             "window_steps": window,
             "states": [_state(state, window) for state in (*front.states(how), *interface(network).states)],
         },
         "input": preprocessing(recipe.data).model_dump(mode="json"),
-        "files": {},
+        "metrics": {"protocol_meaning": PROTOCOLS[recipe.protocol]},
+    }
+
+
+def recorded(ckpt: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what of a manifest only a checkpoint can say."""
+    return {
+        "checkpoint": {"file": str(ckpt), "sha256": files.sha256(ckpt)},
+        "network": {"stage": checkpoint.stage, "vocabulary": checkpoint.vocabulary},
         "recipe": checkpoint.recipe,
         "selection": checkpoint.selection,
-        "metrics": {**checkpoint.metrics, "epoch": checkpoint.epoch, "protocol_meaning": PROTOCOLS[recipe.protocol]},
+        "metrics": {**checkpoint.metrics, "epoch": checkpoint.epoch},
         "trained_with": checkpoint.environment,
-        "tools": environment.versions(),
-        "verification": {
-            "result": ("failed" if failed else "passed") if verified else "not run",
-            "checks": [check.plain() for check in checks],
-        },
     }
+
+
+def metadata(recipe: Recipe, stage: str, sizes: Sequence[Sizes], metrics: dict[str, Any]) -> dict[str, str]:
+    """Return the facts that are stored inside each file."""
+    facts = {
+        PRODUCER: f"hstnn-deploy {environment.versions()['hstnn-deploy']}",
+        "recipe": recipe.yaml(),
+        "kind": recipe.kind,
+        "stage": stage,
+        "units": "; ".join(f"layer {n}: {size.snn} spiking, {size.rnn} recurrent" for n, size in enumerate(sizes, 1)),
+        "protocol": PROTOCOLS[recipe.protocol],
+    }
+    test, task = metrics.get("test") or {}, task_for(recipe.network)
+    if test.keys() >= {task.metric, task.counts}:
+        facts[f"test {task.metric}"] = f"{test[task.metric]:.2f}{task.unit} of {test[task.counts]} {task.counts}"
+    return facts
+
+
+def result_of(checks: Sequence[Check]) -> str:
+    """Return what a verification comes to, all its checks being done."""
+    return "failed" if any(check.outcome == "failed" for check in checks) else "passed"
 
 
 def _state(state: State, window: int | None) -> dict[str, Any]:
@@ -77,7 +115,11 @@ def _state(state: State, window: int | None) -> dict[str, Any]:
 
 
 def describe_file(
-    path: Path, network: HybridNetwork, steps: int | None = None, how: Pixels | Frames | None = None
+    path: Path,
+    network: HybridNetwork,
+    steps: int | None = None,
+    how: Pixels | Frames | None = None,
+    opset: int = OPSET,
 ) -> dict[str, Any]:
     """Return hash, size, and inputs and outputs of one written file.
 
@@ -86,15 +128,19 @@ def describe_file(
         network: of which it is.
         steps: T of an unrolled graph.
         how: the preprocessing that ONNX graphs begin with.
+        opset: the version of ONNX's operators.
     """
     facts = {"sha256": files.sha256(path), "bytes": path.stat().st_size}
-    return facts | _interface(path.name, interface(network), steps, how)
+    return facts | described(path.name, network, steps, how, opset)
 
 
-def _interface(name: str, face: Interface, steps: int | None, how: Pixels | Frames | None) -> dict[str, Any]:
-    reduced = parse_name(name)
+def described(
+    name: str, network: HybridNetwork, steps: int | None, how: Pixels | Frames | None, opset: int
+) -> dict[str, Any]:
+    """Return inputs and outputs of a file of a bundle by its name; see `describe_file`."""
+    face, reduced = interface(network), parse_name(name)
     name = reduced[0] if reduced else name
-    form: Form = next((form for form, file in ONNX_FILES.items() if file == name), "window")
+    form, states = VARIANTS.get(name, Variant("window", "named"))
     time = time_axis(form, steps)
     x = _tensor("x", [*time, "B", *face.step], face.x_meaning, "int64" if face.tokens else "float32")
     logits = _tensor("logits", [*(time if face.every_step else []), "B", face.classes], face.logits_meaning)
@@ -109,11 +155,14 @@ def _interface(name: str, face: Interface, steps: int | None, how: Pixels | Fram
             "inputs": [x, {"name": "state", "dict of": before}],
             "outputs": [logits, {"name": "state", "dict of": before}],
         }
-    raw = [_tensor(each.name, each.shape, each.meaning, each.dtype) for each in front.inputs(how, form, steps)]
+    inside = states == "inside"
+    raw = [_tensor(each.name, each.shape, each.meaning, each.dtype) for each in front.inputs(how, form, steps, inside)]
     seen = [_tensor(state_after(each.name), ["B"], each.meaning, each.dtype) for each in front.states(how)]
     length = {"steps": steps} if form == "unrolled" else {}
-    inputs = [*(raw if how else [x]), *before]
-    return {"form": form, "engine": "ONNX", **length, "inputs": inputs, "outputs": [logits, *after, *seen]}
+    facts = {"form": form, "states": states, "engine": "ONNX", "opset": opset, **length}
+    if inside:
+        return facts | {"inputs": raw if how else [x], "outputs": [logits]}
+    return facts | {"inputs": [*(raw if how else [x]), *before], "outputs": [logits, *after, *seen]}
 
 
 def _tensor(name: str, shape: list[str | int], meaning: str, dtype: str = "float32") -> dict[str, Any]:

@@ -10,16 +10,24 @@ A step dt of it, with v_leak = 0 and the input I constant within the step, is
     exponential  v_t = e^(-dt/tau) v_{t-1} + r (1 - e^(-dt/tau)) I_t
 
 and ours is m_t = decay * v_{t-1} + I_t: the input is not decayed, and v_{t-1} = m_{t-1} (1 - s_{t-1}) is the membrane
-after a reset to zero within the step of the spike. So v_reset = 0, v_threshold is ours, and
+after a reset to zero within the step of the spike. With v_reset = 0 and
 
-    Euler        tau = dt / (1 - decay)      r = tau / dt
-    exponential  tau = -dt / ln(decay)       r = 1 / (1 - decay)
+    Euler        tau = dt / (1 - decay)
+    exponential  tau = -dt / ln(decay)
 
-make them the same recurrence: exactly in real numbers, and in float32 up to the rounding of decay and of r dt/tau = 1.
-Which of the two a simulator computes is its own choice (snnTorch: Euler), and so is dt, which NIR does not hold: it
-must run at the dt that the graph was written for. A simulator that resets one step late, fires at the threshold and not
-above it, or passes over r (Norse 1.1, sinabs 3.1), computes another network. decay = 1 is NIR's integrate-and-fire
-neuron, dv/dt = r I with r = 1/dt. decay = 0 has no exponential form.
+there are two forms of the same recurrence, equal in real numbers:
+
+    plain  r = 1 and v_threshold = (1 - decay) * ours: the membrane is ours times 1 - decay. v_reset is left out of the
+           file, because nir 1.0.4 does not know it, and newer ones take it as 0; weights are `Affine` nodes of bias
+           0, because sinabs reads no `Linear`.
+    full   v_threshold = ours, v_reset = 0, and r = tau / dt (Euler) or 1 / (1 - decay) (exponential)
+
+Weights are the network's to the bit in both. Only tau, r and v_threshold are rounded, to float64: `write_nir` takes
+decay and threshold out of the file again and compares. Simulators compute in float32, so a membrane within their
+rounding error of the threshold may still fire otherwise. Which method a simulator takes is its own choice, and so is
+dt, which NIR does not hold: it must run at the dt that the graph was written for. docs/neuromorphic.md says which
+simulators were tried and what came of it. decay = 1 is NIR's integrate-and-fire neuron, dv/dt = r I with r = 1/dt in
+both forms. decay = 0 has no exponential form.
 
 What is around the neurons is linear and held as it is: W, convolution with bias, average pooling, an embedding as a
 matrix over one-hot words. The sequence classifier's readout is applied at every step: logits are the *mean of the
@@ -29,6 +37,8 @@ the graph ends at the pooled spikes of the last layer, flattened.
 
 import io
 import math
+import re
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +59,12 @@ from hstnn_deploy.models.sequence import SequenceClassifier
 Method = Literal["euler", "exponential"]
 """How the simulator that the graph is for takes a step."""
 
+NirForm = Literal["plain", "full"]
+"""Where the factor on the input goes: into the threshold (plain, without v_reset), or into r (full, with v_reset)."""
+
+OLDEST = (1, 0, 7)
+"""The first version of nir that holds v_reset and writes what this module writes."""
+
 DT = 1e-4
 """Seconds of a step unless another is asked for: what snnTorch, which cannot be told, takes."""
 
@@ -61,16 +77,17 @@ OUTPUTS = {
 """What comes out, by family."""
 
 
-def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler") -> Any:
+def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler", form: NirForm = "plain") -> Any:
     """Return a purely spiking network as a `nir.NIRGraph`.
 
     Args:
         network: of spiking units only.
         dt: seconds of a step.
         method: how the simulator takes a step.
+        form: of the neurons.
 
     Raises:
-        ExportError: the package nir is missing, or the network holds what NIR cannot.
+        ExportError: the package nir is missing or too old, or the network holds what NIR cannot.
     """
     nir = _package()
     _check(network, method)
@@ -79,15 +96,15 @@ def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler") -> 
     readout = _readout(network)
     if isinstance(network, LanguageModel):
         nodes["input"] = nir.Input(input_type=np.array([network.embedding.num_embeddings]))
-        nodes["embedding"] = nir.Linear(weight=_array(network.embedding.weight).T.copy())
+        nodes["embedding"] = _linear(network.embedding.weight, form)
     else:
         nodes["input"] = nir.Input(input_type=np.array(shape))
     for number, layer in enumerate(network.stack, 1):
         match layer.groups["snn"]:
             case SpikingGroup() as group:
-                nodes[f"layer{number}_weight"] = nir.Linear(weight=_array(group.weight).T.copy())
+                nodes[f"layer{number}_weight"] = _linear(group.weight, form)
                 shape = (group.units,)
-                nodes[f"layer{number}"] = _neurons(group.neuron, shape, dt, method)
+                nodes[f"layer{number}"] = _neurons(group.neuron, shape, dt, method, form)
             case SpikingConvolution() as group:
                 conv, height = group.conv_input, shape[-1]
                 assert conv.bias is not None
@@ -101,7 +118,7 @@ def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler") -> 
                     bias=_array(conv.bias),
                 )
                 height = group.map_size(height)
-                nodes[f"layer{number}"] = _neurons(group.neuron, (group.units, height, height), dt, method)
+                nodes[f"layer{number}"] = _neurons(group.neuron, (group.units, height, height), dt, method, form)
                 two = np.array([2, 2])
                 nodes[f"layer{number}_pool"] = nir.AvgPool2d(kernel_size=two, stride=two, padding=np.array([0, 0]))
                 shape = (group.units, height // 2, height // 2)
@@ -113,25 +130,79 @@ def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler") -> 
         shape = (readout.out_features,)
     nodes["output"] = nir.Output(output_type=np.array(shape))
     names = list(nodes)
-    metadata = {"dt": dt, "method": method, "output": output_of(network)}
+    metadata = {"dt": dt, "method": method, "form": form, "reset": "zero", "output": output_of(network)}
     return nir.NIRGraph(nodes=nodes, edges=list(pairwise(names)), metadata=metadata)
 
 
-def write_nir(network: HybridNetwork, path: Path, dt: float = DT, method: Method = "euler") -> Path:
+def write_nir(
+    network: HybridNetwork, path: Path, dt: float = DT, method: Method = "euler", form: NirForm = "plain"
+) -> Path:
     """Write a purely spiking network as a NIR file, and read it back before it takes its name.
 
     Raises:
-        ExportError: see `to_nir`; or what is read back is not what was written.
+        ExportError: see `to_nir`; or what is read back is not what was written, or not the network's neurons.
         RunError: the file cannot be written.
     """
     nir = _package()
-    graph, written = to_nir(network, dt, method), io.BytesIO()
+    graph, written = to_nir(network, dt, method, form), io.BytesIO()
     nir.write(written, graph)
+    if form == "plain":
+        _leave_out_reset(written)
     with files.atomic(path) as temporary:
         temporary.write_bytes(written.getvalue())
-        if difference := differs(graph, nir.read(temporary)):
+        read = nir.read(temporary)
+        if difference := differs(graph, read) or _other_neurons(network, read):
             raise ExportError(f"{path} does not hold what was written: {difference}")
     return path
+
+
+def _leave_out_reset(written: io.BytesIO) -> None:
+    """Take v_reset, which is 0, out of a written graph: nir 1.0.4 refuses a neuron that has one."""
+    import h5py
+
+    with h5py.File(written, "r+") as file:
+        for node in file["node/nodes"].values():
+            if "v_reset" in node:
+                del node["v_reset"]
+
+
+def neuron_of(node: Any, dt: float, method: Method) -> tuple[float, float]:
+    """Return decay and threshold, in our membrane's units, of the recurrence that a neuron node gives at a step dt.
+
+    Raises:
+        ExportError: its units differ, or they are reset to another value than 0.
+    """
+    values = {name: np.unique(getattr(node, name)) for name in ("r", "v_threshold", "v_reset")}
+    if hasattr(node, "tau"):
+        values |= {name: np.unique(getattr(node, name)) for name in ("tau", "v_leak")}
+    if several := next((name for name, found in values.items() if found.size != 1), None):
+        raise ExportError(f"{several} differs from unit to unit")
+    found = {name: float(value[0]) for name, value in values.items()}
+    if found["v_reset"] or found.get("v_leak"):
+        raise ExportError("v_reset or v_leak is not 0")
+    if "tau" not in found:
+        return 1.0, found["v_threshold"] / (dt * found["r"])
+    passed = dt / found["tau"]
+    decay, gain = (1 - passed, passed) if method == "euler" else (math.exp(-passed), -math.expm1(-passed))
+    return decay, found["v_threshold"] / (found["r"] * gain)
+
+
+def _other_neurons(network: HybridNetwork, read: Any) -> str:
+    """Return which layer's decay or threshold a graph does not give back to float32; empty where it gives back all."""
+    for number, layer in enumerate(network.stack, 1):
+        group = layer.groups["snn"]
+        assert isinstance(group, SpikingGroup | SpikingConvolution)
+        found = neuron_of(read.nodes[f"layer{number}"], read.metadata["dt"], _text(read.metadata["method"]))
+        for name, there, ours in zip(
+            ("decay", "threshold"), found, (group.neuron.decay, group.neuron.threshold), strict=True
+        ):
+            if not abs(there - ours) <= 2**-25 * max(ours, 2**-25):
+                return f"{name} {there:.9g} of layer {number}, which has {ours:.9g}"
+    return ""
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def differs(one: Any, other: Any) -> str:
@@ -156,16 +227,20 @@ def _same(one: Any, other: Any) -> bool:
     return one is other or bool(np.array_equal(one, other))
 
 
-def _neurons(neuron: Lif, shape: tuple[int, ...], dt: float, method: Method) -> Any:
+def _linear(weight: Tensor, form: NirForm) -> Any:
+    nir, matrix = _package(), _array(weight).T.copy()
+    return nir.Linear(weight=matrix) if form == "full" else nir.Affine(weight=matrix, bias=np.zeros_like(matrix[:, 0]))
+
+
+def _neurons(neuron: Lif, shape: tuple[int, ...], dt: float, method: Method, form: NirForm) -> Any:
     nir = _package()
     threshold, zero = np.full(shape, neuron.threshold), np.zeros(shape)
     if neuron.decay == 1:
         return nir.IF(r=np.full(shape, 1 / dt), v_threshold=threshold, v_reset=zero)
-    if method == "euler":
-        tau = dt / (1 - neuron.decay)
-        r = tau / dt
-    else:
-        tau, r = -dt / math.log(neuron.decay), 1 / (1 - neuron.decay)
+    tau = dt / (1 - neuron.decay) if method == "euler" else -dt / math.log(neuron.decay)
+    r = tau / dt if method == "euler" else 1 / (1 - neuron.decay)
+    if form == "plain":
+        r, threshold = 1.0, threshold * (1 - neuron.decay)
     return nir.LIF(tau=np.full(shape, tau), r=np.full(shape, r), v_leak=zero, v_threshold=threshold, v_reset=zero)
 
 
@@ -243,4 +318,11 @@ def _package() -> Any:
         raise ExportError(
             "NIR needs the package nir, which is not installed", "pip install 'hstnn-deploy[neuromorphic]'"
         ) from error
+    found = version("nir")
+    if tuple(map(int, re.findall(r"\d+", found)[:3])) < OLDEST:
+        wanted = ".".join(map(str, OLDEST))
+        raise ExportError(
+            f"NIR needs the package nir {wanted} or newer, and {found} is installed",
+            f"pip install 'nir>={wanted}'; a simulator that needs an older one can have an environment of its own",
+        )
     return nir

@@ -4,17 +4,23 @@ The graphs are written by hand, not traced: then no size of an example can get i
 needs, and the names in a file are the ones this room documents.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-OPSET = 20
-IR_VERSION = 10
-"""What ONNX Runtime 1.23 and newer read, and the CUDA provider knows."""
+Opset = Literal[17, 18, 20, 21]
+"""The versions of ONNX's operators that graphs are written in; what a graph holds means the same in all of them."""
+OPSETS: tuple[Opset, ...] = get_args(Opset)
+OPSET: Opset = 20
+"""What is written unless another is asked for."""
+
+BUILDER = 2
+"""Of how graphs are written. Raise it where the same network would get other nodes or names: `hstnn verify` builds each
+graph again, and can compare only what the same builder wrote. Bundles of manifest version 2 have builder 1."""
 
 CONSTANT = "constant/"
 """What the name of a stored number begins with that is not a weight of the network."""
@@ -23,16 +29,17 @@ Dimensions = Sequence[int | str]
 
 
 class Nodes:
-    """The nodes of one graph, or of the body of a scan within `outer`.
+    """The nodes of one graph, or of the body of a scan, with the weights and numbers that they use.
+
+    A body holds what it uses itself: tools that rename a graph's values, or cut a part out of it, do not look for what
+    a body takes from around it.
 
     Args:
-        outer: the graph around a scan's body; weights and constants belong to the outermost.
         suffix: what the name of every value in this graph ends with: no name may be used twice, bodies included.
         constants: what the names of stored numbers begin with.
     """
 
-    def __init__(self, outer: "Nodes | None" = None, suffix: str = "", constants: str = CONSTANT) -> None:
-        self._root: Nodes = outer._root if outer else self
+    def __init__(self, suffix: str = "", constants: str = CONSTANT) -> None:
         self.suffix = suffix
         self._constants = constants
         self.nodes: list[onnx.NodeProto] = []
@@ -45,20 +52,25 @@ class Nodes:
         return self.add_many(op, inputs, [output + self.suffix], **attributes)[0]
 
     def add_many(self, op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> list[str]:
-        """Add a node with the given outputs, by their full names; an empty name leaves an output out."""
-        name = next(output for output in outputs if output)
-        self.nodes.append(helper.make_node(op, inputs, outputs, name=name, **attributes))
+        """Add a node with the given outputs, by their full names; it is called by the first."""
+        self.nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0], **attributes))
         return list(outputs)
 
     def weight(self, name: str, value: NDArray[Any]) -> str:
-        """Store an array under its name."""
-        if name not in self._root._initializers:
-            self._root._initializers[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        """Store an array under its name.
+
+        Raises:
+            ValueError: another array has that name.
+        """
+        tensor = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        if self._initializers.setdefault(name, tensor) != tensor:
+            raise ValueError(f"two different values are called {name}")
         return name
 
     def number(self, value: float) -> str:
-        """Store a float32 scalar."""
-        return self._constant(f"{value:g}", np.array(value, np.float32))
+        """Store a float32 scalar; its name has all the digits that tell it from every other."""
+        single = np.float32(value)
+        return self._constant(str(single), np.array(single))
 
     def axes(self, *values: int) -> str:
         """Store a list of axes."""
@@ -90,17 +102,32 @@ class Nodes:
             over: values to step through.
             outputs: names for the states at the end, then for the stacked emissions.
         """
-        inside = helper.make_graph(body.nodes, "step" + body.suffix, body.inputs, body.outputs)
+        inside = helper.make_graph(body.nodes, "step" + body.suffix, body.inputs, body.outputs, body.stored)
         self.add_many("Scan", [*states, *over], outputs, body=inside, num_scan_inputs=len(over))
 
-    def model(self, name: str, facts: dict[str, str]) -> onnx.ModelProto:
+    @property
+    def stored(self) -> list[onnx.TensorProto]:
+        """The weights and numbers of the graph."""
+        return list(self._initializers.values())
+
+    def model(self, name: str, facts: dict[str, str], opset: Opset = OPSET) -> onnx.ModelProto:
         """Return the whole model."""
-        graph = helper.make_graph(self.nodes, name, self.inputs, self.outputs, list(self._initializers.values()))
+        graph = helper.make_graph(self.nodes, name, self.inputs, self.outputs, self.stored)
+        versions = [helper.make_opsetid("", opset)]
         model = helper.make_model(
             graph,
             producer_name="hstnn-deploy",
-            ir_version=IR_VERSION,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            # The oldest that knows the operators: so the oldest engines read it.
+            ir_version=helper.find_min_ir_version_for(versions),
+            opset_imports=versions,
         )
         helper.set_model_props(model, facts)
         return model
+
+
+def stored_in(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield the weights and numbers of a graph, those inside scans too."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from stored_in(attribute.g)

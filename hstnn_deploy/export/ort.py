@@ -7,6 +7,7 @@ is in the graph, raw pixels or events stand in its place.
 import contextlib
 import io
 import json
+import operator
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hstnn_deploy.errors import DeviceError, ExportError, UsageError
+from hstnn_deploy.errors import DeviceError, ExportError, HstnnError, OutOfMemoryError, UsageError, out_of_memory
 
 Array = NDArray[Any]
 State = dict[str, Any]
@@ -49,13 +50,15 @@ class Graph:
         self.x = self.inputs[0]
         """The name of what is not a state: x, or image, column, events or frame_events."""
         self.outputs = [value.name for value in session.get_outputs()]
-        self._shapes = {value.name: list(value.shape) for value in session.get_inputs()}
-        self._dtypes = {value.name: _DTYPES.get(value.type, np.float32) for value in session.get_inputs()}
-
-    @property
-    def states(self) -> list[str]:
+        self.states = [name for name in self.inputs[1:] if name + _NEXT in self.outputs]
         """The names of the states that go in and, with `_next` behind the name, come out."""
-        return [name for name in self.inputs if name != self.x]
+        self._shapes = {value.name: list(value.shape) for value in session.get_inputs()}
+        self._dtypes = {value.name: np.dtype(_DTYPES.get(value.type, np.float32)) for value in session.get_inputs()}
+        # Looked up once, not at each of a million steps.
+        self._on_device = provider == _PROVIDERS["cuda"]
+        self._names = frozenset(self.states)
+        self._after = [(name, self.outputs.index(name + _NEXT)) for name in self.states]
+        self._logits = self.outputs.index("logits") if "logits" in self.outputs else 0
 
     @property
     def shape(self) -> list[int | str]:
@@ -73,12 +76,15 @@ class Graph:
 
         Raises:
             ExportError: an array does not fit the graph.
+            OutOfMemoryError: it does not fit into memory.
         """
+        return dict(zip(self.outputs, self._call(dict(feeds)), strict=True))
+
+    def _call(self, feeds: dict[str, Any]) -> Any:
         try:
-            values = self._session.run(None, dict(feeds))
+            return self._session.run(self.outputs, feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no public base
-            raise ExportError(f"the graph cannot run on this input: {_first_line(error)}") from error
-        return dict(zip(self.outputs, values, strict=True))
+            raise _cannot("the graph cannot run on this input", error) from error
 
     def run(self, x: Array) -> Array:
         """Run a graph on x from zero states; return the logits, [B, C] or at every step [T, B, C]."""
@@ -98,26 +104,29 @@ class Graph:
 
         Raises:
             ExportError: an array does not fit the graph.
+            OutOfMemoryError: it does not fit into memory.
         """
         values = self._input(x)
         given = state or {}
-        if not given.keys() >= set(self.states):
+        if not given.keys() >= self._names:
             # Raw events do not say how many recordings they are of: who runs several gives their states.
             axis = self.shape.index("B") if "B" in self.shape else -1
             given = self.zeros(values.shape[axis] if 0 <= axis < values.ndim == len(self.shape) else 1) | given
         feeds = {self.x: values, **given}
         if frames is not None:
             feeds["frames"] = np.array(frames, np.int64)
-        if self.provider == _PROVIDERS["cuda"]:
+        if self._on_device:
             return self._step_on_device(feeds)
-        outputs = self.call(feeds)
-        return outputs["logits"], {name: outputs[name + _NEXT] for name in self.states}
+        outputs = self._call(feeds)
+        return outputs[self._logits], {name: outputs[place] for name, place in self._after}
 
     def _input(self, x: Array) -> Array:
         wanted = self._dtypes[self.x]
-        if issubclass(wanted, np.integer) and not np.can_cast(np.asarray(x).dtype, wanted, "safe"):
+        if type(x) is np.ndarray and x.dtype == wanted and x.flags.c_contiguous:
+            return x
+        if wanted.kind in "iu" and not np.can_cast(np.asarray(x).dtype, wanted, "safe"):
             what = "words by number" if self.x == "x" else f"raw {self.x}"
-            raise ExportError(f"{self.x} is {np.asarray(x).dtype}; the graph takes {what}, {np.dtype(wanted)}")
+            raise ExportError(f"{self.x} is {np.asarray(x).dtype}; the graph takes {what}, {wanted}")
         return np.ascontiguousarray(x, dtype=wanted)
 
     def _step_on_device(self, feeds: dict[str, Any]) -> tuple[Array, State]:
@@ -134,9 +143,59 @@ class Graph:
                 )
             self._session.run_with_iobinding(binding)
         except Exception as error:  # as above
-            raise ExportError(f"the graph cannot run on this input: {_first_line(error)}") from error
+            raise _cannot("the graph cannot run on this input", error) from error
         values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
         return values["logits"].numpy(), {name: values[name + _NEXT] for name in self.states}
+
+
+class Bound:
+    """A step graph on the CPU, bound once to arrays of its own: a step costs no more than ONNX Runtime itself.
+
+    There are two sets of states. A step reads one and writes the other, so that one that fails has changed nothing.
+
+    Args:
+        graph: of steps, whose shapes are all known but for the batch; see `bindable`.
+        batch: B.
+    """
+
+    def __init__(self, graph: Graph, batch: int) -> None:
+        from onnxruntime import OrtValue
+
+        shape = [batch if size == "B" else int(size) for size in graph.shape]
+        self._x = np.zeros(shape, graph._dtypes[graph.x])
+        self._logits = np.zeros((batch, int(graph._session.get_outputs()[graph._logits].shape[-1])), np.float32)
+        self._states = graph.zeros(batch), graph.zeros(batch)
+        self._turn = 0
+        self._run, self._bindings = graph._session.run_with_iobinding, []
+        for before, after in (self._states, self._states[::-1]):
+            binding = graph._session.io_binding()
+            arrays = {graph.x: self._x, **before}
+            results = {"logits": self._logits, **{name + _NEXT: value for name, value in after.items()}}
+            for name, array in arrays.items():
+                binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
+            for name, array in results.items():
+                binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array))
+            self._bindings.append(binding)
+
+    def step(self, x: Array, state: State) -> tuple[Array, State]:
+        """Run a step; see `Graph.step`. The states that it returns are overwritten by the step after the next."""
+        before = self._states[self._turn]
+        if state is not before:
+            for name, value in before.items():
+                np.copyto(value, state[name])
+        np.copyto(self._x, x)
+        try:
+            self._run(self._bindings[self._turn])
+        except Exception as error:  # as in `Graph`
+            raise _cannot("the graph cannot run on this input", error) from error
+        self._turn = 1 - self._turn
+        return self._logits.copy(), self._states[self._turn]
+
+
+def bindable(graph: Graph) -> bool:
+    """Return whether a graph can be bound once for all steps: not on a GPU, nor where what comes in varies in size."""
+    sizes = [size for size in graph.shape if size != "B"]
+    return not graph._on_device and bool(graph.states) and all(isinstance(size, int) for size in sizes)
 
 
 def fetch(state: State) -> dict[str, Array]:
@@ -148,7 +207,7 @@ def open_graph(source: Path | bytes, provider: str = "cpu", threads: int | None 
     """Open an ONNX file (or its bytes) on a provider: `cpu`, `cuda` or `cuda:n`.
 
     Raises:
-        UsageError: an unknown provider.
+        UsageError: an unknown provider, or a number of threads that is none.
         ExportError: the file cannot be loaded.
         DeviceError: the provider is not there, or the session would run on another.
     """
@@ -185,8 +244,23 @@ def _options(threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = whole_number(threads, "threads")
     return options
+
+
+def whole_number(value: Any, what: str) -> int:
+    """Return a number of something.
+
+    Raises:
+        UsageError: it is no whole number, or less than 1.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise UsageError(f"{what} cannot be {value!r}", "give a whole number, at least 1")
+    return number
 
 
 def _session(source: Path | bytes, provider: str, options: Any) -> Any:
@@ -205,7 +279,7 @@ def _session(source: Path | bytes, provider: str, options: Any) -> Any:
         model = source if isinstance(source, bytes) else str(source)
         return onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:
-        raise ExportError(f"ONNX Runtime cannot load {_name(source)}: {_first_line(error)}") from error
+        raise _cannot(f"ONNX Runtime cannot load {_name(source)}", error) from error
 
 
 def _provider(name: str) -> tuple[str, int]:
@@ -231,5 +305,8 @@ def load_cuda_libraries() -> None:
         onnxruntime.preload_dlls()
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _cannot(what: str, error: Exception) -> HstnnError:
+    """Return what ONNX Runtime's exception comes to."""
+    if full := out_of_memory(error):
+        return OutOfMemoryError(f"{what}: {full.message}", "give fewer sequences, or shorter ones, at once")
+    return ExportError(f"{what}: {(str(error).splitlines() or [type(error).__name__])[0]}")

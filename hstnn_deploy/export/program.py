@@ -66,10 +66,14 @@ class Traced(Eager):
         """See `Algebra`; a window has at least one step."""
         return total / count
 
+    def dropout(self, x: Tensor, layer: nn.Dropout) -> Tensor:
+        """See `Algebra`; nothing is dropped."""
+        return x
+
     def length(self, x: Tensor, name: str = "") -> Tensor:
         """See `Algebra`."""
-        # Not len(x): that would be the number of the example's steps.
-        return torch.full((1, 1), x.shape[0], dtype=x.dtype)
+        # Counted: the length itself would be that of the example.
+        return torch.ones_like(x[..., :1]).sum(0)
 
     def loop(
         self, strands: Sequence[Strand[Tensor]], state: Mapping[str, Tensor]
@@ -312,14 +316,10 @@ def _held(network: HybridNetwork) -> nn.Module:
     return copied(network)
 
 
-def source(network: HybridNetwork) -> str:
-    """Return the program that TorchScript compiles: `forward`, and `taps`, which hands out taps too."""
-    return "\n\n".join(
-        (
-            _method("forward", network, tapped=False),
-            _method("taps", network, tapped=True),
-        )
-    )
+def source(network: HybridNetwork, shown: bool = True) -> str:
+    """Return the program that TorchScript compiles: `forward`, and `forward_shown`, which hands out taps too."""
+    methods = [_method("forward", network, tapped=False)]
+    return "\n\n".join([*methods, _method("forward_shown", network, tapped=True)] if shown else methods)
 
 
 def _method(name: str, network: HybridNetwork, tapped: bool) -> str:
@@ -345,17 +345,25 @@ def _method(name: str, network: HybridNetwork, tapped: bool) -> str:
     return "\n".join([head, *o.lines])
 
 
-def scripted(network: HybridNetwork) -> Any:
-    """Return a network as a TorchScript module: `logits, state = module(x, state)`, where what is not given is zero."""
+def scripted(network: HybridNetwork, shown: bool = True) -> Any:
+    """Return a network as a TorchScript module: `logits, state = module(x, state)`, where what is not given is zero.
+
+    Args:
+        network: the network.
+        shown: whether it has `forward_shown` as well: `logits, state, taps`, see `taps_of`.
+    """
     network = frozen(network)
-    text = source(network)
+    text = source(network, shown)
     file = f"<{type(network).__name__} as TorchScript>"
     # TorchScript reads the source of what it compiles: here is where it finds it.
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     names: dict[str, Any] = {"torch": torch, "Tensor": Tensor}
     exec("from typing import Dict, List, Optional, Tuple", names)
+    # Our own lines, of names and numbers.
     exec(compile(text, file, "exec"), names)
-    methods = {"forward": names["forward"], "taps": torch.jit.export(names["taps"])}
+    methods = {"forward": names["forward"]}
+    if shown:
+        methods["forward_shown"] = torch.jit.export(names["forward_shown"])
     held = _held(network)
     held.__class__ = type(type(network).__name__, (_Weights,), methods)
     return torch.jit.script(held.eval())

@@ -22,7 +22,7 @@ from hstnn_deploy.data.recordings import Recordings
 from hstnn_deploy.data.splits import ArraySplit, Split
 from hstnn_deploy.data.transforms import CropTime, TimeAlignment
 from hstnn_deploy.export import front
-from hstnn_deploy.export.comparisons import Check, Subject, asked, differing, numbers_asked, part_asked
+from hstnn_deploy.export.comparisons import Check, Subject, asked, numbers_asked, part_asked
 from hstnn_deploy.export.engines import (
     Session,
     graph_engine,
@@ -33,8 +33,10 @@ from hstnn_deploy.export.engines import (
     reference_session,
 )
 from hstnn_deploy.export.forms import Form
+from hstnn_deploy.export.graphs import states_in
 from hstnn_deploy.export.interface import state_after
 from hstnn_deploy.export.ort import open_graph
+from hstnn_deploy.export.partings import differing
 from hstnn_deploy.export.taking import Images, RawEvents, Taking
 
 Array = NDArray[Any]
@@ -64,10 +66,11 @@ def check_front(path: Path, subject: Subject, form: Form, provider: str = "cpu")
         return
     how = subject.how
     assert isinstance(how, Pixels | Frames), "what has no front was refused"
+    inside = states_in(path.name) == "inside"
     steps = head.graph.output[-1].type.tensor_type.shape.dim[0].dim_value if form == "unrolled" else None
     if steps and isinstance(how, Frames):
         how = how.model_copy(update={"steps": steps})
-    yield _declared(path, head, how, form, steps)
+    yield _declared(path, head, front.inputs(how, form, steps, inside))
     takes = _taking(how)
     cases = list(_hard_cases(how, steps))
     where = "" if provider == "cpu" else f" on {provider}"
@@ -118,10 +121,10 @@ def _taking(how: Pixels | Frames) -> Taking:
     return Images(plain) if isinstance(how, Pixels) else RawEvents(plain)
 
 
-def _declared(path: Path, head: onnx.ModelProto, how: Pixels | Frames, form: Form, steps: int | None) -> Check:
+def _declared(path: Path, head: onnx.ModelProto, inputs: Sequence[front.Input]) -> Check:
     """Compare the written inputs with what the front's are."""
     name = "raw inputs"
-    wanted = {each.name: each.shape for each in front.inputs(how, form, steps)}
+    wanted = {each.name: each.shape for each in inputs}
     written = {
         value.name: [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
         for value in head.graph.input
@@ -195,8 +198,8 @@ def _on_test_split(
                 found, state = shipped.step(now, state)
             logits, wanted = torch.from_numpy(found), behind(part.contiguous(), None).logits
             answers += int((logits.argmax(-1) == wanted.argmax(-1)).sum())
-            _, without_reason, difference = differing(subject, part, logits, wanted)
-            unexplained += without_reason
+            differs, difference = differing(logits, wanted, subject.face)
+            unexplained += int(differs.sum())
             worst = max(worst, difference)
     passed = same == count and not unexplained
     figure = (

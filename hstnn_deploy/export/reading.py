@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hstnn_deploy.export.interface import Interface, state_after
-from hstnn_deploy.export.nodes import Nodes
+from hstnn_deploy.export.nodes import CONSTANT, Nodes
 from hstnn_deploy.models.algebra import Algebra, Strand
 from hstnn_deploy.models.layers import Group
 from hstnn_deploy.models.network import HybridNetwork
@@ -199,12 +199,10 @@ class Onnx(Algebra[str]):
         g, first = self.g, self.g.axes(0)
         weights = [self._weight(value, IOFC, _to_iofc(array(value))) for value in group.ranked()]
         before = [g.add("Unsqueeze", [state[name], first], f"{name}{self.layer}_row") for name in "hc"]
-        names = [f"layer{self.layer}_h_rows" if output else "", f"h{self.layer}_next_row", f"c{self.layer}_next_row"]
+        # All outputs have names, used or not: some tools take those of no name for one and the same value.
+        names = [f"layer{self.layer}_h_rows", f"h{self.layer}_next_row", f"c{self.layer}_next_row"]
         rows, *after = g.add_many(
-            "LSTM",
-            [x, *weights, "", "", *before],
-            [name and name + g.suffix for name in names],
-            hidden_size=group.units,
+            "LSTM", [x, *weights, "", "", *before], [name + g.suffix for name in names], hidden_size=group.units
         )
         h = g.add("Squeeze", [rows, g.axes(1)], output) if output else ""
         return h, {
@@ -223,7 +221,7 @@ class Scanned(Onnx):
 
     def loop(self, strands: Sequence[Strand[str]], state: Mapping[str, str]) -> tuple[list[str | None], dict[str, str]]:
         """See `Algebra`."""
-        body = Nodes(self.g, NOW)
+        body = Nodes(NOW, f"{CONSTANT}layer{self.layer}/" if self.layer else f"{CONSTANT}step/")
         inside = self._with(body, self.layer)
         of = {name: self._state(name) for strand in strands for name in strand.states}
         now: dict[str, str] = {}

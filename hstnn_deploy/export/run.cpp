@@ -4,17 +4,20 @@
 //   run model.window.onnx x.npy    the whole sequence at once
 //
 // The graph says itself what it takes: x (float32, or int64 words of a language model) and named states, which begin at
-// zero; each comes out as NAME_next. Where preprocessing is in the graph, a window graph takes in the place of x image
+// zero; each comes out as NAME_next. A graph that has its states inside takes x alone.
+// Where preprocessing is in the graph, a window graph takes in the place of x image
 // [B, height, T] or [B, height, T, 3] of raw pixels (uint8), or events [N, 5] (int64: recording, microseconds, x, y,
-// polarity). Printed is one row of logits per sample, after the last step.
+// polarity). Printed is one row of logits per sample, after the last step. Shape, type and NaN are checked; whether the
+// values are those that training saw is not, for that stands in the manifest: run.py checks it.
 
 #include <algorithm>
+#include <cerrno>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
+#include <exception>
 #include <map>
 #include <string>
 #include <vector>
@@ -107,7 +110,8 @@ extern "C" const OrtApiBase *OrtGetApiBase();
 
 static const OrtApi *api = nullptr;
 
-[[noreturn]] static void fail(const std::string &message) {
+[[noreturn]] static void fail(std::string message) {
+    std::replace(message.begin(), message.end(), '\n', ' ');
     std::fprintf(stderr, "error: %s\n", message.c_str());
     std::exit(1);
 }
@@ -123,29 +127,62 @@ struct Array {
     size_t size = 4;  // bytes of a value
 };
 
-// Read a .npy file of float32, int64 or uint8 in C order.
+static std::string named(ONNXTensorElementDataType type) {
+    switch (type) {
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT: return "float32";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64: return "int64";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8: return "uint8";
+        default: return "another type";
+    }
+}
+
+static std::string shown(const std::vector<int64_t> &shape) {
+    std::string text = "[";
+    for (int64_t size : shape) text += (text.size() > 1 ? ", " : "") + (size < 0 ? "any" : std::to_string(size));
+    return text + "]";
+}
+
+// Read so many bytes, or as many as there are; in pieces, so that a header that lies costs nothing.
+static std::vector<char> take(std::FILE *file, const std::string &path, size_t most) {
+    std::vector<char> bytes;
+    while (bytes.size() < most) {
+        size_t before = bytes.size(), piece = std::min<size_t>(most - before, 1 << 20);
+        bytes.resize(before + piece);
+        size_t found = std::fread(bytes.data() + before, 1, piece, file);
+        bytes.resize(before + found);
+        if (std::ferror(file)) fail("cannot read " + path + ": " + std::strerror(errno));
+        if (found < piece) break;
+    }
+    return bytes;
+}
+
+// Read a .npy file of float32, int64 or uint8, little-endian and in C order.
 static Array read_npy(const std::string &path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) fail("cannot read " + path);
-    std::vector<char> all((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-    if (all.size() < 12 || std::memcmp(all.data(), "\x93NUMPY", 6) != 0) fail(path + " is not a .npy file");
-    auto byte = [&](size_t i) { return static_cast<size_t>(static_cast<unsigned char>(all[i])); };
-    size_t start = all[6] == 1 ? 10 : 12;
-    size_t length = byte(8) | byte(9) << 8;
-    if (start == 12) length |= byte(10) << 16 | byte(11) << 24;
-    if (start + length > all.size()) fail(path + " is truncated");
-    std::string header(all.data() + start, length);
+    std::FILE *file = std::fopen(path.c_str(), "rb");
+    if (!file) fail("cannot read " + path + ": " + std::strerror(errno));
+    std::vector<char> start = take(file, path, 8);
+    if (start.size() < 8 || std::memcmp(start.data(), "\x93NUMPY", 6) != 0) fail(path + " is not a .npy file");
+    size_t width = start[6] == 1 ? 2 : 4, length = 0;
+    std::vector<char> sizes = take(file, path, width);
+    for (size_t i = sizes.size(); i-- > 0;) length = length << 8 | static_cast<unsigned char>(sizes[i]);
+    if (sizes.size() < width || length > 10000) fail(path + " is truncated or damaged");
+    std::vector<char> text = take(file, path, length);
+    if (text.size() < length) fail(path + " is truncated");
+    std::string header(text.begin(), text.end());
     Array array;
-    if (header.find("'<i8'") != std::string::npos) {
+    size_t descr = header.find("'descr': ");
+    std::string type = descr == std::string::npos ? "" : header.substr(descr + 9, header.find(',', descr) - descr - 9);
+    if (type == "'<i8'") {
         array.type = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
         array.size = 8;
-    } else if (header.find("'|u1'") != std::string::npos) {
+    } else if (type == "'|u1'") {
         array.type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
         array.size = 1;
-    } else if (header.find("'<f4'") == std::string::npos) {
-        fail(path + " is neither float32 nor int64 nor uint8");
+    } else if (type != "'<f4'") {
+        fail(path + " is of type " + type + ", neither float32 nor int64 nor uint8, little-endian: save x.astype('<f4')");
     }
-    if (header.find("'fortran_order': False") == std::string::npos) fail(path + " is not in C order");
+    if (header.find("'fortran_order': False") == std::string::npos)
+        fail(path + " is not in C order: save numpy.ascontiguousarray(x)");
     size_t open = header.find("'shape': (");
     if (open == std::string::npos) fail(path + " has no shape");
     const char *place = header.c_str() + open + std::strlen("'shape': (");
@@ -154,16 +191,28 @@ static Array read_npy(const std::string &path) {
         char *end = nullptr;
         long long size = std::strtoll(place, &end, 10);
         if (end == place) { ++place; continue; }
+        if (size < 0 || (size > 0 && values > SIZE_MAX / 16 / static_cast<size_t>(size))) fail(path + " has no such shape");
         array.shape.push_back(size);
         values *= static_cast<size_t>(size);
         place = end;
     }
-    array.bytes.assign(all.begin() + static_cast<std::ptrdiff_t>(start + length), all.end());
+    array.bytes = take(file, path, values * array.size);
     if (array.bytes.size() != values * array.size) fail(path + " is truncated");
+    if (std::fgetc(file) != EOF) fail(path + " holds more than its array");
+    std::fclose(file);
     return array;
 }
 
-int main(int count, char **words) {
+static void check_finite(const Array &array, const std::string &name) {
+    if (array.type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) return;
+    for (size_t i = 0; i < array.bytes.size() / sizeof(float); ++i) {
+        float value;
+        std::memcpy(&value, array.bytes.data() + i * sizeof(float), sizeof value);
+        if (!std::isfinite(value)) fail(name + " holds NaN or an infinity, at value " + std::to_string(i));
+    }
+}
+
+static int run(int count, char **words) {
     if (count != 3) fail("give a graph and an array: run model.step.onnx x.npy");
     api = OrtGetApiBase()->GetApi(1);
     if (!api) fail("this ONNX Runtime has no C API of version 1");
@@ -221,10 +270,15 @@ int main(int count, char **words) {
     if (takes == "column" || takes == "frame_events") fail("the graph takes " + takes + ", raw steps: give the window graph");
     if (takes != "x" && shapes[0].size() != rank) fail(takes + " has another rank than the graph");
     if (rank < 2 || (shapes[0].size() != rank && shapes[0].size() + 1 != rank)) fail("x has another rank than the graph");
+    if (x.type != types[0]) fail(takes + " is " + named(x.type) + "; the graph takes " + named(types[0]));
     bool by_steps = shapes[0].size() + 1 == rank;
     int64_t steps = by_steps ? x.shape[0] : 1;
     std::vector<int64_t> slice(x.shape.begin() + (by_steps ? 1 : 0), x.shape.end());
     if (steps < 1 || x.bytes.empty()) fail(takes + " is empty");
+    for (size_t i = 0; i < slice.size(); ++i)
+        if (shapes[0][i] >= 0 && shapes[0][i] != slice[i])
+            fail(takes + " has the shape " + shown(slice) + (by_steps ? " at each step" : "") + "; the graph takes " + shown(shapes[0]));
+    check_finite(x, takes);
     int64_t batch = takes == "x" ? x.shape[1] : x.shape[0];
     if (takes == "events") {  // of as many recordings as they say; so many have states
         if (x.shape[1] != 5 || x.size != 8) fail("events are rows of 5 int64");
@@ -234,6 +288,7 @@ int main(int count, char **words) {
     }
     size_t slice_bytes = x.bytes.size() / static_cast<size_t>(steps);
     for (size_t i = 1; i < inputs; ++i) {
+        if (!place_after.count(std::string(names[i]) + "_next")) fail(std::string("the graph gives no ") + names[i] + "_next");
         std::vector<int64_t> shape = shapes[i];
         shape[0] = batch;
         size_t bytes = types[i] == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 ? sizeof(int64_t) : sizeof(float);
@@ -277,4 +332,12 @@ int main(int count, char **words) {
     api->ReleaseSessionOptions(options);
     api->ReleaseEnv(environment);
     return 0;
+}
+
+int main(int count, char **words) {
+    try {
+        return run(count, words);
+    } catch (const std::exception &error) {  // out of memory, for one
+        fail(error.what());
+    }
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hstnn_deploy.data.arrays import ARRAY_LIMIT, read_array
 from hstnn_deploy.errors import HstnnError
 from hstnn_deploy.export.runtime import Session
 
@@ -20,14 +21,21 @@ def main() -> int:
     parser.add_argument("--steps", action="store_true", help="one time step after another, in the step graph")
     parser.add_argument("--bundle", default=str(Path(__file__).parent / "bundle"), help="another bundle")
     parser.add_argument("--provider", default="cpu", help="cpu, cuda or cuda:n (default %(default)s)")
+    parser.add_argument("--any-range", action="store_true", help="take values that training cannot have given, too")
+    parser.add_argument("--max-array", type=float, metavar="GB", help="the most that is read into memory (default 2.1)")
     options = parser.parse_args()
     try:
-        session = Session(options.bundle, options.provider)
-        x = session.checked(np.load(options.input, allow_pickle=False))
+        session = Session(options.bundle, options.provider, any_range=options.any_range)
+        limit = ARRAY_LIMIT if options.max_array is None else int(options.max_array * 1e9)
+        x = session.taking.shaped(read_array(Path(options.input), limit=limit))
         if options.steps:
             stream = session.stream(session.taking.batch(x))
-            rows = [stream.step(now) for now in session.taking.split(x)]
-            logits = np.stack(rows) if session.tokens else rows[-1]
+            rows = []
+            for now in session.taking.split(x):
+                logits = stream.step(now)
+                if session.tokens:
+                    rows.append(logits)
+            logits = np.stack(rows) if session.tokens else logits
         else:
             logits = session.run(x)
         if options.output:
@@ -38,6 +46,12 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
+    except MemoryError:
+        print("error: out of memory", file=sys.stderr)
+        return 10
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
     last = logits[-1] if session.tokens else logits
     for number, row in enumerate(last):
         print(f"sample {number}: {'word' if session.tokens else 'class'} {row.argmax()}, logit {row.max():.6g}")

@@ -5,7 +5,9 @@
     fp16          weights and arithmetic in half precision; inputs, outputs and states stay float32
 
 Such a graph does not compute what the network computes, so there is no certificate for it: it is run beside the graph
-it was made from, and is refused where it loses more than may be lost.
+it was made from, and is refused where it loses more than may be lost. Whether it gains anything depends on the network
+and the machine: small graphs grow, and some processors have no quick arithmetic for them. What is neither smaller nor
+faster is not kept, unless all is.
 
 Shapes: T time, B batch.
 """
@@ -41,7 +43,8 @@ from hstnn_deploy.export.engines import (
     window_engine,
 )
 from hstnn_deploy.export.forms import Form
-from hstnn_deploy.export.graphs import ONNX_FILES
+from hstnn_deploy.export.graphs import VARIANTS, states_in
+from hstnn_deploy.export.inside import answering, inside_engine
 from hstnn_deploy.export.ort import open_graph
 from hstnn_deploy.export.raw import check_front
 
@@ -50,6 +53,8 @@ How = Literal["int8-dynamic", "int8-static", "fp16"]
 _PRODUCTS = ("MatMul", "Gemm", "Conv", "LSTM")
 """What has weights."""
 _CALIBRATION_CALLS = 64
+_FASTER = 1.05
+"""The least speed-up that is called one: a median of some twenty calls moves by less."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +82,51 @@ class Reduction:
     limit: float
     left: str
     """What was not converted, and why."""
+    keep_all: bool = False
+    """Whether it is kept though it gains nothing."""
 
     @property
     def refused(self) -> bool:
         """Whether it loses too much, or nobody can say."""
         return self.lost is None or not self.lost <= self.limit
 
+    @property
+    def size_ratio(self) -> float:
+        """Its size, as a share of that before."""
+        return self.bytes / self.bytes_before
+
+    @property
+    def time_ratio(self) -> float:
+        """Its time, as a share of that before."""
+        return self.milliseconds / self.milliseconds_before
+
+    @property
+    def gains(self) -> bool:
+        """Whether it is smaller or, by more than a measurement moves, faster."""
+        return self.size_ratio < 1 or self.time_ratio <= 1 / _FASTER
+
+    @property
+    def kept(self) -> bool:
+        """Whether it goes into the bundle."""
+        return not self.refused and (self.gains or self.keep_all)
+
+    @property
+    def effect(self) -> str:
+        """What became of size and speed, in words."""
+        size = "smaller" if self.size_ratio < 1 else "larger" if self.size_ratio > 1 else "as large"
+        speed = "faster" if self.time_ratio <= 1 / _FASTER else "slower" if self.time_ratio >= _FASTER else "as fast"
+        return f"{size}, {speed}"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file} is {'kept' if self.kept else 'not kept'}: {self.effect} "
+            f"({self.bytes / 1e3:.1f} kB, {self.size_ratio:.2f} of the size before; {self.milliseconds:.3g} ms, "
+            f"{self.time_ratio:.2f} of the time before)"
+        )
+
     def plain(self) -> dict[str, Any]:
         """Return plain data."""
-        return asdict(self)
+        return asdict(self) | {"size_ratio": self.size_ratio, "time_ratio": self.time_ratio}
 
     def check(self) -> Check:
         """Return the outcome as a check."""
@@ -106,9 +147,9 @@ def reduced_name(path: Path, how: How) -> str:
 
 def parse_name(name: str) -> tuple[str, Form, How] | None:
     """Return the file a smaller graph was made from, its form, and how, from its name; None of other names."""
-    match name.split("."):
-        case ["model", "window" | "step" | "unrolled" as form, "int8-dynamic" | "int8-static" | "fp16" as how, "onnx"]:
-            return f"model.{form}.onnx", form, how
+    match name.rsplit(".", 2):
+        case [stem, "int8-dynamic" | "int8-static" | "fp16" as how, "onnx"] if f"{stem}.onnx" in VARIANTS:
+            return f"{stem}.onnx", VARIANTS[f"{stem}.onnx"].form, how
         case _:
             return None
 
@@ -154,25 +195,12 @@ def _dynamic(path: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(
-        _weights_where_they_are_used(read_model(path)),
+        read_model(path),
         str(target),
         per_channel=True,
         weight_type=QuantType.QInt8,
         extra_options={"EnableSubgraph": True, "MatMulConstBOnly": True},
     )
-
-
-def _weights_where_they_are_used(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Move the weights of convolutions into the scan they are in: the tool looks for them there and nowhere else."""
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if not any(inner.op_type == "Conv" for inner in attribute.g.node):
-                continue
-            used = {name for inner in attribute.g.node for name in inner.input}
-            for stored in [each for each in model.graph.initializer if each.name in used]:
-                attribute.g.initializer.append(stored)
-                model.graph.initializer.remove(stored)
-    return model
 
 
 def _static(path: Path, target: Path, form: Form, training: list[Tensor]) -> None:
@@ -240,8 +268,9 @@ def make_smaller(
     limit: float,
     training: list[Tensor],
     done: Callable[[Check], None],
+    keep_all: bool = False,
 ) -> list[Reduction]:
-    """Make smaller graphs of the ONNX files among `names`; those that lose too much are removed again.
+    """Make smaller graphs of the ONNX files among `names`; those that lose too much or gain nothing are removed again.
 
     Args:
         subject: the network, its folder and data.
@@ -249,29 +278,31 @@ def make_smaller(
         hows: what to make of each.
         limit: how many points of the metric may be lost.
         training: windows [T, B, …] of the training split.
-        done: called with the check of each.
+        done: called with the check of each that is kept or refused.
+        keep_all: whether those that gain nothing are kept all the same.
     """
     found = []
     for name, how in product(names, hows):
-        form = next((form for form, file in ONNX_FILES.items() if file == name), None)
-        if form is None:
+        if name not in VARIANTS:
             continue
         try:
-            path = reduce(subject.folder / name, form, how, training)
-            found.append(compare(subject, path.name, limit))
+            path = reduce(subject.folder / name, VARIANTS[name].form, how, training)
+            found.append(compare(subject, path.name, limit, keep_all))
         except ExportError as error:
             done(Check(reduced_name(Path(name), how), f"{how} can be made", "failed", error.message))
             continue
-        done(found[-1].check())
-        if found[-1].refused:
+        # What gains nothing is no failure, and no file of the bundle to be checked.
+        if found[-1].kept or found[-1].refused:
+            done(found[-1].check())
+        if not found[-1].kept:
             path.unlink()
             continue
-        for check in check_front(path, subject, form):
+        for check in check_front(path, subject, VARIANTS[name].form):
             done(check)
     return found
 
 
-def compare(subject: Subject, name: str, limit: float) -> Reduction:
+def compare(subject: Subject, name: str, limit: float, keep_all: bool = False) -> Reduction:
     """Run a smaller graph of the subject's folder beside the one it was made from.
 
     Raises:
@@ -281,14 +312,15 @@ def compare(subject: Subject, name: str, limit: float) -> Reduction:
     assert parsed is not None
     source, form, how = parsed
     small, large = subject.folder / name, subject.folder / source
-    engines = {path: _engine(subject, path, form) for path in (small, large)}
+    inside = states_in(name) == "inside"
+    engines = {path: _engine(subject, path, form, inside) for path in (small, large)}
     x = subject.windows[0]
     flipped, spikes = _flips(engines[small](x, None), engines[large](x, None))
     one = x[:, :1].numpy()
     spent = in_turns({path: calling(open_network(path), form, one) for path in (small, large)})
     here = there = lost = None
     if subject.test is not None:
-        here, there = _score(subject, small, form).value(), _score(subject, large, form).value()
+        here, there = (_score(subject, path, form, inside).value() for path in (small, large))
         lost = there - here if subject.task.higher_is_better else here - there
     return Reduction(
         name,
@@ -306,10 +338,13 @@ def compare(subject: Subject, name: str, limit: float) -> Reduction:
         part_asked(subject, subject.scores[name].count) if subject.test is not None else "",
         limit,
         left_over(large, small, how),
+        keep_all,
     )
 
 
-def _engine(subject: Subject, path: Path, form: Form) -> Engine:
+def _engine(subject: Subject, path: Path, form: Form, inside: bool) -> Engine:
+    if inside:
+        return inside_engine(path, form, subject)
     opened = opened_up(path, form, subject.kinds)
     make = step_engine if form == "step" else window_engine
     return make(onnxruntime_session(opened.model), subject.face, opened.values)
@@ -325,13 +360,17 @@ def _flips(small: Any, large: Any) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def _score(subject: Subject, path: Path, form: Form) -> Score:
-    """Return how a file does on the test split, or the part of it that is asked; see `comparisons.asked`."""
+def _score(subject: Subject, path: Path, form: Form, inside: bool) -> Score:
+    """Return how a file does on the test split, or the part of it that is asked; see `comparisons.asked`.
+
+    With its states inside, a language model begins every window at zeros.
+    """
     if path.name not in subject.scores:
+        graph, score = open_network(path), Score(subject)
         make = step_engine if form == "step" else window_engine
-        engine, score = make(open_network(path).call, subject.face, []), Score(subject)
+        engine = answering(graph) if inside else make(graph.call, subject.face, [])
         for batch in asked(subject, False, f"{path.name}: the {subject.task.metric} on the test split"):
-            score.take(engine(batch.x, score.start(batch.x)), batch)
+            score.take(engine(batch.x, None if inside else score.start(batch.x)), batch)
         subject.scores[path.name] = score
     return subject.scores[path.name]
 

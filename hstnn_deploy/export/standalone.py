@@ -8,18 +8,20 @@ README.md    what the network takes and gives, and the commands
 
 import ast
 import shutil
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hstnn_deploy import environment, files
+from hstnn_deploy import environment, files, folders
 from hstnn_deploy.data.preprocessing import Frames, Pixels, parse
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import front
 from hstnn_deploy.export.contents import check_files, read_manifest
 
-_MODULES = ("errors", "files", "export/contents", "export/ort", "export/taking", "export/runtime", "export/runner")
+MODULES = (
+    *("errors", "files", "folders", "foreign", "data/arrays", "export/shape", "export/contents", "export/ort"),
+    *("export/ranges", "export/taking", "export/states", "export/runtime", "export/runner"),
+)
 """What the runner is made of, each before those that import it."""
 
 _OURS = "hstnn_deploy"
@@ -43,20 +45,15 @@ def write_standalone(bundle: Path, folder: Path) -> Path:
     if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - _CONTENT):
         raise ExportError(f"{folder} holds something else than a standalone runner", "give another folder")
     files.make_folder(folder.parent)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        shutil.copytree(bundle, staging / BUNDLE)
-        (staging / RUNNER).write_text(runner(), encoding="utf-8")
-        (staging / CPP).write_text(_source("export/run.cpp"), encoding="utf-8")
-        (staging / README).write_text(_readme(facts, graphs), encoding="utf-8")
-        staging.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        staging.replace(folder)
-    except OSError as error:
-        raise files.cannot_write(folder, error) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with folders.beside(folder) as staging:
+        try:
+            shutil.copytree(bundle, staging / BUNDLE)
+            (staging / RUNNER).write_text(runner(), encoding="utf-8")
+            (staging / CPP).write_text(_source("export/run.cpp"), encoding="utf-8")
+            (staging / README).write_text(_readme(facts, graphs), encoding="utf-8")
+        except OSError as error:
+            raise files.cannot_write(folder, error) from error
+        folders.put(staging, folder, _CONTENT.__contains__)
     return folder
 
 
@@ -67,7 +64,7 @@ def runner() -> str:
     """Return the runner: the modules of the runtime in one file, without their imports of each other."""
     version = environment.versions()["hstnn-deploy"]
     parts = [f'"""Runs the bundle beside it; `python {RUNNER} --help`. Written by hstnn-deploy {version}."""']
-    for module in _MODULES:
+    for module in MODULES:
         parts.append(f"# {'-' * 20} hstnn_deploy/{module}.py\n\n{_inlined(_source(f'{module}.py'))}")
     return "\n\n".join(parts)
 
@@ -123,6 +120,14 @@ def _readme(facts: dict[str, Any], graphs: list[str]) -> str:
     whole, step = (
         f"{call:46}" for call in (f"    logits = session.run({run})", f"        logits = stream.step({now})")
     )
+    streams = f"""
+    stream = session.stream(batch=1)
+    for {now} in session.taking.split({run}):
+{step}# as they come; stream.save, stream.reset, session.restore"""
+    by_steps = "\n    python run.py --input x.npy --steps --output logits.npy"
+    if all(facts["files"][name].get("states") == "inside" for name in graphs):
+        # They begin at zeros of their own and answer whole sequences.
+        streams, by_steps = "", "\n    python run.py --input x.npy --output logits.npy"
     rows = "\n".join(
         f"| `{each['name']}` | {each['dtype']} {each['shape']} | {each['meaning']} |"
         for each in (*tensors["inputs"], *tensors["outputs"])
@@ -135,18 +140,14 @@ and every hash, is in `bundle/manifest.json`.
 ## Python
 
     pip install numpy onnxruntime
-    python run.py --input x.npy                   # {array} as numpy.save wrote it
-    python run.py --input x.npy --steps --output logits.npy
+    python run.py --input x.npy                   # {array} as numpy.save wrote it{by_steps}
 
 In a program of your own, `run.py` is a module:
 
     from run import Session
 
     session = Session("bundle")
-{whole}# whole sequences, from zero states
-    stream = session.stream(batch=1)
-    for {now} in session.taking.split({run}):
-{step}# as they come; stream.save, stream.reset, session.restore
+{whole}# whole sequences, from zero states{streams}
 
 ## C++
 

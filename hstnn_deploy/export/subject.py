@@ -23,6 +23,8 @@ from hstnn_deploy.train.tasks import task_for
 _SAMPLES = 64
 """Samples that are replayed, of networks whose values at every step fit into `_BYTES`."""
 _BYTES = 64e6
+_ASKED_BYTES = 256e6
+"""Of the test split, batches of as many samples are asked as have all their values at every step fit into this."""
 _CALIBRATION_BATCH = 16
 _STEPS = 28
 """Steps of a random window."""
@@ -50,22 +52,29 @@ def make_subject(
     """
     test, missing = _test_split(recipe, vocabulary, data_folder)
     text = recipe.network.family == "language"
+    face = interface(network)
     how = preprocessing(recipe.data)
     recordings = DATA_SETS[recipe.data.name].recordings
     return Subject(
         network,
         folder,
-        _windows(test, interface(network)),
+        _windows(test, face),
         task_for(recipe.network),
         test,
         missing,
         # A text's columns, and so its score, depend on how many there are.
-        recipe.batch if text else min(recipe.batch, 100),
+        recipe.batch if text else min(recipe.batch, 100, _fitting(test, face)),
         how,
         raw_samples(how, test, lambda: recordings(recipe.data, data_folder) if recordings else {}) if test else None,
         whole_test,
         report,
     )
+
+
+def _fitting(test: Split | None, face: Interface) -> int:
+    """Return how many samples' values at every step fit, judged by the first: where answers differ, all are shown."""
+    steps = _STEPS if test is None else len(test.batch(torch.tensor([0]), torch.device("cpu")).x)
+    return max(1, int(_ASKED_BYTES // (4 * steps * face.values)))
 
 
 def training_windows(recipe: Recipe, data_folder: Path | None) -> list[Tensor]:

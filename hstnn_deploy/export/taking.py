@@ -6,6 +6,7 @@ be, how many samples and steps it is, and how it is taken step by step. Needs nu
 Shapes: T time, B batch, N events of all recordings of a batch.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.export.ranges import ANY, Range, trained_range
 
 Array = NDArray[Any]
 
@@ -25,6 +27,16 @@ class Taking(Protocol):
 
     name: str
     """Of the input of a window graph."""
+    values: int
+    """How many numbers a step of one sample is, at most."""
+
+    def shaped(self, x: Any, batch: int | None = None) -> Array:
+        """Return a window as an array whose values are still to be checked; see `pieces`.
+
+        Raises:
+            DataError: it has another shape or type.
+        """
+        ...
 
     def checked(self, x: Any, time: bool = True, batch: int | None = None) -> Array:
         """Return x as the graphs take it.
@@ -65,6 +77,29 @@ class Taking(Protocol):
         """
         ...
 
+    def pieces(
+        self, x: Array, length: int, frames: int | None = None, state: Mapping[str, Array] | None = None
+    ) -> Iterator[tuple[Array, int | None]]:
+        """Yield a window in pieces of `length` steps, the last one shorter, each checked when its turn comes.
+
+        Args:
+            x: the window, as `shaped` returned it.
+            length: steps of a piece.
+            frames: of raw events, how many steps there are; None: as `steps` says.
+            state: of raw events, the states before; None: the recordings begin.
+
+        Yields:
+            What the graphs take; and, of raw events, how many frames it is.
+
+        Raises:
+            DataError: a value cannot be.
+        """
+        ...
+
+    def samples(self, x: Array, start: int, stop: int) -> Array:
+        """Return some samples of a window; of raw events, which are not in order, all."""
+        ...
+
     def window(self, x: Array) -> Array:
         """Return a single step as a window."""
         ...
@@ -76,30 +111,50 @@ class Values:
     Args:
         step: the shape of one time step of one sequence; () where it is a word's number.
         words: how many words there are, where x is words by number; else None.
+        trained: what x was in training, where it is not words.
     """
 
-    def __init__(self, step: tuple[int, ...], words: int | None) -> None:
+    def __init__(self, step: tuple[int, ...], words: int | None, trained: Range = ANY) -> None:
         self.name = "x"
-        self._step, self._words = step, words
+        self.values = math.prod(step)
+        self._step, self._words, self._trained = step, words, trained
+        self._dtype = np.dtype(np.float32 if words is None else np.int64)
+
+    def shaped(self, x: Any, batch: int | None = None) -> Array:
+        """See `Taking`. x must hold real numbers, or words by number."""
+        values = self._shaped(x, ("T", "B" if batch is None else batch, *self._step))
+        if batch is None:
+            self._trained.check_steps(values.shape)
+        return values
 
     def checked(self, x: Any, time: bool = True, batch: int | None = None) -> Array:
-        """See `Taking`. x must hold real, finite numbers; or words that there are."""
+        """See `Taking`. x must hold finite numbers that training can have had; or words that there are."""
+        if time:
+            return self._valued(self.shaped(x, batch))
+        # What comes step by step comes as it should, as a rule: that costs nothing to see.
+        if not (type(x) is np.ndarray and x.dtype == self._dtype and x.shape == (batch, *self._step)):
+            x = self._shaped(x, ("B" if batch is None else batch, *self._step))
+        return self._valued(x)
+
+    def _shaped(self, x: Any, axes: tuple[Any, ...]) -> Array:
         values = _array(x)
         if values.dtype.kind not in ("biuf" if self._words is None else "iu"):
             wanted = "real numbers" if self._words is None else "whole numbers, the words'"
             raise DataError(f"x is of type {values.dtype}; the network takes {wanted}")
-        axes = (*(("T",) if time else ()), "B" if batch is None else batch, *self._step)
         _fitting("x", values, axes)
+        return values
+
+    def _valued(self, values: Array, first: int = 0) -> Array:
         if self._words is not None:
             low, high = int(values.min()), int(values.max())
             if low < 0 or high >= self._words:
                 raise DataError(f"x holds {low if low < 0 else high}; words are numbered 0 to {self._words - 1}")
             return np.ascontiguousarray(values, np.int64)
-        with np.errstate(over="ignore"):
-            values = np.ascontiguousarray(values, np.float32)
-        if not np.isfinite(values).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-            raise DataError(f"x holds {values[place]} at {shown(place)}; the network takes finite numbers")
+        if values.dtype != self._dtype:
+            with np.errstate(over="ignore"):
+                values = values.astype(self._dtype)
+        values = np.ascontiguousarray(values)
+        self._trained.check(values, first)
         return values
 
     def batch(self, x: Array) -> int:
@@ -113,6 +168,17 @@ class Values:
     def split(self, x: Array, frames: int | None = None, state: Mapping[str, Array] | None = None) -> Iterator[Array]:
         """See `Taking`."""
         yield from x
+
+    def pieces(
+        self, x: Array, length: int, frames: int | None = None, state: Mapping[str, Array] | None = None
+    ) -> Iterator[tuple[Array, None]]:
+        """See `Taking`."""
+        for start in range(0, len(x), length):
+            yield self._valued(x[start : start + length], start), None
+
+    def samples(self, x: Array, start: int, stop: int) -> Array:
+        """See `Taking`."""
+        return x[:, start:stop]
 
     def window(self, x: Array) -> Array:
         """See `Taking`."""
@@ -130,6 +196,11 @@ class Images:
         self.name = "image"
         self._height, self._white = int(how["height"]), int(how["white"])
         self._colours = (3,) if how["colours"] == 3 else ()
+        self.values = self._height * int(how["colours"])
+
+    def shaped(self, x: Any, batch: int | None = None) -> Array:
+        """See `Taking`."""
+        return self.checked(x, batch=batch)
 
     def checked(self, x: Any, time: bool = True, batch: int | None = None) -> Array:
         """See `Taking`. Pixels are bytes, up to what is white in the training's files."""
@@ -161,6 +232,17 @@ class Images:
         for column in range(x.shape[2]):
             yield np.ascontiguousarray(x[:, :, column])
 
+    def pieces(
+        self, x: Array, length: int, frames: int | None = None, state: Mapping[str, Array] | None = None
+    ) -> Iterator[tuple[Array, None]]:
+        """See `Taking`."""
+        for start in range(0, x.shape[2], length):
+            yield np.ascontiguousarray(x[:, :, start : start + length]), None
+
+    def samples(self, x: Array, start: int, stop: int) -> Array:
+        """See `Taking`."""
+        return x[start:stop]
+
     def window(self, x: Array) -> Array:
         """See `Taking`."""
         return x[:, :, None]
@@ -180,6 +262,11 @@ class RawEvents:
         self._sizes: tuple[int, int, int] = tuple(how["sensor"])
         self._frame_time, self._steps = int(how["frame_time"]), how["steps"]
         self._aligned = any(each["name"] == "time-alignment" for each in how["transforms"])
+        self.values = math.prod(self._sizes)
+
+    def shaped(self, x: Any, batch: int | None = None) -> Array:
+        """See `Taking`."""
+        return self.checked(x, batch=batch)
 
     def checked(self, x: Any, time: bool = True, batch: int | None = None) -> Array:
         """See `Taking`. Events lie on the sensor and after the beginning."""
@@ -200,6 +287,11 @@ class RawEvents:
             if len(wrong):
                 what = f"event {wrong[0]} of {len(values)} has {field} {column[wrong[0]]}"
                 raise DataError(f"{what}; it must be 0 {'or more' if end is None else f'to {end - 1}'}")
+        if batch is None and len(values) and (most := int(values[:, 0].max())) >= len(values):
+            raise DataError(
+                f"recording {most} of {len(values)} events: there are fewer events than recordings",
+                f"the columns are {', '.join(_FIELDS)}; with a batch of many empty recordings, say how many there are",
+            )
         return np.ascontiguousarray(values, np.int64)
 
     def batch(self, x: Array) -> int:
@@ -218,13 +310,28 @@ class RawEvents:
 
     def split(self, x: Array, frames: int | None = None, state: Mapping[str, Array] | None = None) -> Iterator[Array]:
         """See `Taking`. Each step is given the events of its frame."""
+        for now, _ in self.pieces(x, 1, frames, state):
+            yield now
+
+    def pieces(
+        self, x: Array, length: int, frames: int | None = None, state: Mapping[str, Array] | None = None
+    ) -> Iterator[tuple[Array, int]]:
+        """See `Taking`. Each piece is given the events of its frames."""
+        steps = frames or self.steps(x, state)
         frame = self._frames(x, state or {})
         order = np.argsort(frame, kind="stable")
-        steps = frames or self.steps(x, state)
-        ends = np.searchsorted(frame[order], np.arange(steps + 1))
-        for step in range(steps):
+        ordered = frame[order]
+        first = int(np.searchsorted(ordered, 0))
+        for start in range(0, steps, length):
+            stop = min(start + length, steps)
+            last = int(np.searchsorted(ordered, stop))
             # The graph looks for the first event itself.
-            yield x if self._aligned and step == 0 else x[order[ends[step] : ends[step + 1]]]
+            yield x if self._aligned and start == 0 else x[order[first:last]], stop - start
+            first = last
+
+    def samples(self, x: Array, start: int, stop: int) -> Array:
+        """See `Taking`."""
+        return x
 
     def _frames(self, x: Array, before: Mapping[str, Array]) -> Array:
         """Return each event's frame, counted from those seen before."""
@@ -243,12 +350,13 @@ class RawEvents:
         return x
 
 
-def taking(tensors: Mapping[str, Any], how: Mapping[str, Any]) -> Taking:
+def taking(tensors: Mapping[str, Any], how: Mapping[str, Any], any_range: bool = False) -> Taking:
     """Return what a file of a bundle takes.
 
     Args:
         tensors: what the manifest says of the file.
         how: the preprocessing of the bundle, as plain data.
+        any_range: whether arrays x may hold what training cannot have had.
     """
     x = tensors["inputs"][0]
     match x["name"]:
@@ -258,7 +366,9 @@ def taking(tensors: Mapping[str, Any], how: Mapping[str, Any]) -> Taking:
             return RawEvents(how)
         case _:
             step = x["shape"][1 if tensors["form"] == "step" else 2 :]
-            return Values(tuple(step), tensors["outputs"][0]["shape"][-1] if x["dtype"] == "int64" else None)
+            if x["dtype"] == "int64":
+                return Values(tuple(step), tensors["outputs"][0]["shape"][-1])
+            return Values(tuple(step), None, ANY if any_range else trained_range(how))
 
 
 def shown(shape: Collection[Any]) -> str:
@@ -267,6 +377,8 @@ def shown(shape: Collection[Any]) -> str:
 
 
 def _array(x: Any) -> Array:
+    if isinstance(x, np.ma.MaskedArray):
+        raise DataError("x is a masked array: what stands in its gaps is not said", "give x.filled(…)")
     try:
         return np.asarray(x)
     except ValueError as error:

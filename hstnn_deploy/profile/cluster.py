@@ -8,7 +8,6 @@ along; a data set must be there.
 import contextlib
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import hstnn_deploy
-from hstnn_deploy import cluster
+from hstnn_deploy import cluster, files
 from hstnn_deploy.cluster import Node
 from hstnn_deploy.errors import DeviceError, HstnnError, UsageError
 from hstnn_deploy.profile import fitting, launch, memory
@@ -287,10 +286,10 @@ def measure_there(
         variables: environment variables of the processes; None: without it.
     """
     yield None
-    with tempfile.TemporaryDirectory(prefix="hstnn-node-") as folder:
+    with files.temporary_folder("node") as folder:
         here = configurations
         if ckpt is not None:
-            path = Path(folder) / "best.pt"
+            path = folder / "best.pt"
             path.write_bytes(ckpt)
             here = [replace(each, ckpt=str(path)) for each in configurations]
         for name, value in variables.items():

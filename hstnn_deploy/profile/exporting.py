@@ -1,9 +1,8 @@
 """Measure export: how long each format takes to write, how much memory, and how large the file is."""
 
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from hstnn_deploy import files
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.graphs import FORMATS, write_graphs
 from hstnn_deploy.models.network import HybridNetwork
@@ -21,12 +20,12 @@ def measure(network: HybridNetwork, ledger: Ledger, meet: Meet) -> Findings:
     meet()
     values: list[Value] = []
     refused: list[ExportError] = []
-    with TemporaryDirectory(prefix="hstnn-export-") as folder:
+    with files.temporary_folder("export") as folder:
         for form in FORMATS:
             try:
                 with ledger.span(f"export {form}"):
                     start = time.perf_counter()
-                    written = write_graphs(network, Path(folder) / form, {form})
+                    written = write_graphs(network, folder / form, {form})
                     spent = time.perf_counter() - start
             except ExportError as error:
                 refused.append(error)

@@ -75,6 +75,7 @@ def _torch_engine(configuration: Configuration, folder: Path) -> Engine:
     with warnings.catch_warnings():
         # torch says that TorchScript is deprecated; who profiles it knows, or has been told at export.
         warnings.simplefilter("ignore", DeprecationWarning)
+        # Either runs what it loads: files that this measurement has just written itself (`prepare`), and no others.
         if configuration.engine == "torchscript":
             scripted = torch.jit.load(folder / TORCHSCRIPT, map_location=device)
             network = lambda x: scripted(x)[0]  # noqa: E731

@@ -8,7 +8,6 @@ warm, until all are.
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from hstnn_deploy import processes
+from hstnn_deploy import files, processes
 from hstnn_deploy.errors import ProfileError
 from hstnn_deploy.profile.inference import FORMATS, PREPARED
 from hstnn_deploy.profile.records import Configuration, Record
@@ -54,20 +53,20 @@ def run(
     listener = observer or Observer()
     total, number = len(configurations), 0
     prepared: dict[str, _Prepared] = {}
-    with tempfile.TemporaryDirectory(prefix="hstnn-profile-") as base:
+    with files.temporary_folder("profile") as base:
         for _, members in groupby(configurations, key=lambda each: each.together):
             group = list(members)
             first, start = group[0], time.monotonic()
-            ready = _Prepared(Path(base))
+            ready = _Prepared(base)
             if first.phase == "infer":
                 key = preparation(first)
                 if key not in prepared:
                     listener.started(f"{first.subject}: export for inference", number + 1, total)
                     same = [each for each in configurations if each.phase == "infer" and preparation(each) == key]
-                    prepared[key] = _prepare(same, Path(base) / f"prepared{number}", time_limit)
+                    prepared[key] = _prepare(same, base / f"prepared{number}", time_limit)
                 ready = prepared[key]
             listener.started(first.label, number + 1, total)
-            for record in _measured(group, Path(base) / f"measured{number}", ready, time_limit):
+            for record in _measured(group, base / f"measured{number}", ready, time_limit):
                 number += 1
                 facts = {**record.facts, **ready.facts(record), "command": sys.argv, "measured_at": _now()}
                 record = replace(record, facts=facts)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from hstnn_deploy import yaml_text
 from hstnn_deploy.errors import UsageError, nearest
+from hstnn_deploy.foreign import brief
 
 
 class _Key(NamedTuple):
@@ -52,12 +52,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: it cannot be read, is not YAML, or holds a key or a value that cannot be.
     """
-    try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", "give a YAML file with --matrix") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    plain = yaml_text.read(path, UsageError, "give a YAML file with --matrix")
     if not isinstance(plain, dict):
         raise UsageError(f"{path} holds no keys and values", "for example batch: [1, 32]")
     return dict(_option(path, key, value) for key, value in plain.items())
@@ -65,7 +60,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def _option(path: Path, name: Any, value: Any) -> tuple[str, Any]:
     if name not in _KEYS:
-        raise UsageError(f"{path}: unknown key {name!r}", nearest(str(name), _KEYS))
+        raise UsageError(f"{path}: unknown key {brief(name)}", nearest(brief(name).strip("'"), _KEYS))
     key = _KEYS[name]
     if isinstance(value, list) and not key.many:
         raise UsageError(f"{path}: {name} is a list", "give one value")
@@ -82,5 +77,5 @@ def _value(path: Path, name: str, value: Any) -> Any:
     whole = kind is float and isinstance(value, int)
     if isinstance(value, bool) or not (isinstance(value, kind) or whole):
         what = {str: "text", int: "a whole number", float: "a number"}[kind]
-        raise UsageError(f"{path}: {name} is {value!r}, not {what}")
+        raise UsageError(f"{path}: {name} is {brief(value)}, not {what}")
     return value

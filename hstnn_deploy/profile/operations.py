@@ -6,8 +6,8 @@ a weight is accumulated (AC); where it is a number, it is multiplied and accumul
     dense MACs       what a processor computes that takes no notice of zeros: every input times every weight
     effective MACs   those of inputs that are numbers and not zero
     ACs              one for each spike and each weight that it meets. An average-pooled spike is a quarter of a weight
-                     added: pooling is folded into the weights, so four spikes pooled are four ACs. Where the data are
-                     counts of events, one AC for each event.
+                     added: pooling is folded into the weights, so four spikes pooled are four ACs. Inputs of a network
+                     whose data set says that they count events are one AC for each event.
 
 Products with weights are counted, whatever their kernel, stride or groups; activation functions, membranes' decay, and
 biases are not. What a value is, is known from where it comes, never from its numbers.
@@ -52,13 +52,13 @@ class Operations:
 
 
 @torch.no_grad()
-def count(network: HybridNetwork, x: Tensor, events: bool = False) -> list[Operations]:
+def count(network: HybridNetwork, x: Tensor, events: bool) -> list[Operations]:
     """Run a network in evaluation mode on x[T, B, …] and count what every part of it does.
 
     Args:
         network: the network.
-        x: the input.
-        events: whether the data are counts of events, which are accumulated as spikes are.
+        x: inputs.
+        events: whether they count events, see `data.preprocessing.counts_events`; else they are numbers.
     """
     was_training = network.training
     network.eval()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hstnn_deploy.errors import ProfileError
+from hstnn_deploy.foreign import brief, json_value, one_line, read_bytes, reading
 from hstnn_deploy.profile.values import Value, find, value_from
 
 SCHEMA = "hstnn-profile"
@@ -147,7 +148,7 @@ class Configuration:
             ProfileError: a key is unknown or missing.
         """
         if unknown := set(data) - {field.name for field in fields(cls)}:
-            raise ProfileError(f"a record's configuration has the unknown key {min(unknown)!r}")
+            raise ProfileError(f"a record's configuration has the unknown key {brief(min(unknown))}")
         try:
             return cls(**data)
         except TypeError as error:
@@ -237,7 +238,7 @@ class Record:
             raise ProfileError("not a profile record", "give a records.jsonl that `hstnn profile --out` wrote")
         if data.get("version") != VERSION:
             raise ProfileError(
-                f"a record of schema version {data.get('version')}; this hstnn reads version {VERSION}",
+                f"a record of schema version {brief(data.get('version'))}; this hstnn reads version {VERSION}",
                 "measure again, or use the hstnn that wrote it",
             )
         try:
@@ -251,8 +252,8 @@ class Record:
                 series=data["series"],
                 timeline=data["timeline"],
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ProfileError(f"a record is not whole: {error}") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ProfileError(f"a record is not whole: {one_line(str(error))}") from error
 
 
 def lines(records: Iterable[Record]) -> str:
@@ -260,6 +261,8 @@ def lines(records: Iterable[Record]) -> str:
     return "".join(json.dumps(record.plain(), ensure_ascii=False, allow_nan=False) + "\n" for record in records)
 
 
+_LARGEST = 2**30
+"""Bytes of a file of records, at most."""
 _WHAT_IT_IS = "records are lines of JSON: a records.jsonl that `hstnn profile` wrote"
 
 
@@ -269,18 +272,30 @@ def read(path: Path) -> list[Record]:
     Raises:
         ProfileError: the file cannot be read, or a line is not a record; the message holds the line's number.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ProfileError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ProfileError(f"{path} cannot be read: not text", _WHAT_IT_IS) from error
+    return [record for record, _ in read_whole(path)]
+
+
+def read_whole(path: Path) -> list[tuple[Record, dict[str, Any]]]:
+    """Read a file of JSON lines; return each record, and the plain data that it was read from.
+
+    Raises:
+        ProfileError: see `read`.
+    """
+    # Not at the top: the measured process writes records, and reads none.
+    from hstnn_deploy.profile.shape import check_shape
+
+    with reading(path, "text", ProfileError, _WHAT_IT_IS, says=False):
+        text = read_bytes(path, _LARGEST).decode("utf-8")
     records = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            records.append(Record.from_plain(json.loads(line)))
-        except json.JSONDecodeError as error:
+            plain = json_value(line)
+        except ValueError as error:
             raise ProfileError(f"{path}, line {number}: not JSON", _WHAT_IT_IS) from error
+        try:
+            record = Record.from_plain(plain)
+            check_shape(plain)
         except ProfileError as error:
             raise ProfileError(f"{path}, line {number}: {error.message}", error.hint) from error
+        records.append((record, plain))
     return records

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from hstnn_deploy import files
@@ -21,6 +21,7 @@ from hstnn_deploy.profile.tables import (
     work,
 )
 from hstnn_deploy.profile.values import Measured
+from hstnn_deploy.screen import Screen
 
 _WIDTH = 100
 _CROWD = 0.1
@@ -66,7 +67,7 @@ def at_once(records: Sequence[Record]) -> list[list[Record]]:
 def text(records: Sequence[Record], width: int = _WIDTH) -> str:
     """Return the report as plain text."""
     stream = io.StringIO()
-    console = Console(file=stream, width=width, highlight=False)
+    console = Screen(file=stream, width=width)
     for part in tables(records):
         console.print(part)
     return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())

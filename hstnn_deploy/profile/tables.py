@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -95,7 +94,7 @@ def quantities(columns: Sequence[Together], notes: Notes) -> RenderableType:
             continue
         notes.texts = trial.texts
         label = label.format(unit=_unit(columns, name))
-        table.add_row(label, *map(escape, shown), *([published.get(name, "")] if row else []))
+        table.add_row(label, *shown, *([published.get(name, "")] if row else []))
     return _titled(title, table)
 
 
@@ -127,7 +126,7 @@ def inference(rows: Sequence[Together], notes: Notes) -> RenderableType:
     for together in rows:
         engine, batch = together[0].configuration.engine, str(together[0].configuration.batch)
         if problem := _problem(together, notes):
-            table.add_row(engine, batch, escape(problem), *[""] * 6)
+            table.add_row(engine, batch, problem, *[""] * 6)
             continue
         speeds = [_cell(together, f"latency_p{share}", cells.milliseconds, notes) for share in (50, 90, 99)]
         slowest = together[0].value("latency_p99")
@@ -142,7 +141,7 @@ def inference(rows: Sequence[Together], notes: Notes) -> RenderableType:
             )
         ]
         cuda = [_cell(together, name, cells.megabytes, notes) for name in _CUDA]
-        table.add_row(engine, batch, *map(escape, [*speeds, *rest, "/".join(dict.fromkeys(cuda))]))
+        table.add_row(engine, batch, *speeds, *rest, "/".join(dict.fromkeys(cuda)))
     return _titled(title, table)
 
 
@@ -156,13 +155,13 @@ def work(records: Sequence[Record], notes: Notes) -> RenderableType:
         asked = record.configuration
         name = f"{asked.subject}, {asked.network}, T {asked.steps}"
         if problem := _problem([record], notes):
-            table.add_row(escape(name), escape(problem), *[""] * 5)
+            table.add_row(name, problem, *[""] * 5)
             continue
         shown = [notes.show(record.value(key), cells.prefixed) for key in ("parameters", "macs_dense", "macs", "acs")]
         note = record.value("acs").plain().get("note", "")
         energy = notes.show(record.value("energy"), cells.prefixed)
         shown[3] += notes.mark(f"operations: {note}") if note else ""
-        table.add_row(escape(name), *map(escape, [*shown, "", energy]), style="bold")
+        table.add_row(name, *shown, "", energy, style="bold")
         for value in record.values:
             if value.name.startswith("macs_dense."):
                 part = value.name.partition(".")[2]
@@ -171,7 +170,7 @@ def work(records: Sequence[Record], notes: Notes) -> RenderableType:
                     notes.show(record.value(f"{key}.{part}"), cells.prefixed) for key in ("macs_dense", "macs", "acs")
                 ]
                 spikes = cells.percent(rate.number) if isinstance(rate, Measured) else ""
-                table.add_row(f"  {part}", "", *map(escape, cells_), spikes, "")
+                table.add_row(f"  {part}", "", *cells_, spikes, "")
     return _titled("Work for one sample", table)
 
 
@@ -187,7 +186,7 @@ def largest_batches(records: Sequence[Record], notes: Notes) -> RenderableType:
         asked = record.configuration
         phase = f"{asked.phase}, {asked.engine}" if asked.phase == "infer" else asked.phase
         if problem := _problem([record], notes):
-            table.add_row(phase, column_name([record]), escape(problem), *[""] * 3)
+            table.add_row(phase, column_name([record]), problem, *[""] * 3)
             continue
         first_not = record.value("smallest_batch_not")
         why = str(first_not.plain().get("note", ""))
@@ -197,7 +196,7 @@ def largest_batches(records: Sequence[Record], notes: Notes) -> RenderableType:
             notes.show(record.value("host_ram_peak"), cells.megabytes),
             notes.show(record.value("cuda_reserved_peak"), cells.megabytes),
         ]
-        table.add_row(phase, column_name([record]), *map(escape, shown))
+        table.add_row(phase, column_name([record]), *shown)
     return _titled(f"Largest batch that fits: {first.subject}, {first.network}, T {first.steps}", table)
 
 
@@ -212,7 +211,7 @@ def experiments(rows: Sequence[Together], notes: Notes) -> RenderableType:
         assert row is not None
         name = f"{row.experiment}: {asked.kind}, {column_name(together)}"
         if problem := _problem(together, notes):
-            table.add_row(escape(name), escape(problem), "", "", "")
+            table.add_row(name, problem, "", "", "")
         else:
             shown = [
                 _cell(together, key, form, notes)
@@ -223,7 +222,7 @@ def experiments(rows: Sequence[Together], notes: Notes) -> RenderableType:
                     ("epoch", cells.seconds),
                 )
             ]
-            table.add_row(escape(name), *map(escape, shown))
+            table.add_row(name, *shown)
         table.add_row("  published", *_published_row(row), style="dim")
     return _titled("Resources, in the paper's columns (a range: least to most of the instances)", table)
 

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import torch
 
+from hstnn_deploy.data.preprocessing import counts_events
 from hstnn_deploy.data.splits import Split
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.profile.findings import Findings
 from hstnn_deploy.profile.operations import Operations, count
 from hstnn_deploy.profile.records import Configuration
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
+from hstnn_deploy.train.recipe import parse
 
 MAC_JOULES, AC_JOULES = 4.6e-12, 0.9e-12
 """Of a float32 multiplication and addition (3.7 + 0.9 pJ), and of the addition alone, in 45 nm at 0.9 V."""
@@ -24,7 +26,7 @@ def measure(configuration: Configuration, network: HybridNetwork, test: Split) -
     wanted = _FRAMED_SAMPLES if configuration.recipe["network"]["family"] == "convolutional" else _SAMPLES
     samples = min(wanted, len(test))
     x = test.batch(torch.arange(samples), torch.device("cpu")).x
-    found = count(network, x)
+    found = count(network, x, counts_events(parse(configuration.recipe, configuration.subject).data))
     weights = "" if configuration.ckpt else "random weights: a trained network spikes otherwise"
     values = [*_size(configuration, network), *_totals(found, samples, weights)]
     for operations in found:

@@ -176,6 +176,12 @@ def _study(title: str, runs: list[Run]) -> Study:
             notes.append(
                 f"{run.network}, seed {run.recipe.seed}, is there twice: {other.path} counts, not {run.path} ({same})"
             )
+    notes += [
+        f"{run.network}{' redundant' if stage else ''}, seed {seed}: {warning}."
+        for (stage, _), cell in cells.items()
+        for seed, run in sorted(cell.items())
+        for warning in run.warnings
+    ]
     published = next((run.recipe.published for run in runs if run.recipe.published), None)
     made = [
         _cell(network, stage or next(iter(by_seed.values())).stage, by_seed, seeds, published)

@@ -3,21 +3,20 @@
 A folder that cannot be read is a problem with a line of its own; it never hides the others.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 import hstnn_deploy
 from hstnn_deploy.errors import HstnnError, RunError
+from hstnn_deploy.foreign import reading
 from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes
 from hstnn_deploy.profile import records
 from hstnn_deploy.profile.records import Record
 from hstnn_deploy.runs import RunFolder, find_runs
+from hstnn_deploy.train.doubts import WARNINGS
 from hstnn_deploy.train.ranking import SelectionResult
 from hstnn_deploy.train.recipe import Recipe, parse
 from hstnn_deploy.train.tasks import Task, task_for
@@ -80,6 +79,14 @@ class Run:
     def value(self) -> float | None:
         """The metric on the test split; None until finished."""
         return self.figures.get(self.task.metric)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was doubtful of its training in its best epoch, or in its last one so far; empty of older runs."""
+        at = self.figures.get("best_epoch")
+        rows = [row for row in self.curve if at is None or row.get("epoch") == at]
+        said = rows[-1].get(WARNINGS) if rows else None
+        return [str(each) for each in said] if isinstance(said, list) else []
 
     @property
     def sizes(self) -> list[Sizes]:
@@ -173,9 +180,7 @@ def read_records(path: Path) -> list[Profiled]:
     Raises:
         ProfileError: it cannot be read, or a line is not a record.
     """
-    read = records.read(path)
-    plain = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [Profiled(path, *pair) for pair in zip(read, plain, strict=True)]
+    return [Profiled(path, *pair) for pair in records.read_whole(path)]
 
 
 def read_run(folder: RunFolder) -> Run | None:
@@ -215,7 +220,8 @@ def _recipe(folder: RunFolder) -> Recipe:
     try:
         return parse(raw, source)
     except HstnnError as error:
-        writer = folder.environment().get("versions", {}).get("hstnn-deploy")
+        versions = folder.environment().get("versions", {})
+        writer = versions.get("hstnn-deploy") if isinstance(versions, dict) else None
         if writer in {None, hstnn_deploy.__version__}:
             raise
         raise RunError(
@@ -255,10 +261,8 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
 def _selection(folder: RunFolder) -> SelectionResult | None:
     if not folder.selection.exists():
         return None
-    try:
+    with reading(folder.selection, "a selection", RunError, "", says=False):
         return SelectionResult.model_validate_json(folder.selection.read_bytes())
-    except ValidationError as error:
-        raise RunError(f"{folder.selection} is damaged") from error
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Two groups of runs, or of profile records, side by side: differences, intervals, tests, and conditions on them."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeVar
 
 from hstnn_deploy.errors import ReportError, RunError, UsageError, nearest
@@ -19,6 +21,12 @@ T = TypeVar("T")
 COSTS = ("epoch", "p50_ms", "p99_ms", "throughput", "host_ram_peak_mb", "cuda_allocated_peak_mb", "cuda_process_mb")
 """What is compared of profile records where no metric is named, as far as both sides have measured it."""
 
+ONE_PROCESS = "one process on a side cannot be judged: its calls share one start, so they are not independent samples"
+"""Why there is neither interval nor p-value where a side has been measured once."""
+
+_WALL_TIMES = ("train_seconds", "valid_seconds")
+"""Figures of a run that a clock measured; the others repeat exactly under the same seed."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -33,6 +41,8 @@ class Row:
     test: Contrast
     adjusted: float | None = None
     """The p-value adjusted for the number of rows (Holm)."""
+    unjudged: str = ""
+    """Why no condition can be judged by it; empty where one can be."""
 
     @property
     def means(self) -> tuple[float, float]:
@@ -47,7 +57,8 @@ class Verdict:
     condition: Condition
     row: Row
     change: float
-    failed: bool
+    failed: bool | None
+    """None where the row cannot be judged; `row.unjudged` says why."""
 
     @property
     def shown(self) -> str:
@@ -68,6 +79,11 @@ class Comparison:
     def failures(self) -> list[Verdict]:
         """The conditions that were met."""
         return [verdict for verdict in self.verdicts if verdict.failed]
+
+    @property
+    def unjudged(self) -> list[Verdict]:
+        """The conditions that could not be judged."""
+        return [verdict for verdict in self.verdicts if verdict.failed is None]
 
 
 def compare(first: Path, second: Path, metrics: Sequence[str], conditions: Sequence[Condition]) -> Comparison:
@@ -161,7 +177,10 @@ def _runs(
     for name in wanted if chosen else dict.fromkeys([a.task.metric, *wanted]):
         for one, other in pairs:
             names = dict.fromkeys((_cell_name(one), _cell_name(other)))
-            rows += _row(" : ".join(names), name, _by_seed(one, name), _by_seed(other, name), paired=True)
+            rows += [
+                replace(row, unjudged=ONE_PROCESS) if name in _WALL_TIMES and _once(row) else row
+                for row in _row(" : ".join(names), name, _by_seed(one, name), _by_seed(other, name), paired=True)
+            ]
     return rows, notes
 
 
@@ -183,7 +202,10 @@ def _cell_name(cell: Cell) -> str:
 def _records(
     first: Sequence[Profiled], second: Sequence[Profiled], chosen: bool, wanted: Sequence[str]
 ) -> tuple[list[Row], list[str]]:
-    notes = ["Difference: B less A. Values of one side are its records of the same configuration."]
+    notes = [
+        "Difference: B less A. Values of one side are its records of the same configuration, one for each process; "
+        "processes that ran at the same time count as one."
+    ]
     pairs = _paired(
         _measured(first, "A", notes),
         _measured(second, "B", notes),
@@ -198,21 +220,22 @@ def _records(
     metrics |= {name: costs.find_metric(name, every) for name in wanted}
     rows = []
     for group, like in pairs:
+        title = costs.title(group[0].record)
+        # What is counted is the same in every process; what is measured is not.
+        counted = group[0].record.configuration.phase == "work"
         for name, metric in metrics.items():
-            made = _row(
-                costs.title(group[0].record), name, _numbers(metric, group), _numbers(metric, like), paired=False
-            )
-            rows += [_by_calls(row, metric, group, like) for row in made]
+            for row in _row(title, name, _numbers(metric, group), _numbers(metric, like), paired=False):
+                rows.append(row if counted or not _once(row) else _not_judged(row))
     return rows, notes
 
 
-def _by_calls(row: Row, metric: costs.Metric, group: Sequence[Profiled], like: Sequence[Profiled]) -> Row:
-    """Test a percentile of latency call by call where each side has one record that holds its calls."""
-    percentile = metric.value.removeprefix("latency_p")
-    a, b = ([metric.scale * call for call in costs.calls(side[0].plain)] for side in (group, like))
-    if not percentile.isdigit() or not a or not b or len(group) != 1 or len(like) != 1:
-        return row
-    return replace(row, test=stats.compare_percentiles(a, b, int(percentile)))
+def _once(row: Row) -> bool:
+    """Whether a side has one value alone."""
+    return min(len(row.first), len(row.second)) < 2
+
+
+def _not_judged(row: Row) -> Row:
+    return replace(row, test=row.test._replace(method=f"n/a: {ONE_PROCESS}"), unjudged=ONE_PROCESS)
 
 
 def _measured(profiles: Sequence[Profiled], side: str, notes: list[str]) -> list[list[Profiled]]:
@@ -227,8 +250,15 @@ def _measured(profiles: Sequence[Profiled], side: str, notes: list[str]) -> list
 
 
 def _numbers(metric: costs.Metric, group: Iterable[Profiled]) -> dict[int, float]:
-    numbers = (metric.of(one.record) for one in group)
-    return dict(enumerate(number for number in numbers if number is not None))
+    """Return a value for each measurement: of processes that ran at the same time, the mean."""
+    values: dict[int, list[float]] = {}
+    turns: Counter[int] = Counter()
+    for one in group:
+        instance = one.record.configuration.instance
+        turns[instance] += 1
+        if (number := metric.of(one.record)) is not None:
+            values.setdefault(turns[instance], []).append(number)
+    return {turn: math.fsum(numbers) / len(numbers) for turn, numbers in values.items()}
 
 
 def _paired(
@@ -267,7 +297,7 @@ def _judged(condition: Condition, rows: Sequence[Row]) -> list[Verdict]:
         change = condition.change(*row.means)
         if change is None:
             raise ReportError(f"--fail-if {condition.text!r} cannot be judged: {row.metric} of {row.name} is 0 in A")
-        verdicts.append(Verdict(condition, row, change, condition.holds(change)))
+        verdicts.append(Verdict(condition, row, change, None if row.unjudged else condition.holds(change)))
     return verdicts
 
 
@@ -304,13 +334,14 @@ def plain(comparison: Comparison) -> dict[str, Any]:
             {
                 "name": row.name,
                 "metric": row.metric,
-                "a": {"mean": row.means[0], "values": {str(key): value for key, value in row.first.items()}},
-                "b": {"mean": row.means[1], "values": {str(key): value for key, value in row.second.items()}},
+                "a": _side(row.first),
+                "b": _side(row.second),
                 "difference": row.test.difference,
                 "half_width_95": row.test.half,
                 "p": row.test.p,
                 "p_holm": row.adjusted,
                 "test": row.test.method,
+                "unjudged": row.unjudged or None,
             }
             for row in comparison.rows
         ],
@@ -320,8 +351,17 @@ def plain(comparison: Comparison) -> dict[str, Any]:
                 "name": verdict.row.name,
                 "change": verdict.change,
                 "failed": verdict.failed,
+                "unjudged": verdict.row.unjudged or None,
             }
             for verdict in comparison.verdicts
         ],
         "notes": comparison.notes,
+    }
+
+
+def _side(values: dict[int, float]) -> dict[str, Any]:
+    return {
+        "mean": math.fsum(values.values()) / len(values),
+        "median": median(values.values()),
+        "values": {str(key): value for key, value in values.items()},
     }

@@ -262,6 +262,7 @@ def _plain_run(run: Run) -> dict[str, Any]:
         "path": str(run.path),
         "units": [list(size) for size in run.sizes],
         "figures": run.figures,
+        "warnings": run.warnings,
         "stability": None if run.selection is None else run.selection.mean_stability_of_kept,
     }
 

@@ -6,7 +6,6 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 LEVEL = 0.95
-_RESAMPLES = 2000
 ONE = "one seed only: no spread is known"
 
 
@@ -71,33 +70,6 @@ def compare(first: dict[int, float], second: dict[int, float], paired: bool = Tr
     if spread <= 1e-12 * scale:
         return Contrast(difference, None, None, "no test: the difference does not vary")
     return Contrast(difference, _quantile(freedom) * spread, _p(difference / spread, freedom), method)
-
-
-def compare_percentiles(first: Sequence[float], second: Sequence[float], percentile: float) -> Contrast:
-    """Compare a percentile of the calls of one process with that of another's.
-
-    The interval is a bootstrap of the calls (percentile method, 2000 resamples), the test Mann and Whitney's of all
-    calls. Both take calls as independent, and know nothing of how much one process differs from the next.
-
-    Args:
-        first: of every call of A, seconds or any other unit; at least one.
-        second: of every call of B.
-        percentile: which, 0 to 100.
-    """
-    import numpy as np
-    from scipy.stats import mannwhitneyu
-
-    generator = np.random.default_rng(0)
-    a, b = (np.asarray(side, dtype=np.float64) for side in (first, second))
-    at = [np.percentile(generator.choice(side, (_RESAMPLES, len(side))), percentile, axis=1) for side in (a, b)]
-    low, high = np.percentile(at[1] - at[0], [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2])
-    difference = float(np.percentile(b, percentile) - np.percentile(a, percentile))
-    return Contrast(
-        difference,
-        float(high - low) / 2,
-        float(mannwhitneyu(a, b).pvalue),
-        "bootstrap and Mann-Whitney test of the calls of one process each",
-    )
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

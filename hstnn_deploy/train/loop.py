@@ -17,10 +17,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnP
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.splits import Batch, Splits
 from hstnn_deploy.errors import CheckpointError, RunError
+from hstnn_deploy.models.activity import Activity
 from hstnn_deploy.models.layers import State
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.capture import Gradients
+from hstnn_deploy.train.doubts import RATE, Doubts, constant_loss
 from hstnn_deploy.train.evaluation import count_batches, evaluate, parts
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.precision import Precision, forward, products
@@ -65,6 +67,7 @@ class Fit:
         self.run.keep_metrics(done)
         self.run.set_status("running", epoch=done, epochs=self.stage.epochs, best=best)
         self.observer.stage_started(self.header.stage, self.stage.epochs, done)
+        doubts = self._doubts()
         trainer = self._trainer(optimiser)
         for epoch in range(done + 1, self.stage.epochs + 1):
             self.ranks.share((epoch, [group["lr"] for group in optimiser.param_groups]))
@@ -73,6 +76,8 @@ class Fit:
                 schedule.step(row[f"valid_{self.task.metric}"])
             elif schedule is not None:
                 schedule.step()
+            for warning in doubts.look(row):
+                self.observer.note(warning)
             row["best"] = best is None or _better(row, best, self.task)
             if row["best"]:
                 best = row
@@ -108,6 +113,13 @@ class Fit:
             self.ranks,
             self.graphs,
         )
+
+    def _doubts(self) -> Doubts:
+        """Return what looks at the epochs; it knows those that are done already, and does not repeat their warnings."""
+        doubts = Doubts(self.header.resolved_recipe().network.neuron, constant_loss(self.task, self.splits))
+        for row in self.run.metrics():
+            doubts.look(row)
+        return doubts
 
     def _restore(
         self, optimiser: torch.optim.Optimizer, schedule: LRScheduler | None
@@ -150,6 +162,7 @@ class Fit:
             f"train_{self.task.metric}": self.task.score(train_loss, correct, count),
             "valid_loss": held["loss"],
             f"valid_{self.task.metric}": held[self.task.metric],
+            **{key: value for key, value in held.items() if key.startswith(RATE)},
             "lr": optimiser.param_groups[0]["lr"],
             "train_seconds": round(trained - start, 4),
             "valid_seconds": round(time.perf_counter() - trained, 4),
@@ -220,8 +233,13 @@ class Trainer:
             return train_step(self.model, self.task, optimiser, clip, batch, before, self.precision, weight)
 
     def evaluate(self) -> dict[str, Any]:
-        """Return what `evaluation.evaluate` says of the validation split."""
-        return evaluate(self.network, self.task, self.splits.valid, self.batch, self.device, self.precision, self.ranks)
+        """Return what `evaluation.evaluate` says of the validation split, and each layer's spike rate there."""
+        with Activity(self.network) as activity:
+            held = evaluate(
+                self.network, self.task, self.splits.valid, self.batch, self.device, self.precision, self.ranks
+            )
+        self.ranks.sum(activity.counts)
+        return held | {f"{RATE}{number}": rate for number, rate in activity.rates().items()}
 
 
 def assist(ranks: Ranks, device: torch.device, splits: Callable[[Recipe], Splits]) -> None:

@@ -3,12 +3,13 @@
 Shapes: P probes, U units of all groups in order.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from hstnn_deploy.models.layers import UnitKind
 from hstnn_deploy.models.shrink import Kept
@@ -16,11 +17,16 @@ from hstnn_deploy.models.sizes import Sizes
 
 Floats = NDArray[np.float64]
 
+_LAYERS = 10_000
+"""More than any network has."""
+
 
 class SelectedUnits(BaseModel):
     """A group's part of a selection; the lists but `kept` hold a value for every unit."""
 
-    layer: int
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    layer: int = Field(gt=0, le=_LAYERS)
     """Counted from 1."""
     kind: UnitKind
     kept: list[int]
@@ -33,13 +39,31 @@ class SelectedUnits(BaseModel):
 class SelectionResult(BaseModel):
     """What selection.json holds."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     ratio: float
     counts: dict[UnitKind, int]
     probes: int
     bootstraps: int
     seed: int
     mean_stability_of_kept: float
-    units: list[SelectedUnits]
+    units: list[SelectedUnits] = Field(min_length=1)
+
+    def check_fits(self, sizes: Sequence[Sizes]) -> None:
+        """Refuse a selection from another network than one of these units in each layer and kind.
+
+        Raises:
+            ValueError: a unit or layer that is not there, one that is named twice, or a layer left empty.
+        """
+        named = [(unit.layer, unit.kind) for unit in self.units]
+        if sorted(named) != sorted((n, kind) for n in range(1, len(sizes) + 1) for kind in get_args(UnitKind)):
+            raise ValueError(f"its layers are not those of a network of {len(sizes)}")
+        for unit in self.units:
+            there = getattr(sizes[unit.layer - 1], unit.kind)
+            if unit.kept != sorted(set(unit.kept)) or any(not 0 <= each < there for each in unit.kept):
+                raise ValueError(f"layer {unit.layer} has {there} {unit.kind} units, and does not keep each once")
+        if empty := [n for n, layer in enumerate(self.kept(), 1) if not any(layer.values())]:
+            raise ValueError(f"it leaves nothing of layer {empty[0]}")
 
     def kept(self) -> Kept:
         """Return the kept units of each layer and kind."""
@@ -57,7 +81,9 @@ class SelectionResult(BaseModel):
 class GroupTraces(BaseModel):
     """Where a group's units stand in the traces, and their scale."""
 
-    layer: int
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    layer: int = Field(ge=0, lt=_LAYERS)
     kind: UnitKind
     scale: list[float]
     """||w_u||^2 / p_u of each unit."""

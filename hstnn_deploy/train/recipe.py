@@ -3,20 +3,24 @@
 Unknown keys, wrong types and impossible values fail with the path of the key, what was given and what is allowed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hstnn_deploy import yaml_text
 from hstnn_deploy.data.dataset import Protocol
 from hstnn_deploy.data.registry import DataConfig
 from hstnn_deploy.errors import RecipeError, UsageError, nearest
+from hstnn_deploy.foreign import brief, one_line, reading
 from hstnn_deploy.models.registry import NetworkConfig
 from hstnn_deploy.models.sizes import Kind
 from hstnn_deploy.train.precision import Precision
+
+_MOST_UNITS, _MOST_LAYERS = 2**20, 1000
+"""Of a layer, and of a network: far more than any machine trains."""
 
 
 class Schedule(BaseModel):
@@ -105,7 +109,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     about: str = ""
     experiment: str | None = None
     """The row of the paper's resource table that this recipe reproduces."""
@@ -125,6 +129,17 @@ class Recipe(BaseModel):
     adapt: Stage
     selection: Selection = Selection()
     restore: Stage
+
+    @model_validator(mode="after")
+    def _numbers_can_be(self) -> "Recipe":
+        """Refuse numbers that no machine can hold, before anything is made of them."""
+        for path, number in _whole_numbers(self.dump()):
+            most = 2**63 if path == "seed" else _MOST_UNITS if path.startswith("network.") else 2**31 - 1
+            if abs(number) > most:
+                raise RecipeError(f"{path} is {brief(number)}: there can be {most} at most")
+        if len(self.network.units) > _MOST_LAYERS:
+            raise RecipeError(f"network.units names {len(self.network.units)} layers, of {_MOST_LAYERS} at most")
+        return self
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> "Recipe":
@@ -173,7 +188,7 @@ class Recipe(BaseModel):
 
     def yaml(self) -> str:
         """Return the recipe as YAML."""
-        return yaml.safe_dump(self.dump(), sort_keys=False, allow_unicode=True)
+        return yaml_text.dump(self.dump())
 
     def for_stage(self, stage: str) -> dict[str, Any]:
         """Return the part of the recipe that the result of a stage depends on.
@@ -195,6 +210,15 @@ class Recipe(BaseModel):
         if stage == "traces":
             part["selection"] = {**part["selection"], "bootstraps": None}
         return {"stage": stage, **part}
+
+
+def _whole_numbers(value: Any, path: str = "") -> Iterator[tuple[str, int]]:
+    """Yield the whole numbers in plain data with their paths."""
+    if isinstance(value, int):
+        yield path, value
+    elif isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _whole_numbers(each, f"{path}.{key}" if path else str(key))
 
 
 def shipped() -> dict[str, Path]:
@@ -232,8 +256,13 @@ def parse(raw: Any, source: str) -> Recipe:
 def _read(name: str) -> tuple[Any, str]:
     known = shipped()
     if name in known:
-        return yaml.safe_load(known[name].read_text(encoding="utf-8")), f"recipe {name}"
+        return yaml_text.read(known[name], RecipeError), f"recipe {name}"
     path = Path(name)
+    with reading(brief(name), "a recipe", RecipeError, ""):
+        return _read_file(path, name, known), name
+
+
+def _read_file(path: Path, name: str, known: Mapping[str, Path]) -> Any:
     if path.is_dir():
         raise RecipeError(f"{name} is a folder, not a recipe", "give a YAML file or a shipped recipe's name")
     if not path.is_file():
@@ -241,30 +270,24 @@ def _read(name: str) -> tuple[Any, str]:
         if looks_like_path:
             raise RecipeError(f"recipe file {name} does not exist", f"shipped recipes: {', '.join(known)}")
         raise RecipeError(f"unknown recipe {name!r}", nearest(name, known))
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")), name
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split()).removesuffix(": ^")
-        raise RecipeError(f"{name} is not YAML: {reason}") from error
-    except OSError as error:
-        raise RecipeError(f"{name} cannot be read: {error.strerror}") from error
+    return yaml_text.read(path, RecipeError)
 
 
 def _apply(raw: dict[str, Any], change: str) -> None:
     """Set one `key.path=value` in place; the value is read as YAML."""
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
-        raise RecipeError(f"--set {change!r} is not key=value", "for example --set adapt.epochs=5")
+        raise RecipeError(f"--set {brief(change)} is not key=value", "for example --set adapt.epochs=5")
     *parents, leaf = key.strip().split(".")
     place: Any = raw
     for parent in parents:
         place = place.setdefault(parent, {}) if isinstance(place, dict) else None
     if not isinstance(place, dict):
-        raise RecipeError(f"--set {key}: {'.'.join(parents)} is a value, not a section")
+        raise RecipeError(f"--set {one_line(key)}: {one_line('.'.join(parents))} is a value, not a section")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {key}: {text!r} is not a YAML value") from error
+        value = yaml_text.parse(text)
+    except ValueError as error:
+        raise RecipeError(f"--set {one_line(key)}: {brief(text)} is not a YAML value: {error}") from error
     # YAML 1.1 reads 1e-3 as text; a recipe means the number.
     place[leaf] = _number(value) if isinstance(value, str) else value
 
@@ -280,7 +303,7 @@ def explained(error: ValidationError, source: str, model: type[BaseModel] = Reci
     """Turn the first thing pydantic found into one line and a hint."""
     first = error.errors(include_url=False)[0]
     keys, allowed, choice = _located(first["loc"], model)
-    path, given = ".".join(keys), first["input"]
+    path, given = one_line(".".join(keys)), first["input"]
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     match first["type"]:
         case "extra_forbidden":
@@ -292,9 +315,10 @@ def explained(error: ValidationError, source: str, model: type[BaseModel] = Reci
             return RecipeError(f"{source}: key '{path}.{key}' is missing{more}", f"known: {', '.join(values)}")
         case "union_tag_invalid":
             key, values = choice["propertyName"], choice["mapping"]
-            return RecipeError(f"{source}: {path}.{key} is {given[key]!r}{more}", nearest(str(given[key]), values))
+            tag = brief(given[key])
+            return RecipeError(f"{source}: {path}.{key} is {tag}{more}", nearest(tag.strip("'"), values))
         case _:
-            return RecipeError(f"{source}: {path} is {given!r}: {_lower(first['msg'])}{more}")
+            return RecipeError(f"{source}: {path} is {brief(given)}: {_lower(first['msg'])}{more}")
 
 
 def _lower(text: str) -> str:

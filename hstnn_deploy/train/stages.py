@@ -11,13 +11,12 @@ A finished stage of the same recipe is never done again.
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
-from pydantic import ValidationError
 
 from hstnn_deploy import checkpoint, environment, files
 from hstnn_deploy.checkpoint import Checkpoint
@@ -26,6 +25,8 @@ from hstnn_deploy.data.registry import load, shape
 from hstnn_deploy.data.splits import Batch, Split, Splits
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import CheckpointError, RunError, UsageError
+from hstnn_deploy.foreign import brief, reading
+from hstnn_deploy.models.layers import UnitKind
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.shrink import shrink
@@ -39,7 +40,7 @@ from hstnn_deploy.train.ranking import GroupTraces, SelectionResult, Traces, sel
 from hstnn_deploy.train.ranks import ALONE, Ranks
 from hstnn_deploy.train.recipe import Recipe
 from hstnn_deploy.train.tasks import Task, task_for
-from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups
+from hstnn_deploy.train.traces import RankedGroup, probe_products, rademacher, ranked_groups
 
 StageName = Literal["adapt", "traces", "select", "restore", "all"]
 """`traces` is the part of `select` that all ratios share."""
@@ -278,7 +279,7 @@ class Training:
             network = adapted.network().to(self.device)
             groups = ranked_groups(network)
             batch = self._selection_batch(splits.train)
-            samples = _load_samples(run)
+            samples = _load_samples(run, groups)
             total = recipe.selection.probes
             self.observer.probes_started("select", total, len(samples))
             saved = time.monotonic()
@@ -314,7 +315,7 @@ class Training:
         if run.selection.exists():
             self.observer.note(f"selection: already in {run.selection}")
             return run
-        traces = _load_traces(self.folder("traces"))
+        traces = _load_traces(self.folder("traces"), layer_sizes("hybrid", recipe.network.units, recipe.ratio))
         run.claim_recipe(recipe.for_stage("restore"))
         counts = kept_counts(recipe.network.units, recipe.ratio)
         result = select(traces, counts, recipe.ratio, recipe.selection.bootstraps, recipe.seed)
@@ -333,10 +334,11 @@ class Training:
                 f"there is no selection for ratio {self.recipe.ratio:g} in {run.path}",
                 "run --stage select first, or --stage all",
             )
-        try:
+        sizes = layer_sizes("hybrid", self.recipe.network.units, self.recipe.ratio)
+        again = "remove it and run --stage select again"
+        with reading(run.selection, "a selection from this network", RunError, again, says=False):
             selection = SelectionResult.model_validate_json(run.selection.read_bytes())
-        except ValidationError as error:
-            raise RunError(f"{run.selection} is damaged", "remove it and run --stage select again") from error
+            selection.check_fits(sizes)
 
         def make() -> HybridNetwork:
             network = shrink(self._adapted().network(), selection.kept())
@@ -358,17 +360,38 @@ def _save_traces(run: RunFolder, groups: list[Any], samples: list[torch.Tensor])
     checkpoint.save(_traces_file(run), "traces", {"groups": described, "samples": torch.stack(samples)})
 
 
-def _load_samples(run: RunFolder) -> list[torch.Tensor]:
+def _load_samples(run: RunFolder, groups: list[RankedGroup]) -> list[torch.Tensor]:
+    """Return the traces of the probes that are done; none where none were saved."""
     path = _traces_file(run)
-    return list(checkpoint.load(path, "traces")["samples"].unbind(0)) if path.exists() else []
+    if not path.exists():
+        return []
+    traces = _read_traces(path, {(group.layer, group.kind): group.units for group in groups})
+    return list(torch.from_numpy(traces.samples).unbind(0))
 
 
-def _load_traces(run: RunFolder) -> Traces:
+def _load_traces(run: RunFolder, sizes: Sequence[Sizes]) -> Traces:
     if not run.finished:
         raise RunError(f"there are no finished traces in {run.path}", "run --stage select first (--resume)")
-    data = checkpoint.load(_traces_file(run), "traces")
-    try:
-        groups = [GroupTraces(**group) for group in data["groups"]]
-        return Traces(groups, np.asarray(data["samples"].numpy(), dtype=np.float64))
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{_traces_file(run)} is not whole: {error}") from error
+    units = {(layer, kind): getattr(size, kind) for layer, size in enumerate(sizes) for kind in get_args(UnitKind)}
+    return _read_traces(_traces_file(run), units)
+
+
+def _read_traces(path: Path, units: Mapping[tuple[int, UnitKind], int]) -> Traces:
+    """Return traces of groups of so many units, by layer and kind; anything else is refused.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another network.
+    """
+    data = checkpoint.load(path, "traces")
+    again = "remove the folder of the traces, and run --stage select again"
+    with reading(path, "traces of this network", CheckpointError, again):
+        groups = [GroupTraces.model_validate(group) for group in data["groups"]]
+        found = {(group.layer, group.kind): len(group.scale) for group in groups}
+        samples: torch.Tensor = data["samples"]
+        if found != units or len(groups) != len(units):
+            raise ValueError("its groups are not those of the network")
+        if samples.ndim != 2 or samples.shape[1] != sum(units.values()) or not len(samples):
+            raise ValueError(f"its samples are {brief(list(samples.shape))}")
+        if samples.dtype != torch.float64 or samples.untyped_storage().nbytes() < 8 * samples.numel():
+            raise ValueError("it does not hold the numbers of its samples")
+        return Traces(groups, samples.numpy())

@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hstnn_deploy import files
 from hstnn_deploy.errors import RunError
 
 LOST = 75
@@ -43,8 +43,8 @@ def start(command: Sequence[str], count: int, rendezvous: str) -> int:
         RankError: a rank ended of itself, or was killed; all have been ended.
         KeyboardInterrupt: they were asked to end before rank 0 could say so.
     """
-    with tempfile.TemporaryDirectory(prefix="hstnn-") as folder:
-        group = _Group(Path(folder))
+    with files.temporary_folder("nproc") as folder:
+        group = _Group(folder)
         with group.asked_by_signals():
             try:
                 group.start(command, count, rendezvous)

@@ -6,6 +6,7 @@ They belong to the task, not to the network. Shapes: T time, B batch, C classes,
 import math
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,6 +42,10 @@ class Task(Protocol):
         """Return the metric of a pass: from its mean loss, and how many answers were right of how many."""
         ...
 
+    def constant(self, counts: Tensor) -> float:
+        """Return the loss of the best answer that does not look at the input, where classes occur so often, [C]."""
+        ...
+
     def carried(self, network: HybridNetwork, x: Tensor, after: State | None) -> State | None:
         """Return the state that a batch x starts from, `after` being that after the batch before it in the pass."""
         ...
@@ -67,6 +72,10 @@ class Classification:
         """Return the share of right answers in percent."""
         return 100 * correct / answers
 
+    def constant(self, counts: Tensor) -> float:
+        """Return the entropy of the classes."""
+        return _entropy(counts)
+
     def carried(self, network: HybridNetwork, x: Tensor, after: State | None) -> None:
         """Return None: samples have nothing to do with each other."""
 
@@ -77,6 +86,11 @@ class OneHot(Classification):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean over batch and classes of the squared error of scores [B, C] against classes [B]."""
         return functional.mse_loss(output, functional.one_hot(target, output.shape[1]).to(output.dtype))
+
+    def constant(self, counts: Tensor) -> float:
+        """Return the mean over the classes of p (1 - p), p being how often each occurs."""
+        shares = counts.double() / counts.sum()
+        return float((shares * (1 - shares)).mean())
 
 
 class LanguageModelling:
@@ -105,6 +119,10 @@ class LanguageModelling:
         # Beyond, a float has no such number; a training that gets there is lost either way.
         return math.exp(min(loss, 700.0))
 
+    def constant(self, counts: Tensor) -> float:
+        """Return the entropy of the words."""
+        return _entropy(counts)
+
     def carried(self, network: HybridNetwork, x: Tensor, after: State | None) -> State | None:
         """Return the recurrent states `after`, detached, and zeros for the membranes; None at the text's beginning."""
         if after is None:
@@ -112,6 +130,11 @@ class LanguageModelling:
         membranes = network.membranes()
         kept = {name: value.detach() for name, value in after.items() if name not in membranes}
         return network.initial_state(x) | kept
+
+
+def _entropy(counts: Tensor) -> float:
+    shares = counts.double() / counts.sum()
+    return float(torch.special.entr(shares).sum())
 
 
 def task_for(config: NetworkConfig) -> Task:

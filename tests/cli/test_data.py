@@ -10,7 +10,7 @@ import pytest
 
 from hstnn_deploy.data.registry import DATA_SETS
 from hstnn_deploy.train.recipe import load_recipe, shipped
-from tests.conftest import Hstnn, write_cifar, write_idx
+from tests.conftest import PATIENCE, Hstnn, write_cifar, write_idx
 
 OWN = ["--set", "data.checksum=false"]
 """Own IDX files under MNIST's names."""
@@ -277,6 +277,6 @@ def test_the_command_as_a_program_leaves_standard_output_to_json(mnist: Path) ->
         str(mnist),
         "--json",
     ]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert result.returncode == 0
     assert json.loads(result.stdout)["checks"] == 4

@@ -13,7 +13,7 @@ import pytest
 from hstnn_deploy.data import cache
 from hstnn_deploy.data.registry import DATA_SETS
 from tests.cli.test_data import is_png
-from tests.conftest import Hstnn
+from tests.conftest import PATIENCE, Hstnn
 from tests.event_files import make_dvs_gesture, make_nmnist, make_shd
 
 Make = Callable[[Path], Path]
@@ -77,7 +77,7 @@ def test_another_transform_is_another_entry_and_the_cache_can_be_seen_and_cleare
 def test_two_processes_prepare_a_set_once(nmnist: Path, cache_folder: Path) -> None:
     command = [sys.executable, "-m", "hstnn_deploy", "data", "prepare", "nmnist", "--data-dir", str(nmnist), "--json"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=300) for process in running]
+    outputs = [process.communicate(timeout=PATIENCE) for process in running]
     assert [process.returncode for process in running] == [0, 0]
     assert outputs[0][0] == outputs[1][0]
     # Each split was computed by one of the two.
@@ -136,8 +136,8 @@ def test_every_damaged_recording_is_named(hstnn: Hstnn, nmnist: Path, content: b
     [
         ("nmnist", "Train", "holds no train recordings"),
         ("nmnist", "Test", "nmnist is not whole"),
-        ("shd", "shd_test.h5", "shd_test.h5 is truncated or not an HDF5 file"),
-        ("dvs-gesture", "ibmGestureTest/user00_led/4.npy", "4.npy is truncated or not a .npy file"),
+        ("shd", "shd_test.h5", "shd_test.h5 is damaged, or not an HDF5 file"),
+        ("dvs-gesture", "ibmGestureTest/user00_led/4.npy", "4.npy is damaged, or not a .npy file"),
     ],
 )
 def test_what_is_damaged_or_empty_is_named(hstnn: Hstnn, tmp_path: Path, name: str, damage: str, message: str) -> None:

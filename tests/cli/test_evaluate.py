@@ -71,8 +71,8 @@ def test_last_can_be_evaluated_too(hstnn: Hstnn, run: RunFolder) -> None:
     [
         ("missing", "does not exist", "hstnn train"),
         ("folder", "is a folder", "best.pt"),
-        ("empty", "damaged or truncated (0 bytes)", "run folder"),
-        ("truncated", "damaged or truncated", "run folder"),
+        ("empty", "is damaged, or not a whole file", "run folder"),
+        ("truncated", "is damaged, or not a whole file", "run folder"),
         ("random", "is not a checkpoint", "best.pt"),
         ("foreign", "was not written by hstnn", "best.pt"),
         ("code", "nothing in it was run", "hstnn wrote"),

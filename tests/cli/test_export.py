@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import nir
+import numpy as np
 import pytest
 
 from hstnn_deploy.export import bundle as bundle_module
-from hstnn_deploy.export import comparisons, subject
-from tests.conftest import TINY, Hstnn, options
+from hstnn_deploy.export import comparisons, smaller, subject
+from tests.conftest import PATIENCE, TINY, Hstnn, options
 from tests.export.cases import Case
 
 
@@ -18,7 +20,7 @@ from tests.export.cases import Case
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs")
     command = [sys.executable, "-m", "hstnn_deploy", "train", "digits", *options(TINY), "--out", str(out)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     return out / "digits" / "hybrid" / "seed1111"
 
 
@@ -90,7 +92,7 @@ def test_without_the_test_data_the_check_says_not_run(
     assert {(check["outcome"], check["figure"]) for check in answers} == {
         ("not run", "no test data: the data is not here")
     }
-    assert len(answers) == 2
+    assert len(answers) == 3, "of the window in two engines, and of the step"
 
 
 def test_auto_keeps_the_fastest_form_and_says_so_with_figures(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ def test_an_unrolled_graph_is_of_the_datas_length_and_proved(hstnn: Hstnn, runs:
 
 def test_smaller_graphs_stand_in_a_table_with_what_they_cost(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
     words = ("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--form", "step", "--out", tmp_path / "b")
-    result = hstnn(*words, "--int8", "static", "--fp16", "--max-drop", "100")
+    result = hstnn(*words, "--int8", "static", "--fp16", "--max-drop", "100", "--keep-all")
     assert result.code == 0, result.err
     for shown in ("Smaller graphs", "model.step.int8-static.onnx", "model.step.fp16.onnx", "spikes flipped", "kept"):
         assert shown in result.out
@@ -149,6 +151,48 @@ def test_smaller_graphs_stand_in_a_table_with_what_they_cost(hstnn: Hstnn, runs:
     assert verified.code == 0, verified.err
     names = {check["name"] for check in json.loads(verified.out)["checks"]}
     assert {"int8-static loses little", "fp16 loses little"} <= names
+
+
+def test_a_smaller_graph_that_gains_nothing_is_not_kept_and_says_so_with_figures(
+    hstnn: Hstnn, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smaller, "in_turns", lambda calls: {p: 0.003 if "int8" in p.name else 0.002 for p in calls})
+    ckpt = runs / "ratio-0.5" / "best.pt"
+    words = ("export", "--ckpt", ckpt, "--form", "step", "--int8", "dynamic", "--max-drop", "100", "--no-verify")
+    result = hstnn(*words, "--out", tmp_path / "b")
+    assert result.code == 0, result.err
+    assert "not kept" in result.out
+    assert "model.step.int8-dynamic.onnx is not kept: larger, slower (" in result.out
+    assert "of the size before; 3 ms, 1.50 of the time before); --keep-all keeps it" in result.out
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"model.step.onnx", "manifest.json"}
+    facts = json.loads(hstnn(*words, "--out", tmp_path / "b", "--json").out)
+    assert facts["smaller"] == []
+    assert facts["not_kept"][0]["time_ratio"] == 1.5
+    kept = json.loads(hstnn(*words, "--out", tmp_path / "c", "--keep-all", "--json").out)
+    assert [each["file"] for each in kept["smaller"]] == ["model.step.int8-dynamic.onnx"]
+    assert kept["not_kept"] == []
+
+
+def test_states_inside_in_an_older_opset_from_export_to_run(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    words = ("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--form", "window", "--opset", "17")
+    result = hstnn(*words, "--states", "inside", "--out", tmp_path / "b", "--json")
+    assert result.code == 0, result.err
+    ((name, facts),) = json.loads(result.out)["files"].items()
+    assert (name, facts["states"], facts["opset"]) == ("model.window.inside.onnx", "inside", 17)
+    assert hstnn("verify", tmp_path / "b").code == 0
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((8, 2, 8), np.float32))
+    both = hstnn(*words, "--states", "both", "--out", tmp_path / "c", "--no-verify")
+    assert both.code == 0, both.err
+    answers = [
+        json.loads(hstnn("run", tmp_path / folder, "--input", tmp_path / "x.npy", "--json").out) for folder in "bc"
+    ]
+    assert answers[0]["results"] == answers[1]["results"]
+    streamed = hstnn("run", tmp_path / "b", "--input", tmp_path / "x.npy", "--stream")
+    assert streamed.code == 2
+    assert "states inside: they answer whole sequences, not streams" in streamed.error
+    assert "--states named" in streamed.hint
+    saved = hstnn("run", tmp_path / "b", "--input", tmp_path / "x.npy", "--save-state", tmp_path / "s.npz")
+    assert (saved.code, "not streams" in saved.error) == (2, True)
 
 
 def test_a_smaller_graph_that_loses_too_much_is_refused(
@@ -178,6 +222,10 @@ def test_a_smaller_graph_that_loses_too_much_is_refused(
         (["--ckpt", "nowhere.pt", "--steps", "0"], 2, "--steps"),
         (["--ckpt", "nowhere.pt", "--int8", "sometimes"], 2, "sometimes"),
         (["--ckpt", "nowhere.pt", "--max-drop", "-1"], 2, "--max-drop"),
+        (["--ckpt", "nowhere.pt", "--opset", "19"], 2, "--opset"),
+        (["--ckpt", "nowhere.pt", "--states", "outside"], 2, "--states"),
+        (["--ckpt", "nowhere.pt", "--pt2", "--opset", "17"], 2, "--opset is for ONNX graphs"),
+        (["--ckpt", "nowhere.pt", "--nir", "--states", "both"], 2, "--states is for ONNX graphs"),
     ],
 )
 def test_wrong_words_get_one_clear_line(
@@ -206,9 +254,14 @@ def test_a_spiking_network_goes_to_nir_alone_or_beside_onnx_and_a_hybrid_does_no
     facts = json.loads(result.out)
     assert facts["files"] == {}
     meaning = facts["carried"]["model.nir"]["meaning"]
-    assert meaning.startswith("NIR graph for steps of 0.002 s, method exponential; out come logits of each step")
+    assert meaning.startswith(
+        "NIR graph for steps of 0.002 s, method exponential, form plain; out come logits of each step"
+    )
     assert {path.name for path in (tmp_path / "b").iterdir()} == {"model.nir", "manifest.json"}
     assert nir.read(tmp_path / "b" / "model.nir").metadata["dt"] == 0.002
+    assert "v_reset" not in str(h5py.File(tmp_path / "b" / "model.nir")["node/nodes/layer1"].keys())
+    assert hstnn(*words, tmp_path / "b", "--nir-form", "full").code == 0
+    assert "v_reset" in str(h5py.File(tmp_path / "b" / "model.nir")["node/nodes/layer1"].keys())
     assert set(json.loads(hstnn(*words, tmp_path / "b", "--torchscript").out)["files"]) == {"model.ts"}
     (tmp_path / "b" / "model.nir").write_bytes(b"nothing")
     damaged = hstnn("verify", tmp_path / "b")

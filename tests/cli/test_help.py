@@ -9,7 +9,7 @@ import pytest
 import hstnn_deploy
 from hstnn_deploy import errors
 from hstnn_deploy.cli import app
-from tests.conftest import Hstnn
+from tests.conftest import PATIENCE, Hstnn
 
 COMMANDS = ("train", "evaluate", "recipes")
 
@@ -142,7 +142,7 @@ def test_ctrl_c_anywhere_is_one_line(hstnn: Hstnn, monkeypatch: pytest.MonkeyPat
 def test_the_module_is_the_command() -> None:
     def run(*words: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "hstnn_deploy", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
     right, wrong = run("--version"), run("recipes", "digit")
     assert (right.returncode, right.stdout, right.stderr) == (0, f"hstnn-deploy {hstnn_deploy.__version__}\n", "")
@@ -154,7 +154,7 @@ def test_a_reader_that_leaves_is_not_an_error_to_talk_about() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "hstnn_deploy", "recipes", "digits"]
-    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
     os.close(writer)
     assert result.returncode != 0
     assert result.stderr == ""

@@ -11,11 +11,14 @@ import pytest
 from PIL import Image
 
 from hstnn_deploy.data.digit_events import recordings
-from hstnn_deploy.data.events import EVENT, event_rows, make_events
+from hstnn_deploy.data.events import EVENT, event_rows
 from hstnn_deploy.export.bundle import export_bundle
+from hstnn_deploy.export.checks import run_checks
+from hstnn_deploy.export.comparisons import Check
 from hstnn_deploy.export.contents import read_manifest
 from hstnn_deploy.export.manifest import write_manifest
 from hstnn_deploy.export.runtime import Session
+from hstnn_deploy.export.subject import make_subject
 from hstnn_deploy.files import sha256
 from tests.conftest import Hstnn
 from tests.event_files import write_bin
@@ -86,7 +89,13 @@ def test_another_preprocessing_under_a_forged_hash_does_not_pass(
     write_manifest(folder, facts)
     result = hstnn("verify", folder)
     assert result.code == 8
-    assert "model.step.onnx, preprocessing in ONNX Runtime: white, every level, random pixels" in result.error
+    assert "model.step.onnx, graph = built again: stored array constant/preprocessing/scale differs" in result.error
+    # The proof on samples finds it too.
+    checks: list[Check] = []
+    case = CASES["images"]
+    run_checks(make_subject(case.network(), folder, case.recipe(), "", None), [path.name], checks.append)
+    failed = [f"{check.name}: {check.figure}" for check in checks if check.outcome == "failed"]
+    assert any(text.startswith("preprocessing in ONNX Runtime: white, every level, random") for text in failed)
 
 
 def test_image_files_come_to_the_scale_of_the_training(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
@@ -119,7 +128,6 @@ def test_event_files_go_in_as_they_were_recorded(hstnn: Hstnn, made: dict[str, P
     np.save(tmp_path / "one.npy", test.read(0))
     write_bin(tmp_path / "one.bin", test.read(0))
     np.save(tmp_path / "rows.npy", np.concatenate([event_rows(test.read(number), number) for number in range(3)]))
-    np.save(tmp_path / "none.npy", make_events([], [], [], []))
     plain = samples(hstnn, made["plain-events"], "--input", tmp_path / "one.npy")
     for name in ("one.npy", "one.bin"):
         ours = samples(hstnn, made["events"], "--input", tmp_path / name)
@@ -127,7 +135,6 @@ def test_event_files_go_in_as_they_were_recorded(hstnn: Hstnn, made: dict[str, P
         assert ours["samples"][0]["class"] == plain["samples"][0]["class"]
         assert ours["samples"][0]["score"] == pytest.approx(plain["samples"][0]["score"], abs=1e-6)
     assert len(samples(hstnn, made["events"], "--input", tmp_path / "rows.npy")["samples"]) == 3
-    assert samples(hstnn, made["events"], "--input", tmp_path / "none.npy")["steps"] == 12
     streamed = hstnn("run", made["events"], "--input", tmp_path / "one.bin", "--stream", "--save-state", tmp_path / "s")
     assert streamed.code == 0, streamed.err
     assert streamed.out.count("step ") == 12
@@ -150,6 +157,10 @@ def test_event_files_go_in_as_they_were_recorded(hstnn: Hstnn, made: dict[str, P
             "large.png is an image; the network takes recordings of events (16 x 16), or raw events",
         ),
         ("events", "beside.npy", "beside.npy: event 1 of 2 has x 16, where the sensor ends at 15"),
+        ("events", "none.npy", "none.npy holds no events"),
+        ("events", "nothing.npy", "nothing.npy holds no events"),
+        ("events", "columns.npy", "recording 900 of 9 events: there are fewer events than recordings"),
+        ("events", "later.npy", "none of its 9 events is in the 12 frames of 3 ms that the network sees"),
         ("events", "early.npy", "event 0 of 1 has time -3; it must be 0 or more"),
         ("events", "float.npy", "events are of type float64; the graph takes raw events, whole numbers"),
         ("events", "rows.txt", "rows.txt holds numbers, one time step to a line; events takes raw events"),
@@ -162,6 +173,13 @@ def test_what_is_not_raw_gets_one_clear_line(
     np.save("float.npy", np.zeros((1, 8, 8)))
     np.save("bright.npy", np.full((1, 8, 8), 200, np.uint8))
     np.save("tall.npy", np.zeros((1, 9, 8), np.uint8))
+    np.save("none.npy", np.zeros(0, EVENT))
+    np.save("nothing.npy", np.zeros((0, 5), np.int64))
+    rows = np.zeros((9, 5), np.int64)
+    rows[:, 1] = 900_000
+    np.save("later.npy", rows)
+    rows[:, :2] = 900, 0
+    np.save("columns.npy", rows)
     np.save("early.npy", np.array([[0, -3, 0, 0, 0]]))
     beside = np.zeros(2, EVENT)
     beside["x"][1] = 16

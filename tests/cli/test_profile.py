@@ -17,7 +17,7 @@ import torch
 from hstnn_deploy.profile.launch import Observer
 from hstnn_deploy.profile.records import Configuration, Record, read
 from hstnn_deploy.train.recipe import load_recipe
-from tests.conftest import TINY, Hstnn, settings
+from tests.conftest import PATIENCE, TINY, Hstnn, settings
 from tests.profile.conftest import measured
 
 
@@ -137,7 +137,8 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
 def test_ctrl_c_keeps_what_is_finished_and_ends_what_is_not(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["--recipe", str(tiny), "--phases", "train,infer", "--gpus", "none", "--seconds", "0.2", "--out", str(out)]
-    command = [sys.executable, "-m", "hstnn_deploy", "profile", *words, "--engines", "fused", "--batch", "1,2,3,4,5,6"]
+    many = ",".join(map(str, range(1, 50)))  # far from done when the first one is
+    command = [sys.executable, "-m", "hstnn_deploy", "profile", *words, "--engines", "fused", "--batch", many]
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     environment = {**os.environ, "TMPDIR": str(temporary)}
@@ -145,17 +146,17 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_what_is_not(tiny: Path, tmp_path
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     signal.signal(signal.SIGINT, before)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not (out / "report.txt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    printed, said = process.communicate(timeout=60)
+    printed, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, said
     assert "error: interrupted after" in said
     assert "Training: " in printed
     assert "hint: add --resume to go on" in said
     records = read(out / "records.jsonl")
-    assert 1 <= len(records) < 7
+    assert 1 <= len(records) < 50
     assert records[0].status == "measured"
     # A process that was just being started ends by itself when it finds its parent gone: give it the time to look.
     while _running(temporary) and time.monotonic() < deadline:

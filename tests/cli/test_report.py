@@ -153,12 +153,33 @@ def test_the_exit_code_is_that_of_the_condition(hstnn: Hstnn, runs: Path, condit
         assert result.err == ""
 
 
-def test_a_failed_condition_is_in_the_json_too(hstnn: Hstnn, records: Path) -> None:
-    result = hstnn("compare", records, records, "--fail-if", "p99_ms > 0.9x", "--json")
+def test_a_failed_condition_is_in_the_json_too(hstnn: Hstnn, tmp_path: Path) -> None:
+    twice = records_of(tmp_path / "records.jsonl", [inference(0.25), inference(0.25), inference(0.5), inference(0.5)])
+    result = hstnn("compare", twice, twice, "--fail-if", "p99_ms > 0.9x", "--json")
     assert result.code == 14
     data = json.loads(result.out)
     assert [verdict["failed"] for verdict in data["conditions"]] == [True, True]
     assert "(and 1 more)" in result.error
+
+
+def test_one_process_a_side_is_shown_but_not_judged(hstnn: Hstnn, tmp_path: Path) -> None:
+    a = records_of(tmp_path / "a.jsonl", [inference(latency_p50=0.001)])
+    b = records_of(tmp_path / "b.jsonl", [inference(latency_p50=0.002)])
+    result = hstnn("compare", a, b, "--metric", "p50_ms", "--fail-if", "p50_ms > 1.1x")
+    assert result.code == 13
+    assert "--fail-if 'p50_ms > 1.1x' cannot be judged" in result.error
+    assert "one process on a side" in result.error
+    assert "measure each side several times (hstnn profile --out A/1" in result.hint
+    assert "+1" in result.out
+    assert "n/a" in result.out
+    assert "fail if p50_ms > 1.1x: cannot be judged" in result.out
+    data = json.loads(hstnn("compare", a, b, "--fail-if", "p50_ms > 1.1x", "--json").out)
+    (verdict,) = data["conditions"]
+    assert verdict["failed"] is None
+    assert "one process on a side" in verdict["unjudged"]
+    shown = hstnn("compare", a, b, "--metric", "p50_ms")
+    assert shown.code == 0
+    assert "one process on a side cannot be judged" in " ".join(shown.out.split())
 
 
 def two_recipes(folder: Path) -> list[str | Path]:

@@ -3,7 +3,9 @@
 import io
 import json
 import math
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from hstnn_deploy.data.digit_events import record
 from hstnn_deploy.data.events import EVENT
 from hstnn_deploy.data.registry import load
 from hstnn_deploy.export.bundle import export_bundle
+from hstnn_deploy.export.ort import Graph
 from hstnn_deploy.export.runtime import Session
 from tests.conftest import Hstnn, Result
-from tests.event_files import aedat, write_bin
+from tests.event_files import aedat, dat, write_bin
 from tests.export.cases import Case
 
 
@@ -100,14 +103,6 @@ def test_images_are_read_as_the_data_set_was(hstnn: Hstnn, made: dict[str, Path]
     assert answers(hstnn("run", made["images"], "--input", tmp_path / "large.png", "--resize", "--json"))
 
 
-def write_dat(path: Path, events: Any) -> None:
-    """Write events as Prophesee's files hold them: text, a type and a size, then time and address in 32 bits each."""
-    words = np.zeros((len(events), 2), "<u4")
-    words[:, 0] = events["t"]
-    words[:, 1] = events["x"] | (events["y"] << 14) | (events["p"] << 28)
-    path.write_bytes(b"% Data file containing CD events.\n% Version 2\n" + bytes([0x0C, 8]) + words.tobytes())
-
-
 def recording() -> Any:
     images, _ = digits(1)
     (events,) = record(images / 16)
@@ -116,25 +111,31 @@ def recording() -> Any:
 
 def test_recordings_are_framed_as_in_training(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
     events = recording()
-    start = int(events["t"][0])
+    late = events.copy()
+    late["t"] += 40_000 - events["t"][0]
     write_bin(tmp_path / "recording.bin", events)
-    write_dat(tmp_path / "recording.dat", events)
+    (tmp_path / "recording.dat").write_bytes(dat(events))
+    (tmp_path / "late.dat").write_bytes(dat(late))
     (tmp_path / "recording.aedat").write_bytes(aedat(events))
     np.save(tmp_path / "recording.npy", events)
+    # The clock of a camera that was switched on long before begins at the first event.
     first = events.copy()
-    first["t"] -= start
-    for name, seen in (("bin", events), ("npy", events), ("dat", first), ("aedat", first)):
+    first["t"] -= events["t"][0]
+    names = ("recording.bin", "recording.npy", "recording.dat", "recording.aedat", "late.dat")
+    for name, seen in zip(names, (events, events, events, events, first), strict=True):
         # Counted one by one.
         frames = np.zeros((12, 1, 2, 16, 16), np.float32)
         for event in seen:
             frames[event["t"] // 3000, 0, event["p"], event["y"], event["x"]] += 1
         expected = Session(made["events"]).run(frames)[0]
-        (result,) = answers(hstnn("run", made["events"], "--input", tmp_path / f"recording.{name}", "--json"))
+        (result,) = answers(hstnn("run", made["events"], "--input", tmp_path / name, "--json"))
         assert result["steps"] == 12
         (sample,) = result["samples"]
         assert sample["class"] == expected.argmax(), name
         assert math.isclose(sample["score"], expected.max(), abs_tol=1e-5), name
         assert "probability" not in sample, "the network was not trained to give any"
+        assert result["recording"]["events"] == len(events)
+        assert result["recording"]["start"].endswith("first event" if name == "late.dat" else "file's clock")
 
 
 def test_a_stream_shows_every_step(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
@@ -194,6 +195,149 @@ def test_states_go_on_in_another_run(hstnn: Hstnn, made: dict[str, Path], tmp_pa
     refused = hstnn(*words, tmp_path / "one.npy", "--load-state", state)
     assert refused.code == 3
     assert "holds the states of 3 samples" in refused.error
+
+
+def test_raw_pixels_in_an_array_are_scaled_as_in_training_and_that_is_said(
+    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path
+) -> None:
+    images, x = digits(3)
+    np.save(tmp_path / "x.npy", x)
+    expected = answers(hstnn("run", made["images"], "--input", tmp_path / "x.npy", "--json"))[0]
+    assert expected["notes"] == []
+    for dtype in (np.uint8, np.int64):
+        np.save(tmp_path / "raw.npy", images.astype(dtype))
+        result = hstnn("run", made["images"], "--input", tmp_path / "raw.npy", "--json")
+        (answer,) = answers(result)
+        assert answer["samples"] == expected["samples"]
+        note = f"taken as raw pixels [B, row, column], {np.dtype(dtype)} 0 to 16, and multiplied by 1 / 16"
+        assert answer["notes"] == [f"{tmp_path / 'raw.npy'}: {note}"]
+        assert result.err == f"note: {tmp_path / 'raw.npy'}: {note}\n"
+    np.save(tmp_path / "one.npy", images[0].astype(np.uint8))
+    assert (
+        answers(hstnn("run", made["images"], "--input", tmp_path / "one.npy", "--json"))[0]["samples"]
+        == (expected["samples"][:1])
+    )
+
+
+ARRAYS: list[tuple[str, Any, str]] = [
+    ("images", np.full((2, 8, 8), 200, np.uint8), "holds 200; raw pixels are 0 to 16"),
+    ("images", np.full((8, 3, 8), 200, np.uint8), "x holds 200 at [0, 0, 0]; the network was trained on 0 to 1"),
+    ("images", np.full((8, 3, 8), 16, np.uint8), "x holds 16 at [0, 0, 0]"),
+    ("images", np.full((2, 8, 8), -3), "holds -3; raw pixels are 0 to 16"),
+    ("images", np.eye(8, dtype=np.uint8), "holds uint8 0 and 1 alone"),
+    ("images", np.eye(8, dtype=bool), "holds bool 0 and 1 alone"),
+    ("images", np.full((8, 8), 16.0), "x holds 16 at"),
+    ("images", np.full((8, 1, 8), -0.5), "x holds -0.5 at"),
+    ("images", np.zeros((3, 8, 8)), "x has 3 steps of 8 sequences; the network was trained on 8 steps"),
+    ("images", np.zeros((8, 2, 8), complex), "x is of type complex128"),
+    ("images", np.zeros((8, 2, 8, 1)), "x has the shape [8, 2, 8, 1]"),
+    ("events", np.full((12, 1, 2, 16, 16), -1), "x holds -1 at"),
+    ("events", np.full((12, 1, 2, 16, 16), 0.3), "counts of events, whole numbers from 0"),
+    ("events", np.zeros((12, 1, 16, 16, 2)), "x has the shape [12, 1, 16, 16, 2]"),
+    ("events", np.zeros((1, 12, 2, 16, 16)), "x has 1 steps of 12 sequences; the network was trained on 12 steps"),
+]
+
+
+@pytest.mark.parametrize(("bundle", "array", "message"), ARRAYS)
+def test_an_array_that_training_cannot_have_given_is_refused(
+    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path, bundle: str, array: Any, message: str
+) -> None:
+    np.save(tmp_path / "x.npy", array)
+    result = hstnn("run", made[bundle], "--input", tmp_path / "x.npy")
+    assert result.code == 3
+    assert message in result.error
+
+
+def test_who_knows_better_runs_an_array_as_it_stands(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+    for array in (np.full((3, 8, 8), 200, np.uint8), np.full((8, 1, 8), -0.5), np.eye(8, dtype=np.uint8)):
+        np.save(tmp_path / "x.npy", array)
+        words = ("run", made["images"], "--input", tmp_path / "x.npy", "--any-range", "--json")
+        x = array if array.ndim == 3 else array[:, None]
+        (result,) = answers(hstnn(*words))
+        expected = Session(made["images"], any_range=True).run(x)
+        assert [each["class"] for each in result["samples"]] == expected.argmax(1).tolist()
+    np.save(tmp_path / "x.npy", np.full((8, 1, 8), np.nan))
+    assert hstnn("run", made["images"], "--input", tmp_path / "x.npy", "--any-range").code == 3
+
+
+def test_what_was_done_to_an_input_is_said(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+    _, x = digits(3)
+    for name, array, note in (
+        ("one", x[:, 0], "[8, 8] taken as one sequence x[T, …]; x[t] is column t of the image"),
+        ("short", x[:5], "5 steps; the network was trained on 8"),
+    ):
+        np.save(tmp_path / f"{name}.npy", array)
+        result = hstnn("run", made["images"], "--input", tmp_path / f"{name}.npy")
+        assert (result.code, result.err) == (0, f"note: {tmp_path / name}.npy: {note}\n")
+    holed = Image.new("LA", (8, 8), (200, 90))
+    holed.save(tmp_path / "holed.png")
+    refused = hstnn("run", made["images"], "--input", tmp_path / "holed.png")
+    assert refused.code == 3
+    assert "has transparent pixels" in refused.error
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "x.gif")
+    assert "x.gif is a GIF image" in hstnn("run", made["images"], "--input", tmp_path / "x.gif").error
+
+
+def test_a_long_input_goes_in_chunks_and_stops_between_them(
+    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(0).random((1300, 1, 8), np.float32)
+    np.savez_compressed(tmp_path / "x.npz", x)
+    words = ("run", made["images"], "--input", tmp_path / "x.npz", "--json")
+    lengths: list[int] = []
+    step = Graph.step
+
+    def noted(graph: Graph, now: Any, *rest: Any) -> Any:
+        lengths.append(len(now))
+        if len(lengths) == 5:  # as the handlers of SIGINT and SIGTERM do
+            raise KeyboardInterrupt
+        return step(graph, now, *rest)
+
+    monkeypatch.setattr(Graph, "step", noted)
+    (result,) = answers(hstnn(*words))
+    assert lengths == [512, 512, 276]
+    assert result["steps"] == 1300
+    state = tmp_path / "state.npz"
+    stopped = hstnn(*words, "--save-state", state)
+    assert (stopped.code, stopped.err, lengths[3:]) == (130, "error: interrupted\n", [512, 512])
+    assert not state.exists()
+
+
+def test_what_is_too_large_is_refused_before_it_is_read(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", np.zeros((40_000, 1, 8), np.float32))
+    words = ("run", made["images"], "--input", tmp_path / "x.npz")
+    refused = hstnn(*words, "--max-array", "0.001")
+    assert refused.code == 3
+    assert "holds an array of 1.28 MB" in refused.error
+    assert "--max-array" in refused.hint
+    assert hstnn(*words, "--max-array", "0.002").code == 0
+
+
+def test_a_pipe_is_read_like_a_file(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+    _, x = digits()
+    np.save(tmp_path / "x.npy", x)
+    os.mkfifo(tmp_path / "pipe")
+    content = (tmp_path / "x.npy").read_bytes()
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(content))
+    writer.start()
+    piped = answers(hstnn("run", made["images"], "--input", tmp_path / "pipe", "--json"))
+    writer.join()
+    assert (
+        piped[0]["samples"]
+        == answers(hstnn("run", made["images"], "--input", tmp_path / "x.npy", "--json"))[0]["samples"]
+    )
+
+
+def test_standard_input_that_is_closed_or_no_text_gets_one_line(
+    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path, standard_input: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standard_input(b"\xff\xfe1 2 3\n")
+    assert "standard input is not text: it holds the byte 0xff" in hstnn("run", made["images"], "--input", "-").error
+    standard_input(b"1" * 2**21)
+    assert "line 1 is longer than 1048576 letters" in hstnn("run", made["images"], "--input", "-").error
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "standard input is closed" in hstnn("run", made["images"], "--input", "-").error
+    assert "standard input is closed" in hstnn("run", made["text"], "--input", "-").error
 
 
 @torch.no_grad()
@@ -269,8 +413,8 @@ WRONG: list[tuple[str, str, int, str]] = [
     ("images", "nowhere.npy", 3, "nowhere.npy cannot be read: No such file"),
     ("images", ".", 3, ". is a folder"),
     ("images", "empty.npy", 3, "empty.npy is empty"),
-    ("images", "cut.npy", 3, "cut.npy is truncated, or not a file of plain numbers"),
-    ("images", "cut.png", 3, "cut.png is truncated or damaged"),
+    ("images", "cut.npy", 3, "cut.npy is damaged, or not a file of plain numbers"),
+    ("images", "cut.png", 3, "cut.png is damaged, or not an image"),
     ("images", "wide.npy", 3, "x has the shape [8, 1, 9]; the network takes [T, B, 8]"),
     ("images", "nan.npy", 3, "x holds nan at [0, 0, 0]"),
     ("images", "several.npz", 3, "several.npz holds several arrays (a, b)"),
@@ -283,7 +427,7 @@ WRONG: list[tuple[str, str, int, str]] = [
     ("events", "picture.png", 3, "picture.png is an image; the network takes recordings of events (16 x 16)"),
     ("events", "letter.doc", 3, "letter.doc is no recording of events that hstnn reads"),
     ("events", "cut.bin", 3, "cut.bin is truncated: 3 bytes are not whole events"),
-    ("events", "cut.dat", 3, "cut.dat is truncated or not a .dat file of events"),
+    ("events", "cut.dat", 3, "cut.dat is damaged, or not a .dat file of events"),
     ("events", "cut.aedat", 3, "cut.aedat is truncated"),
     ("events", "cut.aedat4", 3, "cut.aedat4 is"),
     ("events", "far.bin", 3, "event 0 of 1 has x 20, where the sensor ends at 15"),
@@ -352,3 +496,50 @@ def test_wrong_words_get_one_clear_line(
     assert result.code == code
     assert message in result.error
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == []
+
+
+def test_a_recording_is_reported_and_options_say_what_it_does_not(
+    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path
+) -> None:
+    events = recording()
+    np.save(tmp_path / "us.npy", events)
+    late = events.copy()
+    late["t"] *= 1000
+    np.save(tmp_path / "ns.npy", late[::-1])
+    words = ("run", made["events"], "--input")
+    told = hstnn(*words, tmp_path / "us.npy")
+    assert told.code == 0
+    assert told.err.startswith(f"note: {tmp_path}/us.npy: an array with fields, {len(events)} events on 16 x 16, ")
+    assert len(told.out.splitlines()) == 1
+    refused = hstnn(*words, tmp_path / "ns.npy")
+    assert (refused.code, refused.hint) == (3, "--events unit=ns, if they are nanoseconds")
+    assert "does not say the unit of its times" in refused.error
+    refused = hstnn(*words, tmp_path / "ns.npy", "--events", "unit=ns")
+    assert "--events sort" in refused.hint
+    (result,) = answers(hstnn(*words, tmp_path / "ns.npy", "--events", "unit=ns,sort", "--json"))
+    assert result["samples"] == answers(hstnn(*words, tmp_path / "us.npy", "--json"))[0]["samples"]
+    report = result["recording"]
+    assert (report["unit"], report["events"]) == ("nanoseconds (as said)", len(events))
+    assert any("put in order" in note for note in report["notes"])
+    wrong = hstnn(*words, tmp_path / "us.npy", "--events", "unit=h")
+    assert (wrong.code, wrong.error) == (2, "--events: unit cannot be 'h'")
+    wrong = hstnn("run", made["images"], "--input", "x.npy", "--events", "unit=s")
+    assert wrong.code == 2
+    assert "--events is for recordings of events" in wrong.error
+
+
+def test_a_text_of_events_is_a_recording_and_one_of_frames_is_not(
+    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path
+) -> None:
+    events = recording()
+    lines = [f"{event['t'] / 1e6:.6f} {event['x']} {event['y']} {event['p']}\n" for event in events]
+    (tmp_path / "events.txt").write_text("".join(lines))
+    (tmp_path / "frames.csv").write_text("0 " * 511 + "1\n")
+    np.save(tmp_path / "events.npy", events)
+    words = ("run", made["events"], "--json", "--input")
+    ours, theirs = (answers(hstnn(*words, tmp_path / f"events.{kind}"))[0] for kind in ("txt", "npy"))
+    assert ours["samples"] == theirs["samples"]
+    assert ours["recording"]["unit"].startswith("seconds")
+    (result,) = answers(hstnn(*words, tmp_path / "frames.csv"))
+    assert result["steps"] == 1
+    assert "recording" not in result

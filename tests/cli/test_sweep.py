@@ -17,7 +17,7 @@ import torch
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.stages import train
-from tests.conftest import TINY, Hstnn, options, settings
+from tests.conftest import PATIENCE, TINY, Hstnn, options, settings
 from tests.contents import contents, raw
 
 SWEEP: list[str | Path] = ["sweep", "digits", *options(TINY), "--cpus", "2"]
@@ -118,7 +118,7 @@ def start(*words: str | Path) -> "subprocess.Popen[str]":
 
 
 def wait_until(condition: Callable[[], object], process: "subprocess.Popen[str] | None" = None) -> None:
-    patience = time.monotonic() + 120
+    patience = time.monotonic() + PATIENCE
     while not condition():
         assert process is None or process.poll() is None, process.communicate()
         assert time.monotonic() < patience
@@ -156,7 +156,7 @@ def test_killed_and_stopped_in_every_way_a_sweep_ends_as_if_undisturbed(
     epochs_more(3)
     job = run.status()["pid"]
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert err == "error: interrupted: 1 interrupted of 1 jobs\nhint: the same command does what is missing\n"
     assert not psutil.pid_exists(job)
@@ -169,7 +169,7 @@ def test_killed_and_stopped_in_every_way_a_sweep_ends_as_if_undisturbed(
 
 def test_two_sweeps_in_one_folder_share_the_work(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     both = [start(*LONG, "--out", tmp_path) for _ in range(2)]
-    said = [process.communicate(timeout=120) for process in both]
+    said = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert contents(tmp_path) == undisturbed
     shown = "".join(out for out, _ in said)

@@ -169,3 +169,20 @@ def test_a_log_file_gets_plain_lines_not_too_many_and_always_the_last(monkeypatc
     assert 3 <= len(lines) <= 26
     assert lines[-1] == "adapt: epoch 50/50  loss 1.0000  valid accuracy 50.00  60 samples/s  best"
     assert "\x1b" not in log.file.getvalue()
+
+
+def test_a_network_that_never_spikes_is_said_in_training_report_and_json(hstnn: Hstnn, tmp_path: Path) -> None:
+    silent: dict[str, object] = {"adapt.epochs": 3, "batch": 700, "network.neuron.threshold": 1000}
+    result = hstnn(*DIGITS, "--kind", "snn", *options(silent), "--out", tmp_path)
+    assert result.code == 0, result.err
+    warnings = [line for line in result.out.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 2, "once each, whatever the number of epochs"
+    assert "layers 1 and 2 did not spike once" in warnings[0]
+    assert "the training loss is" in warnings[1]
+    assert "firing 0 0 %" in result.out
+    report = " ".join(hstnn("report", tmp_path).out.split())
+    assert "snn, seed 1111: layers 1 and 2 did not spike once in the validation pass of epoch" in report
+    (study,) = json.loads(hstnn("report", tmp_path, "--json").out)["studies"]
+    (run,) = study["cells"][0]["runs"]
+    assert "did not spike once" in run["warnings"][0]
+    assert run["figures"]["spike_rate.layer1"] == 0

@@ -14,7 +14,7 @@ from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.stages import train
 from tests.cli.test_train import DIGITS
-from tests.conftest import Hstnn
+from tests.conftest import PATIENCE, Hstnn
 from tests.contents import contents
 
 LONG = [*DIGITS, "--set", "adapt.epochs=40", "--set", "batch=100", "--kind", "snn"]
@@ -39,7 +39,7 @@ def start(out: Path) -> "subprocess.Popen[str]":
         # Whatever started the tests may have Ctrl-C switched off.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    run, patience = RunFolder(out / RUN), time.monotonic() + 120
+    run, patience = RunFolder(out / RUN), time.monotonic() + PATIENCE
     while len(run.metrics()) < 2:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < patience
@@ -69,7 +69,7 @@ def test_a_signal_ends_the_training_in_order(hstnn: Hstnn, tmp_path: Path, numbe
     process = start(tmp_path)
     second = hstnn(*LONG, "--out", tmp_path, "--resume")
     process.send_signal(number)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert err.splitlines() == [
         "error: interrupted; all finished epochs are kept",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from hstnn_deploy import files
@@ -16,6 +17,7 @@ from hstnn_deploy.export import checks
 from hstnn_deploy.export.bundle import export_bundle
 from hstnn_deploy.export.contents import MANIFEST, read_manifest
 from hstnn_deploy.export.manifest import write_manifest
+from hstnn_deploy.export.nodes import stored_in
 from tests.conftest import Hstnn
 from tests.export.cases import Case
 from tests.export.fakes import FakeCuda
@@ -46,14 +48,22 @@ def test_a_bundle_is_proved_without_its_checkpoint_and_compared_with_it(
     ckpt = case.checkpoint(tmp_path / "best.pt")
     bundle = export_bundle(ckpt, tmp_path / "bundle", ("onnx", "torchscript"))
     assert not bundle.failed, bundle.failed[0]
-    result = hstnn("verify", tmp_path / "bundle", "--ckpt", ckpt, "--json")
+    result = hstnn("verify", tmp_path / "bundle", "--ckpt", ckpt, "--trust", "--json")
     assert result.code == 0, result.err
     answer = json.loads(result.out)
-    assert answer["result"] == "passed"
+    assert (answer["result"], answer["not_run"]) == ("passed", 0)
     assert {check["outcome"] for check in answer["checks"]} == {"passed"}
     names = {check["name"] for check in answer["checks"]}
     assert {"as exported", f"weights = {ckpt}", "weights = model.window.onnx", "answers on the test split"} <= names
-    again = [check for check in answer["checks"] if not check["name"].startswith(("as exported", "weights"))]
+    assert {"graph = built again", "follows from recipe and weights", f"says what {ckpt} says"} <= names
+    more = ("as exported", "graph = built again")
+    again = [
+        check
+        for check in answer["checks"]
+        if check["file"].startswith("model.")
+        and not check["name"].startswith(more)
+        and (check["name"] == "weights = network" or not check["name"].startswith("weights"))
+    ]
     # What was proved at export is proved again, to the same figures.
     assert {tuple(check.items()) for check in again} == {
         tuple(check.plain().items()) for check in bundle.checks if check.file not in bundle.manifest["carried"]
@@ -65,6 +75,34 @@ def test_a_person_sees_a_table_for_each_file(hstnn: Hstnn, bundle: Path) -> None
     assert result.code == 0
     for words in ("Verification of model.window.onnx", "Verification of model.pt2", "as exported", "replay in ONNX"):
         assert words in result.out
+
+
+def test_without_a_checkpoint_no_line_speaks_of_one_and_torchscript_is_not_opened(
+    hstnn: Hstnn, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("TorchScript was opened")
+
+    monkeypatch.setattr(torch.jit, "load", opened)
+    result = hstnn("verify", bundle, "--json")
+    assert result.code == 0
+    checks = json.loads(result.out)["checks"]
+    left_out = {check["file"]: check for check in checks if check["outcome"] == "not run"}
+    assert left_out["model.ts"]["figure"] == (
+        "not checked: TorchScript can run code; add --trust where you know who wrote it"
+    )
+    assert "--ckpt" in left_out["manifest.json"]["figure"]
+    assert set(left_out) == {"model.ts", "manifest.json"}
+    assert json.loads(result.out)["not_run"] == 2
+    assert not any("checkpoint" in check["name"] + check["figure"] for check in checks)
+    assert any("network of these weights" in check["figure"] for check in checks)
+    assert "2 of" in hstnn("verify", bundle).out
+
+
+def test_help_says_what_is_trusted(hstnn: Hstnn) -> None:
+    shown = " ".join(hstnn("verify", "--help").out.split())
+    for words in ("--trust", "nothing in it is run as code", "which network the weights are of"):
+        assert words in shown
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -102,7 +140,8 @@ def edit(path: Path, change: Callable[[str], str]) -> None:
             "its seal does not",
         ),
         (lambda b: edit(b / MANIFEST, lambda text: text.replace("  ", " ")), "its seal does not"),
-        (lambda b: edit(b / MANIFEST, lambda text: text.replace('"version": 2', '"version": 1', 1)), "of version 1"),
+        (lambda b: edit(b / MANIFEST, lambda text: text.replace('"version": 3', '"version": 1', 1)), "of version 1"),
+        (lambda b: edit(b / MANIFEST, lambda text: text.replace('"version": 3', '"version": 4', 1)), "of version 4"),
         (lambda b: (b / MANIFEST).write_text("[]"), "is not the manifest of a bundle"),
         (lambda b: (b / MANIFEST).write_bytes(b"\xff\xfe"), "is damaged"),
         (lambda b: (b / MANIFEST).unlink(), "is not a bundle: it has no manifest.json"),
@@ -136,7 +175,7 @@ def forged(bundle: Path, name: str) -> None:
 
 def changed(bundle: Path, name: str, weight: str, by: float) -> None:
     model = onnx.load(bundle / name)
-    stored = next(each for each in model.graph.initializer if each.name == weight)
+    stored = next(each for each in stored_in(model.graph) if each.name == weight)
     values = np.array(numpy_helper.to_array(stored))
     values.flat[0] += by
     stored.CopyFrom(numpy_helper.from_array(values, weight))
@@ -166,12 +205,11 @@ def test_other_weights_under_a_forged_hash_are_found_by_the_other_files_and_the_
 
 
 def test_another_equation_under_a_forged_hash_does_not_pass(hstnn: Hstnn, bundle: Path) -> None:
-    changed(bundle, "model.window.onnx", "constant/0.6", 0.1)
+    changed(bundle, "model.window.onnx", "constant/layer1/0.6", 0.1)
     forged(bundle, "model.window.onnx")
     result = hstnn("verify", bundle)
     assert result.code == 8
-    assert "model.window.onnx, replay in ONNX Runtime" in result.error
-    assert "diverges first at layer 1" in result.error
+    assert "model.window.onnx, graph = built again: stored array constant/0.6 differs in 1 of 1 values" in result.error
 
 
 def test_a_bundle_whose_files_hold_another_network_is_said(hstnn: Hstnn, bundle: Path, tmp_path: Path) -> None:

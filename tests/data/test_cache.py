@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hstnn_deploy.data import cache
 from hstnn_deploy.data.cache import Key, Ragged
 from hstnn_deploy.errors import DataError
+from tests.conftest import PATIENCE
 
 KEY = Key("some-set", "train", {"files": "abc", "frame_time": 3000, "transforms": [{"name": "denoise"}]})
 ROWS = [np.array(row, dtype=np.int32) for row in ([1, 2, 3], [], [7], [2**31 - 1, 0])]
@@ -113,7 +114,7 @@ def damages(raw: bytes) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("damage", damages(bytes(100)))
-def test_a_damaged_entry_is_made_anew(damage: str) -> None:
+def test_a_damaged_entry_is_made_anew_and_said_in_one_line(damage: str, caplog: pytest.LogCaptureFixture) -> None:
     rows = Counted()
     cache.on_disk(KEY, rows)
     raw = KEY.path.read_bytes()
@@ -121,6 +122,9 @@ def test_a_damaged_entry_is_made_anew(damage: str) -> None:
     assert damaged != raw
     KEY.path.write_bytes(damaged)
     assert cache.read(KEY) is None
+    (said,) = caplog.messages
+    assert f"{KEY.path} is damaged and will be made anew: " in said
+    assert "\n" not in said
     assert listed(cache.on_disk(KEY, rows)) == [row.tolist() for row in ROWS]
     assert rows.times == 2
     assert KEY.path.read_bytes() == raw
@@ -179,7 +183,7 @@ def test_two_processes_make_an_entry_once(folder: Path, tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE)
         assert process.exitcode == 0
     assert len(list(marks.iterdir())) == 1
 

@@ -2,15 +2,14 @@
 
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hstnn_deploy.data.image_files import read_image
 from hstnn_deploy.data.preprocessing import Frames, Pixels, Values, Words, parse, preprocessing
 from hstnn_deploy.data.registry import DATA_SETS, shape
-from hstnn_deploy.export.inputs import Given, read_image
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
@@ -40,7 +39,7 @@ def test_a_colour_image_is_read_as_cifar_was() -> None:
     Image.fromarray(pixels).save(content, "PNG")
     how = preprocessing(DATA_SETS["cifar10"].config())
     assert isinstance(how, Pixels)
-    x = read_image(Given("picture", Path("picture.png"), content.getvalue()), how, resize=False)
+    x = read_image(content.getvalue(), "picture", how, resize=False, say=print)
     # As the records hold it: [colour, row, column], step t is column t.
     record = pixels.transpose(2, 0, 1)
     expected = record.transpose(2, 0, 1).reshape(32, 96) / 255

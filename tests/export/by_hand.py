@@ -9,7 +9,7 @@ float64, from the engine's *own* spikes and h of the step before, and from its o
 
 with the bounds of float32 arithmetic on these numbers, u = 2^-24, where |·| of a product is that of its factors:
 
-    E_t = decay * E_{t-1} + |I_t|                    eps_t = 8 u E_t
+    E_t = decay * E_{t-1} (1 - s_{t-1}) + |I_t|      eps_t = 8 u E_t
     8 u (|drive_t| + |own_t|) + 4 ulp(h_t)
 
 An LSTM goes the same way through its gates, the cell's bound carried on as the membrane's is. A readout adds up many
@@ -17,17 +17,19 @@ terms, often of one sign, and its rounding grows with their count K: there 8 u i
 mismatch can hide behind an earlier one; every spike, every recurrent value, every state at the end and every logit is
 checked.
 
+Two certified runs of one network may still part: at a membrane within eps of its threshold either answer is right, and
+what follows from it differs. Beside another run, the replay says of each sample whether that is how they parted.
+
 Shapes: T time, B batch, I inputs, n units of a group. Of convolutional layers a unit is a channel of maps [H, W].
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hstnn_deploy.export.certificate import Certificate, Place, Run
 from hstnn_deploy.models.convolutional import ConvClassifier, RecurrentConvolution, SpikingConvolution
 from hstnn_deploy.models.language import LanguageModel
 from hstnn_deploy.models.layers import Group, LstmGroup, Outputs, RnnGroup, SpikingGroup
@@ -37,113 +39,14 @@ from hstnn_deploy.models.sequence import SequenceClassifier
 UNIT_ROUNDOFF = 2.0**-24
 
 
-class Run(NamedTuple):
-    """What an engine computed of a window."""
-
-    logits: Tensor
-    """[B, C], or of a language model [T, B, V]."""
-    layers: list[Outputs]
-    """What each layer's groups emitted at every step, [T, B, n, …], maps not yet pooled."""
-    state: dict[str, Tensor]
-    """The states after the window."""
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """Where an engine's output is not what its own past makes it."""
-
-    layer: int
-    """Counted from 1; 0 for the readout."""
-    kind: str
-    step: int
-    sample: int
-    unit: int
-    place: tuple[int, ...]
-    """Within the unit's map, of convolutional layers."""
-    distance: float
-    """How far off: |m - threshold| of a wrong spike, or the error of a value."""
-    bound: float
-    """How far off it may be."""
-
-    def __str__(self) -> str:
-        where = self.kind if self.layer == 0 else f"layer {self.layer} {self.kind}"
-        unit = f"unit {self.unit}" + (f" at {self.place}" if self.place else "")
-        return (
-            f"{where}, step {self.step}, sample {self.sample}, {unit}: "
-            f"off by {self.distance:.3g}, bound {self.bound:.3g}"
-        )
-
-
-@dataclass
-class Certificate:
-    """What a replay found."""
-
-    spikes: int = 0
-    """Spikes checked (units x steps x samples)."""
-    borderline: int = 0
-    """Of these, membranes so near the threshold that either answer is right in float32."""
-    values: int = 0
-    """Recurrent outputs and cells checked."""
-    worst: float = 0.0
-    """The largest error of a recurrent output, state or logit, as a share of its bound."""
-    divergences: list[Divergence] = field(default_factory=list)
-    """The first divergence of each layer and kind, and of the readout."""
-    margins: Tensor = field(default_factory=lambda: torch.empty(0))
-    """[B]: each sample's smallest |m - threshold| / eps; infinite without spiking units."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing diverged."""
-        return not self.divergences
-
-    def __str__(self) -> str:
-        if not self.passed:
-            return f"diverges first at {self.divergences[0]}"
-        parts = []
-        if self.spikes:
-            parts.append(f"{self.spikes} spikes equal ({self.borderline} borderline)")
-        if self.values:
-            parts.append(f"{self.values} recurrent values in bound (worst {self.worst:.2f} of it)")
-        return ", ".join(parts)
-
-    def spikes_of(self, wrong: Tensor, distance: Tensor, eps: Tensor, place: "Place") -> None:
-        """Record checked spikes [B, n, …]: which are wrong, how far their membranes are from the threshold, and eps."""
-        self.spikes += wrong.numel()
-        self.borderline += int((distance < eps).sum())
-        share = (distance / eps).flatten(1).amin(1)
-        self.margins = torch.minimum(self.margins, share)
-        self._note(wrong, distance, eps, place)
-
-    def values_of(self, values: Tensor, expected: Tensor, bound: Tensor, place: "Place") -> None:
-        """Record checked values [B, n, …]."""
-        error = (values - expected).abs()
-        # Written so that NaN, which compares false with everything, counts as wrong.
-        wrong = ~(error <= bound)
-        if len(error):
-            self.worst = max(self.worst, float((error / bound).nan_to_num(torch.inf).max()))
-        self._note(wrong, error, bound, place)
-
-    def _note(self, wrong: Tensor, distance: Tensor, bound: Tensor, place: "Place") -> None:
-        if any((found.layer, found.kind) == (place.layer, place.kind) for found in self.divergences):
-            return
-        if wrong.any():
-            sample, unit, *rest = (int(i) for i in wrong.nonzero()[0])
-            at = (sample, unit, *rest)
-            self.divergences.append(
-                Divergence(*place, sample, unit, tuple(rest), float(distance[at]), float(bound[at]))
-            )
-
-
-class Place(NamedTuple):
-    """Where checked values stand."""
-
-    layer: int
-    kind: str
-    step: int
-
-
 @torch.no_grad()
-def replay(network: HybridNetwork, x: Tensor, run: Run, start: dict[str, Tensor] | None = None) -> Certificate:
+def replay(
+    network: HybridNetwork,
+    x: Tensor,
+    run: Run,
+    start: dict[str, Tensor] | None = None,
+    other: list[Outputs] | None = None,
+) -> Certificate:
     """Check an engine's run against the equations.
 
     Args:
@@ -151,10 +54,33 @@ def replay(network: HybridNetwork, x: Tensor, run: Run, start: dict[str, Tensor]
         x: the input, [T, B, …].
         run: what the engine computed of it.
         start: the states it started from; None for zeros.
+        other: what another run of the network on the same emitted, for `Certificate.explained`; maps may be pooled.
+
+    Raises:
+        ExportError: a spike of the network sets no membrane to zero: that equation is not written here.
     """
-    result = Certificate(margins=torch.full((x.shape[1],), torch.inf, dtype=torch.float64))
-    before = network.initial_state(x) if start is None else start
-    below, replays = _walk(network, x, run.layers, before, result)
+    batch = x.shape[1]
+    result = Certificate(
+        failed=torch.zeros(batch, dtype=torch.bool),
+        parted=torch.full((batch,), torch.inf),
+        parted_borderline=torch.zeros(batch, dtype=torch.bool),
+    )
+    before = network.initial_state(x) | (start or {})
+    below = _Input(network, x)
+    replays: list[_Replay] = []
+    for number, layer in enumerate(network.stack, 1):
+        of_layer = [
+            _REPLAYS[type(group)](group, number, run.layers[number - 1][kind], before)
+            for kind, group in layer.groups.items()
+        ]
+        if other is not None and "snn" in layer.groups:
+            of_layer[0].other = other[number - 1]["snn"]
+        for t in range(len(x)):
+            seen, magnitude = below.at(t)
+            for each in of_layer:
+                each.step(t, seen, magnitude, result)
+        below = _Output(network, [each.emitted for each in of_layer])
+        replays += of_layer
     for each in replays:
         each.end(run, result)
     match network:
@@ -168,34 +94,6 @@ def replay(network: HybridNetwork, x: Tensor, run: Run, start: dict[str, Tensor]
             raise TypeError(f"{type(network).__name__} has no replay")
     result.divergences.sort(key=lambda found: (found.layer == 0, found.layer, found.step))
     return result
-
-
-@torch.no_grad()
-def margins(network: HybridNetwork, x: Tensor, start: dict[str, Tensor] | None = None) -> Tensor:
-    """Return each sample's smallest |m - threshold| / eps in the equations' own run in float64, [B]."""
-    result = Certificate(margins=torch.full((x.shape[1],), torch.inf, dtype=torch.float64))
-    _walk(network, x, None, network.initial_state(x) if start is None else start, result)
-    return result.margins
-
-
-def _walk(
-    network: HybridNetwork, x: Tensor, claimed: list[Outputs] | None, before: dict[str, Tensor], result: Certificate
-) -> "tuple[_Input, list[_Replay]]":
-    """Check every step of every layer; return what is seen of the last one, and the replays."""
-    below = _Input(network, x)
-    replays: list[_Replay] = []
-    for number, layer in enumerate(network.stack, 1):
-        of_layer = [
-            _REPLAYS[type(group)](group, number, claimed[number - 1][kind] if claimed else None, before)
-            for kind, group in layer.groups.items()
-        ]
-        for t in range(len(x)):
-            seen, magnitude = below.at(t)
-            for each in of_layer:
-                each.step(t, seen, magnitude, result)
-        below = _Output(network, [each.emitted for each in of_layer])
-        replays += of_layer
-    return below, replays
 
 
 # ------------------------------------------------------------------------------------------ what a layer sees of a step
@@ -216,7 +114,7 @@ class _Input:
 class _Output(_Input):
     """What a layer sees of the one below: its groups side by side, pooled where they are maps."""
 
-    def __init__(self, network: HybridNetwork, emitted: "list[Tensor | list[Tensor]]") -> None:
+    def __init__(self, network: HybridNetwork, emitted: list[Tensor]) -> None:
         self._pooled, self._emitted = isinstance(network, ConvClassifier), emitted
 
     def at(self, t: int) -> tuple[Tensor, Tensor]:
@@ -236,13 +134,15 @@ class _Replay:
     Args:
         group: the units.
         layer: of which layer, from 1.
-        claimed: what an engine says they emitted, [T, B, n, …]; None: what the equations make of it is taken.
+        emitted: what an engine says they emitted, [T, B, n, …].
         before: all states before the first step.
     """
 
-    def __init__(self, group: Group, layer: int, claimed: Tensor | None, before: dict[str, Tensor]) -> None:
-        self.group, self.layer, self.free = group, layer, claimed is None
-        self.emitted: Tensor | list[Tensor] = [] if claimed is None else claimed
+    other: Tensor | None = None
+    """What they emitted in another run."""
+
+    def __init__(self, group: Group, layer: int, emitted: Tensor, before: dict[str, Tensor]) -> None:
+        self.group, self.layer, self.emitted = group, layer, emitted
         self.states = {name: before[f"{name}{layer}"].double() for name in group.state_names}
         self.weights = {name: value.detach().double() for name, value in group.named_parameters()}
 
@@ -254,10 +154,8 @@ class _Replay:
         """Check the states after the last step."""
         raise NotImplementedError
 
-    def claim(self, t: int, expected: Tensor) -> Tensor:
+    def claim(self, t: int) -> Tensor:
         """Return what was emitted at step t; it is what the next step goes on from."""
-        if isinstance(self.emitted, list):
-            self.emitted.append(expected)
         return self.emitted[t].double()
 
     def product(self, name: str, x: Tensor, magnitude: Tensor) -> tuple[Tensor, Tensor]:
@@ -282,22 +180,34 @@ class _Spiking(_Replay):
     bound: Tensor
     eps: Tensor
 
+    def __init__(self, group: Group, layer: int, emitted: Tensor, before: dict[str, Tensor]) -> None:
+        super().__init__(group, layer, emitted, before)
+        assert isinstance(group, SpikingGroup | SpikingConvolution)
+        self.neuron = group.neuron
+        self.bound = self.states["v"].abs()
+
     def step(self, t: int, x: Tensor, magnitude: Tensor, result: Certificate) -> None:
         """See `_Replay`."""
-        assert isinstance(self.group, SpikingGroup | SpikingConvolution)
-        neuron, v = self.group.neuron, self.states["v"]
+        neuron = self.neuron
         current, reach = self.product("weight" if isinstance(self.group, SpikingGroup) else "conv_input", x, magnitude)
-        m = neuron.decay * v + current
-        self.bound = neuron.decay * (v.abs() if t == 0 else self.bound) + reach
+        m = neuron.decay * self.states["v"] + current
+        reached = neuron.decay * self.bound + reach
         # The threshold itself is rounded to float32 in the engine.
-        self.eps = 8 * UNIT_ROUNDOFF * self.bound + UNIT_ROUNDOFF * neuron.threshold
+        eps = 8 * UNIT_ROUNDOFF * reached + UNIT_ROUNDOFF * neuron.threshold
         expected = (m > neuron.threshold).double()
-        spikes = self.claim(t, expected)
-        self.states["v"] = m * (1 - spikes)
+        spikes = self.claim(t)
+        # Of a membrane that was set to zero nothing is left, its rounding neither.
+        self.states["v"], self.bound, self.eps = m * (1 - spikes), reached * (1 - spikes), eps * (1 - spikes)
         distance = (m - neuron.threshold).abs()
-        wrong = (spikes != expected) & ~(distance < self.eps)
+        near = distance < eps
+        wrong = (spikes != expected) & ~near
         wrong |= (spikes != 0) & (spikes != 1)
-        result.spikes_of(wrong, distance, self.eps, Place(self.layer, "snn", t))
+        result.spikes_of(wrong, distance, eps, Place(self.layer, "snn", t))
+        if self.other is not None:
+            theirs = self.other[t].double()
+            if theirs.shape != spikes.shape:
+                spikes, near = functional.avg_pool2d(spikes, 2), functional.max_pool2d(near.double(), 2) > 0
+            result.beside(spikes != theirs, near, t)
 
     def end(self, run: Run, result: Certificate) -> None:
         """See `_Replay`."""
@@ -316,7 +226,7 @@ class _Recurrent(_Replay):
             drive, reach = self.product("weight_input", x, magnitude)
             own, own_reach = self.product("weight_recurrent", before, before.abs())
             expected = torch.sigmoid(drive + own)
-        h = self.states["h"] = self.claim(t, expected)
+        h = self.states["h"] = self.claim(t)
         bound = 8 * UNIT_ROUNDOFF * (reach + own_reach) + 4 * _ulp(expected)
         result.values_of(h, expected, bound, Place(self.layer, "rnn", t))
         result.values += h.numel()
@@ -346,7 +256,7 @@ class _Lstm(_Replay):
         squashed = torch.tanh(self.states["c"])
         expected = o * squashed
         bound = squashed.abs() * e_o + o * (self.bound + 4 * _ulp(squashed)) + 4 * _ulp(expected)
-        h = self.states["h"] = self.claim(t, expected)
+        h = self.states["h"] = self.claim(t)
         result.values_of(h, expected, bound, Place(self.layer, "rnn", t))
         result.values += h.numel()
 

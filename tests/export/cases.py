@@ -1,9 +1,12 @@
 """Tiny networks of every family and kind, for the tests of the room."""
 
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import onnx
+import onnxruntime
 import torch
 
 from hstnn_deploy.checkpoint import Checkpoint
@@ -84,3 +87,13 @@ CASES = [
     for family, kind in product(FAMILIES, KINDS)
     if not (family in {"dvs", "nmnist"} and "lstm" in kind)
 ]
+
+
+def unoptimised(model: onnx.ModelProto) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a session that runs the nodes as they are: for convolutions ONNX Runtime may choose others."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda feeds: dict(
+        zip([value.name for value in session.get_outputs()], session.run(None, feeds), strict=True)
+    )

@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from hstnn_deploy.export.replay import Run
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from benchmarks.rounding import DRAWS, UNITS, drawn, one_after_another, session
 from hstnn_deploy.export.bounded import UNIT_ROUNDOFF, Bounded, Value, exact
+from hstnn_deploy.export.certificate import Run
 from hstnn_deploy.export.replay import replay
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes

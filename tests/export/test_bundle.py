@@ -14,14 +14,16 @@ from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export import bundle as bundle_module
-from hstnn_deploy.export import comparisons, raw
+from hstnn_deploy.export import comparisons, raw, smaller
 from hstnn_deploy.export.bundle import Bundle, export_bundle
+from hstnn_deploy.export.certificate import Run
 from hstnn_deploy.export.comparisons import Subject, asked, on_test_split
+from hstnn_deploy.export.contents import check_files, read_manifest
 from hstnn_deploy.export.engines import graph_engine
 from hstnn_deploy.export.forms import build
 from hstnn_deploy.export.graphs import write_graphs
 from hstnn_deploy.export.ort import open_graph
-from hstnn_deploy.export.replay import Run
+from hstnn_deploy.export.verification import verify_bundle
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.train.tasks import Classification, LanguageModelling
 from tests.export.cases import Case
@@ -66,6 +68,7 @@ def test_checks_cover_what_was_promised(bundle: Bundle) -> None:
         "replay in ONNX Runtime",
         "replay in onnx's reference evaluator",
         "chunks = window",
+        "weights = network",
         "shipped file = replayed file",
         "window = eager",
         "answers on the test split",
@@ -74,6 +77,11 @@ def test_checks_cover_what_was_promised(bundle: Bundle) -> None:
     replays = [c for c in bundle.checks if c.file == "model.window.onnx" and "ONNX Runtime, T=" in c.name]
     assert len({check.name for check in replays}) >= 2, "two (T, B) pairs"
     assert ("model.step.onnx", "step by step = window") in names
+    for file in bundle.manifest["files"]:
+        for name in ("weights = network", "shipped file = replayed file", "answers on the test split"):
+            assert (file, name) in names
+    for file in ("model.ts", "model.pt2"):
+        assert {(file, "graph = fresh build"), (file, "replay in torch")} <= names
 
 
 def test_a_graph_that_computes_something_else_is_kept_as_unverified(
@@ -119,6 +127,37 @@ def test_a_new_bundle_replaces_the_old_one_whole(best: Path, tmp_path: Path) -> 
     result = export_bundle(best, folder, ("pt2",), verify=False)
     assert {path.name for path in folder.iterdir()} == {"model.pt2", "manifest.json"}
     assert result.manifest["verification"]["result"] == "not run"
+
+
+def test_the_result_is_that_of_all_checks_those_of_smaller_graphs_too(
+    best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smaller.Reduction, "refused", property(lambda _: True))
+    result = export_bundle(best, tmp_path / "bundle", forms=["step"], smaller=["fp16"])
+    assert [check.file for check in result.failed] == ["model.step.fp16.onnx"]
+    written = read_manifest(tmp_path / "bundle")
+    assert written["verification"]["result"] == "failed"
+    assert list(written["files"]) == ["model.step.onnx"]
+    # The file that was refused is not in the bundle, and what is there is right.
+    assert not verify_bundle(tmp_path / "bundle").failed
+
+
+def test_a_smaller_graph_that_cannot_be_asked_leaves_no_file_behind(tmp_path: Path) -> None:
+    """An unrolled graph of another length than the data's takes none of its samples."""
+    ckpt = Case("sequence", "snn").checkpoint(tmp_path / "best.pt")
+    result = export_bundle(ckpt, tmp_path / "b", forms=["unrolled"], steps=3, smaller=["fp16"], max_drop=100)
+    listed = {*result.manifest["files"], "manifest.json"}
+    assert {path.name for path in (tmp_path / "b").iterdir()} == listed
+    check_files(tmp_path / "b", result.manifest)
+
+
+def test_notes_in_the_folder_stay_where_they_are(best: Path, tmp_path: Path) -> None:
+    export_bundle(best, tmp_path / "bundle", ("torchscript",), verify=False)
+    (tmp_path / "bundle" / "notes.txt").write_text("mine")
+    export_bundle(best, tmp_path / "bundle", forms=["step"], verify=False)
+    names = {path.name for path in (tmp_path / "bundle").iterdir()}
+    assert names == {"model.step.onnx", "manifest.json", "notes.txt"}
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(best: Path, tmp_path: Path) -> None:
@@ -227,6 +266,19 @@ def test_of_a_text_a_part_is_its_beginning(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(comparisons, "_MOST_VALUES", 2 * 5 * 4 * subject.face.values)
     part = on_test_split(Path("f"), replace(subject), subject.eager)
     assert (part.name, part.outcome) == ("answers on the test split, first 40 of 96 words", "passed")
+
+
+def test_an_unrolled_graph_is_asked_the_windows_of_its_length_and_says_where_there_is_none() -> None:
+    network = Case("sequence", "ffs").network()
+    subject = Subject(network, Path(), [], Classification(), _Sorted())
+    assert on_test_split(Path("f"), subject, subject.eager, steps=4).figure.startswith("50 of 50 equal")
+    check = on_test_split(Path("f"), subject, subject.eager, steps=5)
+    assert (check.outcome, check.figure) == ("not run", "samples have 4 steps; the graph takes 5")
+    # Of a text the last window is shorter than the others.
+    text = TextSplit(torch.arange(93) % 7, bptt=5, name="a text")
+    subject = Subject(Case("language", "ffs").network(), Path(), [], LanguageModelling(), text, batch=4)
+    part = on_test_split(Path("f"), subject, subject.eager, steps=5)
+    assert (part.name, part.outcome) == ("answers on the test split, first 80 of 88 words", "passed")
 
 
 @pytest.mark.parametrize("family", ["sequence", "dvs"])

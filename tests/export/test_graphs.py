@@ -1,18 +1,33 @@
 """The written graphs: what is in them, under which names, and what is refused. What they compute is in test_matrix."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.forms import FORMS
-from hstnn_deploy.export.graphs import FACTS, PT2, STEP_ONNX, TORCHSCRIPT, UNROLLED_ONNX, WINDOW_ONNX, write_graphs
+from hstnn_deploy.export.forms import FORMS, Form
+from hstnn_deploy.export.graphs import (
+    FACTS,
+    PT2,
+    STEP_ONNX,
+    TORCHSCRIPT,
+    UNROLLED_ONNX,
+    WINDOW_ONNX,
+    build_onnx,
+    write_graphs,
+)
 from hstnn_deploy.export.interface import interface
+from hstnn_deploy.export.nodes import Nodes, stored_in
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
+from tests.conftest import PATIENCE
 from tests.export.cases import CASES, Case
 
 ONNX = (WINDOW_ONNX, STEP_ONNX, UNROLLED_ONNX)
@@ -101,8 +116,54 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
         write_graphs(Case("sequence", "snn").network(), tmp_path, {"tflite"})
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_numbers_that_differ_in_their_last_digit_stay_two(form: Form) -> None:
+    """Six digits would call both of them 0.6."""
+    decay, threshold = 0.6000004, 0.6
+    config = SequenceConfig(inputs=2, classes=2, units=[3], neuron=Lif(decay=decay, threshold=threshold))
+    model = build_onnx(config.build([Sizes(3, 0)]), form, {}, steps=2)
+    values = {float(numpy_helper.to_array(each)) for each in stored_in(model.graph) if not each.dims}
+    assert {float(np.float32(decay)), float(np.float32(threshold))} <= values
+
+
+def test_two_values_of_one_name_are_an_error() -> None:
+    g = Nodes()
+    assert g.number(0.6) == g.number(float(np.float32(0.6))) == "constant/0.6"
+    assert g.number(float(np.nextafter(np.float32(0.6), np.float32(1)))) != g.number(0.6)
+    g.weight("w", np.ones(2))
+    with pytest.raises(ValueError, match="two different values are called w"):
+        g.weight("w", np.zeros(2))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_the_same_network_and_options_give_the_same_bytes(case: Case, form: Form) -> None:
+    first, second = (
+        build_onnx(case.network(), form, {"b": "1", "a": "2"}, steps=3).SerializeToString() for _ in range(2)
+    )
+    assert first == second
+
+
 @pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])
-def test_a_network_reset_by_subtraction_is_refused(tmp_path: Path, form: str) -> None:
-    config = SequenceConfig(inputs=2, classes=2, units=[3], neuron=Lif(reset="subtract"))
-    with pytest.raises(ExportError, match="reset by subtraction"):
-        write_graphs(config.build([Sizes(3, 0)]), tmp_path, [form])
+def test_a_full_disk_is_a_run_error_in_every_format_and_ends_no_process(form: str, tmp_path: Path) -> None:
+    # In a process of its own, which torch's writers would end. The limit is as close to a full disk as a test comes.
+    code = f"""
+import resource, signal, sys
+from pathlib import Path
+from hstnn_deploy.errors import RunError
+from hstnn_deploy.export.graphs import write_graphs
+from tests.export.cases import Case
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    write_graphs(Case("sequence", "ffs").network(), Path({str(tmp_path)!r}), {{{form!r}}})
+except RunError as error:
+    sys.exit(0 if "cannot write" in error.message else 3)
+sys.exit(4)
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())

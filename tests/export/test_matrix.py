@@ -101,15 +101,18 @@ def engine_of(cell: Cell, network: HybridNetwork, folder: Path) -> Engine:
 
 
 def assert_nothing_dead(graph: onnx.GraphProto) -> None:
-    """Every value of a node is used by another, or is an output; bodies of scans included."""
+    """Every node does something, everything stored is used, and no graph takes a value of another; bodies included."""
     bodies = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
-    used = {name for each in (graph, *bodies) for node in each.node for name in node.input}
     for each in (graph, *bodies):
+        taken = {name for node in each.node for name in node.input if name}
         outputs = {value.name for value in each.output}
+        made = {name for node in each.node for name in node.output}
+        stored = {initializer.name for initializer in each.initializer}
         for node in each.node:
-            for name in node.output:
-                assert not name or name in used | outputs, f"{name} of {node.op_type} is dead"
-    assert {initializer.name for initializer in graph.initializer} <= used, "a weight that nothing uses"
+            assert all(node.output), f"{node.name} has an output of no name"
+            assert (taken | outputs) & set(node.output), f"{node.name} is dead"
+        assert stored <= taken, "a weight that nothing uses"
+        assert taken <= made | stored | {value.name for value in each.input}, "a value from outside"
 
 
 @torch.no_grad()

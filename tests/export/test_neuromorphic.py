@@ -1,18 +1,20 @@
-"""NIR: another interpreter, and snnTorch, a simulator that reads it, make the same spikes of the file."""
+"""NIR: another interpreter, written from NIR's definitions, makes the same spikes of the file."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nir
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
-from snntorch.import_nir import import_from_nir
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.neuromorphic import Method, differs, to_nir, write_nir
+from hstnn_deploy.export import neuromorphic
+from hstnn_deploy.export.neuromorphic import Method, NirForm, differs, neuron_of, to_nir, write_nir
 from hstnn_deploy.models.convolutional import ConvolutionalConfig
 from hstnn_deploy.models.language import LanguageConfig
 from hstnn_deploy.models.network import HybridNetwork
@@ -102,14 +104,15 @@ def network_input(network: HybridNetwork, x: torch.Tensor) -> torch.Tensor:
     return embedded
 
 
+@pytest.mark.parametrize("form", ["plain", "full"])
 @pytest.mark.parametrize("method", ["euler", "exponential"])
 @pytest.mark.parametrize("neuron", [Lif(), Lif(decay=0.3, threshold=0.3), Lif(decay=0.9), Lif(decay=1, threshold=1.0)])
 @torch.no_grad()
 def test_a_sequence_classifier_spikes_the_same_and_answers_with_its_mean(
-    neuron: Lif, method: Method, tmp_path: Path
+    neuron: Lif, method: Method, form: NirForm, tmp_path: Path
 ) -> None:
     network = sequence(neuron)
-    graph = nir.read(write_nir(network, tmp_path / "model.nir", dt=2e-3, method=method))
+    graph = nir.read(write_nir(network, tmp_path / "model.nir", 2e-3, method, form))
     x = torch.rand(40, 1, 7, dtype=torch.float64)
     spikes, outputs = simulate(graph, x[:, 0].numpy())
     expected = spikes_of(network, x)
@@ -157,6 +160,58 @@ def test_a_language_model_takes_words_as_one_hot() -> None:
     np.testing.assert_allclose(outputs, network(words)[0][:, 0], atol=1e-9)
 
 
+def test_the_plain_form_keeps_the_weights_and_is_what_nir_1_0_4_takes(tmp_path: Path) -> None:
+    network = sequence(Lif(decay=0.6, threshold=0.3))
+    with h5py.File(write_nir(network, tmp_path / "plain.nir")) as file:
+        nodes = file["node/nodes"]
+        # The arguments of nir 1.0.4's LIF and Affine; it refuses any other.
+        assert set(nodes["layer1"]) - {"metadata"} == {"type", "tau", "r", "v_leak", "v_threshold"}
+        assert set(nodes["layer1_weight"]) - {"metadata"} == {"type", "weight", "bias"}
+        assert set(nodes["layer1"]["r"][()]) == {1.0}
+        np.testing.assert_allclose(nodes["layer1"]["v_threshold"][()], 0.12, rtol=1e-15)
+        group: Any = network.stack[0].groups["snn"]
+        np.testing.assert_array_equal(nodes["layer1_weight"]["weight"][()], group.weight.detach().T)
+        assert not nodes["layer1_weight"]["bias"][()].any()
+    with h5py.File(write_nir(network, tmp_path / "full.nir", form="full")) as file:
+        assert set(file["node/nodes/layer1/v_threshold"][()]) == {0.3}
+        assert set(file["node/nodes/layer1/v_reset"][()]) == {0.0}
+
+
+@pytest.mark.parametrize("form", ["plain", "full"])
+@given(st.floats(0, 1), st.floats(1e-3, 1e3), st.floats(1e-5, 10), st.sampled_from(["euler", "exponential"]))
+def test_decay_and_threshold_come_out_of_a_graph_again(
+    form: NirForm, decay: float, threshold: float, dt: float, method: Method
+) -> None:
+    assume(decay < 1 - 1e-6 and (decay > 1e-6 or (decay == 0 and method == "euler")))
+    graph = to_nir(sequence(Lif(decay=decay, threshold=threshold)), dt, method, form)
+    assert neuron_of(graph.nodes["layer1"], dt, method) == pytest.approx((decay, threshold), rel=1e-8)
+
+
+@pytest.mark.parametrize("wrong", ["r", "tau", "v_threshold"])
+def test_neurons_that_are_not_the_network_s_are_not_written(
+    wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = neuromorphic.to_nir
+
+    def off_by_a_millionth(*words: Any) -> Any:
+        graph = right(*words)
+        setattr(graph.nodes["layer2"], wrong, getattr(graph.nodes["layer2"], wrong) * (1 + 1e-6))
+        return graph
+
+    monkeypatch.setattr(neuromorphic, "to_nir", off_by_a_millionth)
+    with pytest.raises(ExportError, match=r"does not hold what was written: (decay|threshold) .* of layer 2"):
+        write_nir(sequence(), tmp_path / "model.nir")
+    assert not (tmp_path / "model.nir").exists()
+
+
+@pytest.mark.parametrize("found", ["1.0.4", "1.0.6", "1.0"])
+def test_a_nir_that_is_too_old_is_refused_with_its_version(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neuromorphic, "version", lambda _name: found)
+    with pytest.raises(ExportError, match=f"nir 1.0.7 or newer, and {found} is installed") as refused:
+        to_nir(sequence())
+    assert "pip install 'nir>=1.0.7'" in refused.value.hint
+
+
 def test_a_reset_by_subtraction_is_refused() -> None:
     with pytest.raises(ExportError, match="reset by subtraction has no NIR form yet"):
         to_nir(sequence(Lif(reset="subtract")))
@@ -189,25 +244,3 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ExportError, match="not installed") as found:
         to_nir(sequence())
     assert "neuromorphic" in found.value.hint
-
-
-@pytest.mark.parametrize("make", [sequence, convolutional])
-@torch.no_grad()
-def test_snntorch_makes_the_same_spikes_of_it(make: Callable[[], HybridNetwork], tmp_path: Path) -> None:
-    loaded = import_from_nir(nir.read(write_nir(make(), tmp_path / "model.nir"))).float()
-    found: dict[str, list[Array]] = {"layer1": [], "layer2": []}
-    for name, rows in found.items():
-        loaded.get_submodule(name).register_forward_hook(
-            lambda _module, _inputs, output, rows=rows: rows.append(output.numpy())
-        )
-    x = torch.rand(25, 7) if make is sequence else (torch.rand(12, 2, 16, 16) * 1.5).floor()
-    answers = torch.stack([loaded(now)[0] for now in x])
-    network = make()
-    if make is sequence:
-        np.testing.assert_allclose(answers.mean(0), network(x[:, None])[0][0], atol=1e-5)
-    for rows, expected in zip(found.values(), spikes_of(network, x[:, None].double()), strict=True):
-        spikes = np.stack(rows)
-        if make is convolutional:
-            t, c, h, w = expected.shape
-            spikes = spikes.reshape(t, c, h, 2, w, 2).mean(axis=(3, 5))
-        np.testing.assert_array_equal(spikes, expected)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hstnn_deploy.errors import DeviceError, ExportError, UsageError
+from hstnn_deploy.errors import DeviceError, ExportError, OutOfMemoryError, UsageError
 from hstnn_deploy.export.bundle import Bundle
 from hstnn_deploy.export.graphs import STEP_ONNX, WINDOW_ONNX, write_graphs
 from hstnn_deploy.export.interface import interface
@@ -119,3 +119,16 @@ def test_on_a_gpu_states_stay_there_from_step_to_step(bundle: Bundle, monkeypatc
         np.testing.assert_array_equal(value, expected[name])
     with pytest.raises(ExportError, match="cannot run on this input"):
         graph.step(np.zeros((2, 9), np.float32))
+
+
+def test_memory_that_onnx_runtime_runs_out_of_is_said_as_such(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = open_graph(bundle.folder / "model.window.onnx")
+
+    class Full:
+        def run(self, *_: object) -> None:
+            raise RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for requested buffer of size 9")
+
+    monkeypatch.setattr(graph, "_session", Full())
+    with pytest.raises(OutOfMemoryError) as refused:
+        graph.run(np.zeros((8, 1, 8), np.float32))
+    assert refused.value.exit_code == 10

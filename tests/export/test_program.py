@@ -44,7 +44,7 @@ def test_torchscript_computes_the_definition_and_shows_its_layers(case: Case) ->
         logits, after = module(x)
         assert torch.equal(logits, expected)
         assert all(torch.equal(after[name], value) for name, value in state.items())
-        shown, _, taps = module.taps(x)
+        shown, _, taps = module.forward_shown(x)
         assert torch.equal(shown, logits)
         for name, values in zip(taps_of(network), taps, strict=True):
             assert torch.equal(values, torch.stack(o.rows[name])), name
@@ -68,7 +68,7 @@ def test_a_program_computes_what_torchscript_does_at_other_lengths_and_batches(c
     network = case.network()
     face, module = interface(network), scripted(network)
     x = face.example(6, 5)
-    logits, after, taps = module.taps(x)
+    logits, after, taps = module.forward_shown(x)
     found, state, shown = exported(case, tapped=True)(x, face.zeros(5))
     torch.testing.assert_close(found, logits, rtol=1e-5, atol=1e-6)
     for name, value in after.items():

@@ -16,6 +16,7 @@ from hstnn_deploy.export.bundle import export_bundle
 from hstnn_deploy.export.interface import interface
 from hstnn_deploy.export.runtime import Session
 from hstnn_deploy.export.standalone import write_standalone
+from tests.conftest import PATIENCE
 from tests.export.cases import Case
 from tests.export.test_runtime import clean_environment, isolated
 
@@ -28,7 +29,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, A
     root = tmp_path_factory.mktemp("standalone")
     made = {}
     for name, case in CASES.items():
-        bundle = export_bundle(case.checkpoint(root / f"{name}.pt"), root / f"{name}-bundle", verify=False).folder
+        bundle = export_bundle(
+            case.checkpoint(root / f"{name}.pt"), root / f"{name}-bundle", states="both", verify=False
+        ).folder
         folder = write_standalone(bundle, root / name)
         x = interface(case.network()).example(6, 2).numpy()
         np.save(root / f"{name}.npy", x)
@@ -60,9 +63,14 @@ def test_the_python_runner_needs_two_packages_and_gives_what_the_session_gives(
 def test_the_python_runner_says_what_is_wrong(folders: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
     folder, _ = folders["sequence"]
     np.save(tmp_path / "wide.npy", np.zeros((3, 1, 99), np.float32))
+    np.save(tmp_path / "raw.npy", np.full((8, 1, 8), 255, np.uint8))
+    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01")
     for given, code, message in (
         (str(tmp_path / "wide.npy"), 3, "error: x has the shape [3, 1, 99]; the network takes [T, B, 8]"),
-        ("nowhere.npy", 3, "error: [Errno 2] No such file"),
+        ("nowhere.npy", 3, "error: nowhere.npy cannot be read: No such file"),
+        (".", 3, "error: . cannot be read: Is a directory"),
+        (str(tmp_path / "raw.npy"), 3, "error: x holds 255 at [0, 0, 0]; the network was trained on 0 to 1"),
+        (str(tmp_path / "cut.npy"), 3, f"error: {tmp_path / 'cut.npy'} is truncated"),
     ):
         done = run([sys.executable, str(folder / "run.py"), "--input", given], tmp_path)
         assert done.returncode == code
@@ -99,7 +107,7 @@ def test_the_cpp_example_gives_what_the_session_gives(
 ) -> None:
     folder, x = folders[name]
     expected = Session(folder / "bundle").run(x)
-    for graph in ("model.window.onnx", "model.step.onnx"):
+    for graph in ("model.window.onnx", "model.window.inside.onnx", "model.step.onnx"):
         done = run([str(compiled), str(folder / "bundle" / graph), str(folder.with_suffix(".npy"))], tmp_path)
         assert done.returncode == 0, done.stderr
         logits = np.array([[float(word) for word in line.split()] for line in done.stdout.splitlines()])
@@ -147,12 +155,50 @@ def test_the_cpp_example_says_what_is_wrong(
     graph = str(folder / "bundle" / "model.step.onnx")
     np.save(tmp_path / "double.npy", x.astype(np.float64))
     np.save(tmp_path / "flat.npy", x[0, 0])
-    (tmp_path / "cut.npy").write_bytes(folder.with_suffix(".npy").read_bytes()[:-4])
+    whole = folder.with_suffix(".npy").read_bytes()
+    (tmp_path / "cut.npy").write_bytes(whole[:-4])
+    (tmp_path / "long.npy").write_bytes(whole + b"1234")
+    (tmp_path / "short.npy").write_bytes(whole[:20])
+    for name, value in (("nan", np.nan), ("inf", -np.inf)):
+        changed = x.copy()
+        changed[3, 1, 5] = value
+        np.save(tmp_path / f"{name}.npy", changed)
+    np.save(tmp_path / "big.npy", x.astype(">f4"))
+    np.save(tmp_path / "turned.npy", np.asfortranarray(x))
+    np.save(tmp_path / "fields.npy", np.zeros((6, 2), [("a", "<f4")]))
+    np.save(tmp_path / "whole.npy", x.astype(np.int64))
+    np.save(tmp_path / "wide.npy", np.zeros((6, 2, 9), np.float32))
+    np.save(tmp_path / "none.npy", np.zeros((0, 2, 8), np.float32))
+    for name, shape in (
+        ("huge", "(1000000000000, 2, 8)"),
+        ("overflow", f"({2**62}, {2**62}, 8)"),
+        ("less", "(-1, 2, 8)"),
+    ):
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+        (tmp_path / f"{name}.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header)
+    (tmp_path / "folder").mkdir()
     for words, message in (
         ([graph], "give a graph and an array"),
         ([graph, "nowhere.npy"], "cannot read nowhere.npy"),
         (["nowhere.onnx", "double.npy"], "nowhere.onnx"),
-        ([graph, "double.npy"], "neither float32 nor int64"),
+        ([graph, "folder"], "cannot read folder: Is a directory"),
+        (["folder", "double.npy"], ""),  # in the words of ONNX Runtime
+        ([str(folder / "README.md"), "double.npy"], "README.md"),
+        ([graph, "double.npy"], "is of type '<f8', neither float32 nor int64"),
+        ([graph, "big.npy"], "is of type '>f4', neither float32 nor int64"),
+        ([graph, "fields.npy"], "neither float32 nor int64"),
+        ([graph, "turned.npy"], "is not in C order: save numpy.ascontiguousarray(x)"),
+        ([graph, "nan.npy"], "x holds NaN or an infinity, at value 61"),
+        ([graph, "inf.npy"], "x holds NaN or an infinity, at value 61"),
+        ([graph, "whole.npy"], "x is int64; the graph takes float32"),
+        ([graph, "wide.npy"], "x has the shape [2, 9] at each step; the graph takes [any, 8]"),
+        ([graph, "none.npy"], "x is empty"),
+        ([graph, "long.npy"], "holds more than its array"),
+        ([graph, "short.npy"], "is truncated"),
+        ([graph, "huge.npy"], "is truncated"),
+        ([graph, "overflow.npy"], "has no such shape"),
+        ([graph, "less.npy"], "has no such shape"),
+        ([graph, "/dev/zero"], "is not a .npy file"),
         ([graph, "flat.npy"], "another rank"),
         ([graph, "cut.npy"], "is truncated"),
     ):
@@ -160,6 +206,7 @@ def test_the_cpp_example_says_what_is_wrong(
         assert done.returncode == 1
         assert done.stderr.startswith("error: ")
         assert message in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_the_readme_says_what_goes_in_and_comes_out(folders: dict[str, tuple[Path, Any]]) -> None:
@@ -176,6 +223,26 @@ def test_the_readme_of_a_raw_step_graph_says_what_each_runner_takes(tmp_path: Pa
     assert "# image [B, 8, T], uint8, as numpy.save wrote it" in text
     assert "./run bundle/" not in text
     assert "it takes whole windows" in text
+
+
+def test_a_bundle_that_answers_whole_sequences_only_runs_by_itself_and_promises_no_streams(tmp_path: Path) -> None:
+    case = CASES["sequence"]
+    bundle = export_bundle(
+        case.checkpoint(tmp_path / "best.pt"), tmp_path / "b", forms=["window"], states="inside", verify=False
+    )
+    folder = write_standalone(bundle.folder, tmp_path / "alone")
+    readme = (folder / "README.md").read_text()
+    assert "stream" not in readme
+    assert "--steps" not in readme
+    assert "model.window.inside.onnx" in readme
+    np.save(tmp_path / "x.npy", interface(case.network()).example(6, 2).numpy())
+    words = [sys.executable, str(folder / "run.py"), "--input", str(tmp_path / "x.npy")]
+    done = run(words, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 2
+    refused = run([*words, "--steps"], tmp_path)
+    assert refused.returncode == 2
+    assert "states inside: they answer whole sequences, not streams" in refused.stderr
 
 
 def test_an_earlier_folder_gives_way_and_another_is_left_alone(
@@ -205,5 +272,5 @@ def test_a_bundle_that_is_damaged_or_holds_no_onnx_makes_none(best: Path, tmp_pa
 def run(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=120, cwd=folder, env=environment
+        command, check=False, capture_output=True, text=True, timeout=PATIENCE, cwd=folder, env=environment
     )

@@ -120,7 +120,7 @@ def test_a_stream_says_what_it_cannot_take(fronts: dict[str, Path]) -> None:
     stream = Session(fronts["events"]).stream(2)
     with pytest.raises(DataError, match="event 0 of 1 has recording 2; it must be 0 to 1"):
         stream.step(np.array([[2, 0, 0, 0, 0]]))
-    with pytest.raises(UsageError, match="0 frames are none"):
+    with pytest.raises(UsageError, match="frames cannot be 0"):
         stream.run(np.zeros((0, 5), np.int64), frames=0)
     with pytest.raises(UsageError, match="frames is for raw events"):
         Session(fronts["images"]).stream(1).run(np.zeros((1, 8, 3), np.uint8), frames=3)
@@ -136,6 +136,7 @@ def test_smaller_graphs_keep_their_fronts(how: Any, tmp_path: Path) -> None:
             tmp_path / case.family,
             forms=["window"] if case.family == "sequence" else ["step"],
             smaller=[how],
+            keep_all=True,
             max_drop=100,
             preprocess=True,
             verify=False,

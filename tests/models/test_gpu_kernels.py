@@ -17,6 +17,7 @@ from hstnn_deploy.models import kernels
 from hstnn_deploy.models.kernels import gpu, plain
 from hstnn_deploy.models.neurons import Lif, Reset
 from hstnn_deploy.models.surrogates import Shape
+from tests.conftest import PATIENCE
 
 pytest.importorskip("triton", reason="Triton comes with torch for CUDA, and with the dev extra on x86-64 Linux")
 
@@ -268,6 +269,8 @@ def test_the_kernels_compile_for_ampere_and_hopper(tmp_path: Path) -> None:
         pytest.skip("no assembler: it runs where the triton package brings backends/nvidia/bin/ptxas")
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     environment.pop("TRITON_INTERPRET", None)
-    done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 8

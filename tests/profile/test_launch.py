@@ -14,6 +14,7 @@ from hstnn_deploy.profile import launch
 from hstnn_deploy.profile.plan import plan
 from hstnn_deploy.profile.records import Configuration, Record
 from hstnn_deploy.train.recipe import Recipe
+from tests.conftest import PATIENCE
 from tests.profile.conftest import configured
 
 
@@ -35,7 +36,7 @@ def instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 )
 def test_how_a_process_ended_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, failure: str) -> None:
     instead(monkeypatch, code)
-    limit = 1.0 if "sleep" in code else 30.0
+    limit = 1.0 if "sleep" in code else PATIENCE
     assert launch.run_alone("worker", [], "cpu", tmp_path / "output", limit) == failure
 
 
@@ -73,7 +74,7 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
     time.sleep(0.2)
     assert process.poll() is None
     process.stdin.close()
-    assert process.wait(30) == 1
+    assert process.wait(PATIENCE) == 1
 
 
 def test_leaving_early_leaves_nothing_behind(tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +113,7 @@ def test_a_file_where_the_user_stands_does_not_get_into_the_process(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configuration.json").write_text("{}")
     words = [str(tmp_path / "configuration.json"), str(tmp_path / "record.json"), str(tmp_path)]
-    failure = launch.run_alone("worker", words, "cpu", tmp_path / "output", 60)
+    failure = launch.run_alone("worker", words, "cpu", tmp_path / "output", PATIENCE)
     assert "the wrong json" not in failure
     assert "not whole" in failure
 

@@ -8,6 +8,8 @@ import torchinfo
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hstnn_deploy.data.preprocessing import counts_events
+from hstnn_deploy.data.registry import DATA_SETS
 from hstnn_deploy.models.convolutional import ConvolutionalConfig
 from hstnn_deploy.models.language import LanguageConfig
 from hstnn_deploy.models.network import HybridNetwork
@@ -33,7 +35,6 @@ def tiny_hybrid() -> tuple[HybridNetwork, Tensor]:
     with torch.no_grad():
         for layer in network.stack:
             layer.groups["snn"].ranked()[0].copy_(torch.tensor([[1.0], [0.0]]))
-    # Half a unit of the second input is a number: the whole input is numbers, not events.
     x = torch.tensor([[1.0, 0.5], [0.0, 0.5], [1.0, 0.0], [1.0, 0.5]])[:, None]
     return network, x
 
@@ -123,12 +124,23 @@ def test_reach_is_how_many_outputs_each_input_meets() -> None:
     assert reach(counts, nn.Conv2d(2, 6, 3, groups=2)) == (1 + 27) * 3
 
 
-def test_whether_data_are_events_is_said_and_not_seen() -> None:
+def test_the_data_set_says_whether_inputs_are_events_and_never_a_batch_s_values() -> None:
     network = SequenceConfig(inputs=2, classes=2, units=[3]).build([Sizes(3, 0)])
-    x = torch.tensor([[[0.0, 2.0]]])
-    as_events, as_numbers = by_name(network, x, events=True), by_name(network, x)
-    assert (as_events["layer1.snn"].acs, as_events["layer1.snn"].macs) == (6, 0)
-    assert (as_numbers["layer1.snn"].acs, as_numbers["layer1.snn"].macs) == (0, 3)
+    black, whole = torch.zeros(4, 1, 2), torch.ones(4, 1, 2)
+    (events, *_), (numbers, *_) = count(network, whole, events=True), count(network, whole, events=False)
+    assert (events.macs, events.acs) == (0, 4 * 2 * 3)
+    assert (numbers.macs, numbers.acs) == (4 * 2 * 3, 0)
+    # A batch of black images, or of images of pure black and white, is one of numbers like every other.
+    mixed = torch.cat((whole, 0.5 * whole), dim=1)
+    assert count(network, mixed, events=False)[0].macs == 2 * numbers.macs
+    assert count(network, black, events=False)[0] == Operations(
+        "layer1.snn", dense=24, spikes=0, sites=12, macs=0, acs=0
+    )
+
+
+def test_every_data_set_declares_what_its_inputs_are() -> None:
+    events = {name for name in DATA_SETS if counts_events(DATA_SETS[name].config(name=name))}
+    assert events == {"digit-events", "nmnist", "dvs-gesture", "shd", "ssc"}
 
 
 NETWORKS: dict[str, tuple[Any, list[Sizes], tuple[int, ...]]] = {
@@ -155,7 +167,7 @@ def test_dense_operations_are_those_that_torch_counts(name: str) -> None:
     x = torch.rand(*shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(x)
-    assert 2 * sum(each.dense for each in count(network, x)) == counter.get_total_flops()
+    assert 2 * sum(each.dense for each in count(network, x, events=False)) == counter.get_total_flops()
 
 
 def test_a_pure_convolutional_network_has_the_operations_that_torchinfo_counts() -> None:
@@ -170,14 +182,14 @@ def test_a_pure_convolutional_network_has_the_operations_that_torchinfo_counts()
         if isinstance(layer.module, nn.Conv2d | nn.Linear) and layer.module.bias is not None
     )
     # torchinfo counts a bias as one more input.
-    assert sum(each.dense for each in count(network, x)) == info.total_mult_adds - biases
+    assert sum(each.dense for each in count(network, x, events=False)) == info.total_mult_adds - biases
 
 
 def test_a_pure_recurrent_network_has_the_operations_that_torchinfo_counts_of_its_like() -> None:
     x = torch.rand(9, 3, 6)
     ours = SequenceConfig(inputs=6, classes=4, units=[7]).build([Sizes(0, 7)])
     info = torchinfo.summary(nn.RNN(6, 7, bias=False), input_data=x, verbose=0)
-    assert count(ours, x)[0].dense == info.total_mult_adds
+    assert count(ours, x, events=False)[0].dense == info.total_mult_adds
 
 
 def test_work_is_said_per_sample_with_its_energy(tiny: Recipe, tmp_path: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hstnn_deploy.profile import providers, survey
+from tests.conftest import PATIENCE
 from tests.profile.conftest import FakeNvml
 
 
@@ -29,11 +30,11 @@ print("x with error: libx.so.9: gone", file=sys.stderr)
 
 
 def test_a_provider_that_crashes_or_hangs_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "_LIMIT", 2.0)
-    for code, reason in (
-        ("import os; os._exit(7)", "the process ended with code 7"),
-        ("import time; time.sleep(60)", "it did not load within 2 s"),
+    for limit, code, reason in (
+        (PATIENCE, "import os; os._exit(7)", "the process ended with code 7"),
+        (2.0, "import time; time.sleep(60)", "it did not load within 2 s"),
     ):
+        monkeypatch.setattr(providers, "_LIMIT", limit)
         words = [sys.executable, "-c", code]
         monkeypatch.setattr("hstnn_deploy.processes.command", lambda *_, words=words: words)
         assert providers._tried("X") == providers.Provider("X", False, reason)

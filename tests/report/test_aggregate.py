@@ -212,3 +212,22 @@ def test_every_run_is_listed(sweep: Path) -> None:
     assert len(sheet.rows) == 28
     assert column(sheet, "state").count("finished") == 27
     assert column(sheet, "training: s/epoch").count("0.5") == 27
+
+
+def test_what_was_doubtful_of_the_best_epoch_stands_beside_its_network(tmp_path: Path) -> None:
+    for seed, at in ((1, 2), (2, 1)):
+        run = write_run(tmp_path, recipe_for("snn", seed=seed), 10.0)
+        rows = [row | ({"warnings": ["layer 1 is dumb"]} if row["epoch"] == at else {}) for row in run.metrics()]
+        (run.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    study = study_of(tmp_path)
+    # Epoch 2 is the best; what was doubtful of epoch 1 is no longer.
+    assert [note for note in study.notes if "dumb" in note] == ["snn, seed 1: layer 1 is dumb."]
+    assert "snn, seed 1: layer 1 is dumb." in sheets.summary(study).notes
+
+
+@pytest.mark.parametrize("said", [None, 7, "text", [3]])
+def test_a_row_with_odd_warnings_is_read(said: object, tmp_path: Path) -> None:
+    run = write_run(tmp_path, recipe_for("snn"), 10.0)
+    rows = [row | {"warnings": said} for row in run.metrics()]
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert study_of(tmp_path).runs[0].warnings == (["3"] if said == [3] else [])

@@ -1,15 +1,20 @@
 """Conditions, and which runs and records of two groups belong together."""
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_ind
 
 from hstnn_deploy.errors import ReportError, UsageError
-from hstnn_deploy.report import conditions
-from hstnn_deploy.report.comparison import Comparison, compare
+from hstnn_deploy.profile.values import Measured
+from hstnn_deploy.report import conditions, formats
+from hstnn_deploy.report.comparison import Comparison, compare, plain, sheet
+from tests.profile.conftest import configured, measured
 from tests.report.conftest import inference, recipe_for, records_of, training, write_run, write_sweep
 
 
@@ -110,9 +115,10 @@ def test_one_seed_is_compared_without_a_test(tmp_path: Path) -> None:
 
 
 def test_records_are_paired_by_what_they_measure(tmp_path: Path) -> None:
-    a = records_of(tmp_path / "a.jsonl", [inference(0.25), inference(0.5), training(epoch=10.0)])
-    slower = [inference(0.5, latency_p99=0.0198), inference(0.5, latency_p99=0.0202), training(epoch=11.0)]
-    b = records_of(tmp_path / "b.jsonl", slower)
+    quick = [inference(0.5), inference(0.5), training(epoch=10.0), training(epoch=10.0)]
+    a = records_of(tmp_path / "a.jsonl", [inference(0.25), *quick])
+    slower = [inference(0.5, latency_p99=0.0198), inference(0.5, latency_p99=0.0202)]
+    b = records_of(tmp_path / "b.jsonl", [*slower, training(epoch=11.0), training(epoch=11.0)])
     condition = conditions.parse("p99_ms > 2.01x")
     found = compare(a, b, [], [condition, conditions.parse("epoch > 9.9%")])
     changes = rows(found)
@@ -128,15 +134,85 @@ def test_records_are_paired_by_what_they_measure(tmp_path: Path) -> None:
     assert found.failures[0].shown == "a factor of 2.02"
 
 
-def test_latencies_are_tested_call_by_call_where_the_records_hold_the_calls(tmp_path: Path) -> None:
-    calls = [0.001 * (1 + number / 100) for number in range(100)]
-    a = records_of(tmp_path / "a.jsonl", [inference()], series={"latency": calls})
-    b = records_of(tmp_path / "b.jsonl", [inference()], series={"latency": [2 * call for call in calls]})
-    (row,) = compare(a, b, ["p50_ms"], []).rows
-    assert row.test.difference == pytest.approx(1.495)
-    assert row.test.p is not None
-    assert row.test.p < 1e-6
-    assert "Mann-Whitney" in row.test.method
+def process(folder: Path, number: int, level: float, **changes: Any) -> Path:
+    """Write the record of one process: 400 calls that scatter by a hundredth about its own level, in seconds."""
+    calls = [level * (1 + (place % 21 - 10) / 1000) for place in range(400)]
+    record = inference(latency_p50=level, latency_p99=level * 1.01)
+    record = replace(record, configuration=replace(record.configuration, **changes))
+    return records_of(folder / f"records{number}.jsonl", [record], series={"latency": calls})
+
+
+LEVELS = [0.0010, 0.0011, 0.00103, 0.00098, 0.00107]
+"""Medians of five processes that measure one checkpoint at one commit: processes differ, calls of one hardly do."""
+
+
+def test_five_measurements_of_the_same_network_give_no_verdict_in_pairs(tmp_path: Path) -> None:
+    measured = [process(tmp_path, number, level) for number, level in enumerate(LEVELS)]
+    for one, other in combinations(measured, 2):
+        found = compare(one, other, ["p50_ms", "p99_ms"], [conditions.parse("p50_ms > 1.0001x")])
+        assert all(row.test.p is None and row.test.half is None and row.adjusted is None for row in found.rows)
+        assert all("one process on a side cannot be judged" in row.test.method for row in found.rows)
+        assert found.rows[0].test.difference != 0
+        assert found.failures == []
+        assert [verdict.failed for verdict in found.verdicts] == [None]
+
+
+def test_no_form_of_a_comparison_gives_one_process_a_verdict(tmp_path: Path) -> None:
+    found = compare(process(tmp_path, 1, LEVELS[0]), process(tmp_path, 2, LEVELS[1]), ["p50_ms"], [])
+    (plain_row,) = plain(found)["rows"]
+    assert (plain_row["p"], plain_row["p_holm"], plain_row["half_width_95"]) == (None, None, None)
+    assert plain_row["b"]["median"] == pytest.approx(1.1)
+    for text in (plain_row["unjudged"], formats.markdown([sheet(found)]), formats.latex([sheet(found)])):
+        assert "one process on a side cannot be judged" in text
+    (row,) = sheet(found).rows
+    shown = dict(zip([column.name for column in sheet(found).columns], [entry.text for entry in row], strict=True))
+    assert (shown["p"], shown["± 95 %"], shown["A"], shown["B"], shown["difference"]) == (
+        *("n/a", "n/a", "1", "1.1", "+0.1"),
+    )
+
+
+def test_several_processes_a_side_are_tested_over_processes(tmp_path: Path) -> None:
+    for number, level in enumerate(LEVELS):
+        process(tmp_path / "a", number, level)
+        process(tmp_path / "b", number, 2 * level)
+        process(tmp_path / "same", number, LEVELS[-1 - number])
+    (row,) = compare(tmp_path / "a", tmp_path / "b", ["p50_ms"], []).rows
+    assert row.test.method == "Welch's t-test, 5 and 5 values"
+    expected = ttest_ind([2 * level for level in LEVELS], LEVELS, equal_var=False).pvalue
+    assert row.test.p == pytest.approx(expected)
+    found = compare(tmp_path / "a", tmp_path / "same", ["p50_ms"], [conditions.parse("p50_ms > 1.1x")])
+    assert found.rows[0].test.p == pytest.approx(1)
+    assert [verdict.failed for verdict in found.verdicts] == [False]
+
+
+def test_processes_at_the_same_time_are_one_measurement(tmp_path: Path) -> None:
+    for side, factor in (("a", 1.0), ("b", 1.5)):
+        for number, level in enumerate(LEVELS[:2], 1):
+            process(tmp_path / side, number, factor * level, instance=number, instances=2)
+    (row,) = compare(tmp_path / "a", tmp_path / "b", ["p50_ms"], []).rows
+    assert list(row.first.values()) == [pytest.approx(1.05)]
+    assert row.test.p is None
+
+
+def test_what_is_counted_is_judged_by_one_process(tmp_path: Path) -> None:
+    work = configured(recipe_for("snn"), "work")
+    a, b = (
+        records_of(
+            tmp_path / f"{macs:g}.jsonl", [replace(measured(work), values=[Measured("macs", macs, "MAC", "counted")])]
+        )
+        for macs in (100.0, 120.0)
+    )
+    found = compare(a, b, ["macs"], [conditions.parse("macs > 1.1x")])
+    assert [verdict.failed for verdict in found.verdicts] == [True]
+
+
+def test_seconds_of_one_training_a_side_are_not_judged_but_its_accuracy_is(tmp_path: Path) -> None:
+    a, b = (write_sweep(tmp_path / name, seeds=[1]) for name in "ab")
+    found = compare(a, b, [], [conditions.parse("train_seconds >= 1x"), conditions.parse("accuracy >= 1x")])
+    assert {(verdict.condition.metric, verdict.failed) for verdict in found.verdicts} == {
+        ("train_seconds", None),
+        ("accuracy", True),
+    }
 
 
 def test_a_condition_that_cannot_be_judged_is_an_error_not_a_pass(tmp_path: Path) -> None:

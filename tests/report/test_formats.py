@@ -19,6 +19,7 @@ from hstnn_deploy.report.collect import collect
 from hstnn_deploy.report.costs import every_sheet
 from hstnn_deploy.report.costs import sheets as cost_sheets
 from hstnn_deploy.report.sheets import Column, Entry, Sheet
+from tests.conftest import PATIENCE
 from tests.report.conftest import (
     PUBLISHED,
     inference,
@@ -153,7 +154,7 @@ def test_latex_compiles_by_itself_and_inside_of_a_document(sweep: Path, tmp_path
     for name in ("report", "paper"):
         result = subprocess.run(
             ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"],
-            cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120, check=False,
+            cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert result.returncode == 0, result.stdout[-2000:]
         assert (tmp_path / f"{name}.pdf").stat().st_size > 10_000

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from hstnn_deploy.report.stats import compare, compare_percentiles, holm, summarise
+from hstnn_deploy.report.stats import compare, holm, summarise
 
 numbers = st.integers(-1000, 1000).map(lambda whole: whole / 10)
 values = st.lists(numbers, min_size=2, max_size=8)
@@ -74,19 +74,6 @@ def test_where_there_is_no_test_the_reason_is_said(
     assert found.half is None
     assert found.p is None
     assert reason in found.method
-
-
-def test_percentiles_of_calls_with_an_interval() -> None:
-    first = [float(number) for number in range(1, 1001)]
-    second = [number + 100 for number in first]
-    found = compare_percentiles(first, second, 50)
-    assert found.difference == pytest.approx(100)
-    assert found.half is not None
-    # The median of n uniform values has a standard deviation of range / (2 sqrt(n)); of a difference, sqrt(2) of it.
-    assert found.half == pytest.approx(1.96 * 1000 / (2 * math.sqrt(1000)) * math.sqrt(2), rel=0.1)
-    assert found.p is not None
-    assert found.p < 1e-6
-    assert compare_percentiles(first, first, 99).p == pytest.approx(1)
 
 
 def test_holm_s_adjustment_of_a_textbook_case() -> None:

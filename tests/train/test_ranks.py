@@ -24,7 +24,7 @@ from hstnn_deploy.train.evaluation import batches, parts
 from hstnn_deploy.train.ranks import Ranks, started
 from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.stages import train
-from tests.conftest import TINY_TEXT, Hstnn, options, settings
+from tests.conftest import PATIENCE, TINY_TEXT, Hstnn, options, settings
 
 CPU = torch.device("cpu")
 
@@ -77,6 +77,8 @@ def test_a_rank_that_ends_is_explained_in_one_line(monkeypatch: pytest.MonkeyPat
     with pytest.raises(starter.RankError, match=r"^process 2 of 2 was killed by SIGKILL$") as killed:
         starter.start(script("os.kill(os.getpid(), 9) if rank else time.sleep(60)"), 2, "PLACE")
     assert killed.value.exit_code == 5
+    # The other one has all the time it needs to say what was wrong.
+    monkeypatch.setattr(starter, "_GRACE", PATIENCE)
     said = "print('error: no data\\nhint: get some', file=sys.stderr)\nsys.exit(3)"
     with pytest.raises(starter.RankError, match=r"^process 2 of 2: no data$") as explained:
         starter.start(script(f"if rank == 0: time.sleep(0.2); sys.exit({starter.LOST})\n{said}"), 2, "PLACE")
@@ -128,7 +130,7 @@ def launch(out: Path, *more: str) -> "subprocess.Popen[str]":
         # Whatever started the tests may have Ctrl-C switched off.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    run, patience = RunFolder(out / RUN), time.monotonic() + 180
+    run, patience = RunFolder(out / RUN), time.monotonic() + PATIENCE
     begun = len(run.metrics())
     while len(run.metrics()) < begun + 3:
         assert process.poll() is None, process.communicate()
@@ -145,7 +147,7 @@ def test_two_processes_train_as_one_end_together_and_are_continued_by_one(hstnn:
     process = launch(tmp_path / "two")
     (other,) = [child for child in psutil.Process(process.pid).children() if child.environ()["RANK"] == "1"]
     other.kill()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5, err
     assert err.splitlines() == ["error: process 2 of 2 was killed by SIGKILL", "hint: --resume continues the training"]
     run = RunFolder(tmp_path / "two" / RUN)
@@ -155,7 +157,7 @@ def test_two_processes_train_as_one_end_together_and_are_continued_by_one(hstnn:
 
     process = launch(tmp_path / "two", "--resume")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert err.splitlines() == [
         "error: interrupted; all finished epochs are kept",
@@ -210,7 +212,7 @@ def test_all_stages_of_a_language_model_under_torchruns_environment(ptb: Path, t
         for rank in range(2)
     ]
     for process in ranks:
-        _, err = process.communicate(timeout=180)
+        _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
     one = train(load_recipe("ptb", changes), tmp_path / "one", data_folder=ptb)
     for run in one:

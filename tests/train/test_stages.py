@@ -1,12 +1,15 @@
 """The stages on real data: what each leaves behind; nothing done twice; nothing mixed up."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from hstnn_deploy import checkpoint
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.errors import RunError, UsageError
+from hstnn_deploy.errors import CheckpointError, RunError, UsageError
 from hstnn_deploy.models.shrink import shrink
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import stages
@@ -56,11 +59,11 @@ def test_checkpoints_say_what_they_are(whole: Path) -> None:
     assert restored.selection is not None
     assert restored.selection["counts"] == {"snn": 6, "rnn": 5}  # round(0.5 * 11) = 6 of 11
     assert [sum(size[n] for size in restored.sizes) for n in (0, 1)] == [6, 5]
-    for checkpoint in (adapted, restored):
-        assert checkpoint.metrics["protocol"] == "validation"
-        assert checkpoint.metrics["test"]["samples"] == 360
-        assert checkpoint.environment["versions"]["torch"] == torch.__version__
-        assert checkpoint.resolved_recipe() == tiny()
+    for each in (adapted, restored):
+        assert each.metrics["protocol"] == "validation"
+        assert each.metrics["test"]["samples"] == 360
+        assert each.environment["versions"]["torch"] == torch.__version__
+        assert each.resolved_recipe() == tiny()
 
 
 def test_a_selection_holds_a_figure_for_every_unit(whole: Path) -> None:
@@ -225,3 +228,48 @@ def test_a_damaged_selection_is_refused(tmp_path: Path, whole: Path, text: str) 
     (tmp_path / BASE / "ratio-0.5" / "selection.json").write_text(text)
     with pytest.raises(RunError, match=r"selection\.json is damaged"):
         train(tiny(), tmp_path, stage="restore")
+
+
+# What lies in a run folder may be anybody's.
+
+
+@pytest.mark.parametrize(
+    ("layer", "kept"),
+    [(2 * 10**12, [0]), (3, [0]), (2, [2**63 - 1]), (2, [2**64]), (2, [-1]), (2, [1, 0]), (2, [0, 0])],
+)
+def test_a_selection_of_what_is_not_there_is_refused(whole: Path, tmp_path: Path, layer: int, kept: list[int]) -> None:
+    out = shutil.copytree(whole, tmp_path / "out")
+    run = RunFolder(out / BASE / "ratio-0.5")
+    for name in ("best.pt", "last.pt", "status.json"):
+        (run.path / name).unlink()
+    selection = json.loads(run.selection.read_text())
+    selection["units"][-1] |= {"layer": layer, "kept": kept}
+    run.selection.write_text(json.dumps(selection))
+    with pytest.raises(RunError, match="not a selection from this network"):
+        train(tiny(), out, stage="restore", device="cpu")
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        torch.zeros(4, 21, dtype=torch.float64),
+        torch.zeros(0, 22, dtype=torch.float64),
+        torch.zeros(4, 22),
+        torch.zeros(1, dtype=torch.float64).expand(10**9, 22),
+        [[0.0] * 22],
+    ],
+    ids=["too few", "no probes", "another type", "a shape alone", "lists"],
+)
+def test_traces_that_are_not_this_networks_are_refused(whole: Path, tmp_path: Path, samples: object) -> None:
+    out = shutil.copytree(whole, tmp_path / "out")
+    shutil.rmtree(out / BASE / "ratio-0.5")
+    path = out / BASE / "traces" / "traces.pt"
+    data = checkpoint.load(path, "traces")
+    checkpoint.save(path, "traces", {**data, "samples": samples})
+    with pytest.raises(CheckpointError, match="not traces of this network"):
+        train(tiny(), out, stage="select", device="cpu")
+    checkpoint.save(path, "traces", {**data, "groups": data["groups"][:-1]})
+    with pytest.raises(CheckpointError, match="its groups are not those of the network"):
+        train(tiny(), out, stage="select", device="cpu")
+    checkpoint.save(path, "traces", data)
+    train(tiny(), out, stage="select", device="cpu")

@@ -6,7 +6,6 @@ what a job needs is sent along, it works in a folder of the node's own, and its 
 
 import io
 import tarfile
-import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -184,8 +183,8 @@ def _work(job: Job, setting: Setting, on_gpu: bool, sent: bytes | None) -> tuple
     """Do a job, in a Ray worker; return its failure and, where its needs were sent, its run folder."""
     if sent is None:
         return _run(job, setting, on_gpu), None
-    with tempfile.TemporaryDirectory(prefix="hstnn-job-") as folder:
-        here = replace(job, out=Path(folder))
+    with files.temporary_folder("job") as folder:
+        here = replace(job, out=folder)
         unpack(sent, here.out)
         # The run is not finished, and nobody works on it here: the status that was sent is that of its owner.
         (here.run.path / "status.json").unlink(missing_ok=True)

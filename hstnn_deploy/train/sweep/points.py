@@ -22,10 +22,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hstnn_deploy import yaml_text
 from hstnn_deploy.errors import RecipeError, UsageError
+from hstnn_deploy.foreign import brief, reading
 from hstnn_deploy.train.recipe import Recipe, explained, load_recipe
 
 _IN_PATH = {"name", "kind", "ratio", "seed", "network.recurrent"}
@@ -137,10 +138,9 @@ def read(name: str) -> Sweep:
 
 def _raw(name: str) -> Any:
     """Return what a YAML file holds; None where it is none, which `load_recipe` then explains."""
-    try:
-        return yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        return None
+    path = Path(name)
+    with reading(brief(name), "a sweep file", RecipeError, ""):
+        return yaml_text.read(path, RecipeError) if path.is_file() else None
 
 
 def _written(changes: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from hstnn_deploy.train.sweep.cluster import Cluster, pack, unpack
 from hstnn_deploy.train.sweep.launch import Setting
 from hstnn_deploy.train.sweep.plan import plan
 from hstnn_deploy.train.sweep.scheduler import Scheduler, Wanted
-from tests.conftest import TINY, let_ray_start, settings
+from tests.conftest import PATIENCE, TINY, let_ray_start, settings
 from tests.contents import contents
 
 needs_ray = pytest.mark.skipif(
@@ -66,7 +66,7 @@ def test_failures_come_back_and_stopping_ends_the_process(ray_here: Cluster, tmp
     bad.run.path.mkdir(parents=True)
     bad.run.last.write_text("no checkpoint")
     assert len(ray_here.start([Wanted(long, False), Wanted(bad, False)])) == 2
-    found, patience = ray_here.wait(60), time.monotonic() + 120
+    found, patience = ray_here.wait(60), time.monotonic() + PATIENCE
     while not found or not long.run.status().get("epoch"):
         assert time.monotonic() < patience
         found += ray_here.wait(0.1)

@@ -1,0 +1,136 @@
+"""What an engine computed of a window, and what a replay of it found: spike by spike, value by value.
+
+Shapes: T time, B batch, C classes, V words, n units of a group. Of convolutional layers a unit is a channel of maps.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hstnn_deploy.models.layers import Outputs
+
+
+class Run(NamedTuple):
+    """What an engine computed of a window."""
+
+    logits: Tensor
+    """[B, C], or of a language model [T, B, V]."""
+    layers: list[Outputs]
+    """What each layer's groups emitted at every step, [T, B, n, …], maps not yet pooled."""
+    state: dict[str, Tensor]
+    """The states after the window."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where an engine's output is not what its own past makes it."""
+
+    layer: int
+    """Counted from 1; 0 for the readout."""
+    kind: str
+    step: int
+    sample: int
+    unit: int
+    place: tuple[int, ...]
+    """Within the unit's map, of convolutional layers."""
+    distance: float
+    """How far off: |m - threshold| of a wrong spike, or the error of a value."""
+    bound: float
+    """How far off it may be."""
+
+    def __str__(self) -> str:
+        where = self.kind if self.layer == 0 else f"layer {self.layer} {self.kind}"
+        unit = f"unit {self.unit}" + (f" at {self.place}" if self.place else "")
+        return (
+            f"{where}, step {self.step}, sample {self.sample}, {unit}: "
+            f"off by {self.distance:.3g}, bound {self.bound:.3g}"
+        )
+
+
+@dataclass
+class Certificate:
+    """What a replay found."""
+
+    spikes: int = 0
+    """Spikes checked (units x steps x samples)."""
+    borderline: int = 0
+    """Of these, membranes so near the threshold that either answer is right in float32."""
+    values: int = 0
+    """Recurrent outputs and cells checked."""
+    worst: float = 0.0
+    """The largest error of a recurrent output, state or logit, as a share of its bound."""
+    divergences: list[Divergence] = field(default_factory=list)
+    """The first divergence of each layer and kind, and of the readout."""
+    failed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+    """[B]: which samples diverge anywhere."""
+    parted: Tensor = field(default_factory=lambda: torch.empty(0))
+    """[B]: the first step at which each sample's spikes differ from another run's; infinite where none do."""
+    parted_borderline: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+    """[B]: whether a membrane whose spike differs there, in the lowest layer that differs, is borderline."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing diverged."""
+        return not self.divergences
+
+    def __str__(self) -> str:
+        if not self.passed:
+            return f"diverges first at {self.divergences[0]}"
+        parts = []
+        if self.spikes:
+            parts.append(f"{self.spikes} spikes equal ({self.borderline} borderline)")
+        if self.values:
+            parts.append(f"{self.values} recurrent values in bound (worst {self.worst:.2f} of it)")
+        return ", ".join(parts)
+
+    @property
+    def explained(self) -> Tensor:
+        """Which samples [B] may rightly differ from the other run: nothing diverges, and they part at a borderline."""
+        return ~self.failed & self.parted_borderline
+
+    def spikes_of(self, wrong: Tensor, distance: Tensor, eps: Tensor, place: "Place") -> None:
+        """Record checked spikes [B, n, …]: which are wrong, how far their membranes are from the threshold, and eps."""
+        self.spikes += wrong.numel()
+        self.borderline += int((distance < eps).sum())
+        self._note(wrong, distance, eps, place)
+
+    def beside(self, differ: Tensor, near: Tensor, step: int) -> None:
+        """Record which spikes [B, n, …] of a step differ from another run's, and which membranes are borderline.
+
+        Steps come in order within a layer, layers from the input side.
+        """
+        first = differ.flatten(1).any(1) & (step < self.parted)
+        self.parted = torch.where(first, step, self.parted)
+        self.parted_borderline = torch.where(first, (differ & near).flatten(1).any(1), self.parted_borderline)
+
+    def values_of(self, values: Tensor, expected: Tensor, bound: Tensor, place: "Place") -> None:
+        """Record checked values [B, n, …]."""
+        error = (values - expected).abs()
+        # Written so that NaN, which compares false with everything, counts as wrong.
+        wrong = ~(error <= bound)
+        if len(error):
+            # A membrane that was set to zero has no error, and no room for one.
+            share = torch.where(error == 0, 0, error / bound)
+            self.worst = max(self.worst, float(share.nan_to_num(torch.inf).max()))
+        self._note(wrong, error, bound, place)
+
+    def _note(self, wrong: Tensor, distance: Tensor, bound: Tensor, place: "Place") -> None:
+        self.failed = self.failed | wrong.flatten(1).any(1)
+        if any((found.layer, found.kind) == (place.layer, place.kind) for found in self.divergences):
+            return
+        if wrong.any():
+            sample, unit, *rest = (int(i) for i in wrong.nonzero()[0])
+            at = (sample, unit, *rest)
+            self.divergences.append(
+                Divergence(*place, sample, unit, tuple(rest), float(distance[at]), float(bound[at]))
+            )
+
+
+class Place(NamedTuple):
+    """Where checked values stand."""
+
+    layer: int
+    kind: str
+    step: int

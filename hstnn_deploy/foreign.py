@@ -1,0 +1,193 @@
+"""Files that others wrote: whatever a parser raises becomes one error of ours, and no claim is believed unchecked.
+
+    with reading(path, "a .npy file"):
+        rows = np.load(path, allow_pickle=False)
+
+Standard library only: bundles that run by themselves carry this module.
+"""
+
+import json
+import math
+import os
+import re
+import reprlib
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hstnn_deploy.errors import DataError, HstnnError, OutOfMemoryError, out_of_memory
+
+AGAIN = "copy or download it again"
+
+TEXT_LIMIT = 2**20
+"""Bytes of a recipe, sweep file, matrix or status: far more than anybody writes by hand."""
+
+_WORDS = 200
+"""Letters of what a parser says that an error repeats."""
+
+
+@contextmanager
+def reading(
+    name: Path | str, what: str, error: type[HstnnError] = DataError, hint: str = AGAIN, *, says: bool = True
+) -> Iterator[None]:
+    """Turn whatever is raised while a foreign file is parsed into one error of ours, in one line.
+
+    Our own errors pass, and so do Ctrl-C and the end of the process. Everything else is caught, panics of extensions
+    that are no `Exception` included.
+
+    Args:
+        name: the file.
+        what: what it should be, such as "a .npy file"; "" where its name says it.
+        error: which error is raised.
+        hint: its hint.
+        says: whether the error repeats what the parser said.
+
+    Raises:
+        HstnnError: `error`; or an OutOfMemoryError where there is not enough memory.
+    """
+    try:
+        yield
+    except (HstnnError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except OSError as found:
+        # A parser's own OSError has no number: h5py, gzip and PIL raise such.
+        if found.errno and found.strerror:
+            raise error(f"{name} cannot be read: {one_line(found.strerror)}", hint) from found
+        raise _damaged(name, what, error, hint, found, says) from found
+    except BaseException as found:
+        raise _damaged(name, what, error, hint, found, says) from found
+
+
+def _damaged(
+    name: Path | str, what: str, error: type[HstnnError], hint: str, found: BaseException, says: bool
+) -> HstnnError:
+    # Python's own parser, which numpy reads headers with, says so of brackets that are nested too deep.
+    if "too complex" not in str(found) and (full := out_of_memory(found)):
+        return OutOfMemoryError(f"{name}: {full.message}", "the file, or what it says of itself, is too large")
+    reason = one_line(_said(found)) or type(found).__name__
+    return error(f"{name} is damaged" + (f", or not {what}" if what else "") + (f": {reason}" if says else ""), hint)
+
+
+def _said(found: BaseException) -> str:
+    # pydantic says what is wrong in several lines; its first mistake is enough.
+    if mistakes := getattr(found, "errors", None):
+        first = mistakes()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(found)
+
+
+def one_line(text: str) -> str:
+    """Return text as one line of visible letters, cut where it is long."""
+    line = " ".join(visible(text).split())
+    return line if len(line) <= _WORDS else line[: _WORDS - 1] + "…"
+
+
+_TURNS = "\u200e\u200f\u202a-\u202e\u2066-\u2069"
+"""The letters that change the direction of those beside them."""
+_BEYOND = re.compile(f"[\x7f-\x9f{_TURNS}]")
+_OBEYED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNS}]")
+
+
+def visible(text: str) -> str:
+    """Return text without what a terminal obeys instead of showing it: escape sequences, and changes of direction."""
+    return _OBEYED.sub("", text)
+
+
+def escaped(json_text: str) -> str:
+    """Return JSON text in which what a terminal obeys is written as \\u…: the same value, harmless on a screen."""
+    return _BEYOND.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)
+
+
+class _Brief(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 80
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict = 3, 6, 6, 6
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return a whole number; one that Python does not write in decimals by its size."""
+        return super().repr_int(x, level) if x.bit_length() < 4096 else f"a whole number of {x.bit_length()} bits"
+
+
+brief = _Brief().repr
+"""Returns a value as an error shows it: in bounded time and length, however large and nested it is."""
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Return what a file holds, of `limit` bytes at most.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger.
+    """
+    with path.open("rb") as file:
+        raw = file.read(limit + 1)
+    if len(raw) > limit:
+        raise ValueError(f"it is larger than {limit} bytes")
+    return raw
+
+
+def json_value(text: str | bytes) -> Any:
+    """Return the value of JSON text that JSON could have written: no NaN, no infinity, no number beyond 64 bits.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deep.
+    """
+    try:
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return value
+
+
+def _whole(text: str) -> int:
+    # Python refuses to read thousands of digits, and says so at length.
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
+        raise ValueError(f"{text[:40]} is too large a whole number")
+    return int(text)
+
+
+def check_stored(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse a zip archive whose members unpack to more than the file holds.
+
+    Args:
+        archive: the archive; its members must be stored as they are.
+        size: bytes of its file.
+
+    Raises:
+        ValueError: a member is compressed, or they overlap.
+    """
+    for member in archive.infolist():
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise ValueError(f"its member {brief(member.filename)} is compressed")
+    if sum(member.file_size for member in archive.infolist()) > size:
+        raise ValueError("its members overlap")
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep what extensions write to standard error by themselves, such as the report of a panic, from the user."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
