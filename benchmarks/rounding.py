@@ -6,6 +6,7 @@ a share of the bound that the proof allows, and of the constant 8 u sum |t| that
 
 import argparse
 import math
+from collections.abc import Callable
 
 import numpy as np
 import onnxruntime
@@ -71,8 +72,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     product = session()
-    engines = {
-        "torch": torch.matmul,
+    engines: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "torch": lambda x, w: x @ w,
         "ONNX Runtime": lambda x, w: torch.from_numpy(
             np.asarray(product.run(None, {"x": x.numpy(), "w": w.numpy()})[0])
         ),

@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 from hstnn_deploy import checkpoint
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.cli.runs import _facts
-from hstnn_deploy.data import cache, dvs_gesture, heidelberg
+from hstnn_deploy.data import cache, dvs_gesture, heidelberg, image_files
 from hstnn_deploy.data.archives import unpack
-from hstnn_deploy.data.event_files import read_events
+from hstnn_deploy.data.arrays import read_array
+from hstnn_deploy.data.event_columns import Expected
+from hstnn_deploy.data.event_files import read_recording
 from hstnn_deploy.data.events import EVENT, Sensor
 from hstnn_deploy.data.idx import read_idx
-from hstnn_deploy.data.preprocessing import Pixels
+from hstnn_deploy.data.preprocessing import Frames, Pixels
 from hstnn_deploy.errors import HstnnError
 from hstnn_deploy.export import inputs
 from hstnn_deploy.profile import matrix, records
@@ -64,7 +66,14 @@ def _image(path: Path) -> None:
 
 
 def _read_image(path: Path) -> None:
-    inputs.read_image(inputs.read_file(path), Pixels(width=8, height=8, colours=1), resize=False)
+    given = inputs.read_file(path)
+    how = Pixels(width=8, height=8, colours=1)
+    image_files.read_image(given.content(), given.name, how, False, lambda _: None)
+
+
+def _read_events(path: Path) -> None:
+    frames = Frames(sensor=SENSOR, transforms=[], frame_time=3000, steps=15, binary=False)
+    read_recording(path, Expected(frames, "nmnist"))
 
 
 def _idx() -> bytes:
@@ -195,14 +204,12 @@ READERS = {
     "records": Reader("records.jsonl", _records, _read_records, True),
     "checkpoint": Reader("best.pt", _checkpoint, lambda path: Checkpoint.load(path).network()),
     "traces": Reader("traces.pt", _traces, lambda path: _read_traces(path, TRACED)),  # type: ignore[arg-type]
-    "N-MNIST": Reader("a.bin", lambda path: write_bin(path, EVENTS), lambda path: read_events(path, SENSOR)),
-    "AEDAT 3": Reader("a.aedat", lambda path: path.write_bytes(aedat(EVENTS)), lambda path: read_events(path, SENSOR)),
-    "Prophesee": Reader("a.dat", _dat, lambda path: read_events(path, SENSOR)),
-    "events": Reader("a.npy", _npy(EVENTS.astype(EVENT)), lambda path: read_events(path, SENSOR)),
-    "array": Reader("x.npy", _npy(np.ones((4, 1, 8))), lambda path: inputs.read_array(inputs.read_file(path))),
-    "arrays": Reader(
-        "x.npz", lambda path: np.savez(path, x=np.ones(4)), lambda path: inputs.read_array(inputs.read_file(path))
-    ),
+    "N-MNIST": Reader("a.bin", lambda path: write_bin(path, EVENTS), lambda path: _read_events(path)),
+    "AEDAT 3": Reader("a.aedat", lambda path: path.write_bytes(aedat(EVENTS)), lambda path: _read_events(path)),
+    "Prophesee": Reader("a.dat", _dat, lambda path: _read_events(path)),
+    "events": Reader("a.npy", _npy(EVENTS.astype(EVENT)), lambda path: _read_events(path)),
+    "array": Reader("x.npy", _npy(np.ones((4, 1, 8))), lambda path: read_array(path, str(path))),
+    "arrays": Reader("x.npz", lambda path: np.savez(path, x=np.ones(4)), lambda path: read_array(path, str(path))),
     "image": Reader("x.png", _image, _read_image),
     "IDX": Reader("x-idx2-ubyte", lambda path: path.write_bytes(_idx()), lambda path: read_idx(path, 2)),
     "gzipped IDX": Reader(
@@ -291,13 +298,13 @@ def test_what_is_not_damaged_is_read(kind: str, tmp_path: Path) -> None:
     reader.read(tmp_path / reader.name)
 
 
-@pytest.mark.parametrize("read", [inputs.read_array, lambda given: read_events(given.path, SENSOR)])
-def test_a_header_that_claims_terabytes_is_refused(read: Callable[[inputs.Given], Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", [lambda path: read_array(path, str(path)), lambda path: _read_events(path)])
+def test_a_header_that_claims_terabytes_is_refused(read: Callable[[Path], Any], tmp_path: Path) -> None:
     header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 1, 8), }".ljust(117) + "\n"
     path = tmp_path / "x.npy"
     path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(64))
     with pytest.raises(HstnnError):
-        read(inputs.read_file(path))
+        read(path)
 
 
 def test_an_image_of_225_million_pixels_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -307,7 +314,7 @@ def test_an_image_of_225_million_pixels_is_refused_in_one_line(tmp_path: Path) -
     size = struct.pack(">IIBBBBB", 15_000, 15_000, 8, 0, 0, 0, 0)
     path = tmp_path / "x.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
-    with pytest.raises(HstnnError, match="225000000 pixels"):
+    with pytest.raises(HstnnError, match="at most 64 million pixels"):
         _read_image(path)
 
 

@@ -156,7 +156,7 @@ def _sound(name: str) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{name} cannot be read: {error.strerror or error}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{name} is truncated, or not a file of plain numbers", _SAVE_AGAIN) from error
+        raise DataError(f"{name} is damaged, or not a file of plain numbers", _SAVE_AGAIN) from error
     except Exception as error:  # what zipfile and numpy raise on damaged files shares no base
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise DataError(f"{name} is damaged, or not a file of plain numbers: {reason}", _SAVE_AGAIN) from error
@@ -200,12 +200,12 @@ def _header(file: IO[bytes], name: str) -> _Header:
     start = file.read(8)
     version = start[6] if len(start) == 8 and start.startswith(_NPY) else 0
     if version not in (1, 2, 3):
-        raise DataError(f"{name} is truncated, or not a file of plain numbers", _SAVE_AGAIN)
+        raise DataError(f"{name} is damaged, or not a file of plain numbers", _SAVE_AGAIN)
     width = 2 if version == 1 else 4
     length = int.from_bytes(file.read(width), "little")
     text = file.read(length) if length <= _HEADER else b""
     if not text or len(text) < length:
-        raise DataError(f"{name} is truncated, or not a file of plain numbers", _SAVE_AGAIN)
+        raise DataError(f"{name} is damaged, or not a file of plain numbers", _SAVE_AGAIN)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what is odd in a damaged header
@@ -258,6 +258,6 @@ def _pieces(file: IO[bytes], count: int, name: str) -> Iterator[bytes]:
     while count:
         piece = file.read(min(_PIECE, count))
         if not piece:
-            raise DataError(f"{name} is truncated, or not a file of plain numbers", _SAVE_AGAIN)
+            raise DataError(f"{name} is damaged, or not a file of plain numbers", _SAVE_AGAIN)
         count -= len(piece)
         yield piece

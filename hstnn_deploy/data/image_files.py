@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hstnn_deploy.data.arrays import ARRAY_LIMIT, shown_bytes
 from hstnn_deploy.data.preprocessing import Pixels
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import reading
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -132,25 +133,20 @@ def _as_images(values: Array, how: Pixels) -> tuple[Array | None, str]:
 
 def _pixels(content: bytes, name: str, how: Pixels, resize: bool, say: Callable[[str], None]) -> tuple[Array, int]:
     """Return an image's pixels [row, column, colour], and what is white."""
-    from PIL import Image
+    from PIL import Image, MpoImagePlugin  # noqa: F401 - so that Pillow knows the format
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limits; ours are lower
+    with reading(name, "an image", hint="copy it again"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own limits; ours are lower
+        try:
             image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "MPO"))
-            _refuse(image, name, how, resize)
-            image.load()
-            if (count := int(getattr(image, "n_frames", 1))) > 1:
-                say(f"{name}: the first of {count} images")  # as cameras write them, with previews behind
-            deep = image.mode.startswith("I")
-            drawn = _upright(image, name, say) if deep else _drawn(_upright(image, name, say), name, how, say)
-    except DataError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{name} is too large: {_MOST}", "scale it first") from error
-    except Exception as error:  # what Pillow raises on damaged files shares no base
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{name} is truncated or damaged: {reason}", "copy it again") from error
+        except Image.DecompressionBombError as error:
+            raise DataError(f"{name} is too large: {_MOST}", "scale it first") from error
+        _refuse(image, name, how, resize)
+        image.load()
+        if (count := int(getattr(image, "n_frames", 1))) > 1:
+            say(f"{name}: the first of {count} images")  # as cameras write them, with previews behind
+        deep = image.mode.startswith("I")
+        drawn = _upright(image, name, say) if deep else _drawn(_upright(image, name, say), name, how, say)
     size = (how.width, how.height)
     if drawn.size != size:
         say(f"{name}: scaled from {drawn.width} x {drawn.height} to {how.width} x {how.height} pixels")

@@ -104,7 +104,7 @@ def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler", for
             case SpikingGroup() as group:
                 nodes[f"layer{number}_weight"] = _linear(group.weight, form)
                 shape = (group.units,)
-                nodes[f"layer{number}"] = _neurons(group.neuron, shape, dt, method, form)
+                nodes[f"layer{number}"] = _neurons(_lif(group), shape, dt, method, form)
             case SpikingConvolution() as group:
                 conv, height = group.conv_input, shape[-1]
                 assert conv.bias is not None
@@ -118,7 +118,7 @@ def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler", for
                     bias=_array(conv.bias),
                 )
                 height = group.map_size(height)
-                nodes[f"layer{number}"] = _neurons(group.neuron, (group.units, height, height), dt, method, form)
+                nodes[f"layer{number}"] = _neurons(_lif(group), (group.units, height, height), dt, method, form)
                 two = np.array([2, 2])
                 nodes[f"layer{number}_pool"] = nir.AvgPool2d(kernel_size=two, stride=two, padding=np.array([0, 0]))
                 shape = (group.units, height // 2, height // 2)
@@ -244,6 +244,17 @@ def _neurons(neuron: Lif, shape: tuple[int, ...], dt: float, method: Method, for
     return nir.LIF(tau=np.full(shape, tau), r=np.full(shape, r), v_leak=zero, v_threshold=threshold, v_reset=zero)
 
 
+def _lif(group: SpikingGroup | SpikingConvolution) -> Lif:
+    """Return the neuron of spiking units.
+
+    Raises:
+        ExportError: NIR has no node for it.
+    """
+    if not isinstance(group.neuron, Lif):
+        raise ExportError(f"NIR has no node for neurons of type {group.neuron.type}", "it holds those of type lif")
+    return group.neuron
+
+
 def _check(network: HybridNetwork, method: Method) -> None:
     for number, size in enumerate(network.sizes, 1):
         if size.rnn:
@@ -255,9 +266,10 @@ def _check(network: HybridNetwork, method: Method) -> None:
             )
         group = network.stack[number - 1].groups["snn"]
         assert isinstance(group, SpikingGroup | SpikingConvolution)
-        if group.neuron.reset != "zero":
+        neuron = _lif(group)
+        if neuron.reset != "zero":
             raise ExportError("a reset by subtraction has no NIR form yet", "network.neuron.reset=zero has one")
-        if method == "exponential" and group.neuron.decay == 0:
+        if method == "exponential" and neuron.decay == 0:
             raise ExportError("a neuron of decay 0 has no exponential form: its tau would be 0", "use the method euler")
 
 

@@ -307,7 +307,7 @@ def _held(network: HybridNetwork) -> nn.Module:
             return nn.ModuleList(copied(each) for each in module)
         held = _Weights()
         for name, value in module.named_parameters(recurse=False):
-            held.register_parameter(name, value)  # type: ignore[arg-type]
+            held.register_parameter(name, value)
         for name, child in module.named_children():
             if any(True for _ in child.parameters()):
                 held.add_module(name, copied(child))

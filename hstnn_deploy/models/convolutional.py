@@ -16,7 +16,7 @@ from hstnn_deploy.models import cells, kernels
 from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.eager import Fast
-from hstnn_deploy.models.layers import Emitted, Group, HybridLayer, State, UnitKind
+from hstnn_deploy.models.layers import Emitted, Group, H, HybridLayer, State, UnitKind
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.neurons import Lif, Neuron
 from hstnn_deploy.models.sizes import Sizes
@@ -120,7 +120,7 @@ class RecurrentConvolution(ConvolutionalGroup):
     """Recurrent units over maps, see `cells.conv_rnn`. State: h, [B, n, H, W]."""
 
     kind = "rnn"
-    states: ClassVar[dict[str, str]] = {"h": "output of layer {layer}'s recurrent units"}
+    states: Mapping[str, str] = H
     tap = "h"
     drive_name = "drive"
 

@@ -88,7 +88,8 @@ class Eager(Algebra[Tensor]):
         """See `Algebra`."""
         if weight.ndim == 2:
             return x @ weight
-        return (x @ weight.flatten(1)).unflatten(-1, weight.shape[1:])
+        several: Tensor = (x @ weight.flatten(1)).unflatten(-1, weight.shape[1:])
+        return several
 
     def linear(self, x: Tensor, layer: nn.Linear, name: str = "") -> Tensor:
         """See `Algebra`."""

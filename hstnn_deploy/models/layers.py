@@ -23,6 +23,11 @@ Outputs = dict[UnitKind, Tensor]
 """What a layer emits, [T, B, n] for each kind of unit it has, spiking first."""
 
 
+H: dict[str, str] = {"h": "output of layer {layer}'s recurrent units"}
+H_AND_C: dict[str, str] = H | {"c": "cell of layer {layer}'s LSTM units"}
+"""What recurrent units carry from step to step, and its meaning."""
+
+
 class Group(nn.Module, ABC):
     """Units of one kind within a layer."""
 
@@ -131,7 +136,7 @@ class RnnGroup(Group):
     """Sigmoid recurrent units without bias: h_t = sigmoid(x_t @ W_i + h_{t-1} @ W_h). State: h, [B, n]."""
 
     kind = "rnn"
-    states: ClassVar[dict[str, str]] = {"h": "output of layer {layer}'s recurrent units"}
+    states: Mapping[str, str] = H
     tap = "h"
 
     def __init__(self, weight_input: nn.Parameter, weight_recurrent: nn.Parameter) -> None:
@@ -173,10 +178,7 @@ class LstmGroup(Group):
     """
 
     kind = "rnn"
-    states: ClassVar[dict[str, str]] = {
-        "h": "output of layer {layer}'s recurrent units",
-        "c": "cell of layer {layer}'s LSTM units",
-    }
+    states: Mapping[str, str] = H_AND_C
     tap = "h"
 
     def __init__(self, weight_input: nn.Parameter, weight_recurrent: nn.Parameter) -> None:

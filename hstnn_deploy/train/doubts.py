@@ -9,7 +9,7 @@ from torch import Tensor
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.models.activity import extremes
-from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.neurons import Neuron
 from hstnn_deploy.train.tasks import Task
 
 PATIENCE = 3
@@ -44,7 +44,7 @@ class Doubts:
         constant: the loss of the best constant answer.
     """
 
-    def __init__(self, neuron: Lif, constant: float) -> None:
+    def __init__(self, neuron: Neuron, constant: float) -> None:
         self.neuron = neuron
         self.constant = constant
         self._said: set[str] = set()

@@ -69,9 +69,9 @@ def test_what_numpy_writes_is_read(array: Any, mapped: bool, tmp_path: Path, mon
 
 HUGE = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 1, 1)}"
 DAMAGED: list[tuple[bytes, str]] = [
-    (b"", "is truncated, or not a file of plain numbers"),
-    (b"\x93NUMPY", "is truncated, or not"),
-    (b"\x93NUMPY\x09\x00\x01\x00x", "is truncated, or not"),
+    (b"", "is damaged, or not a file of plain numbers"),
+    (b"\x93NUMPY", "is damaged, or not"),
+    (b"\x93NUMPY\x09\x00\x01\x00x", "is damaged, or not"),
     (npy(np.zeros(4))[:-1], "has 32 bytes, of which 31 are there"),
     (npy(np.zeros(4)) + b"\0", "holds 1 more bytes than its array has"),
     (npy(np.zeros(4)) + npy(np.zeros(4)), "more bytes than its array has"),
@@ -86,13 +86,13 @@ DAMAGED: list[tuple[bytes, str]] = [
     (claiming("'" * 3), "its header is not one of numpy's"),
     (claiming("0x_"), "its header is not one of numpy's"),
     (claiming("{'descr': '2001-99-99'}"), "its header is not one of numpy's"),
-    (claiming("x" * 60_000), "is truncated, or not"),
-    (claiming("x" * 10, version=2)[:-4], "is truncated, or not"),
+    (claiming("x" * 60_000), "is damaged, or not"),
+    (claiming("x" * 10, version=2)[:-4], "is damaged, or not"),
     (zipped(), "holds no array"),
     (zipped(a=npy(np.zeros(1)), b=npy(np.zeros(1))), r"holds several arrays \(a, b\)"),
     (zipped(x=npy(np.zeros(4))[:-1]), "has 32 bytes, of which 31 are there"),
     (zipped(x=claiming(HUGE)), "has 4000000000000 bytes, of which 0 are"),
-    (zipped(x=npy(np.zeros(4)))[:-30], "is truncated, or not a file of plain numbers"),
+    (zipped(x=npy(np.zeros(4)))[:-30], "is damaged, or not a file of plain numbers"),
 ]
 
 
@@ -121,7 +121,7 @@ def test_zip_files_that_zipfile_itself_stumbles_over_get_one_line() -> None:
             read_array(changed(content, field, value), "x.npz")
     wrong = bytearray(content)
     wrong[content.index(b"PK\x01\x02") + 16] ^= 1  # the checksum
-    with pytest.raises(DataError, match="is truncated, or not a file of plain numbers"):
+    with pytest.raises(DataError, match="is damaged, or not a file of plain numbers"):
         read_array(bytes(wrong), "x.npz")
     twice = io.BytesIO()
     with zipfile.ZipFile(twice, "w") as archive:

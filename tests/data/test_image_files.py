@@ -127,9 +127,9 @@ REFUSED: list[tuple[bytes, str]] = [
     (png_that_claims(15_000, 15_000), "is too large: at most 64 million pixels are read"),
     (png_that_claims(2**31 - 1, 2**31 - 1), "is too large: at most 64 million pixels are read"),
     (png_that_claims(9000, 9000), "is too large, 9000 x 9000 pixels: at most 64 million"),
-    (png_that_claims(9, 12), "9 x 12 pixels; the network takes|is truncated or damaged"),
-    (saved(Image.fromarray(LEVELS))[:60], "is truncated or damaged"),
-    (saved(Image.fromarray(LEVELS), "JPEG")[:60], "is truncated or damaged"),
+    (png_that_claims(9, 12), "9 x 12 pixels; the network takes|is damaged, or not an image"),
+    (saved(Image.fromarray(LEVELS))[:60], "is damaged, or not an image"),
+    (saved(Image.fromarray(LEVELS), "JPEG")[:60], "is damaged, or not an image"),
 ]
 
 

@@ -103,7 +103,7 @@ def swapped_columns(made: HybridNetwork) -> HybridNetwork:
 
 def without_recurrence(made: HybridNetwork) -> HybridNetwork:
     """Mark a network of which `write` drops the recurrent term."""
-    made.register_buffer("dropped", torch.ones(()), persistent=False)
+    object.__setattr__(made, "dropped", True)
     return made
 
 

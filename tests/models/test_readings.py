@@ -86,7 +86,7 @@ def test_an_adaptive_neuron_without_growth_is_lif() -> None:
 
 
 def test_a_recipe_names_its_neuron() -> None:
-    config = SequenceConfig(inputs=3, classes=2, units=[4], neuron={"type": "adaptive-lif", "growth": 0.3})  # type: ignore[arg-type]
+    config = SequenceConfig(inputs=3, classes=2, units=[4], neuron={"type": "adaptive-lif", "growth": 0.3})
     network = config.build([Sizes(4, 0)])
     group = network.stack[0].groups["snn"]
     assert isinstance(group, SpikingGroup)
@@ -94,7 +94,7 @@ def test_a_recipe_names_its_neuron() -> None:
     assert set(network.initial_state(torch.zeros(2, 5, 3))) == {"v1", "a1", "spike_sum", "steps"}
     assert network.meanings()["a1"] == "how far the thresholds of layer 1's spiking units are above their rest"
     # What says nothing of a type is LIF, and is written down as before.
-    assert SequenceConfig(inputs=3, classes=2, units=[4], neuron={"decay": 0.5}).neuron == Lif(decay=0.5)  # type: ignore[arg-type]
+    assert SequenceConfig(inputs=3, classes=2, units=[4], neuron={"decay": 0.5}).neuron == Lif(decay=0.5)
     assert "type" not in Lif().model_dump()
     with pytest.raises(ValidationError, match="growth"):
-        SequenceConfig(inputs=3, classes=2, units=[4], neuron={"growth": 0.3})  # type: ignore[arg-type]
+        SequenceConfig(inputs=3, classes=2, units=[4], neuron={"growth": 0.3})

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Tag
+from pydantic import BeforeValidator, Field
 
 from hstnn_deploy.models.neurons.adaptive import AdaptiveLif
 from hstnn_deploy.models.neurons.lif import Lif, Reset
@@ -10,10 +10,11 @@ from hstnn_deploy.models.neurons.lif import Lif, Reset
 __all__ = ["AdaptiveLif", "Lif", "Neuron", "Reset"]
 
 
-def _type_of(given: Any) -> str:
-    """Return the type of neuron that a recipe names; LIF where it names none."""
-    return str(given.get("type", "lif") if isinstance(given, dict) else getattr(given, "type", "lif"))
+def _lif_unless_said(given: Any) -> Any:
+    """Return what a recipe says of a neuron, with its type."""
+    return {"type": "lif", **given} if isinstance(given, dict) else given
 
 
-Neuron = Annotated[Annotated[Lif, Tag("lif")] | Annotated[AdaptiveLif, Tag("adaptive-lif")], Discriminator(_type_of)]
-"""What a recipe says under `network.neuron`: the neurons, told apart by their key `type`."""
+Neuron = Annotated[Lif | AdaptiveLif, Field(discriminator="type"), BeforeValidator(_lif_unless_said)]
+"""What a recipe says under `network.neuron`: the neurons, told apart by their key `type`, which is lif where it is
+left out."""

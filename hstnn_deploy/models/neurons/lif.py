@@ -26,6 +26,8 @@ class Lif(BaseModel):
     states: ClassVar[dict[str, str]] = {"v": "membrane of layer {layer}'s spiking units after reset, m * (1 - s)"}
     """What a neuron carries from step to step, and its meaning."""
 
+    # Left out of what is written down: recipes and bundles had it when there was no other type.
+    type: Literal["lif"] = Field("lif", exclude=True)
     decay: float = Field(0.6, ge=0, le=1)
     """The share of the membrane that is left after one step."""
     threshold: float = Field(0.6, gt=0)
