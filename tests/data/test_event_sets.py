@@ -444,7 +444,7 @@ def test_too_few_recordings_to_hold_some_out_are_refused(tmp_path: Path) -> None
 
 def test_lists_tables_and_rows_of_other_kinds_are_refused_in_one_line(tmp_path: Path, original: Path) -> None:
     (original / "trials_to_test.txt").write_bytes(b"\x80\x04\x95trials_to_test.txt")
-    assert "trials_to_test.txt is damaged, or not a list of AEDAT files" in refused(DvsGestureConfig(), original).message
+    assert "trials_to_test.txt is damaged, or not a list of AEDAT" in refused(DvsGestureConfig(), original).message
     gesture = make_dvs_gesture(tmp_path / "gesture")
     path = gesture / "ibmGestureTest" / "user01_led" / "10.npy"
     for rows in (np.full((3, 4), "a"), np.zeros((3, 4), complex), np.full((3, 4), np.nan)):
