@@ -90,7 +90,8 @@ def watch(allowed: Path, did: list[str]) -> None:
             return False
         # What is named from a folder that is open is below one that was named before.
         name = os.fsdecode(path)
-        return Path(name).is_absolute() and not os.path.realpath(name).startswith(inside)
+        ours = "torchinductor_" not in name
+        return ours and Path(name).is_absolute() and not os.path.realpath(name).startswith(inside)
 
     def hook(event: str, details: tuple[Any, ...]) -> None:
         if event == "open":
