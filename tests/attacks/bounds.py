@@ -191,7 +191,6 @@ def _checkpoints(yard: Yard) -> Iterator[Shot]:
 def bombs(size: int = 1_600_000_000) -> Iterator[Shot]:
     """Yield files of a few MB that hold `size` bytes of zeros."""
     yield Shot("checkpoint/export", "many weights, deflated", _large_weights("network", size))
-    yield Shot("run x.npz", "many steps, deflated", _deflated("x.npy", _header(f"({size // 32}, 1, 8)"), size))
     yield Shot("run x.npz", "of another shape, deflated", _deflated("x.npy", _header(f"({size // 4},)"), size))
     yield Shot("run e.npz", "many times, deflated", _deflated("t.npy", _header(f"({size // 8},)", "'<i8'"), size))
     yield Shot("traces.pt", "many samples, deflated", _large_weights("traces", size))

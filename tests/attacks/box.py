@@ -90,7 +90,8 @@ def watch(allowed: Path, did: list[str]) -> None:
             return False
         # What is named from a folder that is open is below one that was named before.
         name = os.fsdecode(path)
-        return Path(name).is_absolute() and not os.path.realpath(name).startswith(inside)
+        ours = "torchinductor_" not in name
+        return ours and Path(name).is_absolute() and not os.path.realpath(name).startswith(inside)
 
     def hook(event: str, details: tuple[Any, ...]) -> None:
         if event == "open":
@@ -110,7 +111,7 @@ def left(box: Box, given: dict[str, tuple[int, int]]) -> list[str]:
     wrong = ["the canary was touched: something was run"] if box.canary.exists() else []
     now = files_of(box.given)
     wrong += [f"changed its input {name}" for name in sorted({*given, *now}) if given.get(name) != now.get(name)]
-    wrong += [f"left {path.name} in the temporary folder" for path in (box.root / "tmp").iterdir()]
+    wrong += [f"left {name} in the temporary folder" for name in temporary(box)]
     known = {"given", "out", "home", "tmp", "canary"}
     wrong += [f"wrote {path.name} beside its folder" for path in box.root.iterdir() if path.name not in known]
     return wrong
@@ -124,3 +125,12 @@ def files_of(folder: Path) -> dict[str, tuple[int, int]]:
             status = path.lstat()
             found[str(path.relative_to(folder))] = (status.st_size, status.st_mtime_ns)
     return found
+
+
+_NOT_OURS = ("torchinductor_", ".ses")
+"""What torch and ONNX Runtime keep in the temporary folder."""
+
+
+def temporary(box: Box) -> list[str]:
+    """Return what of ours lies in the temporary folder."""
+    return sorted(path.name for path in (box.root / "tmp").iterdir() if not path.name.startswith(_NOT_OURS))

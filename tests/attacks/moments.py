@@ -16,10 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import psutil
-
 from hstnn_deploy.export.contents import check_files, read_manifest
-from tests.attacks.box import Box
+from tests.attacks.box import Box, temporary
 from tests.attacks.outcome import Limits, Outcome, complaint
 from tests.attacks.worker import Words, called, end_with_parent
 from tests.attacks.yard import Yard
@@ -233,10 +231,5 @@ def _wrong(box: Box, deed: Deed, act: Act, first: Outcome, wanted: object) -> It
         yield "" if deed.seen(box) == wanted else "the next start ends with something else than an undisturbed run"
     except Exception as error:
         yield f"damaged after the next start: {type(error).__name__}: {error}"
-    left = [path.name for path in (box.root / "tmp").iterdir() if not path.name.startswith("torchinductor_")]
+    left = temporary(box)
     yield f"left in the temporary folder after the next start: {', '.join(left)}" if left else ""
-
-
-def children() -> list[psutil.Process]:
-    """Return the processes that this one has started, and theirs, that are still there."""
-    return [each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]
