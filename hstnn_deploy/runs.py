@@ -20,11 +20,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import psutil
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, StrictBool, StrictFloat, StrictInt, TypeAdapter
+from pydantic import AfterValidator, BaseModel, StrictBool, StrictFloat, StrictInt, TypeAdapter
 
 from hstnn_deploy import files, yaml_text
 from hstnn_deploy.errors import RunError
@@ -43,6 +43,16 @@ _LONGEST = 2**28
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
+def _figures(row: dict[str, Any]) -> dict[str, Any]:
+    if odd := [key for key, value in row.items() if isinstance(value, str | list) and key != "warnings"]:
+        raise ValueError(f"{odd[0]} is not a number")
+    return row
+
+
+Row = Annotated[dict[str, Number | str | list[Any]], AfterValidator(_figures)]
+"""What is known of an epoch: figures, and its warnings."""
+
+
 class _Status(BaseModel):
     """What status.json may hold of what is read from it; there may be more."""
 
@@ -54,12 +64,12 @@ class _Status(BaseModel):
     error: str | None = None
     epoch: int | None = None
     epochs: int | None = None
-    best: dict[str, Number] | None = None
-    result: dict[str, dict[str, Number] | Number | str] | None = None
+    best: Row | None = None
+    result: dict[str, Row | Number | str] | None = None
     usage: dict[str, Number] | None = None
 
 
-_ROW: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Number])
+_ROW: TypeAdapter[dict[str, Any]] = TypeAdapter(Row)
 
 
 class RunFolder:
