@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import CheckpointError, RecipeError
-from hstnn_deploy.foreign import brief, check_stored, reading
+from hstnn_deploy.foreign import brief, check_plain, check_stored, reading
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.registry import NetworkConfig, build
 from hstnn_deploy.models.sizes import Sizes
@@ -182,11 +182,17 @@ class Checkpoint(BaseModel):
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
         """Read from a file; see `load`."""
+        data = load(path, "network")
         try:
-            found = cls.model_validate(load(path, "network"))
+            found = cls.model_validate(data)
+            for key in data.keys() - {"parameters", "training"}:
+                check_plain(data[key], key)
+            _check_training(found.training)
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"]))
             raise CheckpointError(f"{path} is not whole: {brief(where)}: {error.errors()[0]['msg']}") from error
+        except ValueError as error:
+            raise CheckpointError(f"{path} is not whole: {error}", _TAKE_ANOTHER) from error
         found._source = str(path)
         return found
 
@@ -244,6 +250,30 @@ class Checkpoint(BaseModel):
             # A shape alone costs nothing: every number of it has to be there.
             if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
                 raise refused(f"{name} does not hold the numbers of its shape")
+
+
+def _check_training(training: dict[str, Any] | None) -> None:
+    """Refuse what no optimiser of ours can have left; whether it fits the network, its own loading says.
+
+    Raises:
+        ValueError: a tensor that is not of real numbers, or does not hold them all; or other things than plain data.
+    """
+    training = training or {}
+    check_plain(training.get("best"), "training.best")
+    optimiser = training.get("optimiser")
+    if not isinstance(optimiser, dict):
+        return
+    check_plain(optimiser.get("param_groups"), "training.optimiser.param_groups")
+    states = optimiser.get("state")
+    for number, state in (states if isinstance(states, dict) else {}).items():
+        for name, value in (state if isinstance(state, dict) else {}).items():
+            place = f"training.optimiser.state.{brief(number)}.{brief(name)}"
+            if not isinstance(value, torch.Tensor):
+                check_plain(value, place)
+            elif not value.dtype.is_floating_point or value.layout != torch.strided or value.device.type != "cpu":
+                raise ValueError(f"{place} is of {value.dtype}, {value.layout}")
+            elif value.untyped_storage().nbytes() < value.numel() * value.element_size():
+                raise ValueError(f"{place} does not hold the numbers of its shape")
 
 
 def load_network(path: Path | str) -> HybridNetwork:

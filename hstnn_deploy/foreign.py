@@ -159,6 +159,57 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+_DEPTH = 32
+"""How deep plain data may be nested."""
+_VALUES = 2**20
+"""How many values plain data may hold: a pickle can repeat a list in a list without end."""
+
+
+def check_plain(value: Any, place: str) -> None:
+    """Refuse what is not plain data as JSON holds it. A tuple counts as a list.
+
+    Args:
+        value: what is checked.
+        place: where it was found; the error names it, with the dotted keys to what is wrong.
+
+    Raises:
+        ValueError: a type that JSON does not have, a key that is not text, NaN, an infinity, a number beyond 64 bits,
+            letters that no file can hold, nested too deep, or too many values.
+    """
+    left, found = [(place, value, 0)], 0
+    while left:
+        place, value, depth = left.pop()
+        found += 1
+        if depth > _DEPTH or found > _VALUES:
+            raise ValueError(f"{one_line(place)} is nested too deep, or holds too much")
+        if type(value) is dict:
+            if any(type(key) is not str or not _encodable(key) for key in value):
+                raise ValueError(f"{one_line(place)} has a key that is not text")
+            left += [(f"{place}.{key}", below, depth + 1) for key, below in value.items()]
+        elif type(value) in (list, tuple):
+            left += [(f"{place}.{number}", below, depth + 1) for number, below in enumerate(value)]
+        elif wrong := _not_plain(value):
+            raise ValueError(f"{one_line(place)} is {wrong}")
+
+
+def _not_plain(value: Any) -> str:
+    """Return what is wrong with a single value of plain data; "" where nothing is."""
+    if value is None or type(value) is bool:
+        return ""
+    if type(value) is float:
+        return "" if math.isfinite(value) else f"{value}, not a finite number"
+    if type(value) is int:
+        return "" if -(2**63) <= value < 2**64 else "too large a whole number"
+    if type(value) is str:
+        return "" if _encodable(value) else "text that no file can hold"
+    return f"of type {type(value).__name__}, not plain data"
+
+
+def _encodable(text: str) -> bool:
+    """Whether text is without halves of letters, which UTF-8 does not have."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def check_stored(archive: zipfile.ZipFile, size: int) -> None:
     """Refuse a zip archive whose members unpack to more than the file holds.
 

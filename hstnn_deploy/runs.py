@@ -24,14 +24,16 @@ from typing import Annotated, Any, Literal
 
 import psutil
 from filelock import FileLock, Timeout
-from pydantic import AfterValidator, BaseModel, StrictBool, StrictFloat, StrictInt, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter
 
 from hstnn_deploy import files, yaml_text
 from hstnn_deploy.errors import RunError
 from hstnn_deploy.foreign import TEXT_LIMIT, json_value, read_bytes, reading
 
 State = Literal["running", "finished", "interrupted", "failed"]
-Number = StrictBool | StrictInt | StrictFloat | None
+Number = StrictBool | StrictInt | Annotated[StrictFloat, Field(allow_inf_nan=False)] | None
+Row = dict[str, Number | list[StrictStr]]
+"""What was measured in an epoch; its warnings are a list of lines."""
 
 _ANOTHER = "remove the run folder, or give another with --out"
 _LARGEST = 2**22
@@ -43,18 +45,22 @@ _LONGEST = 2**28
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
-def _figures(row: dict[str, Any]) -> dict[str, Any]:
-    if odd := [key for key, value in row.items() if isinstance(value, str | list) and key != "warnings"]:
-        raise ValueError(f"{odd[0]} is not a number")
-    return row
+class _Result(BaseModel):
+    """What came of a finished stage; there may be more."""
 
+    model_config = ConfigDict(strict=True)
 
-Row = Annotated[dict[str, Number | str | list[Any]], AfterValidator(_figures)]
-"""What is known of an epoch: figures, and its warnings."""
+    epoch: int = 0
+    valid: Row = {}
+    test: dict[str, Number] = {}
+    protocol: str = ""
+    precision: str = ""
 
 
 class _Status(BaseModel):
     """What status.json may hold of what is read from it; there may be more."""
+
+    model_config = ConfigDict(strict=True)
 
     state: State | None = None
     updated: str | None = None
@@ -65,7 +71,7 @@ class _Status(BaseModel):
     epoch: int | None = None
     epochs: int | None = None
     best: Row | None = None
-    result: dict[str, Row | Number | str] | None = None
+    result: _Result | None = None
     usage: dict[str, Number] | None = None
 
 

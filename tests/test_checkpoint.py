@@ -339,6 +339,51 @@ def test_a_recipe_nested_without_end_is_shown_in_bounded_time(file: Path) -> Non
     assert len(refusal(file).message) < 5000
 
 
+@pytest.mark.parametrize("key", ["recipe", "metrics", "environment", "selection"])
+@pytest.mark.parametrize(
+    "value",
+    [torch.zeros(2), float("nan"), float("inf"), 2**64, {1: 2}, "\ud800", {"\ud800": 1}, torch.float32],
+    ids=str,
+)
+def test_what_is_not_plain_data_is_refused_with_its_key(file: Path, key: str, value: object) -> None:
+    data = torch.load(file, weights_only=True)["data"]
+    data[key] = {**(data[key] or {}), "one": [{"two": value}]}
+    rewrite(file, data=data)
+    assert f"{key}.one.0.two" in refusal(file).message
+
+
+def test_a_list_repeated_in_a_list_is_refused_in_bounded_time(file: Path) -> None:
+    nested: Any = "x"
+    for _ in range(25):
+        nested = [nested] * 10
+    data = torch.load(file, weights_only=True)["data"]
+    data["metrics"]["valid"] = nested
+    rewrite(file, data=data)
+    assert "metrics.valid" in refusal(file).message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [torch.zeros(2, dtype=torch.complex64), torch.zeros(2, dtype=torch.int64), torch.zeros(1).expand(9), float("nan")],
+    ids=["complex", "whole", "expanded", "nan"],
+)
+def test_state_that_no_optimiser_leaves_is_refused(file: Path, value: object) -> None:
+    data = torch.load(file, weights_only=True)["data"]
+    data["training"]["optimiser"]["state"][0]["exp_avg"] = value
+    rewrite(file, data=data)
+    assert "training.optimiser.state.0.'exp_avg'" in refusal(file).message
+
+
+@pytest.mark.parametrize("value", [torch.tensor(0.1), float("nan")], ids=["tensor", "nan"])
+def test_a_learning_rate_or_best_row_that_is_not_plain_is_refused(file: Path, value: object) -> None:
+    data = torch.load(file, weights_only=True)["data"]
+    rewrite(file, data={**data, "training": {**data["training"], "best": {"valid_loss": value}}})
+    assert "training.best.valid_loss" in refusal(file).message
+    data["training"]["optimiser"]["param_groups"][0]["lr"] = value
+    rewrite(file, data=data)
+    assert "training.optimiser.param_groups.0.lr" in refusal(file).message
+
+
 def test_a_recipe_this_version_cannot_read_is_a_checkpoint_error(file: Path) -> None:
     data = torch.load(file, weights_only=True)["data"]
     data["recipe"]["network"]["family"] = "transformer"

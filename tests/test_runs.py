@@ -218,3 +218,26 @@ def test_folders_of_runs_are_found_with_their_stage_and_recipe(tmp_path: Path) -
     assert found[0].recipe() == {"name": "whole"}
     with pytest.raises(RunError, match="does not exist"):
         find_runs(tmp_path / "nowhere")
+
+
+def test_a_row_with_warnings_is_read_and_kept(run: RunFolder) -> None:
+    row = {"epoch": 1, "valid_loss": 0.5, "warnings": ["layer 1 never spikes"], "best": True}
+    begin(run)
+    run.add_metrics(row)
+    run.set_status("finished", best=row, result={"epoch": 1, "valid": row, "test": {"loss": 0.5}})
+    run.keep_metrics(1)
+    assert run.metrics() == [row]
+    assert run.status()["best"] == row
+
+
+@pytest.mark.parametrize(
+    "result",
+    [{"valid": 2}, {"valid": None}, {"test": [1.0]}, {"epoch": "2"}, {"epoch": 2.5}, {"test": {"loss": {}}}, 3],
+)
+def test_a_result_that_is_none_is_refused(run: RunFolder, result: object) -> None:
+    begin(run)
+    run.set_status("finished")
+    path = run.path / "status.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "result": result}))
+    with pytest.raises(RunError, match=r"status\.json is damaged"):
+        run.status()

@@ -13,7 +13,7 @@ from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import HstnnError, RunError, UsageError
 from hstnn_deploy.files import cannot_write
-from hstnn_deploy.foreign import reading
+from hstnn_deploy.foreign import brief, reading
 
 if TYPE_CHECKING:
     from hstnn_deploy.runs import RunFolder
@@ -244,10 +244,10 @@ def _told(run: "RunFolder") -> dict[str, Any]:
     return {
         "stage": run.stage,
         "state": run.state or "begun",
-        "recipe": recipe.get("name"),
+        "recipe": _known(run, recipe, "name", str),
         "kind": f"{kind}-lstm" if lstm else kind,
-        "ratio": recipe.get("ratio") if by_ratio else None,
-        "seed": recipe.get("seed"),
+        "ratio": _known(run, recipe, "ratio", int, float) if by_ratio else None,
+        "seed": _known(run, recipe, "seed", int),
         "epoch": status.get("epoch"),
         "epochs": status.get("epochs"),
         "valid": {key.removeprefix("valid_"): best[key] for key in best if key.startswith("valid_")} or None,
@@ -255,6 +255,19 @@ def _told(run: "RunFolder") -> dict[str, Any]:
         "error": status.get("error"),
         "age_seconds": _seconds_since(status.get("updated")),
     }
+
+
+def _known(run: "RunFolder", recipe: dict[str, Any], key: str, *types: type) -> Any:
+    """Return what a run's recipe says of a key; None where it says nothing.
+
+    Raises:
+        RunError: it is of no type that a recipe has there, or a number beyond 64 bits.
+    """
+    value = recipe.get(key)
+    if value is None or (type(value) in types and (isinstance(value, str) or abs(value) < 2**63)):
+        return value
+    wanted = "text" if str in types else "a number" if float in types else "a whole number"
+    raise RunError(f"the recipe of {run.path} is damaged: its {key} is {brief(value)}, not {wanted}")
 
 
 def _seconds_since(moment: str | None) -> int | None:

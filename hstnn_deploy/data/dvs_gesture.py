@@ -116,7 +116,10 @@ def read_npy(path: Path) -> Events:
     if rows.dtype.kind not in "biuf" or not np.isfinite(rows).all():
         raise DataError(f"{path} holds what is no number, in an array of type {rows.dtype}", AGAIN)
     x, y, p, milliseconds = rows.T
-    return check(make_events(x, y, milliseconds * 1000, p), DvsGestureConfig.sensor, path)
+    # What is too large for a wider type, or for microseconds, becomes infinite, which no event may be.
+    with reading(path, "a file of events"), np.errstate(over="ignore"):
+        events = make_events(x, y, milliseconds.astype(np.float64) * 1000, p)
+    return check(events, DvsGestureConfig.sensor, path)
 
 
 class _Gesture(NamedTuple):

@@ -34,10 +34,18 @@ class Sensor(NamedTuple):
 
 
 def make_events(x: Any, y: Any, t: Any, p: Any) -> Events:
-    """Return events from their fields; each may be an array or one number for all."""
+    """Return events from their fields; each may be an array or one number for all.
+
+    Raises:
+        ValueError: a number is NaN or does not fit into 64 bits.
+    """
     events = np.empty(len(x), EVENT)
     for name, values in (("x", x), ("y", y), ("t", t), ("p", p)):
-        events[name] = values
+        column = np.asarray(values)
+        # NaN fails both comparisons; a cast would make some number of it.
+        if column.dtype.kind in "uf" and column.size and not (column.min() >= -(2.0**63) and column.max() < 2.0**63):
+            raise ValueError(f"{name} is from {column.min()} to {column.max()}, where an event has 64 bits")
+        events[name] = column
     return events
 
 

@@ -118,7 +118,8 @@ class Hdf5Recordings:
             what = f"{len(times)} times for {len(units)} units" if len(times) != len(units) else "a time is no number"
             raise DataError(f"{name}: {what}", AGAIN)
         # Times are kept in half precision: widened before they are scaled, as tonic does.
-        events = make_events(units, 0, times * 1e6, 0)
+        with reading(name, "a recording"), np.errstate(over="ignore"):
+            events = make_events(units, 0, times * 1e6, 0)
         # A row is a set of pairs: unlike a camera's file, it does not promise an order.
         return check(events[np.argsort(events["t"], kind="stable")], HeidelbergConfig.sensor, name)
 

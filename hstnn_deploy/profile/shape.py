@@ -63,12 +63,34 @@ class _Facts(_Part):
     sampler: _Sampler | None = None
 
 
+class _Value(_Part):
+    name: str
+    value: _Number | None
+    unit: str = ""
+    source: str = ""
+    note: str = ""
+    reason: str = ""
+
+
+class _Span(_Part):
+    name: str
+    start: _Number
+    seconds: _Number
+    values: list[_Value]
+
+
+class _Timeline(_Part):
+    columns: dict[str, list[_Number | None]] = {}
+
+
 class _Record(_Part):
     status: Status
     reason: str
+    values: list[_Value]
+    spans: list[_Span]
     facts: _Facts
     series: dict[str, list[_Number | None]]
-    timeline: dict[str, Any]
+    timeline: _Timeline
 
 
 _CONFIGURATION: TypeAdapter[Configuration] = TypeAdapter(Configuration)

@@ -240,7 +240,7 @@ def _figures(folder: RunFolder, status: dict[str, Any], task: Task, curve: list[
         raise damaged
     figures.pop("epoch", None)
     for name in ("train_seconds", "valid_seconds"):
-        seconds = [row[name] for row in curve if name in row]
+        seconds = [numbers[name] for row in curve if name in (numbers := _numbers(row))]
         if seconds:
             figures[name] = sum(seconds) / len(seconds)
     return figures

@@ -194,7 +194,7 @@ _MEMORY_COLUMNS = ("rss", "uss", "pss", "gpu_process", "gpu_used")
 
 def calls(plain: dict[str, Any]) -> list[float]:
     """Return the seconds of every call of a record as plain data; empty where it does not hold them."""
-    return list((plain.get("series") or {}).get("latency") or [])
+    return [each for each in (plain.get("series") or {}).get("latency") or [] if each is not None]
 
 
 def latencies(plain: dict[str, Any]) -> list[list[float]]:

@@ -133,9 +133,13 @@ class Fit:
         try:
             self.network.load_state_dict(last.parameters)
             optimiser.load_state_dict(last.training["optimiser"])
+            _check_state(optimiser)
+            best = last.training["best"]
+            if best is not None:
+                _better(best, best, self.task)  # raises where it holds no numbers to compare with
             if schedule is not None:
                 schedule.load_state_dict(last.training["schedule"])
-            return last.epoch, last.training["best"]
+            return last.epoch, best
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{self.run.last} does not fit this training, so it cannot be continued",
@@ -351,6 +355,19 @@ def _order(samples: int, size: int, batches: int | None, generator: torch.Genera
 def _mix(seed: int, epoch: int) -> int:
     """Return a generator seed for an epoch: distinct for every pair, whatever the seeds."""
     return (seed * 1_000_003 + epoch) % 2**63
+
+
+def _check_state(optimiser: torch.optim.Optimizer) -> None:
+    """Refuse state of another shape than its parameter's; a fused step would not look.
+
+    Raises:
+        ValueError: there is some.
+    """
+    for parameter, state in optimiser.state.items():
+        for name, value in state.items():
+            wanted = torch.Size() if name == "step" else parameter.shape
+            if isinstance(value, Tensor) and value.shape != wanted:
+                raise ValueError(f"{name} is {list(value.shape)}, not {list(wanted)}")
 
 
 def _better(row: dict[str, Any], best: dict[str, Any], task: Task) -> bool:

@@ -10,6 +10,7 @@ With LSTM units in the recurrent place, ffs-RATIO is ffs-lstm-RATIO and hybrid i
 A finished stage of the same recipe is never done again.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -236,6 +237,8 @@ class Training:
         protocol, precision = self.recipe.protocol, self.recipe.precision
         network = best.network().to(self.device)
         test = evaluate(network, self.task, self.splits().test, self.recipe.batch, self.device, precision)
+        if not math.isfinite(test["loss"]):
+            raise RunError(f"the test loss is {test['loss']}", "lower the learning rate or clip the gradient")
         best.metrics |= {"test": test, "protocol": protocol, "precision": precision}
         best.save(run.best)
         run.set_status("finished", result={"epoch": best.epoch, **best.metrics})

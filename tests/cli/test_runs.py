@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -164,3 +165,13 @@ def test_logs_are_followed_until_the_run_ends(hstnn: Hstnn, tmp_path: Path) -> N
         assert hstnn("runs", "logs", tmp_path, "--follow").out == "begun\nended\n"
     finally:
         thread.join()
+
+
+@pytest.mark.parametrize("ratio", ['"much"', "[0.5]", "true", "1" + "0" * 400])
+def test_a_recipe_whose_ratio_is_no_number_is_a_damaged_run(hstnn: Hstnn, runs: Path, ratio: str) -> None:
+    path = runs / "digits/ffs-0.25/seed1/recipe.yaml"
+    path.write_text(re.sub("^ratio: .*$", f"ratio: {ratio}", path.read_text(), flags=re.MULTILINE))
+    assert listed(hstnn, runs)["seed1"]["state"] == "damaged"
+    shown = hstnn("runs", "list", runs)
+    assert (shown.code, shown.err) == (0, "")
+    assert "damaged" in shown.out

@@ -13,7 +13,7 @@ import tonic.io
 import torch
 
 from hstnn_deploy.data.aedat import read_aedat
-from hstnn_deploy.data.dvs_gesture import AedatRecordings, DvsGestureConfig, NpyRecordings
+from hstnn_deploy.data.dvs_gesture import AedatRecordings, DvsGestureConfig, NpyRecordings, read_npy
 from hstnn_deploy.data.events import Sensor, check, make_events
 from hstnn_deploy.data.heidelberg import Hdf5Recordings, ShdConfig, SscConfig
 from hstnn_deploy.data.nmnist import NMnistConfig, NMnistRecordings
@@ -270,6 +270,32 @@ def test_an_event_that_cannot_be_is_named(number: int, field: str, value: int, m
     with pytest.raises(DataError, match=f"^some/file: {message}$") as error:
         check(events, Sensor(34, 30), "some/file")
     assert "copy or download it again" in error.value.hint
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", [np.nan, np.inf, -1e300, 2.0**63, np.uint64(2**63)])
+@pytest.mark.parametrize("field", range(4))
+def test_a_number_that_no_event_can_have_is_refused_before_it_is_cast(number: Any, field: int) -> None:
+    fields = [np.array([0, 1]).astype(np.asarray(number).dtype) for _ in range(4)]
+    fields[field][1] = number
+    with pytest.raises(ValueError, match="64 bits"):
+        make_events(*fields)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [np.float64, np.longdouble])
+def test_a_time_of_a_camera_beyond_every_clock_is_refused_in_one_line(tmp_path: Path, kind: Any) -> None:
+    for number in (1e18, np.finfo(kind).max):
+        rows = np.zeros((3, 4), kind)
+        rows[1, 3] = number
+        np.save(tmp_path / "0.npy", rows)
+        with pytest.raises(DataError, match=r"0\.npy is damaged, or not a file of events: t is from"):
+            read_npy(tmp_path / "0.npy")
+
+
+def test_whole_milliseconds_of_any_width_become_microseconds(tmp_path: Path) -> None:
+    np.save(tmp_path / "0.npy", np.array([[1, 1, 1, 0], [1, 1, 1, 200]], np.uint8))
+    assert read_npy(tmp_path / "0.npy")["t"].tolist() == [0, 200_000]
 
 
 def test_times_of_a_camera_that_run_backwards_are_refused(tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ def test_what_is_not_a_record_is_refused_with_its_line(tiny: Recipe, tmp_path: P
         (_damaged(plain, version=1), "line 2: a record of schema version 1; this hstnn reads version 2"),
         (_damaged(plain, values=None), "line 2: a record is not whole"),
         (_damaged(plain, spans=[{"name": "x"}]), "line 2: a record is not whole"),
+        (_damaged(plain, values=[{**plain["values"][0], "name": {}}]), "line 2: a record is not whole: values.0.name"),
+        (_damaged(plain, spans=[{"name": [], "start": 0, "seconds": 1, "values": []}]), "not whole: spans.0.name"),
+        (_damaged(plain, timeline={"columns": [1]}), "line 2: a record is not whole: timeline.columns"),
         (_damaged(plain, configuration={"colour": 1}), "unknown key 'colour'"),
         (_damaged(plain, configuration={}), "configuration is not whole"),
     ):

@@ -257,7 +257,9 @@ def test_a_last_checkpoint_that_cannot_be_continued_is_refused(tmp_path: Path) -
         train(tiny(), tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("damage", ["parameters", "optimiser", "optimiser's groups", "training"])
+@pytest.mark.parametrize(
+    "damage", ["parameters", "optimiser", "optimiser's groups", "optimiser's shapes", "best", "training"]
+)
 def test_a_last_checkpoint_of_another_network_is_refused(tmp_path: Path, damage: str) -> None:
     run = interrupted(tmp_path)
     last = Checkpoint.load(run.last)
@@ -269,6 +271,10 @@ def test_a_last_checkpoint_of_another_network_is_refused(tmp_path: Path, damage:
             last.training["optimiser"] = {}
         case "optimiser's groups":
             last.training["optimiser"]["param_groups"] = []
+        case "optimiser's shapes":
+            last.training["optimiser"]["state"][0]["exp_avg"] = torch.zeros(1)
+        case "best":
+            last.training["best"] = {"valid_loss": "low"}
         case _:
             last.training = {}
     last.save(run.last)
