@@ -23,6 +23,10 @@ def verify(
         bool,
         typer.Option("--trust", help="You know who wrote the bundle: open its TorchScript too, which can run code."),
     ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Fail where a check could not be run, too; give --ckpt, and --trust if need be."),
+    ] = False,
     whole_test: WholeTest = False,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -32,7 +36,8 @@ def verify(
     Nothing in the bundle is believed, and nothing in it is run as code. Its hashes tell damage, not who wrote it. Each
     ONNX graph is built again from the weights and the recipe, and compared node by node. A .pt2 file is opened only if
     it holds nothing that could run code, and a TorchScript file only with --trust. What is taken on trust: the
-    checkpoint that --ckpt names, and the data. Without --ckpt nothing says which network the weights are of.
+    checkpoint that --ckpt names, and the data. Without --ckpt nothing says which network the weights are of. A bundle
+    that says another version of hstnn or of its tools wrote it can leave a graph unchecked: --strict does not pass it.
     """
     from hstnn_deploy.export.verification import verify_bundle
 
@@ -40,7 +45,7 @@ def verify(
     with showing_checks(screen) as (on_check, report):
         result = verify_bundle(bundle, ckpt, data_dir, provider, whole_test, on_check, report, trust=trust)
     if as_json:
-        outcome = "failed" if result.failed else "passed"
+        outcome = "failed" if result.failed or (strict and result.not_run) else "passed"
         plain = [check.plain() for check in result.checks]
         console.emit({"bundle": str(bundle), "result": outcome, "not_run": len(result.not_run), "checks": plain})
     else:
@@ -53,4 +58,11 @@ def verify(
             f"{len(result.failed)} of {len(result.checks)} checks failed; "
             f"first {first.file}, {first.name}: {first.figure}",
             "export the bundle again; do not deploy this one",
+        )
+    if strict and result.not_run:
+        first = result.not_run[0]
+        raise VerificationError(
+            f"{len(result.not_run)} of {len(result.checks)} checks could not be run; "
+            f"first {first.file}, {first.name}: {first.figure}",
+            "give what it needs, or verify without --strict",
         )

@@ -299,3 +299,13 @@ def test_a_provider_that_does_not_load_is_a_device_error_never_a_quiet_cpu(
     assert "ONNX Runtime would run" in result.error
     assert "doctor" in result.hint
     assert hstnn("verify", bundle, "--provider", "rocm").code == 2
+
+
+def test_strict_passes_only_what_was_checked_in_full(hstnn: Hstnn, exported: tuple[Path, Path], bundle: Path) -> None:
+    ckpt, _ = exported
+    assert hstnn("verify", bundle).code == 0
+    refused = hstnn("verify", bundle, "--strict")
+    assert refused.code == 8
+    assert "checks could not be run; first model.ts, weights and answers: not checked" in refused.error
+    assert json.loads(hstnn("verify", bundle, "--strict", "--json").out)["result"] == "failed"
+    assert hstnn("verify", bundle, "--strict", "--trust", "--ckpt", ckpt).code == 0
