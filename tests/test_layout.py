@@ -1,5 +1,6 @@
 """The house: four rooms that stand at the root and are never installed as packages of those names; light imports."""
 
+import ast
 import subprocess
 import sys
 import zipfile
@@ -147,3 +148,33 @@ def test_the_wheel_installs_no_package_but_its_own(wheel: list[str]) -> None:
 def test_the_wheel_brings_the_command_and_the_licence(wheel: list[str]) -> None:
     names = {name.partition("/")[2] for name in wheel if ".dist-info/" in name}
     assert {"entry_points.txt", "METADATA", "licenses/LICENSE"} <= names
+
+
+_CLASSES = {
+    *("Group", "SpikingGroup", "RnnGroup", "LstmGroup", "SpikingConvolution", "RecurrentConvolution"),
+    *("ConvolutionalGroup", "HybridLayer", "HybridNetwork", "SequenceClassifier", "ConvClassifier", "LanguageModel"),
+}
+"""Of networks and their layers."""
+
+
+def _told_apart(path: Path) -> int:
+    """Return how often a module asks which class of network or layer it has."""
+    found = 0
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Call(func=ast.Name(id="isinstance"), args=[_, classes]):
+                found += any(isinstance(each, ast.Name) and each.id in _CLASSES for each in ast.walk(classes))
+            case ast.MatchClass(cls=ast.Name(id=name)):
+                found += name in _CLASSES
+    return found
+
+
+def test_only_models_tell_networks_and_layers_apart_by_their_class() -> None:
+    """Everything else reads their equations (`models/algebra.py`); NIR has nodes for whole layers instead."""
+    asked = {
+        path.name: count
+        for path in PACKAGE.rglob("*.py")
+        if "models" not in path.parts and (count := _told_apart(path))
+    }
+    assert set(asked) == {"neuromorphic.py"}
+    assert asked["neuromorphic.py"] <= 12
