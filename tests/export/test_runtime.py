@@ -188,7 +188,7 @@ def test_a_file_of_states_that_is_none_is_said(bundle: Bundle, best: Path, tmp_p
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     for name, message in (
         ("nowhere.npz", "cannot be read: No such file"),
-        ("cut.npz", "is truncated, or not a file of plain numbers"),
+        ("cut.npz", "is damaged, or not a file of plain numbers"),
         ("other.npz", "is damaged, or not a file of states"),
     ):
         with pytest.raises(DataError, match=message):
