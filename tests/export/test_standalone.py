@@ -70,7 +70,7 @@ def test_the_python_runner_says_what_is_wrong(folders: dict[str, tuple[Path, Any
         ("nowhere.npy", 3, "error: nowhere.npy cannot be read: No such file"),
         (".", 3, "error: . cannot be read: Is a directory"),
         (str(tmp_path / "raw.npy"), 3, "error: x holds 255 at [0, 0, 0]; the network was trained on 0 to 1"),
-        (str(tmp_path / "cut.npy"), 3, f"error: {tmp_path / 'cut.npy'} is truncated"),
+        (str(tmp_path / "cut.npy"), 3, f"error: {tmp_path / 'cut.npy'} is damaged"),
     ):
         done = run([sys.executable, str(folder / "run.py"), "--input", given], tmp_path)
         assert done.returncode == code
