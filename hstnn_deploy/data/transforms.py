@@ -7,6 +7,7 @@
 Each says what it makes of the sensor. What draws at random belongs to training, not here: see `frames`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
@@ -17,12 +18,12 @@ from hstnn_deploy.data.events import Events, Sensor
 Chain = Callable[[Events], Events]
 
 
-class _Transform(BaseModel):
+class _Transform(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+    @abstractmethod
     def build(self, sensor: Sensor) -> Chain:
         """Return tonic's transform for events of a sensor."""
-        raise NotImplementedError
 
     def after(self, sensor: Sensor) -> Sensor:
         """Return the sensor that the transformed events seem to come from."""

@@ -14,7 +14,7 @@ no mismatch can hide behind an earlier one, and no error goes on from step to st
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -68,16 +68,7 @@ class Bounded(Algebra[Value]):
     reads = "the proof"
 
     def __init__(self, claims: Claims) -> None:
-        self._claims, self._layer, self._step = claims, 0, 0
-
-    def at(self, layer: int) -> Self:
-        """See `Algebra`."""
-        return self._with(_layer=layer)
-
-    def _with(self, **changes: Any) -> Self:
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, **changes)
-        return other
+        self._claims, self._step = claims, 0
 
     # ------------------------------------------------------------------------------------------------- arithmetic
 
@@ -124,13 +115,13 @@ class Bounded(Algebra[Value]):
 
     def spike(self, membrane: Value, threshold: Value | float, surrogate: Surrogate, name: str = "spikes") -> Value:
         """See `Algebra`. What the engine claims is checked, and taken."""
-        return exact(self._claims.spikes(self._layer, name, self._step, membrane, _value(threshold)))
+        return exact(self._claims.spikes(self.layer, name, self._step, membrane, _value(threshold)))
 
     def tap(self, a: Value, name: str) -> Value:
         """See `Algebra`. What the engine claims is checked, and taken; spikes have been."""
         if name == "spikes":
             return a
-        return exact(self._claims.values(self._layer, name, self._step, a))
+        return exact(self._claims.values(self.layer, name, self._step, a))
 
     # --------------------------------------------------------------------------------------------------------- weights
 

@@ -11,7 +11,7 @@ Shapes: T time, B batch.
 import copy
 import linecache
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,14 +43,10 @@ def taps_of(network: HybridNetwork) -> list[str]:
 class Traced(Eager):
     """The eager reading with time inside a scan. What it taps is noted in `taps`, by name."""
 
-    def __init__(self, tapped: bool = False, layer: int = 0, taps: dict[str, Tensor] | None = None) -> None:
+    def __init__(self, tapped: bool = False) -> None:
         super().__init__()
-        self.tapped, self.layer = tapped, layer
-        self.taps: dict[str, Tensor] = {} if taps is None else taps
-
-    def at(self, layer: int) -> "Traced":
-        """See `Algebra`."""
-        return Traced(self.tapped, layer, self.taps)
+        self.tapped = tapped
+        self.taps: dict[str, Tensor] = {}
 
     def tap(self, a: Tensor, name: str) -> Tensor:
         """See `Algebra`."""
@@ -85,7 +81,7 @@ class Traced(Eager):
             carry: dict[str, Tensor], now: list[Tensor]
         ) -> tuple[dict[str, Tensor], tuple[list[Tensor], dict[str, Tensor]]]:
             # Nothing outside may be changed within a scan.
-            inside = Traced(self.tapped, self.layer)
+            inside = self._with(taps={})
             after: dict[str, Tensor] = {}
             rows = []
             for strand, x in zip(strands, now, strict=True):
@@ -141,17 +137,8 @@ class Script(Algebra[str]):
 
     def __init__(self, network: HybridNetwork, tapped: bool = False) -> None:
         self.lines: list[str] = []
-        self._indent, self._layer, self._tapped, self._inside = 1, 0, tapped, False
+        self._indent, self._tapped, self._inside = 1, tapped, False
         self._weights = {id(value): f"self.{_path(name)}" for name, value in network.named_parameters()}
-
-    def at(self, layer: int) -> Self:
-        """See `Algebra`."""
-        return self._with(_layer=layer)
-
-    def _with(self, **changes: Any) -> Self:
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, **changes)
-        return other
 
     def line(self, text: str) -> None:
         """Add a line."""
@@ -163,7 +150,7 @@ class Script(Algebra[str]):
         return variable
 
     def _named(self, name: str) -> str:
-        return f"layer{self._layer}_{name}" if self._layer else name
+        return f"layer{self.layer}_{name}" if self.layer else name
 
     def _weight(self, value: Tensor) -> str:
         return self._weights[id(value)]

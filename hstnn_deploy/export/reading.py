@@ -5,7 +5,7 @@ readout computes by its name alone. How time is written is the form's: a scan, o
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,19 +48,10 @@ class Onnx(Algebra[str]):
     reads = "an ONNX graph"
 
     def __init__(self, g: Nodes, network: HybridNetwork, face: Interface) -> None:
-        self.g, self.face, self.layer = g, face, 0
+        self.g, self.face = g, face
         self.network = network
         self._names = {id(value): name for name, value in network.named_parameters()}
         self._states = {state.name for state in face.states}
-
-    def at(self, layer: int) -> Self:
-        """See `Algebra`."""
-        return self._with(self.g, layer)
-
-    def _with(self, g: Nodes, layer: int) -> Self:
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, g=g, layer=layer)
-        return other
 
     def named(self, name: str) -> str:
         """Return what a value is called in the graph."""
@@ -222,7 +213,7 @@ class Scanned(Onnx):
     def loop(self, strands: Sequence[Strand[str]], state: Mapping[str, str]) -> tuple[list[str | None], dict[str, str]]:
         """See `Algebra`."""
         body = Nodes(NOW, f"{CONSTANT}layer{self.layer}/" if self.layer else f"{CONSTANT}step/")
-        inside = self._with(body, self.layer)
+        inside = self._with(g=body)
         of = {name: self._state(name) for strand in strands for name in strand.states}
         now: dict[str, str] = {}
         for name, full in of.items():

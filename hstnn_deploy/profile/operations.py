@@ -16,7 +16,7 @@ Shapes: T time, B batch, I inputs, n units of a group.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -100,14 +100,8 @@ class Counted(Algebra[Value]):
 
     def __init__(self, network: HybridNetwork) -> None:
         self.found: dict[str, Operations] = {}
-        self._run, self._layer = Eager(), 0
+        self._run = Eager()
         self._names = {id(value): _part(name) for name, value in network.named_parameters()}
-
-    def at(self, layer: int) -> Self:
-        """See `Algebra`."""
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, _layer=layer)
-        return other
 
     def _of(self, name: str) -> Operations:
         return self.found.setdefault(name, Operations(name))
@@ -145,7 +139,7 @@ class Counted(Algebra[Value]):
     def spike(self, membrane: Value, threshold: Value | float, surrogate: Surrogate, name: str = "spikes") -> Value:
         """See `Algebra`."""
         spikes = self._run.spike(membrane.v, _of(threshold), surrogate)
-        operations = self._of(f"layer{self._layer}.snn")
+        operations = self._of(f"layer{self.layer}.snn")
         operations.spikes += float(spikes.sum(dtype=torch.float64))
         operations.sites += spikes.numel()
         return Value(spikes, spikes, torch.zeros_like(spikes))
