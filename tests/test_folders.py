@@ -55,7 +55,7 @@ def seen(folder: Path) -> set[str]:
     return {(folder / name).read_text() for name in ("model.a", "model.b")}
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork: it runs on Linux and macOS")
 @pytest.mark.parametrize("exchange", [True, False], ids=["at once", "set aside"])
 def test_killed_at_any_moment_there_is_a_whole_folder_and_what_is_not_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool

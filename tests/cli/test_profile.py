@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
     assert result.error.startswith(f"cannot write {blocked}")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals, which Windows has not")
+@pytest.mark.skipif(sys.platform == "win32", reason="it sends POSIX signals: it runs on Linux and macOS")
 def test_ctrl_c_keeps_what_is_finished_and_ends_what_is_not(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["--recipe", str(tiny), "--phases", "train,infer", "--gpus", "none", "--seconds", "0.2", "--out", str(out)]

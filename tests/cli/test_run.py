@@ -16,7 +16,6 @@ from PIL import Image
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.digit_events import record
-from hstnn_deploy.data.events import EVENT
 from hstnn_deploy.data.registry import load
 from hstnn_deploy.export.bundle import export_bundle
 from hstnn_deploy.export.ort import Graph
@@ -24,25 +23,6 @@ from hstnn_deploy.export.runtime import Session
 from tests.conftest import Hstnn, Result
 from tests.event_files import aedat, dat, write_bin
 from tests.export.cases import Case
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A bundle of each family, of tiny networks of shipped recipes."""
-    folder = tmp_path_factory.mktemp("bundles")
-    cases = {"images": Case("sequence", "ffs"), "events": Case("dvs", "ffs"), "text": Case("language", "ffs")}
-    return {
-        name: export_bundle(case.checkpoint(folder / f"{name}.pt"), folder / name, verify=False).folder
-        for name, case in cases.items()
-    }
-
-
-@pytest.fixture
-def standard_input(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def give(content: bytes) -> None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content)), encoding="utf-8"))
-
-    return give
 
 
 def answers(result: Result) -> Any:
@@ -58,7 +38,7 @@ def digits(count: int = 3) -> tuple[Any, Any]:
     return images, np.ascontiguousarray((images / 16).transpose(2, 0, 1).astype(np.float32))
 
 
-def test_an_array_is_classified_as_the_network_does(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+def test_an_array_is_classified_as_the_network_does(hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path) -> None:
     _, x = digits()
     np.save(tmp_path / "x.npy", x)
     np.savez(tmp_path / "x.npz", x=x, other=np.zeros(3))
@@ -66,23 +46,23 @@ def test_an_array_is_classified_as_the_network_does(hstnn: Hstnn, made: dict[str
     logits = Case("sequence", "ffs").network()(torch.from_numpy(x))[0]
     chances = logits.softmax(1)
     for name, expected in (("x.npy", chances), ("x.npz", chances), ("one.npy", chances[1:2])):
-        (result,) = answers(hstnn("run", made["images"], "--input", tmp_path / name, "--json", "--top", "2"))
+        (result,) = answers(hstnn("run", bundles["images"], "--input", tmp_path / name, "--json", "--top", "2"))
         assert result["steps"] == 8
         assert [each["class"] for each in result["samples"]] == expected.argmax(1).tolist()
         assert [len(each["best"]) for each in result["samples"]] == [2] * len(expected)
         for each, row in zip(result["samples"], expected, strict=True):
             assert math.isclose(each["probability"], float(row.max()), abs_tol=1e-5)
-    plain = hstnn("run", made["images"], "--input", tmp_path / "x.npy", "--input", tmp_path / "one.npy")
+    plain = hstnn("run", bundles["images"], "--input", tmp_path / "x.npy", "--input", tmp_path / "one.npy")
     lines = plain.out.splitlines()
     assert len(lines) == 4
     assert lines[3].startswith(f"{tmp_path / 'one.npy'}: class {int(chances[1].argmax())}, probability ")
 
 
-def test_images_are_read_as_the_data_set_was(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+def test_images_are_read_as_the_data_set_was(hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path) -> None:
     images, _ = digits(1)
     grey = np.round(images[0] * 255 / 16).astype(np.uint8)
     # What a picture of 8 bits holds of the data set's pixels.
-    expected = Session(made["images"]).run((grey / 255).T[:, None])[0]
+    expected = Session(bundles["images"]).run((grey / 255).T[:, None])[0]
     Image.fromarray(grey).save(tmp_path / "grey.png")
     Image.fromarray(np.stack([grey] * 3, axis=-1)).save(tmp_path / "colour.png")
     Image.fromarray(grey).convert("RGBA").save(tmp_path / "transparent.png")
@@ -90,17 +70,17 @@ def test_images_are_read_as_the_data_set_was(hstnn: Hstnn, made: dict[str, Path]
     Image.fromarray(grey.repeat(4, 0).repeat(4, 1)).save(tmp_path / "large.png")
     Image.fromarray(grey).save(tmp_path / "grey.jpg", quality=100)
     for name in ("grey.png", "colour.png", "transparent.png", "deep.png"):
-        (result,) = answers(hstnn("run", made["images"], "--input", tmp_path / name, "--json"))
+        (result,) = answers(hstnn("run", bundles["images"], "--input", tmp_path / name, "--json"))
         best = int(expected.argmax())
         assert result["samples"][0]["class"] == best
         softmax = np.exp(expected) / np.exp(expected).sum()
         assert math.isclose(result["samples"][0]["probability"], softmax[best], abs_tol=1e-5), name
-    assert answers(hstnn("run", made["images"], "--input", tmp_path / "grey.jpg", "--json"))
-    refused = hstnn("run", made["images"], "--input", tmp_path / "large.png")
+    assert answers(hstnn("run", bundles["images"], "--input", tmp_path / "grey.jpg", "--json"))
+    refused = hstnn("run", bundles["images"], "--input", tmp_path / "large.png")
     assert refused.code == 3
     assert "is 32 x 32 pixels; the network takes 8 x 8" in refused.error
     assert "--resize" in refused.hint
-    assert answers(hstnn("run", made["images"], "--input", tmp_path / "large.png", "--resize", "--json"))
+    assert answers(hstnn("run", bundles["images"], "--input", tmp_path / "large.png", "--resize", "--json"))
 
 
 def recording() -> Any:
@@ -109,7 +89,7 @@ def recording() -> Any:
     return events
 
 
-def test_recordings_are_framed_as_in_training(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+def test_recordings_are_framed_as_in_training(hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path) -> None:
     events = recording()
     late = events.copy()
     late["t"] += 40_000 - events["t"][0]
@@ -127,8 +107,8 @@ def test_recordings_are_framed_as_in_training(hstnn: Hstnn, made: dict[str, Path
         frames = np.zeros((12, 1, 2, 16, 16), np.float32)
         for event in seen:
             frames[event["t"] // 3000, 0, event["p"], event["y"], event["x"]] += 1
-        expected = Session(made["events"]).run(frames)[0]
-        (result,) = answers(hstnn("run", made["events"], "--input", tmp_path / name, "--json"))
+        expected = Session(bundles["events"]).run(frames)[0]
+        (result,) = answers(hstnn("run", bundles["events"], "--input", tmp_path / name, "--json"))
         assert result["steps"] == 12
         (sample,) = result["samples"]
         assert sample["class"] == expected.argmax(), name
@@ -138,9 +118,9 @@ def test_recordings_are_framed_as_in_training(hstnn: Hstnn, made: dict[str, Path
         assert result["recording"]["start"].endswith("first event" if name == "late.dat" else "file's clock")
 
 
-def test_a_stream_shows_every_step(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+def test_a_stream_shows_every_step(hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path) -> None:
     write_bin(tmp_path / "recording.bin", recording())
-    words = ("run", made["events"], "--input", tmp_path / "recording.bin")
+    words = ("run", bundles["events"], "--input", tmp_path / "recording.bin")
     lines = hstnn(*words, "--stream").out.splitlines()
     assert [line.split(":")[0] for line in lines[:-1]] == [f"step {n} of 12" for n in range(1, 13)]
     whole = answers(hstnn(*words, "--json"))
@@ -150,41 +130,44 @@ def test_a_stream_shows_every_step(hstnn: Hstnn, made: dict[str, Path], tmp_path
     assert rows[-2]["samples"] == rows[-1]["samples"]
 
 
-def test_numbers_come_in_line_by_line(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path, standard_input: Any) -> None:
+def test_numbers_come_in_line_by_line(
+    hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path, standard_input: Any
+) -> None:
     _, x = digits(1)
     text = "\n".join(" ".join(f"{value:.9g}" for value in row) for row in x[:, 0]) + "\n\n"
     (tmp_path / "steps.csv").write_text(text.replace(" ", ", "))
-    expected = Session(made["images"]).run(x)[0].argmax()
-    (result,) = answers(hstnn("run", made["images"], "--input", tmp_path / "steps.csv", "--json"))
+    expected = Session(bundles["images"]).run(x)[0].argmax()
+    (result,) = answers(hstnn("run", bundles["images"], "--input", tmp_path / "steps.csv", "--json"))
     assert (result["steps"], result["samples"][0]["class"]) == (8, expected)
     standard_input(text.encode())
     rows = [
-        json.loads(line) for line in hstnn("run", made["images"], "--input", "-", "--stream", "--json").out.splitlines()
+        json.loads(line)
+        for line in hstnn("run", bundles["images"], "--input", "-", "--stream", "--json").out.splitlines()
     ]
     assert [row.get("step") for row in rows] == [*range(1, 9), None]
     assert rows[-1]["samples"][0]["class"] == expected
 
 
 def test_an_array_or_image_comes_through_standard_input(
-    hstnn: Hstnn, made: dict[str, Path], standard_input: Any
+    hstnn: Hstnn, bundles: dict[str, Path], standard_input: Any
 ) -> None:
     images, x = digits(1)
     content = io.BytesIO()
     np.save(content, x)
     standard_input(content.getvalue())
-    assert answers(hstnn("run", made["images"], "--input", "-", "--json"))[0]["steps"] == 8
+    assert answers(hstnn("run", bundles["images"], "--input", "-", "--json"))[0]["steps"] == 8
     content = io.BytesIO()
     Image.fromarray(images[0].astype(np.uint8) * 15).save(content, "PNG")
     standard_input(content.getvalue())
-    assert answers(hstnn("run", made["images"], "--input", "-", "--json"))[0]["steps"] == 8
+    assert answers(hstnn("run", bundles["images"], "--input", "-", "--json"))[0]["steps"] == 8
 
 
-def test_states_go_on_in_another_run(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+def test_states_go_on_in_another_run(hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path) -> None:
     _, x = digits()
     for name, part in (("whole", x), ("first", x[:5]), ("rest", x[5:])):
         np.save(tmp_path / f"{name}.npy", part)
     state = tmp_path / "state.npz"
-    words = ("run", made["images"], "--json", "--input")
+    words = ("run", bundles["images"], "--json", "--input")
     whole = answers(hstnn(*words, tmp_path / "whole.npy"))[0]["samples"]
     assert hstnn(*words, tmp_path / "first.npy", "--save-state", state).code == 0
     rest = answers(hstnn(*words, tmp_path / "rest.npy", "--load-state", state))[0]["samples"]
@@ -198,15 +181,15 @@ def test_states_go_on_in_another_run(hstnn: Hstnn, made: dict[str, Path], tmp_pa
 
 
 def test_raw_pixels_in_an_array_are_scaled_as_in_training_and_that_is_said(
-    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path
+    hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     images, x = digits(3)
     np.save(tmp_path / "x.npy", x)
-    expected = answers(hstnn("run", made["images"], "--input", tmp_path / "x.npy", "--json"))[0]
+    expected = answers(hstnn("run", bundles["images"], "--input", tmp_path / "x.npy", "--json"))[0]
     assert expected["notes"] == []
     for dtype in (np.uint8, np.int64):
         np.save(tmp_path / "raw.npy", images.astype(dtype))
-        result = hstnn("run", made["images"], "--input", tmp_path / "raw.npy", "--json")
+        result = hstnn("run", bundles["images"], "--input", tmp_path / "raw.npy", "--json")
         (answer,) = answers(result)
         assert answer["samples"] == expected["samples"]
         note = f"taken as raw pixels [B, row, column], {np.dtype(dtype)} 0 to 16, and multiplied by 1 / 16"
@@ -214,7 +197,7 @@ def test_raw_pixels_in_an_array_are_scaled_as_in_training_and_that_is_said(
         assert result.err == f"note: {tmp_path / 'raw.npy'}: {note}\n"
     np.save(tmp_path / "one.npy", images[0].astype(np.uint8))
     assert (
-        answers(hstnn("run", made["images"], "--input", tmp_path / "one.npy", "--json"))[0]["samples"]
+        answers(hstnn("run", bundles["images"], "--input", tmp_path / "one.npy", "--json"))[0]["samples"]
         == (expected["samples"][:1])
     )
 
@@ -240,50 +223,50 @@ ARRAYS: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("bundle", "array", "message"), ARRAYS)
 def test_an_array_that_training_cannot_have_given_is_refused(
-    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path, bundle: str, array: Any, message: str
+    hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path, bundle: str, array: Any, message: str
 ) -> None:
     np.save(tmp_path / "x.npy", array)
-    result = hstnn("run", made[bundle], "--input", tmp_path / "x.npy")
+    result = hstnn("run", bundles[bundle], "--input", tmp_path / "x.npy")
     assert result.code == 3
     assert message in result.error
 
 
-def test_who_knows_better_runs_an_array_as_it_stands(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+def test_who_knows_better_runs_an_array_as_it_stands(hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path) -> None:
     for array in (np.full((3, 8, 8), 200, np.uint8), np.full((8, 1, 8), -0.5), np.eye(8, dtype=np.uint8)):
         np.save(tmp_path / "x.npy", array)
-        words = ("run", made["images"], "--input", tmp_path / "x.npy", "--any-range", "--json")
+        words = ("run", bundles["images"], "--input", tmp_path / "x.npy", "--any-range", "--json")
         x = array if array.ndim == 3 else array[:, None]
         (result,) = answers(hstnn(*words))
-        expected = Session(made["images"], any_range=True).run(x)
+        expected = Session(bundles["images"], any_range=True).run(x)
         assert [each["class"] for each in result["samples"]] == expected.argmax(1).tolist()
     np.save(tmp_path / "x.npy", np.full((8, 1, 8), np.nan))
-    assert hstnn("run", made["images"], "--input", tmp_path / "x.npy", "--any-range").code == 3
+    assert hstnn("run", bundles["images"], "--input", tmp_path / "x.npy", "--any-range").code == 3
 
 
-def test_what_was_done_to_an_input_is_said(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+def test_what_was_done_to_an_input_is_said(hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path) -> None:
     _, x = digits(3)
     for name, array, note in (
         ("one", x[:, 0], "[8, 8] taken as one sequence x[T, …]; x[t] is column t of the image"),
         ("short", x[:5], "5 steps; the network was trained on 8"),
     ):
         np.save(tmp_path / f"{name}.npy", array)
-        result = hstnn("run", made["images"], "--input", tmp_path / f"{name}.npy")
+        result = hstnn("run", bundles["images"], "--input", tmp_path / f"{name}.npy")
         assert (result.code, result.err) == (0, f"note: {tmp_path / name}.npy: {note}\n")
     holed = Image.new("LA", (8, 8), (200, 90))
     holed.save(tmp_path / "holed.png")
-    refused = hstnn("run", made["images"], "--input", tmp_path / "holed.png")
+    refused = hstnn("run", bundles["images"], "--input", tmp_path / "holed.png")
     assert refused.code == 3
     assert "has transparent pixels" in refused.error
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "x.gif")
-    assert "x.gif is a GIF image" in hstnn("run", made["images"], "--input", tmp_path / "x.gif").error
+    assert "x.gif is a GIF image" in hstnn("run", bundles["images"], "--input", tmp_path / "x.gif").error
 
 
 def test_a_long_input_goes_in_chunks_and_stops_between_them(
-    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = np.random.default_rng(0).random((1300, 1, 8), np.float32)
     np.savez_compressed(tmp_path / "x.npz", x)
-    words = ("run", made["images"], "--input", tmp_path / "x.npz", "--json")
+    words = ("run", bundles["images"], "--input", tmp_path / "x.npz", "--json")
     lengths: list[int] = []
     step = Graph.step
 
@@ -303,9 +286,9 @@ def test_a_long_input_goes_in_chunks_and_stops_between_them(
     assert not state.exists()
 
 
-def test_what_is_too_large_is_refused_before_it_is_read(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+def test_what_is_too_large_is_refused_before_it_is_read(hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "x.npz", np.zeros((40_000, 1, 8), np.float32))
-    words = ("run", made["images"], "--input", tmp_path / "x.npz")
+    words = ("run", bundles["images"], "--input", tmp_path / "x.npz")
     refused = hstnn(*words, "--max-array", "0.001")
     assert refused.code == 3
     assert "holds an array of 1.28 MB" in refused.error
@@ -313,37 +296,39 @@ def test_what_is_too_large_is_refused_before_it_is_read(hstnn: Hstnn, made: dict
     assert hstnn(*words, "--max-array", "0.002").code == 0
 
 
-def test_a_pipe_is_read_like_a_file(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path) -> None:
+def test_a_pipe_is_read_like_a_file(hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path) -> None:
     _, x = digits()
     np.save(tmp_path / "x.npy", x)
     os.mkfifo(tmp_path / "pipe")
     content = (tmp_path / "x.npy").read_bytes()
     writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(content))
     writer.start()
-    piped = answers(hstnn("run", made["images"], "--input", tmp_path / "pipe", "--json"))
+    piped = answers(hstnn("run", bundles["images"], "--input", tmp_path / "pipe", "--json"))
     writer.join()
     assert (
         piped[0]["samples"]
-        == answers(hstnn("run", made["images"], "--input", tmp_path / "x.npy", "--json"))[0]["samples"]
+        == answers(hstnn("run", bundles["images"], "--input", tmp_path / "x.npy", "--json"))[0]["samples"]
     )
 
 
 def test_standard_input_that_is_closed_or_no_text_gets_one_line(
-    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path, standard_input: Any, monkeypatch: pytest.MonkeyPatch
+    hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path, standard_input: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     standard_input(b"\xff\xfe1 2 3\n")
-    assert "standard input is not text: it holds the byte 0xff" in hstnn("run", made["images"], "--input", "-").error
+    assert "standard input is not text: it holds the byte 0xff" in hstnn("run", bundles["images"], "--input", "-").error
     standard_input(b"1" * 2**21)
-    assert "line 1 is longer than 1048576 letters" in hstnn("run", made["images"], "--input", "-").error
+    assert "line 1 is longer than 1048576 letters" in hstnn("run", bundles["images"], "--input", "-").error
     monkeypatch.setattr(sys, "stdin", None)
     # A stream that is closed is read as one that is empty.
-    assert "standard input holds no time step" in hstnn("run", made["images"], "--input", "-").error
+    assert "standard input holds no time step" in hstnn("run", bundles["images"], "--input", "-").error
     monkeypatch.setattr(sys, "stdin", None)
-    assert "standard input is empty" in hstnn("run", made["text"], "--input", "-").error
+    assert "standard input is empty" in hstnn("run", bundles["text"], "--input", "-").error
 
 
 @torch.no_grad()
-def test_a_text_is_read_and_continued(hstnn: Hstnn, made: dict[str, Path], tmp_path: Path, standard_input: Any) -> None:
+def test_a_text_is_read_and_continued(
+    hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path, standard_input: Any
+) -> None:
     case = Case("language", "ffs")
     splits = load(case.recipe().data, "validation")
     vocabulary = list(splits.words)
@@ -365,7 +350,7 @@ def test_a_text_is_read_and_continued(hstnn: Hstnn, made: dict[str, Path], tmp_p
     chances = torch.cat(rows).log_softmax(1)
     perplexity = math.exp(-float(chances[:-1].gather(1, tokens[1:, None]).mean()))
     (tmp_path / "text.txt").write_text(text)
-    command = ("run", made["text"], "--json", "--continue", "3", "--input")
+    command = ("run", bundles["text"], "--json", "--continue", "3", "--input")
     (result,) = answers(hstnn(*command, tmp_path / "text.txt"))
     assert result["words"] == len(tokens)
     assert math.isclose(result["perplexity"], perplexity, rel_tol=1e-5)
@@ -376,7 +361,7 @@ def test_a_text_is_read_and_continued(hstnn: Hstnn, made: dict[str, Path], tmp_p
     assert result["continuation"][0] == result["next"][0][0]
     standard_input(text.encode())
     assert answers(hstnn(*command, "-"))[0]["perplexity"] == result["perplexity"]
-    plain = hstnn("run", made["text"], "--input", tmp_path / "text.txt", "--continue", "3").out
+    plain = hstnn("run", bundles["text"], "--input", tmp_path / "text.txt", "--continue", "3").out
     assert f"{len(tokens)} words, perplexity {perplexity:.2f}" in plain
     assert "not in the vocabulary, read as <unk>: " in plain
     assert plain.splitlines()[-1] == "… " + " ".join(result["continuation"])
@@ -395,120 +380,15 @@ def test_a_bundle_without_words_says_so(hstnn: Hstnn, tmp_path: Path) -> None:
     assert "carries no vocabulary" in result.error
 
 
-FILES: dict[str, bytes] = {
-    "empty.npy": b"",
-    "cut.npy": b"\x93NUMPY\x01\x00v\x00{'descr'",
-    "cut.png": b"\x89PNG\r\n\x1a\nnothing",
-    "words.csv": b"1 2 3 4 5 6 7 eight\n",
-    "short.csv": b"1,2,3\n",
-    "blank.csv": b"\n\n",
-    "letter.doc": b"Dear network,",
-    "cut.bin": b"\x01\x02\x03",
-    "cut.dat": b"% Data\n\x0c\x08\x01\x02",
-    "cut.aedat": b"#!AER-DAT3.1\r\n#End Of ASCII Header\r\n\x01\x00",
-    "cut.aedat4": b"#!AER-DAT4.0\r\n\x01",
-    "far.bin": bytes([20, 3, 0x80, 0, 1]),
-    "latin.txt": b"caf\xe9\n",
-    "spaces.txt": b" \n \n",
-}
-WRONG: list[tuple[str, str, int, str]] = [
-    ("images", "nowhere.npy", 3, "nowhere.npy cannot be read: No such file"),
-    ("images", ".", 3, ". is a folder"),
-    ("images", "empty.npy", 3, "empty.npy is empty"),
-    ("images", "cut.npy", 3, "cut.npy is damaged, or not a file of plain numbers"),
-    ("images", "cut.png", 3, "cut.png is damaged, or not an image"),
-    ("images", "wide.npy", 3, "x has the shape [8, 1, 9]; the network takes [T, B, 8]"),
-    ("images", "nan.npy", 3, "x holds nan at [0, 0, 0]"),
-    ("images", "several.npz", 3, "several.npz holds several arrays (a, b)"),
-    ("images", "events.npy", 3, "events.npy holds events"),
-    ("images", "words.csv", 3, "words.csv: line 1 holds '1 2 3 4 5 6 7 eight', not numbers"),
-    ("images", "short.csv", 3, "short.csv: line 1 holds 3 numbers; a time step is 8"),
-    ("images", "blank.csv", 3, "blank.csv holds no time step"),
-    ("images", "letter.doc", 3, "letter.doc is no .npy, .npz, .png or .jpg file"),
-    ("images", "nowhere.csv", 3, "nowhere.csv cannot be read: No such file"),
-    ("events", "picture.png", 3, "picture.png is an image; the network takes recordings of events (16 x 16)"),
-    ("events", "letter.doc", 3, "letter.doc is no recording of events that hstnn reads"),
-    ("events", "cut.bin", 3, "cut.bin is truncated: 3 bytes are not whole events"),
-    ("events", "cut.dat", 3, "cut.dat is damaged, or not a .dat file of events"),
-    ("events", "cut.aedat", 3, "cut.aedat is truncated"),
-    ("events", "cut.aedat4", 3, "cut.aedat4 is"),
-    ("events", "far.bin", 3, "event 0 of 1 has x 20, where the sensor ends at 15"),
-    ("text", "latin.txt", 3, "latin.txt is not UTF-8 text: byte 3 is 0xe9"),
-    ("text", "spaces.txt", 3, "spaces.txt holds no words"),
-    ("text", "picture.png", 3, "picture.png is an image; the network takes text"),
-]
-
-
-@pytest.mark.parametrize(("bundle", "name", "code", "message"), WRONG)
-def test_an_input_that_is_none_gets_one_clear_line(
-    hstnn: Hstnn,
-    made: dict[str, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    bundle: str,
-    name: str,
-    code: int,
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for file, content in FILES.items():
-        Path(file).write_bytes(content)
-    np.save("wide.npy", np.zeros((8, 9)))
-    np.save("nan.npy", np.full((8, 1, 8), np.nan))
-    np.savez("several.npz", a=np.zeros(1), b=np.zeros(1))
-    np.save("events.npy", np.zeros(3, EVENT))
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save("picture.png")
-    result = hstnn("run", made[bundle], "--input", name)
-    assert result.code == code, result.err
-    assert message in result.error
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        (["nowhere", "--input", "x.npy"], 11, "nowhere does not exist"),
-        (["BUNDLE"], 2, "--input"),
-        (["BUNDLE", "--input", "x.npy", "--provider", "tpu"], 2, "unknown provider 'tpu'"),
-        (["BUNDLE", "--input", "x.npy", "--provider", "cuda"], 6, "CUDAExecutionProvider was asked for"),
-        (["BUNDLE", "--input", "x.npy", "--continue", "3"], 2, "--continue is for language models"),
-        (["BUNDLE", "--input", "x.npy", "--load-state", "nowhere.npz"], 3, "nowhere.npz cannot be read"),
-        # Said before any work: there is no such input either.
-        (["BUNDLE", "--input", "none.npy", "--save-state", "nowhere/s.npz"], 2, "cannot write nowhere/s.npz: No such"),
-        (["BUNDLE", "--input", "none.npy", "--save-state", "x.npy/s.npz"], 2, "cannot write x.npy/s.npz: Not a dir"),
-        (["BUNDLE", "--input", "none.npy", "--save-state", "."], 2, "cannot write .: it is a folder"),
-        (["BUNDLE", "--input", "x.npy", "--input", "x.npy", "--save-state", "s.npz"], 2, "cannot share one file"),
-        (["BUNDLE", "--input", "x.npy", "--top", "0"], 2, "--top"),
-    ],
-)
-def test_wrong_words_get_one_clear_line(
-    hstnn: Hstnn,
-    made: dict[str, Path],
-    words: list[str],
-    code: int,
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import onnxruntime
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    np.save("x.npy", np.zeros((8, 1, 8), np.float32))
-    result = hstnn("run", *(str(made["images"]) if word == "BUNDLE" else word for word in words))
-    assert result.code == code
-    assert message in result.error
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == []
-
-
 def test_a_recording_is_reported_and_options_say_what_it_does_not(
-    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path
+    hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     events = recording()
     np.save(tmp_path / "us.npy", events)
     late = events.copy()
     late["t"] *= 1000
     np.save(tmp_path / "ns.npy", late[::-1])
-    words = ("run", made["events"], "--input")
+    words = ("run", bundles["events"], "--input")
     told = hstnn(*words, tmp_path / "us.npy")
     assert told.code == 0
     assert told.err.startswith(f"note: {tmp_path}/us.npy: an array with fields, {len(events)} events on 16 x 16, ")
@@ -525,20 +405,20 @@ def test_a_recording_is_reported_and_options_say_what_it_does_not(
     assert any("put in order" in note for note in report["notes"])
     wrong = hstnn(*words, tmp_path / "us.npy", "--events", "unit=h")
     assert (wrong.code, wrong.error) == (2, "--events: unit cannot be 'h'")
-    wrong = hstnn("run", made["images"], "--input", "x.npy", "--events", "unit=s")
+    wrong = hstnn("run", bundles["images"], "--input", "x.npy", "--events", "unit=s")
     assert wrong.code == 2
     assert "--events is for recordings of events" in wrong.error
 
 
 def test_a_text_of_events_is_a_recording_and_one_of_frames_is_not(
-    hstnn: Hstnn, made: dict[str, Path], tmp_path: Path
+    hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     events = recording()
     lines = [f"{event['t'] / 1e6:.6f} {event['x']} {event['y']} {event['p']}\n" for event in events]
     (tmp_path / "events.txt").write_text("".join(lines))
     (tmp_path / "frames.csv").write_text("0 " * 511 + "1\n")
     np.save(tmp_path / "events.npy", events)
-    words = ("run", made["events"], "--json", "--input")
+    words = ("run", bundles["events"], "--json", "--input")
     ours, theirs = (answers(hstnn(*words, tmp_path / f"events.{kind}"))[0] for kind in ("txt", "npy"))
     assert ours["samples"] == theirs["samples"]
     assert ours["recording"]["unit"].startswith("seconds")

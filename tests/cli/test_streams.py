@@ -18,7 +18,7 @@ from hstnn_deploy.train.recipe import load_recipe
 from tests.conftest import PATIENCE, Hstnn
 
 HSTNN = f"{sys.executable} -m hstnn_deploy"
-full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full: it runs on Linux")
 
 
 def shell(command: str, **environment: str) -> "subprocess.CompletedProcess[str]":

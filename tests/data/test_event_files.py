@@ -7,15 +7,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hstnn_deploy.data.event_columns import Expected, Recording
 from hstnn_deploy.data.event_files import is_recording, read_recording
-from hstnn_deploy.data.event_options import EventOptions, parse_options
-from hstnn_deploy.data.events import EVENT, Events, Sensor, make_events
+from hstnn_deploy.data.event_options import parse_options
+from hstnn_deploy.data.events import EVENT, Events, Sensor
 from hstnn_deploy.data.preprocessing import Frames, framed
-from hstnn_deploy.errors import DataError, UsageError
+from hstnn_deploy.errors import DataError
 from tests.event_files import aedat, dat, evt2, evt3, random_events, write_bin, write_hdf5, write_npy
 
 CAMERA = Sensor(34, 34)
@@ -437,107 +435,6 @@ def test_nothing_is_framed_into_nothing_or_into_one_frame_without_a_word(tmp_pat
     assert np.array_equal(read(tmp_path / "epoch.npy", whole).events, later(-654))
 
 
-@given(
-    unit=st.sampled_from(["s", "ms", "us", "ns"]),
-    length=st.integers(2000, 1_000_000),
-    offset=st.sampled_from([0, 10**15]),
-)
-def test_a_wrong_unit_is_never_taken(
-    unit: str, length: int, offset: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Times of any unit, unsaid: the right frames, or a refusal that names the right unit."""
-    time = np.linspace(0, length, 900).astype(np.int64) + offset
-    scale = {"s": 10**6, "ms": 1000, "us": 1, "ns": 0}[unit]
-    path = tmp_path_factory.mktemp("units") / "a.npy"
-    np.save(path, fields(time * 1000 if unit == "ns" else time / scale if scale > 1 else time))
-    try:
-        found = read(path)
-    except DataError as error:
-        assert unit in ("ms", "ns")
-        assert f"unit={unit}, if they are" in error.hint  # noqa: PT017
-        return
-    assert unit in ("us", "s")
-    assert np.abs(found.events["t"] - (time - offset)).max() <= (1 if offset else 0)
-
-
-@given(
-    content=st.binary(max_size=400),
-    suffix=st.sampled_from([".npy", ".npz", ".dat", ".raw", ".aedat", ".bin", ".txt", ".h5"]),
-)
-def test_no_bytes_end_in_anything_but_a_refusal(
-    content: bytes, suffix: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    starts = {
-        ".npy": b"\x93NUMPY\x01\x00",
-        ".npz": b"PK\x03\x04",
-        ".dat": b"% a\n\x0c\x08",
-        ".raw": b"% evt 3.0\n% end\n",
-    }
-    starts |= {".aedat": b"#!AER-DAT3.1\r\n", ".h5": b"\x89HDF\r\n\x1a\n"}
-    path = tmp_path_factory.mktemp("bytes") / f"a{suffix}"
-    path.write_bytes(starts.get(suffix, b"") + content)
-    try:
-        opened(path)
-    except DataError as error:
-        assert "\n" not in error.message  # noqa: PT017
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What is written in each form."""
-    folder, made = tmp_path_factory.mktemp("forms"), {}
-    for number, (name, (suffix, write, _, _)) in enumerate(SAME.items()):
-        write(folder / f"{number}{suffix}")
-        made[name] = (folder / f"{number}{suffix}").read_bytes()
-    return made
-
-
-@given(
-    name=st.sampled_from(list(SAME)),
-    changes=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=8)), max_size=4),
-    end=st.one_of(st.none(), st.integers(0, 3000)),
-)
-def test_no_damage_ends_in_anything_but_a_refusal(
-    name: str,
-    changes: list[tuple[int, bytes]],
-    end: int | None,
-    files: dict[str, bytes],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    content = bytearray(files[name])
-    for place, values in changes:
-        content[place : place + len(values)] = values
-    path = tmp_path_factory.mktemp("damage") / f"a{SAME[name][0]}"
-    path.write_bytes(content[:end])
-    try:
-        opened(path)
-    except DataError as error:
-        assert "\n" not in error.message  # noqa: PT017
-
-
-@pytest.mark.parametrize(
-    ("text", "options"),
-    [
-        (None, EventOptions()),
-        ("", EventOptions()),
-        ("unit=ns, order=txyp,sort", EventOptions(unit="ns", order="txyp", sort=True)),
-        ("sensor=34x30,recording=7,start=first", EventOptions(sensor=(34, 30), recording=7, start="first")),
-        ("t=timestamp", EventOptions(names={"t": "timestamp"})),
-    ],
-)
-def test_options_are_what_a_user_says(text: str | None, options: EventOptions) -> None:
-    assert parse_options(text) == options
-
-
-@pytest.mark.parametrize(
-    "text", ["unit=h", "unit", "order=xx", "order=yp", "start=now", "sort=no", "recording=-1", "frob=1", "=", "t="]
-)
-def test_options_that_cannot_be_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="--events: ") as error:
-        parse_options(text)
-    assert error.value.hint
-
-
 def test_plain_arrays_that_are_frames_are_none(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((15, 1, 2, 34, 34), np.float32))
     assert not is_recording(tmp_path / "x.npy", (2, 34, 34))
@@ -546,10 +443,3 @@ def test_plain_arrays_that_are_frames_are_none(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("1, 2, 3, 4\n")
     assert not is_recording(tmp_path / "x.csv", (4,))
     assert is_recording(tmp_path / "x.csv", (2, 34, 34))
-
-
-def test_events_of_no_polarity_or_places_beyond_all_bounds_are_refused(tmp_path: Path) -> None:
-    events = make_events([5, 2**40], 3, [1, 200_000], 0)
-    np.save(tmp_path / "a.npy", events)
-    with pytest.raises(DataError, match=r"x reaches 1\.09951e\+12"):
-        read(tmp_path / "a.npy")

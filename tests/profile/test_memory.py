@@ -53,7 +53,7 @@ def test_a_gpu_s_memory_counts_too(monkeypatch: pytest.MonkeyPatch, nvml: FakeNv
     assert caught.value.hint.startswith("measure a smaller network")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="compares with what a process really takes")
+@pytest.mark.skipif(sys.platform != "linux", reason="compares with what a process takes: it runs on Linux")
 def test_the_bound_is_below_what_a_process_takes(tiny: Recipe, tmp_path: Path) -> None:
     from hstnn_deploy.profile import launch
     from hstnn_deploy.profile.values import Measured
