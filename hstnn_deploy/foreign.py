@@ -84,6 +84,11 @@ def one_line(text: str) -> str:
     return line if len(line) <= _WORDS else line[: _WORDS - 1] + "…"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library raised: traces may follow it; its type where it says nothing."""
+    return one_line(str(error).lstrip().partition("\n")[0]) or type(error).__name__
+
+
 _TURNS = "\u200e\u200f\u202a-\u202e\u2066-\u2069"
 """The letters that change the direction of those beside them."""
 _BEYOND = re.compile(f"[\x7f-\x9f{_TURNS}]")

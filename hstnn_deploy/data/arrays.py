@@ -11,9 +11,8 @@ import math
 import tempfile
 import warnings
 import zipfile
-import zlib
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import reading
 
 Array = NDArray[Any]
 
@@ -146,20 +146,8 @@ def _file(source: Path | bytes, name: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-@contextmanager
-def _sound(name: str) -> Iterator[None]:
-    """Turn whatever the parsers of damaged files raise into one line."""
-    try:
-        yield
-    except (DataError, MemoryError):
-        raise
-    except OSError as error:
-        raise DataError(f"{name} cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{name} is damaged, or not a file of plain numbers", _SAVE_AGAIN) from error
-    except Exception as error:  # what zipfile and numpy raise on damaged files shares no base
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DataError(f"{name} is damaged, or not a file of plain numbers: {reason}", _SAVE_AGAIN) from error
+def _sound(name: str) -> AbstractContextManager[None]:
+    return reading(name, "a file of plain numbers", hint=_SAVE_AGAIN)
 
 
 def _npy(source: Path | bytes, file: IO[bytes], name: str, limit: int | None) -> Array:

@@ -18,6 +18,7 @@ from hstnn_deploy.export.extras import NIR
 from hstnn_deploy.export.manifest import described, following, recorded
 from hstnn_deploy.export.nodes import BUILDER, OPSET
 from hstnn_deploy.export.smaller import parse_name
+from hstnn_deploy.foreign import brief, one_line
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.train.recipe import Recipe
 
@@ -133,7 +134,7 @@ def check_record(facts: dict[str, Any], ran: Sequence[Check], complete: bool) ->
     if result != "not run" and result != ("failed" if failed else "passed"):
         wrong = f"the result is {result}, of {len(checks)} checks of which {len(failed)} failed"
     elif stray:
-        wrong = f"a check is of {_short(min(stray))}, which the bundle does not hold"
+        wrong = f"a check is of {brief(min(stray))}, which the bundle does not hold"
     elif result == "not run":
         return Check(MANIFEST, name, "passed", "it was exported without a proof, and says so")
     elif missing := sorted(there - {name for file, _ in done for name in (file, _unverified(file))}):
@@ -194,7 +195,7 @@ def _nir(folder: Path, options: Any, network: HybridNetwork) -> Check:
     except (ExportError, TypeError) as error:  # no such options
         return Check(NIR, name, "failed", f"it cannot be written again: {error}")
     except Exception as error:  # a foreign file is read by a library
-        return Check(NIR, name, "failed", f"it cannot be read: {' '.join(str(error).split())[:200]}")
+        return Check(NIR, name, "failed", f"it cannot be read: {one_line(str(error))}")
     return Check(NIR, name, "failed" if difference else "passed", difference or "every number is equal to the bit")
 
 
@@ -204,7 +205,7 @@ def unlike(found: Any, wanted: Any, where: str, more: bool = False) -> str:
         if missing := [key for key in wanted if key not in found]:
             return f"{_at(where, missing[0])} is missing"
         if strange := [key for key in found if key not in wanted and not more]:
-            return f"{_at(where, _short(strange[0]))} should not be there"
+            return f"{_at(where, brief(strange[0]))} should not be there"
         pairs = ((found[key], value, _at(where, key)) for key, value in wanted.items())
         return next((text for one, other, at in pairs if (text := unlike(one, other, at, more))), "")
     if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
@@ -212,13 +213,8 @@ def unlike(found: Any, wanted: Any, where: str, more: bool = False) -> str:
         return next((text for one, other, at in pairs if (text := unlike(one, other, at, more))), "")
     if type(found) is type(wanted) and found == wanted:
         return ""
-    return f"{where} is {_short(found)}; it should be {_short(wanted)}"
+    return f"{where} is {brief(found)}; it should be {brief(wanted)}"
 
 
 def _at(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
-
-
-def _short(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -27,6 +27,7 @@ from hstnn_deploy.export.modules import fresh_text, text
 from hstnn_deploy.export.partings import LOGIT_TOLERANCE, Tally, differing, excused, identical
 from hstnn_deploy.export.replay import replay
 from hstnn_deploy.export.weights import difference, read_weights
+from hstnn_deploy.foreign import first_line
 from hstnn_deploy.models.layers import UnitKind
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.train.evaluation import batches, unpadded
@@ -118,7 +119,7 @@ def whole(path: Path) -> Check:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:  # the checker and shape inference raise different kinds
-        return Check(path.name, "onnx checker, full", "failed", (str(error).splitlines() or ["?"])[0])
+        return Check(path.name, "onnx checker, full", "failed", first_line(error))
     model = onnx.load(str(path))
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     nodes = len(model.graph.node)

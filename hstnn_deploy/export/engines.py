@@ -25,6 +25,7 @@ from hstnn_deploy.export.forms import Form, layer_values, step_values
 from hstnn_deploy.export.interface import Interface, state_after
 from hstnn_deploy.export.ort import Graph, open_graph
 from hstnn_deploy.export.reading import NOW, at_step
+from hstnn_deploy.foreign import one_line
 from hstnn_deploy.models.layers import Outputs, UnitKind
 from hstnn_deploy.models.network import HybridNetwork
 
@@ -225,7 +226,7 @@ def module_engine(module: Any, face: Interface) -> Engine:
             logits, after = module(x, face.zeros(x.shape[1]) | (state or {}))
             return Run(logits, [], dict(after))
         except Exception as error:  # a file may hold any other module
-            raise ExportError(f"it cannot be called as the network is: {' '.join(str(error).split())[:200]}") from error
+            raise ExportError(f"it cannot be called as the network is: {one_line(str(error))}") from error
 
     return run
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.errors import BundleError, ExportError
+from hstnn_deploy.foreign import first_line, one_line
 
 _ROOT = "archive/"
 _MODEL, _WEIGHTS, _SAMPLES = "models/model.json", "data/weights/", "data/sample_inputs/model.pt"
@@ -113,7 +114,7 @@ def open_program(path: Path) -> Any:
         try:
             return torch.export.load(_copy(members))
         except Exception as error:  # torch raises many kinds for a file it cannot read
-            raise ExportError(f"{path} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from error
+            raise ExportError(f"{path} cannot be read: {first_line(error)}") from error
 
 
 def check_program(path: Path) -> None:
@@ -138,7 +139,7 @@ def open_script(path: Path) -> Any:
         try:
             return torch.jit.load(str(path), map_location="cpu")
         except Exception as error:  # torch raises many kinds for a file it cannot read
-            raise ExportError(f"{path} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from error
+            raise ExportError(f"{path} cannot be read: {first_line(error)}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -166,7 +167,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ExportError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # a foreign file is of any shape
         raise ExportError(
-            f"{path} cannot be read as hstnn writes it: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            f"{path} cannot be read as hstnn writes it: {type(error).__name__}: {one_line(str(error))}"
         ) from error
     return members
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstnn_deploy.errors import DeviceError, ExportError, HstnnError, OutOfMemoryError, UsageError, out_of_memory
+from hstnn_deploy.foreign import first_line
 
 Array = NDArray[Any]
 State = dict[str, Any]
@@ -309,4 +310,4 @@ def _cannot(what: str, error: Exception) -> HstnnError:
     """Return what ONNX Runtime's exception comes to."""
     if full := out_of_memory(error):
         return OutOfMemoryError(f"{what}: {full.message}", "give fewer sequences, or shorter ones, at once")
-    return ExportError(f"{what}: {(str(error).splitlines() or [type(error).__name__])[0]}")
+    return ExportError(f"{what}: {first_line(error)}")

@@ -1,11 +1,13 @@
 """The shape of a manifest: which keys it has, and what may stand there. Anyone can write one and seal it.
 
-Needs nothing beyond Python; see `contents`.
+Needs nothing beyond the standard library; see `contents`.
 """
 
 import re
 from collections.abc import Callable
 from typing import Any
+
+from hstnn_deploy.foreign import brief
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -26,7 +28,7 @@ def misfit(value: Any, shape: Any, where: str = "") -> str:
     match shape:
         case dict():
             if not isinstance(value, dict):
-                return f"{where} is {_shown(value)}, not an object"
+                return f"{where} is {brief(value)}, not an object"
             if missing := [key for key in shape if key not in value and key[-1] not in "?*"]:
                 return f"{_inside(where, missing[0])} is missing"
             known = {key: "*" for key in value if "*" in shape}
@@ -34,19 +36,19 @@ def misfit(value: Any, shape: Any, where: str = "") -> str:
             return _first(misfit(value[key], shape[inner], _inside(where, key)) for key, inner in known.items())
         case list():
             if not isinstance(value, list):
-                return f"{where} is {_shown(value)}, not a list"
+                return f"{where} is {brief(value)}, not a list"
             return _first(misfit(each, shape[0], _inside(where, str(place))) for place, each in enumerate(value))
         case tuple():
             wrong = [misfit(value, each, where) for each in shape]
             return "" if "" in wrong else wrong[0]
         case set():
             fits = isinstance(value, str) and value in shape
-            return "" if fits else f"{where} is {_shown(value)}; it may be {', '.join(sorted(shape))}"
+            return "" if fits else f"{where} is {brief(value)}; it may be {', '.join(sorted(shape))}"
         case type():
             # By type, not isinstance: True is no number.
-            return "" if type(value) is shape else f"{where} is {_shown(value)}, not of type {shape.__name__}"
+            return "" if type(value) is shape else f"{where} is {brief(value)}, not of type {shape.__name__}"
         case None:
-            return "" if value is None else f"{where} is {_shown(value)}, not null"
+            return "" if value is None else f"{where} is {brief(value)}, not null"
         case _:
             return str(shape(value, where))
 
@@ -60,14 +62,9 @@ def _inside(where: str, key: str) -> str:
     return f"{where}.{key[:60]}" if where else key[:60]
 
 
-def _shown(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _that(fits: Callable[[Any], bool], what: str) -> Callable[[Any, str], str]:
     """Return the shape of values that fit, called what they are."""
-    return lambda value, where: "" if fits(value) else f"{where} is {_shown(value)}, not {what}"
+    return lambda value, where: "" if fits(value) else f"{where} is {brief(value)}, not {what}"
 
 
 _count = _that(lambda value: type(value) is int and 0 <= value < _MOST, "a count")
@@ -90,7 +87,7 @@ def _by_name(shape: Any) -> Callable[[Any, str], str]:
         if isinstance(value, dict):
             for name in value:
                 if not _NAME.fullmatch(name) or name.endswith(".") or name == "manifest.json":
-                    return f"{where} has {_shown(name)}, which is not the name of a file of a bundle"
+                    return f"{where} has {brief(name)}, which is not the name of a file of a bundle"
         return misfit(value, {"*": shape}, where)
 
     return wrong

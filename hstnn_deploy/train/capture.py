@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.data.splits import Batch
+from hstnn_deploy.foreign import first_line
 from hstnn_deploy.models.layers import State
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.train.precision import Precision, forward, products
@@ -43,7 +44,7 @@ def replayed(
     try:
         return checked(work, inputs, record(work, inputs, stream))
     except RuntimeError as error:
-        note(f"no CUDA graph, so slower: {str(error).splitlines()[0]}")
+        note(f"no CUDA graph, so slower: {first_line(error)}")
         return work
 
 
