@@ -22,11 +22,11 @@ from benchmarks.harness import Measure, Result, Times, turns, wall
 from hstnn_deploy.data import cache
 from hstnn_deploy.data.cache import Key
 from hstnn_deploy.data.dataset import Cache
-from hstnn_deploy.data.events import Events
-from hstnn_deploy.data.folder import find
-from hstnn_deploy.data.frames import EventSplit, make_store
-from hstnn_deploy.data.nmnist import NMnistConfig, NMnistRecordings
-from hstnn_deploy.data.transforms import chain
+from hstnn_deploy.data.events.events import Events
+from hstnn_deploy.data.events.frames import EventSplit, make_store
+from hstnn_deploy.data.events.transforms import chain
+from hstnn_deploy.data.files.folder import find
+from hstnn_deploy.data.sets.nmnist import NMnistConfig, NMnistRecordings
 from hstnn_deploy.errors import DataError
 
 RECORDINGS, BATCH = 200, 100

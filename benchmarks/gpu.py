@@ -36,13 +36,13 @@ from hstnn_deploy.models.kernels import Form, fused, gpu, plain
 from hstnn_deploy.models.language import LanguageConfig
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.precision import Precision, products
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
+from hstnn_deploy.models.tasks import Classification, Task, task_for
+from hstnn_deploy.recipe.sections import Stage
 from hstnn_deploy.train.loop import Trainer, make_optimiser
 from hstnn_deploy.train.observer import Observer
-from hstnn_deploy.train.precision import Precision, products
-from hstnn_deploy.train.recipe import Stage
-from hstnn_deploy.train.tasks import Classification, Task, task_for
 from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups
 
 DEVICE = torch.device("cuda", 0)

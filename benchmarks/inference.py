@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from benchmarks.floor import Product, dense, recurrent, runner
 from benchmarks.harness import Measure, Result, Times, turns, wall
 from benchmarks.networks import CLASSES, INPUTS, STEPS, make_pair
-from hstnn_deploy.export.graphs import STEP_ONNX, TORCHSCRIPT, WINDOW_ONNX, write_graphs
-from hstnn_deploy.export.ort import Graph, open_graph
-from hstnn_deploy.export.smaller import reduce
+from hstnn_deploy.export.bundle.quantise import reduce
+from hstnn_deploy.export.graph.write import STEP_ONNX, TORCHSCRIPT, WINDOW_ONNX, write_graphs
+from hstnn_deploy.export.runtime.ort import Graph, open_graph
 from hstnn_deploy.models.sizes import Sizes
 
 SIZES = Sizes(400, 400)

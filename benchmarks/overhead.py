@@ -10,7 +10,7 @@ from dataclasses import asdict
 import torch
 
 from benchmarks.harness import Measure, Result, Spread, turns, wall
-from hstnn_deploy.profile.ledger import Ledger
+from hstnn_deploy.profile.meter.ledger import Ledger
 
 SECONDS = 20.0
 """Of work in each round, as `hstnn profile` measures by default; shorter stretches weigh the sampler's edges more."""

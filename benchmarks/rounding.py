@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from hstnn_deploy.export.bounded import UNIT_ROUNDOFF, Bounded, exact
+from hstnn_deploy.export.proof.bounded import UNIT_ROUNDOFF, Bounded, exact
 
 TERMS = (1, 3, 8, 30, 100, 800, 4000)
 UNITS = 200

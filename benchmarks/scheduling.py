@@ -9,7 +9,7 @@ from unittest import mock
 
 from benchmarks.harness import Result, turns, wall
 from hstnn_deploy import files, processes
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.sweep.launch import Setting
 from hstnn_deploy.train.sweep.local import Local
 from hstnn_deploy.train.sweep.plan import Job, plan

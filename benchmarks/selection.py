@@ -18,7 +18,7 @@ from benchmarks.networks import TOLERANCE, Pair, make_pair
 from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.sizes import Sizes
-from hstnn_deploy.train.tasks import Classification
+from hstnn_deploy.models.tasks import Classification
 from hstnn_deploy.train.traces import Probe, RankedGroup, probe_products, rademacher, ranked_groups
 
 

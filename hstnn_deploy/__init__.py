@@ -10,15 +10,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "measure": "hstnn_deploy.profile.ledger:Ledger",
+    "measure": "hstnn_deploy.profile.meter.ledger:Ledger",
     "HstnnError": "hstnn_deploy.errors:HstnnError",
-    "Recipe": "hstnn_deploy.train.recipe:Recipe",
-    "load_recipe": "hstnn_deploy.train.recipe:load_recipe",
+    "Recipe": "hstnn_deploy.recipe.recipe:Recipe",
+    "load_recipe": "hstnn_deploy.recipe.load:load_recipe",
     "load_network": "hstnn_deploy.checkpoint:load_network",
     # Not `train`: that is the room, and importing anything of it makes it an attribute here.
     "train_recipe": "hstnn_deploy.train.stages:train",
     "evaluate": "hstnn_deploy.train.evaluation:evaluate",
-    "export_bundle": "hstnn_deploy.export.bundle:export_bundle",
+    "export_bundle": "hstnn_deploy.export.bundle.export:export_bundle",
 }
 
 __all__ = [

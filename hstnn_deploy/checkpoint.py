@@ -11,7 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
@@ -22,9 +22,8 @@ from hstnn_deploy.foreign import brief, check_plain, check_stored, reading
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.registry import NetworkConfig, build
 from hstnn_deploy.models.sizes import Sizes
-
-if TYPE_CHECKING:
-    from hstnn_deploy.train.recipe import Recipe
+from hstnn_deploy.recipe.load import parse
+from hstnn_deploy.recipe.recipe import Recipe
 
 FORMAT = "hstnn-deploy"
 VERSION = 2
@@ -196,14 +195,12 @@ class Checkpoint(BaseModel):
         found._source = str(path)
         return found
 
-    def resolved_recipe(self) -> "Recipe":
+    def resolved_recipe(self) -> Recipe:
         """Return the recipe as an object.
 
         Raises:
             CheckpointError: this version of hstnn cannot read it.
         """
-        from hstnn_deploy.train.recipe import parse
-
         try:
             return parse(self.recipe, "its recipe")
         except RecipeError as error:

@@ -12,7 +12,7 @@ GRACE = 20.0
 
 
 def command(module: str, *words: str) -> list[str]:
-    """Return the command line that runs one of our modules, such as "profile.worker", with this interpreter."""
+    """Return the command line that runs one of our modules, such as "profile.run.worker", with this interpreter."""
     # -P: a file called `json.py` where the user stands must not become part of the process.
     return [sys.executable, "-P", "-m", f"hstnn_deploy.{module}", *words]
 

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hstnn_deploy.data.events import Events, Sensor, make_events
+from hstnn_deploy.data.events.events import Events, Sensor, make_events
 
 
 def random_events(seed: int, count: int, sensor: Sensor, duration: int, label: int | None = None) -> Events:

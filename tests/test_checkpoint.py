@@ -19,7 +19,7 @@ from hstnn_deploy.checkpoint import Checkpoint, load_network
 from hstnn_deploy.errors import CheckpointError
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.sizes import Sizes
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.recipe.load import load_recipe
 
 OLD = Path(__file__).parent / "old"
 """Checkpoints that earlier versions wrote, and what their networks answered then."""

@@ -20,20 +20,24 @@ from hypothesis import strategies as st
 from hstnn_deploy import checkpoint
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.cli.runs import _facts
-from hstnn_deploy.data import cache, dvs_gesture, heidelberg, image_files
-from hstnn_deploy.data.archives import unpack
-from hstnn_deploy.data.arrays import read_array
-from hstnn_deploy.data.event_columns import Expected
-from hstnn_deploy.data.event_files import read_recording
-from hstnn_deploy.data.events import EVENT, Sensor
-from hstnn_deploy.data.idx import read_idx
+from hstnn_deploy.data import cache
+from hstnn_deploy.data.events.events import EVENT, Sensor
+from hstnn_deploy.data.files.archives import unpack
+from hstnn_deploy.data.files.arrays import read_array
+from hstnn_deploy.data.files.idx import read_idx
 from hstnn_deploy.data.preprocessing import Frames, Pixels
+from hstnn_deploy.data.readers import image_files
+from hstnn_deploy.data.readers.event_columns import Expected
+from hstnn_deploy.data.readers.event_files import read_recording
+from hstnn_deploy.data.sets import dvs_gesture, heidelberg
 from hstnn_deploy.errors import HstnnError
-from hstnn_deploy.export import inputs
-from hstnn_deploy.profile import matrix, records
+from hstnn_deploy.export.runtime import input_files
+from hstnn_deploy.profile import records
+from hstnn_deploy.profile.plan import matrix
+from hstnn_deploy.profile.record import lines
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.ranking import SelectionResult
-from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.stages import _read_traces
 from hstnn_deploy.train.sweep import points
 from tests.event_files import aedat, random_events, write_bin, write_hdf5, write_npy
@@ -66,7 +70,7 @@ def _image(path: Path) -> None:
 
 
 def _read_image(path: Path) -> None:
-    given = inputs.read_file(path)
+    given = input_files.read_file(path)
     how = Pixels(width=8, height=8, colours=1)
     image_files.read_image(given.content(), given.name, how, False, lambda _: None)
 
@@ -167,11 +171,11 @@ def _read_status(path: Path) -> None:
 
 def _records(path: Path) -> None:
     recipe = load_recipe("digits", ["network.units=[3, 2]"])
-    path.write_text(records.lines([measured(configured(recipe, "train"), epoch=1.5)]), encoding="utf-8")
+    path.write_text(lines([measured(configured(recipe, "train"), epoch=1.5)]), encoding="utf-8")
 
 
 def _read_records(path: Path) -> None:
-    from hstnn_deploy.profile import report
+    from hstnn_deploy.profile.show import report
     from hstnn_deploy.report.costs import identity, label
 
     for record in (found := records.read(path)):

@@ -1,6 +1,7 @@
 """The house: four rooms that stand at the root and are never installed as packages of those names; light imports."""
 
 import ast
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -37,7 +38,7 @@ def test_each_room_stands_at_the_root_as_a_relative_link(room: str) -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_room_is_a_regular_package(room: str) -> None:
-    assert list((PACKAGE / room).glob("*.py"))
+    assert list((PACKAGE / room).rglob("*.py"))
     assert not (PACKAGE / room / "__init__.py").exists()
 
 
@@ -148,6 +149,37 @@ def test_the_wheel_installs_no_package_but_its_own(wheel: list[str]) -> None:
 def test_the_wheel_brings_the_command_and_the_licence(wheel: list[str]) -> None:
     names = {name.partition("/")[2] for name in wheel if ".dist-info/" in name}
     assert {"entry_points.txt", "METADATA", "licenses/LICENSE"} <= names
+
+
+CODE_MAP = runpy.run_path(str(ROOT / "scripts/code-map"))
+IMPORTED = {path: CODE_MAP["imported"](path) for path in PACKAGE.rglob("*.py")}
+"""What each module imports of the package, at its top, in a function or for types alone."""
+
+
+def test_no_room_imports_from_one_above_it() -> None:
+    """Rooms in order; what all of them share imports from none."""
+    order = ["", *CODE_MAP["ROOMS"]]
+    upwards = {
+        (str(path.relative_to(PACKAGE)), str(other.relative_to(PACKAGE)))
+        for path, found in IMPORTED.items()
+        for other in found
+        if order.index(CODE_MAP["room"](other)) > order.index(CODE_MAP["room"](path))
+    }
+    # The command's own start, which has to be as short as it is.
+    assert upwards == {("__main__.py", "cli/app.py")}
+
+
+def test_no_modules_import_each_other() -> None:
+    left = {path: set(found) - {path} for path, found in IMPORTED.items()}
+    while ready := {path for path, found in left.items() if not found & left.keys()}:
+        left = {path: found for path, found in left.items() if path not in ready}
+    assert not left, sorted(str(path.relative_to(PACKAGE)) for path in left)
+
+
+def test_no_folder_is_a_heap() -> None:
+    """Of commands there is one file each."""
+    counts = {folder: len(CODE_MAP["modules"](folder)) for folder in CODE_MAP["FOLDERS"] if folder != "cli"}
+    assert max(counts.values()) <= 16, counts
 
 
 _CLASSES = {

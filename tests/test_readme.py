@@ -1,6 +1,7 @@
-"""The README's map and commands are those of the code."""
+"""The README's commands and the code map are those of the code."""
 
 import re
+import runpy
 from pathlib import Path
 
 from hstnn_deploy.cli.app import app
@@ -9,17 +10,15 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_code_map_names_every_module_and_nothing_else() -> None:
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "hstnn_deploy").rglob("*.py")}
-    modules = {name for name in modules if not name.endswith(("__init__.py", "__main__.py"))}
-    section = README.partition("## Code map")[2].partition("\n## ")[0]
-    folder, named = "", set()
-    for line in section.splitlines():
-        if heading := re.match(r"\*\*`(hstnn_deploy/[^`]*)`\*\*", line):
-            folder = heading[1]
-        elif row := re.match(r"\| `([^`]+\.py)` \|", line):
-            named.add(f"{folder}{row[1]}")
-    assert named == modules
+def test_the_code_map_is_that_of_the_code() -> None:
+    written = runpy.run_path(str(ROOT / "scripts/code-map"))
+    assert written["PAGE"].read_text(encoding="utf-8") == written["page"](), "run scripts/code-map"
+
+
+def test_the_code_map_names_every_module() -> None:
+    modules = {path for path in (ROOT / "hstnn_deploy").rglob("*.py") if not path.name.startswith("__")}
+    written = runpy.run_path(str(ROOT / "scripts/code-map"))
+    assert {path for folder in written["FOLDERS"] for path in written["modules"](folder)} == modules
 
 
 def test_no_row_of_a_table_stands_twice() -> None:

@@ -22,9 +22,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from hstnn_deploy.export.engines import onnxruntime_session
-from hstnn_deploy.export.graphs import VARIANTS, Variant, build_onnx
-from hstnn_deploy.export.interface import interface
+from hstnn_deploy.export.graph.interface import interface
+from hstnn_deploy.export.graph.write import VARIANTS, Variant, build_onnx
+from hstnn_deploy.export.proof.engines import onnxruntime_session
 from tests.export.cases import CASES, Case
 
 PAGE = Path(__file__).parents[2] / "docs" / "engines.md"

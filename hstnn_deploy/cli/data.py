@@ -43,7 +43,7 @@ class _Subject(NamedTuple):
 
 def _subject(name: str, changes: Iterable[str] = ()) -> _Subject:
     from hstnn_deploy.data.registry import DATA_SETS
-    from hstnn_deploy.train.recipe import load_recipe, shipped
+    from hstnn_deploy.recipe.load import load_recipe, shipped
 
     if name not in DATA_SETS:
         raise UsageError(f"unknown data set {name!r}", nearest(name, DATA_SETS))
@@ -209,7 +209,7 @@ def _by_split(found: "list[Inspected]") -> dict[str, dict[str, Any]]:
 
 
 def _print_verified(subject: _Subject, found: "list[Inspected]", splits: dict[str, dict[str, Any]], shape: Any) -> None:
-    from hstnn_deploy.data.pictures import class_name, spread
+    from hstnn_deploy.data.pictures.figure import class_name, spread
 
     unit = "samples" if shape is not None else "words"
     rows = []
@@ -244,7 +244,7 @@ def show(
 ) -> None:
     """Draw samples of a data set, or the statistics of a text, and say in a few lines what they are."""
     from hstnn_deploy.data.dataset import Choice
-    from hstnn_deploy.data.pictures import save
+    from hstnn_deploy.data.pictures.figure import save
 
     subject = _subject(name, changes or ())
     path = out or Path(f"{name}.png")

@@ -14,8 +14,8 @@ from hstnn_deploy.errors import ExportError, Interrupted, UsageError, Verificati
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hstnn_deploy.export.bundle import Bundle
-    from hstnn_deploy.profile.records import Record
+    from hstnn_deploy.export.bundle.export import Bundle
+    from hstnn_deploy.profile.record import Record
     from hstnn_deploy.runs import RunFolder
 
 _RATIO = 0.5
@@ -98,7 +98,7 @@ def _train(task: _Task, out: Path, seed: int, screen: "Console") -> "dict[str, l
     from hstnn_deploy import devices
     from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.models.sizes import Kind
-    from hstnn_deploy.train.recipe import load_recipe
+    from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train.stages import train
 
     screen.rule(f"1. Train: {task.data}", align="left")
@@ -119,9 +119,9 @@ def _train(task: _Task, out: Path, seed: int, screen: "Console") -> "dict[str, l
 
 def _print_results(shown: _Task, runs: "dict[str, list[RunFolder]]", screen: "Console") -> None:
     from hstnn_deploy.checkpoint import Checkpoint
+    from hstnn_deploy.models.tasks import task_for
+    from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train.evaluation import PROTOCOLS
-    from hstnn_deploy.train.recipe import load_recipe
-    from hstnn_deploy.train.tasks import task_for
 
     task = task_for(load_recipe(shown.recipe).network)
     rows = []
@@ -147,8 +147,8 @@ def _print_results(shown: _Task, runs: "dict[str, list[RunFolder]]", screen: "Co
 
 def _export(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[Bundle | None, str]":
     """Return the bundle, or why the network cannot be exported."""
-    from hstnn_deploy.export.bundle import export_bundle, proved_bundle
-    from hstnn_deploy.export.graphs import Format
+    from hstnn_deploy.export.bundle.export import export_bundle, proved_bundle
+    from hstnn_deploy.export.graph.write import Format
 
     screen.rule("2. Export the selected network, and prove it", align="left")
     formats: tuple[Format, ...] = get_args(Format)
@@ -168,9 +168,10 @@ def _export(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[Bu
 
 def _profile(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[list[Record], str]":
     """Return what was measured, or why the network cannot be profiled."""
-    from hstnn_deploy.profile import launch, report
-    from hstnn_deploy.profile.plan import plan
-    from hstnn_deploy.profile.progress import Progress
+    from hstnn_deploy.profile.plan.plan import plan
+    from hstnn_deploy.profile.run import launch
+    from hstnn_deploy.profile.show import report
+    from hstnn_deploy.profile.show.progress import Progress
 
     screen.rule("3. Profile training and inference, each in a process of its own", align="left")
     try:

@@ -13,7 +13,7 @@ def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
 
     Exits with 1 where something is missing that nothing works without.
     """
-    from hstnn_deploy.profile.survey import survey
+    from hstnn_deploy.profile.survey.survey import survey
 
     with console.err.status("asking torch, ONNX Runtime and NVML"):
         facts = survey(data_dir)

@@ -25,9 +25,9 @@ def evaluate(
     from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.data.registry import load
+    from hstnn_deploy.models.tasks import task_for
     from hstnn_deploy.train.evaluation import PROTOCOLS
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
-    from hstnn_deploy.train.tasks import task_for
 
     checkpoint = Checkpoint.load(ckpt)
     where = devices.resolve(device)

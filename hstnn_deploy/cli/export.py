@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from hstnn_deploy.data.folder import Report
-    from hstnn_deploy.export.bundle import Bundle
-    from hstnn_deploy.export.comparisons import Check
-    from hstnn_deploy.export.forms import Form
-    from hstnn_deploy.export.graphs import Format
-    from hstnn_deploy.export.smaller import How
+    from hstnn_deploy.data.files.folder import Report
+    from hstnn_deploy.export.bundle.export import Bundle
+    from hstnn_deploy.export.bundle.quantise import How
+    from hstnn_deploy.export.graph.forms import Form
+    from hstnn_deploy.export.graph.write import Format
+    from hstnn_deploy.export.proof.comparisons import Check
 
 
 class FormChoice(StrEnum):
@@ -66,7 +66,7 @@ class StatesChoice(StrEnum):
 
 
 class NirMethod(StrEnum):
-    """How a simulator takes a step; see `export.neuromorphic`."""
+    """How a simulator takes a step; see `export.graph.neuromorphic`."""
 
     euler = "euler"
     exponential = "exponential"
@@ -146,9 +146,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a checkpoint's network, and prove that each file computes the same spikes."""
-    from hstnn_deploy.export.bundle import export_bundle
-    from hstnn_deploy.export.extras import NirOptions
-    from hstnn_deploy.export.nodes import OPSET
+    from hstnn_deploy.export.bundle.export import export_bundle
+    from hstnn_deploy.export.bundle.extras import NirOptions
+    from hstnn_deploy.export.graph.nodes import OPSET
 
     if not 0 < nir_dt < float("inf"):
         raise UsageError(f"--nir-dt is {nir_dt}; a step takes more than 0 s")
@@ -196,7 +196,7 @@ def export(
     else:
         print_bundle(bundle, screen)
     if standalone and not bundle.failed:
-        from hstnn_deploy.export.standalone import write_standalone
+        from hstnn_deploy.export.bundle.standalone import write_standalone
 
         folder = write_standalone(bundle.folder, standalone)
         screen.print(f"Runs by itself: {folder}; see its README.md", markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 Answers = list[dict[str, Any]]
-"""Of each sample; see `export.answers.classified`."""
+"""Of each sample; see `export.runtime.answers.classified`."""
 
 _SHOWN = 12
 """Samples that are shown of a larger batch."""

@@ -13,9 +13,9 @@ from hstnn_deploy.cli.options import Address, DataDir, ExecutorChoice, Json, add
 from hstnn_deploy.errors import Interrupted, ProfileError, UsageError
 
 if TYPE_CHECKING:
-    from hstnn_deploy.profile.cluster import Nodes
-    from hstnn_deploy.profile.launch import Observer
-    from hstnn_deploy.profile.records import Configuration, Record
+    from hstnn_deploy.profile.record import Configuration, Record
+    from hstnn_deploy.profile.run.cluster import Nodes
+    from hstnn_deploy.profile.run.launch import Observer
 
     Measure = Callable[[Sequence[Configuration], Observer, float], Iterator[Record]]
 
@@ -112,7 +112,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Measure time, memory, CPU use and work of training and inference, each configuration in a process of its own."""
-    from hstnn_deploy.profile.matrix import read
+    from hstnn_deploy.profile.plan.matrix import read
 
     if not time_limit > 0:
         raise UsageError(f"--time-limit {time_limit:g} is not a positive number", "for example --time-limit 300")
@@ -162,15 +162,15 @@ def profile(
 
 
 def _nodes(address: str | None) -> "Nodes":
-    from hstnn_deploy.profile.cluster import Nodes
+    from hstnn_deploy.profile.run.cluster import Nodes
 
     with console.err.status("connecting to Ray" if address else "starting Ray"):
         return Nodes(address)
 
 
 def _planned(options: dict[str, Any], nodes: "Nodes | None", find_batch: bool) -> "list[Configuration]":
-    from hstnn_deploy.profile.fitting import searches
-    from hstnn_deploy.profile.plan import plan
+    from hstnn_deploy.profile.plan.plan import plan
+    from hstnn_deploy.profile.run.fitting import searches
 
     found = plan(**options, cluster_gpus=nodes.gpus if nodes else None)
     return searches(found) if find_batch else found
@@ -178,7 +178,7 @@ def _planned(options: dict[str, Any], nodes: "Nodes | None", find_batch: bool) -
 
 def _measurer(nodes: "Nodes | None", find_batch: bool) -> "Measure":
     """Return what measures configurations, here or on the nodes of a cluster."""
-    from hstnn_deploy.profile import fitting, launch
+    from hstnn_deploy.profile.run import fitting, launch
 
     if nodes is None:
         return fitting.run if find_batch else launch.run
@@ -209,8 +209,9 @@ def _measure(
 
     What `old` holds of the plan is taken from there.
     """
-    from hstnn_deploy.profile import launch, report
-    from hstnn_deploy.profile.progress import Progress
+    from hstnn_deploy.profile.run import launch
+    from hstnn_deploy.profile.show import report
+    from hstnn_deploy.profile.show.progress import Progress
 
     with Progress(console.err) as progress:
         try:
@@ -225,7 +226,7 @@ def _measure(
 
 
 def _show(records: "list[Record]", out: Path | None, as_json: bool) -> None:
-    from hstnn_deploy.profile import report
+    from hstnn_deploy.profile.show import report
 
     if as_json:
         console.emit([record.plain() for record in records])

@@ -12,7 +12,7 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="A recipe to print as YAML.")] = None, as_json: Json = False
 ) -> None:
     """List the shipped recipes, or print one as YAML to start your own from."""
-    from hstnn_deploy.train.recipe import load_recipe, shipped
+    from hstnn_deploy.recipe.load import load_recipe, shipped
 
     if name is not None:
         recipe = load_recipe(name)

@@ -143,7 +143,7 @@ def _write(out: Path, texts: dict[str, str]) -> None:
 
 
 def _print(gathered: "list[Study]", collected: "Collected") -> None:
-    from hstnn_deploy.profile import report as profiles
+    from hstnn_deploy.profile.show import report as profiles
     from hstnn_deploy.report import sheets
 
     for study in gathered:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hstnn_deploy.cli.predictions import Display
-    from hstnn_deploy.data.event_options import EventOptions
     from hstnn_deploy.data.preprocessing import Preprocessing
-    from hstnn_deploy.export.runtime import Session, Stream
+    from hstnn_deploy.data.readers.event_options import EventOptions
+    from hstnn_deploy.export.runtime.session import Session, Stream
 
 
 def run(
@@ -70,10 +70,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Classify files with a bundle, or continue a text; without torch, as deployed."""
-    from hstnn_deploy.data.event_options import parse_options
     from hstnn_deploy.data.preprocessing import Frames, parse
-    from hstnn_deploy.export.runtime import Session
-    from hstnn_deploy.export.states import check_writable
+    from hstnn_deploy.data.readers.event_options import parse_options
+    from hstnn_deploy.export.runtime.session import Session
+    from hstnn_deploy.export.runtime.states import check_writable
 
     if len(input_) > 1 and (load_state or save_state):
         raise UsageError(f"{len(input_)} inputs cannot share one file of states", "run them one by one")
@@ -131,8 +131,8 @@ def _classes(
     save_state: Path | None,
 ) -> dict[str, Any]:
     """Run one input through a classifier."""
-    from hstnn_deploy.export import inputs
-    from hstnn_deploy.export.answers import classified
+    from hstnn_deploy.export.runtime import input_files
+    from hstnn_deploy.export.runtime.answers import classified
 
     steps: Iterable[NDArray[Any]]
     x: NDArray[Any] | None = None
@@ -140,9 +140,9 @@ def _classes(
     notes: list[str] = []
     taking = session.taking
     part = load_state is not None or save_state is not None
-    recording = inputs.read_recording(path, how, session, options, load_state is not None)
+    recording = input_files.read_recording(path, how, session, options, load_state is not None)
     if recording:
-        x = inputs.recorded(recording, how, session.takes != "x")
+        x = input_files.recorded(recording, how, session.takes != "x")
         notes += recording.report.lines()
     elif _is_rows(path):
         if session.takes != "x":
@@ -152,14 +152,14 @@ def _classes(
                 "its preprocessing is in the graph: give a file as it was recorded",
             )
         batch = 1
-        steps = (row[None] for row in inputs.read_rows(path, session))
+        steps = (row[None] for row in input_files.read_rows(path, session))
     else:
-        x = inputs.read_samples(inputs.read_file(path, limit), how, session, notes.append, resize)
+        x = input_files.read_samples(input_files.read_file(path, limit), how, session, notes.append, resize)
     if x is not None:
         # A part of sequences need not be as long as those of the training are.
         x = taking.shaped(x, x.shape[1] if part and session.takes == "x" and x.ndim > 1 else None)
         if recording is None and session.takes == "events" and not load_state:
-            notes += inputs.seen_rows(_name(path), x, how, session)
+            notes += input_files.seen_rows(_name(path), x, how, session)
         batch = taking.batch(x)
     whole = x is not None and session.whole_only and display is None and not part
     running = None if whole else _begin(session, batch, load_state, path)
@@ -205,12 +205,12 @@ def _text(
 ) -> dict[str, Any]:
     """Read a text with a language model."""
     from hstnn_deploy.data.preprocessing import Words
-    from hstnn_deploy.export import inputs
-    from hstnn_deploy.export.answers import read_text
+    from hstnn_deploy.export.runtime import input_files
+    from hstnn_deploy.export.runtime.answers import read_text
 
-    vocabulary = inputs.read_vocabulary(session)
+    vocabulary = input_files.read_vocabulary(session)
     assert isinstance(how, Words)
-    words, unknown = inputs.read_words(inputs.read_file(path, limit), how, vocabulary)
+    words, unknown = input_files.read_words(input_files.read_file(path, limit), how, vocabulary)
     running = _begin(session, 1, load_state, path)
     result = read_text(running, words, vocabulary, top, more)
     if save_state:
@@ -229,11 +229,11 @@ def _begin(session: "Session", batch: int, load_state: Path | None, path: Path) 
 
 def _is_rows(path: Path) -> bool:
     """Return whether an input is text with one time step to a line; of standard input, before it has ended."""
-    from hstnn_deploy.export import inputs
+    from hstnn_deploy.export.runtime import input_files
 
-    if str(path) != inputs.STANDARD_INPUT:
+    if str(path) != input_files.STANDARD_INPUT:
         return path.suffix.lower() in {".csv", ".tsv", ".txt"}
-    return not inputs.is_file(inputs.standard_input().buffer.peek(16))
+    return not input_files.is_file(input_files.standard_input().buffer.peek(16))
 
 
 def _name(path: Path) -> str:

@@ -14,8 +14,8 @@ from hstnn_deploy.errors import Interrupted, UsageError
 from hstnn_deploy.train import starter
 
 if TYPE_CHECKING:
+    from hstnn_deploy.recipe.recipe import Recipe
     from hstnn_deploy.runs import RunFolder
-    from hstnn_deploy.train.recipe import Recipe
 
 
 class KindChoice(StrEnum):
@@ -84,8 +84,8 @@ def train(
     from hstnn_deploy import devices
     from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.models.sizes import check_ratio
+    from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train import ranks as processes
-    from hstnn_deploy.train.recipe import load_recipe
     from hstnn_deploy.train.stages import assist
     from hstnn_deploy.train.stages import train as run_training
 
@@ -152,8 +152,8 @@ def _facts(run: "RunFolder") -> dict[str, Any]:
 
 
 def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
+    from hstnn_deploy.models.tasks import task_for
     from hstnn_deploy.train.evaluation import PROTOCOLS
-    from hstnn_deploy.train.tasks import task_for
 
     task = task_for(recipe.network)
     rows, protocol = [], ""

@@ -39,7 +39,7 @@ def verify(
     checkpoint that --ckpt names, and the data. Without --ckpt nothing says which network the weights are of. A bundle
     that says another version of hstnn or of its tools wrote it can leave a graph unchecked: --strict does not pass it.
     """
-    from hstnn_deploy.export.verification import verify_bundle
+    from hstnn_deploy.export.bundle.verify import verify_bundle
 
     screen = console.report(as_json)
     with showing_checks(screen) as (on_check, report):

@@ -1,19 +1,20 @@
 """What the registry knows of a data set: its configuration, its card, its size, and how to load it."""
 
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel
+from torch import Tensor
 
-from hstnn_deploy.data.remotes import Remote
+from hstnn_deploy.data.events.events import Events
+from hstnn_deploy.data.files.remotes import Remote
 from hstnn_deploy.data.splits import Family, Splits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from hstnn_deploy.data.recordings import Recordings
 
 Protocol = Literal["validation", "test"]
 """Where the best epoch is chosen: on a validation split held out of training, or on the test split as the demo does."""
@@ -47,6 +48,31 @@ class Shape(NamedTuple):
     def family(self) -> Family:
         """Which family of networks the data is for."""
         return "sequence" if self.size is None else "convolutional"
+
+
+class Recordings(typing.Protocol):
+    """The recordings of a split where they lie."""
+
+    @property
+    def target(self) -> Tensor:
+        """The class of each, [N], int64."""
+        ...
+
+    def read(self, number: int) -> Events:
+        """Return one, checked.
+
+        Raises:
+            DataError: it is damaged; says which file and which event.
+        """
+        ...
+
+    def name(self, number: int) -> str:
+        """Return the file of a recording, and which one it is where a file holds several."""
+        ...
+
+    def fingerprint(self) -> str | None:
+        """Return what changes when a file changes; None where there are no files."""
+        ...
 
 
 class Card(NamedTuple):
@@ -149,7 +175,7 @@ class DataSet(Generic[C]):
     """The folder where its files are, or would be put; None where it has none."""
     remotes: tuple[Remote, ...] = ()
     """Its published files, for who prepares it; none where it has none, or none that a program may fetch."""
-    recordings: "Callable[[C, Path | None], Mapping[str, Recordings]] | None" = None
+    recordings: Callable[[C, Path | None], Mapping[str, Recordings]] | None = None
     """The recordings of each split as they were recorded; None where it holds none."""
     inspect: Callable[[C, Path | None], Iterator[Inspected]] | None = None
     """Read and check its files one after another; a wrong one is yielded with its problem, not raised."""

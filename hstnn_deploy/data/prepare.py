@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from hstnn_deploy.data.dataset import DataSet, Inspected, Protocol, Source
-from hstnn_deploy.data.folder import Report, silent
-from hstnn_deploy.data.remotes import fetch
+from hstnn_deploy.data.files.folder import Report, silent
+from hstnn_deploy.data.files.remotes import fetch
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import DataError

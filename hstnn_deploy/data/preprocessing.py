@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from hstnn_deploy.data.events import Events, Sensor
-from hstnn_deploy.data.transforms import Transform
+from hstnn_deploy.data.events.events import Events, Sensor
+from hstnn_deploy.data.events.transforms import Transform
 from hstnn_deploy.errors import BundleError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ _PIXELS = {
 
 def preprocessing(config: Any) -> Preprocessing:
     """Return what was done to the files of a data set, from the `data` section of a recipe."""
-    from hstnn_deploy.data.recordings import EventConfig
+    from hstnn_deploy.data.events.recordings import EventConfig
     from hstnn_deploy.data.text import TextConfig
 
     match config:
@@ -103,8 +103,8 @@ def counts_events(config: Any) -> bool:
 
 def framed(events: Events, how: Frames) -> "Tensor":
     """Return one recording's events as frames [T, …], as training makes them."""
-    from hstnn_deploy.data.frames import to_frames
-    from hstnn_deploy.data.transforms import chain, sensor_after
+    from hstnn_deploy.data.events.frames import to_frames
+    from hstnn_deploy.data.events.transforms import chain, sensor_after
 
     left = chain(how.transforms, how.sensor)(events)
     frames = to_frames(left, sensor_after(how.transforms, how.sensor), how.frame_time, how.steps)

@@ -5,17 +5,17 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from hstnn_deploy.data.cifar import CIFAR10, CIFAR100, Cifar10Config, Cifar100Config
 from hstnn_deploy.data.dataset import Cache, DataSet, Progress, Protocol, Shape, Source
-from hstnn_deploy.data.digit_events import DIGIT_EVENTS, DigitEventsConfig
-from hstnn_deploy.data.digits import DIGITS, DigitsConfig
-from hstnn_deploy.data.dvs_gesture import DVS_GESTURE, DvsGestureConfig
-from hstnn_deploy.data.heidelberg import SHD, SSC, ShdConfig, SscConfig
-from hstnn_deploy.data.mnist import MNIST, MnistConfig
-from hstnn_deploy.data.nmnist import NMNIST, NMnistConfig
-from hstnn_deploy.data.pydoc_text import PYDOC_TEXT, PydocTextConfig
+from hstnn_deploy.data.sets.cifar import CIFAR10, CIFAR100, Cifar10Config, Cifar100Config
+from hstnn_deploy.data.sets.digit_events import DIGIT_EVENTS, DigitEventsConfig
+from hstnn_deploy.data.sets.digits import DIGITS, DigitsConfig
+from hstnn_deploy.data.sets.dvs_gesture import DVS_GESTURE, DvsGestureConfig
+from hstnn_deploy.data.sets.heidelberg import SHD, SSC, ShdConfig, SscConfig
+from hstnn_deploy.data.sets.mnist import MNIST, MnistConfig
+from hstnn_deploy.data.sets.nmnist import NMNIST, NMnistConfig
+from hstnn_deploy.data.sets.pydoc_text import PYDOC_TEXT, PydocTextConfig
+from hstnn_deploy.data.sets.text_files import PTB, WIKITEXT2, PtbConfig, WikiText2Config
 from hstnn_deploy.data.splits import Splits
-from hstnn_deploy.data.text import PTB, WIKITEXT2, PtbConfig, WikiText2Config
 
 DataConfig = Annotated[
     DigitsConfig

@@ -19,15 +19,12 @@ gives its values names calls the result; it has no other meaning. Shapes: T time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
 
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ExportError
-
-if TYPE_CHECKING:
-    from hstnn_deploy.models.layers import Group
-    from hstnn_deploy.models.surrogates import Surrogate
+from hstnn_deploy.models.surrogates import Surrogate
 
 V = TypeVar("V")
 
@@ -48,6 +45,28 @@ class Strand(Generic[V]):
     """The name of what it hands out."""
     needed: bool = False
     """Whether anybody sees what it hands out at every step."""
+
+
+class Units(Protocol):
+    """Units that step side by side, as far as a reading may know a faster way of its own for them."""
+
+    @property
+    def tap(self) -> str:
+        """The name of what they hand out at every step."""
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of what they carry from step to step."""
+
+    @property
+    def units(self) -> int:
+        """Their number n."""
+
+    def ranked(self) -> list[nn.Parameter]:
+        """Return their weights, those on the input first."""
+
+    def __call__(self, x: Tensor, state: dict[str, Tensor], lengths: Tensor | None) -> Any:
+        """Run a window by the fast kernels; return what goes up, and their states after it."""
 
 
 class Unreadable(ExportError):
@@ -110,7 +129,7 @@ class Algebra(ABC, Generic[V]):
     # ------------------------------------------------------------------------------------------- what units hand out
 
     @abstractmethod
-    def spike(self, membrane: V, threshold: V | float, surrogate: "Surrogate", name: str = "spikes") -> V:
+    def spike(self, membrane: V, threshold: V | float, surrogate: Surrogate, name: str = "spikes") -> V:
         """Return 1 where membrane > threshold, else 0; backward, the surrogate takes the place of the step's slope."""
 
     def fixed(self, a: V) -> V:
@@ -188,11 +207,11 @@ class Algebra(ABC, Generic[V]):
             the last valid step.
         """
 
-    def whole_step(self, group: "Group", x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]] | None:
+    def whole_step(self, group: Units, x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]] | None:
         """Return one step of a group of units, x[B, …], where the reading knows a way of its own; else None."""
         return None
 
-    def whole(self, group: "Group", x: V, state: Mapping[str, V], needed: bool) -> tuple[V, dict[str, V]] | None:
+    def whole(self, group: Units, x: V, state: Mapping[str, V], needed: bool) -> tuple[V, dict[str, V]] | None:
         """Return what a group of units does over a window at once, where the reading knows a way; else None.
 
         Args:

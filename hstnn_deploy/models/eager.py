@@ -5,17 +5,14 @@ It is the definition run as it stands: the oracle of every kernel, and what sele
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hstnn_deploy.models.algebra import Algebra, Strand
+from hstnn_deploy.models.algebra import Algebra, Strand, Units
 from hstnn_deploy.models.surrogates import Surrogate
-
-if TYPE_CHECKING:
-    from hstnn_deploy.models.layers import Group
 
 
 class _Spike(torch.autograd.Function):
@@ -170,7 +167,7 @@ class Fast(Eager):
     """Tensors, the windows of groups of units run by the kernels of `models.kernels`."""
 
     def whole(
-        self, group: "Group", x: Tensor, state: Mapping[str, Tensor], needed: bool
+        self, group: Units, x: Tensor, state: Mapping[str, Tensor], needed: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Algebra`."""
         return group(x, dict(state), self.lengths)  # type: ignore[no-any-return]

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hstnn_deploy.models.tasks import Task
+from hstnn_deploy.recipe.load import load_recipe, shipped
+from hstnn_deploy.recipe.sections import Published
 from hstnn_deploy.report.collect import Network, Run, differing
 from hstnn_deploy.report.stats import Summary, summarise
-from hstnn_deploy.train.recipe import Published, load_recipe, shipped
-from hstnn_deploy.train.tasks import Task
 
 VARIED = {"kind", "ratio", "seed"}
 """Keys of a recipe that a study varies, beside network.recurrent."""

@@ -13,13 +13,14 @@ import hstnn_deploy
 from hstnn_deploy.errors import HstnnError, RunError
 from hstnn_deploy.foreign import reading
 from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes
+from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.profile import records
-from hstnn_deploy.profile.records import Record
+from hstnn_deploy.profile.record import Record
+from hstnn_deploy.recipe.load import parse
+from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder, find_runs
 from hstnn_deploy.train.doubts import WARNINGS
 from hstnn_deploy.train.ranking import SelectionResult
-from hstnn_deploy.train.recipe import Recipe, parse
-from hstnn_deploy.train.tasks import Task, task_for
 
 
 @dataclass(frozen=True)

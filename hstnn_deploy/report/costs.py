@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from hstnn_deploy.errors import UsageError, nearest
-from hstnn_deploy.profile.cells import digits
-from hstnn_deploy.profile.records import Record
-from hstnn_deploy.profile.report import protocol
+from hstnn_deploy.profile.record import Record
+from hstnn_deploy.profile.show.cells import digits
+from hstnn_deploy.profile.show.report import protocol
 from hstnn_deploy.profile.values import Measured, Value
 from hstnn_deploy.report.aggregate import Study
 from hstnn_deploy.report.collect import Collected

@@ -13,8 +13,8 @@ from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.foreign import first_line
 from hstnn_deploy.models.layers import State
 from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.train.precision import Precision, forward, products
-from hstnn_deploy.train.tasks import Task
+from hstnn_deploy.models.precision import Precision, forward, products
+from hstnn_deploy.models.tasks import Task
 
 Work = Callable[..., Sequence[Tensor]]
 """Takes and returns tensors on a GPU, always of the same shapes; does nothing else."""

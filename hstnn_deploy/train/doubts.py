@@ -10,7 +10,7 @@ from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.models.activity import extremes
 from hstnn_deploy.models.neurons import Neuron
-from hstnn_deploy.train.tasks import Task
+from hstnn_deploy.models.tasks import Task
 
 PATIENCE = 3
 """Epochs after which a loss should be below that of a constant answer."""

@@ -10,9 +10,9 @@ from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.models.layers import State
 from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.train.precision import Precision, forward, products
+from hstnn_deploy.models.precision import Precision, forward, products
+from hstnn_deploy.models.tasks import Task
 from hstnn_deploy.train.ranks import ALONE, Ranks
-from hstnn_deploy.train.tasks import Task
 
 PROTOCOLS = {
     "validation": "best epoch chosen on a validation split held out of training",

@@ -20,15 +20,16 @@ from hstnn_deploy.errors import CheckpointError, RunError
 from hstnn_deploy.models.activity import Activity
 from hstnn_deploy.models.layers import State
 from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.precision import Precision, forward, products
+from hstnn_deploy.models.tasks import Task, task_for
+from hstnn_deploy.recipe.recipe import Recipe
+from hstnn_deploy.recipe.sections import Stage
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.capture import Gradients
 from hstnn_deploy.train.doubts import RATE, Doubts, constant_loss
 from hstnn_deploy.train.evaluation import count_batches, evaluate, parts
 from hstnn_deploy.train.observer import Observer
-from hstnn_deploy.train.precision import Precision, forward, products
 from hstnn_deploy.train.ranks import ALONE, Ranks, watched
-from hstnn_deploy.train.recipe import Recipe, Stage
-from hstnn_deploy.train.tasks import Task, task_for
 
 Step = tuple[Tensor, Tensor, State]
 """What a step returns: the batch's mean loss, how many answers were right, and the state after it."""

@@ -32,6 +32,8 @@ from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.shrink import shrink
 from hstnn_deploy.models.sizes import Sizes, kept_counts, layer_sizes
+from hstnn_deploy.models.tasks import Task, task_for
+from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
 from hstnn_deploy.train.evaluation import PROTOCOLS, count_batches, evaluate
@@ -39,8 +41,6 @@ from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.ranking import GroupTraces, SelectionResult, Traces, select
 from hstnn_deploy.train.ranks import ALONE, Ranks
-from hstnn_deploy.train.recipe import Recipe
-from hstnn_deploy.train.tasks import Task, task_for
 from hstnn_deploy.train.traces import RankedGroup, probe_products, rademacher, ranked_groups
 
 StageName = Literal["adapt", "traces", "select", "restore", "all"]

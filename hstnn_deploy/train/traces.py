@@ -14,9 +14,9 @@ from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.layers import UnitKind
 from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.precision import products
+from hstnn_deploy.models.tasks import Task
 from hstnn_deploy.train.capture import Work, replayed
-from hstnn_deploy.train.precision import products
-from hstnn_deploy.train.tasks import Task
 
 Probe = list[list[Tensor]]
 """A probe: for each ranked group, a tensor for each of its ranked weights."""

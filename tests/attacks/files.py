@@ -83,8 +83,8 @@ conditions:
     yield Kind("sweep file", sweep, read_by("sweep.yaml", "sweep", then=plan), "yaml")
 
     def matrix(box: Box, content: bytes) -> Call:
-        from hstnn_deploy.profile.matrix import read
-        from hstnn_deploy.profile.plan import plan
+        from hstnn_deploy.profile.plan.matrix import read
+        from hstnn_deploy.profile.plan.plan import plan
 
         path = write(box.given / "matrix.yaml", content)
         return lambda: plan(**read(path))

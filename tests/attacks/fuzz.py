@@ -17,16 +17,11 @@ from tests.attacks.yard import Yard
 
 _FIRST = (
     *("h5py", "expelliarmus", "tonic.io", "onnxruntime", "onnx", "sklearn.datasets", "scipy.stats", "nir"),
-    *(
-        "PIL.PngImagePlugin",
-        "PIL.JpegImagePlugin",
-        "rich.progress",
-        "rich.live",
-        "torch.jit",
-        "torch.export.pt2_archive",
-    ),
-    *(f"hstnn_deploy.{name}" for name in ("report.page", "report.comparison", "profile.plan", "profile.matrix")),
-    *(f"hstnn_deploy.{name}" for name in ("export.runtime", "export.verification", "train.stages", "cli.app")),
+    *("PIL.PngImagePlugin", "PIL.JpegImagePlugin", "rich.progress", "rich.live", "torch.jit"),
+    "torch.export.pt2_archive",
+    *(f"hstnn_deploy.{name}" for name in ("report.page", "report.comparison", "profile.plan.plan")),
+    *(f"hstnn_deploy.{name}" for name in ("profile.plan.matrix", "export.runtime.session", "export.bundle.verify")),
+    *(f"hstnn_deploy.{name}" for name in ("train.stages", "cli.app")),
 )
 """What commands import when they are called: before a process is forked, so that a new one need not."""
 

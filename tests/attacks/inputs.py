@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hstnn_deploy.data.archives import unpack
+from hstnn_deploy.data.files.archives import unpack
 from tests.attacks.box import Box
 from tests.attacks.kinds import Kind, read_by, write
 from tests.attacks.mutate import ZIP, zipped

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from hstnn_deploy.export.contents import check_files, read_manifest
+from hstnn_deploy.export.runtime.manifest import check_files, read_manifest
 from tests.attacks.box import Box, temporary
 from tests.attacks.outcome import Limits, Outcome, complaint
 from tests.attacks.worker import Words, called, end_with_parent

@@ -38,7 +38,7 @@ def _share_a_stream(yard: Yard) -> None:
     import threading
 
     from hstnn_deploy.errors import HstnnError
-    from hstnn_deploy.export.runtime import Session
+    from hstnn_deploy.export.runtime.session import Session
 
     session, x = Session(yard.bundle("sequence"), threads=1), np.full((1, 8), 0.7, np.float32)
     shared, done = session.stream(1), []

@@ -12,12 +12,12 @@ import numpy as np
 
 from hstnn_deploy import files
 from hstnn_deploy.data import cache
-from hstnn_deploy.data.events import Events
+from hstnn_deploy.data.events.events import Events
 from hstnn_deploy.data.registry import load
-from hstnn_deploy.export.bundle import export_bundle
-from hstnn_deploy.export.contents import MANIFEST, seal
-from hstnn_deploy.export.manifest import write_manifest
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.export.bundle.description import write_manifest
+from hstnn_deploy.export.bundle.export import export_bundle
+from hstnn_deploy.export.runtime.manifest import MANIFEST, seal
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.stages import train
 from tests.attacks.mutate import Inside
 from tests.conftest import TINY, settings, write_cifar, write_idx
@@ -70,7 +70,7 @@ class Yard:
     @cached_property
     def states(self) -> bytes:
         """A file of states of the bundle of the family sequence."""
-        from hstnn_deploy.export.runtime import Session
+        from hstnn_deploy.export.runtime.session import Session
 
         path = self.root / "states.npz"
         stream = Session(self.bundle("sequence")).stream(1)
@@ -81,7 +81,7 @@ class Yard:
     @cached_property
     def records(self) -> bytes:
         """A file of profile records that nobody measured."""
-        from hstnn_deploy.profile.records import lines
+        from hstnn_deploy.profile.record import lines
         from tests.profile.conftest import configured, measured
 
         recipe = load_recipe("digits", settings({**TINY, "batch": 100}))
@@ -115,7 +115,7 @@ class Yard:
 def _recording() -> Events:
     from sklearn.datasets import load_digits
 
-    from hstnn_deploy.data.digit_events import record
+    from hstnn_deploy.data.sets.digit_events import record
 
     (events,) = record(np.asarray(load_digits().images[:1]) / 16)
     return events[:300]

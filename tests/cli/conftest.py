@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hstnn_deploy.export.bundle import export_bundle
+from hstnn_deploy.export.bundle.export import export_bundle
 from tests.export.cases import Case
 
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from hstnn_deploy.cli.board import Board, duration
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.sweep.estimate import Estimator
 from hstnn_deploy.train.sweep.launch import Failure
 from hstnn_deploy.train.sweep.plan import plan

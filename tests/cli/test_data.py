@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hstnn_deploy.data.registry import DATA_SETS
-from hstnn_deploy.train.recipe import load_recipe, shipped
+from hstnn_deploy.recipe.load import load_recipe, shipped
 from tests.conftest import PATIENCE, Hstnn, write_cifar, write_idx
 
 OWN = ["--set", "data.checksum=false"]
@@ -247,7 +247,7 @@ def test_ctrl_c_keeps_what_is_finished(hstnn: Hstnn, monkeypatch: pytest.MonkeyP
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hstnn_deploy.data.mnist.read_idx", interrupt)
+    monkeypatch.setattr("hstnn_deploy.data.sets.mnist.read_idx", interrupt)
     result = hstnn("data", "prepare", "mnist", *OWN, "--data-dir", mnist)
     assert result.code == 130
     assert "what is finished is kept" in result.err

@@ -9,7 +9,8 @@ import pytest
 
 from hstnn_deploy.cli import demo
 from hstnn_deploy.errors import ExportError, UsageError
-from hstnn_deploy.train import recipe as recipes
+from hstnn_deploy.recipe import load as recipes
+from hstnn_deploy.recipe.recipe import Recipe
 from tests.conftest import TINY, Hstnn, settings
 
 KINDS = ["rnn", "snn", "ffs", "hybrid"]
@@ -24,12 +25,12 @@ SMALL: dict[str, dict[str, object]] = {
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small networks, few epochs, one format to export and one measured configuration."""
-    from hstnn_deploy.profile import plan
+    from hstnn_deploy.profile.plan import plan
 
-    really_load: Callable[..., recipes.Recipe] = recipes.load_recipe
+    really_load: Callable[..., Recipe] = recipes.load_recipe
     really_plan: Callable[..., Any] = plan.plan
 
-    def load(name: str, changes: Any = ()) -> recipes.Recipe:
+    def load(name: str, changes: Any = ()) -> Recipe:
         return really_load(name, [*settings(SMALL[name]), *changes])
 
     def few(**options: Any) -> Any:
@@ -37,7 +38,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(recipes, "load_recipe", load)
     monkeypatch.setattr(plan, "plan", few)
-    monkeypatch.setattr("hstnn_deploy.export.graphs.Format", Literal["torchscript"])
+    monkeypatch.setattr("hstnn_deploy.export.graph.write.Format", Literal["torchscript"])
     monkeypatch.setattr(demo, "_SECONDS", 0.05)
 
 
@@ -83,8 +84,8 @@ def test_the_other_families_go_the_same_way_as_far_as_there_is_one(
     hstnn: Hstnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, title: str, counted: str, metric: str
 ) -> None:
     # Refused here whatever the families can do, so that what is said then is tested.
-    monkeypatch.setattr("hstnn_deploy.export.bundle.export_bundle", refused(ExportError("No form yet", "wait")))
-    monkeypatch.setattr("hstnn_deploy.profile.plan.plan", refused(UsageError("cannot be profiled yet", "wait")))
+    monkeypatch.setattr("hstnn_deploy.export.bundle.export.export_bundle", refused(ExportError("No form yet", "wait")))
+    monkeypatch.setattr("hstnn_deploy.profile.plan.plan.plan", refused(UsageError("cannot be profiled yet", "wait")))
     result = hstnn("demo", "--task", task, "--out", tmp_path, "--json")
     assert result.code == 0
     assert title in result.err
@@ -101,16 +102,16 @@ def test_the_other_families_go_the_same_way_as_far_as_there_is_one(
 def test_a_check_that_fails_is_the_demos_exit_code(
     hstnn: Hstnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hstnn_deploy.export.bundle import Bundle
-    from hstnn_deploy.export.comparisons import Check
+    from hstnn_deploy.export.bundle.export import Bundle
+    from hstnn_deploy.export.proof.comparisons import Check
 
     facts = {"files": {}, "carried": {}, "verification": {"result": "failed"}}
 
     def export(_ckpt: Path, folder: Path, *_: Any, **__: Any) -> Bundle:
         return Bundle(folder, [Check("model.ts", "a check", "failed", "by half")], facts)
 
-    monkeypatch.setattr("hstnn_deploy.export.bundle.export_bundle", export)
-    monkeypatch.setattr("hstnn_deploy.profile.plan.plan", refused(UsageError("cannot be profiled", "wait")))
+    monkeypatch.setattr("hstnn_deploy.export.bundle.export.export_bundle", export)
+    monkeypatch.setattr("hstnn_deploy.profile.plan.plan.plan", refused(UsageError("cannot be profiled", "wait")))
     result = hstnn("demo", "--out", tmp_path)
     assert result.code == 8
     assert "by half" in result.out
@@ -118,7 +119,7 @@ def test_a_check_that_fails_is_the_demos_exit_code(
 
 
 def test_ctrl_c_says_what_is_kept(hstnn: Hstnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hstnn_deploy.export.bundle.export_bundle", refused(KeyboardInterrupt()))
+    monkeypatch.setattr("hstnn_deploy.export.bundle.export.export_bundle", refused(KeyboardInterrupt()))
     result = hstnn("demo", "--out", tmp_path)
     assert result.code == 130
     assert "all finished epochs and stages are kept" in result.error

@@ -63,7 +63,7 @@ def test_a_data_folder_that_is_not_there_is_a_finding_not_a_failure(hstnn: Hstnn
 
 def test_where_nothing_works_the_exit_code_says_so(hstnn: Hstnn, monkeypatch: pytest.MonkeyPatch) -> None:
     broken: dict[str, Any] = {"version": None, "problem": "onnxruntime cannot be imported: gone", "providers": []}
-    monkeypatch.setattr("hstnn_deploy.profile.survey._onnxruntime", lambda: broken)
+    monkeypatch.setattr("hstnn_deploy.profile.survey.survey._onnxruntime", lambda: broken)
     result = hstnn("doctor")
     assert result.code == 1
     assert "missing  verify and run ONNX graphs on the CPU: onnxruntime cannot be imported: gone" in result.out

@@ -14,7 +14,7 @@ from tests.conftest import TINY, Hstnn, settings
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    from hstnn_deploy.train.recipe import load_recipe
+    from hstnn_deploy.recipe.load import load_recipe
 
     recipe = load_recipe("digits", settings({**TINY, "kind": "ffs"}))
     (folder,) = train(recipe, tmp_path_factory.mktemp("runs"))

@@ -12,14 +12,14 @@ from rich.console import Console
 from hstnn_deploy.cli import progress
 from hstnn_deploy.data import cache
 from hstnn_deploy.data.dataset import CACHES
-from hstnn_deploy.data.events import make_events
+from hstnn_deploy.data.events.events import make_events
 from hstnn_deploy.data.registry import load
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.sizes import KINDS, Kind, layer_sizes
+from hstnn_deploy.models.tasks import task_for
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.evaluation import evaluate
-from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.stages import train
-from hstnn_deploy.train.tasks import task_for
 from tests.conftest import TINY, Hstnn, options, settings
 from tests.contents import contents
 from tests.event_files import make_dvs_gesture, make_nmnist, make_shd, write_bin

@@ -10,8 +10,9 @@ import nir
 import numpy as np
 import pytest
 
-from hstnn_deploy.export import bundle as bundle_module
-from hstnn_deploy.export import comparisons, smaller, subject
+from hstnn_deploy.export.bundle import export as bundle_module
+from hstnn_deploy.export.bundle import quantise
+from hstnn_deploy.export.proof import comparisons, samples
 from tests.conftest import PATIENCE, TINY, Hstnn, options
 from tests.export.cases import Case
 
@@ -84,7 +85,7 @@ def test_without_the_test_data_the_check_says_not_run(
     def missing(*_: object) -> None:
         raise DataError("the data is not here")
 
-    monkeypatch.setattr(subject, "load", missing)
+    monkeypatch.setattr(samples, "load", missing)
     result = hstnn("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--json", "--out", tmp_path / "b")
     assert result.code == 0
     checks = json.loads(result.out)["verification"]["checks"]
@@ -156,7 +157,7 @@ def test_smaller_graphs_stand_in_a_table_with_what_they_cost(hstnn: Hstnn, runs:
 def test_a_smaller_graph_that_gains_nothing_is_not_kept_and_says_so_with_figures(
     hstnn: Hstnn, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smaller, "in_turns", lambda calls: {p: 0.003 if "int8" in p.name else 0.002 for p in calls})
+    monkeypatch.setattr(quantise, "in_turns", lambda calls: {p: 0.003 if "int8" in p.name else 0.002 for p in calls})
     ckpt = runs / "ratio-0.5" / "best.pt"
     words = ("export", "--ckpt", ckpt, "--form", "step", "--int8", "dynamic", "--max-drop", "100", "--no-verify")
     result = hstnn(*words, "--out", tmp_path / "b")

@@ -97,7 +97,7 @@ def test_the_exit_code_is_that_of_the_errors_class(
     def fail(_: str) -> None:
         raise error("what [is] wrong", "what [would] work")
 
-    monkeypatch.setattr("hstnn_deploy.train.recipe.load_recipe", fail)
+    monkeypatch.setattr("hstnn_deploy.recipe.load.load_recipe", fail)
     result = hstnn("recipes", "digits")
     assert result.code == error.exit_code
     assert result.error == "what [is] wrong"
@@ -109,7 +109,7 @@ def test_what_nobody_foresaw_is_one_line_too(hstnn: Hstnn, monkeypatch: pytest.M
     def fail(_: str) -> None:
         raise ZeroDivisionError(message)
 
-    monkeypatch.setattr("hstnn_deploy.train.recipe.load_recipe", fail)
+    monkeypatch.setattr("hstnn_deploy.recipe.load.load_recipe", fail)
     result = hstnn("recipes", "digits")
     assert result.code == 70
     assert result.error.startswith("unforeseen: ZeroDivisionError")
@@ -133,7 +133,7 @@ def test_ctrl_c_anywhere_is_one_line(hstnn: Hstnn, monkeypatch: pytest.MonkeyPat
     def interrupt(_: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hstnn_deploy.train.recipe.load_recipe", interrupt)
+    monkeypatch.setattr("hstnn_deploy.recipe.load.load_recipe", interrupt)
     result = hstnn("recipes", "digits")
     assert result.code == 130
     assert result.err.split() == ["error:", "interrupted"]

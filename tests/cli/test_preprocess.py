@@ -10,15 +10,15 @@ import onnx
 import pytest
 from PIL import Image
 
-from hstnn_deploy.data.digit_events import recordings
-from hstnn_deploy.data.events import EVENT, event_rows
-from hstnn_deploy.export.bundle import export_bundle
-from hstnn_deploy.export.checks import run_checks
-from hstnn_deploy.export.comparisons import Check
-from hstnn_deploy.export.contents import read_manifest
-from hstnn_deploy.export.manifest import write_manifest
-from hstnn_deploy.export.runtime import Session
-from hstnn_deploy.export.subject import make_subject
+from hstnn_deploy.data.events.events import EVENT, event_rows
+from hstnn_deploy.data.sets.digit_events import recordings
+from hstnn_deploy.export.bundle.description import write_manifest
+from hstnn_deploy.export.bundle.export import export_bundle
+from hstnn_deploy.export.proof.checks import run_checks
+from hstnn_deploy.export.proof.comparisons import Check
+from hstnn_deploy.export.proof.samples import make_subject
+from hstnn_deploy.export.runtime.manifest import read_manifest
+from hstnn_deploy.export.runtime.session import Session
 from hstnn_deploy.files import sha256
 from tests.conftest import Hstnn
 from tests.event_files import write_bin

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from hstnn_deploy.profile.launch import Observer
-from hstnn_deploy.profile.records import Configuration, Record, read
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.profile.record import Configuration, Record
+from hstnn_deploy.profile.records import read
+from hstnn_deploy.profile.run.launch import Observer
+from hstnn_deploy.recipe.load import load_recipe
 from tests.conftest import PATIENCE, TINY, Hstnn, settings
 from tests.profile.conftest import measured
 
@@ -211,7 +212,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> list[Configuration]:
             observer.finished(record, number, len(configurations), 0.0)
             yield record
 
-    monkeypatch.setattr("hstnn_deploy.profile.launch.run", run)
+    monkeypatch.setattr("hstnn_deploy.profile.run.launch.run", run)
     return asked
 
 
@@ -292,7 +293,7 @@ def test_the_largest_batch_that_fits_is_found(hstnn: Hstnn, tiny: Path, monkeypa
             Record(each, "measured" if fits else "failed", facts=facts, reason="" if fits else "out of host memory")
         ]
 
-    monkeypatch.setattr("hstnn_deploy.profile.launch.run", run)
+    monkeypatch.setattr("hstnn_deploy.profile.run.launch.run", run)
     result = hstnn("profile", tiny, "--phases", "train", "--find-batch", "--gpus", "none", "--json")
     assert result.code == 0, result.err
     (record,) = json.loads(result.out)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hstnn_deploy.train.recipe import load_recipe, shipped
+from hstnn_deploy.recipe.load import load_recipe, shipped
 from tests.conftest import Hstnn
 
 

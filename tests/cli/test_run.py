@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.data.digit_events import record
 from hstnn_deploy.data.registry import load
-from hstnn_deploy.export.bundle import export_bundle
-from hstnn_deploy.export.ort import Graph
-from hstnn_deploy.export.runtime import Session
+from hstnn_deploy.data.sets.digit_events import record
+from hstnn_deploy.export.bundle.export import export_bundle
+from hstnn_deploy.export.runtime.ort import Graph
+from hstnn_deploy.export.runtime.session import Session
 from tests.conftest import Hstnn, Result
 from tests.event_files import aedat, dat, write_bin
 from tests.export.cases import Case

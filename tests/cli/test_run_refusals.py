@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hstnn_deploy.data.events import EVENT
+from hstnn_deploy.data.events.events import EVENT
 from tests.conftest import Hstnn
 
 FILES: dict[str, bytes] = {

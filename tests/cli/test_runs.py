@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
-from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.stages import train
 from tests.conftest import TINY, Hstnn, settings
 from tests.contents import raw

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.screen import Screen
-from hstnn_deploy.train.recipe import load_recipe
 from tests.conftest import PATIENCE, Hstnn
 
 HSTNN = f"{sys.executable} -m hstnn_deploy"
@@ -102,7 +102,7 @@ def test_what_a_library_makes_of_ctrl_c_while_it_is_imported_is_an_interruption(
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        monkeypatch.setattr("hstnn_deploy.train.recipe.shipped", import_something)
+        monkeypatch.setattr("hstnn_deploy.recipe.load.shipped", import_something)
         result = hstnn("recipes")
     finally:
         signal.signal(signal.SIGINT, before)
@@ -128,7 +128,7 @@ def test_every_error_has_one_line_and_a_code(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("hstnn_deploy.train.recipe.shipped", fail)
+    monkeypatch.setattr("hstnn_deploy.recipe.load.shipped", fail)
     result = hstnn("recipes")
     assert result.code == code
     if code != 141:

@@ -14,8 +14,8 @@ import psutil
 import pytest
 import torch
 
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
-from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.stages import train
 from tests.conftest import PATIENCE, TINY, Hstnn, options, settings
 from tests.contents import contents, raw

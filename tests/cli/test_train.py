@@ -10,8 +10,8 @@ from rich.console import Console
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.cli.progress import make_observer
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
-from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.stages import train
 from tests.conftest import TINY, Hstnn, options, settings
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
-from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.stages import train
 from tests.cli.test_train import DIGITS
 from tests.conftest import PATIENCE, Hstnn

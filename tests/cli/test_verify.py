@@ -13,11 +13,11 @@ from onnx import numpy_helper
 
 from hstnn_deploy import files
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.export import checks
-from hstnn_deploy.export.bundle import export_bundle
-from hstnn_deploy.export.contents import MANIFEST, read_manifest
-from hstnn_deploy.export.manifest import write_manifest
-from hstnn_deploy.export.nodes import stored_in
+from hstnn_deploy.export.bundle.description import write_manifest
+from hstnn_deploy.export.bundle.export import export_bundle
+from hstnn_deploy.export.graph.nodes import stored_in
+from hstnn_deploy.export.proof import checks
+from hstnn_deploy.export.runtime.manifest import MANIFEST, read_manifest
 from tests.conftest import Hstnn
 from tests.export.cases import Case
 from tests.export.fakes import FakeCuda

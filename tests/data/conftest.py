@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from hstnn_deploy.data.dvs_gesture import DvsGestureConfig
-from hstnn_deploy.data.events import Sensor
-from hstnn_deploy.data.heidelberg import ShdConfig, SscConfig
-from hstnn_deploy.data.nmnist import NMnistConfig
+from hstnn_deploy.data.events.events import Sensor
 from hstnn_deploy.data.registry import DataConfig
+from hstnn_deploy.data.sets.dvs_gesture import DvsGestureConfig
+from hstnn_deploy.data.sets.heidelberg import ShdConfig, SscConfig
+from hstnn_deploy.data.sets.nmnist import NMnistConfig
 from tests.event_files import (
     aedat,
     make_dvs_gesture,

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hstnn_deploy.data import arrays
-from hstnn_deploy.data.arrays import read_array, read_arrays, read_bounded
+from hstnn_deploy.data.files import arrays
+from hstnn_deploy.data.files.arrays import read_array, read_arrays, read_bounded
 from hstnn_deploy.errors import DataError
 
 SOUND: list[Any] = [

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hstnn_deploy.data.cifar import FORMS, Cifar10Config, Cifar100Config, load_cifar, missing_files
 from hstnn_deploy.data.dataset import Source
+from hstnn_deploy.data.sets.cifar import FORMS, Cifar10Config, Cifar100Config, load_cifar, missing_files
 from hstnn_deploy.errors import DataError
 from tests.conftest import Hstnn, options, write_cifar
 

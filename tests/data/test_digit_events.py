@@ -5,11 +5,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hstnn_deploy.data.digit_events import FRAME_TIME, FRAMES, SENSOR, DigitEventsConfig, record
-from hstnn_deploy.data.digits import DigitsConfig
-from hstnn_deploy.data.events import EVENT, Events, Sensor
-from hstnn_deploy.data.frames import to_frames
+from hstnn_deploy.data.events.events import EVENT, Events, Sensor
+from hstnn_deploy.data.events.frames import to_frames
 from hstnn_deploy.data.registry import load, missing, shape
+from hstnn_deploy.data.sets.digit_events import FRAME_TIME, FRAMES, SENSOR, DigitEventsConfig, record
+from hstnn_deploy.data.sets.digits import DigitsConfig
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ from sklearn.datasets import load_digits as sklearn_digits
 from torch import Tensor
 
 from hstnn_deploy.data.dataset import Protocol
-from hstnn_deploy.data.digits import DigitsConfig
 from hstnn_deploy.data.registry import load, missing, shape
+from hstnn_deploy.data.sets.digits import DigitsConfig
 from hstnn_deploy.data.splits import Split, Splits
 
 CPU = torch.device("cpu")

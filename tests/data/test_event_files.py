@@ -8,11 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
-from hstnn_deploy.data.event_columns import Expected, Recording
-from hstnn_deploy.data.event_files import is_recording, read_recording
-from hstnn_deploy.data.event_options import parse_options
-from hstnn_deploy.data.events import EVENT, Events, Sensor
+from hstnn_deploy.data.events.events import EVENT, Events, Sensor
 from hstnn_deploy.data.preprocessing import Frames, framed
+from hstnn_deploy.data.readers.event_columns import Expected, Recording
+from hstnn_deploy.data.readers.event_files import is_recording, read_recording
+from hstnn_deploy.data.readers.event_options import parse_options
 from hstnn_deploy.errors import DataError
 from tests.event_files import aedat, dat, evt2, evt3, random_events, write_bin, write_hdf5, write_npy
 
@@ -369,8 +369,8 @@ def test_a_codec_that_is_not_here_is_named(tmp_path: Path) -> None:
 
 
 def test_a_sets_own_files_are_taken_as_the_set_takes_them(tmp_path: Path) -> None:
-    from hstnn_deploy.data.dvs_gesture import NpyRecordings
-    from hstnn_deploy.data.heidelberg import Hdf5Recordings
+    from hstnn_deploy.data.sets.dvs_gesture import NpyRecordings
+    from hstnn_deploy.data.sets.heidelberg import Hdf5Recordings
 
     gesture = random_events(1, 600, Sensor(128, 128), 5_000_000)
     write_npy(tmp_path / "4.npy", gesture)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstnn_deploy.data.events import make_events
+from hstnn_deploy.data.events.events import make_events
 from hstnn_deploy.errors import DataError
 from tests.data.test_event_files import SAME, fields, opened, read
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hstnn_deploy.data.event_options import EventOptions, parse_options
+from hstnn_deploy.data.readers.event_options import EventOptions, parse_options
 from hstnn_deploy.errors import UsageError
 
 

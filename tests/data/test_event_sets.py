@@ -10,13 +10,13 @@ import tonic.datasets
 import tonic.io
 import torch
 
-from hstnn_deploy.data.aedat import read_aedat
-from hstnn_deploy.data.dvs_gesture import AedatRecordings, DvsGestureConfig, NpyRecordings
-from hstnn_deploy.data.events import Sensor
-from hstnn_deploy.data.heidelberg import Hdf5Recordings, ShdConfig, SscConfig
-from hstnn_deploy.data.nmnist import NMnistConfig, NMnistRecordings
-from hstnn_deploy.data.recordings import Recordings
+from hstnn_deploy.data.dataset import Recordings
+from hstnn_deploy.data.events.aedat import read_aedat
+from hstnn_deploy.data.events.events import Sensor
 from hstnn_deploy.data.registry import DataConfig, load, missing, shape
+from hstnn_deploy.data.sets.dvs_gesture import AedatRecordings, DvsGestureConfig, NpyRecordings
+from hstnn_deploy.data.sets.heidelberg import Hdf5Recordings, ShdConfig, SscConfig
+from hstnn_deploy.data.sets.nmnist import NMnistConfig, NMnistRecordings
 from hstnn_deploy.data.splits import Splits
 from tests.data.conftest import CAMERA
 from tests.event_files import (

@@ -9,11 +9,11 @@ import numpy.lib.recfunctions
 import pytest
 import torch
 
-from hstnn_deploy.data.dvs_gesture import DvsGestureConfig, read_npy
-from hstnn_deploy.data.events import Sensor, check, make_events
-from hstnn_deploy.data.heidelberg import ShdConfig
-from hstnn_deploy.data.nmnist import NMnistConfig
+from hstnn_deploy.data.events.events import Sensor, check, make_events
 from hstnn_deploy.data.registry import DATA_SETS, DataConfig, load, missing
+from hstnn_deploy.data.sets.dvs_gesture import DvsGestureConfig, read_npy
+from hstnn_deploy.data.sets.heidelberg import ShdConfig
+from hstnn_deploy.data.sets.nmnist import NMnistConfig
 from hstnn_deploy.errors import DataError
 from tests.data.conftest import CAMERA, MAKERS
 from tests.event_files import (

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hstnn_deploy.data.cache import in_memory
 from hstnn_deploy.data.dataset import CACHES
-from hstnn_deploy.data.events import EVENT, Events, Sensor, make_events
-from hstnn_deploy.data.frames import EventSplit, Framing, Packed, make_store, to_frames
+from hstnn_deploy.data.events.events import EVENT, Events, Sensor, make_events
+from hstnn_deploy.data.events.frames import EventSplit, Framing, Packed, make_store, to_frames
 from hstnn_deploy.errors import DataError
 from tests.event_files import random_events
 

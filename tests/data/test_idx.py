@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstnn_deploy.data.idx import read_idx
+from hstnn_deploy.data.files.idx import read_idx
 from hstnn_deploy.errors import DataError
 from tests.conftest import write_idx
 

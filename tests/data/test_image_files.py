@@ -12,10 +12,17 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from hstnn_deploy.data.dataset import Source
-from hstnn_deploy.data.digits import DigitsConfig
-from hstnn_deploy.data.digits import load_digits as load_split
-from hstnn_deploy.data.image_files import MOST_PIXELS, another_format, from_levels, is_image, read_image, read_levels
 from hstnn_deploy.data.preprocessing import Pixels
+from hstnn_deploy.data.readers.image_files import (
+    MOST_PIXELS,
+    another_format,
+    from_levels,
+    is_image,
+    read_image,
+    read_levels,
+)
+from hstnn_deploy.data.sets.digits import DigitsConfig
+from hstnn_deploy.data.sets.digits import load_digits as load_split
 from hstnn_deploy.errors import DataError
 
 GREY = Pixels(height=8, width=8, colours=1, white=16)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from hstnn_deploy.data import remotes
 from hstnn_deploy.data.dataset import Protocol, Source
-from hstnn_deploy.data.folder import Report, data_folder
-from hstnn_deploy.data.mnist import MnistConfig, load_mnist, missing_files
-from hstnn_deploy.data.remotes import Remote
+from hstnn_deploy.data.files import remotes
+from hstnn_deploy.data.files.folder import Report, data_folder
+from hstnn_deploy.data.files.remotes import Remote
+from hstnn_deploy.data.sets.mnist import MnistConfig, load_mnist, missing_files
 from hstnn_deploy.errors import DataError
 from tests.conftest import write_idx
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hstnn_deploy.data.image_files import read_image
 from hstnn_deploy.data.preprocessing import Frames, Pixels, Values, Words, parse, preprocessing
+from hstnn_deploy.data.readers.image_files import read_image
 from hstnn_deploy.data.registry import DATA_SETS, shape
 
 

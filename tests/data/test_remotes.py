@@ -16,8 +16,8 @@ from typing import IO, Any
 
 import pytest
 
-from hstnn_deploy.data.archives import unpack
-from hstnn_deploy.data.remotes import Remote, fetch
+from hstnn_deploy.data.files.archives import unpack
+from hstnn_deploy.data.files.remotes import Remote, fetch
 from hstnn_deploy.errors import DataError
 from tests.conftest import PATIENCE
 
@@ -261,7 +261,7 @@ def test_two_processes_fetch_a_file_once(server: Server, tmp_path: Path) -> None
     remote = server.remote("train.zip", zipped(RECORDINGS), holds="Train")
     code = f"""
 from pathlib import Path
-from hstnn_deploy.data.remotes import Remote, fetch
+from hstnn_deploy.data.files.remotes import Remote, fetch
 fetch([Remote(*{tuple(remote)!r})], Path({str(tmp_path)!r}))
 """
     running = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(2)]

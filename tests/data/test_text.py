@@ -10,10 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstnn_deploy.data.pydoc_text import PydocTextConfig
 from hstnn_deploy.data.registry import load, missing
+from hstnn_deploy.data.sets.pydoc_text import PydocTextConfig
+from hstnn_deploy.data.sets.text_files import FILES, PtbConfig, WikiText2Config
 from hstnn_deploy.data.splits import Splits
-from hstnn_deploy.data.text import FILES, PtbConfig, TextSplit, WikiText2Config
+from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import DataError
 
 CPU = torch.device("cpu")
@@ -120,7 +121,7 @@ def test_the_help_topics_are_a_corpus_of_as_many_words_as_asked_for() -> None:
 
 def test_the_help_topics_are_the_same_in_another_process() -> None:
     script = (
-        "from hstnn_deploy.data.pydoc_text import *; s = load_pydoc_text(PydocTextConfig(), Source()); "
+        "from hstnn_deploy.data.sets.pydoc_text import *; s = load_pydoc_text(PydocTextConfig(), Source()); "
         "print(s.vocabulary, sum(s.train.tokens.tolist()))"
     )
     found = {

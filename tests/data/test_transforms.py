@@ -7,12 +7,12 @@ import pytest
 import tonic.transforms
 from pydantic import TypeAdapter, ValidationError
 
-from hstnn_deploy.data.digit_events import DigitEventsConfig
-from hstnn_deploy.data.dvs_gesture import DvsGestureConfig
-from hstnn_deploy.data.events import Events, Sensor
-from hstnn_deploy.data.heidelberg import ShdConfig
-from hstnn_deploy.data.nmnist import NMnistConfig
-from hstnn_deploy.data.transforms import Transform, chain, sensor_after
+from hstnn_deploy.data.events.events import Events, Sensor
+from hstnn_deploy.data.events.transforms import Transform, chain, sensor_after
+from hstnn_deploy.data.sets.digit_events import DigitEventsConfig
+from hstnn_deploy.data.sets.dvs_gesture import DvsGestureConfig
+from hstnn_deploy.data.sets.heidelberg import ShdConfig
+from hstnn_deploy.data.sets.nmnist import NMnistConfig
 from tests.event_files import random_events
 
 SENSOR = Sensor(30, 20)

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hstnn_deploy.export.certificate import Certificate, Place, Run
+from hstnn_deploy.export.proof.certificate import Certificate, Place, Run
 from hstnn_deploy.models.convolutional import ConvClassifier, RecurrentConvolution, SpikingConvolution
 from hstnn_deploy.models.language import LanguageModel
 from hstnn_deploy.models.layers import Group, LstmGroup, Outputs, RnnGroup, SpikingGroup

@@ -14,7 +14,8 @@ from hstnn_deploy.models.language import LanguageModel
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes
-from hstnn_deploy.train.recipe import Recipe, load_recipe
+from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.recipe.recipe import Recipe
 from tests.conftest import settings
 
 FAMILIES: dict[str, tuple[str, dict[str, object]]] = {

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hstnn_deploy.export.bundle import Bundle, export_bundle
-from hstnn_deploy.export.forms import FORMS
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.export.bundle.export import Bundle, export_bundle
+from hstnn_deploy.export.graph.forms import FORMS
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.stages import train
 from tests.conftest import TINY, settings
 from tests.export.cases import Case

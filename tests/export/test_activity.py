@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.export.activity import check_activity
-from hstnn_deploy.export.bundle import Bundle, export_bundle
-from hstnn_deploy.export.extras import NirOptions
+from hstnn_deploy.export.bundle.export import Bundle, export_bundle
+from hstnn_deploy.export.bundle.extras import NirOptions
+from hstnn_deploy.export.proof.activity import check_activity
 from tests.export.cases import Case
 
 

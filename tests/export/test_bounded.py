@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from benchmarks.rounding import DRAWS, UNITS, drawn, one_after_another, session
-from hstnn_deploy.export.bounded import UNIT_ROUNDOFF, Bounded, Value, exact
-from hstnn_deploy.export.certificate import Run
-from hstnn_deploy.export.replay import replay
+from hstnn_deploy.export.proof.bounded import UNIT_ROUNDOFF, Bounded, Value, exact
+from hstnn_deploy.export.proof.certificate import Run
+from hstnn_deploy.export.proof.replay import replay
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 from tests.export import by_hand

@@ -13,19 +13,20 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export import bundle as bundle_module
-from hstnn_deploy.export import comparisons, raw, smaller
-from hstnn_deploy.export.bundle import Bundle, export_bundle
-from hstnn_deploy.export.certificate import Run
-from hstnn_deploy.export.comparisons import Subject, asked, on_test_split
-from hstnn_deploy.export.contents import check_files, read_manifest
-from hstnn_deploy.export.engines import graph_engine
-from hstnn_deploy.export.forms import build
-from hstnn_deploy.export.graphs import write_graphs
-from hstnn_deploy.export.ort import open_graph
-from hstnn_deploy.export.verification import verify_bundle
+from hstnn_deploy.export.bundle import export as bundle_module
+from hstnn_deploy.export.bundle import quantise
+from hstnn_deploy.export.bundle.export import Bundle, export_bundle
+from hstnn_deploy.export.bundle.verify import verify_bundle
+from hstnn_deploy.export.graph.forms import build
+from hstnn_deploy.export.graph.write import write_graphs
+from hstnn_deploy.export.proof import comparisons, raw_input
+from hstnn_deploy.export.proof.certificate import Run
+from hstnn_deploy.export.proof.comparisons import Subject, asked, on_test_split
+from hstnn_deploy.export.proof.engines import graph_engine
+from hstnn_deploy.export.runtime.manifest import check_files, read_manifest
+from hstnn_deploy.export.runtime.ort import open_graph
 from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.train.tasks import Classification, LanguageModelling
+from hstnn_deploy.models.tasks import Classification, LanguageModelling
 from tests.export.cases import Case
 
 
@@ -132,7 +133,7 @@ def test_a_new_bundle_replaces_the_old_one_whole(best: Path, tmp_path: Path) -> 
 def test_the_result_is_that_of_all_checks_those_of_smaller_graphs_too(
     best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smaller.Reduction, "refused", property(lambda _: True))
+    monkeypatch.setattr(quantise.Reduction, "refused", property(lambda _: True))
     result = export_bundle(best, tmp_path / "bundle", forms=["step"], smaller=["fp16"])
     assert [check.file for check in result.failed] == ["model.step.fp16.onnx"]
     written = read_manifest(tmp_path / "bundle")
@@ -287,7 +288,7 @@ def test_the_part_that_is_asked_is_the_same_from_raw_samples(
 ) -> None:
     case = Case(family, "ffs")
     monkeypatch.setattr(comparisons, "numbers_asked", lambda *_: torch.tensor([3, 150, 359]))
-    monkeypatch.setattr(raw, "numbers_asked", lambda *_: torch.tensor([3, 150, 359]))
+    monkeypatch.setattr(raw_input, "numbers_asked", lambda *_: torch.tensor([3, 150, 359]))
     bundle = export_bundle(case.checkpoint(tmp_path / "best.pt"), forms=["window"], preprocess=True)
     assert bundle.failed == []
     (figure,) = [each.figure for each in bundle.checks if each.name.endswith("from raw samples, 3 of 360 samples")]

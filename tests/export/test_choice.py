@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from hstnn_deploy.errors import UsageError
-from hstnn_deploy.export import choice as choice_module
-from hstnn_deploy.export.choice import calling, check_dynamic, choose_form, in_turns, steps_of
-from hstnn_deploy.export.forms import Form, build
-from hstnn_deploy.export.ort import Graph, open_graph
+from hstnn_deploy.export.bundle import choice as choice_module
+from hstnn_deploy.export.bundle.choice import calling, check_dynamic, choose_form, in_turns, steps_of
+from hstnn_deploy.export.graph.forms import Form, build
+from hstnn_deploy.export.runtime.ort import Graph, open_graph
 from tests.export.cases import Case
 
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from hstnn_deploy.errors import DataError, UsageError
-from hstnn_deploy.export import runtime
-from hstnn_deploy.export.bundle import Bundle, export_bundle
-from hstnn_deploy.export.ort import Graph
-from hstnn_deploy.export.runtime import Session
+from hstnn_deploy.export.bundle.export import Bundle, export_bundle
+from hstnn_deploy.export.runtime import session as module
+from hstnn_deploy.export.runtime.ort import Graph
+from hstnn_deploy.export.runtime.session import Session
 from hstnn_deploy.models.network import HybridNetwork
 from tests.export.cases import Case
 from tests.export.test_runtime import edited, example
@@ -29,8 +29,8 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def tiny_chunks(monkeypatch: pytest.MonkeyPatch, steps: int = 3, values: int = 2**22) -> None:
-    monkeypatch.setattr(runtime, "CHUNK_STEPS", steps)
-    monkeypatch.setattr(runtime, "CHUNK_VALUES", values)
+    monkeypatch.setattr(module, "CHUNK_STEPS", steps)
+    monkeypatch.setattr(module, "CHUNK_VALUES", values)
 
 
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
@@ -167,6 +167,6 @@ def test_a_graph_with_its_states_inside_runs_whole_sequences_and_nothing_else(
     with pytest.raises(UsageError, match="have their states inside: they answer whole sequences, not streams") as found:
         session.stream(2)
     assert "--form step" in found.value.hint
-    monkeypatch.setattr(runtime, "ARRAY_LIMIT", 1000)
+    monkeypatch.setattr(module, "ARRAY_LIMIT", 1000)
     with pytest.raises(DataError, match="takes them all at once, up to 1000 bytes"):
         session.run(x)

@@ -12,17 +12,17 @@ import torch
 from hstnn_deploy import files
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.registry import load
-from hstnn_deploy.export import comparisons
-from hstnn_deploy.export.bundle import export_bundle
-from hstnn_deploy.export.claims import unlike
-from hstnn_deploy.export.comparisons import Check
-from hstnn_deploy.export.contents import read_manifest
-from hstnn_deploy.export.extras import NirOptions
-from hstnn_deploy.export.manifest import write_manifest
-from hstnn_deploy.export.neuromorphic import write_nir
-from hstnn_deploy.export.verification import verify_bundle
+from hstnn_deploy.export.bundle.claims import unlike
+from hstnn_deploy.export.bundle.description import write_manifest
+from hstnn_deploy.export.bundle.export import export_bundle
+from hstnn_deploy.export.bundle.extras import NirOptions
+from hstnn_deploy.export.bundle.verify import verify_bundle
+from hstnn_deploy.export.graph.neuromorphic import write_nir
+from hstnn_deploy.export.proof import comparisons
+from hstnn_deploy.export.proof.comparisons import Check
+from hstnn_deploy.export.runtime.manifest import read_manifest
+from hstnn_deploy.models.tasks import task_for
 from hstnn_deploy.train.evaluation import evaluate
-from hstnn_deploy.train.tasks import task_for
 from tests.export.cases import Case
 
 Facts = dict[str, Any]

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.engines import __main__ as engines
 from benchmarks.engines.__main__ import OPSETS, Answers, Job, in_onnxruntime, table, verdict
-from hstnn_deploy.export.graphs import VARIANTS
+from hstnn_deploy.export.graph.write import VARIANTS
 from tests.export.cases import Case
 
 

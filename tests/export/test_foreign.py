@@ -19,14 +19,14 @@ import torch
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import BundleError, ExportError, HstnnError
-from hstnn_deploy.export.bundle import export_bundle
-from hstnn_deploy.export.checks import module_of
-from hstnn_deploy.export.contents import read_manifest
-from hstnn_deploy.export.foreign import check_program, open_program, program_weights
-from hstnn_deploy.export.graphs import write_graphs
-from hstnn_deploy.export.interface import interface
-from hstnn_deploy.export.manifest import write_manifest
-from hstnn_deploy.export.verification import NOT_TRUSTED, verify_bundle
+from hstnn_deploy.export.bundle.description import write_manifest
+from hstnn_deploy.export.bundle.export import export_bundle
+from hstnn_deploy.export.bundle.verify import NOT_TRUSTED, verify_bundle
+from hstnn_deploy.export.graph.interface import interface
+from hstnn_deploy.export.graph.write import write_graphs
+from hstnn_deploy.export.proof.checks import module_of
+from hstnn_deploy.export.proof.programs import check_program, open_program, program_weights
+from hstnn_deploy.export.runtime.manifest import read_manifest
 from tests.conftest import Hstnn
 from tests.export.cases import Case
 

@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.data.cifar import read_records
-from hstnn_deploy.data.digits import DigitsConfig
-from hstnn_deploy.data.events import Events, Sensor, event_rows, make_events
-from hstnn_deploy.data.idx import read_idx
-from hstnn_deploy.data.mnist import MnistConfig
-from hstnn_deploy.data.preprocessing import Frames, Pixels, Preprocessing, Values, Words, framed, preprocessing
-from hstnn_deploy.data.registry import DATA_SETS, DataConfig, load
-from hstnn_deploy.data.splits import Split
-from hstnn_deploy.data.transforms import (
+from hstnn_deploy.data.events.events import Events, Sensor, event_rows, make_events
+from hstnn_deploy.data.events.transforms import (
     CenterCrop,
     CropTime,
     Decimation,
@@ -33,17 +26,24 @@ from hstnn_deploy.data.transforms import (
     TimeAlignment,
     Transform,
 )
+from hstnn_deploy.data.files.idx import read_idx
+from hstnn_deploy.data.preprocessing import Frames, Pixels, Preprocessing, Values, Words, framed, preprocessing
+from hstnn_deploy.data.registry import DATA_SETS, DataConfig, load
+from hstnn_deploy.data.sets.cifar import read_records
+from hstnn_deploy.data.sets.digits import DigitsConfig
+from hstnn_deploy.data.sets.mnist import MnistConfig
+from hstnn_deploy.data.splits import Split
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export import front
-from hstnn_deploy.export.bundle import export_bundle
-from hstnn_deploy.export.engines import onnxruntime_session, read_network
-from hstnn_deploy.export.forms import FORMS, Form
-from hstnn_deploy.export.forms import build as build_network
-from hstnn_deploy.export.raw import check_front
-from hstnn_deploy.export.subject import make_subject
+from hstnn_deploy.export.bundle.export import export_bundle
+from hstnn_deploy.export.graph import raw_input
+from hstnn_deploy.export.graph.forms import FORMS, Form
+from hstnn_deploy.export.graph.forms import build as build_network
+from hstnn_deploy.export.proof.engines import onnxruntime_session, read_network
+from hstnn_deploy.export.proof.raw_input import check_front
+from hstnn_deploy.export.proof.samples import make_subject
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.sizes import layer_sizes
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.recipe.load import load_recipe
 from tests.conftest import settings
 from tests.event_files import make_shd, random_events
 from tests.export.cases import Case
@@ -100,8 +100,8 @@ def test_pixels_out_of_the_files_become_what_training_takes(
     raw_of: Callable[[Path], tuple[DataConfig, Any, Tensor]], form: Form, mnist: Path
 ) -> None:
     config, raw, x = raw_of(mnist)
-    how = front.possible(preprocessing(config))
-    session = onnxruntime_session(front.build(how, form, len(x)))
+    how = raw_input.possible(preprocessing(config))
+    session = onnxruntime_session(raw_input.build(how, form, len(x)))
     if form == "step":
         found = np.stack([session({"column": raw[:, :, t]})["x"] for t in range(raw.shape[2])])
     else:
@@ -127,10 +127,10 @@ TRANSFORMS: list[list[Transform]] = [
 def counted(how: Frames, form: Form, recordings: list[Events], frames_seen: int = 0, length: int = 0) -> Any:
     """Return the frames of recordings as a front of this form makes them."""
     steps = length or how.steps or 1
-    session = onnxruntime_session(front.build(how, form, steps))
+    session = onnxruntime_session(raw_input.build(how, form, steps))
     rows = np.concatenate([event_rows(events, number) for number, events in enumerate(recordings)])
     rows = np.random.default_rng(0).permutation(rows)
-    state = {each.name: np.zeros(len(recordings), np.int64) for each in front.states(how)}
+    state = {each.name: np.zeros(len(recordings), np.int64) for each in raw_input.states(how)}
     state["frames_seen"] += frames_seen
     if form == "step":
         made = []
@@ -198,7 +198,7 @@ def test_chunks_of_any_length_are_what_the_whole_is_made_of() -> None:
 
 def test_a_recording_stays_aligned_to_its_first_event_from_chunk_to_chunk() -> None:
     how = frames(Sensor(4, 1, 1), [TimeAlignment()], 10, 2)
-    session = onnxruntime_session(front.build(how, "step"))
+    session = onnxruntime_session(raw_input.build(how, "step"))
     # Two recordings; the first begins at 1003, the second has no event yet.
     state = {"frames_seen": np.zeros(2, np.int64), "began": np.zeros(2, np.int64)}
     found = session({"frame_events": np.array([[0, 1005, 1, 0, 0], [0, 1003, 2, 0, 0]]), **state})
@@ -221,7 +221,7 @@ def test_whole_recordings_end_with_their_last_event(transforms: list[Transform])
 
 
 def test_an_event_beside_the_sensor_is_an_error_of_the_graph_not_another_pixels() -> None:
-    session = onnxruntime_session(front.build(frames(Sensor(4, 4), [], 10, 2), "window"))
+    session = onnxruntime_session(raw_input.build(frames(Sensor(4, 4), [], 10, 2), "window"))
     for row in ([0, 0, 4, 0, 0], [0, 0, 0, 4, 0], [0, 0, 0, 0, 2], [1, 0, 0, 0, 0]):
         with pytest.raises(ExportError, match="the graph cannot run on this input"):
             session({"events": np.array([row]), "frames_seen": np.zeros(1, np.int64)})
@@ -232,18 +232,18 @@ def test_an_event_beside_the_sensor_is_an_error_of_the_graph_not_another_pixels(
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_network_comes_off_its_front_as_it_was(form: Form, tmp_path: Path) -> None:
-    how = front.possible(preprocessing(Case("dvs", "ffs").recipe().data))
-    network, head = build_network(Case("dvs", "ffs").network(), form, {"a": "b"}, 3), front.build(how, form, 3)
-    joined = front.join(head, network)
+    how = raw_input.possible(preprocessing(Case("dvs", "ffs").recipe().data))
+    network, head = build_network(Case("dvs", "ffs").network(), form, {"a": "b"}, 3), raw_input.build(how, form, 3)
+    joined = raw_input.join(head, network)
     onnx.checker.check_model(joined, full_check=True)
-    apart, behind = front.split(joined)
+    apart, behind = raw_input.split(joined)
     assert apart is not None
     assert behind.graph == network.graph
     for field in ("node", "input", "initializer"):
         assert list(getattr(apart.graph, field)) == list(getattr(head.graph, field))
     onnx.save(joined, str(tmp_path / "model.onnx"))
     assert read_network(tmp_path / "model.onnx") == network
-    assert front.split(network) == (None, network)
+    assert raw_input.split(network) == (None, network)
 
 
 REFUSED: list[tuple[Preprocessing, list[str], str]] = [
@@ -269,7 +269,7 @@ REFUSED: list[tuple[Preprocessing, list[str], str]] = [
 @pytest.mark.parametrize(("how", "formats", "message"), REFUSED)
 def test_what_a_graph_cannot_hold_is_refused_and_says_why(how: Preprocessing, formats: list[str], message: str) -> None:
     with pytest.raises(ExportError, match=message) as refused:
-        front.possible(how, formats)
+        raw_input.possible(how, formats)
     assert refused.value.hint
 
 

@@ -11,8 +11,10 @@ import torch
 from onnx import numpy_helper
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.forms import FORMS, Form
-from hstnn_deploy.export.graphs import (
+from hstnn_deploy.export.graph.forms import FORMS, Form
+from hstnn_deploy.export.graph.interface import interface
+from hstnn_deploy.export.graph.nodes import Nodes, stored_in
+from hstnn_deploy.export.graph.write import (
     FACTS,
     PT2,
     STEP_ONNX,
@@ -22,8 +24,6 @@ from hstnn_deploy.export.graphs import (
     build_onnx,
     write_graphs,
 )
-from hstnn_deploy.export.interface import interface
-from hstnn_deploy.export.nodes import Nodes, stored_in
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
@@ -151,7 +151,7 @@ def test_a_full_disk_is_a_run_error_in_every_format_and_ends_no_process(form: st
 import resource, signal, sys
 from pathlib import Path
 from hstnn_deploy.errors import RunError
-from hstnn_deploy.export.graphs import write_graphs
+from hstnn_deploy.export.graph.write import write_graphs
 from tests.export.cases import Case
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))

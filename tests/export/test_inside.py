@@ -10,22 +10,22 @@ import pytest
 import torch
 from onnx import helper
 
-from hstnn_deploy.data.events import Sensor
+from hstnn_deploy.data.events.events import Sensor
+from hstnn_deploy.data.events.transforms import TimeAlignment
 from hstnn_deploy.data.preprocessing import Frames
-from hstnn_deploy.data.transforms import TimeAlignment
 from hstnn_deploy.errors import BundleError, DataError, ExportError, UsageError
-from hstnn_deploy.export import front
-from hstnn_deploy.export.bundle import StatesAsked, export_bundle
-from hstnn_deploy.export.checks import run_checks
-from hstnn_deploy.export.choice import steps_of
-from hstnn_deploy.export.comparisons import Check
-from hstnn_deploy.export.engines import onnxruntime_session, reference_session
-from hstnn_deploy.export.forms import Form
-from hstnn_deploy.export.graphs import UNROLLED_INSIDE_ONNX, WINDOW_INSIDE_ONNX, build_onnx, write_graphs
-from hstnn_deploy.export.interface import interface
-from hstnn_deploy.export.runtime import Session
-from hstnn_deploy.export.subject import make_subject
-from hstnn_deploy.export.verification import verify_bundle
+from hstnn_deploy.export.bundle.choice import steps_of
+from hstnn_deploy.export.bundle.export import StatesAsked, export_bundle
+from hstnn_deploy.export.bundle.verify import verify_bundle
+from hstnn_deploy.export.graph import raw_input
+from hstnn_deploy.export.graph.forms import Form
+from hstnn_deploy.export.graph.interface import interface
+from hstnn_deploy.export.graph.write import UNROLLED_INSIDE_ONNX, WINDOW_INSIDE_ONNX, build_onnx, write_graphs
+from hstnn_deploy.export.proof.checks import run_checks
+from hstnn_deploy.export.proof.comparisons import Check
+from hstnn_deploy.export.proof.engines import onnxruntime_session, reference_session
+from hstnn_deploy.export.proof.samples import make_subject
+from hstnn_deploy.export.runtime.session import Session
 from tests.export.cases import CASES, Case, unoptimised
 
 STEPS = 5
@@ -147,13 +147,13 @@ def test_raw_events_alone_become_the_frames_that_states_of_zero_give(
     how = Frames(sensor=Sensor(5, 4, 2), frame_time=10, binary=False, steps=steps, transforms=transforms)
     generator = np.random.default_rng(0)
     several = [(n, 15 + 4 * t, generator.integers(5), generator.integers(4), 1) for n in (2, 0, 1) for t in range(6)]
-    inside, named = (engine(front.build(how, form, steps or 4, inside=each)) for each in (True, False))
+    inside, named = (engine(raw_input.build(how, form, steps or 4, inside=each)) for each in (True, False))
     for events in (np.array(several), np.zeros((0, 5)), np.array([[0, 25, 1, 1, 0]])):
         events = events.astype(np.int64)
         if steps is None and form == "window" and events[:, 0].max(initial=0) > 0:
             continue
         batch = int(events[:, 0].max(initial=0)) + 1
-        state = {each.name: np.zeros(batch, np.int64) for each in front.states(how)}
+        state = {each.name: np.zeros(batch, np.int64) for each in raw_input.states(how)}
         more = {"frames": np.array(steps or 0)} if form == "window" and engine is reference_session else {}
         found, wanted = inside({"events": events}), named({"events": events, **state, **more})
         assert list(found) == ["x"]

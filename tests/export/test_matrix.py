@@ -11,9 +11,12 @@ import onnx
 import pytest
 import torch
 
-from hstnn_deploy.export.checks import module_of
-from hstnn_deploy.export.comparisons import dimensions, whole
-from hstnn_deploy.export.engines import (
+from hstnn_deploy.export.graph.forms import FORMS, Form
+from hstnn_deploy.export.graph.interface import interface, kinds
+from hstnn_deploy.export.graph.write import ONNX_FILES, PT2, TORCHSCRIPT, write_graphs
+from hstnn_deploy.export.proof.checks import module_of
+from hstnn_deploy.export.proof.comparisons import dimensions, whole
+from hstnn_deploy.export.proof.engines import (
     Engine,
     in_chunks,
     module_engine,
@@ -23,11 +26,8 @@ from hstnn_deploy.export.engines import (
     step_engine,
     window_engine,
 )
-from hstnn_deploy.export.forms import FORMS, Form
-from hstnn_deploy.export.graphs import ONNX_FILES, PT2, TORCHSCRIPT, write_graphs
-from hstnn_deploy.export.interface import interface, kinds
-from hstnn_deploy.export.replay import replay
-from hstnn_deploy.export.weights import difference, read_weights
+from hstnn_deploy.export.proof.replay import replay
+from hstnn_deploy.export.proof.weights import difference, read_weights
 from hstnn_deploy.models.network import HybridNetwork
 from tests.export.cases import CASES, FAMILIES, KINDS, Case
 

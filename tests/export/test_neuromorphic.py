@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export import neuromorphic
-from hstnn_deploy.export.neuromorphic import Method, NirForm, differs, neuron_of, to_nir, write_nir
+from hstnn_deploy.export.graph import neuromorphic
+from hstnn_deploy.export.graph.neuromorphic import Method, NirForm, differs, neuron_of, to_nir, write_nir
 from hstnn_deploy.models.convolutional import ConvolutionalConfig
 from hstnn_deploy.models.language import LanguageConfig
 from hstnn_deploy.models.network import HybridNetwork

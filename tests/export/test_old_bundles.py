@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from hstnn_deploy.checkpoint import load_network
-from hstnn_deploy.export.contents import VERSION, read_manifest
-from hstnn_deploy.export.manifest import write_manifest
-from hstnn_deploy.export.rebuilt import NAME
-from hstnn_deploy.export.runtime import Session
-from hstnn_deploy.export.verification import verify_bundle
+from hstnn_deploy.export.bundle.description import write_manifest
+from hstnn_deploy.export.bundle.rebuilt import NAME
+from hstnn_deploy.export.bundle.verify import verify_bundle
+from hstnn_deploy.export.runtime.manifest import VERSION, read_manifest
+from hstnn_deploy.export.runtime.session import Session
 
 OLD = Path(__file__).parents[1] / "old"
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from hstnn_deploy.errors import DeviceError, ExportError, OutOfMemoryError, UsageError
-from hstnn_deploy.export.bundle import Bundle
-from hstnn_deploy.export.graphs import STEP_ONNX, WINDOW_ONNX, write_graphs
-from hstnn_deploy.export.interface import interface
-from hstnn_deploy.export.ort import fetch, open_graph, placement
+from hstnn_deploy.export.bundle.export import Bundle
+from hstnn_deploy.export.graph.interface import interface
+from hstnn_deploy.export.graph.write import STEP_ONNX, WINDOW_ONNX, write_graphs
+from hstnn_deploy.export.runtime.ort import fetch, open_graph, placement
 from tests.export.cases import Case
 from tests.export.fakes import FakeCuda
 

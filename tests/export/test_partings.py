@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.data.splits import Batch
-from hstnn_deploy.export.certificate import Run
-from hstnn_deploy.export.comparisons import Subject, on_test_split, same
-from hstnn_deploy.export.engines import network_engine
-from hstnn_deploy.export.interface import interface
-from hstnn_deploy.export.partings import differing, excused, handful, identical
+from hstnn_deploy.export.graph.interface import interface
+from hstnn_deploy.export.proof.certificate import Run
+from hstnn_deploy.export.proof.comparisons import Subject, on_test_split, same
+from hstnn_deploy.export.proof.engines import network_engine
+from hstnn_deploy.export.proof.partings import differing, excused, handful, identical
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
-from hstnn_deploy.train.tasks import Classification
+from hstnn_deploy.models.tasks import Classification
 from tests.export.cases import CASES, Case
 
 PATH = Path("model.window.onnx")

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.errors import BundleError
-from hstnn_deploy.export import modules
-from hstnn_deploy.export.checks import opened, run_checks
-from hstnn_deploy.export.comparisons import Check, Subject, built
-from hstnn_deploy.export.graphs import ONNX_FILES, PT2, TORCHSCRIPT, write_graphs, written_by
-from hstnn_deploy.export.program import scripted
-from hstnn_deploy.export.weights import difference
+from hstnn_deploy.export.graph import modules
+from hstnn_deploy.export.graph.program import scripted
+from hstnn_deploy.export.graph.write import ONNX_FILES, PT2, TORCHSCRIPT, write_graphs, written_by
+from hstnn_deploy.export.proof.checks import opened, run_checks
+from hstnn_deploy.export.proof.comparisons import Check, Subject, built
+from hstnn_deploy.export.proof.weights import difference
 from hstnn_deploy.models import cells as cell_equations
 from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.layers import Emitted, SpikingGroup
@@ -30,7 +30,7 @@ from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sequence import SequenceClassifier, SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
-from hstnn_deploy.train.tasks import Classification
+from hstnn_deploy.models.tasks import Classification
 from tests.export.cases import Case
 
 FORMATS = ("window", "step", "unrolled", "torchscript", "pt2")

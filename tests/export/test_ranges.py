@@ -8,9 +8,9 @@ import pytest
 
 from hstnn_deploy.data.preprocessing import Frames, Pixels
 from hstnn_deploy.errors import DataError
-from hstnn_deploy.export.bundle import export_bundle
-from hstnn_deploy.export.ranges import ANY, Range, trained_range
-from hstnn_deploy.export.runtime import Session
+from hstnn_deploy.export.bundle.export import export_bundle
+from hstnn_deploy.export.runtime.ranges import ANY, Range, trained_range
+from hstnn_deploy.export.runtime.session import Session
 from tests.export.cases import Case
 
 PIXELS = trained_range(Pixels(height=8, width=8, colours=1, white=16).model_dump())

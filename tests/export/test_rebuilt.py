@@ -11,18 +11,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hstnn_deploy import files
 from hstnn_deploy.data.preprocessing import preprocessing
-from hstnn_deploy.export.bundle import export_bundle
-from hstnn_deploy.export.checks import run_checks
-from hstnn_deploy.export.comparisons import Check
-from hstnn_deploy.export.contents import read_manifest
-from hstnn_deploy.export.forms import FORMS
-from hstnn_deploy.export.front import possible
-from hstnn_deploy.export.manifest import recipe_of, write_manifest
-from hstnn_deploy.export.nodes import BUILDER, stored_in
-from hstnn_deploy.export.rebuilt import NAME, Rebuilt, _same_recipe, first_difference, read_alone
-from hstnn_deploy.export.smaller import How
-from hstnn_deploy.export.subject import make_subject
-from hstnn_deploy.export.verification import verify_bundle
+from hstnn_deploy.export.bundle.description import recipe_of, write_manifest
+from hstnn_deploy.export.bundle.export import export_bundle
+from hstnn_deploy.export.bundle.quantise import How
+from hstnn_deploy.export.bundle.rebuilt import NAME, Rebuilt, _same_recipe, first_difference, read_alone
+from hstnn_deploy.export.bundle.verify import verify_bundle
+from hstnn_deploy.export.graph.forms import FORMS
+from hstnn_deploy.export.graph.nodes import BUILDER, stored_in
+from hstnn_deploy.export.graph.raw_input import possible
+from hstnn_deploy.export.proof.checks import run_checks
+from hstnn_deploy.export.proof.comparisons import Check
+from hstnn_deploy.export.proof.samples import make_subject
+from hstnn_deploy.export.runtime.manifest import read_manifest
 from tests.export.cases import Case
 
 CASE = Case("sequence", "ffs")

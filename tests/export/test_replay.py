@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hstnn_deploy.export.certificate import Certificate, Run
-from hstnn_deploy.export.engines import onnxruntime_session, step_engine
-from hstnn_deploy.export.forms import build, step_values
-from hstnn_deploy.export.interface import interface, kinds
-from hstnn_deploy.export.replay import replay
+from hstnn_deploy.export.graph.forms import build, step_values
+from hstnn_deploy.export.graph.interface import interface, kinds
+from hstnn_deploy.export.proof.certificate import Certificate, Run
+from hstnn_deploy.export.proof.engines import onnxruntime_session, step_engine
+from hstnn_deploy.export.proof.replay import replay
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes

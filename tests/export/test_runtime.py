@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from hstnn_deploy.errors import BundleError, DataError, DeviceError, UsageError
-from hstnn_deploy.export.bundle import Bundle, export_bundle
-from hstnn_deploy.export.contents import seal
-from hstnn_deploy.export.interface import interface
-from hstnn_deploy.export.runtime import Session
-from hstnn_deploy.export.standalone import MODULES
+from hstnn_deploy.export.bundle.export import Bundle, export_bundle
+from hstnn_deploy.export.bundle.standalone import MODULES
+from hstnn_deploy.export.graph.interface import interface
+from hstnn_deploy.export.runtime.manifest import seal
+from hstnn_deploy.export.runtime.session import Session
 from hstnn_deploy.models.network import HybridNetwork
 from tests.conftest import PATIENCE
 from tests.export.cases import Case
@@ -285,8 +285,8 @@ def test_it_runs_where_there_is_nothing_but_numpy_and_onnxruntime(bundle: Bundle
     np.save(tmp_path / "x.npy", x)
     code = f"""
 import numpy, sys
-from hstnn_deploy.export.ort import Graph
-from hstnn_deploy.export.runtime import Session
+from hstnn_deploy.export.runtime.ort import Graph
+from hstnn_deploy.export.runtime.session import Session
 session = Session({str(bundle.folder)!r})
 x = numpy.load({str(tmp_path / "x.npy")!r})
 stream = session.stream(2)

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hstnn_deploy.errors import BundleError, HstnnError
-from hstnn_deploy.export import contents
-from hstnn_deploy.export.contents import FORMAT, MANIFEST, read_manifest, seal
-from hstnn_deploy.export.manifest import recipe_of
-from hstnn_deploy.export.runtime import Session
-from hstnn_deploy.export.shape import misfit
+from hstnn_deploy.export.bundle.description import recipe_of
+from hstnn_deploy.export.runtime import manifest
+from hstnn_deploy.export.runtime.manifest import FORMAT, MANIFEST, read_manifest, seal
+from hstnn_deploy.export.runtime.schema import misfit
+from hstnn_deploy.export.runtime.session import Session
 from hstnn_deploy.files import json_text
 
 OLD = Path(__file__).parents[1] / "old" / "bundle-2"
@@ -111,7 +111,7 @@ def test_names_of_files_are_names(tmp_path: Path, part: str, name: str) -> None:
 
 def test_a_manifest_has_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = sealed(tmp_path / "b", FACTS)
-    monkeypatch.setattr(contents, "LARGEST", 1000)
+    monkeypatch.setattr(manifest, "LARGEST", 1000)
     with pytest.raises(BundleError, match="bytes; a manifest has 1000 at most"):
         read_manifest(folder)
 

@@ -11,7 +11,7 @@ import torch
 from snntorch.import_nir import import_from_nir as snntorch_reads
 from torch import Tensor
 
-from hstnn_deploy.export.neuromorphic import NirForm, write_nir
+from hstnn_deploy.export.graph.neuromorphic import NirForm, write_nir
 from hstnn_deploy.models.convolutional import ConvClassifier
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.neurons import Lif

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export import smaller
-from hstnn_deploy.export.comparisons import Check
-from hstnn_deploy.export.forms import Form
-from hstnn_deploy.export.graphs import ONNX_FILES, write_graphs
-from hstnn_deploy.export.smaller import How, Reduction, compare, make_smaller, parse_name, reduce, reduced_name
-from hstnn_deploy.export.subject import make_subject, training_windows
+from hstnn_deploy.export.bundle import quantise
+from hstnn_deploy.export.bundle.quantise import How, Reduction, compare, make_smaller, parse_name, reduce, reduced_name
+from hstnn_deploy.export.graph.forms import Form
+from hstnn_deploy.export.graph.write import ONNX_FILES, write_graphs
+from hstnn_deploy.export.proof.comparisons import Check
+from hstnn_deploy.export.proof.samples import make_subject, training_windows
 from tests.export.cases import Case
 
 HOWS: list[How] = ["int8-dynamic", "int8-static", "fp16"]
@@ -50,7 +50,7 @@ def test_a_network_of_lstm_units_alone_has_no_static_int8_but_for_its_readout(tm
     write_graphs(Case("sequence", "lstm").network(), tmp_path, {"onnx"}, of_onnx=["step"])
     path = tmp_path / "model.step.onnx"
     written = reduce(path, "step", "int8-static", training_windows(Case("sequence", "lstm").recipe(), None)[:1])
-    assert smaller.left_over(path, written, "int8-static").startswith("2 of 2 LSTM left in float32")
+    assert quantise.left_over(path, written, "int8-static").startswith("2 of 2 LSTM left in float32")
 
 
 def test_a_graph_the_tool_cannot_convert_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_a_graph_the_tool_cannot_convert_is_said(tmp_path: Path, monkeypatch: py
     def stumbles(*_: object) -> None:
         raise ValueError("no such\noperator")
 
-    monkeypatch.setattr(smaller, "_dynamic", stumbles)
+    monkeypatch.setattr(quantise, "_dynamic", stumbles)
     with pytest.raises(ExportError, match="cannot be made int8-dynamic: no such operator"):
         reduce(tmp_path / "model.step.onnx", "step", "int8-dynamic", [])
     assert [path.name for path in tmp_path.iterdir()] == ["model.step.onnx"]
@@ -67,7 +67,7 @@ def test_a_graph_the_tool_cannot_convert_is_said(tmp_path: Path, monkeypatch: py
 
 def test_a_graph_in_which_nothing_was_converted_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_graphs(Case("sequence", "ffs").network(), tmp_path, {"onnx"}, of_onnx=["step"])
-    monkeypatch.setattr(smaller, "_dynamic", lambda path, target: target.write_bytes(path.read_bytes()))
+    monkeypatch.setattr(quantise, "_dynamic", lambda path, target: target.write_bytes(path.read_bytes()))
     with pytest.raises(ExportError, match=r"nothing in model\.step\.onnx can be made int8-dynamic"):
         reduce(tmp_path / "model.step.onnx", "step", "int8-dynamic", [])
     assert [path.name for path in tmp_path.iterdir()] == ["model.step.onnx"]
@@ -117,7 +117,7 @@ def test_the_time_decides_where_the_file_has_grown(
     def told(calls: dict[Path, Callable[[], object]]) -> dict[Path, float]:
         return {path: 0.004 / (faster if "int8" in path.name else 1.0) for path in calls}
 
-    monkeypatch.setattr(smaller, "in_turns", told)
+    monkeypatch.setattr(quantise, "in_turns", told)
     case = Case("sequence", "ffs")
     write_graphs(case.network(), tmp_path, {"onnx"}, of_onnx=["window"])
     subject = make_subject(case.network(), tmp_path, case.recipe(), "", None)

@@ -12,10 +12,10 @@ import onnxruntime
 import pytest
 
 from hstnn_deploy.errors import BundleError, ExportError
-from hstnn_deploy.export.bundle import export_bundle
-from hstnn_deploy.export.interface import interface
-from hstnn_deploy.export.runtime import Session
-from hstnn_deploy.export.standalone import write_standalone
+from hstnn_deploy.export.bundle.export import export_bundle
+from hstnn_deploy.export.bundle.standalone import write_standalone
+from hstnn_deploy.export.graph.interface import interface
+from hstnn_deploy.export.runtime.session import Session
 from tests.conftest import PATIENCE
 from tests.export.cases import Case
 from tests.export.test_runtime import clean_environment, isolated

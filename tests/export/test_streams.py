@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 
 from hstnn_deploy.errors import DataError, UsageError
-from hstnn_deploy.export.bundle import Bundle
-from hstnn_deploy.export.runtime import Session
+from hstnn_deploy.export.bundle.export import Bundle
+from hstnn_deploy.export.runtime.session import Session
 
 
 def test_two_threads_on_one_stream_lose_no_step(bundle: Bundle) -> None:

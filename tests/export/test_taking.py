@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hstnn_deploy.data.events import event_rows
+from hstnn_deploy.data.events.events import event_rows
 from hstnn_deploy.data.registry import DATA_SETS
 from hstnn_deploy.errors import DataError, UsageError
-from hstnn_deploy.export.bundle import export_bundle
-from hstnn_deploy.export.forms import Form
-from hstnn_deploy.export.runtime import Session
-from hstnn_deploy.export.taking import RawEvents
+from hstnn_deploy.export.bundle.export import export_bundle
+from hstnn_deploy.export.graph.forms import Form
+from hstnn_deploy.export.runtime.inputs import RawEvents
+from hstnn_deploy.export.runtime.session import Session
 from tests.export.cases import Case
 
 

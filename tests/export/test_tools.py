@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from onnx import compose
 from onnx.utils import Extractor
 
+from hstnn_deploy.data.events.transforms import TimeAlignment
 from hstnn_deploy.data.preprocessing import preprocessing
-from hstnn_deploy.data.transforms import TimeAlignment
 from hstnn_deploy.errors import ExportError, UsageError
-from hstnn_deploy.export.bundle import export_bundle
-from hstnn_deploy.export.comparisons import whole
-from hstnn_deploy.export.engines import onnxruntime_session, reference_session
-from hstnn_deploy.export.forms import time_axis
-from hstnn_deploy.export.graphs import VARIANTS, Variant, build_onnx
-from hstnn_deploy.export.interface import Interface, interface
-from hstnn_deploy.export.nodes import OPSETS, stored_in
-from hstnn_deploy.export.runtime import Session
-from hstnn_deploy.export.verification import verify_bundle
+from hstnn_deploy.export.bundle.export import export_bundle
+from hstnn_deploy.export.bundle.verify import verify_bundle
+from hstnn_deploy.export.graph.forms import time_axis
+from hstnn_deploy.export.graph.interface import Interface, interface
+from hstnn_deploy.export.graph.nodes import OPSETS, stored_in
+from hstnn_deploy.export.graph.write import VARIANTS, Variant, build_onnx
+from hstnn_deploy.export.proof.comparisons import whole
+from hstnn_deploy.export.proof.engines import onnxruntime_session, reference_session
+from hstnn_deploy.export.runtime.session import Session
 from hstnn_deploy.models.network import HybridNetwork
 from tests.export.cases import CASES, Case, unoptimised
 

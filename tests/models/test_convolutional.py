@@ -14,7 +14,7 @@ from hstnn_deploy.models.kernels import Form, fused, plain
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.shrink import Kept, shrink
 from hstnn_deploy.models.sizes import Sizes
-from hstnn_deploy.train.tasks import OneHot
+from hstnn_deploy.models.tasks import OneHot
 from tests.original_conv import ConvGolden
 
 each_form = pytest.mark.parametrize("form", ["plain", "fused"])

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from hstnn_deploy.profile.accounts import no_device
-from hstnn_deploy.profile.gpu import no_allocator
-from hstnn_deploy.profile.plan import plan
-from hstnn_deploy.profile.records import Configuration, Record
+from hstnn_deploy.profile.meter.accounts import no_device
+from hstnn_deploy.profile.meter.gpu import no_allocator
+from hstnn_deploy.profile.plan.plan import plan
+from hstnn_deploy.profile.record import Configuration, Record
 from hstnn_deploy.profile.values import Measured, Value
-from hstnn_deploy.train.recipe import Recipe, load_recipe
+from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.recipe.recipe import Recipe
 from tests.conftest import TINY, settings
 
 

@@ -13,12 +13,15 @@ import pytest
 
 from hstnn_deploy import cluster
 from hstnn_deploy.errors import DeviceError, UsageError
-from hstnn_deploy.profile import cluster as rooms
-from hstnn_deploy.profile import fitting, launch, memory
-from hstnn_deploy.profile.cluster import Nodes, measure_there, shares
-from hstnn_deploy.profile.plan import plan
-from hstnn_deploy.profile.records import Configuration, Record, read
-from hstnn_deploy.train.recipe import Recipe, load_recipe
+from hstnn_deploy.profile.plan import memory
+from hstnn_deploy.profile.plan.plan import plan
+from hstnn_deploy.profile.record import Configuration, Record
+from hstnn_deploy.profile.records import read
+from hstnn_deploy.profile.run import cluster as rooms
+from hstnn_deploy.profile.run import fitting, launch
+from hstnn_deploy.profile.run.cluster import Nodes, measure_there, shares
+from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.train.stages import train
 from tests.conftest import TINY, Hstnn, let_ray_start, settings
 from tests.profile.conftest import configured, measured

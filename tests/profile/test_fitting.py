@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstnn_deploy.profile import fitting
-from hstnn_deploy.profile.plan import plan
-from hstnn_deploy.profile.records import Configuration, Record
+from hstnn_deploy.profile.plan.plan import plan
+from hstnn_deploy.profile.record import Configuration, Record
+from hstnn_deploy.profile.run import fitting
 from hstnn_deploy.profile.values import Measured, NotMeasured
-from hstnn_deploy.train.recipe import Recipe
+from hstnn_deploy.recipe.recipe import Recipe
 
 
 @given(st.integers(0, 70_000), st.integers(1, 65_536))
@@ -58,7 +58,7 @@ def test_a_search_without_an_end_says_so(tiny: Recipe, monkeypatch: pytest.Monke
         fits = asked[0].batch <= fitting_batches
         return [Record(asked[0], "measured" if fits else "failed", reason="" if fits else "no device")]
 
-    monkeypatch.setattr("hstnn_deploy.profile.launch.run", run)
+    monkeypatch.setattr("hstnn_deploy.profile.run.launch.run", run)
     (search,) = fitting.searches(plan([tiny], phases=["train"], gpus=[None]))
     (record,) = fitting.run([search])
     if not fitting_batches:

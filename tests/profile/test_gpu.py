@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from hstnn_deploy.errors import DeviceError, ProfileError
-from hstnn_deploy.profile import gpu
+from hstnn_deploy.profile.meter import gpu
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.train.recipe import Recipe
+from hstnn_deploy.recipe.recipe import Recipe
 from tests.profile.conftest import FakeNvml, configured
 
 

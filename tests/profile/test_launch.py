@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from hstnn_deploy import processes
-from hstnn_deploy.profile import launch
-from hstnn_deploy.profile.plan import plan
-from hstnn_deploy.profile.records import Configuration, Record
-from hstnn_deploy.train.recipe import Recipe
+from hstnn_deploy.profile.plan.plan import plan
+from hstnn_deploy.profile.record import Configuration, Record
+from hstnn_deploy.profile.run import launch
+from hstnn_deploy.recipe.recipe import Recipe
 from tests.conftest import PATIENCE
 from tests.profile.conftest import configured
 

@@ -13,10 +13,10 @@ import pytest
 
 import hstnn_deploy
 from hstnn_deploy import processes
-from hstnn_deploy.profile.host import Tree
-from hstnn_deploy.profile.ledger import Ledger
-from hstnn_deploy.profile.records import Span
-from hstnn_deploy.profile.sampler import MOST_ROWS, Sampler, merged
+from hstnn_deploy.profile.meter.host import Tree
+from hstnn_deploy.profile.meter.ledger import Ledger
+from hstnn_deploy.profile.meter.sampler import MOST_ROWS, Sampler, merged
+from hstnn_deploy.profile.record import Span
 from hstnn_deploy.profile.values import Measured, NotMeasured, value_from
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, which only Linux has")
@@ -204,7 +204,7 @@ def test_without_a_sampler_the_work_goes_on_and_says_why(monkeypatch: pytest.Mon
 @linux
 def test_a_sampler_ends_with_who_it_listens_to() -> None:
     process = subprocess.Popen(
-        processes.command("profile.sampler", str(os.getpid()), "0.05", "cpu"),
+        processes.command("profile.meter.sampler", str(os.getpid()), "0.05", "cpu"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=processes.environment(),

@@ -12,16 +12,18 @@ import pytest
 import torch
 
 from hstnn_deploy.errors import ExportError, HstnnError, ProfileError
-from hstnn_deploy.profile import inference, networks, prepare, worker
-from hstnn_deploy.profile.findings import Findings
-from hstnn_deploy.profile.inputs import splits
-from hstnn_deploy.profile.ledger import Ledger
-from hstnn_deploy.profile.records import Configuration, Record
-from hstnn_deploy.profile.training import Epoch, answers, part
+from hstnn_deploy.profile.meter.ledger import Ledger
+from hstnn_deploy.profile.phases import inference, networks
+from hstnn_deploy.profile.phases.findings import Findings
+from hstnn_deploy.profile.phases.inputs import splits
+from hstnn_deploy.profile.phases.training import Epoch, answers, part
+from hstnn_deploy.profile.record import Configuration, Record
+from hstnn_deploy.profile.run import prepare, worker
 from hstnn_deploy.profile.values import Measured, NotMeasured
+from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.train.evaluation import batches
 from hstnn_deploy.train.loop import make_optimiser, train_step
-from hstnn_deploy.train.recipe import Recipe, load_recipe
 from tests.conftest import TINY, TINY_TEXT, settings
 from tests.profile.conftest import configured
 
@@ -138,7 +140,7 @@ def test_looking_inside_a_step_changes_nothing_of_it(tiny: Recipe, clip: str) ->
 
 
 def test_copies_to_a_device_are_told_from_the_wait_for_data() -> None:
-    from hstnn_deploy.profile.steps import Clock, _Transfers
+    from hstnn_deploy.profile.phases.steps import Clock, _Transfers
 
     device = torch.device("meta")
     transfers = _Transfers(Clock(torch.device("cpu")), device)
@@ -227,7 +229,7 @@ def test_every_export_is_measured_by_itself(tiny: Recipe, tmp_path: Path) -> Non
 def test_a_network_without_an_export_form_is_no_failure(
     tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hstnn_deploy.profile import exporting
+    from hstnn_deploy.profile.phases import exporting
 
     def refused(*words: Any) -> None:
         raise ExportError("no form for this")
@@ -311,7 +313,7 @@ def test_the_onnxruntime_process_loads_neither_torch_nor_the_training(tiny: Reci
     configuration = configured(tiny, "infer", engines=["onnxruntime"])
     code = (
         "import json, sys\nfrom pathlib import Path\n"
-        "from hstnn_deploy.profile.records import Configuration\nfrom hstnn_deploy.profile.worker import measure\n"
+        "from hstnn_deploy.profile.records import Configuration\nfrom hstnn_deploy.profile.run.worker import measure\n"
         "record = measure(Configuration.from_plain(json.loads(sys.argv[1])), Path(sys.argv[2]))\n"
         "print(json.dumps([record.status, record.reason, sorted(sys.modules)]))\n"
     )

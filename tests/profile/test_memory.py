@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from hstnn_deploy.errors import OutOfMemoryError
-from hstnn_deploy.profile import memory
-from hstnn_deploy.profile.memory import check, needed
-from hstnn_deploy.profile.plan import plan
-from hstnn_deploy.train.recipe import Recipe, load_recipe
+from hstnn_deploy.profile.plan import memory
+from hstnn_deploy.profile.plan.memory import check, needed
+from hstnn_deploy.profile.plan.plan import plan
+from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.recipe.recipe import Recipe
 from tests.profile.conftest import FakeNvml, configured
 
 
@@ -46,7 +47,7 @@ def test_a_gpu_s_memory_counts_too(monkeypatch: pytest.MonkeyPatch, nvml: FakeNv
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr("hstnn_deploy.profile.memory.gpu.device_uuid", lambda ordinal: ["aaaa", "bbbb"][ordinal])
+    monkeypatch.setattr("hstnn_deploy.profile.plan.memory.gpu.device_uuid", lambda ordinal: ["aaaa", "bbbb"][ordinal])
     assert plan([tiny], phases=["train"], gpus=[0])
     with pytest.raises(OutOfMemoryError, match="on the GPU") as caught:
         plan([tiny], phases=["train"], gpus=[0], instances=2)
@@ -55,7 +56,7 @@ def test_a_gpu_s_memory_counts_too(monkeypatch: pytest.MonkeyPatch, nvml: FakeNv
 
 @pytest.mark.skipif(sys.platform != "linux", reason="compares with what a process takes: it runs on Linux")
 def test_the_bound_is_below_what_a_process_takes(tiny: Recipe, tmp_path: Path) -> None:
-    from hstnn_deploy.profile import launch
+    from hstnn_deploy.profile.run import launch
     from hstnn_deploy.profile.values import Measured
 
     for asked in (configured(tiny, "train", max_steps=1), configured(tiny, "infer", engines=["onnxruntime"])):

@@ -3,10 +3,10 @@
 import pytest
 
 from hstnn_deploy.errors import ProfileError
-from hstnn_deploy.profile import accounts, sampler
-from hstnn_deploy.profile.accounts import Stretch
-from hstnn_deploy.profile.host import Reading
-from hstnn_deploy.profile.nvml import Device
+from hstnn_deploy.profile.meter import accounts, sampler
+from hstnn_deploy.profile.meter.accounts import Stretch
+from hstnn_deploy.profile.meter.host import Reading
+from hstnn_deploy.profile.meter.nvml import Device
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value, find
 from tests.profile.conftest import FakeNvml
 

@@ -15,10 +15,11 @@ from hstnn_deploy.models.language import LanguageConfig
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
-from hstnn_deploy.profile import work, worker
-from hstnn_deploy.profile.operations import Operations, count, reach
+from hstnn_deploy.profile.phases import work
+from hstnn_deploy.profile.phases.operations import Operations, count, reach
+from hstnn_deploy.profile.run import worker
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.train.recipe import Recipe
+from hstnn_deploy.recipe.recipe import Recipe
 from tests.profile.conftest import configured
 
 

@@ -8,11 +8,12 @@ import torch
 
 from hstnn_deploy.data import registry
 from hstnn_deploy.errors import CheckpointError, DataError, DeviceError, RecipeError, UsageError
-from hstnn_deploy.profile.inputs import splits, splits_of
-from hstnn_deploy.profile.plan import plan
-from hstnn_deploy.profile.subjects import network_label
-from hstnn_deploy.profile.synthetic import synthetic
-from hstnn_deploy.train.recipe import Recipe, load_recipe
+from hstnn_deploy.profile.phases.inputs import splits, splits_of
+from hstnn_deploy.profile.phases.synthetic import synthetic
+from hstnn_deploy.profile.plan.plan import plan
+from hstnn_deploy.profile.plan.subjects import network_label
+from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.train.stages import train
 
 
@@ -144,7 +145,7 @@ def test_what_cannot_be_is_refused_at_once(options: dict[str, Any], error: type[
 
 
 def test_an_engine_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hstnn_deploy.profile.plan.find_spec", lambda _name: None)
+    monkeypatch.setattr("hstnn_deploy.profile.plan.plan.find_spec", lambda _name: None)
     with pytest.raises(UsageError, match="onnxruntime is not installed"):
         plan(["digits"])
     assert plan(["digits"], engines=["eager"])

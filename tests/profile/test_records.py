@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from hstnn_deploy.errors import ProfileError
-from hstnn_deploy.profile.records import VERSION, Record, Span, lines, read
+from hstnn_deploy.profile.record import VERSION, Record, Span, lines
+from hstnn_deploy.profile.records import read
 from hstnn_deploy.profile.values import Measured, NotMeasured, find, value_from
-from hstnn_deploy.train.recipe import Recipe
+from hstnn_deploy.recipe.recipe import Recipe
 from tests.profile.conftest import configured, measured
 
 

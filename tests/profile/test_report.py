@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hstnn_deploy.profile import cells, paper, report
-from hstnn_deploy.profile.records import Record, read
+from hstnn_deploy.profile import resource_table
+from hstnn_deploy.profile.record import Record
+from hstnn_deploy.profile.records import read
+from hstnn_deploy.profile.show import cells, report
 from hstnn_deploy.profile.values import Measured, NotMeasured
-from hstnn_deploy.train.recipe import Recipe, load_recipe
+from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.recipe.recipe import Recipe
 from tests.profile.conftest import changed, configured, measured
 
 
@@ -32,7 +35,7 @@ def test_the_paper_s_row_stands_beside_its_experiment(smnist: Record) -> None:
         assert line.split(label)[1].split("  ")[-1].strip() == published
         assert own in line
     assert "[1] measured on the CPU: no GPU here" in text
-    assert paper.MACHINE in " ".join(text.split())
+    assert resource_table.MACHINE in " ".join(text.split())
     assert "compare it with the sum" in " ".join(text.split())
 
 
@@ -42,7 +45,7 @@ def test_without_an_experiment_there_is_no_paper_s_column(tiny: Recipe) -> None:
     stream = io.StringIO()
     for part in report.tables(records, whole_paper=True):
         Console(file=stream, width=100).print(part)
-    for row in paper.ROWS:
+    for row in resource_table.ROWS:
         assert row.experiment in stream.getvalue()
 
 

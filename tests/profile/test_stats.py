@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstnn_deploy.profile import stats
+from hstnn_deploy.profile.meter import stats
 from hstnn_deploy.profile.values import Measured, NotMeasured, find
 
 numbers = st.lists(st.floats(0, 1e3, allow_nan=False), min_size=1, max_size=60)

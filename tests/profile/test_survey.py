@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hstnn_deploy.profile import providers, survey
+from hstnn_deploy.profile.survey import providers, survey
 from tests.conftest import PATIENCE
 from tests.profile.conftest import FakeNvml
 

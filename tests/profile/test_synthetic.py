@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from hstnn_deploy.data import registry
-from hstnn_deploy.data.frames import EventSplit, Kept, Packed
+from hstnn_deploy.data.events.frames import EventSplit, Kept, Packed
 from hstnn_deploy.data.splits import Batch, Splits
-from hstnn_deploy.profile.inputs import held
-from hstnn_deploy.profile.memory import needed
-from hstnn_deploy.profile.synthetic import nbytes, synthetic
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.profile.phases.inputs import held
+from hstnn_deploy.profile.phases.synthetic import nbytes, synthetic
+from hstnn_deploy.profile.plan.memory import needed
+from hstnn_deploy.recipe.load import load_recipe
 from tests.event_files import make_nmnist
 from tests.profile.conftest import configured
 

@@ -9,14 +9,15 @@ import pytest
 
 from hstnn_deploy import files
 from hstnn_deploy.models.sizes import kept_counts
-from hstnn_deploy.profile.records import Record, lines
+from hstnn_deploy.models.tasks import task_for
+from hstnn_deploy.profile.record import Record, lines
+from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.report.aggregate import Study, studies
 from hstnn_deploy.report.collect import collect
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.ranking import SelectedUnits, SelectionResult
-from hstnn_deploy.train.recipe import Recipe, load_recipe
 from hstnn_deploy.train.stages import stage_folder
-from hstnn_deploy.train.tasks import task_for
 from tests.conftest import TINY, settings
 from tests.profile.conftest import configured, measured
 

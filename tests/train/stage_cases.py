@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.train.observer import Observer
-from hstnn_deploy.train.recipe import Recipe, load_recipe
 from tests.conftest import TINY, settings
 
 EVENTS = ("stage_started", "batch_done", "epoch_done", "stage_finished", "probes_started", "probe_done", "note")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from statistics import mean
 
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.stages import train
 
 

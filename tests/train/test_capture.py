@@ -11,9 +11,9 @@ from hstnn_deploy.models.language import LanguageConfig
 from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
+from hstnn_deploy.models.tasks import Classification, LanguageModelling, Task
 from hstnn_deploy.train import capture
 from hstnn_deploy.train.capture import Gradients, checked, replayed
-from hstnn_deploy.train.tasks import Classification, LanguageModelling, Task
 
 
 def cases() -> list[tuple[HybridNetwork, Task, list[Batch]]]:

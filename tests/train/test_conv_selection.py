@@ -14,8 +14,8 @@ from hstnn_deploy.models.kernels import Form
 from hstnn_deploy.models.layers import UnitKind
 from hstnn_deploy.models.shrink import shrink
 from hstnn_deploy.models.sizes import Sizes
+from hstnn_deploy.models.tasks import OneHot
 from hstnn_deploy.train.ranking import Floats, GroupTraces, Traces, keep
-from hstnn_deploy.train.tasks import OneHot
 from hstnn_deploy.train.traces import probe_products, ranked_groups
 from tests.original_conv import ConvGolden
 

@@ -9,11 +9,11 @@ from torch.nn import functional
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.convolutional import ConvClassifier
-from hstnn_deploy.profile.plan import plan
-from hstnn_deploy.profile.synthetic import synthetic
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.models.tasks import Classification, OneHot, task_for
+from hstnn_deploy.profile.phases.synthetic import synthetic
+from hstnn_deploy.profile.plan.plan import plan
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.stages import train
-from hstnn_deploy.train.tasks import Classification, OneHot, task_for
 from tests.conftest import TINY, Hstnn, options, settings
 from tests.contents import contents
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from hstnn_deploy.data.dataset import Source
-from hstnn_deploy.data.digits import DigitsConfig, load_digits
+from hstnn_deploy.data.sets.digits import DigitsConfig, load_digits
 from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.tasks import Classification, LanguageModelling, OneHot
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.doubts import Doubts, constant_loss
 from hstnn_deploy.train.stages import train
-from hstnn_deploy.train.tasks import Classification, LanguageModelling, OneHot
 from tests.train.stage_cases import BASE, Listener, tiny
 
 

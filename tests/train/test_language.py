@@ -14,11 +14,12 @@ from hstnn_deploy.errors import RunError, UsageError
 from hstnn_deploy.models.language import LanguageConfig, LanguageModel
 from hstnn_deploy.models.layers import RecurrentUnit
 from hstnn_deploy.models.sizes import Sizes
+from hstnn_deploy.models.tasks import Classification, LanguageModelling, task_for
+from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.train.evaluation import batches, count_batches, evaluate
 from hstnn_deploy.train.observer import Observer
-from hstnn_deploy.train.recipe import Recipe, load_recipe
 from hstnn_deploy.train.stages import train
-from hstnn_deploy.train.tasks import Classification, LanguageModelling, task_for
 from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups
 from tests.conftest import TINY_TEXT, settings
 from tests.contents import contents

@@ -9,15 +9,15 @@ import torch
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.dataset import Source
-from hstnn_deploy.data.digits import DigitsConfig, load_digits
+from hstnn_deploy.data.sets.digits import DigitsConfig, load_digits
 from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.errors import RunError
 from hstnn_deploy.models.sizes import Sizes
+from hstnn_deploy.models.tasks import Classification
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
 from hstnn_deploy.train.evaluation import evaluate
 from hstnn_deploy.train.stages import train
-from hstnn_deploy.train.tasks import Classification
 from tests.contents import comparable, contents
 from tests.train.stage_cases import BASE, Listener, tiny
 

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from hstnn_deploy.data.splits import ArraySplit
 from hstnn_deploy.data.text import TextSplit
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import starter
 from hstnn_deploy.train.evaluation import batches, parts
 from hstnn_deploy.train.ranks import Ranks, started
-from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.stages import train
 from tests.conftest import PATIENCE, TINY_TEXT, Hstnn, options, settings
 
@@ -181,7 +181,7 @@ LEAD = """
 import sys, torch
 from pathlib import Path
 from hstnn_deploy.train.ranks import started, together
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.stages import assist, train
 
 torch.set_num_threads(1)

@@ -17,9 +17,11 @@ from hstnn_deploy.models.language import LanguageConfig
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.sizes import KINDS, Kind, layer_sizes
+from hstnn_deploy.models.tasks import task_for
+from hstnn_deploy.recipe.load import load_recipe, parse, shipped
+from hstnn_deploy.recipe.recipe import Recipe
+from hstnn_deploy.recipe.sections import Stage
 from hstnn_deploy.train.loop import make_optimiser, make_schedule
-from hstnn_deploy.train.recipe import Recipe, Stage, load_recipe, parse, shipped
-from hstnn_deploy.train.tasks import task_for
 
 
 def test_lstm_units_are_refused_where_there_are_none() -> None:
@@ -222,7 +224,7 @@ def test_a_change_may_name_a_section_that_the_file_leaves_out() -> None:
     del raw["selection"]
     path = "own.yaml"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hstnn_deploy.train.recipe._read", lambda _: (raw, path))
+        patch.setattr("hstnn_deploy.recipe.load._read", lambda _: (raw, path))
         assert load_recipe(path, ["selection.probes=9"]).selection.probes == 9
 
 

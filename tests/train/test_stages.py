@@ -11,10 +11,10 @@ from hstnn_deploy import checkpoint
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import CheckpointError, RunError, UsageError
 from hstnn_deploy.models.shrink import shrink
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import stages
 from hstnn_deploy.train.ranking import SelectionResult
-from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.stages import train
 from tests.contents import contents, raw
 from tests.train.stage_cases import BASE, Listener, tiny

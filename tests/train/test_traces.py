@@ -14,7 +14,7 @@ from hstnn_deploy.models.layers import RecurrentUnit
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sequence import SequenceClassifier, SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
-from hstnn_deploy.train.tasks import Classification
+from hstnn_deploy.models.tasks import Classification
 from hstnn_deploy.train.traces import Probe, RankedGroup, probe_products, rademacher, ranked_groups
 from tests.original import Golden
 

@@ -27,7 +27,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hstnn_deploy import yaml_text
 from hstnn_deploy.errors import RecipeError, UsageError
 from hstnn_deploy.foreign import brief, reading
-from hstnn_deploy.train.recipe import Recipe, explained, load_recipe
+from hstnn_deploy.recipe.explain import explained
+from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.recipe.recipe import Recipe
 
 _IN_PATH = {"name", "kind", "ratio", "seed", "network.recurrent"}
 """Axes that a run folder's path tells apart already."""

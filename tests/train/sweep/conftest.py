@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hstnn_deploy import processes
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.sweep.plan import Job, plan
 from tests.conftest import TINY, settings
 

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from hstnn_deploy.errors import DeviceError, UsageError
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
-from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.stages import train
 from hstnn_deploy.train.sweep.cluster import Cluster, pack, unpack
 from hstnn_deploy.train.sweep.launch import Setting

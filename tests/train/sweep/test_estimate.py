@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.sweep.estimate import Estimate, Estimator
 from hstnn_deploy.train.sweep.plan import Job, plan
 from tests.conftest import TINY, settings

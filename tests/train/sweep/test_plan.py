@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from hstnn_deploy.errors import RunError, UsageError
 from hstnn_deploy.models.sizes import KINDS
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
-from hstnn_deploy.train.recipe import load_recipe
 from hstnn_deploy.train.sweep.plan import Job, chains, check_runs, plan
 from tests.conftest import TINY, settings
 

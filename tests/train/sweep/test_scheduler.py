@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hstnn_deploy.errors import Interrupted
-from hstnn_deploy.train.recipe import load_recipe
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.sweep.launch import Failure
 from hstnn_deploy.train.sweep.plan import Job, plan
 from hstnn_deploy.train.sweep.scheduler import Ended, Entry, Observer, Scheduler, Wanted

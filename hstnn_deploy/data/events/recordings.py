@@ -1,0 +1,223 @@
+"""What all sets of event recordings share: how a recipe says what becomes of them, and their way into splits.
+
+recordings on disk -> checked events -> transforms -> packed cells (cache) -> frames, per batch
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from torch import Tensor
+
+from hstnn_deploy.data.cache import Key
+from hstnn_deploy.data.dataset import DataSet, Inspected, Recordings, Shape, Source
+from hstnn_deploy.data.events.events import Events, Sensor
+from hstnn_deploy.data.events.frames import EventSplit, Framing, make_store
+from hstnn_deploy.data.events.transforms import Transform, chain, sensor_after
+from hstnn_deploy.data.files.folder import VARIABLE
+from hstnn_deploy.data.splits import Splits, with_validation
+from hstnn_deploy.errors import DataError
+
+
+class EventConfig(BaseModel):
+    """What a recipe says of event recordings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sensor: ClassVar[Sensor]
+    """What the recordings come from."""
+    longest: ClassVar[int]
+    """Microseconds of the longest recording, about."""
+
+    transforms: list[Transform] = []
+    """What happens to the events before they are framed, in order."""
+    frame_time: PositiveInt
+    """Microseconds of a frame."""
+    steps: PositiveInt | None
+    """Frames per sample, from the recording's beginning; null: all of it, in padded batches."""
+    crop: Literal["first", "random"] = "first"
+    """Whether training takes the first frames, or as many from a random time at every presentation."""
+    binary: bool = False
+    """Whether a frame says only that there were events, not how many."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.crop == "random" and self.steps is None:
+            raise ValueError("whole recordings (steps null) cannot be cropped at random: give steps")
+        seen = self.framing.sensor
+        if 1 < seen.height != seen.width:
+            raise ValueError(f"the transforms leave frames of {seen.width} x {seen.height}, which are not square")
+        return self
+
+    @property
+    def framing(self) -> Framing:
+        """How the transformed events become frames."""
+        seen = sensor_after(self.transforms, self.sensor)
+        return Framing(seen, self.frame_time, self.steps, self.crop == "random", self.binary)
+
+    def shape(self, train: int, test: int, classes: int) -> Shape:
+        """Return the size of a data set of so many recordings; whole ones count as long as the longest."""
+        seen = self.framing.sensor
+        steps = self.steps or -(-self.longest // self.frame_time)
+        return Shape(train, test, steps, seen.step[0], classes, seen.height if seen.height > 1 else None)
+
+
+@dataclass(frozen=True)
+class SomeRecordings:
+    """Some of the recordings of a split."""
+
+    whole: Recordings
+    numbers: Tensor
+    """Their numbers there, ascending."""
+
+    @property
+    def target(self) -> Tensor:
+        """See `Recordings`."""
+        return self.whole.target[self.numbers]
+
+    def read(self, number: int) -> Events:
+        """See `Recordings`."""
+        return self.whole.read(int(self.numbers[number]))
+
+    def name(self, number: int) -> str:
+        """See `Recordings`."""
+        return self.whole.name(int(self.numbers[number]))
+
+    def fingerprint(self) -> None:
+        """Return None: what is cached on disk is a whole split."""
+
+    def take(self, indices: Tensor) -> "SomeRecordings":
+        """Return some of them."""
+        return SomeRecordings(self.whole, self.numbers[indices])
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is published of a set."""
+
+    title: str
+    classes: int
+    counts: Mapping[str, int]
+    """Recordings per split."""
+
+
+def make_splits(
+    config: EventConfig, name: str, parts: Mapping[str, Recordings], known: Known, where: Path | str, source: Source
+) -> Splits:
+    """Return the splits of a set.
+
+    Args:
+        config: what the recipe says of it.
+        name: of the data set.
+        parts: `train`, `test` and, where the set has one of its own, `valid`.
+        known: what is published of it.
+        where: the folder, for `origin`.
+        source: protocol, cache, and whom to tell of progress.
+
+    Raises:
+        DataError: a split is empty, a recording is damaged, or the cache cannot be written.
+    """
+    for split, recordings in parts.items():
+        if len(recordings.target) == 0:
+            raise DataError(f"{known.title} from {where} holds no {split} recordings", "copy or download the set again")
+    splits = {split: _split(config, name, split, recordings, source) for split, recordings in parts.items()}
+    train, test = splits["train"], splits["test"]
+    if "valid" in splits:
+        valid: EventSplit | None = None if source.protocol == "test" else splits["valid"]
+    else:
+        train, valid = with_validation(train, source.protocol)
+    if config.crop == "random":
+        train = train.cropped_at_random()
+    seen = config.framing.sensor
+    held = " and ".join(
+        f"{len(recordings.target)} of {known.counts[split]} {split}" for split, recordings in parts.items()
+    )
+    return Splits(
+        train,
+        valid or test,
+        test,
+        inputs=seen.step[0],
+        classes=known.classes,
+        origin=f"{known.title} from {where}, {held} recordings",
+        family="convolutional" if seen.height > 1 else "sequence",
+        size=seen.height if seen.height > 1 else None,
+    )
+
+
+def as_trained(parts: Mapping[str, Recordings], protocol: str) -> Mapping[str, Recordings]:
+    """Return the recordings of each split as a training has them: with a validation split, if need be out of `train`.
+
+    Raises:
+        DataError: there are too few to hold some out.
+    """
+    if "valid" in parts:
+        return parts
+    whole = parts["train"]
+    train, valid = with_validation(SomeRecordings(whole, torch.arange(len(whole.target))), protocol)
+    return {"train": train, "valid": valid or parts["test"], "test": parts["test"]}
+
+
+def not_here(
+    data_set: DataSet[Any], title: str, folder: Path, missing: str, layout: str, more: Iterable[str]
+) -> DataError:
+    """Say that a set is not in its folder, and how it gets there.
+
+    Args:
+        data_set: which one.
+        title: what it is called.
+        folder: where it should be.
+        missing: what is not there.
+        layout: what would have to be, in words.
+        more: archives, beside the published ones, in which it may lie there.
+    """
+    packed = [remote.name for remote in data_set.remotes if not remote.at_hand(folder)]
+    if lying := next((folder / name for name in packed if (folder / name).is_file()), None):
+        hint = f"`hstnn data prepare {data_set.name}` checks and unpacks {lying}"
+    elif lying := next((folder / name for name in more if (folder / name).is_file()), None):
+        hint = f"unpack {lying} there first"
+    else:
+        hint = (
+            f"`hstnn data prepare {data_set.name}` gets it; or put {layout} there, or name their folder with "
+            f"--data-dir or {VARIABLE}"
+        )
+    return DataError(f"{title} is not at {folder} ({missing} is missing)", hint)
+
+
+def _split(config: EventConfig, name: str, split: str, recordings: Recordings, source: Source) -> EventSplit:
+    framing, transform = config.framing, chain(config.transforms, config.sensor)
+    if split != "train":
+        # Nothing but training is cropped at random: only what the first frames need is kept.
+        framing = framing.fixed()
+    files = recordings.fingerprint()
+    key = None
+    if files is not None:
+        parameters = {"files": files, "tonic": version("tonic"), **config.model_dump(mode="json")}
+        key = Key(name, split, parameters)
+    store = make_store(
+        lambda number: transform(recordings.read(number)),
+        len(recordings.target),
+        framing,
+        source.cache,
+        key,
+        partial(source.progress, f"preparing {name} {split}"),
+    )
+    return EventSplit.of(store, framing, recordings.target)
+
+
+def inspect(parts: Mapping[str, Recordings]) -> Iterator[Inspected]:
+    """Read and check every recording of a set; see `DataSet`."""
+    for split, recordings in parts.items():
+        for number, label in enumerate(recordings.target.tolist()):
+            name = recordings.name(number)
+            try:
+                recordings.read(number)
+            except DataError as error:
+                yield Inspected(name, split, problem=error.message)
+            else:
+                how = "recordings, events in order of time and on the sensor"
+                yield Inspected(name, split, 1, {label: 1}, how)

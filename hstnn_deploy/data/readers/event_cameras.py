@@ -1,0 +1,201 @@
+"""Recordings as cameras and their tools write them: AEDAT, Prophesee's .dat and .raw (EVT2, EVT3), and 40-bit .bin.
+
+Prophesee's formats are decoded here by their text: expelliarmus loses steps of EVT3's clock, counts no triggers, and
+speaks to the terminal itself.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hstnn_deploy.data.readers.event_columns import Found
+from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import AGAIN, reading, silenced
+
+Words = NDArray[np.int64]
+
+_TRIGGERS = "external triggers"
+_DAT_EVENTS = (0x00, 0x0C)
+"""Types of a .dat file's events that are changes of light."""
+_DAT_TRIGGER = 0x0E
+_OTHER_AEDAT: Mapping[str, tuple[str, str]] = {
+    "1": ("is of AEDAT 1, whose addresses do not say what they mean", "convert it with jAER or DV to AEDAT 3.1 or 4"),
+    "2": (
+        "is of AEDAT 2 (jAER), whose addresses mean what the camera's class in jAER says",
+        "convert it with jAER to AEDAT 3.1, or with DV to AEDAT 4",
+    ),
+    "3.0": (
+        "is of AEDAT 3.0, which counts y from below and does not say how high the sensor is",
+        "convert it with DV to AEDAT 4",
+    ),
+}
+
+
+def read_bin(path: Path) -> Found:
+    """Return the events of N-MNIST's form, 40 bits each, from a sensor of any size up to 256 x 240."""
+    from hstnn_deploy.data.sets.nmnist import read_bin as read
+
+    with reading(path, "a .bin file of events"):
+        events = read(path, None)
+    return Found("40-bit events (.bin, N-MNIST's form)", {each: events[each] for each in "txyp"}, "us")
+
+
+def read_aedat3(path: Path) -> Found:
+    """Return the polarity events of an AEDAT 3.1 file; other versions are refused by name."""
+    from hstnn_deploy.data.events.aedat import read_packets
+
+    with path.open("rb") as file:
+        version = file.readline(64)[len(b"#!AER-DAT") :].strip().decode("ascii", errors="replace")
+    for start, (what, hint) in _OTHER_AEDAT.items():
+        if version.startswith(start):
+            raise DataError(f"{path} {what}", hint)
+    packets = read_packets(path)
+    events = packets.events
+    columns = {each: events[each] for each in "txyp"}
+    return Found("AEDAT 3.1", columns, "us", dropped=packets.dropped)
+
+
+def read_aedat4(path: Path) -> Found:
+    """Return the events of an AEDAT 4 file, by tonic and the package aedat."""
+    from tonic.io import read_aedat4 as read
+
+    try:
+        with reading(path, "an AEDAT 4 file"), silenced():
+            events = read(str(path))
+    except DataError as error:
+        if isinstance(error.__cause__, ImportError):
+            what = f"{path} is an AEDAT 4 file: tonic reads it through the package aedat"
+            raise DataError(what, "pip install aedat") from error
+        raise
+    names = {"t": "t", "x": "x", "y": "y", "p": "p" if "p" in (events.dtype.names or ()) else "on"}
+    with reading(path, "an AEDAT 4 file"):
+        return Found("AEDAT 4", {each: events[name] for each, name in names.items()}, "us")
+
+
+def read_dat(path: Path) -> Found:
+    """Return the events of a Prophesee .dat file; one of external triggers is refused."""
+    with reading(path, "a .dat file of events"):
+        raw = path.read_bytes()
+        start = _after_header(raw)
+        # The header: lines of text, then the type and size of an event in a byte each.
+        if start == 0 or len(raw) < start + 2 or (len(raw) - start - 2) % 8 or raw[start + 1] != 8:
+            raise ValueError("it does not hold a header and whole events of 8 bytes")
+        words = np.frombuffer(raw, "<u4", offset=start + 2).reshape(-1, 2).astype(np.int64)
+    if raw[start] == _DAT_TRIGGER:
+        raise DataError(
+            f"{path} holds {len(words)} external triggers (type 0x0E), which are not events of a camera's pixels",
+            "give the .dat file of CD events that was recorded beside it",
+        )
+    if raw[start] not in _DAT_EVENTS:
+        raise DataError(f"{path} holds events of type 0x{raw[start]:02X}, which is not known", "known: CD events, 0x0C")
+    time, place = words.T
+    columns = {
+        "t": _unwrapped(time, np.ones(len(time), bool), 32),
+        "x": place & 0x3FFF,
+        "y": place >> 14 & 0x3FFF,
+        "p": place >> 28,
+    }
+    return Found("Prophesee .dat", columns, "us", sensor=_geometry(raw[:start]))
+
+
+def read_raw(path: Path) -> Found:
+    """Return the events of a Prophesee .raw file in EVT2 or EVT3; EVT 2.1 and 4 are refused by name."""
+    with reading(path, "a .raw file of events"):
+        raw = path.read_bytes()
+        start = _after_header(raw)
+        header = raw[:start].decode("latin-1").lower()
+        version = re.search(r"^% *(?:format +evt([\d.]+)|evt +([\d.]+))", header, re.MULTILINE)
+        named = (version[1] or version[2]).replace(".0", "") if version else ""
+        if named not in ("2", "3"):
+            what = f"is in EVT {named}" if named else "has no header that says in which EVT format it is"
+            raise DataError(f"{path} {what}; EVT2 and EVT3 are read", "Metavision's tools write it as .dat or .csv")
+        size = 4 if named == "2" else 2
+        if (len(raw) - start) % size:
+            raise DataError(f"{path} is truncated: it does not end with a whole word of {size} bytes", AGAIN)
+        words = np.frombuffer(raw, f"<u{size}", offset=start).astype(np.int64)
+        columns, triggers = _evt2(words) if named == "2" else _evt3(words)
+    form = f"Prophesee .raw (EVT{named})"
+    return Found(form, columns, "us", {_TRIGGERS: triggers}, sensor=_geometry(raw[:start]))
+
+
+def _evt2(words: Words) -> tuple[dict[str, Words], int]:
+    """Decode words of 32 bits: a type in the highest 4; of events, 6 bits of time, 11 of x and 11 of y."""
+    kind = words >> 28
+    high = _last(kind == 8, _unwrapped(words & 0xFFF_FFFF, kind == 8, 28) << 6)
+    chosen = kind <= 1
+    found = words[chosen]
+    columns = {
+        "t": high[chosen] | (found >> 22 & 0x3F),
+        "x": found >> 11 & 0x7FF,
+        "y": found & 0x7FF,
+        "p": kind[chosen],
+    }
+    return columns, int((kind == 0xA).sum())
+
+
+def _evt3(words: Words) -> tuple[dict[str, Words], int]:
+    """Decode words of 16 bits: a type in the highest 4; y, both halves of time, and a vector's x hold until the next.
+
+    A vector is 12 or 8 bits, one a pixel to the right of its base; the next goes on where it ended.
+    """
+    kind, value = words >> 12, words & 0xFFF
+    high = _last(kind == 8, _unwrapped(value, kind == 8, 12) << 12)
+    # A new upper half begins with a lower half of 0.
+    time = high + _last((kind == 6) | (kind == 8), np.where(kind == 8, 0, value))
+    y = _last(kind == 0, value & 0x7FF)
+    size = np.select([kind == 4, kind == 5], [12, 8])
+    before = np.cumsum(size) - size
+    base = _last(kind == 3, value)
+    begin = (base & 0x7FF) - _last(kind == 3, before) + before
+    vectors = np.flatnonzero(size)
+    bit = np.arange(12)
+    owner, place = np.nonzero((value[vectors, None] >> bit & 1) & (bit < size[vectors, None]))
+    owner = vectors[owner]
+    single = np.flatnonzero(kind == 2)
+    at = np.concatenate([single, owner])
+    order = np.argsort(at, kind="stable")
+    at = at[order]
+    columns = {
+        "t": time[at],
+        "x": np.concatenate([value[single] & 0x7FF, begin[owner] + place])[order],
+        "y": y[at],
+        "p": np.concatenate([value[single] >> 11, base[owner] >> 11])[order],
+    }
+    return columns, int((kind == 0xA).sum())
+
+
+def _last(mask: NDArray[np.bool_], values: Words) -> Words:
+    """Return of each word the value of the last one of a mask, itself included; 0 before the first."""
+    where = np.maximum.accumulate(np.where(mask, np.arange(len(mask)), -1)) if len(mask) else np.empty(0, np.int64)
+    return np.where(where >= 0, values[where], 0)
+
+
+def _unwrapped(values: Words, mask: NDArray[np.bool_], bits: int) -> Words:
+    """Return values whose counter of so many bits began anew made to go on; only those of the mask count."""
+    made = values.copy()
+    steps = np.diff(values[mask], prepend=values[mask][:1])
+    made[mask] += np.cumsum(steps < -(1 << (bits - 1))) << bits
+    return made
+
+
+def _after_header(raw: bytes) -> int:
+    """Return where the lines that begin with % end; 0 where there are none."""
+    start = 0
+    while raw[start : start + 1] == b"%":
+        line = raw[start : raw.index(b"\n", start) + 1]
+        start += len(line)
+        if line.split() == [b"%", b"end"]:
+            break
+    return start
+
+
+def _geometry(header: bytes) -> tuple[int, int] | None:
+    """Return the width and height of the sensor that a header states."""
+    text = header.decode("latin-1").lower()
+    if plain := re.search(r"geometry[ :=]+(\d{1,5}) *x *(\d{1,5})", text):
+        return int(plain[1]), int(plain[2])
+    width, height = (re.search(rf"{side}[ =]+(\d{{1,5}})", text) for side in ("width", "height"))
+    return (int(width[1]), int(height[1])) if width and height else None

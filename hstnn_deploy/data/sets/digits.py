@@ -1,0 +1,56 @@
+"""The 1797 handwritten digits that ship with scikit-learn: 8 steps of 8 pixels, column by column."""
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Shape, Source
+from hstnn_deploy.data.pictures.images import draw_images
+from hstnn_deploy.data.splits import ArraySplit, Splits, hold_out, with_validation
+
+
+class DigitsConfig(BaseModel):
+    """What a recipe says of the digits."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Literal["digits"] = "digits"
+
+
+def load_digits(_config: DigitsConfig, source: Source) -> Splits:
+    """Return the digits; one fifth of them, stratified, is the fixed test split."""
+    from sklearn.datasets import load_digits as sklearn_digits
+
+    bundle = sklearn_digits()
+    # images [N, row, column] in 0..16 -> [N, T = column, I = row] in 0..1
+    whole = ArraySplit(
+        torch.tensor(bundle.images, dtype=torch.uint8).movedim(2, 1).contiguous(),
+        torch.tensor(bundle.target, dtype=torch.int64),
+        scale=1 / 16,
+    )
+    rest, held = hold_out(whole.target, 0.2)
+    test = whole.take(held)
+    train, valid = with_validation(whole.take(rest), source.protocol)
+    return Splits(train, valid or test, test, inputs=8, classes=10, origin="scikit-learn's digits, 1797 real images")
+
+
+def _picture(config: DigitsConfig, source: Source, choice: Choice) -> Picture:
+    # x[t] is column t: [T, I] -> [row, column]
+    return draw_images(load_digits(config, source), choice, DIGITS.card, lambda sample: sample.T)
+
+
+DIGITS = DataSet(
+    "digits",
+    DigitsConfig,
+    Card(
+        "1797 handwritten digits of 8 x 8 pixels, read column by column",
+        "classification, 10 classes",
+        "CC BY 4.0",
+        "https://archive.ics.uci.edu/dataset/80",
+        "it comes with scikit-learn",
+    ),
+    load_digits,
+    lambda _: Shape(train=1437, test=360, steps=8, inputs=8, classes=10),
+    picture=_picture,
+)

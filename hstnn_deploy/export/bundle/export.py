@@ -1,0 +1,234 @@
+"""Bundles: the graphs of one network with a manifest that says what they are and what was proved of them.
+
+    model.window.onnx    a window, or a chunk of a sequence, dynamic batch and time
+    model.step.onnx      one time step                     model.unrolled.onnx  a window of one length
+    model.window.inside.onnx, model.unrolled.inside.onnx   the same windows, their states inside: x alone goes in
+    model.ts             TorchScript                       model.pt2            torch.export
+    model.<form>.<how>.onnx  the same in int8 or fp16
+    model.nir            a spiking network for NIR         vocabulary.json       the words of a language model
+    manifest.json        hashes, inputs, outputs and states, recipe, kept units, metrics, versions, verification
+
+Each takes the states it starts from by name, and returns them; with its states inside it begins at zeros. Files are
+written beside the bundle and verified from disk, and then the whole folder takes the place of an earlier one
+(`folders`); a file that failed goes in under a name that says `unverified`.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hstnn_deploy import files, folders
+from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.data.files.folder import Report, silent
+from hstnn_deploy.data.preprocessing import preprocessing
+from hstnn_deploy.errors import ExportError, HstnnError, UsageError
+from hstnn_deploy.export.bundle.choice import Choice, Dynamic, check_dynamic, choose_form, steps_of
+from hstnn_deploy.export.bundle.description import describe_file, manifest, metadata, result_of, write_manifest
+from hstnn_deploy.export.bundle.extras import NIR, NirOptions, write_extras
+from hstnn_deploy.export.bundle.quantise import How, Reduction, make_smaller
+from hstnn_deploy.export.graph.forms import Form, States
+from hstnn_deploy.export.graph.nodes import OPSET
+from hstnn_deploy.export.graph.raw_input import possible
+from hstnn_deploy.export.graph.write import DEFAULT_FORMS, check_opset, files_of, write_graphs
+from hstnn_deploy.export.proof.activity import check_activity, check_training
+from hstnn_deploy.export.proof.checks import run_checks
+from hstnn_deploy.export.proof.comparisons import Check
+from hstnn_deploy.export.proof.samples import make_subject, training_windows
+from hstnn_deploy.export.runtime.manifest import MANIFEST, VOCABULARY, check_files, read_manifest
+
+StatesAsked = Literal["named", "inside", "both"]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What an export wrote."""
+
+    folder: Path
+    checks: list[Check]
+    manifest: dict[str, Any]
+    reductions: list[Reduction] = field(default_factory=list)
+    """The smaller graphs, those that were refused among them."""
+    choice: Choice | None = None
+    """Where the form was to be chosen: what was measured."""
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that failed."""
+        return [check for check in self.checks if check.outcome == "failed"]
+
+
+def export_bundle(
+    ckpt: Path | str,
+    out: Path | str | None = None,
+    formats: Collection[str] = ("onnx",),
+    *,
+    forms: Collection[Form] | Literal["auto"] = DEFAULT_FORMS,
+    dynamic: Dynamic | None = None,
+    steps: int | None = None,
+    batch: int = 1,
+    opset: int = OPSET,
+    states: StatesAsked = "named",
+    smaller: Collection[How] = (),
+    max_drop: float = 0.5,
+    keep_all: bool = False,
+    verify: bool = True,
+    allow_redundant: bool = False,
+    nir: NirOptions | None = None,
+    preprocess: bool = False,
+    data_folder: Path | None = None,
+    whole_test: bool = False,
+    on_check: Callable[[Check], None] | None = None,
+    report: Report = silent,
+) -> Bundle:
+    """Export a checkpoint's network into a bundle, and prove it.
+
+    Args:
+        ckpt: a checkpoint file.
+        out: the bundle's folder; by default `bundle` beside the checkpoint.
+        formats: some of onnx, torchscript, pt2.
+        forms: of the ONNX graphs, or `auto`: the fastest on this machine that leaves `dynamic` free.
+        dynamic: which axes must be free; None: time and batch, or what the forms asked for leave free.
+        steps: the length of an unrolled graph's window, and of those measured; None: that of the recipe's data.
+        batch: the batch at which forms are measured.
+        opset: the version of ONNX's operators, 17, 18, 20 or 21.
+        states: of the graphs of windows: those that take their states by `name` and return them, those that have them
+            `inside` and take x alone, or `both`. A step graph's states always go by name.
+        smaller: what else to make of each ONNX graph.
+        max_drop: how many points of the metric a smaller graph may lose.
+        keep_all: whether a smaller graph is kept that is neither smaller nor faster here.
+        verify: whether to check the written files.
+        allow_redundant: whether a network whose units are not selected yet may be exported.
+        nir: write a NIR graph too, of a spiking network.
+        preprocess: whether the graphs begin with the preprocessing of the recipe's data, and take raw pixels or events.
+        data_folder: where the recipe's data is, for the checks on the test split and a text's words.
+        whole_test: whether each file is asked all of the test split, however large the network.
+        on_check: called with each check as it is done.
+        report: told what is under way.
+
+    Returns:
+        The bundle; look at `failed`.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+        ExportError: a redundant network without `allow_redundant`, an unknown format, NIR for a network
+            that it cannot hold, preprocessing that a graph cannot hold, or `out` holds something else.
+        UsageError: a form that does not leave free what must be, an unknown opset, or a step graph alone with its
+            states inside.
+        RunError: the folder cannot be written.
+    """
+    ckpt = Path(ckpt)
+    checkpoint = Checkpoint.load(ckpt)
+    if checkpoint.redundant and not allow_redundant:
+        raise ExportError(
+            f"{ckpt} is the redundant network, before selection: it holds every unit twice over",
+            "export the best.pt of a ratio-… folder, or add --allow-redundant",
+        )
+    for form in () if forms == "auto" else forms:
+        check_dynamic(form, dynamic)
+    check_opset(opset)
+    kept_states = _states(states, forms)
+    folder = Path(out) if out is not None else ckpt.parent / "bundle"
+    _check_target(folder)
+    network, recipe = checkpoint.network(), checkpoint.resolved_recipe()
+    how = possible(preprocessing(recipe.data), formats) if preprocess else None
+    steps = steps or steps_of(recipe.data)
+    inside = states == "inside"
+    choice = choose_form(network, dynamic or "time,batch", steps, batch, inside) if forms == "auto" else None
+    kept: Collection[Form] = (choice.form,) if choice else forms  # type: ignore[assignment]
+    files.make_folder(folder.parent)
+    checks: list[Check] = []
+    reductions: list[Reduction] = []
+
+    def done(check: Check) -> None:
+        checks.append(check)
+        if on_check:
+            on_check(check)
+
+    with folders.beside(folder) as staging:
+        written = write_graphs(
+            network,
+            staging,
+            formats,
+            metadata(recipe, checkpoint.stage, checkpoint.sizes, checkpoint.metrics),
+            of_onnx=kept,
+            steps=steps,
+            how=how,
+            opset=opset,
+            states=kept_states,
+        )
+        carried, extra = write_extras(network, checkpoint, staging, data_folder, nir)
+        if verify or smaller:
+            subject = make_subject(network, staging, recipe, checkpoint.vocabulary, data_folder, whole_test, report)
+        if verify:
+            run_checks(subject, [path.name for path in written], done)
+            for check in (*extra, *check_activity(subject, [NIR] if nir else [])):
+                done(check)
+            for check in check_training(checkpoint, [*(path.name for path in written), *([NIR] if nir else [])]):
+                done(check)
+        facts = manifest(ckpt, checkpoint, how) | {"carried": carried}
+        if smaller:
+            training = training_windows(recipe, data_folder)
+            names = [path.name for path in written]
+            reductions = make_smaller(subject, names, smaller, max_drop, training, done, keep_all)
+            facts |= {"smaller": [each.plain() for each in reductions if each.kept]}
+            facts |= {"not_kept": [each.plain() for each in reductions if not each.kept]}
+        if choice:
+            facts |= {"form_choice": choice.plain()}
+        facts["verification"] = {
+            "result": result_of(checks) if verify else "not run",
+            "checks": [check.plain() for check in checks],
+        }
+        for path in (*written, *(staging / each.file for each in reductions if each.kept)):
+            failed = any(check.outcome == "failed" for check in checks if check.file == path.name)
+            name = f"{path.stem}.unverified{path.suffix}" if failed else path.name
+            facts["files"][name] = describe_file(path, network, steps, how, opset)
+            if failed:
+                path.rename(path.with_name(name))
+        for path in staging.glob("model.*"):
+            if path.name not in facts["files"] | carried:
+                # What a tool began and could not finish: a bundle holds nothing that its manifest does not list.
+                path.unlink()
+        facts = write_manifest(staging, facts)
+        folders.put(staging, folder, _is_ours)
+    return Bundle(folder, checks, facts, reductions, choice)
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether a file is a part of a bundle, or somebody else's that lies in its folder."""
+    return name.startswith("model.") or name in {MANIFEST, VOCABULARY}
+
+
+def proved_bundle(
+    ckpt: Path, folder: Path, formats: Collection[str], forms: Collection[Form] = DEFAULT_FORMS
+) -> Bundle | None:
+    """Return the bundle in a folder if it is this checkpoint's, in these formats, proved, and untouched since."""
+    try:
+        facts = read_manifest(folder)
+        check_files(folder, facts)
+        checks = [Check(**check) for check in facts["verification"]["checks"]]
+        proved = (
+            facts["verification"]["result"] == "passed"
+            and facts["checkpoint"]["sha256"] == files.sha256(ckpt)
+            and set(facts["files"]) == set(files_of(formats, forms))
+        )
+    except (HstnnError, OSError, KeyError, TypeError):
+        return None
+    return Bundle(folder, checks, facts) if proved else None
+
+
+def _states(asked: StatesAsked, forms: Collection[Form] | Literal["auto"]) -> tuple[States, ...]:
+    """Return what is written of the graphs of windows."""
+    if asked != "named" and set(forms) == {"step"}:
+        raise UsageError(
+            f"states {asked} is for graphs of windows: a step graph hands its states from step to step",
+            "add the form window, or unrolled",
+        )
+    return ("named", "inside") if asked == "both" else (asked,)
+
+
+def _check_target(folder: Path) -> None:
+    if folder.is_file():
+        raise ExportError(f"{folder} is a file", "give a folder with --out")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
+        raise ExportError(f"{folder} is not empty and is not a bundle", "give another folder with --out")

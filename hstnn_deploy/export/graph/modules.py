@@ -1,0 +1,67 @@
+"""A network as TorchScript and as a torch.export program. Shapes: T time, B batch."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.export import Dim, ExportedProgram
+
+from hstnn_deploy.export.graph.interface import interface
+from hstnn_deploy.export.graph.program import Program, frozen, scripted
+from hstnn_deploy.models.network import HybridNetwork
+
+_EXAMPLE_STEPS, _EXAMPLE_BATCH = 3, 2
+"""Of the example that torch.export is shown; neither may be found in a written graph."""
+
+
+def script(network: HybridNetwork) -> Any:
+    """Return a network as TorchScript: scripted, not traced, for tracing would bake the number of steps.
+
+    Its weights keep their names. Beside `forward` it has `forward_shown`, which hands out taps too; see `program`.
+
+    Raises:
+        ExportError: an equation of the network cannot be written so.
+    """
+    with quiet():
+        return scripted(network)
+
+
+def program(network: HybridNetwork, show: bool = False) -> ExportedProgram:
+    """Return a network as a torch.export program, T and B free.
+
+    Args:
+        network: the network.
+        show: whether the program returns what each group of each layer emitted as well.
+
+    Raises:
+        ExportError: an equation of the network cannot be written so.
+    """
+    face, batch = interface(network), Dim("B", min=1)
+    with quiet():
+        return torch.export.export(
+            Program(frozen(network), show),
+            (face.example(_EXAMPLE_STEPS, _EXAMPLE_BATCH), face.zeros(_EXAMPLE_BATCH)),
+            dynamic_shapes={
+                "x": {0: Dim("T", min=1), 1: batch},
+                "state": {each.name: {0: batch} for each in face.states},
+            },
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the exporters' talk (deprecations, missing torchvision) from the user."""
+    loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,356 @@
+"""The readings of a network's equations that TorchScript and torch.export take (see `models.algebra`).
+
+The networks of `models` hold kernels and configuration objects, which neither of them takes. `Traced` is the eager
+reading with time inside a scan, for torch.export: time and batch stay free. `Script` writes the lines of a program,
+which TorchScript compiles. Both have the network's one call and the same names for the weights; and both can hand out
+what every layer's units emitted, from the same equations: that is what a proof replays.
+
+Shapes: T time, B batch.
+"""
+
+import copy
+import linecache
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# No public name for the scan operator yet (torch 2.11 to 2.13).
+from torch._higher_order_ops.scan import scan
+
+from hstnn_deploy.export.graph.interface import interface
+from hstnn_deploy.models.algebra import Algebra, Strand
+from hstnn_deploy.models.eager import Eager
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.surrogates import Surrogate
+
+
+def frozen(network: HybridNetwork) -> HybridNetwork:
+    """Return a copy of a network on the CPU, in evaluation mode, without gradients."""
+    # A convolution inside a scan cannot be exported with them.
+    return copy.deepcopy(network).cpu().eval().requires_grad_(False)
+
+
+def taps_of(network: HybridNetwork) -> list[str]:
+    """Return the names of what every layer's units hand out, in the order in which both readings give it."""
+    return [f"layer{n}_{group.tap}" for n, layer in enumerate(network.stack, 1) for group in layer.groups.values()]
+
+
+# ------------------------------------------------------------------------------------------------------- torch.export
+
+
+class Traced(Eager):
+    """The eager reading with time inside a scan. What it taps is noted in `taps`, by name."""
+
+    def __init__(self, tapped: bool = False) -> None:
+        super().__init__()
+        self.tapped = tapped
+        self.taps: dict[str, Tensor] = {}
+
+    def tap(self, a: Tensor, name: str) -> Tensor:
+        """See `Algebra`."""
+        if self.tapped:
+            self.taps[f"layer{self.layer}_{name}"] = a
+        return a
+
+    def spike(self, membrane: Tensor, threshold: Tensor | float, surrogate: Surrogate, name: str = "spikes") -> Tensor:
+        """See `Algebra`; there is no backward pass."""
+        return (membrane > threshold).to(membrane.dtype)
+
+    def share(self, total: Tensor, count: Tensor, name: str = "") -> Tensor:
+        """See `Algebra`; a window has at least one step."""
+        return total / count
+
+    def dropout(self, x: Tensor, layer: nn.Dropout) -> Tensor:
+        """See `Algebra`; nothing is dropped."""
+        return x
+
+    def length(self, x: Tensor, name: str = "") -> Tensor:
+        """See `Algebra`."""
+        # Counted: the length itself would be that of the example.
+        return torch.ones_like(x[..., :1]).sum(0)
+
+    def loop(
+        self, strands: Sequence[Strand[Tensor]], state: Mapping[str, Tensor]
+    ) -> tuple[list[Tensor | None], dict[str, Tensor]]:
+        """See `Algebra`."""
+        names = [name for strand in strands for name in strand.states]
+
+        def step(
+            carry: dict[str, Tensor], now: list[Tensor]
+        ) -> tuple[dict[str, Tensor], tuple[list[Tensor], dict[str, Tensor]]]:
+            # Nothing outside may be changed within a scan.
+            inside = self._with(taps={})
+            after: dict[str, Tensor] = {}
+            rows = []
+            for strand, x in zip(strands, now, strict=True):
+                handed, new = strand.step(inside, x, carry)
+                after |= new
+                if strand.needed:
+                    rows.append(handed.clone())
+            # A scan may not hand out one tensor twice, and h is both.
+            taps = {name: value.clone() for name, value in inside.taps.items()}
+            return {name: after[name].clone() for name in carry}, (rows, taps)
+
+        after, (rows, taps) = scan(step, {name: state[name] for name in names}, [strand.over for strand in strands])
+        self.taps.update(taps)
+        found = iter(rows)
+        return [next(found) if strand.needed else None for strand in strands], after
+
+
+class Program(nn.Module):
+    """A network as `logits, state = program(x, state)`, all states given, for torch.export.
+
+    Args:
+        network: see `frozen`.
+        tapped: whether what every layer's units handed out is returned as well, see `taps_of`.
+    """
+
+    def __init__(self, network: HybridNetwork, tapped: bool = False) -> None:
+        super().__init__()
+        self.frozen, self.tapped = network, tapped
+
+    def forward(self, x: Tensor, state: dict[str, Tensor]) -> Any:
+        """Run a window x[T, B, …] from `state`; return the logits, the state after it, and the taps where asked for."""
+        o = Traced(self.tapped)
+        logits, after = self.frozen.window(o, x, state)
+        after = {name: after[name] for name in state}
+        return (logits, after, [o.taps[name] for name in taps_of(self.frozen)]) if self.tapped else (logits, after)
+
+
+# -------------------------------------------------------------------------------------------------------- TorchScript
+
+
+_NO_ROWS = "torch.jit.annotate(List[Tensor], [])"
+
+
+class Script(Algebra[str]):
+    """Lines of a program; values are the names of its variables.
+
+    Args:
+        network: for the names of its weights.
+        tapped: whether what is tapped at every step is kept, in variables of the tap's name.
+    """
+
+    reads = "TorchScript"
+
+    def __init__(self, network: HybridNetwork, tapped: bool = False) -> None:
+        self.lines: list[str] = []
+        self._indent, self._tapped, self._inside = 1, tapped, False
+        self._weights = {id(value): f"self.{_path(name)}" for name, value in network.named_parameters()}
+
+    def line(self, text: str) -> None:
+        """Add a line."""
+        self.lines.append("    " * self._indent + text)
+
+    def _set(self, name: str, expression: str) -> str:
+        variable = self._named(name)
+        self.line(f"{variable} = {expression}")
+        return variable
+
+    def _named(self, name: str) -> str:
+        return f"layer{self.layer}_{name}" if self.layer else name
+
+    def _weight(self, value: Tensor) -> str:
+        return self._weights[id(value)]
+
+    # ------------------------------------------------------------------------------------------------- arithmetic
+
+    def add(self, a: str | float, b: str | float, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"{a} + {b}")
+
+    def sub(self, a: str | float, b: str | float, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"{a} - {b}")
+
+    def mul(self, a: str | float, b: str | float, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"{a} * {b}")
+
+    def sigmoid(self, a: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"torch.sigmoid({a})")
+
+    def tanh(self, a: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"torch.tanh({a})")
+
+    def relu(self, a: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"torch.relu({a})")
+
+    def share(self, total: str, count: str, name: str = "") -> str:
+        """See `Algebra`; a window has at least one step."""
+        return self._set(name, f"{total} / {count}")
+
+    def spike(self, membrane: str, threshold: str | float, surrogate: Surrogate, name: str = "spikes") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"({membrane} > {threshold}).to({membrane}.dtype)")
+
+    def tap(self, a: str, name: str) -> str:
+        """See `Algebra`."""
+        if self._tapped:
+            self.line(f"{self._named(name)}_rows.append({a})")
+        return a
+
+    # --------------------------------------------------------------------------------------------------------- weights
+
+    def product(self, x: str, weight: Tensor, name: str = "") -> str:
+        """See `Algebra`."""
+        if weight.ndim == 2:
+            return self._set(name, f"torch.matmul({x}, {self._weight(weight)})")
+        shape = list(weight.shape[1:])
+        return self._set(name, f"torch.matmul({x}, {self._weight(weight)}.flatten(1)).unflatten(-1, {shape})")
+
+    def linear(self, x: str, layer: nn.Linear, name: str = "") -> str:
+        """See `Algebra`."""
+        bias = "None" if layer.bias is None else self._weight(layer.bias)
+        return self._set(name, f"torch.nn.functional.linear({x}, {self._weight(layer.weight)}, {bias})")
+
+    def linear_at_each(self, x: str, layer: nn.Linear, name: str = "") -> str:
+        """See `Algebra`."""
+        return self.linear(x, layer, name)
+
+    def convolve(self, x: str, layer: nn.Conv2d, name: str = "") -> str:
+        """See `Algebra`."""
+        bias = "None" if layer.bias is None else self._weight(layer.bias)
+        how = [list(each) for each in (layer.stride, layer.padding, layer.dilation)]
+        settings = ", ".join(map(str, [*how, layer.groups]))
+        return self._set(name, f"torch.conv2d({x}, {self._weight(layer.weight)}, {bias}, {settings})")
+
+    def embed(self, tokens: str, layer: nn.Embedding, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"torch.nn.functional.embedding({tokens}, {self._weight(layer.weight)})")
+
+    # ---------------------------------------------------------------------------------------------------------- shapes
+
+    def parts(self, x: str, count: int, name: str = "") -> list[str]:
+        """See `Algebra`."""
+        return [self._set(f"{name}{n}", f"{x}.select(1, {n})") for n in range(count)]
+
+    def concat(self, values: Sequence[str], axis: int, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"torch.cat([{', '.join(values)}], dim={axis})")
+
+    def mean_pool(self, x: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"torch.nn.functional.avg_pool2d({x}, 2)")
+
+    def flatten(self, x: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"{x}.flatten(1)")
+
+    # ------------------------------------------------------------------------------------------------------------ time
+
+    def total(self, x: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"{x}.sum(0)")
+
+    def length(self, x: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return f"{x}.size(0)"
+
+    def loop(self, strands: Sequence[Strand[str]], state: Mapping[str, str]) -> tuple[list[str | None], dict[str, str]]:
+        """See `Algebra`."""
+        now = {name: self._set(f"{name}_before", state[name]) for strand in strands for name in strand.states}
+        rows = [self._set(f"{strand.name}_rows", _NO_ROWS) if strand.needed else None for strand in strands]
+        self.line(f"for t in range({strands[0].over}.size(0)):")
+        inside = self._with(_indent=self._indent + 1)
+        after: dict[str, str] = {}
+        for strand, row in zip(strands, rows, strict=True):
+            drive = inside._set(f"{strand.name}_now", f"{strand.over}[t]")
+            handed, new = strand.step(inside, drive, now)
+            after |= new
+            if row:
+                inside.line(f"{row}.append({handed})")
+        for name, variable in now.items():
+            inside.line(f"{variable} = {after[name]}")
+        stacked = [
+            self._set(f"{strand.name}_all", f"torch.stack({row})") if row else None
+            for strand, row in zip(strands, rows, strict=True)
+        ]
+        return stacked, now
+
+
+def _path(name: str) -> str:
+    """Return how a program names a weight: layers[0].snn.weight of layers.0.snn.weight."""
+    path = ""
+    for part in name.split("."):
+        path += f"[{part}]" if part.isdigit() else f".{part}" if path else part
+    return path
+
+
+class _Weights(nn.Module):
+    """The weights of a network under their names, and nothing else."""
+
+
+def _held(network: HybridNetwork) -> nn.Module:
+    """Return a module that holds a network's weights under the same names."""
+
+    def copied(module: nn.Module) -> nn.Module:
+        if isinstance(module, nn.ModuleList):
+            return nn.ModuleList(copied(each) for each in module)
+        held = _Weights()
+        for name, value in module.named_parameters(recurse=False):
+            held.register_parameter(name, value)
+        for name, child in module.named_children():
+            if any(True for _ in child.parameters()):
+                held.add_module(name, copied(child))
+        return held
+
+    return copied(network)
+
+
+def source(network: HybridNetwork, shown: bool = True) -> str:
+    """Return the program that TorchScript compiles: `forward`, and `forward_shown`, which hands out taps too."""
+    methods = [_method("forward", network, tapped=False)]
+    return "\n\n".join([*methods, _method("forward_shown", network, tapped=True)] if shown else methods)
+
+
+def _method(name: str, network: HybridNetwork, tapped: bool) -> str:
+    o = Script(network, tapped)
+    for each in interface(network).states:
+        shape = ", ".join(["x.size(1)", *map(str, each.shape)])
+        o.line(f"{each.name} = torch.zeros([{shape}], device=x.device)")
+        o.line(f'if state is not None and "{each.name}" in state:')
+        o.line(f'    {each.name} = state["{each.name}"]')
+    taps = taps_of(network) if tapped else []
+    for tap in taps:
+        o.line(f"{tap}_rows = {_NO_ROWS}")
+    logits, after = network.window(o, "x", {each.name: each.name for each in interface(network).states})
+    states = ", ".join(f'"{state}": {value}' for state, value in after.items())
+    o.line(f"after = {{{states}}}")
+    result = "Tuple[Tensor, Dict[str, Tensor]]"
+    if tapped:
+        result = "Tuple[Tensor, Dict[str, Tensor], List[Tensor]]"
+        o.line(f"return {logits}, after, [{', '.join(f'torch.stack({tap}_rows)' for tap in taps)}]")
+    else:
+        o.line(f"return {logits}, after")
+    head = f"def {name}(self, x: Tensor, state: Optional[Dict[str, Tensor]] = None) -> {result}:"
+    return "\n".join([head, *o.lines])
+
+
+def scripted(network: HybridNetwork, shown: bool = True) -> Any:
+    """Return a network as a TorchScript module: `logits, state = module(x, state)`, where what is not given is zero.
+
+    Args:
+        network: the network.
+        shown: whether it has `forward_shown` as well: `logits, state, taps`, see `taps_of`.
+    """
+    network = frozen(network)
+    text = source(network, shown)
+    file = f"<{type(network).__name__} as TorchScript>"
+    # TorchScript reads the source of what it compiles: here is where it finds it.
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    names: dict[str, Any] = {"torch": torch, "Tensor": Tensor}
+    exec("from typing import Dict, List, Optional, Tuple", names)
+    # Our own lines, of names and numbers.
+    exec(compile(text, file, "exec"), names)
+    methods = {"forward": names["forward"]}
+    if shown:
+        methods["forward_shown"] = torch.jit.export(names["forward_shown"])
+    held = _held(network)
+    held.__class__ = type(type(network).__name__, (_Weights,), methods)
+    return torch.jit.script(held.eval())

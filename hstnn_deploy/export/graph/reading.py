@@ -1,0 +1,305 @@
+"""The reading of a network's equations that writes nodes of an ONNX graph (see `models.algebra`).
+
+Values are names. A value of layer l is called `layer<l>_<name>`, a state after a step `<state><l>_next`, and what the
+readout computes by its name alone. How time is written is the form's: a scan, or nodes of its own for every step.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hstnn_deploy.export.graph.interface import Interface, state_after
+from hstnn_deploy.export.graph.nodes import CONSTANT, Nodes
+from hstnn_deploy.models.algebra import Algebra, Strand, Units
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.surrogates import Surrogate
+
+NOW = "_now"
+"""What the names of values inside a scan end with."""
+
+TRANSPOSED, IOFC = ".transposed", ".iofc"
+"""What a weight's name ends with where ONNX wants it in another layout: see `weights.py`."""
+
+
+def array(weight: Tensor) -> NDArray[Any]:
+    """Return a weight as an array."""
+    values: NDArray[Any] = weight.detach().cpu().numpy()
+    return values
+
+
+def at_step(name: str, step: int) -> str:
+    """Return the name of a value at one step of an unrolled graph."""
+    return f"{name}_t{step}"
+
+
+class Onnx(Algebra[str]):
+    """Nodes of one step; the forms with time inside extend it.
+
+    Args:
+        g: where nodes go.
+        network: for the names of its weights.
+        face: its inputs and outputs.
+    """
+
+    reads = "an ONNX graph"
+
+    def __init__(self, g: Nodes, network: HybridNetwork, face: Interface) -> None:
+        self.g, self.face = g, face
+        self.network = network
+        self._names = {id(value): name for name, value in network.named_parameters()}
+        self._states = {state.name for state in face.states}
+
+    def named(self, name: str) -> str:
+        """Return what a value is called in the graph."""
+        state = f"{name}{self.layer}" if self.layer else name
+        if state in self._states:
+            return state_after(state)
+        return f"layer{self.layer}_{name}" if self.layer else name
+
+    def row(self, tap: str) -> str:
+        """Return what a tap's values at all steps are called."""
+        return f"layer{self.layer}_{tap}"
+
+    def _operand(self, value: str | float) -> str:
+        return value if isinstance(value, str) else self.g.number(value)
+
+    def _node(self, op: str, name: str, *inputs: str | float, **attributes: Any) -> str:
+        return self.g.add(op, [self._operand(each) for each in inputs], self.named(name), **attributes)
+
+    def _weight(self, value: Tensor, ending: str = "", layout: NDArray[Any] | None = None) -> str:
+        return self.g.weight(self._names[id(value)] + ending, array(value) if layout is None else layout)
+
+    # ------------------------------------------------------------------------------------------------- arithmetic
+
+    def add(self, a: str | float, b: str | float, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._node("Add", name, a, b)
+
+    def sub(self, a: str | float, b: str | float, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._node("Sub", name, a, b)
+
+    def mul(self, a: str | float, b: str | float, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._node("Mul", name, a, b)
+
+    def sigmoid(self, a: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._node("Sigmoid", name, a)
+
+    def tanh(self, a: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._node("Tanh", name, a)
+
+    def relu(self, a: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._node("Relu", name, a)
+
+    def share(self, total: str, count: str, name: str = "") -> str:
+        """See `Algebra`; a graph has always seen a step."""
+        return self._node("Div", name, total, count)
+
+    def spike(self, membrane: str, threshold: str | float, surrogate: Surrogate, name: str = "spikes") -> str:
+        """See `Algebra`."""
+        return self._node("Cast", name, self._node("Greater", "fires", membrane, threshold), to=1)
+
+    # --------------------------------------------------------------------------------------------------------- weights
+
+    def product(self, x: str, weight: Tensor, name: str = "") -> str:
+        """See `Algebra`."""
+        if weight.ndim != 2:
+            self.lacks("a product with several weights at once")
+        return self._node("MatMul", name, x, self._weight(weight))
+
+    def linear(self, x: str, layer: nn.Linear, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._node("Gemm", name, x, self._weight(layer.weight), self._weight(layer.bias), transB=1)
+
+    def linear_at_each(self, x: str, layer: nn.Linear, name: str = "") -> str:
+        """See `Algebra`. The weight is stored transposed."""
+        weight = self._weight(layer.weight, TRANSPOSED, array(layer.weight).T)
+        return self._node("Add", name, self._node("MatMul", f"{name}_product", x, weight), self._weight(layer.bias))
+
+    def convolve(self, x: str, layer: nn.Conv2d, name: str = "") -> str:
+        """See `Algebra`."""
+        inputs = [x, self._weight(layer.weight)]
+        if layer.bias is not None:
+            inputs.append(self._weight(layer.bias))
+        pads = [int(layer.padding[0])] * 4
+        return self._node("Conv", name, *inputs, kernel_shape=layer.kernel_size, pads=pads)
+
+    def embed(self, tokens: str, layer: nn.Embedding, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._node("Gather", name, self._weight(layer.weight), tokens)
+
+    # ---------------------------------------------------------------------------------------------------------- shapes
+
+    def parts(self, x: str, count: int, name: str = "") -> list[str]:
+        """See `Algebra`."""
+        self.lacks("values cut into parts")
+
+    def concat(self, values: Sequence[str], axis: int, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._node("Concat", name, *values, axis=axis)
+
+    def mean_pool(self, x: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._node("AveragePool", name, x, kernel_shape=[2, 2], strides=[2, 2])
+
+    def flatten(self, x: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._node("Flatten", name, x, axis=1)
+
+    # ------------------------------------------------------------------------------------------------------------ time
+
+    def total(self, x: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._node("ReduceSum", name, x, self.g.axes(0), keepdims=0)
+
+    def length(self, x: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self.lacks("the length of one step")
+
+    def loop(self, strands: Sequence[Strand[str]], state: Mapping[str, str]) -> tuple[list[str | None], dict[str, str]]:
+        """See `Algebra`."""
+        return self.lacks("a loop within one step")
+
+    # ------------------------------------------------------------------------------- what ONNX has an operator for
+
+    def whole_step(self, group: Units, x: str, state: Mapping[str, str]) -> tuple[str, dict[str, str]] | None:
+        """See `Algebra`."""
+        if "c" not in group.state_names:
+            return None
+        _, after = self._lstm(group, self._node("Unsqueeze", "x_row", x, self.g.axes(0)), state, "")
+        return after["h"], after
+
+    def whole(self, group: Units, x: str, state: Mapping[str, str], needed: bool) -> tuple[str, dict[str, str]] | None:
+        """See `Algebra`."""
+        return self._lstm(group, x, state, self.row(group.tap) if needed else "") if "c" in group.state_names else None
+
+    def _lstm(self, group: Units, x: str, state: Mapping[str, str], output: str) -> tuple[str, dict[str, str]]:
+        """Add LSTM units over a window x[T, B, I] as one node: the equation of `cells.lstm`, in ONNX's own operator.
+
+        Returns:
+            h at every step under the name `output`, [T, B, n], unless that is empty; and the states after the window.
+        """
+        g, first = self.g, self.g.axes(0)
+        weights = [self._weight(value, IOFC, _to_iofc(array(value))) for value in group.ranked()]
+        before = [g.add("Unsqueeze", [state[name], first], f"{name}{self.layer}_row") for name in "hc"]
+        # All outputs have names, used or not: some tools take those of no name for one and the same value.
+        names = [f"layer{self.layer}_h_rows", f"h{self.layer}_next_row", f"c{self.layer}_next_row"]
+        rows, *after = g.add_many(
+            "LSTM", [x, *weights, "", "", *before], [name + g.suffix for name in names], hidden_size=group.units
+        )
+        h = g.add("Squeeze", [rows, g.axes(1)], output) if output else ""
+        return h, {
+            name: g.add("Squeeze", [row, first], state_after(f"{name}{self.layer}"))
+            for name, row in zip("hc", after, strict=True)
+        }
+
+
+class Scanned(Onnx):
+    """Nodes of a window of any length: time is a scan."""
+
+    def length(self, x: str, name: str = "") -> str:
+        """See `Algebra`."""
+        shape = self._node("Shape", f"{name}_length", x, start=0, end=1)
+        return self._node("Cast", f"{name}_steps", shape, to=1)
+
+    def loop(self, strands: Sequence[Strand[str]], state: Mapping[str, str]) -> tuple[list[str | None], dict[str, str]]:
+        """See `Algebra`."""
+        body = Nodes(NOW, f"{CONSTANT}layer{self.layer}/" if self.layer else f"{CONSTANT}step/")
+        inside = self._with(g=body)
+        of = {name: self._state(name) for strand in strands for name in strand.states}
+        now: dict[str, str] = {}
+        for name, full in of.items():
+            now[name] = body.input(full + NOW, *self._declared(full))
+        drives = [body.input(self.named(strand.name) + NOW, *self._declared(strand.name)) for strand in strands]
+        after: dict[str, str] = {}
+        handed: list[str] = []
+        for strand, drive in zip(strands, drives, strict=True):
+            value, new = strand.step(inside, drive, now)
+            after |= new
+            if strand.needed:
+                handed.append(value)
+        # A body may not hand out one value twice, and h is a state too.
+        taps = [strand.tap for strand in strands if strand.needed]
+        handed = [
+            body.add("Identity", [value], self.row(tap)) if value in after.values() else value
+            for value, tap in zip(handed, taps, strict=True)
+        ]
+        for value in (*(after[name] for name in of), *handed):
+            body.output(value, None)
+        rows = [self.row(tap) for tap in taps]
+        outputs = [state_after(full) for full in of.values()]
+        self.g.scan(body, [state[name] for name in of], [strand.over for strand in strands], [*outputs, *rows])
+        found = iter(rows)
+        return [next(found) if strand.needed else None for strand in strands], dict(zip(of, outputs, strict=True))
+
+    def _state(self, name: str) -> str:
+        """Return a state's full name."""
+        return f"{name}{self.layer}" if self.layer else name
+
+    def _declared(self, name: str) -> tuple[Any, ...]:
+        """Return shape, type and meaning of a value inside a scan over all layers together."""
+        if self.layer:
+            return (None,)
+        if name == "x":
+            return ["B", *self.face.step], 1, self.face.x_meaning
+        state = next(each for each in self.face.states if each.name == name)
+        return ["B", *state.shape], 1, state.meaning
+
+
+class Unrolled(Onnx):
+    """Nodes of a window of one length: every step has nodes of its own."""
+
+    def __init__(self, g: Nodes, network: HybridNetwork, face: Interface, steps: int) -> None:
+        super().__init__(g, network, face)
+        self.steps = steps
+
+    def length(self, x: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self.g.number(float(self.steps))
+
+    def loop(self, strands: Sequence[Strand[str]], state: Mapping[str, str]) -> tuple[list[str | None], dict[str, str]]:
+        """See `Algebra`."""
+        g = self.g
+        names = [name for strand in strands for name in strand.states]
+        now = {name: state[name] for name in names}
+        rows: list[list[str]] = [[] for _ in strands]
+        for t in range(self.steps):
+            g.suffix = at_step("", t)
+            after: dict[str, str] = {}
+            for strand, row in zip(strands, rows, strict=True):
+                drive = self._node("Gather", strand.name, strand.over, g.index(t), axis=0)
+                value, new = strand.step(self, drive, now)
+                after |= new
+                if strand.needed:
+                    name = strand.name.removesuffix("_drive") + "_row"
+                    row.append(self._node("Unsqueeze", name, value, g.axes(0)))
+            now = after
+        g.suffix = ""
+        last = {name: self._node("Identity", name, now[name]) for name in names}
+        stacked = [
+            g.add("Concat", row, self.row(strand.tap), axis=0) if row else None
+            for strand, row in zip(strands, rows, strict=True)
+        ]
+        return stacked, last
+
+
+def _to_iofc(weight: NDArray[Any]) -> NDArray[Any]:
+    """From (I, 4, n), gates i, f, g, o, to ONNX's [1, 4 * n, I], gates i, o, f, c."""
+    gates = weight.transpose(1, 2, 0)[[0, 3, 1, 2]]
+    return gates.reshape(1, -1, weight.shape[0])
+
+
+def _from_iofc(weight: NDArray[Any]) -> NDArray[Any]:
+    gates = weight.reshape(4, -1, weight.shape[-1])[[0, 2, 3, 1]]
+    return gates.transpose(2, 0, 1)
+
+
+LAYOUTS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {TRANSPOSED: np.transpose, IOFC: _from_iofc}
+"""How a weight is brought back into the network's own layout, by the end of its name."""

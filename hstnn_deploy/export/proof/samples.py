@@ -1,0 +1,110 @@
+"""What a bundle is verified on: windows of the recipe's test split where it is at hand, else random ones.
+
+Shapes: T time, B batch.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hstnn_deploy.data.files.folder import Report, silent
+from hstnn_deploy.data.preprocessing import preprocessing
+from hstnn_deploy.data.registry import DATA_SETS, load
+from hstnn_deploy.data.splits import Split
+from hstnn_deploy.errors import DataError
+from hstnn_deploy.export.graph.interface import Interface, interface
+from hstnn_deploy.export.proof.comparisons import Subject
+from hstnn_deploy.export.proof.raw_input import raw_samples
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.tasks import task_for
+from hstnn_deploy.recipe.recipe import Recipe
+
+_SAMPLES = 64
+"""Samples that are replayed, of networks whose values at every step fit into `_BYTES`."""
+_BYTES = 64e6
+_ASKED_BYTES = 256e6
+"""Of the test split, batches of as many samples are asked as have all their values at every step fit into this."""
+_CALIBRATION_BATCH = 16
+_STEPS = 28
+"""Steps of a random window."""
+
+
+def make_subject(
+    network: HybridNetwork,
+    folder: Path,
+    recipe: Recipe,
+    vocabulary: str,
+    data_folder: Path | None,
+    whole_test: bool = False,
+    report: Report = silent,
+) -> Subject:
+    """Return what is verified.
+
+    Args:
+        network: the network, whose numbers count.
+        folder: where its files are.
+        recipe: of the network.
+        vocabulary: of a language model, the SHA-256 of its words.
+        data_folder: where the recipe's data is; None: where data usually is.
+        whole_test: whether all of the test split is asked, however large the network.
+        report: told what is under way.
+    """
+    test, missing = _test_split(recipe, vocabulary, data_folder)
+    text = recipe.network.family == "language"
+    face = interface(network)
+    how = preprocessing(recipe.data)
+    recordings = DATA_SETS[recipe.data.name].recordings
+    return Subject(
+        network,
+        folder,
+        _windows(test, face),
+        task_for(recipe.network),
+        test,
+        missing,
+        # A text's columns, and so its score, depend on how many there are.
+        recipe.batch if text else min(recipe.batch, 100, _fitting(test, face)),
+        how,
+        raw_samples(how, test, lambda: recordings(recipe.data, data_folder) if recordings else {}) if test else None,
+        whole_test,
+        report,
+    )
+
+
+def _fitting(test: Split | None, face: Interface) -> int:
+    """Return how many samples' values at every step fit, judged by the first: where answers differ, all are shown."""
+    steps = _STEPS if test is None else len(test.batch(torch.tensor([0]), torch.device("cpu")).x)
+    return max(1, int(_ASKED_BYTES // (4 * steps * face.values)))
+
+
+def training_windows(recipe: Recipe, data_folder: Path | None) -> list[Tensor]:
+    """Return windows [T, B, …] of the training split, for calibration.
+
+    Raises:
+        DataError: the data is not at hand.
+    """
+    train = load(recipe.data, recipe.protocol, data_folder).train
+    chosen = torch.linspace(0, len(train) - 1, min(_SAMPLES, len(train))).long()
+    return [train.batch(part, torch.device("cpu")).x for part in chosen.split(_CALIBRATION_BATCH)]
+
+
+def _test_split(recipe: Recipe, vocabulary: str, data_folder: Path | None) -> tuple[Split | None, str]:
+    try:
+        splits = load(recipe.data, recipe.protocol, data_folder)
+    except DataError as error:
+        return None, f"no test data: {error.message}"
+    if splits.vocabulary != vocabulary:
+        return None, f"no test data: {recipe.data.name} has another vocabulary here than the network was trained with"
+    return splits.test, ""
+
+
+def _windows(test: Split | None, face: Interface) -> list[Tensor]:
+    """Return inputs of two (T, B): real samples as they are, and pairs of them end to end with a step cut off."""
+    samples = max(2, min(_SAMPLES, int(_BYTES // (4 * _STEPS * face.values))))
+    if test is None:
+        whole = face.example(_STEPS, samples)
+    else:
+        whole = test.batch(torch.arange(min(samples, len(test))), torch.device("cpu")).x
+    half = whole.shape[1] // 2
+    doubled = torch.cat((whole[:, :half], whole[:, half : 2 * half]))[:-1, : max(1, half - 3)]
+    return [whole, doubled.contiguous()]

@@ -1,0 +1,27 @@
+"""The recipe and the network of a configuration, for processes that build one."""
+
+from pathlib import Path
+
+import torch
+
+from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.registry import build
+from hstnn_deploy.models.sizes import Sizes
+from hstnn_deploy.profile.record import Configuration
+from hstnn_deploy.recipe.load import parse
+from hstnn_deploy.recipe.recipe import Recipe
+
+
+def recipe_of(configuration: Configuration) -> Recipe:
+    """Return the configuration's recipe as an object."""
+    return parse(configuration.recipe, "the configuration's recipe")
+
+
+def fresh_network(configuration: Configuration) -> HybridNetwork:
+    """Return the network to measure, on the CPU: the checkpoint's, or one of the given sizes with random weights."""
+    if configuration.ckpt is not None:
+        return Checkpoint.load(Path(configuration.ckpt)).network()
+    recipe = recipe_of(configuration)
+    torch.manual_seed(recipe.seed)
+    return build(recipe.network, [Sizes(*size) for size in configuration.sizes])

@@ -1,0 +1,116 @@
+"""The shape of a record's plain data, as tables and reports take it: types and ranges, checked where it is read."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from hstnn_deploy.errors import ProfileError
+from hstnn_deploy.foreign import one_line
+from hstnn_deploy.models.sizes import Kind
+from hstnn_deploy.profile.record import Configuration, Status
+
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    # There may be more than is known here: programs that measure may add to it.
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Network(_Part):
+    family: str | None = None
+
+
+class _Data(_Part):
+    name: str | None = None
+
+
+class _Recipe(_Part):
+    name: str | None = None
+    kind: Kind
+    ratio: _Number
+    seed: int | None = None
+    precision: str = "fp32"
+    experiment: str | None = None
+    protocol: str | None = None
+    network: _Network | None = None
+    data: _Data | None = None
+
+
+class _WarmUp(_Part):
+    steady: bool | None = None
+    rule: str = ""
+
+
+class _Sampler(_Part):
+    cores: _Number
+
+
+class _Facts(_Part):
+    """Of the facts, those that a report shows."""
+
+    versions: dict[str, str | None] = {}
+    cpu: str = ""
+    cores: _Number = 1
+    gpu: str = ""
+    driver: str | None = None
+    node: str = ""
+    data: str = ""
+    search: str = ""
+    calls: int = 0
+    memory_limit: list[int] = []
+    warm_up: _WarmUp = _WarmUp()
+    sampler: _Sampler | None = None
+
+
+class _Value(_Part):
+    name: str
+    value: _Number | None
+    unit: str = ""
+    source: str = ""
+    note: str = ""
+    reason: str = ""
+
+
+class _Span(_Part):
+    name: str
+    start: _Number
+    seconds: _Number
+    values: list[_Value]
+
+
+class _Timeline(_Part):
+    columns: dict[str, list[_Number | None]] = {}
+
+
+class _Record(_Part):
+    status: Status
+    reason: str
+    values: list[_Value]
+    spans: list[_Span]
+    facts: _Facts
+    series: dict[str, list[_Number | None]]
+    timeline: _Timeline
+
+
+_CONFIGURATION: TypeAdapter[Configuration] = TypeAdapter(Configuration)
+_MEASURED = {"versions", "cpu", "cores"}
+"""Facts that say on what something was measured."""
+
+
+def check_shape(plain: dict[str, Any]) -> None:
+    """Refuse plain data that no record has.
+
+    Raises:
+        ProfileError: with the place of the first value that is wrong.
+    """
+    try:
+        _Record.model_validate(plain)
+        _CONFIGURATION.validate_python(plain["configuration"])
+        _Recipe.model_validate(plain["configuration"]["recipe"])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ProfileError(f"a record is not whole: {one_line(place)}: {one_line(first['msg'])}") from error
+    if plain["status"] == "measured" and (missing := sorted(_MEASURED - plain["facts"].keys())):
+        raise ProfileError(f"a record is not whole: its facts hold no {missing[0]}")

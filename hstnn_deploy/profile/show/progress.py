@@ -1,0 +1,66 @@
+"""What a person sees while configurations are measured: the one under way, and a line for each that is done."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.status import Status
+
+from hstnn_deploy.profile.record import Record
+from hstnn_deploy.profile.run.launch import Observer
+from hstnn_deploy.profile.show import cells
+from hstnn_deploy.profile.values import Measured
+
+
+class Progress(Observer):
+    """Draws on a console: a spinner on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._status = Status("", console=console) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
+        if self._status:
+            self._status.stop()
+
+    def started(self, what: str, number: int, total: int) -> None:
+        """See `Observer`."""
+        if self._status:
+            self._status.update(f"{number}/{total} {what}")
+
+    def finished(self, record: Record, number: int, total: int, seconds: float) -> None:
+        """See `Observer`."""
+        self.console.print(
+            f"{number}/{total} {record.configuration.label}: {summary(record)} (took {seconds:.0f} s)",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def summary(record: Record) -> str:
+    """Return a record's main figure, or why there is none."""
+    if record.status != "measured":
+        return f"{record.status}: {record.reason}"
+    name, what, form = _MAIN["find" if record.configuration.find_batch else record.configuration.phase]
+    value = record.value(name)
+    if not isinstance(value, Measured):
+        return f"{what} n/a"
+    about, after = "~" if "extrapolated" in value.note else "", f" ({value.note})" if name == "largest_batch" else ""
+    return f"{what} {about}{form(value.number)}{after}"
+
+
+_MAIN: dict[str, tuple[str, str, cells.Form]] = {
+    "find": ("largest_batch", "largest batch", cells.digits),
+    "work": ("parameters", "parameters", cells.prefixed),
+    "train": ("epoch", "epoch", cells.seconds),
+    "restore": ("epoch", "epoch", cells.seconds),
+    "select": ("selection", "selection", cells.seconds),
+    "export": ("export_onnx", "ONNX", cells.seconds),
+    "infer": ("latency_p50", "median", cells.duration),
+}
+"""By phase: which value stands for the whole, what it is called, and how it looks."""

@@ -1,0 +1,254 @@
+"""Records for people: tables, footnotes, and how all of it was measured."""
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from hstnn_deploy import files
+from hstnn_deploy.profile import resource_table
+from hstnn_deploy.profile.record import Record, lines
+from hstnn_deploy.profile.show import cells
+from hstnn_deploy.profile.show.cells import Notes
+from hstnn_deploy.profile.show.tables import (
+    column_name,
+    experiments,
+    inference,
+    largest_batches,
+    published,
+    quantities,
+    work,
+)
+from hstnn_deploy.profile.values import Measured
+from hstnn_deploy.screen import Screen
+
+_WIDTH = 100
+_CROWD = 0.1
+"""Others' share of the machine's cores from which they are worth a warning."""
+_FULL = 0.9
+"""Share of the cores in use from which the others' work takes time from the measured one."""
+
+
+def tables(records: Sequence[Record], whole_paper: bool = False) -> list[RenderableType]:
+    """Return what to print of some records, in order: tables, footnotes, and the protocol.
+
+    Args:
+        records: see `launch.run`.
+        whole_paper: whether to show the paper's whole table where no record reproduces a row of it.
+    """
+    notes = Notes()
+    shown: list[RenderableType] = []
+    measured = [record for record in records if not record.configuration.find_batch]
+    if rows := [together for together in at_once(measured) if _compared(together)]:
+        shown.append(experiments(rows, notes))
+    searched = [record for record in records if record.configuration.find_batch]
+    shown += [largest_batches(group, notes) for group in _networks(searched)]
+    for group in _tables(measured):
+        phase = group[0][0].configuration.phase
+        if phase == "work":
+            shown.append(work([record for together in group for record in together], notes))
+        else:
+            shown.append(inference(group, notes) if phase == "infer" else quantities(group, notes))
+    if whole_paper and not _compared(records):
+        shown.append(published())
+    shown += [Text(f"[{number}] {note}") for number, note in enumerate(notes.texts, 1)]
+    return [*shown, *([Text()] if notes.texts else []), *(Text(line) for line in protocol(records))]
+
+
+def at_once(records: Sequence[Record]) -> list[list[Record]]:
+    """Return records by configuration: those of processes that ran at the same time stand together."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.configuration.together, []).append(record)
+    return list(found.values())
+
+
+def text(records: Sequence[Record], width: int = _WIDTH) -> str:
+    """Return the report as plain text."""
+    stream = io.StringIO()
+    console = Screen(file=stream, width=width)
+    for part in tables(records):
+        console.print(part)
+    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
+
+
+def write(folder: Path, records: Sequence[Record]) -> list[Path]:
+    """Write `records.jsonl` and `report.txt` into a folder, in place of what it holds of that name; return the paths.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    written = [folder / "records.jsonl", folder / "report.txt"]
+    files.write_text(written[0], lines(records))
+    files.write_text(written[1], text(records))
+    return written
+
+
+def protocol(records: Sequence[Record]) -> list[str]:
+    """Return how the records were measured, in lines."""
+    measured = [record for record in records if record.status == "measured"]
+    if not measured:
+        return []
+    searched = [record for record in measured if record.configuration.find_batch]
+    phases = {record.configuration.phase for record in measured if not record.configuration.find_batch}
+    said = ["MB are 10^6 bytes."]
+    if phases:
+        said = [f"Each configuration ran in a process of its own, after a warm-up. {said[0]}"]
+    said.append(
+        "Main memory (RAM) is the peak of the process and all it started, resident: interpreter, libraries, data and"
+        " network included."
+    )
+    said += _search(searched)
+    if phases & {"train", "restore"}:
+        said.append(
+            "Training: the recipe's own steps; whole passes, or as many steps as the time given allows, and then the"
+            " pass is extrapolated (~)."
+        )
+    if "work" in phases:
+        said.append(
+            "Work: an input that is a spike costs an accumulate (AC) with each weight it meets, one that is a number a"
+            " multiply-accumulate (MAC), zeros nothing; dense MACs count all."
+        )
+        sources = _distinct(str(record.value("energy").plain().get("source", "")) for record in measured)
+        said += [f"Energy: {source}; arithmetic alone, without memory." for source in sources]
+    if "infer" in phases:
+        calls = sorted({record.facts["calls"] for record in measured if "calls" in record.facts})
+        said.append(
+            f"Inference: {_range(calls)} calls back to back on one batch of whole sequences, each from input in host"
+            " memory to logits in host memory."
+        )
+    said += _distinct(
+        f"Data for {record.configuration.subject}: {record.facts['data']}."
+        for record in measured
+        if "data" in record.facts
+    )
+    fresh = _distinct(record.configuration.subject for record in measured if record.configuration.ckpt is None)
+    if fresh:
+        said.append(f"Weights of {', '.join(fresh)}: random; no time or memory depends on them.")
+    said += _distinct(_machine(record) for record in measured)
+    nodes = _distinct(str(record.facts["node"]) for record in measured if "node" in record.facts)
+    if len(nodes) > 1:
+        said.append(
+            f"Measured on {len(nodes)} nodes: records.jsonl says which row on which; unlike nodes do not compare."
+        )
+    said += [*_busy(measured), *_slowed(measured), *_unsteady(measured), *_sampler(measured)]
+    if _compared(measured):
+        said.append(f"Paper: {resource_table.MACHINE}; {resource_table.CAVEAT}.")
+    return said
+
+
+_ORDER = ("train", "select", "restore", "export", "infer", "work")
+
+
+def _tables(records: Sequence[Record]) -> list[list[list[Record]]]:
+    """Return the records of each table: one per network and phase, of inference per way it ran too; one of work."""
+    groups: dict[tuple[object, ...], list[list[Record]]] = {}
+    for together in sorted(at_once(records), key=lambda each: _ORDER.index(each[0].configuration.phase)):
+        asked = together[0].configuration
+        key: tuple[object, ...] = (asked.phase,)
+        if asked.phase != "work":
+            key += (asked.subject, asked.network, asked.steps)
+        if asked.phase == "infer":
+            key += (column_name(together),)
+        elif asked.phase != "work":
+            key += (asked.batch,)
+        groups.setdefault(key, []).append(together)
+    return list(groups.values())
+
+
+def _compared(records: Iterable[Record]) -> bool:
+    """Whether a training among the records reproduces a row of the paper's table."""
+    asked = [record.configuration for record in records]
+    return any(each.phase == "train" and resource_table.matching(each.experiment) is not None for each in asked)
+
+
+def _networks(records: Sequence[Record]) -> list[list[Record]]:
+    groups: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        asked = record.configuration
+        groups.setdefault((asked.subject, asked.network, asked.steps), []).append(record)
+    return list(groups.values())
+
+
+def _search(records: Sequence[Record]) -> list[str]:
+    """Return how the largest batches were searched for."""
+    said = _distinct(f"Largest batch: {record.facts['search']}." for record in records if "search" in record.facts)
+    if limits := [limit for record in records for limit in record.facts.get("memory_limit", [])]:
+        between = " to ".join(dict.fromkeys(cells.memory(limit) for limit in (min(limits), max(limits))))
+        said.append(f"On the CPU a trial might take {between}, libraries not counted.")
+    return said
+
+
+def _machine(record: Record) -> str:
+    facts = record.facts
+    versions = facts["versions"]
+    names = ("python", "torch", "onnxruntime-gpu", "onnxruntime")
+    parts = [facts["cpu"], f"{facts['cores']} cores"]
+    if "gpu" in facts:
+        parts.append(f"{facts['gpu']}, driver {facts.get('driver', 'unknown')}")
+    parts.append(", ".join(f"{name} {versions[name]}" for name in names if name in versions))
+    threads = record.configuration.threads
+    parts.append(f"{threads} thread{'s' if threads > 1 else ''}" if threads else "threads as each engine chooses")
+    name = f"Machine, node {facts['node']}" if "node" in facts else "Machine"
+    return f"{name}: {'; '.join(parts)}."
+
+
+def _busy(records: Sequence[Record]) -> list[str]:
+    """Return a warning where other processes had the cores meanwhile."""
+    most, count = 0.0, 0
+    for record in records:
+        own, others, cores = record.value("cpu_cores"), record.value("cpu_cores_others"), record.facts["cores"]
+        if isinstance(own, Measured) and isinstance(others, Measured):
+            crowded = others.number >= _CROWD * cores and own.number + others.number >= _FULL * cores
+            count += crowded
+            most = max(most, others.number if crowded else 0.0)
+    if not count:
+        return []
+    return [
+        f"Busy machine: during {count} of {len(records)} measurements other processes used up to {most:.1f} of"
+        f" {records[0].facts['cores']} cores; those times may be too long."
+    ]
+
+
+def _slowed(records: Sequence[Record]) -> list[str]:
+    """Return warnings where the container or the GPU was held back."""
+    said = []
+    held = [record for record in records if _number(record, "cpu_throttled") > 0]
+    if held:
+        most = max(_number(record, "cpu_throttled") for record in held)
+        said.append(
+            f"Throttled: during {len(held)} measurements the container's CPU limit held up to {most:.1f} s back."
+        )
+    clocks = _distinct(str(record.value("gpu_clock").plain().get("note", "")) for record in records)
+    return said + [f"Throttled GPU: clock {note}; those times may be too long." for note in clocks]
+
+
+def _unsteady(records: Sequence[Record]) -> list[str]:
+    count = sum(record.facts.get("warm_up", {}).get("steady") is False for record in records)
+    rules = _distinct(record.facts.get("warm_up", {}).get("rule", "") for record in records)
+    said = [f"Warm-up: {rule}." for rule in rules]
+    if count:
+        said.append(f"Not steady: {count} of {len(records)} measurements began when the time to warm up was over.")
+    return said
+
+
+def _sampler(records: Sequence[Record]) -> list[str]:
+    shares = [record.facts["sampler"]["cores"] for record in records if record.facts.get("sampler")]
+    return (
+        [f"Measuring itself took up to {100 * max(shares):.1f} % of a core, in a process of its own."] if shares else []
+    )
+
+
+def _number(record: Record, name: str) -> float:
+    value = record.value(name)
+    return value.number if isinstance(value, Measured) else 0.0
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(text for text in texts if text))

@@ -1,0 +1,89 @@
+"""The sections of a recipe: stages, selection, and the published results that it answers to."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hstnn_deploy.data.dataset import Protocol
+from hstnn_deploy.models.sizes import Kind
+
+
+class Schedule(BaseModel):
+    """How the learning rate falls: one of torch's schedulers, stepped after every epoch."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    name: Literal["step", "cosine", "plateau"] = "step"
+    """In steps, along half a cosine over the whole stage, or whenever validation stops getting better."""
+    every: int | None = Field(None, gt=0)
+    """Of step: epochs from one step to the next. Of plateau: epochs without a better metric before the next."""
+    factor: float = Field(gt=0, le=1)
+    """What the learning rate is multiplied with at each step; of cosine, what is left of it at the end."""
+
+    @model_validator(mode="after")
+    def _every_belongs_to_steps(self) -> "Schedule":
+        if self.name == "cosine" and self.every is not None:
+            raise ValueError("cosine falls over the whole stage: it takes no key 'every'")
+        if self.name != "cosine" and self.every is None:
+            raise ValueError(f"{self.name} needs the key 'every', in epochs")
+        return self
+
+
+class Stage(BaseModel):
+    """One stage of training: adaptation (all that a pure or ffs network has) or restoration."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    epochs: int = Field(gt=0)
+    batches: int | None = Field(None, gt=0)
+    """Batches of an epoch, each drawn at random by itself (so the demo trains on DVS-Gesture, and tests every 20), or
+    null where an epoch is a whole pass over the training samples."""
+    optimiser: Literal["adam", "sgd"] = "adam"
+    lr: float = Field(gt=0)
+    momentum: float = Field(0.0, ge=0, lt=1)
+    """Of sgd; adam has none."""
+    clip: float | None = Field(None, gt=0)
+    """The largest norm of the whole gradient, or null for no clipping."""
+    schedule: Schedule | None = None
+    """How the learning rate falls, or null where it stays."""
+
+
+class Selection(BaseModel):
+    """How units are ranked (docs/mathematics.md, section 3)."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    probes: int = Field(300, ge=2)
+    """Rademacher probes of the Hutchinson estimate."""
+    samples: int = Field(100, gt=0)
+    """Training samples in the one batch on which the loss is taken; of a text, the first window of all columns."""
+    bootstraps: int = Field(1000, ge=1)
+    """Resamplings of the probes for the stability of the kept set."""
+
+
+class Published(BaseModel):
+    """The published results that a recipe answers to: the metric on the test split, a mean over seeds."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    source: str
+    """Where the figures stand, and how they were obtained."""
+    protocol: Protocol
+    """Where the epoch was chosen of which they are."""
+    rnn: float | None = None
+    lstm: float | None = None
+    snn: float | None = None
+    ffs: dict[float, float] = {}
+    """By ratio."""
+    hybrid: dict[float, float] = {}
+    """By ratio, of the restored network."""
+
+    def of(self, kind: Kind, ratio: float) -> float | None:
+        """Return the figure of a kind, of ffs and hybrid at a ratio; None where nothing was published."""
+        match kind:
+            case "ffs" | "hybrid":
+                found: dict[float, float] = getattr(self, kind)
+                return found.get(ratio)
+            case _:
+                figure: float | None = getattr(self, kind)
+                return figure
