@@ -25,7 +25,7 @@ from torch.nn import functional
 from benchmarks import textbook
 from benchmarks.harness import Spread, environment
 from benchmarks.processes import child, memory
-from hstnn_deploy.models.convolutional import ConvClassifier, ConvolutionalConfig
+from hstnn_deploy.models.hybrid.convolutional import ConvClassifier, ConvolutionalConfig
 from hstnn_deploy.models.sizes import Sizes
 
 BATCH, STEPS, SIZE, CLASSES = 4, 60, 32, 11

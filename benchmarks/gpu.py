@@ -31,13 +31,13 @@ from benchmarks.networks import Pair, make_pair
 from hstnn_deploy.data.splits import ArraySplit, Batch, Splits
 from hstnn_deploy.environment import describe
 from hstnn_deploy.models import kernels
-from hstnn_deploy.models.convolutional import ConvolutionalConfig
+from hstnn_deploy.models.hybrid.convolutional import ConvolutionalConfig
+from hstnn_deploy.models.hybrid.language import LanguageConfig
+from hstnn_deploy.models.hybrid.network import HybridNetwork
+from hstnn_deploy.models.hybrid.sequence import SequenceConfig
 from hstnn_deploy.models.kernels import Form, fused, gpu, plain
-from hstnn_deploy.models.language import LanguageConfig
-from hstnn_deploy.models.network import HybridNetwork
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.precision import Precision, products
-from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import Classification, Task, task_for
 from hstnn_deploy.recipe.sections import Stage

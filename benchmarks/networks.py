@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks import textbook
-from hstnn_deploy.models.layers import RnnGroup, SpikingGroup
-from hstnn_deploy.models.sequence import SequenceClassifier, SequenceConfig
+from hstnn_deploy.models.hybrid.groups import RnnGroup, SpikingGroup
+from hstnn_deploy.models.hybrid.sequence import SequenceClassifier, SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 
 INPUTS, CLASSES, STEPS, BATCH = 28, 10, 28, 100

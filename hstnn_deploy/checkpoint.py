@@ -19,14 +19,14 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from hstnn_deploy import files
 from hstnn_deploy.errors import CheckpointError, RecipeError
 from hstnn_deploy.foreign import brief, check_plain, check_stored, reading
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import NetworkConfig, build
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.recipe.load import parse
 from hstnn_deploy.recipe.recipe import Recipe
 
 FORMAT = "hstnn-deploy"
-VERSION = 2
+VERSION = 3
 
 _TAKE_ANOTHER = "copy it again, or take last.pt or best.pt from the run folder"
 
@@ -44,7 +44,15 @@ def _spell_out(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _spell_out}
+def _name_the_network(data: dict[str, Any]) -> dict[str, Any]:
+    """From version 2: what the network is stood in the recipe alone."""
+    recipe = data.get("recipe")
+    if isinstance(recipe, dict) and "parameters" in data:
+        data = {"architecture": recipe.get("network"), **data}
+    return data
+
+
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _spell_out, 2: _name_the_network}
 """From a version to the next: what turns its `data` into the next version's."""
 
 
@@ -150,10 +158,12 @@ class Checkpoint(BaseModel):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     recipe: dict[str, Any]
-    """The resolved recipe."""
+    """The resolved recipe; empty of a network that was trained without one."""
+    architecture: NetworkConfig
+    """What the network is: its family and its layers."""
     stage: Literal["train", "adapt", "restore"]
     sizes: list[Sizes]
-    """Units of each layer and kind."""
+    """Units of each layer and kind; empty of a stack."""
     parameters: dict[str, torch.Tensor]
     epoch: int
     """Epochs done when these parameters were taken."""
@@ -206,13 +216,13 @@ class Checkpoint(BaseModel):
         except RecipeError as error:
             raise CheckpointError(f"{self._source}: {error.message}", error.hint) from error
 
-    def network(self) -> HybridNetwork:
+    def network(self) -> Network:
         """Return the network in evaluation mode, on the CPU.
 
         Raises:
             CheckpointError: the parameters do not fit the recipe and sizes.
         """
-        config = self.resolved_recipe().network
+        config = self.architecture
         with reading(self._source, "a whole network", CheckpointError, _TAKE_ANOTHER):
             self._check_shapes(config)
             network = build(config, self.sizes)
@@ -273,6 +283,6 @@ def _check_training(training: dict[str, Any] | None) -> None:
                 raise ValueError(f"{place} does not hold the numbers of its shape")
 
 
-def load_network(path: Path | str) -> HybridNetwork:
+def load_network(path: Path | str) -> Network:
     """Return the network of a checkpoint file, in evaluation mode, on the CPU."""
     return Checkpoint.load(Path(path)).network()

@@ -17,7 +17,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,6 +34,9 @@ State = Literal["running", "finished", "interrupted", "failed"]
 Number = StrictBool | StrictInt | Annotated[StrictFloat, Field(allow_inf_nan=False)] | None
 Row = dict[str, Number | list[StrictStr]]
 """What was measured in an epoch; its warnings are a list of lines."""
+
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+"""From what a stage depended on, as an older version wrote it, to what that is today."""
 
 _ANOTHER = "remove the run folder, or give another with --out"
 _LARGEST = 2**22
@@ -175,13 +178,16 @@ class RunFolder:
             raise files.cannot_write(path, error) from error
 
     @contextmanager
-    def open(self, recipe: dict[str, Any], environment: dict[str, Any], resume: bool) -> Iterator[None]:
+    def open(
+        self, recipe: dict[str, Any], environment: dict[str, Any], resume: bool, upgrade: Upgrade | None = None
+    ) -> Iterator[None]:
         """Claim the folder for this process, with the recipe that it must belong to, and record how the work ends.
 
         Args:
             recipe: what this stage depends on; it must equal what the folder was begun with.
             environment: see `environment.describe`.
             resume: whether work that was begun and not finished may be continued.
+            upgrade: see `check_recipe`.
 
         Raises:
             RunError: the folder cannot be written, is in use, belongs to another recipe, or was begun and `resume` is
@@ -190,7 +196,7 @@ class RunFolder:
         files.make_folder(self.path)
         with self.lock():
             files.clear_partial(self.path)
-            self._begin(recipe, environment, resume)
+            self._begin(recipe, environment, resume, upgrade)
             try:
                 yield
             except KeyboardInterrupt:
@@ -217,7 +223,7 @@ class RunFolder:
         finally:
             lock.release()
 
-    def record_failure(self, recipe: dict[str, Any], reason: str) -> None:
+    def record_failure(self, recipe: dict[str, Any], reason: str, upgrade: Upgrade | None = None) -> None:
         """Record that the stage failed, on behalf of a process that could not do it itself.
 
         Raises:
@@ -225,13 +231,15 @@ class RunFolder:
         """
         files.make_folder(self.path)
         with self.lock():
-            self.claim_recipe(recipe)
+            self.claim_recipe(recipe, upgrade)
             if not self.finished:
                 self.set_status("failed", error=reason)
 
-    def _begin(self, recipe: dict[str, Any], environment: dict[str, Any], resume: bool) -> None:
+    def _begin(
+        self, recipe: dict[str, Any], environment: dict[str, Any], resume: bool, upgrade: Upgrade | None
+    ) -> None:
         begun = bool(self.status())
-        self.claim_recipe(recipe)
+        self.claim_recipe(recipe, upgrade)
         if begun and not resume and not self.finished:
             raise RunError(
                 f"{self.path} holds a run that is not finished ({self.status().get('state')})",
@@ -240,14 +248,21 @@ class RunFolder:
         files.write_json(self.path / "environment.json", environment)
         self.set_status("running", error=None, **({} if begun else {"started": _now()}))
 
-    def claim_recipe(self, recipe: dict[str, Any]) -> None:
+    def claim_recipe(self, recipe: dict[str, Any], upgrade: Upgrade | None = None) -> None:
         """Record the recipe that this folder belongs to; refuse another one, see `check_recipe`."""
-        self.check_recipe(recipe)
+        self.check_recipe(recipe, upgrade)
         files.write_text(self.path / "stage.yaml", yaml_text.dump(recipe))
 
-    def check_recipe(self, recipe: dict[str, Any]) -> None:
-        """Refuse a recipe other than the one this folder was begun with, naming the keys that differ."""
+    def check_recipe(self, recipe: dict[str, Any], upgrade: Upgrade | None = None) -> None:
+        """Refuse a recipe other than the one this folder was begun with, naming the keys that differ.
+
+        Args:
+            recipe: what this stage depends on.
+            upgrade: how an older version's recipe reads today: a key that did not exist then has its default.
+        """
         old = _read_yaml(self.path / "stage.yaml")
+        if old and upgrade is not None and differences(old, recipe):
+            old = upgrade(old)
         if old and (different := differences(old, recipe)):
             raise RunError(
                 f"{self.path} was begun with another recipe: {'; '.join(different)}",

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hstnn_deploy.models.language import LanguageConfig, LanguageModel
-from hstnn_deploy.models.sequence import SequenceClassifier, SequenceConfig
-from hstnn_deploy.models.shrink import Kept
+from hstnn_deploy.models.hybrid.language import LanguageConfig, LanguageModel
+from hstnn_deploy.models.hybrid.sequence import SequenceClassifier, SequenceConfig
+from hstnn_deploy.models.hybrid.shrink import Kept
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.train.traces import Probe, RankedGroup
 

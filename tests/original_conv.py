@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hstnn_deploy.models.convolutional import ConvClassifier, ConvolutionalConfig, Form
+from hstnn_deploy.models.hybrid.convolutional import ConvClassifier, ConvolutionalConfig, Form
+from hstnn_deploy.models.hybrid.shrink import Kept
 from hstnn_deploy.models.neurons import Lif
-from hstnn_deploy.models.shrink import Kept
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.train.traces import Probe, RankedGroup
 from tests.original import FOLDER

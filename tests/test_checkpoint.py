@@ -32,6 +32,7 @@ def example() -> Checkpoint:
     network = build(recipe.network, sizes)
     return Checkpoint(
         recipe=recipe.dump(),
+        architecture=recipe.network,
         stage="adapt",
         sizes=sizes,
         parameters=network.state_dict(),
@@ -388,7 +389,17 @@ def test_a_recipe_this_version_cannot_read_is_a_checkpoint_error(file: Path) -> 
     data = torch.load(file, weights_only=True)["data"]
     data["recipe"]["network"]["family"] = "transformer"
     rewrite(file, data=data)
-    assert "network.family" in refusal(file).message
+    with pytest.raises(CheckpointError, match=r"network\.family"):
+        Checkpoint.load(file).resolved_recipe()
+
+
+def test_a_network_this_version_does_not_know_is_a_checkpoint_error(file: Path) -> None:
+    data = torch.load(file, weights_only=True)["data"]
+    data["architecture"]["family"] = "transformer"
+    rewrite(file, data=data)
+    message = refusal(file).message
+    assert "architecture" in message
+    assert "transformer" in message
 
 
 def test_content_of_another_sort_is_kept_apart(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def evaluate(
             f"{ckpt} was trained with another vocabulary than {recipe.data.name} has now",
             "give the text it was trained on with --data-dir",
         )
-    task = task_for(recipe.network)
+    task = task_for(recipe.network, recipe.loss)
     # Of a training split that is cropped at random, the same crops at every call.
     torch.manual_seed(recipe.seed)
     result = run_evaluation(network, task, splits.split(split.value), batch or recipe.batch, where, recipe.precision)

@@ -155,7 +155,7 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
     from hstnn_deploy.models.tasks import task_for
     from hstnn_deploy.train.evaluation import PROTOCOLS
 
-    task = task_for(recipe.network)
+    task = task_for(recipe.network, recipe.loss)
     rows, protocol = [], ""
     for run in runs:
         result = run.status().get("result") or {}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import SPIKES, Network
 
 Extreme = Literal["silent", "saturated"]
 
@@ -16,10 +16,8 @@ Extreme = Literal["silent", "saturated"]
 class Activity:
     """Counts the spikes of every spiking layer as long as it is entered; steps past a sample's length do not count."""
 
-    def __init__(self, network: HybridNetwork) -> None:
-        self._groups = {
-            number: layer.groups["snn"] for number, layer in enumerate(network.stack, 1) if "snn" in layer.groups
-        }
+    def __init__(self, network: Network) -> None:
+        self._groups = {tap.layer: units for tap, units in network.taps.items() if tap.name == SPIKES}
         device = next(network.parameters()).device
         self.counts = torch.zeros((len(self._groups), 2), dtype=torch.float64, device=device)
         """Of each spiking layer: spikes, and how many there could have been. Ranks may add theirs up."""

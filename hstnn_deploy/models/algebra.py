@@ -19,7 +19,7 @@ gives its values names calls the result; it has no other meaning. Shapes: T time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, NoReturn, Protocol, Self, TypeVar
 
 from torch import Tensor, nn
 
@@ -27,6 +27,13 @@ from hstnn_deploy.errors import ExportError
 from hstnn_deploy.models.surrogates import Surrogate
 
 V = TypeVar("V")
+
+Fires = Literal["above", "at", "several"]
+"""When a neuron fires, and how often; see `Algebra.spike`."""
+
+Pooling = Literal["mean", "max", "sum"]
+
+Convolution = nn.Conv1d | nn.Conv2d
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,34 @@ class Units(Protocol):
 
     def __call__(self, x: Tensor, state: dict[str, Tensor], lengths: Tensor | None) -> Any:
         """Run a window by the fast kernels; return what goes up, and their states after it."""
+
+
+class Normed(Protocol):
+    """What normalises channels: statistics and learned numbers, [C] each, or [S, C] where every step has its own."""
+
+    @property
+    def scale(self) -> Tensor | None:
+        """What it is multiplied by; None is one."""
+
+    @property
+    def shift(self) -> Tensor | None:
+        """What is added; None is zero."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The running mean."""
+
+    @property
+    def variance(self) -> Tensor:
+        """The running variance."""
+
+    @property
+    def eps(self) -> float:
+        """What is added to the variance."""
+
+    @property
+    def maps(self) -> int:
+        """Axes of a channel: 2 of maps, 0 of single units."""
 
 
 class Unreadable(ExportError):
@@ -123,14 +158,32 @@ class Algebra(ABC, Generic[V]):
         """Return max(0, a)."""
 
     @abstractmethod
+    def clip(self, a: V, low: float | None, high: float | None, name: str = "") -> V:
+        """Return a, brought between two bounds; None is no bound."""
+
+    @abstractmethod
+    def parameter(self, value: Tensor) -> V:
+        """Return a learned or stored number, or one for each unit, as an operand."""
+
+    @abstractmethod
     def share(self, total: V, count: V, name: str = "") -> V:
         """Return total / count, and 0 where nothing was counted."""
 
     # ------------------------------------------------------------------------------------------- what units hand out
 
     @abstractmethod
-    def spike(self, membrane: V, threshold: V | float, surrogate: Surrogate, name: str = "spikes") -> V:
-        """Return 1 where membrane > threshold, else 0; backward, the surrogate takes the place of the step's slope."""
+    def spike(
+        self, membrane: V, threshold: V | float, surrogate: Surrogate, name: str = "spikes", fires: Fires = "above"
+    ) -> V:
+        """Return how often neurons fire at a step; backward, the surrogate takes the place of the step's slope.
+
+        Args:
+            membrane: m, before any reset.
+            threshold: theta.
+            surrogate: in the place of ds/dm, as a function of m - theta.
+            name: what the result is called.
+            fires: above: 1 where m > theta, else 0; at: 1 where m >= theta, else 0; several: max(0, floor(m / theta)).
+        """
 
     def fixed(self, a: V) -> V:
         """Return `a`, as a constant to the backward pass."""
@@ -155,8 +208,19 @@ class Algebra(ABC, Generic[V]):
         """Return a linear layer's output at every step of x[…, I]."""
 
     @abstractmethod
-    def convolve(self, x: V, layer: nn.Conv2d, name: str = "") -> V:
-        """Return the convolution of x[B, I, H, W], or of every step of x[T, B, I, H, W]."""
+    def convolve(self, x: V, layer: Convolution, name: str = "") -> V:
+        """Return the convolution of x[B, I, H, W] or x[B, I, L], or of every step of x[T, …]."""
+
+    @abstractmethod
+    def normalise(self, x: V, norm: Normed, step: V | None = None, name: str = "") -> V:
+        """Return (x - mean) / sqrt(variance + eps) * scale + shift of each channel of x[B, C, …].
+
+        Args:
+            x: values; axis 1 is the channels.
+            norm: the statistics and what was learned, [C] each, or [S, C] where every step has its own.
+            step: how many steps came before, [B, 1], where every step has its own; past S it is an error of the engine.
+            name: what the result is called.
+        """
 
     def dropout(self, x: V, layer: nn.Dropout) -> V:
         """Return x, of which a part is dropped while training."""
@@ -177,12 +241,20 @@ class Algebra(ABC, Generic[V]):
         """Put values side by side."""
 
     @abstractmethod
+    def pool(self, x: V, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> V:
+        """Return the mean, the largest or the sum of each `size` of maps […, n, H, W] or rows […, n, L]."""
+
     def mean_pool(self, x: V, name: str = "") -> V:
         """Return the mean of each 2x2 of maps […, n, H, W]."""
+        return self.pool(x, "mean", (2, 2), (2, 2), name)
 
     @abstractmethod
     def flatten(self, x: V, name: str = "") -> V:
         """Return x[B, …] as [B, n]."""
+
+    @abstractmethod
+    def vote(self, x: V, voters: int, name: str = "") -> V:
+        """Return the mean of each `voters` consecutive ones of x[B, n], [B, n / voters]."""
 
     # ------------------------------------------------------------------------------------------------------------ time
 

@@ -5,31 +5,44 @@ It is the definition run as it stands: the oracle of every kernel, and what sele
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hstnn_deploy.models.algebra import Algebra, Strand, Units
+from hstnn_deploy.models.algebra import Algebra, Convolution, Fires, Normed, Pooling, Strand, Units
 from hstnn_deploy.models.surrogates import Surrogate
 
 
+def fired(membrane: Tensor, threshold: Tensor | float, fires: Fires) -> Tensor:
+    """Return how often neurons fire; see `Algebra.spike`."""
+    match fires:
+        case "above":
+            return (membrane > threshold).to(membrane.dtype)
+        case "at":
+            return (membrane >= threshold).to(membrane.dtype)
+        case "several":
+            return torch.floor(membrane / threshold).clamp(min=0)
+
+
 class _Spike(torch.autograd.Function):
-    """Heaviside step forward, the surrogate backward; which is itself a constant to second derivatives."""
+    """Step forward, the surrogate backward; which is itself a constant to second derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, distance: Tensor, surrogate: Surrogate) -> Tensor:
-        """Return 1 where `distance` = m - threshold is positive."""
+    def forward(ctx: Any, distance: Tensor, surrogate: Surrogate, spikes: Tensor | None, at: bool) -> Tensor:
+        """Return `spikes`, or 1 where `distance` = m - threshold is positive (or zero, where `at`)."""
         ctx.save_for_backward(distance)
         ctx.surrogate = surrogate
-        return (distance > 0).to(distance.dtype)
+        if spikes is not None:
+            return spikes
+        return (distance >= 0 if at else distance > 0).to(distance.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """Multiply the gradient with the surrogate."""
         (distance,) = ctx.saved_tensors
-        return ctx.surrogate.times(grads[0], distance), None
+        return ctx.surrogate.times(grads[0], distance), None, None, None
 
 
 class Eager(Algebra[Tensor]):
@@ -43,6 +56,8 @@ class Eager(Algebra[Tensor]):
 
     def __init__(self, lengths: Tensor | None = None) -> None:
         self.lengths = lengths
+        self.masks: dict[int, Tensor] = {}
+        """Of the layers whose dropout is one for the whole window, by their number."""
 
     def add(self, a: Tensor | float, b: Tensor | float, name: str = "") -> Tensor:
         """See `Algebra`."""
@@ -68,13 +83,34 @@ class Eager(Algebra[Tensor]):
         """See `Algebra`."""
         return torch.relu(a)
 
+    def clip(self, a: Tensor, low: float | None, high: float | None, name: str = "") -> Tensor:
+        """See `Algebra`."""
+        return a.clamp(low, high)
+
+    def parameter(self, value: Tensor) -> Tensor:
+        """See `Algebra`."""
+        return value
+
     def share(self, total: Tensor, count: Tensor, name: str = "") -> Tensor:
         """See `Algebra`."""
         return total / count.clamp(min=1)
 
-    def spike(self, membrane: Tensor, threshold: Tensor | float, surrogate: Surrogate, name: str = "spikes") -> Tensor:
+    def spike(
+        self,
+        membrane: Tensor,
+        threshold: Tensor | float,
+        surrogate: Surrogate,
+        name: str = "spikes",
+        fires: Fires = "above",
+    ) -> Tensor:
         """See `Algebra`."""
-        spikes: Tensor = _Spike.apply(membrane - threshold, surrogate)  # type: ignore[no-untyped-call]
+        several = None
+        if fires == "several":
+            with torch.no_grad():
+                several = fired(membrane, threshold, fires)
+        spikes: Tensor = _Spike.apply(  # type: ignore[no-untyped-call]
+            membrane - threshold, surrogate, several, fires == "at"
+        )
         return spikes
 
     def fixed(self, a: Tensor) -> Tensor:
@@ -103,9 +139,19 @@ class Eager(Algebra[Tensor]):
         output: Tensor = layer(x)
         return output
 
-    def convolve(self, x: Tensor, layer: nn.Conv2d, name: str = "") -> Tensor:
+    def convolve(self, x: Tensor, layer: Convolution, name: str = "") -> Tensor:
         """See `Algebra`."""
-        return _on_maps(layer, x)
+        return _at_each(layer, x, layer.weight.ndim)
+
+    def normalise(self, x: Tensor, norm: Normed, step: Tensor | None = None, name: str = "") -> Tensor:
+        """See `Algebra`. What normalises while training is the layer itself; this is with statistics at rest."""
+        if step is None:
+            return functional.batch_norm(x, norm.mean, norm.variance, norm.scale, norm.shift, eps=norm.eps)
+        beside = (..., *[None] * (x.ndim - 2))
+        at = step[:, 0].long()
+        factor = torch.rsqrt(norm.variance[at] + norm.eps)
+        y = (x - norm.mean[at][beside]) * (factor if norm.scale is None else factor * norm.scale[at])[beside]
+        return y if norm.shift is None else y + norm.shift[at][beside]
 
     def embed(self, tokens: Tensor, layer: nn.Embedding, name: str = "") -> Tensor:
         """See `Algebra`."""
@@ -120,13 +166,18 @@ class Eager(Algebra[Tensor]):
         """See `Algebra`."""
         return values[0] if len(values) == 1 else torch.cat(list(values), dim=axis)
 
-    def mean_pool(self, x: Tensor, name: str = "") -> Tensor:
+    def pool(self, x: Tensor, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> Tensor:
         """See `Algebra`."""
-        return _on_maps(lambda maps: functional.avg_pool2d(maps, 2), x)
+        return _at_each(lambda maps: pooled(maps, how, size, stride), x, len(size) + 2)
 
     def flatten(self, x: Tensor, name: str = "") -> Tensor:
         """See `Algebra`."""
         return x.flatten(1)
+
+    def vote(self, x: Tensor, voters: int, name: str = "") -> Tensor:
+        """See `Algebra`."""
+        mean: Tensor = x.unflatten(-1, (-1, voters)).mean(-1)
+        return mean
 
     def total(self, x: Tensor, name: str = "") -> Tensor:
         """See `Algebra`."""
@@ -155,10 +206,14 @@ class Eager(Algebra[Tensor]):
                 after |= new
                 if strand.needed:
                     row.append(emitted)
-            now = {name: self._valid(t, after[name], now[name]) for name in now}
+            now = {name: self.valid(t, after[name], now[name]) for name in now}
         return [torch.stack(row) if row else None for row in rows], now
 
-    def _valid(self, t: int, after: Tensor, before: Tensor) -> Tensor:
+    def from_step(self, t: int) -> Self:
+        """Return the reading of what is left of a window from step t on."""
+        return self if self.lengths is None else self._with(lengths=(self.lengths - t).clamp(min=0))
+
+    def valid(self, t: int, after: Tensor, before: Tensor) -> Tensor:
         """Return a state after step t, or as it was in samples that have ended."""
         return after if self.lengths is None else torch.where(_beside(t < self.lengths, after), after, before)
 
@@ -178,7 +233,17 @@ def _beside(samples: Tensor, values: Tensor) -> Tensor:
     return samples[(..., *[None] * (values.ndim - samples.ndim))]
 
 
-def _on_maps(function: Any, x: Tensor) -> Tensor:
-    """Apply what takes maps [N, n, H, W] to those of every step of x[T, B, n, H, W] as well."""
-    maps: Tensor = function(x) if x.ndim == 4 else function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-    return maps
+def pooled(maps: Tensor, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    """Return the mean, the largest or the sum of each `size` of maps [N, n, H, W] or rows [N, n, L]."""
+    if len(size) == 1:
+        return pooled(maps.unsqueeze(-2), how, (1, *size), (1, *stride)).squeeze(-2)
+    if how == "max":
+        # The first of equals takes the gradient.
+        return functional.max_pool2d(maps, size, stride)
+    return functional.avg_pool2d(maps, size, stride, divisor_override=1 if how == "sum" else None)
+
+
+def _at_each(function: Any, x: Tensor, dimensions: int) -> Tensor:
+    """Apply what takes values of so many dimensions to those of every step of x[T, …] as well."""
+    result: Tensor = function(x) if x.ndim == dimensions else function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return result

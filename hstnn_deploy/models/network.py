@@ -1,174 +1,104 @@
-"""What every network is: a stack of hybrid layers that carries its state, and one call."""
+"""What every network is, whatever it is made of: one call that carries a state, and equations for any reading."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self, cast
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from hstnn_deploy.models.algebra import Algebra, Strand, V
-from hstnn_deploy.models.layers import Emitted, HybridLayer, Outputs, State, UnitKind, joined
+from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.sizes import Sizes
 
+State = dict[str, Tensor]
+"""What a network carries from step to step, by name, each [B, …]."""
 
-class HybridNetwork(nn.Module, ABC):
-    """Hybrid layers, one on the other; a family adds what stands before and behind them.
 
-    The state is a flat dict of named tensors: `v{l}` (spiking), `h{l}` (recurrent) and `c{l}` (LSTM) of layer
-    l = 1, 2, …, each [B, n], and what the family's readout carries.
-    """
+class Tap(NamedTuple):
+    """What some units of a network hand out at every step: a proof claims it, a profile counts it."""
 
-    together: ClassVar[bool] = False
-    """Whether a window's layers go step by step together where that saves memory; see `window`."""
-    every_step: ClassVar[bool] = False
+    layer: int
+    """Counted from 1."""
+    name: str
+    """Such as "spikes" or "h"."""
+
+    def __str__(self) -> str:
+        return f"layer{self.layer}_{self.name}"
+
+
+class Described(NamedTuple):
+    """A layer of a stack, for people."""
+
+    layer: int
+    """Its number, from 1."""
+    kind: str
+    parameters: int
+    output: list[int]
+    """The shape of what it gives at a step of one sample."""
+
+
+SPIKES = "spikes"
+"""The name of the taps of spiking units; their values are whole numbers that no error goes on from."""
+
+
+class Network(nn.Module, ABC):
+    """A network over time."""
+
+    every_step: bool = False
     """Whether there is an answer to every step, or one to everything seen."""
-    gathered: ClassVar[dict[str, str]] = {}
-    """What the readout adds up from step to step, and its meaning."""
-    tokens: ClassVar[bool] = False
+    tokens: bool = False
     """Whether x is int64 tokens, not float32 values."""
 
-    def __init__(self, layers: Sequence[HybridLayer]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
     @property
-    def stack(self) -> list[HybridLayer]:
-        """The hybrid layers, input side first."""
-        return [cast(HybridLayer, layer) for layer in self.layers]
-
-    @property
-    def sizes(self) -> list[Sizes]:
-        """Units of each layer and kind."""
-        return [Sizes(layer.count("snn"), layer.count("rnn")) for layer in self.stack]
-
-    @property
+    @abstractmethod
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one time step of x for one sample; a token is a scalar."""
-        return (self.stack[0].input_size,)
 
     @property
     @abstractmethod
     def outputs(self) -> int:
         """The width of the answer."""
 
-    def initial_state(self, like: Tensor) -> State:
-        """Return zeros for a batch shaped as `like` [T, B, …]."""
-        return {
-            f"{name}{number}": like.new_zeros(like.shape[1], width)
-            for number, layer in enumerate(self.stack, 1)
-            for name, width in layer.state_sizes.items()
-        }
+    @property
+    def sizes(self) -> list[Sizes]:
+        """Spiking and recurrent units of each layer; empty of networks whose layers are not so divided."""
+        return []
 
-    # --------------------------------------------------------------------------------- the equations, for any reading
+    def described(self) -> list["Described"]:
+        """Return the layers of a stack; empty of hybrid networks, whose layers `sizes` describes."""
+        return []
 
-    def enter(self, o: Algebra[V], x: V) -> V:
-        """Return what the first layer sees of x, of a step or of a window."""
-        return x
-
-    def needed(self, layer: int) -> set[UnitKind]:
-        """Return the kinds of units of layer `layer`, from 1, whose outputs somebody sees at every step."""
-        return {"snn", "rnn"}
-
-    def gather(self, o: Algebra[V], x: V, last: Emitted[V], state: Mapping[str, V], window: bool) -> dict[str, V]:
-        """Return the readout's own states after a step x[B, …], or a window x[T, B, …]; `last` is of the last layer."""
-        return {}
+    @property
+    @abstractmethod
+    def taps(self) -> dict[Tap, nn.Module]:
+        """What is handed out at every step, and the module that does: (x, state, lengths) -> (what goes up, state)."""
 
     @abstractmethod
-    def answer(self, o: Algebra[V], last: Emitted[V], state: Mapping[str, V]) -> V:
-        """Return the answer, from what the last layer emitted (of each step) or from the states after everything."""
+    def part(self, layer: int) -> str:
+        """Return what the spiking part of a layer, counted from 1, is called, such as "layer1.snn"."""
 
-    def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """Run one step x[B, …] in a reading; return the answer, and all states."""
-        last, after = self._one_step(o, self.enter(o, x), state)
-        return self.answer(o, last, after), after
+    @abstractmethod
+    def part_of(self, parameter: str) -> str:
+        """Return what the part is called that a parameter belongs to, by its name in the state dict."""
 
-    def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """Run a window x[T, B, …] in a reading; return the answer, and all states.
+    @abstractmethod
+    def initial_state(self, like: Tensor) -> State:
+        """Return zeros for a batch shaped as `like` [T, B, …]."""
 
-        Layers run one after another, each over all the time there is; or, where they go together, step by step, so that
-        memory does not grow with time.
-        """
-        x = self.enter(o, x)
-        last: Emitted[V] = {}
-        if self.together:
-            names = list(state)
-            _, after = o.loop(
-                [Strand("x", x, lambda o, now, state: (now, self._one_step(o, now, state)[1]), names)], state
-            )
-        else:
-            last, after = self.layer_by_layer(o, x, state)
-        return self.answer(o, last, after), after
-
-    def layer_by_layer(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[Emitted[V], dict[str, V]]:
-        """Run a window, each layer over all of it; return what the last one emits, and all states but the answer."""
-        seen = x
-        after: dict[str, V] = {}
-        last: Emitted[V] = {}
-        for number, layer in enumerate(self.stack, 1):
-            last, new = layer.window(o.at(number), seen, self._states_of(number, state), self.needed(number))
-            after |= {f"{name}{number}": value for name, value in new.items()}
-            if number < len(self.stack):
-                seen = self.side_by_side(o, number, last, window=True)
-        return last, after | self.gather(o, x, last, state, window=True)
-
-    def _one_step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[Emitted[V], dict[str, V]]:
-        seen = x
-        after: dict[str, V] = {}
-        last: Emitted[V] = {}
-        for number, layer in enumerate(self.stack, 1):
-            last, new = layer.step(o.at(number), seen, self._states_of(number, state), self.needed(number))
-            after |= {f"{name}{number}": value for name, value in new.items()}
-            if number < len(self.stack):
-                seen = self.side_by_side(o, number, last, window=False)
-        return last, after | self.gather(o, x, last, state, window=False)
-
-    def side_by_side(self, o: Algebra[V], layer: int, emitted: Emitted[V], window: bool) -> V:
-        """Return what layer `layer` emits as the next one sees it: its kinds side by side, spiking first."""
-        parts = list(emitted.values())
-        return parts[0] if len(parts) == 1 else o.at(layer).concat(parts, self._units_axis(window), "output")
-
-    def _units_axis(self, window: bool) -> int:
-        """Return the axis of the units of what layers emit, at a step or in a window."""
-        return -1
-
-    def _states_of(self, layer: int, state: Mapping[str, V]) -> dict[str, V]:
-        return {name: state[f"{name}{layer}"] for name in self.stack[layer - 1].state_sizes}
-
-    # --------------------------------------------------------------------------------------------------------- tensors
-
-    def run_layers(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[list[Tensor], State]:
-        """Run the layers alone; return every layer's output [T, B, n_s + n_r] and the layers' states after it."""
-        outputs, after = self.run_groups(x, state, lengths)
-        return [joined(output) for output in outputs], after
-
-    def run_groups(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[list[Outputs], State]:
-        """Do the same, but leave the kinds of each layer apart: who reads the last layer needs no joined copy of it."""
-        outputs: list[Outputs] = []
-        after: State = {}
-        for number, layer in enumerate(self.stack, 1):
-            seen = joined(outputs[-1]) if outputs else x
-            output, new = layer(seen, {name: state[f"{name}{number}"] for name in layer.state_sizes}, lengths)
-            outputs.append(output)
-            after |= {f"{name}{number}": value for name, value in new.items()}
-        return outputs, after
-
+    @abstractmethod
     def meanings(self) -> dict[str, str]:
         """Return what each state is, by its name."""
-        return {
-            f"{name}{number}": meaning.format(layer=number)
-            for number, layer in enumerate(self.stack, 1)
-            for group in layer.groups.values()
-            for name, meaning in group.states.items()
-        } | self.gathered
 
+    @abstractmethod
     def membranes(self) -> set[str]:
         """Return the names of the spiking units' states."""
-        return {
-            f"{name}{number}"
-            for number, layer in enumerate(self.stack, 1)
-            if "snn" in layer.groups
-            for name in layer.groups["snn"].states
-        }
+
+    @abstractmethod
+    def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """Run one step x[B, …] in a reading; return the answer, and all states."""
+
+    @abstractmethod
+    def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """Run a window x[T, B, …] in a reading; return the answer, and all states."""
 
     @abstractmethod
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
@@ -181,13 +111,4 @@ class HybridNetwork(nn.Module, ABC):
 
         Returns:
             The output, and the state after the window. Chunk after chunk gives what the whole sequence gives.
-        """
-
-    @abstractmethod
-    def with_layers(self, layers: Sequence[HybridLayer], outputs: Tensor) -> Self:
-        """Return a network of the same family over `layers`.
-
-        Args:
-            layers: slices of this network's layers.
-            outputs: where the outputs of the last of them stand in this network's last layer, for the readout.
         """

@@ -4,16 +4,19 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hstnn_deploy.models.convolutional import ConvolutionalConfig
-from hstnn_deploy.models.language import LanguageConfig
-from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.sequence import SequenceConfig
+from hstnn_deploy.models.hybrid.convolutional import ConvolutionalConfig
+from hstnn_deploy.models.hybrid.language import LanguageConfig
+from hstnn_deploy.models.hybrid.sequence import SequenceConfig
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.sizes import Sizes
+from hstnn_deploy.models.stack import StackConfig
 
-NetworkConfig = Annotated[SequenceConfig | ConvolutionalConfig | LanguageConfig, Field(discriminator="family")]
+NetworkConfig = Annotated[
+    SequenceConfig | ConvolutionalConfig | LanguageConfig | StackConfig, Field(discriminator="family")
+]
 """A recipe's `network` section: the union of the families' configurations, told apart by their field `family`."""
 
 
-def build(config: NetworkConfig, sizes: list[Sizes]) -> HybridNetwork:
+def build(config: NetworkConfig, sizes: list[Sizes]) -> Network:
     """Return a freshly initialised network of the configured family, with the given units per layer."""
     return config.build(sizes)

@@ -5,8 +5,10 @@ from typing import Literal, NamedTuple
 
 from hstnn_deploy.errors import UsageError
 
-Kind = Literal["rnn", "lstm", "snn", "ffs", "hybrid"]
+Kind = Literal["rnn", "lstm", "snn", "ffs", "hybrid", "plain"]
+"""What the units of a network are; `plain`: a stack of layers, which says so itself."""
 KINDS: tuple[Kind, ...] = ("rnn", "lstm", "snn", "ffs", "hybrid")
+"""Those that a recipe of the method hybrid may ask for."""
 
 
 class Sizes(NamedTuple):
@@ -67,6 +69,8 @@ def layer_sizes(kind: Kind, units: list[int], ratio: float) -> list[Sizes]:
             return [Sizes(n, 0) for n in units]
         case "hybrid":
             return [Sizes(n, n) for n in units]
+        case "plain":
+            return []
         case "ffs":
             return [split(ratio, n, 1, f"layer {layer}") for layer, n in enumerate(units, 1)]
 

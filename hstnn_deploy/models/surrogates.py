@@ -1,10 +1,15 @@
 """The surrogates: what takes the place of a spike's slope ds/dm in the backward pass, each written once.
 
-Every one has area 1. With x = (m - threshold) / lens:
+With x = (m - threshold) / width:
 
-    rectangular   1 / (2 * lens) where |x| < 1, else 0             (the published networks')
-    triangular    max(0, 1 - |x|) / lens
-    arctan        1 / (2 * lens) / (1 + (pi / 2 * x)^2)            (SpikingJelly's ATan with alpha = 1 / lens)
+    rectangular    1 / (2 * width) where |x| < 1, else 0             (the published hybrid networks')
+    triangular     max(0, 1 - |x|) / width
+    arctan         1 / (2 * width) / (1 + (pi / 2 * x)^2)            (SpikingJelly's ATan with alpha = 1 / width)
+    sigmoid        1 / width * sigmoid(x) * (1 - sigmoid(x))         (SpikingJelly's Sigmoid with alpha = 1 / width)
+    exponential    1 / width * e^-|x|                                (sinabs' SingleExponential, of width / theta)
+    fast-sigmoid   1 / (1 + |x|)^2                                   (snnTorch's fast_sigmoid with slope = 1 / width)
+
+All but the last two have area 1; those are as their libraries have them. Each is multiplied by `scale`.
 """
 
 import math
@@ -12,23 +17,37 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-Shape = Literal["rectangular", "triangular", "arctan"]
+Shape = Literal["rectangular", "triangular", "arctan", "sigmoid", "exponential", "fast-sigmoid"]
+
+SHARPNESS: frozenset[Shape] = frozenset({"arctan", "sigmoid", "fast-sigmoid"})
+"""Which shapes libraries give by how steep they are, 1 / width, and not by their width."""
 
 
 class Surrogate(NamedTuple):
-    """A shape and its width."""
+    """A shape, its width, and its scale."""
 
     shape: Shape
     lens: float
-    """Half the width of the surrogate's window, in membrane units."""
+    """The width, in membrane units: half that of the window of a rectangular or triangular one."""
+    scale: float = 1.0
 
     @property
     def peak(self) -> float:
         """The largest value, at the threshold."""
-        return 1 / self.lens if self.shape == "triangular" else 1 / (2 * self.lens)
+        match self.shape:
+            case "rectangular" | "arctan":
+                return self.scale / (2 * self.lens)
+            case "triangular" | "exponential":
+                return self.scale / self.lens
+            case "sigmoid":
+                return self.scale / (4 * self.lens)
+            case "fast-sigmoid":
+                return self.scale
 
     def times(self, gradient: Tensor, distance: Tensor) -> Tensor:
         """Return a gradient times the slope at `distance` = m - threshold."""
+        if self.scale != 1:
+            gradient = gradient * self.scale
         away = distance.detach().abs()
         match self.shape:
             case "rectangular":
@@ -37,3 +56,10 @@ class Surrogate(NamedTuple):
                 return gradient * (1 - away / self.lens).clamp(min=0) / self.lens
             case "arctan":
                 return gradient / (1 + (math.pi / (2 * self.lens) * away).square()) / (2 * self.lens)
+            case "sigmoid":
+                rising = (away / self.lens).sigmoid()
+                return gradient * rising * (1 - rising) / self.lens
+            case "exponential":
+                return gradient * (-away / self.lens).exp() / self.lens
+            case "fast-sigmoid":
+                return gradient / (1 + away / self.lens).square()

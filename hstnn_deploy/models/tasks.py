@@ -4,15 +4,22 @@ They belong to the task, not to the network. Shapes: T time, B batch, C classes,
 """
 
 import math
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import torch
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor
 from torch.nn import functional
 
 from hstnn_deploy.data.splits import PADDING, Batch
-from hstnn_deploy.models.layers import State
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network, State
 from hstnn_deploy.models.registry import NetworkConfig
 
 
@@ -26,8 +33,8 @@ class Task(Protocol):
     counts: str
     """What the metric is a mean over, in the plural."""
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean loss over the batch, scalar."""
+    def loss(self, output: Tensor, target: Tensor, steps: int = 1) -> Tensor:
+        """Return the mean loss over the batch, scalar; `steps` is T of its windows."""
         ...
 
     def correct(self, output: Tensor, target: Tensor) -> Tensor:
@@ -46,7 +53,7 @@ class Task(Protocol):
         """Return the loss of the best answer that does not look at the input, where classes occur so often, [C]."""
         ...
 
-    def carried(self, network: HybridNetwork, x: Tensor, after: State | None) -> State | None:
+    def carried(self, network: Network, x: Tensor, after: State | None) -> State | None:
         """Return the state that a batch x starts from, `after` being that after the batch before it in the pass."""
         ...
 
@@ -56,7 +63,7 @@ class Classification:
 
     metric, unit, higher_is_better, counts = "accuracy", " %", True, "samples"
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, steps: int = 1) -> Tensor:
         """Return the mean cross-entropy of logits [B, C] against classes [B]."""
         return functional.cross_entropy(output, target)
 
@@ -76,14 +83,14 @@ class Classification:
         """Return the entropy of the classes."""
         return _entropy(counts)
 
-    def carried(self, network: HybridNetwork, x: Tensor, after: State | None) -> None:
+    def carried(self, network: Network, x: Tensor, after: State | None) -> None:
         """Return None: samples have nothing to do with each other."""
 
 
 class OneHot(Classification):
     """Mean squared error against the one-hot label; the metric is that of classification."""
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, steps: int = 1) -> Tensor:
         """Return the mean over batch and classes of the squared error of scores [B, C] against classes [B]."""
         return functional.mse_loss(output, functional.one_hot(target, output.shape[1]).to(output.dtype))
 
@@ -91,6 +98,27 @@ class OneHot(Classification):
         """Return the mean over the classes of p (1 - p), p being how often each occurs."""
         shares = counts.double() / counts.sum()
         return float((shares * (1 - shares)).mean())
+
+
+class SpikeCount(Classification):
+    """Mean squared error of spike counts against a share of the steps, divided by the number of steps.
+
+    snnTorch's `mse_count_loss`: of T steps, the class should spike int(T * correct) times, every other int(T *
+    incorrect) times. The metric is that of classification; outputs are counts, a stack's `readout: sum`.
+    """
+
+    def __init__(self, correct: float, incorrect: float) -> None:
+        self.shares = (correct, incorrect)
+
+    def loss(self, output: Tensor, target: Tensor, steps: int = 1) -> Tensor:
+        """Return the mean over batch and classes of the squared error of counts [B, C], over T."""
+        right, wrong = (int(steps * share) for share in self.shares)
+        wanted = functional.one_hot(target, output.shape[1]) * (right - wrong) + wrong
+        return functional.mse_loss(output, wanted.to(output.dtype)) / steps
+
+    def constant(self, counts: Tensor) -> float:
+        """Return infinity: it depends on the number of steps, so no loss is called no better than a constant's."""
+        return math.inf
 
 
 class LanguageModelling:
@@ -102,7 +130,7 @@ class LanguageModelling:
 
     metric, unit, higher_is_better, counts = "perplexity", "", False, "words"
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, steps: int = 1) -> Tensor:
         """Return the mean cross-entropy of logits [T, B, V] against words [T, B]; words `PADDING` do not count."""
         return functional.cross_entropy(output.flatten(0, 1), target.flatten(), ignore_index=PADDING)
 
@@ -123,7 +151,7 @@ class LanguageModelling:
         """Return the entropy of the words."""
         return _entropy(counts)
 
-    def carried(self, network: HybridNetwork, x: Tensor, after: State | None) -> State | None:
+    def carried(self, network: Network, x: Tensor, after: State | None) -> State | None:
         """Return the recurrent states `after`, detached, and zeros for the membranes; None at the text's beginning."""
         if after is None:
             return None
@@ -137,12 +165,51 @@ def _entropy(counts: Tensor) -> float:
     return float(torch.special.entr(shares).sum())
 
 
-def task_for(config: NetworkConfig) -> Task:
-    """Return what networks of a family are trained for."""
-    match config.family:
-        case "language":
-            return LanguageModelling()
-        case "convolutional":
-            return OneHot()
-        case "sequence":
+LossName = Literal["cross-entropy", "mse", "count", "next-word"]
+
+
+class LossConfig(BaseModel):
+    """What a recipe says of its loss: a name, and what belongs to it."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    name: LossName
+    """`cross-entropy` of logits; `mse` against the one-hot label; `count`, of spikes; `next-word`, of a text."""
+    correct: float = Field(0.8, ge=0, le=1)
+    """Of count: the share of steps at which the class should spike."""
+    incorrect: float = Field(0.2, ge=0, le=1)
+    """Of count: the share of steps at which every other output should."""
+
+    @model_serializer(mode="wrap")
+    def _its_own(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what belongs to another loss."""
+        found: dict[str, Any] = handler(self)
+        return found if self.name == "count" else {"name": self.name}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+
+_USUAL: dict[str, LossName] = {
+    "sequence": "cross-entropy",
+    "convolutional": "mse",
+    "language": "next-word",
+    "stack": "cross-entropy",
+}
+"""The loss of each family, where a recipe names none."""
+
+
+def task_for(config: NetworkConfig, loss: LossConfig | None = None) -> Task:
+    """Return what a network is trained for: by the recipe's loss, or as its family is."""
+    loss = loss or LossConfig(name=_USUAL[config.family])
+    match loss.name:
+        case "cross-entropy":
             return Classification()
+        case "mse":
+            return OneHot()
+        case "count":
+            return SpikeCount(loss.correct, loss.incorrect)
+        case "next-word":
+            return LanguageModelling()

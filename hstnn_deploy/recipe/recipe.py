@@ -1,19 +1,34 @@
 """A recipe: what a training is, as a validated model."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from hstnn_deploy import yaml_text
 from hstnn_deploy.data.dataset import Protocol
 from hstnn_deploy.data.registry import DataConfig
-from hstnn_deploy.errors import RecipeError, UsageError
+from hstnn_deploy.errors import HstnnError, RecipeError, UsageError, nearest
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.models.registry import NetworkConfig
-from hstnn_deploy.models.sizes import Kind
+from hstnn_deploy.models.sizes import KINDS, Kind
+from hstnn_deploy.models.stack import StackConfig
+from hstnn_deploy.models.tasks import LossConfig
 from hstnn_deploy.recipe.sections import Published, Selection, Stage
+
+Method = Literal["hybrid", "plain"]
+
+_OF_HYBRID = {"kind", "ratio", "adapt", "selection", "restore"}
+"""Keys that belong to the method hybrid."""
 
 _MOST_UNITS, _MOST_LAYERS = 2**20, 1000
 """Of a layer, and of a network: far more than any machine trains."""
@@ -41,9 +56,48 @@ class Recipe(BaseModel):
     """In which precision training and evaluation compute; see `models.precision`."""
     protocol: Protocol = "validation"
     """Where the best epoch is chosen: `validation` (held out of training) or `test` (the demo's; overstates)."""
+    loss: LossConfig | None = None
+    """What is minimised; null: what the network's family is trained for."""
+    method: Method = "hybrid"
+    """`hybrid`: adaptation, selection and restoration (of pure and ffs networks the first alone); `plain`: `train`."""
     adapt: Stage
+    """The first stage: adaptation, or all there is of a pure, ffs or plain network."""
     selection: Selection = Selection()
     restore: Stage
+    train: Stage | None = None
+    """Of method plain: its one stage."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_method_has_it(cls, given: Any) -> Any:
+        """Refuse the keys of the other method, and say the kind of a plain network, which has no other."""
+        if not isinstance(given, dict):
+            return given
+        network = given.get("network")
+        stacked = isinstance(network, dict) and network.get("family") == "stack"
+        method = given.get("method", "plain" if stacked else "hybrid")
+        if stacked and method != "plain":
+            raise RecipeError(
+                f"method is {brief(method)}, but a network of the family stack is trained by method plain"
+            )
+        if method == "plain":
+            if not stacked:
+                raise RecipeError("method plain is for networks of the family stack", "leave method out")
+            if wrong := [key for key in ("ratio", "adapt", "selection", "restore") if key in given]:
+                raise RecipeError(
+                    f"key {wrong[0]!r} belongs to method hybrid, and this recipe's is plain", "its one stage is 'train'"
+                )
+            if given.get("kind", "plain") != "plain":
+                raise RecipeError(f"kind is {brief(given['kind'])}, but a stack says in its layers what its units are")
+            if "train" not in given:
+                raise RecipeError("key 'train' is missing", "a recipe of method plain has one stage, train")
+            return {**given, "method": "plain", "kind": "plain", "adapt": given["train"], "restore": given["train"]}
+        if given.get("kind") == "plain":
+            raise RecipeError("kind is 'plain', which is for networks of the family stack", nearest("plain", KINDS))
+        if "train" in given:
+            what = "key 'train' belongs to method plain, and this recipe's is hybrid"
+            raise RecipeError(what, "its stages are adapt and restore")
+        return given
 
     @model_validator(mode="after")
     def _numbers_can_be(self) -> "Recipe":
@@ -65,7 +119,7 @@ class Recipe(BaseModel):
             raise RecipeError(
                 "batches cannot be drawn at random from a text, which is read in order", "set adapt.batches=null"
             )
-        if self.kind in {"rnn", "lstm", "snn"}:
+        if self.kind in {"rnn", "lstm", "snn"} and not isinstance(self.network, StackConfig):
             self.network.recurrent = "lstm" if self.kind == "lstm" else "rnn"
         return self
 
@@ -85,6 +139,9 @@ class Recipe(BaseModel):
         Raises:
             UsageError: another family, or a key of the network that the data contradicts.
         """
+        if isinstance(self.network, StackConfig):
+            self._check_shape(self.network, family, sizes)
+            return
         if self.network.family != family:
             raise UsageError(
                 f"network.family is {self.network.family}, but {self.data.name} is for the family {family}",
@@ -97,8 +154,34 @@ class Recipe(BaseModel):
                     f"network.{key} is {wanted}, but {self.data.name} has {there}", f"--set network.{key}={there}"
                 )
 
+    def _check_shape(self, network: StackConfig, family: str, sizes: Mapping[str, int | None]) -> None:
+        """Refuse a stack that is not made for the data; see `check_fits`."""
+        size, inputs = sizes["size"], sizes["inputs"]
+        there = [] if family == "language" else [inputs] if size is None else [inputs, size, size]
+        if network.input != there:
+            raise UsageError(
+                f"network.input is {network.input}, but a time step of {self.data.name} has the shape {there}",
+                f"--set 'network.input={there}'",
+            )
+        if (given := network.outputs) != sizes["classes"]:
+            raise UsageError(
+                f"network.layers give {given} outputs, but {self.data.name} has {sizes['classes']} classes",
+                "the last layer with weights says how many",
+            )
+
+    def stage(self, name: str) -> Stage:
+        """Return how a stage is trained: train, adapt or restore."""
+        return self.restore if name == "restore" else self.adapt
+
+    @model_serializer(mode="wrap")
+    def _of_its_method(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the keys of the other method, and what recipes did not always have where it says nothing."""
+        without = _OF_HYBRID if self.method == "plain" else {"train", "method"}
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if key not in without and (key, value) != ("loss", None)}
+
     def dump(self) -> dict[str, Any]:
-        """Return the recipe as plain data."""
+        """Return the recipe as plain data, without the keys of the other method."""
         return self.model_dump(mode="json")
 
     def yaml(self) -> str:
@@ -125,6 +208,25 @@ class Recipe(BaseModel):
         if stage == "traces":
             part["selection"] = {**part["selection"], "bootstraps": None}
         return {"stage": stage, **part}
+
+    def upgraded(self, old: dict[str, Any]) -> dict[str, Any]:
+        """Return what a stage depended on, as an older version wrote it, with the keys that there are today.
+
+        A key that did not exist then has its default; what the stage does not depend on is this recipe's. What cannot
+        be read today stays as it is, and differs.
+        """
+        stage = old.get("stage")
+        if stage not in {"train", "adapt", "traces", "restore"}:
+            return old
+        now = self.dump()
+        rest = {key: value for key, value in now.items() if key not in self.for_stage(stage)}
+        given = {key: value for key, value in old.items() if key != "stage"}
+        if stage == "traces" and isinstance(given.get("selection"), dict):
+            given["selection"] = given["selection"] | {"bootstraps": self.selection.bootstraps}
+        try:
+            return Recipe.model_validate(rest | given).for_stage(stage)
+        except (ValidationError, HstnnError):
+            return old
 
 
 def _whole_numbers(value: Any, path: str = "") -> Iterator[tuple[str, int]]:

@@ -77,6 +77,8 @@ class Published(BaseModel):
     """By ratio."""
     hybrid: dict[float, float] = {}
     """By ratio, of the restored network."""
+    plain: float | None = None
+    """Of a stack."""
 
     def of(self, kind: Kind, ratio: float) -> float | None:
         """Return the figure of a kind, of ffs and hybrid at a ratio; None where nothing was published."""

@@ -74,7 +74,7 @@ class Run:
     @cached_property
     def task(self) -> Task:
         """What the network is trained for: its metric."""
-        return task_for(self.recipe.network)
+        return task_for(self.recipe.network, self.recipe.loss)
 
     @property
     def value(self) -> float | None:
@@ -197,14 +197,14 @@ def read_run(folder: RunFolder) -> Run | None:
     status = folder.status()
     state = folder.state or "not begun"
     curve = folder.metrics()
-    task = task_for(recipe.network)
+    task = task_for(recipe.network, recipe.loss)
     return Run(
         path=folder.path,
         recipe=recipe,
         stage=folder.stage,
         state=state,
         epoch=_whole(folder, status.get("epoch")),
-        epochs=recipe.restore.epochs if folder.stage == "restore" else recipe.adapt.epochs,
+        epochs=recipe.stage(folder.stage).epochs,
         error=str(status.get("error") or ""),
         figures=_figures(folder, status, task, curve) if state == "finished" else {},
         curve=curve,

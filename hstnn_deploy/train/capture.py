@@ -11,8 +11,7 @@ from torch import Tensor
 
 from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.foreign import first_line
-from hstnn_deploy.models.layers import State
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network, State
 from hstnn_deploy.models.precision import Precision, forward, products
 from hstnn_deploy.models.tasks import Task
 
@@ -96,7 +95,7 @@ def checked(work: Work, inputs: Sequence[Tensor], graph: Work) -> Work:
 class Gradients:
     """The forward and backward pass of batches, those of the first one's shape by replaying a graph."""
 
-    def __init__(self, network: HybridNetwork, task: Task, precision: Precision, note: Callable[[str], None]) -> None:
+    def __init__(self, network: Network, task: Task, precision: Precision, note: Callable[[str], None]) -> None:
         self.network, self.task, self.precision, self.note = network, task, precision, note
         self.parameters = list(network.parameters())
         self._shapes: list[torch.Size] | None = None
@@ -137,7 +136,7 @@ class Gradients:
             with forward(self.precision, x.device):
                 output, after = self.network(x, state)
             output = output.to(torch.promote_types(output.dtype, torch.float32))
-            loss = self.task.loss(output, target)
+            loss = self.task.loss(output, target, len(x))
             gradients = torch.autograd.grad(loss, self.parameters)
         self._after = list(after)
         right = self.task.correct(output.detach(), target)

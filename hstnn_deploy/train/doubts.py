@@ -9,7 +9,7 @@ from torch import Tensor
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.models.activity import extremes
-from hstnn_deploy.models.neurons import Neuron
+from hstnn_deploy.models.neurons import SpikingNeuron
 from hstnn_deploy.models.tasks import Task
 
 PATIENCE = 3
@@ -40,12 +40,15 @@ class Doubts:
     """Looks at each epoch's row of a stage.
 
     Args:
-        neuron: of the network.
+        neuron: of the network; None where each layer has its own.
         constant: the loss of the best constant answer.
     """
 
-    def __init__(self, neuron: Neuron, constant: float) -> None:
-        self.neuron = neuron
+    def __init__(self, neuron: SpikingNeuron | None, constant: float) -> None:
+        self._threshold, self._width = "threshold of its neurons", ""
+        if neuron is not None:
+            self._threshold = f"network.neuron.threshold (it is {neuron.threshold:g})"
+            self._width = f" (network.neuron.lens is {neuron.lens:g})"
         self.constant = constant
         self._said: set[str] = set()
         self._learned = False
@@ -71,8 +74,8 @@ class Doubts:
                 Doubt(
                     frozenset(f"layer {number} silent" for number in silent),
                     f"{layers(silent)} did not spike once in the validation pass of epoch {row['epoch']}",
-                    f"a lower network.neuron.threshold (it is {self.neuron.threshold:g}), larger inputs or weights, or "
-                    f"a wider surrogate (network.neuron.lens is {self.neuron.lens:g}) would help",
+                    f"a lower {self._threshold}, larger inputs or weights, or a wider surrogate{self._width} would "
+                    "help",
                 )
             )
         if saturated := found.get("saturated"):
@@ -81,8 +84,8 @@ class Doubts:
                     frozenset(f"layer {number} saturated" for number in saturated),
                     f"every unit of {layers(saturated)} spiked at every step of the validation pass of epoch "
                     f"{row['epoch']}",
-                    f"a higher network.neuron.threshold (it is {self.neuron.threshold:g}), smaller inputs or weights, "
-                    f"or another surrogate width (network.neuron.lens is {self.neuron.lens:g}) would help",
+                    f"a higher {self._threshold}, smaller inputs or weights, or another surrogate width{self._width} "
+                    "would help",
                 )
             )
         return doubts

@@ -8,8 +8,7 @@ import torch
 
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
-from hstnn_deploy.models.layers import State
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network, State
 from hstnn_deploy.models.precision import Precision, forward, products
 from hstnn_deploy.models.tasks import Task
 from hstnn_deploy.train.ranks import ALONE, Ranks
@@ -79,7 +78,7 @@ def count_batches(split: Split, size: int) -> int:
 
 @torch.no_grad()
 def evaluate(
-    network: HybridNetwork,
+    network: Network,
     task: Task,
     split: Split,
     size: int,
@@ -103,7 +102,7 @@ def evaluate(
             with forward(precision, device):
                 output, state = network(batch.x, task.carried(network, batch.x, state), batch.lengths)
             output, answers = output.to(torch.promote_types(output.dtype, torch.float32)), task.answers(batch)
-            loss += task.loss(output, batch.target).double() * answers
+            loss += task.loss(output, batch.target, len(batch.x)).double() * answers
             correct += task.correct(output, batch.target)
             count += answers
     ranks.sum(loss, correct, count)

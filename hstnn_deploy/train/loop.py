@@ -18,8 +18,7 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.splits import Batch, Splits
 from hstnn_deploy.errors import CheckpointError, RunError
 from hstnn_deploy.models.activity import Activity
-from hstnn_deploy.models.layers import State
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network, State
 from hstnn_deploy.models.precision import Precision, forward, products
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
@@ -39,7 +38,7 @@ Step = tuple[Tensor, Tensor, State]
 class Fit:
     """One stage of training of one network, in one run folder."""
 
-    network: HybridNetwork
+    network: Network
     task: Task
     splits: Splits
     stage: Stage
@@ -178,7 +177,7 @@ class Fit:
 class Trainer:
     """One network at one rank: its passes over the splits."""
 
-    network: HybridNetwork
+    network: Network
     task: Task
     splits: Splits
     stage: Stage
@@ -261,12 +260,12 @@ def assist(ranks: Ranks, device: torch.device, splits: Callable[[Recipe], Splits
     while begun := ranks.share(None):
         header, optimised = Checkpoint(**begun[0]), begun[1]
         recipe, network = header.resolved_recipe(), header.network().to(device)
-        stage = recipe.restore if header.stage == "restore" else recipe.adapt
+        stage = recipe.stage(header.stage)
         optimiser = make_optimiser(stage, network)
         optimiser.load_state_dict(optimised)
         trainer = Trainer(
             network,
-            task_for(recipe.network),
+            task_for(recipe.network, recipe.loss),
             splits(recipe),
             stage,
             recipe.batch,
@@ -304,7 +303,7 @@ def train_step(
         with forward(precision, batch.x.device):
             output, after = network(batch.x, state, batch.lengths)
         output = output.to(torch.promote_types(output.dtype, torch.float32))
-        loss = task.loss(output, batch.target)
+        loss = task.loss(output, batch.target, len(batch.x))
         (loss if weight == 1 else loss * weight).backward()
     descend(network, optimiser, clip)
     with torch.no_grad():

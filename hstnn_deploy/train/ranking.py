@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from hstnn_deploy.models.layers import UnitKind
-from hstnn_deploy.models.shrink import Kept
+from hstnn_deploy.models.hybrid.groups import UnitKind
+from hstnn_deploy.models.hybrid.shrink import Kept
 from hstnn_deploy.models.sizes import Sizes
 
 Floats = NDArray[np.float64]

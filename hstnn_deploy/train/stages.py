@@ -27,10 +27,11 @@ from hstnn_deploy.data.splits import Batch, Split, Splits
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import CheckpointError, RunError, UsageError
 from hstnn_deploy.foreign import brief, reading
-from hstnn_deploy.models.layers import UnitKind
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.hybrid.groups import UnitKind
+from hstnn_deploy.models.hybrid.network import as_hybrid
+from hstnn_deploy.models.hybrid.shrink import shrink
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import build
-from hstnn_deploy.models.shrink import shrink
 from hstnn_deploy.models.sizes import Sizes, kept_counts, layer_sizes
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
@@ -119,7 +120,7 @@ class Training:
     _splits: Splits | None = None
 
     def __post_init__(self) -> None:
-        self.task = task_for(self.recipe.network)
+        self.task = task_for(self.recipe.network, self.recipe.loss)
         self.observer.counts = self.task.counts
 
     def run(self, stage: StageName) -> list[RunFolder]:
@@ -182,27 +183,28 @@ class Training:
             )
         return earlier
 
-    def _fresh(self, sizes: list[Sizes]) -> HybridNetwork:
+    def _fresh(self, sizes: list[Sizes]) -> Network:
         torch.manual_seed(self.recipe.seed)
         return build(self.recipe.network, sizes)
 
     def _fit(self, stage: str, run: RunFolder, make: Any, selection: dict[str, Any] | None) -> RunFolder:
         """Train one network to the end of its stage, and measure its best epoch on the test split."""
         recipe = self.recipe
-        run.check_recipe(recipe.for_stage(stage))
+        run.check_recipe(recipe.for_stage(stage), recipe.upgraded)
         if run.finished:
             self.observer.note(f"{stage}: already finished in {run.path}")
             return run
         splits = self.splits()
         facts = environment.describe(str(self.device)) | {"processes": self.ranks.size}
         self._check_environment(run, facts)
-        with run.open(recipe.for_stage(stage), facts, self.resume):
+        with run.open(recipe.for_stage(stage), facts, self.resume, recipe.upgraded):
             files.write_text(run.path / "recipe.yaml", recipe.yaml())
             if run.last.exists():
                 self._check_vocabulary(Checkpoint.load(run.last), run.last)
             network = make()
             header = Checkpoint(
                 recipe=recipe.dump(),
+                architecture=recipe.network,
                 stage=stage,
                 sizes=network.sizes,
                 parameters={},
@@ -212,7 +214,7 @@ class Training:
                 environment=facts,
                 vocabulary=splits.vocabulary,
             )
-            plan = recipe.restore if stage == "restore" else recipe.adapt
+            plan = recipe.stage(stage)
             fit = Fit(
                 network,
                 self.task,
@@ -261,7 +263,7 @@ class Training:
 
     def _adapted(self) -> Checkpoint:
         run = self.folder("adapt")
-        run.check_recipe(self.recipe.for_stage("adapt"))
+        run.check_recipe(self.recipe.for_stage("adapt"), self.recipe.upgraded)
         if not run.finished:
             raise RunError(
                 f"there is no finished adaptation in {run.path}", "run --stage adapt first, or --stage all (--resume)"
@@ -271,13 +273,14 @@ class Training:
     def _traces(self) -> RunFolder:
         """Compute the Hessian traces of the adapted network, saving them as they come."""
         recipe, run = self.recipe, self.folder("traces")
-        run.check_recipe(recipe.for_stage("traces"))
+        run.check_recipe(recipe.for_stage("traces"), recipe.upgraded)
         if run.finished:
             self.observer.note(f"traces: already finished in {run.path}")
             return run
         adapted = self._adapted()
         splits = self.splits()
-        with run.open(recipe.for_stage("traces"), environment.describe(str(self.device)), self.resume):
+        facts = environment.describe(str(self.device))
+        with run.open(recipe.for_stage("traces"), facts, self.resume, recipe.upgraded):
             files.write_text(run.path / "recipe.yaml", recipe.yaml())
             network = adapted.network().to(self.device)
             groups = ranked_groups(network)
@@ -314,12 +317,12 @@ class Training:
     def _select(self) -> RunFolder:
         """Rank for the ratio and write selection.json."""
         recipe, run = self.recipe, self.folder("restore")
-        run.check_recipe(recipe.for_stage("restore"))
+        run.check_recipe(recipe.for_stage("restore"), recipe.upgraded)
         if run.selection.exists():
             self.observer.note(f"selection: already in {run.selection}")
             return run
         traces = _load_traces(self.folder("traces"), layer_sizes("hybrid", recipe.network.units, recipe.ratio))
-        run.claim_recipe(recipe.for_stage("restore"))
+        run.claim_recipe(recipe.for_stage("restore"), recipe.upgraded)
         counts = kept_counts(recipe.network.units, recipe.ratio)
         result = select(traces, counts, recipe.ratio, recipe.selection.bootstraps, recipe.seed)
         files.write_json(run.selection, result.model_dump(mode="json"))
@@ -343,8 +346,8 @@ class Training:
             selection = SelectionResult.model_validate_json(run.selection.read_bytes())
             selection.check_fits(sizes)
 
-        def make() -> HybridNetwork:
-            network = shrink(self._adapted().network(), selection.kept())
+        def make() -> Network:
+            network = shrink(as_hybrid(self._adapted().network()), selection.kept())
             self.observer.note(f"restore: units per layer (snn, rnn): {[tuple(size) for size in network.sizes]}")
             return network
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.models import kernels
-from hstnn_deploy.models.layers import UnitKind
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.hybrid.groups import UnitKind
+from hstnn_deploy.models.hybrid.network import as_hybrid
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.precision import products
 from hstnn_deploy.models.tasks import Task
 from hstnn_deploy.train.capture import Work, replayed
@@ -49,11 +50,15 @@ class RankedGroup:
         return (squares / count).cpu()
 
 
-def ranked_groups(network: HybridNetwork) -> list[RankedGroup]:
-    """Return the groups that selection ranks, layer by layer, spiking first."""
+def ranked_groups(network: Network) -> list[RankedGroup]:
+    """Return the groups that selection ranks, layer by layer, spiking first.
+
+    Raises:
+        UsageError: the network is not a hybrid one.
+    """
     return [
         RankedGroup(number, kind, group.ranked(), group.unit_axis)
-        for number, layer in enumerate(network.stack)
+        for number, layer in enumerate(as_hybrid(network).stack)
         for kind, group in layer.groups.items()
     ]
 
@@ -74,7 +79,7 @@ def rademacher(groups: list[RankedGroup], seed: int, number: int) -> Probe:
 
 
 def probe_products(
-    network: HybridNetwork,
+    network: Network,
     groups: list[RankedGroup],
     task: Task,
     batch: Batch,
@@ -95,7 +100,7 @@ def probe_products(
         if stream is not None:
             stream.wait_stream(torch.cuda.default_stream(batch.x.device))
         output, _ = network(batch.x, None, batch.lengths)
-        gradients = torch.autograd.grad(task.loss(output, batch.target), weights, create_graph=True)
+        gradients = torch.autograd.grad(task.loss(output, batch.target, len(batch.x)), weights, create_graph=True)
 
         def product(*flat: Tensor) -> list[Tensor]:
             curvature = iter(torch.autograd.grad(gradients, weights, flat, retain_graph=True, materialize_grads=True))

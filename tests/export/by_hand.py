@@ -24,19 +24,24 @@ Shapes: T time, B batch, I inputs, n units of a group. Of convolutional layers a
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hstnn_deploy.export.proof.certificate import Certificate, Place, Run
-from hstnn_deploy.models.convolutional import ConvClassifier, RecurrentConvolution, SpikingConvolution
-from hstnn_deploy.models.language import LanguageModel
-from hstnn_deploy.models.layers import Group, LstmGroup, Outputs, RnnGroup, SpikingGroup
-from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.sequence import SequenceClassifier
+from hstnn_deploy.models.hybrid.convolutional import ConvClassifier, RecurrentConvolution, SpikingConvolution
+from hstnn_deploy.models.hybrid.groups import Group, LstmGroup, RnnGroup, SpikingGroup, UnitKind
+from hstnn_deploy.models.hybrid.language import LanguageModel
+from hstnn_deploy.models.hybrid.network import HybridNetwork
+from hstnn_deploy.models.hybrid.sequence import SequenceClassifier
+from hstnn_deploy.models.network import Tap
 
 UNIT_ROUNDOFF = 2.0**-24
+
+_NAMES: dict[UnitKind, str] = {"snn": "spikes", "rnn": "h"}
+"""What a kind of units hands out, written here by hand too."""
 
 
 @torch.no_grad()
@@ -45,7 +50,7 @@ def replay(
     x: Tensor,
     run: Run,
     start: dict[str, Tensor] | None = None,
-    other: list[Outputs] | None = None,
+    other: Mapping[Tap, Tensor] | None = None,
 ) -> Certificate:
     """Check an engine's run against the equations.
 
@@ -70,11 +75,11 @@ def replay(
     replays: list[_Replay] = []
     for number, layer in enumerate(network.stack, 1):
         of_layer = [
-            _REPLAYS[type(group)](group, number, run.layers[number - 1][kind], before)
+            _REPLAYS[type(group)](group, number, run.taps[Tap(number, _NAMES[kind])], before)
             for kind, group in layer.groups.items()
         ]
         if other is not None and "snn" in layer.groups:
-            of_layer[0].other = other[number - 1]["snn"]
+            of_layer[0].other = other[Tap(number, "spikes")]
         for t in range(len(x)):
             seen, magnitude = below.at(t)
             for each in of_layer:
@@ -202,7 +207,7 @@ class _Spiking(_Replay):
         near = distance < eps
         wrong = (spikes != expected) & ~near
         wrong |= (spikes != 0) & (spikes != 1)
-        result.spikes_of(wrong, distance, eps, Place(self.layer, "snn", t))
+        result.spikes_of(wrong, distance, eps, Place(self.layer, "spikes", t))
         if self.other is not None:
             theirs = self.other[t].double()
             if theirs.shape != spikes.shape:
@@ -228,7 +233,7 @@ class _Recurrent(_Replay):
             expected = torch.sigmoid(drive + own)
         h = self.states["h"] = self.claim(t)
         bound = 8 * UNIT_ROUNDOFF * (reach + own_reach) + 4 * _ulp(expected)
-        result.values_of(h, expected, bound, Place(self.layer, "rnn", t))
+        result.values_of(h, expected, bound, Place(self.layer, "h", t))
         result.values += h.numel()
 
     def end(self, run: Run, result: Certificate) -> None:
@@ -257,7 +262,7 @@ class _Lstm(_Replay):
         expected = o * squashed
         bound = squashed.abs() * e_o + o * (self.bound + 4 * _ulp(squashed)) + 4 * _ulp(expected)
         h = self.states["h"] = self.claim(t)
-        result.values_of(h, expected, bound, Place(self.layer, "rnn", t))
+        result.values_of(h, expected, bound, Place(self.layer, "h", t))
         result.values += h.numel()
 
     def end(self, run: Run, result: Certificate) -> None:
@@ -280,17 +285,22 @@ _REPLAYS: dict[type[Group], type[_Replay]] = {
 # ------------------------------------------------------------------------------------------------------------ readouts
 
 
+def _of_last_layer(network: HybridNetwork, run: Run) -> dict[str, Tensor]:
+    """Return what the last layer's units handed out, by its name."""
+    return {tap.name: values for tap, values in run.taps.items() if tap.layer == len(network.stack)}
+
+
 def _replay_classifier(
     network: SequenceClassifier, x: Tensor, run: Run, before: dict[str, Tensor], result: Certificate
 ) -> None:
-    features = []
+    features, handed = [], _of_last_layer(network, run)
     if "spike_sum" in before:
-        total = before["spike_sum"].double() + run.layers[-1]["snn"].double().sum(0)
+        total = before["spike_sum"].double() + handed["spikes"].double().sum(0)
         steps = before["steps"].double() + len(x)
         _sums(run, {"spike_sum": total, "steps": steps}, len(x) - 1, result)
         features.append(total / steps)
-    if "rnn" in run.layers[-1]:
-        features.append(run.layers[-1]["rnn"][-1].double())
+    if "h" in handed:
+        features.append(handed["h"][-1].double())
     _linear(network.readout, torch.cat(features, dim=1), run.logits, len(x) - 1, result)
 
 
@@ -300,17 +310,17 @@ def _replay_decoder(network: LanguageModel, below: _Input, run: Run, result: Cer
 
 
 def _replay_convolutional(network: ConvClassifier, run: Run, before: dict[str, Tensor], result: Certificate) -> None:
-    features, magnitudes = [], []
-    last = len(next(iter(run.layers[-1].values()))) - 1
+    features, magnitudes, handed = [], [], _of_last_layer(network, run)
+    last = len(next(iter(handed.values()))) - 1
     if "spike_sum" in before:
         total = before["spike_sum"].double()
-        for spikes in run.layers[-1]["snn"]:
+        for spikes in handed["spikes"]:
             total = total + functional.avg_pool2d(spikes.double(), 2)
         _sums(run, {"spike_sum": total}, last, result)
         features.append(total)
         magnitudes.append(total)
-    if "rnn" in run.layers[-1]:
-        h = run.layers[-1]["rnn"][-1].double()
+    if "h" in handed:
+        h = handed["h"][-1].double()
         features.append(functional.avg_pool2d(h, 2))
         magnitudes.append(functional.avg_pool2d(h.abs(), 2))
     seen, magnitude = torch.cat(features, dim=1).flatten(1), torch.cat(magnitudes, dim=1).flatten(1)

@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 import onnx
 import onnxruntime
 import torch
+from torch import Tensor
 
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.models.language import LanguageModel
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.hybrid.groups import Outputs, UnitKind
+from hstnn_deploy.models.hybrid.language import LanguageModel
+from hstnn_deploy.models.hybrid.network import HybridNetwork, as_hybrid
+from hstnn_deploy.models.network import Tap
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes
 from hstnn_deploy.recipe.load import load_recipe
@@ -53,7 +56,7 @@ class Case(NamedTuple):
     def network(self) -> HybridNetwork:
         """Return it, freshly initialised but for currents strong enough to make it spike."""
         torch.manual_seed(0)
-        network = build(self.recipe().network, self.sizes()).eval()
+        network = as_hybrid(build(self.recipe().network, self.sizes())).eval()
         with torch.no_grad():
             if isinstance(network, LanguageModel):
                 network.embedding.weight.mul_(8)
@@ -73,6 +76,7 @@ class Case(NamedTuple):
             vocabulary = load(self.recipe().data, "validation").vocabulary
         Checkpoint(
             recipe=self.recipe().dump(),
+            architecture=self.recipe().network,
             stage="restore" if self.recipe().kind == "hybrid" else "train",
             sizes=self.sizes(),
             parameters=network.state_dict(),
@@ -88,6 +92,15 @@ CASES = [
     for family, kind in product(FAMILIES, KINDS)
     if not (family in {"dvs", "nmnist"} and "lstm" in kind)
 ]
+
+
+TAPS: dict[UnitKind, str] = {"snn": "spikes", "rnn": "h"}
+"""What each kind of units hands out."""
+
+
+def as_taps(outputs: list[Outputs]) -> dict[Tap, Tensor]:
+    """Return what layers emitted, input side first, by tap."""
+    return {Tap(n, TAPS[kind]): values for n, layer in enumerate(outputs, 1) for kind, values in layer.items()}
 
 
 def unoptimised(model: onnx.ModelProto) -> Callable[[dict[str, Any]], dict[str, Any]]:

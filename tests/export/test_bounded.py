@@ -12,10 +12,11 @@ from benchmarks.rounding import DRAWS, UNITS, drawn, one_after_another, session
 from hstnn_deploy.export.proof.bounded import UNIT_ROUNDOFF, Bounded, Value, exact
 from hstnn_deploy.export.proof.certificate import Run
 from hstnn_deploy.export.proof.replay import replay
-from hstnn_deploy.models.sequence import SequenceConfig
+from hstnn_deploy.models.hybrid.sequence import SequenceConfig
+from hstnn_deploy.models.network import Tap
 from hstnn_deploy.models.sizes import Sizes
 from tests.export import by_hand
-from tests.export.cases import CASES, Case
+from tests.export.cases import CASES, Case, as_taps
 from tests.export.test_replay import HYBRIDS, exported
 
 
@@ -91,13 +92,13 @@ def test_the_proof_agrees_with_one_written_by_hand(case: Case) -> None:
 @pytest.mark.parametrize("case", HYBRIDS, ids="-".join)
 def test_both_find_the_same_first_divergence(case: Case) -> None:
     network, x, run = exported(case)
-    layers = copy.deepcopy(run.layers)
-    layers[0]["snn"][2] = 1 - layers[0]["snn"][2]
-    wrong = run._replace(layers=layers)
+    spikes = run.taps[Tap(1, "spikes")].clone()
+    spikes[2] = 1 - spikes[2]
+    wrong = run._replace(taps={**run.taps, Tap(1, "spikes"): spikes})
     ours, hand = replay(network, x, wrong).divergences[0], by_hand.replay(network, x, wrong).divergences[0]
-    assert (ours.layer, ours.kind, ours.step, ours.sample, ours.unit) == (
+    assert (ours.layer, ours.what, ours.step, ours.sample, ours.unit) == (
         hand.layer,
-        hand.kind,
+        hand.what,
         hand.step,
         hand.sample,
         hand.unit,
@@ -115,6 +116,6 @@ def test_the_replay_alone_catches_weights_that_are_off_by_a_thousandth(units: in
         x = (torch.rand(28, 8, 28) < 0.2).float()
         outputs, _ = other.run_groups(x, other.initial_state(x))
         logits, after = other(x)
-    certificate = replay(network, x, Run(logits, outputs, after))
+    certificate = replay(network, x, Run(logits, as_taps(outputs), after))
     assert not certificate.passed
-    assert replay(other, x, Run(logits, outputs, after)).passed
+    assert replay(other, x, Run(logits, as_taps(outputs), after)).passed

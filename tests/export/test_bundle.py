@@ -25,7 +25,7 @@ from hstnn_deploy.export.proof.comparisons import Subject, asked, on_test_split
 from hstnn_deploy.export.proof.engines import graph_engine
 from hstnn_deploy.export.runtime.manifest import check_files, read_manifest
 from hstnn_deploy.export.runtime.ort import open_graph
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.hybrid.network import HybridNetwork, as_hybrid
 from hstnn_deploy.models.tasks import Classification, LanguageModelling
 from tests.export.cases import Case
 
@@ -91,7 +91,7 @@ def test_a_graph_that_computes_something_else_is_kept_as_unverified(
 
     @torch.no_grad()
     def tampered(network: HybridNetwork, *rest: object, **forms: object) -> list[Path]:
-        other = Checkpoint.load(best).network()
+        other = as_hybrid(Checkpoint.load(best).network())
         weight = other.stack[0].groups["snn"].ranked()[0]
         weight.view(-1)[0] += 0.5
         return write_graphs(other, *rest, **forms)  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ def test_a_graph_that_computes_something_else_is_kept_as_unverified(
     monkeypatch.setattr(bundle_module, "write_graphs", tampered)
     result = export_bundle(best, tmp_path / "bundle")
     assert result.failed
-    assert any("diverges first at layer 1 snn" in check.figure for check in result.failed)
+    assert any("diverges first at layer 1 spikes" in check.figure for check in result.failed)
     names = {path.name for path in (tmp_path / "bundle").iterdir()}
     assert names == {"model.window.unverified.onnx", "model.step.unverified.onnx", "manifest.json"}
     assert json.loads((tmp_path / "bundle" / "manifest.json").read_text())["verification"]["result"] == "failed"
@@ -247,7 +247,7 @@ def test_a_large_network_is_asked_a_part_from_all_over_the_test_split_and_the_ch
     assert seen == [0, 5, 11, 16, 22, 27, 33, 38, 44, 49]
     # The network's own answers are worked out once; an answer of another class is still found.
     told.clear()
-    failed = on_test_split(Path("model.pt2"), subject, lambda x, _: Run(-subject.logits(x), [], {}))
+    failed = on_test_split(Path("model.pt2"), subject, lambda x, _: Run(-subject.logits(x), {}, {}))
     assert failed.outcome == "failed"
     assert len(told) == 3
     # A slow engine gets no more than two batches, and whoever wants it all gets it all.

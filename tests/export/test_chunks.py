@@ -16,7 +16,7 @@ from hstnn_deploy.export.bundle.export import Bundle, export_bundle
 from hstnn_deploy.export.runtime import session as module
 from hstnn_deploy.export.runtime.ort import Graph
 from hstnn_deploy.export.runtime.session import Session
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.hybrid.network import HybridNetwork
 from tests.export.cases import Case
 from tests.export.test_runtime import edited, example
 

@@ -312,6 +312,7 @@ def test_a_set_of_spoken_words_is_proved_on_its_files(tmp_path: Path) -> None:
         network = build(recipe.network, sizes := layer_sizes("ffs", recipe.network.units, 0.5))
         Checkpoint(
             recipe=recipe.dump(),
+            architecture=recipe.network,
             stage="train",
             sizes=sizes,
             parameters=network.state_dict(),

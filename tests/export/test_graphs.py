@@ -24,8 +24,8 @@ from hstnn_deploy.export.graph.write import (
     build_onnx,
     write_graphs,
 )
+from hstnn_deploy.models.hybrid.sequence import SequenceConfig
 from hstnn_deploy.models.neurons import Lif
-from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 from tests.conftest import PATIENCE
 from tests.export.cases import CASES, Case

@@ -116,7 +116,7 @@ def test_the_proof_passes_what_is_right(case: Case, tmp_path: Path) -> None:
 
 def test_the_proof_fails_states_that_do_not_begin_at_zero(tmp_path: Path) -> None:
     for failed in checks_of(Case("sequence", "ffs"), tmp_path, begins_elsewhere).values():
-        assert any("replay" in check.name and "diverges first at layer 1 snn" in check.figure for check in failed)
+        assert any("replay" in check.name and "diverges first at layer 1 spikes" in check.figure for check in failed)
 
 
 def test_the_proof_fails_another_interface(tmp_path: Path) -> None:

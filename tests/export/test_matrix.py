@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hstnn_deploy.export.graph.forms import FORMS, Form
-from hstnn_deploy.export.graph.interface import interface, kinds
+from hstnn_deploy.export.graph.interface import interface
 from hstnn_deploy.export.graph.write import ONNX_FILES, PT2, TORCHSCRIPT, write_graphs
 from hstnn_deploy.export.proof.checks import module_of
 from hstnn_deploy.export.proof.comparisons import dimensions, whole
@@ -28,7 +28,7 @@ from hstnn_deploy.export.proof.engines import (
 )
 from hstnn_deploy.export.proof.replay import replay
 from hstnn_deploy.export.proof.weights import difference, read_weights
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.hybrid.network import HybridNetwork
 from tests.export.cases import CASES, FAMILIES, KINDS, Case
 
 ENGINES = ("onnxruntime", "reference", "torchscript", "pt2")
@@ -95,7 +95,7 @@ def engine_of(cell: Cell, network: HybridNetwork, folder: Path) -> Engine:
     assert dimensions(path, face, cell.form).outcome == "passed", dimensions(path, face, cell.form).figure
     assert not difference(network.state_dict(), read_weights(path))
     assert_nothing_dead(onnx.load(path).graph)
-    opened = opened_up(path, cell.form, kinds(network))
+    opened = opened_up(path, cell.form, network)
     session = {"onnxruntime": onnxruntime_session, "reference": reference_session}[cell.engine](opened.model)
     return (step_engine if cell.form == "step" else window_engine)(session, face, opened.values)
 
@@ -131,7 +131,7 @@ def test_every_cell_computes_its_network(cell: Cell, tmp_path: Path) -> None:
         assert set(run.state) == set(after)
         for name, value in after.items():
             torch.testing.assert_close(run.state[name], value, atol=1e-5, rtol=1e-5)
-        if run.layers:
+        if run.taps:
             certificate = replay(network, x, run, start)
             assert certificate.passed, str(certificate)
             assert (certificate.spikes > 0) == (cell.case.kind not in {"rnn", "lstm"})

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.graph import neuromorphic
-from hstnn_deploy.export.graph.neuromorphic import Method, NirForm, differs, neuron_of, to_nir, write_nir
-from hstnn_deploy.models.convolutional import ConvolutionalConfig
-from hstnn_deploy.models.language import LanguageConfig
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.export.graph import neuromorphic, nir_neurons
+from hstnn_deploy.export.graph.neuromorphic import differs, to_nir, write_nir
+from hstnn_deploy.export.graph.nir_neurons import Method, NirForm, neuron_of
+from hstnn_deploy.models.hybrid.convolutional import ConvolutionalConfig
+from hstnn_deploy.models.hybrid.language import LanguageConfig
+from hstnn_deploy.models.hybrid.network import HybridNetwork
+from hstnn_deploy.models.hybrid.sequence import SequenceConfig
 from hstnn_deploy.models.neurons import Lif
-from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import layer_sizes
 
 Array = NDArray[Any]
@@ -206,7 +207,7 @@ def test_neurons_that_are_not_the_network_s_are_not_written(
 
 @pytest.mark.parametrize("found", ["1.0.4", "1.0.6", "1.0"])
 def test_a_nir_that_is_too_old_is_refused_with_its_version(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neuromorphic, "version", lambda _name: found)
+    monkeypatch.setattr(nir_neurons, "version", lambda _name: found)
     with pytest.raises(ExportError, match=f"nir 1.0.7 or newer, and {found} is installed") as refused:
         to_nir(sequence())
     assert "pip install 'nir>=1.0.7'" in refused.value.hint

@@ -9,8 +9,8 @@ import torch
 from hstnn_deploy.export.graph.write import FORMATS, write_graphs
 from hstnn_deploy.export.proof.checks import run_checks
 from hstnn_deploy.export.proof.comparisons import Check, Subject
-from hstnn_deploy.models.layers import SpikingGroup
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.hybrid.groups import SpikingGroup
+from hstnn_deploy.models.hybrid.network import HybridNetwork
 from hstnn_deploy.models.neurons import AdaptiveLif, Lif
 from hstnn_deploy.models.tasks import task_for
 from tests.export.cases import Case

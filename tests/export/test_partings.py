@@ -12,11 +12,12 @@ from hstnn_deploy.export.proof.certificate import Run
 from hstnn_deploy.export.proof.comparisons import Subject, on_test_split, same
 from hstnn_deploy.export.proof.engines import network_engine
 from hstnn_deploy.export.proof.partings import differing, excused, handful, identical
-from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.sequence import SequenceConfig
+from hstnn_deploy.models.hybrid.network import HybridNetwork
+from hstnn_deploy.models.hybrid.sequence import SequenceConfig
+from hstnn_deploy.models.network import Tap
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import Classification
-from tests.export.cases import CASES, Case
+from tests.export.cases import CASES, TAPS, Case
 
 PATH = Path("model.window.onnx")
 
@@ -34,12 +35,12 @@ def ran(made: HybridNetwork, x: Tensor, spikes: Tensor) -> Run:
     """Return the run of an engine that decided so, [1, B, 1], and was right in everything else."""
     m = (x[0] @ made.stack[0].groups["snn"].ranked()[0]).detach()
     state = {"v1": m * (1 - spikes[0]), "spike_sum": spikes[0], "steps": torch.ones(len(m), 1)}
-    return Run(made.readout(spikes[0]), [{"snn": spikes}], state)  # type: ignore[operator]
+    return Run(made.readout(spikes[0]), {Tap(1, "spikes"): spikes}, state)  # type: ignore[operator]
 
 
 def tipped(made: HybridNetwork, x: Tensor, which: Tensor) -> Run:
     """Return the run in which some samples decided otherwise than the network."""
-    spikes = network_engine(made, show=True)(x, None).layers[0]["snn"]
+    spikes = network_engine(made, show=True)(x, None).taps[Tap(1, "spikes")]
     return ran(made, x, torch.where(which[None, :, None], 1 - spikes, spikes))
 
 
@@ -60,7 +61,7 @@ def test_a_borderline_spike_excuses_nothing_else_that_is_wrong() -> None:
     for wrong in (
         run._replace(logits=run.logits + 0.01),
         run._replace(state={**run.state, "v1": run.state["v1"] + 0.01}),
-        run._replace(layers=[]),
+        run._replace(taps={}),
     ):
         assert not excused(made, x, None, wrong, own, which).any()
     # Nor does it where the spikes are the same, and only the logits differ.
@@ -71,7 +72,7 @@ def test_what_shows_the_layers_must_be_the_same_to_the_bit() -> None:
     made, which = knife_edge(), torch.tensor([True])
     x = torch.ones(1, 1, 6)
     run, own = tipped(made, x, which), network_engine(made, show=True)(x, None)
-    hidden = run._replace(layers=[])
+    hidden = run._replace(taps={})
     assert excused(made, x, None, hidden, own, which, lambda *_: run).all()
     # A last bit, or the sign of a zero: another run.
     other = run._replace(logits=torch.nextafter(run.logits, torch.tensor(9.0)))
@@ -138,8 +139,9 @@ def test_a_network_that_is_watched_computes_the_same_bits(case: Case) -> None:
     x = interface(network).example(11, 3)
     plain, watched = network_engine(network)(x, None), network_engine(network, show=True)(x, None)
     assert identical(plain, watched)
-    assert not plain.layers
-    for layer, shown in zip(network.stack, watched.layers, strict=True):
-        assert {kind: tuple(values.shape[:3]) for kind, values in shown.items()} == {
-            kind: (11, 3, group.units) for kind, group in layer.groups.items()
-        }
+    assert not plain.taps
+    assert {tap: tuple(values.shape[:3]) for tap, values in watched.taps.items()} == {
+        Tap(number, TAPS[kind]): (11, 3, group.units)
+        for number, layer in enumerate(network.stack, 1)
+        for kind, group in layer.groups.items()
+    }

@@ -25,10 +25,10 @@ from hstnn_deploy.export.proof.comparisons import Check, Subject, built
 from hstnn_deploy.export.proof.weights import difference
 from hstnn_deploy.models import cells as cell_equations
 from hstnn_deploy.models.algebra import Algebra, V
-from hstnn_deploy.models.layers import Emitted, SpikingGroup
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.hybrid.groups import Emitted, SpikingGroup
+from hstnn_deploy.models.hybrid.network import HybridNetwork
+from hstnn_deploy.models.hybrid.sequence import SequenceClassifier, SequenceConfig
 from hstnn_deploy.models.neurons import Lif
-from hstnn_deploy.models.sequence import SequenceClassifier, SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import Classification
 from tests.export.cases import Case

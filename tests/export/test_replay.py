@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hstnn_deploy.export.graph.forms import build, step_values
-from hstnn_deploy.export.graph.interface import interface, kinds
+from hstnn_deploy.export.graph.forms import at_single_step, build
+from hstnn_deploy.export.graph.interface import interface
 from hstnn_deploy.export.proof.certificate import Certificate, Run
 from hstnn_deploy.export.proof.engines import onnxruntime_session, step_engine
 from hstnn_deploy.export.proof.replay import replay
-from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.sequence import SequenceConfig
+from hstnn_deploy.models.hybrid.network import HybridNetwork
+from hstnn_deploy.models.hybrid.sequence import SequenceConfig
+from hstnn_deploy.models.network import Tap
 from hstnn_deploy.models.sizes import Sizes
-from tests.export.cases import CASES, Case
+from tests.export.cases import CASES, Case, as_taps
 
 HYBRIDS = [case for case in CASES if case.kind in {"ffs", "hybrid-lstm"}]
 
@@ -30,7 +31,7 @@ def eager(network: HybridNetwork, x: Tensor) -> Run:
     """Run fully connected layers with the network's own kernels."""
     outputs, _ = network.run_groups(x, network.initial_state(x))
     logits, after = network(x)
-    return Run(logits, outputs, after)
+    return Run(logits, as_taps(outputs), after)
 
 
 _SESSIONS: dict[Case, tuple[HybridNetwork, object]] = {}
@@ -41,16 +42,15 @@ def exported(case: Case, steps: int = 7, batch: int = 3) -> tuple[HybridNetwork,
     if case not in _SESSIONS:
         network = case.network()
         model = build(network, "step", {})
-        for layer, of_layer in enumerate(kinds(network), 1):
-            names = {output.name for output in model.graph.output}
-            for kind in of_layer:
-                if (name := step_values(layer)[kind]) not in names:
-                    model.graph.output.add(name=name).type.tensor_type.elem_type = 1
+        wanted = {at_single_step(tap, interface(network)) for tap in network.taps}
+        for name in sorted(wanted - {output.name for output in model.graph.output}):
+            model.graph.output.add(name=name).type.tensor_type.elem_type = 1
         _SESSIONS[case] = network, onnxruntime_session(model)
     network, session = _SESSIONS[case]
-    values = [{kind: [step_values(n)[kind]] for kind in each} for n, each in enumerate(kinds(network), 1)]
-    x = interface(network).example(steps, batch)
-    return network, x, step_engine(session, interface(network), values)(x, None)  # type: ignore[arg-type]
+    face = interface(network)
+    values = {tap: [at_single_step(tap, face)] for tap in network.taps}
+    x = face.example(steps, batch)
+    return network, x, step_engine(session, face, values)(x, None)  # type: ignore[arg-type]
 
 
 @given(
@@ -73,17 +73,16 @@ def test_an_honest_float32_run_passes(seed: int, sizes: list[Sizes], steps: int,
 @given(case=st.sampled_from(HYBRIDS), data=st.data())
 def test_any_single_flipped_spike_is_found_where_it_is(case: Case, data: st.DataObject) -> None:
     made, x, run = exported(case)
-    layer = data.draw(st.sampled_from([n for n, emitted in enumerate(run.layers) if "snn" in emitted]))
-    spikes = run.layers[layer]["snn"].clone()
+    tap = data.draw(st.sampled_from([tap for tap in run.taps if tap.name == "spikes"]))
+    spikes = run.taps[tap].clone()
     place = tuple(data.draw(st.integers(0, size - 1)) for size in spikes.shape)
     spikes[place] = 1 - spikes[place]
-    layers = [{**emitted, "snn": spikes} if n == layer else emitted for n, emitted in enumerate(run.layers)]
-    certificate = replay(made, x, run._replace(layers=layers))
+    certificate = replay(made, x, run._replace(taps={**run.taps, tap: spikes}))
     assert not certificate.passed
-    first = next(found for found in certificate.divergences if (found.layer, found.kind) == (layer + 1, "snn"))
+    first = next(found for found in certificate.divergences if (found.layer, found.what) == tap)
     assert (first.step, first.sample, first.unit, *first.place) == place
     assert first.distance > first.bound
-    assert f"layer {layer + 1} snn, step {place[0]}, sample {place[1]}, unit {place[2]}" in str(first)
+    assert f"layer {tap.layer} spikes, step {place[0]}, sample {place[1]}, unit {place[2]}" in str(first)
 
 
 @given(case=st.sampled_from(HYBRIDS), error=st.sampled_from([1e-4, float("nan"), float("inf")]), data=st.data())
@@ -91,14 +90,13 @@ def test_a_wrong_h_state_or_logit_is_found_for_what_it_is(case: Case, error: flo
     made, x, run = exported(case)
 
     def found(wrong: Run) -> set[str]:
-        return {f"{each.layer} {each.kind}" for each in replay(made, x, wrong).divergences}
+        return {f"{each.layer} {each.what}" for each in replay(made, x, wrong).divergences}
 
-    layer = data.draw(st.integers(0, len(run.layers) - 1))
-    h = run.layers[layer]["rnn"].clone()
+    layer = data.draw(st.integers(1, len(made.stack)))
+    h = run.taps[Tap(layer, "h")].clone()
     place = tuple(data.draw(st.integers(0, size - 1)) for size in h.shape)
     h[place] += error
-    layers = [{**emitted, "rnn": h} if n == layer else emitted for n, emitted in enumerate(run.layers)]
-    assert f"{layer + 1} rnn" in found(run._replace(layers=layers))
+    assert f"{layer} h" in found(run._replace(taps={**run.taps, Tap(layer, "h"): h}))
     assert found(run._replace(logits=run.logits + error)) == {"0 readout"}
     name = data.draw(st.sampled_from(sorted(run.state)))
     state = run.state[name].clone()
@@ -112,9 +110,9 @@ def test_a_spike_that_is_neither_0_nor_1_is_found() -> None:
     made = sequence([Sizes(5, 0)])
     x = torch.rand(6, 2, 6)
     run = eager(made, x)
-    wrong = run.layers[0]["snn"].clone()
+    wrong = run.taps[Tap(1, "spikes")].clone()
     wrong[2, 0, 3] = 0.5
-    assert not replay(made, x, run._replace(layers=[{"snn": wrong}])).passed
+    assert not replay(made, x, run._replace(taps={Tap(1, "spikes"): wrong})).passed
 
 
 @pytest.mark.parametrize("case", HYBRIDS, ids="-".join)
@@ -134,9 +132,9 @@ def test_a_unit_of_other_weights_does_not_pass(case: Case) -> None:
 def test_the_first_divergence_named_is_of_the_lowest_layer() -> None:
     certificate = Certificate()
     made, x, run = exported(Case("sequence", "ffs"))
-    wrong = [{kind: 1 - values for kind, values in emitted.items()} for emitted in run.layers]
-    certificate = replay(made, x, run._replace(layers=wrong))
-    assert str(certificate).startswith("diverges first at layer 1 snn, step 0")
+    wrong = {tap: 1 - values for tap, values in run.taps.items()}
+    certificate = replay(made, x, run._replace(taps=wrong))
+    assert str(certificate).startswith("diverges first at layer 1 spikes, step 0")
     assert replace(certificate.divergences[0], place=(2, 3)).place == (2, 3)
 
 
@@ -151,6 +149,6 @@ def test_a_membrane_on_its_threshold_may_go_either_way() -> None:
         with torch.no_grad():
             logits = made.readout(output[0])  # type: ignore[operator]
         state = {"v1": 0.6 * (1 - output[0]), "spike_sum": output[0], "steps": torch.ones(1, 1)}
-        certificate = replay(made, x, Run(logits, [{"snn": output}], state))
+        certificate = replay(made, x, Run(logits, {Tap(1, "spikes"): output}, state))
         assert certificate.passed, str(certificate)
         assert certificate.borderline == 1

@@ -19,7 +19,7 @@ from hstnn_deploy.export.bundle.standalone import MODULES
 from hstnn_deploy.export.graph.interface import interface
 from hstnn_deploy.export.runtime.manifest import seal
 from hstnn_deploy.export.runtime.session import Session
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.hybrid.network import HybridNetwork
 from tests.conftest import PATIENCE
 from tests.export.cases import Case
 

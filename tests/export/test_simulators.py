@@ -11,9 +11,10 @@ import torch
 from snntorch.import_nir import import_from_nir as snntorch_reads
 from torch import Tensor
 
-from hstnn_deploy.export.graph.neuromorphic import NirForm, write_nir
-from hstnn_deploy.models.convolutional import ConvClassifier
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.export.graph.neuromorphic import write_nir
+from hstnn_deploy.export.graph.nir_neurons import NirForm
+from hstnn_deploy.models.hybrid.convolutional import ConvClassifier
+from hstnn_deploy.models.hybrid.network import HybridNetwork
 from hstnn_deploy.models.neurons import Lif
 from tests.export.test_neuromorphic import Array, convolutional, sequence, spikes_of
 

@@ -24,7 +24,7 @@ from hstnn_deploy.export.graph.write import VARIANTS, Variant, build_onnx
 from hstnn_deploy.export.proof.comparisons import whole
 from hstnn_deploy.export.proof.engines import onnxruntime_session, reference_session
 from hstnn_deploy.export.runtime.session import Session
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.hybrid.network import HybridNetwork
 from tests.export.cases import CASES, Case, unoptimised
 
 STEPS = 4

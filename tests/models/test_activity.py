@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.models.activity import Activity, extremes
-from hstnn_deploy.models.convolutional import ConvolutionalConfig
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.hybrid.convolutional import ConvolutionalConfig
+from hstnn_deploy.models.hybrid.network import HybridNetwork
+from hstnn_deploy.models.hybrid.sequence import SequenceConfig
 from hstnn_deploy.models.neurons import Lif
-from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 
 

@@ -8,11 +8,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from hstnn_deploy.models import kernels
-from hstnn_deploy.models.convolutional import CHUNK, ConvClassifier, ConvolutionalConfig
-from hstnn_deploy.models.convolutional import Form as NetworkForm
+from hstnn_deploy.models.hybrid.convolutional import CHUNK, ConvClassifier, ConvolutionalConfig
+from hstnn_deploy.models.hybrid.convolutional import Form as NetworkForm
+from hstnn_deploy.models.hybrid.shrink import Kept, shrink
 from hstnn_deploy.models.kernels import Form, fused, plain
 from hstnn_deploy.models.neurons import Lif
-from hstnn_deploy.models.shrink import Kept, shrink
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import OneHot
 from tests.original_conv import ConvGolden

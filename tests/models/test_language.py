@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from hstnn_deploy.models import kernels
+from hstnn_deploy.models.hybrid.groups import RecurrentUnit
+from hstnn_deploy.models.hybrid.language import LanguageConfig, LanguageModel
+from hstnn_deploy.models.hybrid.shrink import shrink
 from hstnn_deploy.models.kernels import Form
-from hstnn_deploy.models.language import LanguageConfig, LanguageModel
-from hstnn_deploy.models.layers import RecurrentUnit
-from hstnn_deploy.models.shrink import shrink
 from hstnn_deploy.models.sizes import Sizes
 from tests.original import Golden
 

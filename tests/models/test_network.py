@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hstnn_deploy.models import kernels
+from hstnn_deploy.models.hybrid.groups import RecurrentUnit
+from hstnn_deploy.models.hybrid.sequence import SequenceClassifier, SequenceConfig
 from hstnn_deploy.models.kernels import Form
-from hstnn_deploy.models.layers import RecurrentUnit
 from hstnn_deploy.models.neurons import Lif
-from hstnn_deploy.models.sequence import SequenceClassifier, SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 
 INPUTS, CLASSES = 3, 4

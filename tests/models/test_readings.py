@@ -8,9 +8,9 @@ from torch import Tensor
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.algebra import Algebra, Unreadable
 from hstnn_deploy.models.eager import Eager
-from hstnn_deploy.models.layers import SpikingGroup
+from hstnn_deploy.models.hybrid.groups import SpikingGroup
+from hstnn_deploy.models.hybrid.sequence import SequenceConfig
 from hstnn_deploy.models.neurons import AdaptiveLif, Lif
-from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 from tests.export.cases import CASES, Case
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hstnn_deploy.models.layers import LstmGroup, RecurrentUnit, RnnGroup, SpikingGroup
-from hstnn_deploy.models.sequence import SequenceClassifier, SequenceConfig
-from hstnn_deploy.models.shrink import Kept, shrink
+from hstnn_deploy.models.hybrid.groups import LstmGroup, RecurrentUnit, RnnGroup, SpikingGroup
+from hstnn_deploy.models.hybrid.sequence import SequenceClassifier, SequenceConfig
+from hstnn_deploy.models.hybrid.shrink import Kept, shrink
 from hstnn_deploy.models.sizes import Sizes
 
 

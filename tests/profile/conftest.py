@@ -150,5 +150,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     fake = FakeNvml()
     monkeypatch.setitem(sys.modules, "pynvml", fake)
     for module in ("gpu", "nvml"):
-        monkeypatch.setattr(f"hstnn_deploy.profile.{module}.device_uuid", lambda ordinal: ["aaaa", "bbbb"][ordinal])
+        monkeypatch.setattr(
+            f"hstnn_deploy.profile.meter.{module}.device_uuid", lambda ordinal: ["aaaa", "bbbb"][ordinal]
+        )
     return fake

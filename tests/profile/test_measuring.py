@@ -313,7 +313,7 @@ def test_the_onnxruntime_process_loads_neither_torch_nor_the_training(tiny: Reci
     configuration = configured(tiny, "infer", engines=["onnxruntime"])
     code = (
         "import json, sys\nfrom pathlib import Path\n"
-        "from hstnn_deploy.profile.records import Configuration\nfrom hstnn_deploy.profile.run.worker import measure\n"
+        "from hstnn_deploy.profile.record import Configuration\nfrom hstnn_deploy.profile.run.worker import measure\n"
         "record = measure(Configuration.from_plain(json.loads(sys.argv[1])), Path(sys.argv[2]))\n"
         "print(json.dumps([record.status, record.reason, sorted(sys.modules)]))\n"
     )

@@ -10,10 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hstnn_deploy.data.preprocessing import counts_events
 from hstnn_deploy.data.registry import DATA_SETS
-from hstnn_deploy.models.convolutional import ConvolutionalConfig
-from hstnn_deploy.models.language import LanguageConfig
-from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.sequence import SequenceConfig
+from hstnn_deploy.models.hybrid.convolutional import ConvolutionalConfig
+from hstnn_deploy.models.hybrid.language import LanguageConfig
+from hstnn_deploy.models.hybrid.network import HybridNetwork
+from hstnn_deploy.models.hybrid.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.profile.phases import work
 from hstnn_deploy.profile.phases.operations import Operations, count, reach

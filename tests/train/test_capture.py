@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.data.splits import Batch
-from hstnn_deploy.models.language import LanguageConfig
-from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.sequence import SequenceConfig
+from hstnn_deploy.models.hybrid.language import LanguageConfig
+from hstnn_deploy.models.hybrid.network import HybridNetwork
+from hstnn_deploy.models.hybrid.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import Classification, LanguageModelling, Task
 from hstnn_deploy.train import capture

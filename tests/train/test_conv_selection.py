@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.models import kernels
+from hstnn_deploy.models.hybrid.groups import UnitKind
+from hstnn_deploy.models.hybrid.shrink import shrink
 from hstnn_deploy.models.kernels import Form
-from hstnn_deploy.models.layers import UnitKind
-from hstnn_deploy.models.shrink import shrink
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import OneHot
 from hstnn_deploy.train.ranking import Floats, GroupTraces, Traces, keep

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import UsageError
-from hstnn_deploy.models.convolutional import ConvClassifier
+from hstnn_deploy.models.hybrid.convolutional import ConvClassifier
 from hstnn_deploy.models.tasks import Classification, OneHot, task_for
 from hstnn_deploy.profile.phases.synthetic import synthetic
 from hstnn_deploy.profile.plan.plan import plan

@@ -11,8 +11,8 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.splits import PADDING, Batch
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import RunError, UsageError
-from hstnn_deploy.models.language import LanguageConfig, LanguageModel
-from hstnn_deploy.models.layers import RecurrentUnit
+from hstnn_deploy.models.hybrid.groups import RecurrentUnit
+from hstnn_deploy.models.hybrid.language import LanguageConfig, LanguageModel
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import Classification, LanguageModelling, task_for
 from hstnn_deploy.recipe.load import load_recipe

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from hstnn_deploy.data.splits import Batch
-from hstnn_deploy.models.convolutional import ConvolutionalConfig
-from hstnn_deploy.models.language import LanguageConfig
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.hybrid.convolutional import ConvolutionalConfig
+from hstnn_deploy.models.hybrid.language import LanguageConfig
+from hstnn_deploy.models.hybrid.network import HybridNetwork
+from hstnn_deploy.models.hybrid.sequence import SequenceConfig
 from hstnn_deploy.models.precision import Precision, forward, products
-from hstnn_deploy.models.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.train.loop import train_step

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstnn_deploy.models.layers import UnitKind
-from hstnn_deploy.models.shrink import shrink
+from hstnn_deploy.models.hybrid.groups import UnitKind
+from hstnn_deploy.models.hybrid.shrink import shrink
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.train.ranking import Floats, GroupTraces, SelectionResult, Traces, keep, select, stability
 from tests.original import Golden

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from hstnn_deploy.data.registry import shape
 from hstnn_deploy.errors import RecipeError
-from hstnn_deploy.models.language import LanguageConfig
+from hstnn_deploy.models.hybrid.language import LanguageConfig
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.sizes import KINDS, Kind, layer_sizes
@@ -34,7 +34,8 @@ def test_lstm_units_are_refused_where_there_are_none() -> None:
     [
         (name, kind)
         for name in shipped()
-        for kind in KINDS
+        for kind in (*KINDS, "plain")
+        if (kind == "plain") == (load_recipe(name).method == "plain")
         if kind != "lstm" or load_recipe(name).network.family != "convolutional"
     ],
 )
@@ -56,7 +57,7 @@ def test_every_shipped_recipe_builds_and_takes_a_training_step(name: str, kind: 
     for stage in (recipe.adapt, recipe.restore):
         optimiser = make_optimiser(stage, network)
         output, _ = network(x)
-        loss = task_for(recipe.network).loss(output, target)
+        loss = task_for(recipe.network, recipe.loss).loss(output, target, len(x))
         loss.backward()
         optimiser.step()
     assert loss.isfinite()
@@ -234,7 +235,7 @@ def test_a_change_may_name_a_section_that_the_file_leaves_out() -> None:
         ("adapt.epoch=5", "unknown key 'adapt.epoch'", "'epochs'"),
         ("adapts.lr=5", "unknown key 'adapts'", "'adapt'"),
         ("network.unit=[3]", "unknown key 'network.unit'", "'units'"),
-        ("network.neuron.tau=3", "unknown key 'network.neuron.tau'", "decay"),
+        ("network.neuron.taw=3", "unknown key 'network.neuron.taw'", "decay"),
         ("network.neuron.treshold=3", "unknown key 'network.neuron.treshold'", "'threshold'"),
         ("data.chekcsum=false", "unknown key 'data.chekcsum'", "name"),
         ("selection.probe=3", "unknown key 'selection.probe'", "'probes'"),
@@ -255,7 +256,7 @@ def test_a_change_may_name_a_section_that_the_file_leaves_out() -> None:
         ("adapt=3", "adapt is 3", ""),
         ("ratio=1.5", "ratio is 1.5: input should be less than 1", ""),
         ("ratio=half", "ratio is 'half': input should be a valid number", ""),
-        ("kind=cnn", "kind is 'cnn': input should be 'rnn', 'lstm', 'snn', 'ffs' or 'hybrid'", ""),
+        ("kind=cnn", "kind is 'cnn': input should be 'rnn', 'lstm', 'snn', 'ffs', 'hybrid' or 'plain'", ""),
         ("seed=-1", "seed is -1", ""),
         ("seed=9223372036854775808", "seed is 9223372036854775808", ""),
         ("batch=0", "batch is 0", ""),

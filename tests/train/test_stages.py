@@ -10,7 +10,8 @@ import torch
 from hstnn_deploy import checkpoint
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import CheckpointError, RunError, UsageError
-from hstnn_deploy.models.shrink import shrink
+from hstnn_deploy.models.hybrid.network import as_hybrid
+from hstnn_deploy.models.hybrid.shrink import shrink
 from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import stages
@@ -118,7 +119,7 @@ def test_restoration_starts_from_the_kept_units_of_the_best_adapted_network(tmp_
     train(tiny(restore__epochs=1, restore__lr=1e-30), tmp_path)
     adapted = Checkpoint.load(tmp_path / BASE / "adapt" / "best.pt").network()
     selection = SelectionResult.model_validate_json((tmp_path / BASE / "ratio-0.5" / "selection.json").read_text())
-    expected = shrink(adapted, selection.kept()).state_dict()
+    expected = shrink(as_hybrid(adapted), selection.kept()).state_dict()
     found = Checkpoint.load(tmp_path / BASE / "ratio-0.5" / "last.pt").parameters
     assert found.keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in found.items())

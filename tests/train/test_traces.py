@@ -9,10 +9,10 @@ from torch.func import functional_call
 
 from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.models import kernels
+from hstnn_deploy.models.hybrid.groups import RecurrentUnit
+from hstnn_deploy.models.hybrid.sequence import SequenceClassifier, SequenceConfig
 from hstnn_deploy.models.kernels import Form
-from hstnn_deploy.models.layers import RecurrentUnit
 from hstnn_deploy.models.neurons import Lif
-from hstnn_deploy.models.sequence import SequenceClassifier, SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import Classification
 from hstnn_deploy.train.traces import Probe, RankedGroup, probe_products, rademacher, ranked_groups

@@ -21,7 +21,7 @@ from hstnn_deploy.export.graph.forms import Form
 from hstnn_deploy.export.graph.interface import interface
 from hstnn_deploy.export.graph.write import build_onnx
 from hstnn_deploy.export.runtime.ort import Graph, open_graph
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 
 Dynamic = Literal["time,batch", "batch"]
 """Which axes a graph must leave free."""
@@ -77,7 +77,7 @@ def check_dynamic(wanted: Form, dynamic: Dynamic | None) -> None:
         )
 
 
-def choose_form(network: HybridNetwork, dynamic: Dynamic, steps: int, batch: int = 1, inside: bool = False) -> Choice:
+def choose_form(network: Network, dynamic: Dynamic, steps: int, batch: int = 1, inside: bool = False) -> Choice:
     """Measure the forms that leave the wanted axes free on this machine; return the fastest.
 
     Args:

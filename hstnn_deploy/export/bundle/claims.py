@@ -19,7 +19,7 @@ from hstnn_deploy.export.graph.nodes import BUILDER, OPSET
 from hstnn_deploy.export.proof.comparisons import Check, Subject, own_answers, part_asked
 from hstnn_deploy.export.runtime.manifest import MANIFEST, VOCABULARY
 from hstnn_deploy.foreign import brief, one_line
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.recipe.recipe import Recipe
 
 _SAMPLES, _SHARE, _LOOSE = 2, 0.002, 10
@@ -29,7 +29,7 @@ _RELATIVE = 0.005
 """The same of a perplexity."""
 
 
-def check_follows(facts: dict[str, Any], recipe: Recipe, network: HybridNetwork, how: Pixels | Frames | None) -> Check:
+def check_follows(facts: dict[str, Any], recipe: Recipe, network: Network, how: Pixels | Frames | None) -> Check:
     """Compare what follows from recipe and network: units, thresholds, states, preprocessing, inputs and outputs."""
     files = {name: each for name, each in facts["files"].items() if "unverified" not in name}
     shapes = {
@@ -48,6 +48,8 @@ def check_follows(facts: dict[str, Any], recipe: Recipe, network: HybridNetwork,
 
 def _as_of_now(there: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     """Return what an older manifest says, with what did not exist yet as it was meant then."""
+    if recipe.network.neuron is None:
+        return there
     neuron, network = type(recipe.network.neuron), there["network"]
     try:
         whole = neuron.model_validate(network["neuron"]).model_dump()
@@ -157,7 +159,7 @@ def _unverified(name: str) -> str:
     return f"{stem}.unverified.{suffix}"
 
 
-def check_carried(folder: Path, facts: dict[str, Any], network: HybridNetwork) -> Iterator[Check]:
+def check_carried(folder: Path, facts: dict[str, Any], network: Network) -> Iterator[Check]:
     """Compare what lies beside the graphs with vocabulary and network."""
     if VOCABULARY in facts["carried"]:
         words, why = _words(folder / VOCABULARY), "it is not a list of words"
@@ -178,7 +180,7 @@ def _words(path: Path) -> list[str] | None:
     return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
 
 
-def _nir(folder: Path, options: Any, network: HybridNetwork) -> Check:
+def _nir(folder: Path, options: Any, network: Network) -> Check:
     from hstnn_deploy.export.graph.neuromorphic import differs, write_nir
 
     name = "graph = written again"

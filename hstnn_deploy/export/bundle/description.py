@@ -16,7 +16,7 @@ from hstnn_deploy.export.graph.nodes import BUILDER, OPSET
 from hstnn_deploy.export.graph.write import PT2, TORCHSCRIPT, VARIANTS, Variant
 from hstnn_deploy.export.proof.comparisons import Check
 from hstnn_deploy.export.runtime.manifest import FORMAT, MANIFEST, VERSION, seal
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import task_for
 from hstnn_deploy.recipe.load import parse
@@ -53,7 +53,7 @@ def manifest(ckpt: Path, checkpoint: Checkpoint, how: Pixels | Frames | None = N
     }
 
 
-def following(recipe: Recipe, network: HybridNetwork, how: Pixels | Frames | None) -> dict[str, Any]:
+def following(recipe: Recipe, network: Network, how: Pixels | Frames | None) -> dict[str, Any]:
     """Return what of a manifest follows from recipe and network, whoever trained them."""
     window = getattr(recipe.data, "bptt", None)
     return {
@@ -62,7 +62,9 @@ def following(recipe: Recipe, network: HybridNetwork, how: Pixels | Frames | Non
             "kind": recipe.kind,
             "recurrent": recipe.network.recurrent,
             "units": [{"layer": n, "snn": size.snn, "rnn": size.rnn} for n, size in enumerate(network.sizes, 1)],
-            "neuron": recipe.network.neuron.model_dump(),
+            "neuron": recipe.network.neuron.model_dump() if recipe.network.neuron else {},
+            "layers": [each._asdict() for each in network.described()],
+            "taps": [str(tap) for tap in network.taps],
             "window_steps": window,
             "states": [_state(state, window) for state in (*raw_input.states(how), *interface(network).states)],
         },
@@ -93,7 +95,7 @@ def metadata(recipe: Recipe, stage: str, sizes: Sequence[Sizes], metrics: dict[s
         "units": "; ".join(f"layer {n}: {size.snn} spiking, {size.rnn} recurrent" for n, size in enumerate(sizes, 1)),
         "protocol": PROTOCOLS[recipe.protocol],
     }
-    test, task = metrics.get("test") or {}, task_for(recipe.network)
+    test, task = metrics.get("test") or {}, task_for(recipe.network, recipe.loss)
     if test.keys() >= {task.metric, task.counts}:
         facts[f"test {task.metric}"] = f"{test[task.metric]:.2f}{task.unit} of {test[task.counts]} {task.counts}"
     return facts
@@ -117,7 +119,7 @@ def _state(state: State, window: int | None) -> dict[str, Any]:
 
 def describe_file(
     path: Path,
-    network: HybridNetwork,
+    network: Network,
     steps: int | None = None,
     how: Pixels | Frames | None = None,
     opset: int = OPSET,
@@ -136,7 +138,7 @@ def describe_file(
 
 
 def described(
-    name: str, network: HybridNetwork, steps: int | None, how: Pixels | Frames | None, opset: int
+    name: str, network: Network, steps: int | None, how: Pixels | Frames | None, opset: int
 ) -> dict[str, Any]:
     """Return inputs and outputs of a file of a bundle by its name; see `describe_file`."""
     face, reduced = interface(network), parse_name(name)

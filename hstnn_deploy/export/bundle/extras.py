@@ -7,10 +7,11 @@ from hstnn_deploy import files
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.registry import load
 from hstnn_deploy.errors import DataError
-from hstnn_deploy.export.graph.neuromorphic import DT, Method, NirForm, output_of, write_nir
+from hstnn_deploy.export.graph.neuromorphic import output_of, write_nir
+from hstnn_deploy.export.graph.nir_neurons import DT, Method, NirForm
 from hstnn_deploy.export.proof.comparisons import Check
 from hstnn_deploy.export.runtime.manifest import VOCABULARY
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 
 NIR = "model.nir"
 
@@ -24,7 +25,7 @@ class NirOptions(NamedTuple):
 
 
 def write_extras(
-    network: HybridNetwork, checkpoint: Checkpoint, folder: Path, data_folder: Path | None, nir: NirOptions | None
+    network: Network, checkpoint: Checkpoint, folder: Path, data_folder: Path | None, nir: NirOptions | None
 ) -> tuple[dict[str, Any], list[Check]]:
     """Write them into a bundle's folder.
 

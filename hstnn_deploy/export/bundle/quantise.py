@@ -32,6 +32,7 @@ from hstnn_deploy.export.bundle.choice import calling, in_turns
 from hstnn_deploy.export.graph import raw_input
 from hstnn_deploy.export.graph.forms import Form
 from hstnn_deploy.export.graph.write import VARIANTS, states_in
+from hstnn_deploy.export.proof.certificate import Run
 from hstnn_deploy.export.proof.comparisons import Check, Score, Subject, asked, part_asked
 from hstnn_deploy.export.proof.engines import (
     Engine,
@@ -47,6 +48,7 @@ from hstnn_deploy.export.proof.engines import (
 from hstnn_deploy.export.proof.inside import answering, inside_engine
 from hstnn_deploy.export.proof.raw_input import check_front
 from hstnn_deploy.export.runtime.ort import open_graph
+from hstnn_deploy.models.network import SPIKES
 
 How = Literal["int8-dynamic", "int8-static", "fp16"]
 
@@ -345,18 +347,15 @@ def compare(subject: Subject, name: str, limit: float, keep_all: bool = False) -
 def _engine(subject: Subject, path: Path, form: Form, inside: bool) -> Engine:
     if inside:
         return inside_engine(path, form, subject)
-    opened = opened_up(path, form, subject.kinds)
+    opened = opened_up(path, form, subject.network)
     make = step_engine if form == "step" else window_engine
     return make(onnxruntime_session(opened.model), subject.face, opened.values)
 
 
-def _flips(small: Any, large: Any) -> tuple[int, int]:
-    flipped = spikes = 0
-    for ours, theirs in zip(small.layers, large.layers, strict=True):
-        if "snn" in theirs:
-            flipped += int((ours["snn"].float() != theirs["snn"]).sum())
-            spikes += theirs["snn"].numel()
-    return flipped, spikes
+def _flips(small: Run, large: Run) -> tuple[int, int]:
+    spiking = [(small.taps[tap].float(), spikes) for tap, spikes in large.taps.items() if tap.name == SPIKES]
+    flipped = sum(int((ours != theirs).sum()) for ours, theirs in spiking)
+    return flipped, sum(theirs.numel() for _, theirs in spiking)
 
 
 @torch.no_grad()
@@ -368,7 +367,7 @@ def _score(subject: Subject, path: Path, form: Form, inside: bool) -> Score:
     if path.name not in subject.scores:
         graph, score = open_network(path), Score(subject)
         make = step_engine if form == "step" else window_engine
-        engine = answering(graph) if inside else make(graph.call, subject.face, [])
+        engine = answering(graph) if inside else make(graph.call, subject.face, {})
         for batch in asked(subject, False, f"{path.name}: the {subject.task.metric} on the test split"):
             score.take(engine(batch.x, None if inside else score.start(batch.x)), batch)
         subject.scores[path.name] = score

@@ -25,7 +25,7 @@ from hstnn_deploy.export.graph.nodes import BUILDER, OPSET
 from hstnn_deploy.export.graph.write import VARIANTS, build_onnx
 from hstnn_deploy.export.proof.comparisons import Check
 from hstnn_deploy.export.proof.samples import training_windows
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.recipe.load import parse
 from hstnn_deploy.recipe.recipe import Recipe
 
@@ -65,7 +65,7 @@ class Rebuilt:
     facts: dict[str, Any]
     """The manifest."""
     recipe: Recipe
-    network: HybridNetwork
+    network: Network
     how: Pixels | Frames | None
     """The preprocessing that the graphs begin with."""
     data_folder: Path | None

@@ -30,7 +30,7 @@ from hstnn_deploy.export.proof.raw_input import check_front
 from hstnn_deploy.export.proof.samples import make_subject
 from hstnn_deploy.export.proof.weights import difference, network_of, read_weights
 from hstnn_deploy.export.runtime.manifest import MANIFEST, check_files, read_manifest
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.recipe.recipe import Recipe
 
@@ -152,7 +152,7 @@ def verify_bundle(
 
 def _network(
     folder: Path, names: list[str], facts: dict[str, Any], recipe: Recipe, checkpoint: Checkpoint | None
-) -> HybridNetwork | None:
+) -> Network | None:
     """Return the network that the files are proved against: that of the first, or else the checkpoint's, if any."""
     if not names:
         return checkpoint.network() if checkpoint else None

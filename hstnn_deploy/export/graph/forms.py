@@ -24,8 +24,7 @@ from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.graph.interface import Interface, interface, state_after
 from hstnn_deploy.export.graph.nodes import OPSET, Nodes, Opset
 from hstnn_deploy.export.graph.reading import Onnx, Scanned, Unrolled
-from hstnn_deploy.models.layers import UnitKind
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network, Tap
 
 Form = Literal["window", "step", "unrolled"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -43,18 +42,14 @@ def time_axis(form: Form, steps: int | None) -> list[int | str]:
     return ["T"] if form == "window" else [steps or 1]
 
 
-def layer_values(layer: int) -> dict[UnitKind, str]:
-    """Return the names of what a layer's groups emit over a window, [T, B, n, …]."""
-    return {"snn": f"layer{layer}_spikes", "rnn": f"layer{layer}_h"}
-
-
-def step_values(layer: int) -> dict[UnitKind, str]:
-    """Return the names of what a layer's groups emit at a single step, [B, n, …]."""
-    return {"snn": f"layer{layer}_spikes", "rnn": state_after(f"h{layer}")}
+def at_single_step(tap: Tap, face: Interface) -> str:
+    """Return the name of what is handed out at a single step, [B, n, …]; over a window it is the tap's own."""
+    state = f"{tap.name}{tap.layer}"
+    return state_after(state) if any(each.name == state for each in face.states) else str(tap)
 
 
 def build(
-    network: HybridNetwork,
+    network: Network,
     form: Form,
     facts: dict[str, str],
     steps: int | None = None,

@@ -10,8 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hstnn_deploy.models.layers import UnitKind
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 
 _NEXT = "_next"
 
@@ -83,7 +82,7 @@ def state_after(name: str) -> str:
     return f"{name}{_NEXT}"
 
 
-def interface(network: HybridNetwork) -> Interface:
+def interface(network: Network) -> Interface:
     """Return the interface of a network."""
     step, tokens = network.input_shape, network.tokens
     meanings, membranes = network.meanings(), network.membranes()
@@ -93,8 +92,3 @@ def interface(network: HybridNetwork) -> Interface:
         for name, value in network.initial_state(like).items()
     ]
     return Interface(step, tokens, states, network.outputs, network.every_step)
-
-
-def kinds(network: HybridNetwork) -> list[list[UnitKind]]:
-    """Return which kinds of units each layer has, spiking first."""
-    return [list(layer.groups) for layer in network.stack]

@@ -11,13 +11,13 @@ from torch.export import Dim, ExportedProgram
 
 from hstnn_deploy.export.graph.interface import interface
 from hstnn_deploy.export.graph.program import Program, frozen, scripted
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 
 _EXAMPLE_STEPS, _EXAMPLE_BATCH = 3, 2
 """Of the example that torch.export is shown; neither may be found in a written graph."""
 
 
-def script(network: HybridNetwork) -> Any:
+def script(network: Network) -> Any:
     """Return a network as TorchScript: scripted, not traced, for tracing would bake the number of steps.
 
     Its weights keep their names. Beside `forward` it has `forward_shown`, which hands out taps too; see `program`.
@@ -29,7 +29,7 @@ def script(network: HybridNetwork) -> Any:
         return scripted(network)
 
 
-def program(network: HybridNetwork, show: bool = False) -> ExportedProgram:
+def program(network: Network, show: bool = False) -> ExportedProgram:
     """Return a network as a torch.export program, T and B free.
 
     Args:

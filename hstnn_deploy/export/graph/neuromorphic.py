@@ -37,11 +37,9 @@ the graph ends at the pooled spikes of the last layer, flattened.
 
 import io
 import math
-import re
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,24 +47,26 @@ from torch import Tensor
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.models.convolutional import ConvClassifier, SpikingConvolution
-from hstnn_deploy.models.language import LanguageModel
-from hstnn_deploy.models.layers import SpikingGroup
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.export.graph.nir_layers import learned, nodes_of
+from hstnn_deploy.export.graph.nir_neurons import (
+    DT,
+    Method,
+    NirForm,
+    neuron_node,
+    neuron_of,
+    package,
+    refuse_neuron,
+)
+from hstnn_deploy.models.hybrid.convolutional import ConvClassifier, SpikingConvolution
+from hstnn_deploy.models.hybrid.groups import SpikingGroup
+from hstnn_deploy.models.hybrid.language import LanguageModel
+from hstnn_deploy.models.hybrid.network import HybridNetwork, as_hybrid
+from hstnn_deploy.models.hybrid.sequence import SequenceClassifier
+from hstnn_deploy.models.layers.units import Spiking
+from hstnn_deploy.models.layers.weights import Embedding
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.neurons import Lif
-from hstnn_deploy.models.sequence import SequenceClassifier
-
-Method = Literal["euler", "exponential"]
-"""How the simulator that the graph is for takes a step."""
-
-NirForm = Literal["plain", "full"]
-"""Where the factor on the input goes: into the threshold (plain, without v_reset), or into r (full, with v_reset)."""
-
-OLDEST = (1, 0, 7)
-"""The first version of nir that holds v_reset and writes what this module writes."""
-
-DT = 1e-4
-"""Seconds of a step unless another is asked for: what snnTorch, which cannot be told, takes."""
+from hstnn_deploy.models.stack import Stack
 
 OUTPUTS = {
     "sequence": "logits of each step; those of the sequence are their mean over time",
@@ -77,7 +77,7 @@ OUTPUTS = {
 """What comes out, by family."""
 
 
-def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler", form: NirForm = "plain") -> Any:
+def to_nir(network: Network, dt: float = DT, method: Method = "euler", form: NirForm = "plain") -> Any:
     """Return a purely spiking network as a `nir.NIRGraph`.
 
     Args:
@@ -89,7 +89,10 @@ def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler", for
     Raises:
         ExportError: the package nir is missing or too old, or the network holds what NIR cannot.
     """
-    nir = _package()
+    nir = package()
+    if isinstance(network, Stack):
+        return _of_stack(network, dt, method, form)
+    network = as_hybrid(network)
     _check(network, method)
     nodes: dict[str, Any] = {}
     shape = _step_shape(network)
@@ -104,7 +107,7 @@ def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler", for
             case SpikingGroup() as group:
                 nodes[f"layer{number}_weight"] = _linear(group.weight, form)
                 shape = (group.units,)
-                nodes[f"layer{number}"] = _neurons(_lif(group), shape, dt, method, form)
+                nodes[f"layer{number}"] = neuron_node(_lif(group), shape, dt, method, form)
             case SpikingConvolution() as group:
                 conv, height = group.conv_input, shape[-1]
                 assert conv.bias is not None
@@ -118,7 +121,7 @@ def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler", for
                     bias=_array(conv.bias),
                 )
                 height = group.map_size(height)
-                nodes[f"layer{number}"] = _neurons(_lif(group), (group.units, height, height), dt, method, form)
+                nodes[f"layer{number}"] = neuron_node(_lif(group), (group.units, height, height), dt, method, form)
                 two = np.array([2, 2])
                 nodes[f"layer{number}_pool"] = nir.AvgPool2d(kernel_size=two, stride=two, padding=np.array([0, 0]))
                 shape = (group.units, height // 2, height // 2)
@@ -134,16 +137,24 @@ def to_nir(network: HybridNetwork, dt: float = DT, method: Method = "euler", for
     return nir.NIRGraph(nodes=nodes, edges=list(pairwise(names)), metadata=metadata)
 
 
-def write_nir(
-    network: HybridNetwork, path: Path, dt: float = DT, method: Method = "euler", form: NirForm = "plain"
-) -> Path:
+def _of_stack(network: Stack, dt: float, method: Method, form: NirForm) -> Any:
+    nir = package()
+    first = network.layers.layers[0]
+    shape = (first.num_embeddings,) if isinstance(first, Embedding) else network.input_shape
+    nodes = {"input": nir.Input(input_type=np.array(shape)), **dict(nodes_of(network, (dt, method, form)))}
+    nodes["output"] = nir.Output(output_type=np.array(network.output_shape))
+    metadata = {"dt": dt, "method": method, "form": form, "reset": "zero", "output": output_of(network)}
+    return nir.NIRGraph(nodes=nodes, edges=list(pairwise(nodes)), metadata=metadata)
+
+
+def write_nir(network: Network, path: Path, dt: float = DT, method: Method = "euler", form: NirForm = "plain") -> Path:
     """Write a purely spiking network as a NIR file, and read it back before it takes its name.
 
     Raises:
         ExportError: see `to_nir`; or what is read back is not what was written, or not the network's neurons.
         RunError: the file cannot be written.
     """
-    nir = _package()
+    nir = package()
     graph, written = to_nir(network, dt, method, form), io.BytesIO()
     nir.write(written, graph)
     if form == "plain":
@@ -166,30 +177,11 @@ def _leave_out_reset(written: io.BytesIO) -> None:
                 del node["v_reset"]
 
 
-def neuron_of(node: Any, dt: float, method: Method) -> tuple[float, float]:
-    """Return decay and threshold, in our membrane's units, of the recurrence that a neuron node gives at a step dt.
-
-    Raises:
-        ExportError: its units differ, or they are reset to another value than 0.
-    """
-    values = {name: np.unique(getattr(node, name)) for name in ("r", "v_threshold", "v_reset")}
-    if hasattr(node, "tau"):
-        values |= {name: np.unique(getattr(node, name)) for name in ("tau", "v_leak")}
-    if several := next((name for name, found in values.items() if found.size != 1), None):
-        raise ExportError(f"{several} differs from unit to unit")
-    found = {name: float(value[0]) for name, value in values.items()}
-    if found["v_reset"] or found.get("v_leak"):
-        raise ExportError("v_reset or v_leak is not 0")
-    if "tau" not in found:
-        return 1.0, found["v_threshold"] / (dt * found["r"])
-    passed = dt / found["tau"]
-    decay, gain = (1 - passed, passed) if method == "euler" else (math.exp(-passed), -math.expm1(-passed))
-    return decay, found["v_threshold"] / (found["r"] * gain)
-
-
-def _other_neurons(network: HybridNetwork, read: Any) -> str:
+def _other_neurons(network: Network, read: Any) -> str:
     """Return which layer's decay or threshold a graph does not give back to float32; empty where it gives back all."""
-    for number, layer in enumerate(network.stack, 1):
+    if isinstance(network, Stack):
+        return _other_neurons_of_stack(network, read)
+    for number, layer in enumerate(as_hybrid(network).stack, 1):
         group = layer.groups["snn"]
         assert isinstance(group, SpikingGroup | SpikingConvolution)
         found = neuron_of(read.nodes[f"layer{number}"], read.metadata["dt"], _text(read.metadata["method"]))
@@ -198,6 +190,18 @@ def _other_neurons(network: HybridNetwork, read: Any) -> str:
         ):
             if not abs(there - ours) <= 2**-25 * max(ours, 2**-25):
                 return f"{name} {there:.9g} of layer {number}, which has {ours:.9g}"
+    return ""
+
+
+def _other_neurons_of_stack(network: Stack, read: Any) -> str:
+    for layer in network.leaves():
+        if isinstance(layer, Spiking) and isinstance(layer.neuron, Lif):
+            own = learned(layer)
+            found = neuron_of(read.nodes[f"layer{layer.number}"], read.metadata["dt"], _text(read.metadata["method"]))
+            threshold = own.threshold / (1 - own.decay) if own.input_decay else own.threshold
+            for name, there, ours in zip(("decay", "threshold"), found, (own.decay, threshold), strict=True):
+                if not abs(there - ours) <= 2**-25 * max(ours, 2**-25):
+                    return f"{name} {there:.9g} of layer {layer.number}, which has {ours:.9g}"
     return ""
 
 
@@ -228,20 +232,8 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _linear(weight: Tensor, form: NirForm) -> Any:
-    nir, matrix = _package(), _array(weight).T.copy()
+    nir, matrix = package(), _array(weight).T.copy()
     return nir.Linear(weight=matrix) if form == "full" else nir.Affine(weight=matrix, bias=np.zeros_like(matrix[:, 0]))
-
-
-def _neurons(neuron: Lif, shape: tuple[int, ...], dt: float, method: Method, form: NirForm) -> Any:
-    nir = _package()
-    threshold, zero = np.full(shape, neuron.threshold), np.zeros(shape)
-    if neuron.decay == 1:
-        return nir.IF(r=np.full(shape, 1 / dt), v_threshold=threshold, v_reset=zero)
-    tau = dt / (1 - neuron.decay) if method == "euler" else -dt / math.log(neuron.decay)
-    r = tau / dt if method == "euler" else 1 / (1 - neuron.decay)
-    if form == "plain":
-        r, threshold = 1.0, threshold * (1 - neuron.decay)
-    return nir.LIF(tau=np.full(shape, tau), r=np.full(shape, r), v_leak=zero, v_threshold=threshold, v_reset=zero)
 
 
 def _lif(group: SpikingGroup | SpikingConvolution) -> Lif:
@@ -266,23 +258,21 @@ def _check(network: HybridNetwork, method: Method) -> None:
             )
         group = network.stack[number - 1].groups["snn"]
         assert isinstance(group, SpikingGroup | SpikingConvolution)
-        neuron = _lif(group)
-        if neuron.reset != "zero":
-            raise ExportError("a reset by subtraction has no NIR form yet", "network.neuron.reset=zero has one")
-        if method == "exponential" and neuron.decay == 0:
-            raise ExportError("a neuron of decay 0 has no exponential form: its tau would be 0", "use the method euler")
+        refuse_neuron(group.neuron, method)
 
 
-def output_of(network: HybridNetwork) -> str:
+def output_of(network: Network) -> str:
     """Say what comes out of a network's NIR graph.
 
     Raises:
         ExportError: the family has no NIR form.
     """
+    if isinstance(network, Stack):
+        return f"what the last layer gives at each step; the answer is its {network.readout} over the steps"
     return OUTPUTS[_family(network)]
 
 
-def _family(network: HybridNetwork) -> str:
+def _family(network: Network) -> str:
     match network:
         case SequenceClassifier():
             return "sequence"
@@ -321,20 +311,3 @@ def _step_shape(network: HybridNetwork) -> tuple[int, ...]:
 
 def _array(value: Tensor) -> NDArray[np.float32]:
     return value.detach().cpu().numpy().astype(np.float32)
-
-
-def _package() -> Any:
-    try:
-        import nir
-    except ImportError as error:
-        raise ExportError(
-            "NIR needs the package nir, which is not installed", "pip install 'hstnn-deploy[neuromorphic]'"
-        ) from error
-    found = version("nir")
-    if tuple(map(int, re.findall(r"\d+", found)[:3])) < OLDEST:
-        wanted = ".".join(map(str, OLDEST))
-        raise ExportError(
-            f"NIR needs the package nir {wanted} or newer, and {found} is installed",
-            f"pip install 'nir>={wanted}'; a simulator that needs an older one can have an environment of its own",
-        )
-    return nir

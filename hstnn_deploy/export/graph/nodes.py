@@ -80,6 +80,10 @@ class Nodes:
         """Store a place along an axis."""
         return self._constant(f"index_{value}", np.array(value, np.int64))
 
+    def filled(self, value: float, count: int) -> str:
+        """Store a row of one float32 number."""
+        return self._constant(f"{np.float32(value)}_x{count}", np.full(count, value, np.float32))
+
     def _constant(self, name: str, value: NDArray[Any]) -> str:
         return self.weight(f"{self._constants}{name}", value)
 

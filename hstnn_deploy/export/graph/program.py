@@ -20,21 +20,21 @@ from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
 from hstnn_deploy.export.graph.interface import interface
-from hstnn_deploy.models.algebra import Algebra, Strand
-from hstnn_deploy.models.eager import Eager
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.algebra import Algebra, Convolution, Fires, Normed, Pooling, Strand
+from hstnn_deploy.models.eager import Eager, fired
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.surrogates import Surrogate
 
 
-def frozen(network: HybridNetwork) -> HybridNetwork:
+def frozen(network: Network) -> Network:
     """Return a copy of a network on the CPU, in evaluation mode, without gradients."""
     # A convolution inside a scan cannot be exported with them.
     return copy.deepcopy(network).cpu().eval().requires_grad_(False)
 
 
-def taps_of(network: HybridNetwork) -> list[str]:
+def taps_of(network: Network) -> list[str]:
     """Return the names of what every layer's units hand out, in the order in which both readings give it."""
-    return [f"layer{n}_{group.tap}" for n, layer in enumerate(network.stack, 1) for group in layer.groups.values()]
+    return [str(tap) for tap in network.taps]
 
 
 # ------------------------------------------------------------------------------------------------------- torch.export
@@ -54,9 +54,16 @@ class Traced(Eager):
             self.taps[f"layer{self.layer}_{name}"] = a
         return a
 
-    def spike(self, membrane: Tensor, threshold: Tensor | float, surrogate: Surrogate, name: str = "spikes") -> Tensor:
+    def spike(
+        self,
+        membrane: Tensor,
+        threshold: Tensor | float,
+        surrogate: Surrogate,
+        name: str = "spikes",
+        fires: Fires = "above",
+    ) -> Tensor:
         """See `Algebra`; there is no backward pass."""
-        return (membrane > threshold).to(membrane.dtype)
+        return fired(membrane, threshold, fires)
 
     def share(self, total: Tensor, count: Tensor, name: str = "") -> Tensor:
         """See `Algebra`; a window has at least one step."""
@@ -107,7 +114,7 @@ class Program(nn.Module):
         tapped: whether what every layer's units handed out is returned as well, see `taps_of`.
     """
 
-    def __init__(self, network: HybridNetwork, tapped: bool = False) -> None:
+    def __init__(self, network: Network, tapped: bool = False) -> None:
         super().__init__()
         self.frozen, self.tapped = network, tapped
 
@@ -135,10 +142,12 @@ class Script(Algebra[str]):
 
     reads = "TorchScript"
 
-    def __init__(self, network: HybridNetwork, tapped: bool = False) -> None:
+    def __init__(self, network: Network, tapped: bool = False) -> None:
         self.lines: list[str] = []
         self._indent, self._tapped, self._inside = 1, tapped, False
-        self._weights = {id(value): f"self.{_path(name)}" for name, value in network.named_parameters()}
+        self._weights = {
+            id(value): f"self.{_path(name)}" for name, value in (*network.named_parameters(), *network.named_buffers())
+        }
 
     def line(self, text: str) -> None:
         """Add a line."""
@@ -181,13 +190,25 @@ class Script(Algebra[str]):
         """See `Algebra`."""
         return self._set(name, f"torch.relu({a})")
 
+    def clip(self, a: str, low: float | None, high: float | None, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"{a}.clamp({low}, {high})")
+
+    def parameter(self, value: Tensor) -> str:
+        """See `Algebra`."""
+        return self._weight(value)
+
     def share(self, total: str, count: str, name: str = "") -> str:
         """See `Algebra`; a window has at least one step."""
         return self._set(name, f"{total} / {count}")
 
-    def spike(self, membrane: str, threshold: str | float, surrogate: Surrogate, name: str = "spikes") -> str:
+    def spike(
+        self, membrane: str, threshold: str | float, surrogate: Surrogate, name: str = "spikes", fires: Fires = "above"
+    ) -> str:
         """See `Algebra`."""
-        return self._set(name, f"({membrane} > {threshold}).to({membrane}.dtype)")
+        if fires == "several":
+            return self._set(name, f"torch.floor({membrane} / {threshold}).clamp(min=0.0)")
+        return self._set(name, f"({membrane} {'>' if fires == 'above' else '>='} {threshold}).to({membrane}.dtype)")
 
     def tap(self, a: str, name: str) -> str:
         """See `Algebra`."""
@@ -213,12 +234,30 @@ class Script(Algebra[str]):
         """See `Algebra`."""
         return self.linear(x, layer, name)
 
-    def convolve(self, x: str, layer: nn.Conv2d, name: str = "") -> str:
+    def convolve(self, x: str, layer: Convolution, name: str = "") -> str:
         """See `Algebra`."""
         bias = "None" if layer.bias is None else self._weight(layer.bias)
         how = [list(each) for each in (layer.stride, layer.padding, layer.dilation)]
         settings = ", ".join(map(str, [*how, layer.groups]))
-        return self._set(name, f"torch.conv2d({x}, {self._weight(layer.weight)}, {bias}, {settings})")
+        flat = "1d" if layer.weight.ndim == 3 else "2d"
+        return self._set(name, f"torch.conv{flat}({x}, {self._weight(layer.weight)}, {bias}, {settings})")
+
+    def normalise(self, x: str, norm: Normed, step: str | None = None, name: str = "") -> str:
+        """See `Algebra`."""
+        mean, variance = self._weight(norm.mean), self._weight(norm.variance)
+        scale, shift = ("None" if each is None else self._weight(each) for each in (norm.scale, norm.shift))
+        if step is None:
+            taken = f"{x}, {mean}, {variance}, {scale}, {shift}, False, 0.0, {norm.eps}"
+            return self._set(name, f"torch.nn.functional.batch_norm({taken})")
+        place = self._set(f"{name}_place", f"{step}.select(1, 0).to(torch.int64)")
+        beside = "".join(f".unsqueeze({axis})" for axis in range(2, 2 + norm.maps))
+
+        def row(table: str) -> str:
+            return f"{table}.index_select(0, {place}){beside}"
+
+        factor = f"torch.rsqrt({row(variance)} + {norm.eps})" + ("" if norm.scale is None else f" * {row(scale)}")
+        y = f"({x} - {row(mean)}) * ({factor})"
+        return self._set(name, y if norm.shift is None else f"{y} + {row(shift)}")
 
     def embed(self, tokens: str, layer: nn.Embedding, name: str = "") -> str:
         """See `Algebra`."""
@@ -234,9 +273,25 @@ class Script(Algebra[str]):
         """See `Algebra`."""
         return self._set(name, f"torch.cat([{', '.join(values)}], dim={axis})")
 
-    def mean_pool(self, x: str, name: str = "") -> str:
+    def pool(self, x: str, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> str:
         """See `Algebra`."""
-        return self._set(name, f"torch.nn.functional.avg_pool2d({x}, 2)")
+        if (how, size, stride) == ("mean", (2, 2), (2, 2)):
+            return self._set(name, f"torch.nn.functional.avg_pool2d({x}, 2)")
+        if len(size) == 1:
+            x, size, stride = f"{x}.unsqueeze(-2)", (1, *size), (1, *stride)
+            return self._set(name, self._pooled(x, how, size, stride) + ".squeeze(-2)")
+        return self._set(name, self._pooled(x, how, size, stride))
+
+    def _pooled(self, x: str, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...]) -> str:
+        settings = f"{x}, {list(size)}, {list(stride)}"
+        if how == "max":
+            return f"torch.nn.functional.max_pool2d({settings})"
+        divisor = ", [0, 0], False, True, 1" if how == "sum" else ""
+        return f"torch.nn.functional.avg_pool2d({settings}{divisor})"
+
+    def vote(self, x: str, voters: int, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"{x}.unflatten(-1, [-1, {voters}]).mean(-1)")
 
     def flatten(self, x: str, name: str = "") -> str:
         """See `Algebra`."""
@@ -286,7 +341,7 @@ class _Weights(nn.Module):
     """The weights of a network under their names, and nothing else."""
 
 
-def _held(network: HybridNetwork) -> nn.Module:
+def _held(network: Network) -> nn.Module:
     """Return a module that holds a network's weights under the same names."""
 
     def copied(module: nn.Module) -> nn.Module:
@@ -295,21 +350,23 @@ def _held(network: HybridNetwork) -> nn.Module:
         held = _Weights()
         for name, value in module.named_parameters(recurse=False):
             held.register_parameter(name, value)
+        for name, stored in module.named_buffers(recurse=False):
+            held.register_buffer(name, stored)
         for name, child in module.named_children():
-            if any(True for _ in child.parameters()):
+            if any(True for _ in (*child.parameters(), *child.buffers())):
                 held.add_module(name, copied(child))
         return held
 
     return copied(network)
 
 
-def source(network: HybridNetwork, shown: bool = True) -> str:
+def source(network: Network, shown: bool = True) -> str:
     """Return the program that TorchScript compiles: `forward`, and `forward_shown`, which hands out taps too."""
     methods = [_method("forward", network, tapped=False)]
     return "\n\n".join([*methods, _method("forward_shown", network, tapped=True)] if shown else methods)
 
 
-def _method(name: str, network: HybridNetwork, tapped: bool) -> str:
+def _method(name: str, network: Network, tapped: bool) -> str:
     o = Script(network, tapped)
     for each in interface(network).states:
         shape = ", ".join(["x.size(1)", *map(str, each.shape)])
@@ -332,7 +389,7 @@ def _method(name: str, network: HybridNetwork, tapped: bool) -> str:
     return "\n".join([head, *o.lines])
 
 
-def scripted(network: HybridNetwork, shown: bool = True) -> Any:
+def scripted(network: Network, shown: bool = True) -> Any:
     """Return a network as a TorchScript module: `logits, state = module(x, state)`, where what is not given is zero.
 
     Args:

@@ -5,6 +5,7 @@ readout computes by its name alone. How time is written is the form's: a scan, o
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 
 from hstnn_deploy.export.graph.interface import Interface, state_after
 from hstnn_deploy.export.graph.nodes import CONSTANT, Nodes
-from hstnn_deploy.models.algebra import Algebra, Strand, Units
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.algebra import Algebra, Convolution, Fires, Normed, Pooling, Strand, Units
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.surrogates import Surrogate
 
 NOW = "_now"
@@ -46,10 +47,10 @@ class Onnx(Algebra[str]):
 
     reads = "an ONNX graph"
 
-    def __init__(self, g: Nodes, network: HybridNetwork, face: Interface) -> None:
+    def __init__(self, g: Nodes, network: Network, face: Interface) -> None:
         self.g, self.face = g, face
         self.network = network
-        self._names = {id(value): name for name, value in network.named_parameters()}
+        self._names = {id(value): name for name, value in (*network.named_parameters(), *network.named_buffers())}
         self._states = {state.name for state in face.states}
 
     def named(self, name: str) -> str:
@@ -98,13 +99,27 @@ class Onnx(Algebra[str]):
         """See `Algebra`."""
         return self._node("Relu", name, a)
 
+    def clip(self, a: str, low: float | None, high: float | None, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._node("Clip", name, a, *("" if each is None else self.g.number(each) for each in (low, high)))
+
+    def parameter(self, value: Tensor) -> str:
+        """See `Algebra`."""
+        return self._weight(value)
+
     def share(self, total: str, count: str, name: str = "") -> str:
         """See `Algebra`; a graph has always seen a step."""
         return self._node("Div", name, total, count)
 
-    def spike(self, membrane: str, threshold: str | float, surrogate: Surrogate, name: str = "spikes") -> str:
+    def spike(
+        self, membrane: str, threshold: str | float, surrogate: Surrogate, name: str = "spikes", fires: Fires = "above"
+    ) -> str:
         """See `Algebra`."""
-        return self._node("Cast", name, self._node("Greater", "fires", membrane, threshold), to=1)
+        if fires == "several":
+            whole = self._node("Floor", "floor", self._node("Div", "multiple", membrane, threshold))
+            return self._node("Relu", name, whole)
+        operator = "Greater" if fires == "above" else "GreaterOrEqual"
+        return self._node("Cast", name, self._node(operator, "fires", membrane, threshold), to=1)
 
     # --------------------------------------------------------------------------------------------------------- weights
 
@@ -116,20 +131,61 @@ class Onnx(Algebra[str]):
 
     def linear(self, x: str, layer: nn.Linear, name: str = "") -> str:
         """See `Algebra`."""
-        return self._node("Gemm", name, x, self._weight(layer.weight), self._weight(layer.bias), transB=1)
+        bias = [] if layer.bias is None else [self._weight(layer.bias)]
+        return self._node("Gemm", name, x, self._weight(layer.weight), *bias, transB=1)
 
     def linear_at_each(self, x: str, layer: nn.Linear, name: str = "") -> str:
         """See `Algebra`. The weight is stored transposed."""
         weight = self._weight(layer.weight, TRANSPOSED, array(layer.weight).T)
+        if layer.bias is None:
+            return self._node("MatMul", name, x, weight)
         return self._node("Add", name, self._node("MatMul", f"{name}_product", x, weight), self._weight(layer.bias))
 
-    def convolve(self, x: str, layer: nn.Conv2d, name: str = "") -> str:
+    def convolve(self, x: str, layer: Convolution, name: str = "") -> str:
         """See `Algebra`."""
         inputs = [x, self._weight(layer.weight)]
         if layer.bias is not None:
             inputs.append(self._weight(layer.bias))
-        pads = [int(layer.padding[0])] * 4
-        return self._node("Conv", name, *inputs, kernel_shape=layer.kernel_size, pads=pads)
+        how: dict[str, Any] = {"kernel_shape": layer.kernel_size, "pads": [int(each) for each in layer.padding] * 2}
+        if set(layer.stride) != {1}:
+            how["strides"] = layer.stride
+        if set(layer.dilation) != {1}:
+            how["dilations"] = layer.dilation
+        if layer.groups != 1:
+            how["group"] = layer.groups
+        return self._node("Conv", name, *inputs, **how)
+
+    def normalise(self, x: str, norm: Normed, step: str | None = None, name: str = "") -> str:
+        """See `Algebra`. One that has no scale or shift of its own takes ones or zeros."""
+        channels = norm.mean.shape[-1]
+        held = [
+            self._weight(value) if value is not None else self.g.filled(number, channels)
+            for value, number in zip(
+                (norm.scale, norm.shift, norm.mean, norm.variance), (1.0, 0.0, 0.0, 0.0), strict=True
+            )
+        ]
+        if step is None:
+            return self._node("BatchNormalization", name, x, *held, epsilon=norm.eps)
+        return self._of_this_step(x, norm, step, name)
+
+    def _of_this_step(self, x: str, norm: Normed, step: str, name: str) -> str:
+        """Add the normalisation of a step that has its own numbers: an engine refuses to gather past the last row."""
+        number = self._node("Cast", f"{name}_number", step, to=7)
+        place = self._node("Squeeze", f"{name}_place", number, self.g.axes(1))
+
+        def row(what: str, table: Tensor) -> str:
+            found = self._node("Gather", f"{name}_{what}", self._weight(table), place, axis=0)
+            beside = self.g.axes(*range(2, 2 + norm.maps)) if norm.maps else ""
+            return self._node("Unsqueeze", f"{name}_{what}_beside", found, beside) if beside else found
+
+        spread = self._node("Add", f"{name}_spread", row("variance", norm.variance), norm.eps)
+        factor = self._node("Reciprocal", f"{name}_factor", self._node("Sqrt", f"{name}_deviation", spread))
+        if norm.scale is not None:
+            factor = self._node("Mul", f"{name}_scaled", factor, row("scale", norm.scale))
+        centred = self._node("Sub", f"{name}_centred", x, row("mean", norm.mean))
+        if norm.shift is None:
+            return self._node("Mul", name, centred, factor)
+        return self._node("Add", name, self._node("Mul", f"{name}_product", centred, factor), row("shift", norm.shift))
 
     def embed(self, tokens: str, layer: nn.Embedding, name: str = "") -> str:
         """See `Algebra`."""
@@ -145,13 +201,23 @@ class Onnx(Algebra[str]):
         """See `Algebra`."""
         return self._node("Concat", name, *values, axis=axis)
 
-    def mean_pool(self, x: str, name: str = "") -> str:
-        """See `Algebra`."""
-        return self._node("AveragePool", name, x, kernel_shape=[2, 2], strides=[2, 2])
+    def pool(self, x: str, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> str:
+        """See `Algebra`. A sum is the mean times the number of terms, exact where the mean is."""
+        if how == "sum":
+            return self.mul(self.pool(x, "mean", size, stride, f"{name}_mean"), float(prod(size)), name)
+        operator = "MaxPool" if how == "max" else "AveragePool"
+        return self._node(operator, name, x, kernel_shape=list(size), strides=list(stride))
 
     def flatten(self, x: str, name: str = "") -> str:
         """See `Algebra`."""
         return self._node("Flatten", name, x, axis=1)
+
+    def vote(self, x: str, voters: int, name: str = "") -> str:
+        """See `Algebra`."""
+        several = self._node("Reshape", f"{name}_several", x, self.g.axes(0, -1, voters))
+        # An axis as an attribute up to version 17, as an input from 18 on: a mean over the last axis is neither.
+        total = self._node("ReduceSum", f"{name}_total", several, self.g.axes(2), keepdims=0)
+        return self._node("Div", name, total, float(voters))
 
     # ------------------------------------------------------------------------------------------------------------ time
 
@@ -256,7 +322,7 @@ class Scanned(Onnx):
 class Unrolled(Onnx):
     """Nodes of a window of one length: every step has nodes of its own."""
 
-    def __init__(self, g: Nodes, network: HybridNetwork, face: Interface, steps: int) -> None:
+    def __init__(self, g: Nodes, network: Network, face: Interface, steps: int) -> None:
         super().__init__(g, network, face)
         self.steps = steps
 

@@ -17,7 +17,7 @@ from hstnn_deploy.errors import ExportError, UsageError
 from hstnn_deploy.export.graph import forms, modules, raw_input
 from hstnn_deploy.export.graph.forms import Form, States
 from hstnn_deploy.export.graph.nodes import OPSET, OPSETS, Opset
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 
 Format = Literal["onnx", "torchscript", "pt2"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -80,7 +80,7 @@ def files_of(
 
 
 def write_graphs(
-    network: HybridNetwork,
+    network: Network,
     folder: Path,
     formats: Collection[str],
     metadata: dict[str, str] | None = None,
@@ -128,7 +128,7 @@ def write_graphs(
 
 
 def build_onnx(
-    network: HybridNetwork,
+    network: Network,
     form: Form,
     facts: dict[str, str],
     *,
@@ -178,14 +178,14 @@ def _write(path: Path, content: bytes) -> Path:
     return path
 
 
-def _write_torchscript(network: HybridNetwork, path: Path, facts: dict[str, str]) -> Path:
+def _write_torchscript(network: Network, path: Path, facts: dict[str, str]) -> Path:
     module, content = modules.script(network), io.BytesIO()
     # In memory first, here and below: on a full disk, torch's own writers end the process.
     torch.jit.save(module, content, _extra_files={FACTS: json.dumps(facts | written_by())})
     return _write(path, content.getvalue())
 
 
-def _write_pt2(network: HybridNetwork, path: Path, facts: dict[str, str]) -> Path:
+def _write_pt2(network: Network, path: Path, facts: dict[str, str]) -> Path:
     content = io.BytesIO()
     torch.export.save(modules.program(network), content, extra_files={FACTS: json.dumps(facts | written_by())})
     return _write(path, content.getvalue())

@@ -14,13 +14,15 @@ no mismatch can hide behind an earlier one, and no error goes on from step to st
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from math import prod
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hstnn_deploy.models.algebra import Algebra, Strand
+from hstnn_deploy.models.algebra import Algebra, Convolution, Fires, Normed, Pooling, Strand
+from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.surrogates import Surrogate
 
 UNIT_ROUNDOFF = 2.0**-24
@@ -39,7 +41,7 @@ class Value(NamedTuple):
 class Claims(Protocol):
     """What an engine says its units handed out, and who hears how that compares."""
 
-    def spikes(self, layer: int, tap: str, step: int, membrane: Value, threshold: Value) -> Tensor:
+    def spikes(self, layer: int, tap: str, step: int, membrane: Value, threshold: Value, fires: Fires) -> Tensor:
         """Check claimed spikes [B, n, …] of a step; return them."""
 
     def values(self, layer: int, tap: str, step: int, expected: Value) -> Tensor:
@@ -68,7 +70,7 @@ class Bounded(Algebra[Value]):
     reads = "the proof"
 
     def __init__(self, claims: Claims) -> None:
-        self._claims, self._step = claims, 0
+        self._claims, self._step, self._run = claims, 0, Eager()
 
     # ------------------------------------------------------------------------------------------------- arithmetic
 
@@ -111,11 +113,29 @@ class Bounded(Algebra[Value]):
         """See `Algebra`."""
         return Value(a.v.relu(), a.e)
 
+    def clip(self, a: Value, low: float | None, high: float | None, name: str = "") -> Value:
+        """See `Algebra`. It takes two numbers no further apart than they are, and a bound is what it is."""
+        low, high = (None if each is None else float(_value(each).v) for each in (low, high))
+        v = a.v.clamp(low, high)
+        beyond = (a.v + a.e < v) | (a.v - a.e > v)
+        return Value(v, torch.where(beyond, 0.0, a.e))
+
+    def parameter(self, value: Tensor) -> Value:
+        """See `Algebra`."""
+        return exact(value.detach())
+
     # ------------------------------------------------------------------------------------------- what units hand out
 
-    def spike(self, membrane: Value, threshold: Value | float, surrogate: Surrogate, name: str = "spikes") -> Value:
+    def spike(
+        self,
+        membrane: Value,
+        threshold: Value | float,
+        surrogate: Surrogate,
+        name: str = "spikes",
+        fires: Fires = "above",
+    ) -> Value:
         """See `Algebra`. What the engine claims is checked, and taken."""
-        return exact(self._claims.spikes(self.layer, name, self._step, membrane, _value(threshold)))
+        return exact(self._claims.spikes(self.layer, name, self._step, membrane, _value(threshold), fires))
 
     def tap(self, a: Value, name: str) -> Value:
         """See `Algebra`. What the engine claims is checked, and taken; spikes have been."""
@@ -141,20 +161,42 @@ class Bounded(Algebra[Value]):
         """See `Algebra`."""
         return self.linear(x, layer)
 
-    def convolve(self, x: Value, layer: nn.Conv2d, name: str = "") -> Value:
+    def convolve(self, x: Value, layer: Convolution, name: str = "") -> Value:
         """See `Algebra`."""
-        if x.v.ndim == 5:
+        if x.v.ndim > layer.weight.ndim:
             rows = self.convolve(Value(x.v.flatten(0, 1), x.e.flatten(0, 1) if x.e.ndim else x.e), layer)
             return Value(*(part.unflatten(0, x.v.shape[:2]) for part in rows))
         w = layer.weight.detach().double()
 
         def convolved(values: Tensor, weight: Tensor) -> Tensor:
-            return functional.conv2d(values, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+            convolution: Any = functional.conv1d if layer.weight.ndim == 3 else functional.conv2d
+            found: Tensor = convolution(values, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+            return found
 
         terms = convolved((x.v != 0).double(), torch.ones_like(w[:: len(w) // layer.groups]))
         terms = terms.repeat_interleave(len(w) // layer.groups, dim=1)
-        bias = None if layer.bias is None else layer.bias.detach().double()[:, None, None]
+        beside = (..., *[None] * (layer.weight.ndim - 2))
+        bias = None if layer.bias is None else layer.bias.detach().double()[beside]
         return _sum(x, lambda values, form: convolved(values, form(w)), terms, bias)
+
+    def normalise(self, x: Value, norm: Normed, step: Value | None = None, name: str = "") -> Value:
+        """See `Algebra`. Engines may take it as (x - mean) * factor + shift, or as x * factor + what is left.
+
+        The factor scale / sqrt(variance + eps) takes four roundings at most, each product and sum one more.
+        """
+        beside = (..., *[None] * (x.v.ndim - 2))
+
+        def row(table: Tensor) -> Tensor:
+            found = table.detach().double()
+            return (found if step is None else found[step.v[:, 0].long()])[beside]
+
+        mean, factor = row(norm.mean), (row(norm.variance) + norm.eps).rsqrt()
+        if norm.scale is not None:
+            factor = factor * row(norm.scale)
+        shift = torch.zeros_like(mean) if norm.shift is None else row(norm.shift)
+        v = (x.v - mean) * factor + shift
+        size = (x.v * factor).abs() + (mean * factor).abs() + shift.abs()
+        return Value(v, x.e * factor.abs() + 8 * UNIT_ROUNDOFF * size)
 
     def embed(self, tokens: Value, layer: nn.Embedding, name: str = "") -> Value:
         """See `Algebra`."""
@@ -173,12 +215,22 @@ class Bounded(Algebra[Value]):
             torch.cat([each.e.expand_as(each.v) for each in values], dim=axis),
         )
 
-    def mean_pool(self, x: Value, name: str = "") -> Value:
+    def pool(self, x: Value, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> Value:
+        """See `Algebra`. Of n terms, each is rounded n times at most; the largest is not rounded."""
+        v, e = (self._run.pool(part, how, size, stride) for part in (x.v, x.e.expand_as(x.v)))
+        if how == "max":
+            return Value(v, e)
+        terms = prod(size)
+        magnitude = self._run.pool(x.v.abs(), how, size, stride)
+        total = v * terms if how == "mean" else v
+        rounding = terms * UNIT_ROUNDOFF * magnitude
+        return Value(v, e + torch.where((e == 0) & _single(total) & _single(v), 0.0, rounding))
+
+    def vote(self, x: Value, voters: int, name: str = "") -> Value:
         """See `Algebra`."""
-        v = _on_maps(lambda maps: functional.avg_pool2d(maps, 2), x.v)
-        size = _on_maps(lambda maps: functional.avg_pool2d(maps, 2), x.v.abs())
-        e = _on_maps(lambda maps: functional.avg_pool2d(maps, 2), x.e.expand_as(x.v))
-        return Value(v, e + torch.where((e == 0) & _single(v * 4) & _single(v), 0.0, 4 * UNIT_ROUNDOFF * size))
+        v, e, magnitude = (self._run.vote(part, voters) for part in (x.v, x.e.expand_as(x.v), x.v.abs()))
+        rounding = torch.where((e == 0) & _single(v * voters), UNIT_ROUNDOFF, (voters + 1) * UNIT_ROUNDOFF) * magnitude
+        return Value(v, e + torch.where((e == 0) & _single(v * voters) & _single(v), 0.0, rounding))
 
     def flatten(self, x: Value, name: str = "") -> Value:
         """See `Algebra`."""
@@ -258,8 +310,3 @@ def _stack(rows: list[Value]) -> Value:
     if not any(row.e.ndim for row in rows):
         return Value(v, rows[0].e)
     return Value(v, torch.stack([row.e.expand_as(row.v) for row in rows]))
-
-
-def _on_maps(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply what takes maps [N, n, H, W] to those of every step of x[T, B, n, H, W] as well."""
-    return function(x) if x.ndim == 4 else function(x.flatten(0, 1)).unflatten(0, x.shape[:2])

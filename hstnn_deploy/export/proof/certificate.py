@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hstnn_deploy.models.layers import Outputs
+from hstnn_deploy.models.network import Tap
 
 
 class Run(NamedTuple):
@@ -17,8 +17,8 @@ class Run(NamedTuple):
 
     logits: Tensor
     """[B, C], or of a language model [T, B, V]."""
-    layers: list[Outputs]
-    """What each layer's groups emitted at every step, [T, B, n, …], maps not yet pooled."""
+    taps: dict[Tap, Tensor]
+    """What was handed out at every step, [T, B, n, …], maps not yet pooled; empty where the engine does not show it."""
     state: dict[str, Tensor]
     """The states after the window."""
 
@@ -29,7 +29,8 @@ class Divergence:
 
     layer: int
     """Counted from 1; 0 for the readout."""
-    kind: str
+    what: str
+    """The tap or state that differs: spikes, h, state v, readout."""
     step: int
     sample: int
     unit: int
@@ -41,7 +42,7 @@ class Divergence:
     """How far off it may be."""
 
     def __str__(self) -> str:
-        where = self.kind if self.layer == 0 else f"layer {self.layer} {self.kind}"
+        where = self.what if self.layer == 0 else f"layer {self.layer} {self.what}"
         unit = f"unit {self.unit}" + (f" at {self.place}" if self.place else "")
         return (
             f"{where}, step {self.step}, sample {self.sample}, {unit}: "
@@ -62,7 +63,7 @@ class Certificate:
     worst: float = 0.0
     """The largest error of a recurrent output, state or logit, as a share of its bound."""
     divergences: list[Divergence] = field(default_factory=list)
-    """The first divergence of each layer and kind, and of the readout."""
+    """The first divergence of each tap and state, and of the readout."""
     failed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
     """[B]: which samples diverge anywhere."""
     parted: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -118,7 +119,7 @@ class Certificate:
 
     def _note(self, wrong: Tensor, distance: Tensor, bound: Tensor, place: "Place") -> None:
         self.failed = self.failed | wrong.flatten(1).any(1)
-        if any((found.layer, found.kind) == (place.layer, place.kind) for found in self.divergences):
+        if any((found.layer, found.what) == (place.layer, place.what) for found in self.divergences):
             return
         if wrong.any():
             sample, unit, *rest = (int(i) for i in wrong.nonzero()[0])
@@ -132,5 +133,5 @@ class Place(NamedTuple):
     """Where checked values stand."""
 
     layer: int
-    kind: str
+    what: str
     step: int

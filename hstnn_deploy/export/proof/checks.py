@@ -219,7 +219,7 @@ def run_checks_on(subject: Subject, names: list[str], provider: str, done: Calla
                 engine = inside_engine(path, form, subject, lambda model: onnxruntime_session(model, provider))
                 answers, shown, name_same = answering(shipped), engine, f"answers on {where} = eager"
             else:
-                opened = opened_up(path, form, subject.kinds)
+                opened = opened_up(path, form, subject.network)
                 make = step_engine if form == "step" else window_engine
                 engine = make(onnxruntime_session(opened.model, provider), subject.face, opened.values)
                 answers = in_chunks(graph_engine(shipped, subject.face), (max(shipped.steps, 1),), subject.face)
@@ -248,7 +248,7 @@ def _placed(path: Path, graph: Graph, x: Tensor, where: str, provider: str) -> C
 
 def _onnx_engines(subject: Subject, path: Path, form: Form) -> tuple[Engine, Engine]:
     """Return the engines of an ONNX file: ONNX Runtime, and onnx's reference evaluator."""
-    opened = opened_up(path, form, subject.kinds)
+    opened = opened_up(path, form, subject.network)
     make = step_engine if form == "step" else window_engine
     ours, reference = onnxruntime_session(opened.model), reference_session(opened.model)
     return make(ours, subject.face, opened.values), make(reference, subject.face, opened.values)
@@ -257,7 +257,7 @@ def _onnx_engines(subject: Subject, path: Path, form: Form) -> tuple[Engine, Eng
 def _shipped_engine(path: Path, subject: Subject, form: Form) -> Engine:
     """Return the engine that runs an ONNX file as it ships, in ONNX Runtime."""
     make = step_engine if form == "step" else window_engine
-    return make(open_network(path).call, subject.face, [])
+    return make(open_network(path).call, subject.face, {})
 
 
 def _replayed_small(path: Path, reference: Engine, subject: Subject) -> Check:

@@ -19,7 +19,7 @@ from hstnn_deploy.data.preprocessing import Preprocessing, Values
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.export.graph.forms import Form, States, time_axis
-from hstnn_deploy.export.graph.interface import Interface, interface, kinds, state_after
+from hstnn_deploy.export.graph.interface import Interface, interface, state_after
 from hstnn_deploy.export.graph.write import written_by
 from hstnn_deploy.export.proof.certificate import Run
 from hstnn_deploy.export.proof.engines import Engine, State, network_engine, read_network
@@ -28,8 +28,7 @@ from hstnn_deploy.export.proof.partings import LOGIT_TOLERANCE, Tally, differing
 from hstnn_deploy.export.proof.replay import replay
 from hstnn_deploy.export.proof.weights import difference, read_weights
 from hstnn_deploy.foreign import first_line
-from hstnn_deploy.models.layers import UnitKind
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
 from hstnn_deploy.train.evaluation import batches, unpadded
 
@@ -60,7 +59,7 @@ class Check:
 class Subject:
     """What is verified, and on what."""
 
-    network: HybridNetwork
+    network: Network
     """In evaluation mode, on the CPU."""
     folder: Path
     windows: list[Tensor]
@@ -91,11 +90,6 @@ class Subject:
     def face(self) -> Interface:
         """The network's inputs and outputs."""
         return interface(self.network)
-
-    @property
-    def kinds(self) -> list[list[UnitKind]]:
-        """Which kinds of units each layer has."""
-        return kinds(self.network)
 
     def on(self, windows: list[Tensor]) -> "Subject":
         """Return the same, on other windows."""
@@ -153,7 +147,7 @@ def replayed(path: Path, name: str, engine: Engine, subject: Subject, x: Tensor)
     """Certify one run of an engine; see `replay`."""
     name = f"{name}, T={x.shape[0]} B={x.shape[1]}"
     run = engine(x, None)
-    sizes = {tuple(values.shape[:2]) for layer in run.layers for values in layer.values()}
+    sizes = {tuple(values.shape[:2]) for values in run.taps.values()}
     if sizes != {tuple(x.shape[:2])}:
         return Check(path.name, name, "failed", f"the layers ran {sorted(sizes)}, not {tuple(x.shape[:2])}")
     certificate = replay(subject.network, x, run)
@@ -395,7 +389,7 @@ class Score:
         """Count a batch; return its logits."""
         task = self._subject.task
         self._state = run.state
-        self._loss += float(task.loss(run.logits, batch.target)) * task.answers(batch)
+        self._loss += float(task.loss(run.logits, batch.target, len(batch.x))) * task.answers(batch)
         self._correct += int(task.correct(run.logits, batch.target))
         self.count += task.answers(batch)
         return run.logits

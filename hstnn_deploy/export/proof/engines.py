@@ -20,14 +20,13 @@ from torch import Tensor
 
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.graph import raw_input
-from hstnn_deploy.export.graph.forms import Form, layer_values, step_values
-from hstnn_deploy.export.graph.interface import Interface, state_after
+from hstnn_deploy.export.graph.forms import Form, at_single_step
+from hstnn_deploy.export.graph.interface import Interface, interface, state_after
 from hstnn_deploy.export.graph.reading import NOW, at_step
 from hstnn_deploy.export.proof.certificate import Run
 from hstnn_deploy.export.runtime.ort import Graph, open_graph
 from hstnn_deploy.foreign import one_line
-from hstnn_deploy.models.layers import Outputs, UnitKind
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network, Tap
 
 State = dict[str, Tensor]
 
@@ -42,8 +41,8 @@ class Opened(NamedTuple):
     """A graph with its layers' values among its outputs."""
 
     model: onnx.ModelProto
-    values: list[dict[UnitKind, list[str]]]
-    """Of each layer and kind: one output over the whole window, or one for each step."""
+    values: dict[Tap, list[str]]
+    """Of each tap: one output over the whole window, or one for each step."""
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -86,23 +85,22 @@ def open_network(path: Path, provider: str = "cpu") -> Graph:
         return open_graph(alone, provider)
 
 
-def opened_up(path: Path, form: Form, kinds: list[list[UnitKind]]) -> Opened:
+def opened_up(path: Path, form: Form, network: Network) -> Opened:
     """Return the model of an ONNX file with its layers' values among the graph's outputs.
 
     Args:
         path: the file; of one with a front, what is behind it is opened.
         form: its form.
-        kinds: which kinds of units each layer has.
+        network: whose layers it is to hold.
 
     Raises:
         ExportError: the file cannot be read, or does not hold the layers.
     """
     model = read_network(path)
-    values: list[dict[UnitKind, list[str]]] = []
-    for layer, of_layer in enumerate(kinds, 1):
-        values.append({kind: _show(model.graph, form, layer, kind) for kind in of_layer})
+    face = interface(network)
+    values = {tap: _show(model.graph, form, tap, at_single_step(tap, face)) for tap in network.taps}
     there = {output.name for output in model.graph.output}
-    for name in (name for found in values for names in found.values() for name in names):
+    for name in (name for names in values.values() for name in names):
         if name not in there:
             model.graph.output.append(helper.make_empty_tensor_value_info(name))
     produced = {name for node in model.graph.node for name in node.output}
@@ -111,9 +109,9 @@ def opened_up(path: Path, form: Form, kinds: list[list[UnitKind]]) -> Opened:
     return Opened(model, values)
 
 
-def _show(graph: onnx.GraphProto, form: Form, layer: int, kind: UnitKind) -> list[str]:
-    """Make the values of a layer's group values of the outermost graph, if they are not; return their names."""
-    whole, single = layer_values(layer)[kind], step_values(layer)[kind]
+def _show(graph: onnx.GraphProto, form: Form, tap: Tap, single: str) -> list[str]:
+    """Make what is handed out values of the outermost graph, if it is not; return their names."""
+    whole = str(tap)
     if form == "step":
         return [single]
     if any(whole in node.output for node in graph.node):
@@ -128,7 +126,7 @@ def _show(graph: onnx.GraphProto, form: Form, layer: int, kind: UnitKind) -> lis
                 body.output.append(helper.make_empty_tensor_value_info(shown))
                 node.output.append(whole)
                 return [whole]
-        if "LSTM" in node.op_type and f"h{layer}_next_row" in node.output:
+        if "LSTM" in node.op_type and f"h{tap.layer}_next_row" in node.output:
             # It was not asked for h at every step.
             rows, axis = f"{whole}_rows", f"{whole}_axis"
             node.output[0] = rows
@@ -158,17 +156,14 @@ def reference_session(model: onnx.ModelProto) -> Session:
     return lambda feeds: dict(zip(names, evaluator.run(None, feeds), strict=True))
 
 
-def window_engine(session: Session, face: Interface, values: list[dict[UnitKind, list[str]]]) -> Engine:
+def window_engine(session: Session, face: Interface, values: dict[Tap, list[str]]) -> Engine:
     """Return the engine of an opened-up window graph, or of an unrolled one."""
 
     def run(x: Tensor, state: State | None = None) -> Run:
         found = session({"x": x.numpy(), **_arrays(face, x.shape[1], state)})
-        layers: list[Outputs] = [
-            {kind: _together([found[name] for name in names], len(x)) for kind, names in of_layer.items()}
-            for of_layer in values
-        ]
+        taps = {tap: _together([found[name] for name in names], len(x)) for tap, names in values.items()}
         after = {each.name: torch.from_numpy(found[state_after(each.name)]) for each in face.states}
-        return Run(torch.from_numpy(found["logits"]), layers, after)
+        return Run(torch.from_numpy(found["logits"]), taps, after)
 
     return run
 
@@ -180,7 +175,7 @@ def _together(arrays: list[Any], steps: int) -> Tensor:
     return torch.from_numpy(np.stack(arrays))
 
 
-def step_engine(session: Session, face: Interface, values: list[dict[UnitKind, list[str]]]) -> Engine:
+def step_engine(session: Session, face: Interface, values: dict[Tap, list[str]]) -> Engine:
     """Return the engine that feeds an opened-up step graph its own states, one time step after another."""
 
     def run(x: Tensor, state: State | None = None) -> Run:
@@ -195,7 +190,7 @@ def step_engine(session: Session, face: Interface, values: list[dict[UnitKind, l
 
         return Run(
             over_time("logits") if face.every_step else torch.from_numpy(steps[-1]["logits"]),
-            [{kind: over_time(names[0]) for kind, names in of_layer.items()} for of_layer in values],
+            {tap: over_time(names[0]) for tap, names in values.items()},
             {name: torch.from_numpy(value) for name, value in now.items()},
         )
 
@@ -212,7 +207,7 @@ def graph_engine(graph: Graph, face: Interface) -> Engine:
         single = len(graph.shape) < x.ndim
         logits, after = graph.step(x[0].numpy() if single else x.numpy(), state)
         found = torch.from_numpy(logits)
-        return Run(found[None] if single and face.every_step else found, [], after)
+        return Run(found[None] if single and face.every_step else found, {}, after)
 
     return run
 
@@ -224,14 +219,14 @@ def module_engine(module: Any, face: Interface) -> Engine:
     def run(x: Tensor, state: State | None = None) -> Run:
         try:
             logits, after = module(x, face.zeros(x.shape[1]) | (state or {}))
-            return Run(logits, [], dict(after))
+            return Run(logits, {}, dict(after))
         except Exception as error:  # a file may hold any other module
             raise ExportError(f"it cannot be called as the network is: {one_line(str(error))}") from error
 
     return run
 
 
-def network_engine(network: HybridNetwork, show: bool = False) -> Engine:
+def network_engine(network: Network, show: bool = False) -> Engine:
     """Return the engine that is the network itself.
 
     Args:
@@ -242,18 +237,14 @@ def network_engine(network: HybridNetwork, show: bool = False) -> Engine:
     @torch.no_grad()
     def run(x: Tensor, state: State | None = None) -> Run:
         start = None if state is None else network.initial_state(x) | state
-        rows: list[dict[UnitKind, list[Tensor]]] = []
-        hooks = []
-        for layer in network.stack if show else ():
-            rows.append({kind: [] for kind in layer.groups})
-            for kind, group in layer.groups.items():
-                hooks.append(group.register_forward_hook(_noting(rows[-1][kind])))
+        rows: dict[Tap, list[Tensor]] = {tap: [] for tap in network.taps} if show else {}
+        hooks = [network.taps[tap].register_forward_hook(_noting(parts)) for tap, parts in rows.items()]
         try:
             logits, after = network(x, start)
         finally:
             for hook in hooks:
                 hook.remove()
-        return Run(logits, [{kind: torch.cat(parts) for kind, parts in layer.items()} for layer in rows], dict(after))
+        return Run(logits, {tap: torch.cat(parts) for tap, parts in rows.items()}, dict(after))
 
     return run
 
@@ -274,12 +265,9 @@ def in_chunks(engine: Engine, sizes: Sequence[int], face: Interface) -> Engine:
             runs.append(engine(x[start : start + size], state))
             state = runs[-1].state
             start += size
-        layers: list[Outputs] = [
-            {kind: torch.cat([each.layers[n][kind] for each in runs]) for kind in runs[0].layers[n]}
-            for n in range(len(runs[0].layers))
-        ]
+        taps = {tap: torch.cat([each.taps[tap] for each in runs]) for tap in runs[0].taps}
         logits = torch.cat([each.logits for each in runs]) if face.every_step else runs[-1].logits
-        return Run(logits, layers, runs[-1].state)
+        return Run(logits, taps, runs[-1].state)
 
     return run
 

@@ -88,7 +88,7 @@ def inside_engine(
     Raises:
         ExportError: the file cannot be read, or does not hold the layers or states.
     """
-    opened = opened_up(path, form, subject.kinds)
+    opened = opened_up(path, form, subject.network)
     made = {name for node in opened.model.graph.node for name in node.output}
     for each in subject.face.states:
         name = state_after(each.name)
@@ -119,7 +119,7 @@ def answering(graph: Graph) -> Engine:
 
     def run(x: Tensor, state: State | None = None) -> Run:
         given = {name: value.numpy() for name, value in (state or {}).items()}
-        return Run(torch.from_numpy(call({"x": x.numpy(), **given})["logits"]), [], {})
+        return Run(torch.from_numpy(call({"x": x.numpy(), **given})["logits"]), {}, {})
 
     return run
 

@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.graph.interface import interface, kinds
+from hstnn_deploy.export.graph.interface import interface
 from hstnn_deploy.export.graph.modules import program, quiet, script
 from hstnn_deploy.export.proof.certificate import Run
 from hstnn_deploy.export.proof.engines import Engine, State
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 
 _NOT_COMPUTED = re.compile(r" # \S.*:\d+:\d+$|___torch_mangle_\d+\.", re.MULTILINE)
 """Of a TorchScript text, what depends on where and when it was built: lines of source, and numbered names."""
 
 
-def fresh_text(network: HybridNetwork, like: Any) -> str:
+def fresh_text(network: Network, like: Any) -> str:
     """Return the text of a fresh build of a network, saved and loaded as a file is.
 
     Args:
@@ -87,7 +87,7 @@ def _program_text(loaded: ExportedProgram) -> str:
     return "\n".join([*parts, str(loaded.graph_signature), str(sorted(loaded.constants)), str(call)])
 
 
-def shown_engine(network: HybridNetwork, loaded: Any, weights: dict[str, Tensor]) -> Engine:
+def shown_engine(network: Network, loaded: Any, weights: dict[str, Tensor]) -> Engine:
     """Return the engine that shows the layers of a TorchScript or .pt2 file.
 
     TorchScript has a method for it. Of a program another is built from the same equations, with the file's weights.
@@ -112,14 +112,13 @@ def shown_engine(network: HybridNetwork, loaded: Any, weights: dict[str, Tensor]
     return _regrouped(network, script(own).forward_shown)
 
 
-def _regrouped(network: HybridNetwork, call: Any) -> Engine:
+def _regrouped(network: Network, call: Any) -> Engine:
     """Return the engine of a call that returns logits, states, and a flat list of what each group emitted."""
-    face, of_layers = interface(network), kinds(network)
+    face, taps = interface(network), list(network.taps)
 
     @torch.no_grad()
     def run(x: Tensor, state: State | None = None) -> Run:
         logits, after, emitted = call(x, face.zeros(x.shape[1]) | (state or {}))
-        shown = iter(emitted)
-        return Run(logits, [{kind: next(shown) for kind in of_layer} for of_layer in of_layers], dict(after))
+        return Run(logits, dict(zip(taps, emitted, strict=True)), dict(after))
 
     return run

@@ -17,7 +17,7 @@ from hstnn_deploy.export.graph.interface import Interface
 from hstnn_deploy.export.proof.certificate import Run
 from hstnn_deploy.export.proof.engines import Engine, State
 from hstnn_deploy.export.proof.replay import replay
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 
 LOGIT_TOLERANCE = 1e-4
 """Of logits between engines, relative to 1 + the largest logit."""
@@ -59,7 +59,7 @@ def _same_bits(one: Tensor, two: Tensor) -> bool:
 
 
 def excused(
-    network: HybridNetwork,
+    network: Network,
     x: Tensor,
     start: State | None,
     run: Run,
@@ -84,13 +84,11 @@ def excused(
         if not identical(run, again):
             return found
         run = again
-    if not run.layers:
+    if not run.taps:
         return found
     chosen = which.nonzero()[:, 0]
     axis = 1 if run.logits.ndim == 3 else 0
-    layers, others = (
-        [{kind: values[:, chosen] for kind, values in layer.items()} for layer in each.layers] for each in (run, other)
-    )
+    layers, others = ({tap: values[:, chosen] for tap, values in each.taps.items()} for each in (run, other))
     part = Run(
         run.logits.index_select(axis, chosen), layers, {name: value[chosen] for name, value in run.state.items()}
     )

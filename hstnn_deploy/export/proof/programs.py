@@ -59,6 +59,8 @@ _OPERATORS = frozenset(
         *("unflatten.int", "ones_like.default"),
         *("squeeze.dim", "unsqueeze.default", "sum.dim_IntList", "clone.default", "alias.default", "detach.default"),
         *("to.dtype", "_to_copy.default"),
+        *("ge.Scalar", "ge.Tensor", "floor.default", "clamp.default", "neg.default", "conv1d.default", "rsqrt.default"),
+        *("max_pool2d.default", "batch_norm.default", "mean.dim", "index.Tensor", "select.int", "full.default"),
     )
 )
 _TARGET = re.compile(r"torch\.ops\.higher_order\.scan|torch\.ops\.(aten\.\w+\.\w+)")

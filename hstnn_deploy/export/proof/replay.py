@@ -18,26 +18,25 @@ parted.
 Shapes: T time, B batch, I inputs, n units of a group. Of convolutional layers a unit is a channel of maps [H, W].
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hstnn_deploy.export.proof.bounded import Bounded, Value, exact, ulp
+from hstnn_deploy.export.proof.bounded import UNIT_ROUNDOFF, Bounded, Value, exact, ulp
 from hstnn_deploy.export.proof.certificate import Certificate, Place, Run
-from hstnn_deploy.models.layers import Outputs, UnitKind
-from hstnn_deploy.models.network import HybridNetwork
-
-_KINDS: dict[str, UnitKind] = {"spikes": "snn", "h": "rnn"}
-"""The kind of units that hand out a tap."""
+from hstnn_deploy.models.algebra import Fires
+from hstnn_deploy.models.network import Network, Tap
 
 
 @torch.no_grad()
 def replay(
-    network: HybridNetwork,
+    network: Network,
     x: Tensor,
     run: Run,
     start: dict[str, Tensor] | None = None,
-    other: list[Outputs] | None = None,
+    other: Mapping[Tap, Tensor] | None = None,
 ) -> Certificate:
     """Check an engine's run against the network's equations.
 
@@ -58,14 +57,14 @@ def replay(
         parted_borderline=torch.zeros(batch, dtype=torch.bool),
     )
     before = network.initial_state(x) | (start or {})
-    claims = _Claims(run.layers, other, result)
+    claims = _Claims(run.taps, other, result)
     answer, after = network.window(Bounded(claims), exact(x), {name: exact(value) for name, value in before.items()})
-    last, membranes = len(x) - 1, network.membranes()
+    last, membranes, handed = len(x) - 1, network.membranes(), {tap.name for tap in network.taps}
     for name, state in after.items():
         own = name.rstrip("0123456789")
         place = Place(int(name.removeprefix(own) or 0), f"state {own}", last)
         result.values_of(run.state[name].double(), state.v, state.e + _room(state, membranes, name), place)
-        if place.layer and name not in membranes and own not in _KINDS:
+        if place.layer and name not in membranes and own not in handed:
             # A cell is never handed out; it is checked here, and shows in h at every step before.
             result.values += state.v.numel()
     if network.every_step:
@@ -82,30 +81,48 @@ def _room(state: Value, membranes: set[str], name: str) -> Tensor:
     return torch.where(state.v == 0, 0.0, ulp(state.v)) if name in membranes else ulp(state.v)
 
 
+def _firing(membrane: Value, threshold: Value, fires: Fires, spikes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how far membranes are from firing otherwise, how far float32 may be off, and which spikes are right.
+
+    Several spikes: m / theta is rounded too, and each whole number of thresholds is a border.
+    """
+    if fires != "several":
+        distance = (membrane.v - threshold.v).abs()
+        eps = (membrane.e + threshold.e).expand_as(distance)
+        fired = membrane.v > threshold.v if fires == "above" else membrane.v >= threshold.v
+        whole = (spikes == 0) | (spikes == 1)
+        return distance, eps, ((spikes == fired.double()) | (distance < eps)) & whole
+    multiple = membrane.v / threshold.v
+    off = (membrane.e + multiple.abs() * threshold.e) / threshold.v
+    rounded = torch.where((off == 0) & (multiple.float().double() == multiple), 0.0, UNIT_ROUNDOFF * multiple.abs())
+    off = (off + rounded).expand_as(multiple)
+    least, most = ((multiple + way * off).floor().clamp(min=0) for way in (-1, 1))
+    border = multiple.round().clamp(min=1)
+    return (multiple - border).abs(), off, (least <= spikes) & (spikes <= most) & (spikes == spikes.floor())
+
+
 class _Claims:
     """What an engine claims its units handed out.
 
     Args:
-        layers: what it says.
+        taps: what it says.
         other: what another run says.
         result: where it is noted how that compares.
     """
 
-    def __init__(self, layers: list[Outputs], other: list[Outputs] | None, result: Certificate) -> None:
-        self._layers, self._other, self._result = layers, other, result
+    def __init__(self, taps: Mapping[Tap, Tensor], other: Mapping[Tap, Tensor] | None, result: Certificate) -> None:
+        self._taps, self._other, self._result = taps, other, result
 
-    def spikes(self, layer: int, tap: str, step: int, membrane: Value, threshold: Value) -> Tensor:
+    def spikes(self, layer: int, tap: str, step: int, membrane: Value, threshold: Value, fires: Fires) -> Tensor:
         """See `bounded.Claims`."""
-        kind = _KINDS[tap]
-        spikes = self._layers[layer - 1][kind][step].double()
-        distance = (membrane.v - threshold.v).abs()
-        eps = (membrane.e + threshold.e).expand_as(distance)
+        spikes = self._taps[Tap(layer, tap)][step].double()
+        distance, eps, right = _firing(membrane, threshold, fires, spikes)
         near = distance < eps
-        wrong = (spikes != (membrane.v > threshold.v).double()) & ~near
-        wrong |= (spikes != 0) & (spikes != 1)
-        self._result.spikes_of(wrong, distance, eps, Place(layer, kind, step))
+        # Written so that NaN, which compares false with everything, counts as wrong.
+        wrong = ~right
+        self._result.spikes_of(wrong, distance, eps, Place(layer, tap, step))
         if self._other is not None:
-            self._beside(self._other[layer - 1][kind][step].double(), spikes, near, step)
+            self._beside(self._other[Tap(layer, tap)][step].double(), spikes, near, step)
         return spikes
 
     def _beside(self, theirs: Tensor, spikes: Tensor, near: Tensor, step: int) -> None:
@@ -115,8 +132,7 @@ class _Claims:
 
     def values(self, layer: int, tap: str, step: int, expected: Value) -> Tensor:
         """See `bounded.Claims`."""
-        kind = _KINDS[tap]
-        values = self._layers[layer - 1][kind][step].double()
-        self._result.values_of(values, expected.v, expected.e, Place(layer, kind, step))
+        values = self._taps[Tap(layer, tap)][step].double()
+        self._result.values_of(values, expected.v, expected.e, Place(layer, tap, step))
         self._result.values += values.numel()
         return values

@@ -16,7 +16,7 @@ from hstnn_deploy.errors import DataError
 from hstnn_deploy.export.graph.interface import Interface, interface
 from hstnn_deploy.export.proof.comparisons import Subject
 from hstnn_deploy.export.proof.raw_input import raw_samples
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import task_for
 from hstnn_deploy.recipe.recipe import Recipe
 
@@ -31,7 +31,7 @@ _STEPS = 28
 
 
 def make_subject(
-    network: HybridNetwork,
+    network: Network,
     folder: Path,
     recipe: Recipe,
     vocabulary: str,
@@ -59,7 +59,7 @@ def make_subject(
         network,
         folder,
         _windows(test, face),
-        task_for(recipe.network),
+        task_for(recipe.network, recipe.loss),
         test,
         missing,
         # A text's columns, and so its score, depend on how many there are.

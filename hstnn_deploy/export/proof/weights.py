@@ -12,7 +12,7 @@ from hstnn_deploy.export.graph.nodes import CONSTANT, stored_in
 from hstnn_deploy.export.graph.reading import LAYOUTS
 from hstnn_deploy.export.proof.engines import read_network
 from hstnn_deploy.export.proof.programs import open_script, program_weights
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import NetworkConfig, build
 from hstnn_deploy.models.sizes import Sizes
 
@@ -52,7 +52,7 @@ def _of_onnx(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def network_of(path: Path, config: NetworkConfig, sizes: list[Sizes]) -> HybridNetwork:
+def network_of(path: Path, config: NetworkConfig, sizes: list[Sizes]) -> Network:
     """Return the network of a written file, in evaluation mode.
 
     Raises:

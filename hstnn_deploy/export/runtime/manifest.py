@@ -18,7 +18,7 @@ from hstnn_deploy.folders import restore
 
 MANIFEST, VOCABULARY = "manifest.json", "vocabulary.json"
 FORMAT = "hstnn-deploy bundle"
-VERSION, OLDEST = 3, 2
+VERSION, OLDEST = 4, 2
 
 LARGEST = 16 * 2**20
 """Bytes of a manifest: one of a large network takes some 100 kB."""

@@ -145,20 +145,21 @@ _INPUT = (
     {"kind": {"words"}, "split": {"spaces", "punctuation"}, "lower": bool, "window": _count},
 )
 
-_VERSION_2 = {
+_NETWORK: dict[str, Any] = {
+    "family": {"sequence", "language", "convolutional", "stack"},
+    "kind": {"rnn", "lstm", "snn", "ffs", "hybrid", "plain"},
+    "recurrent": {"rnn", "lstm"},
+    "stage": {"train", "adapt", "restore"},
+    "units": [{"layer": _count, "snn": _count, "rnn": _count}],
+    "neuron": dict,
+    "vocabulary": str,
+    "window_steps": (_count, None),
+    "states": [_STATE],
+}
+_VERSION_2: dict[str, Any] = {
     "created": str,
     "checkpoint": {"file": str, "sha256": _hash},
-    "network": {
-        "family": {"sequence", "language", "convolutional"},
-        "kind": {"rnn", "lstm", "snn", "ffs", "hybrid"},
-        "recurrent": {"rnn", "lstm"},
-        "stage": {"train", "adapt", "restore"},
-        "units": [{"layer": _count, "snn": _count, "rnn": _count}],
-        "neuron": dict,
-        "vocabulary": str,
-        "window_steps": (_count, None),
-        "states": [_STATE],
-    },
+    "network": _NETWORK,
     "input?": _INPUT,
     "files": _by_name(_FILE),
     "carried": _by_name(_CARRIED),
@@ -171,9 +172,12 @@ _VERSION_2 = {
     "smaller?": [_SMALLER],
     "form_choice?": dict,
 }
+_VERSION_3 = _VERSION_2 | {"graphs": {"builder": _count, "preprocess": bool}}
+_LAYER = {"layer": _count, "kind": str, "parameters": _count, "output": _dimensions}
 SHAPES: dict[int, Any] = {
     2: _VERSION_2,
-    3: _VERSION_2 | {"graphs": {"builder": _count, "preprocess": bool}},
+    3: _VERSION_3,
+    4: _VERSION_3 | {"network": _NETWORK | {"layers": [_LAYER], "taps": [str]}},
 }
 """The shape of a manifest of each version, its `format`, `version` and `seal` aside."""
 
@@ -186,5 +190,19 @@ def _say_how_graphs_were_built(facts: dict[str, Any]) -> dict[str, Any]:
     return facts | {"files": all_files, "graphs": {"builder": 1, "preprocess": raw}}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {2: _say_how_graphs_were_built}
+def _say_what_is_handed_out(facts: dict[str, Any]) -> dict[str, Any]:
+    """From version 3: all networks were hybrid ones: spiking units hand out spikes, recurrent ones h."""
+    taps = [
+        f"layer{each['layer']}_{tap}"
+        for each in facts["network"]["units"]
+        for kind, tap in (("snn", "spikes"), ("rnn", "h"))
+        if each[kind]
+    ]
+    return facts | {"network": facts["network"] | {"layers": [], "taps": taps}}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    2: _say_how_graphs_were_built,
+    3: _say_what_is_handed_out,
+}
 """From a version to the next: what turns its manifest into the next version's."""

@@ -9,7 +9,7 @@ Shapes: T time, B batch, I inputs, n units. Every kernel is a pure function over
 or None; steps at or past a sample's length leave its state alone. What a kernel *emits* at such steps is unspecified.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Literal, Protocol
@@ -50,6 +50,14 @@ def _picked(state: Tensor) -> Form:
     return _form.get() or ("triton" if gpu.serves(state) else "fused")
 
 
+def _taking(current: Tensor, v0: Tensor, neuron: Lif) -> tuple[Form, Tensor]:
+    """Return the form that runs such neurons, and their input as it takes it: the fast ones know no decay of it."""
+    form = _picked(v0)
+    if form == "triton" and not gpu.takes(neuron):
+        form = "fused"
+    return form, current * (1 - neuron.decay) if neuron.input_decay and form != "plain" else current
+
+
 @contextmanager
 def using(form: Form) -> Iterator[None]:
     """Run the block with the named form of every kernel."""
@@ -73,31 +81,36 @@ def _single(driving: Tensor) -> AbstractContextManager[object]:
 
 
 def spiking(
-    current: Tensor, state: dict[str, Tensor], neuron: Neuron, lengths: Tensor | None = None
+    current: Tensor,
+    state: dict[str, Tensor],
+    neuron: Neuron,
+    lengths: Tensor | None = None,
+    own: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run spiking neurons over a window: LIF by its kernels, any other by its own equation, step by step.
+    """Run neurons over a window: plain LIF by its kernels, any other by its own equation, step by step.
 
     Args:
         current: input currents I, [T, B, n, …].
         state: what the step before left, each [B, n, …].
         neuron: the constants.
         lengths: valid steps per sample, [B], or None where all steps are valid.
+        own: what the neurons have learned, see `Lif.fresh`.
 
     Returns:
-        Spikes [T, B, n, …], and the state after the last valid step.
+        Spikes [T, B, n, …] (of an integrator its membrane), and the state after the last valid step.
     """
-    if isinstance(neuron, Lif):
+    if isinstance(neuron, Lif) and neuron.fast:
         spikes, v = lif(current, state["v"], neuron, lengths)
         return spikes, {"v": v}
     with _single(current):
-        return plain.spiking(current.to(state["v"].dtype), state, neuron, lengths)
+        return plain.spiking(current.to(next(iter(state.values())).dtype), state, neuron, lengths, own)
 
 
 def spiking_pooled(
     current: Tensor, state: dict[str, Tensor], neuron: Neuron, lengths: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Run spiking neurons in maps [T, B, C, H, W] over a window, their spikes average-pooled 2x2; see `spiking`."""
-    if isinstance(neuron, Lif):
+    if isinstance(neuron, Lif) and neuron.fast:
         pooled, v = lif_pooled(current, state["v"], neuron, lengths)
         return pooled, {"v": v}
     spikes, after = spiking(current, state, neuron, lengths)
@@ -108,15 +121,19 @@ def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None)
     """Run LIF neurons over a window.
 
     Args:
-        current: input currents I, [T, B, n].
-        v0: the state left by the step before, after its reset, [B, n].
+        current: input currents I, [T, B, n, …].
+        v0: the state left by the step before, after its reset, [B, n, …].
         neuron: the constants.
         lengths: valid steps per sample, [B], or None where all steps are valid.
 
     Returns:
-        Spikes [T, B, n], 0 or 1 in the dtype of `current` or of `v0`; the state v after the last valid step, [B, n].
+        Spikes [T, B, n, …], 0 or 1 in the dtype of `current` or of `v0`; the state v after the last valid step.
     """
-    form = _picked(v0)
+    if v0.ndim > 2:
+        # To a neuron it is all the same where in a map it is; kernels take rows of them.
+        spikes, v = lif(current.flatten(2), v0.flatten(1), neuron, lengths)
+        return spikes.view(current.shape), v.view(v0.shape)
+    form, current = _taking(current, v0, neuron)
     with _single(current):
         return _SPIKING[form].lif(current if form == "triton" else current.to(v0.dtype), v0, neuron, lengths)
 
@@ -134,7 +151,7 @@ def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None 
         Pooled spikes [T, B, C, H // 2, W // 2], quarters from 0 to 1, in the dtype of `current` or of `v0`; and the
         state v after the last valid step.
     """
-    form = _picked(v0)
+    form, current = _taking(current, v0, neuron)
     with _single(current):
         return _SPIKING[form].lif_pooled(current if form == "triton" else current.to(v0.dtype), v0, neuron, lengths)
 

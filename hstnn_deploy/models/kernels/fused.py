@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from hstnn_deploy.models.cells import MapForm
+from hstnn_deploy.models.eager import fired
 from hstnn_deploy.models.neurons import Lif
 
 # where_between(g, x, low, high, grad_input=out) is g where low < x < high, else 0, in one pass.
@@ -151,13 +152,14 @@ def _walk(current: Tensor, v0: Tensor, neuron: Lif, m: Tensor, spikes: Iterable[
     The same to the bit as the plain form: a product with 0 or 1 is exact, wherever it stands.
     """
     decayed, silent = v0 * neuron.decay, torch.ones_like(v0)
+    fires, rests = (torch.gt, torch.le) if neuron.fires == "above" else (torch.ge, torch.lt)
     for now, m_t, s in zip(current.unbind(0), m.unbind(0), spikes, strict=False):
         # v = m * (1 - s), the reset to zero, is taken with (1 - s) last: it needs no operation of its own.
         torch.addcmul(now, decayed, silent, out=m_t)
         # m - threshold > 0 and m > threshold are the same test in IEEE arithmetic with subnormals.
-        torch.gt(m_t, neuron.threshold, out=s)
+        fires(m_t, neuron.threshold, out=s)
         if neuron.reset == "zero":
-            torch.le(m_t, neuron.threshold, out=silent)
+            rests(m_t, neuron.threshold, out=silent)
             torch.mul(m_t, neuron.decay, out=decayed)
         else:
             torch.sub(m_t, s, alpha=neuron.threshold, out=decayed).mul_(neuron.decay)
@@ -190,7 +192,8 @@ def _walk_back(
         The gradients of the currents [T, B, n] and, if wanted, of v0 [B, n].
     """
     peak = neuron.slope.peak
-    below_zero = (-torch.inf, torch.finfo(m.dtype).smallest_normal)
+    # Where the neuron rests: m - threshold <= 0, or < 0 where it fires at the threshold.
+    below_zero = (-torch.inf, torch.finfo(m.dtype).smallest_normal if neuron.fires == "above" else 0.0)
     out = torch.empty_like(m)
     distance, through = torch.empty_like(m[0]), torch.empty_like(m[0])
     # gv is carried as a tensor and a factor not yet applied to it.
@@ -234,6 +237,13 @@ def _times_surrogate(gradient: Tensor, distance: Tensor, neuron: Lif) -> None:
             gradient.mul_(distance.abs_().div_(-neuron.lens).add_(1).clamp_(min=0))
         case "arctan":
             gradient.div_(distance.mul_(math.pi / (2 * neuron.lens)).square_().add_(1))
+        case "sigmoid":
+            rising = distance.div_(neuron.lens).sigmoid_()
+            _sigmoid_step(gradient, rising, grad_input=gradient).mul_(4)
+        case "exponential":
+            gradient.mul_(distance.abs_().div_(-neuron.lens).exp_())
+        case "fast-sigmoid":
+            gradient.div_(distance.abs_().div_(neuron.lens).add_(1).square_())
 
 
 def _where(samples: Tensor, values: Tensor) -> Tensor:
@@ -247,9 +257,9 @@ def _state_after(m: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None) -> 
         rows = (lengths - 1).clamp(min=0)
         last = m.gather(0, rows[None, :, None].expand(1, *m.shape[1:]))[0]
     if neuron.reset == "zero":
-        after = last * (last <= neuron.threshold)
+        after = last * (last <= neuron.threshold if neuron.fires == "above" else last < neuron.threshold)
     else:
-        after = last - (last > neuron.threshold).to(last.dtype) * neuron.threshold
+        after = last - fired(last, neuron.threshold, neuron.fires) * neuron.threshold
     return after if lengths is None else torch.where((lengths > 0)[:, None], after, v0)
 
 

@@ -40,6 +40,11 @@ def serves(state: Tensor) -> bool:
     return state.is_cuda and state.dtype == torch.float32 and available()
 
 
+def takes(neuron: Lif) -> bool:
+    """Whether this form knows such neurons."""
+    return neuron.fires == "above" and neuron.surrogate in _SURROGATES
+
+
 def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """LIF over a window; see `kernels.lif`."""
     spikes, v = _Lif.apply(current, v0, neuron, lengths)  # type: ignore[no-untyped-call]

@@ -1,6 +1,7 @@
 """The kernels as the equations stand: each unit's own step, one after another, differentiable as often as you like."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,14 @@ from hstnn_deploy.models.neurons import Lif, Neuron
 
 
 def spiking(
-    current: Tensor, state: Mapping[str, Tensor], neuron: Neuron, lengths: Tensor | None = None
+    current: Tensor,
+    state: Mapping[str, Tensor],
+    neuron: Neuron,
+    lengths: Tensor | None = None,
+    own: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Any neuron over a window; see `kernels.spiking`."""
-    strand = Strand("current", current, neuron.step, list(neuron.states), "spikes", True)
+    strand = Strand("current", current, partial(neuron.step, own=own), list(neuron.states), neuron.tap, True)
     (spikes,), after = Eager(lengths).loop([strand], state)
     assert spikes is not None
     return spikes, after

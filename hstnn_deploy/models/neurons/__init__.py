@@ -5,9 +5,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from hstnn_deploy.models.neurons.adaptive import AdaptiveLif
+from hstnn_deploy.models.neurons.integrator import Integrator
 from hstnn_deploy.models.neurons.lif import Lif, Reset
 
-__all__ = ["AdaptiveLif", "Lif", "Neuron", "Reset"]
+__all__ = ["AdaptiveLif", "Integrator", "Lif", "Neuron", "Reset", "SpikingNeuron"]
 
 
 def _lif_unless_said(given: Any) -> Any:
@@ -15,6 +16,9 @@ def _lif_unless_said(given: Any) -> Any:
     return {"type": "lif", **given} if isinstance(given, dict) else given
 
 
-Neuron = Annotated[Lif | AdaptiveLif, Field(discriminator="type"), BeforeValidator(_lif_unless_said)]
+SpikingNeuron = Annotated[Lif | AdaptiveLif, Field(discriminator="type"), BeforeValidator(_lif_unless_said)]
 """What a recipe says under `network.neuron`: the neurons, told apart by their key `type`, which is lif where it is
 left out."""
+
+Neuron = Lif | AdaptiveLif | Integrator
+"""All that step through time by an equation of their own."""

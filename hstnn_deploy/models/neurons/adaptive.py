@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.surrogates import Shape, Surrogate
@@ -18,6 +19,8 @@ class AdaptiveLif(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    tap: ClassVar[str] = "spikes"
+    fast: ClassVar[bool] = False
     states: ClassVar[dict[str, str]] = {
         "v": "membrane of layer {layer}'s spiking units after reset, m * (1 - s)",
         "a": "how far the thresholds of layer {layer}'s spiking units are above their rest",
@@ -42,7 +45,13 @@ class AdaptiveLif(BaseModel):
         """The surrogate."""
         return Surrogate(self.surrogate, self.lens)
 
-    def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+    def fresh(self) -> dict[str, Tensor]:
+        """Return {}: nothing is learned."""
+        return {}
+
+    def step(
+        self, o: Algebra[V], drive: V, state: Mapping[str, V], own: Mapping[str, Tensor] | None = None
+    ) -> tuple[V, dict[str, V]]:
         """Run one step: the only place with this equation. See `Lif.step`; the states are v and a, [B, n, ...]."""
         m = o.add(o.mul(state["v"], self.decay, "left"), drive, "membrane")
         threshold = o.add(state["a"], self.threshold, "threshold")

@@ -1,15 +1,25 @@
 """What a spiking neuron is: its constants, checked once, and its one equation."""
 
+import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+import torch
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from torch import Tensor
 
-from hstnn_deploy.models.algebra import Algebra, V
-from hstnn_deploy.models.surrogates import Shape, Surrogate
+from hstnn_deploy.models.algebra import Algebra, Fires, V
+from hstnn_deploy.models.surrogates import SHARPNESS, Shape, Surrogate
 
-Reset = Literal["zero", "subtract"]
-"""What a spike does to the membrane: sets it to zero (hard), or takes the threshold from it (soft)."""
+Reset = Literal["zero", "subtract", "none"]
+"""What a spike does to the membrane: sets it to zero (hard), takes the threshold from it (soft), or nothing."""
+
+Learned = Literal["decay", "threshold"]
+
+RATE, THRESHOLD = "rate", "threshold"
+"""The names of what a layer of neurons may learn: w of decay = 1 - sigmoid(w), and the threshold."""
+
+_SHAPES = frozenset(Shape.__args__)  # type: ignore[attr-defined]
 
 
 class Lif(BaseModel):
@@ -19,47 +29,195 @@ class Lif(BaseModel):
     v_t = m_t * (1 - s_t) (reset to zero), or m_t - threshold * s_t (by subtraction).
     Backward, ds/dm is the surrogate, itself a constant to second derivatives; unless detached, the gradient flows
     through the reset too.
+
+    `input_decay` multiplies I_t with 1 - decay. `current_decay` puts a synaptic current before the membrane:
+    i_t = current_decay * i_{t-1} + I_t takes the place of I_t. `fires` says whether a membrane at the threshold fires,
+    and whether one far above it fires several times. With `delayed_reset` the step *after* a spike is reset, without a
+    gradient: m_t = decay * v_{t-1} (1 - s_{t-1}) + I_t, or decay * v_{t-1} + I_t - threshold * s_{t-1}, and v_t = m_t.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    states: ClassVar[dict[str, str]] = {"v": "membrane of layer {layer}'s spiking units after reset, m * (1 - s)"}
-    """What a neuron carries from step to step, and its meaning."""
+    tap: ClassVar[str] = "spikes"
 
     # Left out of what is written down: recipes and bundles had it when there was no other type.
     type: Literal["lif"] = Field("lif", exclude=True)
     decay: float = Field(0.6, ge=0, le=1)
-    """The share of the membrane that is left after one step."""
+    """The share of the membrane that is left after one step; `tau` says 1 - 1 / tau."""
     threshold: float = Field(0.6, gt=0)
     """The membrane above which the neuron fires."""
     lens: float = Field(0.5, gt=0)
-    """Half the width of the surrogate's window, in membrane units."""
+    """The surrogate's width, in membrane units."""
     reset: Reset = "zero"
     """What a spike does to the membrane."""
     detach_reset: bool = False
     """Whether the reset counts as a constant in the backward pass."""
     surrogate: Shape = "rectangular"
-    """The shape of ds/dm in the backward pass."""
+    """The shape of ds/dm in the backward pass; `{arctan: 2.0}` gives shape and width, as its library gives it."""
+    surrogate_scale: float = Field(1.0, gt=0)
+    """What the surrogate is multiplied by."""
+    input_decay: bool = False
+    """Whether the input is multiplied by 1 - decay."""
+    current_decay: float | None = Field(None, ge=0, lt=1)
+    """The share of a synaptic current that is left after one step; null: there is none."""
+    fires: Fires = "above"
+    """`above` the threshold, `at` it as well, or `several` times: once for each whole threshold in the membrane."""
+    delayed_reset: bool = False
+    """Whether the reset comes a step after the spike."""
+    reset_to: float = 0.0
+    """What a reset to zero sets the membrane to instead."""
+    lowest: float | None = Field(None, le=0)
+    """The lowest that a membrane can be after its reset, or null."""
+    learn: list[Learned] = []
+    """What is learned, one number a layer, from its value above: the decay (as PLIF does), the threshold."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelt_out(cls, given: Any) -> Any:
+        """Take `tau`, a surrogate with its width, and one thing to learn, and say them in the fields' own words."""
+        if not isinstance(given, dict):
+            return given
+        given = dict(given)
+        if (tau := given.pop("tau", None)) is not None:
+            if "decay" in given:
+                raise ValueError("tau and decay both say how much is left after a step: give one of them")
+            if not isinstance(tau, int | float) or not tau >= 1:
+                raise ValueError(f"tau is {tau}: it must be 1 step or more")
+            given["decay"] = 1 - 1 / tau
+        if isinstance(surrogate := given.get("surrogate"), dict):
+            if len(surrogate) != 1 or "lens" in given:
+                raise ValueError("surrogate is one shape with its width, such as {arctan: 2.0}")
+            ((shape, width),) = surrogate.items()
+            if shape in _SHAPES:
+                if not isinstance(width, int | float) or not width > 0:
+                    raise ValueError(f"the width of the surrogate is {width}: it must be above 0")
+                given |= {"surrogate": shape, "lens": 1 / width if shape in SHARPNESS else float(width)}
+            else:
+                given["surrogate"] = shape
+        if isinstance(given.get("learn"), str):
+            given["learn"] = [given["learn"]]
+        return given
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.delayed_reset and self.reset_to:
+            raise ValueError("a delayed reset sets the membrane to zero: reset_to cannot be given with it")
+        if self.reset != "zero" and self.reset_to:
+            raise ValueError(f"reset_to is for a reset to zero; this one is {self.reset!r}")
+        if self.fires == "several" and self.reset == "zero":
+            raise ValueError("a neuron that fires several times a step is reset by subtraction: reset 'subtract'")
+        if "decay" in self.learn and not 0 < self.decay < 1:
+            raise ValueError(f"a decay of {self.decay:g} cannot be learned from: it must lie between 0 and 1")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out of what is written down what there was not always, where it is as it was then."""
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if key not in _LATER or value != _LATER[key]}
+
+    @property
+    def states(self) -> dict[str, str]:
+        """What a neuron carries from step to step, and its meaning."""
+        after = "before its reset" if self.delayed_reset else "after reset"
+        what = ", m * (1 - s)" if self.reset == "zero" and not self.delayed_reset else ""
+        found = {"v": f"membrane of layer {{layer}}'s spiking units {after}{what}"}
+        if self.delayed_reset and self.reset != "none":
+            found["s"] = "spikes of layer {layer}'s units at the step before"
+        if self.current_decay is not None:
+            found["i"] = "synaptic current of layer {layer}'s spiking units"
+        return found
 
     @property
     def slope(self) -> Surrogate:
         """The surrogate."""
-        return Surrogate(self.surrogate, self.lens)
+        return Surrogate(self.surrogate, self.lens, self.surrogate_scale)
 
-    def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+    @property
+    def fast(self) -> bool:
+        """Whether the neuron is of the form that window kernels have: one membrane, reset in the step of the spike."""
+        return not (
+            self.delayed_reset
+            or self.fires == "several"
+            or self.reset == "none"
+            or self.reset_to
+            or self.lowest is not None
+            or self.current_decay is not None
+            or self.learn
+        )
+
+    def fresh(self) -> dict[str, Tensor]:
+        """Return what a layer of these neurons learns, by name, as it starts: w of PLIF's 1 / tau = sigmoid(w)."""
+        found = {}
+        if "decay" in self.learn:
+            found[RATE] = torch.tensor(math.log((1 - self.decay) / self.decay))
+        if "threshold" in self.learn:
+            found[THRESHOLD] = torch.tensor(self.threshold)
+        return found
+
+    def step(
+        self, o: Algebra[V], drive: V, state: Mapping[str, V], own: Mapping[str, Tensor] | None = None
+    ) -> tuple[V, dict[str, V]]:
         """Run one step: the only place with this equation.
 
         Args:
             o: a reading.
             drive: the input current I_t, [B, n, ...].
-            state: v after the step before, [B, n, ...].
+            state: v after the step before, [B, n, ...], and the other states.
+            own: what the layer has learned; see `fresh`.
 
         Returns:
-            The spikes, and v.
+            The spikes, and the states.
         """
-        m = o.add(o.mul(state["v"], self.decay, "left"), drive, "membrane")
-        s = o.tap(o.spike(m, self.threshold, self.slope), "spikes")
-        fired = o.fixed(s) if self.detach_reset else s
-        if self.reset == "zero":
-            return s, {"v": o.mul(m, o.sub(1.0, fired, "silent"), "v")}
-        return s, {"v": o.sub(m, o.mul(fired, self.threshold, "taken"), "v")}
+        own, after = own or {}, {}
+        decay: V | float = self.decay
+        gain: V | float = 1 - self.decay
+        if RATE in own:
+            gain = o.sigmoid(o.parameter(own[RATE]), "rate")
+            decay = o.sub(1.0, gain, "decay")
+        threshold: V | float = o.parameter(own[THRESHOLD]) if THRESHOLD in own else self.threshold
+        if self.current_decay is not None:
+            drive = after["i"] = o.add(o.mul(state["i"], self.current_decay, "current_left"), drive, "i")
+        if self.input_decay:
+            drive = o.mul(drive, gain, "scaled")
+        before = state["v"]
+        if self.delayed_reset and self.reset == "zero":
+            before = o.mul(before, o.sub(1.0, state["s"], "silent"), "reset")
+        late = self.delayed_reset and self.reset == "subtract"
+        # What is handed on as it is bears the state's name already.
+        stays = self.reset == "none" or (self.delayed_reset and not late)
+        m = o.add(o.mul(before, decay, "left"), drive, "v" if stays else "membrane")
+        if late:
+            m = o.sub(m, o.mul(state["s"], threshold, "taken"), "v")
+        s = o.tap(o.spike(m, threshold, self.slope, "spikes", self.fires), "spikes")
+        if self.delayed_reset:
+            # A value of its own: a graph may not hand out one twice.
+            return s, after | {"v": m} | ({} if self.reset == "none" else {"s": o.mul(o.fixed(s), 1.0, "s")})
+        return s, after | {"v": self._reset(o, m, o.fixed(s) if self.detach_reset else s, threshold)}
+
+    def _reset(self, o: Algebra[V], m: V, fired: V, threshold: V | float) -> V:
+        """Return v of m after a step in which neurons fired."""
+        bounded = "above" if self.lowest is not None else "v"
+        match self.reset:
+            case "zero":
+                v = o.mul(m, o.sub(1.0, fired, "silent"), "kept" if self.reset_to else bounded)
+                if self.reset_to:
+                    v = o.add(v, o.mul(fired, self.reset_to, "set"), bounded)
+            case "subtract":
+                v = o.sub(m, o.mul(fired, threshold, "taken"), bounded)
+            case "none":
+                v = m
+        return v if self.lowest is None else o.clip(v, self.lowest, None, "v")
+
+
+_LATER: dict[str, Any] = {
+    "surrogate_scale": 1.0,
+    "input_decay": False,
+    "current_decay": None,
+    "fires": "above",
+    "delayed_reset": False,
+    "reset_to": 0.0,
+    "lowest": None,
+    "learn": [],
+}
+"""Keys that recipes, bundles and run folders did not always have, and what they meant then."""

@@ -5,13 +5,13 @@ import time
 from hstnn_deploy import files
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.graph.write import FORMATS, write_graphs
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.profile.meter.ledger import Ledger
 from hstnn_deploy.profile.phases.findings import Findings, Meet
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
 
 
-def measure(network: HybridNetwork, ledger: Ledger, meet: Meet) -> Findings:
+def measure(network: Network, ledger: Ledger, meet: Meet) -> Findings:
     """Write the network in every format, once; each is a span of its own. Verification is not part of it.
 
     Raises:

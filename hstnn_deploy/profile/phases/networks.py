@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.profile.record import Configuration
@@ -18,7 +18,7 @@ def recipe_of(configuration: Configuration) -> Recipe:
     return parse(configuration.recipe, "the configuration's recipe")
 
 
-def fresh_network(configuration: Configuration) -> HybridNetwork:
+def fresh_network(configuration: Configuration) -> Network:
     """Return the network to measure, on the CPU: the checkpoint's, or one of the given sizes with random weights."""
     if configuration.ckpt is not None:
         return Checkpoint.load(Path(configuration.ckpt)).network()

@@ -22,13 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hstnn_deploy.models.algebra import Algebra, Strand
+from hstnn_deploy.models.algebra import Algebra, Convolution, Fires, Normed, Pooling, Strand
 from hstnn_deploy.models.eager import Eager
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.surrogates import Surrogate
-
-_POOLED = 4
-"""Spikes that an average-pooled value of 1 stands for."""
 
 
 @dataclass
@@ -52,7 +49,7 @@ class Operations:
 
 
 @torch.no_grad()
-def count(network: HybridNetwork, x: Tensor, events: bool) -> list[Operations]:
+def count(network: Network, x: Tensor, events: bool) -> list[Operations]:
     """Run a network in evaluation mode on x[T, B, …] and count what every part of it does.
 
     Args:
@@ -98,10 +95,10 @@ class Counted(Algebra[Value]):
 
     reads = "the count of operations"
 
-    def __init__(self, network: HybridNetwork) -> None:
+    def __init__(self, network: Network) -> None:
         self.found: dict[str, Operations] = {}
-        self._run = Eager()
-        self._names = {id(value): _part(name) for name, value in network.named_parameters()}
+        self._run, self._network = Eager(), network
+        self._names = {id(value): network.part_of(name) for name, value in network.named_parameters()}
 
     def _of(self, name: str) -> Operations:
         return self.found.setdefault(name, Operations(name))
@@ -117,8 +114,12 @@ class Counted(Algebra[Value]):
         return _numbers(self._run.sub(_of(a), _of(b)))
 
     def mul(self, a: Value | float, b: Value | float, name: str = "") -> Value:
-        """See `Algebra`."""
-        return _numbers(self._run.mul(_of(a), _of(b)))
+        """See `Algebra`. A constant factor goes into the weights behind it: a spike times it is still one."""
+        v = self._run.mul(_of(a), _of(b))
+        for value, factor in ((a, b), (b, a)):
+            if isinstance(value, Value) and not isinstance(factor, Value) and factor:
+                return Value(v, value.spikes, value.numbers)
+        return _numbers(v)
 
     def sigmoid(self, a: Value, name: str = "") -> Value:
         """See `Algebra`."""
@@ -132,14 +133,29 @@ class Counted(Algebra[Value]):
         """See `Algebra`."""
         return _numbers(self._run.relu(a.v))
 
+    def clip(self, a: Value, low: float | None, high: float | None, name: str = "") -> Value:
+        """See `Algebra`."""
+        return _numbers(self._run.clip(a.v, low, high))
+
+    def parameter(self, value: Tensor) -> Value:
+        """See `Algebra`."""
+        return _numbers(value)
+
     def share(self, total: Value, count: Value, name: str = "") -> Value:
         """See `Algebra`."""
         return _numbers(self._run.share(total.v, count.v))
 
-    def spike(self, membrane: Value, threshold: Value | float, surrogate: Surrogate, name: str = "spikes") -> Value:
+    def spike(
+        self,
+        membrane: Value,
+        threshold: Value | float,
+        surrogate: Surrogate,
+        name: str = "spikes",
+        fires: Fires = "above",
+    ) -> Value:
         """See `Algebra`."""
-        spikes = self._run.spike(membrane.v, _of(threshold), surrogate)
-        operations = self._of(f"layer{self.layer}.snn")
+        spikes = self._run.spike(membrane.v, _of(threshold), surrogate, fires=fires)
+        operations = self._of(self._network.part(self.layer))
         operations.spikes += float(spikes.sum(dtype=torch.float64))
         operations.sites += spikes.numel()
         return Value(spikes, spikes, torch.zeros_like(spikes))
@@ -166,7 +182,7 @@ class Counted(Algebra[Value]):
         operations.acs += float(x.spikes.sum(dtype=torch.float64)) * outputs
         operations.macs += float(x.numbers.sum(dtype=torch.float64)) * outputs
 
-    def convolve(self, x: Value, layer: nn.Conv2d, name: str = "") -> Value:
+    def convolve(self, x: Value, layer: Convolution, name: str = "") -> Value:
         """See `Algebra`."""
         maps = self._run.convolve(x.v, layer)
         operations = self._of(self._names[id(layer.weight)])
@@ -174,6 +190,10 @@ class Counted(Algebra[Value]):
         operations.acs += reach(x.spikes, layer)
         operations.macs += reach(x.numbers, layer)
         return _numbers(maps)
+
+    def normalise(self, x: Value, norm: Normed, step: Value | None = None, name: str = "") -> Value:
+        """See `Algebra`. Its factors go into the weights before it, where it is not one a step."""
+        return _numbers(self._run.normalise(x.v, norm, None if step is None else step.v))
 
     def embed(self, tokens: Value, layer: nn.Embedding, name: str = "") -> Value:
         """See `Algebra`."""
@@ -189,11 +209,15 @@ class Counted(Algebra[Value]):
         """See `Algebra`."""
         return Value(*(self._run.concat(part, axis) for part in zip(*values, strict=True)))
 
-    def mean_pool(self, x: Value, name: str = "") -> Value:
+    def pool(self, x: Value, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> Value:
+        """See `Algebra`. The largest of several spikes is one spike; of a mean or sum every spike counts."""
+        v = self._run.pool(x.v, how, size, stride)
+        spikes = self._run.pool(x.spikes, "max" if how == "max" else "sum", size, stride)
+        return Value(v, spikes, ((v != 0) & (self._run.pool(x.numbers, "max", size, stride) != 0)).to(v.dtype))
+
+    def vote(self, x: Value, voters: int, name: str = "") -> Value:
         """See `Algebra`."""
-        v = self._run.mean_pool(x.v)
-        spikes = self._run.mean_pool(x.spikes) * _POOLED
-        return Value(v, spikes, ((v != 0) & (self._run.mean_pool(x.numbers) != 0)).to(v.dtype))
+        return _numbers(self._run.vote(x.v, voters))
 
     def flatten(self, x: Value, name: str = "") -> Value:
         """See `Algebra`."""
@@ -226,21 +250,15 @@ class Counted(Algebra[Value]):
         return [Value(*map(torch.stack, zip(*row, strict=True))) if row else None for row in rows], now
 
 
-def reach(counts: Tensor, layer: nn.Conv2d) -> float:
+def reach(counts: Tensor, layer: Convolution) -> float:
     """Return the sum over inputs [N, C, H, W] or [T, B, C, H, W] of each count times the outputs that it meets."""
     groups = layer.groups
     ones = layer.weight.new_ones(groups, *layer.weight.shape[1:], dtype=torch.float64)
-    maps: Any = functional.conv2d(
-        counts.double().flatten(0, -4), ones, None, layer.stride, layer.padding, layer.dilation, groups
-    )
+    convolution: Any = functional.conv1d if layer.weight.ndim == 3 else functional.conv2d
+    samples = counts.double().flatten(0, -layer.weight.ndim)
+    maps = convolution(samples, ones, None, layer.stride, layer.padding, layer.dilation, groups)
     return float(maps.sum()) * layer.out_channels / groups
 
 
 def _of(operand: Value | float) -> Any:
     return operand.v if isinstance(operand, Value) else operand
-
-
-def _part(parameter: str) -> str:
-    """Return the part of a network that a parameter belongs to: layer1.snn of layers.0.snn.weight, else its module."""
-    first, *rest = parameter.split(".")
-    return f"layer{int(rest[0]) + 1}.{rest[1]}" if first == "layers" else first

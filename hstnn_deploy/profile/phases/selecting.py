@@ -14,8 +14,9 @@ from torch import Tensor
 
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
-from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.shrink import shrink
+from hstnn_deploy.models.hybrid.network import as_hybrid
+from hstnn_deploy.models.hybrid.shrink import shrink
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.sizes import kept_counts
 from hstnn_deploy.models.tasks import task_for
 from hstnn_deploy.profile.meter import stats
@@ -35,7 +36,7 @@ class _Enough(Exception):
 
 
 def measure(
-    configuration: Configuration, recipe: Recipe, network: HybridNetwork, train: Split, ledger: Ledger, meet: Meet
+    configuration: Configuration, recipe: Recipe, network: Network, train: Split, ledger: Ledger, meet: Meet
 ) -> Findings:
     """Compute traces, rank, cut; each is a span of its own."""
     device = next(network.parameters()).device
@@ -57,7 +58,7 @@ def measure(
         start = time.perf_counter()
         try:
             drawn = (rademacher(groups, recipe.seed, number) for number in range(whole))
-            probe_products(network, groups, task_for(recipe.network), batch, drawn, done)
+            probe_products(network, groups, task_for(recipe.network, recipe.loss), batch, drawn, done)
         except _Enough:
             pass
     probes = [after - before for before, after in pairwise(ends)] or [ends[0] - start]
@@ -71,7 +72,7 @@ def measure(
         ranked = time.perf_counter() - begin
     with ledger.span("cutting"):
         begin = time.perf_counter()
-        shrink(network, result.kept())
+        shrink(as_hybrid(network), result.kept())
         cut = time.perf_counter() - begin
     facts = {"probes": len(sums), "probes_of": whole, "runs_on": f"torch {device}"}
     values = _values(probes, ends[0] - start, len(sums), whole, ends[-1] - start, ranked, cut)

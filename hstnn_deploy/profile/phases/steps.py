@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from hstnn_deploy.data.splits import Batch
-from hstnn_deploy.models.layers import State
+from hstnn_deploy.models.network import State
 from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.models.tasks import Task
 from hstnn_deploy.train.loop import train_step
@@ -103,8 +103,8 @@ class _TimedTask:
     def __init__(self, task: Task, step: "StepTimer") -> None:
         self._task, self._step = task, step
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        loss = self._task.loss(output, target)
+    def loss(self, output: Tensor, target: Tensor, steps: int = 1) -> Tensor:
+        loss = self._task.loss(output, target, steps)
         self._step.mark("forward")
         return loss
 

@@ -14,7 +14,7 @@ from hstnn_deploy.data.events.frames import EventSplit, Framing, Kept, Packed
 from hstnn_deploy.data.events.recordings import EventConfig
 from hstnn_deploy.data.splits import ArraySplit, Splits, with_validation
 from hstnn_deploy.data.text import TextConfig, TextSplit
-from hstnn_deploy.models.language import LanguageConfig
+from hstnn_deploy.models.hybrid.language import LanguageConfig
 from hstnn_deploy.recipe.recipe import Recipe
 
 _WORDS = {

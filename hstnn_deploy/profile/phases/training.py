@@ -18,8 +18,7 @@ from torch import Tensor
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import ProfileError
-from hstnn_deploy.models.layers import State
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network, State
 from hstnn_deploy.models.tasks import task_for
 from hstnn_deploy.profile.meter import stats
 from hstnn_deploy.profile.meter.ledger import Ledger
@@ -98,13 +97,13 @@ class Epoch:
     """One network and the data of one epoch."""
 
     def __init__(
-        self, configuration: Configuration, recipe: Recipe, network: HybridNetwork, train: Split, valid: Split
+        self, configuration: Configuration, recipe: Recipe, network: Network, train: Split, valid: Split
     ) -> None:
         self.configuration, self.recipe, self.network = configuration, recipe, network
         self.train, self.valid = train, valid
         self.device = next(network.parameters()).device
-        self.task = task_for(recipe.network)
-        self.stage = recipe.restore if configuration.stage == "restore" else recipe.adapt
+        self.task = task_for(recipe.network, recipe.loss)
+        self.stage = recipe.stage(configuration.stage)
         optimiser = make_optimiser(self.stage, network)
         self.timer = StepTimer(network, self.task, optimiser, self.stage.clip, recipe.precision, self.device)
         self.parts: list[dict[str, float]] = []

@@ -6,7 +6,7 @@ import torch
 
 from hstnn_deploy.data.preprocessing import counts_events
 from hstnn_deploy.data.splits import Split
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.network import Network
 from hstnn_deploy.profile.phases.findings import Findings
 from hstnn_deploy.profile.phases.operations import Operations, count
 from hstnn_deploy.profile.record import Configuration
@@ -21,7 +21,7 @@ _SAMPLES, _FRAMED_SAMPLES = 100, 4
 """Counted on so many samples of the test split; frames are dear."""
 
 
-def measure(configuration: Configuration, network: HybridNetwork, test: Split) -> Findings:
+def measure(configuration: Configuration, network: Network, test: Split) -> Findings:
     """Count what a network does for one sample of so many time steps, as a mean over samples of the test split."""
     wanted = _FRAMED_SAMPLES if configuration.recipe["network"]["family"] == "convolutional" else _SAMPLES
     samples = min(wanted, len(test))
@@ -34,7 +34,7 @@ def measure(configuration: Configuration, network: HybridNetwork, test: Split) -
     return Findings(values, {"samples": samples, "runs_on": "torch cpu"}, {}, "counting")
 
 
-def _size(configuration: Configuration, network: HybridNetwork) -> list[Value]:
+def _size(configuration: Configuration, network: Network) -> list[Value]:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     size = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     found: list[Value] = [

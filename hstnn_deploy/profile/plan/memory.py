@@ -62,7 +62,11 @@ def _of_network(configuration: Configuration) -> int:
     # Sizes alone: nothing is allocated.
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in fresh_network(configuration).parameters())
-    copies = _COPIES[recipe_of(configuration).adapt.optimiser] if configuration.phase in {"train", "restore"} else 1
+    copies = (
+        _COPIES[recipe_of(configuration).stage(configuration.stage).optimiser]
+        if configuration.phase in {"train", "restore"}
+        else 1
+    )
     return 4 * copies * parameters
 
 

@@ -91,7 +91,9 @@ def _varied(name: str, recipe: Recipe, axes: Axes) -> list[Subject]:
     for kind, precision, batch, steps in product(kinds, precisions, unique(axes.batches) or [recipe.batch], counts):
         mixed = kind in {"ffs", "hybrid"}
         for ratio in (mixed and unique(axes.ratios)) or [recipe.ratio]:
-            plain = {**recipe.dump(), "kind": kind, "ratio": ratio, "precision": precision, "batch": batch}
+            plain = {**recipe.dump(), "precision": precision, "batch": batch}
+            if recipe.method == "hybrid" or axes.kinds:
+                plain |= {"kind": kind, "ratio": ratio}
             if steps is not None and isinstance(recipe.data, TextConfig):
                 plain["data"] = {**plain["data"], "bptt": steps}
             changed = parse(plain, name)
@@ -119,6 +121,8 @@ def network_of(subject: Subject, deployed: bool) -> dict[str, Any]:
 
 def network_label(kind: Kind, ratio: float, sizes: Iterable[Sizes], stage: str) -> str:
     """Return a network's name for people, such as "hybrid 0.5 (400+400, 400+400)": spiking + recurrent per layer."""
+    if kind == "plain":
+        return "stack"
     units = ", ".join(f"{size.snn}+{size.rnn}" if size.snn and size.rnn else str(sum(size)) for size in sizes)
     if kind == "hybrid":
         return f"hybrid adaptation ({units})" if stage == "adapt" else f"hybrid {ratio:g} ({units})"

@@ -196,7 +196,7 @@ class _Process:
         self._output, self._begin = output, time.monotonic()
         with output.open("wb") as file:
             self._process = subprocess.Popen(
-                processes.command(f"profile.{module}", *words),
+                processes.command(f"profile.run.{module}", *words),
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=file,

@@ -28,7 +28,7 @@ from hstnn_deploy.profile.values import Measured, NotMeasured, Value
 
 if TYPE_CHECKING:
     from hstnn_deploy.data.splits import Splits
-    from hstnn_deploy.models.network import HybridNetwork
+    from hstnn_deploy.models.network import Network
     from hstnn_deploy.recipe.recipe import Recipe
 
 READY, GO = "ready", "go"
@@ -106,7 +106,7 @@ def _select(configuration: Configuration, _folder: Path, ledger: Ledger, meet: M
     return findings
 
 
-def _at_hand(configuration: Configuration, ledger: Ledger) -> "tuple[Recipe, HybridNetwork, Splits, dict[str, Any]]":
+def _at_hand(configuration: Configuration, ledger: Ledger) -> "tuple[Recipe, Network, Splits, dict[str, Any]]":
     """Load a recipe's data and build its network; return what both are, and what a record says of them."""
     import torch
 

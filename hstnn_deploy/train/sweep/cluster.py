@@ -148,7 +148,7 @@ class Cluster:
         if self.fetch:
             files.make_folder(job.run.path)
             running.hold.enter_context(job.run.lock())
-            job.run.claim_recipe(job.recipe.for_stage(job.stage))
+            job.run.claim_recipe(job.recipe.for_stage(job.stage), job.recipe.upgraded)
             job.run.set_status("running", error=None)
             sent = pack([job.run, *_needed(job)], job.out)
         options = {"num_cpus": self._setting.threads, "num_gpus": gpu, "name": job.name}
@@ -173,7 +173,8 @@ class Cluster:
             except (self._ray.exceptions.RayError, HstnnError) as error:
                 reason = f"Ray: {cluster.said(error)}"
         try:
-            run.record_failure(running.job.recipe.for_stage(running.job.stage), reason)
+            recipe = running.job.recipe
+            run.record_failure(recipe.for_stage(running.job.stage), reason, recipe.upgraded)
         except HstnnError as error:
             return Failure(f"{reason}; {error.message}")
         return Failure(reason, "memory" if "OutOfMemory" in reason else "error")

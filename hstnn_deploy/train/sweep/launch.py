@@ -49,7 +49,7 @@ class Process:
         """
         self.job = job
         run = job.run
-        run.check_recipe(job.recipe.for_stage(job.stage))
+        run.check_recipe(job.recipe.for_stage(job.stage), job.recipe.upgraded)
         recipe = run.path / "recipe.yaml"
         files.make_folder(run.path)
         files.write_text(recipe, job.recipe.yaml())
@@ -107,7 +107,8 @@ class Process:
                 return Failure("another process works in the run folder", "busy")
             failure = Failure(self._reason(code), "memory" if code == OutOfMemoryError.exit_code else "error")
             if code != Interrupted.exit_code:
-                run.record_failure(self.job.recipe.for_stage(self.job.stage), failure.reason)
+                recipe = self.job.recipe
+                run.record_failure(recipe.for_stage(self.job.stage), failure.reason, recipe.upgraded)
             return failure
         except HstnnError as error:
             return Failure(error.message)

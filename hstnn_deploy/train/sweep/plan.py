@@ -60,10 +60,8 @@ class Job:
         match self.stage:
             case "traces":
                 return self.recipe.selection.probes
-            case "restore":
-                return self.recipe.restore.epochs
             case _:
-                return self.recipe.adapt.epochs
+                return self.recipe.stage(self.stage).epochs
 
 
 def plan(recipes: Sequence[Recipe], out: Path) -> list[Job]:
@@ -102,7 +100,7 @@ def check_runs(jobs: Sequence[Job]) -> None:
     for job in jobs:
         run = job.run
         try:
-            run.check_recipe(job.recipe.for_stage(job.stage))
+            run.check_recipe(job.recipe.for_stage(job.stage), job.recipe.upgraded)
         except RunError as error:
             wrote = run.environment().get("versions", {}).get("hstnn-deploy", hstnn_deploy.__version__)
             if wrote == hstnn_deploy.__version__:

@@ -5,8 +5,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from hstnn_deploy.models.layers import HybridLayer, UnitKind
-from hstnn_deploy.models.network import HybridNetwork
+from hstnn_deploy.models.hybrid.groups import HybridLayer, UnitKind
+from hstnn_deploy.models.hybrid.network import HybridNetwork
 
 Kept = list[dict[UnitKind, list[int]]]
 """Per layer and kind, the indices of the kept units, ascending."""

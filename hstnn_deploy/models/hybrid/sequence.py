@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.eager import Fast
-from hstnn_deploy.models.layers import Emitted, HybridLayer, RecurrentUnit, State, UnitKind, fresh_layers
-from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.neurons import Lif, Neuron
+from hstnn_deploy.models.hybrid.groups import Emitted, HybridLayer, RecurrentUnit, UnitKind, fresh_layers
+from hstnn_deploy.models.hybrid.network import HybridNetwork
+from hstnn_deploy.models.network import State
+from hstnn_deploy.models.neurons import Lif, SpikingNeuron
 from hstnn_deploy.models.sizes import Sizes
 
 
@@ -32,7 +33,7 @@ class SequenceConfig(BaseModel):
     classes: int = Field(gt=1)
     units: list[PositiveInt] = Field(min_length=1)
     """Units per layer: of the one kind, of both together (ffs), or of each (hybrid)."""
-    neuron: Neuron = Lif()
+    neuron: SpikingNeuron = Lif()
     recurrent: RecurrentUnit = "rnn"
     """What the recurrent units are. The pure kinds rnn and lstm decide it themselves."""
 

@@ -16,9 +16,10 @@ from hstnn_deploy.models import cells, kernels
 from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.eager import Fast
-from hstnn_deploy.models.layers import Emitted, Group, H, HybridLayer, State, UnitKind
-from hstnn_deploy.models.network import HybridNetwork
-from hstnn_deploy.models.neurons import Lif, Neuron
+from hstnn_deploy.models.hybrid.groups import Emitted, Group, H, HybridLayer, UnitKind
+from hstnn_deploy.models.hybrid.network import HybridNetwork
+from hstnn_deploy.models.network import State
+from hstnn_deploy.models.neurons import Lif, SpikingNeuron
 from hstnn_deploy.models.sizes import Sizes
 
 Form = MapForm
@@ -98,7 +99,7 @@ class SpikingConvolution(ConvolutionalGroup):
     tap = "spikes"
     drive_name = "current"
 
-    def __init__(self, conv_input: nn.Conv2d, neuron: Neuron) -> None:
+    def __init__(self, conv_input: nn.Conv2d, neuron: SpikingNeuron) -> None:
         super().__init__(conv_input)
         self.neuron = neuron
         self.states = neuron.states
@@ -165,7 +166,7 @@ class ConvolutionalConfig(BaseModel):
     """Height and width of a frame."""
     hidden: int = Field(256, gt=0)
     """Width of the readout's hidden layer."""
-    neuron: Neuron = Lif(decay=0.3, threshold=0.5, lens=0.5)
+    neuron: SpikingNeuron = Lif(decay=0.3, threshold=0.5, lens=0.5)
     recurrent: Literal["rnn"] = "rnn"
     """What the recurrent units are: only fully connected networks have others."""
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from hstnn_deploy.models import cells, kernels
 from hstnn_deploy.models.algebra import Algebra, Strand, V
-from hstnn_deploy.models.neurons import Neuron
+from hstnn_deploy.models.network import State
+from hstnn_deploy.models.neurons import SpikingNeuron
 from hstnn_deploy.models.sizes import Sizes
 
-State = dict[str, Tensor]
 UnitKind = Literal["snn", "rnn"]
 Outputs = dict[UnitKind, Tensor]
 """What a layer emits, [T, B, n] for each kind of unit it has, spiking first."""
@@ -100,7 +100,7 @@ class SpikingGroup(Group):
     kind = "snn"
     tap = "spikes"
 
-    def __init__(self, weight: nn.Parameter, neuron: Neuron) -> None:
+    def __init__(self, weight: nn.Parameter, neuron: SpikingNeuron) -> None:
         super().__init__()
         self.neuron = neuron
         self.states = neuron.states
@@ -226,7 +226,9 @@ def fresh_recurrent(unit: RecurrentUnit, inputs: int, units: int) -> Group:
     return LstmGroup(*(nn.Parameter(torch.empty(shape).uniform_(-bound, bound)) for shape in shapes))
 
 
-def fresh_layers(inputs: int, sizes: Sequence[Sizes], neuron: Neuron, recurrent: RecurrentUnit) -> "list[HybridLayer]":
+def fresh_layers(
+    inputs: int, sizes: Sequence[Sizes], neuron: SpikingNeuron, recurrent: RecurrentUnit
+) -> "list[HybridLayer]":
     """Return freshly initialised layers, one on the other, with the given units per layer."""
     layers: list[HybridLayer] = []
     for size in sizes:

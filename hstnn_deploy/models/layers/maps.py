@@ -1,0 +1,221 @@
+"""Layers without weights: pooling, flattening, voting, scaling, delay and dropout."""
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from torch import Tensor
+from torch.nn import functional
+
+from hstnn_deploy.models.algebra import Algebra, Pooling, V
+from hstnn_deploy.models.eager import Eager
+from hstnn_deploy.models.layers.base import Layer, Shape, Stateless, several, stepped
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class PoolConfig(_Config):
+    """`{pool: max, size: 2}`: the mean, largest or sum of each window; or `{pool: mean, to: 1}`, of so many windows."""
+
+    pool: Pooling
+    size: PositiveInt | list[PositiveInt] | None = None
+    stride: PositiveInt | list[PositiveInt] | None = None
+    """From one window to the next; null: as far as a window is large."""
+    to: PositiveInt | None = None
+    """In the place of size: how many windows along each axis, which must divide its length."""
+
+    def build(self, shape: Shape) -> tuple["Pool", Shape]:
+        """Return the layer for inputs of a shape, and the shape after it.
+
+        Raises:
+            ValueError: the inputs are no maps or rows, or smaller than a window; or `to` does not divide them.
+        """
+        if len(shape) not in (2, 3):
+            raise ValueError(f"pooling takes maps [C, H, W] or rows [C, L], not the shape {list(shape)}")
+        axes = shape[1:]
+        if (self.size is None) == (self.to is None):
+            raise ValueError("pooling takes size, or to: one of them")
+        if self.to is not None:
+            to = self.to
+            if self.stride is not None or any(length % to for length in axes):
+                raise ValueError(f"a map of {' x '.join(map(str, axes))} is not cut into {to} equal windows an axis")
+            size = stride = tuple(length // to for length in axes)
+        else:
+            size = several(self.size, len(axes))
+            stride = size if self.stride is None else several(self.stride, len(axes))
+        if any(window > length for window, length in zip(size, axes, strict=True)):
+            shown = " x ".join(map(str, axes))
+            raise ValueError(f"a pool of {' x '.join(map(str, size))} is larger than the map of {shown}")
+        after = tuple((length - window) // step + 1 for length, window, step in zip(axes, size, stride, strict=True))
+        return Pool(self.pool, size, stride), (shape[0], *after)
+
+
+class Pool(Stateless):
+    """The mean, largest or sum of each window; of equal ones, the gradient goes to the first."""
+
+    kind = "pool"
+    over_time = False
+
+    def __init__(self, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...]) -> None:
+        super().__init__()
+        self.how, self.size, self.stride = how, size, stride
+
+    def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
+        """See `Stateless`."""
+        return o.pool(x, self.how, self.size, self.stride, "pooled")
+
+
+class FlattenConfig(_Config):
+    """`flatten`: maps as units, channel by channel."""
+
+    flatten: Literal[True] | None = True
+
+    def build(self, shape: Shape) -> tuple["Flatten", Shape]:
+        """Return the layer for inputs of a shape, and the shape after it."""
+        return Flatten(), (prod(shape),)
+
+
+class Flatten(Stateless):
+    """x[B, C, H, W] as [B, n]."""
+
+    kind = "flatten"
+    over_time = False
+
+    def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
+        """See `Stateless`."""
+        if window:
+            assert isinstance(x, Tensor)
+            return x.flatten(2)  # type: ignore[return-value]
+        return o.flatten(x, "flat")
+
+
+class VoteConfig(_Config):
+    """`{vote: 10}`: the mean of each 10 consecutive units, that is one output."""
+
+    vote: PositiveInt
+
+    def build(self, shape: Shape) -> tuple["Vote", Shape]:
+        """Return the layer for inputs of a shape, and the shape after it.
+
+        Raises:
+            ValueError: the inputs are no units, or not divided by the voters.
+        """
+        if len(shape) != 1 or shape[0] % self.vote:
+            raise ValueError(f"groups of {self.vote} voters do not divide the shape {list(shape)}")
+        return Vote(self.vote), (shape[0] // self.vote,)
+
+
+class Vote(Stateless):
+    """The mean of each few consecutive units."""
+
+    kind = "vote"
+    over_time = False
+
+    def __init__(self, voters: int) -> None:
+        super().__init__()
+        self.voters = voters
+
+    def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
+        """See `Stateless`."""
+        return o.vote(x, self.voters, "vote")
+
+
+class ScaleConfig(_Config):
+    """`{scale: 0.5}`: every value times a number."""
+
+    scale: float
+
+    def build(self, shape: Shape) -> tuple["Scale", Shape]:
+        """Return the layer for inputs of a shape, and the shape after it."""
+        return Scale(self.scale), shape
+
+
+class Scale(Stateless):
+    """x times a number."""
+
+    kind = "scale"
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
+        """See `Stateless`."""
+        return o.mul(x, self.factor, "scaled")
+
+
+class DelayConfig(_Config):
+    """`{delay: 2}`: what came so many steps before; zeros at first."""
+
+    delay: PositiveInt = Field(le=1000)
+
+    def build(self, shape: Shape) -> tuple["Delay", Shape]:
+        """Return the layer for inputs of a shape, and the shape after it."""
+        return Delay(self.delay, shape), shape
+
+
+class Delay(Layer):
+    """x of some steps before. State: the values on their way, the oldest last."""
+
+    kind = "delay"
+    over_time = False
+
+    def __init__(self, steps: int, shape: Shape) -> None:
+        super().__init__()
+        self.names = [f"late{step}_" for step in range(1, steps + 1)]
+        self.carries = {
+            name: (shape, f"what came to layer {{layer}} {step} steps ago") for step, name in enumerate(self.names, 1)
+        }
+
+    def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """See `Layer`."""
+        moved = [x, *(state[name] for name in self.names[:-1])]
+        # A value of its own under each name: a graph may not hand out one twice.
+        after = {name: o.mul(value, 1.0, name) for name, value in zip(self.names, moved, strict=True)}
+        return state[self.names[-1]], after
+
+    def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """See `Layer`: over tensors alone."""
+        return stepped(self, o, x, state)  # type: ignore[no-any-return]
+
+
+class DropoutConfig(_Config):
+    """`{dropout: 0.5, shared_over_time: true}`: while training, each value is dropped with this probability."""
+
+    dropout: float = Field(ge=0, lt=1)
+    shared_over_time: bool = False
+    """Whether a sample keeps one mask for the whole window."""
+
+    def build(self, shape: Shape) -> tuple["Dropout", Shape]:
+        """Return the layer for inputs of a shape, and the shape after it."""
+        return Dropout(self.dropout, self.shared_over_time), shape
+
+
+class Dropout(Stateless):
+    """x, of which a part is dropped while training, the rest divided by what is left."""
+
+    kind = "dropout"
+
+    def __init__(self, share: float, shared: bool) -> None:
+        super().__init__()
+        self.share, self.shared = share, shared
+        self.mask: Tensor | None = None
+        """In the place of one that is drawn, [B, …]: for comparisons with other libraries."""
+
+    def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
+        """See `Stateless`."""
+        return self._dropped(o, x, window) if self.training and isinstance(o, Eager) else x
+
+    def _dropped(self, o: Any, x: Any, window: bool) -> Any:
+        if self.mask is not None:
+            return x * self.mask
+        if not self.shared:
+            return functional.dropout(x, self.share)
+        like = x[0] if window else x
+        if self.number not in o.masks:
+            o.masks[self.number] = functional.dropout(torch.ones_like(like), self.share)
+        return x * o.masks[self.number]

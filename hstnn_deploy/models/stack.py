@@ -1,0 +1,287 @@
+"""Stacks: networks of any layers, one after another, as a recipe lists them; and what reads them out over time.
+
+Shapes: T time, B batch, n outputs of the last layer.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from hstnn_deploy.errors import RecipeError
+from hstnn_deploy.models.algebra import Algebra, Strand, V
+from hstnn_deploy.models.eager import Fast
+from hstnn_deploy.models.layers import WIDEST, Chain, Layer, Shape, build_chain, checked
+from hstnn_deploy.models.network import Described, Network, State, Tap
+from hstnn_deploy.models.sizes import Sizes
+
+Readout = Literal["sum", "mean", "last", "max", "every"]
+"""What of the last layer's output over time is the answer; `every`: one at every step."""
+
+Mode = Literal["layers", "steps"]
+"""How a window runs while training: each layer over all of it, or all layers step by step. Equal in evaluation."""
+
+_GATHERED: dict[Readout, dict[str, str]] = {
+    "sum": {"total": "outputs of the last layer, summed over the steps seen"},
+    "mean": {"total": "outputs of the last layer, summed over the steps seen", "steps": "steps seen"},
+    "last": {"latest": "outputs of the last layer at the last step seen"},
+    "max": {"largest": "the largest outputs of the last layer over the steps seen", "steps": "steps seen, 1 at most"},
+    "every": {},
+}
+
+
+class StackConfig(BaseModel):
+    """What a recipe says of a stack."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data_keys: ClassVar[dict[str, str]] = {}
+    recurrent: ClassVar[Literal["rnn"]] = "rnn"
+    """Of hybrid families. A stack says in its layers what its units are."""
+    neuron: ClassVar[None] = None
+
+    family: Literal["stack"] = "stack"
+    input: list[int] = Field(max_length=3)
+    """The shape of one time step of one sample: [n], [C, L], [C, H, W]; [] of tokens."""
+    layers: list[Any] = Field(min_length=1)
+    """In order; see docs/layers.md."""
+    readout: Readout = "mean"
+    """What of the last layer's output over time is the answer."""
+    mode: Mode = "layers"
+    """How a window runs while training."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "StackConfig":
+        """Check every layer, and that each takes what the one before it gives; no weight is made."""
+        if min(self.input, default=1) < 1 or prod(self.input) > WIDEST:
+            raise RecipeError(f"network.input is {self.input}: it must have between 1 and {WIDEST} values")
+        self.layers = checked(self.layers, "network.layers")
+        with torch.device("meta"):
+            network = self.build([])
+        for layer, each in zip(network.leaves(), network.described(), strict=True):
+            carried = sum(prod(shape) for shape, _ in layer.carries.values())
+            if carried > WIDEST or each.parameters > 2**31:
+                raise RecipeError(
+                    f"layer {each.layer} ({each.kind}) of network.layers is too large: "
+                    f"{each.parameters} parameters, and {carried} values carried from step to step"
+                )
+        if len(network.output_shape) != 1:
+            raise RecipeError(
+                f"network.layers give {list(network.output_shape)}, but an answer is a row of scores",
+                "put flatten and a linear layer at the end",
+            )
+        if not any(each.taps() for each in network.leaves()):
+            raise RecipeError(
+                "network.layers have no units that carry anything over time", "put in neurons, such as {lif: {tau: 2}}"
+            )
+        return self
+
+    @property
+    def units(self) -> list[int]:
+        """Nothing: layers of a stack are not divided into units that are ranked."""
+        return []
+
+    @property
+    def outputs(self) -> int:
+        """The width of the answer."""
+        with torch.device("meta"):
+            return self.build([]).outputs
+
+    def build(self, sizes: Sequence[Sizes]) -> "Stack":
+        """Return a freshly initialised network."""
+        chain, shape = build_chain(self.layers, tuple(self.input), "network.layers")
+        return Stack(chain, tuple(self.input), shape, self.readout, self.mode)
+
+
+class Stack(Network):
+    """Layers, one after another.
+
+    The state is a flat dict: `{name}{l}` of what layer l carries, l = 1, 2, … with blocks counted through, and what the
+    readout gathers.
+    """
+
+    def __init__(self, chain: Chain, shape: Shape, after: Shape, readout: Readout, mode: Mode = "layers") -> None:
+        super().__init__()
+        self.layers = chain
+        self._shape, self.output_shape, self.readout, self.mode = shape, after, readout, mode
+        for number, layer in enumerate(chain.leaves(), 1):
+            layer.number = number
+        self.every_step, self.tokens = readout == "every", shape == ()
+
+    def leaves(self) -> Iterator[Layer]:
+        """Yield all layers in the order of their numbers."""
+        return self.layers.leaves()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """See `Network`."""
+        return self._shape
+
+    @property
+    def outputs(self) -> int:
+        """See `Network`."""
+        return self.output_shape[0]
+
+    @property
+    def taps(self) -> dict[Tap, nn.Module]:
+        """See `Network`."""
+        return {tap: units for layer in self.leaves() for tap, units in layer.taps().items()}
+
+    def part(self, layer: int) -> str:
+        """Return layer3.lif of layer 3."""
+        return next(f"layer{each.number}.{each.kind}" for each in self.leaves() if each.number == layer)
+
+    def part_of(self, parameter: str) -> str:
+        """See `Network`."""
+        holder = cast(Layer, self.get_submodule(parameter.rpartition(".")[0]))
+        while not isinstance(holder, Layer):
+            parameter = parameter.rpartition(".")[0]
+            holder = cast(Layer, self.get_submodule(parameter.rpartition(".")[0]))
+        return f"layer{holder.number}.{holder.kind}"
+
+    def initial_state(self, like: Tensor) -> State:
+        """Return zeros for a batch shaped as `like` [T, B, …]."""
+        kind = torch.float32 if self.tokens else like.dtype
+        return {
+            name: torch.zeros(like.shape[1], *shape, dtype=kind, device=like.device)
+            for name, shape in self.state_shapes().items()
+        }
+
+    def state_shapes(self) -> dict[str, Shape]:
+        """Return the shape of each state, without the batch."""
+        gathered = {name: (1,) if name == "steps" else self.output_shape for name in _GATHERED[self.readout]}
+        carried = {
+            f"{name}{layer.number}": shape for layer in self.leaves() for name, (shape, _) in layer.carries.items()
+        }
+        return carried | gathered
+
+    def meanings(self) -> dict[str, str]:
+        """See `Network`."""
+        return {
+            f"{name}{layer.number}": meaning.format(layer=layer.number)
+            for layer in self.leaves()
+            for name, (_, meaning) in layer.carries.items()
+        } | _GATHERED[self.readout]
+
+    def membranes(self) -> set[str]:
+        """See `Network`."""
+        return {f"{name}{layer.number}" for layer in self.leaves() for name in layer.membranes()}
+
+    def described(self) -> list[Described]:
+        """Return every layer in the order of their numbers."""
+        own = {id(layer): layer for layer in self.leaves()}
+        return [
+            Described(
+                layer.number,
+                layer.kind,
+                sum(each.numel() for name, each in layer.named_parameters() if not _within(layer, name, own)),
+                list(layer.output),
+            )
+            for layer in own.values()
+        ]
+
+    # --------------------------------------------------------------------------------- the equations, for any reading
+
+    @property
+    def together(self) -> bool:
+        """Whether a window is read step by step, all layers at each: where a layer cannot be taken over all of time."""
+        return self.readout in {"last", "max"} or not all(layer.over_time for layer in self.leaves())
+
+    def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """See `Network`."""
+        y, after = self._one_step(o, x, state)
+        return self._answer(o, y, after), after
+
+    def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """See `Network`."""
+        if self.together:
+            return self._step_by_step(o, x, state)
+        return self.layer_by_layer(o, x, state)
+
+    def layer_by_layer(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """Run a window, each layer over all of it."""
+        y, after = self.layers.run(o, x, state, window=True)
+        after |= self._gathered_over(o, y, state)
+        return self._answer(o, y, after), after
+
+    def _step_by_step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        names = list(self.state_shapes())
+        strand = Strand("x", x, self._one_step, names, "answers", self.every_step)
+        (rows,), after = o.loop([strand], state)
+        if self.every_step:
+            assert rows is not None
+            return self._answer(o, rows, after), after
+        return self._answer(o, x, after), after
+
+    def _one_step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        y, after = self.layers.run(o, x, state, window=False)
+        return y, after | self._gathered(o, y, state)
+
+    def _gathered(self, o: Algebra[V], y: V, state: Mapping[str, V]) -> dict[str, V]:
+        """Return what the readout carries after a step that gave y[B, n]."""
+        match self.readout:
+            case "sum":
+                return {"total": o.add(state["total"], y, "total")}
+            case "mean":
+                return {"total": o.add(state["total"], y, "total"), "steps": o.add(state["steps"], 1.0, "steps")}
+            case "last":
+                # A value of its own: a graph may not hand out one twice.
+                return {"latest": o.mul(y, 1.0, "latest")}
+            case "max":
+                # The first step is the largest so far, whatever it is: max(0, y - largest) counts from the second on.
+                more = o.sub(y, state["largest"], "change")
+                later = o.mul(o.relu(more, "rise"), state["steps"], "later")
+                first = o.mul(more, o.sub(1.0, state["steps"], "begun"), "first")
+                grown = o.add(state["largest"], o.add(later, first, "growth"), "largest")
+                return {"largest": grown, "steps": o.clip(o.add(state["steps"], 1.0, "count"), None, 1.0, "steps")}
+            case "every":
+                return {}
+
+    def _gathered_over(self, o: Algebra[V], y: V, state: Mapping[str, V]) -> dict[str, V]:
+        """Return what the readout carries after a window that gave y[T, B, n]."""
+        match self.readout:
+            case "sum":
+                return {"total": o.add(state["total"], o.total(y, "total_in_window"), "total")}
+            case "mean":
+                total = o.add(state["total"], o.total(y, "total_in_window"), "total")
+                return {"total": total, "steps": o.add(state["steps"], o.length(y, "window"), "steps")}
+            case "every":
+                return {}
+            case _:
+                names = list(_GATHERED[self.readout])
+                strand = Strand("y", y, lambda o, now, state: (now, self._gathered(o, now, state)), names)
+                return o.loop([strand], state)[1]
+
+    def _answer(self, o: Algebra[V], y: V, after: Mapping[str, V]) -> V:
+        """Return the answer, from what the last layer gave (of each step) or from what was gathered."""
+        match self.readout:
+            case "sum":
+                return o.mul(after["total"], 1.0, "logits")
+            case "mean":
+                return o.share(after["total"], after["steps"], "logits")
+            case "last":
+                return o.mul(after["latest"], 1.0, "logits")
+            case "max":
+                return o.mul(after["largest"], 1.0, "logits")
+            case "every":
+                return o.mul(y, 1.0, "logits")
+
+    def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """Run a window; see `Network.forward`."""
+        start = self.initial_state(x) if state is None else state
+        if self.mode == "steps" and self.training:
+            return self._step_by_step(Fast(lengths), x, start)
+        return self.layer_by_layer(Fast(lengths), x, start)
+
+
+def _within(layer: Layer, name: str, leaves: Mapping[int, Layer]) -> bool:
+    """Whether a parameter of a layer belongs to a layer inside it."""
+    holder: nn.Module = layer
+    for part in name.split(".")[:-1]:
+        holder = holder.get_submodule(part)
+        if id(holder) in leaves:
+            return True
+    return False

@@ -1,0 +1,256 @@
+"""Stacks of every layer: in chunks, step by step, of several lengths, in every kernel form, with their gradients."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hstnn_deploy.export.proof.engines import network_engine
+from hstnn_deploy.models import kernels
+from hstnn_deploy.models.eager import Eager
+from hstnn_deploy.models.layers.norm import Norm
+from hstnn_deploy.models.layers.weights import Linear, Maps, Rows
+from hstnn_deploy.models.network import SPIKES, Tap
+from hstnn_deploy.models.stack import Stack, StackConfig
+from hstnn_deploy.profile.phases.operations import count
+from tests.models.stacks import STACKS, example, stack
+
+T, B = 7, 4
+LENGTHS = [7, 3, 1, 5]
+
+every_stack = pytest.mark.parametrize("name", STACKS)
+
+
+def noise(network: Stack, steps: int, batch: int) -> Tensor:
+    """Return another input of the same kind."""
+    return example(network, steps, batch, seed=99)
+
+
+def padded(network: Stack) -> tuple[Tensor, Tensor]:
+    """Return inputs that differ only in steps past their `LENGTHS`."""
+    x, other = example(network, T, B), noise(network, T, B)
+    valid = torch.arange(T)[:, None] < torch.tensor(LENGTHS)
+    valid = valid[(..., *[None] * (x.ndim - 2))]
+    return x, torch.where(valid, x, other)
+
+
+def close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Assert that states are the same."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
+@every_stack
+@torch.no_grad()
+def test_chunks_and_single_steps_give_what_the_whole_window_gives(name: str) -> None:
+    network = stack(name)
+    x = example(network, T, B)
+    whole, last = network(x)
+    answers, state = [], None
+    for chunk in x.split([3, 1, 3]):
+        answer, state = network(chunk, state)
+        answers.append(answer)
+    assert state is not None
+    torch.testing.assert_close(torch.cat(answers) if network.every_step else answers[-1], whole)
+    close(state, last)
+    answers, state = [], network.initial_state(x)
+    for x_t in x:
+        answer, state = network.step(Eager(), x_t, state)
+        answers.append(answer)
+    torch.testing.assert_close(torch.stack(answers) if network.every_step else answers[-1], whole)
+    close(state, last)
+    # As the equations stand, with no kernel.
+    answer, state = network.window(Eager(), x, network.initial_state(x))
+    torch.testing.assert_close(answer, whole)
+    close(state, last)
+
+
+@every_stack
+@torch.no_grad()
+def test_a_padded_batch_gives_what_each_sample_gives_alone(name: str) -> None:
+    network = stack(name)
+    _, x = padded(network)
+    answers, states = network(x, None, torch.tensor(LENGTHS))
+    for sample, length in enumerate(LENGTHS):
+        alone, state = network(x[:length, sample : sample + 1])
+        at = answers[:length, sample : sample + 1] if network.every_step else answers[sample : sample + 1]
+        torch.testing.assert_close(at, alone)
+        close({key: value[sample : sample + 1] for key, value in states.items()}, state)
+
+
+@every_stack
+def test_padding_has_no_part_in_what_is_learned(name: str) -> None:
+    found = []
+    for x in padded(stack(name)):
+        network = stack(name).train()
+        torch.manual_seed(1)
+        answers, states = network(x, None, torch.tensor(LENGTHS))
+        if network.every_step:
+            answers = answers[torch.arange(T)[:, None] < torch.tensor(LENGTHS)]
+        answers.square().mean().backward()
+        gradients = {key: value.grad for key, value in network.named_parameters() if value.grad is not None}
+        statistics = dict(network.named_buffers())
+        found.append({key: value.detach() for key, value in ({"": answers} | states | gradients | statistics).items()})
+    close(found[1], found[0])
+
+
+def learned(name: str, form: Any, mode: str = "layers") -> dict[str, Tensor]:
+    """Return what a training step of a stack comes to: its answer, spikes, and gradients."""
+    network = stack(name).train()
+    network.mode = "steps" if mode == "steps" else "layers"
+    x = example(network, T, B)
+    found: dict[str, Tensor] = {}
+    for tap, units in network.taps.items():
+        units.register_forward_hook(lambda _m, _i, out, tap=tap: found.__setitem__(str(tap), out[0].detach()))
+    torch.manual_seed(1)
+    with kernels.using(form):
+        answer, _ = network(x)
+        answer.square().mean().backward()
+    found["answer"] = answer.detach()
+    for key, value in network.named_parameters():
+        assert value.grad is not None, key
+        assert value.grad.isfinite().all(), key
+        found[f"gradient of {key}"] = value.grad
+    return found
+
+
+@every_stack
+def test_kernels_give_the_spikes_and_gradients_of_the_equations_and_reach_every_parameter(name: str) -> None:
+    plain, fused = learned(name, "plain"), learned(name, "fused")
+    for key in (key for key in plain if key.endswith(SPIKES)):
+        assert torch.equal(plain[key], fused[key])
+        assert plain[key].any()
+    close(fused, plain)
+    reached = [key for key, value in plain.items() if key.startswith("gradient") and value.any()]
+    assert f"gradient of layers.{len(stack(name).layers) - 1}.weight" in reached or "vote" in name
+    assert len(reached) >= 2
+
+
+@every_stack
+def test_step_by_step_and_layer_by_layer_learn_the_same(name: str) -> None:
+    norms = [layer for layer in stack(name).leaves() if isinstance(layer, Norm)]
+    if any(norm.options.over == "all" for norm in norms):
+        pytest.skip("over all steps, the statistics are those of a step where each step is run by itself")
+    whole, single = learned(name, "plain"), learned(name, "plain", "steps")
+    close(single, {key: whole[key] for key in single})
+
+
+@every_stack
+def test_second_derivatives_exist(name: str) -> None:
+    network = stack(name).train()
+    parameters = list(network.parameters())
+    torch.manual_seed(1)
+    with kernels.using("plain"):
+        answer, _ = network(example(network, T, B))
+        loss = answer.square().mean()
+        first = torch.autograd.grad(loss, parameters, create_graph=True)
+        along = sum((each * torch.ones_like(each)).sum() for each in first)
+        assert isinstance(along, Tensor)
+        second = torch.autograd.grad(along, parameters, allow_unused=True)
+    there = [each for each in second if each is not None]
+    assert all(each.isfinite().all() for each in there)
+    assert any(each.any() for each in there)
+
+
+# ------------------------------------------------------------------------------------------------------------- counts
+
+BY_HAND: dict[str, dict[str, int]] = {
+    # Steps x samples x inputs x outputs.
+    "neuron: lif": {"layer1.linear": 28 * 6 * 5, "layer3.linear": 28 * 5 * 3},
+    "neuron: feedback": {"layer1.linear": 28 * 6 * 5, "layer2.feedback": 28 * 5 * 5, "layer3.linear": 28 * 5 * 3},
+    "neuron: rnn": {"layer1.linear": 28 * 6 * 5, "layer2.rnn": 28 * (5 + 5) * 5, "layer3.linear": 28 * 5 * 3},
+    "neuron: lstm": {"layer1.linear": 28 * 6 * 5, "layer2.lstm": 28 * (5 + 5) * 4 * 5, "layer3.linear": 28 * 5 * 3},
+    # Steps x samples x places of the output x its channels x input channels of a group x places of the kernel.
+    "maps: conv": {"layer1.conv": 28 * 5 * 6 * 4 * 2 * 9, "layer4.linear": 28 * 4 * 5 * 6 * 3},
+    "maps: conv, strided": {"layer1.conv": 28 * 4 * 4 * 4 * 2 * 9, "layer4.linear": 28 * 4 * 4 * 4 * 3},
+    "maps: conv, dilated groups": {"layer1.conv": 28 * 3 * 6 * 4 * 1 * 6, "layer4.linear": 28 * 4 * 3 * 6 * 3},
+    "maps: sum pool": {"layer1.conv": 28 * 5 * 6 * 4 * 2 * 9, "layer5.linear": 28 * 4 * 2 * 2 * 3},
+    "maps: shortcut": {
+        "layer1.conv": 28 * 7 * 8 * 4 * 2 * 9,
+        "layer3.conv": 28 * 7 * 8 * 4 * 2,
+        "layer7.linear": 28 * 4 * 7 * 8 * 3,
+    },
+    "maps: parallel": {
+        "layer1.conv": 28 * 5 * 6 * 2 * 2 * 9,
+        "layer3.conv": 28 * 5 * 6 * 3 * 2 * 9,
+        "layer7.linear": 28 * 5 * 5 * 6 * 3,
+    },
+    "rows": {"layer1.conv": 28 * 10 * 3 * 2 * 3, "layer6.linear": 28 * 3 * 2 * 3},
+    "vote": {"layer1.linear": 28 * 6 * 12},
+    "tokens": {"layer2.linear": 28 * 6 * 5, "layer4.linear": 28 * 5 * 9},
+}
+SPIKES_INTO_LINEAR = [name for name in STACKS if name.startswith("neuron:")] + [
+    "readout of maps: sum",
+    "maps: conv, strided",
+    "maps: sum pool",
+    "maps: mean pool",
+    "maps: adaptive pool",
+    "maps: parallel",
+    "norm of units",
+    "tokens",
+]
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_products_are_counted_as_by_hand(name: str) -> None:
+    network = stack(name)
+    found = {each.name: each.dense for each in count(network, example(network, T, B), events=False) if each.dense}
+    assert found == BY_HAND[name]
+
+
+@every_stack
+def test_every_layer_of_weights_is_counted_by_its_shapes(name: str) -> None:
+    network = stack(name)
+    x = example(network, T, B)
+    found = {each.name: each for each in count(network, x, events=False)}
+    for layer in network.leaves():
+        if isinstance(layer, Linear | Maps | Rows):
+            of = found[f"layer{layer.number}.{layer.kind}"]
+            assert of.dense == T * B * torch.Size(layer.output).numel() * layer.weight[0].numel()
+            assert of.macs + of.acs > 0
+    assert all(each.macs <= each.dense for each in found.values())
+    assert not network.training
+    shown = network_engine(network, show=True)(x, None).taps
+    for tap, handed in shown.items():
+        if tap.name == SPIKES:
+            of = found[network.part(tap.layer)]
+            assert of.spikes == float(handed.sum()) > 0
+            assert of.sites == handed.numel()
+
+
+@pytest.mark.parametrize("name", SPIKES_INTO_LINEAR)
+def test_spikes_into_weights_are_accumulated_and_numbers_multiplied(name: str) -> None:
+    network = stack(name)
+    x = example(network, T, B)
+    last = list(network.leaves())[-1]
+    assert isinstance(last, Linear)
+    (of,) = (each for each in count(network, x, events=False) if each.name == f"layer{last.number}.linear")
+    taps = network_engine(network, show=True)(x, None).taps
+    spikes = {tap: handed for tap, handed in taps.items() if tap.name == SPIKES}
+    if not spikes:
+        assert of.acs == 0
+        assert of.macs == sum(float(handed.count_nonzero()) for handed in taps.values()) * last.out_features
+        return
+    if name in {"maps: sum pool", "maps: mean pool"}:
+        # Windows two rows high in maps of five: the last row is in none.
+        spikes = {tap: handed[..., :4, :] for tap, handed in spikes.items()}
+    assert of.macs == 0
+    assert of.acs == sum(float(handed.sum()) for handed in spikes.values()) * last.out_features
+
+
+def test_spikes_that_are_delayed_or_scaled_or_fed_back_are_still_spikes() -> None:
+    for late in ({"delay": 2}, {"scale": 0.5}):
+        layers = [{"linear": 5}, {"lif": {"threshold": 0.1}}, late, {"linear": 3}]
+        network = StackConfig.model_validate({"input": [6], "layers": layers}).build([]).eval()
+        x = example(network, T, B)
+        of = {each.name: each for each in count(network, x, events=False)}["layer4.linear"]
+        spikes = network_engine(network, show=True)(x, None).taps[Tap(2, SPIKES)]
+        seen = spikes[:-2] if "delay" in late else spikes
+        assert (of.macs, of.acs) == (0, float(seen.sum()) * 3)
+    network = stack("neuron: feedback")
+    x = example(network, T, B)
+    of = {each.name: each for each in count(network, x, events=False)}["layer2.feedback"]
+    spikes = network_engine(network, show=True)(x, None).taps[Tap(2, SPIKES)]
+    assert (of.macs, of.acs) == (0, float(spikes[:-1].sum()) * 5)
