@@ -47,3 +47,19 @@ def test_an_old_manifest_is_read_as_the_new_one_would_say_it(tmp_path: Path) -> 
     write_manifest(bundle, facts)
     again = read_manifest(bundle)
     assert again == facts | {"seal": again["seal"]}
+
+
+def test_a_bundle_of_version_3_is_verified_and_runs() -> None:
+    """Written with manifest version 3 and checkpoint format 2: window and step, TorchScript, .pt2."""
+    result = verify_bundle(OLD / "bundle-3", OLD / "best-3.pt", trust=True)
+    assert not result.failed
+    # Its graphs are of today's builder, and are built again; a .pt2 of the same torch is too.
+    assert {check.name for check in result.not_run} <= {"graph = fresh build", "shipped file = replayed file"}
+    assert {check.file for check in result.checks if check.name == NAME} == {"model.window.onnx", "model.step.onnx"}
+    x = np.random.default_rng(0).random((8, 3, 8), np.float32)
+    with torch.no_grad():
+        logits = load_network(OLD / "best-3.pt")(torch.from_numpy(x))[0].numpy()
+    assert np.allclose(Session(OLD / "bundle-3").run(x), logits, atol=1e-5)
+    assert read_manifest(OLD / "bundle-3")["network"]["taps"] == [
+        *("layer1_spikes", "layer1_h", "layer2_spikes", "layer2_h")
+    ]

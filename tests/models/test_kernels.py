@@ -32,7 +32,8 @@ class Window(NamedTuple):
 
 variants = st.fixed_dictionaries(
     {
-        "reset": st.sampled_from(get_args(Reset)),
+        "reset": st.sampled_from(["zero", "subtract"]),
+        "fires": st.sampled_from(["above", "at"]),
         "detach_reset": st.booleans(),
         "surrogate": st.sampled_from(get_args(Shape)),
     }

@@ -12,6 +12,7 @@ from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.norm import Norm
 from hstnn_deploy.models.layers.weights import Linear, Maps, Rows
 from hstnn_deploy.models.network import SPIKES, Tap
+from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.stack import Stack, StackConfig
 from hstnn_deploy.profile.phases.operations import count
 from tests.models.stacks import STACKS, example, stack
@@ -254,3 +255,30 @@ def test_spikes_that_are_delayed_or_scaled_or_fed_back_are_still_spikes() -> Non
     of = {each.name: each for each in count(network, x, events=False)}["layer2.feedback"]
     spikes = network_engine(network, show=True)(x, None).taps[Tap(2, SPIKES)]
     assert (of.macs, of.acs) == (0, float(spikes[:-1].sum()) * 5)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 5), (2, 3, 4)])
+@pytest.mark.parametrize("form", ["fused", "triton"])
+def test_kernels_take_neurons_in_rows_and_maps(form: Any, shape: tuple[int, ...]) -> None:
+    if form == "triton":
+        pytest.importorskip("triton")
+    with pytest.MonkeyPatch.context() as patch:
+        if not torch.cuda.is_available():
+            # See tests/models/test_gpu_kernels.py.
+            patch.setenv("TRITON_INTERPRET", "1")
+        device = "cuda" if form == "triton" and torch.cuda.is_available() else "cpu"
+        current = torch.randn(T, B, *shape, generator=torch.Generator().manual_seed(2)).to(device)
+        lengths, found = torch.tensor(LENGTHS, device=device), []
+        valid = (torch.arange(T, device=device)[:, None] < lengths)[(..., *[None] * len(shape))]
+        for each in ("plain", form):
+            drive, v0 = current.clone().requires_grad_(), torch.zeros_like(current[0]).requires_grad_()
+            with kernels.using(each):
+                spikes, after = kernels.spiking(drive, {"v": v0}, Lif(), lengths)
+            spikes = torch.where(valid, spikes, 0)
+            (spikes.square().sum() + after["v"].square().sum()).backward()
+            assert spikes.shape == current.shape
+            assert drive.grad is not None
+            assert v0.grad is not None
+            found.append((spikes.detach(), after["v"].detach(), drive.grad, v0.grad))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected)

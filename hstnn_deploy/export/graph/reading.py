@@ -131,8 +131,8 @@ class Onnx(Algebra[str]):
 
     def linear(self, x: str, layer: nn.Linear, name: str = "") -> str:
         """See `Algebra`."""
-        bias = [] if layer.bias is None else [self._weight(layer.bias)]
-        return self._node("Gemm", name, x, self._weight(layer.weight), *bias, transB=1)
+        weights = [self._weight(each) for each in (layer.weight, layer.bias) if each is not None]
+        return self._node("Gemm", name, x, *weights, transB=1)
 
     def linear_at_each(self, x: str, layer: nn.Linear, name: str = "") -> str:
         """See `Algebra`. The weight is stored transposed."""

@@ -22,8 +22,8 @@ from hstnn_deploy.export.proof.certificate import Run
 from hstnn_deploy.export.proof.engines import Engine, State
 from hstnn_deploy.models.network import Network
 
-_NOT_COMPUTED = re.compile(r" # \S.*:\d+:\d+$|___torch_mangle_\d+\.", re.MULTILINE)
-"""Of a TorchScript text, what depends on where and when it was built: lines of source, and numbered names."""
+_NOT_COMPUTED = re.compile(r" # \S.*:\d+:\d+$|__torch__\.(?:[a-z_]\w*\.)*(?=[A-Z_])", re.MULTILINE)
+"""Of a TorchScript text, what depends on where and when it was built: lines of source, and modules of classes."""
 
 
 def fresh_text(network: Network, like: Any) -> str:
