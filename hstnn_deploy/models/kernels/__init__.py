@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.models.cells import MapForm
-from hstnn_deploy.models.kernels import fused, gpu, plain
+from hstnn_deploy.models.kernels import fused, gpu, plain, stepped
 from hstnn_deploy.models.neurons import Lif, Neuron
 
 Form = Literal["plain", "fused", "triton"]
@@ -102,6 +102,9 @@ def spiking(
     if isinstance(neuron, Lif) and neuron.fast:
         spikes, v = lif(current, state["v"], neuron, lengths)
         return spikes, {"v": v}
+    if isinstance(neuron, Lif) and _form.get() != "plain" and stepped.takes(neuron):
+        with _single(current):
+            return stepped.spiking(current.to(state["v"].dtype), state, neuron, lengths, own)
     with _single(current):
         return plain.spiking(current.to(next(iter(state.values())).dtype), state, neuron, lengths, own)
 
