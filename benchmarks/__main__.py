@@ -19,6 +19,7 @@ from benchmarks.peers import peers
 from benchmarks.report import machine, record, table
 from benchmarks.scheduling import scheduling
 from benchmarks.selection import selection
+from benchmarks.stacks import stacks
 from benchmarks.startup import startup
 from benchmarks.training import forward, train_step
 from hstnn_deploy.errors import DataError
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Result]]] = {
     "overhead": overhead,
     "data_loading": data_loading,
     "peers": peers,
+    "stacks": stacks,
     "scheduling": scheduling,
 }
 

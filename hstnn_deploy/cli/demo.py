@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hstnn_deploy.export.bundle.export import Bundle
+    from hstnn_deploy.models.sizes import Kind
     from hstnn_deploy.profile.record import Record
     from hstnn_deploy.runs import RunFolder
 
@@ -29,10 +30,13 @@ class _Task(NamedTuple):
     """What is demonstrated."""
 
     recipe: str
+    data_set: str
     data: str
     """What the data is, for the first heading."""
     samples: str
     """What the test split is counted in."""
+    kinds: "tuple[Kind, ...]" = ("rnn", "snn", "ffs", "hybrid")
+    """Networks to train; the last is exported and profiled."""
 
 
 class TaskChoice(StrEnum):
@@ -41,18 +45,30 @@ class TaskChoice(StrEnum):
     digits = "digits"
     lm = "lm"
     events = "events"
+    stack = "stack"
 
 
 _TASKS = {
-    TaskChoice.digits: _Task("digits", "1797 real handwritten digits, 8 steps of 8 pixels", "digits"),
-    TaskChoice.lm: _Task("pydoc-text", "a language model of Python's own help topics, word by word", "words"),
-    TaskChoice.events: _Task("digit-events", "the digits as an event camera sees them, 12 frames", "recordings"),
+    TaskChoice.digits: _Task("digits", "digits", "1797 real handwritten digits, 8 steps of 8 pixels", "digits"),
+    TaskChoice.lm: _Task(
+        *("pydoc-text", "pydoc-text", "a language model of Python's own help topics, word by word", "words")
+    ),
+    TaskChoice.events: _Task(
+        *("digit-events", "digit-events", "the digits as an event camera sees them, 12 frames", "recordings")
+    ),
+    TaskChoice.stack: _Task(
+        *("stack-events", "digit-events", "the digits as an event camera sees them, by a stack of layers"),
+        *("recordings", ("plain",)),
+    ),
 }
 
 
 def demo(
     task: Annotated[
-        TaskChoice, typer.Option(help="Digits as sequences, a language model, or a convolutional network on events.")
+        TaskChoice,
+        typer.Option(
+            help="Digits as sequences, a language model, or events by a convolutional hybrid or a stack of layers."
+        ),
     ] = TaskChoice.digits,
     out: Annotated[
         Path | None,
@@ -61,7 +77,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 1111,
     as_json: Json = False,
 ) -> None:
-    """Train rnn, snn, ffs and hybrid on data that needs no download, export the hybrid with proof, and profile it.
+    """Train rnn, snn, ffs and hybrid (or a stack) on data that needs no download, export with proof, and profile.
 
     Takes a few minutes on two cores. What is finished is not done again: run it twice and it is quick.
     """
@@ -71,7 +87,7 @@ def demo(
     try:
         runs = _train(shown, folder, seed, screen)
         screen.print()
-        restored = runs["hybrid"][-1]
+        restored = runs[shown.kinds[-1]][-1]
         bundle, not_exported = _export(restored, folder / "bundle", screen)
         screen.print()
         records, not_profiled = _profile(restored, folder / "profile", screen)
@@ -97,16 +113,15 @@ def demo(
 def _train(task: _Task, out: Path, seed: int, screen: "Console") -> "dict[str, list[RunFolder]]":
     from hstnn_deploy import devices
     from hstnn_deploy.cli.progress import make_observer
-    from hstnn_deploy.models.sizes import Kind
     from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train.stages import train
 
     screen.rule(f"1. Train: {task.data}", align="left")
     devices.resolve("cpu", _THREADS)
     runs: dict[str, list[RunFolder]] = {}
-    kinds: tuple[Kind, ...] = ("rnn", "snn", "ffs", "hybrid")
-    for kind in kinds:
-        recipe = load_recipe(task.recipe, [f"kind={kind}", f"ratio={_RATIO}", f"seed={seed}"])
+    for kind in task.kinds:
+        of_kind = [] if kind == "plain" else [f"kind={kind}", f"ratio={_RATIO}"]
+        recipe = load_recipe(task.recipe, [*of_kind, f"seed={seed}"])
         observer = make_observer(screen)
         screen.print(f"{kind}:", style="bold")
         try:
@@ -123,14 +138,15 @@ def _print_results(shown: _Task, runs: "dict[str, list[RunFolder]]", screen: "Co
     from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train.evaluation import PROTOCOLS
 
-    task = task_for(load_recipe(shown.recipe).network)
+    recipe = load_recipe(shown.recipe)
+    task = task_for(recipe.network, recipe.loss)
     rows = []
     for kind, folders in runs.items():
         for run in folders:
             if not run.best.exists():
                 continue
             best = Checkpoint.load(run.best)
-            units = ", ".join(f"{size.snn}+{size.rnn}" for size in best.sizes)
+            units = ", ".join(f"{size.snn}+{size.rnn}" for size in best.sizes) or "a stack of layers"
             stage = {"train": "", "adapt": " adapted, redundant", "restore": f" restored, ratio {_RATIO:g}"}[best.stage]
             name = f"{kind}{stage}" if kind != "ffs" else f"ffs, ratio {_RATIO:g}"
             valid, test = best.metrics["valid"][f"valid_{task.metric}"], best.metrics["test"][task.metric]
@@ -150,7 +166,7 @@ def _export(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[Bu
     from hstnn_deploy.export.bundle.export import export_bundle, proved_bundle
     from hstnn_deploy.export.graph.write import Format
 
-    screen.rule("2. Export the selected network, and prove it", align="left")
+    screen.rule("2. Export the last of them, and prove it", align="left")
     formats: tuple[Format, ...] = get_args(Format)
     bundle = proved_bundle(restored.best, folder, formats)
     if bundle:
@@ -205,13 +221,14 @@ def _print_end(
     for name, path in lines:
         screen.print(f"  {name:<14}{path}", markup=False, soft_wrap=True)
     screen.print()
+    train_more = f"hstnn train {task.recipe} --ratio 0.25 --out {out / 'runs'}"
+    more = (train_more, "another ratio: adaptation and traces are there")
+    if task.kinds == ("plain",):
+        more = (f"hstnn recipes {task.recipe} --shapes", "the network, layer by layer")
     for command, meaning in (
         (f"hstnn evaluate --ckpt {restored.best}", "the checkpoint again, on any split"),
-        (
-            f"hstnn train {task.recipe} --ratio 0.25 --out {out / 'runs'}",
-            "another ratio: adaptation and traces are there",
-        ),
-        (f"hstnn data show {task.recipe}", "a picture of the data"),
+        more,
+        (f"hstnn data show {task.data_set}", "a picture of the data"),
         *((f"hstnn demo --task {name.value}", each.data) for name, each in _TASKS.items() if each is not task),
         ("hstnn recipes", "what else can be trained"),
         ("hstnn profile", "the paper's experiments on this machine"),

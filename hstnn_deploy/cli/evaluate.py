@@ -63,9 +63,10 @@ def evaluate(
         console.emit(facts)
         return
     sizes = ", ".join(f"{size.snn}+{size.rnn}" for size in checkpoint.sizes)
+    made_of = f"spiking+recurrent units {sizes}" if sizes else f"{len(network.described())} layers"
     console.out.print(
         f"{ckpt}: {recipe.name} {recipe.kind}, {checkpoint.stage} epoch {checkpoint.epoch}, "
-        f"spiking+recurrent units {sizes}\n"
+        f"{made_of}\n"
         f"{split.value} split: {task.metric} {result[task.metric]:.2f}{task.unit}, loss {result['loss']:.4f} "
         f"({result[task.counts]} {task.counts} of {splits.origin}, on {where})\n"
         f"protocol: {PROTOCOLS[recipe.protocol]}; precision {recipe.precision}",

@@ -89,7 +89,7 @@ class Configuration:
         parts = [
             *(["largest batch"] if self.find_batch else []),
             self.phase,
-            self.kind if self.kind in {"rnn", "snn", "lstm"} else f"{self.kind} {self.ratio:g}",
+            f"{self.kind} {self.ratio:g}" if self.kind in {"ffs", "hybrid"} else self.kind,
         ]
         if self.phase == "infer":
             parts.append(self.engine)
@@ -108,13 +108,13 @@ class Configuration:
 
     @property
     def kind(self) -> str:
-        """The kind of network: rnn, lstm, snn, ffs or hybrid."""
-        name: str = self.recipe["kind"]
+        """The kind of network: rnn, lstm, snn, ffs, hybrid, or plain."""
+        name: str = self.recipe.get("kind", "plain")
         return name
 
     @property
     def ratio(self) -> float:
-        """The spiking share of the units that the recipe asks for."""
+        """The spiking share of the units that the recipe asks for, of ffs and hybrid networks."""
         share: float = self.recipe["ratio"]
         return share
 

@@ -27,8 +27,9 @@ class _Data(_Part):
 
 class _Recipe(_Part):
     name: str | None = None
-    kind: Kind
-    ratio: _Number
+    # A plain network has neither.
+    kind: Kind = "plain"
+    ratio: _Number | None = None
     seed: int | None = None
     precision: str = "fp32"
     experiment: str | None = None

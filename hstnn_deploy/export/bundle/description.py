@@ -17,7 +17,6 @@ from hstnn_deploy.export.graph.write import PT2, TORCHSCRIPT, VARIANTS, Variant
 from hstnn_deploy.export.proof.comparisons import Check
 from hstnn_deploy.export.runtime.manifest import FORMAT, MANIFEST, VERSION, seal
 from hstnn_deploy.models.network import Network
-from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import task_for
 from hstnn_deploy.recipe.load import parse
 from hstnn_deploy.recipe.recipe import Recipe
@@ -85,14 +84,16 @@ def recorded(ckpt: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def metadata(recipe: Recipe, stage: str, sizes: Sequence[Sizes], metrics: dict[str, Any]) -> dict[str, str]:
+def metadata(recipe: Recipe, stage: str, network: Network, metrics: dict[str, Any]) -> dict[str, str]:
     """Return the facts that are stored inside each file."""
+    units = [f"layer {n}: {size.snn} spiking, {size.rnn} recurrent" for n, size in enumerate(network.sizes, 1)]
+    units = units or [f"layer {each.layer}: {each.kind} {each.output}" for each in network.described()]
     facts = {
         PRODUCER: f"hstnn-deploy {environment.versions()['hstnn-deploy']}",
         "recipe": recipe.yaml(),
         "kind": recipe.kind,
         "stage": stage,
-        "units": "; ".join(f"layer {n}: {size.snn} spiking, {size.rnn} recurrent" for n, size in enumerate(sizes, 1)),
+        "units": "; ".join(units),
         "protocol": PROTOCOLS[recipe.protocol],
     }
     test, task = metrics.get("test") or {}, task_for(recipe.network, recipe.loss)

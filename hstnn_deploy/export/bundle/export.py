@@ -150,7 +150,7 @@ def export_bundle(
             network,
             staging,
             formats,
-            metadata(recipe, checkpoint.stage, checkpoint.sizes, checkpoint.metrics),
+            metadata(recipe, checkpoint.stage, network, checkpoint.metrics),
             of_onnx=kept,
             steps=steps,
             how=how,

@@ -82,7 +82,7 @@ class Rebuilt:
 
     def _built(self, name: str, found: onnx.ModelProto) -> onnx.ModelProto:
         network = self.facts["network"]
-        stored = metadata(self.recipe, network["stage"], self.network.sizes, self.facts["metrics"])
+        stored = metadata(self.recipe, network["stage"], self.network, self.facts["metrics"])
         text = next((fact.value for fact in found.metadata_props if fact.key == "recipe"), "")
         if _same_recipe(text, self.recipe):
             stored["recipe"] = text

@@ -102,9 +102,8 @@ def _raw(how: dict[str, Any]) -> str:
 
 def _readme(facts: dict[str, Any], graphs: list[str]) -> str:
     network = facts["network"]
-    units = "; ".join(
-        f"layer {each['layer']}: {each['snn']} spiking, {each['rnn']} recurrent" for each in network["units"]
-    )
+    units = [f"layer {each['layer']}: {each['snn']} spiking, {each['rnn']} recurrent" for each in network["units"]]
+    units = units or [f"layer {each['layer']}: {each['kind']} {each['output']}" for each in network["layers"]]
     graph = graphs[0]
     tensors = facts["files"][graph]
     raw = tensors["inputs"][0]["name"] != "x"
@@ -135,7 +134,9 @@ def _readme(facts: dict[str, Any], graphs: list[str]) -> str:
     )
     return f"""# A {network["kind"]} network of the family {network["family"]}, ready to run
 
-{units}. Exported from {facts["checkpoint"]["file"]}; verification: {facts["verification"]["result"]}. What was proved,
+{"; ".join(units)}.
+
+Exported from {facts["checkpoint"]["file"]}; verification: {facts["verification"]["result"]}. What was proved,
 and every hash, is in `bundle/manifest.json`.
 
 ## Python

@@ -23,7 +23,7 @@ _SAMPLES, _FRAMED_SAMPLES = 100, 4
 
 def measure(configuration: Configuration, network: Network, test: Split) -> Findings:
     """Count what a network does for one sample of so many time steps, as a mean over samples of the test split."""
-    wanted = _FRAMED_SAMPLES if configuration.recipe["network"]["family"] == "convolutional" else _SAMPLES
+    wanted = _FRAMED_SAMPLES if len(network.input_shape) > 1 else _SAMPLES
     samples = min(wanted, len(test))
     x = test.batch(torch.arange(samples), torch.device("cpu")).x
     found = count(network, x, counts_events(parse(configuration.recipe, configuration.subject).data))
