@@ -237,7 +237,7 @@ def _facts(run: "RunFolder") -> dict[str, Any]:
 
 def _told(run: "RunFolder") -> dict[str, Any]:
     recipe, status = run.recipe(), run.status()
-    kind = str(recipe.get("kind"))
+    kind = str(recipe.get("kind", "plain"))
     lstm = kind in {"ffs", "hybrid"} and (recipe.get("network") or {}).get("recurrent") == "lstm"
     by_ratio = kind == "ffs" or run.stage == "restore"
     best, result = status.get("best") or {}, status.get("result") or {}

@@ -108,13 +108,13 @@ class Configuration:
 
     @property
     def kind(self) -> str:
-        """The kind of network: rnn, lstm, snn, ffs, hybrid, or plain."""
+        """The kind of network: rnn, lstm, snn, ffs or hybrid; plain of a stack, whose recipe has no such key."""
         name: str = self.recipe.get("kind", "plain")
         return name
 
     @property
     def ratio(self) -> float:
-        """The spiking share of the units that the recipe asks for, of ffs and hybrid networks."""
+        """The spiking share of the units that the recipe asks for."""
         share: float = self.recipe["ratio"]
         return share
 

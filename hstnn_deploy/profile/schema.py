@@ -25,17 +25,21 @@ class _Data(_Part):
     name: str | None = None
 
 
-class _Recipe(_Part):
+class _Plain(_Part):
+    """A recipe of method plain, which has neither kind nor ratio."""
+
     name: str | None = None
-    # A plain network has neither.
-    kind: Kind = "plain"
-    ratio: _Number | None = None
     seed: int | None = None
     precision: str = "fp32"
     experiment: str | None = None
     protocol: str | None = None
     network: _Network | None = None
     data: _Data | None = None
+
+
+class _Recipe(_Plain):
+    kind: Kind
+    ratio: _Number
 
 
 class _WarmUp(_Part):
@@ -108,7 +112,8 @@ def check_shape(plain: dict[str, Any]) -> None:
     try:
         _Record.model_validate(plain)
         _CONFIGURATION.validate_python(plain["configuration"])
-        _Recipe.model_validate(plain["configuration"]["recipe"])
+        recipe = plain["configuration"]["recipe"]
+        (_Plain if recipe.get("method") == "plain" else _Recipe).model_validate(recipe)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))

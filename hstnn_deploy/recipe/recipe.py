@@ -22,7 +22,7 @@ from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.models.registry import NetworkConfig
 from hstnn_deploy.models.sizes import KINDS, Kind
 from hstnn_deploy.models.stack import StackConfig
-from hstnn_deploy.models.tasks import LossConfig
+from hstnn_deploy.models.tasks import LanguageModelling, LossConfig, task_for
 from hstnn_deploy.recipe.sections import Published, Selection, Stage
 
 Method = Literal["hybrid", "plain"]
@@ -140,6 +140,7 @@ class Recipe(BaseModel):
             UsageError: another family, or a key of the network that the data contradicts.
         """
         if isinstance(self.network, StackConfig):
+            self._check_loss(family)
             self._check_shape(self.network, family, sizes)
             return
         if self.network.family != family:
@@ -147,6 +148,7 @@ class Recipe(BaseModel):
                 f"network.family is {self.network.family}, but {self.data.name} is for the family {family}",
                 "`hstnn recipes` lists recipes to start from",
             )
+        self._check_loss(family)
         for key, name in self.network.data_keys.items():
             wanted, there = getattr(self.network, key), sizes[name]
             if wanted != there:
@@ -154,10 +156,29 @@ class Recipe(BaseModel):
                     f"network.{key} is {wanted}, but {self.data.name} has {there}", f"--set network.{key}={there}"
                 )
 
+    def _check_loss(self, family: str) -> None:
+        """Refuse a loss of another sort of answers than the data has: classes of samples, or words that follow."""
+        text = family == "language"
+        if isinstance(task_for(self.network, self.loss), LanguageModelling) == text:
+            return
+        name = self.loss.name if self.loss else "the usual one, cross-entropy"
+        if text:
+            raise UsageError(f"loss is {name}, but {self.data.name} is a text", "--set loss=next-word")
+        raise UsageError(
+            f"loss is {name}, but {self.data.name} has a class for each sample", "--set loss=cross-entropy"
+        )
+
     def _check_shape(self, network: StackConfig, family: str, sizes: Mapping[str, int | None]) -> None:
         """Refuse a stack that is not made for the data; see `check_fits`."""
-        size, inputs = sizes["size"], sizes["inputs"]
+        size, inputs = sizes.get("size"), sizes.get("inputs")
         there = [] if family == "language" else [inputs] if size is None else [inputs, size, size]
+        if (network.readout == "every") != (family == "language"):
+            each = "word" if family == "language" else "sample"
+            wanted = "every" if family == "language" else "mean"
+            raise UsageError(
+                f"network.readout is {network.readout}, but {self.data.name} asks for one answer for each {each}",
+                f"--set network.readout={wanted}",
+            )
         if network.input != there:
             raise UsageError(
                 f"network.input is {network.input}, but a time step of {self.data.name} has the shape {there}",

@@ -93,7 +93,7 @@ def find_metric(name: str, records: Sequence[Record]) -> Metric:
 def network(record: Record) -> tuple[str, float | None]:
     """Return the kind of a record's network, and its ratio where the kind has one and selection has been done."""
     asked = record.configuration
-    kind = str(asked.recipe.get("kind", "plain"))
+    kind = asked.kind
     with_ratio = kind in {"ffs", "hybrid"} and asked.stage != "adapt"
     return kind, float(asked.recipe["ratio"]) if with_ratio else None
 

@@ -49,6 +49,27 @@ def test_what_was_trained_and_profiled_is_reported(hstnn: Hstnn, tmp_path: Path)
     assert "seed 1" in (tmp_path / "report/report.md").read_text()
 
 
+def test_a_stack_is_listed_profiled_and_reported(hstnn: Hstnn, tmp_path: Path) -> None:
+    runs, costs = tmp_path / "runs", tmp_path / "costs"
+    assert hstnn("train", "stack-digits", "--set", "train.epochs=1", "--out", runs).code == 0
+    listed = json.loads(hstnn("runs", "list", runs, "--json").out)
+    assert "plain" in json.dumps(listed)
+    ckpt = runs / "stack-digits/plain/seed1111/best.pt"
+    words = ["--engines", "onnxruntime", "--batch", "1", "--phases", "work,train,infer", "--seconds", "0.2"]
+    profiled = hstnn("profile", "--ckpt", ckpt, *words, "--out", costs)
+    assert profiled.code == 0, profiled.err
+    assert "layer2.lif" in profiled.out
+    assert "infer, plain, onnxruntime" in profiled.err
+    assert hstnn("profile", "--recipe", "stack-digits", *words[2:], "--engines", "onnxruntime").code == 0
+    result = hstnn("report", runs, costs)
+    assert result.code == 0, result.err
+    assert "plain" in result.out
+    assert "onnxruntime" in result.out
+    refused = hstnn("profile", "--recipe", "stack-digits", "--kinds", "snn")
+    assert refused.code == 2
+    assert refused.error.endswith("kind is 'snn', but a stack says in its layers what its units are")
+
+
 def test_the_demo_s_layout(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
     result = hstnn("report", runs / "digits/ffs-0.5", "--format", "csv", "--csv-layout", "demo")
     assert result.out == "type,1,2,avg,squ\n0.50,86.00,87.00,86.50,0.25\n"

@@ -112,6 +112,7 @@ WRONG: dict[str, tuple[list[int], list[Any], list[str]]] = {
     "width of a surrogate": (UNITS, lif(surrogate={"arctan": 0}), ["network.layers.1.lif", "must be above 0"]),
     "several, to zero": (UNITS, lif(fires="several"), ["network.layers.1.lif", "reset 'subtract'"]),
     "delayed, to a value": (UNITS, lif(delayed_reset=True, reset_to=0.1), ["network.layers.1.lif", "reset_to"]),
+    "delayed, bounded": (UNITS, lif(delayed_reset=True, lowest=-1.0), ["network.layers.1.lif", "lowest"]),
     "decay of 1 learned": (UNITS, lif(learn="decay", decay=1.0), ["network.layers.1.lif", "a decay of 1 cannot be"]),
     "input": ([0], END, ["network.input is [0]"]),
     "input too large": ([2**20, 2**20, 2**20], END, ["network.input is [", "values"]),

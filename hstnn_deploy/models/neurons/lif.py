@@ -102,6 +102,8 @@ class Lif(BaseModel):
     def _together(self) -> Self:
         if self.delayed_reset and self.reset_to:
             raise ValueError("a delayed reset sets the membrane to zero: reset_to cannot be given with it")
+        if self.delayed_reset and self.lowest is not None:
+            raise ValueError("lowest bounds a membrane after its reset: it cannot be given with a delayed reset")
         if self.reset != "zero" and self.reset_to:
             raise ValueError(f"reset_to is for a reset to zero; this one is {self.reset!r}")
         if self.fires == "several" and self.reset == "zero":

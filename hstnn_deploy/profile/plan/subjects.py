@@ -11,6 +11,7 @@ from hstnn_deploy.data.text import TextConfig
 from hstnn_deploy.errors import UsageError, nearest
 from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.models.sizes import KINDS, Kind, Sizes, layer_sizes, selected_sizes
+from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.profile import resource_table
 from hstnn_deploy.recipe.load import load_recipe, parse, shipped
 from hstnn_deploy.recipe.recipe import Recipe
@@ -92,8 +93,10 @@ def _varied(name: str, recipe: Recipe, axes: Axes) -> list[Subject]:
         mixed = kind in {"ffs", "hybrid"}
         for ratio in (mixed and unique(axes.ratios)) or [recipe.ratio]:
             plain = {**recipe.dump(), "precision": precision, "batch": batch}
-            if recipe.method == "hybrid" or axes.kinds:
+            if recipe.method == "hybrid":
                 plain |= {"kind": kind, "ratio": ratio}
+            elif axes.kinds:
+                plain["kind"] = kind
             if steps is not None and isinstance(recipe.data, TextConfig):
                 plain["data"] = {**plain["data"], "bptt": steps}
             changed = parse(plain, name)
@@ -136,7 +139,9 @@ def _steps(recipe: Recipe) -> int:
     """
     shape = registry.shape(recipe.data)
     if shape is None:
-        recipe.check_fits("language", {"classes": getattr(recipe.network, "vocabulary", None)})
+        network = recipe.network
+        words = network.outputs if isinstance(network, StackConfig) else getattr(network, "vocabulary", None)
+        recipe.check_fits("language", {"classes": words})
         assert isinstance(recipe.data, TextConfig)
         return recipe.data.bptt
     recipe.check_fits(shape.family, {"inputs": shape.inputs, "classes": shape.classes, "size": shape.size})
