@@ -1,22 +1,40 @@
 """`hstnn recipes`: what can be trained by name."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import Json
+from hstnn_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from hstnn_deploy.recipe.recipe import Recipe
+
+_MOST_STATES = 4
+"""Of a layer, in the table; JSON names all."""
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="A recipe to print as YAML.")] = None, as_json: Json = False
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A recipe, or a YAML file of one: printed as YAML, or with --shapes as a table."),
+    ] = None,
+    shapes: Annotated[
+        bool, typer.Option("--shapes", help="Print the recipe's network layer by layer: parameters, shapes and states.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
-    """List the shipped recipes, or print one as YAML to start your own from."""
+    """List the shipped recipes, or print one as YAML to start your own from, or its network layer by layer."""
     from hstnn_deploy.recipe.load import load_recipe, shipped
 
+    if name is None and shapes:
+        raise UsageError("--shapes prints the network of one recipe", "hstnn recipes NAME --shapes")
     if name is not None:
         recipe = load_recipe(name)
-        if as_json:
+        if shapes:
+            _shapes(recipe, as_json)
+        elif as_json:
             console.emit(recipe.dump())
         else:
             typer.echo(recipe.yaml(), nl=False)
@@ -27,3 +45,50 @@ def recipes(
         return
     console.out.print(console.table("Recipes", ["name", "about"], [(recipe.name, recipe.about) for recipe in found]))
     console.out.print("`hstnn recipes NAME` prints one; `hstnn train NAME` trains it.", markup=False)
+
+
+def _shapes(recipe: "Recipe", as_json: bool) -> None:
+    """Print the network that a recipe trains first, part by part; no weight is made."""
+    import torch
+
+    from hstnn_deploy.models import overview
+    from hstnn_deploy.models.registry import build
+    from hstnn_deploy.models.sizes import layer_sizes
+
+    with torch.device("meta"):
+        network = build(recipe.network, layer_sizes(recipe.kind, recipe.network.units, recipe.ratio))
+    parts, shape = overview.parts(network), list(network.input_shape)
+    facts = {"recipe": recipe.name, "family": recipe.network.family, "kind": recipe.kind_name, "input": shape}
+    facts |= overview.plain(parts)
+    if as_json:
+        console.emit(facts)
+        return
+    rows = [
+        (
+            "" if part.layer is None else part.layer,
+            part.kind,
+            f"{part.parameters:,}" if part.parameters else "",
+            "" if part.output is None else part.output,
+            _states(part.states),
+        )
+        for part in parts
+    ]
+    what = "a token" if network.tokens else f"{shape}"
+    title = f"{recipe.name}: {recipe.network.family}, {recipe.kind_name}; a time step of one sample is {what}"
+    if recipe.kind == "hybrid":
+        title += "\nbefore selection, which keeps a part of the units"
+    console.out.print(title, markup=False)
+    columns = [">layer", "kind", ">parameters", "output", "states"]
+    console.out.print(console.table("", columns, rows))
+    console.out.print(
+        f"{facts['parameters']:,} parameters; {facts['carried']:,} values carried from step to step for each sample",
+        markup=False,
+    )
+
+
+def _states(states: dict[str, list[int]]) -> str:
+    """Return states with their shapes, one a line; of very many, the first and the last."""
+    told = [f"{name} {shape}" for name, shape in states.items()]
+    if len(told) > _MOST_STATES:
+        told = [told[0], f"… {len(told) - 2} more", told[-1]]
+    return "\n".join(told)
