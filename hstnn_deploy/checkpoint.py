@@ -192,6 +192,9 @@ class Checkpoint(BaseModel):
     def load(cls, path: Path) -> "Checkpoint":
         """Read from a file; see `load`."""
         data = load(path, "network")
+        recipe = data.get("recipe")
+        if isinstance(recipe, dict) and recipe and recipe.get("network") != data.get("architecture"):
+            raise CheckpointError(f"{path} is not whole: its architecture is not that of its recipe", _TAKE_ANOTHER)
         try:
             found = cls.model_validate(data)
             for key in data.keys() - {"parameters", "training"}:

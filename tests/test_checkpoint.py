@@ -387,15 +387,22 @@ def test_a_learning_rate_or_best_row_that_is_not_plain_is_refused(file: Path, va
 
 def test_a_recipe_this_version_cannot_read_is_a_checkpoint_error(file: Path) -> None:
     data = torch.load(file, weights_only=True)["data"]
-    data["recipe"]["network"]["family"] = "transformer"
+    data["recipe"]["data"]["name"] = "imagenet"
     rewrite(file, data=data)
-    with pytest.raises(CheckpointError, match=r"network\.family"):
+    with pytest.raises(CheckpointError, match=r"data\.name"):
         Checkpoint.load(file).resolved_recipe()
+
+
+def test_a_network_that_is_not_its_recipe_s_is_refused(file: Path) -> None:
+    data = torch.load(file, weights_only=True)["data"]
+    data["recipe"]["network"]["neuron"]["threshold"] = 0.7
+    rewrite(file, data=data)
+    assert "its architecture is not that of its recipe" in refusal(file).message
 
 
 def test_a_network_this_version_does_not_know_is_a_checkpoint_error(file: Path) -> None:
     data = torch.load(file, weights_only=True)["data"]
-    data["architecture"]["family"] = "transformer"
+    data["architecture"]["family"] = data["recipe"]["network"]["family"] = "transformer"
     rewrite(file, data=data)
     message = refusal(file).message
     assert "architecture" in message

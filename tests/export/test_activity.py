@@ -12,7 +12,14 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.export.bundle.export import Bundle, export_bundle
 from hstnn_deploy.export.bundle.extras import NirOptions
 from hstnn_deploy.export.proof.activity import check_activity
+from hstnn_deploy.recipe.load import parse
 from tests.export.cases import Case
+
+
+def silence(checkpoint: Checkpoint, threshold: float) -> None:
+    """Give a checkpoint's neurons a threshold."""
+    checkpoint.recipe["network"]["neuron"]["threshold"] = threshold
+    checkpoint.architecture = parse(checkpoint.recipe, "a test").network
 
 
 def exported(folder: Path, case: Case, **metrics: Any) -> Bundle:
@@ -20,7 +27,7 @@ def exported(folder: Path, case: Case, **metrics: Any) -> Bundle:
     ckpt = case.checkpoint(folder / "best.pt")
     checkpoint = Checkpoint.load(ckpt)
     if "threshold" in metrics:
-        checkpoint.recipe["network"]["neuron"]["threshold"] = metrics.pop("threshold")
+        silence(checkpoint, metrics.pop("threshold"))
     checkpoint.metrics |= metrics
     checkpoint.save(ckpt)
     return export_bundle(ckpt, folder / "bundle", ["onnx"], forms=["step"])
@@ -62,7 +69,7 @@ def test_a_layer_that_always_spikes_is_no_plain_pass_either() -> None:
 def test_a_silent_network_for_neuromorphic_simulators_is_said_to_be_silent(tmp_path: Path) -> None:
     ckpt = Case("sequence", "snn").checkpoint(tmp_path / "best.pt")
     checkpoint = Checkpoint.load(ckpt)
-    checkpoint.recipe["network"]["neuron"]["threshold"] = 1000.0
+    silence(checkpoint, 1000.0)
     checkpoint.save(ckpt)
     bundle = export_bundle(ckpt, tmp_path / "bundle", [], nir=NirOptions())
     assert [(check.file, check.outcome) for check in bundle.checks] == [

@@ -228,7 +228,7 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (one_byte("model.window.onnx"), "is not the file that was exported"),
     (one_byte("model.step.onnx"), "is not the file that was exported"),
     (lambda folder: (folder / "model.step.onnx").unlink(), "is missing"),
-    (edited(lambda facts: facts.update(version=1)), "is a bundle of version 1; this hstnn reads versions 2 to 3"),
+    (edited(lambda facts: facts.update(version=1)), "is a bundle of version 1; this hstnn reads versions 2 to 4"),
     (edited(lambda facts: facts.update(version=99)), "is a bundle of version 99"),
     (edited(lambda facts: facts["network"].update(family="language"), sealed=False), "was changed"),
     (edited(lambda facts: facts.update(files={})), "holds no ONNX graph that passed its checks"),

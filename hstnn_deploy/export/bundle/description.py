@@ -97,7 +97,8 @@ def metadata(recipe: Recipe, stage: str, network: Network, metrics: dict[str, An
         "protocol": PROTOCOLS[recipe.protocol],
     }
     test, task = metrics.get("test") or {}, task_for(recipe.network, recipe.loss)
-    if test.keys() >= {task.metric, task.counts}:
+    # A checkpoint is anybody's file.
+    if all(isinstance(test.get(key), int | float) for key in (task.metric, task.counts)):
         facts[f"test {task.metric}"] = f"{test[task.metric]:.2f}{task.unit} of {test[task.counts]} {task.counts}"
     return facts
 
