@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, ValidationError
 
 from hstnn_deploy import files
-from hstnn_deploy.errors import CheckpointError, RecipeError
+from hstnn_deploy.errors import CheckpointError, HstnnError, RecipeError
 from hstnn_deploy.foreign import brief, check_plain, check_stored, reading
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import NetworkConfig, build
@@ -152,6 +152,9 @@ _MODULES = ("torch", "collections ")
 """Whose objects a checkpoint may hold; which of them, torch decides."""
 
 
+_NETWORK: TypeAdapter[Any] = TypeAdapter(NetworkConfig)
+
+
 class Checkpoint(BaseModel):
     """A trained network and what it takes to know, rebuild, continue and judge it."""
 
@@ -192,9 +195,6 @@ class Checkpoint(BaseModel):
     def load(cls, path: Path) -> "Checkpoint":
         """Read from a file; see `load`."""
         data = load(path, "network")
-        recipe = data.get("recipe")
-        if isinstance(recipe, dict) and recipe and recipe.get("network") != data.get("architecture"):
-            raise CheckpointError(f"{path} is not whole: its architecture is not that of its recipe", _TAKE_ANOTHER)
         try:
             found = cls.model_validate(data)
             for key in data.keys() - {"parameters", "training"}:
@@ -206,7 +206,27 @@ class Checkpoint(BaseModel):
         except ValueError as error:
             raise CheckpointError(f"{path} is not whole: {error}", _TAKE_ANOTHER) from error
         found._source = str(path)
+        found._check_recipe()
         return found
+
+    def _check_recipe(self) -> None:
+        """Refuse a recipe that is another network's; one that is none, or of another version, says so where it is read.
+
+        Raises:
+            CheckpointError: two networks.
+        """
+        try:
+            told = _NETWORK.validate_python(self.recipe["network"])
+        except (KeyError, HstnnError, ValidationError):
+            return
+        unit = self.recipe.get("kind")
+        if unit in {"rnn", "lstm", "snn"} and "recurrent" in type(told).model_fields:
+            # The pure kinds say themselves which recurrent unit they are made of.
+            told = told.model_copy(update={"recurrent": "lstm" if unit == "lstm" else "rnn"})
+        if told != self.architecture:
+            raise CheckpointError(
+                f"{self._source} is not whole: its architecture is not that of its recipe", _TAKE_ANOTHER
+            )
 
     def resolved_recipe(self) -> Recipe:
         """Return the recipe as an object.

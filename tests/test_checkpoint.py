@@ -291,7 +291,7 @@ def test_a_claim_of_a_large_network_is_refused_before_anything_is_made(
 
     monkeypatch.setattr(checkpoint, "build", never)
     data = torch.load(file, weights_only=True)["data"]
-    data["recipe"]["network"]["units"] = units
+    data["recipe"]["network"]["units"] = data["architecture"]["units"] = units
     data["sizes"] = [[each, each] for each in units]
     rewrite(file, data=data)
     assert "do not fit the network" in refusal(file).message

@@ -1,4 +1,4 @@
-"""`hstnn data`: list, prepare, verify and show the data sets, and look after their cache."""
+"""`hstnn data`: list, prepare, verify, show and time the data sets, and look after their cache."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import Changes, DataDir, Json, SplitChoice
+from hstnn_deploy.cli.options import Changes, DataDir, Device, Json, SplitChoice
 from hstnn_deploy.errors import DataError, Interrupted, UsageError, nearest
 
 if TYPE_CHECKING:
     from hstnn_deploy.data.dataset import DataSet, Inspected, Protocol, Source
 
-app = typer.Typer(name="data", help="List, prepare, verify and show the data sets.", no_args_is_help=True)
+app = typer.Typer(name="data", help="List, prepare, verify, show and time the data sets.", no_args_is_help=True)
 cache = typer.Typer(name="cache", help="See and clear what is cached on disk.", no_args_is_help=True)
 app.add_typer(cache)
 
@@ -263,6 +263,59 @@ def show(
     for line in picture.lines:
         console.out.print(line, soft_wrap=True, markup=False)
     console.out.print(f"picture: {path}", soft_wrap=True, markup=False)
+
+
+@app.command("bench")
+def bench(
+    name: Name,
+    batch: Annotated[int, typer.Option(min=1, help="Samples of a batch.")] = 32,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="How much of the training split (default: 256, or four batches)."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds that are measured.")] = 5,
+    recipe: Annotated[str | None, typer.Option(metavar="RECIPE", help="Whose data section to take.")] = None,
+    train: Annotated[
+        str | None, typer.Option(metavar="RECIPE", help="Also time a training pass of its network by each strategy.")
+    ] = None,
+    changes: Changes = None,
+    device: Device = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: one per core).")] = None,
+    data_dir: DataDir = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all that was measured as JSON.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the ways to load a data set side by side, in batches per second and bytes, and say which to take.
+
+    Beside each --cache: read and framed at every access, tonic's disk cache, dense frames and sparse tensors.
+    """
+    from hstnn_deploy import devices
+    from hstnn_deploy.cli import data_bench
+    from hstnn_deploy.data.registry import DATA_SETS
+
+    if name not in DATA_SETS:
+        raise UsageError(f"unknown data set {name!r}", nearest(name, DATA_SETS))
+    if recipe is None and train is None:
+        _, config, protocol = _subject(name, changes or ())
+        chosen = None
+    else:
+        chosen = data_bench.choose(name, recipe, train, changes or ())
+        config, protocol = chosen.data, chosen.protocol
+    data_bench.run(
+        data_bench.Asked(
+            DATA_SETS[name],
+            config,
+            protocol,
+            chosen if train is not None else None,
+            data_dir,
+            batch,
+            samples,
+            repeats,
+            devices.resolve(device, threads),
+        ),
+        out,
+        as_json,
+    )
 
 
 @cache.command("info")

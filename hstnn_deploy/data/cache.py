@@ -12,7 +12,9 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,8 +90,23 @@ class Entry(NamedTuple):
     """What the key holds; empty where the file is damaged (it would be made anew)."""
 
 
+_ELSEWHERE: ContextVar[Path | None] = ContextVar("elsewhere", default=None)
+
+
+@contextmanager
+def elsewhere(path: Path) -> Iterator[None]:
+    """Let the cache be another folder meanwhile, so that who measures takes and leaves no entries here."""
+    token = _ELSEWHERE.set(path)
+    try:
+        yield
+    finally:
+        _ELSEWHERE.reset(token)
+
+
 def folder() -> Path:
     """Return the cache folder: the environment's `HSTNN_CACHE`, else the user's cache folder. It need not exist."""
+    if (other := _ELSEWHERE.get()) is not None:
+        return other
     if named := os.environ.get(VARIABLE):
         return Path(named)
     from platformdirs import user_cache_path

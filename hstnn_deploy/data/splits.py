@@ -89,6 +89,10 @@ class ArraySplit:
         x = samples[indices].to(device).movedim(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
         return Batch(x.contiguous().mul_(self.scale), target[indices].to(device))
 
+    def storages(self) -> list[Tensor]:
+        """Return what is held: the samples, and their copies on GPUs."""
+        return [self.x, self.target, *(tensor for copies in self._copies.values() for tensor in copies)]
+
     def take(self, indices: Tensor) -> "ArraySplit":
         """Return the split of some of the samples."""
         return ArraySplit(self.x[indices], self.target[indices], self.scale)

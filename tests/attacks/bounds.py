@@ -170,7 +170,7 @@ def _checkpoints(yard: Yard) -> Iterator[Shot]:
                 **whole["data"]["recipe"],
                 "network": {**whole["data"]["recipe"]["network"], "units": [units] * 2},
             }
-            both = {**changed, "data": {**changed["data"], "recipe": recipe}}
+            both = {**changed, "data": {**changed["data"], "recipe": recipe, "architecture": recipe["network"]}}
             for label, value in (("sizes", changed), ("sizes and recipe", both)):
                 file = io.BytesIO()
                 torch.save(value, file)
