@@ -184,7 +184,7 @@ def _classes(
             running.save(save_state)
     if logits is None:
         raise DataError(f"{_name(path)} holds no time step")
-    wanted = how.width if how.kind == "pixels" else how.steps if how.kind == "frames" else None
+    wanted = how.width if how.kind == "pixels" else how.length if how.kind == "frames" else None
     if not part and wanted and count != wanted:
         notes.append(f"{_name(path)}: {count} steps; the network was trained on {wanted}")
     for note in notes:

@@ -3,16 +3,28 @@
 Each data set of the registry has one of these. Shapes: T time, I values of a step.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from hstnn_deploy.data.events.events import Events, Sensor
+from hstnn_deploy.data.events.kinds import FrameKind
 from hstnn_deploy.data.events.transforms import Transform
 from hstnn_deploy.errors import BundleError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hstnn_deploy.data.events.frames import Framing
 
 
 class _Preprocessing(BaseModel):
@@ -32,19 +44,53 @@ class Pixels(_Preprocessing):
 
 
 class Frames(_Preprocessing):
-    """Events of a camera, or spikes of a cochlea, counted into frames of equal time."""
+    """Events of a camera, or spikes of a cochlea, counted into frames: of equal time, or as `frames` says."""
 
     kind: Literal["frames"] = "frames"
     sensor: Sensor
     """What the recordings come from."""
     transforms: list[Transform]
     """What happens to the events before they are framed, in order."""
-    frame_time: int
+    frame_time: int = 0
     """Microseconds of a frame."""
-    steps: int | None
+    steps: int | None = None
     """Frames, from the recording's beginning; None: as many as there are."""
     binary: bool
     """Whether a frame says only that there were events, not how many."""
+    frames: FrameKind | None = None
+    """How a recording is cut into frames, in the place of `frame_time` and `steps`."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = {"frame_time", "steps"} & self.model_fields_set
+        if self.frames is None and len(given) < 2:
+            raise ValueError("it must say frame_time and steps, or frames")
+        if self.frames is not None and given:
+            raise ValueError(f"{min(given)} and frames cannot both say what frames are")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out of what is written down what says nothing."""
+        found: dict[str, Any] = handler(self)
+        without = {"frames"} if self.frames is None else {"frame_time", "steps"}
+        return {key: value for key, value in found.items() if key not in without}
+
+    @property
+    def length(self) -> int | None:
+        """Frames of every recording; None where that depends on the recording."""
+        return self.steps if self.frames is None else self.frames.fixed
+
+    @property
+    def framing(self) -> "Framing":
+        """How the transformed events become frames."""
+        from hstnn_deploy.data.events.frames import Framing
+        from hstnn_deploy.data.events.transforms import sensor_after
+
+        if self.frames is not None:
+            return Framing.of_kind(self.sensor, self.transforms, self.frames, self.binary)
+        seen = sensor_after(self.transforms, self.sensor)
+        return Framing(seen, self.frame_time, self.steps, binary=self.binary)
 
 
 class Words(_Preprocessing):
@@ -81,6 +127,8 @@ def preprocessing(config: Any) -> Preprocessing:
     from hstnn_deploy.data.text import TextConfig
 
     match config:
+        case EventConfig(frames=kind) if kind is not None:
+            return Frames(sensor=config.sensor, transforms=config.transforms, binary=config.binary, frames=kind)
         case EventConfig():
             return Frames(
                 sensor=config.sensor,
@@ -103,12 +151,10 @@ def counts_events(config: Any) -> bool:
 
 def framed(events: Events, how: Frames) -> "Tensor":
     """Return one recording's events as frames [T, …], as training makes them."""
-    from hstnn_deploy.data.events.frames import to_frames
-    from hstnn_deploy.data.events.transforms import chain, sensor_after
+    from hstnn_deploy.data.events.frames import frames_of
+    from hstnn_deploy.data.events.transforms import chain
 
-    left = chain(how.transforms, how.sensor)(events)
-    frames = to_frames(left, sensor_after(how.transforms, how.sensor), how.frame_time, how.steps)
-    return frames.clamp(max=1) if how.binary else frames
+    return frames_of(chain(how.transforms, how.sensor)(events), how.framing)
 
 
 def parse(plain: Any) -> Preprocessing:

@@ -42,6 +42,9 @@ def _located(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[l
     schema = model.model_json_schema()
 
     def resolved(node: dict[str, Any]) -> dict[str, Any]:
+        # A key that may be null: what it is else.
+        some = [each for each in node.get("anyOf", ()) if each.get("type") != "null"]
+        node = some[0] if len(some) == 1 else node
         found: dict[str, Any] = (
             schema.get("$defs", {}).get(node["$ref"].rsplit("/", 1)[-1], {}) if "$ref" in node else node
         )

@@ -14,18 +14,19 @@ class Schedule(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: Literal["step", "cosine", "plateau"] = "step"
-    """In steps, along half a cosine over the whole stage, or whenever validation stops getting better."""
+    """In steps, along half a cosine, or whenever validation stops getting better."""
     every: int | None = Field(None, gt=0)
-    """Of step: epochs from one step to the next. Of plateau: epochs without a better metric before the next."""
-    factor: float = Field(gt=0, le=1)
-    """What the learning rate is multiplied with at each step; of cosine, what is left of it at the end."""
+    """Of step: epochs from one step to the next. Of plateau: epochs without a better metric before the next. Of cosine:
+    epochs in which it falls (torch's T_max), after which it rises again for as many; null: the whole stage."""
+    factor: float = Field(ge=0, le=1)
+    """What the learning rate is multiplied with at each step; of cosine, what is left of it at the end, perhaps 0."""
 
     @model_validator(mode="after")
-    def _every_belongs_to_steps(self) -> "Schedule":
-        if self.name == "cosine" and self.every is not None:
-            raise ValueError("cosine falls over the whole stage: it takes no key 'every'")
+    def _together(self) -> "Schedule":
         if self.name != "cosine" and self.every is None:
             raise ValueError(f"{self.name} needs the key 'every', in epochs")
+        if self.name != "cosine" and self.factor == 0:
+            raise ValueError(f"factor is 0, and {self.name} would end the training: only cosine may fall to 0")
         return self
 
 

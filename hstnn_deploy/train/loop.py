@@ -333,7 +333,7 @@ def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer, higher_is_bett
     if schedule is None:
         return None
     if schedule.name == "cosine":
-        return CosineAnnealingLR(optimiser, T_max=stage.epochs, eta_min=stage.lr * schedule.factor)
+        return CosineAnnealingLR(optimiser, T_max=schedule.every or stage.epochs, eta_min=stage.lr * schedule.factor)
     assert schedule.every is not None, "a recipe is checked for it"
     if schedule.name == "step":
         return StepLR(optimiser, step_size=schedule.every, gamma=schedule.factor)

@@ -96,6 +96,8 @@ def test_the_original_aedat_files_are_read_as_tonic_reads_them_and_cut_by_their_
         assert np.array_equal(recordings.read(number)["x"], cut["x"])
     splits = load(DvsGestureConfig(), "test", original)
     assert (len(splits.train), len(splits.test)) == (2, 2)
+    held = "2 of 1176 train and 2 of 288 test recordings"
+    assert splits.origin == f"DVS-Gesture (cut by the tables, 1176 + 288) from {original}, {held}"
 
 
 def test_packets_of_other_kinds_are_passed_over(tmp_path: Path) -> None:

@@ -65,6 +65,20 @@ def test_they_follow_one_another_each_seeing_the_sensor_that_the_one_before_left
     assert chain([], SENSOR)(events) is events
 
 
+def test_picking_keeps_every_so_many_pixels_and_drops_all_others(events: Events) -> None:
+    before = events.copy()
+    transforms = parsed({"name": "pick", "factor": 4})
+    kept = chain(transforms, SENSOR)(events)
+    assert sensor_after(transforms, SENSOR) == Sensor(8, 5)
+    chosen = before[(before["x"] % 4 == 0) & (before["y"] % 4 == 0)]
+    assert 0 < len(kept) < len(before) / 8
+    for name in "tp":
+        assert np.array_equal(kept[name], chosen[name])
+    for name in "xy":
+        assert np.array_equal(4 * kept[name], chosen[name])
+    assert np.array_equal(events, before)
+
+
 def test_a_chain_may_leave_nothing(events: Events) -> None:
     nothing = chain(parsed({"name": "crop-time", "start": 200_000, "stop": 300_000}, {"name": "denoise"}), SENSOR)
     assert len(nothing(events)) == 0
@@ -84,6 +98,7 @@ def test_a_chain_does_not_remember_the_recording_before(events: Events) -> None:
         {"name": "denoise", "filter": 3},
         {"name": "denoise", "filter_time": 0},
         {"name": "downsample", "factor": 1},
+        {"name": "pick", "factor": 1},
         {"name": "crop-time", "start": 3, "stop": 3},
         {"name": "random-crop"},
         {"factor": 2},

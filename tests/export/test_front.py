@@ -22,6 +22,7 @@ from hstnn_deploy.data.events.transforms import (
     Downsample,
     HotPixels,
     MergePolarities,
+    Pick,
     RefractoryPeriod,
     TimeAlignment,
     Transform,
@@ -117,6 +118,7 @@ TRANSFORMS: list[list[Transform]] = [
     [],
     [Downsample(factor=2)],
     [Downsample(factor=3), MergePolarities()],
+    [Pick(factor=2), MergePolarities()],
     [CenterCrop(size=5), CropTime(start=40, stop=250)],
     [CropTime(stop=300), Downsample(factor=2), CropTime(start=100, stop=400), CenterCrop(size=3)],
     [TimeAlignment(), Downsample(factor=4)],
@@ -256,6 +258,7 @@ REFUSED: list[tuple[Preprocessing, list[str], str]] = [
             (HotPixels(frequency=3), "needs the rate of each pixel"),
         )
     ],
+    (frames(Sensor(8, 8), [Pick(factor=2)], 10, None), ["onnx"], "is known only after pick"),
     (frames(Sensor(8, 8), [CropTime(stop=9)], 10, None), ["onnx"], "is known only after crop-time"),
     (frames(Sensor(8, 8), [TimeAlignment()], 10, None), ["onnx"], "is known only after time-alignment"),
     (frames(Sensor(8, 8), [CenterCrop(size=3), TimeAlignment()], 10, 2), ["onnx"], "is known only after center-crop"),

@@ -5,11 +5,14 @@ is `per_frame` ticks long. With frames at fixed times a tick is a frame, and onl
 with random crops it is a divisor of the frame of at most a millisecond, and the whole recording is packed, so that a
 crop is a cut between two cells and its frames are exact. There is this one binning, whatever the cache.
 
+Where a recording is cut into frames in another way (see `kinds`), a tick is a frame by number; where recordings differ
+in how many they have, a last cell beyond all others says so.
+
 Shapes: T frames, B batch, N recordings of a split.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
@@ -23,6 +26,8 @@ from hstnn_deploy.data import cache
 from hstnn_deploy.data.cache import Key, Ragged
 from hstnn_deploy.data.dataset import Cache
 from hstnn_deploy.data.events.events import Events, Sensor
+from hstnn_deploy.data.events.kinds import FrameKind
+from hstnn_deploy.data.events.transforms import Transform, sensor_after
 from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.errors import DataError
 
@@ -47,6 +52,20 @@ class Framing:
     """Whether the frames may begin at any time, not only with the recording."""
     binary: bool = False
     """Whether a frame says only that there were events, not how many."""
+    kind: FrameKind | None = None
+    """How a recording is cut into frames; None: at fixed times. See `of_kind`."""
+
+    @classmethod
+    def of_kind(cls, sensor: Sensor, transforms: Sequence[Transform], kind: FrameKind, binary: bool) -> "Framing":
+        """Return the framing of a sensor's events by a kind, which says itself how many frames there are."""
+        seen, factor = sensor_after(transforms, sensor), kind.pick or 1
+        seen = seen._replace(width=-(-seen.width // factor), height=-(-seen.height // factor))
+        return cls(seen, 1, kind.fixed, binary=binary, kind=kind)
+
+    @property
+    def ended(self) -> bool:
+        """Whether a last cell of each row says how many frames it has."""
+        return self.kind is not None and self.steps is None
 
     @property
     def tick(self) -> int:
@@ -68,6 +87,8 @@ class Framing:
         Raises:
             DataError: the recording is too long for cells of 31 bits.
         """
+        if self.kind is not None:
+            return self._cut(events, self.kind)
         if len(events) == 0:
             return np.empty(0, np.int32)
         width, height, _ = self.sensor
@@ -76,11 +97,26 @@ class Framing:
         if self.steps is not None and not self.random:
             cells = cells[cells < self.steps * self.sensor.places]
         if len(cells) and cells.max() >= 2**31:
-            raise DataError(
-                f"{events['t'][-1] / 1e6:.0f} s of events on {self.sensor.places} places are too many to be packed",
-                "downsample the events, or crop them in time",
-            )
+            raise self._too_long(f"{events['t'][-1] / 1e6:.0f} s of events")
         return np.sort(cells).astype(np.int32)
+
+    def _cut(self, events: Events, kind: FrameKind) -> NDArray[np.int32]:
+        frame, count = kind.cut(events["t"].astype(np.int64))
+        width, height, places = self.sensor.width, self.sensor.height, self.sensor.places
+        if count * places >= 2**31:
+            raise self._too_long(f"{count} frames")
+        x, y, kept = events["x"].astype(np.int64), events["y"].astype(np.int64), frame >= 0
+        if kind.pick:
+            kept &= (x % kind.pick == 0) & (y % kind.pick == 0)
+            x, y = x // kind.pick, y // kind.pick
+        cells = np.sort((frame * places + (events["p"].astype(np.int64) * height + y) * width + x)[kept])
+        return (np.append(cells, count * places) if self.ended else cells).astype(np.int32)
+
+    def _too_long(self, what: str) -> DataError:
+        return DataError(
+            f"{what} on {self.sensor.places} places are too many to be packed",
+            "downsample the events, or crop them in time",
+        )
 
 
 @dataclass(frozen=True)
@@ -92,12 +128,12 @@ class Packed:
 
     @cached_property
     def ends(self) -> Tensor:
-        """The ticks from each recording's beginning to just after its last event, at least 1; [N]."""
+        """The ticks from each recording's beginning to its end, just after its last event, at least 1; [N]."""
         first, after = self.rows.offsets[:-1], self.rows.offsets[1:]
         if len(self.rows.values) == 0:
             return torch.ones_like(first)
         last = self.rows.values[(after - 1).clamp(min=0)].long() // self.framing.sensor.places
-        return torch.where(after > first, last + 1, 1)
+        return last if self.framing.ended else torch.where(after > first, last + 1, 1)
 
     @cached_property
     def _halvings(self) -> int:
@@ -131,6 +167,8 @@ class Packed:
         places, span = framing.sensor.places, framing.per_frame * framing.sensor.places
         numbers = numbers.to(offsets.device)
         first, after = offsets[numbers], offsets[numbers + 1]
+        if framing.ended:
+            after = after - 1
         steps, lengths = framing.steps, None
         if steps is None:
             lengths = -(-self.ends[numbers] // framing.per_frame)
@@ -281,6 +319,10 @@ class EventSplit:
 
 def to_frames(events: Events, sensor: Sensor, frame_time: int, steps: int | None = None) -> Tensor:
     """Return one recording's events counted into frames [T, …]; see `Framing`."""
-    framing = Framing(sensor, frame_time, steps)
+    return frames_of(events, Framing(sensor, frame_time, steps))
+
+
+def frames_of(events: Events, framing: Framing) -> Tensor:
+    """Return one recording's transformed events counted into frames [T, …]."""
     packed = Packed(cache.in_memory(None, lambda: [framing.pack(events)]), framing)
     return packed.frames(torch.zeros(1, dtype=torch.int64), None, torch.device("cpu"))[0][:, 0]

@@ -11,17 +11,29 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor
 
 from hstnn_deploy.data.cache import Key
 from hstnn_deploy.data.dataset import DataSet, Inspected, Recordings, Shape, Source
 from hstnn_deploy.data.events.events import Events, Sensor
 from hstnn_deploy.data.events.frames import EventSplit, Framing, make_store
+from hstnn_deploy.data.events.kinds import FrameKind, lasting
 from hstnn_deploy.data.events.transforms import Transform, chain, sensor_after
 from hstnn_deploy.data.files.folder import VARIABLE
 from hstnn_deploy.data.splits import Splits, with_validation
-from hstnn_deploy.errors import DataError
+from hstnn_deploy.errors import DataError, RecipeError
+from hstnn_deploy.foreign import brief
+
+_OF_FIXED_TIMES = ("frame_time", "steps", "crop")
+"""Keys that belong to frames at fixed times."""
 
 
 class EventConfig(BaseModel):
@@ -44,10 +56,33 @@ class EventConfig(BaseModel):
     """Whether training takes the first frames, or as many from a random time at every presentation."""
     binary: bool = False
     """Whether a frame says only that there were events, not how many."""
+    frames: FrameKind | None = None
+    """How a recording is cut into frames; null: at fixed times from its beginning, as the three keys above say."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_way(cls, given: Any) -> Any:
+        """Refuse what belongs to frames at fixed times beside `frames`; null counts as not given."""
+        if not isinstance(given, dict) or given.get("frames") is None:
+            return given
+        given = {key: value for key, value in given.items() if key not in _OF_FIXED_TIMES or value is not None}
+        if wrong := [key for key in _OF_FIXED_TIMES if key in given]:
+            raise RecipeError(
+                f"data.{wrong[0]} is {brief(given[wrong[0]])}, but data.frames says how recordings are cut into frames",
+                f"leave {wrong[0]} out: --set data.{wrong[0]}=null, or data.frames=null",
+            )
+        return given
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what says nothing: `frames` of old recipes, and else what belongs to frames at fixed times."""
+        found: dict[str, Any] = handler(self)
+        without = ("frames",) if self.frames is None else _OF_FIXED_TIMES
+        return {key: value for key, value in found.items() if key not in without}
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.crop == "random" and self.steps is None:
+        if self.frames is None and self.crop == "random" and self.steps is None:
             raise ValueError("whole recordings (steps null) cannot be cropped at random: give steps")
         seen = self.framing.sensor
         if 1 < seen.height != seen.width:
@@ -57,13 +92,18 @@ class EventConfig(BaseModel):
     @property
     def framing(self) -> Framing:
         """How the transformed events become frames."""
+        if self.frames is not None:
+            return Framing.of_kind(self.sensor, self.transforms, self.frames, self.binary)
         seen = sensor_after(self.transforms, self.sensor)
         return Framing(seen, self.frame_time, self.steps, self.crop == "random", self.binary)
 
     def shape(self, train: int, test: int, classes: int) -> Shape:
         """Return the size of a data set of so many recordings; whole ones count as long as the longest."""
         seen = self.framing.sensor
-        steps = self.steps or -(-self.longest // self.frame_time)
+        if self.frames is not None:
+            steps = self.frames.most(lasting(self.longest, self.transforms))
+        else:
+            steps = self.steps or -(-self.longest // self.frame_time)
         return Shape(train, test, steps, seen.step[0], classes, seen.height if seen.height > 1 else None)
 
 
@@ -104,6 +144,8 @@ class Known:
     classes: int
     counts: Mapping[str, int]
     """Recordings per split."""
+    cuts: str = ""
+    """Whose recordings they are, where a set is published in several ways that do not compare."""
 
 
 def make_splits(
@@ -131,19 +173,20 @@ def make_splits(
         valid: EventSplit | None = None if source.protocol == "test" else splits["valid"]
     else:
         train, valid = with_validation(train, source.protocol)
-    if config.crop == "random":
+    if config.framing.random:
         train = train.cropped_at_random()
     seen = config.framing.sensor
     held = " and ".join(
         f"{len(recordings.target)} of {known.counts[split]} {split}" for split, recordings in parts.items()
     )
+    cuts = f" ({known.cuts})" if known.cuts else ""
     return Splits(
         train,
         valid or test,
         test,
         inputs=seen.step[0],
         classes=known.classes,
-        origin=f"{known.title} from {where}, {held} recordings",
+        origin=f"{known.title}{cuts} from {where}, {held} recordings",
         family="convolutional" if seen.height > 1 else "sequence",
         size=seen.height if seen.height > 1 else None,
     )

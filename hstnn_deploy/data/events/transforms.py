@@ -1,4 +1,4 @@
-"""tonic's transforms of events as a recipe names them: typed, without randomness, applied in order before framing.
+"""Transforms of events as a recipe names them, tonic's but for `pick`: typed, without randomness, before framing.
 
     transforms:
       - {name: denoise, filter_time: 10000}
@@ -51,6 +51,27 @@ class Downsample(_Transform):
     def build(self, sensor: Sensor) -> Chain:
         """See `_Transform`."""
         return _tonic("Downsample", spatial_factor=(1 / self.factor, 1 / self.factor))
+
+    def after(self, sensor: Sensor) -> Sensor:
+        """See `_Transform`."""
+        return sensor._replace(width=-(-sensor.width // self.factor), height=-(-sensor.height // self.factor))
+
+
+class Pick(_Transform):
+    """Keep every `factor`-th pixel in x and y, and drop the events of all others."""
+
+    name: Literal["pick"] = "pick"
+    factor: int = Field(gt=1)
+
+    def build(self, sensor: Sensor) -> Chain:
+        """See `_Transform`."""
+        return self._picked
+
+    def _picked(self, events: Events) -> Events:
+        kept: Events = events[(events["x"] % self.factor == 0) & (events["y"] % self.factor == 0)]
+        kept["x"] //= self.factor
+        kept["y"] //= self.factor
+        return kept
 
     def after(self, sensor: Sensor) -> Sensor:
         """See `_Transform`."""
@@ -155,6 +176,7 @@ class MergePolarities(_Transform):
 Transform = Annotated[
     Denoise
     | Downsample
+    | Pick
     | CenterCrop
     | CropTime
     | TimeAlignment

@@ -26,6 +26,7 @@ _SHORT, _LONG = 300, 3.3
 wrong unit is off by 1000, so that it is never believed of a recording whose right one would be."""
 _USUAL = 10
 """Times as long as what a network sees: the longest recording, where that is not known."""
+_SHORTER = "say the unit of its times, begin at the first event (--events unit=…,start=first), or cut it"
 _MOST = 2**31
 """Values that the frames of a whole recording may have."""
 
@@ -203,6 +204,10 @@ def see(name: str, time: NDArray[np.int64], expected: Expected) -> list[str]:
     """
     if expected.continued:
         return []
+    if (kind := expected.how.frames) is not None:
+        if (count := kind.cut(time)[1]) * expected.sensor.places >= _MOST:
+            raise DataError(f"{name}: it makes {count} {kind.told()}, which are too many", _SHORTER)
+        return []
     frame, steps = expected.how.frame_time, expected.how.steps
     seen = time - time.min() if expected.aligned else time
     span = f"{_ms(int(seen.min()))} to {_ms(int(seen.max()))} ms"
@@ -219,7 +224,7 @@ def see(name: str, time: NDArray[np.int64], expected: Expected) -> list[str]:
         raise DataError(
             f"{name}: its last event, at {_ms(int(seen.max()))} ms, makes {int(seen.max()) // frame + 1} frames of "
             f"{_ms(frame)} ms, which are too many",
-            "say the unit of its times, begin at the first event (--events unit=…,start=first), or cut it",
+            _SHORTER,
         )
     notes = []
     if len(inside) < len(seen):

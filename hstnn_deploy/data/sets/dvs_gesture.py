@@ -10,7 +10,7 @@ userNN_LIGHT_labels.csv                   a table beside it
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -34,7 +34,9 @@ from hstnn_deploy.foreign import AGAIN, TEXT_LIMIT, brief, read_bytes, reading
 
 _FOLDERS = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
 _LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
-_KNOWN = Known("DVS-Gesture", 11, {"train": 1077, "test": 264})
+_KNOWN = Known("DVS-Gesture", 11, {"train": 1077, "test": 264}, "tonic's cuts, 1077 + 264")
+_BY_TABLES = replace(_KNOWN, counts={"train": 1176, "test": 288}, cuts="cut by the tables, 1176 + 288")
+"""What the tables beside the original files name. Figures on the two sets do not compare."""
 _CLASSES = (
     "hand clapping",
     "right hand wave",
@@ -208,7 +210,12 @@ def load_dvs_gesture(config: DvsGestureConfig, source: Source) -> Splits:
     Raises:
         DataError: a part is missing or empty, or a recording is damaged.
     """
-    return make_splits(config, "dvs-gesture", recordings_in(source.folder), _KNOWN, _find(source.folder), source)
+    parts, folder = recordings_in(source.folder), _find(source.folder)
+    layouts = {type(each) for each in parts.values()}
+    known = _BY_TABLES if layouts == {AedatRecordings} else _KNOWN
+    if len(layouts) > 1:
+        known = replace(known, cuts="tonic's cuts of one split and the tables' of the other")
+    return make_splits(config, "dvs-gesture", parts, known, folder, source)
 
 
 def recordings_in(given: Path | None) -> dict[str, Recordings]:

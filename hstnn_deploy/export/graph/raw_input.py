@@ -27,6 +27,7 @@ from hstnn_deploy.data.events.transforms import (
     CropTime,
     Downsample,
     MergePolarities,
+    Pick,
     TimeAlignment,
     chain,
     sensor_after,
@@ -48,7 +49,8 @@ _LEAST_OPSET_ALIGNED: Opset = 18
 
 _CONSTANTS = f"{CONSTANT}preprocessing/"
 """Its stored numbers go by names of their own: those of a network may be made smaller."""
-_IN_A_GRAPH = (CropTime, TimeAlignment, Downsample, CenterCrop, MergePolarities)
+_IN_A_GRAPH = (CropTime, TimeAlignment, Downsample, Pick, CenterCrop, MergePolarities)
+_DROPS = (CropTime, CenterCrop, Pick)
 _WHY_NOT = {
     "denoise": "drops an event for want of neighbours in place and time",
     "refractory-period": "drops an event for one that came before it",
@@ -79,6 +81,12 @@ def possible(how: Preprocessing, formats: Collection[str] = ("onnx",)) -> Pixels
         case Pixels():
             pass
         case Frames():
+            if how.frames is not None:
+                raise ExportError(
+                    f"--preprocess: a graph makes frames at fixed times, and frames by {how.frames.by} "
+                    f"{how.frames.whole}",
+                    _WITHOUT,
+                )
             dropped = ""
             for each in how.transforms:
                 if not isinstance(each, _IN_A_GRAPH):
@@ -87,9 +95,9 @@ def possible(how: Preprocessing, formats: Collection[str] = ("onnx",)) -> Pixels
                     raise ExportError(
                         f"--preprocess: which event time-alignment finds first is known only after {dropped}", _WITHOUT
                     )
-                if isinstance(each, CropTime | CenterCrop):
+                if isinstance(each, _DROPS):
                     dropped = each.name
-                if how.steps is None and isinstance(each, CropTime | CenterCrop | TimeAlignment):
+                if how.steps is None and isinstance(each, (*_DROPS, TimeAlignment)):
                     raise ExportError(
                         f"--preprocess: how many frames a whole recording has is known only after {each.name}", _WITHOUT
                     )

@@ -200,12 +200,19 @@ def recorded(recording: "Recording", how: Preprocessing, raw: bool) -> Array:
     """Return a recording as frames x[T, 1, …], see `Frames`; or raw, as its events [N, 5].
 
     Raises:
-        DataError: the transforms leave no event.
+        DataError: the transforms, or the kind of frames, leave no event.
     """
     assert isinstance(how, Frames)
     if raw:
         return event_rows(recording.events)
     frames = framed(recording.events, how).numpy()[:, None]
+    if not frames.any() and how.frames is not None:
+        names = ", ".join(each.name for each in how.transforms) or "none"
+        raise DataError(
+            f"{recording.report.file}: no event is in the {how.frames.told().rstrip(',')} that the network sees",
+            f"its {recording.report.count} events are too few or too close in time, or the transforms leave none of "
+            f"them; these are: {names}",
+        )
     if not frames.any():
         raise DataError(
             f"{recording.report.file}: no event is left by the transforms that the network was trained with",

@@ -357,12 +357,19 @@ def taking(tensors: Mapping[str, Any], how: Mapping[str, Any], any_range: bool =
         tensors: what the manifest says of the file.
         how: the preprocessing of the bundle, as plain data.
         any_range: whether arrays x may hold what training cannot have had.
+
+    Raises:
+        DataError: it takes raw events, and the preprocessing is not one that a graph can hold.
     """
     x = tensors["inputs"][0]
     match x["name"]:
         case "image" | "column":
             return Images(how)
         case "events" | "frame_events":
+            if "frame_time" not in how:
+                raise DataError(
+                    "the bundle takes raw events, but its preprocessing says no frame_time", "export the bundle again"
+                )
             return RawEvents(how)
         case _:
             step = x["shape"][1 if tensors["form"] == "step" else 2 :]

@@ -20,6 +20,10 @@ _ROUNDING = 1e-5
 _ANYWAY = "; any_range=True (`hstnn run --any-range`) takes x as it stands"
 
 
+_EQUAL = {"bins", "parts", "number"}
+"""Kinds of frames of which every recording has as many."""
+
+
 class Range(NamedTuple):
     """What x was in training."""
 
@@ -91,11 +95,12 @@ def trained_range(how: Mapping[str, Any]) -> Range:
             )
         case "frames":
             binary: bool = how["binary"]
+            kind = how.get("frames") or {}
             return Range(
                 0,
                 1 if binary else _MOST,
                 whole=True,
-                steps=how["steps"],
+                steps=how["steps"] if "steps" in how else kind.get(kind["by"]) if kind["by"] in _EQUAL else None,
                 trained="0 and 1, whether there were events" if binary else "counts of events, whole numbers from 0",
                 hint=f"give frames as events are counted into them{_ANYWAY}",
             )

@@ -131,6 +131,14 @@ _FILE = {
 _CARRIED = {"sha256": _hash, "bytes": _count, "meaning": str}
 _CHECK = {"file": str, "name": str, "outcome": {"passed", "failed", "not run"}, "figure": str}
 _SMALLER = {"file": str, "how": {"int8-dynamic", "int8-static", "fp16"}, "limit": _number}
+_KEPT = {"pick?": (_count, None)}
+_FRAMES = (
+    {"by": {"time"}, "time": _count, "from": {"first-event"}, **_KEPT},
+    {"by": {"bins"}, "bins": _count, **_KEPT},
+    {"by": {"parts"}, "parts": _count, **_KEPT},
+    {"by": {"number"}, "number": _count, **_KEPT},
+    {"by": {"count"}, "count": _count, "keep_incomplete": bool, "steps": _count, **_KEPT},
+)
 _INPUT = (
     {"kind": {"values"}},
     {"kind": {"pixels"}, "height": _count, "width": _count, "colours": _count, "white": _count},
@@ -142,6 +150,7 @@ _INPUT = (
         "steps": (_count, None),
         "binary": bool,
     },
+    {"kind": {"frames"}, "sensor": [_count], "transforms": [dict], "frames": _FRAMES, "binary": bool},
     {"kind": {"words"}, "split": {"spaces", "punctuation"}, "lower": bool, "window": _count},
 )
 

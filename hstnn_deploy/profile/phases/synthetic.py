@@ -11,6 +11,7 @@ from hstnn_deploy.data import registry
 from hstnn_deploy.data.cache import Ragged
 from hstnn_deploy.data.dataset import Shape
 from hstnn_deploy.data.events.frames import EventSplit, Framing, Kept, Packed
+from hstnn_deploy.data.events.kinds import lasting
 from hstnn_deploy.data.events.recordings import EventConfig
 from hstnn_deploy.data.splits import ArraySplit, Splits, with_validation
 from hstnn_deploy.data.text import TextConfig, TextSplit
@@ -86,7 +87,7 @@ def nbytes(recipe: Recipe) -> int:
     if size is None:
         return 0
     if isinstance(recipe.data, EventConfig):
-        train, test = (int(_counts(recipe.data, framing).sum()) for framing in _framings(recipe.data))
+        train, test = (int(_counts(recipe.data, framing).sum()) + framing.ended for framing in _framings(recipe.data))
         return 4 * (size.train * train + size.test * test)
     return (size.train + size.test) * size.steps * prod(size.step)
 
@@ -108,7 +109,7 @@ def _random_events(recipe: Recipe, config: EventConfig) -> Splits:
     training, fixed = _framings(config)
     test = part(size.test, fixed)
     train, valid = with_validation(part(size.train, training), recipe.protocol)
-    if config.crop == "random":
+    if training.random:
         train = train.cropped_at_random()
     what = f"random packed events, as many recordings and frames of the same shape, {100 * like.density:g} % of the "
     what += f"inputs not zero, {like.events:g} events each ({like.whose})"
@@ -129,6 +130,8 @@ def _frames(config: EventConfig, framing: Framing) -> int:
     """Return how many frames of a recording are packed: those that are used, or all where any might be."""
     if framing.steps is not None and not framing.random:
         return framing.steps
+    if framing.kind is not None:
+        return framing.kind.most(lasting(config.longest, config.transforms))
     lasts = _like(config).lasts if framing.random else None
     return max(framing.steps or 1, -(-(lasts or config.longest) // config.frame_time))
 
@@ -150,13 +153,15 @@ def _counts(config: EventConfig, framing: Framing) -> NDArray[np.int64]:
 def _packed(config: EventConfig, framing: Framing, count: int, generator: np.random.Generator) -> Packed:
     """Return random recordings, packed as `Framing.pack` packs real ones; each has as many events."""
     counts = generator.permutation(_counts(config, framing))
-    cells, width = _frames(config, framing) * framing.per_frame * framing.sensor.places, int(counts.sum())
-    rows = np.empty((count, width), np.int32)
+    cells, events = _frames(config, framing) * framing.per_frame * framing.sensor.places, int(counts.sum())
+    width = events + framing.ended
+    # A last cell says how many frames there are, where recordings differ in it.
+    rows = np.full((count, width), cells, np.int32)
     for some in np.array_split(rows, -(-rows.size // _AT_ONCE)):
         drawn = generator.integers(0, cells, (len(some), len(counts)), dtype=np.int32)
         drawn.sort(axis=1)
         # Of one tick, so that wherever a frame begins, as many of its inputs are not zero.
-        some[:] = np.repeat(drawn, counts, axis=1)
+        some[:, :events] = np.repeat(drawn, counts, axis=1)
     offsets = torch.arange(count + 1, dtype=torch.int64) * width
     return Packed(Ragged(torch.from_numpy(rows.reshape(-1)), offsets), framing)
 
