@@ -3,8 +3,10 @@
 `fp32` is exact single precision: convolutions and cuDNN's recurrences too, for which torch would allow TF32. `medium`
 lets the products of single-precision numbers use bfloat16 or TF32 inside (on processors and GPUs that can); what is
 stored stays single. `bf16` is torch's automatic mixed precision: input products,
-convolutions and readouts in bfloat16; the recurrences, membranes, losses and the parameters stay single. Selection is
-always computed in fp32: its second derivatives need it.
+convolutions and readouts in bfloat16; the recurrences, membranes, losses and the parameters stay single. `fp16` is the
+same with float16, whose range is small: gradients are scaled up, and the scale is kept in last.pt. (Libraries that run
+their neurons in what they are fed keep membranes in half precision there; here they stay single.) Selection is always
+computed in fp32: its second derivatives need it.
 """
 
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from typing import Literal
 
 import torch
 
-Precision = Literal["fp32", "bf16", "medium"]
+Precision = Literal["fp32", "bf16", "medium", "fp16"]
 
 
 @contextmanager
@@ -31,4 +33,5 @@ def products(precision: Precision) -> Iterator[None]:
 
 def forward(precision: Precision, device: torch.device) -> torch.autocast:
     """Return the context of a forward pass; the loss and the backward pass stand outside of it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    half = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, half, enabled=precision in {"bf16", "fp16"})

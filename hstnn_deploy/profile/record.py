@@ -120,7 +120,7 @@ class Configuration:
 
     @property
     def precision(self) -> str:
-        """In which precision it computes: fp32, medium or bf16."""
+        """In which precision it computes: fp32, medium, bf16 or fp16."""
         name: str = self.recipe.get("precision", "fp32")
         return name
 

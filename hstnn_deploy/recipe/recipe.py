@@ -23,9 +23,12 @@ from hstnn_deploy.models.registry import NetworkConfig
 from hstnn_deploy.models.sizes import KINDS, Kind
 from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.models.tasks import LanguageModelling, LossConfig, task_for
-from hstnn_deploy.recipe.sections import Published, Selection, Stage
+from hstnn_deploy.recipe.sections import Published, Regularise, Selection, Stage
 
 Method = Literal["hybrid", "plain"]
+
+_NEW = (("loss", None), ("regularise", None))
+"""Keys that recipes did not always have, and what they meant then."""
 
 _OF_HYBRID = {"kind", "ratio", "adapt", "selection", "restore"}
 """Keys that belong to the method hybrid."""
@@ -58,6 +61,8 @@ class Recipe(BaseModel):
     """Where the best epoch is chosen: `validation` (held out of training) or `test` (the demo's; overstates)."""
     loss: LossConfig | None = None
     """What is minimised; null: what the network's family is trained for."""
+    regularise: Regularise | None = None
+    """What is added to the loss for the spikes themselves; null: nothing."""
     method: Method = "hybrid"
     """`hybrid`: adaptation, selection and restoration (of pure and ffs networks the first alone); `plain`: `train`."""
     adapt: Stage
@@ -199,7 +204,7 @@ class Recipe(BaseModel):
         """Leave out the keys of the other method, and what recipes did not always have where it says nothing."""
         without = _OF_HYBRID if self.method == "plain" else {"train", "method"}
         found: dict[str, Any] = handler(self)
-        return {key: value for key, value in found.items() if key not in without and (key, value) != ("loss", None)}
+        return {key: value for key, value in found.items() if key not in without and (key, value) not in _NEW}
 
     def dump(self) -> dict[str, Any]:
         """Return the recipe as plain data, without the keys of the other method."""

@@ -49,6 +49,34 @@ class Stage(BaseModel):
     """How the learning rate falls, or null where it stays."""
 
 
+class RateBounds(BaseModel):
+    """How often a unit should spike: spikes per step, a mean over a batch."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    low: float = Field(0.0, ge=0)
+    high: float = Field(1.0, gt=0)
+    weight: float = Field(1.0, gt=0)
+    """What the squared distance from the bounds is multiplied with."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "RateBounds":
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low:g}, above high, which is {self.high:g}")
+        return self
+
+
+class Regularise(BaseModel):
+    """What is added to the loss while training, for the spikes themselves; see `train.penalty`."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    spikes: float = Field(0.0, ge=0)
+    """The weight of the spikes per unit and step (L1: they are never negative)."""
+    rate: RateBounds | None = None
+    """Bounds on how often each unit spikes, or null."""
+
+
 class Selection(BaseModel):
     """How units are ranked (docs/mathematics.md, section 3)."""
 

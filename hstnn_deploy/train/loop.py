@@ -7,11 +7,13 @@ order of samples in epoch e depends on the seed and e alone, and last.pt holds t
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
 
 from hstnn_deploy.checkpoint import Checkpoint
@@ -22,12 +24,13 @@ from hstnn_deploy.models.network import Network, State
 from hstnn_deploy.models.precision import Precision, forward, products
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
-from hstnn_deploy.recipe.sections import Stage
+from hstnn_deploy.recipe.sections import Regularise, Stage
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.capture import Gradients
 from hstnn_deploy.train.doubts import RATE, Doubts, constant_loss
 from hstnn_deploy.train.evaluation import count_batches, evaluate, parts
 from hstnn_deploy.train.observer import Observer
+from hstnn_deploy.train.penalty import Penalty
 from hstnn_deploy.train.ranks import ALONE, Ranks, watched
 
 Step = tuple[Tensor, Tensor, State]
@@ -63,12 +66,13 @@ class Fit:
         self.network.to(self.device)
         optimiser = make_optimiser(self.stage, self.network)
         schedule = make_schedule(self.stage, optimiser, self.task.higher_is_better)
-        done, best = self._restore(optimiser, schedule)
+        scaler = make_scaler(self.precision, self.device)
+        done, best = self._restore(optimiser, schedule, scaler)
         self.run.keep_metrics(done)
         self.run.set_status("running", epoch=done, epochs=self.stage.epochs, best=best)
         self.observer.stage_started(self.header.stage, self.stage.epochs, done)
         doubts = self._doubts()
-        trainer = self._trainer(optimiser)
+        trainer = self._trainer(optimiser, scaler)
         for epoch in range(done + 1, self.stage.epochs + 1):
             self.ranks.share((epoch, [group["lr"] for group in optimiser.param_groups]))
             row = self._epoch(epoch, optimiser, trainer)
@@ -88,18 +92,18 @@ class Fit:
                 "optimiser": optimiser.state_dict(),
                 "schedule": schedule.state_dict() if schedule else None,
                 "best": best,
-            }
+            } | ({"scaler": scaler.state_dict()} if scaler else {})
             last.save(self.run.last)
             self.run.set_status("running", epoch=epoch, epochs=self.stage.epochs, best=best)
             self.observer.epoch_done(row)
         self.ranks.share(None)
         return Checkpoint.load(self.run.best)
 
-    def _trainer(self, optimiser: torch.optim.Optimizer) -> "Trainer":
+    def _trainer(self, optimiser: torch.optim.Optimizer, scaler: GradScaler | None) -> "Trainer":
         """Return what trains here and, told so, on the other ranks."""
         if self.ranks.size > 1:
             begun = self._checkpoint(0, {})
-            self.ranks.share((begun.model_dump(), optimiser.state_dict()))
+            self.ranks.share((begun.model_dump(), optimiser.state_dict(), scaler.state_dict() if scaler else None))
         return Trainer(
             self.network,
             self.task,
@@ -112,6 +116,8 @@ class Fit:
             optimiser,
             self.ranks,
             self.graphs,
+            self.header.resolved_recipe().regularise,
+            scaler,
         )
 
     def _doubts(self) -> Doubts:
@@ -122,7 +128,7 @@ class Fit:
         return doubts
 
     def _restore(
-        self, optimiser: torch.optim.Optimizer, schedule: LRScheduler | None
+        self, optimiser: torch.optim.Optimizer, schedule: LRScheduler | None, scaler: GradScaler | None
     ) -> tuple[int, dict[str, Any] | None]:
         """Take up from last.pt; return the epochs done and the best row so far."""
         if not self.run.last.exists():
@@ -139,6 +145,8 @@ class Fit:
                 _better(best, best, self.task)  # raises where it holds no numbers to compare with
             if schedule is not None:
                 schedule.load_state_dict(last.training["schedule"])
+            if scaler is not None:
+                scaler.load_state_dict(last.training["scaler"])
             return last.epoch, best
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(
@@ -189,10 +197,14 @@ class Trainer:
     ranks: Ranks = ALONE
     graphs: bool = False
     """Whether steps on a GPU are replayed as a CUDA graph; several ranks' never are."""
+    regularise: Regularise | None = None
+    scaler: GradScaler | None = None
+    """Of gradients, in half precision."""
 
     def __post_init__(self) -> None:
         self.model = self.ranks.joined(self.network)
         self._gradients: Gradients | None = None
+        self._penalty = None if self.regularise is None else Penalty(self.network, self.regularise)
 
     def train(self, epoch: int, observer: Observer) -> tuple[float, int, int]:
         """Do a training pass; return the mean loss, and how many answers were right of how many, on all ranks.
@@ -226,7 +238,8 @@ class Trainer:
 
     def _step(self, batch: Batch, before: State | None, weight: float, observer: Observer) -> Step:
         clip, optimiser = self.stage.clip, self.optimiser
-        if self.graphs and self.device.type == "cuda" and self.ranks.size == 1:
+        plain = self._penalty is None and self.scaler is None
+        if self.graphs and plain and self.device.type == "cuda" and self.ranks.size == 1:
             if self._gradients is None:
                 self._gradients = Gradients(self.network, self.task, self.precision, observer.note)
             if self._gradients.fits(batch, before):
@@ -234,7 +247,11 @@ class Trainer:
                 descend(self.network, optimiser, clip)
                 return done
         with watched():
-            return train_step(self.model, self.task, optimiser, clip, batch, before, self.precision, weight)
+            return train_step(
+                *(self.model, self.task, optimiser, clip, batch, before, self.precision, weight),
+                penalty=self._penalty,
+                scaler=self.scaler,
+            )
 
     def evaluate(self) -> dict[str, Any]:
         """Return what `evaluation.evaluate` says of the validation split, and each layer's spike rate there."""
@@ -258,7 +275,7 @@ def assist(ranks: Ranks, device: torch.device, splits: Callable[[Recipe], Splits
         RunError: another rank ended.
     """
     while begun := ranks.share(None):
-        header, optimised = Checkpoint(**begun[0]), begun[1]
+        header, optimised, scaled = Checkpoint(**begun[0]), begun[1], begun[2]
         recipe, network = header.resolved_recipe(), header.network().to(device)
         stage = recipe.stage(header.stage)
         optimiser = make_optimiser(stage, network)
@@ -274,7 +291,11 @@ def assist(ranks: Ranks, device: torch.device, splits: Callable[[Recipe], Splits
             recipe.precision,
             optimiser,
             ranks,
+            regularise=recipe.regularise,
+            scaler=make_scaler(recipe.precision, device),
         )
+        if trainer.scaler is not None:
+            trainer.scaler.load_state_dict(scaled)
         while epoch := ranks.share(None):
             number, rates = epoch
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
@@ -292,29 +313,61 @@ def train_step(
     state: State | None = None,
     precision: Precision = "fp32",
     weight: float = 1.0,
+    penalty: Penalty | None = None,
+    scaler: GradScaler | None = None,
 ) -> Step:
-    """Do one optimiser step on one batch that starts from `state` (None: zeros); `weight` is its loss's in the step.
+    """Do one optimiser step on one batch.
+
+    Args:
+        network: the network, or what joins it with other ranks'.
+        task: its loss.
+        optimiser: of its parameters.
+        clip: the largest norm of the whole gradient, or None.
+        batch: the batch.
+        state: what it starts from; None for zeros.
+        precision: in which precision the pass computes.
+        weight: of the batch's loss in the step.
+        penalty: what is added to the loss for spikes.
+        scaler: of gradients that half precision could not hold.
 
     Returns:
         Its mean loss and how many answers were right, without gradients, and the state after it.
     """
     optimiser.zero_grad(set_to_none=True)
     with products(precision):
-        with forward(precision, batch.x.device):
+        with forward(precision, batch.x.device), penalty or nullcontext():
             output, after = network(batch.x, state, batch.lengths)
         output = output.to(torch.promote_types(output.dtype, torch.float32))
         loss = task.loss(output, batch.target, len(batch.x))
-        (loss if weight == 1 else loss * weight).backward()
-    descend(network, optimiser, clip)
+        whole = loss if penalty is None else loss + penalty.value()
+        whole = whole if weight == 1 else whole * weight
+        (whole if scaler is None else scaler.scale(whole)).backward()
+    descend(network, optimiser, clip, scaler)
     with torch.no_grad():
         return loss.detach(), task.correct(output, batch.target), after
 
 
-def descend(network: nn.Module, optimiser: torch.optim.Optimizer, clip: float | None) -> None:
-    """Do one optimiser step along the gradients at hand, their common norm clipped to `clip`."""
+def descend(
+    network: nn.Module, optimiser: torch.optim.Optimizer, clip: float | None, scaler: GradScaler | None = None
+) -> None:
+    """Do one optimiser step along the gradients at hand, their common norm clipped to `clip`.
+
+    Scaled gradients are brought back first; a step in which they overflowed is left out, and the scale halved.
+    """
+    if scaler is not None:
+        scaler.unscale_(optimiser)
     if clip is not None:
         nn.utils.clip_grad_norm_(network.parameters(), clip)
-    optimiser.step()
+    if scaler is None:
+        optimiser.step()
+    else:
+        scaler.step(optimiser)
+        scaler.update()
+
+
+def make_scaler(precision: Precision, device: torch.device) -> GradScaler | None:
+    """Return what scales gradients that half precision could not hold, or None in other precisions."""
+    return GradScaler(device.type) if precision == "fp16" else None
 
 
 def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:

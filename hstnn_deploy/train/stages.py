@@ -127,6 +127,8 @@ class Training:
         """Run a stage, or all that the kind has."""
         recipe = self.recipe
         if recipe.kind != "hybrid":
+            if recipe.kind == "plain" and stage != "all":
+                raise UsageError(f"a plain network has no stage {stage!r}", "leave --stage out: it has one, train")
             if stage not in {"all", "adapt"}:
                 raise UsageError(
                     f"kind {recipe.kind} has no stage {stage!r}", "only hybrid networks are selected and restored"
