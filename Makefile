@@ -46,9 +46,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed-dev: pyproject.toml constraints.txt peers.txt | $(VENV)/bin/python
 	@echo "== installing hstnn-deploy and its test tools into $(VENV) (torch and ONNX Runtime are large)"
 	@$(PIP) --editable '.[dev]'
+	@$(PIP) --no-deps --requirement peers.txt || echo "peers.txt could not be installed: tests against those libraries are skipped"
 	@touch $@ $(VENV)/.installed
 
 clean:
