@@ -57,7 +57,11 @@ def profile(
         str | None, typer.Option(metavar="LIST", help="Spiking shares of ffs and hybrid (default: the recipe's).")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(metavar="LIST", help="fp32,bf16,medium (default: the recipe's).")
+        str | None, typer.Option(metavar="LIST", help="fp32,bf16,fp16,medium (default: the recipe's).")
+    ] = None,
+    modes: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="layers,steps: how stacks run while training (default: the recipe's)."),
     ] = None,
     batch: Annotated[
         str | None, typer.Option(metavar="LIST", help="Batch sizes of inference (default: 1,100).")
@@ -129,6 +133,7 @@ def profile(
             kinds=_words(kinds),
             ratios=_numbers("--ratios", ratios, float, "0.25,0.5"),
             precisions=_words(precision),
+            modes=_words(modes),
             batches=_numbers("--batch", batch, int, "1,100"),
             train_batches=_numbers("--train-batch", train_batch, int, "25,100"),
             steps=_numbers("--steps", steps, int, "28,56"),

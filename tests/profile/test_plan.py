@@ -318,3 +318,17 @@ def test_data_that_is_there_but_damaged_is_an_error(mnist: Path) -> None:
     (mnist / "t10k-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03")
     with pytest.raises(DataError, match="truncated"):
         splits(load_recipe("smnist", ["data.checksum=false"]), mnist)
+
+
+def test_a_stack_is_measured_in_both_modes_and_precisions_side_by_side() -> None:
+    found = plan(["stack-digits", "digits"], phases=["train"], modes=["layers", "steps"], precisions=["fp32", "bf16"])
+    stacks = [each for each in found if each.subject == "stack-digits"]
+    assert [(each.network, each.precision) for each in stacks] == [
+        *(("stack", "fp32"), ("stack, step by step", "fp32")),
+        *(("stack", "bf16"), ("stack, step by step", "bf16")),
+    ]
+    assert {each.recipe["network"]["mode"] for each in stacks} == {"layers", "steps"}
+    # A hybrid has no modes: it is measured once in each precision.
+    assert len(found) - len(stacks) == 2
+    with pytest.raises(UsageError, match="mode 'layer'"):
+        plan(["stack-digits"], modes=["layer"])

@@ -33,6 +33,7 @@ _KEYS = {
     "batch": _Key("batches", int),
     "train-batch": _Key("train_batches", int),
     "steps": _Key("steps", int),
+    "modes": _Key("modes", str),
     "threads": _Key("threads", int),
     "gpus": _Key("gpus", int),
     "ckpt": _Key("ckpt", str, many=False),

@@ -58,6 +58,7 @@ def plan(
     batches: Sequence[int] = _BATCHES,
     train_batches: Sequence[int] = (),
     steps: Sequence[int] = (),
+    modes: Sequence[str] = (),
     threads: Sequence[int | None] = (None,),
     gpus: Sequence[int | None] | None = None,
     instances: int = 1,
@@ -80,6 +81,7 @@ def plan(
         batches: batch sizes of inference.
         train_batches: batch sizes of training, instead of the recipe's own.
         steps: time steps of a sample (of a text, of a window), instead of the data's own.
+        modes: of stacks, how a window runs while training: `layers`, `steps` or both.
         threads: CPU threads; None for each engine's own choice.
         gpus: GPU numbers as torch counts them, None for the CPU. Without any: GPU 0 where there is one, else the CPU.
             Several GPUs are measured each by itself, and then all at once.
@@ -114,7 +116,7 @@ def plan(
         raise UsageError("the engine onnxruntime is not installed", "pip install onnxruntime-gpu, or leave it out")
     if data_dir is not None:
         data_folder(data_dir)
-    found = subjects(recipes, experiments, ckpt, Axes(kinds, ratios, precisions, train_batches, steps))
+    found = subjects(recipes, experiments, ckpt, Axes(kinds, ratios, precisions, train_batches, steps, modes))
     shared = {
         "data": cast(Source, source),
         "data_dir": str(data_dir.absolute()) if data_dir else None,

@@ -11,11 +11,12 @@ from hstnn_deploy.data.text import TextConfig
 from hstnn_deploy.errors import UsageError, nearest
 from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.models.sizes import KINDS, Kind, Sizes, layer_sizes, selected_sizes
-from hstnn_deploy.models.stack import StackConfig
+from hstnn_deploy.models.stack import Mode, StackConfig
 from hstnn_deploy.profile import resource_table
 from hstnn_deploy.recipe.load import load_recipe, parse, shipped
 from hstnn_deploy.recipe.recipe import Recipe
 
+MODES: tuple[Mode, ...] = get_args(Mode)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 T = TypeVar("T")
@@ -42,6 +43,8 @@ class Axes(NamedTuple):
     batches: Sequence[int] = ()
     """Of training."""
     steps: Sequence[int] = ()
+    modes: Sequence[str] = ()
+    """Of stacks: how a window runs while training."""
 
 
 def subjects(
@@ -88,8 +91,13 @@ def _varied(name: str, recipe: Recipe, axes: Axes) -> list[Subject]:
     kinds = known("kind", axes.kinds, KINDS) if axes.kinds else [recipe.kind]
     precisions = known("precision", axes.precisions, PRECISIONS) if axes.precisions else [recipe.precision]
     counts: list[int | None] = [*unique(axes.steps)] or [None]
+    stacked = isinstance(recipe.network, StackConfig)
+    modes: list[str | None] = [*known("mode", axes.modes, MODES)] if stacked and axes.modes else [None]
+    if axes.modes and not stacked:
+        known("mode", axes.modes, MODES)
     found = []
-    for kind, precision, batch, steps in product(kinds, precisions, unique(axes.batches) or [recipe.batch], counts):
+    batches = unique(axes.batches) or [recipe.batch]
+    for kind, precision, batch, steps, mode in product(kinds, precisions, batches, counts, modes):
         mixed = kind in {"ffs", "hybrid"}
         for ratio in (mixed and unique(axes.ratios)) or [recipe.ratio]:
             plain = {**recipe.dump(), "precision": precision, "batch": batch}
@@ -97,6 +105,8 @@ def _varied(name: str, recipe: Recipe, axes: Axes) -> list[Subject]:
                 plain |= {"kind": kind, "ratio": ratio}
             elif axes.kinds:
                 plain["kind"] = kind
+            if mode is not None:
+                plain["network"] = {**plain["network"], "mode": mode}
             if steps is not None and isinstance(recipe.data, TextConfig):
                 plain["data"] = {**plain["data"], "bptt": steps}
             changed = parse(plain, name)
@@ -117,6 +127,8 @@ def network_of(subject: Subject, deployed: bool) -> dict[str, Any]:
     else:
         sizes, stage = layer_sizes(recipe.kind, recipe.network.units, recipe.ratio), "train"
     label = network_label(recipe.kind, recipe.ratio, sizes, stage)
+    if isinstance(recipe.network, StackConfig) and recipe.network.mode == "steps":
+        label += ", step by step"
     if recipe.kind in {"ffs", "hybrid"} and recipe.network.recurrent == "lstm":
         label += ", LSTM"
     return {"network": label, "sizes": [list(size) for size in sizes], "stage": stage}
