@@ -135,7 +135,7 @@ def test_a_recipe_brings_its_data_section(hstnn: Hstnn, nmnist: Path) -> None:
         (["nmnist", "--recipe", "digits"], 2, "--recipe digits is for digits, not for nmnist", "data bench digits"),
         (["nmnist", "--train", "nmnst"], 2, "unknown recipe 'nmnst'", "nmnist"),
         (["nmnist", "--recipe", "nmnist", "--train", "nmnist-small"], 2, "are two recipes", "data section too"),
-        (["nmnist", "--set", "data.frames=1"], 2, "unknown key 'data.frames'", ""),
+        (["nmnist", "--set", "data.framez=1"], 2, "unknown key 'data.framez'", ""),
         (["nmnist", "--set", "network.size=32", "--train", "nmnist", "--batch", "4"], 2, "network.size is 32", ""),
         (["nmnist", "--out", "/tmp"], 2, "--out /tmp is a folder", "bench.json"),
         (["shd"], 3, "shd is not at", "hstnn data prepare shd"),

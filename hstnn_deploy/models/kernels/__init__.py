@@ -58,6 +58,12 @@ def _taking(current: Tensor, v0: Tensor, neuron: Lif) -> tuple[Form, Tensor]:
     return form, current * (1 - neuron.decay) if neuron.input_decay and form != "plain" else current
 
 
+def _stepped(neuron: Lif, state: Tensor) -> bool:
+    """Whether plain LIF is run by `stepped` as well: where the input is scaled, which it does on the way."""
+    scaled = neuron.input_decay or neuron.fires != "above"
+    return scaled and _form.get() != "plain" and not (_picked(state) == "triton" and gpu.takes(neuron))
+
+
 @contextmanager
 def using(form: Form) -> Iterator[None]:
     """Run the block with the named form of every kernel."""
@@ -99,7 +105,7 @@ def spiking(
     Returns:
         Spikes [T, B, n, …] (of an integrator its membrane), and the state after the last valid step.
     """
-    if isinstance(neuron, Lif) and neuron.fast:
+    if isinstance(neuron, Lif) and neuron.fast and not _stepped(neuron, state["v"]):
         spikes, v = lif(current, state["v"], neuron, lengths)
         return spikes, {"v": v}
     if isinstance(neuron, Lif) and _form.get() != "plain" and stepped.takes(neuron):

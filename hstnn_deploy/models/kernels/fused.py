@@ -19,7 +19,7 @@ from hstnn_deploy.models.eager import fired
 from hstnn_deploy.models.neurons import Lif
 
 # where_between(g, x, low, high, grad_input=out) is g where low < x < high, else 0, in one pass.
-_where_between = torch.ops.aten.hardtanh_backward.grad_input
+where_between = torch.ops.aten.hardtanh_backward.grad_input
 # The step of sigmoid backward: sigmoid_step(g, h, grad_input=out) is g * h * (1 - h), in one pass.
 _sigmoid_step = torch.ops.aten.sigmoid_backward.grad_input
 # The step of tanh backward: tanh_step(g, y, grad_input=out) is g * (1 - y^2), in one pass.
@@ -212,10 +212,10 @@ def _walk_back(
         else:
             torch.add(gs, gv, alpha=-factor * peak * neuron.threshold, out=gm)
         if neuron.reset == "zero":
-            _where_between(gv, distance, *below_zero, grad_input=through)
+            where_between(gv, distance, *below_zero, grad_input=through)
         else:
             through = gv
-        _times_surrogate(gm, distance, neuron)
+        times_surrogate(gm, distance, neuron)
         gm.add_(through, alpha=factor)
         gv, factor = gm, neuron.decay
     if peak != 1:
@@ -228,11 +228,11 @@ def _walk_back(
     return out, grad_v0
 
 
-def _times_surrogate(gradient: Tensor, distance: Tensor, neuron: Lif) -> None:
+def times_surrogate(gradient: Tensor, distance: Tensor, neuron: Lif) -> None:
     """Multiply a gradient in place with the surrogate over its peak; `distance` = m - threshold is used up."""
     match neuron.surrogate:
         case "rectangular":
-            _where_between(gradient, distance, -neuron.lens, neuron.lens, grad_input=gradient)
+            where_between(gradient, distance, -neuron.lens, neuron.lens, grad_input=gradient)
         case "triangular":
             gradient.mul_(distance.abs_().div_(-neuron.lens).add_(1).clamp_(min=0))
         case "arctan":
