@@ -3,9 +3,12 @@
     python -m benchmarks stacks [--rounds N] [--json FILE]
     python -m benchmarks.stacks [--case NAME …] [--rounds N]
 
-Both sides have the same weights and input, forward, loss and backward without an optimiser. Before anything is timed,
-losses must agree. Every side has a process of its own; they take turns. Peak memory is that of two train steps beyond
-what the process held before its first.
+Both sides run with THP_MEM_ALLOC_ENABLE=1, as `hstnn train` does: torch then asks Linux for large pages for large
+tensors. `--small-pages` leaves that out, on both sides.
+
+Both have the same weights and input, forward, loss and backward without an optimiser. Before anything is timed, losses
+must agree. Every side has a process of its own; they take turns. Peak memory is that of two train steps beyond what the
+process held before its first.
 
 Not a dependency of this project: `pip install --no-deps snntorch spikingjelly sinabs nirtorch samna loguru pbr`.
 """
@@ -13,6 +16,7 @@ Not a dependency of this project: `pip install --no-deps snntorch spikingjelly s
 import argparse
 import importlib.metadata
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +33,9 @@ from benchmarks.harness import Result, Times, environment, turns
 from benchmarks.processes import Worker, memory
 from benchmarks.report import record, table
 from hstnn_deploy.models.stack import StackConfig
+
+PAGES = "THP_MEM_ALLOC_ENABLE"
+os.environ.setdefault(PAGES, "1")  # for the processes that are started; torch reads it once
 
 TOLERANCE = 1e-3
 SJ = {
@@ -288,10 +295,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--case", action="append", choices=CASES, help="which; repeatable; default all")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--small-pages", action="store_true")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.small_pages:
+        del os.environ[PAGES]
     if options.serve:
         serve(*options.serve)
         return

@@ -1,11 +1,15 @@
 """`hstnn` and `python -m hstnn_deploy`: the command line, whose own start may be interrupted as well."""
 
+import os
 import sys
 from typing import NoReturn
 
 
 def main() -> NoReturn:
     """Run the command line; see `hstnn_deploy.cli.app`."""
+    # Before torch: it then asks Linux for large pages for large tensors. A step of a convolutional network makes
+    # hundreds of megabytes and gives them back, and touching them page by page took a third of its time.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         from hstnn_deploy.cli.app import main as run
     except KeyboardInterrupt:

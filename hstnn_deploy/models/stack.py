@@ -15,6 +15,7 @@ from hstnn_deploy.errors import RecipeError
 from hstnn_deploy.models.algebra import Algebra, Strand, V
 from hstnn_deploy.models.eager import Fast
 from hstnn_deploy.models.layers import WIDEST, Chain, Layer, Shape, build_chain, checked
+from hstnn_deploy.models.layers.norm import Norm
 from hstnn_deploy.models.network import Described, Network, State, Tap
 from hstnn_deploy.models.sizes import Sizes
 
@@ -23,6 +24,9 @@ Readout = Literal["sum", "mean", "last", "max", "every"]
 
 Mode = Literal["layers", "steps"]
 """How a window runs while training: each layer over all of it, or all layers step by step. Equal in evaluation."""
+
+_AT_ONCE = 2**22
+"""Values of the largest map of a window that goes through all layers at once: 16 MiB."""
 
 _GATHERED: dict[Readout, dict[str, str]] = {
     "sum": {"total": "outputs of the last layer, summed over the steps seen"},
@@ -110,6 +114,7 @@ class Stack(Network):
         for number, layer in enumerate(chain.leaves(), 1):
             layer.number = number
         self.every_step, self.tokens = readout == "every", shape == ()
+        self._needs_all = any(isinstance(layer, Norm) and layer.options.over == "all" for layer in chain.leaves())
 
     def leaves(self) -> Iterator[Layer]:
         """Yield all layers in the order of their numbers."""
@@ -271,10 +276,29 @@ class Stack(Network):
 
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """Run a window; see `Network.forward`."""
-        start = self.initial_state(x) if state is None else state
+        after = self.initial_state(x) if state is None else state
         if self.mode == "steps" and self.training:
-            return self._step_by_step(Fast(lengths), x, start)
-        return self.layer_by_layer(Fast(lengths), x, start)
+            return self._step_by_step(Fast(lengths), x, after)
+        steps = self._at_once(x)
+        if steps >= len(x):
+            return self.layer_by_layer(Fast(lengths), x, after)
+        answers, masks = [], dict[int, Tensor]()
+        for begin, part in zip(range(0, len(x), steps), x.split(steps), strict=True):
+            reading = Fast(None if lengths is None else (lengths - begin).clamp(0, len(part)))
+            # A dropout that is one for the whole window is drawn with its first part.
+            reading.masks = masks
+            answer, after = self.layer_by_layer(reading, part, after)
+            answers.append(answer)
+        return torch.cat(answers) if self.every_step else answers[-1], after
+
+    def _at_once(self, x: Tensor) -> int:
+        """Return how many steps of x[T, B, …] go through all layers together: so many that their maps fit a heap.
+
+        Larger tensors are asked of the system for each, and given back. A normalisation over all steps needs them all.
+        """
+        if not self.together or (self.training and self._needs_all):
+            return len(x)
+        return max(1, _AT_ONCE // (x.shape[1] * max(prod(layer.output) for layer in self.leaves())))
 
 
 def _within(layer: Layer, name: str, leaves: Mapping[int, Layer]) -> bool:

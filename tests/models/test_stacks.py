@@ -1,5 +1,6 @@
 """Stacks of every layer: in chunks, step by step, of several lengths, in every kernel form, with their gradients."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -282,3 +283,27 @@ def test_kernels_take_neurons_in_rows_and_maps(form: Any, shape: tuple[int, ...]
             found.append((spikes.detach(), after["v"].detach(), drive.grad, v0.grad))
     for ours, expected in zip(*found, strict=True):
         torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("name", [name for name in STACKS if name.startswith(("maps", "rows", "readout of maps"))])
+def test_a_window_that_goes_through_the_layers_in_parts_gives_what_the_whole_gives(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large maps go through all layers a few steps at a time; dropout that is one for the window is drawn once."""
+    network, lengths = stack(name), torch.tensor([7, 3, 5, 1])
+    x = example(network, 7, 4)
+    for training in (False, True):
+        found = []
+        for at_once in (2**22, 1):
+            monkeypatch.setattr("hstnn_deploy.models.stack._AT_ONCE", at_once)
+            mine = copy.deepcopy(network).train(training)
+            torch.manual_seed(3)
+            answer, state = mine(x, None, lengths)
+            found.append({"": answer, **state, **dict(mine.named_buffers())})
+        # Of answers at every step, those past a sample's length are unspecified.
+        valid = torch.arange(7)[:, None] < lengths
+        for key, whole in found[0].items():
+            part = found[1][key]
+            if key == "" and network.every_step:
+                whole, part = whole[valid], part[valid]
+            torch.testing.assert_close(part, whole, msg=key)
