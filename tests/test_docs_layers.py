@@ -11,10 +11,11 @@ from pydantic import BaseModel
 from hstnn_deploy.export.graph.from_nir import FROM
 from hstnn_deploy.models.layers import LAYERS
 from hstnn_deploy.models.layers.norm import NormOptions
+from hstnn_deploy.models.network import LossName
 from hstnn_deploy.models.neurons import AdaptiveLif, Integrator, Lif
 from hstnn_deploy.models.stack import Mode, Readout, StackConfig
 from hstnn_deploy.models.surrogates import Shape
-from hstnn_deploy.models.tasks import LossConfig, LossName
+from hstnn_deploy.models.tasks import LossConfig
 from hstnn_deploy.recipe.load import parse
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.recipe.sections import Schedule, Stage

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -11,6 +11,10 @@ from hstnn_deploy.models.sizes import Sizes
 
 State = dict[str, Tensor]
 """What a network carries from step to step, by name, each [B, …]."""
+
+
+LossName = Literal["cross-entropy", "mse", "count", "next-word"]
+"""What a network may be trained for; see `models.tasks`."""
 
 
 class Tap(NamedTuple):

@@ -16,7 +16,7 @@ from hstnn_deploy.models.algebra import Algebra, Strand, V
 from hstnn_deploy.models.eager import Fast
 from hstnn_deploy.models.layers import WIDEST, Chain, Layer, Shape, build_chain, checked
 from hstnn_deploy.models.layers.norm import Norm
-from hstnn_deploy.models.network import Described, Network, State, Tap
+from hstnn_deploy.models.network import Described, LossName, Network, State, Tap
 from hstnn_deploy.models.sizes import Sizes
 
 Readout = Literal["sum", "mean", "last", "max", "every"]
@@ -42,6 +42,8 @@ class StackConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    usual_loss: ClassVar[LossName] = "cross-entropy"
+    """What its networks are trained for, where a recipe does not say."""
     data_keys: ClassVar[dict[str, str]] = {}
     recurrent: ClassVar[Literal["rnn"]] = "rnn"
     """Of hybrid families. A stack says in its layers what its units are."""

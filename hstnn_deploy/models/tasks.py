@@ -4,7 +4,7 @@ They belong to the task, not to the network. Shapes: T time, B batch, C classes,
 """
 
 import math
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from pydantic import (
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hstnn_deploy.data.splits import PADDING, Batch
-from hstnn_deploy.models.network import Network, State
+from hstnn_deploy.models.network import LossName, Network, State
 from hstnn_deploy.models.registry import NetworkConfig
 
 
@@ -165,9 +165,6 @@ def _entropy(counts: Tensor) -> float:
     return float(torch.special.entr(shares).sum())
 
 
-LossName = Literal["cross-entropy", "mse", "count", "next-word"]
-
-
 class LossConfig(BaseModel):
     """What a recipe says of its loss: a name, and what belongs to it."""
 
@@ -192,18 +189,9 @@ class LossConfig(BaseModel):
         return {"name": given} if isinstance(given, str) else given
 
 
-_USUAL: dict[str, LossName] = {
-    "sequence": "cross-entropy",
-    "convolutional": "mse",
-    "language": "next-word",
-    "stack": "cross-entropy",
-}
-"""The loss of each family, where a recipe names none."""
-
-
 def task_for(config: NetworkConfig, loss: LossConfig | None = None) -> Task:
     """Return what a network is trained for: by the recipe's loss, or as its family is."""
-    loss = loss or LossConfig(name=_USUAL[config.family])
+    loss = loss or LossConfig(name=config.usual_loss)
     match loss.name:
         case "cross-entropy":
             return Classification()

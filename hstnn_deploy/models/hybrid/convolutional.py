@@ -18,7 +18,7 @@ from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.eager import Fast
 from hstnn_deploy.models.hybrid.groups import Emitted, Group, H, HybridLayer, UnitKind
 from hstnn_deploy.models.hybrid.network import HybridNetwork
-from hstnn_deploy.models.network import State
+from hstnn_deploy.models.network import LossName, State
 from hstnn_deploy.models.neurons import Lif, SpikingNeuron
 from hstnn_deploy.models.sizes import Sizes
 
@@ -152,6 +152,8 @@ class ConvolutionalConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
+    usual_loss: ClassVar[LossName] = "mse"
+    """What its networks are trained for, where a recipe does not say."""
     data_keys: ClassVar[dict[str, str]] = {"inputs": "inputs", "classes": "classes", "size": "size"}
     """What of a data set each of these keys must equal."""
 

@@ -15,7 +15,7 @@ from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.eager import Fast
 from hstnn_deploy.models.hybrid.groups import Emitted, HybridLayer, RecurrentUnit, fresh_layers
 from hstnn_deploy.models.hybrid.network import HybridNetwork
-from hstnn_deploy.models.network import State
+from hstnn_deploy.models.network import LossName, State
 from hstnn_deploy.models.neurons import Lif, SpikingNeuron
 from hstnn_deploy.models.sizes import Sizes
 
@@ -25,6 +25,8 @@ class LanguageConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    usual_loss: ClassVar[LossName] = "next-word"
+    """What its networks are trained for, where a recipe does not say."""
     data_keys: ClassVar[dict[str, str]] = {"vocabulary": "classes"}
     """What of a data set each of these keys must equal."""
 

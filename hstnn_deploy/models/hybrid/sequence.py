@@ -14,7 +14,7 @@ from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.eager import Fast
 from hstnn_deploy.models.hybrid.groups import Emitted, HybridLayer, RecurrentUnit, UnitKind, fresh_layers
 from hstnn_deploy.models.hybrid.network import HybridNetwork
-from hstnn_deploy.models.network import State
+from hstnn_deploy.models.network import LossName, State
 from hstnn_deploy.models.neurons import Lif, SpikingNeuron
 from hstnn_deploy.models.sizes import Sizes
 
@@ -24,6 +24,8 @@ class SequenceConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    usual_loss: ClassVar[LossName] = "cross-entropy"
+    """What its networks are trained for, where a recipe does not say."""
     data_keys: ClassVar[dict[str, str]] = {"inputs": "inputs", "classes": "classes"}
     """What of a data set each of these keys must equal."""
 
