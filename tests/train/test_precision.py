@@ -115,6 +115,6 @@ def test_every_figure_names_its_precision(hstnn: Hstnn, tmp_path: Path) -> None:
 
 
 def test_an_unknown_precision_is_refused(hstnn: Hstnn, tmp_path: Path) -> None:
-    result = hstnn("train", "digits", "--set", "precision=fp16", "--out", tmp_path)
+    result = hstnn("train", "digits", "--set", "precision=fp8", "--out", tmp_path)
     assert result.code == 2
-    assert "precision is 'fp16'" in result.error
+    assert "precision is 'fp8'" in result.error
