@@ -1,9 +1,12 @@
 """What the rest of the house sees of a data set: three splits that hand out time-major batches."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, Self, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hstnn_deploy.errors import DataError
@@ -129,20 +132,45 @@ class Splits:
 def hold_out(target: Tensor, fraction: float, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Split sample numbers in two, stratified by class: the rest, and `fraction` of them (both ascending).
 
+    The split is that of scikit-learn's `train_test_split(stratify=target, random_state=seed)`; its steps stand here so
+    that published splits change with no version of it, and because importing it takes as long as importing torch.
+
     Raises:
         DataError: there are too few samples for every class to be on both sides.
     """
-    from sklearn.model_selection import train_test_split
-
-    numbers, classes = range(len(target)), target.numpy()
-    try:
-        rest, held = train_test_split(numbers, test_size=fraction, stratify=classes, random_state=seed)
-    except ValueError as error:
+    _, classes, counts = np.unique(target.numpy(), return_inverse=True, return_counts=True)
+    held_count = math.ceil(fraction * len(classes))
+    rest_count = len(classes) - held_count
+    if len(counts) == 0 or counts.min() < 2 or min(held_count, rest_count) < len(counts):
         raise DataError(
             f"{100 * fraction:g} % of {len(target)} samples cannot be held out with every class on both sides",
             "give more samples of each class; protocol=test holds no validation split out of training",
-        ) from error
-    return torch.tensor(sorted(rest)), torch.tensor(sorted(held))
+        )
+    draw = np.random.RandomState(seed)
+    resting = _shares(counts, rest_count, draw)
+    holding = _shares(counts - resting, held_count, draw)
+    by_class = np.split(np.argsort(classes, kind="stable"), np.cumsum(counts)[:-1])
+    rest, held = [], []
+    for members, stay, go in zip(by_class, resting, holding, strict=True):
+        members = members[draw.permutation(len(members))]
+        rest.append(members[:stay])
+        held.append(members[stay : stay + go])
+    return torch.from_numpy(np.sort(np.concatenate(rest))), torch.from_numpy(np.sort(np.concatenate(held)))
+
+
+def _shares(counts: NDArray[np.int64], total: int, draw: np.random.RandomState) -> NDArray[np.int64]:
+    """Return how many of `total` each class gives: its proportion, rounded; equal remainders are drawn by lot."""
+    exact = counts / counts.sum() * total
+    shares: NDArray[np.int64] = np.floor(exact).astype(np.int64)
+    remainders = exact - shares
+    missing = int(total - shares.sum())
+    for remainder in np.unique(remainders)[::-1]:
+        if missing > 0:
+            (tied,) = np.nonzero(remainders == remainder)
+            chosen = draw.choice(tied, size=min(len(tied), missing), replace=False)
+            shares[chosen] += 1
+            missing -= len(chosen)
+    return shares
 
 
 def with_validation(train: L, protocol: str) -> tuple[L, L | None]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from hstnn_deploy.data.splits import ArraySplit, hold_out, with_validation
@@ -70,6 +71,22 @@ def test_held_out_samples_are_stratified_and_disjoint(per_class: int, classes: i
     assert held.tolist() == sorted(held.tolist())
     counts = target[held].bincount(minlength=classes)
     assert counts.max() - counts.min() <= 1
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=10, max_size=300),
+    st.sampled_from([0.1, 0.2, 1 / 3]),
+    st.integers(0, 2**32 - 1),
+)
+def test_samples_are_held_out_as_scikit_learn_holds_them_out(target: list[int], fraction: float, seed: int) -> None:
+    try:
+        known = train_test_split(range(len(target)), test_size=fraction, stratify=target, random_state=seed)
+    except ValueError:
+        with pytest.raises(DataError):
+            hold_out(torch.tensor(target), fraction, seed)
+        return
+    found = hold_out(torch.tensor(target), fraction, seed)
+    assert [part.tolist() for part in found] == [sorted(part) for part in known]
 
 
 def test_a_tenth_of_training_is_held_out_under_the_validation_protocol() -> None:

@@ -13,7 +13,6 @@ from functools import cache
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor
@@ -22,6 +21,7 @@ from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Recordings
 from hstnn_deploy.data.events.events import EVENT, Events, Sensor
 from hstnn_deploy.data.events.recordings import EventConfig, Known, SomeRecordings, make_splits
 from hstnn_deploy.data.pictures.events import draw_events
+from hstnn_deploy.data.sets.digits import digit_images
 from hstnn_deploy.data.splits import Splits, hold_out
 
 SENSOR = 16
@@ -86,11 +86,8 @@ def recordings() -> dict[str, Recordings]:
 
 @cache
 def _recordings() -> SimulatedRecordings:
-    from sklearn.datasets import load_digits
-
-    bundle = load_digits()
-    recorded = record(np.asarray(bundle.images, dtype=np.float64) / 16)
-    return SimulatedRecordings(recorded, torch.tensor(bundle.target, dtype=torch.int64))
+    images, target = digit_images()
+    return SimulatedRecordings(record(images.double().numpy() / 16), target)
 
 
 def record(images: NDArray[np.float64]) -> list[Events]:

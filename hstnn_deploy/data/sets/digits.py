@@ -1,9 +1,12 @@
 """The 1797 handwritten digits that ship with scikit-learn: 8 steps of 8 pixels, column by column."""
 
+from importlib.metadata import distribution
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
+from torch import Tensor
 
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Shape, Source
 from hstnn_deploy.data.pictures.images import draw_images
@@ -20,19 +23,23 @@ class DigitsConfig(BaseModel):
 
 def load_digits(_config: DigitsConfig, source: Source) -> Splits:
     """Return the digits; one fifth of them, stratified, is the fixed test split."""
-    from sklearn.datasets import load_digits as sklearn_digits
-
-    bundle = sklearn_digits()
-    # images [N, row, column] in 0..16 -> [N, T = column, I = row] in 0..1
-    whole = ArraySplit(
-        torch.tensor(bundle.images, dtype=torch.uint8).movedim(2, 1).contiguous(),
-        torch.tensor(bundle.target, dtype=torch.int64),
-        scale=1 / 16,
-    )
+    images, target = digit_images()
+    # [N, row, column] in 0..16 -> [N, T = column, I = row] in 0..1
+    whole = ArraySplit(images.movedim(2, 1).contiguous(), target, scale=1 / 16)
     rest, held = hold_out(whole.target, 0.2)
     test = whole.take(held)
     train, valid = with_validation(whole.take(rest), source.protocol)
     return Splits(train, valid or test, test, inputs=8, classes=10, origin="scikit-learn's digits, 1797 real images")
+
+
+def digit_images() -> tuple[Tensor, Tensor]:
+    """Return the images, [1797, row, column] of 0 to 16 as bytes, and their classes, from scikit-learn's own file.
+
+    The file is read without importing scikit-learn, which takes as long as importing torch.
+    """
+    file = str(distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz"))
+    table = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.int64))
+    return table[:, :-1].reshape(-1, 8, 8).to(torch.uint8), table[:, -1].clone()
 
 
 def _picture(config: DigitsConfig, source: Source, choice: Choice) -> Picture:
