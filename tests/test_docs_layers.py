@@ -150,6 +150,8 @@ def test_the_table_of_libraries_is_what_is_compared_with_them() -> None:
         ("ParametricLIFNode(", DETACHED | {"learn": "decay"}),
         ("Leaky(", LEAKY),
         ('"zero"', LEAKY | {"reset": "zero"}),
+        ("reset_delay=False", LEAKY | {"delayed_reset": False, "reset_again": True}),
+        ("reset_delay=False", LEAKY | {"delayed_reset": False, "reset": "zero"}),
         ("IAF()", IAF),
         ("min_v_mem=-1.0", IAF | {"lowest": -1.0}),
         ("BNTT", BNTT),

@@ -185,6 +185,10 @@ class Algebra(ABC, Generic[V]):
             fires: above: 1 where m > theta, else 0; at: 1 where m >= theta, else 0; several: max(0, floor(m / theta)).
         """
 
+    def exceeds(self, a: V, threshold: V | float, name: str = "exceeds") -> V:
+        """Return 1 where a > threshold, else 0, as a constant to the backward pass; nothing is handed out."""
+        return self.fixed(self.spike(a, threshold, Surrogate("rectangular", 1.0), name))
+
     def fixed(self, a: V) -> V:
         """Return `a`, as a constant to the backward pass."""
         return a

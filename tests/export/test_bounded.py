@@ -80,6 +80,14 @@ def test_what_float32_holds_is_not_rounded_and_a_reset_starts_anew() -> None:
     assert float(o.mul(0.6, exact(torch.tensor([0.3]))).e) == pytest.approx(UNIT_ROUNDOFF * 0.18, rel=1e-6)
 
 
+def test_a_comparison_that_nobody_claims_is_open_only_where_the_bound_reaches_the_threshold() -> None:
+    o = Bounded(Nobody())
+    off = torch.tensor([0.0, 0.2, 0.2, 0.2]).double()
+    found = o.exceeds(Value(torch.tensor([1.0, 1.1, 0.9, 1.3]).double(), off), 1.0)
+    assert found.v.tolist() == [0.0, 1.0, 0.0, 1.0]
+    assert found.e.tolist() == [0.0, 1.0, 1.0, 0.0]
+
+
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_the_proof_agrees_with_one_written_by_hand(case: Case) -> None:
     network, x, run = exported(case)

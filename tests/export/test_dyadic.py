@@ -28,14 +28,16 @@ class Case(NamedTuple):
     reset: str
     delayed: bool
     threshold: float
+    again: bool = False
 
     def __str__(self) -> str:
-        return f"{self.fires}, {self.reset}{', delayed' if self.delayed else ''}, {self.threshold}"
+        how = ", delayed" if self.delayed else ", again" if self.again else ""
+        return f"{self.fires}, {self.reset}{how}, {self.threshold}"
 
     def network(self) -> Stack:
         """Return neurons on the input itself, and neurons behind weights; all numbers are eighths."""
         neuron = {"decay": 0.5, "threshold": self.threshold, "fires": self.fires, "reset": self.reset}
-        neuron |= {"delayed_reset": self.delayed}
+        neuron |= {"delayed_reset": self.delayed, "reset_again": self.again}
         layers: list[Any] = [{"lif": neuron}, {"linear": 5}, {"lif": neuron}, {"linear": 3}]
         torch.manual_seed(3)
         network = StackConfig.model_validate({"input": [6], "layers": layers, "readout": "sum"}).build([])
@@ -52,7 +54,7 @@ CASES = [
     for delayed in (False, True)
     for threshold in (1.0, 0.5)
     if (fires, reset) != ("several", "zero")
-]
+] + [Case("above", "subtract", False, threshold, again=True) for threshold in (1.0, 0.5)]
 
 
 def example() -> Tensor:
@@ -65,10 +67,12 @@ def by_hand(current: Tensor, case: Case) -> tuple[Tensor, Tensor]:
     v = before = torch.zeros_like(current[0])
     membranes, spikes = [], []
     for now in current:
+        owed = torch.zeros_like(v)
         if case.delayed:
             m = v * (1 - before) / 2 + now if case.reset == "zero" else v / 2 + now - before * case.threshold
         else:
-            m = v / 2 + now
+            owed = (v > case.threshold).double() * case.again
+            m = v / 2 + now - owed * case.threshold
         match case.fires:
             case "above":
                 s = (m > case.threshold).double()
@@ -76,7 +80,7 @@ def by_hand(current: Tensor, case: Case) -> tuple[Tensor, Tensor]:
                 s = (m >= case.threshold).double()
             case _:
                 s = (m / case.threshold).floor().clamp(min=0)
-        after = torch.where(s > 0, 0.0, m) if case.reset == "zero" else m - s * case.threshold
+        after = torch.where(s > 0, 0.0, m) if case.reset == "zero" else m - (s - owed) * case.threshold
         v = m if case.delayed else after
         before = s
         membranes.append(m)

@@ -23,7 +23,7 @@ REFUSED = {
     **dict.fromkeys(("neuron: tau", "neuron: detached", "neuron: plif", "neuron: at", "vote"), "fires at"),
     **dict.fromkeys(("neuron: learned threshold", "neuron: soft", "neuron: lowest"), "reset by subtraction"),
     **dict.fromkeys(("neuron: several", "neuron: several, bounded"), "reset by subtraction"),
-    "neuron: delayed, subtract": "reset by subtraction",
+    **dict.fromkeys(("neuron: delayed, subtract", "neuron: reset again"), "reset by subtraction"),
     "neuron: no reset": "never reset",
     "neuron: reset to": "reset_to -0.25",
     "neuron: delayed, zero": "delayed_reset",

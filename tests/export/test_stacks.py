@@ -39,6 +39,7 @@ FEW = (
     "neuron: plif",
     "neuron: several, bounded",
     "neuron: delayed, subtract",
+    "neuron: reset again",
     "neuron: feedback",
     "maps: norm a step",
     "maps: shortcut",

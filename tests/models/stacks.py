@@ -26,6 +26,7 @@ NEURONS: dict[str, dict[str, Any]] = {
     "several, bounded": {"lif": IAF | {"lowest": -1.0, "threshold": 0.7}},
     "delayed, zero": {"lif": LEAKY},
     "delayed, subtract": {"lif": LEAKY | {"reset": "subtract"}},
+    "reset again": {"lif": {"decay": 0.9, "threshold": 0.5, "reset": "subtract", "reset_again": True}},
     "synaptic": {"lif": {"current_decay": 0.5}},
     "adaptive": {"adaptive": {}},
     "integrator": {"integrator": {"decay": 0.5}},

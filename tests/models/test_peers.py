@@ -67,7 +67,12 @@ def snntorch(options: dict[str, Any]) -> Peer:
         found = []
         for linear in linears:
             reset = options["reset"]
-            node = library.Leaky(beta=options["decay"], threshold=options["threshold"], reset_mechanism=reset)
+            node = library.Leaky(
+                beta=options["decay"],
+                threshold=options["threshold"],
+                reset_mechanism=reset,
+                reset_delay=options.get("delayed_reset", False),
+            )
             membrane, rows = node.init_leaky(), []
             for now in x.unbind(0):
                 spikes, membrane = node(linear(now), membrane)
@@ -122,6 +127,13 @@ leaky = st.fixed_dictionaries(
         "delayed_reset": st.just(True),
     }
 )
+prompt = st.fixed_dictionaries(
+    {
+        "decay": st.sampled_from([0.5, 0.75, 1.0]),
+        "threshold": st.sampled_from([0.5, 1.0]),
+        "reset": st.sampled_from(["zero", "subtract"]),
+    }
+).map(lambda found: found | {"reset_again": found["reset"] == "subtract"})
 iaf = st.fixed_dictionaries(
     {
         "decay": st.just(1.0),
@@ -135,6 +147,7 @@ CASES: dict[str, tuple[Any, Callable[[dict[str, Any]], Peer]]] = {
     "SpikingJelly LIF": (jelly, spikingjelly),
     "SpikingJelly PLIF": (learned, spikingjelly),
     "snnTorch Leaky": (leaky, snntorch),
+    "snnTorch Leaky without delay": (prompt, snntorch),
     "sinabs IAF": (iaf, sinabs),
 }
 

@@ -45,6 +45,7 @@ TRACES: dict[str, dict[str, Any]] = {
     "sj_plif_tau3": DETACHED | {"tau": 3.0, "learn": "decay"},
     "snn_leaky": LEAKY,
     "snn_leaky_zero": LEAKY | {"reset": "zero"},
+    "snn_leaky_nodelay": LEAKY | {"delayed_reset": False, "reset_again": True},
     "sinabs_iaf": IAF,
     "sinabs_iaf_min": IAF | {"lowest": -1.0},
     "sinabs_iaf_thr": IAF | {"threshold": 0.7, "surrogate": {"exponential": 0.35}},

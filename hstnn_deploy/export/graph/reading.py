@@ -121,6 +121,10 @@ class Onnx(Algebra[str]):
         operator = "Greater" if fires == "above" else "GreaterOrEqual"
         return self._node("Cast", name, self._node(operator, "fires", membrane, threshold), to=1)
 
+    def exceeds(self, a: str, threshold: str | float, name: str = "exceeds") -> str:
+        """See `Algebra`."""
+        return self._node("Cast", name, self._node("Greater", f"{name}_above", a, threshold), to=1)
+
     # --------------------------------------------------------------------------------------------------------- weights
 
     def product(self, x: str, weight: Tensor, name: str = "") -> str:

@@ -137,6 +137,13 @@ class Bounded(Algebra[Value]):
         """See `Algebra`. What the engine claims is checked, and taken."""
         return exact(self._claims.spikes(self.layer, name, self._step, membrane, _value(threshold), fires))
 
+    def exceeds(self, a: Value, threshold: Value | float, name: str = "exceeds") -> Value:
+        """See `Algebra`. Where the bound reaches the threshold, an engine may have either: the bound is 1."""
+        threshold = _value(threshold)
+        reach = a.e + threshold.e
+        near = (reach > 0) & ((a.v - threshold.v).abs() <= reach)
+        return Value((a.v > threshold.v).double(), near.double())
+
     def tap(self, a: Value, name: str) -> Value:
         """See `Algebra`. What the engine claims is checked, and taken; spikes have been."""
         if name == "spikes":

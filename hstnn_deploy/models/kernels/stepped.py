@@ -32,7 +32,10 @@ _BLOCK = 2**15
 def takes(neuron: Lif) -> bool:
     """Whether this kernel has such neurons."""
     learned = "decay" in neuron.learn and neuron.delayed_reset
-    return neuron.current_decay is None and neuron.reset_to == 0 and "threshold" not in neuron.learn and not learned
+    other = (
+        neuron.current_decay is not None or neuron.reset_to != 0 or neuron.reset_again or "threshold" in neuron.learn
+    )
+    return not (other or learned)
 
 
 def spiking(

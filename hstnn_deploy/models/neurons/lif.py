@@ -34,6 +34,9 @@ class Lif(BaseModel):
     i_t = current_decay * i_{t-1} + I_t takes the place of I_t. `fires` says whether a membrane at the threshold fires,
     and whether one far above it fires several times. With `delayed_reset` the step *after* a spike is reset, without a
     gradient: m_t = decay * v_{t-1} (1 - s_{t-1}) + I_t, or decay * v_{t-1} + I_t - threshold * s_{t-1}, and v_t = m_t.
+    With `reset_again` a membrane that is still above the threshold after its reset is reset at the next step instead of
+    at its spike, without a gradient: r_t = 1 where v_{t-1} > threshold, else 0,
+    m_t = decay * v_{t-1} + I_t - threshold * r_t, v_t = m_t - threshold * (s_t - r_t).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -64,6 +67,8 @@ class Lif(BaseModel):
     """`above` the threshold, `at` it as well, or `several` times: once for each whole threshold in the membrane."""
     delayed_reset: bool = False
     """Whether the reset comes a step after the spike."""
+    reset_again: bool = False
+    """Whether a membrane above the threshold after its reset is reset in the next step, which then resets no spike."""
     reset_to: float = 0.0
     """What a reset to zero sets the membrane to instead."""
     lowest: float | None = Field(None, le=0)
@@ -104,6 +109,8 @@ class Lif(BaseModel):
             raise ValueError("a delayed reset sets the membrane to zero: reset_to cannot be given with it")
         if self.delayed_reset and self.lowest is not None:
             raise ValueError("lowest bounds a membrane after its reset: it cannot be given with a delayed reset")
+        if self.reset_again and (self.reset != "subtract" or self.delayed_reset or self.fires != "above"):
+            raise ValueError("reset_again needs reset 'subtract' and fires 'above', without a delayed reset")
         if self.reset != "zero" and self.reset_to:
             raise ValueError(f"reset_to is for a reset to zero; this one is {self.reset!r}")
         if self.fires == "several" and self.reset == "zero":
@@ -140,6 +147,7 @@ class Lif(BaseModel):
         """Whether the neuron is of the form that window kernels have: one membrane, reset in the step of the spike."""
         return not (
             self.delayed_reset
+            or self.reset_again
             or self.fires == "several"
             or self.reset == "none"
             or self.reset_to
@@ -191,11 +199,18 @@ class Lif(BaseModel):
         m = o.add(o.mul(before, decay, "left"), drive, "v" if stays else "membrane")
         if late:
             m = o.sub(m, o.mul(state["s"], threshold, "taken"), "v")
+        again: V | None = None
+        if self.reset_again:
+            again = o.exceeds(state["v"], threshold, "again")
+            m = o.sub(m, o.mul(again, threshold, "taken_again"), "membrane_again")
         s = o.tap(o.spike(m, threshold, self.slope, "spikes", self.fires), "spikes")
         if self.delayed_reset:
             # A value of its own: a graph may not hand out one twice.
             return s, after | {"v": m} | ({} if self.reset == "none" else {"s": o.mul(o.fixed(s), 1.0, "s")})
-        return s, after | {"v": self._reset(o, m, o.fixed(s) if self.detach_reset else s, threshold)}
+        fired = o.fixed(s) if self.detach_reset else s
+        if again is not None:
+            fired = o.sub(fired, again, "new")
+        return s, after | {"v": self._reset(o, m, fired, threshold)}
 
     def _reset(self, o: Algebra[V], m: V, fired: V, threshold: V | float) -> V:
         """Return v of m after a step in which neurons fired."""
@@ -218,6 +233,7 @@ _LATER: dict[str, Any] = {
     "current_decay": None,
     "fires": "above",
     "delayed_reset": False,
+    "reset_again": False,
     "reset_to": 0.0,
     "lowest": None,
     "learn": [],

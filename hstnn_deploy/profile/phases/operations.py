@@ -160,6 +160,10 @@ class Counted(Algebra[Value]):
         operations.sites += spikes.numel()
         return Value(spikes, spikes, torch.zeros_like(spikes))
 
+    def exceeds(self, a: Value, threshold: Value | float, name: str = "exceeds") -> Value:
+        """See `Algebra`. It is no spike: nothing is handed out."""
+        return _numbers(self._run.exceeds(a.v, _of(threshold)))
+
     # --------------------------------------------------------------------------------------------------------- weights
 
     def product(self, x: Value, weight: Tensor, name: str = "") -> Value:
