@@ -1,4 +1,4 @@
-"""The published resource table, row by row: what a measurement is compared with."""
+"""The published resource table, row by row, and what other systems publish: what a measurement is compared with."""
 
 from typing import NamedTuple
 
@@ -7,15 +7,22 @@ CAVEAT = "the published epoch time includes the evaluation after the epoch: comp
 
 
 class Row(NamedTuple):
-    """Ranges as published: least and most. MB and GB as the paper prints them."""
+    """Ranges as published: least and most; None where nothing is published. MB and GB as their sources print them."""
 
     experiment: str
-    cpu_cores: str
-    cuda_mb: tuple[int, int]
-    ram_gb: tuple[float, float]
-    epoch_s: tuple[int, int]
+    cpu_cores: str | None = None
+    cuda_mb: tuple[int, int] | None = None
+    ram_gb: tuple[float, float] | None = None
+    epoch_s: tuple[float, float] | None = None
     note: str = ""
     """Of the epoch time."""
+    source: str = ""
+    """Of a row that is not the paper's: where its figures come from."""
+
+    @property
+    def figures(self) -> bool:
+        """Whether anything is published."""
+        return any((self.cpu_cores, self.cuda_mb, self.ram_gb, self.epoch_s))
 
 
 ROWS = (
@@ -23,9 +30,24 @@ ROWS = (
     Row("RNN-SMNIST", "1 per instance", (350, 400), (1.9, 2.0), (33, 47)),
     Row("RCNN-DVSGes", "1 per instance", (7000, 11500), (3.8, 4.4), (20, 30), "per 20 epochs"),
     Row("RCNN-NMNIST", "1 per instance", (4000, 9000), (11.0, 12.0), (100, 200)),
+    Row(
+        "LIF-DVS128",
+        epoch_s=(18.2, 27.8),
+        note="layer by layer, and step by step",
+        source="SpikingJelly's tutorial, training alone, GPU and precision not named",
+    ),
+    Row("PLIF-DVS128", source="no memory or time is published"),
+    Row("Leaky-DVS", source="no memory or time is published"),
+    Row(
+        "IAF-SSC",
+        cuda_mb=(8000, 9000),
+        source="sinabs' tutorial on loaders, the whole data set kept on the GPU, which is not named",
+    ),
+    Row("IAF-SHD", source="no memory or time is published"),
 )
+"""The paper's four rows, and the experiments of the other systems that are followed."""
 
 
 def matching(experiment: str | None) -> Row | None:
-    """Return the row of an experiment, or None where the paper has none."""
+    """Return the row of an experiment, or None where there is none."""
     return next((row for row in ROWS if row.experiment == experiment), None)

@@ -12,7 +12,7 @@ from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.records import read
 from hstnn_deploy.profile.show import cells, report
 from hstnn_deploy.profile.values import Measured, NotMeasured
-from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.recipe.load import load_recipe, shipped
 from hstnn_deploy.recipe.recipe import Recipe
 from tests.profile.conftest import changed, configured, measured
 
@@ -37,6 +37,25 @@ def test_the_paper_s_row_stands_beside_its_experiment(smnist: Record) -> None:
     assert "[1] measured on the CPU: no GPU here" in text
     assert resource_table.MACHINE in " ".join(text.split())
     assert "compare it with the sum" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("lif-dvs128", "18.2 to 27.8 s layer by layer"), ("iaf-ssc", "8000 to 9000 MB"), ("iaf-shd", "")],
+)
+def test_another_system_s_experiment_shows_what_that_publishes_and_where(name: str, shown: str) -> None:
+    text = " ".join(report.text([measured(configured(load_recipe(name), "train"))]).split())
+    row = resource_table.matching(load_recipe(name).experiment)
+    assert row is not None
+    assert row.source in text
+    assert shown in text
+    assert (f"published: {row.experiment}" in text) == row.figures
+    assert resource_table.MACHINE not in text
+
+
+def test_every_row_has_a_recipe_of_its_own() -> None:
+    named = [recipe.experiment for recipe in map(load_recipe, shipped()) if recipe.experiment]
+    assert sorted(named) == sorted(row.experiment for row in resource_table.ROWS)
 
 
 def test_without_an_experiment_there_is_no_paper_s_column(tiny: Recipe) -> None:

@@ -134,7 +134,7 @@ def protocol(records: Sequence[Record]) -> list[str]:
             f"Measured on {len(nodes)} nodes: records.jsonl says which row on which; unlike nodes do not compare."
         )
     said += [*_busy(measured), *_slowed(measured), *_unsteady(measured), *_sampler(measured)]
-    if _compared(measured):
+    if any(row and not row.source for row in map(_row, measured)):
         said.append(f"Paper: {resource_table.MACHINE}; {resource_table.CAVEAT}.")
     return said
 
@@ -159,9 +159,14 @@ def _tables(records: Sequence[Record]) -> list[list[list[Record]]]:
 
 
 def _compared(records: Iterable[Record]) -> bool:
-    """Whether a training among the records reproduces a row of the paper's table."""
-    asked = [record.configuration for record in records]
-    return any(each.phase == "train" and resource_table.matching(each.experiment) is not None for each in asked)
+    """Whether a training among the records answers to a row of the resource table."""
+    return any(_row(record) is not None for record in records)
+
+
+def _row(record: Record) -> resource_table.Row | None:
+    """Return the published row that a training answers to."""
+    asked = record.configuration
+    return resource_table.matching(asked.experiment) if asked.phase == "train" else None
 
 
 def _networks(records: Sequence[Record]) -> list[list[Record]]:

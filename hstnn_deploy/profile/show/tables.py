@@ -75,6 +75,7 @@ def quantities(columns: Sequence[Together], notes: Notes) -> RenderableType:
     """Return the table of one network's training, selection or export: a row per quantity, a column per way it ran."""
     first = columns[0][0].configuration
     row = resource_table.matching(first.experiment) if first.phase == "train" else None
+    row = row if row and row.figures else None
     title = f"{_TITLES[first.phase]}: {first.subject}, {first.network}"
     if first.phase != "export":
         title += f", batch {first.batch}, T {first.steps}"
@@ -83,7 +84,7 @@ def quantities(columns: Sequence[Together], notes: Notes) -> RenderableType:
     for together in columns:
         table.add_column(column_name(together), justify="right")
     if row is not None:
-        table.add_column(f"paper: {row.experiment}", justify="right")
+        table.add_column(f"{'published' if row.source else 'paper'}: {row.experiment}", justify="right")
     published = _published(row)
     for place, (name, label, form) in enumerate(_QUANTITIES[first.phase]):
         trial = Notes()
@@ -224,7 +225,8 @@ def experiments(rows: Sequence[Together], notes: Notes) -> RenderableType:
                 )
             ]
             table.add_row(name, *shown)
-        table.add_row("  published", *_published_row(row), style="dim")
+        source = notes.mark(f"{row.experiment}: {row.source}") if row.source else ""
+        table.add_row(f"  published{source}", *_published_row(row), style="dim")
     return _titled("Resources, in the paper's columns (a range: least to most of the instances)", table)
 
 
@@ -256,12 +258,16 @@ def _published(row: resource_table.Row | None) -> dict[str, str]:
     return dict(zip(names, _published_row(row), strict=True))
 
 
+_UNPUBLISHED = "not published"
+
+
 def _published_row(row: resource_table.Row) -> tuple[str, str, str, str]:
+    note = f" {row.note}" if row.note else ""
     return (
-        row.cpu_cores,
-        f"{cells.between(row.cuda_mb)} MB",
-        f"{cells.between(row.ram_gb)} GB",
-        f"{cells.between(row.epoch_s)} s" + (f" {row.note}" if row.note else ""),
+        row.cpu_cores or _UNPUBLISHED,
+        f"{cells.between(row.cuda_mb)} MB" if row.cuda_mb else _UNPUBLISHED,
+        f"{cells.between(row.ram_gb)} GB" if row.ram_gb else _UNPUBLISHED,
+        f"{cells.between(row.epoch_s)} s{note}" if row.epoch_s else _UNPUBLISHED,
     )
 
 
