@@ -150,9 +150,16 @@ class RunFolder:
         files.write_json(self.path / "status.json", status)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the rows of metrics.jsonl; a half-written last row is left out."""
+        """Return the rows of metrics.jsonl, one for each epoch; a half-written last row is left out."""
+        return self._rows("metrics.jsonl")
+
+    def steps(self) -> list[dict[str, Any]]:
+        """Return the rows of steps.jsonl: what was measured within epochs, where the recipe asks for it."""
+        return self._rows("steps.jsonl")
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
-        path = self.path / "metrics.jsonl"
+        path = self.path / name
         if path.exists():
             with reading(path, "a curve", RunError, _ANOTHER):
                 text = read_bytes(path, _LONGEST).decode("utf-8", errors="replace")
@@ -165,12 +172,21 @@ class RunFolder:
 
     def keep_metrics(self, epochs: int) -> None:
         """Drop the rows of epochs past `epochs`: those that a killed run had not finished."""
-        rows = [row for row in self.metrics() if row.get("epoch", 0) <= epochs]
-        files.write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        for name in ("metrics.jsonl", "steps.jsonl"):
+            if name == "metrics.jsonl" or (self.path / name).exists():
+                rows = [row for row in self._rows(name) if row.get("epoch", 0) <= epochs]
+                files.write_text(self.path / name, "".join(json.dumps(row) + "\n" for row in rows))
 
     def add_metrics(self, row: dict[str, Any]) -> None:
         """Append one epoch's row."""
-        path = self.path / "metrics.jsonl"
+        self._add(row, "metrics.jsonl")
+
+    def add_step(self, row: dict[str, Any]) -> None:
+        """Append what was measured within an epoch."""
+        self._add(row, "steps.jsonl")
+
+    def _add(self, row: dict[str, Any], name: str) -> None:
+        path = self.path / name
         try:
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, allow_nan=False) + "\n")

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from hstnn_deploy.report.aggregate import Study
     from hstnn_deploy.report.collect import Collected
 
-FILES = {"csv": "csv", "markdown": "md", "latex": "tex", "json": "json", "html": "html"}
+FILES = {"csv": "csv", "markdown": "md", "latex": "tex", "json": "json", "html": "html", "png": "png"}
 """The formats that are files, and how their names end."""
+CURVES = "curves.png"
 
 
 class CsvLayout(StrEnum):
@@ -35,7 +36,7 @@ def report(
         typer.Option(
             "--format",
             metavar="LIST",
-            help="console, csv, markdown, latex, json, html (default: console; with --out all that are files).",
+            help="console, csv, markdown, latex, json, html, png (default: console; with --out all that are files).",
         ),
     ] = None,
     csv_layout: Annotated[
@@ -45,7 +46,8 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR|FILE", help="Write report.html, .md, .tex, .csv, .json there; or one file by its suffix."
+            metavar="DIR|FILE",
+            help="Write report.html, .md, .tex, .csv, .json and curves.png there; or one file by its suffix.",
         ),
     ] = None,
     as_json: Json = False,
@@ -65,7 +67,8 @@ def report(
         else:
             print(_only(_texts(chosen, csv_layout, gathered, collected)), end="")
         return
-    _write(out, _texts(chosen, csv_layout, gathered, collected))
+    written = _write(out, _texts(chosen, csv_layout, gathered, collected), gathered if "png" in chosen else [])
+    console.err.print(f"written: {', '.join(map(str, written))}", soft_wrap=True, markup=False)
 
 
 def _formats(given: str | None, out: Path | None, as_json: bool) -> tuple[list[str], Path | None]:
@@ -79,6 +82,8 @@ def _formats(given: str | None, out: Path | None, as_json: bool) -> tuple[list[s
     if as_json:
         chosen = ["json"]
     if out is None:
+        if "png" in chosen:
+            raise UsageError("the format png is a picture", f"write a file: --out {CURVES}")
         if len(chosen) > 1:
             raise UsageError(f"--format {given} is more than standard output can take", "write files: --out DIR")
         return chosen or ["console"], None
@@ -130,16 +135,26 @@ def _only(texts: dict[str, str]) -> str:
     return next(iter(texts.values()))
 
 
-def _write(out: Path, texts: dict[str, str]) -> None:
+def _write(out: Path, texts: dict[str, str], drawn: "list[Study]") -> list[Path]:
+    """Write texts and the curves of what is drawn into a folder, or the one there is into a file; return the paths."""
     from hstnn_deploy import files
+    from hstnn_deploy.data.pictures.figure import save
+    from hstnn_deploy.report.curves import curves
 
-    if out.suffix and not out.is_dir():
-        written = {out: _only(texts)}
-    else:
-        written = {files.make_folder(out) / name: text for name, text in texts.items()}
-    for path, text in written.items():
-        files.write_text(path, text)
-    console.err.print(f"written: {', '.join(map(str, written))}", soft_wrap=True, markup=False)
+    one = bool(out.suffix) and not out.is_dir()
+    picture = curves(drawn)
+    if one and not texts and picture is None:
+        raise UsageError("there are no learning curves: no epoch is done", "give a folder that hstnn train wrote")
+    if one and texts:
+        texts = {out.name: _only(texts)}
+    folder = out.parent if one else files.make_folder(out)
+    for name, text in texts.items():
+        files.write_text(folder / name, text)
+    written = [folder / name for name in texts]
+    if picture is not None:
+        written.append(out if one else folder / CURVES)
+        save(picture, written[-1])
+    return written
 
 
 def _print(gathered: "list[Study]", collected: "Collected") -> None:

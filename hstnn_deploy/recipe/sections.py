@@ -1,8 +1,15 @@
 """The sections of a recipe: stages, selection, and the published results that it answers to."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from hstnn_deploy.data.dataset import Protocol
 from hstnn_deploy.models.sizes import Kind
@@ -47,6 +54,15 @@ class Stage(BaseModel):
     """The largest norm of the whole gradient, or null for no clipping."""
     schedule: Schedule | None = None
     """How the learning rate falls, or null where it stays."""
+    evaluate_every: int | None = Field(None, gt=0)
+    """Batches after which the validation split is measured within an epoch too, or null for its end alone. The figures
+    go into steps.jsonl; the best epoch is chosen by the ends of epochs."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the key that there was not always, where it says nothing."""
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if (key, value) != ("evaluate_every", None)}
 
 
 class RateBounds(BaseModel):

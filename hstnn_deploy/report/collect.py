@@ -62,6 +62,8 @@ class Run:
     """Metrics by name: of the test split under their own names, else as in metrics.jsonl. Empty until finished."""
     curve: list[dict[str, Any]] = field(repr=False)
     """The rows of metrics.jsonl."""
+    steps: list[dict[str, Any]] = field(repr=False)
+    """The rows of steps.jsonl."""
     selection: SelectionResult | None = field(repr=False)
     """Of a restoration."""
 
@@ -208,6 +210,7 @@ def read_run(folder: RunFolder) -> Run | None:
         error=str(status.get("error") or ""),
         figures=_figures(folder, status, task, curve) if state == "finished" else {},
         curve=curve,
+        steps=folder.steps(),
         selection=_selection(folder),
     )
 

@@ -118,6 +118,7 @@ class Fit:
             self.graphs,
             self.header.resolved_recipe().regularise,
             scaler,
+            looked=self.run.add_step,
         )
 
     def _doubts(self) -> Doubts:
@@ -200,6 +201,8 @@ class Trainer:
     regularise: Regularise | None = None
     scaler: GradScaler | None = None
     """Of gradients, in half precision."""
+    looked: Callable[[dict[str, Any]], None] = lambda _: None
+    """Hears what was measured within an epoch: `train_` figures are means since the epoch's start."""
 
     def __post_init__(self) -> None:
         self.model = self.ranks.joined(self.network)
@@ -233,8 +236,28 @@ class Trainer:
                 correct += right
                 count += answers
             observer.batch_done(epoch, index, number, round(answers / share) if share else 0)
+            if stage.evaluate_every and index % stage.evaluate_every == 0 and index < number:
+                self._look((epoch, index, number), loss_sum, correct, count)
         ranks.sum(loss_sum, correct, count)
         return float(loss_sum) / int(count), int(correct), int(count)
+
+    def _look(self, at: tuple[int, int, int], loss: Tensor, correct: Tensor, count: Tensor) -> None:
+        """Measure the validation split within an epoch; training goes on as if nothing had been measured."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            held = self.evaluate()
+        self.network.train()
+        sums = [each.clone() for each in (loss, correct, count)]
+        self.ranks.sum(*sums)
+        mean = float(sums[0]) / int(sums[2])
+        row = {
+            **dict(zip(("epoch", "batch", "batches"), at, strict=True)),
+            "train_loss": mean,
+            f"train_{self.task.metric}": self.task.score(mean, int(sums[1]), int(sums[2])),
+            "valid_loss": held["loss"],
+            f"valid_{self.task.metric}": held[self.task.metric],
+            **{key: value for key, value in held.items() if key.startswith(RATE)},
+        }
+        self.looked(row)
 
     def _step(self, batch: Batch, before: State | None, weight: float, observer: Observer) -> Step:
         clip, optimiser = self.stage.clip, self.optimiser

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib.image
 import pytest
 
 from tests.conftest import TINY, Hstnn, options
@@ -37,7 +38,7 @@ def test_what_was_trained_and_profiled_is_reported(hstnn: Hstnn, tmp_path: Path)
     written = hstnn("report", out, tmp_path / "costs", "--out", tmp_path / "report")
     assert written.code == 0, written.err
     names = {path.name for path in (tmp_path / "report").iterdir()}
-    assert names == {"report.html", "report.md", "report.tex", "report.csv", "report.json", "costs.csv"}
+    assert names == {"report.html", "report.md", "report.tex", "report.csv", "report.json", "costs.csv", "curves.png"}
     data = json.loads((tmp_path / "report/report.json").read_text())
     shown = {cell["network"]: cell["mean"] for cell in data["studies"][0]["cells"] if cell["stage"] != "adapt"}
     for name, folder in (("rnn", "rnn/seed{}"), ("hybrid 0.5", "hybrid/seed{}/ratio-0.5")):
@@ -84,6 +85,19 @@ def test_the_demo_s_layout(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
 def test_one_file_by_its_suffix(hstnn: Hstnn, runs: Path, tmp_path: Path, suffix: str, begins: str) -> None:
     assert hstnn("report", runs, "--out", tmp_path / f"one.{suffix}").code == 0
     assert (tmp_path / f"one.{suffix}").read_text(encoding="utf-8").startswith(begins)
+
+
+def test_curves_are_a_picture_of_runs_alone(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    assert hstnn("report", runs, "--out", tmp_path / "curves.png").code == 0
+    assert matplotlib.image.imread(tmp_path / "curves.png").std() > 0.05
+    on_screen = hstnn("report", runs, "--format", "png")
+    assert (on_screen.code, on_screen.err.splitlines()[-1]) == (2, "hint: write a file: --out curves.png")
+    for path in runs.rglob("metrics.jsonl"):
+        path.write_text("")
+    none = hstnn("report", runs, "--out", tmp_path / "none.png")
+    assert none.code == 2
+    assert "no learning curves" in none.err
+    assert not (tmp_path / "none.png").exists()
 
 
 @pytest.mark.parametrize("name", ["html", "latex", "markdown", "csv", "json"])

@@ -17,7 +17,7 @@ from hstnn_deploy.models.tasks import Classification
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
 from hstnn_deploy.train.evaluation import evaluate
-from hstnn_deploy.train.stages import train
+from hstnn_deploy.train.stages import stage_folder, train
 from tests.contents import comparable, contents
 from tests.train.stage_cases import BASE, Listener, tiny
 
@@ -129,6 +129,32 @@ def test_an_epoch_of_drawn_batches_trains_on_so_many_and_resumes_to_the_same_bit
         train(recipe, tmp_path / "cut", observer=Listener(("epoch_done", 2)))
     train(recipe, tmp_path / "cut", resume=True)
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_measuring_within_an_epoch_changes_nothing_else(tmp_path: Path) -> None:
+    """One row for every so many batches but the last, on whose figures nothing depends; resuming writes none twice."""
+    plain, looked = (tiny(kind="snn", adapt__epochs=3, adapt__evaluate_every=every) for every in ("null", 4))
+    assert "evaluate_every" not in plain.yaml()
+    listener = Listener()
+    train(plain, tmp_path / "plain", observer=listener)
+    count = listener.of("batch_done")[0][2]
+    with pytest.raises(KeyboardInterrupt):
+        train(looked, tmp_path / "looked", observer=Listener(("batch_done", 2 * count + 6)))
+    train(looked, tmp_path / "looked", resume=True)
+    runs = [stage_folder(recipe, tmp_path / name, "train") for recipe, name in ((plain, "plain"), (looked, "looked"))]
+    ends = [[timeless(row) for row in run.metrics()] for run in runs]
+    assert ends[0] == ends[1]
+    weights = [Checkpoint.load(run.last).parameters for run in runs]
+    assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
+    rows = runs[1].steps()
+    assert [(row["epoch"], row["batch"]) for row in rows] == [(e, b) for e in (1, 2, 3) for b in range(4, count, 4)]
+    assert not runs[0].steps()
+    assert rows[-1]["valid_loss"] != rows[0]["valid_loss"]
+
+
+def timeless(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without its times."""
+    return {key: value for key, value in row.items() if not key.endswith("_seconds")}
 
 
 def test_drawn_batches_hold_no_sample_twice_and_are_drawn_each_by_itself() -> None:
