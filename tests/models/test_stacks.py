@@ -260,6 +260,22 @@ def test_spikes_that_are_delayed_or_scaled_or_fed_back_are_still_spikes() -> Non
     assert (of.macs, of.acs) == (0, float(spikes[:-1].sum()) * 5)
 
 
+@pytest.mark.parametrize("shortcut", ["the input", "scaled"])
+def test_spikes_of_branches_that_meet_are_accumulated_unless_scaled(shortcut: str) -> None:
+    branch: dict[str, Any] = {"residual": [{"linear": 5}, {"lif": {"threshold": 0.1}}]}
+    if shortcut == "scaled":
+        branch["shortcut"] = [{"scale": 0.5}]
+    layers = [{"linear": 5}, {"lif": {"threshold": 0.1}}, branch, {"linear": 3}]
+    network = StackConfig.model_validate({"input": [6], "layers": layers}).build([]).eval()
+    x = example(network, T, B)
+    last = count(network, x, events=False)[-1]
+    first, second = network_engine(network, show=True)(x, None).taps.values()
+    if shortcut == "scaled":
+        assert (last.macs, last.acs) == (float(((first + second) != 0).sum()) * 3, 0)
+    else:
+        assert (last.macs, last.acs) == (0, float((first + second).sum()) * 3)
+
+
 @pytest.mark.parametrize("shape", [(3,), (2, 5), (2, 3, 4)])
 @pytest.mark.parametrize("form", ["fused", "triton"])
 def test_kernels_take_neurons_in_rows_and_maps(form: Any, shape: tuple[int, ...]) -> None:

@@ -98,6 +98,8 @@ class Counted(Algebra[Value]):
     def __init__(self, network: Network) -> None:
         self.found: dict[str, Operations] = {}
         self._run, self._network = Eager(), network
+        # Within a unit's step, where a sum is a membrane: a number, whatever it is made of.
+        self._stepping = False
         self._names = {id(value): network.part_of(name) for name, value in network.named_parameters()}
 
     def _of(self, name: str) -> Operations:
@@ -106,8 +108,11 @@ class Counted(Algebra[Value]):
     # ------------------------------------------------------------------------------------------------- arithmetic
 
     def add(self, a: Value | float, b: Value | float, name: str = "") -> Value:
-        """See `Algebra`."""
-        return _numbers(self._run.add(_of(a), _of(b)))
+        """See `Algebra`. Branches of a network that meet: a weight behind them takes the spikes of both."""
+        v = self._run.add(_of(a), _of(b))
+        if not self._stepping and isinstance(a, Value) and isinstance(b, Value) and _whole(a) and _whole(b):
+            return Value(v, v, torch.zeros_like(v))
+        return _numbers(v)
 
     def sub(self, a: Value | float, b: Value | float, name: str = "") -> Value:
         """See `Algebra`."""
@@ -243,10 +248,11 @@ class Counted(Algebra[Value]):
         """See `Algebra`."""
         rows: list[list[Value]] = [[] for _ in strands]
         now = {name: state[name] for strand in strands for name in strand.states}
+        inside = self._with(_stepping=True)
         for each in zip(*(zip(*strand.over, strict=True) for strand in strands), strict=True):
             after: dict[str, Value] = {}
             for strand, x, row in zip(strands, each, rows, strict=True):
-                handed, new = strand.step(self, Value(*x), now)
+                handed, new = strand.step(inside, Value(*x), now)
                 after |= new
                 if strand.needed:
                     row.append(handed)
@@ -262,6 +268,11 @@ def reach(counts: Tensor, layer: Convolution) -> float:
     samples = counts.double().flatten(0, -layer.weight.ndim)
     maps = convolution(samples, ones, None, layer.stride, layer.padding, layer.dilation, groups)
     return float(maps.sum()) * layer.out_channels / groups
+
+
+def _whole(value: Value) -> bool:
+    """Return whether values are numbers of spikes, which no factor has scaled."""
+    return torch.equal(value.v, value.spikes)
 
 
 def _of(operand: Value | float) -> Any:
