@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.data_loading import data_loading
-from benchmarks.harness import Result, environment
+from benchmarks.harness import Result, environment, keep_heap
 from benchmarks.inference import inference
 from benchmarks.kernels import kernels
 from benchmarks.overhead import overhead
@@ -54,6 +54,7 @@ def main() -> None:
         parser.error("--rounds must be at least 2: there is no spread of one")
     if options.threads:
         torch.set_num_threads(options.threads)
+    keep_heap()
     before = environment()
     # A pipe has no width of its own; the table needs this much.
     console = Console(width=None if sys.stdout.isatty() else 130)

@@ -6,6 +6,7 @@ is measured again: that is decided by their processor time, never by the times m
 """
 
 import contextlib
+import ctypes
 import os
 import statistics
 import time
@@ -116,6 +117,24 @@ def turns(candidates: Mapping[str, Measure], rounds: int, warm_up: int = 2, pati
         for name, value in found.items():
             seconds[name].append(value)
     return Times(seconds, repeated, disturbed)
+
+
+def keep_heap() -> None:
+    """Have glibc keep what is freed, here and in processes started from here; elsewhere it does nothing.
+
+    Else it gives large tensors back to Linux between steps, and the next step pays for touching new pages: more or less
+    of that by how the heap happens to lie, which moved a ratio of 3 to 1 between two versions with the same kernels.
+    """
+    trim, pad, mmap = 2**31 - 1, 2**28, 2**30
+    os.environ |= {
+        "MALLOC_TRIM_THRESHOLD_": str(trim),
+        "MALLOC_TOP_PAD_": str(pad),
+        "MALLOC_MMAP_THRESHOLD_": str(mmap),
+    }
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in ((-1, trim), (-2, pad), (-3, mmap)):  # M_TRIM_THRESHOLD and so on, of malloc.h
+            mallopt(option, value)
 
 
 def _processor_time_of_others() -> float:

@@ -13,7 +13,7 @@ All but the last two have area 1; those are as their libraries have them. Each i
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
 
@@ -21,6 +21,25 @@ Shape = Literal["rectangular", "triangular", "arctan", "sigmoid", "exponential",
 
 SHARPNESS: frozenset[Shape] = frozenset({"arctan", "sigmoid", "fast-sigmoid"})
 """Which shapes libraries give by how steep they are, 1 / width, and not by their width."""
+
+
+def spelt_out(given: dict[str, Any]) -> dict[str, Any]:
+    """Return a neuron's keys with `surrogate: {shape: width}` as `surrogate` and `lens`.
+
+    Raises:
+        ValueError: it is not one shape with a width above 0, or `lens` is there too.
+    """
+    surrogate = given.get("surrogate")
+    if not isinstance(surrogate, dict):
+        return given
+    if len(surrogate) != 1 or "lens" in given:
+        raise ValueError("surrogate is one shape with its width, such as {arctan: 2.0}")
+    ((shape, width),) = surrogate.items()
+    if shape not in get_args(Shape):
+        return given | {"surrogate": shape}
+    if not isinstance(width, int | float) or not width > 0:
+        raise ValueError(f"the width of the surrogate is {width}: it must be above 0")
+    return given | {"surrogate": shape, "lens": 1 / width if shape in SHARPNESS else float(width)}
 
 
 class Surrogate(NamedTuple):

@@ -96,6 +96,26 @@ def test_whatever_keeps_the_frames_and_however_often_it_is_interrupted_the_bits_
     assert contents(tmp_path / "stopped") == expected
 
 
+def test_a_network_of_spoken_digits_is_trained_exported_verified_and_profiled(hstnn: Hstnn, tmp_path: Path) -> None:
+    """iaf-shd at its full width, on recordings in SHD's own layout."""
+    folder, out = make_shd(tmp_path / "shd", count=60), tmp_path / "runs"
+    where = ["--data-dir", folder]
+    trained = hstnn("train", "iaf-shd", "--set", "train.epochs=1", "--out", out, *where)
+    assert trained.code == 0, trained.err
+    run = out / "iaf-shd/plain/seed1111"
+    exported = hstnn("export", "--ckpt", run / "best.pt", "--onnx", "--torchscript", *where)
+    assert exported.code == 0, exported.err
+    manifest = json.loads((run / "bundle/manifest.json").read_text())
+    assert manifest["verification"]["result"] == "passed"
+    verified = hstnn("verify", run / "bundle", "--strict", "--trust", "--ckpt", run / "best.pt", *where)
+    assert verified.code == 0, verified.out
+    words = ["--phases", "work,train,infer", "--seconds", "0.2", "--engines", "onnxruntime", "--batch", "1"]
+    profiled = hstnn("profile", "--ckpt", run / "best.pt", *words, *where)
+    assert profiled.code == 0, profiled.err
+    assert "layer6.lif" in profiled.out
+    assert "real: SHD" in " ".join(profiled.out.split())
+
+
 def test_the_crops_of_two_epochs_differ(tmp_path: Path) -> None:
     folder = make_dvs_gesture(tmp_path / "data")
     still = small("dvs-gesture", kind="rnn", **{"adapt.lr": 1e-30, "batch": 100})

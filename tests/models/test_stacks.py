@@ -16,7 +16,7 @@ from hstnn_deploy.models.network import SPIKES, Tap
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.stack import Stack, StackConfig
 from hstnn_deploy.profile.phases.operations import count
-from tests.models.stacks import STACKS, example, stack
+from tests.models.stacks import IAF, LEAKY, SJ, STACKS, example, stack
 
 T, B = 7, 4
 LENGTHS = [7, 3, 1, 5]
@@ -301,6 +301,22 @@ def test_kernels_take_neurons_in_rows_and_maps(form: Any, shape: tuple[int, ...]
             found.append((spikes.detach(), after["v"].detach(), drive.grad, v0.grad))
     for ours, expected in zip(*found, strict=True):
         torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("neuron", [{}, SJ, SJ | {"learn": "decay"}, IAF, LEAKY, {"current_decay": 0.5}], ids=str)
+def test_neurons_do_not_mind_how_maps_lie_in_memory(neuron: dict[str, Any]) -> None:
+    lif, own = Lif.model_validate(neuron), Lif.model_validate(neuron).fresh()
+    rows = torch.randn(T, B, 3, 4, 5, generator=torch.Generator().manual_seed(2)) * 2
+    state = {name: torch.rand(B, 3, 4, 5, generator=torch.Generator().manual_seed(3)) for name in lif.states}
+    found = []
+    for lying in (rows, rows.movedim(2, -1).contiguous().movedim(-1, 2)):
+        drive = lying.clone(memory_format=torch.preserve_format).requires_grad_()
+        spikes, after = kernels.spiking(drive, state, lif, torch.tensor(LENGTHS), own)
+        (spikes.square().sum() + after["v"].square().sum()).backward()
+        assert spikes.stride() == lying.stride()
+        assert drive.grad is not None
+        found.append((spikes, *after.values(), drive.grad))
+    assert all(torch.equal(ours, expected) for ours, expected in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("name", [name for name in STACKS if name.startswith(("maps", "rows", "readout of maps"))])

@@ -105,6 +105,10 @@ def spiking(
     Returns:
         Spikes [T, B, n, …] (of an integrator its membrane), and the state after the last valid step.
     """
+    if current.ndim == 5 and not current.is_contiguous() and (moved := current.movedim(2, -1)).is_contiguous():
+        # Kernels walk through memory as it lies; neurons do not mind in which order.
+        spikes, after = spiking(moved, {key: v.movedim(1, -1) for key, v in state.items()}, neuron, lengths, own)
+        return spikes.movedim(-1, 2), {key: v.movedim(-1, 1) for key, v in after.items()}
     if isinstance(neuron, Lif) and neuron.fast and not _stepped(neuron, state["v"]):
         spikes, v = lif(current, state["v"], neuron, lengths)
         return spikes, {"v": v}

@@ -217,5 +217,7 @@ class Dropout(Stateless):
             return functional.dropout(x, self.share)
         like = x[0] if window else x
         if self.number not in o.masks:
-            o.masks[self.number] = functional.dropout(torch.ones_like(like), self.share)
+            # Numbers are drawn in the order of memory, which must not hang on the layout that x has.
+            ones = torch.ones_like(like, memory_format=torch.contiguous_format)
+            o.masks[self.number] = functional.dropout(ones, self.share)
         return x * o.masks[self.number]

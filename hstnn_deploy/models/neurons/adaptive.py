@@ -1,13 +1,13 @@
 """A leaky integrate-and-fire neuron that tires: its threshold grows with each spike and decays back to rest."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from hstnn_deploy.models.algebra import Algebra, V
-from hstnn_deploy.models.surrogates import Shape, Surrogate
+from hstnn_deploy.models.surrogates import Shape, Surrogate, spelt_out
 
 
 class AdaptiveLif(BaseModel):
@@ -39,6 +39,12 @@ class AdaptiveLif(BaseModel):
     """Half the width of the surrogate's window, in membrane units."""
     surrogate: Shape = "rectangular"
     """The shape of ds/dm in the backward pass."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelt_out(cls, given: Any) -> Any:
+        """Take a surrogate with its width."""
+        return spelt_out(given) if isinstance(given, dict) else given
 
     @property
     def slope(self) -> Surrogate:

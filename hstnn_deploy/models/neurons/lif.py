@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from torch import Tensor
 
 from hstnn_deploy.models.algebra import Algebra, Fires, V
-from hstnn_deploy.models.surrogates import SHARPNESS, Shape, Surrogate
+from hstnn_deploy.models.surrogates import Shape, Surrogate, spelt_out
 
 Reset = Literal["zero", "subtract", "none"]
 """What a spike does to the membrane: sets it to zero (hard), takes the threshold from it (soft), or nothing."""
@@ -18,8 +18,6 @@ Learned = Literal["decay", "threshold"]
 
 RATE, THRESHOLD = "rate", "threshold"
 """The names of what a layer of neurons may learn: w of decay = 1 - sigmoid(w), and the threshold."""
-
-_SHAPES = frozenset(Shape.__args__)  # type: ignore[attr-defined]
 
 
 class Lif(BaseModel):
@@ -89,19 +87,9 @@ class Lif(BaseModel):
             if not isinstance(tau, int | float) or not tau >= 1:
                 raise ValueError(f"tau is {tau}: it must be 1 step or more")
             given["decay"] = 1 - 1 / tau
-        if isinstance(surrogate := given.get("surrogate"), dict):
-            if len(surrogate) != 1 or "lens" in given:
-                raise ValueError("surrogate is one shape with its width, such as {arctan: 2.0}")
-            ((shape, width),) = surrogate.items()
-            if shape in _SHAPES:
-                if not isinstance(width, int | float) or not width > 0:
-                    raise ValueError(f"the width of the surrogate is {width}: it must be above 0")
-                given |= {"surrogate": shape, "lens": 1 / width if shape in SHARPNESS else float(width)}
-            else:
-                given["surrogate"] = shape
         if isinstance(given.get("learn"), str):
             given["learn"] = [given["learn"]]
-        return given
+        return spelt_out(given)
 
     @model_validator(mode="after")
     def _together(self) -> Self:
