@@ -312,7 +312,8 @@ def _channels_last(x: Tensor) -> Tensor:
     """
     if x.ndim != 5 or x.device.type != "cpu":
         return x
-    return x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:2])
+    rows = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return rows.view(*x.shape[:2], *rows.shape[1:])
 
 
 def _within(layer: Layer, name: str, leaves: Mapping[int, Layer]) -> bool:

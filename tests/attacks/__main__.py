@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tests.attacks import processes
+from tests.attacks import libraries, processes
 from tests.attacks.box import Box
 from tests.attacks.fuzz import Range
 from tests.attacks.payloads import Shot
@@ -69,6 +69,7 @@ def attacks(yard: Yard, root: Path, seed: int, only: str = "") -> dict[str, tupl
         "ten trainings in a folder": (0.5, processes.crowded(box)),
         "surroundings": (1.0, processes.surrounding(box, yard)),
         "full disk, mounted": (1.0, processes.full_disk(box, yard, dice)),
+        libraries.NAME: (1.0, libraries.networks(dice)),
         "SIGINT while it begins": (1.0, processes.interrupted_imports(box, yard, dice)),
     }
     return {name: each for name, each in found.items() if only in name}
