@@ -252,6 +252,25 @@ class Checkpoint(BaseModel):
             network.load_state_dict(self.parameters)
         return network.eval()
 
+    def deployed(self, draw: int | None = None) -> "Checkpoint":
+        """Return the checkpoint of the network as it computes: weights on devices as the numbers that they come to.
+
+        Args:
+            draw: the seed of one draw of the variation; None: without variation.
+        """
+        if getattr(self.architecture, "weights", None) is None:
+            return self
+        parameters = self.network().deployed(draw)
+        plain = {key: value for key, value in self.recipe.get("network", {}).items() if key != "weights"}
+        changed = {
+            "architecture": self.architecture.model_copy(update={"weights": None}),
+            "recipe": {key: value for key, value in self.recipe.items() if key != "finetune"} | {"network": plain},
+            "parameters": parameters,
+            # Measured of other draws.
+            "metrics": {key: value for key, value in self.metrics.items() if key != "test"},
+        }
+        return self.model_copy(update=changed)
+
     def _check_shapes(self, config: NetworkConfig) -> None:
         """Compare the parameters with what recipe and sizes make, before any of it is made.
 

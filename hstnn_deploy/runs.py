@@ -159,15 +159,18 @@ class RunFolder:
 
     def _rows(self, name: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
-        path = self.path / name
+        path, counts = self.path / name, ("epoch",) if name == "metrics.jsonl" else ("epoch", "batch", "batches")
         if path.exists():
             with reading(path, "a curve", RunError, _ANOTHER):
                 text = read_bytes(path, _LONGEST).decode("utf-8", errors="replace")
             for line in text.splitlines():
                 try:
-                    rows.append(_ROW.validate_python(json_value(line)))
+                    row = _ROW.validate_python(json_value(line))
                 except ValueError:
                     break
+                if any(type(row.get(key, 0)) is not int for key in counts):
+                    break
+                rows.append(row)
         return rows
 
     def keep_metrics(self, epochs: int) -> None:
@@ -215,8 +218,10 @@ class RunFolder:
             self._begin(recipe, environment, resume, upgrade)
             try:
                 yield
-            except KeyboardInterrupt:
-                self.set_status("interrupted")
+            except (KeyboardInterrupt, BrokenPipeError):
+                # Whoever read what was printed has gone; what is finished stays so.
+                if not self.finished:
+                    self.set_status("interrupted")
                 raise
             except Exception as error:
                 self.set_status("failed", error=str(error))

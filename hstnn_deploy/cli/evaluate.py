@@ -1,24 +1,42 @@
 """`hstnn evaluate`: a checkpoint on a split."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import CacheChoice, CacheOption, Ckpt, DataDir, Device, Json, SplitChoice
-from hstnn_deploy.errors import DataError
+from hstnn_deploy.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from hstnn_deploy.models.tasks import Task
+    from hstnn_deploy.recipe.recipe import Recipe
+    from hstnn_deploy.train.variation import Draws
 
 
 def evaluate(
     ckpt: Ckpt,
     split: Annotated[SplitChoice, typer.Option(help="Which samples.")] = SplitChoice.test,
     batch: Annotated[int | None, typer.Option(min=1, help="Batch size (default: the recipe's).")] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="Of weights on devices: measure so many draws of the variation; 0: none."
+        ),
+    ] = None,
+    readapt: Annotated[
+        int, typer.Option(min=0, metavar="N", help="With --draws: let norms follow N training batches after each draw.")
+    ] = 0,
     device: Device = "auto",
     data_dir: DataDir = None,
     cache: CacheOption = CacheChoice.disk,
     as_json: Json = False,
 ) -> None:
-    """Measure loss and metric (accuracy, perplexity) of a checkpoint on a split of its recipe's data."""
+    """Measure loss and metric (accuracy, perplexity) of a checkpoint on a split of its recipe's data.
+
+    With --draws, weights on devices are drawn anew each time, and stay for the whole split.
+    """
     import torch
 
     from hstnn_deploy import devices
@@ -28,10 +46,15 @@ def evaluate(
     from hstnn_deploy.models.tasks import task_for
     from hstnn_deploy.train.evaluation import PROTOCOLS
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
+    from hstnn_deploy.train.variation import under_variation
 
     checkpoint = Checkpoint.load(ckpt)
     where = devices.resolve(device)
     recipe = checkpoint.resolved_recipe()
+    if recipe.step is None and (draws is not None or readapt):
+        raise UsageError(f"--draws is for weights on devices, and {ckpt} has none", "leave --draws and --readapt out")
+    if readapt and not draws:
+        raise UsageError("--readapt follows a draw of the weights", "give --draws too")
     network = checkpoint.network().to(where)
     observer = make_observer(console.report(as_json))
     try:
@@ -46,7 +69,14 @@ def evaluate(
     task = task_for(recipe.network, recipe.loss)
     # Of a training split that is cropped at random, the same crops at every call.
     torch.manual_seed(recipe.seed)
-    result = run_evaluation(network, task, splits.split(split.value), batch or recipe.batch, where, recipe.precision)
+    samples, size = splits.split(split.value), batch or recipe.batch
+    if draws == 0:
+        network = checkpoint.deployed().network().to(where)
+    if draws:
+        found = under_variation(checkpoint, task, splits, split.value, size, where, draws, readapt)
+        _show_draws(found, ckpt, recipe, task, split.value, readapt, as_json)
+        return
+    result = run_evaluation(network, task, samples, size, where, recipe.precision)
     facts = {
         "checkpoint": str(ckpt),
         "recipe": recipe.name,
@@ -70,6 +100,36 @@ def evaluate(
         f"{split.value} split: {task.metric} {result[task.metric]:.2f}{task.unit}, loss {result['loss']:.4f} "
         f"({result[task.counts]} {task.counts} of {splits.origin}, on {where})\n"
         f"protocol: {PROTOCOLS[recipe.protocol]}; precision {recipe.precision}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _show_draws(
+    found: "Draws", ckpt: Path, recipe: "Recipe", task: "Task", split: str, readapt: int, as_json: bool
+) -> None:
+    facts = {
+        "checkpoint": str(ckpt),
+        "recipe": recipe.name,
+        "step": recipe.step,
+        "split": split,
+        "metric": task.metric,
+        "readapted": readapt,
+        **found.plain(),
+    }
+    if as_json:
+        console.emit(facts)
+        return
+    low, middle, high = (found.quantile(share) for share in (0.05, 0.5, 0.95))
+    norms = f", norms after {readapt} training batches" if readapt else ""
+    console.out.print(
+        f"{ckpt}: {recipe.name} {recipe.step}, {split} split under {len(found.values)} draws of the variation "
+        f"(sigma {found.sigma:.4g}){norms}\n"
+        f"{task.metric} {found.mean:.2f}{task.unit} on average, deviation {found.deviation:.2f}, "
+        f"95 % interval of the mean {found.mean - found.half_width:.2f} to {found.mean + found.half_width:.2f}\n"
+        f"quantiles: 5 % {low:.2f}, median {middle:.2f}, 95 % {high:.2f}; worst {min(found.values):.2f}, "
+        f"best {max(found.values):.2f}\n"
+        f"without variation: {found.clean:.2f}{task.unit}",
         markup=False,
         soft_wrap=True,
     )

@@ -142,6 +142,10 @@ def export(
         bool, typer.Option("--allow-redundant", help="Export an adapted network before selection all the same.")
     ] = False,
     whole_test: WholeTest = False,
+    draw: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Of weights on devices: export draw N of the variation (default: none)."),
+    ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -188,6 +192,7 @@ def export(
             preprocess=preprocess,
             data_folder=data_dir,
             whole_test=whole_test,
+            draw=draw,
             on_check=on_check,
             report=report,
         )
@@ -243,6 +248,11 @@ def print_bundle(bundle: "Bundle", screen: "Console") -> None:
         for name, facts in (bundle.manifest["files"] | bundle.manifest["carried"]).items()
     ]
     screen.print(console.table(f"Bundle {bundle.folder}", ["file", ">size", "sha256"], rows))
+    if bundle.dropped:
+        gone = ", ".join(bundle.dropped)
+        screen.print(
+            f"note: it replaces an earlier bundle, whose {gone} it does not have", markup=False, soft_wrap=True
+        )
     if bundle.choice:
         screen.print(f"Form: {bundle.choice} ({bundle.choice.machine})", markup=False, soft_wrap=True)
     if bundle.reductions:
@@ -264,6 +274,10 @@ def print_checks(checks: "list[Check]", screen: "Console") -> None:
         rows_of = [check for check in checks if check.file == name]
         drawn = [(Text(check.outcome, styles[check.outcome]), check.name, check.figure) for check in rows_of]
         screen.print(console.table(f"Verification of {name}", ["", "check", "figure"], drawn))
+    if checks:
+        counts = {outcome: sum(check.outcome == outcome for check in checks) for outcome in styles}
+        rest = "".join(f", {count} {outcome}" for outcome, count in counts.items() if outcome != "passed" and count)
+        screen.print(f"{counts['passed']} of {len(checks)} checks passed{rest}.", markup=False, highlight=False)
 
 
 def _smaller_table(bundle: "Bundle") -> "Table":

@@ -42,6 +42,10 @@ class StageChoice(StrEnum):
     traces = "traces"
     select = "select"
     restore = "restore"
+    baseline = "baseline"
+    vat = "vat"
+    recover = "recover"
+    prune = "prune"
     all = "all"
 
 
@@ -54,7 +58,13 @@ def train(
     recurrent: Annotated[
         RecurrentChoice | None, typer.Option(help="The recurrent units of ffs and hybrid (default: the recipe's).")
     ] = None,
-    stage: Annotated[StageChoice, typer.Option(help="A stage of a hybrid, or all that is left.")] = StageChoice.all,
+    stage: Annotated[
+        StageChoice | None,
+        typer.Option(
+            help="A stage of a hybrid; or, for any stack with convolutions, a step of weights on devices: baseline, "
+            "vat, recover, prune, or all of them (default: all that the recipe has)."
+        ),
+    ] = None,
     ratio: Annotated[float | None, typer.Option(help="Spiking share of the units, of ffs and hybrid.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initial weights, order of samples and probes.")] = None,
     device: Device = "auto",
@@ -83,6 +93,7 @@ def train(
     """
     from hstnn_deploy import devices
     from hstnn_deploy.cli.progress import make_observer
+    from hstnn_deploy.models.rram import STEPS
     from hstnn_deploy.models.sizes import check_ratio
     from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train import ranks as processes
@@ -99,6 +110,8 @@ def train(
             f"--recurrent {recurrent} is for ffs and hybrid networks, not for kind {resolved.kind}",
             "a pure recurrent network is --kind rnn or --kind lstm",
         )
+    if stage is not None and (stage.value in STEPS or (stage is StageChoice.all and resolved.kind == "plain")):
+        resolved = resolved.on_devices()
     ranks = processes.started()
     if (count := ranks.size if ranks else nproc or 1) > resolved.batch:
         raise UsageError(
@@ -122,7 +135,7 @@ def train(
             runs = run_training(
                 resolved,
                 out,
-                stage=stage.value,
+                stage="all" if stage is None else stage.value,
                 device=where,
                 data_folder=data_dir,
                 cache=cache.value,

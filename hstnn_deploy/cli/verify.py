@@ -50,14 +50,14 @@ def verify(
         console.emit({"bundle": str(bundle), "result": outcome, "not_run": len(result.not_run), "checks": plain})
     else:
         print_checks(result.checks, screen)
-        if result.not_run:
-            screen.print(f"{len(result.not_run)} of {len(result.checks)} checks could not be run.", markup=False)
     if result.failed:
         first = result.failed[0]
         raise VerificationError(
             f"{len(result.failed)} of {len(result.checks)} checks failed; "
             f"first {first.file}, {first.name}: {first.figure}",
-            "export the bundle again; do not deploy this one",
+            "is it the bundle of that checkpoint? See --ckpt, or export it again"
+            if ckpt
+            else "export the bundle again; do not deploy this one",
         )
     if strict and result.not_run:
         first = result.not_run[0]

@@ -124,6 +124,7 @@ _PIXELS = {
 def preprocessing(config: Any) -> Preprocessing:
     """Return what was done to the files of a data set, from the `data` section of a recipe."""
     from hstnn_deploy.data.events.recordings import EventConfig
+    from hstnn_deploy.data.images import ImageConfig
     from hstnn_deploy.data.text import TextConfig
 
     match config:
@@ -140,13 +141,16 @@ def preprocessing(config: Any) -> Preprocessing:
         case TextConfig():
             plain = config.name != "pydoc-text"  # type: ignore[attr-defined]
             return Words(split="spaces" if plain else "punctuation", lower=not plain, window=config.bptt)
+        case ImageConfig(images=None):
+            return _PIXELS[config.name]  # type: ignore[attr-defined]
         case _:
-            return _PIXELS.get(config.name, Values())
+            return Values()
 
 
 def counts_events(config: Any) -> bool:
     """Whether a network's inputs count events or spikes, by the `data` section of a recipe; else they are numbers."""
-    return isinstance(preprocessing(config), Frames)
+    images = getattr(config, "images", None)
+    return isinstance(preprocessing(config), Frames) or (images is not None and images.encoding == "poisson")
 
 
 def framed(events: Events, how: Frames) -> "Tensor":

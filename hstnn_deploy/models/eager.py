@@ -84,8 +84,9 @@ class Eager(Algebra[Tensor]):
         return torch.relu(a)
 
     def clip(self, a: Tensor, low: float | None, high: float | None, name: str = "") -> Tensor:
-        """See `Algebra`."""
-        return a.clamp(low, high)
+        """See `Algebra`. At a bound there is no gradient, as in sinabs."""
+        bounded = a if low is None else functional.threshold(a, low, low)
+        return bounded if high is None else -functional.threshold(-bounded, -high, -high)
 
     def parameter(self, value: Tensor) -> Tensor:
         """See `Algebra`."""

@@ -88,6 +88,23 @@ class Network(nn.Module, ABC):
     def initial_state(self, like: Tensor) -> State:
         """Return zeros for a batch shaped as `like` [T, B, …]."""
 
+    @property
+    def longest(self) -> int | None:
+        """The most steps of a window that its layers have numbers for, or None where any are."""
+        return None
+
+    def joins(self, _layer: int) -> bool:
+        """Return whether a layer adds what branches of the network give: its sums are no membranes."""
+        return False
+
+    def deployed(self, _draw: int | None = None) -> dict[str, Tensor]:
+        """Return the parameters and buffers as the network computes with them; see `Checkpoint.deployed`."""
+        return self.state_dict()
+
+    def weight_penalty(self) -> Tensor | None:
+        """Return what is added to the loss for the weights themselves, or None."""
+        return None
+
     @abstractmethod
     def meanings(self) -> dict[str, str]:
         """Return what each state is, by its name."""

@@ -4,19 +4,30 @@ Shapes: T time, B batch, n outputs of the last layer.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor, nn
 
-from hstnn_deploy.errors import RecipeError
+from hstnn_deploy.errors import RecipeError, RunError
 from hstnn_deploy.models.algebra import Algebra, Strand, V
 from hstnn_deploy.models.eager import Fast
 from hstnn_deploy.models.layers import WIDEST, Chain, Layer, Shape, build_chain, checked
+from hstnn_deploy.models.layers.blocks import Residual
 from hstnn_deploy.models.layers.norm import Norm
+from hstnn_deploy.models.layers.weights import Maps, Rows
 from hstnn_deploy.models.network import Described, LossName, Network, State, Tap
+from hstnn_deploy.models.rram import Weights
 from hstnn_deploy.models.sizes import Sizes
 
 Readout = Literal["sum", "mean", "last", "max", "every"]
@@ -58,6 +69,14 @@ class StackConfig(BaseModel):
     """What of the last layer's output over time is the answer."""
     mode: Mode = "layers"
     """How a window runs while training."""
+    weights: Weights | None = None
+    """On which devices the weights of convolutions are; null: they are numbers in memory."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the key that there was not always, where it says nothing."""
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if (key, value) != ("weights", None)}
 
     @model_validator(mode="after")
     def _fits_together(self) -> "StackConfig":
@@ -81,8 +100,10 @@ class StackConfig(BaseModel):
             )
         if not any(each.taps() for each in network.leaves()):
             raise RecipeError(
-                "network.layers have no units that carry anything over time", "put in neurons, such as {lif: {tau: 2}}"
+                "network.layers: no layer carries anything over time", "put in neurons, such as {lif: {tau: 2}}"
             )
+        if self.weights is not None:
+            _check_devices(self.weights, network)
         return self
 
     @property
@@ -96,10 +117,16 @@ class StackConfig(BaseModel):
         with torch.device("meta"):
             return self.build([]).outputs
 
+    @property
+    def longest(self) -> int | None:
+        """See `Network.longest`."""
+        with torch.device("meta"):
+            return self.build([]).longest
+
     def build(self, sizes: Sequence[Sizes]) -> "Stack":
         """Return a freshly initialised network."""
         chain, shape = build_chain(self.layers, tuple(self.input), "network.layers")
-        return Stack(chain, tuple(self.input), shape, self.readout, self.mode)
+        return Stack(chain, tuple(self.input), shape, self.readout, self.mode, self.weights)
 
 
 class Stack(Network):
@@ -109,18 +136,86 @@ class Stack(Network):
     readout gathers.
     """
 
-    def __init__(self, chain: Chain, shape: Shape, after: Shape, readout: Readout, mode: Mode = "layers") -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        shape: Shape,
+        after: Shape,
+        readout: Readout,
+        mode: Mode = "layers",
+        devices: Weights | None = None,
+    ) -> None:
         super().__init__()
+        self.devices, self._computing = devices, devices is None
         self.layers = chain
         self._shape, self.output_shape, self.readout, self.mode = shape, after, readout, mode
         for number, layer in enumerate(chain.leaves(), 1):
             layer.number = number
         self.every_step, self.tokens = readout == "every", shape == ()
+        if devices is not None and devices.compensated:
+            for layer in self.convolutions():
+                layer.register_buffer("fixed", torch.zeros_like(layer.weight))
         self._needs_all = any(isinstance(layer, Norm) and layer.options.over == "all" for layer in chain.leaves())
 
     def leaves(self) -> Iterator[Layer]:
         """Yield all layers in the order of their numbers."""
         return self.layers.leaves()
+
+    def convolutions(self) -> list[Maps | Rows]:
+        """Return the layers whose weights may be on devices, in order."""
+        return [layer for layer in self.leaves() if isinstance(layer, Maps | Rows)]
+
+    def effective(self, varied: bool = True, draw: torch.Generator | None = None) -> list[Tensor]:
+        """Return what each convolution computes with; see `Weights.effective`.
+
+        Args:
+            varied: whether variation takes part.
+            draw: where its draws come from; None: torch's own generator.
+        """
+        assert self.devices is not None
+        devices = self.devices
+        if draw is not None and devices.step == "baseline":
+            # Whoever asks for a draw wants to know what variation does to a network that was trained without it.
+            devices = devices.model_copy(update={"step": "vat"})
+        found = []
+        for number, layer in enumerate(self.convolutions()):
+            noise = None if draw is None else torch.randn(layer.weight.shape, generator=draw)
+            fixed = getattr(layer, "fixed", None)
+            found.append(devices.effective(layer.weight, fixed, number, noise, varied))
+        return found
+
+    @torch.no_grad()
+    def deployed(self, draw: int | None = None) -> dict[str, Tensor]:
+        """See `Network`."""
+        if self.devices is None:
+            return self.state_dict()
+        generator = None if draw is None else torch.Generator().manual_seed(draw)
+        found = {name: value for name, value in self.state_dict().items() if not name.endswith(".fixed")}
+        names = {id(layer): name for name, layer in self.named_modules()}
+        for layer, value in zip(self.convolutions(), self.effective(draw is not None, generator), strict=True):
+            found[f"{names[id(layer)]}.weight"] = value.clone()
+        return found
+
+    def weight_penalty(self) -> Tensor | None:
+        """Return what is added to the loss for the weights themselves, or None."""
+        return None if self.devices is None else self.devices.penalty([each.weight for each in self.convolutions()])
+
+    @contextmanager
+    def _on_devices(self) -> Iterator[None]:
+        """Compute with what is on the devices: one draw of it for all that is done in this context."""
+        if self._computing:
+            yield
+            return
+        layers = self.convolutions()
+        try:
+            self._computing = True
+            for layer, effective in zip(layers, self.effective(), strict=True):
+                layer.effective = effective
+            yield
+        finally:
+            self._computing = False
+            for layer in layers:
+                layer.effective = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -140,6 +235,16 @@ class Stack(Network):
     def part(self, layer: int) -> str:
         """Return layer3.lif of layer 3."""
         return next(f"layer{each.number}.{each.kind}" for each in self.leaves() if each.number == layer)
+
+    @property
+    def longest(self) -> int | None:
+        """See `Network`: a normalisation may know a number of steps."""
+        known = [each.options.steps for each in self.leaves() if isinstance(each, Norm) and each.options.steps]
+        return min(known, default=None)
+
+    def joins(self, layer: int) -> bool:
+        """See `Network`."""
+        return any(each.number == layer and isinstance(each, Residual) for each in self.leaves())
 
     def part_of(self, parameter: str) -> str:
         """See `Network`."""
@@ -199,14 +304,20 @@ class Stack(Network):
 
     def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """See `Network`."""
+        self._check_readable()
         y, after = self._one_step(o, x, state)
         return self._answer(o, y, after), after
 
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """See `Network`."""
+        self._check_readable()
         if self.together:
             return self._step_by_step(o, x, state)
         return self.layer_by_layer(o, x, state)
+
+    def _check_readable(self) -> None:
+        if not self._computing:
+            raise RuntimeError("weights on devices are read as they are deployed: see Checkpoint.deployed")
 
     def layer_by_layer(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """Run a window, each layer over all of it."""
@@ -277,7 +388,11 @@ class Stack(Network):
                 return o.mul(y, 1.0, "logits")
 
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        """Run a window; see `Network.forward`."""
+        """Run a window; see `Network.forward`. Weights on devices are drawn once for it."""
+        with self._on_devices():
+            return self._forward(x, state, lengths)
+
+    def _forward(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         after = self.initial_state(x) if state is None else state
         x = _channels_last(x)
         if self.mode == "steps" and self.training:
@@ -304,13 +419,80 @@ class Stack(Network):
         return max(1, _AT_ONCE // (x.shape[1] * max(prod(layer.output) for layer in self.leaves())))
 
 
+@torch.no_grad()
+def compensate(network: Network, rram: Network, sram: Network | None = None) -> None:
+    """Give a network with an SRAM part what it starts from.
+
+    Args:
+        network: freshly built.
+        rram: the same network without that part, trained.
+        sram: where the SRAM part starts from another network: that one.
+
+    Raises:
+        RunError: one of them is another network.
+    """
+    assert isinstance(network, Stack)
+    weights = network.devices
+    assert weights is not None
+    own, theirs = network.state_dict(), rram.state_dict()
+    fixed = {name for name in own if name.endswith(".fixed")}
+    _check_same(own, theirs, fixed, "the RRAM network")
+    norms = {name for name in own if name.endswith((".mean", ".variance"))}
+    convolutions = {name.replace(".fixed", ".weight") for name in fixed}
+    taken = set(own) - fixed - convolutions if weights.sram.keep == "all" else norms
+    found = {name: theirs[name] for name in taken} | {name: theirs[name.replace(".fixed", ".weight")] for name in fixed}
+    match weights.sram.start:
+        case "rram":
+            found |= {name: theirs[name] for name in convolutions}
+        case "zeros":
+            found |= {name: torch.zeros_like(own[name]) for name in convolutions}
+        case "fresh":
+            pass
+        case path:
+            assert sram is not None
+            others = sram.state_dict()
+            _check_same(own, others, fixed, path)
+            found |= {name: others[name] for name in convolutions}
+    network.load_state_dict({**own, **found})
+
+
+def _check_same(own: Mapping[str, Tensor], others: Mapping[str, Tensor], fixed: set[str], what: str) -> None:
+    for name in set(own) - fixed:
+        if name not in others or others[name].shape != own[name].shape:
+            there = list(others[name].shape) if name in others else "nothing"
+            raise RunError(
+                f"{what} is another network: {name} is {there} there, and {list(own[name].shape)} here",
+                "take a checkpoint of the same layers",
+            )
+
+
+def _check_devices(weights: Weights, network: Stack) -> None:
+    """Refuse what weights on devices cannot be.
+
+    Raises:
+        RecipeError: there is no convolution, or the groups of a pruning do not divide the channels.
+    """
+    layers = network.convolutions()
+    if not layers:
+        raise RecipeError("network.weights is for convolutions, and network.layers have none", "leave weights out")
+    for layer in layers[1:]:
+        inputs, group = layer.weight.shape[1], weights.prune.group
+        if inputs % min(group, inputs):
+            raise RecipeError(
+                f"network.weights.prune.group is {group}, which does not divide the {inputs} input channels of layer "
+                f"{layer.number}",
+                "give a number that divides them",
+            )
+
+
 def _channels_last(x: Tensor) -> Tensor:
     """Return maps [T, B, C, H, W] with the channels of a pixel side by side in memory, where that is faster.
 
     On a processor, convolution, normalisation and pooling take vectors of channels then, and hand on the same layout: a
     training step of SpikingJelly's network for gestures takes 0.8 of its time so. Rounding differs in the last bits.
     """
-    if x.ndim != 5 or x.device.type != "cpu":
+    # Of one sample, torch cannot tell the layouts apart, and its normalisation mixes them up backward.
+    if x.ndim != 5 or x.device.type != "cpu" or x.shape[1] == 1:
         return x
     rows = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     return rows.view(*x.shape[:2], *rows.shape[1:])

@@ -10,10 +10,14 @@ from hstnn_deploy.foreign import brief, one_line
 
 def explained(error: ValidationError, source: str, model: type[BaseModel]) -> RecipeError:
     """Turn the first thing pydantic found into one line and a hint."""
-    first = error.errors(include_url=False)[0]
+    found = error.errors(include_url=False)
+    if any(each["loc"][:1] == ("train",) for each in found):
+        # A plain recipe's stage also stands in the places of the hybrids'.
+        found = [each for each in found if each["loc"][:1] not in {("adapt",), ("restore",)}]
+    first = found[0]
     keys, allowed, choice = _located(first["loc"], model)
     path, given = one_line(".".join(keys)), first["input"]
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     match first["type"]:
         case "extra_forbidden":
             return RecipeError(f"{source}: unknown key {path!r}{more}", nearest(keys[-1], allowed))

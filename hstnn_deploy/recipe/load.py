@@ -73,7 +73,7 @@ def _apply(raw: dict[str, Any], change: str) -> None:
     """Set one `key.path=value` in place; the value is read as YAML."""
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
-        raise RecipeError(f"--set {brief(change)} is not key=value", "for example --set adapt.epochs=5")
+        raise RecipeError(f"--set {brief(change)} is not key=value", "for example --set seed=7")
     *parents, leaf = key.strip().split(".")
     place: Any = raw
     for parent in parents:

@@ -20,6 +20,7 @@ from hstnn_deploy.errors import HstnnError, RecipeError, UsageError, nearest
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.models.registry import NetworkConfig
+from hstnn_deploy.models.rram import Step
 from hstnn_deploy.models.sizes import KINDS, Kind
 from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.models.tasks import LanguageModelling, LossConfig, task_for
@@ -27,8 +28,10 @@ from hstnn_deploy.recipe.sections import Published, Regularise, Selection, Stage
 
 Method = Literal["hybrid", "plain"]
 
-_NEW = (("loss", None), ("regularise", None))
+_NEW = (("loss", None), ("regularise", None), ("finetune", None))
 """Keys that recipes did not always have, and what they meant then."""
+
+_FAMILIES = {"stack", "sequence", "convolutional", "language"}
 
 _OF_HYBRID = {"kind", "ratio", "adapt", "selection", "restore"}
 """Keys that belong to the method hybrid."""
@@ -71,6 +74,8 @@ class Recipe(BaseModel):
     restore: Stage
     train: Stage | None = None
     """Of method plain: its one stage."""
+    finetune: Stage | None = None
+    """Of weights on devices: how the steps recover and prune are trained; null: as `train` says."""
 
     @model_validator(mode="before")
     @classmethod
@@ -79,6 +84,9 @@ class Recipe(BaseModel):
         if not isinstance(given, dict):
             return given
         network = given.get("network")
+        if "train" in given and (not isinstance(network, dict) or network.get("family") not in _FAMILIES):
+            # What is wrong is the family: whatever else the recipe says cannot be judged without it.
+            return {**given, "method": "plain", "kind": "plain", "adapt": given["train"], "restore": given["train"]}
         stacked = isinstance(network, dict) and network.get("family") == "stack"
         method = given.get("method", "plain" if stacked else "hybrid")
         if stacked and method != "plain":
@@ -127,6 +135,39 @@ class Recipe(BaseModel):
         if self.kind in {"rnn", "lstm", "snn"} and not isinstance(self.network, StackConfig):
             self.network.recurrent = "lstm" if self.kind == "lstm" else "rnn"
         return self
+
+    @model_validator(mode="after")
+    def _steps_fit_together(self) -> "Recipe":
+        if self.finetune is not None and self.step is None:
+            raise RecipeError("key 'finetune' is for weights on devices", "network.weights says on which")
+        return self
+
+    @property
+    def step(self) -> Step | None:
+        """Which step of training weights on devices this is; None where they are numbers in memory."""
+        weights = getattr(self.network, "weights", None)
+        return None if weights is None else weights.step
+
+    def on_devices(self) -> "Recipe":
+        """Return the recipe with weights on devices, as its `network.weights` says or else by default.
+
+        Raises:
+            RecipeError: the network is no stack, or has no convolutions.
+        """
+        if not isinstance(self.network, StackConfig):
+            raise RecipeError(f"the steps of weights on devices are for stacks, and this is a {self.network.family}")
+        if self.step is not None:
+            return self
+        plain = self.dump()
+        return Recipe.model_validate({**plain, "network": {**plain["network"], "weights": {}}})
+
+    def at_step(self, step: Step) -> "Recipe":
+        """Return the recipe of a step of training weights on devices."""
+        plain = self.dump()
+        plain["network"] = {**plain["network"], "weights": {**plain["network"]["weights"], "step": step}}
+        if step in {"recover", "prune"} and self.finetune is not None:
+            plain["train"] = plain["finetune"]
+        return Recipe.model_validate(plain)
 
     @property
     def kind_name(self) -> str:
@@ -188,6 +229,12 @@ class Recipe(BaseModel):
             raise UsageError(
                 f"network.input is {network.input}, but a time step of {self.data.name} has the shape {there}",
                 f"--set 'network.input={there}'",
+            )
+        steps, longest = sizes.get("steps"), network.longest
+        if steps is not None and longest is not None and steps > longest:
+            raise UsageError(
+                f"network.layers normalise {longest} steps each by itself, but {self.data.name} has {steps} a sample",
+                f"give norm.steps: {steps}",
             )
         if (given := network.outputs) != sizes["classes"]:
             raise UsageError(

@@ -20,21 +20,40 @@ class Schedule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    name: Literal["step", "cosine", "plateau"] = "step"
-    """In steps, along half a cosine, or whenever validation stops getting better."""
+    name: Literal["step", "cosine", "plateau", "milestones"] = "step"
+    """In steps, along half a cosine, whenever validation stops getting better, or at shares of the stage."""
     every: int | None = Field(None, gt=0)
     """Of step: epochs from one step to the next. Of plateau: epochs without a better metric before the next. Of cosine:
     epochs in which it falls (torch's T_max), after which it rises again for as many; null: the whole stage."""
+    at: list[float] | None = None
+    """Of milestones: shares of the stage's epochs, between 0 and 1, after which it falls."""
+    late: bool = False
+    """Of milestones: fall one epoch later, and never at a share that is no whole number of epochs, as BNTT's code."""
     factor: float = Field(ge=0, le=1)
     """What the learning rate is multiplied with at each step; of cosine, what is left of it at the end, perhaps 0."""
 
     @model_validator(mode="after")
     def _together(self) -> "Schedule":
-        if self.name != "cosine" and self.every is None:
+        if self.name == "milestones":
+            if self.every is not None or not self.at or sorted(set(self.at)) != self.at:
+                raise ValueError(
+                    "milestones needs the key 'at', ascending shares such as [0.5, 0.7, 0.9], and no 'every'"
+                )
+            if self.at[0] <= 0 or self.at[-1] >= 1:
+                raise ValueError("at: every share lies between 0 and 1")
+        elif self.at is not None or self.late:
+            raise ValueError(f"at and late are for milestones, and this is {self.name}")
+        elif self.name != "cosine" and self.every is None:
             raise ValueError(f"{self.name} needs the key 'every', in epochs")
         if self.name != "cosine" and self.factor == 0:
             raise ValueError(f"factor is 0, and {self.name} would end the training: only cosine may fall to 0")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the keys that there were not always, where they say nothing."""
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if (key, value) not in (("at", None), ("late", False))}
 
 
 class Stage(BaseModel):
@@ -50,6 +69,8 @@ class Stage(BaseModel):
     lr: float = Field(gt=0)
     momentum: float = Field(0.0, ge=0, lt=1)
     """Of sgd; adam has none."""
+    weight_decay: float = Field(0.0, ge=0)
+    """What every parameter is pulled to zero with: times the parameter, it is added to the gradient."""
     clip: float | None = Field(None, gt=0)
     """The largest norm of the whole gradient, or null for no clipping."""
     schedule: Schedule | None = None
@@ -62,7 +83,11 @@ class Stage(BaseModel):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out the key that there was not always, where it says nothing."""
         found: dict[str, Any] = handler(self)
-        return {key: value for key, value in found.items() if (key, value) != ("evaluate_every", None)}
+        return {key: value for key, value in found.items() if (key, value) not in _NEW}
+
+
+_NEW = (("evaluate_every", None), ("weight_decay", 0.0))
+"""Keys of a stage that there were not always, and what they meant then."""
 
 
 class RateBounds(BaseModel):

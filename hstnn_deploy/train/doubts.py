@@ -45,7 +45,7 @@ class Doubts:
     """
 
     def __init__(self, neuron: SpikingNeuron | None, constant: float) -> None:
-        self._threshold, self._width = "threshold of its neurons", ""
+        self._threshold, self._width = "threshold of their neurons", ""
         if neuron is not None:
             self._threshold = f"network.neuron.threshold (it is {neuron.threshold:g})"
             self._width = f" (network.neuron.lens is {neuron.lens:g})"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.splits import Batch, Splits
@@ -24,7 +24,7 @@ from hstnn_deploy.models.network import Network, State
 from hstnn_deploy.models.precision import Precision, forward, products
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
-from hstnn_deploy.recipe.sections import Regularise, Stage
+from hstnn_deploy.recipe.sections import Regularise, Schedule, Stage
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.capture import Gradients
 from hstnn_deploy.train.doubts import RATE, Doubts, constant_loss
@@ -164,11 +164,7 @@ class Fit:
         train_loss, correct, count = trainer.train(epoch, self.observer)
         trained = time.perf_counter()
         held = trainer.evaluate()
-        for name, mean in (("training", train_loss), ("validation", held["loss"])):
-            if not math.isfinite(mean):
-                raise RunError(
-                    f"the {name} loss is {mean} in epoch {epoch}", "lower the learning rate or clip the gradient"
-                )
+        _check_finite(train_loss, held["loss"], epoch)
         return {
             "epoch": epoch,
             "train_loss": train_loss,
@@ -180,6 +176,14 @@ class Fit:
             "train_seconds": round(trained - start, 4),
             "valid_seconds": round(time.perf_counter() - trained, 4),
         }
+
+
+def _check_finite(training: float, validation: float, epoch: int) -> None:
+    for name, mean in (("training", training), ("validation", validation)):
+        if not math.isfinite(mean):
+            raise RunError(
+                f"the {name} loss is {mean} in epoch {epoch}", "lower the learning rate or clip the gradient"
+            )
 
 
 @dataclass
@@ -207,7 +211,8 @@ class Trainer:
     def __post_init__(self) -> None:
         self.model = self.ranks.joined(self.network)
         self._gradients: Gradients | None = None
-        self._penalty = None if self.regularise is None else Penalty(self.network, self.regularise)
+        asked = self.regularise is not None or self.network.weight_penalty() is not None
+        self._penalty = Penalty(self.network, self.regularise) if asked else None
 
     def train(self, epoch: int, observer: Observer) -> tuple[float, int, int]:
         """Do a training pass; return the mean loss, and how many answers were right of how many, on all ranks.
@@ -249,6 +254,7 @@ class Trainer:
         sums = [each.clone() for each in (loss, correct, count)]
         self.ranks.sum(*sums)
         mean = float(sums[0]) / int(sums[2])
+        _check_finite(mean, held["loss"], at[0])
         row = {
             **dict(zip(("epoch", "batch", "batches"), at, strict=True)),
             "train_loss": mean,
@@ -396,8 +402,10 @@ def make_scaler(precision: Precision, device: torch.device) -> GradScaler | None
 def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
     """Return the stage's optimiser over a network's parameters."""
     if stage.optimiser == "adam":
-        return torch.optim.Adam(network.parameters(), lr=stage.lr, fused=True)
-    return torch.optim.SGD(network.parameters(), lr=stage.lr, momentum=stage.momentum, fused=True)
+        return torch.optim.Adam(network.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True)
+    return torch.optim.SGD(
+        network.parameters(), lr=stage.lr, momentum=stage.momentum, weight_decay=stage.weight_decay, fused=True
+    )
 
 
 def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer, higher_is_better: bool = True) -> LRScheduler | None:
@@ -410,12 +418,23 @@ def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer, higher_is_bett
         return None
     if schedule.name == "cosine":
         return CosineAnnealingLR(optimiser, T_max=schedule.every or stage.epochs, eta_min=stage.lr * schedule.factor)
+    if schedule.name == "milestones":
+        return MultiStepLR(optimiser, milestones(schedule, stage.epochs), schedule.factor)
     assert schedule.every is not None, "a recipe is checked for it"
     if schedule.name == "step":
         return StepLR(optimiser, step_size=schedule.every, gamma=schedule.factor)
     mode: Literal["max", "min"] = "max" if higher_is_better else "min"
     # torch waits for one epoch more than its patience says.
     return ReduceLROnPlateau(optimiser, mode, factor=schedule.factor, patience=schedule.every - 1)
+
+
+def milestones(schedule: Schedule, epochs: int) -> list[int]:
+    """Return after how many epochs the learning rate falls."""
+    shares = schedule.at or []
+    if schedule.late:
+        # As BNTT's code compares the epoch, counted from 0 and done, with a float.
+        return [int(share * epochs) + 1 for share in shares if share * epochs == int(share * epochs)]
+    return [round(share * epochs) for share in shares]
 
 
 def _order(samples: int, size: int, batches: int | None, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a training adds to its loss for the spikes themselves: fewer of them, or as many as are wanted."""
+"""What a training adds to its loss: for the spikes themselves, as many as are wanted; for weights, groups of zeros."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -15,11 +15,12 @@ class Penalty:
     """Looks at the spikes of every spiking layer during a forward pass; a context manager around it.
 
     With r the spikes of a unit per step, a mean over the valid steps of a batch, and means over the units of a layer,
-    then over layers: spikes * r + rate.weight * (max(0, low - r)^2 + max(0, r - high)^2).
+    then over layers: spikes * r + rate.weight * (max(0, low - r)^2 + max(0, r - high)^2); and `weight_penalty`.
     """
 
-    def __init__(self, network: Network, regularise: Regularise) -> None:
-        self._units = [units for tap, units in network.taps.items() if tap.name == SPIKES]
+    def __init__(self, network: Network, regularise: Regularise | None) -> None:
+        spiking = [units for tap, units in network.taps.items() if tap.name == SPIKES]
+        self._network, self._units = network, [] if regularise is None else spiking
         self._how = regularise
         self._found: dict[int, list[tuple[Tensor, Tensor | float]]] = {}
         self._handles: list[RemovableHandle] = []
@@ -48,14 +49,16 @@ class Penalty:
 
     def value(self) -> Tensor:
         """Return what is added to the loss, scalar, of the passes since the context was entered."""
-        how = self._how
+        how, of_weights = self._how, self._network.weight_penalty()
         total = torch.zeros(())
         for parts in self._found.values():
             rate = sum(spikes for spikes, _ in parts) / sum(steps for _, steps in parts)
             assert isinstance(rate, Tensor)
+            assert how is not None
             penalty = how.spikes * rate.mean()
             if how.rate is not None:
                 off = (how.rate.low - rate).clamp(min=0) + (rate - how.rate.high).clamp(min=0)
                 penalty = penalty + how.rate.weight * off.square().mean()
             total = total.to(penalty.device) + penalty
-        return total / max(1, len(self._found))
+        spikes = total / max(1, len(self._found))
+        return spikes if of_weights is None else spikes.to(of_weights.device) + of_weights

@@ -4,6 +4,7 @@
     OUT/RECIPE/hybrid/seedS/adapt/            1. the redundant network
     OUT/RECIPE/hybrid/seedS/traces/           2. Hessian traces, once
     OUT/RECIPE/hybrid/seedS/ratio-R/          2. the selection for a ratio, and 3. its restoration
+    OUT/RECIPE/plain/seedS/STEP/              weights on devices: baseline, vat, recover, prune (the last two from vat)
 
 With LSTM units in the recurrent place, ffs-RATIO is ffs-lstm-RATIO and hybrid is hybrid-lstm.
 
@@ -13,7 +14,7 @@ A finished stage of the same recipe is never done again.
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,7 +33,9 @@ from hstnn_deploy.models.hybrid.network import as_hybrid
 from hstnn_deploy.models.hybrid.shrink import shrink
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import build
+from hstnn_deploy.models.rram import STEPS, Weights
 from hstnn_deploy.models.sizes import Sizes, kept_counts, layer_sizes
+from hstnn_deploy.models.stack import compensate
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
@@ -44,8 +47,8 @@ from hstnn_deploy.train.ranking import GroupTraces, SelectionResult, Traces, sel
 from hstnn_deploy.train.ranks import ALONE, Ranks
 from hstnn_deploy.train.traces import RankedGroup, probe_products, rademacher, ranked_groups
 
-StageName = Literal["adapt", "traces", "select", "restore", "all"]
-"""`traces` is the part of `select` that all ratios share."""
+StageName = Literal["adapt", "traces", "select", "restore", "baseline", "vat", "recover", "prune", "all"]
+"""`traces` is the part of `select` that all ratios share; the last four are steps of weights on devices."""
 
 _SAVE_EVERY = 20.0
 """Seconds between saves of the traces under way."""
@@ -94,7 +97,7 @@ def stage_folder(recipe: Recipe, out: Path, stage: str) -> RunFolder:
     base = out / recipe.name / recipe.kind_name / f"seed{recipe.seed}"
     return RunFolder(
         {
-            "train": base,
+            "train": base if recipe.step is None else base / recipe.step,
             "adapt": base / "adapt",
             "traces": base / "traces",
             "restore": base / f"ratio-{recipe.ratio:g}",
@@ -126,6 +129,13 @@ class Training:
     def run(self, stage: StageName) -> list[RunFolder]:
         """Run a stage, or all that the kind has."""
         recipe = self.recipe
+        if recipe.step is not None:
+            return self._on_devices(stage)
+        if stage in STEPS:
+            raise UsageError(
+                f"stage {stage!r} is a step of weights on devices, and this recipe has none",
+                "Recipe.on_devices gives it some; see docs/rram.md",
+            )
         if recipe.kind != "hybrid":
             if recipe.kind == "plain" and stage != "all":
                 raise UsageError(f"a plain network has no stage {stage!r}", "leave --stage out: it has one, train")
@@ -148,6 +158,38 @@ class Training:
             done.append(self._restore())
         return list({run.path: run for run in done}.values())
 
+    def _on_devices(self, stage: StageName) -> list[RunFolder]:
+        """Run a step of weights on devices, or all of them."""
+        if stage != "all" and stage not in STEPS:
+            raise UsageError(
+                f"weights on devices have no stage {stage!r}", f"their steps are {', '.join(STEPS)}, or all of them"
+            )
+        done = []
+        for step in STEPS if stage == "all" else (stage,):
+            own = replace(self, recipe=self.recipe.at_step(step))
+            own._splits = self._splits
+            done.append(own._fit("train", own.folder("train"), own._for_step, None))
+            self._splits = own._splits
+        return done
+
+    def _for_step(self) -> Network:
+        """Return the network that a step of weights on devices begins with."""
+        network = self._fresh([])
+        weights = getattr(self.recipe.network, "weights", None)
+        assert isinstance(weights, Weights)
+        if not weights.compensated:
+            return network
+        before = stage_folder(self.recipe.at_step("vat"), self.out, "train")
+        if not before.finished:
+            raise RunError(
+                f"there is no finished RRAM network in {before.path}", "run --stage vat first, or --stage all"
+            )
+        sram = None
+        if weights.sram.start not in {"rram", "zeros", "fresh"}:
+            sram = Checkpoint.load(Path(weights.sram.start)).network()
+        compensate(network, Checkpoint.load(before.best).network(), sram)
+        return network
+
     def folder(self, stage: str) -> RunFolder:
         """See `stage_folder`."""
         return stage_folder(self.recipe, self.out, stage)
@@ -163,7 +205,8 @@ class Training:
             recipe = self.recipe
             if (known := shape(recipe.data)) is not None:
                 # Before recordings are prepared, which may take minutes.
-                recipe.check_fits(known.family, {"inputs": known.inputs, "classes": known.classes, "size": known.size})
+                sizes = {"inputs": known.inputs, "classes": known.classes, "size": known.size, "steps": known.steps}
+                recipe.check_fits(known.family, sizes)
             self._splits = load(recipe.data, recipe.protocol, self.data_folder, self.cache, self.observer.preparing)
             there = self._splits
             recipe.check_fits(there.family, {"inputs": there.inputs, "classes": there.classes, "size": there.size})

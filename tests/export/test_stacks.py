@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hstnn_deploy.errors import RunError
 from hstnn_deploy.export.graph.forms import FORMS, Form, build
 from hstnn_deploy.export.graph.interface import interface
 from hstnn_deploy.export.graph.modules import program, script
@@ -215,5 +216,5 @@ def test_a_window_longer_than_its_norms_is_refused_by_every_engine(tmp_path: Pat
         with pytest.raises(Exception, match=r"(?i)index|indices|bounds|Gather"):
             run(x[20:], expected.state)
         assert name
-    with pytest.raises(IndexError):
+    with pytest.raises(RunError, match="a sample has a step 21, but layer 2 normalises 20 steps"):
         network.train()(x)

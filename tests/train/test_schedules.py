@@ -52,22 +52,34 @@ def test_a_cosine_falls_over_the_whole_stage_to_what_is_to_be_left() -> None:
     assert found == pytest.approx([0.1 + 0.9 * (1 + math.cos(math.pi * epoch / 11)) / 2 for epoch in range(11)])
 
 
+BNTT: dict[str, object] = {"name": "milestones", "at": [0.5, 0.7, 0.9], "factor": 0.1}
+
+
 @pytest.mark.parametrize(
     ("name", "schedule"),
     [
         ("sj.CosALR_64", {"name": "cosine", "every": 64, "factor": 0}),
         ("sj.CosALR_32", {"name": "cosine", "every": 32, "factor": 0}),
         ("sj.StepLR_32_0.1", {"every": 32, "factor": 0.1}),
+        *((f"bntt.{epochs}", BNTT | {"late": True}) for epochs in (100, 50, 40)),
     ],
 )
-def test_schedules_are_those_of_spikingjellys_training(name: str, schedule: dict[str, object]) -> None:
+def test_schedules_are_those_of_other_trainings(name: str, schedule: dict[str, object]) -> None:
     with np.load(Path(__file__).parent.parent / "golden" / "schedules.npz") as file:
         expected = file[name]
-    found = [1e-3 * rate for rate in rates(schedule, len(expected))]
+    found = [float(expected[0]) * rate for rate in rates(schedule, len(expected))]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-12)
     if len(expected) == 256:
         # It falls and rises.
         assert [round(found[epoch], 9) for epoch in (0, 64, 128, 192)] == [1e-3, 0, 1e-3, 0]
+
+
+def test_milestones_fall_on_time_unless_late() -> None:
+    found = rates(BNTT, 10)
+    assert found == pytest.approx([1] * 5 + [0.1] * 2 + [0.01] * 2 + [0.001])
+    # 0.7 * 35 is no whole number: the original's comparison never comes true there.
+    late = rates(BNTT | {"late": True}, 35)
+    assert late == pytest.approx([1] * 35)
 
 
 @pytest.mark.parametrize(("name", "published"), [("plif-dvs128", 97.57), ("lif-dvs128", 96.18), ("leaky-dvs", 88.28)])

@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Inspected, Picture, Shape, Source
 from hstnn_deploy.data.files.folder import VARIABLE, data_folder
 from hstnn_deploy.data.files.remotes import Remote
+from hstnn_deploy.data.images import ImageConfig, as_images, shape_of
 from hstnn_deploy.data.pictures.images import draw_images
 from hstnn_deploy.data.splits import ArraySplit, Splits, with_validation
 from hstnn_deploy.errors import DataError
@@ -56,10 +56,8 @@ _OWN = {"train": ("train*.bin", "data_batch*.bin"), "test": ("test*.bin",)}
 """Files that hold a part of a set, outside the published folder: any whole number of records."""
 
 
-class CifarConfig(BaseModel):
+class CifarConfig(ImageConfig):
     """What a recipe says of CIFAR-10 or CIFAR-100."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class Cifar10Config(CifarConfig):
@@ -93,7 +91,8 @@ def load_cifar(config: Cifar10Config | Cifar100Config, source: Source) -> Splits
     part = f", in part: {len(train)} of {whole[0]} training and {len(test)} of {whole[1]} test images"
     origin = f"{form.title} from {place}{part if [len(train), len(test)] != whole else ''}"
     trained, valid = with_validation(train, source.protocol)
-    return Splits(trained, valid or test, test, inputs=96, classes=form.labels[-1], origin=origin)
+    splits = Splits(trained, valid or test, test, inputs=96, classes=form.labels[-1], origin=origin)
+    return splits if config.images is None else as_images(splits, config.images, _whole, 255)
 
 
 def missing_files(name: str, given: Path | None) -> list[str]:
@@ -181,12 +180,16 @@ def _joined(parts: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> ArraySp
     return ArraySplit(x, torch.from_numpy(labels).long(), scale=1 / 255)
 
 
+def _whole(x: Tensor) -> Tensor:
+    """Return columns [N, T, colour * row] as images [N, colour, row, column]."""
+    return x.view(len(x), _SIDE, 3, _SIDE).permute(0, 2, 3, 1)
+
+
 def _picture(config: Cifar10Config | Cifar100Config, source: Source, choice: Choice) -> Picture:
     card = (CIFAR10 if config.name == "cifar10" else CIFAR100).card
     # x[t] is column t in three colours: [T, colour * row] -> [row, column, colour]
-    return draw_images(
-        load_cifar(config, source), choice, card, lambda sample: sample.unflatten(1, (3, _SIDE)).permute(2, 0, 1)
-    )
+    by_columns = load_cifar(config.model_copy(update={"images": None}), source)
+    return draw_images(by_columns, choice, card, lambda sample: sample.unflatten(1, (3, _SIDE)).permute(2, 0, 1))
 
 
 CIFAR10 = DataSet(
@@ -202,7 +205,7 @@ CIFAR10 = DataSet(
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     ),
     load_cifar,
-    lambda _: Shape(train=50_000, test=10_000, steps=_SIDE, inputs=96, classes=10),
+    lambda config: shape_of(config, Shape(train=50_000, test=10_000, steps=_SIDE, inputs=96, classes=10), 3),
     lambda config, folder: missing_files(config.name, folder),
     place=lambda config, folder: _place(config.name, folder),
     remotes=(
@@ -229,7 +232,7 @@ CIFAR100 = DataSet(
         168_513_733,
     ),
     load_cifar,
-    lambda _: Shape(train=50_000, test=10_000, steps=_SIDE, inputs=96, classes=100),
+    lambda config: shape_of(config, Shape(train=50_000, test=10_000, steps=_SIDE, inputs=96, classes=100), 3),
     lambda config, folder: missing_files(config.name, folder),
     place=lambda config, folder: _place(config.name, folder),
     remotes=(

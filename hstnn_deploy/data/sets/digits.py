@@ -5,31 +5,30 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Shape, Source
+from hstnn_deploy.data.images import ImageConfig, as_images, shape_of
 from hstnn_deploy.data.pictures.images import draw_images
 from hstnn_deploy.data.splits import ArraySplit, Splits, hold_out, with_validation
 
 
-class DigitsConfig(BaseModel):
+class DigitsConfig(ImageConfig):
     """What a recipe says of the digits."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Literal["digits"] = "digits"
 
 
-def load_digits(_config: DigitsConfig, source: Source) -> Splits:
-    """Return the digits; one fifth of them, stratified, is the fixed test split."""
+def load_digits(config: DigitsConfig, source: Source) -> Splits:
+    """Return the digits, column by column or whole; one fifth of them, stratified, is the fixed test split."""
     images, target = digit_images()
     # [N, row, column] in 0..16 -> [N, T = column, I = row] in 0..1
     whole = ArraySplit(images.movedim(2, 1).contiguous(), target, scale=1 / 16)
     rest, held = hold_out(whole.target, 0.2)
     test = whole.take(held)
     train, valid = with_validation(whole.take(rest), source.protocol)
-    return Splits(train, valid or test, test, inputs=8, classes=10, origin="scikit-learn's digits, 1797 real images")
+    splits = Splits(train, valid or test, test, inputs=8, classes=10, origin="scikit-learn's digits, 1797 real images")
+    return splits if config.images is None else as_images(splits, config.images, lambda x: x.mT[:, None], 16)
 
 
 def digit_images() -> tuple[Tensor, Tensor]:
@@ -44,7 +43,8 @@ def digit_images() -> tuple[Tensor, Tensor]:
 
 def _picture(config: DigitsConfig, source: Source, choice: Choice) -> Picture:
     # x[t] is column t: [T, I] -> [row, column]
-    return draw_images(load_digits(config, source), choice, DIGITS.card, lambda sample: sample.T)
+    by_columns = load_digits(config.model_copy(update={"images": None}), source)
+    return draw_images(by_columns, choice, DIGITS.card, lambda sample: sample.T)
 
 
 DIGITS = DataSet(
@@ -58,6 +58,6 @@ DIGITS = DataSet(
         "it comes with scikit-learn",
     ),
     load_digits,
-    lambda _: Shape(train=1437, test=360, steps=8, inputs=8, classes=10),
+    lambda config: shape_of(config, Shape(train=1437, test=360, steps=8, inputs=8, classes=10), 1),
     picture=_picture,
 )

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from hstnn_deploy import files
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Inspected, Picture, Shape, Source
 from hstnn_deploy.data.files.folder import VARIABLE, find
 from hstnn_deploy.data.files.idx import read_idx
 from hstnn_deploy.data.files.remotes import Remote, fetch
+from hstnn_deploy.data.images import ImageConfig, as_images, shape_of
 from hstnn_deploy.data.pictures.images import draw_images
 from hstnn_deploy.data.splits import ArraySplit, Splits, with_validation
 from hstnn_deploy.errors import DataError
@@ -61,10 +61,8 @@ _FILES = {
 }
 
 
-class MnistConfig(BaseModel):
+class MnistConfig(ImageConfig):
     """What a recipe says of MNIST."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Literal["mnist"] = "mnist"
     checksum: bool = True
@@ -101,7 +99,8 @@ def load_mnist(config: MnistConfig, source: Source) -> Splits:
 
     test = split_of("test")
     train, valid = with_validation(split_of("train"), source.protocol)
-    return Splits(train, valid or test, test, inputs=28, classes=10, origin=f"MNIST from {folder}")
+    splits = Splits(train, valid or test, test, inputs=28, classes=10, origin=f"MNIST from {folder}")
+    return splits if config.images is None else as_images(splits, config.images, lambda x: x.mT[:, None], 255)
 
 
 def missing_files(given: Path | None) -> list[str]:
@@ -162,7 +161,8 @@ def _check(path: Path, file: _File) -> None:
 
 def _picture(config: MnistConfig, source: Source, choice: Choice) -> Picture:
     # x[t] is column t: [T, I] -> [row, column]
-    return draw_images(load_mnist(config, source), choice, MNIST.card, lambda sample: sample.T)
+    by_columns = load_mnist(config.model_copy(update={"images": None}), source)
+    return draw_images(by_columns, choice, MNIST.card, lambda sample: sample.T)
 
 
 MNIST = DataSet(
@@ -177,7 +177,7 @@ MNIST = DataSet(
         11_594_722,
     ),
     load_mnist,
-    lambda _: Shape(train=60_000, test=10_000, steps=28, inputs=28, classes=10),
+    lambda config: shape_of(config, Shape(train=60_000, test=10_000, steps=28, inputs=28, classes=10), 1),
     lambda _, folder: missing_files(folder),
     place=lambda _, folder: _home(folder),
     downloads=True,

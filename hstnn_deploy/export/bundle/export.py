@@ -51,6 +51,8 @@ class Bundle:
     """The smaller graphs, those that were refused among them."""
     choice: Choice | None = None
     """Where the form was to be chosen: what was measured."""
+    dropped: list[str] = field(default_factory=list)
+    """Files of an earlier bundle in the folder that this one does not have."""
 
     @property
     def failed(self) -> list[Check]:
@@ -78,6 +80,7 @@ def export_bundle(
     preprocess: bool = False,
     data_folder: Path | None = None,
     whole_test: bool = False,
+    draw: int | None = None,
     on_check: Callable[[Check], None] | None = None,
     report: Report = silent,
 ) -> Bundle:
@@ -103,6 +106,7 @@ def export_bundle(
         preprocess: whether the graphs begin with the preprocessing of the recipe's data, and take raw pixels or events.
         data_folder: where the recipe's data is, for the checks on the test split and a text's words.
         whole_test: whether each file is asked all of the test split, however large the network.
+        draw: of weights on devices, the seed of the draw of their variation that is exported; None: without variation.
         on_check: called with each check as it is done.
         report: told what is under way.
 
@@ -118,7 +122,10 @@ def export_bundle(
         RunError: the folder cannot be written.
     """
     ckpt = Path(ckpt)
-    checkpoint = Checkpoint.load(ckpt)
+    trained = Checkpoint.load(ckpt)
+    checkpoint = trained.deployed(draw)
+    if checkpoint is trained and draw is not None:
+        raise UsageError(f"a draw is of weights on devices, and {ckpt} has none", "leave --draw out")
     if checkpoint.redundant and not allow_redundant:
         raise ExportError(
             f"{ckpt} is the redundant network, before selection: it holds every unit twice over",
@@ -167,6 +174,8 @@ def export_bundle(
             for check in check_training(checkpoint, [*(path.name for path in written), *([NIR] if nir else [])]):
                 done(check)
         facts = manifest(ckpt, checkpoint, how) | {"carried": carried}
+        if checkpoint is not trained:
+            facts["weights"] = {"draw": draw, **trained.recipe["network"]["weights"]}
         if smaller:
             training = training_windows(recipe, data_folder)
             names = [path.name for path in written]
@@ -190,8 +199,9 @@ def export_bundle(
                 # What a tool began and could not finish: a bundle holds nothing that its manifest does not list.
                 path.unlink()
         facts = write_manifest(staging, facts)
+        left = {path.name for path in folder.glob("model.*")} - {path.name for path in staging.iterdir()}
         folders.put(staging, folder, _is_ours)
-    return Bundle(folder, checks, facts, reductions, choice)
+    return Bundle(folder, checks, facts, reductions, choice, sorted(left))
 
 
 def _is_ours(name: str) -> bool:

@@ -90,6 +90,8 @@ def verify_bundle(
     if PT2 in facts["files"]:
         check_program(folder / PT2)
     checkpoint = Checkpoint.load(ckpt) if ckpt else None
+    if checkpoint:
+        checkpoint = checkpoint.deployed(facts.get("weights", {}).get("draw"))
     checks: list[Check] = []
 
     def done(check: Check) -> None:

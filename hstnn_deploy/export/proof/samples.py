@@ -58,7 +58,7 @@ def make_subject(
     return Subject(
         network,
         folder,
-        _windows(test, face),
+        _windows(test, face, network.longest),
         task_for(recipe.network, recipe.loss),
         test,
         missing,
@@ -98,13 +98,20 @@ def _test_split(recipe: Recipe, vocabulary: str, data_folder: Path | None) -> tu
     return splits.test, ""
 
 
-def _windows(test: Split | None, face: Interface) -> list[Tensor]:
-    """Return inputs of two (T, B): real samples as they are, and pairs of them end to end with a step cut off."""
+def _windows(test: Split | None, face: Interface, longest: int | None) -> list[Tensor]:
+    """Return inputs of two (T, B): real samples as they are, and pairs of them end to end with a step cut off.
+
+    A network that knows no more than `longest` steps sees parts of that length, and shorter ones in the place of pairs.
+    """
     samples = max(2, min(_SAMPLES, int(_BYTES // (4 * _STEPS * face.values))))
     if test is None:
-        whole = face.example(_STEPS, samples)
+        whole = face.example(min(_STEPS, longest or _STEPS), samples)
     else:
         whole = test.batch(torch.arange(min(samples, len(test))), torch.device("cpu")).x
+    whole = whole[:longest]
     half = whole.shape[1] // 2
+    if longest is not None and 2 * len(whole) - 1 > longest:
+        shorter = whole[: max(1, len(whole) - 1), : max(1, half - 3)]
+        return [whole.contiguous(), shorter.contiguous()]
     doubled = torch.cat((whole[:, :half], whole[:, half : 2 * half]))[:-1, : max(1, half - 3)]
     return [whole, doubled.contiguous()]

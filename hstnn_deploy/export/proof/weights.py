@@ -84,7 +84,7 @@ def network_of(path: Path, config: NetworkConfig, sizes: list[Sizes]) -> Network
 def difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> str:
     """Return where two networks' weights first differ, in words, or an empty text where they are equal to the bit."""
     if missing := sorted(ours.keys() ^ theirs.keys()):
-        return f"{missing[0]} is in one only"
+        return f"{missing[0]} is in the {'network' if missing[0] in theirs else 'file'} only"
     for name, value in theirs.items():
         if value.shape != ours[name].shape:
             return f"{name} is {tuple(ours[name].shape)}, not {tuple(value.shape)}"

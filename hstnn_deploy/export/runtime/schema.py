@@ -172,6 +172,7 @@ _VERSION_2: dict[str, Any] = {
     "input?": _INPUT,
     "files": _by_name(_FILE),
     "carried": _by_name(_CARRIED),
+    "weights?": {"draw": (_count, None)},
     "recipe": dict,
     "selection": (dict, None),
     "metrics": {"test?": ({"*": _number}, None)},

@@ -32,10 +32,9 @@ _BLOCK = 2**15
 def takes(neuron: Lif) -> bool:
     """Whether this kernel has such neurons."""
     learned = "decay" in neuron.learn and neuron.delayed_reset
-    other = (
-        neuron.current_decay is not None or neuron.reset_to != 0 or neuron.reset_again or "threshold" in neuron.learn
-    )
-    return not (other or learned)
+    other = neuron.current_decay is not None or neuron.reset_to != 0 or neuron.reset_again
+    bounded = neuron.lowest is not None and neuron.reset != "subtract"
+    return not (other or learned or bounded or "threshold" in neuron.learn)
 
 
 def spiking(

@@ -37,6 +37,7 @@ from hstnn_deploy.models.layers.units import (
     RecurrentConfig,
 )
 from hstnn_deploy.models.layers.weights import ConvConfig, EmbeddingConfig, LinearConfig
+from hstnn_deploy.models.neurons import Lif
 
 __all__ = ["LAYERS", "MOST_LAYERS", "WIDEST", "Chain", "Layer", "Misfit", "Shape", "build_chain", "checked"]
 
@@ -130,7 +131,8 @@ def _checked(given: Any, path: str, depth: int) -> dict[str, Any]:
     if len(kinds) != 1:
         if kinds:
             raise Misfit(f"{path} names {len(kinds)} layers: {', '.join(kinds)}", "give each an item of its own")
-        raise Misfit(f"{path} is no layer: {brief(given)}", nearest(str(next(iter(given), "")), LAYERS))
+        name = str(next(iter(given), ""))
+        raise Misfit(f"{path}: {brief(name)} is no layer", nearest(name, LAYERS))
     (kind,) = kinds
     if given[kind] is None and kind != "flatten" and not _keys(LAYERS[kind], [kind]):
         raise Misfit(f"{path} is {kind} alone: it takes a value, as in {{{kind}: …}}")
@@ -148,7 +150,9 @@ def _checked(given: Any, path: str, depth: int) -> dict[str, Any]:
             known = _keys(LAYERS[kind], parents)
             raise Misfit(f"unknown key '{place}'", nearest(str(key), known)) from error
         if first["type"] == "missing":
-            raise Misfit(f"{place} is missing: {brief(given)}") from error
+            raise Misfit(f"{place} is missing") from error
+        if first["type"] == "value_error" and isinstance(first["input"], dict):
+            raise Misfit(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
         said = first["msg"].removeprefix("Value error, ")
         if first["type"] == "model_type":
             said = f"it takes its options by name, as in {{{kind}: {{…}}}}"
@@ -194,7 +198,8 @@ def _keys(config: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         config = inner
-    return [*config.model_fields]
+    keys = [key for key in config.model_fields if key != "type"]
+    return [*keys, "tau"] if issubclass(config, Lif) else keys
 
 
 def build_chain(layers: Sequence[dict[str, Any]], shape: Shape, path: str) -> tuple[Chain, Shape]:

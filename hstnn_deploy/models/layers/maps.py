@@ -38,7 +38,7 @@ class PoolConfig(_Config):
             raise ValueError(f"pooling takes maps [C, H, W] or rows [C, L], not the shape {list(shape)}")
         axes = shape[1:]
         if (self.size is None) == (self.to is None):
-            raise ValueError("pooling takes size, or to: one of them")
+            raise ValueError(f"pooling takes size or to, and {'neither is' if self.to is None else 'both are'} given")
         if self.to is not None:
             to = self.to
             if self.stride is not None or any(length % to for length in axes):
@@ -105,7 +105,8 @@ class VoteConfig(_Config):
             ValueError: the inputs are no units, or not divided by the voters.
         """
         if len(shape) != 1 or shape[0] % self.vote:
-            raise ValueError(f"groups of {self.vote} voters do not divide the shape {list(shape)}")
+            what = f"{shape[0]} units" if len(shape) == 1 else f"the shape {list(shape)}"
+            raise ValueError(f"{what} cannot be divided into groups of {self.vote} voters")
         return Vote(self.vote), (shape[0] // self.vote,)
 
 

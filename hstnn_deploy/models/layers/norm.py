@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hstnn_deploy.errors import RunError
 from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.base import Layer, Shape, stepped
@@ -99,7 +100,10 @@ class Norm(Layer):
         """Return which step it is, that of the first sample: while training, all are at the same."""
         number, known = int(step[0, 0]), self.options.steps or 0
         if number >= known:
-            raise IndexError(f"step {number + 1} of a network whose layer {self.number} normalises {known} steps")
+            raise RunError(
+                f"a sample has a step {number + 1}, but layer {self.number} normalises {known} steps",
+                f"give norm.steps in network.layers at least {number + 1}",
+            )
         return number
 
     def _trained(self, o: Any, x: Any, step: int, whole: bool = False) -> Any:
@@ -110,16 +114,22 @@ class Norm(Layer):
             each if each is None or self.options.steps is None else each[step]
             for each in (self.mean, self.variance, self.scale, self.shift)
         )
+
+        def of_batch(rows: Tensor) -> Tensor:
+            if rows.numel() == rows.shape[1]:
+                raise RunError(
+                    f"layer {self.number} normalises over a batch with a single value of each channel",
+                    "choose a batch size that leaves no sample alone, or over: all",
+                )
+            return functional.batch_norm(rows, mean, variance, scale, shift, True, self.options.momentum, self.eps)
+
         if lengths is None:
-            y = functional.batch_norm(flat, mean, variance, scale, shift, True, self.options.momentum, self.eps)
+            y = of_batch(flat)
             return y.unflatten(0, x.shape[:2]) if whole else y
         steps = len(x) if whole else 1
         # At a single step, lengths are those of what is left.
         valid = (torch.arange(steps, device=x.device)[:, None] < lengths).flatten()
         y = torch.zeros_like(flat)
         if valid.any():
-            rows = functional.batch_norm(
-                flat[valid], mean, variance, scale, shift, True, self.options.momentum, self.eps
-            )
-            y = y.index_put((valid.nonzero()[:, 0],), rows)
+            y = y.index_put((valid.nonzero()[:, 0],), of_batch(flat[valid]))
         return y.unflatten(0, x.shape[:2]) if whole else y

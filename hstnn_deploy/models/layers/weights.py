@@ -83,7 +83,9 @@ class ConvConfig(_Weights):
             raise ValueError(f"a convolution takes maps [C, H, W] or rows [C, L], not {_shown(shape)}")
         axes = len(shape) - 1
         if shape[0] % self.groups or self.conv % self.groups:
-            raise ValueError(f"{self.groups} groups do not divide {shape[0]} channels into {self.conv}")
+            raise ValueError(
+                f"{self.groups} groups must divide the {shape[0]} input and the {self.conv} output channels"
+            )
         if any(each < 0 for each in several(self.padding, axes)):
             raise ValueError(f"padding is {self.padding}: it must be 0 or more")
         how = tuple(several(each, axes) for each in (self.kernel, self.stride, self.padding, self.dilation))
@@ -99,7 +101,14 @@ class ConvConfig(_Weights):
         return layer, (self.conv, *after)
 
 
-class Rows(nn.Conv1d, Stateless):
+class _OnDevices:
+    """What convolutions share whose weights may be on devices: see `models.rram`."""
+
+    effective: Tensor | None = None
+    """What takes the place of the weights during a forward pass."""
+
+
+class Rows(_OnDevices, nn.Conv1d, Stateless):
     """A convolution over rows [C, L]. Weights (outputs, inputs / groups, kernel)."""
 
     kind = "conv"
@@ -110,12 +119,17 @@ class Rows(nn.Conv1d, Stateless):
         super().__init__(inputs, config.conv, kernel, stride, padding, dilation, config.groups, config.bias)
         started(self.weight, config.init, config.gain)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of rows [N, C, L]."""
+        y: Tensor = self._conv_forward(x, self.weight if self.effective is None else self.effective, self.bias)
+        return y
+
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
         """See `Stateless`."""
         return o.convolve(x, self, "product")
 
 
-class Maps(nn.Conv2d, Stateless):
+class Maps(_OnDevices, nn.Conv2d, Stateless):
     """A convolution over maps [C, H, W]. Weights (outputs, inputs / groups, kernel, kernel)."""
 
     kind = "conv"
@@ -125,6 +139,11 @@ class Maps(nn.Conv2d, Stateless):
         kernel, stride, padding, dilation = how
         super().__init__(inputs, config.conv, kernel, stride, padding, dilation, config.groups, config.bias)
         started(self.weight, config.init, config.gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of maps [N, C, H, W]."""
+        y: Tensor = self._conv_forward(x, self.weight if self.effective is None else self.effective, self.bias)
+        return y
 
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
         """See `Stateless`."""

@@ -23,6 +23,7 @@ from hstnn_deploy.data.events.recordings import EventConfig
 from hstnn_deploy.data.events.strategies import Dense, Naive, Sparse, TonicDisk
 from hstnn_deploy.data.events.transforms import chain
 from hstnn_deploy.data.files.folder import Report, silent
+from hstnn_deploy.data.images import ImageSplit
 from hstnn_deploy.data.splits import ArraySplit, Split
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.profile.plan import memory
@@ -288,7 +289,7 @@ def _on_disk(folder: Path, kind: str, _split: Split) -> Sizes:
 def _of_loaded(split: Split) -> Sizes:
     if isinstance(split, TextSplit):
         return _of_tensors([split.tokens])
-    if not isinstance(split, ArraySplit):
+    if not isinstance(split, ArraySplit | ImageSplit):
         unknown = f"a {type(split).__name__} does not say what it holds"
         return _places(host=unknown, device=unknown, disk=_UNWRITTEN)
     return _of_tensors(split.storages())

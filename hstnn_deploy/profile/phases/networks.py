@@ -21,7 +21,7 @@ def recipe_of(configuration: Configuration) -> Recipe:
 def fresh_network(configuration: Configuration) -> Network:
     """Return the network to measure, on the CPU: the checkpoint's, or one of the given sizes with random weights."""
     if configuration.ckpt is not None:
-        return Checkpoint.load(Path(configuration.ckpt)).network()
+        return Checkpoint.load(Path(configuration.ckpt)).deployed().network()
     recipe = recipe_of(configuration)
     torch.manual_seed(recipe.seed)
     return build(recipe.network, [Sizes(*size) for size in configuration.sizes])

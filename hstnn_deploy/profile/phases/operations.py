@@ -61,8 +61,9 @@ def count(network: Network, x: Tensor, events: bool) -> list[Operations]:
     network.eval()
     try:
         counted = Counted(network)
-        state = {name: _numbers(value) for name, value in network.initial_state(x).items()}
-        network.window(counted, Value(x, x, torch.zeros_like(x)) if events else _numbers(x), state)
+        # Zeros, which are no spikes either.
+        state = {name: _spikes(value) for name, value in network.initial_state(x).items()}
+        network.window(counted, _spikes(x) if events else _numbers(x), state)
     finally:
         network.train(was_training)
     return list(counted.found.values())
@@ -76,6 +77,8 @@ class Value(NamedTuple):
     """How many spikes or events each one stands for; 0 of a number."""
     numbers: Tensor
     """1 where it is a number and not zero, else 0."""
+    whole: Tensor
+    """1 where it is a sum of spikes that no factor has scaled, else 0."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Value":
         """Return what a function that only moves values makes of each part."""
@@ -83,7 +86,12 @@ class Value(NamedTuple):
 
 
 def _numbers(v: Tensor) -> Value:
-    return Value(v, torch.zeros_like(v), (v != 0).to(v.dtype))
+    return Value(v, torch.zeros_like(v), (v != 0).to(v.dtype), torch.zeros_like(v))
+
+
+def _spikes(v: Tensor) -> Value:
+    """Return spikes, or events, of which one may count as -1."""
+    return Value(v, v.abs(), torch.zeros_like(v), torch.ones_like(v))
 
 
 class Counted(Algebra[Value]):
@@ -98,8 +106,6 @@ class Counted(Algebra[Value]):
     def __init__(self, network: Network) -> None:
         self.found: dict[str, Operations] = {}
         self._run, self._network = Eager(), network
-        # Within a unit's step, where a sum is a membrane: a number, whatever it is made of.
-        self._stepping = False
         self._names = {id(value): network.part_of(name) for name, value in network.named_parameters()}
 
     def _of(self, name: str) -> Operations:
@@ -110,9 +116,11 @@ class Counted(Algebra[Value]):
     def add(self, a: Value | float, b: Value | float, name: str = "") -> Value:
         """See `Algebra`. Branches of a network that meet: a weight behind them takes the spikes of both."""
         v = self._run.add(_of(a), _of(b))
-        if not self._stepping and isinstance(a, Value) and isinstance(b, Value) and _whole(a) and _whole(b):
-            return Value(v, v, torch.zeros_like(v))
-        return _numbers(v)
+        if not (isinstance(a, Value) and isinstance(b, Value) and self._network.joins(self.layer)):
+            return _numbers(v)
+        whole = a.whole * b.whole
+        spikes = torch.where(whole == 1, a.spikes + b.spikes, 0)
+        return Value(v, spikes, ((v != 0) & (whole == 0)).to(v.dtype), whole)
 
     def sub(self, a: Value | float, b: Value | float, name: str = "") -> Value:
         """See `Algebra`."""
@@ -123,7 +131,7 @@ class Counted(Algebra[Value]):
         v = self._run.mul(_of(a), _of(b))
         for value, factor in ((a, b), (b, a)):
             if isinstance(value, Value) and not isinstance(factor, Value) and factor:
-                return Value(v, value.spikes, value.numbers)
+                return Value(v, value.spikes, value.numbers, value.whole * (factor == 1))
         return _numbers(v)
 
     def sigmoid(self, a: Value, name: str = "") -> Value:
@@ -163,7 +171,7 @@ class Counted(Algebra[Value]):
         operations = self._of(self._network.part(self.layer))
         operations.spikes += float(spikes.sum(dtype=torch.float64))
         operations.sites += spikes.numel()
-        return Value(spikes, spikes, torch.zeros_like(spikes))
+        return _spikes(spikes)
 
     def exceeds(self, a: Value, threshold: Value | float, name: str = "exceeds") -> Value:
         """See `Algebra`. It is no spike: nothing is handed out."""
@@ -222,7 +230,9 @@ class Counted(Algebra[Value]):
         """See `Algebra`. The largest of several spikes is one spike; of a mean or sum every spike counts."""
         v = self._run.pool(x.v, how, size, stride)
         spikes = self._run.pool(x.spikes, "max" if how == "max" else "sum", size, stride)
-        return Value(v, spikes, ((v != 0) & (self._run.pool(x.numbers, "max", size, stride) != 0)).to(v.dtype))
+        numbers = ((v != 0) & (self._run.pool(x.numbers, "max", size, stride) != 0)).to(v.dtype)
+        whole = 1 - self._run.pool(1 - x.whole, "max", size, stride)
+        return Value(v, spikes, numbers, torch.zeros_like(v) if how == "mean" else whole)
 
     def vote(self, x: Value, voters: int, name: str = "") -> Value:
         """See `Algebra`."""
@@ -248,11 +258,10 @@ class Counted(Algebra[Value]):
         """See `Algebra`."""
         rows: list[list[Value]] = [[] for _ in strands]
         now = {name: state[name] for strand in strands for name in strand.states}
-        inside = self._with(_stepping=True)
         for each in zip(*(zip(*strand.over, strict=True) for strand in strands), strict=True):
             after: dict[str, Value] = {}
             for strand, x, row in zip(strands, each, rows, strict=True):
-                handed, new = strand.step(inside, Value(*x), now)
+                handed, new = strand.step(self, Value(*x), now)
                 after |= new
                 if strand.needed:
                     row.append(handed)
@@ -268,11 +277,6 @@ def reach(counts: Tensor, layer: Convolution) -> float:
     samples = counts.double().flatten(0, -layer.weight.ndim)
     maps = convolution(samples, ones, None, layer.stride, layer.padding, layer.dilation, groups)
     return float(maps.sum()) * layer.out_channels / groups
-
-
-def _whole(value: Value) -> bool:
-    """Return whether values are numbers of spikes, which no factor has scaled."""
-    return torch.equal(value.v, value.spikes)
 
 
 def _of(operand: Value | float) -> Any:

@@ -1,5 +1,6 @@
 """Random data in a data set's place: as many samples of the same shape and density, held as the real ones are."""
 
+from dataclasses import replace
 from math import log1p, prod
 from typing import NamedTuple, cast
 
@@ -13,6 +14,7 @@ from hstnn_deploy.data.dataset import Shape
 from hstnn_deploy.data.events.frames import EventSplit, Framing, Kept, Packed
 from hstnn_deploy.data.events.kinds import lasting
 from hstnn_deploy.data.events.recordings import EventConfig
+from hstnn_deploy.data.images import Images, ImageSplit
 from hstnn_deploy.data.splits import ArraySplit, Splits, with_validation
 from hstnn_deploy.data.text import TextConfig, TextSplit
 from hstnn_deploy.models.hybrid.language import LanguageConfig
@@ -64,6 +66,8 @@ def synthetic(recipe: Recipe) -> Splits:
         return _random_events(recipe, recipe.data)
     size = _shape(recipe.data)
     generator = torch.Generator().manual_seed(0)
+    if images := getattr(recipe.data, "images", None):
+        return _random_images(recipe, size, images, generator)
     density, whose = _DENSITY.get(recipe.data.name, (0.5, "assumed"))
 
     def part(count: int) -> ArraySplit:
@@ -81,6 +85,19 @@ def synthetic(recipe: Recipe) -> Splits:
     return Splits(train, valid or test, test, size.inputs, size.classes, what, size.family, size=size.size)
 
 
+def _random_images(recipe: Recipe, size: Shape, how: Images, generator: torch.Generator) -> Splits:
+    def part(count: int) -> ImageSplit:
+        pixels = torch.randint(0, 256, (count, *size.step), dtype=torch.uint8, generator=generator)
+        return ImageSplit(pixels, torch.randint(0, size.classes, (count,), generator=generator), 255, how)
+
+    test = part(size.test)
+    train, valid = with_validation(part(size.train), recipe.protocol)
+    what = f"random images of the same number and shape, encoded as asked ({how.encoding})"
+    return Splits(
+        replace(train, training=True), valid or test, test, size.inputs, size.classes, what, size.family, size=size.size
+    )
+
+
 def nbytes(recipe: Recipe) -> int:
     """Return the bytes in which `synthetic` data of a recipe is held; 0 of a text, whose size its files tell."""
     size = registry.shape(recipe.data)
@@ -89,7 +106,8 @@ def nbytes(recipe: Recipe) -> int:
     if isinstance(recipe.data, EventConfig):
         train, test = (int(_counts(recipe.data, framing).sum()) + framing.ended for framing in _framings(recipe.data))
         return 4 * (size.train * train + size.test * test)
-    return (size.train + size.test) * size.steps * prod(size.step)
+    steps = 1 if getattr(recipe.data, "images", None) else size.steps
+    return (size.train + size.test) * steps * prod(size.step)
 
 
 def _shape(config: registry.DataConfig) -> Shape:

@@ -1,0 +1,174 @@
+"""Images as images: the whole picture at every step, normalised, and encoded in spikes or repeated."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+from torch import Tensor
+from torch.nn import functional
+
+from hstnn_deploy.data.dataset import Shape
+from hstnn_deploy.data.splits import ArraySplit, Batch, Splits
+
+Encoding = Literal["poisson", "repeat"]
+
+
+class Images(BaseModel):
+    """How images become the steps of a sample: x[t] is [C, H, W] at every step t."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    steps: PositiveInt = Field(le=100_000)
+    """T."""
+    encoding: Encoding = "poisson"
+    """`poisson`: e = sign(x) where 2 u <= |x|, else 0, with u drawn from [0, 1) for each value and step (BNTT's); or
+    `repeat`: x itself at every step."""
+    mean: list[float] = [0.0]
+    """What is taken from each colour, of 0 (black) to 1 (white); one number, or one for each colour."""
+    std: list[float] = [1.0]
+    """What that is divided by."""
+    crop: int = Field(0, ge=0, le=1000)
+    """While training, an image is moved by up to so many pixels along both axes, zeros following it."""
+    flip: bool = False
+    """While training, half of the images are turned left to right."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Of the encoding in evaluation, where each sample is drawn by a generator of its own."""
+
+    @model_validator(mode="after")
+    def _numbers_can_be(self) -> "Images":
+        for key in ("mean", "std"):
+            if len(getattr(self, key)) not in (1, 3):
+                raise ValueError(f"{key} is one number, or one for each of three colours")
+        if min(self.std) <= 0:
+            raise ValueError("std must be above 0")
+        return self
+
+
+class ImageConfig(BaseModel):
+    """What a recipe says of a data set of images."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: Images | None = None
+    """How an image becomes steps, whole; null: it is read column by column."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the key that there was not always, where it says nothing."""
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if (key, value) != ("images", None)}
+
+
+@dataclass(frozen=True)
+class ImageSplit:
+    """Images in memory, encoded when a batch is asked for.
+
+    Args:
+        pixels: [N, C, H, W], bytes.
+        target: [N], int64.
+        white: the byte that is white.
+        how: see `Images`.
+        training: whether images are moved and turned, and draws come from torch's generator; else each sample is
+            always encoded alike, whatever it comes together with.
+    """
+
+    pixels: Tensor
+    target: Tensor
+    white: int
+    how: Images
+    training: bool = False
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def batch(self, indices: Tensor, device: torch.device) -> Batch:
+        """Return the samples `indices`; see `Split`. x is [T, B, C, H, W]."""
+        target, how = self.target[indices].to(device), self.how
+        pixels = self.pixels[indices].to(device).float() / self.white
+        if self.training:
+            pixels = _moved(pixels, how.crop, how.flip)
+        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (how.mean, how.std))
+        x = (pixels - mean) / std
+        if how.encoding == "repeat":
+            return Batch(x.expand(how.steps, *x.shape).contiguous(), target)
+        if self.training:
+            return Batch(encoded(x, torch.rand(how.steps, *x.shape, device=device)), target)
+        rows = [encoded(one, _draws(how, int(n), one.shape).to(device)) for n, one in zip(indices, x, strict=True)]
+        return Batch(torch.stack(rows, dim=1), target)
+
+    def storages(self) -> list[Tensor]:
+        """Return what is held."""
+        return [self.pixels, self.target]
+
+    def take(self, indices: Tensor) -> "ImageSplit":
+        """Return the split of some of the samples."""
+        return replace(self, pixels=self.pixels[indices], target=self.target[indices])
+
+
+def encoded(x: Tensor, u: Tensor) -> Tensor:
+    """Return signed spikes of x[…] for draws u[T, …] from [0, 1): sign(x) where 2 u <= |x|, else 0 (BNTT's encoder)."""
+    return torch.where(2 * u <= x.abs(), x.sign(), 0.0)
+
+
+def as_images(splits: Splits, how: Images, image: Callable[[Tensor], Tensor], white: int) -> Splits:
+    """Return splits of images that are read column by column as splits of whole images.
+
+    Args:
+        splits: of `ArraySplit`s [N, T, I].
+        how: see `Images`.
+        image: from those to pixels [N, C, H, W].
+        white: the byte that is white.
+    """
+
+    def whole(split: Any, training: bool = False) -> ImageSplit:
+        assert isinstance(split, ArraySplit)
+        return ImageSplit(image(split.x).contiguous(), split.target, white, how, training)
+
+    test = whole(splits.test)
+    return replace(
+        splits,
+        train=whole(splits.train, training=True),
+        valid=test if splits.valid is splits.test else whole(splits.valid),
+        test=test,
+        inputs=test.pixels.shape[1],
+        family="convolutional",
+        size=test.pixels.shape[2],
+    )
+
+
+def shape_of(config: ImageConfig, columns: Shape, colours: int) -> Shape:
+    """Return the size of a data set: `columns`, of images read column by column, or that of whole ones."""
+    if config.images is None:
+        return columns
+    return columns._replace(steps=config.images.steps, inputs=colours, size=columns.steps)
+
+
+def _moved(pixels: Tensor, crop: int, flip: bool) -> Tensor:
+    """Return images [B, C, H, W], each moved and turned by draws of its own."""
+    count, _, height, width = pixels.shape
+    if crop:
+        padded = functional.pad(pixels, (crop,) * 4)
+        down, right = torch.randint(0, 2 * crop + 1, (2, count, 1), device=pixels.device)
+        rows = (down + torch.arange(height, device=pixels.device))[:, None, :, None]
+        columns = (right + torch.arange(width, device=pixels.device))[:, None, None, :]
+        pixels = padded.gather(2, rows.expand(-1, padded.shape[1], -1, padded.shape[3]))
+        pixels = pixels.gather(3, columns.expand(-1, padded.shape[1], height, -1))
+    if flip:
+        turned = torch.rand(count, 1, 1, 1, device=pixels.device) < 0.5
+        pixels = torch.where(turned, pixels.flip(-1), pixels)
+    return pixels
+
+
+def _draws(how: Images, number: int, shape: torch.Size) -> Tensor:
+    generator = torch.Generator().manual_seed(how.seed * 1_000_003 + number)
+    return torch.rand(how.steps, *shape, generator=generator)
