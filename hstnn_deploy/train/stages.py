@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -168,26 +169,34 @@ class Training:
         for step in STEPS if stage == "all" else (stage,):
             own = replace(self, recipe=self.recipe.at_step(step))
             own._splits = self._splits
-            done.append(own._fit("train", own.folder("train"), own._for_step, None))
+            # Asked before the folder is begun: what is missing is no failure of this step.
+            before = own._starts()
+            done.append(own._fit("train", own.folder("train"), partial(own._for_step, before), None))
             self._splits = own._splits
         return done
 
-    def _for_step(self) -> Network:
-        """Return the network that a step of weights on devices begins with."""
-        network = self._fresh([])
+    def _starts(self) -> list[Checkpoint]:
+        """Return the networks that a step with an SRAM part starts from; none of the other steps.
+
+        Raises:
+            RunError: there is no RRAM network yet.
+            CheckpointError: one cannot be read.
+        """
         weights = getattr(self.recipe.network, "weights", None)
         assert isinstance(weights, Weights)
         if not weights.compensated:
-            return network
-        before = stage_folder(self.recipe.at_step("vat"), self.out, "train")
-        if not before.finished:
-            raise RunError(
-                f"there is no finished RRAM network in {before.path}", "run --stage vat first, or --stage all"
-            )
-        sram = None
-        if weights.sram.start not in {"rram", "zeros", "fresh"}:
-            sram = Checkpoint.load(Path(weights.sram.start)).network()
-        compensate(network, Checkpoint.load(before.best).network(), sram)
+            return []
+        rram = stage_folder(self.recipe.at_step("vat"), self.out, "train")
+        if not rram.finished:
+            raise RunError(f"there is no finished RRAM network in {rram.path}", "run --stage vat first, or --stage all")
+        named = weights.sram.start not in {"rram", "zeros", "fresh"}
+        return [Checkpoint.load(path) for path in (rram.best, *([Path(weights.sram.start)] if named else []))]
+
+    def _for_step(self, before: list[Checkpoint]) -> Network:
+        """Return the network that a step of weights on devices begins with."""
+        network = self._fresh([])
+        if before:
+            compensate(network, *(each.network() for each in before))
         return network
 
     def folder(self, stage: str) -> RunFolder:

@@ -21,6 +21,8 @@ NEURONS: dict[str, dict[str, Any]] = {
     "no reset": {"lif": {"reset": "none", "threshold": 1.0}},
     "reset to": {"lif": {"reset_to": -0.25}},
     "lowest": {"lif": {"lowest": -0.5, "reset": "subtract"}},
+    "lowest, to zero": {"lif": {"lowest": -0.25, "threshold": 0.5}},
+    "lowest, no reset": {"lif": {"lowest": -0.25, "threshold": 1.0, "reset": "none"}},
     "at": {"lif": {"fires": "at"}},
     "several": {"lif": IAF},
     "several, bounded": {"lif": IAF | {"lowest": -1.0, "threshold": 0.7}},

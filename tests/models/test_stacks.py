@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from hstnn_deploy.errors import RunError
 from hstnn_deploy.export.proof.engines import network_engine
 from hstnn_deploy.models import kernels
+from hstnn_deploy.models import stack as stack_module
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.norm import Norm
 from hstnn_deploy.models.layers.weights import Linear, Maps, Rows
@@ -258,6 +260,46 @@ def test_spikes_that_are_delayed_or_scaled_or_fed_back_are_still_spikes() -> Non
     of = {each.name: each for each in count(network, x, events=False)}["layer2.feedback"]
     spikes = network_engine(network, show=True)(x, None).taps[Tap(2, SPIKES)]
     assert (of.macs, of.acs) == (0, float(spikes[:-1].sum()) * 5)
+
+
+@pytest.mark.parametrize("readout", ["mean", "last"])
+def test_spikes_of_branches_of_maps_that_meet_are_accumulated(readout: str) -> None:
+    block = [{"conv": 2, "padding": 1}, {"lif": {"threshold": 0.1}}]
+    layers = [*block, {"residual": block}, {"conv": 3, "kernel": 4}, "flatten", {"linear": 2}]
+    config = {"input": [2, 4, 4], "layers": layers, "readout": readout}
+    network = StackConfig.model_validate(config).build([]).eval()
+    x = example(network, T, B)
+    of = {each.name: each for each in count(network, x, events=False)}["layer6.conv"]
+    first, second = network_engine(network, show=True)(x, None).taps.values()
+    assert (of.macs, of.acs) == (0, float((first + second).sum()) * 3)
+
+
+@pytest.mark.parametrize("neuron", [{}, SJ], ids=str)
+@pytest.mark.parametrize("over", [{"over": "step"}, {"over": "step", "steps": 9}, {"over": "all"}], ids=str)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_layout_of_maps_changes_no_gradient(
+    neuron: dict[str, Any], over: dict[str, Any], batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conv = {"conv": 3, "padding": 1, "bias": False}
+    layers = [conv, {"norm": over}, {"scale": 1.5}, {"norm": over}, {"lif": neuron}, {"pool": "max", "size": 2}, conv]
+    config = {"input": [2, 8, 8], "layers": [*layers, {"norm": over}, {"lif": neuron}, "flatten", {"linear": 3}]}
+    x, found = torch.randn(T, batch, 2, 8, 8, generator=torch.Generator().manual_seed(1)), []
+    for layout in (stack_module._channels_last, lambda x: x):
+        monkeypatch.setattr(stack_module, "_channels_last", layout)
+        torch.manual_seed(0)
+        network = StackConfig.model_validate(config).build([])
+        network(x)[0].square().sum().backward()
+        found.append([each.grad for each in network.parameters()])
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_sample_alone_is_not_normalised_by_itself() -> None:
+    layers = [{"linear": 3}, {"norm": {"over": "step"}}, "lif", {"linear": 2}]
+    network = StackConfig.model_validate({"input": [4], "layers": layers}).build([]).train()
+    with pytest.raises(RunError, match="layer 2 normalises over a batch with a single value of each channel"):
+        network(torch.randn(T, 1, 4))
+    network(torch.randn(T, 2, 4))
 
 
 @pytest.mark.parametrize("shortcut", ["the input", "scaled"])

@@ -152,6 +152,12 @@ def test_measuring_within_an_epoch_changes_nothing_else(tmp_path: Path) -> None:
     assert rows[-1]["valid_loss"] != rows[0]["valid_loss"]
 
 
+def test_a_loss_that_is_no_number_within_an_epoch_is_the_same_error(tmp_path: Path) -> None:
+    recipe = tiny(kind="rnn", adapt__lr=1e38, adapt__clip="null", adapt__evaluate_every=2)
+    with pytest.raises(RunError, match=r"loss is .* in epoch 1"):
+        train(recipe, tmp_path)
+
+
 def timeless(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row without its times."""
     return {key: value for key, value in row.items() if not key.endswith("_seconds")}

@@ -1,0 +1,101 @@
+"""Weights on RRAM and SRAM through the command line: four steps, draws of the variation, export, and wrong input."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hstnn_deploy.checkpoint import Checkpoint
+from tests.conftest import Hstnn
+
+FEW: list[str | Path] = ["--set", "train.epochs=1", "--set", "finetune.epochs=1"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def best(runs: Path, step: str) -> Path:
+    return runs / f"rram-digits/plain/seed1111/{step}/best.pt"
+
+
+def test_four_steps_are_trained_one_after_another(hstnn: Hstnn, runs: Path) -> None:
+    refused = hstnn("train", "rram-digits", *FEW, "--out", runs, "--stage", "recover")
+    assert refused.code == 5
+    assert "there is no finished RRAM network" in refused.err
+    assert "run --stage vat first" in refused.err
+    trained = hstnn("train", "rram-digits", *FEW, "--out", runs)
+    assert trained.code == 0, trained.err
+    for step in ("baseline", "vat", "recover", "prune"):
+        assert step in trained.out
+        assert best(runs, step).exists()
+    vat, recover = (Checkpoint.load(best(runs, step)) for step in ("vat", "recover"))
+    assert recover.parameters["layers.0.fixed"].equal(vat.parameters["layers.0.weight"])
+    assert not recover.parameters["layers.0.weight"].equal(vat.parameters["layers.0.weight"])
+    again = hstnn("train", "rram-digits", *FEW, "--out", runs, "--stage", "prune")
+    assert "already finished" in again.out
+
+
+def test_accuracy_under_draws(hstnn: Hstnn, runs: Path) -> None:
+    words: list[str | Path] = ["--ckpt", best(runs, "vat"), "--draws", "3", "--json"]
+    first, second = (json.loads(hstnn("evaluate", *words).out) for _ in range(2))
+    assert first == second
+    assert len(first["draws"]) == 3
+    assert len(set(first["draws"])) > 1
+    assert first["sigma"] == pytest.approx(0.34597)
+    adapted = json.loads(hstnn("evaluate", *words, "--readapt", "2").out)
+    assert adapted["draws"] != first["draws"]
+    shown = hstnn("evaluate", "--ckpt", best(runs, "vat"), "--draws", "3")
+    assert "under 3 draws of the variation" in shown.out
+    assert hstnn("evaluate", "--ckpt", best(runs, "vat"), "--readapt", "2").code == 2
+
+
+def test_what_is_deployed_is_exported_proved_and_profiled(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    ckpt = best(runs, "prune")
+    exported = hstnn("export", "--ckpt", ckpt, "--draw", "1", "--out", tmp_path / "b")
+    assert exported.code == 0, exported.err
+    manifest = json.loads((tmp_path / "b/manifest.json").read_text())
+    assert manifest["verification"]["result"] == "passed"
+    assert (manifest["weights"]["draw"], manifest["weights"]["step"]) == (1, "prune")
+    assert hstnn("verify", tmp_path / "b", "--ckpt", ckpt).code == 0
+    # Another step's weights are another network's.
+    assert hstnn("verify", tmp_path / "b", "--ckpt", best(runs, "vat")).code == 8
+    words: list[str | Path] = ["--phases", "work", "--seconds", "0.1"]
+    profiled = hstnn("profile", "--ckpt", ckpt, *words)
+    assert profiled.code == 0, profiled.err
+    assert "layer1.conv" in profiled.out
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["network.weights.bits=9"], ["network.weights.bits is", "8"]),
+        (["network.weights.bits=5", "network.weights.step=vat"], ["no variation was measured at 5 bits"]),
+        (["data.images.steps=9"], ["normalise 8 steps", "has 9"]),
+        (["network.weights.prune.group=5"], ["network.weights.prune.group is 5", "16 input channels"]),
+        (["network.weights.sram.start=nowhere.pt"], ["nowhere.pt does not exist"]),
+    ],
+)
+def test_wrong_sections_are_refused(
+    hstnn: Hstnn, runs: Path, tmp_path: Path, changes: list[str], words: list[str]
+) -> None:
+    options = [word for change in changes for word in ("--set", change)]
+    stage = "recover" if "start" in changes[0] else "baseline"
+    out = runs if stage == "recover" else tmp_path
+    seed = ["--seed", "1111"]
+    result = hstnn("train", "rram-digits", *FEW, *options, *seed, "--stage", stage, "--out", out)
+    assert result.code in {2, 3, 4, 5}, result.err
+    for word in words:
+        assert word in result.err
+
+
+def test_a_step_for_any_stack_with_convolutions(hstnn: Hstnn, tmp_path: Path) -> None:
+    few = ["--set", "train.epochs=1"]
+    assert hstnn("train", "stack-events", *few, "--stage", "baseline", "--out", tmp_path).code == 0
+    assert (tmp_path / "stack-events/plain/seed1111/baseline/best.pt").exists()
+    refused = hstnn("train", "stack-digits", *few, "--stage", "vat", "--out", tmp_path)
+    assert refused.code == 2
+    assert "network.weights is for convolutions" in refused.err
+    plain = hstnn("evaluate", "--ckpt", tmp_path / "stack-events/plain/seed1111/baseline/best.pt", "--draws", "2")
+    assert plain.code == 0
