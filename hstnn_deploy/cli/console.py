@@ -74,6 +74,11 @@ def table(
     return drawn
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number of things, such as "1 thread" and "2 threads"."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
 def size(count: int) -> str:
     """Return a number of bytes for people."""
     value, unit = float(count), "B"

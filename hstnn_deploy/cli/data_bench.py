@@ -200,7 +200,9 @@ def _print(asked: Asked, bench: "Bench", facts: dict[str, Any]) -> None:
     environment = facts["environment"]
     say(f"rounds: {facts['rounds']}; {facts['method']}")
     before, after = facts["load_average"]
-    machine = f"{environment['cpu']}, {environment['cores']} cores, {environment['threads']} threads used"
+    machine = (
+        f"{environment['cpu']}, {environment['cores']} cores, {console.counted(environment['threads'], 'thread')} used"
+    )
     say(f"{machine}; load average {before:.1f} before and {after:.1f} after")
     if max(before, after) - 1 > environment["cores"]:
         # Each of many short parallel operations waits for a thread that others hold.

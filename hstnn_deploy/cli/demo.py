@@ -46,6 +46,7 @@ class TaskChoice(StrEnum):
     lm = "lm"
     events = "events"
     stack = "stack"
+    rram = "rram"
 
 
 _TASKS = {
@@ -60,14 +61,21 @@ _TASKS = {
         *("stack-events", "digit-events", "the digits as an event camera sees them, by a stack of layers"),
         *("recordings", ("plain",)),
     ),
+    TaskChoice.rram: _Task(
+        *("rram-digits", "digits", "the digits as spiking images, weights on RRAM and SRAM"),
+        *("digits", ("plain",)),
+    ),
 }
+_DRAWS = 10
+"""Of the variation, for each step of weights on devices."""
 
 
 def demo(
     task: Annotated[
         TaskChoice,
         typer.Option(
-            help="Digits as sequences, a language model, or events by a convolutional hybrid or a stack of layers."
+            help="Digits as sequences, a language model, events by a convolutional hybrid or a stack of layers, or "
+            "weights on RRAM and SRAM."
         ),
     ] = TaskChoice.digits,
     out: Annotated[
@@ -129,7 +137,30 @@ def _train(task: _Task, out: Path, seed: int, screen: "Console") -> "dict[str, l
         finally:
             observer.close()
     _print_results(task, runs, screen)
+    if recipe.step is not None:
+        _print_draws(runs["plain"], screen)
     return runs
+
+
+def _print_draws(runs: "list[RunFolder]", screen: "Console") -> None:
+    """Print how each step of weights on devices does under draws of the variation."""
+    import torch
+
+    from hstnn_deploy.checkpoint import Checkpoint
+    from hstnn_deploy.data.registry import load
+    from hstnn_deploy.models.tasks import task_for
+    from hstnn_deploy.train.variation import under_variation
+
+    rows = []
+    for run in runs:
+        best = Checkpoint.load(run.best)
+        recipe = best.resolved_recipe()
+        task, splits = task_for(recipe.network, recipe.loss), load(recipe.data, recipe.protocol)
+        found = under_variation(best, task, splits, "test", recipe.batch, torch.device("cpu"), _DRAWS)
+        mean = f"{found.mean:.2f} ± {found.half_width:.2f}"
+        rows.append((run.path.name, f"{found.clean:.2f}", mean, f"{min(found.values):.2f}"))
+    columns = ["step", ">without\nvariation", f">mean of {_DRAWS}\ndraws ± 95 %", ">worst\ndraw"]
+    screen.print(console.table("Test accuracy under variation, one draw a device", columns, rows))
 
 
 def _print_results(shown: _Task, runs: "dict[str, list[RunFolder]]", screen: "Console") -> None:
@@ -149,6 +180,7 @@ def _print_results(shown: _Task, runs: "dict[str, list[RunFolder]]", screen: "Co
             units = ", ".join(f"{size.snn}+{size.rnn}" for size in best.sizes) or "a stack of layers"
             stage = {"train": "", "adapt": " adapted, redundant", "restore": f" restored, ratio {_RATIO:g}"}[best.stage]
             name = f"{kind}{stage}" if kind != "ffs" else f"ffs, ratio {_RATIO:g}"
+            name = run.path.name if recipe.step is not None else name
             valid, test = best.metrics["valid"][f"valid_{task.metric}"], best.metrics["test"][task.metric]
             rows.append((name, units, best.epoch, f"{valid:.2f}", f"{test:.2f}"))
             protocol, count = best.metrics["protocol"], best.metrics["test"][task.counts]

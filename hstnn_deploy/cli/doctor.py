@@ -56,7 +56,10 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("hstnn-deploy", facts["versions"]["hstnn-deploy"]),
         ("Python", f"{facts['python']['version']}, {facts['python']['executable']}"),
         ("machine", f"{machine['cpu']}, {machine['cores']} cores{memory}, {machine['platform']}"),
-        ("torch", torch["problem"] or f"{torch['version']}, built {build}, {torch['threads']} threads"),
+        (
+            "torch",
+            torch["problem"] or f"{torch['version']}, built {build}, {console.counted(torch['threads'], 'thread')}",
+        ),
         ("ONNX Runtime", runtime["problem"] or runtime["version"]),
     ]
     for provider in runtime["providers"]:

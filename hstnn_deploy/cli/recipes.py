@@ -34,6 +34,7 @@ def recipes(
         recipe = load_recipe(name)
         if shapes:
             _shapes(recipe, as_json)
+            _check(recipe)
         elif as_json:
             console.emit(recipe.dump())
         else:
@@ -45,6 +46,19 @@ def recipes(
         return
     console.out.print(console.table("Recipes", ["name", "about"], [(recipe.name, recipe.about) for recipe in found]))
     console.out.print("`hstnn recipes NAME` prints one; `hstnn train NAME` trains it.", markup=False)
+
+
+def _check(recipe: "Recipe") -> None:
+    """Refuse a network that is not made for the recipe's data, whose size is known without having it.
+
+    Raises:
+        UsageError: says what does not fit; the table above shows the network.
+    """
+    from hstnn_deploy.data.registry import shape
+
+    if (known := shape(recipe.data)) is not None:
+        sizes = {"inputs": known.inputs, "classes": known.classes, "size": known.size, "steps": known.steps}
+        recipe.check_fits(known.family, sizes)
 
 
 def _shapes(recipe: "Recipe", as_json: bool) -> None:

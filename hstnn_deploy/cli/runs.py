@@ -98,7 +98,7 @@ def _lines(
         "took": f"{usage['seconds']:.1f} s in its last process" if "seconds" in usage else None,
         "peak memory": f"{_bytes(usage['host_ram_peak'])} of RAM" if usage.get("host_ram_peak") else None,
         "peak on the GPU": _bytes(usage["cuda_peak"]) if usage.get("cuda_peak") else None,
-        "ran on": f"{environment['device']}, {environment['threads']} thread(s), {environment['cpu']}"
+        "ran on": f"{environment['device']}, {console.counted(environment['threads'], 'thread')}, {environment['cpu']}"
         if environment
         else None,
         "versions": ", ".join(f"{name} {versions[name]}" for name in ("hstnn-deploy", "torch") if name in versions),

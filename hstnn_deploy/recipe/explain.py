@@ -31,7 +31,9 @@ def explained(error: ValidationError, source: str, model: type[BaseModel]) -> Re
             tag = brief(given[key])
             return RecipeError(f"{source}: {path}.{key} is {tag}{more}", nearest(tag.strip("'"), values))
         case _:
-            return RecipeError(f"{source}: {path} is {brief(given)}: {_lower(first['msg'])}{more}")
+            return RecipeError(
+                f"{source}: {path} is {brief(given)}: {_lower(first['msg'].removeprefix('Value error, '))}{more}"
+            )
 
 
 def _lower(text: str) -> str:

@@ -1,7 +1,7 @@
 """Learning curves as one picture: loss, metric and spike rates, epoch by epoch."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from hstnn_deploy.data.pictures.figure import PALE, new_figure
 from hstnn_deploy.report.aggregate import Study
@@ -11,6 +11,8 @@ from hstnn_deploy.train.doubts import RATE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_LARGEST = 1e100
 
 _MOST_NAMED = 8
 """Lines that a legend names; more would hide what it explains."""
@@ -38,7 +40,9 @@ def curves(studies: Sequence[Study]) -> "Figure | None":
         unit = f" ({study.task.unit.strip()})" if study.task.unit.strip() else ""
         _dress(loss, study.title, "loss")
         chosen = "the test split" if study.protocol == "test" else "validation"
-        _dress(metric, f"dashed training, solid {chosen}, x test", f"{study.task.metric}{unit}")
+        _dress(
+            metric, f"dashed training, solid {chosen}; o best epoch, x its test figure", f"{study.task.metric}{unit}"
+        )
         if 1 < len(names) <= _MOST_NAMED:
             metric.legend(fontsize=8, frameon=False)
         _rates(rates, runs[0])
@@ -59,18 +63,23 @@ def _draw(axes: "Axes", run: Run, what: str, colour: str, label: str | None) -> 
         axes.plot(*_points(run.curve, f"{split}_{what}"), style, color=colour, linewidth=1.3)
     wanted = ("epoch", "batch", "batches", f"valid_{what}")
     for epoch, batch, batches, value in ([row.get(key) for key in wanted] for row in run.steps):
-        if isinstance(value, int | float) and epoch and batch and batches:
+        if _drawable(value) and epoch and batch and batches:
             axes.plot([epoch - 1 + batch / batches], [value], ".", color=colour, markersize=3)
     best = [row for row in run.curve if row.get("best")][-1:]
     axes.plot(*_points(best, f"valid_{what}"), "o", color=colour, markersize=5, markerfacecolor="none", label=label)
     at_end = run.figures.get(what)
-    if at_end is not None and best:
+    if _drawable(at_end) and best and "epoch" in best[0]:
         axes.plot([best[0]["epoch"]], [at_end], "x", color=colour, markersize=6)
 
 
 def _points(rows: Sequence[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
-    there = [row for row in rows if isinstance(row.get(name), int | float)]
+    there = [row for row in rows if "epoch" in row and _drawable(row.get(name))]
     return [row["epoch"] for row in there], [row[name] for row in there]
+
+
+def _drawable(value: Any) -> TypeGuard[float]:
+    """Whether a number has a place in a chart."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def _rates(axes: "Axes", run: Run) -> None:

@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, object]] = {
     "digits": BRIEF,
     "pydoc-text": BRIEF | {"data.words": 60, "network.vocabulary": 60, "network.inputs": 4, "batch": 600},
     "digit-events": BRIEF | {"network.units": [2, 2, 3], "network.hidden": 8},
+    "rram-digits": {"train.epochs": 1, "finetune.epochs": 1},
 }
 
 
@@ -47,6 +48,17 @@ def refused(error: BaseException) -> Callable[..., Any]:
         raise error
 
     return refuse
+
+
+def test_weights_on_devices_are_trained_in_four_steps_and_measured_under_variation(
+    hstnn: Hstnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_DRAWS", 2)
+    result = hstnn("demo", "--task", "rram", "--out", tmp_path)
+    assert result.code == 0, result.err
+    assert "Test accuracy under variation" in result.out
+    for step in ("baseline", "vat", "recover", "prune"):
+        assert result.out.count(f"│ {step} ") == 2
 
 
 def test_the_digits_are_trained_exported_with_proof_and_profiled_and_nothing_is_done_twice(

@@ -100,6 +100,24 @@ def test_curves_are_a_picture_of_runs_alone(hstnn: Hstnn, runs: Path, tmp_path: 
     assert not (tmp_path / "none.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("steps.jsonl", '{"epoch": ["a"], "batch": 1, "batches": 2, "valid_loss": 1.0}'),
+        ("steps.jsonl", '{"epoch": 1, "batch": ["a"], "batches": 2, "valid_loss": 1.0}'),
+        ("steps.jsonl", '{"epoch": 1, "batch": 1, "batches": 2, "valid_loss": 1e308}'),
+        ("metrics.jsonl", '{"train_loss": 1.0, "valid_loss": 1.0}'),
+        ("metrics.jsonl", '{"epoch": ["b"], "train_loss": 1.0}'),
+        ("metrics.jsonl", '{"epoch": 3, "train_loss": 1e308, "valid_loss": true, "valid_accuracy": -1e308}'),
+    ],
+)
+def test_damaged_rows_of_curves_stop_no_report(hstnn: Hstnn, runs: Path, tmp_path: Path, name: str, row: str) -> None:
+    for folder in {path.parent for path in runs.rglob("metrics.jsonl")}:
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.write(f"{row}\n")
+    assert hstnn("report", runs, "--out", tmp_path / "c.png").code == 0
+
+
 @pytest.mark.parametrize("name", ["html", "latex", "markdown", "csv", "json"])
 def test_a_format_on_standard_output(hstnn: Hstnn, runs: Path, name: str) -> None:
     result = hstnn("report", runs, "--format", name)
