@@ -12,6 +12,7 @@ from hstnn_deploy.errors import DataError, UsageError
 if TYPE_CHECKING:
     from hstnn_deploy.models.tasks import Task
     from hstnn_deploy.recipe.recipe import Recipe
+    from hstnn_deploy.train.early_exit import Exit
     from hstnn_deploy.train.variation import Draws
 
 
@@ -28,6 +29,12 @@ def evaluate(
     readapt: Annotated[
         int, typer.Option(min=0, metavar="N", help="With --draws: let norms follow N training batches after each draw.")
     ] = 0,
+    early_exit: Annotated[
+        bool, typer.Option("--early-exit", help="Measure what answering before the last time step saves and costs.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="With --early-exit: draw accuracy against mean steps.")
+    ] = None,
     device: Device = "auto",
     data_dir: DataDir = None,
     cache: CacheOption = CacheChoice.disk,
@@ -44,6 +51,7 @@ def evaluate(
     from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.data.registry import load
     from hstnn_deploy.models.tasks import task_for
+    from hstnn_deploy.train.early_exit import answers
     from hstnn_deploy.train.evaluation import PROTOCOLS
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
     from hstnn_deploy.train.variation import under_variation
@@ -69,7 +77,13 @@ def evaluate(
     task = task_for(recipe.network, recipe.loss)
     # Of a training split that is cropped at random, the same crops at every call.
     torch.manual_seed(recipe.seed)
+    if out is not None and (not early_exit or out.suffix != ".png"):
+        raise UsageError(f"--out {out} is for the picture of --early-exit, a .png", "give --early-exit --out exit.png")
     samples, size = splits.split(split.value), batch or recipe.batch
+    if early_exit:
+        alone = checkpoint.deployed(0 if draws else None).network().to(where)
+        _show_exits(answers(alone, samples, size, where, recipe.precision).every(), out, as_json)
+        return
     if draws == 0:
         network = checkpoint.deployed().network().to(where)
     if draws:
@@ -103,6 +117,33 @@ def evaluate(
         markup=False,
         soft_wrap=True,
     )
+
+
+def _show_exits(found: "list[Exit]", out: Path | None, as_json: bool) -> None:
+    if out is not None:
+        from hstnn_deploy.data.pictures.exits import draw_exits
+        from hstnn_deploy.data.pictures.figure import save
+
+        save(draw_exits(found), out)
+    if as_json:
+        console.emit([each._asdict() for each in found])
+        return
+    whole = max((each for each in found if each.rule == "steps"), key=lambda each: each.threshold)
+    rows = [
+        (
+            each.rule,
+            f"{each.threshold:g}",
+            f"{each.mean_steps:.2f}",
+            f"{each.accuracy:.2f}",
+            f"{each.accuracy - whole.accuracy:+.2f}",
+        )
+        for each in found
+    ]
+    title = f"Early exit, of {whole.threshold:g} steps"
+    columns = ["rule", ">threshold", ">mean steps", ">accuracy %", ">difference"]
+    console.out.print(console.table(title, columns, rows))
+    if out is not None:
+        console.out.print(f"written: {out}", markup=False, soft_wrap=True)
 
 
 def _show_draws(

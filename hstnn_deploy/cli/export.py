@@ -125,6 +125,12 @@ def export(
     ] = None,
     int8: Annotated[Int8Choice | None, typer.Option("--int8", help="Write each ONNX graph in int8 as well.")] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Write each ONNX graph in half precision as well.")] = False,
+    integers: Annotated[
+        bool,
+        typer.Option(
+            "--integers", help="Write each ONNX graph with weights of few levels stored as integers, as well."
+        ),
+    ] = False,
     max_drop: Annotated[
         float, typer.Option(min=0.0, help="Points of the metric that an int8 or fp16 graph may lose.")
     ] = 0.5,
@@ -171,6 +177,7 @@ def export(
         formats = ["onnx"]
     smaller: list[How] = [f"int8-{int8.value}"] if int8 else []  # type: ignore[list-item]
     smaller += ["fp16"] if fp16 else []
+    smaller += ["integers"] if integers else []
     screen = console.report(as_json)
     with showing_checks(screen) as (on_check, report):
         bundle = export_bundle(

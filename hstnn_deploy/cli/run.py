@@ -58,7 +58,8 @@ def run(
     ] = 2.147483648,
     provider: Annotated[str, typer.Option(metavar="cpu|cuda[:n]", help="What runs the graphs.")] = "cpu",
     smaller: Annotated[
-        str | None, typer.Option(metavar="HOW", help="Run a smaller graph: int8-dynamic, int8-static or fp16.")
+        str | None,
+        typer.Option(metavar="HOW", help="Run a smaller graph: int8-dynamic, int8-static, fp16, integers."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: ONNX Runtime's choice).")] = None,
     load_state: Annotated[

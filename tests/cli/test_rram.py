@@ -51,9 +51,26 @@ def test_accuracy_under_draws(hstnn: Hstnn, runs: Path) -> None:
     assert hstnn("evaluate", "--ckpt", best(runs, "vat"), "--readapt", "2").code == 2
 
 
+def test_an_early_exit_is_measured_and_drawn(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    ckpt = best(runs, "baseline")
+    found = json.loads(hstnn("evaluate", "--ckpt", ckpt, "--early-exit", "--json").out)
+    assert {each["rule"] for each in found} == {"steps", "confidence", "scale"}
+    whole = json.loads(hstnn("evaluate", "--ckpt", ckpt, "--json").out)["accuracy"]
+    (last,) = (each for each in found if (each["rule"], each["threshold"]) == ("steps", 8))
+    assert last["accuracy"] == pytest.approx(whole)
+    assert hstnn("evaluate", "--ckpt", ckpt, "--early-exit", "--out", tmp_path / "exit.png").code == 0
+    assert (tmp_path / "exit.png").stat().st_size > 5000
+    assert hstnn("evaluate", "--ckpt", ckpt, "--out", tmp_path / "exit.png").code == 2
+
+
 def test_what_is_deployed_is_exported_proved_and_profiled(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
     ckpt = best(runs, "prune")
     exported = hstnn("export", "--ckpt", ckpt, "--draw", "1", "--out", tmp_path / "b")
+    whole = hstnn("export", "--ckpt", ckpt, "--integers", "--opset", "21", "--out", tmp_path / "whole")
+    assert whole.code == 0, whole.err
+    sizes = [(tmp_path / "whole" / f"model.step{name}.onnx").stat().st_size for name in ("", ".integers")]
+    assert sizes[1] < sizes[0]
+    assert hstnn("verify", tmp_path / "whole", "--ckpt", ckpt, "--strict").code == 0
     assert exported.code == 0, exported.err
     manifest = json.loads((tmp_path / "b/manifest.json").read_text())
     assert manifest["verification"]["result"] == "passed"

@@ -3,11 +3,12 @@
     int8 dynamic  weights in int8, one scale per unit; each call finds the range of what they are multiplied with
     int8 static   the same, with ranges found beforehand on training samples (calibration)
     fp16          weights and arithmetic in half precision; inputs, outputs and states stay float32
+    integers      weights of few levels as integers that stand for the very same numbers (`integers`)
 
-Such a graph does not compute what the network computes, so there is no certificate for it: it is run beside the graph
-it was made from, and is refused where it loses more than may be lost. Whether it gains anything depends on the network
-and the machine: small graphs grow, and some processors have no quick arithmetic for them. What is neither smaller nor
-faster is not kept, unless all is.
+Such a graph, but for the last, does not compute what the network computes, so there is no certificate for it: it is
+run beside the graph it was made from, and is refused where it loses more than may be lost. Whether it gains anything
+depends on the network and the machine: small graphs grow, and some processors have no quick arithmetic for them. What
+is neither smaller nor faster is not kept, unless all is.
 
 Shapes: T time, B batch.
 """
@@ -29,6 +30,7 @@ from torch import Tensor
 from hstnn_deploy import files
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.bundle.choice import calling, in_turns
+from hstnn_deploy.export.bundle.integers import graphs, store_integers
 from hstnn_deploy.export.graph import raw_input
 from hstnn_deploy.export.graph.forms import Form
 from hstnn_deploy.export.graph.write import VARIANTS, states_in
@@ -50,7 +52,7 @@ from hstnn_deploy.export.proof.raw_input import check_front
 from hstnn_deploy.export.runtime.ort import open_graph
 from hstnn_deploy.models.network import SPIKES
 
-How = Literal["int8-dynamic", "int8-static", "fp16"]
+How = Literal["int8-dynamic", "int8-static", "fp16", "integers"]
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv", "LSTM")
 """What has weights."""
@@ -90,6 +92,8 @@ class Reduction:
     @property
     def refused(self) -> bool:
         """Whether it loses too much, or nobody can say."""
+        if self.how == "integers":
+            return self.flipped > 0
         return self.lost is None or not self.lost <= self.limit
 
     @property
@@ -132,6 +136,10 @@ class Reduction:
 
     def check(self) -> Check:
         """Return the outcome as a check."""
+        if self.how == "integers":
+            figure = f"{self.flipped} of {self.spikes} spikes flipped; {self.bytes} bytes, {self.bytes_before} before"
+            name = "integers stand for the same numbers"
+            return Check(self.file, name, "failed" if self.refused else "passed", figure)
         if self.lost is None:
             figure = f"the {self.metric} lost cannot be measured: no test data"
         else:
@@ -150,7 +158,7 @@ def reduced_name(path: Path, how: How) -> str:
 def parse_name(name: str) -> tuple[str, Form, How] | None:
     """Return the file a smaller graph was made from, its form, and how, from its name; None of other names."""
     match name.rsplit(".", 2):
-        case [stem, "int8-dynamic" | "int8-static" | "fp16" as how, "onnx"] if f"{stem}.onnx" in VARIANTS:
+        case [stem, "int8-dynamic" | "int8-static" | "fp16" | "integers" as how, "onnx"] if f"{stem}.onnx" in VARIANTS:
             return f"{stem}.onnx", VARIANTS[f"{stem}.onnx"].form, how
         case _:
             return None
@@ -180,13 +188,17 @@ def reduce(path: Path, form: Form, how: How, training: list[Tensor]) -> Path:
                         _static(alone, temporary, form, training)
                     case "fp16":
                         _half(alone, temporary)
+                    case "integers":
+                        model = read_model(alone)
+                        store_integers(model)
+                        onnx.save(model, str(temporary))
             if head := raw_input.split(read_model(path))[0]:
                 onnx.save(raw_input.join(head, read_model(temporary)), str(temporary))
         except (OSError, ExportError):
             raise
         except Exception as error:  # the tools raise whatever they stumble over
             raise ExportError(f"{path.name} cannot be made {how}: {' '.join(str(error).split())}") from error
-    if how != "fp16" and not (_products(path) - _unconverted(target)):
+    if how not in {"fp16", "integers"} and not (_products(path) - _unconverted(target)):
         why = left_over(path, target, how)
         target.unlink()
         raise ExportError(f"nothing in {path.name} can be made {how}: {why}")
@@ -376,7 +388,7 @@ def _score(subject: Subject, path: Path, form: Form, inside: bool) -> Score:
 
 def left_over(before: Path, after: Path, how: How) -> str:
     """Say which products of weights were not converted, and why."""
-    if how == "fp16":
+    if how in {"fp16", "integers"}:
         return ""
     there, left = _products(before), _unconverted(after)
     return "; ".join(f"{left[op]} of {there[op]} {op} left in float32: {_why(op, how)}" for op in sorted(left))
@@ -391,7 +403,7 @@ def _why(op: str, how: How) -> str:
 def _unconverted(path: Path) -> Counter[str]:
     """Return the products of weights that are still in float32."""
     found: Counter[str] = Counter()
-    for graph in _graphs(read_network(path).graph):
+    for graph in graphs(read_network(path).graph):
         made_by = {name: node.op_type for node in graph.node for name in node.output}
         for node in graph.node:
             # With static ranges a product stays what it is, between values in int8.
@@ -400,16 +412,8 @@ def _unconverted(path: Path) -> Counter[str]:
     return found
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _graphs(attribute.g)
-
-
 def _products(path: Path) -> Counter[str]:
-    ops = (node.op_type for graph in _graphs(read_network(path).graph) for node in graph.node)
+    ops = (node.op_type for graph in graphs(read_network(path).graph) for node in graph.node)
     return Counter(op for op in ops if op in _PRODUCTS)
 
 

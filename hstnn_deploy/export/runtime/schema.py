@@ -130,7 +130,7 @@ _FILE = {
 }
 _CARRIED = {"sha256": _hash, "bytes": _count, "meaning": str}
 _CHECK = {"file": str, "name": str, "outcome": {"passed", "failed", "not run"}, "figure": str}
-_SMALLER = {"file": str, "how": {"int8-dynamic", "int8-static", "fp16"}, "limit": _number}
+_SMALLER = {"file": str, "how": {"int8-dynamic", "int8-static", "fp16", "integers"}, "limit": _number}
 _KEPT = {"pick?": (_count, None)}
 _FRAMES = (
     {"by": {"time"}, "time": _count, "from": {"first-event"}, **_KEPT},
