@@ -239,10 +239,12 @@ def _told(run: "RunFolder") -> dict[str, Any]:
     recipe, status = run.recipe(), run.status()
     kind = str(recipe.get("kind", "plain"))
     lstm = kind in {"ffs", "hybrid"} and (recipe.get("network") or {}).get("recurrent") == "lstm"
+    # A step of weights on devices is what tells its run from the others'.
+    step = ((recipe.get("network") or {}).get("weights") or {}).get("step")
     by_ratio = kind == "ffs" or run.stage == "restore"
     best, result = status.get("best") or {}, status.get("result") or {}
     return {
-        "stage": run.stage,
+        "stage": str(step) if step else run.stage,
         "state": run.state or "begun",
         "recipe": _known(run, recipe, "name", str),
         "kind": f"{kind}-lstm" if lstm else kind,

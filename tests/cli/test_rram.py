@@ -33,6 +33,9 @@ def test_four_steps_are_trained_one_after_another(hstnn: Hstnn, runs: Path) -> N
     vat, recover = (Checkpoint.load(best(runs, step)) for step in ("vat", "recover"))
     assert recover.parameters["layers.0.fixed"].equal(vat.parameters["layers.0.weight"])
     assert not recover.parameters["layers.0.weight"].equal(vat.parameters["layers.0.weight"])
+    listed = json.loads(hstnn("runs", "list", runs, "--json").out)
+    assert "recover" in json.dumps(listed)
+    assert {each["stage"] for each in listed["runs"]} == {"baseline", "vat", "recover", "prune"}
     again = hstnn("train", "rram-digits", *FEW, "--out", runs, "--stage", "prune")
     assert "already finished" in again.out
 
