@@ -56,7 +56,7 @@ def test_the_version_is_printed(hstnn: Hstnn) -> None:
         (["train"], "Missing argument 'recipe'"),
         (["train", "digits", "--frob"], "No such option: --frob"),
         (["train", "digits", "--kind", "cnn"], "'cnn' is not one of 'rnn', 'lstm', 'snn', 'ffs', 'hybrid'"),
-        (["train", "digits", "--stage", "x"], "'x' is not one of 'adapt', 'traces', 'select', 'restore', 'all'"),
+        (["train", "digits", "--stage", "x"], "'x' is not one of 'adapt', 'traces', 'select', 'restore'"),
         (["train", "digits", "--ratio", "half"], "--ratio"),
         (["train", "digits", "--seed", "1.5"], "--seed"),
         (["train", "digits", "--out"], "--out"),

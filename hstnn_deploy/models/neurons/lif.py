@@ -183,7 +183,7 @@ class Lif(BaseModel):
             before = o.mul(before, o.sub(1.0, state["s"], "silent"), "reset")
         late = self.delayed_reset and self.reset == "subtract"
         # What is handed on as it is bears the state's name already.
-        stays = self.reset == "none" or (self.delayed_reset and not late)
+        stays = (self.reset == "none" and self.lowest is None) or (self.delayed_reset and not late)
         m = o.add(o.mul(before, decay, "left"), drive, "v" if stays else "membrane")
         if late:
             m = o.sub(m, o.mul(state["s"], threshold, "taken"), "v")
