@@ -49,6 +49,7 @@ def evaluate(
     from hstnn_deploy import devices
     from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.cli.progress import make_observer
+    from hstnn_deploy.data.images import as_evaluated
     from hstnn_deploy.data.registry import load
     from hstnn_deploy.models.tasks import task_for
     from hstnn_deploy.train.early_exit import answers
@@ -61,6 +62,8 @@ def evaluate(
     recipe = checkpoint.resolved_recipe()
     if recipe.step is None and (draws is not None or readapt):
         raise UsageError(f"--draws is for weights on devices, and {ckpt} has none", "leave --draws and --readapt out")
+    if early_exit and (readapt or (draws or 0) > 1):
+        raise UsageError("--early-exit measures one network", "give --draws 1 for draw 0, or leave --draws out")
     if readapt and not draws:
         raise UsageError("--readapt follows a draw of the weights", "give --draws too")
     network = checkpoint.network().to(where)
@@ -79,7 +82,7 @@ def evaluate(
     torch.manual_seed(recipe.seed)
     if out is not None and (not early_exit or out.suffix != ".png"):
         raise UsageError(f"--out {out} is for the picture of --early-exit, a .png", "give --early-exit --out exit.png")
-    samples, size = splits.split(split.value), batch or recipe.batch
+    samples, size = as_evaluated(splits.split(split.value)), batch or recipe.batch
     if early_exit:
         alone = checkpoint.deployed(0 if draws else None).network().to(where)
         _show_exits(answers(alone, samples, size, where, recipe.precision).every(), out, as_json)

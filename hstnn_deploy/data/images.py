@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from hstnn_deploy.data.dataset import Shape
-from hstnn_deploy.data.splits import ArraySplit, Batch, Splits
+from hstnn_deploy.data.splits import ArraySplit, Batch, Split, Splits
+from hstnn_deploy.errors import UsageError
 
 Encoding = Literal["poisson", "repeat"]
 
@@ -110,9 +111,18 @@ class ImageSplit:
         """Return what is held."""
         return [self.pixels, self.target]
 
+    def still(self) -> "ImageSplit":
+        """Return the split as evaluation sees it: images as they are, each always encoded alike."""
+        return replace(self, training=False)
+
     def take(self, indices: Tensor) -> "ImageSplit":
         """Return the split of some of the samples."""
         return replace(self, pixels=self.pixels[indices], target=self.target[indices])
+
+
+def as_evaluated(split: Split) -> Split:
+    """Return a split as evaluation sees it: of images, nothing is drawn from torch's generator."""
+    return split.still() if isinstance(split, ImageSplit) else split
 
 
 def encoded(x: Tensor, u: Tensor) -> Tensor:
@@ -150,6 +160,12 @@ def shape_of(config: ImageConfig, columns: Shape, colours: int) -> Shape:
     """Return the size of a data set: `columns`, of images read column by column, or that of whole ones."""
     if config.images is None:
         return columns
+    for key in ("mean", "std"):
+        if (given := len(getattr(config.images, key))) not in (1, colours):
+            raise UsageError(
+                f"data.images.{key} has {given} numbers, and an image has {colours} colours",
+                "give one, or one for each",
+            )
     return columns._replace(steps=config.images.steps, inputs=colours, size=columns.steps)
 
 

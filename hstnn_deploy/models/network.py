@@ -101,6 +101,10 @@ class Network(nn.Module, ABC):
         """Return the parameters and buffers as the network computes with them; see `Checkpoint.deployed`."""
         return self.state_dict()
 
+    def sparsity(self) -> tuple[float, float] | None:
+        """Return which shares of pruned weights, and of their groups, are zero; None where nothing is pruned."""
+        return None
+
     def weight_penalty(self) -> Tensor | None:
         """Return what is added to the loss for the weights themselves, or None."""
         return None

@@ -139,8 +139,10 @@ class Weights(_Section):
         return how.weight * torch.stack(losses).sum()
 
     def sparsity(self, weights: list[Tensor]) -> tuple[float, float]:
-        """Return which shares of the SRAM weights, and of their groups, are zero, of all convolutions but the first."""
-        zeros = [kept(weight.detach(), self.prune.threshold) == 0 for weight in weights[1:]]
+        """Return which shares of the SRAM weights that may be pruned, and of their groups, are zero."""
+        zeros = [kept(weight.detach(), self.prune.threshold) == 0 for weight in weights[0 if self.prune.first else 1 :]]
+        if not zeros:
+            return 0.0, 0.0
         groups = [_grouped(each.float(), self.prune.group).all(-1).flatten() for each in zeros]
         share = float(torch.cat([each.flatten() for each in zeros]).double().mean())
         return share, float(torch.cat(groups).double().mean())
@@ -197,12 +199,15 @@ def ternary(w: Tensor) -> Tensor:
     t = 0.05 * w.abs().max()
     outer = w.abs() >= t
     scale = w.abs()[outer].mean()
-    return torch.where(w >= t, scale, torch.where(w < -t, -scale, torch.zeros_like(w)))
+    levels = torch.where(w >= t, scale, torch.where(w < -t, -scale, torch.zeros_like(w)))
+    # What is no number stays none, as the comparisons would hide.
+    return torch.where(t.isnan(), w + t, levels)
 
 
 def varied_by(w: Tensor, exponents: Tensor) -> Tensor:
-    """Return w times e^exponents, no larger than the largest weight; signs stay."""
-    return w.sign() * torch.minimum(w.abs() * exponents.exp(), w.max())
+    """Return w times e^exponents, no larger than the largest weight (of negative ones alone: the largest size)."""
+    limit = torch.where(w.max() > 0, w.max(), w.abs().max())
+    return w.sign() * torch.minimum(w.abs() * exponents.exp(), limit)
 
 
 def kept(w: Tensor, threshold: float) -> Tensor:

@@ -196,6 +196,12 @@ class Stack(Network):
             found[f"{names[id(layer)]}.weight"] = value.clone()
         return found
 
+    def sparsity(self) -> tuple[float, float] | None:
+        """See `Network`."""
+        if self.devices is None or self.devices.step != "prune":
+            return None
+        return self.devices.sparsity([each.weight for each in self.convolutions()])
+
     def weight_penalty(self) -> Tensor | None:
         """Return what is added to the loss for the weights themselves, or None."""
         return None if self.devices is None else self.devices.penalty([each.weight for each in self.convolutions()])

@@ -278,6 +278,10 @@ class Recipe(BaseModel):
             for key, value in self.dump().items()
             if key not in {*without, "about", "experiment", "published"}
         }
+        part.pop("finetune", None)  # `at_step` has put it in the place of `train` where it counts
+        if self.step is not None:
+            network = part["network"]
+            part["network"] = {**network, "weights": _taking_part(network["weights"], self.step)}
         if stage == "traces":
             part["selection"] = {**part["selection"], "bootstraps": None}
         return {"stage": stage, **part}
@@ -300,6 +304,19 @@ class Recipe(BaseModel):
             return Recipe.model_validate(rest | given).for_stage(stage)
         except (ValidationError, HstnnError):
             return old
+
+
+_WITHOUT: dict[Step, set[str]] = {
+    "baseline": {"variation", "sram", "prune"},
+    "vat": {"sram", "prune"},
+    "recover": {"prune"},
+    "prune": set(),
+}
+"""Sections of `network.weights` that have no part in a step."""
+
+
+def _taking_part(weights: dict[str, Any], step: Step) -> dict[str, Any]:
+    return {key: value for key, value in weights.items() if key not in _WITHOUT[step]}
 
 
 def _whole_numbers(value: Any, path: str = "") -> Iterator[tuple[str, int]]:

@@ -170,23 +170,30 @@ class Training:
             own = replace(self, recipe=self.recipe.at_step(step))
             own._splits = self._splits
             # Asked before the folder is begun: what is missing is no failure of this step.
-            before = own._starts()
+            before = own._starts(self.recipe.at_step("vat"))
             done.append(own._fit("train", own.folder("train"), partial(own._for_step, before), None))
             self._splits = own._splits
+            if step == "prune" and (zeros := Checkpoint.load(done[-1].best).network().sparsity()):
+                shares = f"{100 * zeros[0]:.1f} % of the SRAM weights and {100 * zeros[1]:.1f} % of their groups"
+                self.observer.note(f"prune: {shares} are zero")
         return done
 
-    def _starts(self) -> list[Checkpoint]:
+    def _starts(self, vat: Recipe) -> list[Checkpoint]:
         """Return the networks that a step with an SRAM part starts from; none of the other steps.
 
+        Args:
+            vat: the recipe of the RRAM network.
+
         Raises:
-            RunError: there is no RRAM network yet.
+            RunError: there is no RRAM network yet, or it is of another recipe.
             CheckpointError: one cannot be read.
         """
         weights = getattr(self.recipe.network, "weights", None)
         assert isinstance(weights, Weights)
         if not weights.compensated:
             return []
-        rram = stage_folder(self.recipe.at_step("vat"), self.out, "train")
+        rram = stage_folder(vat, self.out, "train")
+        rram.check_recipe(vat.for_stage("train"), vat.upgraded)
         if not rram.finished:
             raise RunError(f"there is no finished RRAM network in {rram.path}", "run --stage vat first, or --stage all")
         named = weights.sram.start not in {"rram", "zeros", "fresh"}
@@ -292,6 +299,8 @@ class Training:
         """Measure the best epoch on the test split, and write the result into the checkpoint and the status."""
         protocol, precision = self.recipe.protocol, self.recipe.precision
         network = best.network().to(self.device)
+        # Of what is drawn while evaluating: the same whether or not the training was interrupted before.
+        torch.manual_seed(self.recipe.seed)
         test = evaluate(network, self.task, self.splits().test, self.recipe.batch, self.device, precision)
         if not math.isfinite(test["loss"]):
             raise RunError(f"the test loss is {test['loss']}", "lower the learning rate or clip the gradient")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.data.images import as_evaluated
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.rram import Weights
@@ -90,7 +91,7 @@ def under_variation(
         network = checkpoint.deployed(draw).network().to(device)
         if readapt and draw is not None:
             _readapt(network, splits, batch, device, readapt, draw)
-        return float(evaluate(network, task, splits.split(split), batch, device, precision)[task.metric])
+        return float(evaluate(network, task, as_evaluated(splits.split(split)), batch, device, precision)[task.metric])
 
     sigma = weights.model_copy(update={"step": "vat"}).sigma
     return Draws([metric(draw) for draw in range(draws)], metric(None), sigma)

@@ -54,6 +54,18 @@ def test_accuracy_under_draws(hstnn: Hstnn, runs: Path) -> None:
     assert hstnn("evaluate", "--ckpt", best(runs, "vat"), "--readapt", "2").code == 2
 
 
+def test_a_step_goes_by_what_takes_part_in_it(hstnn: Hstnn, runs: Path) -> None:
+    """Another threshold is another pruning and the same RRAM network; other bits are another RRAM network."""
+    words: list[str | Path] = ["train", "rram-digits", *FEW, "--out", runs, "--stage"]
+    shared = ["--set", "network.weights.prune.threshold=0.2"]
+    assert "already finished" in hstnn(*words, "vat", *shared).out
+    assert "already finished" in hstnn(*words, "recover", *shared).out
+    refused = hstnn(*words, "recover", "--set", "network.weights.bits=2")
+    assert refused.code == 5
+    assert "network.weights.bits was 4, is 2" in refused.err
+    assert "/vat was begun with another recipe" in refused.err
+
+
 def test_an_early_exit_is_measured_and_drawn(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
     ckpt = best(runs, "baseline")
     found = json.loads(hstnn("evaluate", "--ckpt", ckpt, "--early-exit", "--json").out)
@@ -94,6 +106,7 @@ def test_what_is_deployed_is_exported_proved_and_profiled(hstnn: Hstnn, runs: Pa
         (["network.weights.bits=5", "network.weights.step=vat"], ["no variation was measured at 5 bits"]),
         (["data.images.steps=9"], ["normalise 8 steps", "has 9"]),
         (["network.weights.prune.group=5"], ["network.weights.prune.group is 5", "16 input channels"]),
+        (["data.images.mean=[0.1,0.2,0.3]"], ["data.images.mean has 3 numbers"]),
         (["network.weights.sram.start=nowhere.pt"], ["nowhere.pt does not exist"]),
     ],
 )

@@ -70,6 +70,21 @@ def test_four_bits_are_packed_where_all_values_fit() -> None:
     assert np.array_equal(run(made, values.shape), values)
 
 
+def test_zeros_with_a_sign_and_what_is_no_number_stay_what_they_are() -> None:
+    odd = np.array([-0.0, 0.0, np.inf, 1.0, 2.0**-140], np.float32)
+    odd = np.append(odd, np.array([0xFFC00001], np.uint32).view(np.float32))
+    values = odd[np.random.default_rng(1).integers(0, len(odd), (40, 50))]
+    made = model(values, 21)
+    store_integers(made)
+    stored = {each.name: numpy_helper.to_array(each) for each in made.graph.initializer}
+    found = stored["w/table"][stored["w/levels"].astype(int)]
+    assert np.array_equal(found.view(np.uint32), values.view(np.uint32))
+    pruned = np.where(np.arange(400) % 2, -0.0, 0.5).astype(np.float32)
+    made = model(pruned, 21)
+    store_integers(made)
+    assert "w/table" in {each.name for each in made.graph.initializer}
+
+
 def test_what_has_too_many_levels_is_refused() -> None:
     with pytest.raises(ExportError, match="no array of weights has so few levels"):
         store_integers(model(w().numpy(), 21))

@@ -34,6 +34,15 @@ def test_ternary_weights_and_their_gradient() -> None:
     assert torch.equal(w.grad, numbers["tern.grad_in"])  # type: ignore[arg-type]
 
 
+def test_signs_stay_where_all_weights_are_negative_and_nan_is_not_hidden() -> None:
+    w = -torch.rand(4, 4, 3, 3)
+    found = Weights(step="vat", bits=1).effective(w, None, 0, torch.randn_like(w))
+    assert bool((found < 0).all())
+    w[0, 0, 0, 0] = float("nan")
+    assert rram.ternary(w).isnan().any()
+    assert Weights(step="prune").sparsity([w]) == (0.0, 0.0)
+
+
 @pytest.mark.parametrize("threshold", [0.005, 0.1])
 def test_what_is_pruned(threshold: float) -> None:
     numbers = golden("fork_rram")

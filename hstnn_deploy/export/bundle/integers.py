@@ -71,8 +71,10 @@ def _of_graph(graph: onnx.GraphProto, opset: int) -> int:
 def _stored(name: str, values: Array, opset: int) -> tuple[list[TensorProto], list[onnx.NodeProto]] | None:
     """Return the arrays and nodes that give an array, or None where it has too many levels."""
     for scale in _scales(values):
-        whole = np.rint(values / scale)
-        if not np.array_equal(whole.astype(np.float32) * scale, values):
+        with np.errstate(over="ignore", invalid="ignore"):
+            whole = np.rint(values / scale)
+            given = (whole.astype(np.float32) + np.float32(0)) * scale  # an integer has no negative zero
+        if not np.array_equal(_bits(given), _bits(values)):
             continue
         if (kind := _kind(whole, opset)) is None:
             continue
@@ -84,7 +86,8 @@ def _stored(name: str, values: Array, opset: int) -> tuple[list[TensorProto], li
             return [numbers, of_scale], [cast, helper.make_node("Mul", [real, of_scale.name], [name], f"{name}/scaled")]
         node = helper.make_node("DequantizeLinear", [numbers.name, of_scale.name], [name], f"{name}/dequantised")
         return [numbers, of_scale], [node]
-    levels, places = np.unique(values, return_inverse=True)
+    bits, places = np.unique(_bits(values), return_inverse=True)
+    levels = bits.view(np.float32)
     if len(levels) > 256 or len(levels) * 4 > values.size:
         return None
     indices = numpy_helper.from_array(places.reshape(values.shape).astype(np.uint8), f"{name}/levels")
@@ -92,6 +95,11 @@ def _stored(name: str, values: Array, opset: int) -> tuple[list[TensorProto], li
     cast = helper.make_node("Cast", [indices.name], [f"{name}/places"], f"{name}/cast", to=TensorProto.INT32)
     gather = helper.make_node("Gather", [table.name, f"{name}/places"], [name], f"{name}/gathered")
     return [indices, table], [cast, gather]
+
+
+def _bits(values: Array) -> NDArray[np.uint32]:
+    """Return numbers as they are stored: -0.0 is not 0.0, and NaN is what it is."""
+    return np.ascontiguousarray(values, np.float32).view(np.uint32)
 
 
 def _scales(values: Array) -> Iterator[Array]:
