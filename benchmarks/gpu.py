@@ -41,8 +41,9 @@ from hstnn_deploy.models.precision import Precision, products
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import Classification, Task, task_for
 from hstnn_deploy.recipe.sections import Stage
-from hstnn_deploy.train.loop import Trainer, make_optimiser
+from hstnn_deploy.train.loop import Trainer
 from hstnn_deploy.train.observer import Observer
+from hstnn_deploy.train.schedules import make_optimiser
 from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups
 
 DEVICE = torch.device("cuda", 0)

@@ -38,8 +38,8 @@ from hstnn_deploy.profile.record import lines
 from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.ranking import SelectionResult
-from hstnn_deploy.train.stages import _read_traces
 from hstnn_deploy.train.sweep import points
+from hstnn_deploy.train.trace_files import read_traces
 from tests.event_files import aedat, random_events, write_bin, write_hdf5, write_npy
 from tests.profile.conftest import configured, measured
 from tests.test_checkpoint import example
@@ -207,7 +207,7 @@ READERS = {
     "selection": Reader("selection.json", _selection, _read_selection, True),
     "records": Reader("records.jsonl", _records, _read_records, True),
     "checkpoint": Reader("best.pt", _checkpoint, lambda path: Checkpoint.load(path).network()),
-    "traces": Reader("traces.pt", _traces, lambda path: _read_traces(path, TRACED)),  # type: ignore[arg-type]
+    "traces": Reader("traces.pt", _traces, lambda path: read_traces(path, TRACED)),  # type: ignore[arg-type]
     "N-MNIST": Reader("a.bin", lambda path: write_bin(path, EVENTS), lambda path: _read_events(path)),
     "AEDAT 3": Reader("a.aedat", lambda path: path.write_bytes(aedat(EVENTS)), lambda path: _read_events(path)),
     "Prophesee": Reader("a.dat", _dat, lambda path: _read_events(path)),

@@ -13,11 +13,14 @@ Backward, each is the identity: the gradient of what is computed with goes to w 
 that of ternary weights only where |w| < 1.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
+
+from hstnn_deploy.errors import RecipeError
 
 Step = Literal["baseline", "vat", "recover", "prune"]
 """Steps of training: quantised; with variation too; a trained SRAM part beside fixed RRAM weights; that part pruned."""
@@ -146,6 +149,28 @@ class Weights(_Section):
         groups = [_grouped(each.float(), self.prune.group).all(-1).flatten() for each in zeros]
         share = float(torch.cat([each.flatten() for each in zeros]).double().mean())
         return share, float(torch.cat(groups).double().mean())
+
+
+def check_devices(weights: Weights, layers: Sequence[Any]) -> None:
+    """Refuse what weights on devices cannot be.
+
+    Args:
+        weights: what a recipe says of them.
+        layers: the convolutions of its network.
+
+    Raises:
+        RecipeError: there is no convolution, or the groups of a pruning do not divide the channels.
+    """
+    if not layers:
+        raise RecipeError("network.weights is for convolutions, and network.layers have none", "leave weights out")
+    for layer in layers[1:]:
+        inputs, group = layer.weight.shape[1], weights.prune.group
+        if inputs % min(group, inputs):
+            raise RecipeError(
+                f"network.weights.prune.group is {group}, which does not divide the {inputs} input channels of layer "
+                f"{layer.number}",
+                "give a number that divides them",
+            )
 
 
 def straight(value: Tensor, through: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
-from hstnn_deploy.errors import RecipeError, RunError
+from hstnn_deploy.errors import RecipeError
 from hstnn_deploy.models.algebra import Algebra, Strand, V
 from hstnn_deploy.models.eager import Fast
 from hstnn_deploy.models.layers import WIDEST, Chain, Layer, Shape, build_chain, checked
@@ -27,7 +27,7 @@ from hstnn_deploy.models.layers.blocks import Residual
 from hstnn_deploy.models.layers.norm import Norm
 from hstnn_deploy.models.layers.weights import Maps, Rows
 from hstnn_deploy.models.network import Described, LossName, Network, State, Tap
-from hstnn_deploy.models.rram import Weights
+from hstnn_deploy.models.rram import Weights, check_devices
 from hstnn_deploy.models.sizes import Sizes
 
 Readout = Literal["sum", "mean", "last", "max", "every"]
@@ -103,7 +103,7 @@ class StackConfig(BaseModel):
                 "network.layers: no layer carries anything over time", "put in neurons, such as {lif: {tau: 2}}"
             )
         if self.weights is not None:
-            _check_devices(self.weights, network)
+            check_devices(self.weights, network.convolutions())
         return self
 
     @property
@@ -423,72 +423,6 @@ class Stack(Network):
         if not self.together or (self.training and self._needs_all):
             return len(x)
         return max(1, _AT_ONCE // (x.shape[1] * max(prod(layer.output) for layer in self.leaves())))
-
-
-@torch.no_grad()
-def compensate(network: Network, rram: Network, sram: Network | None = None) -> None:
-    """Give a network with an SRAM part what it starts from.
-
-    Args:
-        network: freshly built.
-        rram: the same network without that part, trained.
-        sram: where the SRAM part starts from another network: that one.
-
-    Raises:
-        RunError: one of them is another network.
-    """
-    assert isinstance(network, Stack)
-    weights = network.devices
-    assert weights is not None
-    own, theirs = network.state_dict(), rram.state_dict()
-    fixed = {name for name in own if name.endswith(".fixed")}
-    _check_same(own, theirs, fixed, "the RRAM network")
-    norms = {name for name in own if name.endswith((".mean", ".variance"))}
-    convolutions = {name.replace(".fixed", ".weight") for name in fixed}
-    taken = set(own) - fixed - convolutions if weights.sram.keep == "all" else norms
-    found = {name: theirs[name] for name in taken} | {name: theirs[name.replace(".fixed", ".weight")] for name in fixed}
-    match weights.sram.start:
-        case "rram":
-            found |= {name: theirs[name] for name in convolutions}
-        case "zeros":
-            found |= {name: torch.zeros_like(own[name]) for name in convolutions}
-        case "fresh":
-            pass
-        case path:
-            assert sram is not None
-            others = sram.state_dict()
-            _check_same(own, others, fixed, path)
-            found |= {name: others[name] for name in convolutions}
-    network.load_state_dict({**own, **found})
-
-
-def _check_same(own: Mapping[str, Tensor], others: Mapping[str, Tensor], fixed: set[str], what: str) -> None:
-    for name in set(own) - fixed:
-        if name not in others or others[name].shape != own[name].shape:
-            there = list(others[name].shape) if name in others else "nothing"
-            raise RunError(
-                f"{what} is another network: {name} is {there} there, and {list(own[name].shape)} here",
-                "take a checkpoint of the same layers",
-            )
-
-
-def _check_devices(weights: Weights, network: Stack) -> None:
-    """Refuse what weights on devices cannot be.
-
-    Raises:
-        RecipeError: there is no convolution, or the groups of a pruning do not divide the channels.
-    """
-    layers = network.convolutions()
-    if not layers:
-        raise RecipeError("network.weights is for convolutions, and network.layers have none", "leave weights out")
-    for layer in layers[1:]:
-        inputs, group = layer.weight.shape[1], weights.prune.group
-        if inputs % min(group, inputs):
-            raise RecipeError(
-                f"network.weights.prune.group is {group}, which does not divide the {inputs} input channels of layer "
-                f"{layer.number}",
-                "give a number that divides them",
-            )
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.splits import Batch, Splits
@@ -24,7 +24,7 @@ from hstnn_deploy.models.network import Network, State
 from hstnn_deploy.models.precision import Precision, forward, products
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
-from hstnn_deploy.recipe.sections import Regularise, Schedule, Stage
+from hstnn_deploy.recipe.sections import Regularise, Stage
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.capture import Gradients
 from hstnn_deploy.train.doubts import RATE, Doubts, constant_loss
@@ -32,6 +32,7 @@ from hstnn_deploy.train.evaluation import count_batches, evaluate, parts
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.penalty import Penalty
 from hstnn_deploy.train.ranks import ALONE, Ranks, watched
+from hstnn_deploy.train.schedules import make_optimiser, make_schedule
 
 Step = tuple[Tensor, Tensor, State]
 """What a step returns: the batch's mean loss, how many answers were right, and the state after it."""
@@ -397,44 +398,6 @@ def descend(
 def make_scaler(precision: Precision, device: torch.device) -> GradScaler | None:
     """Return what scales gradients that half precision could not hold, or None in other precisions."""
     return GradScaler(device.type) if precision == "fp16" else None
-
-
-def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
-    """Return the stage's optimiser over a network's parameters."""
-    if stage.optimiser == "adam":
-        return torch.optim.Adam(network.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True)
-    return torch.optim.SGD(
-        network.parameters(), lr=stage.lr, momentum=stage.momentum, weight_decay=stage.weight_decay, fused=True
-    )
-
-
-def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer, higher_is_better: bool = True) -> LRScheduler | None:
-    """Return the stage's schedule of the learning rate, stepped after each epoch, or None where it stays.
-
-    That of a plateau is stepped with the validation metric, of which higher or lower is better.
-    """
-    schedule = stage.schedule
-    if schedule is None:
-        return None
-    if schedule.name == "cosine":
-        return CosineAnnealingLR(optimiser, T_max=schedule.every or stage.epochs, eta_min=stage.lr * schedule.factor)
-    if schedule.name == "milestones":
-        return MultiStepLR(optimiser, milestones(schedule, stage.epochs), schedule.factor)
-    assert schedule.every is not None, "a recipe is checked for it"
-    if schedule.name == "step":
-        return StepLR(optimiser, step_size=schedule.every, gamma=schedule.factor)
-    mode: Literal["max", "min"] = "max" if higher_is_better else "min"
-    # torch waits for one epoch more than its patience says.
-    return ReduceLROnPlateau(optimiser, mode, factor=schedule.factor, patience=schedule.every - 1)
-
-
-def milestones(schedule: Schedule, epochs: int) -> list[int]:
-    """Return after how many epochs the learning rate falls."""
-    shares = schedule.at or []
-    if schedule.late:
-        # As BNTT's code compares the epoch, counted from 0 and done, with a float.
-        return [int(share * epochs) + 1 for share in shares if share * epochs == int(share * epochs)]
-    return [round(share * epochs) for share in shares]
 
 
 def _order(samples: int, size: int, batches: int | None, generator: torch.Generator) -> Tensor:

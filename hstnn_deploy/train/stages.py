@@ -13,30 +13,28 @@ A finished stage of the same recipe is never done again.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
-from hstnn_deploy import checkpoint, environment, files
+from hstnn_deploy import environment, files
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.dataset import Cache
 from hstnn_deploy.data.registry import load, shape
 from hstnn_deploy.data.splits import Batch, Split, Splits
 from hstnn_deploy.data.text import TextSplit
-from hstnn_deploy.errors import CheckpointError, RunError, UsageError
-from hstnn_deploy.foreign import brief, reading
-from hstnn_deploy.models.hybrid.groups import UnitKind
+from hstnn_deploy.errors import RunError, UsageError
+from hstnn_deploy.foreign import reading
+from hstnn_deploy.models.compensation import compensate
 from hstnn_deploy.models.hybrid.network import as_hybrid
 from hstnn_deploy.models.hybrid.shrink import shrink
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.rram import STEPS, Weights
 from hstnn_deploy.models.sizes import Sizes, kept_counts, layer_sizes
-from hstnn_deploy.models.stack import compensate
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
@@ -44,9 +42,10 @@ from hstnn_deploy.train import loop
 from hstnn_deploy.train.evaluation import PROTOCOLS, count_batches, evaluate
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
-from hstnn_deploy.train.ranking import GroupTraces, SelectionResult, Traces, select
+from hstnn_deploy.train.ranking import SelectionResult, select
 from hstnn_deploy.train.ranks import ALONE, Ranks
-from hstnn_deploy.train.traces import RankedGroup, probe_products, rademacher, ranked_groups
+from hstnn_deploy.train.trace_files import load_samples, load_traces, save_traces
+from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups
 
 StageName = Literal["adapt", "traces", "select", "restore", "baseline", "vat", "recover", "prune", "all"]
 """`traces` is the part of `select` that all ratios share; the last four are steps of weights on devices."""
@@ -348,7 +347,7 @@ class Training:
             network = adapted.network().to(self.device)
             groups = ranked_groups(network)
             batch = self._selection_batch(splits.train)
-            samples = _load_samples(run, groups)
+            samples = load_samples(run, groups)
             total = recipe.selection.probes
             self.observer.probes_started("select", total, len(samples))
             saved = time.monotonic()
@@ -358,12 +357,12 @@ class Training:
                 samples.append(sums)
                 self.observer.probe_done(len(samples))
                 if time.monotonic() - saved > _SAVE_EVERY:
-                    _save_traces(run, groups, samples)
+                    save_traces(run, groups, samples)
                     saved = time.monotonic()
 
             probes = (rademacher(groups, recipe.seed, number) for number in range(len(samples), total))
             probe_products(network, groups, self.task, batch, probes, done, self.observer.note if self.graphs else None)
-            _save_traces(run, groups, samples)
+            save_traces(run, groups, samples)
             run.set_status("finished", result={"probes": len(samples), self.task.counts: self.task.answers(batch)})
         return run
 
@@ -384,7 +383,7 @@ class Training:
         if run.selection.exists():
             self.observer.note(f"selection: already in {run.selection}")
             return run
-        traces = _load_traces(self.folder("traces"), layer_sizes("hybrid", recipe.network.units, recipe.ratio))
+        traces = load_traces(self.folder("traces"), layer_sizes("hybrid", recipe.network.units, recipe.ratio))
         run.claim_recipe(recipe.for_stage("restore"), recipe.upgraded)
         counts = kept_counts(recipe.network.units, recipe.ratio)
         result = select(traces, counts, recipe.ratio, recipe.selection.bootstraps, recipe.seed)
@@ -415,52 +414,3 @@ class Training:
             return network
 
         return self._fit("restore", run, make, selection.summary())
-
-
-def _traces_file(run: RunFolder) -> Path:
-    return run.path / "traces.pt"
-
-
-def _save_traces(run: RunFolder, groups: list[Any], samples: list[torch.Tensor]) -> None:
-    described = [
-        GroupTraces(layer=group.layer, kind=group.kind, scale=group.importance_scale().tolist()).model_dump()
-        for group in groups
-    ]
-    checkpoint.save(_traces_file(run), "traces", {"groups": described, "samples": torch.stack(samples)})
-
-
-def _load_samples(run: RunFolder, groups: list[RankedGroup]) -> list[torch.Tensor]:
-    """Return the traces of the probes that are done; none where none were saved."""
-    path = _traces_file(run)
-    if not path.exists():
-        return []
-    traces = _read_traces(path, {(group.layer, group.kind): group.units for group in groups})
-    return list(torch.from_numpy(traces.samples).unbind(0))
-
-
-def _load_traces(run: RunFolder, sizes: Sequence[Sizes]) -> Traces:
-    if not run.finished:
-        raise RunError(f"there are no finished traces in {run.path}", "run --stage select first (--resume)")
-    units = {(layer, kind): getattr(size, kind) for layer, size in enumerate(sizes) for kind in get_args(UnitKind)}
-    return _read_traces(_traces_file(run), units)
-
-
-def _read_traces(path: Path, units: Mapping[tuple[int, UnitKind], int]) -> Traces:
-    """Return traces of groups of so many units, by layer and kind; anything else is refused.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or of another network.
-    """
-    data = checkpoint.load(path, "traces")
-    again = "remove the folder of the traces, and run --stage select again"
-    with reading(path, "traces of this network", CheckpointError, again):
-        groups = [GroupTraces.model_validate(group) for group in data["groups"]]
-        found = {(group.layer, group.kind): len(group.scale) for group in groups}
-        samples: torch.Tensor = data["samples"]
-        if found != units or len(groups) != len(units):
-            raise ValueError("its groups are not those of the network")
-        if samples.ndim != 2 or samples.shape[1] != sum(units.values()) or not len(samples):
-            raise ValueError(f"its samples are {brief(list(samples.shape))}")
-        if samples.dtype != torch.float64 or samples.untyped_storage().nbytes() < 8 * samples.numel():
-            raise ValueError("it does not hold the numbers of its samples")
-        return Traces(groups, samples.numpy())

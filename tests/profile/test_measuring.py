@@ -23,7 +23,8 @@ from hstnn_deploy.profile.values import Measured, NotMeasured
 from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.train.evaluation import batches
-from hstnn_deploy.train.loop import make_optimiser, train_step
+from hstnn_deploy.train.loop import train_step
+from hstnn_deploy.train.schedules import make_optimiser
 from tests.conftest import TINY, TINY_TEXT, settings
 from tests.profile.conftest import configured
 

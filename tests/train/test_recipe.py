@@ -19,7 +19,7 @@ from hstnn_deploy.models.tasks import task_for
 from hstnn_deploy.recipe.load import load_recipe, parse, shipped
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.recipe.sections import Stage
-from hstnn_deploy.train.loop import make_optimiser
+from hstnn_deploy.train.schedules import make_optimiser
 
 
 def test_lstm_units_are_refused_where_there_are_none() -> None:

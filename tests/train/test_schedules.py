@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from hstnn_deploy.errors import RecipeError
 from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.recipe.sections import Stage
-from hstnn_deploy.train.loop import make_optimiser, make_schedule
+from hstnn_deploy.train.schedules import make_optimiser, make_schedule
 
 
 def test_a_schedule_multiplies_the_learning_rate_every_so_many_epochs() -> None:

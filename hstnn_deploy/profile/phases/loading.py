@@ -29,7 +29,8 @@ from hstnn_deploy.profile.phases.loaders import ABOUT, SHARE, Absent, NoRoom, Si
 from hstnn_deploy.profile.values import Measured
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.train.evaluation import batches, count_batches
-from hstnn_deploy.train.loop import make_optimiser, train_step
+from hstnn_deploy.train.loop import train_step
+from hstnn_deploy.train.schedules import make_optimiser
 
 MARGIN, TRAINING_MARGIN = 1.5, 1.05
 """How much faster another cache must be, in loading or in training, to be worth its memory."""

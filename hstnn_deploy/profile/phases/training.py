@@ -28,7 +28,7 @@ from hstnn_deploy.profile.record import Configuration
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.train.evaluation import batches, count_batches, evaluate
-from hstnn_deploy.train.loop import make_optimiser
+from hstnn_deploy.train.schedules import make_optimiser
 
 _TRAIN_SHARE, _WARM_UP_SHARE = 0.75, 0.25
 """Of the time given: for training passes, the rest being for evaluation passes; and of that, besides, to warm up."""

@@ -1,0 +1,47 @@
+"""Optimisers, and how their learning rate falls: torch's own, as a stage of a recipe asks for them."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
+
+from hstnn_deploy.recipe.sections import Schedule, Stage
+
+
+def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
+    """Return the stage's optimiser over a network's parameters."""
+    if stage.optimiser == "adam":
+        return torch.optim.Adam(network.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True)
+    return torch.optim.SGD(
+        network.parameters(), lr=stage.lr, momentum=stage.momentum, weight_decay=stage.weight_decay, fused=True
+    )
+
+
+def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer, higher_is_better: bool = True) -> LRScheduler | None:
+    """Return the stage's schedule of the learning rate, stepped after each epoch, or None where it stays.
+
+    That of a plateau is stepped with the validation metric, of which higher or lower is better.
+    """
+    schedule = stage.schedule
+    if schedule is None:
+        return None
+    if schedule.name == "cosine":
+        return CosineAnnealingLR(optimiser, T_max=schedule.every or stage.epochs, eta_min=stage.lr * schedule.factor)
+    if schedule.name == "milestones":
+        return MultiStepLR(optimiser, milestones(schedule, stage.epochs), schedule.factor)
+    assert schedule.every is not None, "a recipe is checked for it"
+    if schedule.name == "step":
+        return StepLR(optimiser, step_size=schedule.every, gamma=schedule.factor)
+    mode: Literal["max", "min"] = "max" if higher_is_better else "min"
+    # torch waits for one epoch more than its patience says.
+    return ReduceLROnPlateau(optimiser, mode, factor=schedule.factor, patience=schedule.every - 1)
+
+
+def milestones(schedule: Schedule, epochs: int) -> list[int]:
+    """Return after how many epochs the learning rate falls."""
+    shares = schedule.at or []
+    if schedule.late:
+        # As BNTT's code compares the epoch, counted from 0 and done, with a float.
+        return [int(share * epochs) + 1 for share in shares if share * epochs == int(share * epochs)]
+    return [round(share * epochs) for share in shares]
