@@ -165,12 +165,16 @@ def _show_draws(
         console.emit(facts)
         return
     low, middle, high = (found.quantile(share) for share in (0.05, 0.5, 0.95))
+    draws = console.counted(len(found.values), "draw")
+    ends = f"{found.mean - found.half_width:.2f} to {found.mean + found.half_width:.2f}"
+    spread = f"deviation {found.deviation:.2f}, 95 % interval of the mean {ends}"
+    if len(found.values) == 1:
+        spread = "deviation and interval n/a: one draw says nothing of them"
     norms = f", norms after {readapt} training batches" if readapt else ""
     console.out.print(
-        f"{ckpt}: {recipe.name} {recipe.step}, {split} split under {len(found.values)} draws of the variation "
+        f"{ckpt}: {recipe.name} {recipe.step}, {split} split under {draws} of the variation "
         f"(sigma {found.sigma:.4g}){norms}\n"
-        f"{task.metric} {found.mean:.2f}{task.unit} on average, deviation {found.deviation:.2f}, "
-        f"95 % interval of the mean {found.mean - found.half_width:.2f} to {found.mean + found.half_width:.2f}\n"
+        f"{task.metric} {found.mean:.2f}{task.unit} on average, {spread}\n"
         f"quantiles: 5 % {low:.2f}, median {middle:.2f}, 95 % {high:.2f}; worst {min(found.values):.2f}, "
         f"best {max(found.values):.2f}\n"
         f"without variation: {found.clean:.2f}{task.unit}",

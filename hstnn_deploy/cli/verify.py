@@ -55,7 +55,7 @@ def verify(
         raise VerificationError(
             f"{len(result.failed)} of {len(result.checks)} checks failed; "
             f"first {first.file}, {first.name}: {first.figure}",
-            "is it the bundle of that checkpoint? See --ckpt, or export it again"
+            "see whether it is the bundle of that checkpoint; if it is, export it again and do not deploy this one"
             if ckpt
             else "export the bundle again; do not deploy this one",
         )

@@ -429,7 +429,7 @@ def _channels_last(x: Tensor) -> Tensor:
     """Return maps [T, B, C, H, W] with the channels of a pixel side by side in memory, where that is faster.
 
     On a processor, convolution, normalisation and pooling take vectors of channels then, and hand on the same layout: a
-    training step of SpikingJelly's network for gestures takes 0.8 of its time so. Rounding differs in the last bits.
+    training step of SpikingJelly's network for gestures takes 0.7 of its time so. Rounding differs in the last bits.
     """
     # Of one sample, torch cannot tell the layouts apart, and its normalisation mixes them up backward.
     if x.ndim != 5 or x.device.type != "cpu" or x.shape[1] == 1:

@@ -32,8 +32,8 @@ class Draws:
 
     @property
     def deviation(self) -> float:
-        """The standard deviation, of a sample; 0 of a single draw."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
+        """The standard deviation, of a sample; infinite of a single draw, which says nothing of it."""
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else float("inf")
 
     @property
     def half_width(self) -> float:
@@ -48,13 +48,13 @@ class Draws:
         return float(np.quantile(self.values, share))
 
     def plain(self) -> dict[str, Any]:
-        """Return everything as plain data; an interval that is unknown is None."""
-        half = self.half_width
+        """Return everything as plain data; a deviation or interval that is unknown is None."""
+        known = len(self.values) > 1
         return {
             "draws": self.values,
             "mean": self.mean,
-            "deviation": self.deviation,
-            "half_width_95": None if half == float("inf") else half,
+            "deviation": self.deviation if known else None,
+            "half_width_95": self.half_width if known else None,
             "quantiles": {str(share): self.quantile(share) for share in (0.05, 0.25, 0.5, 0.75, 0.95)},
             "without_variation": self.clean,
             "sigma": self.sigma,

@@ -51,6 +51,11 @@ def test_accuracy_under_draws(hstnn: Hstnn, runs: Path) -> None:
     assert adapted["draws"] != first["draws"]
     shown = hstnn("evaluate", "--ckpt", best(runs, "vat"), "--draws", "3")
     assert "under 3 draws of the variation" in shown.out
+    one = hstnn("evaluate", "--ckpt", best(runs, "vat"), "--draws", "1")
+    assert "under 1 draw of the variation" in one.out
+    assert "deviation and interval n/a: one draw" in one.out
+    alone = json.loads(hstnn("evaluate", "--ckpt", best(runs, "vat"), "--draws", "1", "--json").out)
+    assert (alone["deviation"], alone["half_width_95"]) == (None, None)
     assert hstnn("evaluate", "--ckpt", best(runs, "vat"), "--readapt", "2").code == 2
 
 
@@ -92,7 +97,10 @@ def test_what_is_deployed_is_exported_proved_and_profiled(hstnn: Hstnn, runs: Pa
     assert (manifest["weights"]["draw"], manifest["weights"]["step"]) == (1, "prune")
     assert hstnn("verify", tmp_path / "b", "--ckpt", ckpt).code == 0
     # Another step's weights are another network's.
-    assert hstnn("verify", tmp_path / "b", "--ckpt", best(runs, "vat")).code == 8
+    other = hstnn("verify", tmp_path / "b", "--ckpt", best(runs, "vat"))
+    assert other.code == 8
+    assert "see whether it is the bundle of that checkpoint" in other.err
+    assert "do not deploy this one" in other.err
     words: list[str | Path] = ["--phases", "work", "--seconds", "0.1"]
     profiled = hstnn("profile", "--ckpt", ckpt, *words)
     assert profiled.code == 0, profiled.err
