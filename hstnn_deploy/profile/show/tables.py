@@ -231,13 +231,14 @@ def experiments(rows: Sequence[Together], notes: Notes) -> RenderableType:
 
 
 def published() -> RenderableType:
-    """Return the paper's whole resource table, for where no experiment of it was measured."""
+    """Return the whole published resource table, for where no experiment of it was measured."""
     table = _table()
     for column in ("experiment", "CPU cores", "CUDA memory", "main memory", "epoch time"):
         table.add_column(column)
     for row in resource_table.ROWS:
         table.add_row(row.experiment, *_published_row(row))
-    note = f"On {resource_table.MACHINE}; {resource_table.CAVEAT}."
+    others = "".join(f" {row.experiment}: {row.source}." for row in resource_table.ROWS if row.source and row.figures)
+    note = f"The paper's four rows: on {resource_table.MACHINE}; {resource_table.CAVEAT}.{others}"
     return _titled("Published resources, for comparison", table, note)
 
 
