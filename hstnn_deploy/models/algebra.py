@@ -72,6 +72,9 @@ class Units(Protocol):
     def ranked(self) -> list[nn.Parameter]:
         """Return their weights, those on the input first."""
 
+    def biases(self) -> list[nn.Parameter]:
+        """Return what is added to their sums: beside the input, then beside the state before (of GRU units alone)."""
+
     def __call__(self, x: Tensor, state: dict[str, Tensor], lengths: Tensor | None) -> Any:
         """Run a window by the fast kernels; return what goes up, and their states after it."""
 

@@ -10,14 +10,42 @@ from torch import Tensor, nn
 
 from hstnn_deploy.models.algebra import Algebra, V
 
+Activation = Literal["sigmoid", "tanh", "relu"]
+"""What makes h of a sum, in units without gates."""
+
 MapForm = Literal["dvs", "nmnist"]
 """The two published forms of recurrent units over maps."""
 
 
-def rnn(o: Algebra[V], drive: V, state: Mapping[str, V], weight: Tensor) -> tuple[V, dict[str, V]]:
-    """Run one step of sigmoid units, h_t = sigmoid(drive_t + h_{t-1} @ weight); return h, and it as the state."""
+def rnn(
+    o: Algebra[V], drive: V, state: Mapping[str, V], weight: Tensor, activation: Activation = "sigmoid"
+) -> tuple[V, dict[str, V]]:
+    """Run one step of units without gates, h_t = sigmoid(drive_t + h_{t-1} @ weight); return h, and it as the state.
+
+    In the place of the sigmoid, another activation.
+    """
+    total = o.add(drive, o.product(state["h"], weight, "own"), "total")
+    h = o.tap({"sigmoid": o.sigmoid, "tanh": o.tanh, "relu": o.relu}[activation](total, "h"), "h")
+    return h, {"h": h}
+
+
+def gru(o: Algebra[V], drive: V, state: Mapping[str, V], weight: Tensor, bias: Tensor | None) -> tuple[V, dict[str, V]]:
+    """Run one step of GRU units as torch.nn.GRU has them, with drive_t [B, 3, n] and weight (n, 3, n), gates r, z, n.
+
+    r, z = sigmoid(drive + h_{t-1} @ weight);  n = tanh(drive_n + r (h_{t-1} @ weight_n + bias));
+    h_t = n + z (h_{t-1} - n).
+
+    Returns:
+        h, and it as the state.
+    """
     own = o.product(state["h"], weight, "own")
-    h = o.tap(o.sigmoid(o.add(drive, own, "total"), "h"), "h")
+    (drive_r, drive_z, drive_n), (own_r, own_z, own_n) = o.parts(drive, 3, "drive"), o.parts(own, 3, "own")
+    if bias is not None:
+        own_n = o.add(own_n, o.parameter(bias), "own_biased")
+    r = o.sigmoid(o.add(drive_r, own_r, "reset_total"), "reset_gate")
+    z = o.sigmoid(o.add(drive_z, own_z, "update_total"), "update_gate")
+    n = o.tanh(o.add(drive_n, o.mul(r, own_n, "let_through"), "candidate_total"), "candidate")
+    h = o.tap(o.add(n, o.mul(z, o.sub(state["h"], n, "change"), "kept"), "h"), "h")
     return h, {"h": h}
 
 

@@ -30,7 +30,21 @@ REFUSED = {
     "neuron: delayed, zero": "delayed_reset",
     "neuron: synaptic": "current_decay",
     "neuron: adaptive": "adaptive-lif",
-    **{f"neuron: {kind}": f"layer 2, {kind}" for kind in ("feedback", "rnn", "lstm")},
+    **{
+        f"neuron: {name}": f"layer 2, {name.split(',')[0]}"
+        for name in (
+            *("feedback", "feedback, own", "feedback, synaptic", "rnn", "rnn, tanh", "rnn, relu", "rnn, bias"),
+            *("lstm", "lstm, bias", "gru", "gru, bias"),
+        )
+    },
+    "neuron: rest": "rest",
+    "neuron: each": "reset_to",
+    "neuron: each learned": "fires at",
+    "neuron: each rate learned": "reset by subtraction",
+    "neuron: current learned": "delayed_reset",
+    "neuron: integrator, synaptic": "current_decay",
+    "maps: each channel": "each",
+    **dict.fromkeys(("maps: feedback of maps", "maps: feedback of maps, own"), "feedback"),
     "maps: conv, dilated groups": "2 groups",
     **dict.fromkeys(("maps: norm", "maps: norm, bare", "maps: norm of each step", "norm of units"), "fires at"),
     "norm of units": "",

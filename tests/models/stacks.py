@@ -4,7 +4,9 @@ from typing import Any
 
 import torch
 
+from hstnn_deploy.models.layers.maps import Scale
 from hstnn_deploy.models.layers.norm import Norm
+from hstnn_deploy.models.layers.units import Feedback, Spiking, held
 from hstnn_deploy.models.stack import Stack, StackConfig
 
 SJ = {"tau": 2.0, "threshold": 1.0, "input_decay": True, "fires": "at", "surrogate": {"arctan": 2.0}}
@@ -34,8 +36,36 @@ NEURONS: dict[str, dict[str, Any]] = {
     "integrator": {"integrator": {"decay": 0.5}},
     "integrator, scaled": {"integrator": {"decay": 0.75, "input_decay": True}},
     "feedback": {"feedback": {}},
+    "feedback, own": {"feedback": {"reset": "subtract", "delayed_reset": True}, "through": "own"},
+    "feedback, synaptic": {"feedback": {"current_decay": 0.5, "each": {"decay": "unit"}}, "bias": True},
+    "rest": {"lif": {"rest": 0.3, "input_decay": True}},
+    "each": {
+        "lif": {
+            "current_decay": 0.3,
+            "rest": -0.1,
+            "reset_to": -0.2,
+            "each": dict.fromkeys(("decay", "threshold", "current_decay", "rest", "reset_to"), "unit"),
+        }
+    },
+    "each learned": {
+        "lif": SJ
+        | {"learn": ["decay", "threshold"], "learn_as": "value", "each": {"decay": "unit", "threshold": "unit"}}
+    },
+    "each rate learned": {"lif": SJ | {"learn": ["decay"], "each": {"decay": "channel"}, "reset": "subtract"}},
+    "current learned": {
+        "lif": LEAKY | {"current_decay": 0.7, "learn": ["current_decay", "decay"], "learn_as": "value"}
+    },
+    "integrator, synaptic": {
+        "integrator": {"current_decay": 0.6, "rest": 0.2, "each": {"decay": "unit", "current_decay": "unit"}}
+    },
     "rnn": {"rnn": 5},
+    "rnn, tanh": {"rnn": 5, "activation": "tanh", "bias": True},
+    "rnn, relu": {"rnn": 5, "activation": "relu"},
+    "rnn, bias": {"rnn": 5, "bias": True},
     "lstm": {"lstm": 5},
+    "lstm, bias": {"lstm": 5, "bias": True},
+    "gru": {"gru": 5},
+    "gru, bias": {"gru": 5, "bias": True},
 }
 READOUTS = ("sum", "mean", "last", "max", "every")
 MAPS: dict[str, list[Any]] = {
@@ -57,6 +87,13 @@ MAPS: dict[str, list[Any]] = {
     "parallel": [{"parallel": [[{"conv": 2}, {"lif": {}}], [{"conv": 3}, {"lif": SJ}]]}],
     "repeated": [{"repeat": 2, "layers": [{"conv": 2, "padding": 1}, {"lif": {}}]}],
     "delay": [{"conv": 4}, {"lif": {}}, {"delay": 2}],
+    "each channel": [
+        {"conv": 4},
+        {"lif": {"each": {"decay": "channel", "threshold": "unit"}}},
+        {"scale": 1, "each": "channel"},
+    ],
+    "feedback of maps": [{"conv": 3}, {"feedback": {"threshold": 0.5}, "kernel": 3, "bias": True}],
+    "feedback of maps, own": [{"conv": 3}, {"feedback": {"threshold": 0.5}, "through": "own"}],
     "dropout": [{"conv": 4}, {"lif": {}}, {"dropout": 0.5, "shared_over_time": True}],
 }
 STACKS: dict[str, dict[str, Any]] = {
@@ -114,7 +151,13 @@ def stack(name: str, seed: int = 0) -> Stack:
         for label, value in network.named_parameters():
             if value.ndim > 1 and "recurrent" not in label:
                 value.mul_(2)
+            if label.endswith((".own_weight", "bias", "bias_recurrent")) and not value.any():
+                value.uniform_(-0.5, 0.5)
         for layer in network.leaves():
+            for own in held(layer).values() if isinstance(layer, Spiking | Feedback | Scale) else ():
+                # Each unit's own, within what each may be.
+                if own.ndim:
+                    own.mul_(torch.empty_like(own).uniform_(0.8, 1.2))
             if isinstance(layer, Norm):
                 layer.mean.normal_(0, 0.3)
                 layer.variance.uniform_(0.5, 1.5)

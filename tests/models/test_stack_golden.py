@@ -72,7 +72,7 @@ def test_a_neuron_is_its_library_s(name: str, form: kernels.Form) -> None:
     whole = golden("neuron_traces")
     trace = {key.removeprefix(f"{name}."): value for key, value in whole.items() if key.startswith(f"{name}.")}
     neuron = Lif.model_validate(TRACES[name])
-    own = {key: value.clone().requires_grad_() for key, value in neuron.fresh().items()}
+    own = {key: value.clone().requires_grad_() for key, value in neuron.fresh(()).items()}
     if own:
         assert torch.allclose(own["rate"], trace["w"])
     drive = trace["drive"][:, None].clone().requires_grad_()

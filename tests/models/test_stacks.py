@@ -347,7 +347,7 @@ def test_kernels_take_neurons_in_rows_and_maps(form: Any, shape: tuple[int, ...]
 
 @pytest.mark.parametrize("neuron", [{}, SJ, SJ | {"learn": "decay"}, IAF, LEAKY, {"current_decay": 0.5}], ids=str)
 def test_neurons_do_not_mind_how_maps_lie_in_memory(neuron: dict[str, Any]) -> None:
-    lif, own = Lif.model_validate(neuron), Lif.model_validate(neuron).fresh()
+    lif, own = Lif.model_validate(neuron), Lif.model_validate(neuron).fresh(())
     rows = torch.randn(T, B, 3, 4, 5, generator=torch.Generator().manual_seed(2)) * 2
     state = {name: torch.rand(B, 3, 4, 5, generator=torch.Generator().manual_seed(3)) for name in lif.states}
     found = []

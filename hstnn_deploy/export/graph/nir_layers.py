@@ -148,6 +148,8 @@ def _vote(at: At) -> Any:
 
 
 def _scale(at: At) -> Any:
+    if at.layer.factors is not None:
+        raise ExportError(f"layer {at.layer.number}, scale, has a factor for each {at.layer.each}: not written yet")
     return package().Scale(scale=np.full(at.shape, at.layer.factor, np.float32))
 
 

@@ -41,6 +41,8 @@ def refuse_neuron(neuron: Any, method: Method) -> None:
         ("reset_to", neuron.reset_to != 0, "other values than 0 are not written"),
         ("lowest", neuron.lowest is not None, "NIR's membranes have no lower bound"),
         ("current_decay", neuron.current_decay is not None, "synaptic currents are not written yet"),
+        ("rest", neuron.rest != 0, "a membrane that leaks towards another value than 0 is not written yet"),
+        ("each", bool(neuron.each), "numbers that differ from unit to unit are not written yet"),
     ):
         if there:
             raise ExportError(f"a neuron with {key} {getattr(neuron, key)} has no NIR form: {what}")
@@ -63,8 +65,15 @@ def neuron_node(neuron: Lif, shape: tuple[int, ...], dt: float, method: Method, 
 
 
 def integrator_node(neuron: Integrator, shape: tuple[int, ...], dt: float, method: Method) -> Any:
-    """Return the node of membranes of a shape that never fire."""
+    """Return the node of membranes of a shape that never fire.
+
+    Raises:
+        ExportError: see the message.
+    """
     nir = package()
+    for key in ("current_decay", "rest", "each"):
+        if getattr(neuron, key):
+            raise ExportError(f"an integrator with {key} {getattr(neuron, key)} is not written as NIR yet")
     gain = (1 - neuron.decay) if neuron.input_decay else 1.0
     if neuron.decay == 1:
         return nir.I(r=np.full(shape, gain / dt))

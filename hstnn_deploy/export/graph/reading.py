@@ -5,6 +5,7 @@ readout computes by its name alone. How time is written is the form's: a scan, o
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -21,7 +22,7 @@ from hstnn_deploy.models.surrogates import Surrogate
 NOW = "_now"
 """What the names of values inside a scan end with."""
 
-TRANSPOSED, IOFC = ".transposed", ".iofc"
+TRANSPOSED, IOFC, ZRH, BIAS = ".transposed", ".iofc", ".zrh", ".bias"
 """What a weight's name ends with where ONNX wants it in another layout: see `weights.py`."""
 
 
@@ -241,34 +242,59 @@ class Onnx(Algebra[str]):
 
     def whole_step(self, group: Units, x: str, state: Mapping[str, str]) -> tuple[str, dict[str, str]] | None:
         """See `Algebra`."""
-        if "c" not in group.state_names:
+        if _gated(group) is None:
             return None
-        _, after = self._lstm(group, self._node("Unsqueeze", "x_row", x, self.g.axes(0)), state, "")
+        _, after = self._gates(group, self._node("Unsqueeze", "x_row", x, self.g.axes(0)), state, "")
         return after["h"], after
 
     def whole(self, group: Units, x: str, state: Mapping[str, str], needed: bool) -> tuple[str, dict[str, str]] | None:
         """See `Algebra`."""
-        return self._lstm(group, x, state, self.row(group.tap) if needed else "") if "c" in group.state_names else None
+        return None if _gated(group) is None else self._gates(group, x, state, self.row(group.tap) if needed else "")
 
-    def _lstm(self, group: Units, x: str, state: Mapping[str, str], output: str) -> tuple[str, dict[str, str]]:
-        """Add LSTM units over a window x[T, B, I] as one node: the equation of `cells.lstm`, in ONNX's own operator.
+    def _gates(self, group: Units, x: str, state: Mapping[str, str], output: str) -> tuple[str, dict[str, str]]:
+        """Add gated units over a window x[T, B, I] as one node: `cells.lstm` or `cells.gru`, in ONNX's own operator.
 
         Returns:
             h at every step under the name `output`, [T, B, n], unless that is empty; and the states after the window.
         """
-        g, first = self.g, self.g.axes(0)
-        weights = [self._weight(value, IOFC, _to_iofc(array(value))) for value in group.ranked()]
-        before = [g.add("Unsqueeze", [state[name], first], f"{name}{self.layer}_row") for name in "hc"]
+        g, first, names = self.g, self.g.axes(0), "".join(group.state_names)
+        operator, ending = _gated(group) or ("", "")
+        how = {"hidden_size": group.units} | ({"linear_before_reset": 1} if operator == "GRU" else {})
+        weights = [self._weight(value, ending, _TO[ending](array(value))) for value in group.ranked()]
+        before = [g.add("Unsqueeze", [state[name], first], f"{name}{self.layer}_row") for name in names]
         # All outputs have names, used or not: some tools take those of no name for one and the same value.
-        names = [f"layer{self.layer}_h_rows", f"h{self.layer}_next_row", f"c{self.layer}_next_row"]
+        called = [f"layer{self.layer}_h_rows", *(f"{name}{self.layer}_next_row" for name in names)]
         rows, *after = g.add_many(
-            "LSTM", [x, *weights, "", "", *before], [name + g.suffix for name in names], hidden_size=group.units
+            operator,
+            [x, *weights, self._gate_bias(group, ending), "", *before],
+            [name + g.suffix for name in called],
+            **how,
         )
         h = g.add("Squeeze", [rows, g.axes(1)], output) if output else ""
         return h, {
             name: g.add("Squeeze", [row, first], state_after(f"{name}{self.layer}"))
-            for name, row in zip("hc", after, strict=True)
+            for name, row in zip(names, after, strict=True)
         }
+
+    def _gate_bias(self, group: Units, ending: str) -> str:
+        """Add the bias of gated units, ONNX's [1, 2 * gates * n]: of the input, then of the state before."""
+        biases = group.biases()
+        if not biases:
+            return ""
+        parts = [self._weight(biases[0], BIAS + ending, _TO[BIAS + ending](array(biases[0])))]
+        if len(biases) > 1:
+            parts += [self.g.filled(0.0, 2 * group.units), self._weight(biases[1])]
+        else:
+            parts += [self.g.filled(0.0, biases[0].numel())]
+        flat = self._node("Concat", "biases", *parts, axis=0)
+        return self._node("Unsqueeze", "bias_row", flat, self.g.axes(0))
+
+
+def _gated(group: Units) -> tuple[str, str] | None:
+    """Return ONNX's operator for units and how it lays out their weights, or None where it has none."""
+    first = next(iter(group.ranked()), None)
+    gates = first.shape[1] if first is not None and first.ndim == 3 else 0
+    return {4: ("LSTM", IOFC), 3: ("GRU", ZRH)}.get(gates)
 
 
 class Scanned(Onnx):
@@ -360,16 +386,37 @@ class Unrolled(Onnx):
         return stacked, last
 
 
-def _to_iofc(weight: NDArray[Any]) -> NDArray[Any]:
-    """From (I, 4, n), gates i, f, g, o, to ONNX's [1, 4 * n, I], gates i, o, f, c."""
-    gates = weight.transpose(1, 2, 0)[[0, 3, 1, 2]]
-    return gates.reshape(1, -1, weight.shape[0])
+_ORDER = {IOFC: [0, 3, 1, 2], ZRH: [1, 0, 2]}
+"""ONNX's gates in the order of ours: i, o, f, c of i, f, g, o; and z, r, h of r, z, n."""
 
 
-def _from_iofc(weight: NDArray[Any]) -> NDArray[Any]:
-    gates = weight.reshape(4, -1, weight.shape[-1])[[0, 2, 3, 1]]
+def _to(order: list[int], weight: NDArray[Any]) -> NDArray[Any]:
+    """From (I, gates, n) to ONNX's [1, gates * n, I]."""
+    return weight.transpose(1, 2, 0)[order].reshape(1, -1, weight.shape[0])
+
+
+def _back(order: list[int], weight: NDArray[Any]) -> NDArray[Any]:
+    gates = weight.reshape(len(order), -1, weight.shape[-1])[np.argsort(order)]
     return gates.transpose(2, 0, 1)
 
 
-LAYOUTS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {TRANSPOSED: np.transpose, IOFC: _from_iofc}
-"""How a weight is brought back into the network's own layout, by the end of its name."""
+def _bias_to(order: list[int], bias: NDArray[Any]) -> NDArray[Any]:
+    """From (gates, n) to [gates * n]."""
+    return bias[order].reshape(-1)
+
+
+def _bias_back(order: list[int], bias: NDArray[Any]) -> NDArray[Any]:
+    return bias.reshape(len(order), -1)[np.argsort(order)]
+
+
+Change = Callable[[NDArray[Any]], NDArray[Any]]
+_TO: dict[str, Change] = {ending: partial(_to, order) for ending, order in _ORDER.items()} | {
+    BIAS + ending: partial(_bias_to, order) for ending, order in _ORDER.items()
+}
+LAYOUTS: dict[str, Change] = {
+    TRANSPOSED: np.transpose,
+    # A bias first: its ending ends with the other one.
+    **{BIAS + ending: partial(_bias_back, order) for ending, order in _ORDER.items()},
+    **{ending: partial(_back, order) for ending, order in _ORDER.items()},
+}
+"""How a weight is brought back into the network's own layout, by the end of its name: the first that fits."""

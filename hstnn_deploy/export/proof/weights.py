@@ -48,6 +48,7 @@ def _of_onnx(path: Path) -> dict[str, Tensor]:
         for ending, restore in LAYOUTS.items():
             if name.endswith(ending):
                 name, value = name.removesuffix(ending), restore(value)
+                break
         weights[name] = torch.from_numpy(np.array(value))
     return weights
 

@@ -78,6 +78,10 @@ class Group(nn.Module, ABC):
     def ranked(self) -> list[nn.Parameter]:
         """Return the weights that selection ranks; `unit_axis` of each runs over the units."""
 
+    def biases(self) -> list[nn.Parameter]:
+        """Return []: units of hybrid layers have no bias."""
+        return []
+
     @abstractmethod
     def take(self, inputs: Tensor | None, units: Tensor) -> "Group":
         """Return a new group of the units `units` that sees the inputs `inputs` (indices; None: all of them)."""

@@ -107,6 +107,7 @@ def spiking(
     """
     if current.ndim == 5 and not current.is_contiguous() and (moved := current.movedim(2, -1)).is_contiguous():
         # Kernels walk through memory as it lies; neurons do not mind in which order.
+        own = {key: v.movedim(0, -1) if v.ndim == 3 else v for key, v in (own or {}).items()}
         spikes, after = spiking(moved, {key: v.movedim(1, -1) for key, v in state.items()}, neuron, lengths, own)
         return spikes.movedim(-1, 2), {key: v.movedim(-1, 1) for key, v in after.items()}
     if isinstance(neuron, Lif) and neuron.fast and not _stepped(neuron, state["v"]):

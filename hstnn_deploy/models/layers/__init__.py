@@ -29,12 +29,12 @@ from hstnn_deploy.models.layers.maps import (
     VoteConfig,
 )
 from hstnn_deploy.models.layers.norm import NormConfig
+from hstnn_deploy.models.layers.recurrent import RecurrentConfig
 from hstnn_deploy.models.layers.units import (
     AdaptiveConfig,
     FeedbackConfig,
     IntegratorConfig,
     LifConfig,
-    RecurrentConfig,
 )
 from hstnn_deploy.models.layers.weights import ConvConfig, EmbeddingConfig, LinearConfig
 from hstnn_deploy.models.neurons import Lif
@@ -65,6 +65,7 @@ LAYERS: dict[str, type[BaseModel]] = {
     "integrator": IntegratorConfig,
     "rnn": RecurrentConfig,
     "lstm": RecurrentConfig,
+    "gru": RecurrentConfig,
     "feedback": FeedbackConfig,
     "residual": ResidualConfig,
     "parallel": ParallelConfig,

@@ -12,6 +12,7 @@ from torch.nn import functional
 from hstnn_deploy.models.algebra import Algebra, Pooling, V
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.base import Layer, Shape, Stateless, several, stepped
+from hstnn_deploy.models.neurons.numbers import Each, spread
 
 
 class _Config(BaseModel):
@@ -126,27 +127,33 @@ class Vote(Stateless):
 
 
 class ScaleConfig(_Config):
-    """`{scale: 0.5}`: every value times a number."""
+    """`{scale: 0.5}`: every value times a number; `{scale: 1, each: unit}`: each times its own."""
 
     scale: float
+    each: Each | None = None
+    """Who has a number of its own, in the layer's weights, at first as said above; null: it is one for all."""
 
     def build(self, shape: Shape) -> tuple["Scale", Shape]:
         """Return the layer for inputs of a shape, and the shape after it."""
-        return Scale(self.scale), shape
+        return Scale(self.scale, self.each, shape), shape
 
 
 class Scale(Stateless):
-    """x times a number."""
+    """x times a number, or times a number for each unit or channel."""
 
     kind = "scale"
 
-    def __init__(self, factor: float) -> None:
+    def __init__(self, factor: float, each: Each | None, shape: Shape) -> None:
         super().__init__()
-        self.factor = factor
+        self.factor, self.each = factor, each
+        self.factors: Tensor | None = None
+        if each is not None:
+            del self.factors
+            self.register_buffer("factors", spread(factor, each, shape))
 
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
         """See `Stateless`."""
-        return o.mul(x, self.factor, "scaled")
+        return o.mul(x, self.factor if self.factors is None else o.parameter(self.factors), "scaled")
 
 
 class DelayConfig(_Config):

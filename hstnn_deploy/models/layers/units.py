@@ -1,14 +1,15 @@
-"""Layers of units: neurons, recurrent units, and neurons that see their own spikes."""
+"""Layers of neurons: alone, or so that they see their own spikes."""
 
 from collections.abc import Mapping
+from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor, nn
 
-from hstnn_deploy.models import cells, kernels
+from hstnn_deploy.models import kernels
 from hstnn_deploy.models.algebra import Algebra, Strand, V
 from hstnn_deploy.models.eager import Eager
-from hstnn_deploy.models.hybrid.groups import Group, LstmGroup, RnnGroup, fresh_recurrent
 from hstnn_deploy.models.layers.base import Layer, Shape
 from hstnn_deploy.models.network import SPIKES, State, Tap
 from hstnn_deploy.models.neurons import AdaptiveLif, Integrator, Lif, Neuron
@@ -48,7 +49,7 @@ class IntegratorConfig(_Config):
         return Spiking(self.integrator, shape), shape
 
 
-class _Units(Layer):
+class UnitLayer(Layer):
     """Units that step through time; a fast kernel runs their windows where there is one."""
 
     tap: str
@@ -69,6 +70,10 @@ class _Units(Layer):
 
     def ranked(self) -> list[nn.Parameter]:
         """Return the weights, those on the input first."""
+        return []
+
+    def biases(self) -> list[nn.Parameter]:
+        """Return what is added to the sums: beside the input, then beside the state before."""
         return []
 
     def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
@@ -93,15 +98,28 @@ class _Units(Layer):
         return set(self.carries) if self.tap == SPIKES else set()
 
 
-class Spiking(_Units):
+def hold(layer: nn.Module, neuron: Neuron, shape: Shape) -> None:
+    """Give a layer the numbers that its neurons have there: learned ones as parameters, others as buffers."""
+    for name, value in neuron.fresh(shape).items():
+        if isinstance(value, nn.Parameter):
+            layer.register_parameter(name, value)
+        else:
+            layer.register_buffer(name, value)
+
+
+def held(layer: nn.Module) -> dict[str, Tensor]:
+    """Return what `hold` gave a layer."""
+    return {**dict(layer.named_parameters(recurse=False)), **dict(layer.named_buffers(recurse=False))}
+
+
+class Spiking(UnitLayer):
     """Neurons, one for each value of x."""
 
     def __init__(self, neuron: Neuron, shape: Shape) -> None:
         super().__init__()
         self.neuron, self.tap, self.units = neuron, neuron.tap, shape[0] if shape else 1
         self.carries = {name: (shape, meaning) for name, meaning in neuron.states.items()}
-        for name, value in neuron.fresh().items():
-            self.register_parameter(name, nn.Parameter(value))
+        hold(self, neuron, shape)
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -110,11 +128,11 @@ class Spiking(_Units):
 
     @property
     def own(self) -> dict[str, Tensor]:
-        """What the neurons have learned."""
-        return dict(self.named_parameters(recurse=False))
+        """The numbers of the neurons that the layer holds itself, by name."""
+        return held(self)
 
     def cell(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `_Units`."""
+        """See `UnitLayer`."""
         return self.neuron.step(o, drive, state, self.own)
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
@@ -122,106 +140,75 @@ class Spiking(_Units):
         return kernels.spiking(x, state, self.neuron, lengths, self.own)
 
 
-class RecurrentConfig(_Config):
-    """`{rnn: 100}`: sigmoid recurrent units; `{lstm: 100}`: LSTM units. Both without bias."""
-
-    rnn: PositiveInt | None = None
-    lstm: PositiveInt | None = None
-
-    def build(self, shape: Shape) -> tuple["Recurrent", Shape]:
-        """Return the layer for inputs of a shape, and the shape after it.
-
-        Raises:
-            ValueError: the inputs are maps.
-        """
-        if len(shape) != 1:
-            raise ValueError(f"recurrent units take units, not the shape {list(shape)}: put flatten before them")
-        units = self.rnn or self.lstm
-        if units is None:
-            raise ValueError("it must say how many units there are")
-        return Recurrent(fresh_recurrent("lstm" if self.rnn is None else "rnn", shape[0], units)), (units,)
-
-
-class Recurrent(_Units):
-    """Recurrent units: see `cells.rnn` and `cells.lstm`."""
-
-    tap = "h"
-
-    def __init__(self, group: Group) -> None:
-        super().__init__()
-        assert isinstance(group, RnnGroup | LstmGroup)
-        self.weight_input, self.weight_recurrent = group.weight_input, group.weight_recurrent
-        self.units, self._gated = group.units, isinstance(group, LstmGroup)
-        self.carries = {name: ((group.units,), meaning) for name, meaning in group.states.items()}
-
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        """What the units are."""
-        return "lstm" if self._gated else "rnn"
-
-    def ranked(self) -> list[nn.Parameter]:
-        """See `_Units`."""
-        return [self.weight_input, self.weight_recurrent]
-
-    def drive(self, o: Algebra[V], x: V) -> V:
-        """See `_Units`."""
-        return o.product(x, self.weight_input, "drive")
-
-    def cell(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `_Units`."""
-        return (cells.lstm if self._gated else cells.rnn)(o, drive, state, self.weight_recurrent)
-
-    def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """Run a window x[T, B, I] by the fast kernels; return h, and the state after it."""
-        if self._gated:
-            h, *after = kernels.lstm(x, self.weight_input, state["h"], state["c"], self.weight_recurrent, lengths)
-            return h, dict(zip("hc", after, strict=True))
-        h, last = kernels.rnn(x, self.weight_input, state["h"], self.weight_recurrent, lengths)
-        return h, {"h": last}
-
-
 class FeedbackConfig(_Config):
     """`{feedback: {…}}`: neurons that see their own spikes of the step before, through a weight."""
 
     feedback: Lif = Lif()
     bias: bool = False
+    through: Literal["all", "own"] = "all"
+    """What a unit sees: spikes of all units, or its own alone."""
+    kernel: PositiveInt | None = None
+    """Of maps: the size of the convolution through which they see the spikes; an odd number."""
 
     def build(self, shape: Shape) -> tuple["Feedback", Shape]:
         """Return the layer for inputs of a shape, and the shape after it.
 
         Raises:
-            ValueError: the inputs are maps.
+            ValueError: the inputs are maps and there is no kernel, or the other way round; or the kernel is even.
         """
-        if len(shape) != 1:
-            raise ValueError(f"feedback is between units, not over the shape {list(shape)}: put flatten before it")
-        return Feedback(self.feedback, shape[0], self.bias), shape
+        if self.through == "own" and (self.bias or self.kernel):
+            raise ValueError("through: own has one weight for each unit: no bias and no kernel")
+        if self.through == "all" and (len(shape) == 1) != (self.kernel is None):
+            what = "give kernel, such as 3, or put flatten before it" if len(shape) > 1 else "kernel is for maps"
+            raise ValueError(f"feedback over the shape {list(shape)}: {what}")
+        if self.kernel is not None and (self.kernel % 2 == 0 or len(shape) != 3):
+            raise ValueError(f"kernel is {self.kernel} over the shape {list(shape)}: an odd size, over maps [C, H, W]")
+        return Feedback(self, shape), shape
 
 
-class Feedback(_Units):
-    """Neurons with I_t = x_t + s_{t-1} W^T (+ b). Weights (units, units); state: the neurons', and their spikes."""
+class Feedback(UnitLayer):
+    """Neurons with I_t = x_t + W s_{t-1} (+ b). State: the neurons', and their spikes.
+
+    Weights (units, units) in `recurrent`; over maps those of a convolution. Where a unit sees its own
+    spike alone, `own_weight` has the layer's shape.
+    """
 
     kind = "feedback"
     tap = SPIKES
 
-    def __init__(self, neuron: Lif, units: int, bias: bool) -> None:
+    def __init__(self, config: FeedbackConfig, shape: Shape) -> None:
         super().__init__()
-        self.neuron, self.units = neuron, units
-        self.recurrent = nn.Linear(units, units, bias)
-        self.carries = {name: ((units,), meaning) for name, meaning in neuron.states.items()}
-        self.carries["fired"] = ((units,), "spikes of layer {layer}'s units at the step before, which they see")
-        for name, value in neuron.fresh().items():
-            self.register_parameter(name, nn.Parameter(value))
+        self.neuron, self.units = config.feedback, shape[0]
+        self.recurrent: nn.Linear | nn.Conv2d | None = None
+        if config.through == "own":
+            self.own_weight = nn.Parameter(torch.zeros(shape))
+        elif config.kernel is None:
+            self.recurrent = nn.Linear(shape[0], shape[0], config.bias)
+        else:
+            size = config.kernel
+            self.recurrent = nn.Conv2d(shape[0], shape[0], size, padding=size // 2, bias=config.bias)
+        self.carries = {name: (shape, meaning) for name, meaning in self.neuron.states.items()}
+        self.carries["fired"] = (shape, "spikes of layer {layer}'s units at the step before, which they see")
+        hold(self, self.neuron, shape)
+
+    def _seen(self, o: Algebra[V], fired: V) -> V:
+        match self.recurrent:
+            case nn.Linear():
+                return o.linear_at_each(fired, self.recurrent, "own")
+            case nn.Conv2d():
+                return o.convolve(fired, self.recurrent, "own")
+            case _:
+                return o.mul(fired, o.parameter(self.own_weight), "own")
 
     def cell(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `_Units`."""
-        own = dict(self.named_parameters(recurse=False))
-        current = o.add(drive, o.linear_at_each(state["fired"], self.recurrent, "own"), "current")
-        spikes, after = self.neuron.step(o, current, state, own)
+        """See `UnitLayer`."""
+        current = o.add(drive, self._seen(o, state["fired"]), "current")
+        spikes, after = self.neuron.step(o, current, state, held(self))
         # A value of its own: a graph may not hand out one twice.
         return spikes, after | {"fired": o.mul(spikes, 1.0, "fired")}
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """Run a window x[T, B, n], step by step; return the spikes, and the state after it."""
+        """Run a window x[T, B, …], step by step; return the spikes, and the state after it."""
         strand = Strand("current", x, self.cell, self.state_names, SPIKES, True)
         (spikes,), after = Eager(lengths).loop([strand], state)
         assert spikes is not None

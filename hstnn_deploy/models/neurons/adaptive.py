@@ -51,7 +51,7 @@ class AdaptiveLif(BaseModel):
         """The surrogate."""
         return Surrogate(self.surrogate, self.lens)
 
-    def fresh(self) -> dict[str, Tensor]:
+    def fresh(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """Return {}: nothing is learned."""
         return {}
 

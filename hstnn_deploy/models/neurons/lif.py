@@ -4,20 +4,20 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from hstnn_deploy.models.algebra import Algebra, Fires, V
+from hstnn_deploy.models.neurons.numbers import RATE, Each, number, share_left, spread, towards_rest
 from hstnn_deploy.models.surrogates import Shape, Surrogate, spelt_out
 
 Reset = Literal["zero", "subtract", "none"]
 """What a spike does to the membrane: sets it to zero (hard), takes the threshold from it (soft), or nothing."""
 
-Learned = Literal["decay", "threshold"]
+Learned = Literal["decay", "threshold", "current_decay"]
 
-RATE, THRESHOLD = "rate", "threshold"
-"""The names of what a layer of neurons may learn: w of decay = 1 - sigmoid(w), and the threshold."""
+Own = Literal["decay", "threshold", "current_decay", "rest", "reset_to"]
+"""What each unit or channel may have of its own."""
 
 
 class Lif(BaseModel):
@@ -27,6 +27,9 @@ class Lif(BaseModel):
     v_t = m_t * (1 - s_t) (reset to zero), or m_t - threshold * s_t (by subtraction).
     Backward, ds/dm is the surrogate, itself a constant to second derivatives; unless detached, the gradient flows
     through the reset too.
+
+    A membrane leaks towards `rest`: (1 - decay) * rest is added to m_t. `each` names the numbers that every unit or
+    channel has of its own; they stand in the layer's weights.
 
     `input_decay` multiplies I_t with 1 - decay. `current_decay` puts a synaptic current before the membrane:
     i_t = current_decay * i_{t-1} + I_t takes the place of I_t. `fires` says whether a membrane at the threshold fires,
@@ -72,7 +75,13 @@ class Lif(BaseModel):
     lowest: float | None = Field(None, le=0)
     """The lowest that a membrane can be after its reset, or null."""
     learn: list[Learned] = []
-    """What is learned, one number a layer, from its value above: the decay (as PLIF does), the threshold."""
+    """What is learned, one number a layer unless `each` says otherwise, from its value above."""
+    learn_as: Literal["rate", "value"] = "rate"
+    """How the decay is learned: w of decay = 1 - sigmoid(w), as PLIF does; or itself, brought between 0 and 1."""
+    rest: float = 0.0
+    """What the membrane leaks towards."""
+    each: dict[Own, Each] = {}
+    """What each unit, or each channel, has of its own, at first as said above."""
 
     @model_validator(mode="before")
     @classmethod
@@ -103,7 +112,11 @@ class Lif(BaseModel):
             raise ValueError(f"reset_to is for a reset to zero; this one is {self.reset!r}")
         if self.fires == "several" and self.reset == "zero":
             raise ValueError("a neuron that fires several times a step is reset by subtraction: reset 'subtract'")
-        if "decay" in self.learn and not 0 < self.decay < 1:
+        if self.current_decay is None and ("current_decay" in self.learn or "current_decay" in self.each):
+            raise ValueError("learn and each name current_decay, but there is no synaptic current: give current_decay")
+        if "reset_to" in self.each and (self.reset != "zero" or self.delayed_reset):
+            raise ValueError("each names reset_to, which is for a reset to zero in the step of the spike")
+        if "decay" in self.learn and self.learn_as == "rate" and not 0 < self.decay < 1:
             raise ValueError(f"a decay of {self.decay:g} cannot be learned from: it must lie between 0 and 1")
         return self
 
@@ -142,15 +155,21 @@ class Lif(BaseModel):
             or self.lowest is not None
             or self.current_decay is not None
             or self.learn
+            or self.rest
+            or self.each
         )
 
-    def fresh(self) -> dict[str, Tensor]:
-        """Return what a layer of these neurons learns, by name, as it starts: w of PLIF's 1 / tau = sigmoid(w)."""
-        found = {}
-        if "decay" in self.learn:
-            found[RATE] = torch.tensor(math.log((1 - self.decay) / self.decay))
-        if "threshold" in self.learn:
-            found[THRESHOLD] = torch.tensor(self.threshold)
+    def fresh(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """Return the numbers that a layer of a shape holds itself, as they start: what is learned as parameters.
+
+        A decay that is learned as PLIF does is there as w of 1 / tau = sigmoid(w), under the name `rate`.
+        """
+        found: dict[str, Tensor] = {}
+        for name in dict.fromkeys([*self.learn, *self.each]):
+            value = float(getattr(self, name))
+            rated = name == "decay" and name in self.learn and self.learn_as == "rate"
+            start = spread(math.log((1 - value) / value) if rated else value, self.each.get(name), shape)
+            found[RATE if rated else name] = nn.Parameter(start) if name in self.learn else start
         return found
 
     def step(
@@ -168,16 +187,14 @@ class Lif(BaseModel):
             The spikes, and the states.
         """
         own, after = own or {}, {}
-        decay: V | float = self.decay
-        gain: V | float = 1 - self.decay
-        if RATE in own:
-            gain = o.sigmoid(o.parameter(own[RATE]), "rate")
-            decay = o.sub(1.0, gain, "decay")
-        threshold: V | float = o.parameter(own[THRESHOLD]) if THRESHOLD in own else self.threshold
+        decay, gain = share_left(o, self, own)
+        threshold = number(o, self, own, "threshold")
         if self.current_decay is not None:
-            drive = after["i"] = o.add(o.mul(state["i"], self.current_decay, "current_left"), drive, "i")
+            left, _ = share_left(o, self, own, "current_decay")
+            drive = after["i"] = o.add(o.mul(state["i"], left, "current_left"), drive, "i")
         if self.input_decay:
             drive = o.mul(drive, gain, "scaled")
+        drive = towards_rest(o, self, own, drive, gain)
         before = state["v"]
         if self.delayed_reset and self.reset == "zero":
             before = o.mul(before, o.sub(1.0, state["s"], "silent"), "reset")
@@ -198,16 +215,17 @@ class Lif(BaseModel):
         fired = o.fixed(s) if self.detach_reset else s
         if again is not None:
             fired = o.sub(fired, again, "new")
-        return s, after | {"v": self._reset(o, m, fired, threshold)}
+        return s, after | {"v": self._reset(o, m, fired, threshold, own)}
 
-    def _reset(self, o: Algebra[V], m: V, fired: V, threshold: V | float) -> V:
+    def _reset(self, o: Algebra[V], m: V, fired: V, threshold: V | float, own: Mapping[str, Tensor]) -> V:
         """Return v of m after a step in which neurons fired."""
         bounded = "above" if self.lowest is not None else "v"
         match self.reset:
             case "zero":
-                v = o.mul(m, o.sub(1.0, fired, "silent"), "kept" if self.reset_to else bounded)
-                if self.reset_to:
-                    v = o.add(v, o.mul(fired, self.reset_to, "set"), bounded)
+                elsewhere = bool(self.reset_to) or "reset_to" in own
+                v = o.mul(m, o.sub(1.0, fired, "silent"), "kept" if elsewhere else bounded)
+                if elsewhere:
+                    v = o.add(v, o.mul(fired, number(o, self, own, "reset_to"), "set"), bounded)
             case "subtract":
                 v = o.sub(m, o.mul(fired, threshold, "taken"), bounded)
             case "none":
@@ -225,5 +243,8 @@ _LATER: dict[str, Any] = {
     "reset_to": 0.0,
     "lowest": None,
     "learn": [],
+    "learn_as": "rate",
+    "rest": 0.0,
+    "each": {},
 }
 """Keys that recipes, bundles and run folders did not always have, and what they meant then."""
