@@ -27,7 +27,8 @@ REFUSED = {
     **dict.fromkeys(("neuron: no reset", "neuron: lowest, no reset"), "never reset"),
     "neuron: lowest, to zero": "lowest",
     "neuron: reset to": "reset_to -0.25",
-    "neuron: delayed, zero": "delayed_reset",
+    **dict.fromkeys(("neuron: delayed, zero", "neuron: delayed, cancels"), "delayed_reset"),
+    **{f"activation: {name}": "activation" for name in ("relu", "tanh", "sigmoid")},
     "neuron: synaptic": "current_decay",
     "neuron: adaptive": "adaptive-lif",
     **{

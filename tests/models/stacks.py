@@ -30,6 +30,7 @@ NEURONS: dict[str, dict[str, Any]] = {
     "several, bounded": {"lif": IAF | {"lowest": -1.0, "threshold": 0.7}},
     "delayed, zero": {"lif": LEAKY},
     "delayed, subtract": {"lif": LEAKY | {"reset": "subtract"}},
+    "delayed, cancels": {"lif": LEAKY | {"cancels_input": True}},
     "reset again": {"lif": {"decay": 0.9, "threshold": 0.5, "reset": "subtract", "reset_again": True}},
     "synaptic": {"lif": {"current_decay": 0.5}},
     "adaptive": {"adaptive": {}},
@@ -59,8 +60,8 @@ NEURONS: dict[str, dict[str, Any]] = {
         "integrator": {"current_decay": 0.6, "rest": 0.2, "each": {"decay": "unit", "current_decay": "unit"}}
     },
     "rnn": {"rnn": 5},
-    "rnn, tanh": {"rnn": 5, "activation": "tanh", "bias": True},
-    "rnn, relu": {"rnn": 5, "activation": "relu"},
+    "rnn, tanh": {"rnn": 5, "nonlinearity": "tanh", "bias": True},
+    "rnn, relu": {"rnn": 5, "nonlinearity": "relu"},
     "rnn, bias": {"rnn": 5, "bias": True},
     "lstm": {"lstm": 5},
     "lstm, bias": {"lstm": 5, "bias": True},
@@ -135,6 +136,13 @@ STACKS: dict[str, dict[str, Any]] = {
     "norm of units": {"input": [6], "layers": [{"linear": 5}, {"norm": {}}, "lif", {"linear": 3}]},
     "vote": {"input": [6], "layers": [{"linear": 12}, {"lif": SJ}, {"vote": 4}], "readout": "mean"},
     "scale and delay": {"input": [6], "layers": [{"scale": 0.5}, {"linear": 5}, "lif", {"delay": 1}, {"linear": 3}]},
+    **{
+        f"activation: {name}": {
+            "input": [6],
+            "layers": [{"linear": 5}, "lif", {"linear": 5}, {"activation": name}, {"linear": 3}],
+        }
+        for name in ("relu", "tanh", "sigmoid")
+    },
     "tokens": {
         "input": [],
         "layers": [{"embedding": 6, "words": 9}, {"linear": 5}, "lif", {"linear": 9}],

@@ -32,7 +32,7 @@ _BLOCK = 2**15
 def takes(neuron: Lif) -> bool:
     """Whether this kernel has such neurons."""
     learned = "decay" in neuron.learn and (neuron.delayed_reset or neuron.learn_as != "rate")
-    if neuron.rest or neuron.each:
+    if neuron.rest or neuron.each or neuron.cancels_input:
         return False
     other = neuron.current_decay is not None or neuron.reset_to != 0 or neuron.reset_again
     bounded = neuron.lowest is not None and neuron.reset != "subtract"

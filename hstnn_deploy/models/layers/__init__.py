@@ -21,6 +21,7 @@ from hstnn_deploy.models.layers.blocks import (
     ResidualConfig,
 )
 from hstnn_deploy.models.layers.maps import (
+    ActivationConfig,
     DelayConfig,
     DropoutConfig,
     FlattenConfig,
@@ -57,6 +58,7 @@ LAYERS: dict[str, type[BaseModel]] = {
     "pool": PoolConfig,
     "flatten": FlattenConfig,
     "vote": VoteConfig,
+    "activation": ActivationConfig,
     "scale": ScaleConfig,
     "delay": DelayConfig,
     "dropout": DropoutConfig,

@@ -126,6 +126,36 @@ class Vote(Stateless):
         return o.vote(x, self.voters, "vote")
 
 
+class ActivationConfig(_Config):
+    """`{activation: relu}`: a function of every value."""
+
+    activation: Literal["relu", "tanh", "sigmoid"]
+
+    def build(self, shape: Shape) -> tuple["Activation", Shape]:
+        """Return the layer for inputs of a shape, and the shape after it."""
+        return Activation(self.activation), shape
+
+
+class Activation(Stateless):
+    """relu, tanh or sigmoid of every value."""
+
+    kind = "activation"
+
+    def __init__(self, function: Literal["relu", "tanh", "sigmoid"]) -> None:
+        super().__init__()
+        self.function = function
+
+    def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
+        """See `Stateless`."""
+        match self.function:
+            case "relu":
+                return o.relu(x, "activated")
+            case "tanh":
+                return o.tanh(x, "activated")
+            case "sigmoid":
+                return o.sigmoid(x, "activated")
+
+
 class ScaleConfig(_Config):
     """`{scale: 0.5}`: every value times a number; `{scale: 1, each: unit}`: each times its own."""
 

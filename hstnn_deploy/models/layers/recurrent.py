@@ -27,13 +27,13 @@ class RecurrentConfig(BaseModel):
     lstm: PositiveInt | None = None
     gru: PositiveInt | None = None
     bias: bool = False
-    activation: cells.Activation = "sigmoid"
+    nonlinearity: cells.Activation = "sigmoid"
     """Of `rnn`."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.activation != "sigmoid" and self.rnn is None:
-            raise ValueError("activation is for rnn; lstm and gru have their own")
+        if self.nonlinearity != "sigmoid" and self.rnn is None:
+            raise ValueError("nonlinearity is for rnn; lstm and gru have their own")
         return self
 
     @property
@@ -62,7 +62,7 @@ class Recurrent(UnitLayer):
 
     def __init__(self, config: RecurrentConfig, inputs: int, units: int) -> None:
         super().__init__()
-        self._what, self._activation, self.units = config.what, config.activation, units
+        self._what, self._activation, self.units = config.what, config.nonlinearity, units
         if config.what == "gru":
             bound = units**-0.5
             self.weight_input = nn.Parameter(torch.empty(inputs, 3, units).uniform_(-bound, bound))

@@ -68,6 +68,8 @@ class Lif(BaseModel):
     """`above` the threshold, `at` it as well, or `several` times: once for each whole threshold in the membrane."""
     delayed_reset: bool = False
     """Whether the reset comes a step after the spike."""
+    cancels_input: bool = False
+    """Whether a delayed reset to zero takes the input of its step with it: m_t = (decay * v_{t-1} + I_t) (1 - s_{t-1})."""
     reset_again: bool = False
     """Whether a membrane above the threshold after its reset is reset in the next step, which then resets no spike."""
     reset_to: float = 0.0
@@ -114,6 +116,8 @@ class Lif(BaseModel):
             raise ValueError("a neuron that fires several times a step is reset by subtraction: reset 'subtract'")
         if self.current_decay is None and ("current_decay" in self.learn or "current_decay" in self.each):
             raise ValueError("learn and each name current_decay, but there is no synaptic current: give current_decay")
+        if self.cancels_input and not (self.delayed_reset and self.reset == "zero"):
+            raise ValueError("cancels_input is for a delayed reset to zero: delayed_reset true, reset 'zero'")
         if "reset_to" in self.each and (self.reset != "zero" or self.delayed_reset):
             raise ValueError("each names reset_to, which is for a reset to zero in the step of the spike")
         if "decay" in self.learn and self.learn_as == "rate" and not 0 < self.decay < 1:
@@ -196,13 +200,15 @@ class Lif(BaseModel):
             drive = o.mul(drive, gain, "scaled")
         drive = towards_rest(o, self, own, drive, gain)
         before = state["v"]
-        if self.delayed_reset and self.reset == "zero":
+        if self.delayed_reset and self.reset == "zero" and not self.cancels_input:
             before = o.mul(before, o.sub(1.0, state["s"], "silent"), "reset")
-        late = self.delayed_reset and self.reset == "subtract"
+        late = self.delayed_reset and (self.reset == "subtract" or self.cancels_input)
         # What is handed on as it is bears the state's name already.
         stays = (self.reset == "none" and self.lowest is None) or (self.delayed_reset and not late)
         m = o.add(o.mul(before, decay, "left"), drive, "v" if stays else "membrane")
-        if late:
+        if self.cancels_input:
+            m = o.mul(m, o.sub(1.0, state["s"], "silent"), "v")
+        elif late:
             m = o.sub(m, o.mul(state["s"], threshold, "taken"), "v")
         again: V | None = None
         if self.reset_again:
@@ -239,6 +245,7 @@ _LATER: dict[str, Any] = {
     "current_decay": None,
     "fires": "above",
     "delayed_reset": False,
+    "cancels_input": False,
     "reset_again": False,
     "reset_to": 0.0,
     "lowest": None,
