@@ -1,0 +1,88 @@
+"""A forward that goes through time itself, traced with a fixed number of steps: its first step, and that all are alike."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx, nn
+
+from hstnn_deploy.errors import ImportRefused
+from hstnn_deploy.importing.tree import is_neuron
+
+
+@dataclass
+class Loop:
+    """What belongs to which step."""
+
+    steps: int
+    indexed: bool
+    """Whether it takes x[t] at step t, of a window x[T, B, …]; else the same x[B, …] at every step."""
+    label: dict[fx.Node, int] = field(default_factory=dict)
+    """The step, from 0; what belongs to none is left out."""
+    first: dict[fx.Node, fx.Node] = field(default_factory=dict)
+    """Of a node, its counterpart at the first step."""
+
+
+def loop_of(graph: fx.Graph, module: nn.Module) -> Loop | None:
+    """Return how a traced forward goes through time, or None where it runs each layer of neurons once.
+
+    Raises:
+        ImportRefused: its steps are not alike.
+    """
+    neurons = {name for name, each in module.named_modules() if is_neuron(each)}
+    counts: dict[Any, int] = {}
+    found = Loop(1, False)
+    start = next(node for node in graph.nodes if node.op == "placeholder")
+    for node in graph.nodes:
+        labels = [found.label[each] for each in node.all_input_nodes if each in found.label]
+        if node.op == "call_module":
+            found.label[node] = counts.get(node.target, 0)
+            counts[node.target] = found.label[node] + 1
+        elif _indexes(node, start):
+            found.label[node], found.indexed = node.args[1], True
+        elif labels and node.op != "output" and not _gathers(node):
+            found.label[node] = max(labels)
+    if max((counts.get(name, 0) for name in neurons), default=0) <= 1:
+        return None
+    found.steps = max(found.label.values()) + 1
+    steps: list[list[fx.Node]] = [[] for _ in range(found.steps)]
+    for node, label in found.label.items():
+        steps[label].append(node)
+    for number, nodes in enumerate(steps):
+        if [_kind(node) for node in nodes] != [_kind(node) for node in steps[0]]:
+            raise ImportRefused(
+                f"its forward goes through time, and does something else at step {number + 1} than at the first"
+            )
+        found.first |= dict(zip(nodes, steps[0], strict=True))
+    _check_links(found, steps)
+    return found
+
+
+def _check_links(loop: Loop, steps: list[list[fx.Node]]) -> None:
+    """Refuse a step that takes other things than the first one does, but for what was carried on from the step before."""
+    for number, nodes in enumerate(steps[1:], 1):
+        for node in nodes:
+            for mine, its in zip(node.args, loop.first[node].args, strict=False):
+                if not isinstance(mine, fx.Node) or mine not in loop.label:
+                    continue
+                if loop.label[mine] == number and loop.first[mine] is not its:
+                    raise ImportRefused(
+                        f"its forward goes through time, and {node} takes another value than at the first step"
+                    )
+
+
+def _kind(node: fx.Node) -> tuple[Any, ...]:
+    return node.op, node.target, len(node.args), tuple(node.kwargs)
+
+
+def _indexes(node: fx.Node, start: fx.Node) -> bool:
+    """Whether a node takes one step of the input."""
+    name = getattr(node.target, "__name__", "")
+    return name == "getitem" and node.args[0] is start and isinstance(node.args[1], int)
+
+
+def _gathers(node: fx.Node) -> bool:
+    """Whether a node takes the values of all steps."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if name == "stack":
+        return True
+    return any(_gathers(each) for each in node.all_input_nodes if each.op != "placeholder" and each.op != "call_module")

@@ -1,0 +1,183 @@
+"""snnTorch's neurons (snntorch 0.9 to 1.0) as layers of a stack.
+
+A reset is decided by the membrane of the step before, so it comes a step after the spike (`delayed_reset`); with
+`reset_delay=False` it comes with the spike (`reset_again`). Leaky's reset to zero lets the input of that step in; those of
+Lapicque, Synaptic, RLeaky and RSynaptic take it along (`cancels_input`).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hstnn_deploy.errors import ImportRefused
+from hstnn_deploy.importing import surrogates
+from hstnn_deploy.importing.parts import Part, Taken, own_value
+from hstnn_deploy.importing.plain import Rule, held
+from hstnn_deploy.models.layers.base import Shape
+
+
+def _neuron(module: Any, shape: Shape, takes_input: bool) -> tuple[dict[str, Any], dict[str, Tensor], str]:
+    """Return the keys that all have in common, the numbers of each unit, and what is not taken over."""
+    for name, what in (("inhibition", "inhibition"), ("state_quant", "quantised states")):
+        if getattr(module, name, False):
+            raise ImportRefused(f"{what} ({name}) has no counterpart")
+    if getattr(module, "surrogate_disable", False):
+        said: tuple[dict[str, Any], str] = surrogates.unknown("(surrogate_disable)")
+    else:
+        said = _surrogate(module.spike_grad)
+    config, note = said
+    weights: dict[str, Tensor] = {}
+    learn = []
+    own_value("decay", module.beta.detach().clamp(0, 1), shape, config, weights)
+    own_value("threshold", module.threshold, shape, config, weights)
+    if not bool((module.threshold > 0).all()):
+        raise ImportRefused("a threshold that is not above 0")
+    learn += [ours for ours, theirs in (("decay", "beta"), ("threshold", "threshold")) if _learns(module, theirs)]
+    reset = ("subtract", "zero", "none")[int(module.reset_mechanism_val)]
+    config["reset"] = reset
+    delayed = getattr(module, "reset_delay", True)
+    if delayed and reset != "none":
+        config["delayed_reset"] = True
+        if reset == "zero" and takes_input:
+            config["cancels_input"] = True
+    elif not delayed and reset == "subtract":
+        config["reset_again"] = True
+    if learn:
+        config |= {"learn": learn, "learn_as": "value"}
+    _parameters(config, weights)
+    return config, weights, note
+
+
+def _learns(module: Any, name: str) -> bool:
+    return isinstance(getattr(module, name), nn.Parameter)
+
+
+def _parameters(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Put learned numbers that are one for all into the weights too, where the layer holds them."""
+    for name in config.get("learn", []):
+        weights.setdefault(name, torch.tensor(config[name]))
+
+
+def _surrogate(function: Any) -> tuple[dict[str, Any], str]:
+    name = getattr(function, "__qualname__", "").partition(".")[0]
+    own = surrogates.of_closure(function)
+    match name:
+        case "fast_sigmoid":
+            return surrogates.keys("fast-sigmoid", float(own["slope"])), ""
+        case "atan":
+            return surrogates.keys("arctan", float(own["alpha"])), ""
+        case "sigmoid":
+            return surrogates.keys("sigmoid", float(own["slope"])), ""
+        case "SSO" | "StochasticSpikeOperator" | "LSO":
+            raise ImportRefused(f"spikes of {name} are not 0 or 1, or are drawn at random")
+    return surrogates.unknown(name or repr(function))
+
+
+def _behind(module: Any, chain: list[Part]) -> list[Part]:
+    factor = module.graded_spikes_factor.detach()
+    if factor.numel() != 1:
+        raise ImportRefused("graded_spikes_factor differs from unit to unit")
+    return [*chain, Part({"scale": float(factor)})] if float(factor) != 1 else chain
+
+
+def leaky(module: Any, shape: Shape, _axes: int) -> Taken:
+    """Take Leaky."""
+    config, weights, note = _neuron(module, shape, takes_input=False)
+    return Taken([*_behind(module, [Part({"lif": config}, weights)])], _twin, note)
+
+
+def lapicque(module: Any, shape: Shape, _axes: int) -> Taken:
+    """Take Lapicque: decay 1 - dt / (R C), and the input times dt / C."""
+    config, weights, note = _neuron(module, shape, takes_input=True)
+    if _learns(module, "beta"):
+        note = f"{note}; beta, which Lapicque does not compute with, is not learned".removeprefix("; ")
+    passed = (module.time_step / (module.R * module.C)).detach()
+    for values in (config.get("learn", []), config.get("each", {}), weights):
+        if "decay" in values:
+            values.remove("decay") if isinstance(values, list) else values.pop("decay")
+    own_value("decay", 1 - passed.double(), shape, config, weights)
+    gain: dict[str, Any] = {}
+    gains: dict[str, Tensor] = {}
+    own_value("scale", (module.R * passed).double(), shape, gain, gains)
+    each = gain.pop("each", {}).get("scale")
+    before = Part(gain | ({"each": each} if each else {}), {"factors": gains["scale"]} if gains else {})
+    if not config.get("learn", True):
+        config.pop("learn"), config.pop("learn_as")
+    if not config.get("each", True):
+        config.pop("each")
+    return Taken([before, *_behind(module, [Part({"lif": config}, weights)])], _twin_lapicque, note)
+
+
+def synaptic(module: Any, shape: Shape, _axes: int) -> Taken:
+    """Take Synaptic."""
+    config, weights, note = _neuron(module, shape, takes_input=True)
+    _current(module, shape, config, weights)
+    return Taken([*_behind(module, [Part({"lif": config}, weights)])], _twin, note)
+
+
+def _current(module: Any, shape: Shape, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    alpha = module.alpha.detach().clamp(0, 1)
+    if bool((alpha >= 1).any()):
+        raise ImportRefused("alpha is 1: a synaptic current that never decays")
+    own_value("current_decay", alpha, shape, config, weights)
+    if _learns(module, "alpha"):
+        config |= {"learn": [*config.get("learn", []), "current_decay"], "learn_as": "value"}
+        _parameters(config, weights)
+
+
+def recurrent(with_current: bool) -> Rule:
+    """Return the rule of RLeaky and RSynaptic."""
+
+    def take(module: Any, shape: Shape, _axes: int) -> Taken:
+        config, weights, note = _neuron(module, shape, takes_input=True)
+        if with_current:
+            _current(module, shape, config, weights)
+            if not module.reset_delay:
+                raise ImportRefused("RSynaptic with reset_delay=False, which fails in snnTorch itself")
+        layer: dict[str, Any] = {"feedback": config}
+        match module.recurrent:
+            case nn.Linear():
+                layer["bias"] = module.recurrent.bias is not None
+                weights |= held(module.recurrent, **{"recurrent.weight": "weight", "recurrent.bias": "bias"})
+            case nn.Conv2d():
+                size = module.recurrent.kernel_size
+                if len(set(size)) > 1:
+                    raise ImportRefused(f"a recurrent kernel of {list(size)}: only square ones")
+                layer |= {"kernel": size[0], "bias": module.recurrent.bias is not None}
+                weights |= held(module.recurrent, **{"recurrent.weight": "weight", "recurrent.bias": "bias"})
+            case _:
+                layer["through"] = "own"
+                weights["own_weight"] = module.V.detach().float().expand(shape).clone()
+        return Taken([Part(layer, weights)], _twin, note)
+
+    return take
+
+
+def _twin(module: nn.Module) -> None:
+    for name, value in module.named_parameters():
+        value.data = (value.data * 8).round() / 8
+        if name in ("beta", "alpha", "threshold"):
+            value.data.fill_(1.0 if name == "threshold" else 0.5)
+    for name, stored in module.named_buffers():
+        if name in ("beta", "alpha", "threshold"):
+            stored.fill_(1.0 if name == "threshold" else 0.5)
+        if name == "V":
+            stored.copy_((stored * 8).round() / 8)
+
+
+def _twin_lapicque(module: Any) -> None:
+    _twin(module)
+    for name, number in (("R", 1.0), ("C", 2.0), ("time_step", 1.0)):
+        setattr(module, name, torch.full_like(getattr(module, name).double(), number))
+
+
+RULES: dict[str, Rule] = {
+    "Leaky": leaky,
+    "Lapicque": lapicque,
+    "Synaptic": synaptic,
+    "RLeaky": recurrent(False),
+    "RSynaptic": recurrent(True),
+}
+"""By the class's name."""
+NEURONS = frozenset(RULES)
