@@ -110,3 +110,13 @@ def test_what_is_written_is_read(seed: int, count: int, named: bool, tmp_path_fa
     events = random_events(seed, count, Sensor(128, 128), 10_000)
     path.write_bytes(aedat2(events, "net.DVS128" if named else ""))
     assert np.array_equal(read_aedat2(path).events, events)
+
+
+def test_spikingjelly_s_places_are_these_exchanged(path: Path) -> None:
+    """Its CIFAR10-DVS takes x = 127 - (address >> 8 & 127), y = 127 - (address >> 1 & 127), p = 1 - (address & 1)."""
+    path.write_bytes(aedat2(random_events(0, 500, Sensor(128, 128), 9999)))
+    address = np.frombuffer(path.read_bytes()[-8 * 500 :], ">u4").astype(np.int64)[::2]
+    events = read_aedat2(path).events
+    assert np.array_equal(events["y"], 127 - (address >> 8 & 127))
+    assert np.array_equal(events["x"], 127 - (address >> 1 & 127))
+    assert np.array_equal(events["p"], 1 - (address & 1))
