@@ -76,6 +76,24 @@ def aedat(
     return raw
 
 
+def aedat2(
+    events: Events, chip: str = "ch.unizh.ini.jaer.chip.retina.DVS128", size: tuple[int, int] = (128, 128)
+) -> bytes:
+    """Return an AEDAT 2.0 file as jAER writes it: an address and a time of 32 bits, the larger byte first.
+
+    Args:
+        events: their x from the left and y from above; times modulo 2^32.
+        chip: jAER's class of the camera; one of a DAVIS has its own addresses. Empty: the header names none.
+        size: of the sensor.
+    """
+    x, y, p = size[0] - 1 - events["x"], size[1] - 1 - events["y"], events["p"]
+    address = y << 22 | x << 12 | p << 11 if "avis" in chip.lower() else y << 8 | x << 1 | (1 - p)
+    words = np.stack([address, events["t"] & 0xFFFF_FFFF], axis=1).astype(">u4")
+    named = f"# AEChip: {chip}\r\n" if chip else ""
+    head = f"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n# Timestamps tick is 1 us\r\n{named}"
+    return head.encode() + words.tobytes()
+
+
 def dat(events: Events, kind: int = 0x0C, size: tuple[int, int] | None = None) -> bytes:
     """Return a Prophesee .dat file: text, a type and a size, then time (modulo 2^32) and address in 32 bits each."""
     words = np.zeros((len(events), 2), "<u4")
@@ -150,6 +168,18 @@ def make_dvs_gesture(root: Path, train: int = 10, test: int = 2, labels: Sequenc
             for label in labels:
                 events = random_events(100 * label + user, 600, Sensor(128, 128), 300_000 + 75_000 * user, label % 4)
                 write_npy(root / name / f"user{user:02}_led" / f"{label}.npy", events)
+    return root
+
+
+def make_cifar10_dvs(root: Path, count: int = 20, labels: Sequence[str] = ("airplane", "cat", "truck")) -> Path:
+    """Write a part of CIFAR10-DVS into a folder: so many recordings of some classes, 0.4 s long, not from 0 on."""
+    for place, label in enumerate(labels):
+        for number in range(count):
+            events = random_events(1000 * place + number, 600, Sensor(128, 128), 400_000, place)
+            events["t"] += 2_000_000
+            path = root / label / f"cifar10_{label}_{number}.aedat"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(aedat2(events))
     return root
 
 

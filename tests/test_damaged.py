@@ -21,6 +21,7 @@ from hstnn_deploy import checkpoint
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.cli.runs import _facts
 from hstnn_deploy.data import cache
+from hstnn_deploy.data.events.aedat2 import read_aedat2
 from hstnn_deploy.data.events.events import EVENT, Sensor
 from hstnn_deploy.data.files.archives import unpack
 from hstnn_deploy.data.files.arrays import read_array
@@ -29,7 +30,7 @@ from hstnn_deploy.data.preprocessing import Frames, Pixels
 from hstnn_deploy.data.readers import image_files
 from hstnn_deploy.data.readers.event_columns import Expected
 from hstnn_deploy.data.readers.event_files import read_recording
-from hstnn_deploy.data.sets import dvs_gesture, heidelberg
+from hstnn_deploy.data.sets import cifar10_dvs, dvs_gesture, heidelberg, tiny_imagenet
 from hstnn_deploy.errors import HstnnError
 from hstnn_deploy.export.runtime import input_files
 from hstnn_deploy.profile import records
@@ -40,9 +41,10 @@ from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.ranking import SelectionResult
 from hstnn_deploy.train.sweep import points
 from hstnn_deploy.train.trace_files import read_traces
-from tests.event_files import aedat, random_events, write_bin, write_hdf5, write_npy
+from tests.event_files import aedat, aedat2, random_events, write_bin, write_hdf5, write_npy
 from tests.profile.conftest import configured, measured
 from tests.test_checkpoint import example
+from tests.tiny_imagenet import WNIDS, jpeg
 
 SENSOR = Sensor(34, 34)
 EVENTS = random_events(0, 40, SENSOR, 60_000)
@@ -104,6 +106,20 @@ def _unpack(path: Path) -> None:
 def _dat(path: Path) -> None:
     rows = np.stack([EVENTS["t"], EVENTS["x"] | EVENTS["y"] << 14 | EVENTS["p"] << 28], 1).astype("<u4")
     path.write_bytes(b"% Data file containing CD events.\n% Version 2\n" + bytes([12, 8]) + rows.tobytes())
+
+
+def _tiny(path: Path) -> None:
+    """Write a Tiny-ImageNet of one image a split round its table of images and classes."""
+    (path.parent / "wnids.txt").write_text("\n".join(WNIDS))
+    for name in (f"train/{WNIDS[0]}/images/a.JPEG", "val/images/val_0.JPEG"):
+        (path.parent / name).parent.mkdir(parents=True)
+        (path.parent / name).write_bytes(jpeg(0))
+    path.write_text(f"val_0.JPEG\t{WNIDS[0]}\t0\t0\t63\t63\n")
+
+
+def _read_tiny(path: Path) -> None:
+    path.rename(path.parent / "val" / path.name)
+    tiny_imagenet.files_in(path.parent)
 
 
 def _read_hdf5(path: Path) -> None:
@@ -210,11 +226,26 @@ READERS = {
     "traces": Reader("traces.pt", _traces, lambda path: read_traces(path, TRACED)),  # type: ignore[arg-type]
     "N-MNIST": Reader("a.bin", lambda path: write_bin(path, EVENTS), lambda path: _read_events(path)),
     "AEDAT 3": Reader("a.aedat", lambda path: path.write_bytes(aedat(EVENTS)), lambda path: _read_events(path)),
+    "AEDAT 2": Reader(
+        "a.aedat", lambda path: path.write_bytes(aedat2(EVENTS)), lambda path: cifar10_dvs.read_recording(path)
+    ),
+    "AEDAT 2 of a DAVIS": Reader(
+        "a.aedat",
+        lambda path: path.write_bytes(aedat2(EVENTS, "eu.seebetter.DAVIS240C", (240, 180))),
+        lambda path: read_aedat2(path),
+    ),
     "Prophesee": Reader("a.dat", _dat, lambda path: _read_events(path)),
     "events": Reader("a.npy", _npy(EVENTS.astype(EVENT)), lambda path: _read_events(path)),
     "array": Reader("x.npy", _npy(np.ones((4, 1, 8))), lambda path: read_array(path, str(path))),
     "arrays": Reader("x.npz", lambda path: np.savez(path, x=np.ones(4)), lambda path: read_array(path, str(path))),
     "image": Reader("x.png", _image, _read_image),
+    "JPEG": Reader("a.JPEG", lambda path: path.write_bytes(jpeg(0)), lambda path: tiny_imagenet.read_jpeg(path)),
+    "classes": Reader(
+        "wnids.txt",
+        lambda path: path.write_text("\n".join(WNIDS)),
+        lambda path: tiny_imagenet.read_classes(path),
+    ),
+    "classes of images": Reader("val_annotations.txt", _tiny, _read_tiny),
     "IDX": Reader("x-idx2-ubyte", lambda path: path.write_bytes(_idx()), lambda path: read_idx(path, 2)),
     "gzipped IDX": Reader(
         "x-idx2-ubyte.gz", lambda path: path.write_bytes(gzip.compress(_idx())), lambda path: read_idx(path, 2)

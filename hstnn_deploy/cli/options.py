@@ -48,7 +48,7 @@ class CacheChoice(StrEnum):
 
 CacheOption = Annotated[
     CacheChoice,
-    typer.Option("--cache", help="Where event recordings, once transformed, are kept; the result is the same."),
+    typer.Option("--cache", help="Where transformed recordings and decoded images are kept; the result is the same."),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:n]", help="Where to run.")]
 Json = Annotated[bool, typer.Option("--json", help="Write the result to standard output as JSON.")]

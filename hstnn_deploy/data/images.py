@@ -76,11 +76,13 @@ class ImageSplit:
 
     Args:
         pixels: [N, C, H, W], bytes.
-        target: [N], int64.
+        target: [n], int64.
         white: the byte that is white.
         how: see `Images`.
         training: whether images are moved and turned, and draws come from torch's generator; else each sample is
             always encoded alike, whatever it comes together with.
+        numbers: which of the pixels' images these are, [n]; None: all of them, in order. So that a part of a split
+            shares the pixels of the whole, which may be mapped from a file.
     """
 
     pixels: Tensor
@@ -88,6 +90,7 @@ class ImageSplit:
     white: int
     how: Images
     training: bool = False
+    numbers: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -95,7 +98,8 @@ class ImageSplit:
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
         """Return the samples `indices`; see `Split`. x is [T, B, C, H, W]."""
         target, how = self.target[indices].to(device), self.how
-        pixels = self.pixels[indices].to(device).float() / self.white
+        chosen = indices if self.numbers is None else self.numbers[indices]
+        pixels = self.pixels[chosen].to(device).float() / self.white
         if self.training:
             pixels = _moved(pixels, how.crop, how.flip)
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (how.mean, how.std))
@@ -117,7 +121,8 @@ class ImageSplit:
 
     def take(self, indices: Tensor) -> "ImageSplit":
         """Return the split of some of the samples."""
-        return replace(self, pixels=self.pixels[indices], target=self.target[indices])
+        numbers = indices if self.numbers is None else self.numbers[indices]
+        return replace(self, target=self.target[indices], numbers=numbers)
 
 
 def as_evaluated(split: Split) -> Split:

@@ -118,6 +118,7 @@ _PIXELS = {
     "mnist": Pixels(height=28, width=28, colours=1),
     "cifar10": Pixels(height=32, width=32, colours=3),
     "cifar100": Pixels(height=32, width=32, colours=3),
+    "tiny-imagenet": Pixels(height=64, width=64, colours=3),
 }
 
 

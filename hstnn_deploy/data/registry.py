@@ -7,6 +7,7 @@ from pydantic import Field
 
 from hstnn_deploy.data.dataset import Cache, DataSet, Progress, Protocol, Shape, Source
 from hstnn_deploy.data.sets.cifar import CIFAR10, CIFAR100, Cifar10Config, Cifar100Config
+from hstnn_deploy.data.sets.cifar10_dvs import CIFAR10_DVS, Cifar10DvsConfig
 from hstnn_deploy.data.sets.digit_events import DIGIT_EVENTS, DigitEventsConfig
 from hstnn_deploy.data.sets.digits import DIGITS, DigitsConfig
 from hstnn_deploy.data.sets.dvs_gesture import DVS_GESTURE, DvsGestureConfig
@@ -15,6 +16,7 @@ from hstnn_deploy.data.sets.mnist import MNIST, MnistConfig
 from hstnn_deploy.data.sets.nmnist import NMNIST, NMnistConfig
 from hstnn_deploy.data.sets.pydoc_text import PYDOC_TEXT, PydocTextConfig
 from hstnn_deploy.data.sets.text_files import PTB, WIKITEXT2, PtbConfig, WikiText2Config
+from hstnn_deploy.data.sets.tiny_imagenet import TINY_IMAGENET, TinyImageNetConfig
 from hstnn_deploy.data.splits import Splits
 
 DataConfig = Annotated[
@@ -24,8 +26,10 @@ DataConfig = Annotated[
     | MnistConfig
     | Cifar10Config
     | Cifar100Config
+    | TinyImageNetConfig
     | NMnistConfig
     | DvsGestureConfig
+    | Cifar10DvsConfig
     | ShdConfig
     | SscConfig
     | PtbConfig
@@ -43,8 +47,10 @@ DATA_SETS: dict[str, DataSet[Any]] = {
         MNIST,
         CIFAR10,
         CIFAR100,
+        TINY_IMAGENET,
         NMNIST,
         DVS_GESTURE,
+        CIFAR10_DVS,
         SHD,
         SSC,
         PTB,

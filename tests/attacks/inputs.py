@@ -15,7 +15,8 @@ from tests.attacks.kinds import Kind, read_by, write
 from tests.attacks.mutate import ZIP, zipped
 from tests.attacks.worker import Call, Place, Words
 from tests.attacks.yard import ROWS, Yard, dat, recorded
-from tests.event_files import aedat
+from tests.event_files import aedat, aedat2
+from tests.tiny_imagenet import WNIDS
 
 
 def _npy(values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> bytes:
@@ -68,6 +69,8 @@ def inputs(yard: Yard) -> Iterator[Kind]:
         ("e.h5", (yard.data / "shd/shd_test.h5").read_bytes(), None),
     ):
         yield Kind(f"run {name}", content, read_by(name, "run", moving, "--input"), inside=inside)
+    small: Words = ["--events", "sensor=16x16"]
+    yield Kind("run e2.aedat", aedat2(events), read_by("e2.aedat", "run", moving, "--input", then=small))
 
 
 def data(yard: Yard) -> Iterator[Kind]:
@@ -82,6 +85,10 @@ def data(yard: Yard) -> Iterator[Kind]:
         ("original/dvs-gesture/user01_led.aedat", "dvs-gesture", 1),
         ("original/dvs-gesture/user01_led_labels.csv", "dvs-gesture", 1),
         ("original/dvs-gesture/trials_to_train.txt", "dvs-gesture", 1),
+        ("cifar10-dvs/cat/cifar10_cat_0.aedat", "cifar10-dvs", 1),
+        (f"tiny-imagenet/tiny-imagenet-200/train/{WNIDS[0]}/images/{WNIDS[0]}_0.JPEG", "tiny-imagenet", 1),
+        ("tiny-imagenet/tiny-imagenet-200/wnids.txt", "tiny-imagenet", 1),
+        ("tiny-imagenet/tiny-imagenet-200/val/val_annotations.txt", "tiny-imagenet", 1),
     ):
         place = _set(yard, path, data_set)
         yield Kind(f"data {Path(path).name}", (yard.data / path).read_bytes(), place, weight=weight)

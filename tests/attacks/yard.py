@@ -21,8 +21,9 @@ from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.stages import train
 from tests.attacks.mutate import Inside
 from tests.conftest import TINY, settings, write_cifar, write_idx
-from tests.event_files import aedat, make_nmnist, make_shd, write_bin, write_npy
+from tests.event_files import aedat, make_cifar10_dvs, make_nmnist, make_shd, write_bin, write_npy
 from tests.export.cases import Case
+from tests.tiny_imagenet import make_tiny_imagenet
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,8 @@ def _make_data(root: Path) -> None:
         (root / f"ptb/ptb.{name}.txt").write_text(text)
     make_nmnist(root / "nmnist", 8, 2)
     make_shd(root / "shd", count=20)
+    make_cifar10_dvs(root / "cifar10-dvs", 4, ("cat", "dog"))
+    make_tiny_imagenet(root / "tiny-imagenet", 4, 2)
     folder = root / "dvs-gesture"
     for name in ("ibmGestureTrain", "ibmGestureTest"):
         for user in range(4):

@@ -14,12 +14,13 @@ from hstnn_deploy.data import cache
 from hstnn_deploy.data.registry import DATA_SETS
 from tests.cli.test_data import is_png
 from tests.conftest import PATIENCE, Hstnn
-from tests.event_files import make_dvs_gesture, make_nmnist, make_shd
+from tests.event_files import make_cifar10_dvs, make_dvs_gesture, make_nmnist, make_shd
 
 Make = Callable[[Path], Path]
 SETS: dict[str, Make] = {
     "nmnist": make_nmnist,
     "dvs-gesture": make_dvs_gesture,
+    "cifar10-dvs": make_cifar10_dvs,
     "shd": lambda root: make_shd(root, count=60),
     "ssc": lambda root: make_shd(root, "ssc"),
 }

@@ -7,11 +7,13 @@ import pytest
 
 from hstnn_deploy.data.events.events import Sensor
 from hstnn_deploy.data.registry import DataConfig
+from hstnn_deploy.data.sets.cifar10_dvs import Cifar10DvsConfig
 from hstnn_deploy.data.sets.dvs_gesture import DvsGestureConfig
 from hstnn_deploy.data.sets.heidelberg import ShdConfig, SscConfig
 from hstnn_deploy.data.sets.nmnist import NMnistConfig
 from tests.event_files import (
     aedat,
+    make_cifar10_dvs,
     make_dvs_gesture,
     make_nmnist,
     make_shd,
@@ -23,6 +25,7 @@ CAMERA = Sensor(128, 128)
 MAKERS: dict[str, tuple[Callable[[Path], Path], DataConfig]] = {
     "nmnist": (make_nmnist, NMnistConfig()),
     "dvs-gesture": (make_dvs_gesture, DvsGestureConfig()),
+    "cifar10-dvs": (make_cifar10_dvs, Cifar10DvsConfig()),
     "shd": (make_shd, ShdConfig()),
     "ssc": (lambda root: make_shd(root, "ssc"), SscConfig()),
 }

@@ -14,7 +14,7 @@ from hstnn_deploy.data.readers.event_columns import Expected, Recording
 from hstnn_deploy.data.readers.event_files import is_recording, read_recording
 from hstnn_deploy.data.readers.event_options import parse_options
 from hstnn_deploy.errors import DataError
-from tests.event_files import aedat, dat, evt2, evt3, random_events, write_bin, write_hdf5, write_npy
+from tests.event_files import aedat, aedat2, dat, evt2, evt3, random_events, write_bin, write_hdf5, write_npy
 
 CAMERA = Sensor(34, 34)
 HOW = Frames(sensor=CAMERA, transforms=[], frame_time=3000, steps=15, binary=False)
@@ -146,6 +146,14 @@ SAME: dict[str, tuple[str, Callable[[Path], Any], str, str]] = {
     "EVT2": (".raw", raw(evt2(REF, 3)), "", "left out: 3 external triggers"),
     "EVT3": (".raw", raw(evt3(REF, 2)), "", "left out: 2 external triggers"),
     "AEDAT 3.1": (".aedat", raw(aedat(REF)), "", "AEDAT 3.1"),
+    "AEDAT 2": (".aedat", raw(aedat2(REF)), "sensor=34x34", "AEDAT 2.0 (DVS128)"),
+    "AEDAT 2 without a camera": (".aedat", raw(aedat2(REF, "")), "sensor=34x34", "taken for a DVS128: it names no"),
+    "AEDAT 2 of a DAVIS346": (
+        ".aedat",
+        raw(aedat2(REF, "eu.seebetter.ini.chips.davis.Davis346red", (346, 260))),
+        "sensor=34x34",
+        "AEDAT 2.0 (DAVIS346)",
+    ),
     "AEDAT without a suffix": ("", raw(aedat(REF)), "", "AEDAT 3.1"),
     "AEDAT with IMU": (".aedat", raw(aedat(REF, (1, 3))), "", "left out: 900 IMU events"),
     "AEDAT with all": (".aedat", raw(aedat(REF, (0, 2, 1, 3))), "", "left out: 900 special events"),
@@ -202,7 +210,38 @@ REFUSED: dict[str, tuple[str, Callable[[Path], Any], str, str]] = {
     "unknown type": (".dat", raw(dat(REF, 0x11)), "type 0x11", "0x0C"),
     "stated sensor": (".dat", raw(dat(REF, size=(304, 240))), "a sensor of 304 x 240", "sensor=34x34"),
     "no header": (".dat", raw(dat(REF)[50:]), "is damaged, or not a .dat file", "again"),
-    "AEDAT 2": (".aedat", raw(b"#!AER-DAT2.0\r\n" + bytes(80)), "is of AEDAT 2 (jAER)", "AEDAT 3.1"),
+    "AEDAT 2": (".aedat", raw(aedat2(REF)), "is from a sensor of 128 x 128", "--events sensor=34x34"),
+    "AEDAT 2 of a DAVIS": (
+        ".aedat",
+        raw(aedat2(REF, "eu.seebetter.ini.chips.davis.DAVIS240C", (240, 180))),
+        "from a sensor of 240 x 180",
+        "",
+    ),
+    "AEDAT 2 of a cochlea": (
+        ".aedat",
+        raw(aedat2(REF, "ch.unizh.ini.jaer.chip.cochlea.CochleaAMS1c")),
+        "from the camera 'CochleaAMS1c', whose addresses",
+        "AEDAT 3.1",
+    ),
+    "AEDAT 2 of two": (
+        ".aedat",
+        raw(b"#!AER-DAT2.0\r\n# AEChip: a.DVS128\r\n# AEChip: a.Davis640\r\n" + bytes(8)),
+        "names 2 cameras",
+        "one camera",
+    ),
+    "AEDAT 2 of who knows": (
+        ".aedat",
+        raw(aedat2(REF, "davis", (346, 260)).replace(b"# AEChip: davis\r\n", b"")),
+        "names no camera (# AEChip: …), and its addresses are not a DVS128's",
+        "AEDAT 4",
+    ),
+    "AEDAT 2 of another": (
+        ".aedat",
+        raw(aedat2(REF, "davis", (346, 260)).replace(b"AEChip: davis", b"AEChip: DVS128")),
+        "is damaged, or not of a DVS128: event 0 has the address 0x",
+        "AEDAT 3.1",
+    ),
+    "AEDAT 2, cut": (".aedat", raw(aedat2(REF)[:-3]), "is truncated: 7197 bytes after its header", "again"),
     "AEDAT 3.0": (".aedat", raw(b"#!AER-DAT3.0\r\n" + bytes(80)), "counts y from below", "AEDAT 4"),
     "two cameras": (
         ".aedat",

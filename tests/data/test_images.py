@@ -111,5 +111,10 @@ def test_the_recipes_are_those_of_the_papers() -> None:
         (256, 0.3, 100),
         (128, 0.3, 100),
     ]
+    tiny, dvs = load_recipe("bntt-vgg11-tiny"), load_recipe("bntt-vgg9-dvs")
+    for recipe, step, steps, classes in ((tiny, (3, 64, 64), 30, 200), (dvs, (2, 64, 64), 20, 10)):
+        shape = registry.shape(recipe.data)
+        assert shape is not None
+        assert (shape.step, shape.steps, shape.classes, recipe.published) == (step, steps, classes, None)
     assert vgg9.published is not None
     assert (vgg9.published.of("plain", 0.5), vgg9.published.protocol) == (90.5, "test")

@@ -141,7 +141,7 @@ def test_the_data_set_says_whether_inputs_are_events_and_never_a_batch_s_values(
 
 def test_every_data_set_declares_what_its_inputs_are() -> None:
     events = {name for name in DATA_SETS if counts_events(DATA_SETS[name].config(name=name))}
-    assert events == {"digit-events", "nmnist", "dvs-gesture", "shd", "ssc"}
+    assert events == {"digit-events", "nmnist", "dvs-gesture", "cifar10-dvs", "shd", "ssc"}
 
 
 NETWORKS: dict[str, tuple[Any, list[Sizes], tuple[int, ...]]] = {

@@ -49,6 +49,11 @@ def make_events(x: Any, y: Any, t: Any, p: Any) -> Events:
     return events
 
 
+def unwrapped(times: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
+    """Return times of a counter of so many bits that began anew whenever it was full, as if it had gone on."""
+    return times + (np.cumsum(np.diff(times, prepend=times[:1]) < -(1 << (bits - 1))) << bits)
+
+
 def event_rows(events: Events, recording: int = 0) -> NDArray[np.int64]:
     """Return a recording's events as plain rows [N, 5]: the recording's number, t, x, y, p."""
     fields = [np.full(len(events), recording), *(events[name] for name in "txyp")]

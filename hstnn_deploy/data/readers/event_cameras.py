@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hstnn_deploy.data.events.events import unwrapped
 from hstnn_deploy.data.readers.event_columns import Found
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.foreign import AGAIN, reading, silenced
@@ -23,10 +24,6 @@ _DAT_EVENTS = (0x00, 0x0C)
 _DAT_TRIGGER = 0x0E
 _OTHER_AEDAT: Mapping[str, tuple[str, str]] = {
     "1": ("is of AEDAT 1, whose addresses do not say what they mean", "convert it with jAER or DV to AEDAT 3.1 or 4"),
-    "2": (
-        "is of AEDAT 2 (jAER), whose addresses mean what the camera's class in jAER says",
-        "convert it with jAER to AEDAT 3.1, or with DV to AEDAT 4",
-    ),
     "3.0": (
         "is of AEDAT 3.0, which counts y from below and does not say how high the sensor is",
         "convert it with DV to AEDAT 4",
@@ -56,6 +53,17 @@ def read_aedat3(path: Path) -> Found:
     events = packets.events
     columns = {each: events[each] for each in "txyp"}
     return Found("AEDAT 3.1", columns, "us", dropped=packets.dropped)
+
+
+def read_aedat2(path: Path) -> Found:
+    """Return the events of an AEDAT 2.0 file of a camera whose addresses are known; others are refused by name."""
+    from hstnn_deploy.data.events.aedat2 import read_aedat2 as read
+
+    found = read(path)
+    columns = {each: found.events[each] for each in "txyp"}
+    notes = () if found.named else (found.camera,)
+    form = f"AEDAT 2.0 ({found.camera})" if found.named else "AEDAT 2.0"
+    return Found(form, columns, "us", found.dropped, notes, found.sensor[:2])
 
 
 def read_aedat4(path: Path) -> Found:
@@ -176,8 +184,7 @@ def _last(mask: NDArray[np.bool_], values: Words) -> Words:
 def _unwrapped(values: Words, mask: NDArray[np.bool_], bits: int) -> Words:
     """Return values whose counter of so many bits began anew made to go on; only those of the mask count."""
     made = values.copy()
-    steps = np.diff(values[mask], prepend=values[mask][:1])
-    made[mask] += np.cumsum(steps < -(1 << (bits - 1))) << bits
+    made[mask] = unwrapped(values[mask], bits)
     return made
 
 

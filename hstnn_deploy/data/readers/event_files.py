@@ -26,8 +26,8 @@ def read_recording(path: Path, expected: Expected, options: EventOptions | None 
     """Return the events of a recording, as a network may see them, and the report of what was made of it.
 
     Args:
-        path: N-MNIST's .bin; AEDAT 3.1 or 4; Prophesee's .dat or .raw; arrays with t, x, y and p in .npy, .npz, text
-            or HDF5; SHD's and DVS-Gesture's own files.
+        path: N-MNIST's .bin; AEDAT 2.0, 3.1 or 4; Prophesee's .dat or .raw; arrays with t, x, y and p in .npy, .npz,
+            text or HDF5; SHD's and DVS-Gesture's own files.
         expected: what the network was trained on.
         options: what the file does not say of itself.
 
@@ -65,6 +65,8 @@ def _found(path: Path, expected: Expected, options: EventOptions) -> Found:
     start, suffix = _start(path), path.suffix.lower()
     if start.startswith(b"#!AER-DAT4"):
         return event_cameras.read_aedat4(path)
+    if start.startswith(b"#!AER-DAT2"):
+        return event_cameras.read_aedat2(path)
     if start.startswith(b"#!AER-DAT"):
         return event_cameras.read_aedat3(path)
     if start.startswith(b"#ROSBAG"):

@@ -48,6 +48,8 @@ _EVENTS = {
     "nmnist": _Like(0.0175, 1.04, "that of 1000 real recordings", 309_000),
     # A gesture lasts about 6 s (Amir et al., CVPR 2017); 5 GB of files, 8 bytes an event, are some 300 000 events each.
     "dvs-gesture": _Like(0.1, 5, "assumed", 6_000_000),
+    # Some 180 000 events in 20 frames of 64 x 64 in two polarities, of which each third is taken to hold any.
+    "cifar10-dvs": _Like(0.33, 3.3, "assumed", 1_300_000),
 }
 
 _AT_ONCE = 2**20
