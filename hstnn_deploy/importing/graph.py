@@ -1,21 +1,21 @@
 """A module's own forward as a chain of layers: traced by torch.fx, its sums and concatenations as branches.
 
-What is traced is one step (or, where layers take time too, one window). States of neurons that a forward takes and gives
-back are recognised and left to the stack, which carries them itself.
+What is traced is one step, or one window where layers take time too. States of neurons that a forward takes and gives
+back are left to the stack, which carries them itself.
 """
 
 import operator
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing import plain
 from hstnn_deploy.importing.loops import Loop, loop_of
+from hstnn_deploy.importing.operations import OPERATIONS, argument
 from hstnn_deploy.importing.parts import Branches, Chain, Part
 from hstnn_deploy.importing.tree import after, is_container, is_neuron, library, rule_of, take
+from hstnn_deploy.importing.values import State, Value
 from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.stack import Readout
 
@@ -23,24 +23,6 @@ LOOP = (
     "hand over a module whose forward takes one step: x[B, ...] in, what the last layer gives out; neurons keep their "
     "states themselves (snnTorch: init_hidden=True) or take and return them: forward(x, mem1, mem2) -> (y, mem1, mem2)"
 )
-
-
-class _State:
-    """What neurons carry: given back to them at the next step, and nothing else."""
-
-
-@dataclass
-class _Value:
-    """A value that flows through the network."""
-
-    node: fx.Node
-    shape: Shape
-    before: "list[_Value]"
-    how: str = "chain"
-    chain: Chain = field(default_factory=list)
-    """Behind the value before, of `chain`."""
-    pieces: bool = False
-    """Whether it is still a tuple: what neurons give, and their states."""
 
 
 class _Window(fx.Proxy):
@@ -123,7 +105,7 @@ def _graph(module: nn.Module, path: str, sizes: tuple[int, ...]) -> fx.Graph:
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise ImportRefused(
-            f"{_name(path, module)}: its forward depends on values or runs through time itself, and is not taken ({said})",
+            f"{_name(path, module)}: its forward depends on values, or goes through time in a way not taken ({said})",
             LOOP,
         ) from error
 
@@ -141,7 +123,7 @@ class _Reader:
         self.module, self.path, self.axes, self.time_axis, self.loop = module, path, axes, time_axis, loop
         self.readout: Readout | None = None
         self.calls: set[str] = set()
-        self.found: dict[fx.Node, _Value | _State | Any] = {}
+        self.found: dict[fx.Node, Value | State | Any] = {}
 
     def refused(self, node: fx.Node, what: str) -> ImportRefused:
         """Return an error that says where in the forward it is."""
@@ -150,14 +132,14 @@ class _Reader:
 
     def read(self, graph: fx.Graph, shape: Shape) -> Chain:
         """Return the chain from the first input to the (first) output."""
-        start: _Value | None = None
+        start: Value | None = None
         for node in graph.nodes:
             if node.op == "placeholder":
                 if start is None:
-                    start = _Value(node, shape, [])
+                    start = Value(node, shape, [])
                     self.found[node] = start
                 else:
-                    self.found[node] = _State()
+                    self.found[node] = State()
             elif node.op == "output":
                 return self._between(start, self._answer(node))
             elif self.loop is not None and self.loop.label.get(node, 0):
@@ -165,20 +147,20 @@ class _Reader:
                 self.found[node] = self.found[self.loop.first[node]]
             elif self.loop is not None and self.loop.indexed and _takes_step(node, start):
                 assert start is not None
-                self.found[node] = _Value(node, shape, [start])
+                self.found[node] = Value(node, shape, [start])
             else:
                 self.found[node] = self._value(node)
         raise ImportRefused(f"{_name(self.path, self.module)}: its forward gives nothing")
 
-    def _answer(self, node: fx.Node) -> _Value:
-        given = node.args[0]
+    def _answer(self, node: fx.Node) -> Value:
+        given: Any = node.args[0]
         if isinstance(given, tuple | list):
             values = [self.found[each] for each in given if isinstance(each, fx.Node)]
-            if not values or any(isinstance(each, _Value) for each in values[1:]):
+            if not values or any(isinstance(each, Value) for each in values[1:]):
                 raise self.refused(node, "gives several values that are no states of neurons")
             given = given[0]
         found = self.found.get(given) if isinstance(given, fx.Node) else None
-        if not isinstance(found, _Value):
+        if not isinstance(found, Value):
             raise self.refused(node, "gives nothing that comes from its input")
         if self.loop is not None and self.readout is None and given in self.loop.label:
             if self.loop.label[given] != self.loop.steps - 1:
@@ -193,10 +175,10 @@ class _Reader:
             return self._stored(node)
         if node.op == "call_module":
             return self._of_module(node)
-        values = [each for each in self._inputs(node) if isinstance(each, _Value)]
+        values = [each for each in self._inputs(node) if isinstance(each, Value)]
         if not values:
             # Sizes, and what is made of states alone.
-            return _State()
+            return State()
         name = node.target if node.op == "call_method" else getattr(node.target, "__name__", str(node.target))
         if node.target is operator.getitem or name == "getitem":
             return self._piece(node, values[0])
@@ -206,10 +188,10 @@ class _Reader:
             return gathered
         if self.readout not in (None, "last"):
             raise self.refused(node, "comes behind a sum or mean over time, which must be the last")
-        rule = _OPERATIONS.get(str(name).removesuffix("_"))
+        rule = OPERATIONS.get(str(name).removesuffix("_"))
         if rule is None or any(each.pieces for each in values):
             raise self.refused(node, "is no layer of a stack")
-        return rule(self, node, values)
+        return rule(self, node, values[0])
 
     def _inputs(self, node: fx.Node) -> list[Any]:
         return [self.found[each] for each in node.all_input_nodes]
@@ -219,10 +201,10 @@ class _Reader:
         for part in str(node.target).split("."):
             value = getattr(value, part)
         if isinstance(value, Tensor) and not value.any():
-            return _State()
+            return State()
         raise self.refused(node, "takes a parameter or buffer of its own, outside any layer")
 
-    def _of_module(self, node: fx.Node) -> _Value:
+    def _of_module(self, node: fx.Node) -> Value:
         name = str(node.target)
         inner = self.module.get_submodule(name)
         if name in self.calls:
@@ -231,54 +213,49 @@ class _Reader:
         if self.readout is not None and (self.readout != "last" or _carries_on(inner)):
             raise self.refused(node, f"comes behind the {self.readout} over time, where nothing may carry on")
         first = self.found.get(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
-        if not isinstance(first, _Value) or first.pieces:
+        if not isinstance(first, Value) or first.pieces:
             raise self.refused(node, "does not take one value that comes from the input")
         others = [self.found[each] for each in node.all_input_nodes[1:]]
-        if not all(isinstance(each, _State) for each in others):
+        if not all(isinstance(each, State) for each in others):
             raise self.refused(node, "takes other values beside its input that are no states of neurons")
         path = f"{self.path}.{name}" if self.path else name
         chain = take(inner, path, first.shape, self.axes)
         tuples = _gives_tuple(inner)
-        return _Value(node, after(chain, first.shape, path), [first], chain=chain, pieces=tuples)
+        return Value(node, after(chain, first.shape, path), [first], chain=chain, pieces=tuples)
 
-    def _piece(self, node: fx.Node, value: _Value) -> Any:
+    def _piece(self, node: fx.Node, value: Value) -> Any:
         if not value.pieces:
             if self.time_axis is not None and node.args[1] in (-1, (slice(None), -1)[: 2 * self.time_axis]):
                 self.readout, self.axes = "last", 1
-                return _Value(node, value.shape, [value])
+                return Value(node, value.shape, [value])
             raise self.refused(node, "takes a part of a value")
-        return _Value(node, value.shape, [value]) if node.args[1] == 0 else _State()
+        return Value(node, value.shape, [value]) if node.args[1] == 0 else State()
 
-    def _stacked(self, node: fx.Node) -> _Value | _State:
+    def _stacked(self, node: fx.Node) -> Value | State:
         """Return what a forward collects of all its steps."""
         assert self.loop is not None
         rows: Any = node.args[0]
         labels = [self.loop.label.get(each) for each in rows]
-        if labels != list(range(self.loop.steps)) or _argument(node, 1, "dim", 0) != 0:
+        if labels != list(range(self.loop.steps)) or argument(node, 1, "dim", 0) != 0:
             raise self.refused(node, "stacks other values than one of every step in order, along axis 0")
         found = self.found[rows[0]]
-        if isinstance(found, _State):
+        if isinstance(found, State):
             return found
         self.time_axis = 0
-        return _Value(node, found.shape, [found])
+        return Value(node, found.shape, [found])
 
-    def _gathered(self, node: fx.Node, value: _Value, name: str) -> _Value | None:
-        axis = _argument(node, 1, "dim", None)
+    def _gathered(self, node: fx.Node, value: Value, name: str) -> Value | None:
+        axis = argument(node, 1, "dim", None)
         if self.time_axis is None or axis not in (self.time_axis, self.time_axis - self.axes - len(value.shape)):
             return None
-        if self.readout is not None or _argument(node, 2, "keepdim", False):
+        if self.readout is not None or argument(node, 2, "keepdim", False):
             raise self.refused(node, "comes behind another readout over time, or keeps its axis")
         self.readout = "sum" if name == "sum" else "mean"
-        return _Value(node, value.shape, [value])
+        return Value(node, value.shape, [value])
 
-    def layer(self, node: fx.Node, value: _Value, config: dict[str, Any] | None) -> _Value:
-        """Return a value behind a layer without weights; None is none."""
-        chain: Chain = [] if config is None else [Part(config)]
-        return _Value(node, after(chain, value.shape, self.path), [value], chain=chain)
+    # -------------------------------------------------------------------------------------- branches that come together
 
-    # ---------------------------------------------------------------------------------------- branches that come together
-
-    def _between(self, start: _Value | None, end: _Value) -> Chain:
+    def _between(self, start: Value | None, end: Value) -> Chain:
         """Return the chain from one value to another.
 
         Raises:
@@ -288,7 +265,7 @@ class _Reader:
         self.used: set[int] = set()
         return self._chain(start, end)
 
-    def _chain(self, start: _Value, end: _Value) -> Chain:
+    def _chain(self, start: Value, end: Value) -> Chain:
         if end is start:
             return []
         if id(end) in self.used:
@@ -311,7 +288,7 @@ class _Reader:
         return [*self._chain(start, fork), Branches(how, branches, self.path)]
 
 
-def _takes_step(node: fx.Node, start: _Value | None) -> bool:
+def _takes_step(node: fx.Node, start: Value | None) -> bool:
     """Whether a node takes a step of the input, in a forward that goes through time itself."""
     name = getattr(node.target, "__name__", "")
     return name == "getitem" and start is not None and node.args[0] is start.node
@@ -333,7 +310,7 @@ def _gives_tuple(module: nn.Module) -> bool:
     return package == "torch" and name in {"RNN", "LSTM", "GRU"}
 
 
-def _ancestors(value: _Value) -> list[_Value]:
+def _ancestors(value: Value) -> list[Value]:
     """Return the values that every path from the input to this one goes through, this one first."""
     found = [value]
     while value.before:
@@ -342,127 +319,12 @@ def _ancestors(value: _Value) -> list[_Value]:
     return found
 
 
-def _must(value: _Value | None) -> _Value:
+def _must(value: Value | None) -> Value:
     assert value is not None
     return value
 
 
-def _meeting(values: list[_Value]) -> _Value | None:
+def _meeting(values: list[Value]) -> Value | None:
     """Return the last value that all paths to all of some values go through."""
     first, *others = (_ancestors(each) for each in values)
     return next((each for each in first if all(any(each is one for one in other) for other in others)), None)
-
-
-# ------------------------------------------------------------------------------------------ operations of a forward
-
-Operation = Callable[[_Reader, fx.Node, list[_Value]], _Value]
-
-
-def _argument(node: fx.Node, place: int, name: str, usual: Any) -> Any:
-    return node.args[place] if len(node.args) > place else node.kwargs.get(name, usual)
-
-
-def _add(reader: _Reader, node: fx.Node, values: list[_Value]) -> _Value:
-    both = [each for each in node.args[:2] if isinstance(each, fx.Node)]
-    if len(both) != 2 or node.kwargs.get("alpha", 1) != 1 or len(node.args) > 2:
-        raise reader.refused(node, "adds something that is no value of the network")
-    a, b = (reader.found[each] for each in both)
-    if not isinstance(a, _Value) or not isinstance(b, _Value) or a.shape != b.shape:
-        raise reader.refused(node, "adds values of different shapes, or states")
-    return _Value(node, a.shape, [a, b], how="residual")
-
-
-def _cat(reader: _Reader, node: fx.Node, values: list[_Value]) -> _Value:
-    given: Any = node.args[0]
-    parts = [reader.found[each] for each in given]
-    dim = _argument(node, 1, "dim", 0)
-    if not all(isinstance(each, _Value) for each in parts) or len(parts) < 2:
-        raise reader.refused(node, "puts together something that is no value of the network")
-    rank = reader.axes + len(parts[0].shape)
-    if dim not in (reader.axes, reader.axes - rank):
-        raise reader.refused(node, f"puts values together along axis {dim}, which is not that of channels")
-    shape = (sum(each.shape[0] for each in parts), *parts[0].shape[1:])
-    return _Value(node, shape, parts, how="parallel")
-
-
-def _mul(reader: _Reader, node: fx.Node, values: list[_Value]) -> _Value:
-    factor = next((each for each in node.args if isinstance(each, int | float)), None)
-    if factor is None or len(values) != 1:
-        raise reader.refused(node, "multiplies values with one another")
-    return reader.layer(node, values[0], {"scale": float(factor)})
-
-
-def _flatten(reader: _Reader, node: fx.Node, values: list[_Value]) -> _Value:
-    start, end = _argument(node, 1, "start_dim", 0), _argument(node, 2, "end_dim", -1)
-    (value,) = values[:1]
-    fake = type("F", (), {"start_dim": start, "end_dim": end})
-    try:
-        chain = plain.flatten(fake, value.shape, reader.axes).chain
-    except ImportRefused as error:
-        raise reader.refused(node, error.message) from error
-    return _Value(node, after(chain, value.shape, reader.path), [value], chain=chain)
-
-
-def _view(reader: _Reader, node: fx.Node, values: list[_Value]) -> _Value:
-    """Take a view that flattens what belongs to a sample: view(B, -1), with sizes or with a number in the place of -1."""
-    wanted: Any = node.args[1:] if not isinstance(node.args[1], tuple | list) else node.args[1]
-    (value,) = values[:1]
-    total = 1
-    for length in value.shape:
-        total *= length
-    if len(wanted) != reader.axes + 1 or wanted[-1] not in (-1, total):
-        raise reader.refused(node, "changes the shape otherwise than by flattening what belongs to a sample")
-    return reader.layer(node, value, None if len(value.shape) == 1 else {"flatten": True})
-
-
-def _function(name: str) -> Operation:
-    return lambda reader, node, values: reader.layer(node, values[0], {"activation": name})
-
-
-def _pool(how: str) -> Operation:
-    def take_pool(reader: _Reader, node: fx.Node, values: list[_Value]) -> _Value:
-        size = _argument(node, 1, "kernel_size", None)
-        found = {"kernel_size": size, "stride": _argument(node, 2, "stride", None)}
-        found |= {"padding": _argument(node, 3, "padding", 0), "ceil_mode": node.kwargs.get("ceil_mode", False)}
-        found["dilation"] = node.kwargs.get("dilation", 1)
-        found["divisor_override"] = node.kwargs.get("divisor_override")
-        if len(node.args) > 4:
-            raise reader.refused(node, "has more arguments than are known here; give them by name")
-        try:
-            chain = plain.pool(how)(type("P", (), found), values[0].shape, reader.axes).chain
-        except ImportRefused as error:
-            raise reader.refused(node, f"is {error.message}") from error
-        return _Value(node, after(chain, values[0].shape, reader.path), [values[0]], chain=chain)
-
-    return take_pool
-
-
-def _dropout(reader: _Reader, node: fx.Node, values: list[_Value]) -> _Value:
-    return reader.layer(node, values[0], {"dropout": float(_argument(node, 1, "p", 0.5))})
-
-
-def _same(reader: _Reader, node: fx.Node, values: list[_Value]) -> _Value:
-    return reader.layer(node, values[0], None)
-
-
-_OPERATIONS: dict[str, Operation] = {
-    "add": _add,
-    "iadd": _add,
-    "cat": _cat,
-    "concat": _cat,
-    "mul": _mul,
-    "flatten": _flatten,
-    "view": _view,
-    "reshape": _view,
-    "relu": _function("relu"),
-    "tanh": _function("tanh"),
-    "sigmoid": _function("sigmoid"),
-    "max_pool2d": _pool("max"),
-    "max_pool1d": _pool("max"),
-    "avg_pool2d": _pool("mean"),
-    "avg_pool1d": _pool("mean"),
-    "dropout": _dropout,
-    "contiguous": _same,
-    "float": _same,
-}
-"""What may stand in a forward between layers, by the name of the function or method; in place or not."""

@@ -1,4 +1,4 @@
-"""A forward that goes through time itself, traced with a fixed number of steps: its first step, and that all are alike."""
+"""A forward that goes through time itself, traced for a number of steps: its first step, and whether all are alike."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +58,7 @@ def loop_of(graph: fx.Graph, module: nn.Module) -> Loop | None:
 
 
 def _check_links(loop: Loop, steps: list[list[fx.Node]]) -> None:
-    """Refuse a step that takes other things than the first one does, but for what was carried on from the step before."""
+    """Refuse a step that takes other things than the first one, but for what the step before hands on."""
     for number, nodes in enumerate(steps[1:], 1):
         for node in nodes:
             for mine, its in zip(node.args, loop.first[node].args, strict=False):

@@ -1,7 +1,7 @@
 """Norse's neurons (norse 1.0 and 1.1) as layers of a stack.
 
-J_t = (1 - dt tau_syn_inv) J_{t-1} + x_t, and v_t = v_{t-1} + dt tau_mem_inv (v_leak - v_{t-1} + J_t). Membranes begin at
-v_leak; they are taken as v - v_leak.
+J_t = (1 - dt tau_syn_inv) J_{t-1} + x_t, and v_t = v_{t-1} + dt tau_mem_inv (v_leak - v_{t-1} + J_t). Membranes begin
+at v_leak; they are taken as v - v_leak.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing import surrogates
-from hstnn_deploy.importing.parts import Chain, Part, Taken, own_value
+from hstnn_deploy.importing.parts import Chain, Part, Taken, coarse, own_value
 from hstnn_deploy.importing.plain import Rule
 from hstnn_deploy.models.layers.base import Shape
 
@@ -102,7 +102,7 @@ def integrator(current: bool) -> Rule:
     return take
 
 
-def linear_integrator(module: Any, shape: Shape, axes: int) -> Taken:
+def linear_integrator(module: Any, _shape: Shape, axes: int) -> Taken:
     """Take LILinearCell."""
     before = Part({"linear": int(module.hidden_size), "bias": False}, {"weight": module.input_weights.detach().float()})
     after = integrator(True)(module, (int(module.hidden_size),), axes)
@@ -125,7 +125,7 @@ def _twin(module: Any) -> None:
         changes["v_reset"] = torch.as_tensor(0.0).double()
     module.p = p._replace(**changes)
     for value in module.parameters():
-        value.data = (value.data * 8).round() / 8
+        coarse(value)
 
 
 RULES: dict[str, Rule] = {

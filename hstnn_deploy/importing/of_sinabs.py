@@ -1,7 +1,8 @@
 """sinabs' layers (sinabs 2 and 3) as layers of a stack.
 
-i_t = alpha_syn (i_{t-1} + x_t) is a synaptic current of alpha_syn x_t. The membrane's alpha is exp(-1 / tau); `norm_input`
-multiplies what comes in by 1 - alpha. Spikes are trunc(v / threshold) (`MultiSpike`) or 0 and 1 (`SingleSpike`).
+i_t = alpha_syn (i_{t-1} + x_t) is a synaptic current of alpha_syn x_t. The membrane's alpha is exp(-1 / tau);
+`norm_input` multiplies what comes in by 1 - alpha. Spikes are trunc(v / threshold) (`MultiSpike`), or 0 and 1
+(`SingleSpike`).
 """
 
 import math
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing import surrogates
-from hstnn_deploy.importing.parts import Chain, Part, Taken, own_value
+from hstnn_deploy.importing.parts import Chain, Part, Taken, coarse, own_value
 from hstnn_deploy.importing.plain import Rule, held, one
 from hstnn_deploy.models.layers.base import Shape
 
@@ -160,10 +161,10 @@ def _twin(module: Any) -> None:
     if isinstance(getattr(module, "spike_threshold", None), Tensor):
         module.spike_threshold.data.fill_(1.0)
     if isinstance(getattr(module, "min_v_mem", None), Tensor):
-        module.min_v_mem.data = (module.min_v_mem.data * 8).round() / 8
+        coarse(module.min_v_mem)
     if isinstance(getattr(module, "rec_connect", None), nn.Module):
         for parameter in module.rec_connect.parameters():
-            parameter.data = (parameter.data * 8).round() / 8
+            coarse(parameter)
 
 
 RULES: dict[str, Rule] = {

@@ -1,8 +1,8 @@
 """snnTorch's neurons (snntorch 0.9 to 1.0) as layers of a stack.
 
 A reset is decided by the membrane of the step before, so it comes a step after the spike (`delayed_reset`); with
-`reset_delay=False` it comes with the spike (`reset_again`). Leaky's reset to zero lets the input of that step in; those of
-Lapicque, Synaptic, RLeaky and RSynaptic take it along (`cancels_input`).
+`reset_delay=False` it comes with the spike (`reset_again`). Leaky's reset to zero lets the input of that step in; those
+of Lapicque, Synaptic, RLeaky and RSynaptic take it along (`cancels_input`).
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing import surrogates
-from hstnn_deploy.importing.parts import Part, Taken, own_value
+from hstnn_deploy.importing.parts import Part, Taken, coarse, own_value
 from hstnn_deploy.importing.plain import Rule, held
 from hstnn_deploy.models.layers.base import Shape
 
@@ -156,14 +156,14 @@ def recurrent(with_current: bool) -> Rule:
 
 def _twin(module: nn.Module) -> None:
     for name, value in module.named_parameters():
-        value.data = (value.data * 8).round() / 8
+        coarse(value)
         if name in ("beta", "alpha", "threshold"):
             value.data.fill_(1.0 if name == "threshold" else 0.5)
     for name, stored in module.named_buffers():
         if name in ("beta", "alpha", "threshold"):
             stored.fill_(1.0 if name == "threshold" else 0.5)
         if name == "V":
-            stored.copy_((stored * 8).round() / 8)
+            coarse(stored)
 
 
 def _twin_lapicque(module: Any) -> None:

@@ -1,7 +1,7 @@
 """SpikingJelly's layers and neurons (spikingjelly 0.0.0.0.14 to 2.0, `activation_based`) as layers of a stack.
 
-With v_reset set, membranes leak towards v_reset, are reset to it and begin at it: they are taken as v - v_reset, with the
-threshold v_threshold - v_reset. With v_reset None they are reset by subtraction and leak towards 0.
+With v_reset set, membranes leak towards v_reset, are reset to it and begin at it: they are taken as v - v_reset, with
+the threshold v_threshold - v_reset. With v_reset None they are reset by subtraction and leak towards 0.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing import plain, surrogates
-from hstnn_deploy.importing.parts import Part, Taken
+from hstnn_deploy.importing.parts import Part, Taken, coarse
 from hstnn_deploy.importing.plain import Rule
 from hstnn_deploy.models.layers.base import Shape
 
@@ -81,8 +81,8 @@ def voting(module: Any, _shape: Shape, _axes: int) -> Taken:
 
 
 def recurrent(module: Any, shape: Shape, axes: int) -> Taken:
-    """Take LinearRecurrentContainer: z_t = W (x_t, y_{t-1}) + b goes into a neuron, or through linear layers into one."""
-    inner = list(module.sub_module) if isinstance(module.sub_module, nn.Sequential) else [module.sub_module]
+    """Take LinearRecurrentContainer: W (x_t, y_{t-1}) + b goes into a neuron, or through linear layers into one."""
+    inner: list[Any] = list(module.sub_module) if isinstance(module.sub_module, nn.Sequential) else [module.sub_module]
     rule = RULES.get(type(inner[-1]).__name__)
     if rule not in (lif, integrate, parametric) or not all(isinstance(each, nn.Linear) for each in inner[:-1]):
         raise ImportRefused("a recurrent container around other layers than linear ones and a neuron at the end")
@@ -111,17 +111,21 @@ def recurrent(module: Any, shape: Shape, axes: int) -> Taken:
 
 def _twin(module: nn.Module) -> None:
     for each in module.modules():
-        for value in each.parameters(recurse=False):
-            value.data = (value.data * 8).round() / 8
-        for name, number in (("tau", 2.0), ("v_threshold", 1.0)):
-            if hasattr(each, name):
-                setattr(each, name, number)
-        if getattr(each, "v_reset", None) is not None and hasattr(each, "v_threshold"):
-            each.v_reset = 0.0
-            for memories in (each._memories, each._memories_rv):
-                memories["v"] = 0.0
-        if type(each).__name__ == "ParametricLIFNode":
-            each.w.data.zero_()
+        _twin_of(each)
+
+
+def _twin_of(module: Any) -> None:
+    for value in module.parameters(recurse=False):
+        coarse(value)
+    for name, number in (("tau", 2.0), ("v_threshold", 1.0)):
+        if hasattr(module, name):
+            setattr(module, name, number)
+    if getattr(module, "v_reset", None) is not None and hasattr(module, "v_threshold"):
+        module.v_reset = 0.0
+        for memories in (module._memories, module._memories_rv):
+            memories["v"] = 0.0
+    if type(module).__name__ == "ParametricLIFNode":
+        module.w.data.zero_()
 
 
 RULES: dict[str, Rule] = {

@@ -26,7 +26,7 @@ class Part:
 
 @dataclass
 class Branches:
-    """Chains that all see the same, and are put together: `residual` adds up two, `parallel` puts channels side by side."""
+    """Chains that all see the same, and come together: `residual` adds two, `parallel` puts channels side by side."""
 
     how: Literal["residual", "parallel"]
     chains: list["Chain"]
@@ -71,6 +71,15 @@ def leaves(chain: Sequence[Part | Branches]) -> Iterator[Part | None]:
         for branch in each.chains:
             yield from leaves(branch)
         yield None
+
+
+@torch.no_grad()
+def coarse(value: Tensor) -> None:
+    """Make weights -1, 0 and 1, and single values multiples of 1/8, in place: sums of them often meet a threshold."""
+    if value.ndim > 1:
+        value.copy_(value.sign() * (value.abs() >= value.abs().median()))
+    else:
+        value.copy_((value * 8).round() / 8)
 
 
 def own_value(name: str, value: Any, shape: Shape, config: dict[str, Any], weights: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""torch's own layers as layers of a stack; the layers of the libraries that only wrap them are taken by the same rules."""
+"""torch's own layers as layers of a stack; layers of libraries that only wrap them are taken by the same rules."""
 
 from collections.abc import Callable
 from typing import Any
@@ -188,7 +188,7 @@ def recurrent(kind: str) -> Rule:
 
 def _gated(weight: Tensor, gates: int) -> Tensor:
     """From torch's (gates * n, inputs) to (inputs, n), or (inputs, gates, n)."""
-    turned = weight.float().unflatten(0, (gates, -1)).movedim(-1, 0)
+    turned: Tensor = weight.float().unflatten(0, (gates, -1)).movedim(-1, 0)
     return (turned[:, 0] if gates == 1 else turned).contiguous()
 
 

@@ -8,25 +8,21 @@ In float64, rounding moves a spike only where a membrane is within some 1e-15 of
 """
 
 import copy
-import pickle
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing.parts import Branches, Chain, Part
+from hstnn_deploy.importing.parts import Branches, Chain
+from hstnn_deploy.importing.running import Layout, double, layout_of_one, over_time, paths_of, run, run_alone, watched
+from hstnn_deploy.importing.stacks import built
 from hstnn_deploy.importing.tree import is_neuron, library, rule_of, taken
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.layers.blocks import Block, run_layer
 from hstnn_deploy.models.stack import Stack
-
-Layout = Literal["step", "time-first", "batch-first", "squeezed", "constant"]
-"""What a module takes: one step [B, …]; a window [T, B, …] or [B, T, …]; a window as [B * T, …] (sinabs' Squeeze); or
-[B, …], which it shows its layers at as many steps as it says itself."""
 
 TOLERANCE = 1e-5
 """Of values that are no spikes, relative to the largest: weights and constants are stored as float32."""
@@ -58,109 +54,6 @@ class Proof:
         return asdict(self)
 
 
-def reset(module: nn.Module) -> None:
-    """Set the states that a library's neurons keep to their start."""
-    for each in module.modules():
-        match library(each):
-            case "snntorch":
-                for name in ("mem", "spk", "syn"):
-                    if name in each._buffers:
-                        each._buffers[name] = torch.zeros(0)
-            case "spikingjelly":
-                if hasattr(each, "reset"):
-                    each.reset()
-            case "sinabs":
-                if hasattr(each, "reset_states"):
-                    each.reset_states()
-
-
-def double(module: nn.Module) -> nn.Module:
-    """Return a copy of a module that computes in float64."""
-    twin = copied(module).double()
-    for each in twin.modules():
-        p = getattr(each, "p", None)
-        if library(each) == "norse" and hasattr(p, "_replace"):
-            tensors = {name: value.double() for name, value in p._asdict().items() if isinstance(value, Tensor)}
-            each.p = p._replace(**tensors)  # type: ignore[assignment]
-        each.register_forward_pre_hook(lambda _module, inputs: tuple(map(_doubled, inputs)))
-        if is_neuron(each):
-            # Some give spikes of single precision whatever they are given.
-            each.register_forward_hook(lambda _module, _inputs, output: _doubled(output))
-            if hasattr(each, "spike_grad"):
-                each.spike_grad = _doubling(each.spike_grad)
-    return twin
-
-
-def copied(module: nn.Module) -> nn.Module:
-    """Return a copy of a module.
-
-    Raises:
-        ImportRefused: it can be copied in no way.
-    """
-    try:
-        return copy.deepcopy(module)
-    except Exception:
-        # sinabs 3.1 copies no layer of neurons with a module inside it.
-        try:
-            again: nn.Module = pickle.loads(pickle.dumps(module))
-        except Exception as error:
-            raise ImportRefused(f"{type(module).__name__} cannot be copied: {' '.join(str(error).split())}") from error
-        return again
-
-
-def _doubling(function: Any) -> Any:
-    return lambda x: function(x).double()
-
-
-def _doubled(output: Any) -> Any:
-    if isinstance(output, Tensor):
-        return output.double() if output.is_floating_point() else output
-    if isinstance(output, tuple) and output and isinstance(output[0], Tensor) and type(output) is tuple:
-        return (output[0].double(), *output[1:])
-    return output
-
-
-@torch.no_grad()
-def run(module: nn.Module, x: Tensor, layout: Layout, carries: bool = False) -> Tensor:
-    """Return what a module gives at every step of x[T, B, …], [T, B, …]; of a module that reads out, its answer.
-
-    Args:
-        module: the module; its states are reset first.
-        x: the input.
-        layout: what it takes.
-        carries: whether it takes and gives back states, beside x and y.
-    """
-    reset(module)
-    steps, batch = x.shape[:2]
-    match layout:
-        case "step":
-            rows, states = [], None
-            for now in x:
-                if not carries:
-                    rows.append(_first(module(now)))
-                    continue
-                given = module(now) if states is None else module(now, *states)
-                rows.append(given[0])
-                states = given[1:]
-            return torch.stack(rows)
-        case "time-first":
-            return _first(module(x))
-        case "batch-first":
-            found = _first(module(x.transpose(0, 1)))
-            # Where it reads out itself, time is gone.
-            return found.transpose(0, 1) if found.shape[:2] == (batch, steps) else found
-        case "squeezed":
-            found = _first(module(x.transpose(0, 1).flatten(0, 1)))
-            return found.unflatten(0, (batch, steps)).transpose(0, 1)
-        case "constant":
-            return _first(module(x[0]))
-
-
-def _first(output: Any) -> Tensor:
-    found: Tensor = output[0] if isinstance(output, tuple | list) else output
-    return found
-
-
 def outputs(network: Stack, chain: Chain, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """Return what a stack's layers give over a window x[T, B, …]: behind each module by its path, and at the end."""
     o, state = Eager(), network.initial_state(x)
@@ -180,55 +73,6 @@ def outputs(network: Stack, chain: Chain, x: Tensor) -> tuple[dict[str, Tensor],
         return now
 
     return found, walk(network.layers.layers, chain, x)
-
-
-def watched(
-    module: nn.Module, paths: Iterator[str], layout: Layout
-) -> tuple[dict[str, list[Tensor]], Callable[[], None]]:
-    """Return where the outputs of modules go from now on, call by call, and what ends that."""
-    found: dict[str, list[Tensor]] = {}
-    handles = []
-    for path in paths:
-        rows = found.setdefault(path, [])
-
-        def keep(_module: Any, _inputs: Any, output: Any, rows: list[Tensor] = rows) -> None:
-            rows.append(_first(output).detach())
-
-        handles.append(module.get_submodule(path).register_forward_hook(keep))
-
-    def end() -> None:
-        for handle in handles:
-            handle.remove()
-
-    return found, end
-
-
-def over_time(rows: list[Tensor], steps: int, batch: int, layout: Layout) -> Tensor:
-    """Return a module's outputs of a run as [T, B, …]."""
-    if layout in ("step", "constant") or len(rows) == steps > 1:
-        return torch.stack(rows)
-    (whole,) = rows
-    if whole.shape[:2] == (steps, batch) and layout == "time-first":
-        return whole
-    if layout == "batch-first" and whole.shape[:2] == (batch, steps):
-        return whole.transpose(0, 1)
-    if layout == "squeezed":
-        return whole.unflatten(0, (batch, steps)).transpose(0, 1)
-    # Layers that were given time and batch as one axis, by a container.
-    return whole.unflatten(0, (steps, batch))
-
-
-def paths_of(chain: Chain) -> Iterator[str]:
-    """Yield the paths of the modules that a chain was made of, in order, each once."""
-    seen = set()
-    for each in chain:
-        inside = (
-            [each.path] if isinstance(each, Part) else [path for branch in each.chains for path in paths_of(branch)]
-        )
-        for path in inside:
-            if path and path not in seen:
-                seen.add(path)
-                yield path
 
 
 class Counting(Eager):
@@ -257,8 +101,6 @@ def compare_alone(module: nn.Module, path: str, shape: Shape, layout: Layout) ->
     Raises:
         ImportRefused: they do not do the same; says at which step.
     """
-    from hstnn_deploy.importing.module import built
-
     met = 0
     rule = rule_of(module)
     assert rule is not None
@@ -295,22 +137,153 @@ def compare_alone(module: nn.Module, path: str, shape: Shape, layout: Layout) ->
     return met
 
 
-def run_alone(module: nn.Module, x: Tensor, layout: Layout) -> Tensor:
-    """Run neurons alone; norse's take and give back their state."""
-    if library(module) == "norse" and layout == "step":
-        rows, state = [], None
-        for now in x:
-            y, state = module(now, state)
-            rows.append(y)
-        return torch.stack(rows)
-    if library(module) == "snntorch" and not getattr(module, "init_hidden", False):
-        reset(module)
-        return torch.stack([_first(module(now)) for now in x])
-    return run(module, x, layout)
-
-
 def _batch_of(module: Any, usual: int) -> int:
     """Return the batch that a module is fixed to, or the usual one."""
     fixed = [getattr(each, "batch_size", None) for each in module.modules()]
     found = next((each for each in fixed if isinstance(each, int) and each > 0), None)
     return found or usual
+
+
+def window_of(example: Tensor, layout: Layout, steps: int) -> Tensor:
+    """Return the example as a window [T, B, …]: of one step, a window of random steps like it."""
+    example = example.detach().double()
+    if layout == "time-first":
+        return example
+    if layout == "batch-first":
+        return example.transpose(0, 1)
+    if layout == "squeezed":
+        return example[:, None]
+    if layout == "constant":
+        return example.expand(steps, *example.shape)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand((steps, *example.shape), generator=generator, dtype=torch.float64) * 2
+    return example * noise
+
+
+@torch.no_grad()
+def shapes_of(module: nn.Module, x: Tensor, layout: Layout, carries: bool) -> dict[str, Shape]:
+    """Return what comes into every module of a library at a step of a sample, by its path."""
+    found: dict[str, Shape] = {}
+    handles = []
+    for path, each in module.named_modules():
+        if library(each):
+
+            def keep(_module: Any, inputs: Any, path: str = path) -> None:
+                if inputs and isinstance(inputs[0], Tensor):
+                    found[path] = tuple(inputs[0].shape)
+
+            handles.append(each.register_forward_pre_hook(keep))
+    x = x.float() if layout != "step" else x[:1].float()
+    run(module, x, layout, carries)
+    for handle in handles:
+        handle.remove()
+    lead = x.shape[:2] if layout == "time-first" else (x.shape[1], x.shape[0]) if layout == "batch-first" else None
+    return {path: shape[2:] if lead is not None and shape[:2] == lead else shape[1:] for path, shape in found.items()}
+
+
+@dataclass
+class Total:
+    """What was compared so far."""
+
+    spikes: int = 0
+    fired: float = 0.0
+    values: int = 0
+
+
+@torch.no_grad()
+def prove(module: nn.Module, network: Stack, chain: Chain, x: Tensor, layout: Layout, carries: bool) -> Proof:
+    """Compare a stack with the module that it was made of; see `importing.proof`.
+
+    Args:
+        module: the module.
+        network: the stack.
+        chain: what the module was taken as.
+        x: the input that was given, [T, B, …].
+        layout: what the module takes.
+        carries: whether it takes and gives back states.
+
+    Raises:
+        ImportRefused: they differ; names the first module and step at which they do.
+    """
+    shapes = shapes_of(module, x, layout, carries)
+    alone = met = 0
+    for path, shape in shapes.items():
+        each = module.get_submodule(path)
+        if is_neuron(each):
+            met += compare_alone(each, path, shape, layout_of_one(each) or layout)
+            alone += 1
+    theirs, ours = double(module), copy.deepcopy(network).double()
+    paths = list(paths_of(chain))
+    total = Total()
+    generator = torch.Generator().manual_seed(1)
+    spread = float(x.abs().amax()) or 1.0
+    random = torch.rand(x.shape, generator=generator, dtype=torch.float64) * 2 * spread - 0.5 * spread
+    if layout == "constant":
+        random = random[:1].expand(random.shape)
+    for given in (x, random):
+        rows, end = watched(theirs, iter(paths))
+        answer = run(theirs, given, layout, carries)
+        end()
+        found, last = outputs(ours, chain, given)
+        steps, batch = given.shape[:2]
+        for path in paths:
+            behind = layout in ("time-first", "batch-first") and rows[path][0].shape == found[path].shape[1:]
+            behind = behind and len(rows[path]) == 1 < steps
+            # Behind a readout of the last step, a module sees that step alone.
+            wanted = rows[path][0] if behind else over_time(rows[path], steps, batch, layout)
+            _compare(path, module.get_submodule(path), found[path][-1] if behind else found[path], wanted, total)
+        if answer.ndim < last.ndim:
+            last = network.double()(given)[0]
+        _compare("", module, last, answer, total if not paths else Total())
+    single = _in_single(module, network.float(), chain, x, layout, carries, paths)
+    return Proof(
+        modules=len(paths),
+        spikes=total.spikes,
+        fired=total.fired / max(1, total.spikes),
+        values=total.values,
+        alone=alone,
+        met=met,
+        single=single,
+        inputs=f"the example over {len(x)} steps, and random input of its size (seed 1)",
+    )
+
+
+def _compare(path: str, module: nn.Module, ours: Tensor, theirs: Tensor, total: Total) -> None:
+    name = f"{path} ({type(module).__name__})" if path else f"the whole ({type(module).__name__})"
+    if ours.shape != theirs.shape:
+        raise ImportRefused(f"{name} gives {list(theirs.shape)} over a window, and the stack {list(ours.shape)}")
+    if not theirs.isfinite().all():
+        raise ImportRefused(f"{name} gives values that are not finite")
+    spiking = is_neuron(module) and bool((theirs == theirs.round()).all())
+    if spiking:
+        wrong = ours != theirs
+        total.spikes += theirs.numel()
+        total.fired += float(theirs.abs().sum())
+    else:
+        wrong = (ours - theirs).abs() > TOLERANCE * max(1e-6, float(theirs.abs().amax()))
+        total.values += theirs.numel()
+    if wrong.any():
+        place = wrong.nonzero()[0].tolist()
+        step, sample, *unit = (each + 1 for each in place)
+        at = f"step {step}, sample {sample}, unit {'.'.join(map(str, unit)) or '1'}"
+        raise ImportRefused(
+            f"{name}: the stack differs from it in {int(wrong.sum())} of {wrong.numel()} values, first at {at}, "
+            f"{float(ours[tuple(place)]):.6g} and not {float(theirs[tuple(place)]):.6g}"
+        )
+
+
+def _in_single(
+    module: nn.Module, network: Stack, chain: Chain, x: Tensor, layout: Layout, carries: bool, paths: list[str]
+) -> int:
+    """Return how many spikes differ where both run in float32 as they are."""
+    rows, end = watched(module, iter(paths))
+    run(module, x.float(), layout, carries)
+    end()
+    found, _ = outputs(network, chain, x.float())
+    differ = 0
+    for path in paths:
+        if is_neuron(module.get_submodule(path)):
+            wanted = over_time(rows[path], len(x), x.shape[1], layout)
+            if bool((wanted == wanted.round()).all()):
+                differ += int((found[path] != wanted).sum())
+    return differ

@@ -69,7 +69,7 @@ class Lif(BaseModel):
     delayed_reset: bool = False
     """Whether the reset comes a step after the spike."""
     cancels_input: bool = False
-    """Whether a delayed reset to zero takes the input of its step with it: m_t = (decay * v_{t-1} + I_t) (1 - s_{t-1})."""
+    """Whether a delayed reset to zero takes its step's input too: m_t = (decay * v_{t-1} + I_t) (1 - s_{t-1})."""
     reset_again: bool = False
     """Whether a membrane above the threshold after its reset is reset in the next step, which then resets no spike."""
     reset_to: float = 0.0

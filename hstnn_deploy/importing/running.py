@@ -1,0 +1,229 @@
+"""Other libraries' modules at work: what they take, their states set to the start, and what each part gives."""
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hstnn_deploy.errors import ImportRefused
+from hstnn_deploy.importing.parts import Chain, Part
+from hstnn_deploy.importing.tree import is_neuron, library
+
+Layout = Literal["step", "time-first", "batch-first", "squeezed", "constant"]
+"""What a module takes: one step [B, …]; a window [T, B, …] or [B, T, …]; a window as [B * T, …] (sinabs' Squeeze); or
+[B, …], which it shows its layers at as many steps as it says itself."""
+
+
+def reset(module: nn.Module) -> None:
+    """Set the states that a library's neurons keep to their start."""
+    each: Any
+    for each in module.modules():
+        match library(each):
+            case "snntorch":
+                for name in ("mem", "spk", "syn"):
+                    if name in each._buffers:
+                        each._buffers[name] = torch.zeros(0)
+            case "spikingjelly":
+                if hasattr(each, "reset"):
+                    each.reset()
+            case "sinabs":
+                if hasattr(each, "reset_states"):
+                    each.reset_states()
+
+
+def double(module: nn.Module) -> nn.Module:
+    """Return a copy of a module that computes in float64."""
+    twin = copied(module).double()
+    for each in twin.modules():
+        p: Any = getattr(each, "p", None)
+        if library(each) == "norse" and hasattr(p, "_replace"):
+            tensors = {name: value.double() for name, value in p._asdict().items() if isinstance(value, Tensor)}
+            each.p = p._replace(**tensors)
+        each.register_forward_pre_hook(lambda _module, inputs: tuple(map(_doubled, inputs)))
+        if is_neuron(each):
+            # Some give spikes of single precision whatever they are given.
+            each.register_forward_hook(lambda _module, _inputs, output: _doubled(output))
+            if hasattr(each, "spike_grad"):
+                each.spike_grad = _doubling(each.spike_grad)
+    return twin
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """Return a copy of a module.
+
+    Raises:
+        ImportRefused: it can be copied in no way.
+    """
+    try:
+        return copy.deepcopy(module)
+    except Exception:
+        # sinabs 3.1 copies no layer of neurons with a module inside it.
+        try:
+            again: nn.Module = pickle.loads(pickle.dumps(module))
+        except Exception as error:
+            raise ImportRefused(f"{type(module).__name__} cannot be copied: {' '.join(str(error).split())}") from error
+        return again
+
+
+def _doubling(function: Any) -> Any:
+    return lambda x: function(x).double()
+
+
+def _doubled(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.double() if output.is_floating_point() else output
+    if isinstance(output, tuple) and output and isinstance(output[0], Tensor) and type(output) is tuple:
+        return (output[0].double(), *output[1:])
+    return output
+
+
+@torch.no_grad()
+def run(module: nn.Module, x: Tensor, layout: Layout, carries: bool = False) -> Tensor:
+    """Return what a module gives at every step of x[T, B, …], [T, B, …]; of a module that reads out, its answer.
+
+    Args:
+        module: the module; its states are reset first.
+        x: the input.
+        layout: what it takes.
+        carries: whether it takes and gives back states, beside x and y.
+    """
+    reset(module)
+    steps, batch = x.shape[:2]
+    match layout:
+        case "step":
+            rows, states = [], None
+            for now in x:
+                if not carries:
+                    rows.append(_first(module(now)))
+                    continue
+                given = module(now) if states is None else module(now, *states)
+                rows.append(given[0])
+                states = given[1:]
+            return torch.stack(rows)
+        case "time-first":
+            return _first(module(x))
+        case "batch-first":
+            found: Tensor = _first(module(x.transpose(0, 1)))
+            # Where it reads out itself, time is gone.
+            return found.transpose(0, 1) if found.shape[:2] == (batch, steps) else found
+        case "squeezed":
+            return _by_time(_first(module(x.transpose(0, 1).flatten(0, 1))), steps, batch)
+        case "constant":
+            return _first(module(x[0]))
+
+
+def _by_time(rows: Tensor, steps: int, batch: int) -> Tensor:
+    """Return rows [B * T, …] as [T, B, …]."""
+    found: Tensor = rows.unflatten(0, (batch, steps))
+    return found.transpose(0, 1)
+
+
+def _first(output: Any) -> Tensor:
+    found: Tensor = output[0] if isinstance(output, tuple | list) else output
+    return found
+
+
+def watched(module: nn.Module, paths: Iterator[str]) -> tuple[dict[str, list[Tensor]], Callable[[], None]]:
+    """Return where the outputs of modules go from now on, call by call, and what ends that."""
+    found: dict[str, list[Tensor]] = {}
+    handles = []
+    for path in paths:
+        rows = found.setdefault(path, [])
+
+        def keep(_module: Any, _inputs: Any, output: Any, rows: list[Tensor] = rows) -> None:
+            rows.append(_first(output).detach())
+
+        handles.append(module.get_submodule(path).register_forward_hook(keep))
+
+    def end() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return found, end
+
+
+def over_time(rows: list[Tensor], steps: int, batch: int, layout: Layout) -> Tensor:
+    """Return a module's outputs of a run as [T, B, …]."""
+    if layout in ("step", "constant") or len(rows) == steps > 1:
+        return torch.stack(rows)
+    (whole,) = rows
+    if whole.shape[:2] == (steps, batch) and layout == "time-first":
+        return whole
+    if layout == "batch-first" and whole.shape[:2] == (batch, steps):
+        return whole.transpose(0, 1)
+    if layout == "squeezed":
+        return _by_time(whole, steps, batch)
+    # Layers that were given time and batch as one axis, by a container.
+    return _by_time(whole, batch, steps).transpose(0, 1)
+
+
+def paths_of(chain: Chain) -> Iterator[str]:
+    """Yield the paths of the modules that a chain was made of, in order, each once."""
+    seen = set()
+    for each in chain:
+        inside = (
+            [each.path] if isinstance(each, Part) else [path for branch in each.chains for path in paths_of(branch)]
+        )
+        for path in inside:
+            if path and path not in seen:
+                seen.add(path)
+                yield path
+
+
+def run_alone(module: nn.Module, x: Tensor, layout: Layout) -> Tensor:
+    """Run neurons alone; norse's take and give back their state."""
+    if library(module) == "norse" and layout == "step":
+        rows, state = [], None
+        for now in x:
+            y, state = module(now, state)
+            rows.append(y)
+        return torch.stack(rows)
+    if library(module) == "snntorch" and not getattr(module, "init_hidden", False):
+        reset(module)
+        return torch.stack([_first(module(now)) for now in x])
+    return run(module, x, layout)
+
+
+def layout_of(module: nn.Module) -> Layout:
+    """Return what a module takes, by its layers.
+
+    Raises:
+        ImportRefused: they disagree, or none says.
+    """
+    said: dict[Layout, str] = {}
+    for path, each in module.named_modules():
+        if found := layout_of_one(each):
+            said.setdefault(found, path or type(each).__name__)
+    if len(said) > 1:
+        what = " and ".join(f"{path} takes {name}" for name, path in said.items())
+        raise ImportRefused(f"layers disagree on what comes in: {what}", "say which with the argument layout")
+    if not said:
+        return "step"
+    return next(iter(said))
+
+
+def layout_of_one(module: nn.Module) -> Layout | None:
+    """Return what a module takes by its class, or None where it takes anything."""
+    name = type(module).__name__
+    match library(module):
+        case "snntorch":
+            return "step" if is_neuron(module) else None
+        case "spikingjelly":
+            mode = getattr(module, "step_mode", None)
+            if not is_neuron(module) and name != "SeqToANNContainer":
+                return None
+            return {"s": "step", "m": "time-first"}.get(mode or "m")  # type: ignore[return-value]
+        case "sinabs":
+            if not is_neuron(module):
+                return None
+            return "squeezed" if name.endswith("Squeeze") else "batch-first"
+        case "norse":
+            if not is_neuron(module):
+                return "time-first" if name == "Lift" else None
+            return "step" if name.endswith("Cell") else "time-first"
+        case "torch" if name in {"RNN", "LSTM", "GRU"}:
+            return "batch-first" if getattr(module, "batch_first", False) else "time-first"
+    return None

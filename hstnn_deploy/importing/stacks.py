@@ -1,0 +1,40 @@
+"""The stack of a chain, with its weights."""
+
+from hstnn_deploy.errors import ImportRefused, RecipeError
+from hstnn_deploy.importing.parts import Chain, configs, leaves
+from hstnn_deploy.models.layers import checked
+from hstnn_deploy.models.layers.base import Shape
+from hstnn_deploy.models.stack import Readout, Stack, StackConfig
+
+
+def built(chain: Chain, shape: Shape, readout: Readout) -> Stack:
+    """Return the stack of a chain, in evaluation mode, with its weights.
+
+    Raises:
+        ImportRefused: the layers do not make a network, or weights do not fit them.
+    """
+    try:
+        config = StackConfig.model_construct(
+            family="stack",
+            input=list(shape),
+            layers=checked(configs(chain), "network.layers"),
+            readout=readout,
+            mode="layers",
+            weights=None,
+        )
+        network = config.build([])
+    except RecipeError as error:
+        raise ImportRefused(error.message, error.hint) from error
+    for layer, part in zip(network.leaves(), leaves(chain), strict=True):
+        if part is None:
+            continue
+        own = layer.state_dict()
+        if own.keys() != part.weights.keys():
+            odd = sorted(own.keys() ^ part.weights.keys())[0]
+            raise ImportRefused(f"{part.path}: its weights are not those of {layer.kind}: {odd}")
+        for name, value in part.weights.items():
+            if own[name].shape != value.shape:
+                wanted = f"{layer.kind} takes {list(own[name].shape)}"
+                raise ImportRefused(f"{part.path}: {name} has the shape {list(value.shape)}, and {wanted}")
+        layer.load_state_dict(part.weights)
+    return network.eval()
