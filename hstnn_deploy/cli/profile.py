@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 def profile(
     more: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="More recipes, as with --recipe.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="More recipes, as with --recipe; or one network that is none of hstnn's, time and memory alone: any "
+            "FILE.onnx, or PACKAGE.MODULE:FACTORY, a function that returns a torch module. The latter imports and runs "
+            "your code, from the current folder first.",
+        ),
     ] = None,
     recipe: Annotated[
         list[str] | None,
@@ -36,12 +42,24 @@ def profile(
         typer.Option(metavar="LIST", help="Rows of the paper's table: rnn-ptb,rnn-smnist,rcnn-dvsges,rcnn-nmnist."),
     ] = None,
     ckpt: Annotated[Path | None, typer.Option(metavar="FILE", help="A checkpoint, such as best.pt.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="[NAME=]SHAPE[:TYPE]",
+            help="Of a FILE.onnx, an input whose size the file leaves open, such as x=28,1,28; of a FACTORY, its "
+            "arguments, such as 28,B,28 or '1,3,32,32;1,10:int64'. B stands for --batch, T for --steps. Repeatable.",
+        ),
+    ] = None,
     matrix: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A YAML file of these options; those given here come first.")
     ] = None,
     phases: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="work,train,select,restore,export,infer (default: work,train,infer)."),
+        typer.Option(
+            metavar="LIST",
+            help="work,train,select,restore,export,infer (default: work,train,infer); of a FACTORY infer,step.",
+        ),
     ] = None,
     engines: Annotated[
         str | None,
@@ -116,6 +134,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Measure time, memory, CPU use and work of training and inference, each configuration in a process of its own."""
+    from hstnn_deploy.profile.foreign.names import is_foreign
     from hstnn_deploy.profile.plan.matrix import read
 
     if not time_limit > 0:
@@ -147,11 +166,17 @@ def profile(
         ),
     }
     address = address_of(executor, address)
+    planned: Callable[[Nodes | None], list[Configuration]] = lambda nodes: _planned(options, nodes, find_batch)  # noqa: E731
+    if inputs or any(map(is_foreign, options.get("recipes", []))):
+        if find_batch or executor is ExecutorChoice.ray:
+            option = "--find-batch" if find_batch else "--executor ray"
+            raise UsageError(f"{option} is for hstnn's own networks", "leave it out")
+        planned = lambda _: _foreign(options, inputs or [], time_limit, resume)  # noqa: E731
     records: list[Record] = []
     with ExitStack() as stack:
         # What a cluster has is asked of it first; one of our own is this machine, and is started when all is well.
         nodes = stack.enter_context(_nodes(address)) if address else None
-        configurations = _planned(options, nodes, find_batch)
+        configurations = planned(nodes)
         old = _begin(out, resume)
         if nodes is None and executor is ExecutorChoice.ray:
             nodes = stack.enter_context(_nodes(None))
@@ -179,6 +204,40 @@ def _planned(options: dict[str, Any], nodes: "Nodes | None", find_batch: bool) -
 
     found = plan(**options, cluster_gpus=nodes.gpus if nodes else None)
     return searches(found) if find_batch else found
+
+
+_FOREIGN = {"recipes", "phases", "batches", "steps", "threads", "gpus", "seconds"}
+"""The options that a foreign network has too, as `plan` calls them."""
+
+
+def _foreign(options: dict[str, Any], inputs: list[str], time_limit: float, resume: bool) -> "list[Configuration]":
+    """Return what is to be measured of the one foreign network that is named; say what was guessed of its inputs."""
+    from hstnn_deploy.profile.foreign.names import is_foreign
+    from hstnn_deploy.profile.run.foreign_plan import plan
+
+    names = options.get("recipes", [])
+    if len(names) != 1 or not is_foreign(names[0]):
+        raise UsageError(
+            f"--input is for one FILE.onnx or PACKAGE.MODULE:FACTORY, and not for {', '.join(names) or 'no name'}"
+            if inputs and not any(map(is_foreign, names))
+            else f"{', '.join(names)}: a network that is none of hstnn's is measured by itself",
+            "for example hstnn profile model.onnx --input x=28,1,28",
+        )
+    if other := sorted(set(options) - _FOREIGN):
+        raise UsageError(
+            f"{names[0]} is none of hstnn's networks: it has no {', '.join(name.replace('_', '-') for name in other)}",
+            "it takes --input, --batch, --steps, --phases, --threads, --gpus, --seconds and --time-limit",
+        )
+    if resume and not names[0].lower().endswith(".onnx"):
+        raise UsageError(
+            f"--resume: what {names[0]} makes may have changed since", "measure it again, without --resume"
+        )
+    chosen = {key: value for key, value in options.items() if key != "recipes"}
+    with console.err.status(f"trying {names[0]} once"):
+        found = plan(names[0], inputs, **chosen, time_limit=time_limit)
+    for note in found.notes:
+        console.err.print(f"note: {note}", soft_wrap=True, markup=False)
+    return found.configurations
 
 
 def _measurer(nodes: "Nodes | None", find_batch: bool) -> "Measure":

@@ -24,7 +24,8 @@ from hstnn_deploy.profile.values import Value, find, value_from
 SCHEMA = "hstnn-profile"
 VERSION = 2
 
-Phase = Literal["work", "train", "select", "restore", "export", "infer"]
+Phase = Literal["work", "train", "select", "restore", "export", "infer", "step"]
+"""`step` is of foreign torch modules alone: training steps, without data and so without epochs."""
 Engine = Literal["eager", "fused", "compile", "torchscript", "onnxruntime", "pt2"]
 Status = Literal["measured", "failed", "n/a"]
 Source = Literal["auto", "real", "synthetic"]
@@ -76,6 +77,10 @@ class Configuration:
     """Whether the largest batch that fits is looked for, instead of anything being measured."""
     memory_limit: int | None = None
     """Bytes of main memory beyond which the process fails; None for the machine's own end."""
+    foreign: dict[str, Any] | None = None
+    """Of a network that is none of hstnn's: `kind`, "onnx" or "module"; `inputs`, each with `name`, `shape` and `type`;
+    of an ONNX file `bytes` and `weights`. Its recipe holds a name alone; batch and steps are 0 where nobody says which
+    axes they are; `ckpt` is the ONNX file. None of hstnn's own networks."""
 
     @property
     def experiment(self) -> str | None:
@@ -93,7 +98,7 @@ class Configuration:
         ]
         if self.phase == "infer":
             parts.append(self.engine)
-        if self.phase in {"train", "restore", "infer"} and not self.find_batch:
+        if self.phase in {"train", "restore", "infer", "step"} and self.batch and not self.find_batch:
             parts.append(f"batch {self.batch}")
         parts.append(self.device)
         if self.precision != "fp32":
@@ -108,7 +113,12 @@ class Configuration:
 
     @property
     def kind(self) -> str:
-        """The kind of network: rnn, lstm, snn, ffs or hybrid; plain of a stack, whose recipe has no such key."""
+        """The kind of network: rnn, lstm, snn, ffs or hybrid; plain of a stack, whose recipe has no such key.
+
+        Of a foreign one: onnx or module.
+        """
+        if self.foreign is not None:
+            return str(self.foreign["kind"])
         name: str = self.recipe.get("kind", "plain")
         return name
 
@@ -136,8 +146,8 @@ class Configuration:
         return json.dumps({key: value for key, value in self.plain().items() if key not in own}, sort_keys=True)
 
     def plain(self) -> dict[str, Any]:
-        """Return the configuration as plain data."""
-        return asdict(self)
+        """Return the configuration as plain data; `foreign` only of what is."""
+        return {key: value for key, value in asdict(self).items() if key != "foreign" or value is not None}
 
     @classmethod
     def from_plain(cls, data: dict[str, Any]) -> "Configuration":

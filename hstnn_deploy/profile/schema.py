@@ -1,6 +1,6 @@
 """The shape of a record's plain data, as tables and reports take it: types and ranges, checked where it is read."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -40,6 +40,17 @@ class _Plain(_Part):
 class _Recipe(_Plain):
     kind: Kind
     ratio: _Number
+
+
+class _Input(_Part):
+    name: str
+    shape: list[int]
+    type: str
+
+
+class _Foreign(_Part):
+    kind: Literal["onnx", "module"]
+    inputs: list[_Input]
 
 
 class _WarmUp(_Part):
@@ -113,7 +124,10 @@ def check_shape(plain: dict[str, Any]) -> None:
         _Record.model_validate(plain)
         _CONFIGURATION.validate_python(plain["configuration"])
         recipe = plain["configuration"]["recipe"]
-        (_Plain if recipe.get("method") == "plain" else _Recipe).model_validate(recipe)
+        foreign = plain["configuration"].get("foreign")
+        if foreign is not None:
+            _Foreign.model_validate(foreign)
+        (_Plain if foreign is not None or recipe.get("method") == "plain" else _Recipe).model_validate(recipe)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))

@@ -21,6 +21,10 @@ Names, with their units. Of a record's whole:
     host_ram_peak, host_uss_peak, host_pss_peak
                                               B          memory of the process's whole life, imports included
     host_ram_before                           B          resident memory before the measured work
+    host_ram_added                            B          of a foreign network: what loading and running it added
+    load, first_call, first_step              s          of a foreign network: loading it, and the first of all
+    file_bytes, parameter_bytes, buffer_bytes B          its size on disk, and in memory
+    parameters, buffers                       parameters, values
 
 Of a record's measured work, and of every span (of the process and all that it started):
 

@@ -217,6 +217,8 @@ def _records(
     every = [one.record for one in (*first, *second)]
     usual = {} if chosen else {name: costs.metric(name, every) for name in COSTS}
     metrics = {name: metric for name, metric in usual.items() if metric is not None}
+    if not chosen and any(each.configuration.phase == "step" for each in every):
+        metrics["step_p50_ms"] = costs.find_metric("step_p50_ms", every)
     metrics |= {name: costs.find_metric(name, every) for name in wanted}
     rows = []
     for group, like in pairs:

@@ -26,6 +26,11 @@ HEADLINES: dict[str, dict[str, tuple[str, str, float]]] = {
         "latency_p90": ("milliseconds", "p90", 1e3),
         "latency_p99": ("milliseconds", "p99", 1e3),
     },
+    "step": {
+        "step_p50": ("milliseconds", "median", 1e3),
+        "step_p90": ("milliseconds", "p90", 1e3),
+        "step_p99": ("milliseconds", "p99", 1e3),
+    },
 }
 """By phase, what a table shows of a record first: heading, column and scale of a value. JSON and CSV hold all."""
 SHARED: dict[str, tuple[str, str, float]] = {
@@ -100,7 +105,7 @@ def network(record: Record) -> tuple[str, float | None]:
 
 _NOT_IDENTITY = {
     *("subject", "recipe", "network", "sizes", "no_cuda", "ckpt", "ckpt_sha256", "data_dir", "seconds", "max_steps"),
-    "instance",
+    *("instance", "foreign"),
 }
 
 
@@ -109,6 +114,8 @@ def identity(record: Record) -> tuple[tuple[str, Any], ...]:
     plain = record.configuration.plain()
     kind, ratio = network(record)
     asked = [(key, str(value)) for key, value in plain.items() if key not in _NOT_IDENTITY]
+    if record.configuration.foreign is not None:
+        asked.append(("inputs", str(record.configuration.foreign["inputs"])))
     return (("recipe", plain["recipe"].get("name", plain["subject"])), ("kind", kind), ("ratio", ratio), *asked)
 
 
@@ -116,15 +123,16 @@ def label(record: Record) -> str:
     """Return what network a record is of, such as "digits hybrid 0.25, seed 1111"; without a checkpoint no seed."""
     asked = record.configuration
     kind, ratio = network(record)
-    seed = f", seed {asked.recipe.get('seed')}" if asked.ckpt else ""
+    seed = f", seed {asked.recipe.get('seed')}" if asked.ckpt and asked.foreign is None else ""
     return f"{asked.recipe.get('name', asked.subject)} {kind}" + ("" if ratio is None else f" {ratio:g}") + seed
 
 
 def title(record: Record) -> str:
     """Return one line that tells a record's configuration from others, without the path of a checkpoint."""
     asked = record.configuration
-    what = "train" if asked.phase == "train" else f"infer, {asked.engine}"
-    return f"{label(record)}: {what}, batch {asked.batch}, {asked.device}"
+    what = {"train": "train", "step": "a training step"}.get(asked.phase, f"infer, {asked.engine}")
+    batch = f", batch {asked.batch}" if asked.batch else ""
+    return f"{label(record)}: {what}{batch}, {asked.device}"
 
 
 def sheets(records: Sequence[Record]) -> list[Sheet]:
@@ -132,7 +140,7 @@ def sheets(records: Sequence[Record]) -> list[Sheet]:
     phases: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda one: one.configuration.phase != "train"):
         phases.setdefault(record.configuration.phase, []).append(record)
-    names = {"train": "training", "infer": "inference"}
+    names = {"train": "training", "infer": "inference", "step": "a training step"}
     made = [
         _sheet(f"Cost of {names.get(phase, phase)}", some, HEADLINES.get(phase, {})) for phase, some in phases.items()
     ]
@@ -152,7 +160,10 @@ def _sheet(name: str, records: Sequence[Record], headlines: dict[str, tuple[str,
     rows = []
     for record in records:
         asked = record.configuration
-        row = [*map(Entry, (label(record), asked.engine, asked.device)), Entry(str(asked.batch), asked.batch)]
+        row = [
+            *map(Entry, (label(record), asked.engine, asked.device)),
+            Entry(str(asked.batch) if asked.batch else NONE, asked.batch or None),
+        ]
         if record.status != "measured":
             row += [Entry(f"{record.status}{_mark(notes, record.reason)}"), *[Entry("")] * (len(shown) - 1)]
         else:

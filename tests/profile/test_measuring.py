@@ -279,7 +279,7 @@ def test_engines_agree_on_the_logits(tiny: Recipe, prepared: Path) -> None:
 def test_percentiles_and_throughput_are_those_of_the_calls(
     tiny: Recipe, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "_calls", lambda *_: [n / 1000 for n in range(1, 102)])
+    monkeypatch.setattr(inference, "repeated", lambda *_: [n / 1000 for n in range(1, 102)])
     with Ledger() as ledger:
         findings = inference.measure(configured(tiny, "infer", batches=[4]), prepared, ledger, lambda: None)
     found = {value.name: value.number for value in findings.values if isinstance(value, Measured)}
@@ -291,7 +291,7 @@ def test_percentiles_and_throughput_are_those_of_the_calls(
 
 
 def test_few_calls_say_what_their_p99_is_worth(tiny: Recipe, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "_calls", lambda *_: [0.001] * 99)
+    monkeypatch.setattr(inference, "repeated", lambda *_: [0.001] * 99)
     with Ledger() as ledger:
         findings = inference.measure(configured(tiny, "infer"), prepared, ledger, lambda: None)
     (slowest,) = [value for value in findings.values if value.name == "latency_p99"]

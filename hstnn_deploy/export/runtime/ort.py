@@ -48,8 +48,8 @@ class Graph:
         """The provider that runs the graph."""
         self._device = device
         self.inputs = [value.name for value in session.get_inputs()]
-        self.x = self.inputs[0]
-        """The name of what is not a state: x, or image, column, events or frame_events."""
+        self.x = self.inputs[0] if self.inputs else ""
+        """The name of what is not a state: x, or image, column, events or frame_events; "" without inputs."""
         self.outputs = [value.name for value in session.get_outputs()]
         self.states = [name for name in self.inputs[1:] if name + _NEXT in self.outputs]
         """The names of the states that go in and, with `_next` behind the name, come out."""

@@ -4,10 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hstnn_deploy.errors import ProfileError
 from hstnn_deploy.profile.values import Value
 
 Meet = Callable[[], None]
 """Called once all is warm; returns when every process that is measured at the same time is."""
+
+
+class Absent(ProfileError):
+    """There is nothing to measure, which is no failure: the record says n/a, and why."""
 
 
 @dataclass

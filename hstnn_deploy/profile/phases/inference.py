@@ -35,7 +35,7 @@ FORMATS = {"torchscript": "torchscript", "onnxruntime": "onnx", "pt2": "pt2"}
 """Which export each engine runs; the others run the network itself."""
 
 _FEWEST_CALLS, _CALLS, _MOST_CALLS = 3, 20, 1000
-_ENOUGH, _WARM_UP_SHARE = 0.25, 0.25
+_ENOUGH, WARM_UP_SHARE = 0.25, 0.25
 """The share of the time given after which `_CALLS` calls are enough, and that which may be spent to warm up."""
 
 
@@ -136,14 +136,10 @@ def measure(configuration: Configuration, folder: Path, ledger: Ledger, meet: Me
         output = engine.call(x)
         if output.ndim not in (2, 3) or output.shape[-2] != configuration.batch or not np.isfinite(output).all():
             raise ProfileError(f"{configuration.engine} gave {output.shape} for a batch of {configuration.batch}")
-        warm = stats.warm_up(lambda: _timed(engine, x), _WARM_UP_SHARE * seconds)
+        warm = stats.warm_up(lambda: _timed(engine, x), WARM_UP_SHARE * seconds)
     meet()
-
-    def enough(done: int, spent: float) -> bool:
-        return done >= _FEWEST_CALLS and (spent >= seconds or (done >= _CALLS and spent >= _ENOUGH * seconds))
-
     with ledger.span("inference"):
-        spent = _calls(engine, x, enough, _MOST_CALLS)
+        spent = repeated(lambda: _timed(engine, x), seconds)
     values = stats.distribution("latency", spent, "time.perf_counter", "calls")
     rate = configuration.batch * len(spent) / sum(spent)
     values.append(Measured("throughput", rate, "samples/s", "samples / sum of calls"))
@@ -158,10 +154,21 @@ def _timed(engine: Engine, x: Array) -> float:
     return time.perf_counter() - start
 
 
-def _calls(engine: Engine, x: Array, enough: Callable[[int, float], bool], most: int) -> list[float]:
-    """Call until there is enough, `most` times at most; return each call's seconds."""
+def repeated(once: Callable[[], float], seconds: float) -> list[float]:
+    """Call until there is enough: the time is over, or a quarter of it where there are enough calls by then.
+
+    Args:
+        once: calls once; returns seconds.
+        seconds: the time given. It is exceeded by as much as the fewest calls need.
+
+    Returns:
+        The seconds of each call.
+    """
     spent: list[float] = []
     begin = time.perf_counter()
-    while len(spent) < most and not enough(len(spent), time.perf_counter() - begin):
-        spent.append(_timed(engine, x))
+    while len(spent) < _MOST_CALLS:
+        spent.append(once())
+        over = time.perf_counter() - begin
+        if len(spent) >= _FEWEST_CALLS and (over >= seconds or (len(spent) >= _CALLS and over >= _ENOUGH * seconds)):
+            break
     return spent

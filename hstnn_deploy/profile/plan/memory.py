@@ -1,6 +1,7 @@
 """Whether what is to run at the same time fits into memory: a lower bound, known before anything is started."""
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 from hstnn_deploy.errors import HstnnError, OutOfMemoryError
@@ -12,6 +13,8 @@ from hstnn_deploy.profile.record import Configuration
 _CGROUP = Path("/sys/fs/cgroup")
 _TORCH, _RUNTIME, _CONTEXT = 200_000_000, 50_000_000, 200_000_000
 """Bytes that no process goes below: with torch loaded, with ONNX Runtime alone, and of a GPU with a CUDA context."""
+SHARE = 0.9
+"""Of the main memory that is free, what a process that runs a foreign file may take."""
 _COPIES = {"sgd": 3, "adam": 4}
 """How often a training holds the parameters: themselves, gradients, and what the optimiser keeps."""
 
@@ -46,6 +49,18 @@ def free() -> int:
         limit, taken = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
         left = min(left, max(0, limit - taken))
     return left
+
+
+def bounded(configuration: Configuration) -> Configuration:
+    """Return a configuration with the memory that its process may take: of a foreign file on the CPU, what is free.
+
+    There is no such limit on a GPU, whose driver reserves far more addresses than memory, nor for a torch module, which
+    is the user's own code.
+    """
+    foreign = configuration.foreign
+    if foreign is None or foreign["kind"] != "onnx" or configuration.device != "cpu":
+        return configuration
+    return replace(configuration, memory_limit=int(SHARE * free()))
 
 
 def needed(configuration: Configuration) -> int:

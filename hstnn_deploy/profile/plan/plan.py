@@ -21,7 +21,8 @@ from hstnn_deploy.profile.plan.subjects import Axes, Subject, known, network_of,
 from hstnn_deploy.profile.record import Configuration, Engine, Phase, Source
 from hstnn_deploy.recipe.recipe import Recipe
 
-PHASES: tuple[Phase, ...] = get_args(Phase)
+PHASES: tuple[Phase, ...] = tuple(name for name in get_args(Phase) if name != "step")
+"""Of hstnn's own networks; `profile.foreign` measures others."""
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 SOURCES: tuple[Source, ...] = get_args(Source)
 
@@ -100,7 +101,7 @@ def plan(
         DeviceError: a GPU that is not there.
         OutOfMemoryError: more instances than memory can hold.
     """
-    _check_numbers(
+    check_numbers(
         batches=batches,
         train_batches=[None, *train_batches],
         steps=[None, *steps],
@@ -124,7 +125,7 @@ def plan(
         "max_steps": max_steps,
     }
     planned: list[Configuration] = []
-    for device, no_cuda in _devices(gpus, cluster_gpus):
+    for device, no_cuda in devices_of(gpus, cluster_gpus):
         for subject, count in product(found, unique(threads)):
             here = {**shared, "device": device, "no_cuda": no_cuda, "threads": count}
             planned += _of(subject, chosen_phases, chosen_engines, unique(batches), here)
@@ -218,8 +219,12 @@ def _multiplied(planned: list[Configuration], instances: int) -> list[Configurat
     return found
 
 
-def _devices(gpus: Sequence[int | None] | None, on_nodes: int | None) -> list[tuple[str, str]]:
-    """Return each device and, of the CPU, why it has no CUDA figures."""
+def devices_of(gpus: Sequence[int | None] | None, on_nodes: int | None = None) -> list[tuple[str, str]]:
+    """Return each device and, of the CPU, why it has no CUDA figures; see `plan`.
+
+    Raises:
+        UsageError, DeviceError: see `plan`.
+    """
     if gpus is None:
         if on_nodes or (on_nodes is None and torch.cuda.is_available()):
             return [("cuda:0", "")]
@@ -252,7 +257,12 @@ def _gpu(index: int, on_nodes: int | None) -> str:
     return f"cuda:{index}"
 
 
-def _check_numbers(**options: Sequence[float | None]) -> None:
+def check_numbers(**options: Sequence[float | None]) -> None:
+    """Refuse numbers of options that are not positive.
+
+    Raises:
+        UsageError: one is not, or an option has none.
+    """
     for option, numbers in options.items():
         name, example = _OPTIONS[option]
         if not numbers:

@@ -18,6 +18,7 @@ from typing import Any
 from hstnn_deploy import files, processes
 from hstnn_deploy.errors import ProfileError
 from hstnn_deploy.profile.phases.inference import FORMATS, PREPARED
+from hstnn_deploy.profile.plan import memory
 from hstnn_deploy.profile.record import Configuration, Record
 from hstnn_deploy.profile.run.worker import GO, READY
 
@@ -58,7 +59,7 @@ def run(
             group = list(members)
             first, start = group[0], time.monotonic()
             ready = _Prepared(base)
-            if first.phase == "infer":
+            if first.phase == "infer" and first.foreign is None:
                 key = preparation(first)
                 if key not in prepared:
                     listener.started(f"{first.subject}: export for inference", number + 1, total)
@@ -141,7 +142,7 @@ def _measured(group: list[Configuration], folder: Path, prepared: _Prepared, tim
         for number, each in enumerate(group):
             own = folder / str(number)
             own.mkdir()
-            (own / "configuration.json").write_text(json.dumps(each.plain()), encoding="utf-8")
+            (own / "configuration.json").write_text(json.dumps(memory.bounded(each).plain()), encoding="utf-8")
             words = [str(own / "configuration.json"), str(own / "record.json"), str(prepared.folder)]
             meeting = [str(folder)] if len(group) > 1 else []
             started.append(_Process("worker", [*words, *meeting], each.device, own / "output"))
@@ -156,7 +157,7 @@ def _measured(group: list[Configuration], folder: Path, prepared: _Prepared, tim
 
 def _absent(configuration: Configuration, prepared: _Prepared) -> str:
     """Return why there is nothing to measure, or ""."""
-    if configuration.phase != "infer" or configuration.engine not in FORMATS:
+    if configuration.phase != "infer" or configuration.engine not in FORMATS or configuration.foreign is not None:
         return ""
     if configuration.precision != "fp32":
         return f"exported graphs compute in fp32, not in {configuration.precision}"
@@ -177,7 +178,8 @@ def _read(configuration: Configuration, folder: Path, failure: str) -> Record:
     if failure:
         return Record(configuration, "failed", reason=f"the process {failure}")
     try:
-        return Record.from_plain(json.loads((folder / "record.json").read_text(encoding="utf-8")))
+        record = Record.from_plain(json.loads((folder / "record.json").read_text(encoding="utf-8")))
+        return replace(record, configuration=configuration)
     except (OSError, json.JSONDecodeError, ProfileError) as error:
         return Record(configuration, "failed", reason=f"the process left no whole record: {error}")
 

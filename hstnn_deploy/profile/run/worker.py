@@ -14,6 +14,7 @@ import platform
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from hstnn_deploy.errors import ExportError, HstnnError
 from hstnn_deploy.lifeline import end_with_starter
 from hstnn_deploy.profile.meter import gpu
 from hstnn_deploy.profile.meter.ledger import Ledger
-from hstnn_deploy.profile.phases.findings import Findings, Meet
+from hstnn_deploy.profile.phases.findings import Absent, Findings, Meet
 from hstnn_deploy.profile.record import Configuration, Record, Status
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
 
@@ -35,20 +36,38 @@ READY, GO = "ready", "go"
 """In the meeting's folder: a file for each process that is ready, and the one that lets all of them begin."""
 
 
-def measure(configuration: Configuration, folder: Path, meet: Meet = lambda: None) -> Record:
-    """Measure a configuration in this process. What goes wrong becomes a record that says so."""
+Measurement = Callable[[Configuration, Path, Ledger, Meet], Findings]
+
+
+def measure(
+    configuration: Configuration,
+    folder: Path,
+    meet: Meet = lambda: None,
+    how: Measurement | None = None,
+    device: str | None = None,
+) -> Record:
+    """Measure a configuration in this process. What goes wrong becomes a record that says so.
+
+    Args:
+        configuration: what is asked for.
+        folder: what `prepare` wrote.
+        meet: see `Meet`.
+        how: what measures it; None: what the phase asks for.
+        device: where it is measured, as this process numbers devices; None: on the only one that it sees.
+    """
     findings = Findings([], {})
     reason = ""
     status: Status = "measured"
-    device = "cpu" if configuration.device == "cpu" else "cuda:0"
+    device = device or ("cpu" if configuration.device == "cpu" else "cuda:0")
+    how = how or (_foreign if configuration.foreign is not None else _MEASURES[configuration.phase])
     ledger = Ledger(device, no_cuda=configuration.no_cuda)
     loaded = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
     try:
         with ledger:
-            findings = _MEASURES[configuration.phase](configuration, folder, ledger, meet)
+            findings = how(configuration, folder, ledger, meet)
     except HstnnError as error:
         # That there is no export form to measure is no failure; that a file does not run is one.
-        absent = configuration.phase == "export" and isinstance(error, ExportError)
+        absent = isinstance(error, Absent) or (configuration.phase == "export" and isinstance(error, ExportError))
         reason, status = error.message, "n/a" if absent else "failed"
     except MemoryError:
         reason, status = "out of host memory", "failed"
@@ -61,7 +80,7 @@ def measure(configuration: Configuration, folder: Path, meet: Meet = lambda: Non
             reason = f"out of host memory: {more}"
     if "bad_alloc" in reason:
         reason = "out of host memory: ONNX Runtime could not have more"
-    facts = {**findings.facts, **_machine(configuration), "sampler": ledger.sampler, "load_average": loaded}
+    facts = {**findings.facts, **_machine(device), "sampler": ledger.sampler, "load_average": loaded}
     values = [*findings.values, *_resources(configuration, ledger, findings.main)] if status == "measured" else []
     return Record(configuration, status, values, facts, reason, ledger.spans, findings.series, ledger.timeline)
 
@@ -75,6 +94,8 @@ def _resources(configuration: Configuration, ledger: Ledger, main: str) -> list[
             found.append(Measured(name, value.number, value.unit, value.source, value.note))
         else:
             found.append(NotMeasured(name, value.reason))
+    if configuration.foreign is not None:
+        found.append(_added(ledger))
     span = ledger.span_named(main)
     for value in span.values:
         if value.name == "rss_start" and isinstance(value, Measured):
@@ -84,6 +105,16 @@ def _resources(configuration: Configuration, ledger: Ledger, main: str) -> list[
     if configuration.device == "cpu":
         found += [value for value in ledger.values if value.name.startswith(("cuda_", "gpu_"))]
     return found
+
+
+def _added(ledger: Ledger) -> Value:
+    """Return by how much resident memory grew from where a foreign network was loaded, or first called, to its peak."""
+    first = next((span for span in ledger.spans if span.name in {"load", "first call", "first step"}), None)
+    before, peak = first.value("rss_start") if first else None, ledger["rss_peak"]
+    if isinstance(before, Measured) and isinstance(peak, Measured):
+        source = f"{peak.source}, less that at the start of the span {first.name}" if first else ""
+        return Measured("host_ram_added", max(0.0, peak.number - before.number), "B", source)
+    return NotMeasured("host_ram_added", "resident memory was not read")
 
 
 def _train(configuration: Configuration, _folder: Path, ledger: Ledger, meet: Meet) -> Findings:
@@ -149,7 +180,32 @@ def _work(configuration: Configuration, _folder: Path, ledger: Ledger, _meet: Me
     return findings
 
 
-_MEASURES = {
+def _foreign(configuration: Configuration, _folder: Path, ledger: Ledger, meet: Meet) -> Findings:
+    assert configuration.foreign is not None
+    if configuration.foreign["kind"] == "onnx":
+        from hstnn_deploy.profile.foreign import onnx_graph
+
+        return onnx_graph.measure(configuration, ledger, meet)
+    with ledger.span("import"):
+        from hstnn_deploy.factories import load_factory
+        from hstnn_deploy.profile.foreign import shapes, torch_module
+    device = gpu.torch_device(configuration)
+    with ledger.span("load"):
+        start = time.perf_counter()
+        network = load_factory(configuration.subject).to(device)
+        load = time.perf_counter() - start
+    with ledger.span("inputs"):
+        arrays = shapes.values([shapes.Input(**each) for each in configuration.foreign["inputs"]])
+        given = torch_module.arguments(arrays)
+    run = torch_module.infer if configuration.phase == "infer" else torch_module.step
+    findings = run(configuration, configuration.subject, network, given, device, ledger, meet)
+    note = "the module's import, what it imports itself and is not torch, and the factory"
+    findings.values.insert(0, Measured("load", load, "s", "time.perf_counter, once", note))
+    findings.facts |= {"data": shapes.RANGES}
+    return findings
+
+
+_MEASURES: dict[str, Measurement] = {
     "work": _work,
     "train": _train,
     "select": _select,
@@ -159,7 +215,7 @@ _MEASURES = {
 }
 
 
-def _machine(configuration: Configuration) -> dict[str, Any]:
+def _machine(device: str) -> dict[str, Any]:
     """Return what was measured on. Asked after the measurement, so that asking costs it nothing."""
     facts: dict[str, Any] = {
         "cpu": environment.cpu_name(),
@@ -167,9 +223,9 @@ def _machine(configuration: Configuration) -> dict[str, Any]:
         "platform": platform.platform(),
         "versions": environment.versions(),
     }
-    if configuration.device != "cpu":
+    if device != "cpu":
         try:
-            uuid = gpu.device_uuid(0)
+            uuid = gpu.device_uuid(int(device.removeprefix("cuda:")))
             facts["driver"], found = gpu.devices()
             facts["gpu"] = next((f"{each.name} ({each.uuid})" for each in found if uuid in each.uuid), uuid)
         except HstnnError as error:
@@ -188,7 +244,7 @@ def _meet(folder: Path, number: int) -> Meet:
     return meet
 
 
-def _limit(memory: int | None) -> None:
+def limit(memory: int | None) -> None:
     """Let this process fail, rather than the machine, where it would take more memory."""
     if memory is None:
         return
@@ -203,7 +259,7 @@ def main() -> None:
     end_with_starter()
     configuration = Configuration.from_plain(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     meet = _meet(Path(sys.argv[4]), os.getpid()) if len(sys.argv) > 4 else lambda: None
-    _limit(configuration.memory_limit)
+    limit(configuration.memory_limit)
     record = measure(configuration, Path(sys.argv[3]), meet)
     Path(sys.argv[2]).write_text(json.dumps(record.plain(), allow_nan=False), encoding="utf-8")
 

@@ -62,5 +62,6 @@ _MAIN: dict[str, tuple[str, str, cells.Form]] = {
     "select": ("selection", "selection", cells.seconds),
     "export": ("export_onnx", "ONNX", cells.seconds),
     "infer": ("latency_p50", "median", cells.duration),
+    "step": ("step_p50", "median", cells.duration),
 }
 """By phase: which value stands for the whole, what it is called, and how it looks."""

@@ -10,7 +10,7 @@ from rich.text import Text
 from hstnn_deploy import files
 from hstnn_deploy.profile import resource_table
 from hstnn_deploy.profile.record import Record, lines
-from hstnn_deploy.profile.show import cells
+from hstnn_deploy.profile.show import cells, foreign
 from hstnn_deploy.profile.show.cells import Notes
 from hstnn_deploy.profile.show.tables import (
     column_name,
@@ -40,7 +40,11 @@ def tables(records: Sequence[Record], whole_paper: bool = False) -> list[Rendera
     """
     notes = Notes()
     shown: list[RenderableType] = []
-    measured = [record for record in records if not record.configuration.find_batch]
+    strangers = [record for record in records if record.configuration.foreign is not None]
+    shown += [foreign.table(group, notes) for group in _networks(strangers)]
+    measured = [
+        record for record in records if not record.configuration.find_batch and record.configuration.foreign is None
+    ]
     if rows := [together for together in at_once(measured) if _compared(together)]:
         shown.append(experiments(rows, notes))
     searched = [record for record in records if record.configuration.find_batch]
@@ -92,9 +96,10 @@ def protocol(records: Sequence[Record]) -> list[str]:
     if not measured:
         return []
     searched = [record for record in measured if record.configuration.find_batch]
-    phases = {record.configuration.phase for record in measured if not record.configuration.find_batch}
+    own = [record for record in measured if record.configuration.foreign is None]
+    phases = {record.configuration.phase for record in own if not record.configuration.find_batch}
     said = ["MB are 10^6 bytes."]
-    if phases:
+    if len(searched) < len(measured):
         said = [f"Each configuration ran in a process of its own, after a warm-up. {said[0]}"]
     said.append(
         "Main memory (RAM) is the peak of the process and all it started, resident: interpreter, libraries, data and"
@@ -114,17 +119,18 @@ def protocol(records: Sequence[Record]) -> list[str]:
         sources = _distinct(str(record.value("energy").plain().get("source", "")) for record in measured)
         said += [f"Energy: {source}; arithmetic alone, without memory." for source in sources]
     if "infer" in phases:
-        calls = sorted({record.facts["calls"] for record in measured if "calls" in record.facts})
+        calls = sorted({record.facts["calls"] for record in own if "calls" in record.facts})
         said.append(
             f"Inference: {_range(calls)} calls back to back on one batch of whole sequences, each from input in host"
             " memory to logits in host memory."
         )
+    said += foreign.protocol(measured)
     said += _distinct(
         f"Data for {record.configuration.subject}: {record.facts['data']}."
         for record in measured
         if "data" in record.facts
     )
-    fresh = _distinct(record.configuration.subject for record in measured if record.configuration.ckpt is None)
+    fresh = _distinct(record.configuration.subject for record in own if record.configuration.ckpt is None)
     if fresh:
         said.append(f"Weights of {', '.join(fresh)}: random; no time or memory depends on them.")
     said += _distinct(_machine(record) for record in measured)
