@@ -1,4 +1,6 @@
-"""A module's own forward as a chain of layers: traced by torch.fx, its sums and concatenations as branches.
+"""Modules as chains of layers: by their class, one behind the other, or by their own forward, traced by torch.fx.
+
+Sums and concatenations become branches.
 
 What is traced is one step, or one window where layers take time too. States of neurons that a forward takes and gives
 back are left to the stack, which carries them itself.
@@ -10,11 +12,12 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from hstnn_deploy.errors import ImportRefused
+from hstnn_deploy.errors import ImportRefused, nearest
+from hstnn_deploy.importing import plain
 from hstnn_deploy.importing.loops import Loop, loop_of
 from hstnn_deploy.importing.operations import OPERATIONS, argument
 from hstnn_deploy.importing.parts import Branches, Chain, Part
-from hstnn_deploy.importing.tree import after, is_container, is_neuron, library, rule_of, take
+from hstnn_deploy.importing.tree import RULES, after, is_container, is_neuron, library, named, rule_of, taken
 from hstnn_deploy.importing.values import State, Value
 from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.stack import Readout
@@ -67,6 +70,34 @@ class Read:
     readout: Readout | None = None
     """What it makes of its outputs over time itself; None: it gives one at every step."""
     loop: Loop | None = None
+
+
+def take(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
+    """Return what a module is taken as.
+
+    Args:
+        module: the module, in evaluation mode.
+        path: its name within the whole.
+        shape: what comes in at a step of a sample.
+        axes: how many axes stand before it: 1 the batch, 2 time too.
+
+    Raises:
+        ImportRefused: a module that is not taken, by its path and why.
+    """
+    if rule := rule_of(module):
+        return taken(rule, module, path, shape, axes).chain
+    if is_container(module):
+        chain: Chain = []
+        for name, child in module.named_children():
+            inside = take(child, f"{path}.{name}" if path else name, shape, axes)
+            chain += inside
+            shape = after(inside, shape, path)
+        return chain
+    if package := library(module):
+        known = [name for name in RULES[package] if name not in plain.RULES or package == "torch"]
+        said = f"{type(module).__name__} of {package} is not taken"
+        raise ImportRefused(f"{named(path)}: {said}", nearest(type(module).__name__, known))
+    return traced(module, path, shape, axes)
 
 
 def traced(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:

@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing.graph import whole
+from hstnn_deploy.importing.graph import take, whole
 from hstnn_deploy.importing.proof import Proof, prove, shapes_of, window_of
 from hstnn_deploy.importing.running import Layout, layout_of
 from hstnn_deploy.importing.stacks import built
-from hstnn_deploy.importing.tree import is_container, library, notes_of, rule_of, take
+from hstnn_deploy.importing.tree import is_container, library, notes_of, rule_of
 from hstnn_deploy.models.stack import Readout, Stack
 
 _TAKES: dict[Layout, str] = {

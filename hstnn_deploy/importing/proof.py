@@ -21,7 +21,7 @@ from hstnn_deploy.importing.stacks import built
 from hstnn_deploy.importing.tree import is_neuron, library, rule_of, taken
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.base import Shape
-from hstnn_deploy.models.layers.blocks import Block, run_layer
+from hstnn_deploy.models.layers.blocks import run_layer
 from hstnn_deploy.models.stack import Stack
 
 TOLERANCE = 1e-5
@@ -62,7 +62,6 @@ def outputs(network: Stack, chain: Chain, x: Tensor) -> tuple[dict[str, Tensor],
     def walk(layers: Any, parts: Chain, now: Tensor) -> Tensor:
         for layer, part in zip(layers, parts, strict=True):
             if isinstance(part, Branches):
-                assert isinstance(layer, Block)
                 rows = [
                     walk(inner.layers, branch, now) for inner, branch in zip(layer.chains, part.chains, strict=False)
                 ]

@@ -1,11 +1,11 @@
-"""A tree of torch modules as chains of layers: what each class is taken as, and what stands one behind the other."""
+"""What is known of torch modules by their class: the library, the rule by which it is taken, and what it runs."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
-from hstnn_deploy.errors import ImportRefused, RecipeError, nearest
+from hstnn_deploy.errors import ImportRefused, RecipeError
 from hstnn_deploy.importing import of_norse, of_sinabs, of_snntorch, of_spikingjelly, plain
 from hstnn_deploy.importing.parts import Chain, Part, Taken, configs
 from hstnn_deploy.importing.plain import Rule
@@ -69,37 +69,7 @@ def after(chain: Chain, shape: Shape, path: str) -> Shape:
         with torch.device("meta"):
             return build_chain(layers, shape, path or "network")[1]
     except RecipeError as error:
-        raise ImportRefused(f"{_named(path)}: {error.message}", error.hint) from error
-
-
-def take(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
-    """Return what a module is taken as.
-
-    Args:
-        module: the module, in evaluation mode.
-        path: its name within the whole.
-        shape: what comes in at a step of a sample.
-        axes: how many axes stand before it: 1 the batch, 2 time too.
-
-    Raises:
-        ImportRefused: a module that is not taken, by its path and why.
-    """
-    if rule := rule_of(module):
-        return taken(rule, module, path, shape, axes).chain
-    if is_container(module):
-        chain: Chain = []
-        for name, child in module.named_children():
-            inside = take(child, f"{path}.{name}" if path else name, shape, axes)
-            chain += inside
-            shape = after(inside, shape, path)
-        return chain
-    if package := library(module):
-        known = [name for name in RULES[package] if name not in plain.RULES or package == "torch"]
-        said = f"{type(module).__name__} of {package} is not taken"
-        raise ImportRefused(f"{_named(path)}: {said}", nearest(type(module).__name__, known))
-    from hstnn_deploy.importing.graph import traced
-
-    return traced(module, path, shape, axes)
+        raise ImportRefused(f"{named(path)}: {error.message}", error.hint) from error
 
 
 def taken(rule: Rule, module: nn.Module, path: str, shape: Shape, axes: int) -> Taken:
@@ -111,11 +81,11 @@ def taken(rule: Rule, module: nn.Module, path: str, shape: Shape, axes: int) -> 
     try:
         found = rule(module, shape, axes)
     except ImportRefused as error:
-        raise ImportRefused(f"{_named(path)} ({type(module).__name__}): {error.message}", error.hint) from error
+        raise ImportRefused(f"{named(path)} ({type(module).__name__}): {error.message}", error.hint) from error
     except (TypeError, ValueError, AttributeError) as error:
         said = " ".join(str(error).split())
         raise ImportRefused(
-            f"{_named(path)} ({type(module).__name__}) is not as its library makes it: {said}"
+            f"{named(path)} ({type(module).__name__}) is not as its library makes it: {said}"
         ) from error
     for part in found.chain:
         assert isinstance(part, Part)
@@ -131,9 +101,10 @@ def notes_of(module: nn.Module, shapes: dict[str, Shape], axes: int) -> list[str
         each: Any = module.get_submodule(path)
         rule = rule_of(each)
         if rule is not None and (note := taken(rule, each, path, shape, axes).note):
-            found.append(f"{_named(path)} ({type(each).__name__}): {note}")
+            found.append(f"{named(path)} ({type(each).__name__}): {note}")
     return found
 
 
-def _named(path: str) -> str:
+def named(path: str) -> str:
+    """Return how an error calls a module."""
     return path or "the module"
