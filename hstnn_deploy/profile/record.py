@@ -30,6 +30,9 @@ Status = Literal["measured", "failed", "n/a"]
 Source = Literal["auto", "real", "synthetic"]
 
 
+_NEW = (("rram_read", None), ("sram_read", None))
+
+
 @dataclass(frozen=True)
 class Configuration:
     """One thing to measure, in a process of its own."""
@@ -76,6 +79,10 @@ class Configuration:
     """Whether the largest batch that fits is looked for, instead of anything being measured."""
     memory_limit: int | None = None
     """Bytes of main memory beyond which the process fails; None for the machine's own end."""
+    rram_read: float | None = None
+    """Of the phase work, with weights on devices: joules for a bit read from RRAM; None where nobody says."""
+    sram_read: float | None = None
+    """The same from SRAM; None for the published figure of `phases.on_devices`."""
 
     @property
     def experiment(self) -> str | None:
@@ -136,8 +143,8 @@ class Configuration:
         return json.dumps({key: value for key, value in self.plain().items() if key not in own}, sort_keys=True)
 
     def plain(self) -> dict[str, Any]:
-        """Return the configuration as plain data."""
-        return asdict(self)
+        """Return the configuration as plain data; what there was not always is left out where it says nothing."""
+        return {key: value for key, value in asdict(self).items() if (key, value) not in _NEW}
 
     @classmethod
     def from_plain(cls, data: dict[str, Any]) -> "Configuration":

@@ -36,6 +36,8 @@ from hstnn_deploy.export.proof.checks import run_checks
 from hstnn_deploy.export.proof.comparisons import Check
 from hstnn_deploy.export.proof.samples import make_subject, training_windows
 from hstnn_deploy.export.runtime.manifest import MANIFEST, VOCABULARY, check_files, read_manifest
+from hstnn_deploy.models.device_memory import device_memory
+from hstnn_deploy.models.stack import Stack
 
 StatesAsked = Literal["named", "inside", "both"]
 
@@ -175,7 +177,10 @@ def export_bundle(
                 done(check)
         facts = manifest(ckpt, checkpoint, how) | {"carried": carried}
         if checkpoint is not trained:
-            facts["weights"] = {"draw": draw, **trained.recipe["network"]["weights"]}
+            stored = trained.network()
+            assert isinstance(stored, Stack)
+            bits = device_memory(stored).plain()
+            facts["weights"] = {"draw": draw, **trained.recipe["network"]["weights"], "memory_bits": bits}
         if smaller:
             training = training_windows(recipe, data_folder)
             names = [path.name for path in written]
