@@ -7,12 +7,13 @@
 The uniform quantiser does not clamp: weights beyond 1 have levels that so many bits do not hold. They are counted.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
-from hstnn_deploy.models.rram import Quantiser, grouped, kept, quantised
-from hstnn_deploy.models.stack import Stack
+from hstnn_deploy.models.rram import Quantiser, Weights, grouped, kept, quantised
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class DeviceMemory:
     """Bits of RRAM that are read for one weight."""
     reads_sram: int
     """Bits of SRAM that are read for one weight; 0 without an SRAM part."""
+    parts: tuple[str, ...]
+    """The layers whose weights they are, such as "layer1.conv"."""
 
     @property
     def sram_least(self) -> int:
@@ -46,9 +49,9 @@ class DeviceMemory:
         """Bits of RRAM and SRAM, SRAM in the smaller of both ways to store it."""
         return self.rram + self.sram_least
 
-    def plain(self) -> dict[str, int]:
+    def plain(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return asdict(self)
+        return asdict(self) | {"parts": list(self.parts)}
 
 
 def bits_of(quantiser: Quantiser, bits: int) -> int:
@@ -57,11 +60,14 @@ def bits_of(quantiser: Quantiser, bits: int) -> int:
 
 
 @torch.no_grad()
-def device_memory(network: Stack) -> DeviceMemory:
-    """Count the bits that a network with weights on devices takes."""
-    devices = network.devices
-    assert devices is not None
-    layers = network.convolutions()
+def device_memory(devices: Weights, layers: Sequence[Any], state: Mapping[str, torch.Tensor]) -> DeviceMemory:
+    """Count the bits that a network with weights on devices takes.
+
+    Args:
+        devices: what its recipe says of them.
+        layers: its convolutions.
+        state: all its parameters and statistics by name.
+    """
     rram_bits = bits_of(devices.quantiser, devices.bits)
     sram_bits = bits_of(devices.quantiser, devices.sram.bits or devices.bits)
     sram = sram_groups = beyond = 0
@@ -83,9 +89,7 @@ def device_memory(network: Stack) -> DeviceMemory:
             sram_groups += weight.numel() * each
     weights = sum(layer.weight.numel() for layer in layers)
     everything = sum(
-        value.numel() * value.element_size() * 8
-        for name, value in network.state_dict().items()
-        if not name.endswith(".fixed")
+        value.numel() * value.element_size() * 8 for name, value in state.items() if not name.endswith(".fixed")
     )
     return DeviceMemory(
         weights=weights,
@@ -96,6 +100,7 @@ def device_memory(network: Stack) -> DeviceMemory:
         beyond=beyond,
         reads_rram=rram_bits,
         reads_sram=sram_bits if devices.compensated else 0,
+        parts=tuple(f"layer{layer.number}.{layer.kind}" for layer in layers),
     )
 
 

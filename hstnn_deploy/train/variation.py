@@ -11,10 +11,9 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.images import as_evaluated
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import UsageError
-from hstnn_deploy.models.device_memory import DeviceMemory, bits_of, device_memory
+from hstnn_deploy.models.device_memory import DeviceMemory, bits_of
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.rram import Step, Variation, Weights
-from hstnn_deploy.models.stack import Stack
 from hstnn_deploy.models.tasks import Task
 from hstnn_deploy.train.evaluation import batches, evaluate
 
@@ -210,9 +209,10 @@ def curve(
         UsageError: no sigma is known for the network's bits.
     """
     recipe, network = checkpoint.resolved_recipe(), checkpoint.network()
-    assert isinstance(network, Stack)
-    weights = network.devices
+    weights: Any = getattr(checkpoint.architecture, "weights", None)
+    memory = network.device_memory()
     assert isinstance(weights, Weights)
+    assert memory is not None
 
     def at(scale: float, count: int, clean: float | None) -> Draws:
         return under_variation(checkpoint, task, splits, split, batch, device, count, readapt, scale, clean)
@@ -229,7 +229,7 @@ def curve(
         clean,
         {scale: at(scale, draws, clean) for scale in sorted(set(scales) - {0.0})},
         network.sparsity(),
-        device_memory(network),
+        memory,
     )
 
 

@@ -9,8 +9,6 @@ import pytest
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.pictures.variation import draw_memory, draw_variation
-from hstnn_deploy.models.device_memory import device_memory
-from hstnn_deploy.models.stack import Stack
 from hstnn_deploy.train.stages import train
 from hstnn_deploy.train.sweep.plan import plan
 from hstnn_deploy.train.sweep.points import Sweep
@@ -74,8 +72,8 @@ def test_one_checkpoint_one_draw_one_file(hstnn: Hstnn, swept: Path, tmp_path: P
 
 def test_lines_and_points_of_the_pictures(swept: Path) -> None:
     network = Checkpoint.load(swept / "rram-digits-bits-1/plain/seed1111/prune/best.pt").network()
-    assert isinstance(network, Stack)
-    memory = device_memory(network)
+    memory = network.device_memory()
+    assert memory is not None
 
     def made(bits: int, step: str, name: str = "x") -> Curve:
         draws = {1.0: Draws([70.0, 72.0], 80.0, 0.3), 2.0: Draws([60.0, 64.0], 80.0, 0.6)}

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from hstnn_deploy.models.device_memory import device_memory
+from hstnn_deploy.models.device_memory import DeviceMemory
 from hstnn_deploy.models.stack import Stack, StackConfig
 
 FIRST, SECOND = 8 * 1 * 9, 4 * 8 * 9
@@ -24,6 +24,12 @@ def stack(**weights: Any) -> Stack:
     given = {"family": "stack", "input": [1, 4, 4], "layers": layers, "weights": {"prune": {"group": 4}, **weights}}
     torch.manual_seed(0)
     return StackConfig.model_validate(given).build([])
+
+
+def device_memory(network: Stack) -> DeviceMemory:
+    found = network.device_memory()
+    assert found is not None
+    return found
 
 
 def test_rram_alone_takes_its_bits_and_the_rest_is_in_float32() -> None:

@@ -36,8 +36,6 @@ from hstnn_deploy.export.proof.checks import run_checks
 from hstnn_deploy.export.proof.comparisons import Check
 from hstnn_deploy.export.proof.samples import make_subject, training_windows
 from hstnn_deploy.export.runtime.manifest import MANIFEST, VOCABULARY, check_files, read_manifest
-from hstnn_deploy.models.device_memory import device_memory
-from hstnn_deploy.models.stack import Stack
 
 StatesAsked = Literal["named", "inside", "both"]
 
@@ -177,10 +175,9 @@ def export_bundle(
                 done(check)
         facts = manifest(ckpt, checkpoint, how) | {"carried": carried}
         if checkpoint is not trained:
-            stored = trained.network()
-            assert isinstance(stored, Stack)
-            bits = device_memory(stored).plain()
-            facts["weights"] = {"draw": draw, **trained.recipe["network"]["weights"], "memory_bits": bits}
+            facts["weights"] = {"draw": draw, **trained.recipe["network"]["weights"]}
+            if memory := trained.network().device_memory():
+                facts["weights"]["memory_bits"] = memory.plain()
         if smaller:
             training = training_windows(recipe, data_folder)
             names = [path.name for path in written]

@@ -6,10 +6,8 @@ is zero is read as well. A chip that reuses what it has read, or adds currents i
 
 from collections.abc import Sequence
 
-from hstnn_deploy.models.device_memory import DeviceMemory, device_memory
-from hstnn_deploy.models.network import Network
-from hstnn_deploy.models.stack import Stack
-from hstnn_deploy.profile.phases.networks import trained_network
+from hstnn_deploy.models.device_memory import DeviceMemory
+from hstnn_deploy.profile.phases.networks import recipe_of, trained_network
 from hstnn_deploy.profile.phases.operations import Operations
 from hstnn_deploy.profile.record import Configuration
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
@@ -24,7 +22,6 @@ _HOW = "every operation of a convolution reads its weight anew, zeros too; other
 
 def measure(
     configuration: Configuration,
-    network: Network,
     found: Sequence[Operations],
     samples: int,
     mac_joules: float,
@@ -34,19 +31,16 @@ def measure(
 
     Args:
         configuration: what is measured, with the energy of a bit that is read, where it was given.
-        network: as it is deployed.
         found: what each part of it computes for all samples.
         samples: how many they are.
         mac_joules, ac_joules: of the arithmetic.
     """
-    trained = trained_network(configuration)
-    if not isinstance(trained, Stack) or trained.devices is None:
+    memory, step = trained_network(configuration).device_memory(), recipe_of(configuration).step
+    if memory is None or step is None:
         return []
-    memory = device_memory(trained)
-    names = {network.part(layer.number) for layer in trained.convolutions()}
-    operations = sum(each.macs + each.acs for each in found if each.name in names) / samples
+    operations = sum(each.macs + each.acs for each in found if each.name in memory.parts) / samples
     arithmetic = sum(mac_joules * each.macs + ac_joules * each.acs for each in found) / samples
-    return [*_bits(memory, trained.devices.step), *_reads(configuration, memory, operations, arithmetic)]
+    return [*_bits(memory, step), *_reads(configuration, memory, operations, arithmetic)]
 
 
 def _bits(memory: DeviceMemory, step: str) -> list[Value]:

@@ -31,7 +31,7 @@ def measure(configuration: Configuration, network: Network, test: Split) -> Find
     found = count(network, x, events)
     weights = "" if configuration.ckpt else "random weights: a trained network spikes otherwise"
     values = [*_size(configuration, network), *_totals(found, samples, weights)]
-    values += on_devices.measure(configuration, network, found, samples, MAC_JOULES, AC_JOULES)
+    values += on_devices.measure(configuration, found, samples, MAC_JOULES, AC_JOULES)
     if events:
         rate = float(x.abs().double().mean())
         source = f"counted, mean of {samples} samples"
