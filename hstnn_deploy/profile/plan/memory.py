@@ -6,7 +6,7 @@ from pathlib import Path
 from hstnn_deploy.errors import HstnnError, OutOfMemoryError
 from hstnn_deploy.profile.meter import gpu
 from hstnn_deploy.profile.phases import inputs
-from hstnn_deploy.profile.phases.networks import trained_network, recipe_of
+from hstnn_deploy.profile.phases.networks import recipe_of, trained_network
 from hstnn_deploy.profile.record import Configuration
 
 _CGROUP = Path("/sys/fs/cgroup")
