@@ -258,13 +258,18 @@ class Checkpoint(BaseModel):
         Args:
             draw: the seed of one draw of the variation; None: without variation.
         """
-        if getattr(self.architecture, "weights", None) is None:
+        weights: Any = getattr(self.architecture, "weights", None)
+        if weights is None:
             return self
         parameters = self.network().deployed(draw)
         plain = {key: value for key, value in self.recipe.get("network", {}).items() if key != "weights"}
+        recipe = {key: value for key, value in self.recipe.items() if key != "finetune"} | {"network": plain}
+        if weights.compensated and self.recipe.get("finetune") is not None:
+            # Without its step nothing else says how it was trained.
+            recipe["train"] = self.recipe["finetune"]
         changed = {
             "architecture": self.architecture.model_copy(update={"weights": None}),
-            "recipe": {key: value for key, value in self.recipe.items() if key != "finetune"} | {"network": plain},
+            "recipe": recipe,
             "parameters": parameters,
             # Measured of other draws.
             "metrics": {key: value for key, value in self.metrics.items() if key != "test"},

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import CacheChoice, CacheOption, Ckpt, DataDir, Device, Json, SplitChoice
+from hstnn_deploy.cli.options import CacheChoice, CacheOption, Ckpts, DataDir, Device, Json, SplitChoice
 from hstnn_deploy.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from hstnn_deploy.models.tasks import Task
     from hstnn_deploy.recipe.recipe import Recipe
     from hstnn_deploy.train.early_exit import Exit
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    ckpt: Ckpt,
+    ckpt: Ckpts,
     split: Annotated[SplitChoice, typer.Option(help="Which samples.")] = SplitChoice.test,
     batch: Annotated[int | None, typer.Option(min=1, help="Batch size (default: the recipe's).")] = None,
     draws: Annotated[
@@ -29,24 +31,99 @@ def evaluate(
     readapt: Annotated[
         int, typer.Option(min=0, metavar="N", help="With --draws: let norms follow N training batches after each draw.")
     ] = 0,
+    variation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="With --draws: measure at these multiples of sigma, such as 0,0.5,1,2, in tables and pictures.",
+        ),
+    ] = None,
     early_exit: Annotated[
         bool, typer.Option("--early-exit", help="Measure what answering before the last time step saves and costs.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="With --early-exit: draw accuracy against mean steps.")
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            help="With --early-exit: a .png of accuracy against mean steps. With --variation: a .png of accuracy "
+            "against variation, a .csv or a .json, or a folder for all of them and accuracy against memory.",
+        ),
     ] = None,
     device: Device = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads (default: one per core; small networks are faster with 1).")
+    ] = None,
     data_dir: DataDir = None,
     cache: CacheOption = CacheChoice.disk,
     as_json: Json = False,
 ) -> None:
     """Measure loss and metric (accuracy, perplexity) of a checkpoint on a split of its recipe's data.
 
-    With --draws, weights on devices are drawn anew each time, and stay for the whole split.
+    With --draws, weights on devices are drawn anew each time, and stay for the whole split. With --variation, several
+    networks are measured at several multiples of their sigma.
     """
+    from hstnn_deploy import devices
+
+    where = devices.resolve(device, threads)
+    if variation is not None:
+        _vary(ckpt, variation, draws, early_exit, where, split, batch, readapt, out, data_dir, cache, as_json)
+        return
+    if len(ckpt) > 1:
+        raise UsageError(f"--ckpt is given {len(ckpt)} times", "several networks are measured with --variation 0,0.5,1")
+    _evaluate(ckpt[0], split, batch, draws, readapt, early_exit, out, where, data_dir, cache, as_json)
+
+
+def _vary(
+    ckpt: list[Path],
+    variation: str,
+    draws: int | None,
+    early_exit: bool,
+    where: "torch.device",
+    split: SplitChoice,
+    batch: int | None,
+    readapt: int,
+    out: Path | None,
+    data_dir: Path | None,
+    cache: CacheChoice,
+    as_json: bool,
+) -> None:
+    from hstnn_deploy.cli.variation import scales_of, show_variation
+
+    scales = scales_of(variation)
+    if not draws:
+        raise UsageError("--variation measures draws, and none is asked for", "add --draws 10")
+    if early_exit:
+        raise UsageError("--early-exit measures one network", "leave --variation out")
+    show_variation(
+        ckpt,
+        scales,
+        split=split.value,
+        batch=batch,
+        draws=draws,
+        readapt=readapt,
+        out=out,
+        device=where,
+        data_dir=data_dir,
+        cache=cache.value,
+        as_json=as_json,
+    )
+
+
+def _evaluate(
+    ckpt: Path,
+    split: SplitChoice,
+    batch: int | None,
+    draws: int | None,
+    readapt: int,
+    early_exit: bool,
+    out: Path | None,
+    where: "torch.device",
+    data_dir: Path | None,
+    cache: CacheChoice,
+    as_json: bool,
+) -> None:
     import torch
 
-    from hstnn_deploy import devices
     from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.data.images import as_evaluated
@@ -58,7 +135,6 @@ def evaluate(
     from hstnn_deploy.train.variation import under_variation
 
     checkpoint = Checkpoint.load(ckpt)
-    where = devices.resolve(device)
     recipe = checkpoint.resolved_recipe()
     if recipe.step is None and (draws is not None or readapt):
         raise UsageError(f"--draws is for weights on devices, and {ckpt} has none", "leave --draws and --readapt out")
@@ -81,7 +157,10 @@ def evaluate(
     # Of a training split that is cropped at random, the same crops at every call.
     torch.manual_seed(recipe.seed)
     if out is not None and (not early_exit or out.suffix != ".png"):
-        raise UsageError(f"--out {out} is for the picture of --early-exit, a .png", "give --early-exit --out exit.png")
+        raise UsageError(
+            f"--out {out} is for the picture of --early-exit, a .png",
+            "give --early-exit --out exit.png, or --variation",
+        )
     samples, size = as_evaluated(splits.split(split.value)), batch or recipe.batch
     if early_exit:
         alone = checkpoint.deployed(0 if draws else None).network().to(where)

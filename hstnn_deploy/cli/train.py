@@ -66,6 +66,12 @@ def train(
         ),
     ] = None,
     ratio: Annotated[float | None, typer.Option(help="Spiking share of the units, of ffs and hybrid.")] = None,
+    vat: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Of recover and prune: the run folder of the RRAM network (default: vat beside theirs)."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initial weights, order of samples and probes.")] = None,
     device: Device = "auto",
     threads: Annotated[
@@ -143,6 +149,7 @@ def train(
                 observer=observer,
                 ranks=ranks,
                 graphs=graphs,
+                vat=vat,
             )
     except processes.LostError as error:
         # Whoever started the ranks says which one ended.

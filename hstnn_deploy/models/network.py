@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 
 from hstnn_deploy.models.algebra import Algebra, V
+from hstnn_deploy.models.device_memory import DeviceMemory
 from hstnn_deploy.models.sizes import Sizes
 
 State = dict[str, Tensor]
@@ -100,6 +101,10 @@ class Network(nn.Module, ABC):
     def deployed(self, _draw: int | None = None) -> dict[str, Tensor]:
         """Return the parameters and buffers as the network computes with them; see `Checkpoint.deployed`."""
         return self.state_dict()
+
+    def device_memory(self) -> DeviceMemory | None:
+        """Return the bits that weights on devices take, or None of a network without."""
+        return None
 
     def sparsity(self) -> tuple[float, float] | None:
         """Return which shares of pruned weights, and of their groups, are zero; None where nothing is pruned."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.errors import RecipeError
 from hstnn_deploy.models.algebra import Algebra, Strand, V
+from hstnn_deploy.models.device_memory import DeviceMemory, device_memory
 from hstnn_deploy.models.eager import Fast
 from hstnn_deploy.models.layers import WIDEST, Chain, Layer, Shape, build_chain, checked
 from hstnn_deploy.models.layers.blocks import Residual
@@ -201,6 +202,10 @@ class Stack(Network):
         if self.devices is None or self.devices.step != "prune":
             return None
         return self.devices.sparsity([each.weight for each in self.convolutions()])
+
+    def device_memory(self) -> DeviceMemory | None:
+        """See `Network`."""
+        return None if self.devices is None else device_memory(self.devices, self.convolutions(), self.state_dict())
 
     def weight_penalty(self) -> Tensor | None:
         """Return what is added to the loss for the weights themselves, or None."""

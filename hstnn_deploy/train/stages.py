@@ -66,16 +66,31 @@ def train(
     observer: Observer | None = None,
     ranks: Ranks = ALONE,
     graphs: bool = True,
+    vat: Path | None = None,
 ) -> list[RunFolder]:
     """Run a training, or one stage of it; return the run folders of the stages it consists of, in order.
 
+    Args:
+        recipe: what to train.
+        out: where the run folders go.
+        stage: which stage.
+        device: where it is computed.
+        data_folder: the data folder; None: the usual one.
+        cache: where prepared recordings are kept.
+        resume: whether a run that was begun and not finished goes on.
+        observer: what is told how it goes.
+        ranks: the processes that train together.
+        graphs: whether what repeats on a GPU is replayed as CUDA graphs.
+        vat: of the steps recover and prune, the run folder of the RRAM network; None: that beside their own.
+
     Raises:
-        UsageError: a stage that the kind does not have, or a ratio that leaves a kind too few units.
+        UsageError: a stage that the kind does not have, or a ratio that leaves a kind too few units; or `vat` for a
+            stage that starts from no RRAM network.
         DataError: the data set is missing or damaged.
         RunError: a run folder cannot be written, continued, or belongs to another recipe.
     """
     training = Training(
-        recipe, Path(out), torch.device(device), data_folder, cache, resume, observer or Observer(), ranks, graphs
+        recipe, Path(out), torch.device(device), data_folder, cache, resume, observer or Observer(), ranks, graphs, vat
     )
     done = training.run(stage)
     # The other ranks have nothing left to assist with.
@@ -119,6 +134,8 @@ class Training:
     ranks: Ranks = ALONE
     graphs: bool = True
     """Whether what repeats on a GPU is replayed as CUDA graphs."""
+    vat: Path | None = None
+    """The run folder of the RRAM network of a step with an SRAM part; None: that beside its own."""
     task: Task = field(init=False)
     _splits: Splits | None = None
 
@@ -129,6 +146,11 @@ class Training:
     def run(self, stage: StageName) -> list[RunFolder]:
         """Run a stage, or all that the kind has."""
         recipe = self.recipe
+        if self.vat is not None and (recipe.step is None or stage not in {"recover", "prune"}):
+            raise UsageError(
+                f"stage {stage!r} starts from no RRAM network, and {self.vat} is named as one",
+                "--vat is for --stage recover and --stage prune",
+            )
         if recipe.step is not None:
             return self._on_devices(stage)
         if stage in STEPS:
@@ -169,7 +191,7 @@ class Training:
             own = replace(self, recipe=self.recipe.at_step(step))
             own._splits = self._splits
             # Asked before the folder is begun: what is missing is no failure of this step.
-            before = own._starts(self.recipe.at_step("vat"))
+            before = own._starts()
             done.append(own._fit("train", own.folder("train"), partial(own._for_step, before), None))
             self._splits = own._splits
             if step == "prune" and (zeros := Checkpoint.load(done[-1].best).network().sparsity()):
@@ -177,11 +199,8 @@ class Training:
                 self.observer.note(f"prune: {shares} are zero")
         return done
 
-    def _starts(self, vat: Recipe) -> list[Checkpoint]:
+    def _starts(self) -> list[Checkpoint]:
         """Return the networks that a step with an SRAM part starts from; none of the other steps.
-
-        Args:
-            vat: the recipe of the RRAM network.
 
         Raises:
             RunError: there is no RRAM network yet, or it is of another recipe.
@@ -191,8 +210,13 @@ class Training:
         assert isinstance(weights, Weights)
         if not weights.compensated:
             return []
-        rram = stage_folder(vat, self.out, "train")
-        rram.check_recipe(vat.for_stage("train"), vat.upgraded)
+        vat = self.recipe.at_step("vat")
+        wanted, rram = vat.for_stage("train"), stage_folder(vat, self.out, "train")
+        if self.vat is not None:
+            # Of another name: a sweep shares one among all steps that start from it.
+            rram = RunFolder(self.vat)
+            wanted |= {"name": rram.recipe().get("name", vat.name)}
+        rram.check_recipe(wanted, vat.upgraded)
         if not rram.finished:
             raise RunError(f"there is no finished RRAM network in {rram.path}", "run --stage vat first, or --stage all")
         named = weights.sram.start not in {"rram", "zeros", "fresh"}

@@ -176,6 +176,8 @@ def export_bundle(
         facts = manifest(ckpt, checkpoint, how) | {"carried": carried}
         if checkpoint is not trained:
             facts["weights"] = {"draw": draw, **trained.recipe["network"]["weights"]}
+            if memory := trained.network().device_memory():
+                facts["weights"]["memory_bits"] = memory.plain()
         if smaller:
             training = training_windows(recipe, data_folder)
             names = [path.name for path in written]

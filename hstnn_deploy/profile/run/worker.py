@@ -148,7 +148,7 @@ def _at_hand(configuration: Configuration, ledger: Ledger) -> "tuple[Recipe, Net
     with ledger.span("load"):
         data, what = inputs.splits_of(configuration, recipe)
     with ledger.span("build"):
-        network = networks.fresh_network(configuration).to(device)
+        network = networks.trained_network(configuration).to(device)
     return recipe, network, data, {"data": what, "threads": torch.get_num_threads()}
 
 
