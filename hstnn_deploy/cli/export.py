@@ -152,6 +152,15 @@ def export(
         int | None,
         typer.Option(min=0, metavar="N", help="Of weights on devices: export draw N of the variation (default: none)."),
     ] = None,
+    exit_: Annotated[
+        str | None,
+        typer.Option(
+            "--exit",
+            metavar="RULE=THRESHOLD",
+            help="Let the step graph say when the answer may be given: confidence=0.9, at the first step with a "
+            "probability of at least 0.9; scale=0.1, when every norm's mean scale is below 0.1.",
+        ),
+    ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -159,6 +168,7 @@ def export(
     from hstnn_deploy.export.bundle.export import export_bundle
     from hstnn_deploy.export.bundle.extras import NirOptions
     from hstnn_deploy.export.graph.nodes import OPSET
+    from hstnn_deploy.models.exits import parse_exit
 
     if not 0 < nir_dt < float("inf"):
         raise UsageError(f"--nir-dt is {nir_dt}; a step takes more than 0 s")
@@ -200,6 +210,7 @@ def export(
             data_folder=data_dir,
             whole_test=whole_test,
             draw=draw,
+            exit=parse_exit(exit_) if exit_ is not None else None,
             on_check=on_check,
             report=report,
         )

@@ -16,6 +16,7 @@ from hstnn_deploy.export.graph.nodes import BUILDER, OPSET
 from hstnn_deploy.export.graph.write import PT2, TORCHSCRIPT, VARIANTS, Variant
 from hstnn_deploy.export.proof.comparisons import Check
 from hstnn_deploy.export.runtime.manifest import FORMAT, MANIFEST, VERSION, seal
+from hstnn_deploy.models.exits import EXIT, EXIT_MEANING
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import task_for
 from hstnn_deploy.recipe.load import parse
@@ -151,14 +152,16 @@ def described(
     logits = _tensor("logits", [*(time if face.every_step else []), "B", face.classes], face.logits_meaning)
     before = [_tensor(state.name, ["B", *state.shape], state.meaning) for state in face.states]
     after = [_tensor(state_after(state.name), ["B", *state.shape], state.meaning) for state in face.states]
+    left = [_tensor(EXIT, ["B"], EXIT_MEANING)] if face.leaves and (form == "step" or name not in VARIANTS) else []
     if name in {TORCHSCRIPT, PT2}:
         what = "a window, a chunk or, with T = 1, a step"
+        returned = "logits, state" + (f", {EXIT}" if left else "")
         zero = "; a state that is not given is zero" if name == TORCHSCRIPT else "; all states are given"
         return {
-            "form": f"logits, state = module(x, state): {what}{zero}",
+            "form": f"{returned} = module(x, state): {what}{zero}",
             "engine": "TorchScript" if name == TORCHSCRIPT else "torch.export",
             "inputs": [x, {"name": "state", "dict of": before}],
-            "outputs": [logits, {"name": "state", "dict of": before}],
+            "outputs": [logits, {"name": "state", "dict of": before}, *left],
         }
     inside = states == "inside"
     given = raw_input.inputs(how, form, steps, inside)
@@ -168,7 +171,7 @@ def described(
     facts = {"form": form, "states": states, "engine": "ONNX", "opset": opset, **length}
     if inside:
         return facts | {"inputs": raw if how else [x], "outputs": [logits]}
-    return facts | {"inputs": [*(raw if how else [x]), *before], "outputs": [logits, *after, *seen]}
+    return facts | {"inputs": [*(raw if how else [x]), *before], "outputs": [logits, *after, *left, *seen]}
 
 
 def _tensor(name: str, shape: list[str | int], meaning: str, dtype: str = "float32") -> dict[str, Any]:

@@ -36,6 +36,7 @@ from hstnn_deploy.export.proof.checks import run_checks
 from hstnn_deploy.export.proof.comparisons import Check
 from hstnn_deploy.export.proof.samples import make_subject, training_windows
 from hstnn_deploy.export.runtime.manifest import MANIFEST, VOCABULARY, check_files, read_manifest
+from hstnn_deploy.models.exits import Exit
 
 StatesAsked = Literal["named", "inside", "both"]
 
@@ -81,6 +82,7 @@ def export_bundle(
     data_folder: Path | None = None,
     whole_test: bool = False,
     draw: int | None = None,
+    exit: Exit | None = None,
     on_check: Callable[[Check], None] | None = None,
     report: Report = silent,
 ) -> Bundle:
@@ -107,6 +109,7 @@ def export_bundle(
         data_folder: where the recipe's data is, for the checks on the test split and a text's words.
         whole_test: whether each file is asked all of the test split, however large the network.
         draw: of weights on devices, the seed of the draw of their variation that is exported; None: without variation.
+        exit: the rule by which the step graph, TorchScript and .pt2 say that the answer may be given early.
         on_check: called with each check as it is done.
         report: told what is under way.
 
@@ -116,9 +119,10 @@ def export_bundle(
     Raises:
         CheckpointError: the checkpoint cannot be read.
         ExportError: a redundant network without `allow_redundant`, an unknown format, NIR for a network
-            that it cannot hold, preprocessing that a graph cannot hold, or `out` holds something else.
-        UsageError: a form that does not leave free what must be, an unknown opset, or a step graph alone with its
-            states inside.
+            that it cannot hold, preprocessing that a graph cannot hold, an exit that the network has not, or `out`
+            holds something else.
+        UsageError: a form that does not leave free what must be, an unknown opset, a step graph alone with its states
+            inside, or an exit without a step graph.
         RunError: the folder cannot be written.
     """
     ckpt = Path(ckpt)
@@ -135,9 +139,14 @@ def export_bundle(
         check_dynamic(form, dynamic)
     check_opset(opset)
     kept_states = _states(states, forms)
+    if exit is not None and "onnx" in formats and (forms == "auto" or "step" not in forms):
+        raise UsageError("an exit is an output of the step graph, which is not asked for", "add --form step")
+    if exit is not None and not formats:
+        raise UsageError("an exit is an output of the step graph, which is not asked for", "add --onnx")
     folder = Path(out) if out is not None else ckpt.parent / "bundle"
     _check_target(folder)
     network, recipe = checkpoint.network(), checkpoint.resolved_recipe()
+    network.leave_by(exit)
     how = possible(preprocessing(recipe.data), formats) if preprocess else None
     steps = steps or steps_of(recipe.data)
     inside = states == "inside"
@@ -178,6 +187,8 @@ def export_bundle(
             facts["weights"] = {"draw": draw, **trained.recipe["network"]["weights"]}
             if memory := trained.network().device_memory():
                 facts["weights"]["memory_bits"] = memory.plain()
+        if exit is not None:
+            facts["exit"] = exit.plain()
         if smaller:
             training = training_windows(recipe, data_folder)
             names = [path.name for path in written]

@@ -15,7 +15,7 @@ from torch import Tensor
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.files.folder import Report, silent
 from hstnn_deploy.data.preprocessing import preprocessing
-from hstnn_deploy.errors import ExportError
+from hstnn_deploy.errors import ExportError, UsageError
 from hstnn_deploy.export.bundle.claims import check_carried, check_checkpoint, check_follows, check_metric, check_record
 from hstnn_deploy.export.bundle.description import recipe_of
 from hstnn_deploy.export.bundle.quantise import compare, parse_name
@@ -30,6 +30,7 @@ from hstnn_deploy.export.proof.raw_input import check_front
 from hstnn_deploy.export.proof.samples import make_subject
 from hstnn_deploy.export.proof.weights import difference, network_of, read_weights
 from hstnn_deploy.export.runtime.manifest import MANIFEST, check_files, read_manifest
+from hstnn_deploy.models.exits import Exit
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.recipe.recipe import Recipe
@@ -111,8 +112,10 @@ def verify_bundle(
     recipe = recipe_of(folder, facts)
     try:
         network = _network(folder, names, facts, recipe, checkpoint)
+        if network is not None and "exit" in facts:
+            network.leave_by(Exit(**facts["exit"]))
         how = possible(preprocessing(recipe.data)) if facts["graphs"]["preprocess"] else None
-    except ExportError as error:
+    except (ExportError, UsageError) as error:
         done(Check(names[0] if names else MANIFEST, "holds the network", "failed", error.message))
         return found
     if network is None:

@@ -43,6 +43,8 @@ class Interface:
     """The width of the logits."""
     every_step: bool
     """Whether there are logits of every step, or of everything seen."""
+    leaves: bool = False
+    """Whether a step graph says if the answer after it may be given; see `models.exits`."""
 
     @property
     def x_meaning(self) -> str:
@@ -91,4 +93,4 @@ def interface(network: Network) -> Interface:
         State(name, tuple(value.shape[1:]), meanings[name], "window" if tokens and name in membranes else "sequence")
         for name, value in network.initial_state(like).items()
     ]
-    return Interface(step, tokens, states, network.outputs, network.every_step)
+    return Interface(step, tokens, states, network.outputs, network.every_step, network.exit is not None)
