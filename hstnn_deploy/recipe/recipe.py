@@ -24,11 +24,11 @@ from hstnn_deploy.models.rram import Step
 from hstnn_deploy.models.sizes import KINDS, Kind
 from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.models.tasks import LanguageModelling, LossConfig, task_for
-from hstnn_deploy.recipe.sections import Published, Regularise, Selection, Stage
+from hstnn_deploy.recipe.sections import Init, Published, Regularise, Selection, Stage
 
 Method = Literal["hybrid", "plain"]
 
-_NEW = (("loss", None), ("regularise", None), ("finetune", None))
+_NEW = (("loss", None), ("regularise", None), ("finetune", None), ("init", None))
 """Keys that recipes did not always have, and what they meant then."""
 
 _FAMILIES = {"stack", "sequence", "convolutional", "language"}
@@ -76,6 +76,8 @@ class Recipe(BaseModel):
     """Of method plain: its one stage."""
     finetune: Stage | None = None
     """Of weights on devices: how the steps recover and prune are trained; null: as `train` says."""
+    init: Init | None = None
+    """The network that training begins with; null: random weights."""
 
     @model_validator(mode="before")
     @classmethod
@@ -278,6 +280,9 @@ class Recipe(BaseModel):
             for key, value in self.dump().items()
             if key not in {*without, "about", "experiment", "published"}
         }
+        if self.init is not None:
+            # Where the file lies changes nothing; what is in it does.
+            part["init"] = {"parameters": self.init.parameters}
         part.pop("finetune", None)  # `at_step` has put it in the place of `train` where it counts
         if self.step is not None:
             network = part["network"]

@@ -129,6 +129,8 @@ class Training:
     def run(self, stage: StageName) -> list[RunFolder]:
         """Run a stage, or all that the kind has."""
         recipe = self.recipe
+        if recipe.init is not None and (kept := self._from_init(stage)) is not None:
+            return kept
         if recipe.step is not None:
             return self._on_devices(stage)
         if stage in STEPS:
@@ -157,6 +159,45 @@ class Training:
         if stage in {"all", "restore"}:
             done.append(self._restore())
         return list({run.path: run for run in done}.values())
+
+    def _from_init(self, stage: StageName) -> list[RunFolder] | None:
+        """Train a network on that is there, in the stage that it is in; return None where another one is asked for.
+
+        Only an adapted network has stages after its own.
+        """
+        init = self.recipe.init
+        assert init is not None
+        path = Path(init.checkpoint)
+        begun = Checkpoint.load(path)
+        if begun.fingerprint != init.parameters:
+            raise RunError(
+                f"{path} holds other parameters than those that this training began with",
+                "give the checkpoint that it began with, with --init",
+            )
+        if self.recipe.step is not None or stage in STEPS:
+            raise UsageError(
+                "a checkpoint's network is trained on as it is, without steps of weights on devices",
+                "network.weights.sram.start names a network that weights on devices start from",
+            )
+        if begun.stage == "adapt" and stage in {"traces", "select", "restore"}:
+            return None
+        if stage not in {"all", begun.stage}:
+            raise UsageError(f"stage is {stage!r}, but {path} is of stage {begun.stage!r}", "leave --stage out")
+
+        def make() -> Network:
+            # For what training draws from the global generator: the same whatever was done before.
+            torch.manual_seed(self.recipe.seed)
+            if begun.vocabulary:
+                self._check_vocabulary(begun, path)
+            return begun.network().train()
+
+        run = self._fit(begun.stage, self.folder(begun.stage), make, begun.selection, begun.origin)
+        beside = path.parent / run.selection.name
+        if begun.selection is not None and beside.is_file() and not run.selection.exists():
+            files.write_text(run.selection, beside.read_text(encoding="utf-8"))
+        if begun.stage == "adapt" and stage == "all":
+            return list({each.path: each for each in (run, self._traces(), self._select(), self._restore())}.values())
+        return [run]
 
     def _on_devices(self, stage: StageName) -> list[RunFolder]:
         """Run a step of weights on devices, or all of them."""
@@ -247,7 +288,14 @@ class Training:
         torch.manual_seed(self.recipe.seed)
         return build(self.recipe.network, sizes)
 
-    def _fit(self, stage: str, run: RunFolder, make: Any, selection: dict[str, Any] | None) -> RunFolder:
+    def _fit(
+        self,
+        stage: str,
+        run: RunFolder,
+        make: Any,
+        selection: dict[str, Any] | None,
+        origin: dict[str, Any] | None = None,
+    ) -> RunFolder:
         """Train one network to the end of its stage, and measure its best epoch on the test split."""
         recipe = self.recipe
         run.check_recipe(recipe.for_stage(stage), recipe.upgraded)
@@ -273,6 +321,7 @@ class Training:
                 selection=selection,
                 environment=facts,
                 vocabulary=splits.vocabulary,
+                origin=origin,
             )
             plan = recipe.stage(stage)
             fit = Fit(

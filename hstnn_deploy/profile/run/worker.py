@@ -38,7 +38,9 @@ READY, GO = "ready", "go"
 def measure(configuration: Configuration, folder: Path, meet: Meet = lambda: None) -> Record:
     """Measure a configuration in this process. What goes wrong becomes a record that says so."""
     findings = Findings([], {})
-    reason = ""
+    reason = _why_not(configuration)
+    if reason:
+        return Record(configuration, "n/a", [], _machine(configuration), reason)
     status: Status = "measured"
     device = "cpu" if configuration.device == "cpu" else "cuda:0"
     ledger = Ledger(device, no_cuda=configuration.no_cuda)
@@ -64,6 +66,13 @@ def measure(configuration: Configuration, folder: Path, meet: Meet = lambda: Non
     facts = {**findings.facts, **_machine(configuration), "sampler": ledger.sampler, "load_average": loaded}
     values = [*findings.values, *_resources(configuration, ledger, findings.main)] if status == "measured" else []
     return Record(configuration, status, values, facts, reason, ledger.spans, findings.series, ledger.timeline)
+
+
+def _why_not(configuration: Configuration) -> str:
+    """Return why there is nothing to measure; empty where there is."""
+    if configuration.phase == "train" and (configuration.recipe.get("data") or {}).get("name") == "none":
+        return "the network has no recipe, so nothing says its loss and training: name one recipe beside the checkpoint"
+    return ""
 
 
 def _resources(configuration: Configuration, ledger: Ledger, main: str) -> list[Value]:

@@ -79,6 +79,10 @@ def plan(recipes: Sequence[Recipe], out: Path) -> list[Job]:
         return jobs.setdefault(job.identity, job)
 
     for recipe in recipes:
+        if recipe.init is not None and recipe.kind == "hybrid":
+            raise UsageError(
+                "a sweep does not train a hybrid network's checkpoint on", "use `hstnn train RECIPE --init CKPT`"
+            )
         units = recipe.network.units
         layer_sizes(recipe.kind, units, recipe.ratio)
         if recipe.kind == "hybrid":
