@@ -19,13 +19,13 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, Validation
 
 from hstnn_deploy import environment, files
 from hstnn_deploy.data import registry
-from hstnn_deploy.errors import CheckpointError, HstnnError, RecipeError, UsageError
+from hstnn_deploy.errors import CheckpointError, HstnnError, RecipeError
 from hstnn_deploy.foreign import brief, check_plain, check_stored, one_line, reading
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import NetworkConfig, build
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.stack import Stack, StackConfig
-from hstnn_deploy.recipe.adopted import bare, for_network
+from hstnn_deploy.recipe.adopted import bare, check_network, for_network
 from hstnn_deploy.recipe.load import parse
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.recipe.sections import Init
@@ -236,6 +236,11 @@ class Checkpoint(BaseModel):
         return found
 
     @property
+    def source(self) -> str:
+        """The file that it was read from."""
+        return self._source
+
+    @property
     def came_from(self) -> str:
         """Where an imported network came from, in a few words; empty of hstnn's own."""
         return one_line(str((self.origin or {}).get("source", "elsewhere" if self.origin else "")))
@@ -326,16 +331,10 @@ class Checkpoint(BaseModel):
         Raises:
             UsageError: its input or its answers do not fit the data.
         """
-        name, source = recipe.name, self._source
         changed = for_network(recipe, self.architecture, self.resolved_recipe() if self.recipe else None)
         if (known := registry.shape(changed.data)) is not None:
             sizes = {"inputs": known.inputs, "classes": known.classes, "size": known.size, "steps": known.steps}
-            try:
-                changed.check_fits(known.family, sizes)
-            except UsageError as error:
-                raise UsageError(
-                    f"the network of {source} does not fit recipe {name}: {error.message}", _another(changed.network)
-                ) from error
+            check_network(changed, known.family, sizes, self._source)
         # What was measured by another recipe is no result of this one.
         return self.model_copy(update={"recipe": changed.dump(), "metrics": {} if self.recipe else self.metrics})
 
@@ -430,13 +429,6 @@ def _check_training(training: dict[str, Any] | None) -> None:
                 raise ValueError(f"{place} is of {value.dtype}, {value.layout}")
             elif value.untyped_storage().nbytes() < value.numel() * value.element_size():
                 raise ValueError(f"{place} does not hold the numbers of its shape")
-
-
-def _another(network: Any) -> str:
-    """Return what to do with a network that does not fit some data."""
-    if getattr(network, "readout", "") == "every":
-        return "import it again with --readout sum, mean, last or max where samples have one class each"
-    return "name a recipe whose data has its shape; `hstnn recipes` lists those that ship"
 
 
 def load_network(path: Path | str) -> Network:

@@ -55,6 +55,7 @@ def evaluate(
     from hstnn_deploy.data.images import as_evaluated
     from hstnn_deploy.data.registry import load
     from hstnn_deploy.models.tasks import task_for
+    from hstnn_deploy.recipe.adopted import check_network
     from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train.early_exit import answers
     from hstnn_deploy.train.evaluation import PROTOCOLS
@@ -80,7 +81,8 @@ def evaluate(
         observer.close()
     if recipe is not None:
         # Of a text, only its files say how many words there are.
-        asked.check_fits(splits.family, {"inputs": splits.inputs, "classes": splits.classes, "size": splits.size})
+        there = {"inputs": splits.inputs, "classes": splits.classes, "size": splits.size}
+        check_network(asked, splits.family, there, ckpt)
     if checkpoint.vocabulary != splits.vocabulary and not (checkpoint.origin and not checkpoint.vocabulary):
         raise DataError(
             f"{ckpt} was trained with another vocabulary than {asked.data.name} has now",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.layers import neuron_text, neurons_of, print_network
+from hstnn_deploy.cli.layers import neuron_text, print_network
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import RunError, UsageError
 
@@ -111,7 +111,7 @@ def keep(checkpoint: "Checkpoint", folder: Path, force: bool, as_json: bool) -> 
     network = checkpoint.network()
     after = [f"hstnn show {path} --out raster.png", f"hstnn export --ckpt {path}"]
     after += [f"hstnn profile --ckpt {path}", f"hstnn train RECIPE --init {path}"]
-    constants = neurons_of(network)
+    constants = overview.neurons(network)
     if as_json:
         facts: dict[str, Any] = {
             "checkpoint": str(path),

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from hstnn_deploy.models.layers.base import Layer
     from hstnn_deploy.models.network import Network
     from hstnn_deploy.models.overview import Part
 
@@ -49,44 +48,6 @@ def print_network(network: "Network", title: str, neurons: dict[int, str] | None
         f"{facts['parameters']:,} parameters; {facts['carried']:,} values carried from step to step for each sample",
         markup=False,
     )
-
-
-def neurons_of(network: "Network", hybrid: object = None) -> dict[int, dict[str, object]]:
-    """Return the constants of each layer's neurons, by the layer's number; what is learned, as it is now.
-
-    Args:
-        network: which one.
-        hybrid: of a hybrid network, the neuron that all its spiking units are.
-    """
-    from hstnn_deploy.models.network import SPIKES
-    from hstnn_deploy.models.stack import Stack
-
-    if not isinstance(network, Stack):
-        plain = hybrid.model_dump(mode="json") if hasattr(hybrid, "model_dump") else {}
-        return {tap.layer: plain for tap in network.taps if tap.name == SPIKES and plain}
-    found = {}
-    for layer in network.leaves():
-        neuron = getattr(layer, "neuron", None)
-        if neuron is not None:
-            told = {key: value for key, value in neuron.model_dump(mode="json").items() if key != "type"}
-            for name in getattr(neuron, "learn", []):
-                # The value that it began with says nothing of what it is now.
-                told[name] = _learned(layer, name)
-            found[layer.number] = told
-    return found
-
-
-def _learned(layer: "Layer", name: str) -> object:
-    """Return a learned constant: the number, or the range of several."""
-    import torch
-
-    from hstnn_deploy.models.neurons.lif import RATE, THRESHOLD
-
-    own = dict(layer.named_parameters(recurse=False))
-    value = own[THRESHOLD] if name == THRESHOLD else 1 - torch.sigmoid(own[RATE])
-    if value.is_meta:
-        return "learned"
-    return float(value) if value.numel() == 1 else f"{float(value.min()):.6g} to {float(value.max()):.6g}"
 
 
 def neuron_text(constants: "Mapping[str, object]") -> str:

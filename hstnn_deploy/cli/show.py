@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.layers import neuron_text, neurons_of, print_network
+from hstnn_deploy.cli.layers import neuron_text, print_network
 from hstnn_deploy.cli.options import DataDir, ForRecipe, Json
 from hstnn_deploy.errors import UsageError
 
@@ -80,10 +80,11 @@ def show(
             )
         return
     from hstnn_deploy.export.proof.recording import record
+    from hstnn_deploy.models import overview
 
     x, told = _sample(shown, network, sample, recipe, index, steps, seed, data_dir)
     recording = record(network, x)
-    constants = neurons_of(network, shown.recipe.network.neuron)
+    constants = overview.neurons(network, shown.recipe.network.neuron)
     written = _write(recording, network, f"{shown.line}\n{told}", out, npz)
     if as_json:
         console.emit(_plain(shown, network, constants, recording, told, out, npz))
@@ -190,7 +191,7 @@ def _sample(
     from hstnn_deploy.data.sets.nothing import STEPS
     from hstnn_deploy.export.bundle.choice import steps_of
     from hstnn_deploy.export.graph.interface import interface
-    from hstnn_deploy.recipe.adopted import for_network, is_bare
+    from hstnn_deploy.recipe.adopted import check_network, for_network, is_bare
     from hstnn_deploy.recipe.load import load_recipe
 
     if sample is not None:
@@ -205,7 +206,8 @@ def _sample(
         raise UsageError("the network has no recipe, so it has no test split", "name a recipe with --recipe")
     splits = load(data.data, data.protocol, data_dir)
     fitting = for_network(data, shown.recipe.network, None if is_bare(shown.recipe) else shown.recipe)
-    fitting.check_fits(splits.family, {"inputs": splits.inputs, "classes": splits.classes, "size": splits.size})
+    sizes = {"inputs": splits.inputs, "classes": splits.classes, "size": splits.size}
+    check_network(fitting, splits.family, sizes, shown.line)
     number = index or 0
     if number >= len(splits.test):
         raise UsageError(f"--index {number} is not in the test split of {len(splits.test)} samples")
@@ -248,7 +250,7 @@ def _by_layer(recording: "Recording", network: "Network") -> list[tuple[str, dic
         number = int(layer.removeprefix("layer"))
         kept: dict[str, Any] = {each: values[each] for each in ("spikes", "h", "membrane") if each in values}
         if kept:
-            shown.append((f"{number} {kinds.get(number, 'layer')}", kept))
+            shown.append((f"layer {number} {kinds.get(number, '')}".rstrip(), kept))
     return [*shown, ("answer", {"after each step": recording.output})]
 
 

@@ -121,6 +121,11 @@ def train(
             "a pure recurrent network is --kind rnn or --kind lstm",
         )
     if init is not None:
+        if stage is not None and stage.value in STEPS:
+            raise UsageError(
+                f"--init trains a network on as it is, without the step {stage.value} of weights on devices",
+                "leave --stage out",
+            )
         resolved = _trained_on(init, resolved, changes or [], kind or recurrent or ratio)
     if stage is not None and (stage.value in STEPS or (stage is StageChoice.all and resolved.kind == "plain")):
         resolved = resolved.on_devices()

@@ -39,6 +39,7 @@ from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
+from hstnn_deploy.train.beginnings import first_network, keep_selection
 from hstnn_deploy.train.evaluation import PROTOCOLS, count_batches, evaluate
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
@@ -165,36 +166,18 @@ class Training:
 
         Only an adapted network has stages after its own.
         """
-        init = self.recipe.init
-        assert init is not None
-        path = Path(init.checkpoint)
-        begun = Checkpoint.load(path)
-        if begun.fingerprint != init.parameters:
-            raise RunError(
-                f"{path} holds other parameters than those that this training began with",
-                "give the checkpoint that it began with, with --init",
-            )
-        if self.recipe.step is not None or stage in STEPS:
-            raise UsageError(
-                "a checkpoint's network is trained on as it is, without steps of weights on devices",
-                "network.weights.sram.start names a network that weights on devices start from",
-            )
+        begun = first_network(self.recipe, stage)
         if begun.stage == "adapt" and stage in {"traces", "select", "restore"}:
             return None
-        if stage not in {"all", begun.stage}:
-            raise UsageError(f"stage is {stage!r}, but {path} is of stage {begun.stage!r}", "leave --stage out")
 
         def make() -> Network:
-            # For what training draws from the global generator: the same whatever was done before.
-            torch.manual_seed(self.recipe.seed)
+            torch.manual_seed(self.recipe.seed)  # of what training draws, whatever was done before
             if begun.vocabulary:
-                self._check_vocabulary(begun, path)
+                self._check_vocabulary(begun, Path(begun.source))
             return begun.network().train()
 
         run = self._fit(begun.stage, self.folder(begun.stage), make, begun.selection, begun.origin)
-        beside = path.parent / run.selection.name
-        if begun.selection is not None and beside.is_file() and not run.selection.exists():
-            files.write_text(run.selection, beside.read_text(encoding="utf-8"))
+        keep_selection(begun, run)
         if begun.stage == "adapt" and stage == "all":
             return list({each.path: each for each in (run, self._traces(), self._select(), self._restore())}.values())
         return [run]

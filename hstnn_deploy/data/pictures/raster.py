@@ -39,7 +39,7 @@ def draw_raster(title: str, shown: Sequence[tuple[str, Mapping[str, NDArray[Any]
             units = value.reshape(len(value), -1)
             picked = np.unique(np.linspace(0, units.shape[1] - 1, min(_UNITS, units.shape[1])).astype(int))
             left = f", {len(picked)} of {units.shape[1]} units" if len(picked) < units.shape[1] else ""
-            _draw(figure, axes, what, units[:, picked])
+            _draw(figure, axes, what, units[:, picked], picked, units.shape[1])
             axes.set_title(f"{name}: {what}{left}", fontsize=8.5, color=INK, loc="left")
             axes.tick_params(labelsize=7)
         for axes in row[len(values) :]:
@@ -49,13 +49,13 @@ def draw_raster(title: str, shown: Sequence[tuple[str, Mapping[str, NDArray[Any]
     return figure, notes
 
 
-def _draw(figure: "Figure", axes: Any, what: str, units: NDArray[Any]) -> None:
-    """Draw values [T, n], units upward."""
-    steps, count = units.shape
+def _draw(figure: "Figure", axes: Any, what: str, units: NDArray[Any], numbers: NDArray[Any], count: int) -> None:
+    """Draw values [T, n] of the units of these numbers, of so many in all, units upward."""
+    steps, drawn = units.shape
     if what == "spikes":
         at, unit = np.nonzero(units)
-        size = min(14.0, max(1.5, 700.0 / count))
-        axes.scatter(at, unit, s=size, marker="|" if count <= 60 else ".", color=INK, linewidths=0.9)
+        size = min(14.0, max(1.5, 700.0 / drawn))
+        axes.scatter(at, numbers[unit], s=size, marker="|" if drawn <= 60 else ".", color=INK, linewidths=0.9)
         axes.set(xlim=(-0.5, steps - 0.5), ylim=(-0.5, count - 0.5))
         axes.grid(axis="x", color=PALE, linewidth=0.3, alpha=0.5)
         if len(at) == 0:
@@ -63,7 +63,14 @@ def _draw(figure: "Figure", axes: Any, what: str, units: NDArray[Any]) -> None:
     else:
         most = float(np.abs(units).max()) or 1.0
         image = axes.imshow(
-            units.T, aspect="auto", origin="lower", interpolation="nearest", cmap="RdBu_r", vmin=-most, vmax=most
+            units.T,
+            aspect="auto",
+            origin="lower",
+            interpolation="nearest",
+            cmap="RdBu_r",
+            vmin=-most,
+            vmax=most,
+            extent=(-0.5, steps - 0.5, -0.5, count - 0.5),
         )
         bar = figure.colorbar(image, ax=axes, pad=0.01, fraction=0.04)
         bar.ax.tick_params(labelsize=6)
