@@ -183,7 +183,7 @@ def test_a_change_may_name_a_section_that_the_file_leaves_out() -> None:
         ("data.chekcsum=false", "unknown key 'data.chekcsum'", "name"),
         ("selection.probe=3", "unknown key 'selection.probe'", "'probes'"),
         # Words that are also names of data sets or families.
-        ("mnist.checksum=false", "unknown key 'mnist'", "known:"),
+        ("zzz.checksum=false", "unknown key 'zzz'", "known:"),
         ("digits=1", "unknown key 'digits'", "known:"),
         ("sequence=1", "unknown key 'sequence'", ""),
         ("network.sequence=1", "unknown key 'network.sequence'", "known:"),
