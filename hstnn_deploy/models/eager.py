@@ -248,3 +248,16 @@ def _at_each(function: Any, x: Tensor, dimensions: int) -> Tensor:
     """Apply what takes values of so many dimensions to those of every step of x[T, …] as well."""
     result: Tensor = function(x) if x.ndim == dimensions else function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
     return result
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return maps [T, B, C, H, W] with the channels of a pixel side by side in memory, where that is faster.
+
+    On a processor, convolution, normalisation and pooling take vectors of channels then, and hand on the same layout: a
+    training step of SpikingJelly's network for gestures takes 0.7 of its time so. Rounding differs in the last bits.
+    """
+    # Of one sample, torch cannot tell the layouts apart, and its normalisation mixes them up backward.
+    if x.ndim != 5 or x.device.type != "cpu" or x.shape[1] == 1:
+        return x
+    rows = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return rows.view(*x.shape[:2], *rows.shape[1:])

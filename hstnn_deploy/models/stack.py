@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.errors import RecipeError
 from hstnn_deploy.models.algebra import Algebra, Strand, V
-from hstnn_deploy.models.eager import Fast
+from hstnn_deploy.models.eager import Fast, channels_last
 from hstnn_deploy.models.layers import WIDEST, Chain, Layer, Shape, build_chain, checked
 from hstnn_deploy.models.layers.blocks import Residual
 from hstnn_deploy.models.layers.norm import Norm
@@ -410,7 +410,7 @@ class Stack(Network):
 
     def _forward(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         after = self.initial_state(x) if state is None else state
-        x = _channels_last(x)
+        x = channels_last(x)
         if self.mode == "steps" and self.training:
             return self._step_by_step(Fast(lengths), x, after)
         steps = self._at_once(x)
@@ -433,19 +433,6 @@ class Stack(Network):
         if not self.together or (self.training and self._needs_all):
             return len(x)
         return max(1, _AT_ONCE // (x.shape[1] * max(prod(layer.output) for layer in self.leaves())))
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    """Return maps [T, B, C, H, W] with the channels of a pixel side by side in memory, where that is faster.
-
-    On a processor, convolution, normalisation and pooling take vectors of channels then, and hand on the same layout: a
-    training step of SpikingJelly's network for gestures takes 0.7 of its time so. Rounding differs in the last bits.
-    """
-    # Of one sample, torch cannot tell the layouts apart, and its normalisation mixes them up backward.
-    if x.ndim != 5 or x.device.type != "cpu" or x.shape[1] == 1:
-        return x
-    rows = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    return rows.view(*x.shape[:2], *rows.shape[1:])
 
 
 def _within(layer: Layer, name: str, leaves: Mapping[int, Layer]) -> bool:
