@@ -65,6 +65,17 @@ WholeTest = Annotated[
     bool,
     typer.Option("--whole-test", help="Ask each file the whole test split, of a large network too, however long."),
 ]
+Samples = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.npy|npz",
+        help="Prove the files on these inputs [N, T, …] (default: test samples, else random ones).",
+    ),
+]
+ForRecipe = Annotated[
+    str | None,
+    typer.Option("--recipe", metavar="NAME|FILE", help="Take data, loss and protocol from this recipe."),
+]
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
 ]

@@ -68,6 +68,11 @@ class Network(nn.Module, ABC):
         """The width of the answer."""
 
     @property
+    def words(self) -> int:
+        """How many tokens there are, where x are tokens."""
+        return self.outputs
+
+    @property
     def sizes(self) -> list[Sizes]:
         """Spiking and recurrent units of each layer; empty of networks whose layers are not so divided."""
         return []

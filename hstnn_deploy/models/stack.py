@@ -26,7 +26,7 @@ from hstnn_deploy.models.eager import Fast, channels_last
 from hstnn_deploy.models.layers import WIDEST, Chain, Layer, Shape, build_chain, checked
 from hstnn_deploy.models.layers.blocks import Residual
 from hstnn_deploy.models.layers.norm import Norm
-from hstnn_deploy.models.layers.weights import Maps, Rows
+from hstnn_deploy.models.layers.weights import Embedding, Maps, Rows
 from hstnn_deploy.models.network import Described, LossName, Network, State, Tap
 from hstnn_deploy.models.rram import Weights, check_devices
 from hstnn_deploy.models.sizes import Sizes
@@ -127,7 +127,9 @@ class StackConfig(BaseModel):
     def build(self, sizes: Sequence[Sizes]) -> "Stack":
         """Return a freshly initialised network."""
         chain, shape = build_chain(self.layers, tuple(self.input), "network.layers")
-        return Stack(chain, tuple(self.input), shape, self.readout, self.mode, self.weights)
+        network = Stack(chain, tuple(self.input), shape, self.readout, self.mode, self.weights)
+        network.config = self
+        return network
 
 
 class Stack(Network):
@@ -136,6 +138,9 @@ class Stack(Network):
     The state is a flat dict: `{name}{l}` of what layer l carries, l = 1, 2, … with blocks counted through, and what the
     readout gathers.
     """
+
+    config: StackConfig
+    """What it was built from: it rebuilds the network, all but its numbers."""
 
     def __init__(
         self,
@@ -237,6 +242,11 @@ class Stack(Network):
     def outputs(self) -> int:
         """See `Network`."""
         return self.output_shape[0]
+
+    @property
+    def words(self) -> int:
+        """See `Network`."""
+        return next((layer.num_embeddings for layer in self.leaves() if isinstance(layer, Embedding)), self.outputs)
 
     @property
     def taps(self) -> dict[Tap, nn.Module]:

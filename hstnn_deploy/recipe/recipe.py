@@ -25,11 +25,11 @@ from hstnn_deploy.models.sizes import KINDS, Kind
 from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.models.tasks import LanguageModelling, LossConfig, task_for
 from hstnn_deploy.recipe.explain import explained
-from hstnn_deploy.recipe.sections import Published, Regularise, Selection, Stage
+from hstnn_deploy.recipe.sections import Init, Published, Regularise, Selection, Stage
 
 Method = Literal["hybrid", "plain"]
 
-_NEW = (("loss", None), ("regularise", None), ("finetune", None))
+_NEW = (("loss", None), ("regularise", None), ("finetune", None), ("init", None))
 """Keys that recipes did not always have, and what they meant then."""
 
 _FAMILIES = {"stack", "sequence", "convolutional", "language"}
@@ -77,6 +77,8 @@ class Recipe(BaseModel):
     """Of method plain: its one stage."""
     finetune: Stage | None = None
     """Of weights on devices: how the steps recover and prune are trained; null: as `train` says."""
+    init: Init | None = None
+    """The network that training begins with; null: random weights."""
 
     @model_validator(mode="before")
     @classmethod
@@ -296,6 +298,9 @@ class Recipe(BaseModel):
             for key, value in self.dump().items()
             if key not in {*without, "about", "experiment", "published"}
         }
+        if self.init is not None:
+            # Where the file lies changes nothing; what is in it does.
+            part["init"] = {"parameters": self.init.parameters}
         finetune = part.pop("finetune", None)
         if finetune is not None and self.step in _COMPENSATED:
             part["train"] = finetune

@@ -39,6 +39,7 @@ from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
+from hstnn_deploy.train.beginnings import first_network, keep_selection
 from hstnn_deploy.train.evaluation import PROTOCOLS, count_batches, evaluate
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
@@ -151,6 +152,8 @@ class Training:
                 f"stage {stage!r} starts from no RRAM network, and {self.vat} is named as one",
                 "--vat is for --stage recover and --stage prune",
             )
+        if recipe.init is not None and (kept := self._from_init(stage)) is not None:
+            return kept
         if recipe.step is not None:
             return self._on_devices(stage)
         if stage in STEPS:
@@ -179,6 +182,27 @@ class Training:
         if stage in {"all", "restore"}:
             done.append(self._restore())
         return list({run.path: run for run in done}.values())
+
+    def _from_init(self, stage: StageName) -> list[RunFolder] | None:
+        """Train a network on that is there, in the stage that it is in; return None where another one is asked for.
+
+        Only an adapted network has stages after its own.
+        """
+        begun = first_network(self.recipe, stage)
+        if begun.stage == "adapt" and stage in {"traces", "select", "restore"}:
+            return None
+
+        def make() -> Network:
+            torch.manual_seed(self.recipe.seed)  # of what training draws, whatever was done before
+            if begun.vocabulary:
+                self._check_vocabulary(begun, Path(begun.source))
+            return begun.network().train()
+
+        run = self._fit(begun.stage, self.folder(begun.stage), make, begun.selection, begun.origin)
+        keep_selection(begun, run)
+        if begun.stage == "adapt" and stage == "all":
+            return list({each.path: each for each in (run, self._traces(), self._select(), self._restore())}.values())
+        return [run]
 
     def _on_devices(self, stage: StageName) -> list[RunFolder]:
         """Run a step of weights on devices, or all of them."""
@@ -271,7 +295,14 @@ class Training:
         torch.manual_seed(self.recipe.seed)
         return build(self.recipe.network, sizes)
 
-    def _fit(self, stage: str, run: RunFolder, make: Any, selection: dict[str, Any] | None) -> RunFolder:
+    def _fit(
+        self,
+        stage: str,
+        run: RunFolder,
+        make: Any,
+        selection: dict[str, Any] | None,
+        origin: dict[str, Any] | None = None,
+    ) -> RunFolder:
         """Train one network to the end of its stage, and measure its best epoch on the test split."""
         recipe = self.recipe
         run.check_recipe(recipe.for_stage(stage), recipe.upgraded)
@@ -297,6 +328,7 @@ class Training:
                 selection=selection,
                 environment=facts,
                 vocabulary=splits.vocabulary,
+                origin=origin,
             )
             plan = recipe.stage(stage)
             fit = Fit(

@@ -67,6 +67,7 @@ def verify_bundle(
     report: Report = silent,
     *,
     trust: bool = False,
+    samples: Path | None = None,
 ) -> Verification:
     """Check a bundle: its manifest and files, its weights, its graphs, and all that was proved when it was exported.
 
@@ -78,12 +79,14 @@ def verify_bundle(
         whole_test: whether each file is asked all of the test split, however large the network.
         on_check: called with each check as it is done.
         report: told what is under way.
+        samples: a .npy or .npz file of inputs x[N, T, …] to prove the files on; None: the recipe's data.
         trust: whether the bundle's writer is known and trusted, so that TorchScript, which is code, may be opened.
 
     Raises:
         BundleError: no bundle, one whose manifest or files are not as they were written, or a file that could run code.
         CheckpointError: the checkpoint cannot be read.
         DeviceError: the provider does not load.
+        DataError: the file of samples is damaged, or holds no inputs of the network.
         RecipeError: the recipe in the manifest cannot be read by this version.
     """
     facts = read_manifest(folder)
@@ -139,7 +142,8 @@ def verify_bundle(
         if checks[-1].outcome == "failed":
             # Nobody knows what it does, or how long: it is not run.
             wrong_graphs.add(name)
-    subject = make_subject(network, folder, recipe, facts["network"]["vocabulary"], data_folder, whole_test, report)
+    vocabulary = facts["network"]["vocabulary"]
+    subject = make_subject(network, folder, recipe, vocabulary, data_folder, whole_test, report, samples)
     subject = replace(subject, source="checkpoint" if checkpoint else "network of these weights")
     for check in check_metric(facts, subject):
         done(check)

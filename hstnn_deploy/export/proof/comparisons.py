@@ -82,6 +82,8 @@ class Subject:
     """Told what is under way."""
     source: str = "checkpoint"
     """What the network is of, for those who read the figures."""
+    sampled: str = ""
+    """What the windows are, in words."""
     answers: "dict[tuple[bool, int], Answers]" = field(init=False, default_factory=dict)
     """What the network itself answers; see `own_answers`."""
     scores: "dict[str, Score]" = field(init=False, default_factory=dict)

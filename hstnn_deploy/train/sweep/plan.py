@@ -101,6 +101,10 @@ def plan(recipes: Sequence[Recipe], out: Path) -> list[Job]:
             trained.setdefault(_but_for_its_name(recipe), job)
 
     for recipe in recipes:
+        if recipe.init is not None and recipe.kind == "hybrid":
+            raise UsageError(
+                "a sweep does not train a hybrid network's checkpoint on", "use `hstnn train RECIPE --init CKPT`"
+            )
         if recipe.step is not None:
             step(recipe)
             continue
