@@ -40,6 +40,9 @@ Mode = Literal["layers", "steps"]
 _AT_ONCE = 2**22
 """Values of the largest map of a window that goes through all layers at once: 16 MiB."""
 
+_AT_LEAST = 4
+"""Steps that do so while training with norms of each step, however large: of those, the state before is kept once."""
+
 _GATHERED: dict[Readout, dict[str, str]] = {
     "sum": {"total": "outputs of the last layer, summed over the steps seen"},
     "mean": {"total": "outputs of the last layer, summed over the steps seen", "steps": "steps seen"},
@@ -161,7 +164,8 @@ class Stack(Network):
         if devices is not None and devices.compensated:
             for layer in self.convolutions():
                 layer.register_buffer("fixed", torch.zeros_like(layer.weight))
-        self._needs_all = any(isinstance(layer, Norm) and layer.options.over == "all" for layer in chain.leaves())
+        norms = {layer.options.over for layer in chain.leaves() if isinstance(layer, Norm)}
+        self._needs_all, self._least = "all" in norms, _AT_LEAST if "step" in norms else 1
 
     def leaves(self) -> Iterator[Layer]:
         """Yield all layers in the order of their numbers."""
@@ -442,7 +446,8 @@ class Stack(Network):
         """
         if not self.together or (self.training and self._needs_all):
             return len(x)
-        return max(1, _AT_ONCE // (x.shape[1] * max(prod(layer.output) for layer in self.leaves())))
+        least = self._least if self.training and torch.is_grad_enabled() else 1
+        return max(least, _AT_ONCE // (x.shape[1] * max(prod(layer.output) for layer in self.leaves())))
 
 
 def _within(layer: Layer, name: str, leaves: Mapping[int, Layer]) -> bool:
