@@ -28,11 +28,9 @@ from hstnn_deploy.models.layers.blocks import Residual
 from hstnn_deploy.models.layers.norm import Norm
 from hstnn_deploy.models.layers.weights import Embedding, Maps, Rows
 from hstnn_deploy.models.network import Described, LossName, Network, State, Tap
+from hstnn_deploy.models.readouts import GATHERED, Readout, answer, gathered, gathered_over
 from hstnn_deploy.models.rram import Weights, check_devices
 from hstnn_deploy.models.sizes import Sizes
-
-Readout = Literal["sum", "mean", "last", "max", "every"]
-"""What of the last layer's output over time is the answer; `every`: one at every step."""
 
 Mode = Literal["layers", "steps"]
 """How a window runs while training: each layer over all of it, or all layers step by step. Equal in evaluation."""
@@ -42,14 +40,6 @@ _AT_ONCE = 2**22
 
 _AT_LEAST = 4
 """Steps that do so while training with norms of each step, however large: of those, the state before is kept once."""
-
-_GATHERED: dict[Readout, dict[str, str]] = {
-    "sum": {"total": "outputs of the last layer, summed over the steps seen"},
-    "mean": {"total": "outputs of the last layer, summed over the steps seen", "steps": "steps seen"},
-    "last": {"latest": "outputs of the last layer at the last step seen"},
-    "max": {"largest": "the largest outputs of the last layer over the steps seen", "steps": "steps seen, 1 at most"},
-    "every": {},
-}
 
 
 class StackConfig(BaseModel):
@@ -294,7 +284,7 @@ class Stack(Network):
 
     def state_shapes(self) -> dict[str, Shape]:
         """Return the shape of each state, without the batch."""
-        gathered = {name: (1,) if name == "steps" else self.output_shape for name in _GATHERED[self.readout]}
+        gathered = {name: (1,) if name == "steps" else self.output_shape for name in GATHERED[self.readout]}
         carried = {
             f"{name}{layer.number}": shape for layer in self.leaves() for name, (shape, _) in layer.carries.items()
         }
@@ -306,7 +296,7 @@ class Stack(Network):
             f"{name}{layer.number}": meaning.format(layer=layer.number)
             for layer in self.leaves()
             for name, (_, meaning) in layer.carries.items()
-        } | _GATHERED[self.readout]
+        } | GATHERED[self.readout]
 
     def membranes(self) -> set[str]:
         """See `Network`."""
@@ -336,7 +326,7 @@ class Stack(Network):
         """See `Network`."""
         self._check_readable()
         y, after = self._one_step(o, x, state)
-        return self._answer(o, y, after), after
+        return answer(self.readout, o, y, after), after
 
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """See `Network`."""
@@ -352,8 +342,8 @@ class Stack(Network):
     def layer_by_layer(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """Run a window, each layer over all of it."""
         y, after = self.layers.run(o, x, state, window=True)
-        after |= self._gathered_over(o, y, state)
-        return self._answer(o, y, after), after
+        after |= gathered_over(self.readout, o, y, state)
+        return answer(self.readout, o, y, after), after
 
     def _step_by_step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         names = list(self.state_shapes())
@@ -361,61 +351,12 @@ class Stack(Network):
         (rows,), after = o.loop([strand], state)
         if self.every_step:
             assert rows is not None
-            return self._answer(o, rows, after), after
-        return self._answer(o, x, after), after
+            return answer(self.readout, o, rows, after), after
+        return answer(self.readout, o, x, after), after
 
     def _one_step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         y, after = self.layers.run(o, x, state, window=False)
-        return y, after | self._gathered(o, y, state)
-
-    def _gathered(self, o: Algebra[V], y: V, state: Mapping[str, V]) -> dict[str, V]:
-        """Return what the readout carries after a step that gave y[B, n]."""
-        match self.readout:
-            case "sum":
-                return {"total": o.add(state["total"], y, "total")}
-            case "mean":
-                return {"total": o.add(state["total"], y, "total"), "steps": o.add(state["steps"], 1.0, "steps")}
-            case "last":
-                # A value of its own: a graph may not hand out one twice.
-                return {"latest": o.mul(y, 1.0, "latest")}
-            case "max":
-                # The first step is the largest so far, whatever it is: max(0, y - largest) counts from the second on.
-                more = o.sub(y, state["largest"], "change")
-                later = o.mul(o.relu(more, "rise"), state["steps"], "later")
-                first = o.mul(more, o.sub(1.0, state["steps"], "begun"), "first")
-                grown = o.add(state["largest"], o.add(later, first, "growth"), "largest")
-                return {"largest": grown, "steps": o.clip(o.add(state["steps"], 1.0, "count"), None, 1.0, "steps")}
-            case "every":
-                return {}
-
-    def _gathered_over(self, o: Algebra[V], y: V, state: Mapping[str, V]) -> dict[str, V]:
-        """Return what the readout carries after a window that gave y[T, B, n]."""
-        match self.readout:
-            case "sum":
-                return {"total": o.add(state["total"], o.total(y, "total_in_window"), "total")}
-            case "mean":
-                total = o.add(state["total"], o.total(y, "total_in_window"), "total")
-                return {"total": total, "steps": o.add(state["steps"], o.length(y, "window"), "steps")}
-            case "every":
-                return {}
-            case _:
-                names = list(_GATHERED[self.readout])
-                strand = Strand("y", y, lambda o, now, state: (now, self._gathered(o, now, state)), names)
-                return o.loop([strand], state)[1]
-
-    def _answer(self, o: Algebra[V], y: V, after: Mapping[str, V]) -> V:
-        """Return the answer, from what the last layer gave (of each step) or from what was gathered."""
-        match self.readout:
-            case "sum":
-                return o.mul(after["total"], 1.0, "logits")
-            case "mean":
-                return o.share(after["total"], after["steps"], "logits")
-            case "last":
-                return o.mul(after["latest"], 1.0, "logits")
-            case "max":
-                return o.mul(after["largest"], 1.0, "logits")
-            case "every":
-                return o.mul(y, 1.0, "logits")
+        return y, after | gathered(self.readout, o, y, state)
 
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """Run a window; see `Network.forward`. Weights on devices are drawn once for it."""

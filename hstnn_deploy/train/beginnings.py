@@ -5,7 +5,7 @@ from pathlib import Path
 from hstnn_deploy import files
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import RunError, UsageError
-from hstnn_deploy.models.rram import STEPS
+from hstnn_deploy.models.rram import STEPS, Weights
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
 
@@ -50,3 +50,32 @@ def keep_selection(begun: Checkpoint, run: RunFolder) -> None:
     beside = Path(begun.source).parent / run.selection.name
     if begun.selection is not None and beside.is_file() and not run.selection.exists():
         files.write_text(run.selection, beside.read_text(encoding="utf-8"))
+
+
+def rram_networks(recipe: Recipe, own: RunFolder, named: Path | None) -> list[Checkpoint]:
+    """Return the networks that a step with an SRAM part starts from; none of the other steps.
+
+    Args:
+        recipe: of the step.
+        own: where the network trained under variation is, by the same recipe.
+        named: where another name has it: a sweep shares one among all steps that start from it.
+
+    Raises:
+        RunError: there is no RRAM network yet, or it is of another recipe.
+        CheckpointError: one cannot be read.
+    """
+    weights = getattr(recipe.network, "weights", None)
+    assert isinstance(weights, Weights)
+    if not weights.compensated:
+        return []
+    vat = recipe.at_step("vat")
+    wanted, rram = vat.for_stage("train"), own
+    if named is not None:
+        rram = RunFolder(named)
+        wanted |= {"name": rram.recipe().get("name", vat.name)}
+    rram.check_recipe(wanted, vat.upgraded)
+    if not rram.finished:
+        raise RunError(f"there is no finished RRAM network in {rram.path}", "run --stage vat first, or --stage all")
+    start = weights.sram.start
+    others = [] if start in {"rram", "zeros", "fresh"} else [Path(start)]
+    return [Checkpoint.load(path) for path in (rram.best, *others)]

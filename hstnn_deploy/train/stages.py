@@ -33,13 +33,13 @@ from hstnn_deploy.models.hybrid.network import as_hybrid
 from hstnn_deploy.models.hybrid.shrink import shrink
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import build
-from hstnn_deploy.models.rram import STEPS, Weights
+from hstnn_deploy.models.rram import STEPS
 from hstnn_deploy.models.sizes import Sizes, kept_counts, layer_sizes
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
-from hstnn_deploy.train.beginnings import first_network, keep_selection
+from hstnn_deploy.train.beginnings import first_network, keep_selection, rram_networks
 from hstnn_deploy.train.evaluation import PROTOCOLS, count_batches, evaluate
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
@@ -215,36 +215,13 @@ class Training:
             own = replace(self, recipe=self.recipe.at_step(step))
             own._splits = self._splits
             # Asked before the folder is begun: what is missing is no failure of this step.
-            before = own._starts()
+            before = rram_networks(own.recipe, stage_folder(own.recipe.at_step("vat"), self.out, "train"), self.vat)
             done.append(own._fit("train", own.folder("train"), partial(own._for_step, before), None))
             self._splits = own._splits
             if step == "prune" and (zeros := Checkpoint.load(done[-1].best).network().sparsity()):
                 shares = f"{100 * zeros[0]:.1f} % of the SRAM weights and {100 * zeros[1]:.1f} % of their groups"
                 self.observer.note(f"prune: {shares} are zero")
         return done
-
-    def _starts(self) -> list[Checkpoint]:
-        """Return the networks that a step with an SRAM part starts from; none of the other steps.
-
-        Raises:
-            RunError: there is no RRAM network yet, or it is of another recipe.
-            CheckpointError: one cannot be read.
-        """
-        weights = getattr(self.recipe.network, "weights", None)
-        assert isinstance(weights, Weights)
-        if not weights.compensated:
-            return []
-        vat = self.recipe.at_step("vat")
-        wanted, rram = vat.for_stage("train"), stage_folder(vat, self.out, "train")
-        if self.vat is not None:
-            # Of another name: a sweep shares one among all steps that start from it.
-            rram = RunFolder(self.vat)
-            wanted |= {"name": rram.recipe().get("name", vat.name)}
-        rram.check_recipe(wanted, vat.upgraded)
-        if not rram.finished:
-            raise RunError(f"there is no finished RRAM network in {rram.path}", "run --stage vat first, or --stage all")
-        named = weights.sram.start not in {"rram", "zeros", "fresh"}
-        return [Checkpoint.load(path) for path in (rram.best, *([Path(weights.sram.start)] if named else []))]
 
     def _for_step(self, before: list[Checkpoint]) -> Network:
         """Return the network that a step of weights on devices begins with."""
