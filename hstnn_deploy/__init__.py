@@ -19,6 +19,7 @@ _PUBLIC = {
     "train_recipe": "hstnn_deploy.train.stages:train",
     "evaluate": "hstnn_deploy.train.evaluation:evaluate",
     "export_bundle": "hstnn_deploy.export.bundle.export:export_bundle",
+    "read_nir": "hstnn_deploy.export.graph.from_nir:read_nir",
 }
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "load_network",
     "load_recipe",
     "measure",
+    "read_nir",
     "train_recipe",
 ]
 
