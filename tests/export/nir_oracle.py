@@ -50,7 +50,7 @@ class Interpreter:
         self.last = dict(now)
         return now
 
-    def run(self, name: str, x: Array) -> Array:
+    def run(self, name: str, x: Array) -> Any:
         node, state = self.graph.nodes[name], self.states[name]
         if x.ndim == 1 and hasattr(node, "weight"):
             # Before the first step, what comes back is zero, of whatever shape.
@@ -58,7 +58,7 @@ class Interpreter:
         if name in self.inner:
             given = self.inner[name].step(x)
             (end,) = self.inner[name].graph.outputs
-            return given[end]
+            return np.asarray(given[end])
         match node:
             case nir.Input() | nir.Output():
                 return x
@@ -75,7 +75,7 @@ class Interpreter:
             case nir.SumPool2d() | nir.AvgPool2d():
                 size, stride = (tuple(np.ravel(each).tolist()) for each in (node.kernel_size, node.stride))
                 size = size if len(size) == 2 else size * 2
-                mean = torch.nn.functional.avg_pool2d(torch.from_numpy(x), size, stride).numpy()
+                mean: Array = torch.nn.functional.avg_pool2d(torch.from_numpy(x), size, stride).numpy()
                 return mean * (np.prod(size) if isinstance(node, nir.SumPool2d) else 1)
             case nir.Flatten():
                 begin, end = int(node.start_dim), int(node.end_dim)
@@ -84,8 +84,8 @@ class Interpreter:
             case nir.Delay():
                 steps = round(float(np.ravel(node.delay)[0]) / self.dt)
                 line = state.setdefault("line", np.zeros((steps, *x.shape)))
-                state["line"] = np.concatenate([line[1:], x[None]])
-                return line[0].copy()
+                state["line"] = np.concatenate([line, x[None]])[1:] if steps else line
+                return line[0] if steps else x
             case nir.Threshold():
                 return np.where(x > np.float64(node.threshold), 1.0, 0.0)
         return self.neuron(node, state, x)

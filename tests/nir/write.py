@@ -25,7 +25,7 @@ def _some(*shape: int, low: float, high: float) -> Tensor:
     return torch.empty(*shape).uniform_(low, high)
 
 
-def _loud(network: nn.Module) -> nn.Module:
+def _loud(network: Any) -> Any:
     """Return a network whose weights are large enough that its neurons fire."""
     with torch.no_grad():
         for value in network.parameters():
@@ -51,7 +51,7 @@ def _write(name: str, graph: Any, x: Tensor, layers: list[Tensor], output: Tenso
         rate = float((rows != 0).float().mean())
         assert 0.02 < rate < 0.98 or rows.unique().numel() > 9, f"{name}: a layer fires at {rate:.3f} of steps"
     nir.write(HERE / f"{name}.nir", graph)
-    arrays = {f"layer{place}": rows.numpy() for place, rows in enumerate(layers)}
+    arrays: dict[str, Any] = {f"layer{place}": rows.numpy() for place, rows in enumerate(layers)}
     np.savez_compressed(HERE / f"{name}.npz", x=x.numpy(), output=output.numpy(), **arrays)
 
 
@@ -126,7 +126,7 @@ def _sinabs(name: str, network: nn.Sequential, x: Tensor, neurons: list[nn.Modul
         output = network(flat)
 
     def by_time(found: Tensor) -> Tensor:
-        return found.unflatten(0, (BATCH, STEPS)).transpose(0, 1)
+        return found.reshape(BATCH, STEPS, *found.shape[1:]).transpose(0, 1)
 
     _write(name, graph, x, [by_time(own[0]) for own in rows], by_time(output))
 

@@ -195,7 +195,8 @@ def recurrence_of(node: Node, shape: tuple[int, ...], dt: float, method: Method)
         found = found if found.dtype.kind == "f" else found.astype(np.float64)
         if found.size == 1:
             return found.reshape(())
-        if found.shape == shape or (found.ndim == len(shape) and np.broadcast_shapes(found.shape, shape) == shape):
+        # One for each channel stands as [C, 1, 1].
+        if found.ndim == len(shape) and all(one in (1, length) for one, length in zip(found.shape, shape, strict=True)):
             return found
         raise ExportError(f"{name} has the shape {list(found.shape)}, and {list(shape)} comes in")
 
