@@ -105,3 +105,14 @@ def test_a_graph_in_memory_is_read_as_its_file_is() -> None:
     x = torch.rand(9, 2, 5)
     found = stack_of(nir.read(path), 1e-4)
     torch.testing.assert_close(found(x)[0], hd.read_nir(path, 1e-4)(x)[0], atol=0, rtol=0)
+
+
+def test_with_the_factor_that_norse_leaves_out_its_file_gives_its_own_spikes() -> None:
+    graph = nir.read(HERE / "norse_current.nir", type_check=False)
+    (node,) = (each for each in graph.nodes.values() if isinstance(each, nir.CubaLIF))
+    node.w_in = node.tau_syn / FILES["norse_current"].dt
+    with np.load(HERE / "norse_current.npz") as stored:
+        theirs = {key: torch.from_numpy(stored[key]) for key in stored.files}
+    network = stack_of(graph, FILES["norse_current"].dt)
+    torch.testing.assert_close(spikes(network, theirs["x"])[0], theirs["layer0"], atol=0, rtol=0)
+    torch.testing.assert_close(network(theirs["x"])[0], theirs["output"], atol=1e-5, rtol=1e-5)

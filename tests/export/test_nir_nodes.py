@@ -1,5 +1,6 @@
 """Every type of node of NIR, with numbers for each unit: read, run as NIR defines it, written, and read again."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,20 @@ def test_every_type_that_nir_has_is_read_and_is_here() -> None:
     known = set(parts["__all_ir"])
     assert known - {"Input", "Output", "NIRGraph"} == FROM.keys()
     assert set().union(*(seen_kinds(make()) for make in GRAPHS.values())) == known
+
+
+def test_the_page_has_a_row_for_every_type() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "neuromorphic.md").read_text(encoding="utf-8")
+    _, _, part = page.partition("## What is read")
+    rows = re.findall(r"^\| (`[A-Z].*?) \| (.*?) \|", part, flags=re.MULTILINE)
+    named = {name: layer for names, layer in rows for name in re.findall(r"`(\w+)`", names)}
+    assert named.keys() - {"Input", "Output", "NIRGraph"} == FROM.keys()
+    # Each row says which layer a node becomes: that of the graphs here.
+    for kind, layer in named.items():
+        if kind in FROM:
+            graph = next(graph for make in GRAPHS.values() if kind in seen_kinds(graph := make()))
+            kinds = {each.kind for each in stack_of(graph, DT).leaves()}
+            assert kinds & {*re.findall(r"`(\w+)`", layer), "feedback"}, kind
 
 
 def inputs(network: Stack, steps: int = 40, batch: int = 3) -> torch.Tensor:

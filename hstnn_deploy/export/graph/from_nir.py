@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from hstnn_deploy.errors import DataError, ExportError, HstnnError
-from hstnn_deploy.export.graph.nir_file import Array, Graph, Node, graph_of, read_graph
+from hstnn_deploy.export.graph.nir_apart import read_apart
+from hstnn_deploy.export.graph.nir_file import Array, Graph, Node, graph_of
 from hstnn_deploy.export.graph.nir_graph import Branches, Order, in_order
 from hstnn_deploy.export.graph.nir_neurons import Method, Numbers, recurrence_of, scaled
 from hstnn_deploy.foreign import brief
@@ -70,7 +71,7 @@ def read_nir(path: Path, dt: float | None = None, method: Method | None = None, 
     """
     path = Path(path)
     try:
-        return _stack(read_graph(path), dt, method, readout)
+        return _stack(read_apart(path), dt, method, readout)
     except DataError as error:
         said = error.message if str(path) in error.message else f"{path} is damaged, or no NIR graph: {error.message}"
         raise DataError(said, error.hint) from error

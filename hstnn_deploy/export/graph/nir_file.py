@@ -17,7 +17,7 @@ from hstnn_deploy.foreign import brief, reading
 
 Array = NDArray[Any]
 
-_MOST = 2**31
+MOST = 2**31
 """Bytes of a file, and of what its data sets unpack to, at most."""
 _RATIO = 1100
 """Bytes that a stored byte can become: gzip's most."""
@@ -104,8 +104,12 @@ def node_of(node: Any, kind: str | None = None) -> Node:
     return Node(kind, {name: value for name, value in fields.items() if value is not None})
 
 
-def read_graph(path: Path) -> Graph:
+def read_graph(path: Path, shown: str = "") -> Graph:
     """Return the graph of a NIR file.
+
+    Args:
+        path: the file.
+        shown: what errors call it; "" is the path.
 
     Raises:
         DataError: the file is missing, damaged or no NIR graph, or claims too much.
@@ -117,16 +121,17 @@ def read_graph(path: Path) -> Graph:
         raise ExportError(
             "NIR files need the package h5py, which is not installed", "pip install 'hstnn-deploy[neuromorphic]'"
         ) from error
-    with reading(path, "a NIR graph"):
+    name = shown or str(path)
+    with reading(name, "a NIR graph"):
         size = path.stat().st_size
-        if size > _MOST:
-            raise DataError(f"{path} is larger than {_MOST} bytes")
+        if size > MOST:
+            raise DataError(f"{name} is larger than {MOST} bytes")
         try:
             with h5py.File(path, "r") as file:
                 reader = _Reader(h5py)
                 return reader.graph(reader.group(file, "node"), 0)
         except DataError as error:
-            raise DataError(f"{path}: {error.message}", error.hint) from error
+            raise DataError(f"{name}: {error.message}", error.hint) from error
 
 
 class _Reader:
@@ -192,7 +197,7 @@ class _Reader:
         claimed = dataset.size * dataset.dtype.itemsize
         self._bytes += claimed
         stored = dataset.id.get_storage_size()
-        if self._bytes > _MOST or claimed > _RATIO * max(stored, 64):
+        if self._bytes > MOST or claimed > _RATIO * max(stored, 64):
             shape = f"shape {brief(list(dataset.shape))}"
             raise DataError(f"{brief(dataset.name)} claims the {shape}, and {stored} bytes of it are stored")
 
