@@ -180,7 +180,7 @@ def norse_box() -> None:
 
 
 def norse_current() -> None:
-    """Neurons with synaptic currents. They rise by the whole input, w_in = tau_syn / dt, which the exporter leaves out."""
+    """Neurons with synaptic currents, which rise by the whole input: w_in = tau_syn / dt, which its file lacks."""
     norse: Any = importlib.import_module("norse.torch")
     fires = norse.LIFParameters(
         tau_mem_inv=torch.full((7,), 300.0), tau_syn_inv=torch.full((7,), 400.0), v_th=torch.full((7,), 0.2),
