@@ -20,6 +20,7 @@ _PUBLIC = {
     "evaluate": "hstnn_deploy.train.evaluation:evaluate",
     "export_bundle": "hstnn_deploy.export.bundle.export:export_bundle",
     "profile_network": "hstnn_deploy.profile.run.network:profile_network",
+    "read_nir": "hstnn_deploy.export.graph.from_nir:read_nir",
 }
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "load_recipe",
     "measure",
     "profile_network",
+    "read_nir",
     "train_recipe",
 ]
 

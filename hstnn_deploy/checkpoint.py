@@ -81,7 +81,7 @@ def save(path: Path, content: str, data: dict[str, Any]) -> None:
         # A file object, not a path: then a full disk is the system's own error, which `atomic` explains.
         with temporary.open("wb") as file:
             torch.save({"format": FORMAT, "version": VERSION, "content": content, "data": data}, file)
-        _read(temporary, path)
+        read_archive(temporary, path)
 
 
 def load(path: Path, content: str) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def load(path: Path, content: str) -> dict[str, Any]:
     Raises:
         CheckpointError: missing, truncated, from another program, unsafe, from a newer format, or of other content.
     """
-    whole = _read(path, path)
+    whole = read_archive(path, path)
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by hstnn", "give a best.pt or last.pt from a run folder")
     version = whole.get("version")
@@ -111,7 +111,8 @@ def load(path: Path, content: str) -> dict[str, Any]:
     return data
 
 
-def _read(path: Path, name: Path) -> Any:
+def read_archive(path: Path, name: Path) -> Any:
+    """Return what `torch.save` wrote into a file: tensors and plain data alone; errors call it by `name`."""
     if name.is_dir():
         inside = [str(file) for file in sorted(name.rglob("best.pt"))][:3]
         hint = f"did you mean {' or '.join(inside)}?" if inside else "give a file such as best.pt"

@@ -32,7 +32,10 @@ from hstnn_deploy.data.readers.event_columns import Expected
 from hstnn_deploy.data.readers.event_files import read_recording
 from hstnn_deploy.data.sets import cifar10_dvs, dvs_gesture, heidelberg, tiny_imagenet
 from hstnn_deploy.errors import HstnnError
+from hstnn_deploy.export.graph.from_nir import read_nir
+from hstnn_deploy.export.graph.neuromorphic import write_nir
 from hstnn_deploy.export.runtime import input_files
+from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.profile import records
 from hstnn_deploy.profile.plan import matrix
 from hstnn_deploy.profile.record import lines
@@ -204,6 +207,11 @@ def _checkpoint(path: Path) -> None:
     example().save(path)
 
 
+def _nir(path: Path) -> None:
+    layers: list[Any] = [{"linear": 4}, {"feedback": {"each": {"decay": "unit"}}}, {"residual": [{"linear": 4}]}, "lif"]
+    write_nir(StackConfig(input=[3], layers=layers, readout="every").build([]).eval(), path)
+
+
 READERS = {
     "recipe": Reader(
         "r.yaml", lambda path: path.write_text(load_recipe("nmnist-small").yaml()), lambda p: load_recipe(str(p)), True
@@ -253,6 +261,7 @@ READERS = {
     "zip": Reader("a.zip", _zip, _unpack),
     "tar": Reader("a.tar.gz", _tar, _unpack),
     "HDF5": Reader("shd.h5", lambda path: write_hdf5(path, [EVENTS[:9], EVENTS[:5]], [0, 1]), _read_hdf5),
+    "NIR": Reader("network.nir", _nir, lambda path: read_nir(path)),
     "gesture": Reader(
         "0.npy",
         lambda path: write_npy(path, EVENTS),

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from hstnn_deploy.export.graph.from_nir import FROM
 from hstnn_deploy.models.layers import LAYERS
 from hstnn_deploy.models.layers.norm import NormOptions
+from hstnn_deploy.models.layers.readouts import Readout
 from hstnn_deploy.models.network import LossName
 from hstnn_deploy.models.neurons import AdaptiveLif, Integrator, Lif
-from hstnn_deploy.models.readouts import Readout
 from hstnn_deploy.models.stack import Mode, StackConfig
 from hstnn_deploy.models.surrogates import Shape
 from hstnn_deploy.models.tasks import LossConfig

@@ -12,6 +12,8 @@ from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import RunError, UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hstnn_deploy.checkpoint import Checkpoint
 
 FOLDER = Path("runs") / "imported"
@@ -35,8 +37,39 @@ class ReadoutChoice(StrEnum):
     every = "every"
 
 
+class LayoutChoice(StrEnum):
+    """What a module takes."""
+
+    step = "step"
+    time_first = "time-first"
+    batch_first = "batch-first"
+    squeezed = "squeezed"
+    constant = "constant"
+
+
 def import_network(
-    target: Annotated[str, typer.Argument(metavar="FILE.nir", help="A NIR graph.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE.nir|PACKAGE.MODULE:FACTORY",
+            help="A NIR graph; or a function of yours that returns a torch module. Importing it runs your code.",
+        ),
+    ],
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a module: its state dict, as torch.save wrote it.")
+    ] = None,
+    example: Annotated[
+        Path | None, typer.Option(metavar="FILE.npy", help="Of a module: an input that it takes, for the proof.")
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--input", metavar="SHAPE", help="Of a module: the shape of a random input, such as 4,2,34,34."),
+    ] = None,
+    layout: Annotated[
+        LayoutChoice | None,
+        typer.Option(help="What a module takes: one step [B, ...], or a window (default: as its layers say)."),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of a module that takes one step: how many are compared.")] = 20,
     dt: Annotated[
         float | None, typer.Option("--dt", metavar="SECONDS", help="A step of the graph (default: what the file says).")
     ] = None,
@@ -44,11 +77,12 @@ def import_network(
         MethodChoice | None, typer.Option(help="How a step is taken (default: what the file says, else euler).")
     ] = None,
     readout: Annotated[
-        ReadoutChoice,
+        ReadoutChoice | None,
         typer.Option(
-            help="What of the output over time is the answer; NIR does not say. Classifying needs one of all steps."
+            help="What of the output over time is the answer (default: every of NIR, which does not say; sum of a module "
+            "whose forward does not say). Classifying needs one answer for all steps."
         ),
-    ] = ReadoutChoice.every,
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where best.pt goes (default: runs/imported/NAME).")
     ] = None,
@@ -57,10 +91,105 @@ def import_network(
 ) -> None:
     """Import a network: write it as a checkpoint, which is exported, profiled and trained on like any other.
 
-    Without --out, FILE.nir becomes runs/imported/FILE/best.pt.
+    A module of snnTorch, SpikingJelly, sinabs, Norse or torch is proved to compute the same. Without --out, FILE.nir
+    becomes runs/imported/FILE/best.pt, and PACKAGE.MODULE:FACTORY runs/imported/FACTORY/best.pt.
     """
-    checkpoint, name = _from_nir(target, dt, method, readout)
+    from hstnn_deploy.factories import looks_like_factory
+
+    if looks_like_factory(target):
+        if dt is not None or method is not None:
+            raise UsageError("--dt and --method are for NIR graphs", "leave them out")
+        checkpoint, name = _from_module(target, weights, example, size, layout, steps, readout, as_json)
+    else:
+        if weights or example or size or layout:
+            raise UsageError(
+                f"--weights, --example, --input and --layout are for torch modules, and {target} is none",
+                "a module is named as PACKAGE.MODULE:FACTORY",
+            )
+        checkpoint, name = _from_nir(target, dt, method, readout or ReadoutChoice.every)
     keep(checkpoint, out or FOLDER / name, force, as_json)
+
+
+def _from_module(
+    target: str,
+    weights: Path | None,
+    example: Path | None,
+    size: str | None,
+    layout: LayoutChoice | None,
+    steps: int,
+    readout: ReadoutChoice | None,
+    as_json: bool,
+) -> "tuple[Checkpoint, str]":
+    """Return the network that a factory makes as a checkpoint, and what its folder is called."""
+    from hstnn_deploy import environment
+    from hstnn_deploy.checkpoint import Checkpoint
+    from hstnn_deploy.factories import load_factory
+    from hstnn_deploy.importing.module import import_module
+    from hstnn_deploy.importing.weights import load_weights
+
+    if (example is None) == (size is None):
+        given = "neither is given" if size is None else "both are given"
+        raise UsageError(
+            f"a module needs --input SHAPE or --example FILE.npy: {given}", "for example --input 4,2,34,34"
+        )
+    module = load_factory(target)
+    if weights is not None:
+        load_weights(module, weights)
+    x = _read_example(example) if example is not None else _random(size or "")
+    how = {"layout": layout.value if layout else None, "readout": readout.value if readout else "sum"}
+    found = import_module(module.eval(), x, how["layout"], how["readout"], steps)  # type: ignore[arg-type]
+    proof = found.proof
+    if not as_json:
+        lines = [
+            f"{target}, in evaluation mode: {found.origin['class']}, layout {found.origin['layout']}",
+            f"proved in float64 on {proof.inputs}: {proof.modules} modules, {proof.spikes} spikes equal "
+            f"({100 * proof.fired:.1f} % fired), {proof.values} other values within 1e-5",
+            f"neurons alone: {proof.alone} layers, {proof.met} membranes exactly at the threshold; in float32 "
+            f"{proof.single} spikes differ by rounding",
+            *(f"note: {note}" for note in found.notes),
+        ]
+        for line in lines:
+            console.out.print(line, markup=False, soft_wrap=True)
+    versions = environment.versions()
+    origin: dict[str, Any] = {
+        "source": target,
+        **found.origin,
+        "notes": found.notes,
+        "versions": {key: versions[key] for key in ("hstnn-deploy", "torch") if key in versions},
+        "weights": str(weights) if weights else None,
+        "options": how | {"steps": steps, "input": list(x.shape)},
+    }
+    return Checkpoint.of_network(found.network, origin), target.rpartition(":")[2]
+
+
+def _read_example(path: Path) -> "Tensor":
+    """Return an input from a file."""
+    import numpy as np
+    import torch
+
+    from hstnn_deploy.errors import DataError
+    from hstnn_deploy.foreign import reading
+
+    if not path.is_file():
+        raise DataError(f"{path} does not exist", "give a .npy file of numbers, of the shape that the module takes")
+    with reading(path, "an array"):
+        values = np.load(path, allow_pickle=False, mmap_mode="r")
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
+            raise DataError(f"{path} holds no array of numbers", "save one with numpy.save")
+        return torch.from_numpy(np.array(values, np.float32))
+
+
+def _random(size: str) -> "Tensor":
+    """Return random numbers from 0 to 1 of a shape, the same at every call."""
+    import torch
+
+    words = size.replace("x", ",").split(",")
+    if not all(word.strip().isdigit() and int(word) > 0 for word in words) or not size:
+        raise UsageError(f"--input is {size!r}: it takes positive numbers", "for example --input 4,2,34,34")
+    shape = [int(word) for word in words]
+    if len(shape) < 2 or torch.Size(shape).numel() > 2**28:
+        raise UsageError(f"--input is {size}: it needs batch and shape, and at most {2**28} values")
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
 def _from_nir(
@@ -73,7 +202,7 @@ def _from_nir(
 
     path = Path(target)
     if not path.exists() and path.suffix != ".nir":
-        raise UsageError(f"{target} is no file", "give a NIR graph, FILE.nir")
+        raise UsageError(f"{target} is no file", "give a NIR graph, FILE.nir, or PACKAGE.MODULE:FACTORY")
     if dt is not None and not 0 < dt < float("inf"):
         raise UsageError(f"--dt is {dt:g}; a step takes more than 0 s", "for example --dt 1e-4")
     network = read_nir(path, dt, method.value if method else None, readout.value)

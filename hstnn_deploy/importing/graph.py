@@ -20,7 +20,7 @@ from hstnn_deploy.importing.parts import Branches, Chain, Part
 from hstnn_deploy.importing.tree import RULES, after, is_container, is_neuron, library, named, rule_of, taken
 from hstnn_deploy.importing.values import State, Value
 from hstnn_deploy.models.layers.base import Shape
-from hstnn_deploy.models.readouts import Readout
+from hstnn_deploy.models.layers.readouts import Readout
 
 LOOP = (
     "hand over a module whose forward takes one step: x[B, ...] in, what the last layer gives out; neurons keep their "

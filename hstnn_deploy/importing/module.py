@@ -13,7 +13,7 @@ from hstnn_deploy.importing.proof import Proof, prove, shapes_of, window_of
 from hstnn_deploy.importing.running import Layout, layout_of
 from hstnn_deploy.importing.stacks import built
 from hstnn_deploy.importing.tree import is_container, library, notes_of, rule_of
-from hstnn_deploy.models.readouts import Readout
+from hstnn_deploy.models.layers.readouts import Readout
 from hstnn_deploy.models.stack import Stack
 
 _TAKES: dict[Layout, str] = {

@@ -4,7 +4,7 @@ from hstnn_deploy.errors import ImportRefused, RecipeError
 from hstnn_deploy.importing.parts import Chain, configs, leaves
 from hstnn_deploy.models.layers import checked
 from hstnn_deploy.models.layers.base import Shape
-from hstnn_deploy.models.readouts import Readout
+from hstnn_deploy.models.layers.readouts import Readout
 from hstnn_deploy.models.stack import Stack, StackConfig
 
 

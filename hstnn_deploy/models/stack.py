@@ -26,9 +26,9 @@ from hstnn_deploy.models.eager import Fast, channels_last
 from hstnn_deploy.models.layers import WIDEST, Chain, Layer, Shape, build_chain, checked
 from hstnn_deploy.models.layers.blocks import Residual
 from hstnn_deploy.models.layers.norm import Norm
+from hstnn_deploy.models.layers.readouts import GATHERED, Readout, answer, gathered, gathered_over
 from hstnn_deploy.models.layers.weights import Embedding, Maps, Rows
 from hstnn_deploy.models.network import Described, LossName, Network, State, Tap
-from hstnn_deploy.models.readouts import GATHERED, Readout, answer, gathered, gathered_over
 from hstnn_deploy.models.rram import Weights, check_devices
 from hstnn_deploy.models.sizes import Sizes
 

@@ -19,7 +19,7 @@ from tests.conftest import TINY, options
 
 def kinds(yard: Yard) -> list[Kind]:
     """Return all kinds."""
-    return [*_training(yard), *_settings(yard), *_bundles(yard), *inputs(yard), *data(yard), *_results(yard)]
+    return [*_training(yard), *_settings(yard), *_bundles(yard), *_nir(), *inputs(yard), *data(yard), *_results(yard)]
 
 
 def _training(yard: Yard) -> Iterator[Kind]:
@@ -147,6 +147,21 @@ def _bundles(yard: Yard) -> Iterator[Kind]:
 
     with np.load(io.BytesIO(yard.states)) as found:
         yield Kind("states/about", str(found["about"]).encode(), about, "json")
+
+
+def _nir() -> Iterator[Kind]:
+    for name in ("snntorch_recurrent", "nirtorch_skip", "spikingjelly_maps"):
+
+        def read(box: Box, content: bytes) -> Call:
+            from hstnn_deploy.export.graph.from_nir import read_nir
+
+            path = write(box.given / "network.nir", content)
+            return lambda: read_nir(path, 1e-4)
+
+        yield Kind(f"NIR/{name}", (NIR_FILES / f"{name}.nir").read_bytes(), read, weight=0.5)
+
+
+NIR_FILES = Path(__file__).parent.parent / "nir"
 
 
 def _results(yard: Yard) -> Iterator[Kind]:

@@ -29,6 +29,7 @@ SECTIONS = {
     "recordings": ("run e", "run plain", "run kinds"),
     "data sets": ("data", "cache", "archive"),
     "records": ("records",),
+    "NIR": ("NIR",),
 }
 """How the names of kinds begin, by what they are."""
 

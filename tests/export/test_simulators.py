@@ -16,9 +16,25 @@ from hstnn_deploy.export.graph.nir_neurons import NirForm
 from hstnn_deploy.models.hybrid.convolutional import ConvClassifier
 from hstnn_deploy.models.hybrid.network import HybridNetwork
 from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.stack import StackConfig
 from tests.export.test_neuromorphic import Array, convolutional, sequence, spikes_of
 
 FORMS: tuple[NirForm, ...] = ("plain", "full")
+LIF = {"decay": 0.8, "threshold": 0.5}
+BLOCK = {"residual": [{"linear": 6}, {"lif": LIF}]}
+STACKS: dict[str, list[Any]] = {
+    "recurrent": [{"linear": 6}, {"feedback": LIF}],
+    "recurrent, bias": [{"linear": 6}, {"feedback": LIF, "bias": True}],
+    "recurrent, own": [{"linear": 6}, {"feedback": LIF, "through": "own"}],
+    "recurrent, currents": [{"linear": 6}, {"feedback": LIF | {"current_decay": 0.4}}],
+    "currents": [{"linear": 6}, {"lif": LIF | {"current_decay": 0.4}}],
+    "each": [{"linear": 6}, {"lif": LIF | {"each": {"decay": "unit"}}}],
+    "rest": [{"linear": 6}, {"lif": LIF | {"rest": 0.45}}],
+    "reset to": [{"linear": 6}, {"lif": LIF | {"reset_to": -0.3}}],
+    "skip": [{"linear": 6}, {"lif": LIF}, BLOCK],
+    "two skips": [{"linear": 6}, {"lif": LIF}, BLOCK, {**BLOCK, "shortcut": [{"linear": 6}]}],
+}
+"""Stacks that go to simulators, up to their readout."""
 NEURONS = (Lif(), Lif(decay=0.5, threshold=0.5), Lif(decay=0.9))
 
 
@@ -113,3 +129,62 @@ def test_sinabs(neuron: Lif, tmp_path: Path) -> None:
     found = watched(loaded)
     loaded(x)
     assert_the_same([rows[0].numpy() for rows in found.values()], sequence(neuron), x)
+
+
+def from_spikingjelly(graph: Any) -> Any:
+    reader = installed("spikingjelly.activation_based.nir_exchange", "spikingjelly loguru")
+    return reader.import_from_nir(graph, dt=1e-4)
+
+
+def from_norse(graph: Any) -> Any:
+    return installed("norse.torch.utils.import_nir", "norse").from_nir(graph, dt=1e-4)
+
+
+OTHER = {
+    *(("norse", "full", name) for name in ("recurrent", "recurrent, own", "skip", "each", "rest", "reset to")),
+    *(("norse", "plain", name) for name in ("rest", "reset to")),
+    *(("snntorch", form, "reset to") for form in FORMS),
+    *((simulator, form, "recurrent, bias") for simulator in ("snntorch", "spikingjelly", "norse") for form in FORMS),
+}
+"""What is read as another network, as docs/neuromorphic.md says."""
+REFUSED = {
+    ("snntorch", "plain", "each"): "v_threshold must be same",
+    **{("snntorch", form, "rest"): "v_leak not supported" for form in FORMS},
+    **{("spikingjelly", form, name): "v_leak must equal" for form in FORMS for name in ("rest", "reset to")},
+    **{("spikingjelly", form, "each"): "must be uniform" for form in FORMS},
+}
+"""What is not read, and what the simulator says."""
+READERS = {"snntorch": snntorch_reads, "spikingjelly": from_spikingjelly, "norse": from_norse}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", STACKS)
+@pytest.mark.parametrize("simulator", READERS)
+def test_recurrences_currents_and_blocks_are_read_as_they_are_meant(
+    simulator: str, name: str, form: NirForm, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    layers = [*STACKS[name], {"linear": 3}]
+    network = StackConfig(input=[7], layers=layers, readout="every").build([]).eval()
+    for key, value in network.named_parameters():
+        value.mul_(2) if value.ndim > 1 else value.uniform_(-0.4, 0.4) if "own" in key else None
+    if name == "each":
+        network.get_buffer("layers.1.decay").uniform_(0.3, 0.9)
+    x, rows, state = torch.rand(30, 1, 7), [], None
+    x[:3] *= 0.3
+    graph = nir.read(write_nir(network, tmp_path / "model.nir", form=form))
+    if said := REFUSED.get((simulator, form, name)):
+        with pytest.raises((AssertionError, ValueError), match=said):
+            READERS[simulator](graph)
+        return
+    loaded = READERS[simulator](graph).float()
+    for now in x:
+        answer, state = loaded(now) if state is None else loaded(now, state)
+        if (simulator, name) == ("norse", "two skips"):
+            # It hands out what another node gives.
+            assert answer.numel() == 6
+            return
+        rows.append(answer.reshape(1, 3))
+    wanted = network(x)[0]
+    assert wanted.std(0).max() > 0.05
+    assert torch.allclose(torch.stack(rows), wanted, atol=1e-4) == ((simulator, form, name) not in OTHER)

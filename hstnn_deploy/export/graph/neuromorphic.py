@@ -47,22 +47,27 @@ from torch import Tensor
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.graph.nir_layers import learned, nodes_of
+from hstnn_deploy.export.graph.nir_file import node_of
+from hstnn_deploy.export.graph.nir_layers import Written
 from hstnn_deploy.export.graph.nir_neurons import (
     DT,
     Method,
     NirForm,
+    Numbers,
+    is_threshold,
     neuron_node,
     neuron_of,
+    numbers_of,
     package,
+    recurrence_of,
     refuse_neuron,
+    scaled,
 )
 from hstnn_deploy.models.hybrid.convolutional import ConvClassifier, SpikingConvolution
 from hstnn_deploy.models.hybrid.groups import SpikingGroup
 from hstnn_deploy.models.hybrid.language import LanguageModel
 from hstnn_deploy.models.hybrid.network import HybridNetwork, as_hybrid
 from hstnn_deploy.models.hybrid.sequence import SequenceClassifier
-from hstnn_deploy.models.layers.units import Spiking
 from hstnn_deploy.models.layers.weights import Embedding
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.neurons import Lif
@@ -141,10 +146,11 @@ def _of_stack(network: Stack, dt: float, method: Method, form: NirForm) -> Any:
     nir = package()
     first = network.layers.layers[0]
     shape = (first.num_embeddings,) if isinstance(first, Embedding) else network.input_shape
-    nodes = {"input": nir.Input(input_type=np.array(shape)), **dict(nodes_of(network, (dt, method, form)))}
-    nodes["output"] = nir.Output(output_type=np.array(network.output_shape))
+    written = Written((dt, method, form), "input", nir.Input(input_type=np.array(shape)))
+    written.chain(network.layers.layers, network.input_shape)
+    written.add("output", nir.Output(output_type=np.array(network.output_shape)))
     metadata = {"dt": dt, "method": method, "form": form, "reset": "zero", "output": output_of(network)}
-    return nir.NIRGraph(nodes=nodes, edges=list(pairwise(nodes)), metadata=metadata)
+    return nir.NIRGraph(nodes=written.nodes, edges=written.edges, metadata=metadata)
 
 
 def write_nir(network: Network, path: Path, dt: float = DT, method: Method = "euler", form: NirForm = "plain") -> Path:
@@ -168,13 +174,18 @@ def write_nir(network: Network, path: Path, dt: float = DT, method: Method = "eu
 
 
 def _leave_out_reset(written: io.BytesIO) -> None:
-    """Take v_reset, which is 0, out of a written graph: nir 1.0.4 refuses a neuron that has one."""
+    """Take each v_reset that is 0 out of a written graph: nir 1.0.4 refuses a neuron that has one."""
     import h5py
 
-    with h5py.File(written, "r+") as file:
-        for node in file["node/nodes"].values():
-            if "v_reset" in node:
+    def leave_out(nodes: Any) -> None:
+        for node in nodes.values():
+            if "nodes" in node:
+                leave_out(node["nodes"])
+            if "v_reset" in node and not node["v_reset"][()].any():
                 del node["v_reset"]
+
+    with h5py.File(written, "r+") as file:
+        leave_out(file["node/nodes"])
 
 
 def _other_neurons(network: Network, read: Any) -> str:
@@ -194,14 +205,23 @@ def _other_neurons(network: Network, read: Any) -> str:
 
 
 def _other_neurons_of_stack(network: Stack, read: Any) -> str:
+    dt, method = read.metadata["dt"], _text(read.metadata["method"])
     for layer in network.leaves():
-        if isinstance(layer, Spiking) and isinstance(layer.neuron, Lif):
-            own = learned(layer)
-            found = neuron_of(read.nodes[f"layer{layer.number}"], read.metadata["dt"], _text(read.metadata["method"]))
-            threshold = own.threshold / (1 - own.decay) if own.input_decay else own.threshold
-            for name, there, ours in zip(("decay", "threshold"), found, (own.decay, threshold), strict=True):
-                if not abs(there - ours) <= 2**-25 * max(ours, 2**-25):
-                    return f"{name} {there:.9g} of layer {layer.number}, which has {ours:.9g}"
+        neuron = getattr(layer, "neuron", None)
+        if not isinstance(neuron, Lif) or is_threshold(neuron):
+            continue
+        node = read.nodes[f"layer{layer.number}"]
+        node = node_of(getattr(node, "nodes", {"lif": node})["lif"])
+        ours = scaled(numbers_of(layer, neuron))
+        there = scaled(recurrence_of(node, node.array("v_threshold").shape, dt, method))
+        if ours is None or there is None:
+            return f"the input of layer {layer.number}, which is multiplied by 0"
+        for name, found, wanted in zip(Numbers._fields, there, ours, strict=True):
+            # A membrane that keeps all of itself has no rest.
+            if wanted is None or found is None or (name == "rest" and (ours.decay == 1).all()):
+                continue
+            if (abs(found - wanted) > 2**-25 * np.maximum(abs(wanted), 2**-25)).any():
+                return f"{name} {found.flat[0]:.9g} of layer {layer.number}, which has {wanted.flat[0]:.9g}"
     return ""
 
 
@@ -219,6 +239,10 @@ def differs(one: Any, other: Any) -> str:
         there = other.nodes[name]
         if type(node) is not type(there):
             return f"node {name}"
+        if hasattr(node, "nodes"):
+            if inside := differs(node, there):
+                return f"{inside} in node {name}"
+            continue
         for key, value in vars(node).items():
             if not _same(value, getattr(there, key)):
                 return f"{key} of node {name}"

@@ -1,0 +1,51 @@
+"""The weights of a torch module from a file: a state dict, read without running anything in it."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from hstnn_deploy.checkpoint import read_archive
+from hstnn_deploy.errors import CheckpointError, ImportRefused
+from hstnn_deploy.foreign import brief
+
+_WITHIN = ("state_dict", "model_state_dict", "model", "net", "network")
+"""Where libraries' checkpoints put a state dict, beside other things."""
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Give a module the weights of a file that `torch.save` wrote.
+
+    Args:
+        module: which gets them.
+        path: of a state dict, or of a checkpoint that holds one under a usual name.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or holds more than tensors and plain data.
+        ImportRefused: the weights are not those of the module; names the first that differs.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist", "give a file that torch.save(module.state_dict(), FILE) wrote")
+    hint = "save it again with torch.save(module.state_dict(), FILE)"
+    held: Any = read_archive(path, path)
+    while isinstance(held, dict) and (inner := next((held[key] for key in _WITHIN if key in held), None)) is not None:
+        held = inner
+    if not isinstance(held, dict) or not all(isinstance(value, Tensor) for value in held.values()):
+        raise CheckpointError(f"{path} holds no state dict", hint)
+    wanted = module.state_dict()
+    if missing := sorted(wanted.keys() - held.keys()):
+        raise ImportRefused(f"{path} has no {brief(missing[0])}, which the module has ({len(missing)} missing)", _SAME)
+    if odd := sorted(map(str, held.keys() - wanted.keys())):
+        raise ImportRefused(
+            f"{path} has {brief(odd[0])}, which the module has not ({len(odd)} more than it has)", _SAME
+        )
+    for name, value in held.items():
+        if wanted[name].shape != value.shape and wanted[name].numel():
+            what = f"{list(value.shape)}, and the module's is {list(wanted[name].shape)}"
+            raise ImportRefused(f"{path}: {name} is {what}", _SAME)
+    module.load_state_dict(
+        {name: value for name, value in held.items() if wanted[name].shape == value.shape}, strict=False
+    )
+
+
+_SAME = "the factory must make the network that the weights were saved of"
