@@ -17,7 +17,19 @@ from hstnn_deploy.importing import plain
 from hstnn_deploy.importing.loops import Loop, loop_of
 from hstnn_deploy.importing.operations import OPERATIONS, argument
 from hstnn_deploy.importing.parts import Branches, Chain, Part
-from hstnn_deploy.importing.tree import RULES, after, is_container, is_neuron, library, named, rule_of, taken
+from hstnn_deploy.importing.tree import (
+    RULES,
+    after,
+    derived_from,
+    is_bare,
+    is_container,
+    is_neuron,
+    kind_of,
+    library,
+    named,
+    rule_of,
+    taken,
+)
 from hstnn_deploy.importing.values import State, Value
 from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.stack import Readout
@@ -88,15 +100,16 @@ def take(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
         return taken(rule, module, path, shape, axes).chain
     if is_container(module):
         chain: Chain = []
-        for name, child in module.named_children():
+        for name, child in module._modules.items():
+            assert child is not None
             inside = take(child, f"{path}.{name}" if path else name, shape, axes)
             chain += inside
             shape = after(inside, shape, path)
         return chain
     if package := library(module):
         known = [name for name in RULES[package] if name not in plain.RULES or package == "torch"]
-        said = f"{type(module).__name__} of {package} is not taken"
-        raise ImportRefused(f"{named(path)}: {said}", nearest(type(module).__name__, known))
+        said = f"{kind_of(module)} of {package} is not taken"
+        raise ImportRefused(f"{named(path)}: {said}", nearest(kind_of(module), known))
     return traced(module, path, shape, axes)
 
 
@@ -131,9 +144,13 @@ def whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int |
 
 
 def _graph(module: nn.Module, path: str, sizes: tuple[int, ...]) -> fx.Graph:
+    if base := derived_from(module):
+        raise ImportRefused(
+            f"{_name(path, module)} is derived from {base} and computes something of its own", f"use {base} itself"
+        )
     try:
         return _Tracer(sizes).trace(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())[:200]
         raise ImportRefused(
             f"{_name(path, module)}: its forward depends on values, or goes through time in a way not taken ({said})",
@@ -191,6 +208,8 @@ class _Reader:
                 raise self.refused(node, "gives several values that are no states of neurons")
             given = given[0]
         found = self.found.get(given) if isinstance(given, fx.Node) else None
+        if isinstance(found, State):
+            raise self.refused(node, "gives what neurons carry (membranes, or sizes) first, not what they give")
         if not isinstance(found, Value):
             raise self.refused(node, "gives nothing that comes from its input")
         if self.loop is not None and self.readout is None and given in self.loop.label:
@@ -238,7 +257,7 @@ class _Reader:
     def _of_module(self, node: fx.Node) -> Value:
         name = str(node.target)
         inner = self.module.get_submodule(name)
-        if name in self.calls:
+        if name in self.calls and not is_bare(inner):
             raise self.refused(node, "is run more than once at a step")
         self.calls.add(name)
         if self.readout is not None and (self.readout != "last" or _carries_on(inner)):
@@ -333,7 +352,7 @@ def _carries_on(module: nn.Module) -> bool:
 
 def _gives_tuple(module: nn.Module) -> bool:
     """Whether a call of a module gives a tuple: its output, and states."""
-    package, name = library(module), type(module).__name__
+    package, name = library(module), kind_of(module)
     if package == "snntorch":
         return bool(getattr(module, "output", False)) or not getattr(module, "init_hidden", False)
     if package == "norse":

@@ -180,3 +180,4 @@ RULES: dict[str, Rule] = {
 }
 """By the class's name."""
 NEURONS = frozenset(RULES) - {"SumPool2d"}
+CONTAINERS = frozenset({"Repeat"})

@@ -101,6 +101,8 @@ def _pool(how: str) -> Operation:
 
 
 def _dropout(reader: Any, node: fx.Node, value: Value) -> Value:
+    if argument(node, 2, "training", True):
+        raise reader.refused(node, "drops in evaluation too; give it training=self.training")
     return _layer(reader, node, value, {"dropout": float(argument(node, 1, "p", 0.5))})
 
 

@@ -22,6 +22,8 @@ class Part:
     weights: dict[str, Tensor] = field(default_factory=dict)
     path: str = ""
     """Of the module it was made of."""
+    shape: Shape | None = None
+    """What comes into that module at a step of a sample; None: it was made of no module."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing.parts import Chain, Part
-from hstnn_deploy.importing.tree import is_neuron, library
+from hstnn_deploy.importing.tree import is_neuron, kind_of, library
 
 Layout = Literal["step", "time-first", "batch-first", "squeezed", "constant"]
 """What a module takes: one step [B, …]; a window [T, B, …] or [B, T, …]; a window as [B * T, …] (sinabs' Squeeze); or
@@ -81,7 +81,7 @@ def _doubled(output: Any) -> Any:
 
 
 @torch.no_grad()
-def run(module: nn.Module, x: Tensor, layout: Layout, carries: bool = False) -> Tensor:
+def run(module: nn.Module, x: Tensor, layout: Layout, carries: bool = False, reads: bool = False) -> Tensor:
     """Return what a module gives at every step of x[T, B, …], [T, B, …]; of a module that reads out, its answer.
 
     Args:
@@ -89,6 +89,7 @@ def run(module: nn.Module, x: Tensor, layout: Layout, carries: bool = False) -> 
         x: the input.
         layout: what it takes.
         carries: whether it takes and gives back states, beside x and y.
+        reads: whether its answer has no time.
     """
     reset(module)
     steps, batch = x.shape[:2]
@@ -97,22 +98,21 @@ def run(module: nn.Module, x: Tensor, layout: Layout, carries: bool = False) -> 
             rows, states = [], None
             for now in x:
                 if not carries:
-                    rows.append(_first(module(now)))
+                    rows.append(first_of(module(now)))
                     continue
                 given = module(now) if states is None else module(now, *states)
                 rows.append(given[0])
                 states = given[1:]
             return torch.stack(rows)
         case "time-first":
-            return _first(module(x))
+            return first_of(module(x))
         case "batch-first":
-            found: Tensor = _first(module(x.transpose(0, 1)))
-            # Where it reads out itself, time is gone.
-            return found.transpose(0, 1) if found.shape[:2] == (batch, steps) else found
+            found: Tensor = first_of(module(x.transpose(0, 1)))
+            return found if reads else found.transpose(0, 1)
         case "squeezed":
-            return _by_time(_first(module(x.transpose(0, 1).flatten(0, 1))), steps, batch)
+            return _by_time(first_of(module(x.transpose(0, 1).flatten(0, 1))), steps, batch)
         case "constant":
-            return _first(module(x[0]))
+            return first_of(module(x[0]))
 
 
 def _by_time(rows: Tensor, steps: int, batch: int) -> Tensor:
@@ -121,7 +121,8 @@ def _by_time(rows: Tensor, steps: int, batch: int) -> Tensor:
     return found.transpose(0, 1)
 
 
-def _first(output: Any) -> Tensor:
+def first_of(output: Any) -> Tensor:
+    """Return what a module gives, without what it gives beside."""
     found: Tensor = output[0] if isinstance(output, tuple | list) else output
     return found
 
@@ -134,7 +135,8 @@ def watched(module: nn.Module, paths: Iterator[str]) -> tuple[dict[str, list[Ten
         rows = found.setdefault(path, [])
 
         def keep(_module: Any, _inputs: Any, output: Any, rows: list[Tensor] = rows) -> None:
-            rows.append(_first(output).detach())
+            # A copy: the next module may work in place.
+            rows.append(first_of(output).detach().clone())
 
         handles.append(module.get_submodule(path).register_forward_hook(keep))
 
@@ -154,7 +156,7 @@ def over_time(rows: list[Tensor], steps: int, batch: int, layout: Layout) -> Ten
         return whole
     if layout == "batch-first" and whole.shape[:2] == (batch, steps):
         return whole.transpose(0, 1)
-    if layout == "squeezed":
+    if layout in ("squeezed", "batch-first"):
         return _by_time(whole, steps, batch)
     # Layers that were given time and batch as one axis, by a container.
     return _by_time(whole, batch, steps).transpose(0, 1)
@@ -183,7 +185,7 @@ def run_alone(module: nn.Module, x: Tensor, layout: Layout) -> Tensor:
         return torch.stack(rows)
     if library(module) == "snntorch" and not getattr(module, "init_hidden", False):
         reset(module)
-        return torch.stack([_first(module(now)) for now in x])
+        return torch.stack([first_of(module(now)) for now in x])
     return run(module, x, layout)
 
 
@@ -207,7 +209,7 @@ def layout_of(module: nn.Module) -> Layout:
 
 def layout_of_one(module: nn.Module) -> Layout | None:
     """Return what a module takes by its class, or None where it takes anything."""
-    name = type(module).__name__
+    name = kind_of(module)
     match library(module):
         case "snntorch":
             return "step" if is_neuron(module) else None

@@ -1,9 +1,12 @@
 """The stack of a chain, with its weights."""
 
+from torch import Tensor
+
 from hstnn_deploy.errors import ImportRefused, RecipeError
 from hstnn_deploy.importing.parts import Chain, configs, leaves
 from hstnn_deploy.models.layers import checked
 from hstnn_deploy.models.layers.base import Shape
+from hstnn_deploy.models.network import State
 from hstnn_deploy.models.stack import Readout, Stack, StackConfig
 
 
@@ -38,3 +41,9 @@ def built(chain: Chain, shape: Shape, readout: Readout) -> Stack:
                 raise ImportRefused(f"{part.path}: {name} has the shape {list(value.shape)}, and {wanted}")
         layer.load_state_dict(part.weights)
     return network.eval()
+
+
+def start(network: Stack, x: Tensor) -> State:
+    """Return the states before the first step of x[T, B, …], in the precision of a network's weights."""
+    kinds = [each.dtype for each in (*network.parameters(), *network.buffers(), x) if each.is_floating_point()]
+    return {name: value.to(kinds[0]) for name, value in network.initial_state(x).items()} if kinds else {}
