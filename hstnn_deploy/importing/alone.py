@@ -27,8 +27,8 @@ EXACT = 1e-9
 STORED = 1e-6
 """Of values whose constants were put together, and are stored as float32."""
 STEPS, BATCH = 24, 16
-_LARGE = 2**16
-"""Units of a layer beyond which the map is cut down, where all units have the same constants."""
+_LARGE = 2**10
+"""Units of a layer beyond which fewer are compared, where all have the same constants."""
 
 
 @dataclass
@@ -127,7 +127,7 @@ def _weights(module: Any, path: str, parts: list[Part]) -> None:
 
 
 def _neurons(module: nn.Module, path: str, parts: list[Part], layout: Layout) -> Alone | None:
-    rule, shape = rule_of(module), _small(parts)
+    rule, shape = rule_of(module), _small(module, parts)
     assert rule is not None
     axes = 1 if layout in ("step", "squeezed") else 2
     steps, batch = _sizes_of(module)
@@ -178,14 +178,17 @@ def _scaled(network: Stack, x: Tensor) -> tuple[Tensor, Counts]:
     return x * 2.0 ** best[2], best[3]
 
 
-def _small(parts: list[Part]) -> Shape:
-    """Return the shape to compare in: a smaller map, where no unit has a number or weight of its own."""
+def _small(module: Any, parts: list[Part]) -> Shape:
+    """Return the shape to compare in: fewer units and a smaller map, where all units have the same constants."""
     shape = parts[0].shape
     assert shape is not None
-    if len(shape) < 2 or torch.Size(shape).numel() <= _LARGE:
+    constants = [*module.parameters(), *module.buffers()]
+    if hasattr(getattr(module, "p", None), "_asdict"):
+        constants += [each for each in module.p._asdict().values() if isinstance(each, Tensor)]
+    own = [each for part in parts for each in part.weights.values()]
+    if torch.Size(shape).numel() <= _LARGE or any(each.numel() > 1 for each in (*constants, *own)):
         return shape
-    own = any(value.numel() > shape[0] for part in parts for value in part.weights.values())
-    return shape if own else (shape[0], *(min(each, 4) for each in shape[1:]))
+    return (min(shape[0], 64 if len(shape) > 1 else 256), *(min(each, 4) for each in shape[1:]))
 
 
 def _again(parts: list[Part]) -> Chain:

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from hstnn_deploy.errors import ImportRefused
+from hstnn_deploy.importing.alone import parts_of
 from hstnn_deploy.importing.parts import Branches, Chain
 from hstnn_deploy.importing.running import copied, first_of, reset
-from hstnn_deploy.importing.tree import is_bare, is_neuron, kind_of, library, named, rule_of
+from hstnn_deploy.importing.tree import is_bare, kind_of, named, rule_of
 
 
 def ready(module: Any, example: Any) -> tuple[nn.Module, Tensor, list[str]]:
@@ -123,12 +124,14 @@ def _unnamed(chain: Chain, paths: set[str]) -> None:
             each.path = ""
 
 
-def tied(module: nn.Module) -> list[str]:
+def tied(module: nn.Module, chain: Chain) -> list[str]:
     """Return what is to be said of weights that several modules share."""
     seen: dict[Tensor, str] = {}
     found = []
-    for path, value in module.named_parameters(remove_duplicate=False):
-        first = seen.setdefault(value, path)
-        if first != path and not is_neuron(module.get_submodule(path.rpartition(".")[0])):
-            found.append(f"{first} and {path} are one tensor; in the stack each layer has its own")
-    return found if library(module) != "sinabs" else []
+    for path in parts_of(chain):
+        each = module.get_submodule(path)
+        for name, value in each.named_parameters(path, recurse=False):
+            first = seen.setdefault(value, name)
+            if first != name:
+                found.append(f"{first} and {name} are one tensor; in the stack each layer has its own")
+    return found

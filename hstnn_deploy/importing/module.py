@@ -72,7 +72,7 @@ def import_module(
     if example.ndim < axes + (not tokens):
         raise ImportRefused(f"the example has the shape {list(example.shape)}; this module takes {_TAKES[how]}")
     read = _read(copy, example, how, axes)
-    chain, carries = read.chain, read.loop is None and _carries(copy)
+    chain, carries = read.chain, read.loop is None and carries_states(copy)
     shape = tuple(example.shape[axes:])
     if read.loop is not None:
         how, steps = "time-first" if read.loop.indexed else "constant", read.loop.steps
@@ -88,7 +88,7 @@ def import_module(
         "layout": how,
         "proof": proof.plain(),
     }
-    return Imported(network, proof, [*notes, *notes_of(copy, shapes, axes), *tied(copy), *proof.notes()], origin)
+    return Imported(network, proof, [*notes, *notes_of(copy, shapes, axes), *tied(copy, chain), *proof.notes()], origin)
 
 
 def _read(module: nn.Module, example: Tensor, layout: Layout, axes: int) -> Read:
@@ -113,7 +113,7 @@ def _libraries(module: nn.Module) -> set[str]:
     return {library(each) for each in module.modules()} - {""} | {"torch"}
 
 
-def _carries(module: nn.Module) -> bool:
+def carries_states(module: nn.Module) -> bool:
     """Whether a module takes states beside its input, and gives them back."""
     if library(module) == "norse":
         return True
