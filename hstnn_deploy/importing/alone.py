@@ -1,11 +1,10 @@
-"""Each module alone against the layers that it was taken as, on input made to tell one option from another.
+"""Each module alone against the layers that it was taken as, in float64, on input that tells one option from another.
 
-Neurons see currents under which membranes meet the threshold: with their own constants, and with constants that are
-multiples of 1/8, so that a membrane meets its threshold exactly and whether it fires there shows. What they are
-given is scaled until they fire, whatever their constants. Layers of weights see random values.
+Neurons see random currents, and such as bring their membranes next to the threshold, on both sides of it: with their own
+constants, and with constants that are multiples of 1/8, so that a membrane meets its threshold exactly and whether it
+fires there shows. Layers of weights see random values.
 """
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +14,19 @@ from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing.parts import Branches, Chain, Part
+from hstnn_deploy.importing.probes import NEAR, Counts, audible, counted, eighths, pulses, seeking
 from hstnn_deploy.importing.running import Layout, double, first_of, layout_of_one, run_alone
-from hstnn_deploy.importing.stacks import built, start
+from hstnn_deploy.importing.stacks import built
 from hstnn_deploy.importing.tree import is_neuron, kind_of, named, rule_of, taken
-from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.base import Shape
-from hstnn_deploy.models.stack import Stack
 
 EXACT = 1e-9
-"""Of values in float64 whose constants are the same to the bit, relative to the largest."""
-STORED = 1e-6
-"""Of values whose constants were put together, and are stored as float32."""
+"""Of values that are no spikes, relative to the largest."""
+STORED = 1e-5
+"""Between constants as they are stored, and as they are in float64, relative to the largest."""
 STEPS, BATCH = 24, 16
+_BACKWARD = {"surrogate", "lens", "surrogate_scale"}
+"""Keys that no spike depends on."""
 _LARGE = 2**10
 """Units of a layer beyond which fewer are compared, where all have the same constants."""
 
@@ -35,36 +35,13 @@ _LARGE = 2**10
 class Alone:
     """What was seen of a module."""
 
-    met: int
-    """How often a membrane was exactly at its threshold."""
-    fired: bool
-    """Whether it fired with its own constants; of what never fires, true."""
-
-
-@dataclass
-class Counts:
-    """What was seen of thresholds: membranes at them, membranes above, all."""
-
+    precise: list[Part]
+    """What it is taken as where it computes in float64."""
+    spiking: bool = False
     met: int = 0
-    spikes: int = 0
-    units: int = 0
-
-
-class Counting(Eager):
-    """Tensors, with a count of membranes that are exactly at their threshold, and of spikes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        # One object, which the copies of this reading for each layer share.
-        self.count = Counts()
-
-    def spike(self, membrane: Tensor, threshold: Any, *others: Any, **named: Any) -> Tensor:
-        """See `Eager`."""
-        found = super().spike(membrane, threshold, *others, **named)
-        self.count.met += int((membrane == threshold).sum())
-        self.count.spikes += int((found > 0).sum())
-        self.count.units += found.numel()
-        return found
+    """How often a membrane was exactly at its threshold."""
+    fired: bool = False
+    """Whether it fired with its own constants."""
 
 
 def parts_of(chain: Chain) -> dict[str, list[Part]]:
@@ -86,7 +63,7 @@ def parts_of(chain: Chain) -> dict[str, list[Part]]:
 
 @torch.no_grad()
 def compare_alone(module: nn.Module, path: str, parts: list[Part], layout: Layout) -> Alone | None:
-    """Compare a module with what it was taken as; None where there is nothing to compare.
+    """Compare a module with what it was taken as; None where it is none that a rule takes.
 
     Args:
         module: the module.
@@ -97,85 +74,94 @@ def compare_alone(module: nn.Module, path: str, parts: list[Part], layout: Layou
     Raises:
         ImportRefused: they do not do the same; says at which step.
     """
-    if rule_of(module) is None or parts[0].shape is None:
+    rule, shape = rule_of(module), parts[0].shape
+    if rule is None or shape is None:
         return None
+    theirs = double(module)
+    precise = [each for each in taken(rule, theirs, path, shape, parts[0].axes).chain if isinstance(each, Part)]
+    _check_stored(parts, precise, module, path)
+    found = Alone(precise)
     if is_neuron(module):
-        return _neurons(module, path, parts, layout)
-    if any(part.weights for part in parts):
-        _weights(module, path, parts)
-    return None
+        _neurons(theirs, module, path, found, layout)
+    elif any(part.weights for part in parts):
+        _weights(theirs, path, precise)
+    return found
 
 
-def _weights(module: Any, path: str, parts: list[Part]) -> None:
+def _check_stored(parts: list[Part], precise: list[Part], module: nn.Module, path: str) -> None:
+    """Refuse constants that are others in float64 than as they are stored, beyond rounding."""
+    for part, exact in zip(parts, precise, strict=True):
+        same = part.config.keys() == exact.config.keys() and part.weights.keys() == exact.weights.keys()
+        for name, value in exact.weights.items():
+            bound = STORED * max(1e-30, float(value.abs().amax())) if value.numel() else 0.0
+            same = same and value.shape == part.weights[name].shape
+            same = same and bool(((value - part.weights[name]).abs() <= bound).all())
+        if not same or not _near(part.config, exact.config):
+            raise ImportRefused(f"{named(path)} ({kind_of(module)}) has other constants in float64 than in float32")
+
+
+def _near(one: Any, other: Any) -> bool:
+    """Whether two configurations are the same but for rounding."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_near(one[key], other[key]) for key in one.keys() - _BACKWARD)
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) <= STORED * max(abs(one), abs(other), 1e-3)
+    return bool(one == other)
+
+
+def _weights(theirs: Any, path: str, parts: list[Part]) -> None:
     shape = parts[0].shape
     assert shape is not None
-    recurrent = isinstance(module, nn.RNNBase)
-    x = torch.randn((STEPS, BATCH, *shape), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    if isinstance(module, nn.Embedding):
-        x = torch.arange(module.num_embeddings)[None]
-    elif not recurrent:
-        x = x[:1] if getattr(module, "step_mode", "") != "m" else x[:2]
-    theirs, network = double(module), built(list(parts), shape, "every").double()
-    if recurrent and module.batch_first:
+    recurrent, window = isinstance(theirs, nn.RNNBase), getattr(theirs, "step_mode", "") == "m"
+    # As many steps as show what recurrent weights do.
+    sizes = (STEPS if recurrent else 2 if window else 1, BATCH, *shape)
+    x = torch.randn(sizes, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    if isinstance(theirs, nn.Embedding):
+        x = torch.arange(theirs.num_embeddings)[None]
+    network = built(list(parts), shape, "every", precise=True)
+    if recurrent and theirs.batch_first:
         wanted = first_of(theirs(x.transpose(0, 1))).transpose(0, 1)
-    elif recurrent or getattr(module, "step_mode", "") == "m":
+    elif recurrent or window:
         wanted = first_of(theirs(x))
     else:
         wanted = first_of(theirs(x[0]))[None]
-    found, _ = network.layers.run(Eager(), x, start(network, x), True)
-    _same(found, wanted, STORED if recurrent else EXACT, module, path, "on random input")
+    _check_same(counted(network, x)[0], wanted, theirs, path, "on random input")
 
 
-def _neurons(module: nn.Module, path: str, parts: list[Part], layout: Layout) -> Alone | None:
-    rule, shape = rule_of(module), _small(module, parts)
+def _neurons(theirs: nn.Module, module: nn.Module, path: str, found: Alone, layout: Layout) -> None:
+    rule, axes = rule_of(module), found.precise[0].axes
+    layout = layout_of_one(module) or layout
     assert rule is not None
-    axes = 1 if layout in ("step", "squeezed") else 2
-    steps, batch = _sizes_of(module)
+    shape = _small(theirs, found.precise)
+    sizes = (*_sizes_of(module), *shape)
     generator = torch.Generator().manual_seed(0)
-    theirs, network = double(module), built(list(parts) if shape == parts[0].shape else _again(parts), shape, "every")
-    x = _eighths((steps, batch, *shape), generator) + torch.randn(
-        (steps, batch, *shape), generator=generator, dtype=torch.float64
-    ) / 8
-    x, count = _scaled(network.double(), x)
-    _compare(theirs, network, x, layout, module, path, "with its own constants")
-    found = Alone(0, count.units == 0 or count.spikes > 0)
+
+    def compare(x: Tensor, how: str) -> Counts:
+        ours, _, count = counted(network, x)
+        _check_same(ours, run_alone(theirs, x, layout), module, path, how)
+        return count
+
+    parts = [each for each in taken(rule, theirs, path, shape, axes).chain if isinstance(each, Part)]
+    network = built(list(parts), shape, "every", precise=True)
+    x = eighths(sizes, generator) + torch.randn(sizes, generator=generator, dtype=torch.float64) / 8
+    x, count = audible(network, x)
+    own = "with its own constants"
+    compare(x, own)
+    found.spiking, found.fired = count.units > 0, count.spikes > 0
+    compare(seeking(network, parts, x, NEAR, generator), own)
     given = taken(rule, theirs, path, shape, axes)
     if given.twin is None:
-        return found
+        return
     given.twin(theirs)
     theirs = theirs.double()
-    network = built(taken(rule, theirs, path, shape, axes).chain, shape, "every").double()
-    for x in _meeting((steps, batch, *shape), generator):
-        count = _compare(theirs, network, x, layout, module, path, "with constants that meet the threshold exactly")
-        found.met += count.met
-    return found if count.units else None
-
-
-def _eighths(sizes: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Return multiples of 1/8 that reach twice the threshold, and below 0."""
-    return torch.randint(-8, 17, sizes, generator=generator).double() / 8
-
-
-def _meeting(sizes: tuple[int, ...], generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield input of multiples of 1/8; few and large pulses leave membranes whose fractions are short."""
-    yield _eighths(sizes, generator)
-    for size in (1.0, 2.0, 4.0):
-        pulses = torch.tensor([0, 0, 0, 0.5, 0.5, 1, 1, 1, 2, -1]).double() * size
-        yield pulses[torch.randint(0, len(pulses), sizes, generator=generator)]
-
-
-def _scaled(network: Stack, x: Tensor) -> tuple[Tensor, Counts]:
-    """Return input times a power of 2 under which neurons fire, but not always."""
-    tried = []
-    for power in (0, *(sign * each for each in range(1, 25) for sign in (1, -1))):
-        o = Counting()
-        network.layers.run(o, x * 2.0**power, start(network, x), True)
-        count = o.count
-        if not count.units or 0.05 < count.spikes / count.units < 0.7:
-            return x * 2.0**power, count
-        tried.append((count.spikes == 0, abs(count.spikes / count.units - 0.3), power, count))
-    best = min(tried, key=lambda each: each[:2])
-    return x * 2.0 ** best[2], best[3]
+    parts = [each for each in taken(rule, theirs, path, shape, axes).chain if isinstance(each, Part)]
+    network = built(list(parts), shape, "every", precise=True)
+    for x in pulses(sizes, generator):
+        found.met += compare(x, "with constants that meet the threshold exactly").met
+    if "linear" not in parts[0].config:
+        # Through weights, rounding would leave it beside the threshold.
+        x = seeking(network, parts, eighths(sizes, generator), 0.0, generator)
+        found.met += compare(x, "with constants that meet the threshold exactly").met
 
 
 def _small(module: Any, parts: list[Part]) -> Shape:
@@ -191,10 +177,6 @@ def _small(module: Any, parts: list[Part]) -> Shape:
     return (min(shape[0], 64 if len(shape) > 1 else 256), *(min(each, 4) for each in shape[1:]))
 
 
-def _again(parts: list[Part]) -> Chain:
-    return [copy.copy(each) for each in parts]
-
-
 def _sizes_of(module: nn.Module) -> tuple[int, int]:
     """Return the steps and the batch that a module is fixed to, or the usual ones."""
     found = {"num_timesteps": STEPS, "batch_size": BATCH}
@@ -207,19 +189,9 @@ def _sizes_of(module: nn.Module) -> tuple[int, int]:
     return found["num_timesteps"], found["batch_size"]
 
 
-def _compare(
-    theirs: nn.Module, network: Stack, x: Tensor, layout: Layout, module: nn.Module, path: str, how: str
-) -> Counts:
-    wanted = run_alone(theirs, x, layout_of_one(module) or layout)
-    o = Counting()
-    found, _ = network.layers.run(o, x, start(network, x), True)
-    _same(found, wanted, STORED if not o.count.units else EXACT, module, path, how)
-    return o.count
-
-
-def _same(found: Tensor, wanted: Tensor, bound: float, module: nn.Module, path: str, how: str) -> None:
+def _check_same(found: Tensor, wanted: Tensor, module: nn.Module, path: str, how: str) -> None:
     if found.shape == wanted.shape:
-        wrong = (found - wanted).abs() > bound * max(1e-30, float(wanted.abs().amax()))
+        wrong = (found - wanted).abs() > EXACT * max(1e-30, float(wanted.abs().amax()))
         if not bool(wrong.any()):
             return
         at = f"at step {int(wrong.flatten(1).any(1).int().argmax()) + 1}"
@@ -229,3 +201,20 @@ def _same(found: Tensor, wanted: Tensor, bound: float, module: nn.Module, path: 
         f"{named(path)} ({kind_of(module)}) alone, {how}, differs from what it was taken as {at}: "
         "this is a mistake of hstnn, or a class that was changed"
     )
+
+
+def precisely(chain: Chain, found: dict[str, list[Part]]) -> Chain:
+    """Return a chain whose parts are those that their modules are taken as in float64."""
+    left = {path: list(parts) for path, parts in found.items()}
+
+    def walk(parts: Chain) -> Chain:
+        return [
+            Branches(each.how, [walk(branch) for branch in each.chains], each.path)
+            if isinstance(each, Branches)
+            else left[each.path].pop(0)
+            if each.path in left
+            else each
+            for each in parts
+        ]
+
+    return walk(chain)

@@ -81,14 +81,13 @@ def import_module(
     network = built(chain, shape, read.readout or readout)
     x = window_of(copy, example, how, steps)
     proof = _proved(copy, network, chain, x, how, carries, read.readout is not None)
-    shapes = {path: parts[0].shape for path, parts in parts_of(chain).items()}
     origin = {
         "class": f"{type(module).__module__}.{type(module).__qualname__}",
         "libraries": {name: importlib.metadata.version(name) for name in sorted(_libraries(module))},
         "layout": how,
         "proof": proof.plain(),
     }
-    return Imported(network, proof, [*notes, *notes_of(copy, shapes, axes), *tied(copy, chain), *proof.notes()], origin)
+    return Imported(network, proof, [*notes, *notes_of(copy, parts_of(chain)), *tied(copy, chain), *proof.notes()], origin)
 
 
 def _read(module: nn.Module, example: Tensor, layout: Layout, axes: int) -> Read:

@@ -121,7 +121,7 @@ def recurrent(module: Any, shape: Shape, axes: int) -> Taken:
         # The spikes that come back go into the same current as the input, so they have the same factor.
         (scale,) = before
         assert isinstance(scale, Part)
-        factors = scale.weights.get("factors", torch.tensor(scale.config["scale"]))
+        factors = scale.weights.get("factors", torch.tensor(scale.config["scale"], dtype=torch.float64))
         seen = {name: value * (factors[:, None] if factors.ndim else factors) for name, value in seen.items()}
     layer = {"feedback": part.config["lif"]}
     return Taken([*before, Part(layer, part.weights | seen)], _twin, taken.note)

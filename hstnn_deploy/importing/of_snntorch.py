@@ -148,7 +148,7 @@ def recurrent(with_current: bool) -> Rule:
                 weights |= held(module.recurrent, **{"recurrent.weight": "weight", "recurrent.bias": "bias"})
             case _:
                 layer["through"] = "own"
-                weights["own_weight"] = module.V.detach().float().expand(shape).clone()
+                weights["own_weight"] = module.V.detach().expand(shape).clone()
         return Taken([Part(layer, weights)], _twin, note)
 
     return take

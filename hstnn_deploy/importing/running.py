@@ -48,6 +48,8 @@ def double(module: nn.Module) -> nn.Module:
             each.register_forward_hook(lambda _module, _inputs, output: _doubled(output))
             if hasattr(each, "spike_grad"):
                 each.spike_grad = _doubling(each.spike_grad)
+            if library(each) == "sinabs" and getattr(each, "spike_fn", None) is not None:
+                each.spike_fn = _doubling_class(each.spike_fn)
     return twin
 
 
@@ -70,6 +72,13 @@ def copied(module: nn.Module) -> nn.Module:
 
 def _doubling(function: Any) -> Any:
     return lambda x: function(x).double()
+
+
+def _doubling_class(function: Any) -> Any:
+    """Return sinabs' spike function with spikes of double precision, under its own name."""
+    name = getattr(function, "__name__", type(function).__name__)
+    apply = staticmethod(lambda *given: function.apply(*given).double())
+    return type(name, (), {"required_states": function.required_states, "apply": apply})
 
 
 def _doubled(output: Any) -> Any:

@@ -10,8 +10,8 @@ from hstnn_deploy.models.network import State
 from hstnn_deploy.models.stack import Readout, Stack, StackConfig
 
 
-def built(chain: Chain, shape: Shape, readout: Readout) -> Stack:
-    """Return the stack of a chain, in evaluation mode, with its weights.
+def built(chain: Chain, shape: Shape, readout: Readout, precise: bool = False) -> Stack:
+    """Return the stack of a chain, in evaluation mode, with its weights; a precise one computes in float64, with weights as they are given.
 
     Raises:
         ImportRefused: the layers do not make a network, or weights do not fit them.
@@ -28,6 +28,8 @@ def built(chain: Chain, shape: Shape, readout: Readout) -> Stack:
         network = config.build([])
     except RecipeError as error:
         raise ImportRefused(error.message, error.hint) from error
+    if precise:
+        network = network.double()
     for layer, part in zip(network.leaves(), leaves(chain), strict=True):
         if part is None:
             continue

@@ -149,7 +149,7 @@ def taken(rule: Rule, module: nn.Module, path: str, shape: Shape, axes: int) -> 
         ) from error
     for part in found.chain:
         assert isinstance(part, Part)
-        part.path, part.shape = path, shape
+        part.path, part.shape, part.axes = path, shape, axes
         for name, value in part.weights.items():
             if not bool(value.isfinite().all()):
                 raise ImportRefused(f"{named(path)} ({kind_of(module)}): {name} holds a value that is not finite")
@@ -157,14 +157,15 @@ def taken(rule: Rule, module: nn.Module, path: str, shape: Shape, axes: int) -> 
     return found
 
 
-def notes_of(module: nn.Module, shapes: dict[str, Shape | None], axes: int) -> list[str]:
+def notes_of(module: nn.Module, parts: dict[str, list[Part]]) -> list[str]:
     """Return what of each module the stack does not take over, by path."""
     found = []
-    for path, shape in shapes.items():
+    for path, (part, *_) in parts.items():
         each: Any = module.get_submodule(path)
         rule = rule_of(each)
-        if rule is not None and shape is not None and (note := taken(rule, each, path, shape, axes).note):
-            found.append(f"{named(path)} ({kind_of(each)}): {note}")
+        if rule is not None and part.shape is not None:
+            if note := taken(rule, each, path, part.shape, part.axes).note:
+                found.append(f"{named(path)} ({kind_of(each)}): {note}")
     return found
 
 
