@@ -199,7 +199,7 @@ def _check_same(found: Tensor, wanted: Tensor, module: nn.Module, path: str, how
         at = f"in its shape: {list(wanted.shape)}, and not {list(found.shape)}"
     raise ImportRefused(
         f"{named(path)} ({kind_of(module)}) alone, {how}, differs from what it was taken as {at}: "
-        "this is a mistake of hstnn, or a class that was changed"
+        "this is a mistake of hstnn, or a class or an output that was changed (by a forward hook, say)"
     )
 
 

@@ -13,6 +13,16 @@ from hstnn_deploy.importing.running import copied, first_of, reset
 from hstnn_deploy.importing.tree import is_bare, kind_of, named, rule_of
 
 
+_WRAPPERS = {
+    "OptimizedModule": "what was given to torch.compile, or module._orig_mod",
+    "DataParallel": "module.module",
+    "DistributedDataParallel": "module.module",
+    "RecursiveScriptModule": "the module that it was scripted from",
+    "ScriptModule": "the module that it was scripted from",
+    "TopLevelTracedModule": "the module that it was traced from",
+}
+
+
 def ready(module: Any, example: Any) -> tuple[nn.Module, Tensor, list[str]]:
     """Return a copy of a module on the CPU in float32, the example likewise, and what is to be said of them.
 
@@ -28,6 +38,8 @@ def ready(module: Any, example: Any) -> tuple[nn.Module, Tensor, list[str]]:
         raise ImportRefused("the example must be a tensor of numbers, of the shape that the module takes")
     if example.numel() == 0 or example.device.type == "meta" or not bool(example.isfinite().all()):
         raise ImportRefused(f"the example {list(example.shape)} holds no values, or some that are not finite")
+    if (inside := _WRAPPERS.get(type(module).__name__)) and type(module).__module__.startswith("torch."):
+        raise ImportRefused(f"{type(module).__name__} only wraps a module", f"hand over {inside}")
     _check_tensors(module)
     for path, each in module.named_modules():
         if "forward" in vars(each):

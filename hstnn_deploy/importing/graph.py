@@ -6,6 +6,7 @@ What is traced is one step, or one window where layers take time too. States of 
 back are left to the stack, which carries them itself.
 """
 
+import inspect
 import operator
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,13 @@ from torch import Tensor, fx, nn
 
 from hstnn_deploy.errors import ImportRefused, nearest
 from hstnn_deploy.importing import plain
-from hstnn_deploy.importing.loops import Loop, loop_of
+from hstnn_deploy.importing.loops import STEP, Loop, loop_of
 from hstnn_deploy.importing.operations import OPERATIONS, argument
 from hstnn_deploy.importing.parts import Branches, Chain, Part
 from hstnn_deploy.importing.tree import (
     RULES,
     after,
+    class_of,
     derived_from,
     is_bare,
     is_container,
@@ -33,11 +35,6 @@ from hstnn_deploy.importing.tree import (
 from hstnn_deploy.importing.values import State, Value
 from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.stack import Readout
-
-LOOP = (
-    "hand over a module whose forward takes one step: x[B, ...] in, what the last layer gives out; neurons keep their "
-    "states themselves (snnTorch: init_hidden=True) or take and return them: forward(x, mem1, mem2) -> (y, mem1, mem2)"
-)
 
 
 class _Window(fx.Proxy):
@@ -108,8 +105,13 @@ def take(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
         return chain
     if package := library(module):
         known = [name for name in RULES[package] if name not in plain.RULES or package == "torch"]
-        said = f"{kind_of(module)} of {package} is not taken"
-        raise ImportRefused(f"{named(path)}: {said}", nearest(kind_of(module), known))
+        kind = class_of(module)
+        if kind.__name__ in known:
+            raise ImportRefused(
+                f"{named(path)}: {kind.__module__}.{kind.__name__} is another class than the {kind.__name__} that is taken"
+            )
+        said = f"{kind.__name__} of {package} is not taken"
+        raise ImportRefused(f"{named(path)}: {said}", nearest(kind.__name__, known))
     return traced(module, path, shape, axes)
 
 
@@ -149,13 +151,19 @@ def _graph(module: nn.Module, path: str, sizes: tuple[int, ...]) -> fx.Graph:
             f"{_name(path, module)} is derived from {base} and computes something of its own", f"use {base} itself"
         )
     try:
-        return _Tracer(sizes).trace(module)
+        return _Tracer(sizes).trace(module, _settings(module))
     except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())[:200]
         raise ImportRefused(
             f"{_name(path, module)}: its forward depends on values, or goes through time in a way not taken ({said})",
-            LOOP,
+            STEP,
         ) from error
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """Return what a forward takes that is no tensor, such as a number of steps, with its default."""
+    taken = inspect.signature(module.forward).parameters
+    return {name: each.default for name, each in taken.items() if isinstance(each.default, bool | int | float | str)}
 
 
 def _name(path: str, module: nn.Module) -> str:
@@ -278,7 +286,7 @@ class _Reader:
             if self.time_axis is not None and node.args[1] in (-1, (slice(None), -1)[: 2 * self.time_axis]):
                 self.readout, self.axes = "last", 1
                 return Value(node, value.shape, [value])
-            raise self.refused(node, "takes a part of a value")
+            raise self.refused(node, "takes a part of a value (a loop over time must have two steps or more)")
         return Value(node, value.shape, [value]) if node.args[1] == 0 else State()
 
     def _stacked(self, node: fx.Node) -> Value | State:

@@ -8,6 +8,11 @@ from torch import fx, nn
 from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing.tree import is_bare, is_neuron
 
+STEP = (
+    "hand over a module whose forward takes one step: x[B, ...] in, what the last layer gives out; neurons keep their "
+    "states themselves (snnTorch: init_hidden=True) or take and return them: forward(x, mem1, mem2) -> (y, mem1, mem2)"
+)
+
 
 @dataclass
 class Loop:
@@ -45,14 +50,14 @@ def loop_of(graph: fx.Graph, module: nn.Module) -> Loop | None:
         return None
     found.steps = max(found.label.values()) + 1
     if min(found.label.values()) < 0:
-        raise ImportRefused("its forward counts the steps of its input from the end")
+        raise ImportRefused("its forward counts the steps of its input from the end", STEP)
     steps: list[list[fx.Node]] = [[] for _ in range(found.steps)]
     for node, label in found.label.items():
         steps[label].append(node)
     for number, nodes in enumerate(steps):
         if [_kind(node) for node in nodes] != [_kind(node) for node in steps[0]]:
             raise ImportRefused(
-                f"its forward goes through time, and does something else at step {number + 1} than at the first"
+                f"its forward goes through time, and does something else at step {number + 1} than at the first", STEP
             )
         found.first |= dict(zip(nodes, steps[0], strict=True))
     _check_links(found, steps, start)
@@ -66,14 +71,14 @@ def _check_links(loop: Loop, steps: list[list[fx.Node]], start: fx.Node) -> None
             for given in node.all_input_nodes:
                 if _index(given, start) not in (None, number):
                     raise ImportRefused(
-                        f"its forward takes step {loop.label[given] + 1} of its input at its own step {number + 1}"
+                        f"its forward takes step {loop.label[given] + 1} of its input at its own step {number + 1}", STEP
                     )
             for mine, its in zip(node.args, loop.first[node].args, strict=False):
                 if not isinstance(mine, fx.Node) or mine not in loop.label:
                     continue
                 if loop.label[mine] == number and loop.first[mine] is not its:
                     raise ImportRefused(
-                        f"its forward goes through time, and {node} takes another value than at the first step"
+                        f"its forward goes through time, and {node} takes another value than at the first step", STEP
                     )
 
 

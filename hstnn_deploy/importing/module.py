@@ -13,7 +13,7 @@ from hstnn_deploy.importing.checks import check_shared, ready, tied
 from hstnn_deploy.importing.graph import Read, take, whole
 from hstnn_deploy.importing.proof import Proof, prove, window_of
 from hstnn_deploy.importing.running import Layout, layout_of
-from hstnn_deploy.importing.stacks import built
+from hstnn_deploy.importing.stacks import built, check_whole
 from hstnn_deploy.importing.tree import is_container, library, notes_of, rule_of
 from hstnn_deploy.models.stack import Readout, Stack
 
@@ -78,6 +78,7 @@ def import_module(
         how, steps = "time-first" if read.loop.indexed else "constant", read.loop.steps
         shape = tuple(example.shape[2 if read.loop.indexed else 1 :])
     check_shared(copy, chain)
+    check_whole(chain, shape, read.readout or readout)
     network = built(chain, shape, read.readout or readout)
     x = window_of(copy, example, how, steps)
     proof = _proved(copy, network, chain, x, how, carries, read.readout is not None)

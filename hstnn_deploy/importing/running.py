@@ -42,6 +42,10 @@ def double(module: nn.Module) -> nn.Module:
         if library(each) == "norse" and hasattr(p, "_replace"):
             tensors = {name: value.double() for name, value in p._asdict().items() if isinstance(value, Tensor)}
             each.p = p._replace(**tensors)
+        for hook in each._forward_pre_hooks.values():
+            if type(hook).__module__.startswith("torch.nn.utils"):
+                # Weights that torch computes of others (weight_norm, prune) before each call.
+                hook(each, ())
         each.register_forward_pre_hook(lambda _module, inputs: tuple(map(_doubled, inputs)))
         if is_neuron(each):
             # Some give spikes of single precision whatever they are given.
@@ -59,14 +63,25 @@ def copied(module: nn.Module) -> nn.Module:
     Raises:
         ImportRefused: it can be copied in no way.
     """
+    # What backward made of weights or states is copied as what it is now.
+    made = [
+        value
+        for each in module.modules()
+        for value in (*vars(each).values(), *each._buffers.values())
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    memo: dict[int, Any] = {id(value): value.detach().clone() for value in made}
     try:
-        return copy.deepcopy(module)
+        return copy.deepcopy(module, memo)
     except Exception:
         # sinabs 3.1 copies no layer of neurons with a module inside it.
         try:
             again: nn.Module = pickle.loads(pickle.dumps(module))
         except Exception as error:
-            raise ImportRefused(f"{type(module).__name__} cannot be copied: {' '.join(str(error).split())}") from error
+            said = " ".join(str(error).split())
+            raise ImportRefused(
+                f"{type(module).__name__} cannot be copied: {said}", "take out what it holds on to, such as counters"
+            ) from error
         return again
 
 
@@ -110,8 +125,8 @@ def run(module: nn.Module, x: Tensor, layout: Layout, carries: bool = False, rea
                     rows.append(first_of(module(now)))
                     continue
                 given = module(now) if states is None else module(now, *states)
-                rows.append(given[0])
-                states = given[1:]
+                rows.append(first_of(given))
+                states = None if isinstance(given, Tensor) else given[1:]
             return torch.stack(rows)
         case "time-first":
             return first_of(module(x))
@@ -228,7 +243,7 @@ def layout_of_one(module: nn.Module) -> Layout | None:
                 return None
             return {"s": "step", "m": "time-first"}.get(mode or "m")  # type: ignore[return-value]
         case "sinabs":
-            if not is_neuron(module):
+            if not hasattr(module, "reset_states"):
                 return None
             return "squeezed" if name.endswith("Squeeze") else "batch-first"
         case "norse":

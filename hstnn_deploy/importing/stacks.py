@@ -1,5 +1,6 @@
 """The stack of a chain, with its weights."""
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from hstnn_deploy.errors import ImportRefused, RecipeError
@@ -8,6 +9,22 @@ from hstnn_deploy.models.layers import checked
 from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.network import State
 from hstnn_deploy.models.stack import Readout, Stack, StackConfig
+
+
+def check_whole(chain: Chain, shape: Shape, readout: Readout) -> None:
+    """Refuse what no recipe could say, so that no checkpoint could hold it.
+
+    Raises:
+        ImportRefused: nothing carries anything over time, an answer is no row of numbers, or it is too large.
+    """
+    if not chain:
+        raise ImportRefused("the module has no layer that computes anything")
+    try:
+        StackConfig(input=list(shape), layers=configs(chain), readout=readout)
+    except RecipeError as error:
+        raise ImportRefused(error.message.replace("network.layers", "the layers"), error.hint) from error
+    except ValidationError as error:
+        raise ImportRefused(f"the layers make no stack: {error.errors()[0]['msg']}") from error
 
 
 def built(chain: Chain, shape: Shape, readout: Readout, precise: bool = False) -> Stack:

@@ -36,7 +36,7 @@ CONTAINERS = {
 """Classes that run what is inside them, one after another."""
 
 
-NETWORKS = ("spikingjelly.activation_based.model.", "norse.torch.models.", "sinabs.network")
+NETWORKS = ("spikingjelly.activation_based.model.", "norse.torch.models.", "sinabs.network", "torch.fx.")
 """Modules of the libraries with whole networks, which are read as those of users are."""
 
 _SAME = frozenset(

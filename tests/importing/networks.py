@@ -139,7 +139,7 @@ def snntorch_sequential() -> Made:
         snn.Leaky(beta=torch.rand(7) * 0.5 + 0.4, reset_mechanism="zero", init_hidden=True, output=True),
     )
     statistics(net)
-    return louder(net, 6), torch.rand(3, 2, 12, 12)
+    return louder(net, 6), torch.rand(3, 2, 10, 10)
 
 
 @of("snntorch")
