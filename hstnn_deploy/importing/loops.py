@@ -71,7 +71,8 @@ def _check_links(loop: Loop, steps: list[list[fx.Node]], start: fx.Node) -> None
             for given in node.all_input_nodes:
                 if _index(given, start) not in (None, number):
                     raise ImportRefused(
-                        f"its forward takes step {loop.label[given] + 1} of its input at its own step {number + 1}", STEP
+                        f"its forward takes step {loop.label[given] + 1} of its input at its own step {number + 1}",
+                        STEP,
                     )
             for mine, its in zip(node.args, loop.first[node].args, strict=False):
                 if not isinstance(mine, fx.Node) or mine not in loop.label:

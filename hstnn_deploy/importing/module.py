@@ -88,7 +88,9 @@ def import_module(
         "layout": how,
         "proof": proof.plain(),
     }
-    return Imported(network, proof, [*notes, *notes_of(copy, parts_of(chain)), *tied(copy, chain), *proof.notes()], origin)
+    return Imported(
+        network, proof, [*notes, *notes_of(copy, parts_of(chain)), *tied(copy, chain), *proof.notes()], origin
+    )
 
 
 def _read(module: nn.Module, example: Tensor, layout: Layout, axes: int) -> Read:

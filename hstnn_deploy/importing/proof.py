@@ -23,6 +23,7 @@ from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.blocks import run_layer
 from hstnn_deploy.models.stack import Stack
 
+
 @dataclass(frozen=True)
 class Proof:
     """What was compared, and found equal."""

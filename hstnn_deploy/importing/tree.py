@@ -144,9 +144,7 @@ def taken(rule: Rule, module: nn.Module, path: str, shape: Shape, axes: int) -> 
         raise ImportRefused(f"{named(path)} ({kind_of(module)}): {error.message}", error.hint) from error
     except (TypeError, ValueError, AttributeError) as error:
         said = " ".join(str(error).split())
-        raise ImportRefused(
-            f"{named(path)} ({kind_of(module)}) is not as its library makes it: {said}"
-        ) from error
+        raise ImportRefused(f"{named(path)} ({kind_of(module)}) is not as its library makes it: {said}") from error
     for part in found.chain:
         assert isinstance(part, Part)
         part.path, part.shape, part.axes = path, shape, axes

@@ -186,9 +186,7 @@ def snntorch_step() -> Made:
             self.neurons = nn.ModuleDict({"a": snn.Leaky(beta=0.87), "b": snn.Leaky(beta=0.64, threshold=0.7)})
             self.out = nn.Linear(11, 3)
 
-        def forward(
-            self, x: Tensor, a: Tensor | None = None, b: Tensor | None = None
-        ) -> tuple[Tensor, Tensor, Tensor]:
+        def forward(self, x: Tensor, a: Tensor | None = None, b: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
             spikes, a = self.neurons["a"](self.hidden[0](x), a)
             more, b = self.neurons["b"](self.hidden[1](spikes), b)
             return self.out(more + spikes), a, b

@@ -86,7 +86,9 @@ def off(name: str, which: int = 0) -> Change:
             return
         keys = neuron_of(part)
         number = (keys if keys is not None else part.config)[name]
-        (keys if keys is not None else part.config)[name] = number * (1.001 if name != "decay" or number < 0.9 else 0.999)
+        (keys if keys is not None else part.config)[name] = number * (
+            1.001 if name != "decay" or number < 0.9 else 0.999
+        )
 
     return change
 

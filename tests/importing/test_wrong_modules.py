@@ -353,7 +353,10 @@ TAKEN: dict[str, tuple[Callable[[], Made], str]] = {
         ),
         "0.weight and 2.weight are one tensor",
     ),
-    "silent": (lambda: (chain(nn.Linear(5, 4), snn.Leaky(beta=0.8, threshold=1e6, init_hidden=True)), X), "never fired"),
+    "silent": (
+        lambda: (chain(nn.Linear(5, 4), snn.Leaky(beta=0.8, threshold=1e6, init_hidden=True)), X),
+        "never fired",
+    ),
 }
 
 
@@ -413,14 +416,19 @@ OTHERS: dict[str, tuple[Callable[[], Made], str]] = {
             lambda sj, n: (
                 chain(
                     sj.Linear(5, 5),
-                    n.LIFNode(surrogate_function=installed("spikingjelly.activation_based.surrogate").ATan(spiking=False)),
+                    n.LIFNode(
+                        surrogate_function=installed("spikingjelly.activation_based.surrogate").ATan(spiking=False)
+                    ),
                 ),
                 X,
             )
         ),
         "1 .LIFNode.: its surrogate function has spiking=False",
     ),
-    "another node": (lambda: spikingjelly(lambda sj, n: (chain(sj.Linear(5, 5), n.QIFNode()), X)), "QIFNode of spiking"),
+    "another node": (
+        lambda: spikingjelly(lambda sj, n: (chain(sj.Linear(5, 5), n.QIFNode()), X)),
+        "QIFNode of spiking",
+    ),
     "v_reset above": (
         lambda: spikingjelly(lambda sj, n: (chain(sj.Linear(5, 5), n.LIFNode(v_reset=2.0)), X)),
         "v_threshold is not above v_reset",
@@ -461,7 +469,10 @@ OTHERS: dict[str, tuple[Callable[[], Made], str]] = {
         "dt . tau_mem_inv is not between 0 and 1",
     ),
     "writes into a tensor": (
-        lambda: (installed("norse.torch"), (installed("norse.torch.models.conv").ConvNet().eval(), torch.rand(3, 1, 1, 28, 28)))[1],
+        lambda: (
+            installed("norse.torch"),
+            (installed("norse.torch.models.conv").ConvNet().eval(), torch.rand(3, 1, 1, 28, 28)),
+        )[1],
         "ConvNet: its forward depends on values.*item assignment",
     ),
 }
