@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from benchmarks.bntt import bntt
 from benchmarks.data_loading import data_loading
 from benchmarks.harness import Result, environment, keep_heap
 from benchmarks.inference import inference
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Result]]] = {
     "data_loading": data_loading,
     "peers": peers,
     "stacks": stacks,
+    "bntt": bntt,
     "scheduling": scheduling,
 }
 

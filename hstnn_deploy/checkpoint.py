@@ -5,6 +5,7 @@ is always read with `weights_only=True`, so a pickle that carries code is refuse
 its number; an older one passes through `_MIGRATIONS` first.
 """
 
+import hashlib
 import pickle
 import pickletools
 import warnings
@@ -16,17 +17,21 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, ValidationError
 
-from hstnn_deploy import files
+from hstnn_deploy import environment, files
+from hstnn_deploy.data import registry
 from hstnn_deploy.errors import CheckpointError, HstnnError, RecipeError
-from hstnn_deploy.foreign import brief, check_plain, check_stored, reading
+from hstnn_deploy.foreign import brief, check_plain, check_stored, one_line, reading
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import NetworkConfig, build
 from hstnn_deploy.models.sizes import Sizes
+from hstnn_deploy.models.stack import Stack, StackConfig
+from hstnn_deploy.recipe.adopted import bare, check_network, for_network
 from hstnn_deploy.recipe.load import parse
 from hstnn_deploy.recipe.recipe import Recipe
+from hstnn_deploy.recipe.sections import Init
 
 FORMAT = "hstnn-deploy"
-VERSION = 3
+VERSION = 4
 
 _TAKE_ANOTHER = "copy it again, or take last.pt or best.pt from the run folder"
 
@@ -52,7 +57,16 @@ def _name_the_network(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _spell_out, 2: _name_the_network}
+def _trained_here(data: dict[str, Any]) -> dict[str, Any]:
+    """From version 3: no network came from elsewhere."""
+    return {**data, "origin": None} if "parameters" in data else data
+
+
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _spell_out,
+    2: _name_the_network,
+    3: _trained_here,
+}
 """From a version to the next: what turns its `data` into the next version's."""
 
 
@@ -156,7 +170,7 @@ _NETWORK: TypeAdapter[Any] = TypeAdapter(NetworkConfig)
 
 
 class Checkpoint(BaseModel):
-    """A trained network and what it takes to know, rebuild, continue and judge it."""
+    """A network and what it takes to know, rebuild, continue and judge it: trained here, or imported (`of_network`)."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -177,6 +191,9 @@ class Checkpoint(BaseModel):
     environment: dict[str, Any] = {}
     vocabulary: str = ""
     """Of a language model: the SHA-256 of the words it was trained with, in the order of their tokens."""
+    origin: dict[str, Any] | None = None
+    """Of an imported network, and of what was trained from one: where it came from, by which library and versions, how
+    it was proved. None of networks that are hstnn's own."""
     training: dict[str, Any] | None = None
     """In last.pt: the optimiser's state, to continue from."""
     _source: str = PrivateAttr("the checkpoint")
@@ -185,6 +202,57 @@ class Checkpoint(BaseModel):
     def redundant(self) -> bool:
         """Whether this is an adapted network from which units have not been selected yet."""
         return self.stage == "adapt"
+
+    @classmethod
+    def of_network(cls, network: Stack, origin: dict[str, Any]) -> "Checkpoint":
+        """Return the checkpoint of a network that was not trained here. It has no recipe.
+
+        Args:
+            network: a stack, with the weights that it is to have.
+            origin: plain data that says where it came from, its library and versions, and how it was proved.
+
+        Raises:
+            CheckpointError: its configuration does not make this network again, or `origin` is not plain data.
+        """
+        architecture = StackConfig.model_validate(network.config.model_dump(mode="json"))
+        try:
+            check_plain(origin, "origin")
+        except ValueError as error:
+            raise CheckpointError(f"the origin of a network is plain data: {error}") from error
+        found = cls(
+            recipe={},
+            architecture=architecture,
+            stage="train",
+            sizes=[],
+            parameters={name: value.detach().cpu().clone() for name, value in network.state_dict().items()},
+            epoch=0,
+            metrics={},
+            environment=environment.describe("cpu"),
+            origin=origin,
+        )
+        found._source = "the network"
+        if architecture != network.config or found.network().described() != network.described():
+            raise CheckpointError("the network is another one than its configuration makes")
+        return found
+
+    @property
+    def source(self) -> str:
+        """The file that it was read from."""
+        return self._source
+
+    @property
+    def came_from(self) -> str:
+        """Where an imported network came from, in a few words; empty of hstnn's own."""
+        return one_line(str((self.origin or {}).get("source", "elsewhere" if self.origin else "")))
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the parameters: their names, types, shapes and numbers."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.parameters.items()):
+            digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+            digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def save(self, path: Path) -> None:
         """Write to a file; see `save`."""
@@ -232,12 +300,49 @@ class Checkpoint(BaseModel):
         """Return the recipe as an object.
 
         Raises:
-            CheckpointError: this version of hstnn cannot read it.
+            CheckpointError: there is none, or this version of hstnn cannot read it.
         """
+        if not self.recipe:
+            raise CheckpointError(
+                f"{self._source} has no recipe: nothing says which data and loss belong to its network",
+                "name a recipe with data of its shape, with --recipe NAME",
+            )
         try:
             return parse(self.recipe, "its recipe")
         except RecipeError as error:
             raise CheckpointError(f"{self._source}: {error.message}", error.hint) from error
+
+    def recipe_or_bare(self, steps: int | None = None) -> Recipe:
+        """Return the recipe, or what stands for it where there is none; see `adopted.bare`.
+
+        Raises:
+            CheckpointError: this version of hstnn cannot read it, or a network without a recipe is no stack.
+        """
+        if self.recipe:
+            return self.resolved_recipe()
+        try:
+            return bare(self.architecture, steps, self._source)
+        except RecipeError as error:
+            raise CheckpointError(error.message, error.hint) from error
+
+    def under(self, recipe: Recipe) -> "Checkpoint":
+        """Return the same network with data, loss and training of a recipe in the place of its own.
+
+        Raises:
+            UsageError: its input or its answers do not fit the data.
+        """
+        changed = for_network(recipe, self.architecture, self.resolved_recipe() if self.recipe else None)
+        if (known := registry.shape(changed.data)) is not None:
+            sizes = {"inputs": known.inputs, "classes": known.classes, "size": known.size, "steps": known.steps}
+            check_network(changed, known.family, sizes, self._source)
+        # What was measured by another recipe is no result of this one.
+        return self.model_copy(update={"recipe": changed.dump(), "metrics": {} if self.recipe else self.metrics})
+
+    def begin(self, recipe: Recipe, path: Path) -> Recipe:
+        """Return the recipe that trains this network, read from `path`, on; see `under`."""
+        begun = self.under(recipe).resolved_recipe()
+        begun.init = Init(checkpoint=str(path), parameters=self.fingerprint)
+        return begun
 
     def network(self) -> Network:
         """Return the network in evaluation mode, on the CPU.
@@ -258,13 +363,18 @@ class Checkpoint(BaseModel):
         Args:
             draw: the seed of one draw of the variation; None: without variation.
         """
-        if getattr(self.architecture, "weights", None) is None:
+        weights: Any = getattr(self.architecture, "weights", None)
+        if weights is None:
             return self
         parameters = self.network().deployed(draw)
         plain = {key: value for key, value in self.recipe.get("network", {}).items() if key != "weights"}
+        recipe = {key: value for key, value in self.recipe.items() if key != "finetune"} | {"network": plain}
+        if weights.compensated and self.recipe.get("finetune") is not None:
+            # Without its step nothing else says how it was trained.
+            recipe["train"] = self.recipe["finetune"]
         changed = {
             "architecture": self.architecture.model_copy(update={"weights": None}),
-            "recipe": {key: value for key, value in self.recipe.items() if key != "finetune"} | {"network": plain},
+            "recipe": recipe if self.recipe else {},
             "parameters": parameters,
             # Measured of other draws.
             "metrics": {key: value for key, value in self.metrics.items() if key != "test"},

@@ -13,7 +13,8 @@ from hstnn_deploy.models.layers import LAYERS
 from hstnn_deploy.models.layers.norm import NormOptions
 from hstnn_deploy.models.network import LossName
 from hstnn_deploy.models.neurons import AdaptiveLif, Integrator, Lif
-from hstnn_deploy.models.stack import Mode, Readout, StackConfig
+from hstnn_deploy.models.readouts import Readout
+from hstnn_deploy.models.stack import Mode, StackConfig
 from hstnn_deploy.models.surrogates import Shape
 from hstnn_deploy.models.tasks import LossConfig
 from hstnn_deploy.recipe.load import parse

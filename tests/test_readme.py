@@ -30,7 +30,7 @@ def test_no_row_of_a_table_stands_twice() -> None:
 def test_every_command_is_in_the_readme() -> None:
     for command in app.registered_commands:
         assert command.callback is not None
-        assert f"`hstnn {command.callback.__name__}" in README
+        assert f"`hstnn {command.name or command.callback.__name__}" in README
     for group in app.registered_groups:
         within = group.typer_instance
         assert within is not None

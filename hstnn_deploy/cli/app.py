@@ -19,11 +19,13 @@ from hstnn_deploy.cli import (
     doctor,
     evaluate,
     export,
+    import_,
     profile,
     recipes,
     report,
     run,
     runs,
+    show,
     streams,
     sweep,
     train,
@@ -48,6 +50,7 @@ for command in (
     run.run,
     profile.profile,
     recipes.recipes,
+    show.show,
     sweep.sweep,
     report.report,
     compare.compare,
@@ -55,6 +58,7 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
+app.command("import")(import_.import_network)
 app.add_typer(data.app)
 app.add_typer(runs.app)
 

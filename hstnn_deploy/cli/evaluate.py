@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import CacheChoice, CacheOption, Ckpt, DataDir, Device, Json, SplitChoice
+from hstnn_deploy.cli.options import CacheChoice, CacheOption, Ckpts, DataDir, Device, ForRecipe, Json, SplitChoice
 from hstnn_deploy.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from hstnn_deploy.models.tasks import Task
     from hstnn_deploy.recipe.recipe import Recipe
     from hstnn_deploy.train.early_exit import Exit
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    ckpt: Ckpt,
+    ckpt: Ckpts,
     split: Annotated[SplitChoice, typer.Option(help="Which samples.")] = SplitChoice.test,
     batch: Annotated[int | None, typer.Option(min=1, help="Batch size (default: the recipe's).")] = None,
     draws: Annotated[
@@ -29,38 +31,120 @@ def evaluate(
     readapt: Annotated[
         int, typer.Option(min=0, metavar="N", help="With --draws: let norms follow N training batches after each draw.")
     ] = 0,
+    variation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="With --draws: measure at these multiples of sigma, such as 0,0.5,1,2, in tables and pictures.",
+        ),
+    ] = None,
     early_exit: Annotated[
         bool, typer.Option("--early-exit", help="Measure what answering before the last time step saves and costs.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="With --early-exit: draw accuracy against mean steps.")
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            help="With --early-exit: a .png of accuracy against mean steps. With --variation: a .png of accuracy "
+            "against variation, a .csv or a .json, or a folder for all of them and accuracy against memory.",
+        ),
     ] = None,
+    recipe: ForRecipe = None,
     device: Device = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads (default: one per core; small networks are faster with 1).")
+    ] = None,
     data_dir: DataDir = None,
     cache: CacheOption = CacheChoice.disk,
     as_json: Json = False,
 ) -> None:
     """Measure loss and metric (accuracy, perplexity) of a checkpoint on a split of its recipe's data.
 
-    With --draws, weights on devices are drawn anew each time, and stay for the whole split.
+    A checkpoint without a recipe, such as an imported one, needs --recipe: data, loss and protocol are that recipe's.
+
+    With --draws, weights on devices are drawn anew each time, and stay for the whole split. With --variation, several
+    networks are measured at several multiples of their sigma.
     """
+    from hstnn_deploy import devices
+
+    where = devices.resolve(device, threads)
+    if variation is not None:
+        _vary(ckpt, variation, draws, early_exit, where, split, batch, readapt, out, data_dir, cache, as_json)
+        return
+    if len(ckpt) > 1:
+        raise UsageError(f"--ckpt is given {len(ckpt)} times", "several networks are measured with --variation 0,0.5,1")
+    _evaluate(ckpt[0], split, batch, draws, readapt, early_exit, out, recipe, where, data_dir, cache, as_json)
+
+
+def _vary(
+    ckpt: list[Path],
+    variation: str,
+    draws: int | None,
+    early_exit: bool,
+    where: "torch.device",
+    split: SplitChoice,
+    batch: int | None,
+    readapt: int,
+    out: Path | None,
+    data_dir: Path | None,
+    cache: CacheChoice,
+    as_json: bool,
+) -> None:
+    from hstnn_deploy.cli.variation import scales_of, show_variation
+
+    scales = scales_of(variation)
+    if not draws:
+        raise UsageError("--variation measures draws, and none is asked for", "add --draws 10")
+    if early_exit:
+        raise UsageError("--early-exit measures one network", "leave --variation out")
+    show_variation(
+        ckpt,
+        scales,
+        split=split.value,
+        batch=batch,
+        draws=draws,
+        readapt=readapt,
+        out=out,
+        device=where,
+        data_dir=data_dir,
+        cache=cache.value,
+        as_json=as_json,
+    )
+
+
+def _evaluate(
+    ckpt: Path,
+    split: SplitChoice,
+    batch: int | None,
+    draws: int | None,
+    readapt: int,
+    early_exit: bool,
+    out: Path | None,
+    recipe: str | None,
+    where: "torch.device",
+    data_dir: Path | None,
+    cache: CacheChoice,
+    as_json: bool,
+) -> None:
     import torch
 
-    from hstnn_deploy import devices
     from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.data.images import as_evaluated
     from hstnn_deploy.data.registry import load
     from hstnn_deploy.models.tasks import task_for
+    from hstnn_deploy.recipe.adopted import check_network
+    from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train.early_exit import answers
     from hstnn_deploy.train.evaluation import PROTOCOLS
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
     from hstnn_deploy.train.variation import under_variation
 
     checkpoint = Checkpoint.load(ckpt)
-    where = devices.resolve(device)
-    recipe = checkpoint.resolved_recipe()
-    if recipe.step is None and (draws is not None or readapt):
+    if recipe is not None:
+        checkpoint = checkpoint.under(load_recipe(recipe))
+    asked = checkpoint.resolved_recipe()
+    if asked.step is None and (draws is not None or readapt):
         raise UsageError(f"--draws is for weights on devices, and {ckpt} has none", "leave --draws and --readapt out")
     if early_exit and (readapt or (draws or 0) > 1):
         raise UsageError("--early-exit measures one network", "give --draws 1 for draw 0, or leave --draws out")
@@ -69,54 +153,64 @@ def evaluate(
     network = checkpoint.network().to(where)
     observer = make_observer(console.report(as_json))
     try:
-        splits = load(recipe.data, recipe.protocol, data_dir, cache.value, observer.preparing)
+        splits = load(asked.data, asked.protocol, data_dir, cache.value, observer.preparing)
     finally:
         observer.close()
-    if checkpoint.vocabulary != splits.vocabulary:
+    if recipe is not None:
+        # Of a text, only its files say how many words there are.
+        there = {"inputs": splits.inputs, "classes": splits.classes, "size": splits.size}
+        check_network(asked, splits.family, there, ckpt)
+    if checkpoint.vocabulary != splits.vocabulary and not (checkpoint.origin and not checkpoint.vocabulary):
         raise DataError(
-            f"{ckpt} was trained with another vocabulary than {recipe.data.name} has now",
+            f"{ckpt} was trained with another vocabulary than {asked.data.name} has now",
             "give the text it was trained on with --data-dir",
         )
-    task = task_for(recipe.network, recipe.loss)
+    task = task_for(asked.network, asked.loss)
     # Of a training split that is cropped at random, the same crops at every call.
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(asked.seed)
     if out is not None and (not early_exit or out.suffix != ".png"):
-        raise UsageError(f"--out {out} is for the picture of --early-exit, a .png", "give --early-exit --out exit.png")
-    samples, size = as_evaluated(splits.split(split.value)), batch or recipe.batch
+        raise UsageError(
+            f"--out {out} is for the picture of --early-exit, a .png",
+            "give --early-exit --out exit.png, or --variation",
+        )
+    samples, size = as_evaluated(splits.split(split.value)), batch or asked.batch
     if early_exit:
         alone = checkpoint.deployed(0 if draws else None).network().to(where)
-        _show_exits(answers(alone, samples, size, where, recipe.precision).every(), out, as_json)
+        _show_exits(answers(alone, samples, size, where, asked.precision).every(), out, as_json)
         return
     if draws == 0:
         network = checkpoint.deployed().network().to(where)
     if draws:
         found = under_variation(checkpoint, task, splits, split.value, size, where, draws, readapt)
-        _show_draws(found, ckpt, recipe, task, split.value, readapt, as_json)
+        _show_draws(found, ckpt, asked, task, split.value, readapt, as_json)
         return
-    result = run_evaluation(network, task, samples, size, where, recipe.precision)
+    result = run_evaluation(network, task, samples, size, where, asked.precision)
     facts = {
         "checkpoint": str(ckpt),
-        "recipe": recipe.name,
-        "kind": recipe.kind,
+        "recipe": asked.name,
+        "kind": asked.kind,
         "stage": checkpoint.stage,
         "epoch": checkpoint.epoch,
         "split": split.value,
-        "protocol": recipe.protocol,
-        "precision": recipe.precision,
+        "protocol": asked.protocol,
+        "precision": asked.precision,
         "device": str(where),
         **result,
     }
     if as_json:
         console.emit(facts)
         return
+    came = f"{asked.name} {asked.kind}, {checkpoint.stage} epoch {checkpoint.epoch}"
+    if recipe is not None:
+        told = f"from {checkpoint.came_from}" if checkpoint.origin else f"{checkpoint.stage} epoch {checkpoint.epoch}"
+        came = f"{told}, on the data of {asked.name}"
     sizes = ", ".join(f"{size.snn}+{size.rnn}" for size in checkpoint.sizes)
     made_of = f"spiking+recurrent units {sizes}" if sizes else f"{len(network.described())} layers"
     console.out.print(
-        f"{ckpt}: {recipe.name} {recipe.kind}, {checkpoint.stage} epoch {checkpoint.epoch}, "
-        f"{made_of}\n"
+        f"{ckpt}: {came}, {made_of}\n"
         f"{split.value} split: {task.metric} {result[task.metric]:.2f}{task.unit}, loss {result['loss']:.4f} "
         f"({result[task.counts]} {task.counts} of {splits.origin}, on {where})\n"
-        f"protocol: {PROTOCOLS[recipe.protocol]}; precision {recipe.precision}",
+        f"protocol: {PROTOCOLS[asked.protocol]}; precision {asked.precision}",
         markup=False,
         soft_wrap=True,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import Ckpt, DataDir, Json, WholeTest
+from hstnn_deploy.cli.options import Ckpt, DataDir, ForRecipe, Json, Samples, WholeTest
 from hstnn_deploy.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -152,13 +152,30 @@ def export(
         int | None,
         typer.Option(min=0, metavar="N", help="Of weights on devices: export draw N of the variation (default: none)."),
     ] = None,
+    exit_: Annotated[
+        str | None,
+        typer.Option(
+            "--exit",
+            metavar="RULE=THRESHOLD",
+            help="Let the step graph say when the answer may be given: confidence=0.9, at the first step with a "
+            "probability of at least 0.9; scale=0.1, when every norm's mean scale is below 0.1.",
+        ),
+    ] = None,
+    recipe: ForRecipe = None,
+    samples: Samples = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Export a checkpoint's network, and prove that each file computes the same spikes."""
+    """Export a checkpoint's network, and prove that each file computes the same spikes.
+
+    A checkpoint without a recipe, such as an imported one, is proved on the test split of --recipe, on --samples, or
+    else on random inputs; the manifest says which.
+    """
     from hstnn_deploy.export.bundle.export import export_bundle
     from hstnn_deploy.export.bundle.extras import NirOptions
     from hstnn_deploy.export.graph.nodes import OPSET
+    from hstnn_deploy.models.exits import parse_exit
+    from hstnn_deploy.recipe.load import load_recipe
 
     if not 0 < nir_dt < float("inf"):
         raise UsageError(f"--nir-dt is {nir_dt}; a step takes more than 0 s")
@@ -200,6 +217,9 @@ def export(
             data_folder=data_dir,
             whole_test=whole_test,
             draw=draw,
+            exit=parse_exit(exit_) if exit_ is not None else None,
+            recipe=load_recipe(recipe) if recipe else None,
+            samples=samples,
             on_check=on_check,
             report=report,
         )
@@ -267,6 +287,8 @@ def print_bundle(bundle: "Bundle", screen: "Console") -> None:
         for each in bundle.reductions:
             if not each.kept and not each.refused:
                 screen.print(f"{each}; --keep-all keeps it", markup=False, soft_wrap=True)
+    if "samples" in bundle.manifest:
+        screen.print(f"Proved on {bundle.manifest['samples']}.", markup=False, soft_wrap=True)
     if bundle.manifest["verification"]["result"] == "not run":
         screen.print("Not verified: no proof was run (--no-verify).", markup=False)
     print_checks(bundle.checks, screen)

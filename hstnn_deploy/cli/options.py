@@ -53,9 +53,28 @@ CacheOption = Annotated[
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:n]", help="Where to run.")]
 Json = Annotated[bool, typer.Option("--json", help="Write the result to standard output as JSON.")]
 Ckpt = Annotated[Path, typer.Option("--ckpt", metavar="FILE", help="A checkpoint, such as best.pt of a run folder.")]
+Ckpts = Annotated[
+    list[Path],
+    typer.Option(
+        "--ckpt",
+        metavar="FILE",
+        help="A checkpoint, such as best.pt of a run folder. With --variation also several, and folders of runs.",
+    ),
+]
 WholeTest = Annotated[
     bool,
     typer.Option("--whole-test", help="Ask each file the whole test split, of a large network too, however long."),
+]
+Samples = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.npy|npz",
+        help="Prove the files on these inputs [N, T, …] (default: test samples, else random ones).",
+    ),
+]
+ForRecipe = Annotated[
+    str | None,
+    typer.Option("--recipe", metavar="NAME|FILE", help="Take data, loss and protocol from this recipe."),
 ]
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")

@@ -115,6 +115,18 @@ def profile(
     max_steps: Annotated[
         int | None, typer.Option(help="Measure so many training steps and extrapolate the epoch.")
     ] = None,
+    rram_read: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PJ", help="Energy of a bit read from RRAM, for weights on devices (default: none known)."
+        ),
+    ] = None,
+    sram_read: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PJ", help="Energy of a bit read from SRAM (default: 0.156, 8 KB in 45 nm, Horowitz 2014)."
+        ),
+    ] = None,
     time_limit: Annotated[float, typer.Option(help="Stop a configuration after so many seconds.")] = 300.0,
     executor: Annotated[
         ExecutorChoice,
@@ -162,6 +174,8 @@ def profile(
             data=data,
             seconds=seconds,
             max_steps=max_steps,
+            rram_read=rram_read,
+            sram_read=sram_read,
             data_dir=data_dir,
         ),
     }

@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.layers import layer_table
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from hstnn_deploy.recipe.recipe import Recipe
-
-_MOST_STATES = 4
-"""Of a layer, in the table; JSON names all."""
 
 
 def recipes(
@@ -77,32 +75,13 @@ def _shapes(recipe: "Recipe", as_json: bool) -> None:
     if as_json:
         console.emit(facts)
         return
-    rows = [
-        (
-            "" if part.layer is None else part.layer,
-            part.kind,
-            f"{part.parameters:,}" if part.parameters else "",
-            "" if part.output is None else part.output,
-            _states(part.states),
-        )
-        for part in parts
-    ]
     what = "a token" if network.tokens else f"{shape}"
     title = f"{recipe.name}: {recipe.network.family}, {recipe.kind_name}; a time step of one sample is {what}"
     if recipe.kind == "hybrid":
         title += "\nbefore selection, which keeps a part of the units"
     console.out.print(title, markup=False)
-    columns = [">layer", "kind", ">parameters", "output", "states"]
-    console.out.print(console.table("", columns, rows))
+    console.out.print(layer_table(parts))
     console.out.print(
         f"{facts['parameters']:,} parameters; {facts['carried']:,} values carried from step to step for each sample",
         markup=False,
     )
-
-
-def _states(states: dict[str, list[int]]) -> str:
-    """Return states with their shapes, one a line; of very many, the first and the last."""
-    told = [f"{name} {shape}" for name, shape in states.items()]
-    if len(told) > _MOST_STATES:
-        told = [told[0], f"… {len(told) - 2} more", told[-1]]
-    return "\n".join(told)

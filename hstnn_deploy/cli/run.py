@@ -34,6 +34,21 @@ def run(
     ],
     stream: Annotated[bool, typer.Option("--stream", help="Step by step, showing each step's prediction.")] = False,
     delay: Annotated[float, typer.Option(min=0, help="Seconds that a step is shown on a terminal.")] = 0.1,
+    early_exit: Annotated[
+        bool,
+        typer.Option(
+            "--early-exit", help="Stop each sample where the step graph says that it may; of a bundle with an --exit."
+        ),
+    ] = False,
+    draw: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=2**63 - 1,
+            metavar="N",
+            help="Of images that are encoded in spikes: draw them as evaluation draws its sample N.",
+        ),
+    ] = 0,
     top: Annotated[int, typer.Option(min=1, help="How many classes or words are given, best first.")] = 3,
     continue_: Annotated[
         int, typer.Option("--continue", metavar="N", min=0, help="Of a language model: go on for N words.")
@@ -78,9 +93,13 @@ def run(
 
     if len(input_) > 1 and (load_state or save_state):
         raise UsageError(f"{len(input_)} inputs cannot share one file of states", "run them one by one")
+    if early_exit and (load_state or save_state):
+        raise UsageError("--early-exit ends in the middle of a sequence: it keeps no states", "leave one of them out")
     if save_state:
         check_writable(save_state)
     session = Session(bundle, provider, threads, smaller=smaller, any_range=any_range)
+    if early_exit:
+        session.check_exit()
     limit = int(max_array * 1e9)
     how = parse(session.manifest["input"])
     options = parse_options(events)
@@ -94,14 +113,34 @@ def run(
             if continue_:
                 raise UsageError("--continue is for language models; this network classifies")
             display = _display(stream, as_json, delay, str(path))
-            result = _classes(session, how, path, limit, top, resize, options, display, load_state, save_state)
+            result = _classes(
+                session, how, path, limit, top, resize, options, display, load_state, save_state, draw, early_exit
+            )
         results.append(result)
         if not as_json:
             _print(result)
         elif stream:
             print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
+    facts = _early(session, results) if early_exit else {}
     if as_json and not stream:
-        console.emit({"bundle": str(bundle), "provider": session.provider, "results": results})
+        console.emit({"bundle": str(bundle), "provider": session.provider, "results": results, **facts})
+    elif as_json and facts:
+        print(json.dumps(facts), flush=True)
+    elif facts:
+        found = facts["early_exit"]
+        console.out.print(
+            f"exit by {found['rule']} {found['threshold']:g}: {found['mean_steps']:.2f} steps on average, of "
+            f"{console.counted(found['samples'], 'sample')}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _early(session: "Session", results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how many steps the samples of all inputs took on average, and by which rule they left."""
+    steps = [sample["steps"] for result in results for sample in result["samples"]]
+    assert session.exit is not None
+    return {"early_exit": {**session.exit, "samples": len(steps), "mean_steps": sum(steps) / len(steps)}}
 
 
 def _display(stream: bool, as_json: bool, delay: float, name: str) -> "Display | None":
@@ -130,10 +169,13 @@ def _classes(
     display: "Display | None",
     load_state: Path | None,
     save_state: Path | None,
+    draw: int,
+    early: bool,
 ) -> dict[str, Any]:
     """Run one input through a classifier."""
     from hstnn_deploy.export.runtime import input_files
     from hstnn_deploy.export.runtime.answers import classified
+    from hstnn_deploy.export.runtime.exits import Leaving
 
     steps: Iterable[NDArray[Any]]
     x: NDArray[Any] | None = None
@@ -155,13 +197,14 @@ def _classes(
         batch = 1
         steps = (row[None] for row in input_files.read_rows(path, session))
     else:
-        x = input_files.read_samples(input_files.read_file(path, limit), how, session, notes.append, resize)
+        x = input_files.read_samples(input_files.read_file(path, limit), how, session, notes.append, resize, draw)
     if x is not None:
         # A part of sequences need not be as long as those of the training are.
         x = taking.shaped(x, x.shape[1] if part and session.takes == "x" and x.ndim > 1 else None)
         if recording is None and session.takes == "events" and not load_state:
             notes += input_files.seen_rows(_name(path), x, how, session)
         batch = taking.batch(x)
+    leaving = Leaving(batch) if early else None
     whole = x is not None and session.whole_only and display is None and not part
     running = None if whole else _begin(session, batch, load_state, path)
     if x is not None:
@@ -170,14 +213,21 @@ def _classes(
     logits = None
     count = 0
     try:
-        if display is None and x is not None:
+        if display is None and x is not None and not leaving:
             logits, count = (running.run(x) if running and part else session.run(x)), total or 0
         else:
             assert running
             for count, now in enumerate(steps, 1):
                 logits = running.step(now)
+                left = False
+                if leaving:
+                    assert running.exit is not None
+                    left = leaving.take(logits, running.exit)
+                    logits = leaving.answers().logits
                 if display:
                     display.step(count, total, classified(session, logits, top))
+                if left:
+                    break
     finally:
         if display:
             display.close()
@@ -185,13 +235,34 @@ def _classes(
             running.save(save_state)
     if logits is None:
         raise DataError(f"{_name(path)} holds no time step")
-    wanted = how.width if how.kind == "pixels" else how.length if how.kind == "frames" else None
-    if not part and wanted and count != wanted:
+    wanted = _trained_steps(how)
+    if not part and wanted and count != wanted and not (leaving and count < wanted):
         notes.append(f"{_name(path)}: {count} steps; the network was trained on {wanted}")
     for note in notes:
         console.note(note)
-    result = {"input": str(path), "steps": count, "samples": classified(session, logits, top), "notes": notes}
+    result: dict[str, Any] = {
+        "input": str(path),
+        "steps": count,
+        "samples": classified(session, logits, top),
+        "notes": notes,
+    }
+    if leaving:
+        for sample, seen in zip(result["samples"], leaving.answers().steps, strict=True):
+            sample["steps"] = int(seen)
     return {**result, "recording": recording.report.plain()} if recording else result
+
+
+def _trained_steps(how: "Preprocessing") -> int | None:
+    """Return how many steps a sample of the training had; None where that is not known."""
+    match how.kind:
+        case "pixels":
+            return how.width
+        case "images":
+            return how.steps
+        case "frames":
+            return how.length
+        case _:
+            return None
 
 
 def _text(
@@ -251,6 +322,7 @@ def _print(result: dict[str, Any]) -> None:
         kind = "probability" if "probability" in sample else "score"
         others = ", ".join(f"{n} {value:.3f}" for n, value in sample["best"][1:])
         line = f"{result['input']}{which}: class {sample['class']}, {kind} {sample[kind]:.3f}"
+        line += f", after {sample['steps']} steps" if "steps" in sample else ""
         console.out.print(line + (f"; then {others}" if others else ""), markup=False, soft_wrap=True)
 
 

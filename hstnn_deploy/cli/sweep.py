@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -22,11 +23,33 @@ if TYPE_CHECKING:
 _Value = TypeVar("_Value")
 
 
+class StepChoice(StrEnum):
+    """Steps of weights on devices."""
+
+    baseline = "baseline"
+    vat = "vat"
+    recover = "recover"
+    prune = "prune"
+    all = "all"
+
+
 def sweep(
     recipe: Annotated[str, typer.Argument(help="A recipe as for `hstnn train`, or a sweep file (see the README).")],
     kinds: Annotated[str | None, typer.Option(metavar="LIST", help="Such as rnn,snn,ffs,hybrid.")] = None,
     ratios: Annotated[str | None, typer.Option(metavar="LIST", help="Of ffs and hybrid, such as 0.05,0.25.")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Such as 1111,2222.")] = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--over", metavar="KEY=LIST", help="Any key of the recipe, such as network.weights.bits=1,2,4; repeatable."
+        ),
+    ] = None,
+    stage: Annotated[
+        StepChoice | None,
+        typer.Option(
+            help="Of weights on devices: one step, with what it starts from, or all (default: all that the recipe has)."
+        ),
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
     ] = None,
@@ -46,15 +69,15 @@ def sweep(
 ) -> None:
     """Train over kinds, ratios, seeds and any key, one process per job, on all GPUs, all cores, or a Ray cluster.
 
-    All ratios of a seed share one adaptation and its traces. What is finished is not done again; run the same command
-    to do what is missing.
+    All ratios of a seed share one adaptation and its traces, and all recoveries the RRAM network that they start from.
+    What is finished is not done again; run the same command to do what is missing.
     """
     from hstnn_deploy.runs import find_runs
     from hstnn_deploy.train.sweep.estimate import Estimator
     from hstnn_deploy.train.sweep.launch import Setting
     from hstnn_deploy.train.sweep.plan import check_runs
 
-    jobs = _plan(recipe, kinds, ratios, seeds, changes or [], out)
+    jobs = _plan(recipe, kinds, ratios, seeds, over or [], stage, changes or [], out)
     check_runs(jobs)
     estimator = Estimator(find_runs(out) if out.is_dir() else [])
     numbers = _gpu_numbers(gpus)
@@ -87,11 +110,18 @@ def sweep(
 
 
 def _plan(
-    recipe: str, kinds: str | None, ratios: str | None, seeds: str | None, changes: list[str], out: Path
+    recipe: str,
+    kinds: str | None,
+    ratios: str | None,
+    seeds: str | None,
+    over: list[str],
+    stage: StepChoice | None,
+    changes: list[str],
+    out: Path,
 ) -> "list[Job]":
     from hstnn_deploy.models.sizes import check_ratio
     from hstnn_deploy.train.sweep.plan import plan
-    from hstnn_deploy.train.sweep.points import read
+    from hstnn_deploy.train.sweep.points import read, values_of
 
     found = read(recipe)
     if kinds is not None:
@@ -102,7 +132,9 @@ def _plan(
             check_ratio(ratio)
     if seeds is not None:
         found.axes["seed"] = _list("--seeds", seeds, int, "1111,2222")
-    return plan(found.recipes(recipe, changes), out)
+    for axis, values in map(values_of, over):
+        found.axes[axis] = values
+    return plan(found.recipes(recipe, changes, None if stage is None else stage.value), out)
 
 
 def _list(option: str, text: str, read: Callable[[str], _Value], example: str) -> list[_Value]:

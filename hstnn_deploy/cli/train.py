@@ -14,6 +14,8 @@ from hstnn_deploy.errors import Interrupted, UsageError
 from hstnn_deploy.train import starter
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from hstnn_deploy.recipe.recipe import Recipe
     from hstnn_deploy.runs import RunFolder
 
@@ -66,7 +68,20 @@ def train(
         ),
     ] = None,
     ratio: Annotated[float | None, typer.Option(help="Spiking share of the units, of ffs and hybrid.")] = None,
+    vat: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Of recover and prune: the run folder of the RRAM network (default: vat beside theirs)."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initial weights, order of samples and probes.")] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CKPT",
+            help="Train this checkpoint's network on: its layers and weights, the recipe's data and training.",
+        ),
+    ] = None,
     device: Device = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads (default: one per core; small networks are faster with 1).")
@@ -89,7 +104,8 @@ def train(
 ) -> None:
     """Train a network: hybrids in three stages (adapt, select, restore), other kinds in one.
 
-    A finished stage is not done again, so another ratio of the same seed starts at its selection.
+    A finished stage is not done again, so another ratio of the same seed starts at its selection. With --init, the
+    network of a checkpoint is trained on: one stage, in a run folder that belongs to that checkpoint.
     """
     from hstnn_deploy import devices
     from hstnn_deploy.cli.progress import make_observer
@@ -110,9 +126,18 @@ def train(
             f"--recurrent {recurrent} is for ffs and hybrid networks, not for kind {resolved.kind}",
             "a pure recurrent network is --kind rnn or --kind lstm",
         )
+    if init is not None:
+        if stage is not None and stage.value in STEPS:
+            raise UsageError(
+                f"--init trains a network on as it is, without the step {stage.value} of weights on devices",
+                "leave --stage out",
+            )
+        resolved = _trained_on(init, resolved, changes or [], kind or recurrent or ratio)
     if stage is not None and (stage.value in STEPS or (stage is StageChoice.all and resolved.kind == "plain")):
         resolved = resolved.on_devices()
     ranks = processes.started()
+    if resolved.init is not None and (ranks is None or ranks.leads):
+        _say_network(resolved, console.report(as_json))
     if (count := ranks.size if ranks else nproc or 1) > resolved.batch:
         raise UsageError(
             f"--nproc is {count}, but a batch has {resolved.batch} samples", f"give at most {resolved.batch}"
@@ -143,6 +168,7 @@ def train(
                 observer=observer,
                 ranks=ranks,
                 graphs=graphs,
+                vat=vat,
             )
     except processes.LostError as error:
         # Whoever started the ranks says which one ended.
@@ -157,6 +183,42 @@ def train(
         console.emit({"runs": [_facts(run) for run in runs]})
     else:
         _print(runs, resolved, redundant=resolved.kind == "hybrid" and stage is StageChoice.adapt)
+
+
+def _trained_on(ckpt: Path, recipe: "Recipe", changes: list[str], kind: object) -> "Recipe":
+    """Return the recipe that trains a checkpoint's network on.
+
+    Raises:
+        UsageError: an option changes the network, or it does not fit the recipe's data.
+    """
+    from hstnn_deploy.checkpoint import Checkpoint
+
+    keys = {change.partition("=")[0].strip().partition(".")[0] for change in changes}
+    if kind or keys & {"network", "kind", "ratio"}:
+        raise UsageError(
+            "--init takes the network of the checkpoint as it is",
+            "leave out --kind, --recurrent, --ratio and --set network…",
+        )
+    return Checkpoint.load(ckpt).begin(recipe, ckpt)
+
+
+def _say_network(recipe: "Recipe", screen: "Console") -> None:
+    """Say in one line which network is trained on."""
+    from hstnn_deploy.checkpoint import Checkpoint
+
+    assert recipe.init is not None
+    ckpt = Path(recipe.init.checkpoint)
+    checkpoint = Checkpoint.load(ckpt)
+    network = checkpoint.network()
+    count = sum(each.numel() for each in network.parameters())
+    layers = len(network.described()) or len(network.sizes)
+    came = f" (from {checkpoint.came_from})" if checkpoint.origin else ""
+    screen.print(
+        f"network: {ckpt}{came}, {console.counted(layers, 'layer')}, {count} parameters, "
+        f"SHA-256 {checkpoint.fingerprint[:12]}…; data, loss and training: {recipe.name}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _facts(run: "RunFolder") -> dict[str, Any]:

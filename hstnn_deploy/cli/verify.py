@@ -7,7 +7,7 @@ import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.export import print_checks, showing_checks
-from hstnn_deploy.cli.options import DataDir, Json, WholeTest
+from hstnn_deploy.cli.options import DataDir, Json, Samples, WholeTest
 from hstnn_deploy.errors import VerificationError
 
 
@@ -28,6 +28,7 @@ def verify(
         typer.Option("--strict", help="Fail where a check could not be run, too; give --ckpt, and --trust if need be."),
     ] = False,
     whole_test: WholeTest = False,
+    samples: Samples = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +44,9 @@ def verify(
 
     screen = console.report(as_json)
     with showing_checks(screen) as (on_check, report):
-        result = verify_bundle(bundle, ckpt, data_dir, provider, whole_test, on_check, report, trust=trust)
+        result = verify_bundle(
+            bundle, ckpt, data_dir, provider, whole_test, on_check, report, trust=trust, samples=samples
+        )
     if as_json:
         outcome = "failed" if result.failed or (strict and result.not_run) else "passed"
         plain = [check.plain() for check in result.checks]

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hstnn_deploy.data.dataset import Shape
+from hstnn_deploy.data.encoding import as_steps
 from hstnn_deploy.data.splits import ArraySplit, Batch, Split, Splits
 from hstnn_deploy.errors import UsageError
 
@@ -99,17 +100,17 @@ class ImageSplit:
         """Return the samples `indices`; see `Split`. x is [T, B, C, H, W]."""
         target, how = self.target[indices].to(device), self.how
         chosen = indices if self.numbers is None else self.numbers[indices]
+        if not self.training:
+            # By numpy, on the processor: the same to the bit wherever the network computes, and as `hstnn run` has it.
+            x = as_steps(self.pixels[chosen].cpu().numpy(), self.white, how, indices.tolist())
+            return Batch(torch.from_numpy(x).to(device), target)
         pixels = self.pixels[chosen].to(device).float() / self.white
-        if self.training:
-            pixels = _moved(pixels, how.crop, how.flip)
+        pixels = _moved(pixels, how.crop, how.flip)
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (how.mean, how.std))
-        x = (pixels - mean) / std
+        normal = (pixels - mean) / std
         if how.encoding == "repeat":
-            return Batch(x.expand(how.steps, *x.shape).contiguous(), target)
-        if self.training:
-            return Batch(encoded(x, torch.rand(how.steps, *x.shape, device=device)), target)
-        rows = [encoded(one, _draws(how, int(n), one.shape).to(device)) for n, one in zip(indices, x, strict=True)]
-        return Batch(torch.stack(rows, dim=1), target)
+            return Batch(normal.expand(how.steps, *normal.shape).contiguous(), target)
+        return Batch(encoded(normal, torch.rand(how.steps, *normal.shape, device=device)), target)
 
     def storages(self) -> list[Tensor]:
         """Return what is held."""
@@ -131,7 +132,7 @@ def as_evaluated(split: Split) -> Split:
 
 
 def encoded(x: Tensor, u: Tensor) -> Tensor:
-    """Return signed spikes of x[…] for draws u[T, …] from [0, 1): sign(x) where 2 u <= |x|, else 0 (BNTT's encoder)."""
+    """Return signed spikes of x[…] for draws u[T, …] from [0, 1), as training has them; see `data.encoding.spikes`."""
     return torch.where(2 * u <= x.abs(), x.sign(), 0.0)
 
 
@@ -188,8 +189,3 @@ def _moved(pixels: Tensor, crop: int, flip: bool) -> Tensor:
         turned = torch.rand(count, 1, 1, 1, device=pixels.device) < 0.5
         pixels = torch.where(turned, pixels.flip(-1), pixels)
     return pixels
-
-
-def _draws(how: Images, number: int, shape: torch.Size) -> Tensor:
-    generator = torch.Generator().manual_seed(how.seed * 1_000_003 + number)
-    return torch.rand(how.steps, *shape, generator=generator)

@@ -31,16 +31,49 @@ class _Preprocessing(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Pixels(_Preprocessing):
-    """An image read column by column: x[t] is column t, its rows in each colour; 0 is black, 1 white."""
+class Picture(_Preprocessing):
+    """What an image is, however it is read."""
 
-    kind: Literal["pixels"] = "pixels"
     height: int
     width: int
-    """The steps T."""
     colours: Literal[1, 3]
     white: int = 255
-    """What a white pixel is in the data set's own files: they are multiplied by 1 / white."""
+    """What a white pixel is in the data set's own files."""
+
+
+class Pixels(Picture):
+    """An image read column by column: x[t] is column t, its rows in each colour; 0 is black, 1 white.
+
+    The steps T are the image's width; raw pixels are multiplied by 1 / white.
+    """
+
+    kind: Literal["pixels"] = "pixels"
+
+
+class Whole(Picture):
+    """A whole image at every step, normalised, and encoded in spikes or repeated; see `data.encoding`."""
+
+    kind: Literal["images"] = "images"
+    steps: int = Field(ge=1, le=100_000)
+    """T."""
+    encoding: Literal["poisson", "repeat"]
+    mean: list[float]
+    """What is taken from each colour, of 0 to 1; one number, or one for each colour."""
+    std: list[float]
+    """What that is divided by."""
+    seed: int = Field(ge=0, lt=2**31)
+    """Of the draws."""
+
+    @model_validator(mode="after")
+    def _fits_the_colours(self) -> Self:
+        for key in ("mean", "std"):
+            if len(getattr(self, key)) not in (1, self.colours):
+                raise ValueError(
+                    f"{key} has {len(getattr(self, key))} numbers, and an image has {self.colours} colours"
+                )
+        if not all(0 < value < float("inf") for value in self.std):
+            raise ValueError("std must be above 0")
+        return self
 
 
 class Frames(_Preprocessing):
@@ -111,7 +144,7 @@ class Values(_Preprocessing):
     kind: Literal["values"] = "values"
 
 
-Preprocessing = Annotated[Pixels | Frames | Words | Values, Field(discriminator="kind")]
+Preprocessing = Annotated[Pixels | Whole | Frames | Words | Values, Field(discriminator="kind")]
 
 _PIXELS = {
     "digits": Pixels(height=8, width=8, colours=1, white=16),
@@ -144,14 +177,18 @@ def preprocessing(config: Any) -> Preprocessing:
             return Words(split="spaces" if plain else "punctuation", lower=not plain, window=config.bptt)
         case ImageConfig(images=None):
             return _PIXELS[config.name]  # type: ignore[attr-defined]
+        case ImageConfig(images=how):
+            assert how is not None
+            picture = _PIXELS[config.name].model_dump(exclude={"kind"})  # type: ignore[attr-defined]
+            return Whole(**picture, **how.model_dump(include={"steps", "encoding", "mean", "std", "seed"}))
         case _:
             return Values()
 
 
 def counts_events(config: Any) -> bool:
     """Whether a network's inputs count events or spikes, by the `data` section of a recipe; else they are numbers."""
-    images = getattr(config, "images", None)
-    return isinstance(preprocessing(config), Frames) or (images is not None and images.encoding == "poisson")
+    how = preprocessing(config)
+    return isinstance(how, Frames) or (isinstance(how, Whole) and how.encoding == "poisson")
 
 
 def framed(events: Events, how: Frames) -> "Tensor":

@@ -14,6 +14,7 @@ from hstnn_deploy.data.sets.dvs_gesture import DVS_GESTURE, DvsGestureConfig
 from hstnn_deploy.data.sets.heidelberg import SHD, SSC, ShdConfig, SscConfig
 from hstnn_deploy.data.sets.mnist import MNIST, MnistConfig
 from hstnn_deploy.data.sets.nmnist import NMNIST, NMnistConfig
+from hstnn_deploy.data.sets.nothing import NO_DATA, NoDataConfig
 from hstnn_deploy.data.sets.pydoc_text import PYDOC_TEXT, PydocTextConfig
 from hstnn_deploy.data.sets.text_files import PTB, WIKITEXT2, PtbConfig, WikiText2Config
 from hstnn_deploy.data.sets.tiny_imagenet import TINY_IMAGENET, TinyImageNetConfig
@@ -33,7 +34,8 @@ DataConfig = Annotated[
     | ShdConfig
     | SscConfig
     | PtbConfig
-    | WikiText2Config,
+    | WikiText2Config
+    | NoDataConfig,
     Field(discriminator="name"),
 ]
 """A recipe's `data` section, told apart by its `name`."""
@@ -57,11 +59,17 @@ DATA_SETS: dict[str, DataSet[Any]] = {
         WIKITEXT2,
     )
 }
+"""Those that a person can choose."""
+
+
+def data_set(config: DataConfig) -> DataSet[Any]:
+    """Return the data set of a recipe's `data` section; of a network without a recipe, the one that holds nothing."""
+    return NO_DATA if isinstance(config, NoDataConfig) else DATA_SETS[config.name]
 
 
 def shape(config: DataConfig) -> Shape | None:
     """Return the size of a data set from its published description, or None of a text: that depends on its files."""
-    return DATA_SETS[config.name].shape(config)
+    return data_set(config).shape(config)
 
 
 def missing(config: DataConfig, folder: Path | None = None) -> list[str]:
@@ -70,12 +78,12 @@ def missing(config: DataConfig, folder: Path | None = None) -> list[str]:
     Raises:
         DataError: a folder that was given or set does not exist.
     """
-    return DATA_SETS[config.name].missing(config, folder)
+    return data_set(config).missing(config, folder)
 
 
 def downloads(config: DataConfig) -> bool:
     """Return whether `load` fetches missing files where the network allows."""
-    return DATA_SETS[config.name].downloads
+    return data_set(config).downloads
 
 
 def load(
@@ -98,4 +106,4 @@ def load(
         DataError: it is missing and cannot be downloaded, or damaged.
     """
     source = Source(protocol, folder, cache)
-    return DATA_SETS[config.name].load(config, source if progress is None else source._replace(progress=progress))
+    return data_set(config).load(config, source if progress is None else source._replace(progress=progress))

@@ -1,8 +1,8 @@
 """Each module alone against the layers that it was taken as, in float64, on input that tells one option from another.
 
-Neurons see random currents, and such as bring their membranes next to the threshold, on both sides of it: with their own
-constants, and with constants that are multiples of 1/8, so that a membrane meets its threshold exactly and whether it
-fires there shows. Layers of weights see random values.
+Neurons see random currents, and such as bring their membranes next to the threshold, on both sides of it: with their
+own constants, and with constants that are multiples of 1/8, so that a membrane meets its threshold exactly and whether
+it fires there shows. Layers of weights see random values.
 """
 
 from collections.abc import Iterator
@@ -158,10 +158,8 @@ def _neurons(theirs: nn.Module, module: nn.Module, path: str, found: Alone, layo
     network = built(list(parts), shape, "every", precise=True)
     for x in pulses(sizes, generator):
         found.met += compare(x, "with constants that meet the threshold exactly").met
-    if "linear" not in parts[0].config:
-        # Through weights, rounding would leave it beside the threshold.
-        x = seeking(network, parts, eighths(sizes, generator), 0.0, generator)
-        found.met += compare(x, "with constants that meet the threshold exactly").met
+    x = seeking(network, parts, eighths(sizes, generator), 0.0, generator)
+    found.met += compare(x, "with constants that meet the threshold exactly").met
 
 
 def _small(module: Any, parts: list[Part]) -> Shape:

@@ -12,7 +12,6 @@ from hstnn_deploy.importing.parts import Branches, Chain
 from hstnn_deploy.importing.running import copied, first_of, reset
 from hstnn_deploy.importing.tree import is_bare, kind_of, named, rule_of
 
-
 _WRAPPERS = {
     "OptimizedModule": "what was given to torch.compile, or module._orig_mod",
     "DataParallel": "module.module",

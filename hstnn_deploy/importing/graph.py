@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from hstnn_deploy.errors import ImportRefused, nearest
-from hstnn_deploy.importing import plain
+from hstnn_deploy.importing.libraries import plain
 from hstnn_deploy.importing.loops import STEP, Loop, loop_of
 from hstnn_deploy.importing.operations import OPERATIONS, argument
 from hstnn_deploy.importing.parts import Branches, Chain, Part
@@ -34,7 +34,7 @@ from hstnn_deploy.importing.tree import (
 )
 from hstnn_deploy.importing.values import State, Value
 from hstnn_deploy.models.layers.base import Shape
-from hstnn_deploy.models.stack import Readout
+from hstnn_deploy.models.readouts import Readout
 
 
 class _Window(fx.Proxy):
@@ -107,9 +107,8 @@ def take(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
         known = [name for name in RULES[package] if name not in plain.RULES or package == "torch"]
         kind = class_of(module)
         if kind.__name__ in known:
-            raise ImportRefused(
-                f"{named(path)}: {kind.__module__}.{kind.__name__} is another class than the {kind.__name__} that is taken"
-            )
+            said = f"{kind.__module__}.{kind.__name__} is another class than the {kind.__name__} that is taken"
+            raise ImportRefused(f"{named(path)}: {said}")
         said = f"{kind.__name__} of {package} is not taken"
         raise ImportRefused(f"{named(path)}: {said}", nearest(kind.__name__, known))
     return traced(module, path, shape, axes)

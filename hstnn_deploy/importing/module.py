@@ -15,7 +15,8 @@ from hstnn_deploy.importing.proof import Proof, prove, window_of
 from hstnn_deploy.importing.running import Layout, layout_of
 from hstnn_deploy.importing.stacks import built, check_whole
 from hstnn_deploy.importing.tree import is_container, library, notes_of, rule_of
-from hstnn_deploy.models.stack import Readout, Stack
+from hstnn_deploy.models.readouts import Readout
+from hstnn_deploy.models.stack import Stack
 
 _TAKES: dict[Layout, str] = {
     "step": "[B, ...]",
@@ -84,7 +85,7 @@ def import_module(
     proof = _proved(copy, network, chain, x, how, carries, read.readout is not None)
     origin = {
         "class": f"{type(module).__module__}.{type(module).__qualname__}",
-        "libraries": {name: importlib.metadata.version(name) for name in sorted(_libraries(module))},
+        "libraries": {name: _version(name) for name in sorted(_libraries(module))},
         "layout": how,
         "proof": proof.plain(),
     }
@@ -109,6 +110,13 @@ def _proved(module: nn.Module, network: Stack, *how: Any) -> Proof:
     except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImportRefused(f"{type(module).__name__} fails where it is compared with the stack: {said}") from error
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _libraries(module: nn.Module) -> set[str]:

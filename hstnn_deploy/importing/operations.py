@@ -6,7 +6,7 @@ from typing import Any
 from torch import fx
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing import plain
+from hstnn_deploy.importing.libraries import plain
 from hstnn_deploy.importing.parts import Chain, Part
 from hstnn_deploy.importing.tree import after
 from hstnn_deploy.importing.values import Value

@@ -1,4 +1,4 @@
-"""Input for neurons that tells one option from another: membranes come to their thresholds, and on both sides of them."""
+"""Input that tells options of neurons from one another: membranes come to their thresholds, and to both sides."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -104,9 +104,13 @@ def seeking(network: Stack, parts: list[Part], x: Tensor, near: float, generator
         if into is None:
             step = torch.ones_like(now)
         else:
-            # Through a layer of weights, one unit of each sample is led.
+            # Through a layer of weights, one unit of each sample is led, by its largest weight.
             unit = torch.randint(0, len(into), (len(now),), generator=generator)
-            step = into[unit] / into[unit].square().sum(1, keepdim=True).clamp(min=1e-30)
+            largest = into[unit].abs().argmax(1, keepdim=True)
+            weight = into[unit].gather(1, largest)
+            # Where all is to be exact, only by a weight that divides exactly: a power of 2.
+            usable = (weight != 0) if near else (weight.frexp().mantissa.abs() == 0.5)
+            step = torch.zeros_like(now).scatter(1, largest, torch.where(usable, 1 / weight, 0.0))
         _, _, moved = counted(network, (now + step)[None], state)
         assert moved.membrane is not None
         gain = moved.membrane - m

@@ -91,7 +91,8 @@ def window_of(module: nn.Module, example: Tensor, layout: Layout, steps: int) ->
         case "batch-first":
             return example.transpose(0, 1)
         case "squeezed":
-            return example.unflatten(0, _squeezed(module, len(example))).transpose(0, 1)
+            rows: Tensor = example.unflatten(0, _squeezed(module, len(example)))
+            return rows.transpose(0, 1)
         case "constant":
             return example.expand(steps, *example.shape)
     if not example.is_floating_point():
@@ -126,7 +127,8 @@ def _random(module: nn.Module, x: Tensor, constant: bool) -> Tensor:
     else:
         spread = float(x.abs().amax()) or 1.0
         found = torch.rand(x.shape, generator=generator, dtype=torch.float64) * 2 * spread - 0.5 * spread
-    return found[:1].expand(found.shape) if constant else found
+    random: Tensor = found[:1].expand(found.shape) if constant else found
+    return random
 
 
 @dataclass

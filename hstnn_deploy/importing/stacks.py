@@ -8,7 +8,8 @@ from hstnn_deploy.importing.parts import Chain, configs, leaves
 from hstnn_deploy.models.layers import checked
 from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.network import State
-from hstnn_deploy.models.stack import Readout, Stack, StackConfig
+from hstnn_deploy.models.readouts import Readout
+from hstnn_deploy.models.stack import Stack, StackConfig
 
 
 def check_whole(chain: Chain, shape: Shape, readout: Readout) -> None:
@@ -28,7 +29,9 @@ def check_whole(chain: Chain, shape: Shape, readout: Readout) -> None:
 
 
 def built(chain: Chain, shape: Shape, readout: Readout, precise: bool = False) -> Stack:
-    """Return the stack of a chain, in evaluation mode, with its weights; a precise one computes in float64, with weights as they are given.
+    """Return the stack of a chain, in evaluation mode, with its weights.
+
+    A precise one computes in float64, with weights as they are given.
 
     Raises:
         ImportRefused: the layers do not make a network, or weights do not fit them.

@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from hstnn_deploy.errors import ImportRefused, RecipeError
-from hstnn_deploy.importing import of_norse, of_sinabs, of_snntorch, of_spikingjelly, plain
+from hstnn_deploy.importing.libraries import of_norse, of_sinabs, of_snntorch, of_spikingjelly, plain
+from hstnn_deploy.importing.libraries.plain import Rule
 from hstnn_deploy.importing.parts import Chain, Part, Taken, configs
-from hstnn_deploy.importing.plain import Rule
 from hstnn_deploy.models.layers import build_chain, checked
 from hstnn_deploy.models.layers.base import Shape
 
@@ -39,10 +39,13 @@ CONTAINERS = {
 NETWORKS = ("spikingjelly.activation_based.model.", "norse.torch.models.", "sinabs.network", "torch.fx.")
 """Modules of the libraries with whole networks, which are read as those of users are."""
 
-_SAME = frozenset(
-    "__init__ __module__ __doc__ __qualname__ __annotations__ __static_attributes__ __firstlineno__ __parameters__ "
-    "__orig_bases__ __repr__ extra_repr".split()
-)
+_SAME = {"__init__", "__module__", "__doc__", "__qualname__", "__annotations__", "__static_attributes__"} | {
+    "__firstlineno__",
+    "__parameters__",
+    "__orig_bases__",
+    "__repr__",
+    "extra_repr",
+}
 """What a derived class may define and still compute what its base does."""
 
 
@@ -161,9 +164,10 @@ def notes_of(module: nn.Module, parts: dict[str, list[Part]]) -> list[str]:
     for path, (part, *_) in parts.items():
         each: Any = module.get_submodule(path)
         rule = rule_of(each)
-        if rule is not None and part.shape is not None:
-            if note := taken(rule, each, path, part.shape, part.axes).note:
-                found.append(f"{named(path)} ({kind_of(each)}): {note}")
+        if rule is None or part.shape is None:
+            continue
+        if note := taken(rule, each, path, part.shape, part.axes).note:
+            found.append(f"{named(path)} ({kind_of(each)}): {note}")
     return found
 
 

@@ -33,6 +33,9 @@ Fires = Literal["above", "at", "several"]
 
 Pooling = Literal["mean", "max", "sum"]
 
+Comparison = Literal["at least", "below"]
+"""How a value is compared with a threshold: >= or <."""
+
 Convolution = nn.Conv1d | nn.Conv2d
 
 
@@ -236,6 +239,20 @@ class Algebra(ABC, Generic[V]):
     @abstractmethod
     def embed(self, tokens: V, layer: nn.Embedding, name: str = "") -> V:
         """Return the row of each token."""
+
+    # ------------------------------------------------------------------------------------------------------ early exit
+
+    def likeliest(self, logits: V, name: str = "") -> V:
+        """Return the largest probability, max softmax(logits), of logits[B, n], [B]."""
+        return self.lacks("probabilities")
+
+    def mean_scale(self, norm: Normed, step: V, name: str = "") -> V:
+        """Return the mean over channels of |scale| of a normalisation at a step [B, 1] of its own, [B]."""
+        return self.lacks("the mean scale of a normalisation")
+
+    def compared(self, a: V, how: Comparison, threshold: float, name: str = "") -> V:
+        """Return 1 where a value is at least, or below, a threshold, else 0; of NaN, 0. Nothing is handed out."""
+        return self.lacks("a comparison")
 
     # ---------------------------------------------------------------------------------------------------------- shapes
 

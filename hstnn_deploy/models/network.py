@@ -6,7 +6,10 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from hstnn_deploy.models.algebra import Algebra, V
+from hstnn_deploy.errors import ExportError
+from hstnn_deploy.models.algebra import Algebra, Normed, V
+from hstnn_deploy.models.device_memory import DeviceMemory
+from hstnn_deploy.models.exits import Exit
 from hstnn_deploy.models.sizes import Sizes
 
 State = dict[str, Tensor]
@@ -51,6 +54,8 @@ class Network(nn.Module, ABC):
     """Whether there is an answer to every step, or one to everything seen."""
     tokens: bool = False
     """Whether x is int64 tokens, not float32 values."""
+    exit: Exit | None = None
+    """By which rule its graphs say that an answer may be given early; None: they do not. See `leave_by`."""
 
     @property
     @abstractmethod
@@ -61,6 +66,11 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def outputs(self) -> int:
         """The width of the answer."""
+
+    @property
+    def words(self) -> int:
+        """How many tokens there are, where x are tokens."""
+        return self.outputs
 
     @property
     def sizes(self) -> list[Sizes]:
@@ -97,9 +107,37 @@ class Network(nn.Module, ABC):
         """Return whether a layer adds what branches of the network give: its sums are no membranes."""
         return False
 
+    def step_norms(self) -> dict[str, Normed]:
+        """Return what normalises each step by itself with a scale, by the state that counts its steps."""
+        return {}
+
+    def leave_by(self, exit: Exit | None) -> None:
+        """Let graphs of the network say when its answer may be given.
+
+        Raises:
+            ExportError: the network cannot leave so.
+        """
+        if exit is not None and self.every_step:
+            raise ExportError("an exit is for networks of one answer a sample", "this one answers at every step")
+        if exit is not None and exit.rule == "scale" and not self.step_norms():
+            raise ExportError(
+                "an exit by scale needs a layer that normalises each step by itself with a scale",
+                "the network has none: take confidence=P",
+            )
+        self.exit = exit
+
+    def may_leave(self, o: Algebra[V], logits: V, after: Mapping[str, V]) -> V:
+        """Return 1 where the answer may be given, else 0, [B]; see `Exit.reached`."""
+        assert self.exit is not None
+        return self.exit.reached(o, logits, after, self.step_norms())
+
     def deployed(self, _draw: int | None = None) -> dict[str, Tensor]:
         """Return the parameters and buffers as the network computes with them; see `Checkpoint.deployed`."""
         return self.state_dict()
+
+    def device_memory(self) -> DeviceMemory | None:
+        """Return the bits that weights on devices take, or None of a network without."""
+        return None
 
     def sparsity(self) -> tuple[float, float] | None:
         """Return which shares of pruned weights, and of their groups, are zero; None where nothing is pruned."""

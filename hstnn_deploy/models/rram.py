@@ -146,7 +146,7 @@ class Weights(_Section):
         zeros = [kept(weight.detach(), self.prune.threshold) == 0 for weight in weights[0 if self.prune.first else 1 :]]
         if not zeros:
             return 0.0, 0.0
-        groups = [_grouped(each.float(), self.prune.group).all(-1).flatten() for each in zeros]
+        groups = [grouped(each.float(), self.prune.group).all(-1).flatten() for each in zeros]
         share = float(torch.cat([each.flatten() for each in zeros]).double().mean())
         return share, float(torch.cat(groups).double().mean())
 
@@ -243,12 +243,12 @@ def kept(w: Tensor, threshold: float) -> Tensor:
 def group_lasso(w: Tensor, group: int, ratio: float) -> Tensor:
     """Return the sum of the groups' norms, each at most `ratio` times their mean (which has a gradient too)."""
     # Whose gradient is 0 where all of a group is.
-    norms = torch.linalg.vector_norm(_grouped(w, group), dim=-1)
+    norms = torch.linalg.vector_norm(grouped(w, group), dim=-1)
     total: Tensor = torch.minimum(norms, ratio * norms.mean()).sum()
     return total
 
 
-def _grouped(w: Tensor, group: int) -> Tensor:
+def grouped(w: Tensor, group: int) -> Tensor:
     """Return w (outputs, inputs, …) as (outputs, groups, values): a group is so many input channels of one output."""
     grouped: Tensor = w.unflatten(1, (-1, min(group, w.shape[1]))).flatten(2)
     return grouped

@@ -20,18 +20,17 @@ from pydantic import (
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import RecipeError
-from hstnn_deploy.models.algebra import Algebra, Strand, V
-from hstnn_deploy.models.eager import Fast
+from hstnn_deploy.models.algebra import Algebra, Normed, Strand, V
+from hstnn_deploy.models.device_memory import DeviceMemory, device_memory
+from hstnn_deploy.models.eager import Fast, channels_last
 from hstnn_deploy.models.layers import WIDEST, Chain, Layer, Shape, build_chain, checked
 from hstnn_deploy.models.layers.blocks import Residual
 from hstnn_deploy.models.layers.norm import Norm
-from hstnn_deploy.models.layers.weights import Maps, Rows
+from hstnn_deploy.models.layers.weights import Embedding, Maps, Rows
 from hstnn_deploy.models.network import Described, LossName, Network, State, Tap
+from hstnn_deploy.models.readouts import GATHERED, Readout, answer, gathered, gathered_over
 from hstnn_deploy.models.rram import Weights, check_devices
 from hstnn_deploy.models.sizes import Sizes
-
-Readout = Literal["sum", "mean", "last", "max", "every"]
-"""What of the last layer's output over time is the answer; `every`: one at every step."""
 
 Mode = Literal["layers", "steps"]
 """How a window runs while training: each layer over all of it, or all layers step by step. Equal in evaluation."""
@@ -39,13 +38,8 @@ Mode = Literal["layers", "steps"]
 _AT_ONCE = 2**22
 """Values of the largest map of a window that goes through all layers at once: 16 MiB."""
 
-_GATHERED: dict[Readout, dict[str, str]] = {
-    "sum": {"total": "outputs of the last layer, summed over the steps seen"},
-    "mean": {"total": "outputs of the last layer, summed over the steps seen", "steps": "steps seen"},
-    "last": {"latest": "outputs of the last layer at the last step seen"},
-    "max": {"largest": "the largest outputs of the last layer over the steps seen", "steps": "steps seen, 1 at most"},
-    "every": {},
-}
+_AT_LEAST = 4
+"""Steps that do so while training with norms of each step, however large: of those, the state before is kept once."""
 
 
 class StackConfig(BaseModel):
@@ -126,7 +120,9 @@ class StackConfig(BaseModel):
     def build(self, sizes: Sequence[Sizes]) -> "Stack":
         """Return a freshly initialised network."""
         chain, shape = build_chain(self.layers, tuple(self.input), "network.layers")
-        return Stack(chain, tuple(self.input), shape, self.readout, self.mode, self.weights)
+        network = Stack(chain, tuple(self.input), shape, self.readout, self.mode, self.weights)
+        network.config = self
+        return network
 
 
 class Stack(Network):
@@ -135,6 +131,9 @@ class Stack(Network):
     The state is a flat dict: `{name}{l}` of what layer l carries, l = 1, 2, … with blocks counted through, and what the
     readout gathers.
     """
+
+    config: StackConfig
+    """What it was built from: it rebuilds the network, all but its numbers."""
 
     def __init__(
         self,
@@ -155,7 +154,8 @@ class Stack(Network):
         if devices is not None and devices.compensated:
             for layer in self.convolutions():
                 layer.register_buffer("fixed", torch.zeros_like(layer.weight))
-        self._needs_all = any(isinstance(layer, Norm) and layer.options.over == "all" for layer in chain.leaves())
+        norms = {layer.options.over for layer in chain.leaves() if isinstance(layer, Norm)}
+        self._needs_all, self._least = "all" in norms, _AT_LEAST if "step" in norms else 1
 
     def leaves(self) -> Iterator[Layer]:
         """Yield all layers in the order of their numbers."""
@@ -202,6 +202,10 @@ class Stack(Network):
             return None
         return self.devices.sparsity([each.weight for each in self.convolutions()])
 
+    def device_memory(self) -> DeviceMemory | None:
+        """See `Network`."""
+        return None if self.devices is None else device_memory(self.devices, self.convolutions(), self.state_dict())
+
     def weight_penalty(self) -> Tensor | None:
         """Return what is added to the loss for the weights themselves, or None."""
         return None if self.devices is None else self.devices.penalty([each.weight for each in self.convolutions()])
@@ -234,6 +238,11 @@ class Stack(Network):
         return self.output_shape[0]
 
     @property
+    def words(self) -> int:
+        """See `Network`."""
+        return next((layer.num_embeddings for layer in self.leaves() if isinstance(layer, Embedding)), self.outputs)
+
+    @property
     def taps(self) -> dict[Tap, nn.Module]:
         """See `Network`."""
         return {tap: units for layer in self.leaves() for tap, units in layer.taps().items()}
@@ -247,6 +256,11 @@ class Stack(Network):
         """See `Network`: a normalisation may know a number of steps."""
         known = [each.options.steps for each in self.leaves() if isinstance(each, Norm) and each.options.steps]
         return min(known, default=None)
+
+    def step_norms(self) -> dict[str, Normed]:
+        """See `Network`."""
+        norms = (each for each in self.leaves() if isinstance(each, Norm) and each.options.steps)
+        return {f"step{each.number}": each for each in norms if each.scale is not None}
 
     def joins(self, layer: int) -> bool:
         """See `Network`."""
@@ -270,7 +284,7 @@ class Stack(Network):
 
     def state_shapes(self) -> dict[str, Shape]:
         """Return the shape of each state, without the batch."""
-        gathered = {name: (1,) if name == "steps" else self.output_shape for name in _GATHERED[self.readout]}
+        gathered = {name: (1,) if name == "steps" else self.output_shape for name in GATHERED[self.readout]}
         carried = {
             f"{name}{layer.number}": shape for layer in self.leaves() for name, (shape, _) in layer.carries.items()
         }
@@ -282,7 +296,7 @@ class Stack(Network):
             f"{name}{layer.number}": meaning.format(layer=layer.number)
             for layer in self.leaves()
             for name, (_, meaning) in layer.carries.items()
-        } | _GATHERED[self.readout]
+        } | GATHERED[self.readout]
 
     def membranes(self) -> set[str]:
         """See `Network`."""
@@ -312,7 +326,7 @@ class Stack(Network):
         """See `Network`."""
         self._check_readable()
         y, after = self._one_step(o, x, state)
-        return self._answer(o, y, after), after
+        return answer(self.readout, o, y, after), after
 
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """See `Network`."""
@@ -328,8 +342,8 @@ class Stack(Network):
     def layer_by_layer(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """Run a window, each layer over all of it."""
         y, after = self.layers.run(o, x, state, window=True)
-        after |= self._gathered_over(o, y, state)
-        return self._answer(o, y, after), after
+        after |= gathered_over(self.readout, o, y, state)
+        return answer(self.readout, o, y, after), after
 
     def _step_by_step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         names = list(self.state_shapes())
@@ -337,61 +351,12 @@ class Stack(Network):
         (rows,), after = o.loop([strand], state)
         if self.every_step:
             assert rows is not None
-            return self._answer(o, rows, after), after
-        return self._answer(o, x, after), after
+            return answer(self.readout, o, rows, after), after
+        return answer(self.readout, o, x, after), after
 
     def _one_step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         y, after = self.layers.run(o, x, state, window=False)
-        return y, after | self._gathered(o, y, state)
-
-    def _gathered(self, o: Algebra[V], y: V, state: Mapping[str, V]) -> dict[str, V]:
-        """Return what the readout carries after a step that gave y[B, n]."""
-        match self.readout:
-            case "sum":
-                return {"total": o.add(state["total"], y, "total")}
-            case "mean":
-                return {"total": o.add(state["total"], y, "total"), "steps": o.add(state["steps"], 1.0, "steps")}
-            case "last":
-                # A value of its own: a graph may not hand out one twice.
-                return {"latest": o.mul(y, 1.0, "latest")}
-            case "max":
-                # The first step is the largest so far, whatever it is: max(0, y - largest) counts from the second on.
-                more = o.sub(y, state["largest"], "change")
-                later = o.mul(o.relu(more, "rise"), state["steps"], "later")
-                first = o.mul(more, o.sub(1.0, state["steps"], "begun"), "first")
-                grown = o.add(state["largest"], o.add(later, first, "growth"), "largest")
-                return {"largest": grown, "steps": o.clip(o.add(state["steps"], 1.0, "count"), None, 1.0, "steps")}
-            case "every":
-                return {}
-
-    def _gathered_over(self, o: Algebra[V], y: V, state: Mapping[str, V]) -> dict[str, V]:
-        """Return what the readout carries after a window that gave y[T, B, n]."""
-        match self.readout:
-            case "sum":
-                return {"total": o.add(state["total"], o.total(y, "total_in_window"), "total")}
-            case "mean":
-                total = o.add(state["total"], o.total(y, "total_in_window"), "total")
-                return {"total": total, "steps": o.add(state["steps"], o.length(y, "window"), "steps")}
-            case "every":
-                return {}
-            case _:
-                names = list(_GATHERED[self.readout])
-                strand = Strand("y", y, lambda o, now, state: (now, self._gathered(o, now, state)), names)
-                return o.loop([strand], state)[1]
-
-    def _answer(self, o: Algebra[V], y: V, after: Mapping[str, V]) -> V:
-        """Return the answer, from what the last layer gave (of each step) or from what was gathered."""
-        match self.readout:
-            case "sum":
-                return o.mul(after["total"], 1.0, "logits")
-            case "mean":
-                return o.share(after["total"], after["steps"], "logits")
-            case "last":
-                return o.mul(after["latest"], 1.0, "logits")
-            case "max":
-                return o.mul(after["largest"], 1.0, "logits")
-            case "every":
-                return o.mul(y, 1.0, "logits")
+        return y, after | gathered(self.readout, o, y, state)
 
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """Run a window; see `Network.forward`. Weights on devices are drawn once for it."""
@@ -400,7 +365,7 @@ class Stack(Network):
 
     def _forward(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         after = self.initial_state(x) if state is None else state
-        x = _channels_last(x)
+        x = channels_last(x)
         if self.mode == "steps" and self.training:
             return self._step_by_step(Fast(lengths), x, after)
         steps = self._at_once(x)
@@ -422,20 +387,8 @@ class Stack(Network):
         """
         if not self.together or (self.training and self._needs_all):
             return len(x)
-        return max(1, _AT_ONCE // (x.shape[1] * max(prod(layer.output) for layer in self.leaves())))
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    """Return maps [T, B, C, H, W] with the channels of a pixel side by side in memory, where that is faster.
-
-    On a processor, convolution, normalisation and pooling take vectors of channels then, and hand on the same layout: a
-    training step of SpikingJelly's network for gestures takes 0.7 of its time so. Rounding differs in the last bits.
-    """
-    # Of one sample, torch cannot tell the layouts apart, and its normalisation mixes them up backward.
-    if x.ndim != 5 or x.device.type != "cpu" or x.shape[1] == 1:
-        return x
-    rows = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    return rows.view(*x.shape[:2], *rows.shape[1:])
+        least = self._least if self.training and torch.is_grad_enabled() else 1
+        return max(least, _AT_ONCE // (x.shape[1] * max(prod(layer.output) for layer in self.leaves())))
 
 
 def _within(layer: Layer, name: str, leaves: Mapping[int, Layer]) -> bool:

@@ -31,6 +31,9 @@ Status = Literal["measured", "failed", "n/a"]
 Source = Literal["auto", "real", "synthetic"]
 
 
+_NEW = (("foreign", None), ("rram_read", None), ("sram_read", None))
+
+
 @dataclass(frozen=True)
 class Configuration:
     """One thing to measure, in a process of its own."""
@@ -81,6 +84,10 @@ class Configuration:
     """Of a network that is none of hstnn's: `kind`, "onnx" or "module"; `inputs`, each with `name`, `shape` and `type`;
     of an ONNX file `bytes` and `weights`. Its recipe holds a name alone; batch and steps are 0 where nobody says which
     axes they are; `ckpt` is the ONNX file. None of hstnn's own networks."""
+    rram_read: float | None = None
+    """Of the phase work, with weights on devices: joules for a bit read from RRAM; None where nobody says."""
+    sram_read: float | None = None
+    """The same from SRAM; None for the published figure of `phases.on_devices`."""
 
     @property
     def experiment(self) -> str | None:
@@ -146,8 +153,8 @@ class Configuration:
         return json.dumps({key: value for key, value in self.plain().items() if key not in own}, sort_keys=True)
 
     def plain(self) -> dict[str, Any]:
-        """Return the configuration as plain data; `foreign` only of what is."""
-        return {key: value for key, value in asdict(self).items() if key != "foreign" or value is not None}
+        """Return the configuration as plain data; what there was not always is left out where it says nothing."""
+        return {key: value for key, value in asdict(self).items() if (key, value) not in _NEW}
 
     @classmethod
     def from_plain(cls, data: dict[str, Any]) -> "Configuration":

@@ -44,6 +44,10 @@ ROWS = (
         source="sinabs' tutorial on loaders, the whole data set kept on the GPU, which is not named",
     ),
     Row("IAF-SHD", source="no memory or time is published"),
+    Row("BNTT-VGG9", source="no memory or time is published"),
+    Row("BNTT-VGG11", source="no memory or time is published"),
+    Row("BNTT-VGG5", source="no memory or time is published"),
+    Row("BNTT-VGG19", source="no memory or time is published"),
 )
 """The paper's four rows, and the experiments of the other systems that are followed."""
 

@@ -26,6 +26,14 @@ Names, with their units. Of a record's whole:
     file_bytes, parameter_bytes, buffer_bytes B          its size on disk, and in memory
     parameters, buffers                       parameters, values
 
+Of the phase `work`, of weights on devices:
+
+    rram_bits, sram_bits, sram_group_bits, other_bits
+                                              bit        memory: see `models.device_memory`
+    rram_reads, sram_reads                    bit        read for one sample, where every operation reads its weight
+    energy_rram_reads, energy_sram_reads      J          of these
+    energy_with_reads                         J          with that of the arithmetic
+
 Of a record's measured work, and of every span (of the process and all that it started):
 
     seconds                                   s          wall time

@@ -24,11 +24,12 @@ from hstnn_deploy.models.rram import Step
 from hstnn_deploy.models.sizes import KINDS, Kind
 from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.models.tasks import LanguageModelling, LossConfig, task_for
-from hstnn_deploy.recipe.sections import Published, Regularise, Selection, Stage
+from hstnn_deploy.recipe.explain import explained
+from hstnn_deploy.recipe.sections import Init, Published, Regularise, Selection, Stage
 
 Method = Literal["hybrid", "plain"]
 
-_NEW = (("loss", None), ("regularise", None), ("finetune", None))
+_NEW = (("loss", None), ("regularise", None), ("finetune", None), ("init", None))
 """Keys that recipes did not always have, and what they meant then."""
 
 _FAMILIES = {"stack", "sequence", "convolutional", "language"}
@@ -76,6 +77,8 @@ class Recipe(BaseModel):
     """Of method plain: its one stage."""
     finetune: Stage | None = None
     """Of weights on devices: how the steps recover and prune are trained; null: as `train` says."""
+    init: Init | None = None
+    """The network that training begins with; null: random weights."""
 
     @model_validator(mode="before")
     @classmethod
@@ -158,16 +161,31 @@ class Recipe(BaseModel):
             raise RecipeError(f"the steps of weights on devices are for stacks, and this is a {self.network.family}")
         if self.step is not None:
             return self
-        plain = self.dump()
-        return Recipe.model_validate({**plain, "network": {**plain["network"], "weights": {}}})
+        return self._with_weights({})
 
     def at_step(self, step: Step) -> "Recipe":
-        """Return the recipe of a step of training weights on devices."""
+        """Return the recipe of a step of training weights on devices; of any step, that of any other one.
+
+        Raises:
+            RecipeError: this step is impossible, such as variation at bits of which no sigma is known.
+        """
+        return self._with_weights({**self.dump()["network"]["weights"], "step": step})
+
+    def _with_weights(self, weights: dict[str, Any]) -> "Recipe":
         plain = self.dump()
-        plain["network"] = {**plain["network"], "weights": {**plain["network"]["weights"], "step": step}}
-        if step in {"recover", "prune"} and self.finetune is not None:
-            plain["train"] = plain["finetune"]
-        return Recipe.model_validate(plain)
+        try:
+            return Recipe.model_validate({**plain, "network": {**plain["network"], "weights": weights}})
+        except ValidationError as error:
+            raise explained(error, self.name, Recipe) from error
+
+    def ignores(self, key: str) -> bool:
+        """Whether this step of weights on devices has the same result whatever a key of the recipe is."""
+        parts = key.split(".")
+        if self.step is None or (parts[0] != "finetune" and parts[:2] != ["network", "weights"]):
+            return False
+        if parts[0] == "finetune":
+            return self.step not in _COMPENSATED
+        return parts[2:3] == ["step"] or (len(parts) > 2 and parts[2] in _WITHOUT[self.step])
 
     @property
     def kind_name(self) -> str:
@@ -243,7 +261,9 @@ class Recipe(BaseModel):
             )
 
     def stage(self, name: str) -> Stage:
-        """Return how a stage is trained: train, adapt or restore."""
+        """Return how a stage is trained: train, adapt or restore; of steps with an SRAM part, as `finetune` says."""
+        if self.finetune is not None and self.step in _COMPENSATED:
+            return self.finetune
         return self.restore if name == "restore" else self.adapt
 
     @model_serializer(mode="wrap")
@@ -278,7 +298,12 @@ class Recipe(BaseModel):
             for key, value in self.dump().items()
             if key not in {*without, "about", "experiment", "published"}
         }
-        part.pop("finetune", None)  # `at_step` has put it in the place of `train` where it counts
+        if self.init is not None:
+            # Where the file lies changes nothing; what is in it does.
+            part["init"] = {"parameters": self.init.parameters}
+        finetune = part.pop("finetune", None)
+        if finetune is not None and self.step in _COMPENSATED:
+            part["train"] = finetune
         if self.step is not None:
             network = part["network"]
             part["network"] = {**network, "weights": _taking_part(network["weights"], self.step)}
@@ -296,7 +321,8 @@ class Recipe(BaseModel):
         if stage not in {"train", "adapt", "traces", "restore"}:
             return old
         now = self.dump()
-        rest = {key: value for key, value in now.items() if key not in self.for_stage(stage)}
+        # Where `finetune` counts, it stands in the place of `train`.
+        rest = {key: value for key, value in now.items() if key not in {*self.for_stage(stage), "finetune"}}
         given = {key: value for key, value in old.items() if key != "stage"}
         if stage == "traces" and isinstance(given.get("selection"), dict):
             given["selection"] = given["selection"] | {"bootstraps": self.selection.bootstraps}
@@ -305,6 +331,9 @@ class Recipe(BaseModel):
         except (ValidationError, HstnnError):
             return old
 
+
+_COMPENSATED: set[Step | None] = {"recover", "prune"}
+"""Steps with an SRAM part, which are trained as `finetune` says."""
 
 _WITHOUT: dict[Step, set[str]] = {
     "baseline": {"variation", "sram", "prune"},

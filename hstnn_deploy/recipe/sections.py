@@ -15,6 +15,17 @@ from hstnn_deploy.data.dataset import Protocol
 from hstnn_deploy.models.sizes import Kind
 
 
+class Init(BaseModel):
+    """The network that training begins with: its architecture is the recipe's `network`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoint: str = ""
+    """The file that it was taken from."""
+    parameters: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """What its numbers are known by; see `Checkpoint.fingerprint`."""
+
+
 class Schedule(BaseModel):
     """How the learning rate falls: one of torch's schedulers, stepped after every epoch."""
 

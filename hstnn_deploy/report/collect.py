@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hstnn_deploy
+from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import HstnnError, RunError
 from hstnn_deploy.foreign import reading
 from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes
@@ -94,6 +95,9 @@ class Run:
     @property
     def sizes(self) -> list[Sizes]:
         """Spiking and recurrent units of each layer."""
+        if self.selection is None and self.recipe.init is not None and self.stage == "restore":
+            # What was kept was chosen before, elsewhere.
+            return Checkpoint.load(self.path / "best.pt").sizes
         if self.selection is None:
             return layer_sizes(self.recipe.kind, self.recipe.network.units, self.recipe.ratio)
         return [Sizes(len(layer["snn"]), len(layer["rnn"])) for layer in self.selection.kept()]

@@ -4,11 +4,9 @@
     confidence   a sample stops at the first step at which its largest probability reaches a threshold
     scale        all samples stop at the first step at which every normalisation's mean scale is below a threshold
 
-The last is BNTT's idea (Frontiers in Neuroscience 15:773954); its rule is not published as code, and this one is ours:
-the mean over channels of |scale_t|, of each layer that normalises each step by itself.
+The last two are those of `models.exits`, which a step graph may have as an output.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from hstnn_deploy.data.splits import Split
 from hstnn_deploy.errors import UsageError
+from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.network import Network, State
 from hstnn_deploy.models.precision import Precision, forward, products
 from hstnn_deploy.train.evaluation import batches
@@ -110,16 +109,14 @@ def answers(network: Network, split: Split, batch: int, device: torch.device, pr
         for t in range(len(each.x)):
             with products(precision), forward(precision, device):
                 output, state = network(each.x[t : t + 1], state, None)
-            rows.append(output.float().softmax(-1).max(-1))
-        right.append(torch.stack([indices == each.target for _, indices in rows]).cpu())
+            rows.append((Eager().likeliest(output.float()), output.argmax(-1) == each.target))
         confidence.append(torch.stack([values for values, _ in rows]).cpu())
-    return Answers(torch.cat(right, 1), torch.cat(confidence, 1), _scales(network))
+        right.append(torch.stack([answered for _, answered in rows]).cpu())
+    found = torch.cat(right, 1)
+    return Answers(found, torch.cat(confidence, 1), _scales(network, len(found), device))
 
 
-def _scales(network: Network) -> Tensor | None:
-    found: Sequence[Tensor] = [
-        value.detach().abs().mean(1).cpu()
-        for name, value in network.named_parameters()
-        if name.endswith(".scale") and value.ndim == 2
-    ]
-    return torch.stack(list(found)) if found else None
+def _scales(network: Network, steps: int, device: torch.device) -> Tensor | None:
+    numbers = torch.arange(steps, device=device)[:, None]
+    found = [Eager().mean_scale(norm, numbers).cpu() for norm in network.step_norms().values()]
+    return torch.stack(found) if found else None

@@ -33,12 +33,13 @@ from hstnn_deploy.models.hybrid.network import as_hybrid
 from hstnn_deploy.models.hybrid.shrink import shrink
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import build
-from hstnn_deploy.models.rram import STEPS, Weights
+from hstnn_deploy.models.rram import STEPS
 from hstnn_deploy.models.sizes import Sizes, kept_counts, layer_sizes
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
+from hstnn_deploy.train.beginnings import first_network, keep_selection, rram_networks
 from hstnn_deploy.train.evaluation import PROTOCOLS, count_batches, evaluate
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
@@ -66,16 +67,31 @@ def train(
     observer: Observer | None = None,
     ranks: Ranks = ALONE,
     graphs: bool = True,
+    vat: Path | None = None,
 ) -> list[RunFolder]:
     """Run a training, or one stage of it; return the run folders of the stages it consists of, in order.
 
+    Args:
+        recipe: what to train.
+        out: where the run folders go.
+        stage: which stage.
+        device: where it is computed.
+        data_folder: the data folder; None: the usual one.
+        cache: where prepared recordings are kept.
+        resume: whether a run that was begun and not finished goes on.
+        observer: what is told how it goes.
+        ranks: the processes that train together.
+        graphs: whether what repeats on a GPU is replayed as CUDA graphs.
+        vat: of the steps recover and prune, the run folder of the RRAM network; None: that beside their own.
+
     Raises:
-        UsageError: a stage that the kind does not have, or a ratio that leaves a kind too few units.
+        UsageError: a stage that the kind does not have, or a ratio that leaves a kind too few units; or `vat` for a
+            stage that starts from no RRAM network.
         DataError: the data set is missing or damaged.
         RunError: a run folder cannot be written, continued, or belongs to another recipe.
     """
     training = Training(
-        recipe, Path(out), torch.device(device), data_folder, cache, resume, observer or Observer(), ranks, graphs
+        recipe, Path(out), torch.device(device), data_folder, cache, resume, observer or Observer(), ranks, graphs, vat
     )
     done = training.run(stage)
     # The other ranks have nothing left to assist with.
@@ -119,6 +135,8 @@ class Training:
     ranks: Ranks = ALONE
     graphs: bool = True
     """Whether what repeats on a GPU is replayed as CUDA graphs."""
+    vat: Path | None = None
+    """The run folder of the RRAM network of a step with an SRAM part; None: that beside its own."""
     task: Task = field(init=False)
     _splits: Splits | None = None
 
@@ -129,6 +147,13 @@ class Training:
     def run(self, stage: StageName) -> list[RunFolder]:
         """Run a stage, or all that the kind has."""
         recipe = self.recipe
+        if self.vat is not None and (recipe.step is None or stage not in {"recover", "prune"}):
+            raise UsageError(
+                f"stage {stage!r} starts from no RRAM network, and {self.vat} is named as one",
+                "--vat is for --stage recover and --stage prune",
+            )
+        if recipe.init is not None and (kept := self._from_init(stage)) is not None:
+            return kept
         if recipe.step is not None:
             return self._on_devices(stage)
         if stage in STEPS:
@@ -158,6 +183,27 @@ class Training:
             done.append(self._restore())
         return list({run.path: run for run in done}.values())
 
+    def _from_init(self, stage: StageName) -> list[RunFolder] | None:
+        """Train a network on that is there, in the stage that it is in; return None where another one is asked for.
+
+        Only an adapted network has stages after its own.
+        """
+        begun = first_network(self.recipe, stage)
+        if begun.stage == "adapt" and stage in {"traces", "select", "restore"}:
+            return None
+
+        def make() -> Network:
+            torch.manual_seed(self.recipe.seed)  # of what training draws, whatever was done before
+            if begun.vocabulary:
+                self._check_vocabulary(begun, Path(begun.source))
+            return begun.network().train()
+
+        run = self._fit(begun.stage, self.folder(begun.stage), make, begun.selection, begun.origin)
+        keep_selection(begun, run)
+        if begun.stage == "adapt" and stage == "all":
+            return list({each.path: each for each in (run, self._traces(), self._select(), self._restore())}.values())
+        return [run]
+
     def _on_devices(self, stage: StageName) -> list[RunFolder]:
         """Run a step of weights on devices, or all of them."""
         if stage != "all" and stage not in STEPS:
@@ -169,34 +215,13 @@ class Training:
             own = replace(self, recipe=self.recipe.at_step(step))
             own._splits = self._splits
             # Asked before the folder is begun: what is missing is no failure of this step.
-            before = own._starts(self.recipe.at_step("vat"))
+            before = rram_networks(own.recipe, stage_folder(own.recipe.at_step("vat"), self.out, "train"), self.vat)
             done.append(own._fit("train", own.folder("train"), partial(own._for_step, before), None))
             self._splits = own._splits
             if step == "prune" and (zeros := Checkpoint.load(done[-1].best).network().sparsity()):
                 shares = f"{100 * zeros[0]:.1f} % of the SRAM weights and {100 * zeros[1]:.1f} % of their groups"
                 self.observer.note(f"prune: {shares} are zero")
         return done
-
-    def _starts(self, vat: Recipe) -> list[Checkpoint]:
-        """Return the networks that a step with an SRAM part starts from; none of the other steps.
-
-        Args:
-            vat: the recipe of the RRAM network.
-
-        Raises:
-            RunError: there is no RRAM network yet, or it is of another recipe.
-            CheckpointError: one cannot be read.
-        """
-        weights = getattr(self.recipe.network, "weights", None)
-        assert isinstance(weights, Weights)
-        if not weights.compensated:
-            return []
-        rram = stage_folder(vat, self.out, "train")
-        rram.check_recipe(vat.for_stage("train"), vat.upgraded)
-        if not rram.finished:
-            raise RunError(f"there is no finished RRAM network in {rram.path}", "run --stage vat first, or --stage all")
-        named = weights.sram.start not in {"rram", "zeros", "fresh"}
-        return [Checkpoint.load(path) for path in (rram.best, *([Path(weights.sram.start)] if named else []))]
 
     def _for_step(self, before: list[Checkpoint]) -> Network:
         """Return the network that a step of weights on devices begins with."""
@@ -247,7 +272,14 @@ class Training:
         torch.manual_seed(self.recipe.seed)
         return build(self.recipe.network, sizes)
 
-    def _fit(self, stage: str, run: RunFolder, make: Any, selection: dict[str, Any] | None) -> RunFolder:
+    def _fit(
+        self,
+        stage: str,
+        run: RunFolder,
+        make: Any,
+        selection: dict[str, Any] | None,
+        origin: dict[str, Any] | None = None,
+    ) -> RunFolder:
         """Train one network to the end of its stage, and measure its best epoch on the test split."""
         recipe = self.recipe
         run.check_recipe(recipe.for_stage(stage), recipe.upgraded)
@@ -273,6 +305,7 @@ class Training:
                 selection=selection,
                 environment=facts,
                 vocabulary=splits.vocabulary,
+                origin=origin,
             )
             plan = recipe.stage(stage)
             fit = Fit(

@@ -26,7 +26,7 @@ from tests.contents import raw
             "shipped recipes: bntt-vgg11, bntt-vgg19, bntt-vgg5, bntt-vgg9, cifar10",
         ),
         (["train", "digits", "--set", "adapt.epoch=3"], 2, "unknown key 'adapt.epoch'", "did you mean 'epochs'?"),
-        (["train", "digits", "--set", "mnist.checksum=false"], 2, "unknown key 'mnist'", "known:"),
+        (["train", "digits", "--set", "zzz.checksum=false"], 2, "unknown key 'zzz'", "known:"),
         (["train", "digits", "--set", "adapt.epochs=many"], 2, "adapt.epochs is 'many'", ""),
         (["train", "digits", "--set", "network.units=[8, 0]"], 2, "network.units.1 is 0", ""),
         (["train", "digits", "--set", "adapt.lr"], 2, "'adapt.lr' is not key=value", "--set seed=7"),

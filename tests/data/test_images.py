@@ -1,10 +1,12 @@
 """Whole images as steps: the encoder, what training does to images, and what a data set says of its size."""
 
+import numpy as np
 import pytest
 import torch
 
 from hstnn_deploy.data import registry
 from hstnn_deploy.data.dataset import Source
+from hstnn_deploy.data.encoding import draws, spikes
 from hstnn_deploy.data.images import Images, ImageSplit, encoded
 from hstnn_deploy.data.preprocessing import counts_events, preprocessing
 from hstnn_deploy.data.sets.digits import DigitsConfig, digit_images, load_digits
@@ -58,6 +60,43 @@ def test_in_evaluation_a_sample_is_always_encoded_alike() -> None:
     assert bool(((alone.x[:, 0, 0] == 0) | (alone.x[:, 0, 0] == expected)).all())
 
 
+def philox(key: tuple[int, int], counter: int) -> list[int]:
+    """Return four words of Philox4x64-10, as its authors define it (Salmon et al., SC 2011)."""
+    below, (a, b), c = 2**64 - 1, key, [counter, 0, 0, 0]
+    for _ in range(10):
+        first, second = 0xD2E7470EE14C6C93 * c[0], 0xCA5A826395121157 * c[2]
+        c = [(second >> 64) ^ c[1] ^ a, second & below, (first >> 64) ^ c[3] ^ b, first & below]
+        a, b = (a + 0x9E3779B97F4A7C15) & below, (b + 0xBB67AE8584CAA73B) & below
+    return c
+
+
+def test_a_sample_s_draws_are_the_same_everywhere_and_for_ever() -> None:
+    found = draws(5, 7, (2, 3))
+    words = philox((5, 7), 1)
+    halves = [half >> 8 for word in words for half in (word & 0xFFFFFFFF, word >> 32)]
+    assert (found * 2**24).ravel().tolist() == halves[:6] == [13139438, 3006711, 5479853, 12102845, 16032681, 14431358]
+    assert found.dtype == np.float32
+    assert not np.array_equal(draws(5, 8, (2, 3)), found)
+    assert not np.array_equal(draws(6, 7, (2, 3)), found)
+    many = draws(0, 0, (100_000,))
+    assert many.min() >= 0
+    assert many.max() < 1
+    assert abs(many.mean() - 0.5) < 0.005
+    assert abs(np.corrcoef(many[::2], many[1::2])[0, 1]) < 0.02
+
+
+def test_training_and_evaluation_encode_alike() -> None:
+    x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(1))
+    u = torch.rand(9, 3, 4, 5, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(encoded(x, u), torch.from_numpy(spikes(x.numpy(), u.numpy())))
+    split, alone = (
+        digits(mean=[0.3], std=[0.4], encoding="repeat"),
+        digits(True, mean=[0.3], std=[0.4], encoding="repeat"),
+    )
+    numbers = torch.arange(0, 1797, 10)
+    assert torch.equal(split.batch(numbers, CPU).x, alone.batch(numbers, CPU).x)
+
+
 def test_in_training_draws_and_moves_come_from_torch_s_generator() -> None:
     split = digits(training=True, encoding="repeat", crop=2, flip=True)
     whole = digits(encoding="repeat").batch(torch.arange(20), CPU).x[0]
@@ -86,7 +125,10 @@ def test_a_data_set_of_whole_images_says_so() -> None:
     assert (splits.train.training, getattr(splits.test, "training", None)) == (True, False)
     assert counts_events(config)
     assert not counts_events(DigitsConfig.model_validate({"images": {"steps": 8, "encoding": "repeat"}}))
-    assert preprocessing(config).kind == "values"
+    assert preprocessing(config).model_dump() == {
+        **{"kind": "images", "height": 8, "width": 8, "colours": 1, "white": 16, "steps": 8, "encoding": "poisson"},
+        **{"mean": [0.0], "std": [1.0], "seed": 0},
+    }
     assert "images" not in DigitsConfig().model_dump()
 
 

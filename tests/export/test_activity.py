@@ -59,7 +59,9 @@ def test_a_proof_over_silent_layers_is_no_plain_pass(tmp_path: Path) -> None:
 def test_a_layer_that_always_spikes_is_no_plain_pass_either() -> None:
     network = Case("sequence", "snn").network()
     network.stack[0].groups["snn"].ranked()[0].fill_(5.0)
-    subject: Any = SimpleNamespace(network=network, windows=[torch.ones(6, 4, 8), torch.ones(5, 2, 8)], test=None)
+    subject: Any = SimpleNamespace(
+        sampled="", network=network, windows=[torch.ones(6, 4, 8), torch.ones(5, 2, 8)], test=None
+    )
     first, second = check_activity(subject, ["model.onnx", "model_step.onnx"])
     assert (first.file, second.file, first.outcome) == ("model.onnx", "model_step.onnx", "not run")
     assert "layer 1: every unit spikes at every step" in first.figure

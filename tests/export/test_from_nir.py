@@ -13,7 +13,8 @@ from hstnn_deploy.export.graph.neuromorphic import to_nir, write_nir
 from hstnn_deploy.export.graph.nir_neurons import Method, NirForm
 from hstnn_deploy.export.proof.engines import network_engine
 from hstnn_deploy.models.network import Network
-from hstnn_deploy.models.stack import Readout, StackConfig
+from hstnn_deploy.models.readouts import Readout
+from hstnn_deploy.models.stack import StackConfig
 from tests.export.cases import CASES, Case
 from tests.models.stacks import SJ, STACKS, example, stack
 

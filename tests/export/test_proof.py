@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -297,15 +298,25 @@ def test_a_back_door_that_no_input_opens_shows_in_the_text(
     right = network(3)
     monkeypatch.setattr(SequenceClassifier, "answer", _back_door)
     path = write(right, tmp_path, format, 0, monkeypatch)
-    if format == "pt2":
-        # It calls what hstnn never writes: it is not even opened.
-        with pytest.raises(BundleError, match="its program calls"):
-            prove(right, path, Samples(20, 64))
-        return
     checks = prove(right, path, Samples(20, 64))
     assert caught_by(checks) == {TEXT}
     (found,) = (check for check in checks if check.name == TEXT)
     assert "stands where" in found.figure
+
+
+def _cosine(self: SequenceClassifier, o: Algebra[V], last: Emitted[V], state: Mapping[str, V]) -> V:
+    answer: Any = _answer(self, o, last, state)
+    return torch.cos(answer)  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def test_a_program_that_calls_what_hstnn_never_writes_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SequenceClassifier, "answer", _cosine)
+    path = write(network(3), tmp_path, "pt2", 0, monkeypatch)
+    with pytest.raises(BundleError, match="its program calls"):
+        prove(network(3), path, Samples(20, 64))
 
 
 @pytest.mark.parametrize(("format", "name"), [("torchscript", TORCHSCRIPT), ("pt2", PT2)])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import max_pool2d, relu
 
 PACKAGES = {
     "snntorch": "snntorch",
@@ -109,9 +109,9 @@ def snntorch_tutorial_6() -> Made:
             spk3_rec, mem3_rec = [], []
             batch_size = x.size(0)
             for _step in range(5):
-                cur1 = F.max_pool2d(self.conv1(x), 2)
+                cur1 = max_pool2d(self.conv1(x), 2)
                 spk1, mem1 = self.lif1(cur1, mem1)
-                cur2 = F.max_pool2d(self.conv2(spk1), 2)
+                cur2 = max_pool2d(self.conv2(spk1), 2)
                 spk2, mem2 = self.lif2(cur2, mem2)
                 cur3 = self.fc1(spk2.view(batch_size, -1))
                 spk3, mem3 = self.lif3(cur3, mem3)
@@ -198,7 +198,8 @@ def statistics(module: nn.Module) -> None:
     """Give normalisations statistics, scales and shifts that are not 0 and 1."""
     for each in module.modules():
         if isinstance(each, nn.BatchNorm1d | nn.BatchNorm2d):
-            assert each.running_mean is not None and each.running_var is not None
+            assert each.running_mean is not None
+            assert each.running_var is not None
             each.running_mean.normal_(0, 0.2)
             each.running_var.uniform_(0.3, 1.7)
             if each.affine:
@@ -399,14 +400,14 @@ def norse_conv_net() -> Made:
             for ts in range(x.shape[0]):
                 z = self.conv1(x[ts, :])
                 z, s0 = self.lif0(z, s0)
-                z = F.max_pool2d(z, 2, 2)
+                z = max_pool2d(z, 2, 2)
                 z = 10 * self.conv2(z)
                 z, s1 = self.lif1(z, s1)
-                z = F.max_pool2d(z, 2, 2)
+                z = max_pool2d(z, 2, 2)
                 z = z.view(-1, 4 * 4 * 6)
                 z = self.fc1(z)
                 z, s2 = self.lif2(z, s2)
-                v, so = self.out(F.relu(z), so)
+                v, so = self.out(relu(z), so)
                 voltages.append(v)
             return torch.stack(voltages)
 
@@ -512,7 +513,8 @@ def torch_mean() -> Made:
 
         def forward(self, x: Tensor) -> Tensor:
             y, _ = self.rnn(torch.tanh(self.into(x)))
-            return y.mean(dim=1)
+            mean: Tensor = y.mean(dim=1)
+            return mean
 
     return Net(), torch.randn(4, 6, 5)
 

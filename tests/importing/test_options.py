@@ -1,4 +1,4 @@
-"""The proof fails on every option that is taken wrongly: each is changed in what a module was taken as, one at a time."""
+"""The proof fails on every option that is taken wrongly: each is changed in what a module was taken as."""
 
 import warnings
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Modules that are not taken, by name; modules that look like others; and odd ones that are taken for what they compute."""
+"""Modules that are not taken, by name; some that look like others; odd ones that are taken for what they compute."""
 
 import re
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import dropout, relu_
 from torch.nn.utils import parametrizations, prune
 
 from hstnn_deploy.errors import ImportRefused
@@ -100,7 +100,7 @@ def counts(net: Any, x: Tensor) -> Any:
 def writes_over(net: Any, x: Tensor) -> Any:
     """Change a value in place, and take it as it was called before."""
     y = net.a(x)
-    F.relu_(y)
+    relu_(y)
     return net.l(3 * y)
 
 
@@ -156,7 +156,7 @@ def set_weight(value: float) -> Callable[[nn.Sequential], None]:
     """Return what sets one weight."""
 
     def change(net: nn.Sequential) -> None:
-        net[0].weight.data[0, 0] = value  # type: ignore[index, union-attr]
+        net[0].get_parameter("weight").data[0, 0] = value
 
     return change
 
@@ -183,7 +183,7 @@ REFUSED: dict[str, tuple[Callable[[], Made], str]] = {
     "own parameter": (lambda: (Net(lambda net, x: net.l(net.a(x) + net.w)).eval(), X), "a parameter or buffer of its"),
     "counts calls": (lambda: (Net(counts).eval(), X), "the stack differs"),
     "random": (lambda: (Net(lambda net, x: net.l(net.a(x) + torch.randn(5))).eval(), X), "of its own, outside"),
-    "dropout left on": (lambda: (Net(lambda net, x: net.l(F.dropout(net.a(x), 0.5))).eval(), X), "drops in evaluation"),
+    "dropout left on": (lambda: (Net(lambda net, x: net.l(dropout(net.a(x), 0.5))).eval(), X), "drops in evaluation"),
     "written over": (lambda: (Net(writes_over).eval(), X), "the stack differs"),
     "one linear layer twice": (lambda: (shared(nn.Linear(5, 5), leaky()), X), "2 .Linear. is run in two places"),
     "neurons twice": (lambda: (shared(leaky(), nn.Linear(5, 5)), X), "2 .Leaky. is run in two places"),
@@ -308,15 +308,15 @@ def looks() -> nn.Sequential:
 
 def scaled_after() -> nn.Sequential:
     """Return a network whose weight norm was loaded after its weight was computed."""
-    net = chain(torch.nn.utils.weight_norm(nn.Linear(5, 5)), leaky())  # type: ignore[no-untyped-call]
-    net[0].weight_g.data *= 3  # type: ignore[operator, union-attr]
+    net = chain(torch.nn.utils.weight_norm(nn.Linear(5, 5)), leaky())
+    net[0].get_parameter("weight_g").data.mul_(3)
     return net
 
 
 def pruned() -> nn.Linear:
     """Return a layer without two fifths of its weights."""
     layer = nn.Linear(5, 5)
-    prune.random_unstructured(layer, "weight", 0.4)  # type: ignore[no-untyped-call]
+    prune.random_unstructured(layer, "weight", 0.4)
     return layer
 
 
@@ -376,10 +376,12 @@ def test_the_module_is_left_as_it_was() -> None:
     before = {name: value.clone() for name, value in module[0].state_dict().items()}
     import_module(module, X)
     assert all(torch.equal(before[name], value) for name, value in module[0].state_dict().items())
-    assert not module[0]._forward_hooks and not module[0]._forward_pre_hooks and next(module.parameters()).requires_grad
+    assert not module[0]._forward_hooks
+    assert not module[0]._forward_pre_hooks
+    assert next(module.parameters()).requires_grad
 
 
-# ------------------------------------------------------------------------------------------ what only other libraries have
+# --------------------------------------------------------------------------------------- what only other libraries have
 
 
 def spikingjelly(make: Callable[[Any, Any], Made]) -> Made:
@@ -401,6 +403,12 @@ def norse(make: Callable[[Any], Made]) -> Made:
 def values(**changes: float) -> dict[str, Tensor]:
     """Return numbers as norse takes them."""
     return {name: torch.tensor(value) for name, value in changes.items()}
+
+
+def norse_example() -> nn.Module:
+    """Return its ConvNet, which writes what it gives into a tensor."""
+    found: nn.Module = installed("norse.torch.models.conv").ConvNet().eval()
+    return found
 
 
 W = torch.rand(6, 3, 5) * 4
@@ -528,4 +536,5 @@ def ran_on(net: nn.Module, x: Tensor) -> nn.Module:
 def test_what_else_other_libraries_have_is_taken(what: str) -> None:
     module, example = ALSO[what]()
     found = import_module(module, example, readout="every")
-    assert found.proof.alone and not [note for note in found.notes if "fine-tuning" not in note], found.notes
+    assert found.proof.alone
+    assert not [note for note in found.notes if "fine-tuning" not in note], found.notes

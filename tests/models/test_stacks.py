@@ -11,7 +11,7 @@ from hstnn_deploy.errors import RunError
 from hstnn_deploy.export.proof.engines import network_engine
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models import stack as stack_module
-from hstnn_deploy.models.eager import Eager
+from hstnn_deploy.models.eager import Eager, channels_last
 from hstnn_deploy.models.layers.norm import Norm
 from hstnn_deploy.models.layers.weights import Linear, Maps, Rows
 from hstnn_deploy.models.network import SPIKES, Tap
@@ -284,8 +284,8 @@ def test_the_layout_of_maps_changes_no_gradient(
     layers = [conv, {"norm": over}, {"scale": 1.5}, {"norm": over}, {"lif": neuron}, {"pool": "max", "size": 2}, conv]
     config = {"input": [2, 8, 8], "layers": [*layers, {"norm": over}, {"lif": neuron}, "flatten", {"linear": 3}]}
     x, found = torch.randn(T, batch, 2, 8, 8, generator=torch.Generator().manual_seed(1)), []
-    for layout in (stack_module._channels_last, lambda x: x):
-        monkeypatch.setattr(stack_module, "_channels_last", layout)
+    for layout in (channels_last, lambda x: x):
+        monkeypatch.setattr(stack_module, "channels_last", layout)
         torch.manual_seed(0)
         network = StackConfig.model_validate(config).build([])
         network(x)[0].square().sum().backward()

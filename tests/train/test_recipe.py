@@ -183,8 +183,8 @@ def test_a_change_may_name_a_section_that_the_file_leaves_out() -> None:
         ("data.chekcsum=false", "unknown key 'data.chekcsum'", "name"),
         ("selection.probe=3", "unknown key 'selection.probe'", "'probes'"),
         # Words that are also names of data sets or families.
-        ("mnist.checksum=false", "unknown key 'mnist'", "known:"),
-        ("digits=1", "unknown key 'digits'", "known:"),
+        ("zzz.checksum=false", "unknown key 'zzz'", "known:"),
+        ("qqq=1", "unknown key 'qqq'", "known:"),
         ("sequence=1", "unknown key 'sequence'", ""),
         ("network.sequence=1", "unknown key 'network.sequence'", "known:"),
         ("adapt.epochs=0", "adapt.epochs is 0: input should be greater than 0", ""),

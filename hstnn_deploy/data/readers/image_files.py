@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstnn_deploy.data.files.arrays import ARRAY_LIMIT, shown_bytes
-from hstnn_deploy.data.preprocessing import Pixels
+from hstnn_deploy.data.preprocessing import Picture, Pixels
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.foreign import reading
 
@@ -67,7 +67,7 @@ def read_image(content: bytes, name: str, how: Pixels, resize: bool, say: Callab
     return np.ascontiguousarray((pixels / white).transpose(1, 2, 0).reshape(how.width, -1))
 
 
-def read_levels(content: bytes, name: str, how: Pixels, resize: bool, say: Callable[[str], None]) -> Array:
+def read_levels(content: bytes, name: str, how: Picture, resize: bool, say: Callable[[str], None]) -> Array:
     """Return an image's raw pixels [row, column(, colour)], uint8, each the nearest level of the data set's own files.
 
     See `read_image`.
@@ -80,14 +80,30 @@ def read_levels(content: bytes, name: str, how: Pixels, resize: bool, say: Calla
 def from_levels(values: Array, name: str, how: Pixels, say: Callable[[str], None]) -> Array | None:
     """Return raw pixels as x[T, B, I], to the bit as in training; None where they have another shape than images.
 
+    See `as_levels`.
+    """
+    found = as_levels(values, name, how)
+    if found is None:
+        return None
+    images, axes = found
+    say(f"{name}: taken as raw pixels {axes}, {values.dtype} 0 to {how.white}, and multiplied by 1 / {how.white}")
+    # [B, row, column, colour] -> [T = column, B, I = colour and row]
+    columns = images.transpose(2, 0, 3, 1).astype(np.float32).reshape(how.width, len(images), -1)
+    columns *= np.float32(1 / how.white)
+    return columns
+
+
+def as_levels(values: Array, name: str, how: Picture, steps: int = 1) -> tuple[Array, str] | None:
+    """Return raw pixels as [B, row, column, colour], and what their axes are; None where they are no images.
+
     Args:
         values: whole numbers, [B, row, column] or [row, column]; of colours, these last or before the rows.
         name: what they are called in messages.
         how: what the network was trained on.
-        say: told what was done.
+        steps: how many times an image is held in what is made of it.
 
     Raises:
-        DataError: a number that no pixel has; or nothing but 0 and 1, which may be raw or not.
+        DataError: a number that no pixel has; nothing but 0 and 1, which may be raw or not; or too many.
     """
     images, axes = _as_images(values, how)
     if images is None or not values.size:
@@ -103,17 +119,13 @@ def from_levels(values: Array, name: str, how: Pixels, say: Callable[[str], None
             f"{name} holds {values.dtype} 0 and 1 alone: raw pixels are 0 to {how.white}, and x is 0 to 1",
             f"of raw pixels, multiply by {how.white}; of x[T, B, …], give a floating type",
         )
-    if 4 * values.size > ARRAY_LIMIT:
-        size = shown_bytes(4 * values.size)
+    if 4 * steps * values.size > ARRAY_LIMIT:
+        size = shown_bytes(4 * steps * values.size)
         raise DataError(f"{name} holds raw pixels that take {size}; at most {shown_bytes(ARRAY_LIMIT)} do", "split it")
-    say(f"{name}: taken as raw pixels {axes}, {values.dtype} 0 to {how.white}, and multiplied by 1 / {how.white}")
-    # [B, row, column, colour] -> [T = column, B, I = colour and row]
-    columns = images.transpose(2, 0, 3, 1).astype(np.float32).reshape(how.width, len(images), -1)
-    columns *= np.float32(1 / how.white)
-    return columns
+    return images, axes
 
 
-def _as_images(values: Array, how: Pixels) -> tuple[Array | None, str]:
+def _as_images(values: Array, how: Picture) -> tuple[Array | None, str]:
     """Return an array as [B, row, column, colour], if its shape is that of images, and what its axes are."""
     place = (how.height, how.width)
     known: dict[str, tuple[int, ...]]
@@ -131,7 +143,7 @@ def _as_images(values: Array, how: Pixels) -> tuple[Array | None, str]:
     return None, ""
 
 
-def _pixels(content: bytes, name: str, how: Pixels, resize: bool, say: Callable[[str], None]) -> tuple[Array, int]:
+def _pixels(content: bytes, name: str, how: Picture, resize: bool, say: Callable[[str], None]) -> tuple[Array, int]:
     """Return an image's pixels [row, column, colour], and what is white."""
     from PIL import Image, MpoImagePlugin  # noqa: F401 - so that Pillow knows the format
 
@@ -155,7 +167,7 @@ def _pixels(content: bytes, name: str, how: Pixels, resize: bool, say: Callable[
     return np.repeat(levels[..., None], how.colours, axis=2) if levels.ndim == 2 else levels, 65535 if deep else 255
 
 
-def _refuse(image: "Image", name: str, how: Pixels, resize: bool) -> None:
+def _refuse(image: "Image", name: str, how: Picture, resize: bool) -> None:
     """Refuse, before it is unpacked, what cannot be read or not in one way only."""
     if image.width * image.height > MOST_PIXELS:
         raise DataError(f"{name} is too large, {image.width} x {image.height} pixels: {_MOST}", "scale it first")
@@ -184,7 +196,7 @@ def _upright(image: "Image", name: str, say: Callable[[str], None]) -> "Image":
     return ImageOps.exif_transpose(image)
 
 
-def _drawn(image: "Image", name: str, how: Pixels, say: Callable[[str], None]) -> "Image":
+def _drawn(image: "Image", name: str, how: Picture, say: Callable[[str], None]) -> "Image":
     """Return an image in grey levels or RGB."""
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -76,7 +76,8 @@ def check_checkpoint(facts: dict[str, Any], recipe: Recipe, ckpt: Path | None, c
     metrics = {key: value for key, value in facts["metrics"].items() if key != "protocol_meaning"}
     difference = (
         unlike(facts["checkpoint"]["sha256"], wanted["checkpoint"]["sha256"], "checkpoint.sha256")
-        or ("" if recipe == checkpoint.resolved_recipe() else "the recipe is another one")
+        or _other_recipe(recipe, checkpoint)
+        or unlike(facts.get("origin"), wanted.get("origin"), "origin")
         or unlike(facts["network"], wanted["network"], "network", more=True)
         or unlike(metrics, wanted["metrics"], "metrics")
         or unlike(facts["selection"], wanted["selection"], "selection")
@@ -84,6 +85,14 @@ def check_checkpoint(facts: dict[str, Any], recipe: Recipe, ckpt: Path | None, c
     )
     figure = "SHA-256, recipe, stage, selection, metrics and environment"
     return Check(MANIFEST, f"says what {ckpt} says", "failed" if difference else "passed", difference or figure)
+
+
+def _other_recipe(recipe: Recipe, checkpoint: Checkpoint) -> str:
+    """Return how a bundle's recipe differs from a checkpoint's, which has perhaps none."""
+    if checkpoint.recipe:
+        return "" if recipe == checkpoint.resolved_recipe() else "the recipe is another one"
+    # It was exported alone, or under a recipe that only gave the data of the proof.
+    return "" if recipe.network == checkpoint.architecture else "the network is another one"
 
 
 def check_metric(facts: dict[str, Any], subject: Subject) -> Iterator[Check]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hstnn_deploy import environment, files
+from hstnn_deploy import environment, files, yaml_text
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.preprocessing import Frames, Pixels, preprocessing
 from hstnn_deploy.export.bundle.quantise import parse_name
@@ -16,8 +16,10 @@ from hstnn_deploy.export.graph.nodes import BUILDER, OPSET
 from hstnn_deploy.export.graph.write import PT2, TORCHSCRIPT, VARIANTS, Variant
 from hstnn_deploy.export.proof.comparisons import Check
 from hstnn_deploy.export.runtime.manifest import FORMAT, MANIFEST, VERSION, seal
+from hstnn_deploy.models.exits import EXIT, EXIT_MEANING
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import task_for
+from hstnn_deploy.recipe.adopted import bare, is_bare
 from hstnn_deploy.recipe.load import parse
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.train.evaluation import PROTOCOLS
@@ -31,12 +33,19 @@ _RESETS = {
 }
 
 
+_RESETS_ALONE = {
+    "sequence": _RESETS["sequence"],
+    "window": "zeros at the start of each window, however long; carried within it",
+}
+"""Of a network of which nobody says how long its windows are."""
+
+
 def manifest(ckpt: Path, checkpoint: Checkpoint, how: Pixels | Frames | None = None) -> dict[str, Any]:
     """Return the manifest of the bundle of a checkpoint file, its files and verification still to be added.
 
     `how` is the preprocessing that its graphs begin with.
     """
-    follows = following(checkpoint.resolved_recipe(), checkpoint.network(), how)
+    follows = following(checkpoint.recipe_or_bare(), checkpoint.network(), how)
     of_checkpoint = recorded(ckpt, checkpoint)
     return {
         "format": FORMAT,
@@ -55,6 +64,8 @@ def manifest(ckpt: Path, checkpoint: Checkpoint, how: Pixels | Frames | None = N
 def following(recipe: Recipe, network: Network, how: Pixels | Frames | None) -> dict[str, Any]:
     """Return what of a manifest follows from recipe and network, whoever trained them."""
     window = getattr(recipe.data, "bptt", None)
+    # A network without a recipe is described by what it is made of alone.
+    alone = {"architecture": recipe.network.model_dump(mode="json")} if is_bare(recipe) else {}
     return {
         "network": {
             "family": recipe.network.family,
@@ -66,9 +77,10 @@ def following(recipe: Recipe, network: Network, how: Pixels | Frames | None) -> 
             "taps": [str(tap) for tap in network.taps],
             "window_steps": window,
             "states": [_state(state, window) for state in (*raw_input.states(how), *interface(network).states)],
+            **alone,
         },
         "input": preprocessing(recipe.data).model_dump(mode="json"),
-        "metrics": {"protocol_meaning": PROTOCOLS[recipe.protocol]},
+        "metrics": {} if is_bare(recipe) else {"protocol_meaning": PROTOCOLS[recipe.protocol]},
     }
 
 
@@ -81,6 +93,7 @@ def recorded(ckpt: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         "selection": checkpoint.selection,
         "metrics": {**checkpoint.metrics, "epoch": checkpoint.epoch},
         "trained_with": checkpoint.environment,
+        **({"origin": checkpoint.origin} if checkpoint.origin else {}),
     }
 
 
@@ -88,8 +101,12 @@ def metadata(recipe: Recipe, stage: str, network: Network, metrics: dict[str, An
     """Return the facts that are stored inside each file."""
     units = [f"layer {n}: {size.snn} spiking, {size.rnn} recurrent" for n, size in enumerate(network.sizes, 1)]
     units = units or [f"layer {each.layer}: {each.kind} {each.output}" for each in network.described()]
+    producer = f"hstnn-deploy {environment.versions()['hstnn-deploy']}"
+    if is_bare(recipe):
+        architecture = yaml_text.dump(recipe.network.model_dump(mode="json"))
+        return {PRODUCER: producer, "architecture": architecture, "kind": recipe.kind, "units": "; ".join(units)}
     facts = {
-        PRODUCER: f"hstnn-deploy {environment.versions()['hstnn-deploy']}",
+        PRODUCER: producer,
         "recipe": recipe.yaml(),
         "kind": recipe.kind,
         "stage": stage,
@@ -115,7 +132,7 @@ def _state(state: State, window: int | None) -> dict[str, Any]:
         "shape": ["B", *state.shape],
         "meaning": state.meaning,
         "reset": state.reset,
-        "reset_meaning": _RESETS[state.reset].format(steps=window),
+        "reset_meaning": _RESETS[state.reset].format(steps=window) if window else _RESETS_ALONE[state.reset],
     }
 
 
@@ -151,14 +168,16 @@ def described(
     logits = _tensor("logits", [*(time if face.every_step else []), "B", face.classes], face.logits_meaning)
     before = [_tensor(state.name, ["B", *state.shape], state.meaning) for state in face.states]
     after = [_tensor(state_after(state.name), ["B", *state.shape], state.meaning) for state in face.states]
+    left = [_tensor(EXIT, ["B"], EXIT_MEANING)] if face.leaves and (form == "step" or name not in VARIANTS) else []
     if name in {TORCHSCRIPT, PT2}:
         what = "a window, a chunk or, with T = 1, a step"
+        returned = "logits, state" + (f", {EXIT}" if left else "")
         zero = "; a state that is not given is zero" if name == TORCHSCRIPT else "; all states are given"
         return {
-            "form": f"logits, state = module(x, state): {what}{zero}",
+            "form": f"{returned} = module(x, state): {what}{zero}",
             "engine": "TorchScript" if name == TORCHSCRIPT else "torch.export",
             "inputs": [x, {"name": "state", "dict of": before}],
-            "outputs": [logits, {"name": "state", "dict of": before}],
+            "outputs": [logits, {"name": "state", "dict of": before}, *left],
         }
     inside = states == "inside"
     given = raw_input.inputs(how, form, steps, inside)
@@ -168,7 +187,7 @@ def described(
     facts = {"form": form, "states": states, "engine": "ONNX", "opset": opset, **length}
     if inside:
         return facts | {"inputs": raw if how else [x], "outputs": [logits]}
-    return facts | {"inputs": [*(raw if how else [x]), *before], "outputs": [logits, *after, *seen]}
+    return facts | {"inputs": [*(raw if how else [x]), *before], "outputs": [logits, *after, *left, *seen]}
 
 
 def _tensor(name: str, shape: list[str | int], meaning: str, dtype: str = "float32") -> dict[str, Any]:
@@ -183,9 +202,11 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def recipe_of(folder: Path, facts: dict[str, Any]) -> Recipe:
-    """Return the recipe of a bundle.
+    """Return the recipe of a bundle; of a network without one, what stands for it.
 
     Raises:
         RecipeError: this version of hstnn cannot read it.
     """
+    if not facts["recipe"]:
+        return bare(facts["network"].get("architecture"), source=f"{folder / MANIFEST}: network.architecture")
     return parse(facts["recipe"], f"{folder / MANIFEST}: recipe")

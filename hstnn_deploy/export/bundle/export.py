@@ -33,9 +33,12 @@ from hstnn_deploy.export.graph.raw_input import possible
 from hstnn_deploy.export.graph.write import DEFAULT_FORMS, check_opset, files_of, write_graphs
 from hstnn_deploy.export.proof.activity import check_activity, check_training
 from hstnn_deploy.export.proof.checks import run_checks
-from hstnn_deploy.export.proof.comparisons import Check
+from hstnn_deploy.export.proof.comparisons import Check, Subject
 from hstnn_deploy.export.proof.samples import make_subject, training_windows
 from hstnn_deploy.export.runtime.manifest import MANIFEST, VOCABULARY, check_files, read_manifest
+from hstnn_deploy.models.exits import Exit
+from hstnn_deploy.recipe.adopted import is_bare
+from hstnn_deploy.recipe.recipe import Recipe
 
 StatesAsked = Literal["named", "inside", "both"]
 
@@ -81,6 +84,9 @@ def export_bundle(
     data_folder: Path | None = None,
     whole_test: bool = False,
     draw: int | None = None,
+    exit: Exit | None = None,
+    recipe: Recipe | None = None,
+    samples: Path | None = None,
     on_check: Callable[[Check], None] | None = None,
     report: Report = silent,
 ) -> Bundle:
@@ -107,6 +113,9 @@ def export_bundle(
         data_folder: where the recipe's data is, for the checks on the test split and a text's words.
         whole_test: whether each file is asked all of the test split, however large the network.
         draw: of weights on devices, the seed of the draw of their variation that is exported; None: without variation.
+        exit: the rule by which the step graph, TorchScript and .pt2 say that the answer may be given early.
+        recipe: of a checkpoint without one: whose test split the files are proved on, and whose preprocessing counts.
+        samples: a .npy or .npz file of inputs x[N, T, …] that the files are proved on, in the place of other ones.
         on_check: called with each check as it is done.
         report: told what is under way.
 
@@ -116,15 +125,22 @@ def export_bundle(
     Raises:
         CheckpointError: the checkpoint cannot be read.
         ExportError: a redundant network without `allow_redundant`, an unknown format, NIR for a network
-            that it cannot hold, preprocessing that a graph cannot hold, or `out` holds something else.
-        UsageError: a form that does not leave free what must be, an unknown opset, or a step graph alone with its
-            states inside.
+            that it cannot hold, preprocessing that a graph cannot hold, an exit that the network has not, or `out`
+            holds something else.
+        DataError: the file of samples is damaged, or holds no inputs of the network.
+        UsageError: a recipe that the network does not fit, or beside the checkpoint's own; a form that does not leave
+            free what must be, an unknown opset, a step graph alone with its states inside, or an exit without a step
+            graph.
         RunError: the folder cannot be written.
     """
     ckpt = Path(ckpt)
     trained = Checkpoint.load(ckpt)
     checkpoint = trained.deployed(draw)
-    if checkpoint is trained and draw is not None:
+    if recipe is not None:
+        if trained.recipe:
+            raise UsageError(f"{ckpt} has a recipe of its own", "leave --recipe out")
+        checkpoint = checkpoint.under(recipe)
+    if trained.architecture == checkpoint.architecture and draw is not None:
         raise UsageError(f"a draw is of weights on devices, and {ckpt} has none", "leave --draw out")
     if checkpoint.redundant and not allow_redundant:
         raise ExportError(
@@ -135,9 +151,19 @@ def export_bundle(
         check_dynamic(form, dynamic)
     check_opset(opset)
     kept_states = _states(states, forms)
+    if exit is not None and "onnx" in formats and (forms == "auto" or "step" not in forms):
+        raise UsageError("an exit is an output of the step graph, which is not asked for", "add --form step")
+    if exit is not None and not formats:
+        raise UsageError("an exit is an output of the step graph, which is not asked for", "add --onnx")
     folder = Path(out) if out is not None else ckpt.parent / "bundle"
     _check_target(folder)
-    network, recipe = checkpoint.network(), checkpoint.resolved_recipe()
+    network, recipe = checkpoint.network(), checkpoint.recipe_or_bare(steps)
+    network.leave_by(exit)
+    if "int8-static" in smaller and is_bare(recipe):
+        raise UsageError(
+            f"{ckpt} has no recipe, so there are no training samples that int8 ranges come from",
+            "name a recipe with --recipe, or ask for --int8 dynamic",
+        )
     how = possible(preprocessing(recipe.data), formats) if preprocess else None
     steps = steps or steps_of(recipe.data)
     inside = states == "inside"
@@ -166,7 +192,9 @@ def export_bundle(
         )
         carried, extra = write_extras(network, checkpoint, staging, data_folder, nir)
         if verify or smaller:
-            subject = make_subject(network, staging, recipe, checkpoint.vocabulary, data_folder, whole_test, report)
+            subject = make_subject(
+                network, staging, recipe, checkpoint.vocabulary, data_folder, whole_test, report, samples
+            )
         if verify:
             run_checks(subject, [path.name for path in written], done)
             for check in (*extra, *check_activity(subject, [NIR] if nir else [])):
@@ -174,10 +202,16 @@ def export_bundle(
             for check in check_training(checkpoint, [*(path.name for path in written), *([NIR] if nir else [])]):
                 done(check)
         facts = manifest(ckpt, checkpoint, how) | {"carried": carried}
-        if checkpoint is not trained:
-            facts["weights"] = {"draw": draw, **trained.recipe["network"]["weights"]}
+        if trained.architecture != checkpoint.architecture:
+            facts["weights"] = {"draw": draw, **trained.recipe_or_bare().dump()["network"]["weights"]}
+            if memory := trained.network().device_memory():
+                facts["weights"]["memory_bits"] = memory.plain()
+        if exit is not None:
+            facts["exit"] = exit.plain()
+        if verify or smaller:
+            facts["samples"] = _told(subject, recipe, samples)
         if smaller:
-            training = training_windows(recipe, data_folder)
+            training = [] if is_bare(recipe) else training_windows(recipe, data_folder)
             names = [path.name for path in written]
             reductions = make_smaller(subject, names, smaller, max_drop, training, done, keep_all)
             facts |= {"smaller": [each.plain() for each in reductions if each.kept]}
@@ -202,6 +236,16 @@ def export_bundle(
         left = {path.name for path in folder.glob("model.*")} - {path.name for path in staging.iterdir()}
         folders.put(staging, folder, _is_ours)
     return Bundle(folder, checks, facts, reductions, choice, sorted(left))
+
+
+def _told(subject: Subject, recipe: Recipe, samples: Path | None) -> str:
+    """Return in words what a bundle was proved on."""
+    count = subject.windows[0].shape[1]
+    if samples is not None:
+        return f"{count} samples of {samples.name} (SHA-256 {files.sha256(samples)})"
+    if subject.test is not None:
+        return f"{count} samples of the test split of {recipe.data.name}, by recipe {recipe.name}"
+    return f"{count} windows of random numbers, seed 0: {subject.no_test}"
 
 
 def _is_ours(name: str) -> bool:

@@ -83,8 +83,12 @@ class Rebuilt:
     def _built(self, name: str, found: onnx.ModelProto) -> onnx.ModelProto:
         network = self.facts["network"]
         stored = metadata(self.recipe, network["stage"], self.network, self.facts["metrics"])
-        text = next((fact.value for fact in found.metadata_props if fact.key == "recipe"), "")
-        if _same_recipe(text, self.recipe):
+        text = (
+            ""
+            if "recipe" not in stored
+            else next((fact.value for fact in found.metadata_props if fact.key == "recipe"), "")
+        )
+        if text and _same_recipe(text, self.recipe):
             stored["recipe"] = text
         steps = self.facts["files"][name].get("steps")
         if steps and steps > len(found.graph.node):

@@ -304,7 +304,8 @@ static int run(int count, char **words) {
         check(api->CreateTensorWithDataAsOrtValue(
             memory, x.bytes.data() + static_cast<size_t>(step) * slice_bytes, slice_bytes, slice.data(), slice.size(),
             x.type, &values[0]));
-        if (after[place]) api->ReleaseValue(after[place]);
+        for (size_t i = 0; i < outputs; ++i)  // what is no state, such as the logits, is not handed on
+            if (after[i] && std::find(values.begin() + 1, values.end(), after[i]) == values.end()) api->ReleaseValue(after[i]);
         after.assign(outputs, nullptr);
         check(api->Run(session, nullptr, names.data(), values.data(), inputs, names_after.data(), outputs, after.data()));
         for (OrtValue *value : values) api->ReleaseValue(value);

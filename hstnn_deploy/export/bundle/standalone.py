@@ -20,7 +20,7 @@ from hstnn_deploy.export.runtime.manifest import check_files, read_manifest
 
 MODULES = (
     *("errors", "files", "folders", "foreign", "data/files/arrays"),
-    *(f"export/runtime/{name}" for name in ("schema", "manifest", "ort", "ranges", "inputs", "states")),
+    *(f"export/runtime/{name}" for name in ("schema", "manifest", "ort", "ranges", "inputs", "states", "exits")),
     *("export/runtime/session", "export/runtime/runner"),
 )
 """What the runner is made of, each before those that import it."""
@@ -125,6 +125,8 @@ def _readme(facts: dict[str, Any], graphs: list[str]) -> str:
     for {now} in session.taking.split({run}):
 {step}# as they come; stream.save, stream.reset, session.restore"""
     by_steps = "\n    python run.py --input x.npy --steps --output logits.npy"
+    if "exit" in facts:
+        by_steps += "\n    python run.py --input x.npy --early-exit   # each sample is answered at its exit"
     if all(facts["files"][name].get("states") == "inside" for name in graphs):
         # They begin at zeros of their own and answer whole sequences.
         streams, by_steps = "", "\n    python run.py --input x.npy --output logits.npy"

@@ -15,7 +15,7 @@ from torch import Tensor
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.files.folder import Report, silent
 from hstnn_deploy.data.preprocessing import preprocessing
-from hstnn_deploy.errors import ExportError
+from hstnn_deploy.errors import ExportError, UsageError
 from hstnn_deploy.export.bundle.claims import check_carried, check_checkpoint, check_follows, check_metric, check_record
 from hstnn_deploy.export.bundle.description import recipe_of
 from hstnn_deploy.export.bundle.quantise import compare, parse_name
@@ -30,6 +30,7 @@ from hstnn_deploy.export.proof.raw_input import check_front
 from hstnn_deploy.export.proof.samples import make_subject
 from hstnn_deploy.export.proof.weights import difference, network_of, read_weights
 from hstnn_deploy.export.runtime.manifest import MANIFEST, check_files, read_manifest
+from hstnn_deploy.models.exits import Exit
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.recipe.recipe import Recipe
@@ -66,6 +67,7 @@ def verify_bundle(
     report: Report = silent,
     *,
     trust: bool = False,
+    samples: Path | None = None,
 ) -> Verification:
     """Check a bundle: its manifest and files, its weights, its graphs, and all that was proved when it was exported.
 
@@ -77,12 +79,14 @@ def verify_bundle(
         whole_test: whether each file is asked all of the test split, however large the network.
         on_check: called with each check as it is done.
         report: told what is under way.
+        samples: a .npy or .npz file of inputs x[N, T, …] to prove the files on; None: the recipe's data.
         trust: whether the bundle's writer is known and trusted, so that TorchScript, which is code, may be opened.
 
     Raises:
         BundleError: no bundle, one whose manifest or files are not as they were written, or a file that could run code.
         CheckpointError: the checkpoint cannot be read.
         DeviceError: the provider does not load.
+        DataError: the file of samples is damaged, or holds no inputs of the network.
         RecipeError: the recipe in the manifest cannot be read by this version.
     """
     facts = read_manifest(folder)
@@ -111,8 +115,10 @@ def verify_bundle(
     recipe = recipe_of(folder, facts)
     try:
         network = _network(folder, names, facts, recipe, checkpoint)
+        if network is not None and "exit" in facts:
+            network.leave_by(Exit(**facts["exit"]))
         how = possible(preprocessing(recipe.data)) if facts["graphs"]["preprocess"] else None
-    except ExportError as error:
+    except (ExportError, UsageError) as error:
         done(Check(names[0] if names else MANIFEST, "holds the network", "failed", error.message))
         return found
     if network is None:
@@ -136,7 +142,8 @@ def verify_bundle(
         if checks[-1].outcome == "failed":
             # Nobody knows what it does, or how long: it is not run.
             wrong_graphs.add(name)
-    subject = make_subject(network, folder, recipe, facts["network"]["vocabulary"], data_folder, whole_test, report)
+    vocabulary = facts["network"]["vocabulary"]
+    subject = make_subject(network, folder, recipe, vocabulary, data_folder, whole_test, report, samples)
     subject = replace(subject, source="checkpoint" if checkpoint else "network of these weights")
     for check in check_metric(facts, subject):
         done(check)

@@ -1,7 +1,7 @@
 """The forms of a network's ONNX graph: a window with time inside, a single step, and a window unrolled.
 
     window    x[T, B, …] and states -> logits and states; a scan steps through time, so T and B are free
-    step      x[B, …] and states -> logits and states
+    step      x[B, …] and states -> logits and states; and of a network with an exit, whether the answer may be given
     unrolled  x[T, B, …] of one fixed T, and states -> logits and states; every step has nodes of its own
 
 A window, unrolled or not, may have its states inside: it then takes x alone, begins at zeros that it makes for as many
@@ -24,6 +24,7 @@ from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.graph.interface import Interface, interface, state_after
 from hstnn_deploy.export.graph.nodes import OPSET, Nodes, Opset
 from hstnn_deploy.export.graph.reading import Onnx, Scanned, Unrolled
+from hstnn_deploy.models.exits import EXIT, EXIT_MEANING
 from hstnn_deploy.models.network import Network, Tap
 
 Form = Literal["window", "step", "unrolled"]
@@ -84,7 +85,10 @@ def build(
         }
     match form:
         case "step":
-            network.step(Onnx(g, network, face), x, state)
+            o = Onnx(g, network, face)
+            logits, after = network.step(o, x, state)
+            if face.leaves:
+                network.may_leave(o, logits, after)
         case "window":
             network.window(Scanned(g, network, face), x, state)
         case "unrolled":
@@ -92,6 +96,8 @@ def build(
     g.output("logits", [*(time if face.every_step else []), "B", face.classes], face.logits_meaning)
     for each in face.states if states == "named" else ():
         g.output(state_after(each.name), ["B", *each.shape], f"{each.meaning}, after")
+    if form == "step" and face.leaves:
+        g.output(EXIT, ["B"], EXIT_MEANING)
     return g.model(f"{form} graph", facts, opset)
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from hstnn_deploy.errors import DataError, ExportError
 from hstnn_deploy.export.graph.nir_neurons import DT, Method, constants_of, package
 from hstnn_deploy.foreign import brief, reading
-from hstnn_deploy.models.stack import Readout, Stack, StackConfig
+from hstnn_deploy.models.readouts import Readout
+from hstnn_deploy.models.stack import Stack, StackConfig
 
 _MOST = 2**31
 """Bytes of a graph, at most."""

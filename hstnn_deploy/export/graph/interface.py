@@ -3,7 +3,7 @@
 Shapes: T time, B batch. Graphs, manifest and checks all take them from here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -43,6 +43,10 @@ class Interface:
     """The width of the logits."""
     every_step: bool
     """Whether there are logits of every step, or of everything seen."""
+    leaves: bool = False
+    """Whether a step graph says if the answer after it may be given; see `models.exits`."""
+    words: int = 0
+    """How many tokens there are, where x are tokens."""
 
     @property
     def x_meaning(self) -> str:
@@ -54,6 +58,8 @@ class Interface:
     @property
     def logits_meaning(self) -> str:
         """What the logits are."""
+        if self.every_step and not self.tokens:
+            return "what the last layer gives at each step"
         if self.every_step:
             return "a score for each word of the vocabulary to follow; softmax gives its probability"
         return "a score for each class, of everything seen; the largest is the answer"
@@ -68,7 +74,7 @@ class Interface:
         generator = torch.Generator().manual_seed(seed)
         shape = (steps, batch, *self.step)
         if self.tokens:
-            return torch.randint(self.classes, shape, generator=generator)
+            return torch.randint(self.words, shape, generator=generator)
         values = torch.rand(shape, generator=generator)
         return values if len(self.step) == 1 else (values * 1.5).floor()
 
@@ -91,4 +97,5 @@ def interface(network: Network) -> Interface:
         State(name, tuple(value.shape[1:]), meanings[name], "window" if tokens and name in membranes else "sequence")
         for name, value in network.initial_state(like).items()
     ]
-    return Interface(step, tokens, states, network.outputs, network.every_step)
+    found = Interface(step, tokens, states, network.outputs, network.every_step)
+    return replace(found, leaves=network.exit is not None, words=network.words)

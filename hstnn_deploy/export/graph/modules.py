@@ -41,7 +41,7 @@ def program(network: Network, show: bool = False) -> ExportedProgram:
     """
     face, batch = interface(network), Dim("B", min=1)
     with quiet():
-        return torch.export.export(
+        made = torch.export.export(
             Program(frozen(network), show),
             (face.example(_EXAMPLE_STEPS, _EXAMPLE_BATCH), face.zeros(_EXAMPLE_BATCH)),
             dynamic_shapes={
@@ -49,6 +49,12 @@ def program(network: Network, show: bool = False) -> ExportedProgram:
                 "state": {each.name: {0: batch} for each in face.states},
             },
         )
+    # Behind each change of a type it notes which type there was: that computes nothing, and not all engines know it.
+    for node in list(made.graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            made.graph.erase_node(node)
+    made.graph_module.recompile()
+    return made
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
 from hstnn_deploy.export.graph.interface import interface
-from hstnn_deploy.models.algebra import Algebra, Convolution, Fires, Normed, Pooling, Strand
+from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Strand
 from hstnn_deploy.models.eager import Eager, fired
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.surrogates import Surrogate
@@ -109,6 +109,8 @@ class Traced(Eager):
 class Program(nn.Module):
     """A network as `logits, state = program(x, state)`, all states given, for torch.export.
 
+    One with an exit returns as a third whether the answer after the window may be given, [B].
+
     Args:
         network: see `frozen`.
         tapped: whether what every layer's units handed out is returned as well, see `taps_of`.
@@ -119,11 +121,14 @@ class Program(nn.Module):
         self.frozen, self.tapped = network, tapped
 
     def forward(self, x: Tensor, state: dict[str, Tensor]) -> Any:
-        """Run a window x[T, B, …] from `state`; return the logits, the state after it, and the taps where asked for."""
+        """Run a window x[T, B, …] from `state`; return the logits, the state after it, the exit, and the taps."""
         o = Traced(self.tapped)
         logits, after = self.frozen.window(o, x, state)
         after = {name: after[name] for name in state}
-        return (logits, after, [o.taps[name] for name in taps_of(self.frozen)]) if self.tapped else (logits, after)
+        found: tuple[Any, ...] = (logits, after)
+        if self.frozen.exit is not None:
+            found += (self.frozen.may_leave(o, logits, after),)
+        return (*found, [o.taps[name] for name in taps_of(self.frozen)]) if self.tapped else found
 
 
 # -------------------------------------------------------------------------------------------------------- TorchScript
@@ -265,6 +270,20 @@ class Script(Algebra[str]):
 
     # ---------------------------------------------------------------------------------------------------------- shapes
 
+    def likeliest(self, logits: str, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"{logits}.softmax(-1).amax(-1)")
+
+    def mean_scale(self, norm: Normed, step: str, name: str = "") -> str:
+        """See `Algebra`."""
+        assert norm.scale is not None
+        place = self._set(f"{name}_place", f"{step}.select(1, 0).to(torch.int64)")
+        return self._set(name, f"{self._weight(norm.scale)}.abs().mean(1).index_select(0, {place})")
+
+    def compared(self, a: str, how: Comparison, threshold: float, name: str = "") -> str:
+        """See `Algebra`."""
+        return self._set(name, f"({a} {'>=' if how == 'at least' else '<'} {threshold}).to({a}.dtype)")
+
     def parts(self, x: str, count: int, name: str = "") -> list[str]:
         """See `Algebra`."""
         return [self._set(f"{name}{n}", f"{x}.select(1, {n})") for n in range(count)]
@@ -379,18 +398,22 @@ def _method(name: str, network: Network, tapped: bool) -> str:
     logits, after = network.window(o, "x", {each.name: each.name for each in interface(network).states})
     states = ", ".join(f'"{state}": {value}' for state, value in after.items())
     o.line(f"after = {{{states}}}")
-    result = "Tuple[Tensor, Dict[str, Tensor]]"
+    found, result = [logits, "after"], ["Tensor", "Dict[str, Tensor]"]
+    if network.exit is not None:
+        found.append(network.may_leave(o, logits, after))
+        result.append("Tensor")
     if tapped:
-        result = "Tuple[Tensor, Dict[str, Tensor], List[Tensor]]"
-        o.line(f"return {logits}, after, [{', '.join(f'torch.stack({tap}_rows)' for tap in taps)}]")
-    else:
-        o.line(f"return {logits}, after")
-    head = f"def {name}(self, x: Tensor, state: Optional[Dict[str, Tensor]] = None) -> {result}:"
+        found.append(f"[{', '.join(f'torch.stack({tap}_rows)' for tap in taps)}]")
+        result.append("List[Tensor]")
+    o.line(f"return {', '.join(found)}")
+    head = f"def {name}(self, x: Tensor, state: Optional[Dict[str, Tensor]] = None) -> Tuple[{', '.join(result)}]:"
     return "\n".join([head, *o.lines])
 
 
 def scripted(network: Network, shown: bool = True) -> Any:
     """Return a network as a TorchScript module: `logits, state = module(x, state)`, where what is not given is zero.
+
+    One with an exit returns as a third whether the answer after the window may be given, [B].
 
     Args:
         network: the network.

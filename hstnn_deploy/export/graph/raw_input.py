@@ -32,7 +32,7 @@ from hstnn_deploy.data.events.transforms import (
     chain,
     sensor_after,
 )
-from hstnn_deploy.data.preprocessing import Frames, Pixels, Preprocessing, Words
+from hstnn_deploy.data.preprocessing import Frames, Pixels, Preprocessing, Whole, Words
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.graph.forms import Form, time_axis
 from hstnn_deploy.export.graph.interface import State, state_after
@@ -78,6 +78,8 @@ def possible(how: Preprocessing, formats: Collection[str] = ("onnx",)) -> Pixels
     match how:
         case Words():
             raise ExportError("--preprocess: a graph cannot look up a text's words in a vocabulary", _WITHOUT)
+        case Whole():
+            raise ExportError("--preprocess: a graph does not encode whole images (data.images)", _WITHOUT)
         case Pixels():
             pass
         case Frames():

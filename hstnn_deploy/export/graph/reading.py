@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.export.graph.interface import Interface, state_after
 from hstnn_deploy.export.graph.nodes import CONSTANT, Nodes
-from hstnn_deploy.models.algebra import Algebra, Convolution, Fires, Normed, Pooling, Strand, Units
+from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Strand, Units
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.surrogates import Surrogate
 
@@ -197,6 +197,29 @@ class Onnx(Algebra[str]):
         return self._node("Gather", name, self._weight(layer.weight), tokens)
 
     # ---------------------------------------------------------------------------------------------------------- shapes
+
+    def likeliest(self, logits: str, name: str = "") -> str:
+        """See `Algebra`."""
+        chances = self._node("Softmax", f"{name}_chances", logits, axis=-1)
+        # A maximum has its axis as an attribute up to version 17, as an input from 18 on; this has it always as one.
+        best, at = (f"{self.named(f'{name}_{what}')}{self.g.suffix}" for what in ("best", "at"))
+        self.g.add_many("TopK", [chances, self.g.axes(1)], [best, at], axis=-1)
+        return self._node("Squeeze", name, best, self.g.axes(1))
+
+    def mean_scale(self, norm: Normed, step: str, name: str = "") -> str:
+        """See `Algebra`."""
+        assert norm.scale is not None
+        place = self._node("Squeeze", f"{name}_place", self._node("Cast", f"{name}_number", step, to=7), self.g.axes(1))
+        row = self._node("Gather", f"{name}_row", self._weight(norm.scale), place, axis=0)
+        total = self._node(
+            "ReduceSum", f"{name}_total", self._node("Abs", f"{name}_sizes", row), self.g.axes(1), keepdims=0
+        )
+        return self._node("Div", name, total, float(norm.scale.shape[1]))
+
+    def compared(self, a: str, how: Comparison, threshold: float, name: str = "") -> str:
+        """See `Algebra`."""
+        operator = "GreaterOrEqual" if how == "at least" else "Less"
+        return self._node("Cast", name, self._node(operator, f"{name}_holds", a, threshold), to=1)
 
     def parts(self, x: str, count: int, name: str = "") -> list[str]:
         """See `Algebra`."""

@@ -33,7 +33,7 @@ def check_activity(subject: Subject, names: Iterable[str]) -> Iterator[Check]:
     rates = activity.rates()
     if not rates:
         return
-    windows = "random windows" if subject.test is None else "windows of the test split"
+    windows = subject.sampled or ("random windows" if subject.test is None else "windows of the test split")
     on = f"{sum(x.shape[1] for x in subject.windows)} {windows}"
     figures = ", ".join(f"layer {number} {rate:.4g}" for number, rate in rates.items())
     figure = f"spikes per unit and step on {on}: {figures}"

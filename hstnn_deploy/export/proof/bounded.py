@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hstnn_deploy.models.algebra import Algebra, Convolution, Fires, Normed, Pooling, Strand
+from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Strand
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.surrogates import Surrogate
 
@@ -210,6 +210,30 @@ class Bounded(Algebra[Value]):
         return exact(layer.weight.detach()[tokens.v.long()])
 
     # ---------------------------------------------------------------------------------------------------------- shapes
+
+    def likeliest(self, logits: Value, name: str = "") -> Value:
+        """See `Algebra`. With logits off by e at most, each probability is off by a factor e^(2 e) at most.
+
+        An engine rounds each logit's distance d from the largest, takes 4 ulp for its exponential, adds up n of them in
+        an order nobody knows, and divides: relative to a probability, (n + 8 + the mean distance) u.
+        """
+        chances = logits.v.softmax(-1)
+        away = (chances * (logits.v.amax(-1, keepdim=True) - logits.v)).sum(-1)
+        v, off = chances.amax(-1), logits.e.expand_as(logits.v).amax(-1)
+        rounding = UNIT_ROUNDOFF * (logits.v.shape[-1] + 8 + away)
+        return Value(v, v * (torch.expm1(2 * off) + rounding))
+
+    def mean_scale(self, norm: Normed, step: Value, name: str = "") -> Value:
+        """See `Algebra`. Of n terms, each is rounded n times at most, and the mean once more."""
+        assert norm.scale is not None
+        v = norm.scale.detach().double().abs().mean(1)[step.v[:, 0].long()]
+        return Value(v, (norm.scale.shape[1] + 1) * UNIT_ROUNDOFF * v)
+
+    def compared(self, a: Value, how: Comparison, threshold: float, name: str = "") -> Value:
+        """See `Algebra`. Where the bound reaches the threshold, an engine may have either: the bound is 1."""
+        border = _value(threshold).v
+        near = (a.e > 0) & ((a.v - border).abs() <= a.e)
+        return Value((a.v >= border if how == "at least" else a.v < border).double(), near.double())
 
     def parts(self, x: Value, count: int, name: str = "") -> list[Value]:
         """See `Algebra`."""

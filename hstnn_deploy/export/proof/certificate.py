@@ -21,6 +21,8 @@ class Run(NamedTuple):
     """What was handed out at every step, [T, B, n, …], maps not yet pooled; empty where the engine does not show it."""
     state: dict[str, Tensor]
     """The states after the window."""
+    exit: Tensor | None = None
+    """[B], whether the answer after the window may be given; None where the engine does not say."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,10 @@ class Certificate:
     """Of these, membranes so near the threshold that either answer is right in float32."""
     values: int = 0
     """Recurrent outputs and cells checked."""
+    exits: int = 0
+    """Exits checked."""
+    exits_borderline: int = 0
+    """Of these, answers so near the threshold that either is right in float32."""
     worst: float = 0.0
     """The largest error of a recurrent output, state or logit, as a share of its bound."""
     divergences: list[Divergence] = field(default_factory=list)
@@ -70,6 +76,9 @@ class Certificate:
     """[B]: the first step at which each sample's spikes differ from another run's; infinite where none do."""
     parted_borderline: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
     """[B]: whether a membrane whose spike differs there, in the lowest layer that differs, is borderline."""
+
+    exit_near: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+    """[B]: whether the answer, within the bound of its logits, may be on either side of the exit's threshold."""
 
     @property
     def passed(self) -> bool:
@@ -84,12 +93,26 @@ class Certificate:
             parts.append(f"{self.spikes} spikes equal ({self.borderline} borderline)")
         if self.values:
             parts.append(f"{self.values} recurrent values in bound (worst {self.worst:.2f} of it)")
+        if self.exits:
+            parts.append(f"{self.exits} exits equal ({self.exits_borderline} borderline)")
         return ", ".join(parts)
 
     @property
     def explained(self) -> Tensor:
         """Which samples [B] may rightly differ from the other run: nothing diverges, and they part at a borderline."""
         return ~self.failed & self.parted_borderline
+
+    @property
+    def exit_explained(self) -> Tensor:
+        """Which samples [B] may rightly leave where the other run does not, or stay: as above, or a near exit."""
+        return ~self.failed & (self.parted_borderline | self.exit_near)
+
+    def exits_of(self, exits: Tensor, expected: Tensor, bound: Tensor, place: "Place") -> None:
+        """Record checked exits [B]: 0 or 1 each, and either where the bound is 1."""
+        self.exits += exits.numel()
+        self.exits_borderline += int((bound > 0).sum())
+        wrong = ~((exits - expected).abs() <= bound) | ((exits != 0) & (exits != 1))
+        self._note(wrong[:, None], (exits - expected).abs()[:, None], bound[:, None], place)
 
     def spikes_of(self, wrong: Tensor, distance: Tensor, eps: Tensor, place: "Place") -> None:
         """Record checked spikes [B, n, …]: which are wrong, how far their membranes are from the threshold, and eps."""

@@ -47,6 +47,7 @@ from hstnn_deploy.export.proof.engines import (
     step_engine,
     window_engine,
 )
+from hstnn_deploy.export.proof.exits import check_exits
 from hstnn_deploy.export.proof.inside import answering, check_inside, inside_engine
 from hstnn_deploy.export.proof.modules import shown_engine
 from hstnn_deploy.export.proof.programs import open_program, open_script
@@ -100,6 +101,7 @@ def check_step(subject: Subject) -> Iterator[Check]:
     else:
         yield same(path, "step by step = eager", subject, engine)
     yield on_test_split(path, subject, shipped, shown=engine)
+    yield from check_exits(path, subject, shipped, engine)
 
 
 def check_unrolled(subject: Subject) -> Iterator[Check]:
@@ -141,6 +143,7 @@ def check_module(path: Path, subject: Subject) -> Iterator[Check]:
     by_steps, by_steps_shown = (in_chunks(each, (1,), subject.face) for each in (engine, shown))
     yield same(path, "step by step = eager", subject, by_steps, shown=by_steps_shown)
     yield on_test_split(path, subject, engine, shown=shown)
+    yield from check_exits(path, subject, engine, shown)
 
 
 def opened(path: Path) -> tuple[Any, dict[str, str]]:

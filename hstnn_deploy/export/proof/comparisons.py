@@ -28,6 +28,7 @@ from hstnn_deploy.export.proof.partings import LOGIT_TOLERANCE, Tally, differing
 from hstnn_deploy.export.proof.replay import replay
 from hstnn_deploy.export.proof.weights import difference, read_weights
 from hstnn_deploy.foreign import first_line
+from hstnn_deploy.models.exits import EXIT
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
 from hstnn_deploy.train.evaluation import batches, unpadded
@@ -81,6 +82,8 @@ class Subject:
     """Told what is under way."""
     source: str = "checkpoint"
     """What the network is of, for those who read the figures."""
+    sampled: str = ""
+    """What the windows are, in words."""
     answers: "dict[tuple[bool, int], Answers]" = field(init=False, default_factory=dict)
     """What the network itself answers; see `own_answers`."""
     scores: "dict[str, Score]" = field(init=False, default_factory=dict)
@@ -129,6 +132,8 @@ def dimensions(path: Path, face: Interface, form: Form, states: States = "named"
     expected["logits"] = [*(time if face.every_step else []), "B", None]
     for state in face.states if states == "named" else ():
         expected |= {name: ["B", *[None for _ in state.shape]] for name in (state.name, state_after(state.name))}
+    if form == "step" and face.leaves:
+        expected[EXIT] = ["B"]
     model = read_network(path)
     written = {
         value.name: [dimension.dim_param or None for dimension in value.type.tensor_type.shape.dim]

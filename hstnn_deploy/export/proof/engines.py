@@ -26,6 +26,7 @@ from hstnn_deploy.export.graph.reading import NOW, at_step
 from hstnn_deploy.export.proof.certificate import Run
 from hstnn_deploy.export.runtime.ort import Graph, open_graph
 from hstnn_deploy.foreign import one_line
+from hstnn_deploy.models.exits import EXIT
 from hstnn_deploy.models.network import Network, Tap
 
 State = dict[str, Tensor]
@@ -192,6 +193,7 @@ def step_engine(session: Session, face: Interface, values: dict[Tap, list[str]])
             over_time("logits") if face.every_step else torch.from_numpy(steps[-1]["logits"]),
             {tap: over_time(names[0]) for tap, names in values.items()},
             {name: torch.from_numpy(value) for name, value in now.items()},
+            torch.from_numpy(steps[-1][EXIT]) if face.leaves else None,
         )
 
     return run
@@ -205,9 +207,10 @@ def graph_engine(graph: Graph, face: Interface) -> Engine:
 
     def run(x: Tensor, state: Any = None) -> Run:
         single = len(graph.shape) < x.ndim
-        logits, after = graph.step(x[0].numpy() if single else x.numpy(), state)
+        logits, after, left = graph.leave(x[0].numpy() if single else x.numpy(), state)
         found = torch.from_numpy(logits)
-        return Run(found[None] if single and face.every_step else found, {}, after)
+        exit = None if left is None else torch.from_numpy(left)
+        return Run(found[None] if single and face.every_step else found, {}, after, exit)
 
     return run
 
@@ -218,8 +221,10 @@ def module_engine(module: Any, face: Interface) -> Engine:
     @torch.no_grad()
     def run(x: Tensor, state: State | None = None) -> Run:
         try:
-            logits, after = module(x, face.zeros(x.shape[1]) | (state or {}))
-            return Run(logits, {}, dict(after))
+            logits, after, *left = module(x, face.zeros(x.shape[1]) | (state or {}))
+            if len(left) != face.leaves:
+                raise ValueError("it does not return an exit" if face.leaves else "it returns more than it should")
+            return Run(logits, {}, dict(after), left[0] if left else None)
         except Exception as error:  # a file may hold any other module
             raise ExportError(f"it cannot be called as the network is: {one_line(str(error))}") from error
 
@@ -267,7 +272,7 @@ def in_chunks(engine: Engine, sizes: Sequence[int], face: Interface) -> Engine:
             start += size
         taps = {tap: torch.cat([each.taps[tap] for each in runs]) for tap in runs[0].taps}
         logits = torch.cat([each.logits for each in runs]) if face.every_step else runs[-1].logits
-        return Run(logits, taps, runs[-1].state)
+        return Run(logits, taps, runs[-1].state, runs[-1].exit)
 
     return run
 

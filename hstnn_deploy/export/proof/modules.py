@@ -118,7 +118,7 @@ def _regrouped(network: Network, call: Any) -> Engine:
 
     @torch.no_grad()
     def run(x: Tensor, state: State | None = None) -> Run:
-        logits, after, emitted = call(x, face.zeros(x.shape[1]) | (state or {}))
-        return Run(logits, dict(zip(taps, emitted, strict=True)), dict(after))
+        logits, after, *left, emitted = call(x, face.zeros(x.shape[1]) | (state or {}))
+        return Run(logits, dict(zip(taps, emitted, strict=True)), dict(after), left[0] if left else None)
 
     return run

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.export.graph.interface import Interface
-from hstnn_deploy.export.proof.certificate import Run
+from hstnn_deploy.export.proof.certificate import Certificate, Run
 from hstnn_deploy.export.proof.engines import Engine, State
 from hstnn_deploy.export.proof.replay import replay
 from hstnn_deploy.models.network import Network
@@ -46,8 +46,11 @@ def _per_sample(values: Tensor, face: Interface) -> Tensor:
 def identical(first: Run, second: Run) -> bool:
     """Return whether two runs have the same logits and states, to the bit.
 
-    A first run without states, of a graph that keeps them inside, is compared by its logits.
+    A first run without states, of a graph that keeps them inside, is compared by its logits. Exits must be equal too.
     """
+    left = [each.exit for each in (first, second)]
+    if (left[0] is None) != (left[1] is None) or (left[0] is not None and not _same_bits(*left)):  # type: ignore[arg-type]
+        return False
     return (not first.state or first.state.keys() == second.state.keys()) and all(
         _same_bits(one, two)
         for one, two in [(first.logits, second.logits), *((first.state[n], second.state[n]) for n in first.state)]
@@ -78,23 +81,43 @@ def excused(
         which: samples that are asked about, [B].
         shown: an engine that computes the same as this one, to the bit, and shows its layers; None: this one does.
     """
-    found = torch.zeros_like(which)
+    found, certificate = torch.zeros_like(which), certified(network, x, start, run, other, which, shown)
+    if certificate is not None:
+        found[which] = certificate.explained
+    return found
+
+
+def certified(
+    network: Network,
+    x: Tensor,
+    start: State | None,
+    run: Run,
+    other: Run,
+    which: Tensor,
+    shown: Engine | None = None,
+) -> Certificate | None:
+    """Return the replay of some samples of an engine's run beside another run; None where it shows no layers.
+
+    See `excused`.
+    """
     if shown is not None:
         again = shown(x, start)
         if not identical(run, again):
-            return found
+            return None
         run = again
     if not run.taps:
-        return found
+        return None
     chosen = which.nonzero()[:, 0]
     axis = 1 if run.logits.ndim == 3 else 0
     layers, others = ({tap: values[:, chosen] for tap, values in each.taps.items()} for each in (run, other))
     part = Run(
-        run.logits.index_select(axis, chosen), layers, {name: value[chosen] for name, value in run.state.items()}
+        run.logits.index_select(axis, chosen),
+        layers,
+        {name: value[chosen] for name, value in run.state.items()},
+        None if run.exit is None else run.exit[chosen],
     )
     before = None if start is None else {name: value[chosen] for name, value in start.items()}
-    found[chosen] = replay(network, x[:, chosen], part, before, others).explained
-    return found
+    return replay(network, x[:, chosen], part, before, others)
 
 
 @dataclass

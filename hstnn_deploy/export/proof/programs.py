@@ -61,6 +61,7 @@ _OPERATORS = frozenset(
         *("to.dtype", "_to_copy.default"),
         *("ge.Scalar", "ge.Tensor", "floor.default", "clamp.default", "neg.default", "conv1d.default", "rsqrt.default"),
         *("max_pool2d.default", "batch_norm.default", "mean.dim", "index.Tensor", "select.int", "full.default"),
+        *("softmax.int", "amax.default", "abs.default", "lt.Scalar"),
     )
 )
 _TARGET = re.compile(r"torch\.ops\.higher_order\.scan|torch\.ops\.(aten\.\w+\.\w+)")

@@ -27,6 +27,7 @@ from torch.nn import functional
 from hstnn_deploy.export.proof.bounded import UNIT_ROUNDOFF, Bounded, Value, exact, ulp
 from hstnn_deploy.export.proof.certificate import Certificate, Place, Run
 from hstnn_deploy.models.algebra import Fires
+from hstnn_deploy.models.exits import EXIT
 from hstnn_deploy.models.network import Network, Tap
 
 
@@ -58,7 +59,8 @@ def replay(
     )
     before = network.initial_state(x) | (start or {})
     claims = _Claims(run.taps, other, result)
-    answer, after = network.window(Bounded(claims), exact(x), {name: exact(value) for name, value in before.items()})
+    o = Bounded(claims)
+    answer, after = network.window(o, exact(x), {name: exact(value) for name, value in before.items()})
     last, membranes, handed = len(x) - 1, network.membranes(), {tap.name for tap in network.taps}
     for name, state in after.items():
         own = name.rstrip("0123456789")
@@ -72,6 +74,12 @@ def replay(
             result.values_of(logits.double(), v, e + ulp(v), Place(0, "readout", t))
     else:
         result.values_of(run.logits.double(), answer.v, answer.e + ulp(answer.v), Place(0, "readout", last))
+    if run.exit is not None:
+        # Logits and states are what the engine says they are: they have been checked.
+        claimed = {name: exact(value) for name, value in run.state.items()}
+        expected = network.may_leave(o, exact(run.logits), claimed)
+        result.exits_of(run.exit.double(), expected.v, expected.e, Place(0, EXIT, last))
+        result.exit_near = network.may_leave(o, answer, after).e > 0
     result.divergences.sort(key=lambda found: (found.layer == 0, found.layer, found.step))
     return result
 

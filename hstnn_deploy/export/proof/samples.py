@@ -1,4 +1,4 @@
-"""What a bundle is verified on: windows of the recipe's test split where it is at hand, else random ones.
+"""What a bundle is verified on: windows of the recipe's test split where it is at hand, of a file, or random ones.
 
 Shapes: T time, B batch.
 """
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.data.files.folder import Report, silent
+from hstnn_deploy.data.files.inputs import read_inputs
 from hstnn_deploy.data.preprocessing import preprocessing
-from hstnn_deploy.data.registry import DATA_SETS, load
+from hstnn_deploy.data.registry import data_set, load
 from hstnn_deploy.data.splits import Split
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.export.graph.interface import Interface, interface
@@ -18,6 +19,7 @@ from hstnn_deploy.export.proof.comparisons import Subject
 from hstnn_deploy.export.proof.raw_input import raw_samples
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import task_for
+from hstnn_deploy.recipe.adopted import is_bare
 from hstnn_deploy.recipe.recipe import Recipe
 
 _SAMPLES = 64
@@ -38,6 +40,7 @@ def make_subject(
     data_folder: Path | None,
     whole_test: bool = False,
     report: Report = silent,
+    samples: Path | None = None,
 ) -> Subject:
     """Return what is verified.
 
@@ -49,16 +52,23 @@ def make_subject(
         data_folder: where the recipe's data is; None: where data usually is.
         whole_test: whether all of the test split is asked, however large the network.
         report: told what is under way.
+        samples: a .npy or .npz file of inputs that the files are replayed on, x[N, T, …], in the place of other ones.
+
+    Raises:
+        DataError: the file of samples is damaged, or holds no inputs of the network.
     """
     test, missing = _test_split(recipe, vocabulary, data_folder)
+    if samples is not None and test is None and is_bare(recipe):
+        missing = f"the samples of {samples.name} have no labels"
     text = recipe.network.family == "language"
     face = interface(network)
     how = preprocessing(recipe.data)
-    recordings = DATA_SETS[recipe.data.name].recordings
+    recordings = data_set(recipe.data).recordings
+    windows, sampled = _windows(test, face, network.longest, samples)
     return Subject(
         network,
         folder,
-        _windows(test, face, network.longest),
+        windows,
         task_for(recipe.network, recipe.loss),
         test,
         missing,
@@ -68,6 +78,7 @@ def make_subject(
         raw_samples(how, test, lambda: recordings(recipe.data, data_folder) if recordings else {}) if test else None,
         whole_test,
         report,
+        sampled=sampled,
     )
 
 
@@ -89,6 +100,8 @@ def training_windows(recipe: Recipe, data_folder: Path | None) -> list[Tensor]:
 
 
 def _test_split(recipe: Recipe, vocabulary: str, data_folder: Path | None) -> tuple[Split | None, str]:
+    if is_bare(recipe):
+        return None, "the network has no recipe, so there are no samples with labels"
     try:
         splits = load(recipe.data, recipe.protocol, data_folder)
     except DataError as error:
@@ -98,20 +111,28 @@ def _test_split(recipe: Recipe, vocabulary: str, data_folder: Path | None) -> tu
     return splits.test, ""
 
 
-def _windows(test: Split | None, face: Interface, longest: int | None) -> list[Tensor]:
-    """Return inputs of two (T, B): real samples as they are, and pairs of them end to end with a step cut off.
+def _windows(test: Split | None, face: Interface, longest: int | None, given: Path | None) -> tuple[list[Tensor], str]:
+    """Return inputs of two (T, B), and what they are: samples as they are, and pairs end to end, a step cut off.
 
     A network that knows no more than `longest` steps sees parts of that length, and shorter ones in the place of pairs.
     """
     samples = max(2, min(_SAMPLES, int(_BYTES // (4 * _STEPS * face.values))))
-    if test is None:
+    if given is not None:
+        whole = read_inputs(given, face.step, face.words if face.tokens else None, samples)
+        sampled = f"windows of {given.name}"
+    elif test is None:
+        sampled = "random windows"
         whole = face.example(min(_STEPS, longest or _STEPS), samples)
     else:
+        sampled = "windows of the test split"
         whole = test.batch(torch.arange(min(samples, len(test))), torch.device("cpu")).x
     whole = whole[:longest]
+    if whole.shape[1] == 1:
+        # Of a file with one sample: twice the same.
+        whole = whole.repeat(1, 2, *[1] * (whole.ndim - 2))
     half = whole.shape[1] // 2
     if longest is not None and 2 * len(whole) - 1 > longest:
         shorter = whole[: max(1, len(whole) - 1), : max(1, half - 3)]
-        return [whole.contiguous(), shorter.contiguous()]
+        return [whole.contiguous(), shorter.contiguous()], sampled
     doubled = torch.cat((whole[:, :half], whole[:, half : 2 * half]))[:-1, : max(1, half - 3)]
-    return [whole, doubled.contiguous()]
+    return [whole, doubled.contiguous()], sampled

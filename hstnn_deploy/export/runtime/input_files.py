@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hstnn_deploy.data.encoding import as_steps
 from hstnn_deploy.data.events.events import event_rows
-from hstnn_deploy.data.files.arrays import is_array, read_array, read_bounded
-from hstnn_deploy.data.preprocessing import Frames, Pixels, Preprocessing, Words, framed
+from hstnn_deploy.data.files.arrays import ARRAY_LIMIT, is_array, read_array, read_bounded, shown_bytes
+from hstnn_deploy.data.preprocessing import Frames, Picture, Pixels, Preprocessing, Whole, Words, framed
 from hstnn_deploy.data.readers import image_files
 from hstnn_deploy.data.readers.event_options import EventOptions
 from hstnn_deploy.errors import BundleError, DataError
@@ -117,7 +118,9 @@ def read_file(path: Path, limit: int | None = None) -> Given:
     return Given(name, path, source, start, limit)
 
 
-def read_samples(given: Given, how: Preprocessing, session: Session, say: Say, resize: bool = False) -> Array:
+def read_samples(
+    given: Given, how: Preprocessing, session: Session, say: Say, resize: bool = False, draw: int = 0
+) -> Array:
     """Return the samples x[T, B, …] of a file: an array, or an image or a recording as one sample.
 
     Whole numbers that have the shape of images are raw pixels: they are scaled as in training. Where preprocessing is
@@ -129,12 +132,17 @@ def read_samples(given: Given, how: Preprocessing, session: Session, say: Say, r
         session: the bundle.
         say: told what was done to the file beyond reading it.
         resize: whether an image of another size is brought to the network's, instead of being refused.
+        draw: of whole images in spikes: as which sample an image is drawn, and the first of several in an array.
 
     Raises:
         DataError: the file is damaged, or of a kind that the network does not take.
     """
     raw = session.takes != "x"
     if given.is_image:
+        if isinstance(how, Whole):
+            _check_shape(how, session)
+            levels = image_files.read_levels(given.content(), given.name, how, resize, say)
+            return _whole(levels.reshape(1, how.height, how.width, how.colours), given.name, how, draw)
         if not isinstance(how, Pixels):
             raise DataError(f"{given.name} is an image; {_taken(how, raw)}")
         if raw:
@@ -143,7 +151,7 @@ def read_samples(given: Given, how: Preprocessing, session: Session, say: Say, r
     if given.is_array:
         values = read_array(given.source, given.name, given.limit)
         if values.dtype.names is None:
-            return _from_array(values, given.name, how, session, say)
+            return _from_array(values, given.name, how, session, say, draw)
     if isinstance(how, Frames) and (recording := read_recording(given.path, how, session)):
         return recorded(recording, how, raw)
     if given.is_array:
@@ -153,7 +161,26 @@ def read_samples(given: Given, how: Preprocessing, session: Session, say: Say, r
     raise DataError(f"{given.name} is no .npy, .npz{_files(how)} file", _taken(how, raw))
 
 
-def _from_array(values: Array, name: str, how: Preprocessing, session: Session, say: Say) -> Array:
+def _check_shape(how: Whole, session: Session) -> None:
+    """Refuse a bundle whose images are of another shape than what its graphs take; nothing is made of that size."""
+    shape = (how.colours, how.height, how.width)
+    if session.step_shape != shape:
+        raise BundleError(
+            f"{session.folder} says that its network takes images of shape {list(shape)}, and its graphs take "
+            f"{list(session.step_shape)}",
+            "export the bundle again",
+        )
+
+
+def _whole(levels: Array, name: str, how: Whole, draw: int) -> Array:
+    """Return raw pixels [B, row, column, colour] as the steps of samples with the numbers draw, draw + 1, …"""
+    if (size := 4 * how.steps * levels.size) > ARRAY_LIMIT:
+        raise DataError(f"{name}: {how.steps} steps take {shown_bytes(size)}; at most {shown_bytes(ARRAY_LIMIT)} do")
+    numbers = range(draw, draw + len(levels))
+    return as_steps(np.ascontiguousarray(levels.transpose(0, 3, 1, 2)), how.white, how, numbers)
+
+
+def _from_array(values: Array, name: str, how: Preprocessing, session: Session, say: Say, draw: int = 0) -> Array:
     """Return an array as the bundle takes it, whatever has one meaning only."""
     if session.takes != "x":
         one = isinstance(how, Pixels) and values.ndim == (3 if how.colours == 3 else 2)
@@ -162,6 +189,13 @@ def _from_array(values: Array, name: str, how: Preprocessing, session: Session, 
         x = image_files.from_levels(values, name, how, say)
         if x is not None:
             return x
+    if isinstance(how, Whole) and values.dtype.kind in "biu" and not session.any_range:
+        _check_shape(how, session)
+        found = image_files.as_levels(values, name, how, how.steps)
+        if found is not None:
+            levels, axes = found
+            say(f"{name}: taken as raw pixels {axes}, {values.dtype} 0 to {how.white}")
+            return _whole(levels, name, how, draw)
     if values.ndim == 1 + len(session.step_shape):
         column = "; x[t] is column t of the image" if isinstance(how, Pixels) else ""
         say(f"{name}: {list(values.shape)} taken as one sequence x[T, …]{column}")
@@ -345,6 +379,9 @@ def read_words(given: Given, how: Words, vocabulary: list[str]) -> tuple[list[in
 
 def _taken(how: Preprocessing, raw: bool = False) -> str:
     match how:
+        case Whole():
+            pixels = "uint8 pixels [B, row, column" + (", colour]" if how.colours == 3 else "]")
+            return f"the network takes images of {how.width} x {how.height} pixels, {pixels}, or arrays x[T, B, …]"
         case Pixels():
             arrays = "raw pixels, uint8, in a .npy file" if raw else "arrays x[T, B, …]"
             return f"the network takes images of {how.width} x {how.height} pixels, or {arrays}"
@@ -360,7 +397,7 @@ def _taken(how: Preprocessing, raw: bool = False) -> str:
 
 def _files(how: Preprocessing) -> str:
     match how:
-        case Pixels():
+        case Picture():
             return ", .png or .jpg"
         case Frames():
             return " or event"

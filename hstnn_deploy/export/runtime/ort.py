@@ -24,8 +24,13 @@ Array = NDArray[Any]
 State = dict[str, Any]
 """States by name: arrays, or values on the device that the graph runs on; see `fetch`."""
 
+Exits = Array | None
+"""Of each sample 1 where its answer may be given, else 0, [B]; None of a graph that does not say."""
+
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _NEXT = "_next"
+EXIT = "exit"
+"""The name of what says whether an answer may be given."""
 _DOCTOR = "run `hstnn doctor` to see which providers load, or use the CPU"
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -60,6 +65,7 @@ class Graph:
         self._names = frozenset(self.states)
         self._after = [(name, self.outputs.index(name + _NEXT)) for name in self.states]
         self._logits = self.outputs.index("logits") if "logits" in self.outputs else 0
+        self._exit = self.outputs.index(EXIT) if EXIT in self.outputs else -1
 
     @property
     def shape(self) -> list[int | str]:
@@ -107,6 +113,11 @@ class Graph:
             ExportError: an array does not fit the graph.
             OutOfMemoryError: it does not fit into memory.
         """
+        logits, after, _ = self.leave(x, state, frames)
+        return logits, after
+
+    def leave(self, x: Array, state: State | None = None, frames: int | None = None) -> tuple[Array, State, Exits]:
+        """Run the graph as `step` does; return also whether each answer may be given, [B], if the graph says so."""
         values = self._input(x)
         given = state or {}
         if not given.keys() >= self._names:
@@ -119,7 +130,8 @@ class Graph:
         if self._on_device:
             return self._step_on_device(feeds)
         outputs = self._call(feeds)
-        return outputs[self._logits], {name: outputs[place] for name, place in self._after}
+        left = outputs[self._exit] if self._exit >= 0 else None
+        return outputs[self._logits], {name: outputs[place] for name, place in self._after}, left
 
     def _input(self, x: Array) -> Array:
         wanted = self._dtypes[self.x]
@@ -130,7 +142,7 @@ class Graph:
             raise ExportError(f"{self.x} is {np.asarray(x).dtype}; the graph takes {what}, {wanted}")
         return np.ascontiguousarray(x, dtype=wanted)
 
-    def _step_on_device(self, feeds: dict[str, Any]) -> tuple[Array, State]:
+    def _step_on_device(self, feeds: dict[str, Any]) -> tuple[Array, State, Exits]:
         binding = self._session.io_binding()
         try:
             for name, value in feeds.items():
@@ -139,14 +151,14 @@ class Graph:
                 else:
                     binding.bind_ortvalue_input(name, value)
             for name in self.outputs:
-                binding.bind_output(
-                    name, "cpu" if name == "logits" else "cuda", 0 if name == "logits" else self._device
-                )
+                comes_back = name in ("logits", EXIT)
+                binding.bind_output(name, "cpu" if comes_back else "cuda", 0 if comes_back else self._device)
             self._session.run_with_iobinding(binding)
         except Exception as error:  # as above
             raise _cannot("the graph cannot run on this input", error) from error
         values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
-        return values["logits"].numpy(), {name: values[name + _NEXT] for name in self.states}
+        left = values[EXIT].numpy() if EXIT in values else None
+        return values["logits"].numpy(), {name: values[name + _NEXT] for name in self.states}, left
 
 
 class Bound:
@@ -165,6 +177,7 @@ class Bound:
         shape = [batch if size == "B" else int(size) for size in graph.shape]
         self._x = np.zeros(shape, graph._dtypes[graph.x])
         self._logits = np.zeros((batch, int(graph._session.get_outputs()[graph._logits].shape[-1])), np.float32)
+        self._left = np.zeros(batch, np.float32) if graph._exit >= 0 else None
         self._states = graph.zeros(batch), graph.zeros(batch)
         self._turn = 0
         self._run, self._bindings = graph._session.run_with_iobinding, []
@@ -172,6 +185,8 @@ class Bound:
             binding = graph._session.io_binding()
             arrays = {graph.x: self._x, **before}
             results = {"logits": self._logits, **{name + _NEXT: value for name, value in after.items()}}
+            if self._left is not None:
+                results[EXIT] = self._left
             for name, array in arrays.items():
                 binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
             for name, array in results.items():
@@ -180,6 +195,11 @@ class Bound:
 
     def step(self, x: Array, state: State) -> tuple[Array, State]:
         """Run a step; see `Graph.step`. The states that it returns are overwritten by the step after the next."""
+        logits, after, _ = self.leave(x, state)
+        return logits, after
+
+    def leave(self, x: Array, state: State) -> tuple[Array, State, Exits]:
+        """Run a step as `step` does; see `Graph.leave`."""
         before = self._states[self._turn]
         if state is not before:
             for name, value in before.items():
@@ -190,7 +210,8 @@ class Bound:
         except Exception as error:  # as in `Graph`
             raise _cannot("the graph cannot run on this input", error) from error
         self._turn = 1 - self._turn
-        return self._logits.copy(), self._states[self._turn]
+        left = None if self._left is None else self._left.copy()
+        return self._logits.copy(), self._states[self._turn], left
 
 
 def bindable(graph: Graph) -> bool:

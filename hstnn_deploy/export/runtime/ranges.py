@@ -93,6 +93,20 @@ def trained_range(how: Mapping[str, Any]) -> Range:
                 trained=f"0 to 1, pixels times 1 / {white}",
                 hint=f"divide by what is white, or give `hstnn run` raw pixels {shape}, uint8 (0 to {white}){_ANYWAY}",
             )
+        case "images":
+            poisson = how["encoding"] == "poisson"
+            ends = [(level - mean) / std for level in (0, 1) for mean, std in _numbers(how)]
+            low, high = (-1 if min(ends) < 0 else 0, 1) if poisson else (min(ends), max(ends))
+            room = 0.0 if poisson else _ROUNDING * (1 + max(abs(low), abs(high)))
+            spikes = f"spikes, {'-1, 0 and 1' if low else '0 and 1'}"
+            return Range(
+                low - room,
+                high + room,
+                whole=poisson,
+                steps=how["steps"],
+                trained=spikes if poisson else f"pixels of 0 to 1 less mean, by std: {low:.4g} to {high:.4g}",
+                hint=f"give `hstnn run` the image itself, or raw pixels, uint8 (0 to {how['white']}){_ANYWAY}",
+            )
         case "frames":
             binary: bool = how["binary"]
             kind = how.get("frames") or {}
@@ -106,3 +120,10 @@ def trained_range(how: Mapping[str, Any]) -> Range:
             )
         case _:
             return ANY
+
+
+def _numbers(how: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """Return mean and std of each colour."""
+    means, stds = how["mean"], how["std"]
+    count = max(len(means), len(stds))
+    return [(means[n % len(means)], stds[n % len(stds)]) for n in range(count)]

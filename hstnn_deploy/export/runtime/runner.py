@@ -19,16 +19,20 @@ def main() -> int:
     )
     parser.add_argument("--output", metavar="LOGITS.npy", help="write the logits there")
     parser.add_argument("--steps", action="store_true", help="one time step after another, in the step graph")
+    parser.add_argument("--early-exit", action="store_true", help="answer each sample at its exit, in the step graph")
     parser.add_argument("--bundle", default=str(Path(__file__).parent / "bundle"), help="another bundle")
     parser.add_argument("--provider", default="cpu", help="cpu, cuda or cuda:n (default %(default)s)")
     parser.add_argument("--any-range", action="store_true", help="take values that training cannot have given, too")
     parser.add_argument("--max-array", type=float, metavar="GB", help="the most that is read into memory (default 2.1)")
     options = parser.parse_args()
+    steps = None
     try:
         session = Session(options.bundle, options.provider, any_range=options.any_range)
         limit = ARRAY_LIMIT if options.max_array is None else int(options.max_array * 1e9)
         x = session.taking.shaped(read_array(Path(options.input), limit=limit))
-        if options.steps:
+        if options.early_exit:
+            logits, steps = session.run_early(x)
+        elif options.steps:
             stream = session.stream(session.taking.batch(x))
             rows = []
             for now in session.taking.split(x):
@@ -54,7 +58,8 @@ def main() -> int:
         return 130
     last = logits[-1] if session.tokens else logits
     for number, row in enumerate(last):
-        print(f"sample {number}: {'word' if session.tokens else 'class'} {row.argmax()}, logit {row.max():.6g}")
+        after = "" if steps is None else f", after {steps[number]} steps"
+        print(f"sample {number}: {'word' if session.tokens else 'class'} {row.argmax()}, logit {row.max():.6g}{after}")
     return 0
 
 

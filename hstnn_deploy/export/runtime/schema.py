@@ -69,6 +69,15 @@ def _that(fits: Callable[[Any], bool], what: str) -> Callable[[Any, str], str]:
 
 _count = _that(lambda value: type(value) is int and 0 <= value < _MOST, "a count")
 _number = _that(lambda value: type(value) in (int, float) and abs(value) < _MOST, "a number")
+_size = _that(lambda value: type(value) is int and 0 < value < _MOST, "a count above 0")
+_some_numbers = _that(
+    lambda value: isinstance(value, list) and len(value) in (1, 3) and not any(_number(each, "") for each in value),
+    "one number or three",
+)
+_some_sizes = _that(
+    lambda value: not _some_numbers(value, "") and min(value) > 0,
+    "one number or three, above 0",
+)
 _hash = _that(lambda value: isinstance(value, str) and bool(_HASH.fullmatch(value)), "a SHA-256")
 _dimensions = _that(
     lambda value: isinstance(value, list) and not any(_count(each, "") for each in value if not isinstance(each, str)),
@@ -143,6 +152,18 @@ _INPUT = (
     {"kind": {"values"}},
     {"kind": {"pixels"}, "height": _count, "width": _count, "colours": _count, "white": _count},
     {
+        "kind": {"images"},
+        "height": _count,
+        "width": _count,
+        "colours": _count,
+        "white": _size,
+        "steps": _count,
+        "encoding": {"poisson", "repeat"},
+        "mean": _some_numbers,
+        "std": _some_sizes,
+        "seed": _count,
+    },
+    {
         "kind": {"frames"},
         "sensor": [_count],
         "transforms": [dict],
@@ -173,6 +194,7 @@ _VERSION_2: dict[str, Any] = {
     "files": _by_name(_FILE),
     "carried": _by_name(_CARRIED),
     "weights?": {"draw": (_count, None)},
+    "exit?": {"rule": {"confidence", "scale"}, "threshold": _number},
     "recipe": dict,
     "selection": (dict, None),
     "metrics": {"test?": ({"*": _number}, None)},

@@ -9,6 +9,9 @@
     stream.reset([1])                    # another sequence begins in the second place
     stream.save("state.npz")             # and later, perhaps elsewhere: session.restore("state.npz")
 
+    early = session.run_early(x)         # of a bundle with an exit: each sample is answered at its own
+    early.logits, early.steps
+
 However long x is, it goes through the graphs in chunks of at most `CHUNK_STEPS` steps and about `CHUNK_VALUES` values,
 which hand on their states: memory is bounded, and Ctrl-C acts between chunks. x may be a `numpy.memmap`. What training
 cannot have given is refused (see `ranges`), unless the session is told otherwise.
@@ -31,10 +34,11 @@ from numpy.typing import NDArray
 
 from hstnn_deploy.data.files.arrays import ARRAY_LIMIT, shown_bytes
 from hstnn_deploy.errors import BundleError, DataError, UsageError
+from hstnn_deploy.export.runtime.exits import Early, Leaving
 from hstnn_deploy.export.runtime.inputs import Taking, taking
 from hstnn_deploy.export.runtime.manifest import check_files, read_manifest
-from hstnn_deploy.export.runtime.ort import Bound, Graph, State, bindable, fetch, open_graph, whole_number
-from hstnn_deploy.export.runtime.states import NamedState, fitting, read_states, write_states
+from hstnn_deploy.export.runtime.ort import EXIT, Bound, Graph, State, bindable, fetch, open_graph, whole_number
+from hstnn_deploy.export.runtime.states import NamedState, fitting, read_states, stream_numbers, write_states
 
 Array = NDArray[Any]
 Run = Callable[[Array, State, int | None], tuple[Array, State]]
@@ -132,6 +136,9 @@ class Session:
         """Whether x is words by number."""
         self.classes: int = facts["outputs"][0]["shape"][-1]
         """The number of classes, or of words."""
+        of_step = files[self._files["step"]]["outputs"] if "step" in self._files else []
+        self.exit: dict[str, Any] | None = self.manifest.get("exit") if EXIT in [o["name"] for o in of_step] else None
+        """By which rule and threshold its step graph says that an answer may be given early; None: it does not."""
 
     def run(self, x: Array, batch: int | None = None) -> Array:
         """Run whole sequences x[T, B, …] from zero states; return the logits.
@@ -159,6 +166,44 @@ class Session:
             stream = Stream(self, min(most, count - start))
             parts.append(stream._run(self.taking.samples(x, start, start + most), whole=True)[0])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
+
+    def run_early(self, x: Array) -> Early:
+        """Run sequences x[T, B, …] step by step from zero states; answer each sample at its exit.
+
+        The step graph says after which step that is. A sample that never leaves is answered after its last step, and no
+        step is taken once all have left.
+
+        Raises:
+            UsageError: the bundle says no exit.
+            DataError: see `run`; values are checked step by step, up to the last one that is taken.
+        """
+        self.check_exit()
+        x = self.taking.shaped(x)
+        count = self.taking.batch(x)
+        most = count if self.takes == "events" else max(1, CHUNK_VALUES // self._values)
+        parts = []
+        for start in range(0, count, most):
+            part, size = self.taking.samples(x, start, start + most), min(most, count - start)
+            stream, leaving = Stream(self, size), Leaving(size)
+            for now in self.taking.split(part):
+                logits = stream.step(now)
+                assert stream.exit is not None
+                if leaving.take(logits, stream.exit):
+                    break
+            parts.append(leaving.answers())
+        return Early(np.concatenate([each.logits for each in parts]), np.concatenate([each.steps for each in parts]))
+
+    def check_exit(self) -> None:
+        """Refuse a bundle that does not say when an answer may be given.
+
+        Raises:
+            UsageError: it does not.
+        """
+        if self.exit is None:
+            raise UsageError(
+                f"{self.folder} does not say when an answer may be given early",
+                "export its checkpoint again with --exit, such as --exit confidence=0.9, and a step graph",
+            )
 
     @property
     def whole_only(self) -> bool:
@@ -241,6 +286,8 @@ class Stream:
         self.session = session
         self.batch = batch
         """The number of streams B."""
+        self.exit: Array | None = None
+        """Of a bundle with an exit: 1 where the answer after the last `step` may be given, else 0, [B]."""
         self._lock = threading.RLock()
         self._steps: Bound | Graph | None = None
         self._state: State = {each.name: np.zeros((batch, *each.shape), each.dtype) for each in session.states}
@@ -258,7 +305,7 @@ class Stream:
                 if self._steps is None:
                     graph = session._graph("step")
                     self._steps = Bound(graph, self.batch) if bindable(graph) else graph
-                logits, self._state = self._steps.step(x, self._state)
+                logits, self._state, self.exit = self._steps.leave(x, self._state)
                 return logits
             logits, self._state = self._run(session.taking.window(x), 1 if session.takes == "events" else None)
             return logits[0] if session.tokens else logits
@@ -354,7 +401,7 @@ class Stream:
         Raises:
             UsageError: no such stream or state.
         """
-        numbers = list(range(self.batch)) if streams is None else _numbers(streams, self.batch)
+        numbers = list(range(self.batch)) if streams is None else stream_numbers(streams, self.batch)
         chosen = {state.name for state in self.session.states} if states is None else states
         chosen = {chosen} if isinstance(chosen, str) else set(chosen)
         self._known(chosen)
@@ -393,13 +440,3 @@ class Stream:
         known = [state.name for state in self.session.states]
         if unknown := sorted(set(names) - set(known)):
             raise UsageError(f"unknown state {unknown[0]!r}", f"the states are {', '.join(known)}")
-
-
-def _numbers(streams: Any, batch: int) -> list[int]:
-    """Return the numbers of streams, given as one or several."""
-    numbers = np.asarray(streams if isinstance(streams, np.ndarray) or np.ndim(streams) else [streams])
-    if numbers.size and (numbers.dtype.kind not in "iu" or numbers.ndim != 1):
-        raise UsageError(f"streams cannot be {streams!r}", f"give their numbers, 0 to {batch - 1}")
-    if wrong := [int(number) for number in numbers if not 0 <= number < batch]:
-        raise UsageError(f"there is no stream {wrong[0]}: they are numbered 0 to {batch - 1}")
-    return [int(number) for number in numbers]

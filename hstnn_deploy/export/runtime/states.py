@@ -144,3 +144,17 @@ def _beside(path: Path) -> Iterator[Path]:
         # Where a part of the path is a file, looking for it fails as well.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def stream_numbers(streams: Any, batch: int) -> list[int]:
+    """Return the numbers of streams, given as one or several.
+
+    Raises:
+        UsageError: there are no such streams.
+    """
+    numbers = np.asarray(streams if isinstance(streams, np.ndarray) or np.ndim(streams) else [streams])
+    if numbers.size and (numbers.dtype.kind not in "iu" or numbers.ndim != 1):
+        raise UsageError(f"streams cannot be {streams!r}", f"give their numbers, 0 to {batch - 1}")
+    if wrong := [int(number) for number in numbers if not 0 <= number < batch]:
+        raise UsageError(f"there is no stream {wrong[0]}: they are numbered 0 to {batch - 1}")
+    return [int(number) for number in numbers]

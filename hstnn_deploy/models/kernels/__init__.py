@@ -18,10 +18,26 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.models.cells import MapForm
-from hstnn_deploy.models.kernels import fused, gpu, plain, stepped
+from hstnn_deploy.models.kernels import fused, gpu, normed, plain, stepped
+from hstnn_deploy.models.kernels.normed import StepNorms
 from hstnn_deploy.models.neurons import Lif, Neuron
 
 Form = Literal["plain", "fused", "triton"]
+
+__all__ = [
+    "Form",
+    "StepNorms",
+    "conv_rnn_pooled",
+    "lif",
+    "lif_pooled",
+    "lstm",
+    "rnn",
+    "spiking",
+    "spiking_normed",
+    "spiking_pooled",
+    "takes_normed",
+    "using",
+]
 
 
 class _Kernels(Protocol):
@@ -118,6 +134,31 @@ def spiking(
             return stepped.spiking(current.to(state["v"].dtype), state, neuron, lengths, own)
     with _single(current):
         return plain.spiking(current.to(next(iter(state.values())).dtype), state, neuron, lengths, own)
+
+
+def takes_normed(x: Tensor, v: Tensor, neuron: Neuron) -> bool:
+    """Whether there is a kernel of such neurons whose input is normalised first: see `spiking_normed`."""
+    plain_lif = isinstance(neuron, Lif) and neuron.fast and not neuron.input_decay
+    return plain_lif and _picked(v) == "fused" and x.dtype == v.dtype and not _autocast(x)
+
+
+def spiking_normed(
+    x: Tensor, state: dict[str, Tensor], neuron: Neuron, norms: StepNorms
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run neurons over a window whose values are normalised at each step by the batch's statistics.
+
+    Args:
+        x: what is normalised, [T, B, C, …].
+        state: what the step before left, each [B, C, …].
+        neuron: the constants, of neurons that `takes_normed`.
+        norms: the normalisations.
+
+    Returns:
+        Spikes [T, B, C, …], and the state after the last step.
+    """
+    assert isinstance(neuron, Lif)
+    spikes, v = normed.lif(x, state["v"], neuron, norms)
+    return spikes, {"v": v}
 
 
 def spiking_pooled(

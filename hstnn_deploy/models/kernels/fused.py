@@ -92,7 +92,7 @@ class _Lif(torch.autograd.Function):
         if grad_spikes is None:
             grad_spikes = m.new_zeros(()).expand_as(m)
         backwards = reversed(grad_spikes.unbind(0))
-        return *_walk_back(backwards, grad_v, m, lengths, ctx.neuron, ctx.needs_input_grad[1]), None, None
+        return *walk_back(backwards, grad_v, m, lengths, ctx.neuron, ctx.needs_input_grad[1]), None, None
 
 
 class _LifPooled(torch.autograd.Function):
@@ -123,7 +123,7 @@ class _LifPooled(torch.autograd.Function):
             backwards = _spread(grad_pooled, m[0].shape, maps)
         if grad_v is not None:
             grad_v = grad_v.flatten(1)
-        out, grad_v0 = _walk_back(backwards, grad_v, m, lengths, ctx.neuron, ctx.needs_input_grad[1])
+        out, grad_v0 = walk_back(backwards, grad_v, m, lengths, ctx.neuron, ctx.needs_input_grad[1])
         return out.unflatten(2, maps), None if grad_v0 is None else grad_v0.unflatten(1, maps), None, None
 
 
@@ -166,13 +166,14 @@ def _walk(current: Tensor, v0: Tensor, neuron: Lif, m: Tensor, spikes: Iterable[
         yield s
 
 
-def _walk_back(
+def walk_back(
     grad_spikes: Iterable[Tensor],
     grad_v: Tensor | None,
     m: Tensor,
     lengths: Tensor | None,
     neuron: Lif,
     needs_grad_v0: bool,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Walk back with gm_t = gv_t * dv_t/dm_t + (gs_t + gv_t * dv_t/ds_t) * w_t and gv_{t-1} = decay * gm_t.
 
@@ -187,6 +188,7 @@ def _walk_back(
         lengths: valid steps per sample, [B], or None.
         neuron: the constants.
         needs_grad_v0: whether the second result is wanted.
+        out: where the first is written; m itself, where nobody needs that any more; None: a tensor of its own.
 
     Returns:
         The gradients of the currents [T, B, n] and, if wanted, of v0 [B, n].
@@ -194,7 +196,7 @@ def _walk_back(
     peak = neuron.slope.peak
     # Where the neuron rests: m - threshold <= 0, or < 0 where it fires at the threshold.
     below_zero = (-torch.inf, torch.finfo(m.dtype).smallest_normal if neuron.fires == "above" else 0.0)
-    out = torch.empty_like(m)
+    out = torch.empty_like(m) if out is None else out
     distance, through = torch.empty_like(m[0]), torch.empty_like(m[0])
     # gv is carried as a tensor and a factor not yet applied to it.
     gv, factor = m.new_zeros(()).expand_as(m[0]), 1.0

@@ -36,6 +36,16 @@ class Layer(nn.Module, ABC):
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """Run a window x[T, B, …] in a reading; see `step`."""
 
+    def with_next(
+        self, o: Algebra[V], x: V, own: Mapping[str, V], following: "Layer", theirs: Mapping[str, V]
+    ) -> tuple[V, dict[str, V], dict[str, V]] | None:
+        """Run a window through this layer and the one after it at once, where there is a faster way for both.
+
+        Returns:
+            The output of the second, what this one carries, and what the second does; or None.
+        """
+        return None
+
     def leaves(self) -> "Iterator[Layer]":
         """Yield the layers that this one is made of, in the order of their numbers: itself, where it is no block."""
         yield self

@@ -26,8 +26,13 @@ class Chain(nn.ModuleList):
     def run(self, o: Algebra[V], x: V, state: Mapping[str, V], window: bool) -> tuple[V, dict[str, V]]:
         """Run a step or a window in a reading; states are under the network's names, see `run_layer`."""
         after: dict[str, V] = {}
-        for layer in self.layers:
-            x, new = run_layer(layer, o, x, state, window)
+        layers = self.layers
+        while layers:
+            layer, *layers = layers
+            if window and layers and (both := _run_both(layer, layers[0], o, x, state)):
+                (x, new), layers = both, layers[1:]
+            else:
+                x, new = run_layer(layer, o, x, state, window)
             after |= new
         return x, after
 
@@ -36,9 +41,29 @@ def run_layer(layer: Layer, o: Algebra[V], x: V, state: Mapping[str, V], window:
     """Run a layer within a network, whose names for what it carries end with the layer's number."""
     if isinstance(layer, Block):
         return layer.run(o, x, state, window)
-    own = {name: state[f"{name}{layer.number}"] for name in layer.carries}
-    y, after = (layer.window if window else layer.step)(o.at(layer.number), x, own)
-    return y, {f"{name}{layer.number}": value for name, value in after.items()}
+    y, after = (layer.window if window else layer.step)(o.at(layer.number), x, _own(layer, state))
+    return y, _named(layer, after)
+
+
+def _run_both(
+    layer: Layer, following: Layer, o: Algebra[V], x: V, state: Mapping[str, V]
+) -> tuple[V, dict[str, V]] | None:
+    """Run two layers over a window at once, where there is a way; see `Layer.with_next`."""
+    if isinstance(layer, Block) or isinstance(following, Block):
+        return None
+    both = layer.with_next(o.at(layer.number), x, _own(layer, state), following, _own(following, state))
+    if both is None:
+        return None
+    y, first, second = both
+    return y, _named(layer, first) | _named(following, second)
+
+
+def _own(layer: Layer, state: Mapping[str, V]) -> dict[str, V]:
+    return {name: state[f"{name}{layer.number}"] for name in layer.carries}
+
+
+def _named(layer: Layer, after: Mapping[str, V]) -> dict[str, V]:
+    return {f"{name}{layer.number}": value for name, value in after.items()}
 
 
 class Block(Layer):

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hstnn_deploy.errors import RunError
+from hstnn_deploy.models import kernels
 from hstnn_deploy.models.algebra import Algebra, V
-from hstnn_deploy.models.eager import Eager
+from hstnn_deploy.models.eager import Eager, Fast
 from hstnn_deploy.models.layers.base import Layer, Shape, stepped
+from hstnn_deploy.models.layers.units import Spiking
 
 
 class NormOptions(BaseModel):
@@ -93,6 +95,32 @@ class Norm(Layer):
             return o.normalise(x.flatten(0, 1), self).unflatten(0, x.shape[:2]), {}
         return stepped(self, o, x, state)
 
+    def with_next(
+        self, o: Algebra[V], x: V, own: Mapping[str, V], following: Layer, theirs: Mapping[str, V]
+    ) -> tuple[V, dict[str, V], dict[str, V]] | None:
+        """See `Layer`: while training, neurons that see what each step's own statistics make of x."""
+        if not (isinstance(o, Fast) and self._trains(o) and self.options.over == "step" and o.lengths is None):
+            return None
+        return self._with_neurons(x, own, following, theirs) if isinstance(following, Spiking) else None
+
+    def _with_neurons(self, x: Any, own: Mapping[str, Any], neurons: Spiking, theirs: Mapping[str, Any]) -> Any:
+        if not kernels.takes_normed(x, theirs["v"], neurons.neuron):
+            return None
+        self._check_several(x[0])
+        steps, after = len(x), {}
+        if self.options.steps is None:
+            scale, shift = (each if each is None else each.expand(steps, -1) for each in (self.scale, self.shift))
+            means, variances = [self.mean] * steps, [self.variance] * steps
+        else:
+            after = {"step": own["step"] + steps}
+            self._first(after["step"] - 1)
+            part = slice(int(own["step"][0, 0]), int(after["step"][0, 0]))
+            scale, shift = (each if each is None else each[part] for each in (self.scale, self.shift))
+            means, variances = list(self.mean[part]), list(self.variance[part])
+        norms = kernels.StepNorms(scale, shift, means, variances, self.options.momentum, self.eps)
+        y, new = neurons(x, dict(theirs), None, norms)
+        return y, after, new
+
     def _trains(self, o: Any) -> bool:
         return self.training and isinstance(o, Eager)
 
@@ -116,11 +144,7 @@ class Norm(Layer):
         )
 
         def of_batch(rows: Tensor) -> Tensor:
-            if rows.numel() == rows.shape[1]:
-                raise RunError(
-                    f"layer {self.number} normalises over a batch with a single value of each channel",
-                    "choose a batch size that leaves no sample alone, or over: all",
-                )
+            self._check_several(rows)
             return functional.batch_norm(rows, mean, variance, scale, shift, True, self.options.momentum, self.eps)
 
         if lengths is None:
@@ -133,3 +157,11 @@ class Norm(Layer):
         if valid.any():
             y = y.index_put((valid.nonzero()[:, 0],), of_batch(flat[valid]))
         return y.unflatten(0, x.shape[:2]) if whole else y
+
+    def _check_several(self, rows: Tensor) -> None:
+        """Refuse rows [N, C, …] with a single value of each channel, of which there is no variance."""
+        if rows.numel() == rows.shape[1]:
+            raise RunError(
+                f"layer {self.number} normalises over a batch with a single value of each channel",
+                "choose a batch size that leaves no sample alone, or over: all",
+            )

@@ -135,8 +135,15 @@ class Spiking(UnitLayer):
         """See `UnitLayer`."""
         return self.neuron.step(o, drive, state, self.own)
 
-    def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """Run a window x[T, B, …] by the fast kernels; return what is handed out, and the state after it."""
+    def forward(
+        self, x: Tensor, state: State, lengths: Tensor | None, norms: kernels.StepNorms | None = None
+    ) -> tuple[Tensor, State]:
+        """Run a window x[T, B, …] by the fast kernels; return what is handed out, and the state after it.
+
+        Where `norms` are given, x is normalised by them first.
+        """
+        if norms is not None:
+            return kernels.spiking_normed(x, state, self.neuron, norms)
         return kernels.spiking(x, state, self.neuron, lengths, self.own)
 
 

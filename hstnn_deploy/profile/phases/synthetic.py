@@ -1,12 +1,13 @@
 """Random data in a data set's place: as many samples of the same shape and density, held as the real ones are."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import log1p, prod
 from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hstnn_deploy.data import registry
 from hstnn_deploy.data.cache import Ragged
@@ -15,9 +16,11 @@ from hstnn_deploy.data.events.frames import EventSplit, Framing, Kept, Packed
 from hstnn_deploy.data.events.kinds import lasting
 from hstnn_deploy.data.events.recordings import EventConfig
 from hstnn_deploy.data.images import Images, ImageSplit
-from hstnn_deploy.data.splits import ArraySplit, Splits, with_validation
+from hstnn_deploy.data.sets.nothing import NoDataConfig
+from hstnn_deploy.data.splits import ArraySplit, Batch, Split, Splits, with_validation
 from hstnn_deploy.data.text import TextConfig, TextSplit
 from hstnn_deploy.models.hybrid.language import LanguageConfig
+from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.recipe.recipe import Recipe
 
 _WORDS = {
@@ -85,6 +88,50 @@ def synthetic(recipe: Recipe) -> Splits:
     train, valid = with_validation(part(size.train), recipe.protocol)
     what = f"random samples of the same number and shape, {100 * density:g} % of the inputs not zero ({whose})"
     return Splits(train, valid or test, test, size.inputs, size.classes, what, size.family, size=size.size)
+
+
+_BARE = 100
+"""Random samples for a network without a recipe."""
+
+
+def random_inputs(recipe: Recipe) -> tuple[Splits, str]:
+    """Return random inputs for a network without a recipe, and what they are: half of the values 0, the rest up to 1.
+
+    They have no classes: every target is 0, and nothing is trained on them.
+    """
+    network = recipe.network
+    assert isinstance(network, StackConfig), "only stacks have no recipe"
+    assert isinstance(recipe.data, NoDataConfig)
+    generator = torch.Generator().manual_seed(0)
+    shape = (_BARE, recipe.data.steps, *network.input)
+    if network.input:
+        x, what = torch.rand(shape, generator=generator), "half of the values 0, the rest uniform up to 1"
+        x *= torch.rand(shape, generator=generator) < 0.5
+        split: Split = ArraySplit(x, torch.zeros(_BARE, dtype=torch.int64))
+    else:
+        what = "tokens, each as often as any other"
+        split = _Tokens(torch.randint(0, _words(network), shape, generator=generator))
+    said = f"synthetic: {_BARE} random samples of {shape[1]} steps, {what}; the network has no recipe"
+    return Splits(split, split, split, (network.input or [0])[0], network.outputs, said), said
+
+
+def _words(network: StackConfig) -> int:
+    with torch.device("meta"):
+        return network.build([]).words
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Random tokens [N, T]."""
+
+    x: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, indices: Tensor, device: torch.device) -> Batch:
+        """Return the samples `indices`; see `Split`."""
+        return Batch(self.x[indices].T.contiguous().to(device), torch.zeros(len(indices), dtype=torch.int64))
 
 
 def _random_images(recipe: Recipe, size: Shape, how: Images, generator: torch.Generator) -> Splits:

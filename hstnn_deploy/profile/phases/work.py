@@ -7,6 +7,7 @@ import torch
 from hstnn_deploy.data.preprocessing import counts_events
 from hstnn_deploy.data.splits import Split
 from hstnn_deploy.models.network import Network
+from hstnn_deploy.profile.phases import on_devices
 from hstnn_deploy.profile.phases.findings import Findings
 from hstnn_deploy.profile.phases.operations import Operations, count
 from hstnn_deploy.profile.record import Configuration
@@ -26,9 +27,15 @@ def measure(configuration: Configuration, network: Network, test: Split) -> Find
     wanted = _FRAMED_SAMPLES if len(network.input_shape) > 1 else _SAMPLES
     samples = min(wanted, len(test))
     x = test.batch(torch.arange(samples), torch.device("cpu")).x
-    found = count(network, x, counts_events(parse(configuration.recipe, configuration.subject).data))
+    events = counts_events(parse(configuration.recipe, configuration.subject).data)
+    found = count(network, x, events)
     weights = "" if configuration.ckpt else "random weights: a trained network spikes otherwise"
     values = [*_size(configuration, network), *_totals(found, samples, weights)]
+    values += on_devices.measure(configuration, found, samples, MAC_JOULES, AC_JOULES)
+    if events:
+        rate = float(x.abs().double().mean())
+        source = f"counted, mean of {samples} samples"
+        values.append(Measured("spike_rate.input", rate, "spikes/step", source, "of each input value; -1 counts as 1"))
     for operations in found:
         values += _of(operations, samples, weights)
     return Findings(values, {"samples": samples, "runs_on": "torch cpu"}, {}, "counting")

@@ -42,6 +42,8 @@ _KEYS = {
     "data-dir": _Key("data_dir", str, many=False),
     "seconds": _Key("seconds", float, many=False),
     "max-steps": _Key("max_steps", int, many=False),
+    "rram-read": _Key("rram_read", float, many=False),
+    "sram-read": _Key("sram_read", float, many=False),
 }
 
 _CONVERTED: dict[str, Callable[[Any], Any]] = {"ckpt": Path, "data_dir": Path}

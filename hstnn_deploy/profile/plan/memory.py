@@ -7,7 +7,7 @@ from pathlib import Path
 from hstnn_deploy.errors import HstnnError, OutOfMemoryError
 from hstnn_deploy.profile.meter import gpu
 from hstnn_deploy.profile.phases import inputs
-from hstnn_deploy.profile.phases.networks import fresh_network, recipe_of
+from hstnn_deploy.profile.phases.networks import recipe_of, trained_network
 from hstnn_deploy.profile.record import Configuration
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -76,7 +76,7 @@ def _of_network(configuration: Configuration) -> int:
 
     # Sizes alone: nothing is allocated.
     with torch.device("meta"):
-        parameters = sum(parameter.numel() for parameter in fresh_network(configuration).parameters())
+        parameters = sum(parameter.numel() for parameter in trained_network(configuration).parameters())
     copies = (
         _COPIES[recipe_of(configuration).stage(configuration.stage).optimiser]
         if configuration.phase in {"train", "restore"}

@@ -39,6 +39,8 @@ _OPTIONS = {
     "instances": ("--instances", "5"),
     "seconds": ("--seconds", "20"),
     "max_steps": ("--max-steps", "10"),
+    "rram_read": ("--rram-read", "0.5"),
+    "sram_read": ("--sram-read", "0.156"),
 }
 """How the command line calls the numbers, and an example of each."""
 
@@ -67,6 +69,8 @@ def plan(
     data_dir: Path | None = None,
     seconds: float = SECONDS,
     max_steps: int | None = None,
+    rram_read: float | None = None,
+    sram_read: float | None = None,
     cluster_gpus: int | None = None,
 ) -> list[Configuration]:
     """Return what is to be measured, in order; what is to be measured at the same time stands together.
@@ -91,6 +95,7 @@ def plan(
         data_dir: the data folder.
         seconds: how long to measure each configuration for.
         max_steps: training steps to measure, instead of as many as fit into `seconds`.
+        rram_read, sram_read: of weights on devices, picojoules for a bit that is read from RRAM and from SRAM.
         cluster_gpus: where the nodes of a cluster are to measure, how many GPUs one has at most. What depends on a
             machine is then theirs: GPU numbers, and whether memory can hold the instances, which is not checked here.
 
@@ -109,6 +114,8 @@ def plan(
         instances=[instances],
         seconds=[seconds],
         max_steps=[max_steps],
+        rram_read=[rram_read],
+        sram_read=[sram_read],
     )
     chosen_phases = [cast(Phase, name) for name in known("phase", phases, PHASES)]
     chosen_engines = [cast(Engine, name) for name in known("engine", engines, ENGINES)]
@@ -123,6 +130,8 @@ def plan(
         "data_dir": str(data_dir.absolute()) if data_dir else None,
         "seconds": seconds,
         "max_steps": max_steps,
+        "rram_read": _joules(rram_read),
+        "sram_read": _joules(sram_read),
     }
     planned: list[Configuration] = []
     for device, no_cuda in devices_of(gpus, cluster_gpus):
@@ -172,11 +181,17 @@ def _of(
         common: dict[str, Any] = {"phase": phase, **network, **shared}
         if phase in {"work", "export"}:
             common |= {"device": "cpu", "no_cuda": "counted on the CPU" if phase == "work" else "written on the CPU"}
+        if phase != "work" or recipe.step is None:
+            common |= {"rram_read": None, "sram_read": None}
         if phase == "infer":
             found += [Configuration(engine=e, batch=b, **common) for e in engines for b in batches]
         else:
             found.append(Configuration(engine="fused", batch=recipe.batch, **common))
     return found
+
+
+def _joules(picojoules: float | None) -> float | None:
+    return None if picojoules is None else picojoules * 1e-12
 
 
 def _once(planned: list[Configuration]) -> list[Configuration]:

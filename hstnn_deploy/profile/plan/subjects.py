@@ -7,12 +7,14 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data import registry
+from hstnn_deploy.data.sets.nothing import NoDataConfig
 from hstnn_deploy.data.text import TextConfig
 from hstnn_deploy.errors import UsageError, nearest
 from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.models.sizes import KINDS, Kind, Sizes, layer_sizes, selected_sizes
 from hstnn_deploy.models.stack import Mode, StackConfig
 from hstnn_deploy.profile import resource_table
+from hstnn_deploy.recipe.adopted import is_bare
 from hstnn_deploy.recipe.load import load_recipe, parse, shipped
 from hstnn_deploy.recipe.recipe import Recipe
 
@@ -69,10 +71,25 @@ def subjects(
             raise UsageError("a checkpoint's network has its own kind and ratio", "leave --kinds and --ratios out")
         checkpoint = Checkpoint.load(ckpt)
         checkpoint.network()
+        if not checkpoint.recipe and named:
+            return _alone(ckpt, checkpoint, named, axes)
         own = axes._replace(kinds=(), ratios=())
-        for subject in _varied(str(ckpt), checkpoint.resolved_recipe(), own):
+        for subject in _varied(str(ckpt), checkpoint.recipe_or_bare(), own):
             found.append(subject._replace(checkpoint=checkpoint, ckpt=ckpt.absolute()))
     return found
+
+
+def _alone(ckpt: Path, checkpoint: Checkpoint, named: Sequence[str | Recipe], axes: Axes) -> list[Subject]:
+    """Return a checkpoint without a recipe, on the data and by the training of the one recipe that is named."""
+    if len(unique(named)) > 1:
+        raise UsageError(
+            f"{ckpt} has no recipe, and {len(unique(named))} are named: one of them says on which data it is measured",
+            "name one recipe; measure others without --ckpt",
+        )
+    recipe = load_recipe(named[0]) if isinstance(named[0], str) else named[0]
+    under = checkpoint.under(recipe)
+    found = _varied(str(ckpt), under.resolved_recipe(), axes._replace(kinds=(), ratios=()))
+    return [subject._replace(checkpoint=under, ckpt=ckpt.absolute()) for subject in found]
 
 
 def _experiment(name: str) -> Recipe:
@@ -109,6 +126,8 @@ def _varied(name: str, recipe: Recipe, axes: Axes) -> list[Subject]:
                 plain["network"] = {**plain["network"], "mode": mode}
             if steps is not None and isinstance(recipe.data, TextConfig):
                 plain["data"] = {**plain["data"], "bptt": steps}
+            if steps is not None and is_bare(recipe):
+                plain["data"] = {**plain["data"], "steps": steps}
             changed = parse(plain, name)
             own = _steps(changed)
             found.append(Subject(name, changed, steps or own))
@@ -149,6 +168,8 @@ def _steps(recipe: Recipe) -> int:
 
     The vocabulary of a text depends on its files, and is compared where they are read.
     """
+    if isinstance(recipe.data, NoDataConfig):
+        return recipe.data.steps
     shape = registry.shape(recipe.data)
     if shape is None:
         network = recipe.network

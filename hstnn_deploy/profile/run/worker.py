@@ -56,7 +56,9 @@ def measure(
         device: where it is measured, as this process numbers devices; None: on the only one that it sees.
     """
     findings = Findings([], {})
-    reason = ""
+    reason = _why_not(configuration)
+    if reason:
+        return Record(configuration, "n/a", [], _machine(configuration.device), reason)
     status: Status = "measured"
     device = device or ("cpu" if configuration.device == "cpu" else "cuda:0")
     how = how or (_foreign if configuration.foreign is not None else _MEASURES[configuration.phase])
@@ -83,6 +85,13 @@ def measure(
     facts = {**findings.facts, **_machine(device), "sampler": ledger.sampler, "load_average": loaded}
     values = [*findings.values, *_resources(configuration, ledger, findings.main)] if status == "measured" else []
     return Record(configuration, status, values, facts, reason, ledger.spans, findings.series, ledger.timeline)
+
+
+def _why_not(configuration: Configuration) -> str:
+    """Return why there is nothing to measure; empty where there is."""
+    if configuration.phase == "train" and (configuration.recipe.get("data") or {}).get("name") == "none":
+        return "the network has no recipe, so nothing says its loss and training: name one recipe beside the checkpoint"
+    return ""
 
 
 def _resources(configuration: Configuration, ledger: Ledger, main: str) -> list[Value]:
@@ -148,7 +157,7 @@ def _at_hand(configuration: Configuration, ledger: Ledger) -> "tuple[Recipe, Net
     with ledger.span("load"):
         data, what = inputs.splits_of(configuration, recipe)
     with ledger.span("build"):
-        network = networks.fresh_network(configuration).to(device)
+        network = networks.trained_network(configuration).to(device)
     return recipe, network, data, {"data": what, "threads": torch.get_num_threads()}
 
 

@@ -12,6 +12,7 @@ from hstnn_deploy.profile import resource_table
 from hstnn_deploy.profile.record import Record, lines
 from hstnn_deploy.profile.show import cells, foreign
 from hstnn_deploy.profile.show.cells import Notes
+from hstnn_deploy.profile.show.devices import devices
 from hstnn_deploy.profile.show.tables import (
     column_name,
     experiments,
@@ -52,7 +53,10 @@ def tables(records: Sequence[Record], whole_paper: bool = False) -> list[Rendera
     for group in _tables(measured):
         phase = group[0][0].configuration.phase
         if phase == "work":
-            shown.append(work([record for together in group for record in together], notes))
+            records_of_work = [record for together in group for record in together]
+            shown.append(work(records_of_work, notes))
+            if any(isinstance(record.value("rram_bits"), Measured) for record in records_of_work):
+                shown.append(devices(records_of_work, notes))
         else:
             shown.append(inference(group, notes) if phase == "infer" else quantities(group, notes))
     if whole_paper and not _compared(records):

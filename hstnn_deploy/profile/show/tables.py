@@ -79,7 +79,7 @@ def quantities(columns: Sequence[Together], notes: Notes) -> RenderableType:
     title = f"{_TITLES[first.phase]}: {first.subject}, {first.network}"
     if first.phase != "export":
         title += f", batch {first.batch}, T {first.steps}"
-    table = _table()
+    table = blank()
     table.add_column(_HEADS[first.phase], no_wrap=True)
     for together in columns:
         table.add_column(column_name(together), justify="right")
@@ -97,7 +97,7 @@ def quantities(columns: Sequence[Together], notes: Notes) -> RenderableType:
         notes.texts = trial.texts
         label = label.format(unit=_unit(columns, name))
         table.add_row(label, *shown, *([published.get(name, "")] if row else []))
-    return _titled(title, table)
+    return titled(title, table)
 
 
 def column_name(together: Together) -> str:
@@ -118,7 +118,7 @@ def inference(rows: Sequence[Together], notes: Notes) -> RenderableType:
     first = rows[0][0].configuration
     on_gpu = first.device != "cpu"
     title = f"Inference: {first.subject}, {first.network}, T {first.steps}, {column_name(rows[0])}"
-    table = _table()
+    table = blank()
     table.add_column("engine", no_wrap=True)
     for column in ("batch", "median\nms", "p90\nms", "p99\nms", "samples\n/s", "RAM\nMB", "CPU\ncores"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -144,12 +144,12 @@ def inference(rows: Sequence[Together], notes: Notes) -> RenderableType:
         ]
         cuda = [_cell(together, name, cells.megabytes, notes) for name in _CUDA]
         table.add_row(engine, batch, *speeds, *rest, "/".join(dict.fromkeys(cuda)))
-    return _titled(title, table)
+    return titled(title, table)
 
 
 def work(records: Sequence[Record], notes: Notes) -> RenderableType:
     """Return the table of what networks compute for one sample: a row per network, and one per group of its units."""
-    table = _table()
+    table = blank()
     table.add_column("network")
     for column in ("parameters", "dense MACs", "MACs", "ACs", "spikes\n/step", "energy\nJ"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -164,6 +164,8 @@ def work(records: Sequence[Record], notes: Notes) -> RenderableType:
         energy = notes.show(record.value("energy"), cells.prefixed)
         shown[3] += notes.mark(f"operations: {note}") if note else ""
         table.add_row(name, *shown, "", energy, style="bold")
+        if isinstance(rate := record.value("spike_rate.input"), Measured):
+            table.add_row("  input, as spikes", "", "", "", "", cells.percent(rate.number), "")
         for value in record.values:
             if value.name.startswith("macs_dense."):
                 part = value.name.partition(".")[2]
@@ -173,13 +175,13 @@ def work(records: Sequence[Record], notes: Notes) -> RenderableType:
                 ]
                 spikes = cells.percent(rate.number) if isinstance(rate, Measured) else ""
                 table.add_row(f"  {part}", "", *cells_, spikes, "")
-    return _titled("Work for one sample", table)
+    return titled("Work for one sample", table)
 
 
 def largest_batches(records: Sequence[Record], notes: Notes) -> RenderableType:
     """Return the table of one network's largest batches that fit: a row per way of running."""
     first = records[0].configuration
-    table = _table()
+    table = blank()
     table.add_column("phase", no_wrap=True)
     table.add_column("device")
     for column in ("largest\nbatch", "does not\nfit", "RAM\nMB", "CUDA\nMB"):
@@ -199,12 +201,12 @@ def largest_batches(records: Sequence[Record], notes: Notes) -> RenderableType:
             notes.show(record.value("cuda_reserved_peak"), cells.megabytes),
         ]
         table.add_row(phase, column_name([record]), *shown)
-    return _titled(f"Largest batch that fits: {first.subject}, {first.network}, T {first.steps}", table)
+    return titled(f"Largest batch that fits: {first.subject}, {first.network}, T {first.steps}", table)
 
 
 def experiments(rows: Sequence[Together], notes: Notes) -> RenderableType:
     """Return measured trainings in the columns of the paper's resource table, the published row under each."""
-    table = _table()
+    table = blank()
     for column in ("experiment", "CPU cores", "CUDA memory", "main memory", "epoch time"):
         table.add_column(column)
     for together in rows:
@@ -227,26 +229,28 @@ def experiments(rows: Sequence[Together], notes: Notes) -> RenderableType:
             table.add_row(name, *shown)
         source = notes.mark(f"{row.experiment}: {row.source}") if row.source else ""
         table.add_row(f"  published{source}", *_published_row(row), style="dim")
-    return _titled("Resources, in the paper's columns (a range: least to most of the instances)", table)
+    return titled("Resources, in the paper's columns (a range: least to most of the instances)", table)
 
 
 def published() -> RenderableType:
     """Return the whole published resource table, for where no experiment of it was measured."""
-    table = _table()
+    table = blank()
     for column in ("experiment", "CPU cores", "CUDA memory", "main memory", "epoch time"):
         table.add_column(column)
     for row in resource_table.ROWS:
         table.add_row(row.experiment, *_published_row(row))
     others = "".join(f" {row.experiment}: {row.source}." for row in resource_table.ROWS if row.source and row.figures)
     note = f"The paper's four rows: on {resource_table.MACHINE}; {resource_table.CAVEAT}.{others}"
-    return _titled("Published resources, for comparison", table, note)
+    return titled("Published resources, for comparison", table, note)
 
 
-def _table() -> Table:
+def blank() -> Table:
+    """Return an empty table in the style of all."""
     return Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
 
 
-def _titled(title: str, *below: RenderableType) -> RenderableType:
+def titled(title: str, *below: RenderableType) -> RenderableType:
+    """Return what stands below a title."""
     # Not the table's own title, which would be wrapped to the table's width.
     return Group(Text(title, style="bold"), *below)
 

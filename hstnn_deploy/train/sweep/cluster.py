@@ -213,6 +213,8 @@ def _sees(path: Path) -> bool:
 
 def _needed(job: Job) -> list[RunFolder]:
     """Return the run folders that a job reads beside its own."""
+    if job.vat is not None:
+        return [job.vat]
     return [replace(job, stage=stage).run for stage in ("adapt", "traces") if job.needs and stage != job.stage]
 
 

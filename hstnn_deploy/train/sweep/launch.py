@@ -56,6 +56,7 @@ class Process:
         words = ["train", str(recipe), "--stage", job.argument, "--resume", "--device", device]
         words += ["--threads", str(setting.threads), "--out", str(job.out)]
         words += ["--data-dir", str(setting.data_dir)] if setting.data_dir else []
+        words += ["--vat", str(job.vat.path)] if job.vat else []
         try:
             with run.log.open("a", encoding="utf-8") as log:
                 print(f"$ {shlex.join(['hstnn', *words])}", file=log, flush=True)

@@ -1,7 +1,8 @@
 """From recipes to a graph of jobs: one stage of one recipe each, and which others it waits for.
 
 A job is known by the hash of what its result depends on (`Recipe.for_stage`), so all ratios of a seed share one
-adaptation and its traces, and a changed hyper-parameter is another job.
+adaptation and its traces, and a changed hyper-parameter is another job. So do recoveries and prunings of weights on
+devices share the RRAM network that they start from.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import hstnn_deploy
 from hstnn_deploy.errors import RunError, UsageError
@@ -32,6 +34,8 @@ class Job:
     out: Path
     needs: tuple[str, ...] = ()
     """The identities of the jobs that must be done before."""
+    rram: Recipe | None = None
+    """Of a step of weights on devices that starts from an RRAM network: the recipe of that."""
 
     @cached_property
     def identity(self) -> str:
@@ -52,7 +56,12 @@ class Job:
     @property
     def argument(self) -> StageName:
         """What `hstnn train --stage` is given."""
-        return _ARGUMENTS[self.stage]
+        return self.recipe.step or _ARGUMENTS[self.stage]
+
+    @property
+    def vat(self) -> RunFolder | None:
+        """Where the RRAM network is that it starts from, if any."""
+        return None if self.rram is None else stage_folder(self.rram, self.out, "train")
 
     @property
     def steps(self) -> int:
@@ -67,18 +76,38 @@ class Job:
 def plan(recipes: Sequence[Recipe], out: Path) -> list[Job]:
     """Return the jobs that the recipes consist of, each once, every job after those that it needs.
 
-    Nothing is read or written.
+    Nothing is read or written. Of weights on devices each recipe is one step; a recovery or pruning waits for the first
+    vat before it that it could start from, whatever the name of that.
 
     Raises:
         UsageError: a ratio that leaves a kind too few units, or two jobs that would share a run folder.
     """
     jobs: dict[str, Job] = {}
+    trained: dict[str, Job] = {}
 
-    def add(recipe: Recipe, stage: str, *needs: Job) -> Job:
-        job = Job(recipe, stage, out, tuple(each.identity for each in needs))
+    def add(recipe: Recipe, stage: str, *needs: Job, rram: Recipe | None = None) -> Job:
+        job = Job(recipe, stage, out, tuple(each.identity for each in needs), rram)
         return jobs.setdefault(job.identity, job)
 
+    def step(recipe: Recipe) -> None:
+        weights = getattr(recipe.network, "weights", None)
+        if weights is not None and weights.compensated:
+            wanted = recipe.at_step("vat")
+            vat = trained.get(_but_for_its_name(wanted))
+            add(recipe, "train", *([vat] if vat else []), rram=vat.recipe if vat else wanted)
+            return
+        job = add(recipe, "train")
+        if recipe.step == "vat":
+            trained.setdefault(_but_for_its_name(recipe), job)
+
     for recipe in recipes:
+        if recipe.init is not None and recipe.kind == "hybrid":
+            raise UsageError(
+                "a sweep does not train a hybrid network's checkpoint on", "use `hstnn train RECIPE --init CKPT`"
+            )
+        if recipe.step is not None:
+            step(recipe)
+            continue
         units = recipe.network.units
         layer_sizes(recipe.kind, units, recipe.ratio)
         if recipe.kind == "hybrid":
@@ -117,6 +146,12 @@ def chains(jobs: Sequence[Job]) -> dict[str, int]:
         for need in job.needs:
             length[need] = max(length[need], length[job.identity] + 1)
     return length
+
+
+def _but_for_its_name(recipe: Recipe) -> str:
+    """Return what the result of a training depends on, in a form to compare, without the name."""
+    part: dict[str, Any] = {**recipe.for_stage("train"), "name": None}
+    return json.dumps(part, sort_keys=True)
 
 
 def _check_folders(jobs: Sequence[Job]) -> None:

@@ -12,7 +12,9 @@
       - {when: {kind: [rnn, snn]}, set: {adapt.epochs: 80}}
 
 Kind, ratio and seed are in a run folder's path. A value of another axis is added to the recipe's name, as in
-`digits-adapt.lr-0.01`, so that its runs have folders of their own.
+`digits-adapt.lr-0.01`, so that its runs have folders of their own. Of weights on devices, every point is several steps,
+and an axis is in the name of those steps alone that depend on it: points that differ in their pruning share a baseline,
+a vat and a recovery.
 """
 
 import itertools
@@ -20,19 +22,26 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hstnn_deploy import yaml_text
 from hstnn_deploy.errors import RecipeError, UsageError
 from hstnn_deploy.foreign import brief, reading
+from hstnn_deploy.models.rram import STEPS, Step
 from hstnn_deploy.recipe.explain import explained
 from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.recipe.recipe import Recipe
 
 _IN_PATH = {"name", "kind", "ratio", "seed", "network.recurrent"}
 """Axes that a run folder's path tells apart already."""
+
+_LONGEST = 100
+"""Letters of a recipe's name, at most."""
+
+_DEVICES = "network.weights."
+"""What is left out of a name: no key of a recipe is like those below it."""
 
 _ONLY_HYBRID = ("selection", "restore")
 """Sections of a recipe that no other kind depends on."""
@@ -69,15 +78,22 @@ class Sweep(BaseModel):
     axes: dict[str, list[Any]] = {}
     conditions: list[Condition] = []
 
-    def recipes(self, source: str, more: Sequence[str] = ()) -> list[Recipe]:
+    def recipes(
+        self, source: str, more: Sequence[str] = (), stage: Step | Literal["all"] | None = None
+    ) -> list[Recipe]:
         """Return the recipe of every point that is not left out, in the order of the axes; the last moves fastest.
+
+        Of weights on devices, it is the recipes of the steps of every point.
 
         Args:
             source: where the sweep comes from; errors begin with it.
             more: changes to the base recipe, `key.path=value`, that outweigh those of the file, not the axes.
+            stage: the step to come to, or all of them: puts the weights of a stack's convolutions on devices, where its
+                recipe does not; None: all of them where its recipe does.
 
         Raises:
-            UsageError: an empty axis, a condition that no point meets, or a base recipe that is not there.
+            UsageError: an empty axis, a condition that no point meets, a base recipe that is not there, or a name that
+                is too long.
             RecipeError: a point that is not a recipe, with the path of the key.
         """
         load_recipe(self.recipe)  # without changes: is it a recipe at all?
@@ -93,7 +109,7 @@ class Sweep(BaseModel):
         for point in points:
             held = [condition for condition in self.conditions if condition.holds(point)]
             if not any(condition.skip for condition in held):
-                found.append(self._recipe(point, held, source, more))
+                found += self._steps(self._recipe(point, held, source, more), point, source, stage)
         if not found:
             raise UsageError(f"{source}: its conditions leave no point", "remove a condition")
         return found
@@ -107,11 +123,34 @@ class Sweep(BaseModel):
         except RecipeError as error:
             message = error.message if source in error.message else f"{source}: {error.message}"
             raise RecipeError(message, error.hint) from error
+        return recipe
+
+    def _steps(
+        self, recipe: Recipe, point: dict[str, Any], source: str, stage: Step | Literal["all"] | None
+    ) -> list[Recipe]:
+        """Return the recipes of a point, named: itself, or of weights on devices its steps."""
+        if stage is not None:
+            recipe = recipe.on_devices()
+        if recipe.step is None:
+            return [self._named(recipe, point, source)]
+        if f"{_DEVICES}step" in point:
+            raise UsageError(f"{source}: {_DEVICES}step is no axis", "every point is several steps; --stage names one")
+        steps = (
+            STEPS if stage in {None, "all"} else [each for each in STEPS if each in {stage, *_BEFORE.get(stage, ())}]
+        )
+        return [self._named(recipe.at_step(step), point, source) for step in steps]
+
+    def _named(self, recipe: Recipe, point: dict[str, Any], source: str) -> Recipe:
         name = recipe.name
         for axis, value in point.items():
-            idle = recipe.kind != "hybrid" and axis.partition(".")[0] in _ONLY_HYBRID
+            idle = recipe.ignores(axis) or (recipe.kind != "hybrid" and axis.partition(".")[0] in _ONLY_HYBRID)
             if axis not in _IN_PATH and not idle and len(self.axes[axis]) > 1:
-                name += f"-{axis}-{_in_name(value)}"
+                name += f"-{axis.removeprefix(_DEVICES)}-{_in_name(value)}"
+        if len(name) > _LONGEST:
+            raise UsageError(
+                f"{source}: the name {name} is longer than {_LONGEST} letters",
+                "sweep over fewer keys, or name it shorter",
+            )
         return recipe.model_copy(update={"name": name})
 
     def _check_conditions(self, points: list[dict[str, Any]], source: str) -> None:
@@ -121,6 +160,37 @@ class Sweep(BaseModel):
                 raise UsageError(f"{where}: {unknown[0]!r} is not an axis", f"axes: {', '.join(self.axes)}")
             if not any(condition.holds(point) for point in points):
                 raise UsageError(f"{where} is {condition.when}: no point is so", "every condition must hold somewhere")
+
+
+_BEFORE: dict[Any, tuple[Step, ...]] = {"recover": ("vat",), "prune": ("vat",)}
+"""Which steps of weights on devices a step starts from."""
+
+
+def values_of(text: str) -> tuple[str, list[Any]]:
+    """Return the key and the values of an axis, `key.path=value,value`; each value is YAML.
+
+    Raises:
+        UsageError: it is no such text.
+    """
+    key, equals, listed = text.partition("=")
+    example = "for example --over network.weights.bits=1,2,4"
+    if not equals or not key.strip():
+        raise UsageError(f"--over {brief(text)} is not key=value,value", example)
+    try:
+        values = yaml_text.parse(f"[{listed}]")
+    except ValueError as error:
+        raise UsageError(f"--over {brief(text)}: the values are not YAML: {error}", example) from error
+    if not isinstance(values, list) or not values:
+        raise UsageError(f"--over {brief(text)} names no value", example)
+    return key.strip(), [_number(value) if isinstance(value, str) else value for value in values]
+
+
+def _number(text: str) -> Any:
+    """Return a number that YAML 1.1 reads as text, such as 1e-3."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def read(name: str) -> Sweep:
@@ -161,4 +231,5 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
 def _in_name(value: Any) -> str:
     """Return a value in letters that may stand in a recipe's name."""
     text = json.dumps(value) if not isinstance(value, str) else value
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-") or "empty"
+    sign = "-" if isinstance(value, int | float) and value < 0 else ""
+    return sign + (re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-") or "empty")

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing import plain, surrogates
+from hstnn_deploy.importing.libraries import plain, surrogates
+from hstnn_deploy.importing.libraries.plain import Rule
 from hstnn_deploy.importing.parts import Part, Taken, coarse
-from hstnn_deploy.importing.plain import Rule
 from hstnn_deploy.models.layers.base import Shape
 
 

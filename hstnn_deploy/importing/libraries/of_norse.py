@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing import surrogates
+from hstnn_deploy.importing.libraries import surrogates
+from hstnn_deploy.importing.libraries.plain import Rule
 from hstnn_deploy.importing.parts import Chain, Part, Taken, coarse, own_value
-from hstnn_deploy.importing.plain import Rule
 from hstnn_deploy.models.layers.base import Shape
 
 

@@ -1,0 +1,66 @@
+"""The table of a network's layers, the same wherever one is shown."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hstnn_deploy.cli import console
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.table import Table
+
+    from hstnn_deploy.models.network import Network
+    from hstnn_deploy.models.overview import Part
+
+_MOST_STATES = 4
+"""Of a layer, in the table; JSON names all."""
+_OF_TRAINING = {"lens", "surrogate", "surrogate_scale", "detach_reset", "learn", "type"}
+"""Constants of neurons that say nothing of what they compute."""
+
+
+def layer_table(parts: "Sequence[Part]", title: str = "", neurons: dict[int, str] | None = None) -> "Table":
+    """Return a table of layers: number, kind, parameters, output, states, and the constants of neurons if given."""
+    rows = [
+        (
+            "" if part.layer is None else part.layer,
+            part.kind,
+            f"{part.parameters:,}" if part.parameters else "",
+            "" if part.output is None else part.output,
+            _states(part.states),
+            *([] if neurons is None else [neurons.get(part.layer or 0, "")]),
+        )
+        for part in parts
+    ]
+    columns = [">layer", "kind", ">parameters", "output", "states", *([] if neurons is None else ["neurons"])]
+    return console.table(title, columns, rows)
+
+
+def print_network(network: "Network", title: str, neurons: dict[int, str] | None = None) -> None:
+    """Print a network's layers and what they come to."""
+    from hstnn_deploy.models import overview
+
+    parts = overview.parts(network)
+    console.out.print(title, markup=False, soft_wrap=True)
+    console.out.print(layer_table(parts, neurons=neurons))
+    facts = overview.plain(parts)
+    console.out.print(
+        f"{facts['parameters']:,} parameters; {facts['carried']:,} values carried from step to step for each sample",
+        markup=False,
+    )
+
+
+def neuron_text(constants: "Mapping[str, object]") -> str:
+    """Return in one line what a layer's neurons compute with; JSON holds what counts in training alone as well."""
+    kept = {key: value for key, value in constants.items() if key not in _OF_TRAINING}
+    return ", ".join(
+        f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}" for key, value in kept.items()
+    )
+
+
+def _states(states: dict[str, list[int]]) -> str:
+    """Return states with their shapes, one a line; of very many, the first and the last."""
+    told = [f"{name} {shape}" for name, shape in states.items()]
+    if len(told) > _MOST_STATES:
+        told = [told[0], f"… {len(told) - 2} more", told[-1]]
+    return "\n".join(told)

@@ -1,0 +1,244 @@
+"""What `hstnn evaluate --variation` measures, shows and writes: several networks under variation of several scales."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hstnn_deploy.cli import console
+from hstnn_deploy.cli.options import words
+from hstnn_deploy.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from hstnn_deploy.checkpoint import Checkpoint
+    from hstnn_deploy.data.dataset import Cache
+    from hstnn_deploy.data.splits import Splits
+    from hstnn_deploy.train.variation import Curve
+
+FILES = ("variation.json", "variation.csv", "variation.png", "memory.png")
+"""What is written into a folder."""
+
+_LARGEST = 10.0
+"""Times sigma, at most: far beyond any device."""
+
+
+def scales_of(text: str) -> list[float]:
+    """Return the scales of a list such as 0,0.5,1,2.
+
+    Raises:
+        UsageError: none is named, or one is no number from 0 to 10.
+    """
+    example = "for example --variation 0,0.5,1,2, as multiples of sigma"
+    found = words(text)
+    if not found:
+        raise UsageError("--variation is empty", example)
+    scales = []
+    for word in found:
+        try:
+            scale = float(word)
+        except ValueError:
+            raise UsageError(f"--variation {word!r} is not a number", example) from None
+        if not 0 <= scale <= _LARGEST:
+            raise UsageError(f"--variation {word} is not between 0 and {_LARGEST:g}", example)
+        scales.append(scale)
+    return sorted(set(scales))
+
+
+def checkpoints_in(paths: Sequence[Path]) -> list[Path]:
+    """Return the checkpoints that are named; of a folder, those of its finished runs.
+
+    Raises:
+        UsageError: a folder without any.
+    """
+    from hstnn_deploy.runs import find_runs
+
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        runs = [run.best for run in find_runs(path) if run.finished and run.best.exists()]
+        if not runs:
+            raise UsageError(f"{path} holds no finished run", "`hstnn runs list` shows how far runs are")
+        found += runs
+    return list(dict.fromkeys(found))
+
+
+def show_variation(
+    paths: Sequence[Path],
+    scales: Sequence[float],
+    *,
+    split: Literal["train", "valid", "test"],
+    batch: int | None,
+    draws: int,
+    readapt: int,
+    out: Path | None,
+    device: "torch.device",
+    data_dir: Path | None,
+    cache: "Cache",
+    as_json: bool,
+) -> None:
+    """Measure every network at every scale; print tables or JSON, and write what `out` asks for.
+
+    Raises:
+        UsageError: a checkpoint whose weights are not on devices; networks of two metrics; a file of no known sort.
+    """
+    from hstnn_deploy.checkpoint import Checkpoint
+    from hstnn_deploy.models.rram import STEPS
+    from hstnn_deploy.models.tasks import task_for
+    from hstnn_deploy.train.variation import curve, plain
+
+    _check_out(out)
+    loaded = [(path, Checkpoint.load(path)) for path in checkpoints_in(paths)]
+    for path, checkpoint in loaded:
+        if checkpoint.resolved_recipe().step is None:
+            raise UsageError(f"--variation is for weights on devices, and {path} has none", "leave this checkpoint out")
+    known: dict[str, Splits] = {}
+    curves: list[Curve] = []
+    with console.err.status("") as status:
+        for number, (path, checkpoint) in enumerate(loaded, 1):
+            recipe = checkpoint.resolved_recipe()
+            status.update(f"network {number} of {len(loaded)}: {recipe.name} {recipe.step}")
+            task = task_for(recipe.network, recipe.loss)
+            if curves and task.metric != curves[0].metric:
+                raise UsageError(f"{path} is measured by {task.metric}, and {paths[0]} by {curves[0].metric}")
+            splits = _splits(path, checkpoint, known, data_dir, cache)
+            size = batch or recipe.batch
+            curves.append(curve(checkpoint, str(path), task, splits, split, size, device, draws, scales, readapt))
+    curves.sort(key=lambda each: (each.bits, each.seed, STEPS.index(each.step), each.name))
+    facts = plain(curves, split, draws, readapt)
+    if as_json:
+        console.emit(facts)
+    else:
+        _print(curves, split, draws, readapt)
+    if written := _write(out, curves, facts):
+        console.err.print(f"written: {', '.join(map(str, written))}", markup=False, soft_wrap=True)
+
+
+def _splits(
+    path: Path, checkpoint: "Checkpoint", known: "dict[str, Splits]", data_dir: Path | None, cache: "Cache"
+) -> "Splits":
+    """Return a network's data, loaded once for all that have the same."""
+    from hstnn_deploy.data.registry import load
+
+    recipe = checkpoint.resolved_recipe()
+    key = f"{recipe.protocol} {recipe.data.model_dump_json()}"
+    if key not in known:
+        known[key] = load(recipe.data, recipe.protocol, data_dir, cache, lambda *_: None)
+    if checkpoint.vocabulary != known[key].vocabulary:
+        raise DataError(f"{path} was trained with another vocabulary than {recipe.data.name} has now")
+    return known[key]
+
+
+def _check_out(out: Path | None) -> None:
+    if out is not None and out.suffix not in {"", ".png", ".csv", ".json"} and not out.is_dir():
+        raise UsageError(
+            f"--out {out}: nothing is written to such a file",
+            f"give .png, .csv, .json, or a folder for {', '.join(FILES)}",
+        )
+
+
+def _print(curves: "Sequence[Curve]", split: str, draws: int, readapt: int) -> None:
+    scales = list(dict.fromkeys(scale for each in curves for scale in each.scales))
+    unit = " (%)" if curves[0].metric == "accuracy" else ""
+    norms = f", norms after {readapt} training batches" if readapt else ""
+    title = f"{curves[0].metric.capitalize()}{unit} under variation, {split} split{norms}"
+    columns = ["network", "step", ">bits", ">clean", *(f">{scale:g}" for scale in scales)]
+    rows = [
+        (_name(each, curves), each.step, each.bits, f"{each.clean:.2f}", *(_mean(each, scale) for scale in scales))
+        for each in curves
+    ]
+    of = console.counted(draws, "draw")
+    interval = "± 95 % interval" if draws > 1 else "one draw has no interval"
+    console.out.print(console.table(title, columns, rows, dense=True))
+    if scales:
+        _say(f"Columns: times sigma; mean of {of}, {interval}.")
+    console.out.print()
+    columns = [
+        "network",
+        "step",
+        ">RRAM",
+        ">SRAM",
+        ">SRAM,\ngroups",
+        ">other,\nfloat32",
+        ">zero\nweights",
+        ">zero\ngroups",
+    ]
+    rows = [
+        (
+            _name(each, curves),
+            each.step,
+            *(str(bits) for bits in (each.memory.rram, each.memory.sram, each.memory.sram_groups, each.memory.other)),
+            *((f"{100 * share:.1f} %" for share in each.sparsity) if each.sparsity else ("", "")),
+        )
+        for each in curves
+    ]
+    console.out.print(console.table("Memory in bits", columns, rows, dense=True))
+    _say(
+        "RRAM, SRAM: of convolutions. SRAM: every weight is stored, in pruned layers with a bit that says whether it "
+        "is zero, where no level is. Groups: pruned layers store those that are not zero, and a bit for each group."
+    )
+    if beyond := [each for each in curves if each.memory.beyond]:
+        _say(
+            f"note: {sum(each.memory.beyond for each in beyond)} weights of "
+            f"{console.counted(len(beyond), 'network')} lie beyond 1, where the quantiser does not clamp: the bits "
+            "above do not hold them."
+        )
+
+
+def _say(text: str) -> None:
+    console.out.print(text, markup=False, soft_wrap=True)
+
+
+def _name(curve: "Curve", curves: "Sequence[Curve]") -> str:
+    return curve.name if len({each.seed for each in curves}) == 1 else f"{curve.name}, seed {curve.seed}"
+
+
+def _mean(curve: "Curve", scale: float) -> str:
+    found = curve.scales[scale]
+    return f"{found.mean:.2f}" + (f" ±{found.half_width:.2f}" if math.isfinite(found.half_width) else "")
+
+
+def _write(out: Path | None, curves: "Sequence[Curve]", facts: dict[str, Any]) -> list[Path]:
+    """Write one file by its suffix, or all of `FILES` into a folder; return the paths."""
+    if out is None:
+        return []
+    from hstnn_deploy import files
+    from hstnn_deploy.data.pictures.figure import save
+    from hstnn_deploy.data.pictures.variation import draw_memory, draw_variation
+
+    one = bool(out.suffix) and not out.is_dir()
+    paths = [out] if one else [files.make_folder(out) / name for name in FILES]
+    for path in paths:
+        match path.suffix:
+            case ".json":
+                files.write_json(path, facts)
+            case ".csv":
+                files.write_text(path, _csv(curves))
+            case _:
+                save(draw_memory(curves) if path.name == "memory.png" else draw_variation(curves), path)
+    return paths
+
+
+def _csv(curves: "Sequence[Curve]") -> str:
+    """Return a row for each network and scale, in full precision; the clean network has scale 0 and no interval."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    names = ["checkpoint", "recipe", "seed", "step", "bits", "metric", "scale", "sigma", "draws", "mean", "deviation"]
+    names += ["half_width_95", "worst", "best", "element_sparsity", "group_sparsity"]
+    names += ["rram_bits", "sram_bits", "sram_group_bits", "other_bits"]
+    table.writerow(names)
+    for each in curves:
+        memory = each.memory
+        before = [each.checkpoint, each.name, each.seed, each.step, each.bits, each.metric]
+        after = [*(each.sparsity or ("", "")), memory.rram, memory.sram, memory.sram_groups, memory.other]
+        table.writerow([*before, 0.0, 0.0, 0, each.clean, "", "", "", "", *after])
+        for scale, draws in each.scales.items():
+            spread = [draws.deviation, draws.half_width] if len(draws.values) > 1 else ["", ""]
+            found = [scale, draws.sigma, len(draws.values), draws.mean, *spread, min(draws.values), max(draws.values)]
+            table.writerow([*before, *found, *after])
+    return text.getvalue()

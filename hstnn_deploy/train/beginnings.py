@@ -1,0 +1,81 @@
+"""Trainings that begin with a network that is there: which one it is, and whether it is still the same."""
+
+from pathlib import Path
+
+from hstnn_deploy import files
+from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.errors import RunError, UsageError
+from hstnn_deploy.models.rram import STEPS, Weights
+from hstnn_deploy.recipe.recipe import Recipe
+from hstnn_deploy.runs import RunFolder
+
+
+def first_network(recipe: Recipe, stage: str) -> Checkpoint:
+    """Return the checkpoint that a training begins with.
+
+    Args:
+        recipe: with `init`.
+        stage: which stage is asked for.
+
+    Raises:
+        CheckpointError: it cannot be read.
+        RunError: it holds other numbers than when the training was begun.
+        UsageError: the stage is no stage of it.
+    """
+    init = recipe.init
+    assert init is not None
+    begun = Checkpoint.load(Path(init.checkpoint))
+    if begun.fingerprint != init.parameters:
+        raise RunError(
+            f"{init.checkpoint} holds other parameters than those that this training began with",
+            "give the checkpoint that it began with, with --init",
+        )
+    if recipe.step is not None or stage in STEPS:
+        raise UsageError(
+            "a checkpoint's network is trained on as it is, without steps of weights on devices",
+            "network.weights.sram.start names a network that weights on devices start from",
+        )
+    after = {"traces", "select", "restore"} if begun.stage == "adapt" else set()
+    if stage not in {"all", begun.stage, *after}:
+        raise UsageError(f"stage is {stage!r}, but {init.checkpoint} is of stage {begun.stage!r}", "leave --stage out")
+    return begun
+
+
+def keep_selection(begun: Checkpoint, run: RunFolder) -> None:
+    """Copy the selection of a restored network into the run folder of what was trained from it, if it is at hand.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    beside = Path(begun.source).parent / run.selection.name
+    if begun.selection is not None and beside.is_file() and not run.selection.exists():
+        files.write_text(run.selection, beside.read_text(encoding="utf-8"))
+
+
+def rram_networks(recipe: Recipe, own: RunFolder, named: Path | None) -> list[Checkpoint]:
+    """Return the networks that a step with an SRAM part starts from; none of the other steps.
+
+    Args:
+        recipe: of the step.
+        own: where the network trained under variation is, by the same recipe.
+        named: where another name has it: a sweep shares one among all steps that start from it.
+
+    Raises:
+        RunError: there is no RRAM network yet, or it is of another recipe.
+        CheckpointError: one cannot be read.
+    """
+    weights = getattr(recipe.network, "weights", None)
+    assert isinstance(weights, Weights)
+    if not weights.compensated:
+        return []
+    vat = recipe.at_step("vat")
+    wanted, rram = vat.for_stage("train"), own
+    if named is not None:
+        rram = RunFolder(named)
+        wanted |= {"name": rram.recipe().get("name", vat.name)}
+    rram.check_recipe(wanted, vat.upgraded)
+    if not rram.finished:
+        raise RunError(f"there is no finished RRAM network in {rram.path}", "run --stage vat first, or --stage all")
+    start = weights.sram.start
+    others = [] if start in {"rram", "zeros", "fresh"} else [Path(start)]
+    return [Checkpoint.load(path) for path in (rram.best, *others)]
