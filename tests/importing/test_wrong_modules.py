@@ -504,6 +504,9 @@ ALSO: dict[str, Callable[[], Made]] = {
         lambda sj, n: (chain(sj.Linear(5, 5), n.LIFNode(step_mode="m")), W[:1, :1] + 5)
     ),
     "recorded": lambda: sinabs(lambda sl, _: (ran_on(chain(nn.Linear(5, 5), sl.IAF(record_states=True)), W), W)),
+    "spikes that grow from step to step": lambda: sinabs(
+        lambda sl, _: (chain(nn.Linear(5, 4), sl.IAFRecurrent(rec_connect=nn.Linear(4, 4, bias=False))), 5 * W[:, :4])
+    ),
     "repeat, one sample of one channel": lambda: sinabs(
         lambda sl, _: (chain(sl.Repeat(nn.Conv2d(1, 2, 3)), sl.IAF(), nn.Flatten(2)), torch.rand(1, 6, 1, 5, 5) * 3)
     ),
