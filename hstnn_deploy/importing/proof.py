@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing.alone import EXACT, compare_alone, parts_of, precisely
+from hstnn_deploy.importing.alone import EXACT, STORED, compare_alone, parts_of, precisely
 from hstnn_deploy.importing.parts import Branches, Chain
 from hstnn_deploy.importing.running import Layout, double, layout_of_one, over_time, paths_of, run, watched
 from hstnn_deploy.importing.stacks import built, start
@@ -171,6 +171,7 @@ def prove(
             weak += [named(path)] if found.spiking and not (found.fired and found.met) else []
     exact = precisely(chain, precise)
     theirs, ours = double(module), built(exact, tuple(x.shape[2:]), network.readout, precise=True)
+    _check_kept(network, ours)
     paths = list(paths_of(chain))
     total = Total()
     random = _random(module, x, layout == "constant")
@@ -202,6 +203,13 @@ def prove(
         silent=tuple(named(path) for path, fired in total.of_layers.items() if not fired),
         weak=tuple(weak),
     )
+
+
+def _check_kept(network: Stack, exact: Stack) -> None:
+    """Refuse a network whose weights are others than those that were compared, beyond rounding to float32."""
+    for (name, kept), (_, compared) in zip(network.state_dict().items(), exact.state_dict().items(), strict=True):
+        if not torch.allclose(kept.double(), compared.double(), rtol=STORED, atol=1e-30):
+            raise ImportRefused(f"{name} of the stack is not what was compared with the module")
 
 
 def _compare(path: str, module: nn.Module, ours: Tensor, theirs: Tensor, total: Total) -> None:

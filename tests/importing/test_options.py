@@ -13,6 +13,7 @@ from hstnn_deploy.importing import alone, proof, tree
 from hstnn_deploy.importing.alone import compare_alone
 from hstnn_deploy.importing.module import import_module
 from hstnn_deploy.importing.parts import Branches, Part, Taken
+from hstnn_deploy.importing.stacks import built
 from tests.importing.networks import NETWORKS, made
 
 
@@ -232,6 +233,19 @@ def test_each_option_taken_wrongly_is_found(library: str, name: str, monkeypatch
                         passed.append(f"{path}: {what} is called {error}")
     assert count > 3
     assert not passed, passed
+
+
+def test_a_network_with_another_weight_than_was_compared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, example = made("snntorch_step")
+
+    def wrong(*given: Any, **named: Any) -> Any:
+        network = built(*given, **named)
+        next(network.parameters()).data[0, 0] *= 1.001
+        return network
+
+    monkeypatch.setattr("hstnn_deploy.importing.module.built", wrong)
+    with pytest.raises(ImportRefused, match="is not what was compared with the module"):
+        import_module(module, example)
 
 
 @pytest.mark.parametrize(("library", "name"), CASES)
