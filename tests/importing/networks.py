@@ -275,7 +275,7 @@ def spikingjelly_recurrent() -> Made:
             nn.Sequential(nn.Linear(9, 14), neuron.LIFNode(tau=2.2, decay_input=False)), 9, 14
         ),
         layer.Linear(14, 6),
-        layer.LinearRecurrentContainer(neuron.LIFNode(tau=1.4, v_reset=0.1), 6, 6, bias=False),
+        layer.LinearRecurrentContainer(neuron.LIFNode(tau=1.4, v_reset=0.1), 6, 6),
     )
     return louder(net, 3), torch.rand(5, 9) * 2
 

@@ -99,7 +99,7 @@ def recurrent(module: Any, shape: Shape, axes: int) -> Taken:
         raise ImportRefused(f"it takes {inputs} units, and {list(shape)} come in")
     of_input: dict[str, Tensor] = {"weight": weight[:, :inputs].clone()}
     if offset is not None:
-        of_input["bias"] = offset
+        of_input["bias"] = offset.clone()
     neuron = rule(inner[-1], (len(weight),), axes)
     (part,) = neuron.chain
     assert isinstance(part, Part)
