@@ -14,6 +14,7 @@ _PUBLIC = {
     "HstnnError": "hstnn_deploy.errors:HstnnError",
     "Recipe": "hstnn_deploy.recipe.recipe:Recipe",
     "load_recipe": "hstnn_deploy.recipe.load:load_recipe",
+    "from_torch": "hstnn_deploy.importing.module:from_torch",
     "load_network": "hstnn_deploy.checkpoint:load_network",
     # Not `train`: that is the room, and importing anything of it makes it an attribute here.
     "train_recipe": "hstnn_deploy.train.stages:train",
@@ -29,6 +30,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "export_bundle",
+    "from_torch",
     "load_network",
     "load_recipe",
     "measure",

@@ -79,8 +79,8 @@ def import_network(
     readout: Annotated[
         ReadoutChoice | None,
         typer.Option(
-            help="What of the output over time is the answer (default: every of NIR, which does not say; sum of a module "
-            "whose forward does not say). Classifying needs one answer for all steps."
+            help="What of the output over time is the answer (default: every of NIR, which does not say; sum of a "
+            "module whose forward does not say). Classifying needs one answer for all steps."
         ),
     ] = None,
     out: Annotated[

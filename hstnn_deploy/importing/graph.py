@@ -6,6 +6,7 @@ What is traced is one step, or one window where layers take time too. States of 
 back are left to the stack, which carries them itself.
 """
 
+import inspect
 import operator
 from dataclasses import dataclass
 from typing import Any
@@ -13,19 +14,27 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from hstnn_deploy.errors import ImportRefused, nearest
-from hstnn_deploy.importing import plain
-from hstnn_deploy.importing.loops import Loop, loop_of
+from hstnn_deploy.importing.libraries import plain
+from hstnn_deploy.importing.loops import STEP, Loop, loop_of
 from hstnn_deploy.importing.operations import OPERATIONS, argument
 from hstnn_deploy.importing.parts import Branches, Chain, Part
-from hstnn_deploy.importing.tree import RULES, after, is_container, is_neuron, library, named, rule_of, taken
+from hstnn_deploy.importing.tree import (
+    RULES,
+    after,
+    class_of,
+    derived_from,
+    is_bare,
+    is_container,
+    is_neuron,
+    kind_of,
+    library,
+    named,
+    rule_of,
+    taken,
+)
 from hstnn_deploy.importing.values import State, Value
 from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.layers.readouts import Readout
-
-LOOP = (
-    "hand over a module whose forward takes one step: x[B, ...] in, what the last layer gives out; neurons keep their "
-    "states themselves (snnTorch: init_hidden=True) or take and return them: forward(x, mem1, mem2) -> (y, mem1, mem2)"
-)
 
 
 class _Window(fx.Proxy):
@@ -88,15 +97,20 @@ def take(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
         return taken(rule, module, path, shape, axes).chain
     if is_container(module):
         chain: Chain = []
-        for name, child in module.named_children():
+        for name, child in module._modules.items():
+            assert child is not None
             inside = take(child, f"{path}.{name}" if path else name, shape, axes)
             chain += inside
             shape = after(inside, shape, path)
         return chain
     if package := library(module):
         known = [name for name in RULES[package] if name not in plain.RULES or package == "torch"]
-        said = f"{type(module).__name__} of {package} is not taken"
-        raise ImportRefused(f"{named(path)}: {said}", nearest(type(module).__name__, known))
+        kind = class_of(module)
+        if kind.__name__ in known:
+            said = f"{kind.__module__}.{kind.__name__} is another class than the {kind.__name__} that is taken"
+            raise ImportRefused(f"{named(path)}: {said}")
+        said = f"{kind.__name__} of {package} is not taken"
+        raise ImportRefused(f"{named(path)}: {said}", nearest(kind.__name__, known))
     return traced(module, path, shape, axes)
 
 
@@ -131,14 +145,24 @@ def whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int |
 
 
 def _graph(module: nn.Module, path: str, sizes: tuple[int, ...]) -> fx.Graph:
+    if base := derived_from(module):
+        raise ImportRefused(
+            f"{_name(path, module)} is derived from {base} and computes something of its own", f"use {base} itself"
+        )
     try:
-        return _Tracer(sizes).trace(module)
-    except Exception as error:
+        return _Tracer(sizes).trace(module, _settings(module))
+    except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())[:200]
         raise ImportRefused(
             f"{_name(path, module)}: its forward depends on values, or goes through time in a way not taken ({said})",
-            LOOP,
+            STEP,
         ) from error
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """Return what a forward takes that is no tensor, such as a number of steps, with its default."""
+    taken = inspect.signature(module.forward).parameters
+    return {name: each.default for name, each in taken.items() if isinstance(each.default, bool | int | float | str)}
 
 
 def _name(path: str, module: nn.Module) -> str:
@@ -191,6 +215,8 @@ class _Reader:
                 raise self.refused(node, "gives several values that are no states of neurons")
             given = given[0]
         found = self.found.get(given) if isinstance(given, fx.Node) else None
+        if isinstance(found, State):
+            raise self.refused(node, "gives what neurons carry (membranes, or sizes) first, not what they give")
         if not isinstance(found, Value):
             raise self.refused(node, "gives nothing that comes from its input")
         if self.loop is not None and self.readout is None and given in self.loop.label:
@@ -238,7 +264,7 @@ class _Reader:
     def _of_module(self, node: fx.Node) -> Value:
         name = str(node.target)
         inner = self.module.get_submodule(name)
-        if name in self.calls:
+        if name in self.calls and not is_bare(inner):
             raise self.refused(node, "is run more than once at a step")
         self.calls.add(name)
         if self.readout is not None and (self.readout != "last" or _carries_on(inner)):
@@ -259,7 +285,7 @@ class _Reader:
             if self.time_axis is not None and node.args[1] in (-1, (slice(None), -1)[: 2 * self.time_axis]):
                 self.readout, self.axes = "last", 1
                 return Value(node, value.shape, [value])
-            raise self.refused(node, "takes a part of a value")
+            raise self.refused(node, "takes a part of a value (a loop over time must have two steps or more)")
         return Value(node, value.shape, [value]) if node.args[1] == 0 else State()
 
     def _stacked(self, node: fx.Node) -> Value | State:
@@ -333,7 +359,7 @@ def _carries_on(module: nn.Module) -> bool:
 
 def _gives_tuple(module: nn.Module) -> bool:
     """Whether a call of a module gives a tuple: its output, and states."""
-    package, name = library(module), type(module).__name__
+    package, name = library(module), kind_of(module)
     if package == "snntorch":
         return bool(getattr(module, "output", False)) or not getattr(module, "init_hidden", False)
     if package == "norse":

@@ -6,7 +6,12 @@ from typing import Any
 from torch import fx, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing.tree import is_neuron
+from hstnn_deploy.importing.tree import is_bare, is_neuron
+
+STEP = (
+    "hand over a module whose forward takes one step: x[B, ...] in, what the last layer gives out; neurons keep their "
+    "states themselves (snnTorch: init_hidden=True) or take and return them: forward(x, mem1, mem2) -> (y, mem1, mem2)"
+)
 
 
 @dataclass
@@ -34,39 +39,47 @@ def loop_of(graph: fx.Graph, module: nn.Module) -> Loop | None:
     start = next(node for node in graph.nodes if node.op == "placeholder")
     for node in graph.nodes:
         labels = [found.label[each] for each in node.all_input_nodes if each in found.label]
-        if node.op == "call_module":
+        if node.op == "call_module" and not (labels and is_bare(module.get_submodule(str(node.target)))):
             found.label[node] = counts.get(node.target, 0)
             counts[node.target] = found.label[node] + 1
-        elif _indexes(node, start):
-            found.label[node], found.indexed = node.args[1], True
+        elif (step := _index(node, start)) is not None:
+            found.label[node], found.indexed = step, True
         elif labels and node.op != "output" and not _gathers(node):
             found.label[node] = max(labels)
     if max((counts.get(name, 0) for name in neurons), default=0) <= 1:
         return None
     found.steps = max(found.label.values()) + 1
+    if min(found.label.values()) < 0:
+        raise ImportRefused("its forward counts the steps of its input from the end", STEP)
     steps: list[list[fx.Node]] = [[] for _ in range(found.steps)]
     for node, label in found.label.items():
         steps[label].append(node)
     for number, nodes in enumerate(steps):
         if [_kind(node) for node in nodes] != [_kind(node) for node in steps[0]]:
             raise ImportRefused(
-                f"its forward goes through time, and does something else at step {number + 1} than at the first"
+                f"its forward goes through time, and does something else at step {number + 1} than at the first", STEP
             )
         found.first |= dict(zip(nodes, steps[0], strict=True))
-    _check_links(found, steps)
+    _check_links(found, steps, start)
     return found
 
 
-def _check_links(loop: Loop, steps: list[list[fx.Node]]) -> None:
+def _check_links(loop: Loop, steps: list[list[fx.Node]], start: fx.Node) -> None:
     """Refuse a step that takes other things than the first one, but for what the step before hands on."""
-    for number, nodes in enumerate(steps[1:], 1):
+    for number, nodes in enumerate(steps):
         for node in nodes:
+            for given in node.all_input_nodes:
+                if _index(given, start) not in (None, number):
+                    raise ImportRefused(
+                        f"its forward takes step {loop.label[given] + 1} of its input at its own step {number + 1}",
+                        STEP,
+                    )
             for mine, its in zip(node.args, loop.first[node].args, strict=False):
                 if not isinstance(mine, fx.Node) or mine not in loop.label:
                     continue
                 if loop.label[mine] == number and loop.first[mine] is not its:
                     raise ImportRefused(
-                        f"its forward goes through time, and {node} takes another value than at the first step"
+                        f"its forward goes through time, and {node} takes another value than at the first step", STEP
                     )
 
 
@@ -74,10 +87,12 @@ def _kind(node: fx.Node) -> tuple[Any, ...]:
     return node.op, node.target, len(node.args), tuple(node.kwargs)
 
 
-def _indexes(node: fx.Node, start: fx.Node) -> bool:
-    """Whether a node takes one step of the input."""
-    name = getattr(node.target, "__name__", "")
-    return name == "getitem" and node.args[0] is start and isinstance(node.args[1], int)
+def _index(node: fx.Node, start: fx.Node) -> int | None:
+    """Return which step of the input a node takes, as x[t] or x[t, :]; None: it does something else."""
+    if getattr(node.target, "__name__", "") != "getitem" or node.args[0] is not start:
+        return None
+    first, *rest = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+    return first if isinstance(first, int) and all(each in (slice(None), ...) for each in rest) else None
 
 
 def _gathers(node: fx.Node) -> bool:

@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing.graph import take, whole
-from hstnn_deploy.importing.proof import Proof, prove, shapes_of, window_of
+from hstnn_deploy.errors import HstnnError, ImportRefused
+from hstnn_deploy.importing.alone import parts_of
+from hstnn_deploy.importing.checks import check_shared, ready, tied
+from hstnn_deploy.importing.graph import Read, take, whole
+from hstnn_deploy.importing.proof import Proof, prove, window_of
 from hstnn_deploy.importing.running import Layout, layout_of
-from hstnn_deploy.importing.stacks import built
+from hstnn_deploy.importing.stacks import built, check_whole
 from hstnn_deploy.importing.tree import is_container, library, notes_of, rule_of
 from hstnn_deploy.models.layers.readouts import Readout
 from hstnn_deploy.models.stack import Stack
@@ -64,48 +66,64 @@ def import_module(
     module: nn.Module, example: Tensor, layout: Layout | None = None, readout: Readout = "sum", steps: int = 20
 ) -> Imported:
     """Return a network and how it was proved; see `from_torch`."""
-    if not isinstance(module, nn.Module):
-        raise ImportRefused(f"{type(module).__name__} is no torch module")
-    if training := next((name for name, each in module.named_modules() if each.training), None):
-        where = f"its part {training}" if training else type(module).__name__
-        raise ImportRefused(f"{where} is in training mode", "call module.eval() first")
-    if not isinstance(example, Tensor) or not example.is_floating_point():
-        raise ImportRefused(
-            "the example must be a tensor of floating-point numbers, of the shape that the module takes"
-        )
-    how = layout or layout_of(module)
+    copy, example, notes = ready(module, example)
+    how = layout or layout_of(copy)
     axes = 1 if how in ("step", "squeezed", "constant") else 2
-    if example.ndim <= axes - (how == "squeezed"):
+    tokens = not example.is_floating_point()
+    if example.ndim < axes + (not tokens):
         raise ImportRefused(f"the example has the shape {list(example.shape)}; this module takes {_TAKES[how]}")
-    shape, carries = tuple(example.shape[axes:]), _carries(module)
-    if rule_of(module) or is_container(module) or library(module):
-        chain = take(module, "", shape, axes)
-    else:
-        time_axis = {"time-first": 0, "batch-first": 1}.get(how)
-        read = whole(module, tuple(example.shape), axes, time_axis)
-        chain, readout = read.chain, read.readout or readout
-        if read.loop is not None:
-            how, carries = "time-first" if read.loop.indexed else "constant", False
-            shape, steps = tuple(example.shape[2 if read.loop.indexed else 1 :]), read.loop.steps
-    network = built(chain, shape, readout)
-    proof = prove(module, network, chain, window_of(example, how, steps), how, carries)
-    paths = {
-        path: shape for path, shape in shapes_of(module, window_of(example, how, steps), how, carries).items() if path
-    }
+    read = _read(copy, example, how, axes)
+    chain, carries = read.chain, read.loop is None and carries_states(copy)
+    shape = tuple(example.shape[axes:])
+    if read.loop is not None:
+        how, steps = "time-first" if read.loop.indexed else "constant", read.loop.steps
+        shape = tuple(example.shape[2 if read.loop.indexed else 1 :])
+    check_shared(copy, chain)
+    check_whole(chain, shape, read.readout or readout)
+    network = built(chain, shape, read.readout or readout)
+    x = window_of(copy, example, how, steps)
+    proof = _proved(copy, network, chain, x, how, carries, read.readout is not None)
     origin = {
         "class": f"{type(module).__module__}.{type(module).__qualname__}",
-        "libraries": {name: importlib.metadata.version(name) for name in sorted(_libraries(module))},
+        "libraries": {name: _version(name) for name in sorted(_libraries(module))},
         "layout": how,
         "proof": proof.plain(),
     }
-    return Imported(network, proof, notes_of(module, paths, axes), origin)
+    return Imported(
+        network, proof, [*notes, *notes_of(copy, parts_of(chain)), *tied(copy, chain), *proof.notes()], origin
+    )
+
+
+def _read(module: nn.Module, example: Tensor, layout: Layout, axes: int) -> Read:
+    if rule_of(module) or is_container(module) or library(module):
+        return Read(take(module, "", tuple(example.shape[axes:]), axes))
+    time_axis = {"time-first": 0, "batch-first": 1}.get(layout)
+    return whole(module, tuple(example.shape), axes, time_axis)
+
+
+def _proved(module: nn.Module, network: Stack, *how: Any) -> Proof:
+    """Prove it; whatever the module raises on the way refuses it."""
+    try:
+        return prove(module, network, *how)
+    except HstnnError:
+        raise
+    except (Exception, SystemExit) as error:
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImportRefused(f"{type(module).__name__} fails where it is compared with the stack: {said}") from error
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _libraries(module: nn.Module) -> set[str]:
     return {library(each) for each in module.modules()} - {""} | {"torch"}
 
 
-def _carries(module: nn.Module) -> bool:
+def carries_states(module: nn.Module) -> bool:
     """Whether a module takes states beside its input, and gives them back."""
     if library(module) == "norse":
         return True

@@ -6,7 +6,7 @@ from typing import Any
 from torch import fx
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing import plain
+from hstnn_deploy.importing.libraries import plain
 from hstnn_deploy.importing.parts import Chain, Part
 from hstnn_deploy.importing.tree import after
 from hstnn_deploy.importing.values import Value
@@ -101,6 +101,8 @@ def _pool(how: str) -> Operation:
 
 
 def _dropout(reader: Any, node: fx.Node, value: Value) -> Value:
+    if argument(node, 2, "training", True):
+        raise reader.refused(node, "drops in evaluation too; give it training=self.training")
     return _layer(reader, node, value, {"dropout": float(argument(node, 1, "p", 0.5))})
 
 

@@ -22,6 +22,10 @@ class Part:
     weights: dict[str, Tensor] = field(default_factory=dict)
     path: str = ""
     """Of the module it was made of."""
+    shape: Shape | None = None
+    """What comes into that module at a step of a sample; None: it was made of no module."""
+    axes: int = 1
+    """How many stand before that: 1 the batch, 2 time too."""
 
 
 @dataclass
@@ -108,4 +112,4 @@ def own_value(name: str, value: Any, shape: Shape, config: dict[str, Any], weigh
     by_channel = len(shape) > 1 and values.numel() == shape[0]
     config[name] = float(values.mean())
     config.setdefault("each", {})[name] = "channel" if by_channel else "unit"
-    weights[name] = (values.reshape(shape[0], *[1] * (len(shape) - 1)) if by_channel else spread).float().clone()
+    weights[name] = (values.reshape(shape[0], *[1] * (len(shape) - 1)) if by_channel else spread).clone()

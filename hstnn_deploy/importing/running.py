@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing.parts import Chain, Part
-from hstnn_deploy.importing.tree import is_neuron, library
+from hstnn_deploy.importing.tree import is_neuron, kind_of, library
 
 Layout = Literal["step", "time-first", "batch-first", "squeezed", "constant"]
 """What a module takes: one step [B, …]; a window [T, B, …] or [B, T, …]; a window as [B * T, …] (sinabs' Squeeze); or
@@ -42,12 +42,18 @@ def double(module: nn.Module) -> nn.Module:
         if library(each) == "norse" and hasattr(p, "_replace"):
             tensors = {name: value.double() for name, value in p._asdict().items() if isinstance(value, Tensor)}
             each.p = p._replace(**tensors)
+        for hook in each._forward_pre_hooks.values():
+            if type(hook).__module__.startswith("torch.nn.utils"):
+                # Weights that torch computes of others (weight_norm, prune) before each call.
+                hook(each, ())
         each.register_forward_pre_hook(lambda _module, inputs: tuple(map(_doubled, inputs)))
         if is_neuron(each):
             # Some give spikes of single precision whatever they are given.
             each.register_forward_hook(lambda _module, _inputs, output: _doubled(output))
             if hasattr(each, "spike_grad"):
                 each.spike_grad = _doubling(each.spike_grad)
+            if library(each) == "sinabs" and getattr(each, "spike_fn", None) is not None:
+                each.spike_fn = _doubling_class(each.spike_fn)
     return twin
 
 
@@ -57,19 +63,37 @@ def copied(module: nn.Module) -> nn.Module:
     Raises:
         ImportRefused: it can be copied in no way.
     """
+    # What backward made of weights or states is copied as what it is now.
+    made = [
+        value
+        for each in module.modules()
+        for value in (*vars(each).values(), *each._buffers.values())
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    memo: dict[int, Any] = {id(value): value.detach().clone() for value in made}
     try:
-        return copy.deepcopy(module)
+        return copy.deepcopy(module, memo)
     except Exception:
         # sinabs 3.1 copies no layer of neurons with a module inside it.
         try:
             again: nn.Module = pickle.loads(pickle.dumps(module))
         except Exception as error:
-            raise ImportRefused(f"{type(module).__name__} cannot be copied: {' '.join(str(error).split())}") from error
+            said = " ".join(str(error).split())
+            raise ImportRefused(
+                f"{type(module).__name__} cannot be copied: {said}", "take out what it holds on to, such as counters"
+            ) from error
         return again
 
 
 def _doubling(function: Any) -> Any:
     return lambda x: function(x).double()
+
+
+def _doubling_class(function: Any) -> Any:
+    """Return sinabs' spike function with spikes of double precision, under its own name."""
+    name = getattr(function, "__name__", type(function).__name__)
+    apply = staticmethod(lambda *given: function.apply(*given).double())
+    return type(name, (), {"required_states": function.required_states, "apply": apply})
 
 
 def _doubled(output: Any) -> Any:
@@ -81,7 +105,7 @@ def _doubled(output: Any) -> Any:
 
 
 @torch.no_grad()
-def run(module: nn.Module, x: Tensor, layout: Layout, carries: bool = False) -> Tensor:
+def run(module: nn.Module, x: Tensor, layout: Layout, carries: bool = False, reads: bool = False) -> Tensor:
     """Return what a module gives at every step of x[T, B, …], [T, B, …]; of a module that reads out, its answer.
 
     Args:
@@ -89,6 +113,7 @@ def run(module: nn.Module, x: Tensor, layout: Layout, carries: bool = False) -> 
         x: the input.
         layout: what it takes.
         carries: whether it takes and gives back states, beside x and y.
+        reads: whether its answer has no time.
     """
     reset(module)
     steps, batch = x.shape[:2]
@@ -97,22 +122,21 @@ def run(module: nn.Module, x: Tensor, layout: Layout, carries: bool = False) -> 
             rows, states = [], None
             for now in x:
                 if not carries:
-                    rows.append(_first(module(now)))
+                    rows.append(first_of(module(now)))
                     continue
                 given = module(now) if states is None else module(now, *states)
-                rows.append(given[0])
-                states = given[1:]
+                rows.append(first_of(given))
+                states = None if isinstance(given, Tensor) else given[1:]
             return torch.stack(rows)
         case "time-first":
-            return _first(module(x))
+            return first_of(module(x))
         case "batch-first":
-            found: Tensor = _first(module(x.transpose(0, 1)))
-            # Where it reads out itself, time is gone.
-            return found.transpose(0, 1) if found.shape[:2] == (batch, steps) else found
+            found: Tensor = first_of(module(x.transpose(0, 1)))
+            return found if reads else found.transpose(0, 1)
         case "squeezed":
-            return _by_time(_first(module(x.transpose(0, 1).flatten(0, 1))), steps, batch)
+            return _by_time(first_of(module(x.transpose(0, 1).flatten(0, 1))), steps, batch)
         case "constant":
-            return _first(module(x[0]))
+            return first_of(module(x[0]))
 
 
 def _by_time(rows: Tensor, steps: int, batch: int) -> Tensor:
@@ -121,7 +145,8 @@ def _by_time(rows: Tensor, steps: int, batch: int) -> Tensor:
     return found.transpose(0, 1)
 
 
-def _first(output: Any) -> Tensor:
+def first_of(output: Any) -> Tensor:
+    """Return what a module gives, without what it gives beside."""
     found: Tensor = output[0] if isinstance(output, tuple | list) else output
     return found
 
@@ -134,7 +159,8 @@ def watched(module: nn.Module, paths: Iterator[str]) -> tuple[dict[str, list[Ten
         rows = found.setdefault(path, [])
 
         def keep(_module: Any, _inputs: Any, output: Any, rows: list[Tensor] = rows) -> None:
-            rows.append(_first(output).detach())
+            # A copy: the next module may work in place.
+            rows.append(first_of(output).detach().clone())
 
         handles.append(module.get_submodule(path).register_forward_hook(keep))
 
@@ -154,7 +180,7 @@ def over_time(rows: list[Tensor], steps: int, batch: int, layout: Layout) -> Ten
         return whole
     if layout == "batch-first" and whole.shape[:2] == (batch, steps):
         return whole.transpose(0, 1)
-    if layout == "squeezed":
+    if layout in ("squeezed", "batch-first"):
         return _by_time(whole, steps, batch)
     # Layers that were given time and batch as one axis, by a container.
     return _by_time(whole, batch, steps).transpose(0, 1)
@@ -183,7 +209,7 @@ def run_alone(module: nn.Module, x: Tensor, layout: Layout) -> Tensor:
         return torch.stack(rows)
     if library(module) == "snntorch" and not getattr(module, "init_hidden", False):
         reset(module)
-        return torch.stack([_first(module(now)) for now in x])
+        return torch.stack([first_of(module(now)) for now in x])
     return run(module, x, layout)
 
 
@@ -207,7 +233,7 @@ def layout_of(module: nn.Module) -> Layout:
 
 def layout_of_one(module: nn.Module) -> Layout | None:
     """Return what a module takes by its class, or None where it takes anything."""
-    name = type(module).__name__
+    name = kind_of(module)
     match library(module):
         case "snntorch":
             return "step" if is_neuron(module) else None
@@ -217,7 +243,7 @@ def layout_of_one(module: nn.Module) -> Layout | None:
                 return None
             return {"s": "step", "m": "time-first"}.get(mode or "m")  # type: ignore[return-value]
         case "sinabs":
-            if not is_neuron(module):
+            if not hasattr(module, "reset_states"):
                 return None
             return "squeezed" if name.endswith("Squeeze") else "batch-first"
         case "norse":

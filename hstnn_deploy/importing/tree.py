@@ -4,11 +4,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from hstnn_deploy.errors import ImportRefused, RecipeError
-from hstnn_deploy.importing import of_norse, of_sinabs, of_snntorch, of_spikingjelly, plain
+from hstnn_deploy.importing.libraries import of_norse, of_sinabs, of_snntorch, of_spikingjelly, plain
+from hstnn_deploy.importing.libraries.plain import Rule
 from hstnn_deploy.importing.parts import Chain, Part, Taken, configs
-from hstnn_deploy.importing.plain import Rule
 from hstnn_deploy.models.layers import build_chain, checked
 from hstnn_deploy.models.layers.base import Shape
 
@@ -30,30 +31,92 @@ CONTAINERS = {
     "torch": frozenset({"Sequential"}),
     "spikingjelly": of_spikingjelly.CONTAINERS,
     "norse": of_norse.CONTAINERS,
+    "sinabs": of_sinabs.CONTAINERS,
 }
 """Classes that run what is inside them, one after another."""
 
 
+NETWORKS = ("spikingjelly.activation_based.model.", "norse.torch.models.", "sinabs.network", "torch.fx.")
+"""Modules of the libraries with whole networks, which are read as those of users are."""
+
+_SAME = {"__init__", "__module__", "__doc__", "__qualname__", "__annotations__", "__static_attributes__"} | {
+    "__firstlineno__",
+    "__parameters__",
+    "__orig_bases__",
+    "__repr__",
+    "extra_repr",
+}
+"""What a derived class may define and still compute what its base does."""
+
+
+def class_of(module: nn.Module) -> type[nn.Module]:
+    """Return a module's class; of one that a known class was derived to without another computation, the known one.
+
+    torch derives a class from that of a module whose weights are parametrised; it computes the same from them.
+    """
+    classes = [each for each in type(module).__mro__ if issubclass(each, nn.Module)]
+    if parametrize.is_parametrized(module):
+        classes = classes[1:]
+    for each in classes:
+        if _known(each):
+            return each
+        if not vars(each).keys() <= _SAME:
+            break
+    return classes[0]
+
+
+def _known(kind: type) -> bool:
+    package, name = _package(kind), kind.__name__
+    if package == "torch":
+        # Quantised layers, say, have the same names.
+        return (name in RULES[package] or name == "Sequential") and getattr(nn, name, None) is kind
+    return name in RULES.get(package, {}) or name in CONTAINERS.get(package, ())
+
+
+def _package(kind: type) -> str:
+    return "" if kind.__module__.startswith(NETWORKS) else kind.__module__.partition(".")[0]
+
+
+def kind_of(module: nn.Module) -> str:
+    """Return the name of a module's class; see `class_of`."""
+    return class_of(module).__name__
+
+
 def library(module: nn.Module) -> str:
     """Return the package that a module's class comes from; empty of another than those known here."""
-    package = type(module).__module__.partition(".")[0]
+    package = _package(class_of(module))
     return package if package in RULES else ""
 
 
 def rule_of(module: nn.Module) -> Rule | None:
     """Return how a module is taken, or None where its class is not known."""
-    return RULES.get(library(module), {}).get(type(module).__name__)
+    kind = class_of(module)
+    return RULES[library(module)].get(kind.__name__) if _known(kind) else None
 
 
 def is_neuron(module: nn.Module) -> bool:
     """Whether a module is neurons of a library."""
-    return type(module).__name__ in NEURONS.get(library(module), ())
+    return kind_of(module) in NEURONS.get(library(module), ())
 
 
 def is_container(module: nn.Module) -> bool:
     """Whether a module runs what is inside it, one after another."""
     plain_sequence = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-    return plain_sequence or type(module).__name__ in CONTAINERS.get(library(module), ())
+    return plain_sequence or kind_of(module) in CONTAINERS.get(library(module), ())
+
+
+def is_bare(module: nn.Module) -> bool:
+    """Whether a module holds no weights and carries nothing on, so that it may run in several places."""
+    held = [*module.parameters(), *module.buffers()]
+    return not held and not any(is_neuron(each) or isinstance(each, nn.RNNBase) for each in module.modules())
+
+
+def derived_from(module: nn.Module) -> str:
+    """Return which neurons of a library a class was derived from to compute something else; empty: from none."""
+    for each in type(module).__mro__[1:]:
+        if each.__name__ in NEURONS.get(_package(each), ()):
+            return f"{_package(each)}'s {each.__name__}"
+    return ""
 
 
 def after(chain: Chain, shape: Shape, path: str) -> Shape:
@@ -81,27 +144,30 @@ def taken(rule: Rule, module: nn.Module, path: str, shape: Shape, axes: int) -> 
     try:
         found = rule(module, shape, axes)
     except ImportRefused as error:
-        raise ImportRefused(f"{named(path)} ({type(module).__name__}): {error.message}", error.hint) from error
+        raise ImportRefused(f"{named(path)} ({kind_of(module)}): {error.message}", error.hint) from error
     except (TypeError, ValueError, AttributeError) as error:
         said = " ".join(str(error).split())
-        raise ImportRefused(
-            f"{named(path)} ({type(module).__name__}) is not as its library makes it: {said}"
-        ) from error
+        raise ImportRefused(f"{named(path)} ({kind_of(module)}) is not as its library makes it: {said}") from error
     for part in found.chain:
         assert isinstance(part, Part)
-        part.path = path
+        part.path, part.shape, part.axes = path, shape, axes
+        for name, value in part.weights.items():
+            if not bool(value.isfinite().all()):
+                raise ImportRefused(f"{named(path)} ({kind_of(module)}): {name} holds a value that is not finite")
     after(found.chain, shape, path)
     return found
 
 
-def notes_of(module: nn.Module, shapes: dict[str, Shape], axes: int) -> list[str]:
+def notes_of(module: nn.Module, parts: dict[str, list[Part]]) -> list[str]:
     """Return what of each module the stack does not take over, by path."""
     found = []
-    for path, shape in shapes.items():
+    for path, (part, *_) in parts.items():
         each: Any = module.get_submodule(path)
         rule = rule_of(each)
-        if rule is not None and (note := taken(rule, each, path, shape, axes).note):
-            found.append(f"{named(path)} ({type(each).__name__}): {note}")
+        if rule is None or part.shape is None:
+            continue
+        if note := taken(rule, each, path, part.shape, part.axes).note:
+            found.append(f"{named(path)} ({kind_of(each)}): {note}")
     return found
 
 

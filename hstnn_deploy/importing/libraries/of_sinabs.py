@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing import surrogates
+from hstnn_deploy.importing.libraries import surrogates
+from hstnn_deploy.importing.libraries.plain import Rule, held, one
 from hstnn_deploy.importing.parts import Chain, Part, Taken, coarse, own_value
-from hstnn_deploy.importing.plain import Rule, held, one
 from hstnn_deploy.models.layers.base import Shape
 
 
@@ -121,7 +121,7 @@ def recurrent(module: Any, shape: Shape, axes: int) -> Taken:
         # The spikes that come back go into the same current as the input, so they have the same factor.
         (scale,) = before
         assert isinstance(scale, Part)
-        factors = scale.weights.get("factors", torch.tensor(scale.config["scale"]))
+        factors = scale.weights.get("factors", torch.tensor(scale.config["scale"], dtype=torch.float64))
         seen = {name: value * (factors[:, None] if factors.ndim else factors) for name, value in seen.items()}
     layer = {"feedback": part.config["lif"]}
     return Taken([*before, Part(layer, part.weights | seen)], _twin, taken.note)
@@ -180,3 +180,4 @@ RULES: dict[str, Rule] = {
 }
 """By the class's name."""
 NEURONS = frozenset(RULES) - {"SumPool2d"}
+CONTAINERS = frozenset({"Repeat"})

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing import surrogates
+from hstnn_deploy.importing.libraries import surrogates
+from hstnn_deploy.importing.libraries.plain import Rule
 from hstnn_deploy.importing.parts import Chain, Part, Taken, coarse, own_value
-from hstnn_deploy.importing.plain import Rule
 from hstnn_deploy.models.layers.base import Shape
 
 
@@ -81,8 +81,8 @@ def recurrent(module: Any, shape: Shape, axes: int) -> Taken:
     assert isinstance(part, Part)
     # Norse's reset is a constant to the backward pass here, and not where there is no recurrence.
     config = part.config["lif"] | {"detach_reset": True}
-    before = Part({"linear": units, "bias": False}, {"weight": module.input_weights.detach().float().clone()})
-    own = {"recurrent.weight": module.recurrent_weights.detach().float().clone()}
+    before = Part({"linear": units, "bias": False}, {"weight": module.input_weights.detach().clone()})
+    own = {"recurrent.weight": module.recurrent_weights.detach().clone()}
     chain: Chain = [before, Part({"feedback": config}, part.weights | own)]
     return Taken(chain, _twin, _surrogate(module.p)[1])
 
@@ -104,7 +104,7 @@ def integrator(current: bool) -> Rule:
 
 def linear_integrator(module: Any, _shape: Shape, axes: int) -> Taken:
     """Take LILinearCell."""
-    before = Part({"linear": int(module.hidden_size), "bias": False}, {"weight": module.input_weights.detach().float()})
+    before = Part({"linear": int(module.hidden_size), "bias": False}, {"weight": module.input_weights.detach().clone()})
     after = integrator(True)(module, (int(module.hidden_size),), axes)
     return Taken([before, *after.chain], _twin)
 

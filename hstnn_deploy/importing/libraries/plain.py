@@ -17,7 +17,7 @@ too), to what it is taken as."""
 def held(module: nn.Module, **names: str) -> dict[str, Tensor]:
     """Return tensors of a module under a layer's names; those that are None are left out."""
     found = {ours: getattr(module, theirs) for ours, theirs in names.items()}
-    return {name: value.detach().float().clone() for name, value in found.items() if value is not None}
+    return {name: value.detach().clone() for name, value in found.items() if value is not None}
 
 
 def one(config: dict[str, Any], weights: dict[str, Tensor] | None = None) -> Taken:
@@ -175,10 +175,10 @@ def recurrent(kind: str) -> Rule:
                     for name in ("bias_ih", "bias_hh")
                 )
                 if kind == "gru":
-                    weights["bias_recurrent"] = own[2].float().clone()
+                    weights["bias_recurrent"] = own[2].clone()
                     own = own.clone()
                     own[2] = 0
-                total = (of_input.double() + own.double()).float()
+                total = of_input.double() + own.double()
                 weights["bias"] = total[0] if kind == "rnn" else total
             chain.append(Part(config, weights))
         return Taken(chain)
@@ -188,7 +188,7 @@ def recurrent(kind: str) -> Rule:
 
 def _gated(weight: Tensor, gates: int) -> Tensor:
     """From torch's (gates * n, inputs) to (inputs, n), or (inputs, gates, n)."""
-    turned: Tensor = weight.float().unflatten(0, (gates, -1)).movedim(-1, 0)
+    turned: Tensor = weight.unflatten(0, (gates, -1)).movedim(-1, 0)
     return (turned[:, 0] if gates == 1 else turned).contiguous()
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing import plain, surrogates
+from hstnn_deploy.importing.libraries import plain, surrogates
+from hstnn_deploy.importing.libraries.plain import Rule
 from hstnn_deploy.importing.parts import Part, Taken, coarse
-from hstnn_deploy.importing.plain import Rule
 from hstnn_deploy.models.layers.base import Shape
 
 
@@ -72,7 +72,7 @@ def parametric(module: Any, _shape: Shape, _axes: int) -> Taken:
     if not 0 < left < 1:
         raise ImportRefused(f"w is {float(module.w):g}, so that 1 / tau is 0 or 1")
     config |= {"decay": left, "input_decay": bool(module.decay_input), "learn": ["decay"]}
-    return Taken([Part({"lif": config}, {"rate": module.w.detach().float().clone()})], _twin, note)
+    return Taken([Part({"lif": config}, {"rate": module.w.detach().clone()})], _twin, note)
 
 
 def voting(module: Any, _shape: Shape, _axes: int) -> Taken:
@@ -97,14 +97,14 @@ def recurrent(module: Any, shape: Shape, axes: int) -> Taken:
     inputs = weight.shape[1] - weight.shape[0]
     if shape != (inputs,):
         raise ImportRefused(f"it takes {inputs} units, and {list(shape)} come in")
-    of_input: dict[str, Tensor] = {"weight": weight[:, :inputs].float().clone()}
+    of_input: dict[str, Tensor] = {"weight": weight[:, :inputs].clone()}
     if offset is not None:
-        of_input["bias"] = offset.float()
+        of_input["bias"] = offset.clone()
     neuron = rule(inner[-1], (len(weight),), axes)
     (part,) = neuron.chain
     assert isinstance(part, Part)
     before = Part({"linear": len(weight), "bias": offset is not None}, of_input)
-    seen = {"recurrent.weight": weight[:, inputs:].float().clone()}
+    seen = {"recurrent.weight": weight[:, inputs:].clone()}
     after = Part({"feedback": part.config["lif"]}, part.weights | seen)
     return Taken([before, after], _twin, neuron.note)
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing import surrogates
+from hstnn_deploy.importing.libraries import surrogates
+from hstnn_deploy.importing.libraries.plain import Rule, held
 from hstnn_deploy.importing.parts import Part, Taken, coarse, own_value
-from hstnn_deploy.importing.plain import Rule, held
 from hstnn_deploy.models.layers.base import Shape
 
 
@@ -148,7 +148,7 @@ def recurrent(with_current: bool) -> Rule:
                 weights |= held(module.recurrent, **{"recurrent.weight": "weight", "recurrent.bias": "bias"})
             case _:
                 layer["through"] = "own"
-                weights["own_weight"] = module.V.detach().float().expand(shape).clone()
+                weights["own_weight"] = module.V.detach().expand(shape).clone()
         return Taken([Part(layer, weights)], _twin, note)
 
     return take
