@@ -8,7 +8,7 @@ HstnnError              1
 ├── RunError            5   a run folder that cannot be written, continued or mixed
 ├── DeviceError         6   a device or cluster that was asked for and is not there
 ├── ExportError         7   a network that cannot be exported
-│   ├── ImportRefused   7   a network of another library that is not taken, or not proved to be the same
+│   ├── ImportRefused  15   a network of another library that is not taken, or not proved to be the same
 │   └── VerificationError 8 an exported file that does not compute what the network computes
 ├── ProfileError        9   a measurement that cannot be taken
 ├── OutOfMemoryError   10   work that does not fit into memory
@@ -78,6 +78,8 @@ class ExportError(HstnnError):
 
 class ImportRefused(ExportError):
     """A network of another library that is not taken, or not proved to be the same."""
+
+    exit_code = 15
 
 
 class VerificationError(ExportError):

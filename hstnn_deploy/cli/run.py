@@ -322,7 +322,7 @@ def _print(result: dict[str, Any]) -> None:
         kind = "probability" if "probability" in sample else "score"
         others = ", ".join(f"{n} {value:.3f}" for n, value in sample["best"][1:])
         line = f"{result['input']}{which}: class {sample['class']}, {kind} {sample[kind]:.3f}"
-        line += f", after {sample['steps']} steps" if "steps" in sample else ""
+        line += f", after {console.counted(sample['steps'], 'step')}" if "steps" in sample else ""
         console.out.print(line + (f"; then {others}" if others else ""), markup=False, soft_wrap=True)
 
 

@@ -1,5 +1,6 @@
 """Trainings that begin with a network that is there: which one it is, and whether it is still the same."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from hstnn_deploy import files
@@ -52,12 +53,12 @@ def keep_selection(begun: Checkpoint, run: RunFolder) -> None:
         files.write_text(run.selection, beside.read_text(encoding="utf-8"))
 
 
-def rram_networks(recipe: Recipe, own: RunFolder, named: Path | None) -> list[Checkpoint]:
+def rram_networks(recipe: Recipe, folder_of: Callable[[Recipe], RunFolder], named: Path | None) -> list[Checkpoint]:
     """Return the networks that a step with an SRAM part starts from; none of the other steps.
 
     Args:
         recipe: of the step.
-        own: where the network trained under variation is, by the same recipe.
+        folder_of: where a recipe's network is.
         named: where another name has it: a sweep shares one among all steps that start from it.
 
     Raises:
@@ -69,7 +70,7 @@ def rram_networks(recipe: Recipe, own: RunFolder, named: Path | None) -> list[Ch
     if not weights.compensated:
         return []
     vat = recipe.at_step("vat")
-    wanted, rram = vat.for_stage("train"), own
+    wanted, rram = vat.for_stage("train"), folder_of(vat)
     if named is not None:
         rram = RunFolder(named)
         wanted |= {"name": rram.recipe().get("name", vat.name)}

@@ -215,7 +215,7 @@ class Training:
             own = replace(self, recipe=self.recipe.at_step(step))
             own._splits = self._splits
             # Asked before the folder is begun: what is missing is no failure of this step.
-            before = rram_networks(own.recipe, stage_folder(own.recipe.at_step("vat"), self.out, "train"), self.vat)
+            before = rram_networks(own.recipe, partial(stage_folder, out=self.out, stage="train"), self.vat)
             done.append(own._fit("train", own.folder("train"), partial(own._for_step, before), None))
             self._splits = own._splits
             if step == "prune" and (zeros := Checkpoint.load(done[-1].best).network().sparsity()):

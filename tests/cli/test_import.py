@@ -83,7 +83,7 @@ def test_another_network_is_not_replaced_unasked(graph: Path, ckpt: Path, hstnn:
     ("words", "code", "says"),
     [
         (["nope.nir"], 3, "cannot be read"),
-        (["own:net"], 2, "is no file"),
+        (["own:net", "--input", "4,8"], 2, "no module"),
         (["own.nir", "--dt", "0"], 2, "more than 0 s"),
         (["own.nir", "--readout", "median"], 2, "median"),
         (["bad.nir"], 3, "bad.nir"),

@@ -23,7 +23,7 @@ from tests.contents import raw
             ["train", "no/such.yaml"],
             2,
             "recipe file no/such.yaml does not exist",
-            "shipped recipes: bntt-vgg11, bntt-vgg19, bntt-vgg5, bntt-vgg9, cifar10",
+            "shipped recipes: bntt-vgg11, bntt-vgg11-tiny, bntt-vgg19, bntt-vgg5, bntt-vgg9, bntt-vgg9-dvs, cifar10",
         ),
         (["train", "digits", "--set", "adapt.epoch=3"], 2, "unknown key 'adapt.epoch'", "did you mean 'epochs'?"),
         (["train", "digits", "--set", "zzz.checksum=false"], 2, "unknown key 'zzz'", "known:"),

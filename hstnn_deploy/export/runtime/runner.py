@@ -58,7 +58,7 @@ def main() -> int:
         return 130
     last = logits[-1] if session.tokens else logits
     for number, row in enumerate(last):
-        after = "" if steps is None else f", after {steps[number]} steps"
+        after = "" if steps is None else f", after {steps[number]} step{'s' if steps[number] != 1 else ''}"
         print(f"sample {number}: {'word' if session.tokens else 'class'} {row.argmax()}, logit {row.max():.6g}{after}")
     return 0
 
