@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from hstnn_deploy.cli.app import main as run_command
 from hstnn_deploy.lifeline import end_with_starter
+from hstnn_deploy.processes import GRACE
 from hstnn_deploy.runs import RunFolder
 
 _STATUS = Path("/proc/self/status")
@@ -17,7 +18,7 @@ _STATUS = Path("/proc/self/status")
 
 def main() -> NoReturn:
     """Run the command; where it finished, add seconds and peak memory of this process to the run's status."""
-    end_with_starter()
+    end_with_starter(GRACE)
     run = RunFolder(Path(sys.argv.pop(1)))
     start, before = time.monotonic(), run.status().get("epoch", 0)
     try:

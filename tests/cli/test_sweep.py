@@ -141,7 +141,7 @@ def test_killed_and_stopped_in_every_way_a_sweep_ends_as_if_undisturbed(
     epochs_more(3)
     assert "continuing after epoch" in run.log.read_text()
 
-    # The sweep is killed: its job ends too, since nobody is left to note how.
+    # The sweep is killed: its job ends too, in an orderly way, since nobody is left to take what it does.
     job = run.status()["pid"]
     process.kill()
     out, _ = process.communicate()
@@ -149,7 +149,7 @@ def test_killed_and_stopped_in_every_way_a_sweep_ends_as_if_undisturbed(
     assert f"{RUN}: started on cpu/0, attempt 2" in out
     wait_until(lambda: not psutil.pid_exists(job))
     (listed,) = json.loads(hstnn("runs", "list", tmp_path, "--json").out)["runs"]
-    assert listed["state"] == "dead"
+    assert listed["state"] == "interrupted"
 
     # The sweep is stopped: it stops its job.
     process = start(*LONG, "--out", tmp_path)

@@ -77,6 +77,16 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
     assert process.wait(PATIENCE) == 1
 
 
+def test_a_process_may_have_time_to_end_in_an_orderly_way() -> None:
+    handled = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+    deaf = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    rest = "from hstnn_deploy.lifeline import end_with_starter\nimport time\nend_with_starter(0.5)\ntime.sleep(600)"
+    for first, code in ((handled, 7), (deaf, 1)):
+        process = subprocess.Popen([sys.executable, "-c", first + rest], stdin=subprocess.PIPE)
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == code
+
+
 def test_leaving_early_leaves_nothing_behind(tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     instead(monkeypatch, "pass")

@@ -79,8 +79,7 @@ def test_failures_come_back_and_stopping_ends_the_process(ray_here: Cluster, tmp
     while psutil.pid_exists(pid):
         assert time.monotonic() < patience
         time.sleep(0.05)
-    # In an orderly way; or by force, where a loaded machine takes longer than the time that a process has for that.
-    assert long.run.state in {"interrupted", "dead"}
+    assert long.run.state == "interrupted"
 
 
 def test_run_folders_travel_whole_and_without_locks(tmp_path: Path) -> None:
