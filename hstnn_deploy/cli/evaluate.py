@@ -69,6 +69,11 @@ def evaluate(
 
     where = devices.resolve(device, threads)
     if variation is not None:
+        if recipe is not None:
+            raise UsageError(
+                "--variation measures networks on the data of their own recipes, and --recipe names another",
+                "leave --recipe out",
+            )
         _vary(ckpt, variation, draws, early_exit, where, split, batch, readapt, out, data_dir, cache, as_json)
         return
     if len(ckpt) > 1:

@@ -5,7 +5,6 @@ own constants, and with constants that are multiples of 1/8, so that a membrane 
 it fires there shows. Layers of weights see random values.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing.parts import Branches, Chain, Part
+from hstnn_deploy.importing.parts import Branches, Chain, Part, every_part
 from hstnn_deploy.importing.probes import NEAR, Counts, audible, counted, eighths, pulses, seeking
 from hstnn_deploy.importing.running import Layout, double, first_of, layout_of_one, run_alone
 from hstnn_deploy.importing.stacks import built
@@ -49,16 +48,7 @@ class Alone:
 def parts_of(chain: Chain) -> dict[str, list[Part]]:
     """Return the parts of each module, by its path."""
     found: dict[str, list[Part]] = {}
-
-    def walk(parts: Chain) -> Iterator[Part]:
-        for each in parts:
-            if isinstance(each, Branches):
-                for branch in each.chains:
-                    yield from walk(branch)
-            else:
-                yield each
-
-    for part in walk(chain):
+    for part in every_part(chain):
         found.setdefault(part.path, []).append(part)
     return found
 

@@ -66,6 +66,11 @@ def configs(chain: Sequence[Part | Branches]) -> list[dict[str, Any]]:
     return found
 
 
+def every_part(chain: Sequence[Part | Branches]) -> Iterator[Part]:
+    """Yield the parts in order, those of branches too."""
+    return (each for each in leaves(chain) if each is not None)
+
+
 def leaves(chain: Sequence[Part | Branches]) -> Iterator[Part | None]:
     """Yield the parts in the order of a stack's leaves; None where a block itself has a number."""
     for each in chain:

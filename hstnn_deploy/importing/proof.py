@@ -172,11 +172,11 @@ def prove(
     exact = precisely(chain, precise)
     theirs, ours = double(module), built(exact, tuple(x.shape[2:]), network.readout, precise=True)
     _check_kept(network, ours)
-    paths = list(paths_of(chain))
+    paths = paths_of(chain)
     total = Total()
     random = _random(module, x, layout == "constant")
     for given in (x, random):
-        rows, end = watched(theirs, iter(paths))
+        rows, end = watched(theirs, paths)
         answer = run(theirs, given, layout, carries, reads)
         end()
         taps, last = outputs(ours, exact, given)
@@ -241,7 +241,7 @@ def _in_single(
     module: nn.Module, network: Stack, chain: Chain, x: Tensor, layout: Layout, carries: bool, paths: list[str]
 ) -> int:
     """Return how many spikes differ where both run in float32 as they are."""
-    rows, end = watched(module, iter(paths))
+    rows, end = watched(module, paths)
     x = x.float() if x.is_floating_point() else x
     run(module, x, layout, carries)
     end()

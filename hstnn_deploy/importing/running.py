@@ -2,14 +2,14 @@
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing.parts import Chain, Part
+from hstnn_deploy.importing.parts import Chain, every_part
 from hstnn_deploy.importing.tree import is_neuron, kind_of, library
 
 Layout = Literal["step", "time-first", "batch-first", "squeezed", "constant"]
@@ -151,7 +151,7 @@ def first_of(output: Any) -> Tensor:
     return found
 
 
-def watched(module: nn.Module, paths: Iterator[str]) -> tuple[dict[str, list[Tensor]], Callable[[], None]]:
+def watched(module: nn.Module, paths: Iterable[str]) -> tuple[dict[str, list[Tensor]], Callable[[], None]]:
     """Return where the outputs of modules go from now on, call by call, and what ends that."""
     found: dict[str, list[Tensor]] = {}
     handles = []
@@ -186,17 +186,9 @@ def over_time(rows: list[Tensor], steps: int, batch: int, layout: Layout) -> Ten
     return _by_time(whole, batch, steps).transpose(0, 1)
 
 
-def paths_of(chain: Chain) -> Iterator[str]:
-    """Yield the paths of the modules that a chain was made of, in order, each once."""
-    seen = set()
-    for each in chain:
-        inside = (
-            [each.path] if isinstance(each, Part) else [path for branch in each.chains for path in paths_of(branch)]
-        )
-        for path in inside:
-            if path and path not in seen:
-                seen.add(path)
-                yield path
+def paths_of(chain: Chain) -> list[str]:
+    """Return the paths of the modules that a chain was made of, in order, each once."""
+    return list(dict.fromkeys(part.path for part in every_part(chain) if part.path))
 
 
 def run_alone(module: nn.Module, x: Tensor, layout: Layout) -> Tensor:

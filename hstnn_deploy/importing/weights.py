@@ -26,13 +26,13 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist", "give a file that torch.save(module.state_dict(), FILE) wrote")
+    wanted = module.state_dict()
     hint = "save it again with torch.save(module.state_dict(), FILE)"
     held: Any = read_archive(path, path)
-    while isinstance(held, dict) and (inner := next((held[key] for key in _WITHIN if key in held), None)) is not None:
-        held = inner
+    if isinstance(held, dict) and not wanted.keys() & held.keys():
+        held = next((held[key] for key in _WITHIN if isinstance(held.get(key), dict)), held)
     if not isinstance(held, dict) or not all(isinstance(value, Tensor) for value in held.values()):
         raise CheckpointError(f"{path} holds no state dict", hint)
-    wanted = module.state_dict()
     if missing := sorted(wanted.keys() - held.keys()):
         raise ImportRefused(f"{path} has no {brief(missing[0])}, which the module has ({len(missing)} missing)", _SAME)
     if odd := sorted(map(str, held.keys() - wanted.keys())):

@@ -65,6 +65,10 @@ def test_weights_come_from_a_file_and_must_be_those_of_the_module(hstnn: Hstnn) 
     assert hstnn("import", MAKE, "--input", "4,8", "--weights", "own.pt", "--json").code == 0
     held = Checkpoint.load(Path("runs/imported/make/best.pt")).parameters
     torch.testing.assert_close(held["layers.0.weight"], module[0].weight.detach(), rtol=0, atol=0)
+    around: dict[str, object] = {}
+    around["model"] = around
+    torch.save(around, "own.pt")
+    assert "holds no state dict" in hstnn("import", MAKE, "--input", "4,8", "--weights", "own.pt").error
     wrong = module.state_dict()
     del wrong["2.bias"]
     torch.save(wrong, "own.pt")

@@ -13,11 +13,8 @@ from hstnn_deploy.train.stages import train
 from hstnn_deploy.train.sweep.plan import plan
 from hstnn_deploy.train.sweep.points import Sweep
 from hstnn_deploy.train.variation import Curve, Draws
+from tests.cli.test_sweep_steps import BITS, CHANGES
 from tests.conftest import Hstnn
-
-CHANGES = ["train.epochs=1", "train.batches=3", "finetune.epochs=1", "finetune.batches=3"]
-FEW: list[str | Path] = [word for change in CHANGES for word in ("--set", change)]
-BITS = "network.weights.bits"
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +120,8 @@ def test_networks_whose_weights_are_not_on_devices_are_refused(hstnn: Hstnn, swe
     refused = hstnn("evaluate", "--ckpt", tmp_path, "--ckpt", swept, *words)
     assert refused.code == 2
     assert "--variation is for weights on devices, and" in refused.error
+    other = hstnn("evaluate", "--ckpt", swept, *words, "--recipe", "rram-digits")
+    assert (other.code, "--recipe names another" in other.error) == (2, True)
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "holds no finished run" in hstnn("evaluate", "--ckpt", empty, *words).error

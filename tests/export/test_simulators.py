@@ -18,6 +18,7 @@ from hstnn_deploy.models.hybrid.network import HybridNetwork
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.stack import StackConfig
 from tests.export.test_neuromorphic import Array, convolutional, sequence, spikes_of
+from tests.libraries import installed
 
 FORMS: tuple[NirForm, ...] = ("plain", "full")
 LIF = {"decay": 0.8, "threshold": 0.5}
@@ -43,15 +44,6 @@ def no_gradients() -> Iterator[None]:
     """The simulators' own answers need none."""
     with torch.no_grad():
         yield
-
-
-def installed(module: str, packages: str) -> Any:
-    """Return a simulator's module, or skip with what would make the test run."""
-    try:
-        return pytest.importorskip(module, exc_type=ImportError)
-    except pytest.skip.Exception as absent:
-        reason = f"{absent.msg}; to run it: pip install --no-deps {packages}"
-        raise pytest.skip.Exception(reason, allow_module_level=True) from None
 
 
 def watched(loaded: torch.nn.Module) -> dict[str, list[Tensor]]:
@@ -95,7 +87,7 @@ def test_snntorch(make: Callable[[], HybridNetwork], form: NirForm, tmp_path: Pa
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("make", [*(lambda neuron=neuron: sequence(neuron) for neuron in NEURONS), convolutional])
 def test_spikingjelly(make: Callable[[], HybridNetwork], form: NirForm, tmp_path: Path) -> None:
-    reader = installed("spikingjelly.activation_based.nir_exchange", "spikingjelly loguru")
+    reader = installed("spikingjelly.activation_based.nir_exchange")
     loaded = reader.import_from_nir(write_nir(make(), tmp_path / "model.nir", dt=1e-3, form=form), dt=1e-3)
     found, x = watched(loaded), inputs(make())
     state = None
@@ -106,7 +98,7 @@ def test_spikingjelly(make: Callable[[], HybridNetwork], form: NirForm, tmp_path
 
 @pytest.mark.parametrize("neuron", [*NEURONS, Lif(decay=1, threshold=1.0)])
 def test_norse(neuron: Lif, tmp_path: Path) -> None:
-    reader = installed("norse.torch.utils.import_nir", "norse")
+    reader = installed("norse.torch.utils.import_nir")
     loaded = reader.from_nir(nir.read(write_nir(sequence(neuron), tmp_path / "model.nir", dt=1e-3)), dt=1e-3)
     found, x = watched(loaded), inputs(sequence(neuron))
     state = None
@@ -117,7 +109,7 @@ def test_norse(neuron: Lif, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("neuron", NEURONS)
 def test_sinabs(neuron: Lif, tmp_path: Path) -> None:
-    reader = installed("sinabs.nir", "sinabs pbr")
+    reader = installed("sinabs.nir")
     from sinabs.activation import MembraneReset, SingleSpike  # type: ignore[import-not-found,unused-ignore]
     from sinabs.layers import LIFSqueeze  # type: ignore[import-not-found,unused-ignore]
 
@@ -132,12 +124,12 @@ def test_sinabs(neuron: Lif, tmp_path: Path) -> None:
 
 
 def from_spikingjelly(graph: Any) -> Any:
-    reader = installed("spikingjelly.activation_based.nir_exchange", "spikingjelly loguru")
+    reader = installed("spikingjelly.activation_based.nir_exchange")
     return reader.import_from_nir(graph, dt=1e-4)
 
 
 def from_norse(graph: Any) -> Any:
-    return installed("norse.torch.utils.import_nir", "norse").from_nir(graph, dt=1e-4)
+    return installed("norse.torch.utils.import_nir").from_nir(graph, dt=1e-4)
 
 
 OTHER = {

@@ -12,7 +12,7 @@ from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing import alone, proof, tree
 from hstnn_deploy.importing.alone import compare_alone
 from hstnn_deploy.importing.module import import_module
-from hstnn_deploy.importing.parts import Branches, Part, Taken
+from hstnn_deploy.importing.parts import Part, Taken, every_part
 from hstnn_deploy.importing.stacks import built
 from tests.importing.networks import NETWORKS, made
 
@@ -165,16 +165,6 @@ def possible(keys: dict[str, Any], name: str, value: Any) -> bool:
 CASES = [(library, name) for library, names in SMALL.items() for name in names]
 
 
-def walk(chain: Any) -> Iterator[Part]:
-    """Yield the parts of a chain, those of branches too."""
-    for each in chain:
-        if isinstance(each, Branches):
-            for branch in each.chains:
-                yield from walk(branch)
-        else:
-            yield each
-
-
 def parts(module: nn.Module, example: Tensor, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, Part]]:
     """Return every part that a module is taken as: the path of its module, its place there, and itself."""
     found: dict[str, Taken] = {}
@@ -188,7 +178,7 @@ def parts(module: nn.Module, example: Tensor, monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patch:
         patch.setattr("hstnn_deploy.importing.graph.taken", seen)
         import_module(module, example, steps=8)
-    return [(path, place, part) for path, taken in found.items() for place, part in enumerate(walk(taken.chain))]
+    return [(path, place, part) for path, taken in found.items() for place, part in enumerate(every_part(taken.chain))]
 
 
 def only(path: str) -> Callable[..., Any]:
@@ -215,7 +205,7 @@ def test_each_option_taken_wrongly_is_found(library: str, name: str, monkeypatch
             ) -> Taken:
                 taken = right(rule, each, at, *others)
                 if at == path:
-                    change(list(walk(taken.chain))[place])
+                    change(list(every_part(taken.chain))[place])
                 return taken
 
             with monkeypatch.context() as patch:
@@ -266,7 +256,7 @@ def test_wrong_at_the_threshold_is_found_where_only_that_is_looked_at(
         ) -> Taken:
             taken = right(rule, each, at, *others)
             if at == path:
-                key("fires", other)(list(walk(taken.chain))[place])
+                key("fires", other)(list(every_part(taken.chain))[place])
             return taken
 
         tried += 1

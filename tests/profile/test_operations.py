@@ -15,6 +15,7 @@ from hstnn_deploy.models.hybrid.language import LanguageConfig
 from hstnn_deploy.models.hybrid.network import HybridNetwork
 from hstnn_deploy.models.hybrid.sequence import SequenceConfig
 from hstnn_deploy.models.sizes import Sizes
+from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.profile.phases import work
 from hstnn_deploy.profile.phases.operations import Operations, count, reach
 from hstnn_deploy.profile.run import worker
@@ -112,6 +113,23 @@ def test_a_convolution_s_spikes_are_counted_where_they_land(form: Any) -> None:
     assert found["layer2.snn"].acs == pytest.approx(landed(spikes * 4, 1, 4) * 2)
     assert found["layer1.snn"].spikes == pytest.approx(float(spikes.sum()) * 4)
     assert found["layer1.snn"].sites == 11 * 2 * 2 * 8 * 8
+
+
+def test_spikes_times_a_factor_for_each_unit_are_accumulated_as_those_times_one_for_all() -> None:
+    torch.manual_seed(0)
+    found = {}
+    for scale in ({"scale": 0.5}, {"scale": 0.5, "each": "unit"}):
+        layers = [{"linear": 5}, {"lif": {"threshold": 0.2}}, scale, {"linear": 3}]
+        network = StackConfig(input=[4], layers=layers).build([]).eval()
+        with torch.no_grad():
+            for value in network.parameters():
+                drawn = torch.randn(value.shape, generator=torch.Generator().manual_seed(value.numel()))
+                value.copy_(drawn if value.ndim > 1 else torch.zeros_like(value))
+        x = torch.rand(6, 2, 4, generator=torch.Generator().manual_seed(3))
+        last = count(network, x, False)[-1]
+        found[len(scale)] = (last.acs, last.macs)
+    assert found[1] == found[2]
+    assert found[1][0] > found[1][1] == 0
 
 
 def test_reach_is_how_many_outputs_each_input_meets() -> None:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from hstnn_deploy.models.algebra import Algebra, V
-from hstnn_deploy.models.neurons.numbers import Each, share_left, spread, towards_rest
+from hstnn_deploy.models.neurons.numbers import Each, Extended, share_left, spread, towards_rest
 
 
-class Integrator(BaseModel):
+class Integrator(Extended):
     """m_t = decay * m_{t-1} + I_t, or with `input_decay` decay * m_{t-1} + (1 - decay) * I_t.
 
     With `rest`, (1 - decay) * rest is added. `current_decay` puts a synaptic current before the membrane, as in `Lif`.
@@ -19,6 +19,7 @@ class Integrator(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     tap: ClassVar[str] = "m"
+    later: ClassVar[dict[str, Any]] = {"current_decay": None, "rest": 0.0, "each": {}}
     fast: ClassVar[bool] = False
 
     type: Literal["integrator"] = "integrator"
@@ -31,14 +32,8 @@ class Integrator(BaseModel):
     """The share of a synaptic current that is left after one step; null: there is none."""
     rest: float = 0.0
     """What the membrane leaks towards."""
-    each: dict[Literal["decay", "current_decay", "rest"], Each] = {}
+    each: dict[Literal["decay", "current_decay", "rest"], Each] = Field({})
     """What each unit, or each channel, has of its own, at first as said above."""
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out of what is written down what there was not always, where it says nothing."""
-        found: dict[str, Any] = handler(self)
-        return {key: value for key, value in found.items() if key not in _LATER or value != _LATER[key]}
 
     @property
     def states(self) -> dict[str, str]:
@@ -64,7 +59,3 @@ class Integrator(BaseModel):
         drive = towards_rest(o, self, own, drive, gain)
         m = o.tap(o.add(o.mul(state["m"], decay, "left"), drive, "m"), "m")
         return m, after | {"m": m}
-
-
-_LATER: dict[str, Any] = {"current_decay": None, "rest": 0.0, "each": {}}
-"""Keys that there were not always, and what they meant then."""

@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from hstnn_deploy.models.algebra import Algebra, Fires, V
-from hstnn_deploy.models.neurons.numbers import RATE, Each, number, share_left, spread, towards_rest
+from hstnn_deploy.models.neurons.numbers import RATE, Each, Extended, number, share_left, spread, towards_rest
 from hstnn_deploy.models.surrogates import Shape, Surrogate, spelt_out
 
 Reset = Literal["zero", "subtract", "none"]
@@ -20,7 +20,25 @@ Own = Literal["decay", "threshold", "current_decay", "rest", "reset_to"]
 """What each unit or channel may have of its own."""
 
 
-class Lif(BaseModel):
+_LATER: dict[str, Any] = {
+    "surrogate_scale": 1.0,
+    "input_decay": False,
+    "current_decay": None,
+    "fires": "above",
+    "delayed_reset": False,
+    "cancels_input": False,
+    "reset_again": False,
+    "reset_to": 0.0,
+    "lowest": None,
+    "learn": [],
+    "learn_as": "rate",
+    "rest": 0.0,
+    "each": {},
+}
+"""Keys that recipes, bundles and run folders did not always have, and what they meant then."""
+
+
+class Lif(Extended):
     """A leaky integrate-and-fire neuron (docs/mathematics.md, section 1).
 
     m_t = decay * v_{t-1} + I_t,  s_t = 1 where m_t > threshold, else 0,
@@ -43,6 +61,7 @@ class Lif(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     tap: ClassVar[str] = "spikes"
+    later: ClassVar[dict[str, Any]] = _LATER
 
     # Left out of what is written down: recipes and bundles had it when there was no other type.
     type: Literal["lif"] = Field("lif", exclude=True)
@@ -76,13 +95,13 @@ class Lif(BaseModel):
     """What a reset to zero sets the membrane to instead."""
     lowest: float | None = Field(None, le=0)
     """The lowest that a membrane can be after its reset, or null."""
-    learn: list[Learned] = []
+    learn: list[Learned] = Field([])
     """What is learned, one number a layer unless `each` says otherwise, from its value above."""
     learn_as: Literal["rate", "value"] = "rate"
     """How the decay is learned: w of decay = 1 - sigmoid(w), as PLIF does; or itself, brought between 0 and 1."""
     rest: float = 0.0
     """What the membrane leaks towards."""
-    each: dict[Own, Each] = {}
+    each: dict[Own, Each] = Field({})
     """What each unit, or each channel, has of its own, at first as said above."""
 
     @model_validator(mode="before")
@@ -123,12 +142,6 @@ class Lif(BaseModel):
         if "decay" in self.learn and self.learn_as == "rate" and not 0 < self.decay < 1:
             raise ValueError(f"a decay of {self.decay:g} cannot be learned from: it must lie between 0 and 1")
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out of what is written down what there was not always, where it is as it was then."""
-        found: dict[str, Any] = handler(self)
-        return {key: value for key, value in found.items() if key not in _LATER or value != _LATER[key]}
 
     @property
     def states(self) -> dict[str, str]:
@@ -237,21 +250,3 @@ class Lif(BaseModel):
             case "none":
                 v = m
         return v if self.lowest is None else o.clip(v, self.lowest, None, "v")
-
-
-_LATER: dict[str, Any] = {
-    "surrogate_scale": 1.0,
-    "input_decay": False,
-    "current_decay": None,
-    "fires": "above",
-    "delayed_reset": False,
-    "cancels_input": False,
-    "reset_again": False,
-    "reset_to": 0.0,
-    "lowest": None,
-    "learn": [],
-    "learn_as": "rate",
-    "rest": 0.0,
-    "each": {},
-}
-"""Keys that recipes, bundles and run folders did not always have, and what they meant then."""

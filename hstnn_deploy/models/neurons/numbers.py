@@ -1,9 +1,10 @@
 """Numbers of a neuron that each unit or channel has of its own, or that are learned."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from hstnn_deploy.models.algebra import Algebra, V
@@ -16,6 +17,19 @@ Operand = Any
 
 RATE = "rate"
 """The name of a learned decay's w, with decay = 1 - sigmoid(w)."""
+
+
+class Extended(BaseModel):
+    """A neuron's configuration, to which keys were added over time."""
+
+    later: ClassVar[dict[str, Any]] = {}
+    """Keys that recipes, bundles and run folders did not always have, and what they meant then."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out of what is written down what there was not always, where it is as it was then."""
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if key not in self.later or value != self.later[key]}
 
 
 def spread(number: float, each: Each | None, shape: tuple[int, ...]) -> Tensor:

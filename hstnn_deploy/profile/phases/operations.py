@@ -85,6 +85,10 @@ class Value(NamedTuple):
         return Value(*(function(part) for part in self))
 
 
+class Stored(Value):
+    """Numbers that a layer holds: constants to what flows through it."""
+
+
 def _numbers(v: Tensor) -> Value:
     return Value(v, torch.zeros_like(v), (v != 0).to(v.dtype), torch.zeros_like(v))
 
@@ -127,10 +131,18 @@ class Counted(Algebra[Value]):
         return _numbers(self._run.sub(_of(a), _of(b)))
 
     def mul(self, a: Value | float, b: Value | float, name: str = "") -> Value:
-        """See `Algebra`. A constant factor goes into the weights behind it: a spike times it is still one."""
+        """See `Algebra`. A constant factor, or one for each unit, goes into the weights behind it.
+
+        A spike times it is still one.
+        """
         v = self._run.mul(_of(a), _of(b))
         for value, factor in ((a, b), (b, a)):
-            if isinstance(value, Value) and not isinstance(factor, Value) and factor:
+            if not isinstance(value, Value) or isinstance(value, Stored):
+                continue
+            if isinstance(factor, Stored):
+                there = factor.v != 0
+                return Value(v, value.spikes * there, value.numbers * there, value.whole * (factor.v == 1))
+            if not isinstance(factor, Value) and factor:
                 return Value(v, value.spikes, value.numbers, value.whole * (factor == 1))
         return _numbers(v)
 
@@ -152,7 +164,7 @@ class Counted(Algebra[Value]):
 
     def parameter(self, value: Tensor) -> Value:
         """See `Algebra`."""
-        return _numbers(value)
+        return Stored(*_numbers(value))
 
     def share(self, total: Value, count: Value, name: str = "") -> Value:
         """See `Algebra`."""
