@@ -119,15 +119,20 @@ def infer(
         *_size(network),
         *not_counted("a torch module as it is"),
     ]
-    facts = {
-        "warm_up": warm.facts(),
-        "calls": len(spent),
-        "runs_on": f"torch {device}",
-        "threads": torch.get_num_threads(),
+    facts = _facts(warm, spent, device) | {
         "states": states,
         "outputs": [f"{list(each.shape)} {str(each.dtype).removeprefix('torch.')}" for each in before],
     }
     return Findings(found, facts, {"latency": spent}, "inference")
+
+
+def _facts(warm: stats.WarmUp, spent: list[float], device: torch.device) -> dict[str, Any]:
+    return {
+        "warm_up": warm.facts(),
+        "calls": len(spent),
+        "runs_on": f"torch {device}",
+        "threads": torch.get_num_threads(),
+    }
 
 
 def step(
@@ -195,11 +200,7 @@ def step(
         *_size(network),
         *not_counted("a torch module as it is"),
     ]
-    facts = {
-        "warm_up": warm.facts(),
-        "calls": len(spent),
-        "runs_on": f"torch {device}",
-        "threads": torch.get_num_threads(),
+    facts = _facts(warm, spent, device) | {
         "loss": LOSS,
         "states": f"reset before each step by {reset.how}"
         if reset.how
