@@ -91,8 +91,9 @@ def import_network(
 ) -> None:
     """Import a network: write it as a checkpoint, which is exported, profiled and trained on like any other.
 
-    A module of snnTorch, SpikingJelly, sinabs, Norse or torch is proved to compute the same. Without --out, FILE.nir
-    becomes runs/imported/FILE/best.pt, and PACKAGE.MODULE:FACTORY runs/imported/FACTORY/best.pt.
+    A module of snnTorch, SpikingJelly, sinabs, Norse or torch is proved to compute the same as before.
+
+    Without --out, it goes to runs/imported/NAME/best.pt, by the name of the file or of the factory.
     """
     from hstnn_deploy.factories import looks_like_factory
 
