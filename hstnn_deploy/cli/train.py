@@ -95,6 +95,10 @@ def train(
     graphs: Annotated[
         bool, typer.Option("--graphs/--no-graphs", help="On a GPU, replay steps as CUDA graphs, once seen to be right.")
     ] = True,
+    test_curve: Annotated[
+        bool,
+        typer.Option("--test-curve", help="Measure the test split after every epoch too; no epoch is chosen by it."),
+    ] = False,
     changes: Changes = None,
     data_dir: DataDir = None,
     cache: CacheOption = CacheChoice.disk,
@@ -169,6 +173,7 @@ def train(
                 ranks=ranks,
                 graphs=graphs,
                 vat=vat,
+                test_curve=test_curve,
             )
     except processes.LostError as error:
         # Whoever started the ranks says which one ended.

@@ -68,6 +68,7 @@ def train(
     ranks: Ranks = ALONE,
     graphs: bool = True,
     vat: Path | None = None,
+    test_curve: bool = False,
 ) -> list[RunFolder]:
     """Run a training, or one stage of it; return the run folders of the stages it consists of, in order.
 
@@ -83,6 +84,7 @@ def train(
         ranks: the processes that train together.
         graphs: whether what repeats on a GPU is replayed as CUDA graphs.
         vat: of the steps recover and prune, the run folder of the RRAM network; None: that beside their own.
+        test_curve: whether metrics.jsonl gets the test split's figures of every epoch; no epoch is chosen by them.
 
     Raises:
         UsageError: a stage that the kind does not have, or a ratio that leaves a kind too few units; or `vat` for a
@@ -90,10 +92,8 @@ def train(
         DataError: the data set is missing or damaged.
         RunError: a run folder cannot be written, continued, or belongs to another recipe.
     """
-    training = Training(
-        recipe, Path(out), torch.device(device), data_folder, cache, resume, observer or Observer(), ranks, graphs, vat
-    )
-    done = training.run(stage)
+    shared = (data_folder, cache, resume, observer or Observer(), ranks, graphs, vat, test_curve)
+    done = Training(recipe, Path(out), torch.device(device), *shared).run(stage)
     # The other ranks have nothing left to assist with.
     ranks.share(None)
     return done
@@ -137,6 +137,8 @@ class Training:
     """Whether what repeats on a GPU is replayed as CUDA graphs."""
     vat: Path | None = None
     """The run folder of the RRAM network of a step with an SRAM part; None: that beside its own."""
+    test_curve: bool = False
+    """Whether the test split is measured after every epoch too."""
     task: Task = field(init=False)
     _splits: Splits | None = None
 
@@ -322,6 +324,7 @@ class Training:
                 recipe.precision,
                 self.ranks,
                 self.graphs,
+                self.test_curve,
             )
             best = fit.run_epochs()
             self._judge(best, run)
@@ -347,14 +350,8 @@ class Training:
     def _check_environment(self, run: RunFolder, now: dict[str, Any]) -> None:
         if not (self.resume and (before := run.environment())):
             return
-        for key, old, new in (
-            ("thread count", before.get("threads"), now["threads"]),
-            ("torch", before.get("versions", {}).get("torch"), now["versions"].get("torch")),
-            ("device", before.get("device"), now["device"]),
-            ("number of processes", before.get("processes", 1), now["processes"]),
-        ):
-            if old != new:
-                self.observer.note(f"{key} was {old}, is {new}: the result will not equal an uninterrupted run's bits")
+        for change in environment.changes(before, now):
+            self.observer.note(f"{change}: the result will not equal an uninterrupted run's bits")
 
     def _adapted(self) -> Checkpoint:
         run = self.folder("adapt")
