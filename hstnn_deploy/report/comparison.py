@@ -14,7 +14,7 @@ from hstnn_deploy.report.aggregate import Cell, Study, described, studies
 from hstnn_deploy.report.collect import Collected, Profiled, collect, differing
 from hstnn_deploy.report.conditions import Condition
 from hstnn_deploy.report.sheets import NONE, Column, Entry, Sheet
-from hstnn_deploy.report.stats import Contrast
+from hstnn_deploy.stats import Contrast
 
 T = TypeVar("T")
 

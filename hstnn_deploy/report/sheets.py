@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hstnn_deploy.report.aggregate import ABSENT, Cell, Study
-from hstnn_deploy.report.stats import ONE
+from hstnn_deploy.stats import ONE
 from hstnn_deploy.train.evaluation import PROTOCOLS
 
 NONE = "n/a"
