@@ -216,8 +216,8 @@ def _print(found: "Robustness", draws: int) -> None:
             console.note(line)
     of = console.counted(draws, "draw")
     console.out.print(
-        f"Below each level: the mean of {of} (of one where nothing is drawn). Area: the mean over all levels. A tenth lost: "
-        "the level at which a tenth of the undisturbed figure is lost. `hstnn robustness --list` says what a level is.",
+        f"Below each level: the mean of {of} (of one where nothing is drawn). Area: the mean over all levels. A tenth "
+        "lost: the level at which it is. `hstnn robustness --list` says what each level is.",
         markup=False,
         soft_wrap=True,
     )

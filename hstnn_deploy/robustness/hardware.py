@@ -219,6 +219,8 @@ def disturbed_spikes(network: Network, name: str, level: float, draw: int) -> It
     if not layers:
         raise UsageError(f"--disturb {name} is for spiking layers, and this network has none")
 
+    under_way: dict[int, Tensor] = {}
+
     def hook(number: int) -> Any:
         generator = torch.Generator(device).manual_seed(int(stream(name, draw, number).integers(2**62)))
 
@@ -227,12 +229,16 @@ def disturbed_spikes(network: Network, name: str, level: float, draw: int) -> It
             if name == "spike-loss":
                 kept = torch.rand(spikes.shape, generator=generator, device=device) >= level
                 return spikes * kept, after
-            late = min(int(level), len(spikes))
-            return torch.cat([torch.zeros_like(spikes[:late]), spikes[: len(spikes) - late]]), after
+            # A window may come in parts: what is under way goes on into the next one.
+            earlier = under_way.get(number, spikes.new_zeros((int(level), *spikes.shape[1:])))
+            sent = torch.cat([earlier, spikes])
+            under_way[number] = sent[len(spikes) :]
+            return sent[: len(spikes)], after
 
         return change
 
     handles = [layer.register_forward_hook(hook(number)) for number, layer in enumerate(layers)]
+    handles.append(network.register_forward_pre_hook(lambda *_: under_way.clear()))
     try:
         yield network
     finally:
