@@ -8,8 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
+from hstnn_deploy import stats
 from hstnn_deploy.errors import ReportError, RunError, UsageError, nearest
-from hstnn_deploy.report import costs, stats
+from hstnn_deploy.report import costs
 from hstnn_deploy.report.aggregate import Cell, Study, described, studies
 from hstnn_deploy.report.collect import Collected, Profiled, collect, differing
 from hstnn_deploy.report.conditions import Condition

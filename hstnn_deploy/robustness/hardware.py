@@ -7,7 +7,6 @@ parameters with two axes or more: biases, norms and neurons' constants are none.
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import UsageError
-from hstnn_deploy.models.algebra import Strand
-from hstnn_deploy.models.eager import Eager
-from hstnn_deploy.models.hybrid.groups import Group
-from hstnn_deploy.models.layers.units import UnitLayer
 from hstnn_deploy.models.network import SPIKES, Network
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.neurons.numbers import RATE
@@ -146,7 +141,7 @@ def disturbed_neurons(network: Network, name: str, level: float, draw: int) -> N
         UsageError: it has no LIF neurons.
     """
     changed = copy.deepcopy(network).eval()
-    layers = [each for each in changed.taps.values() if isinstance(getattr(each, "neuron", None), Lif)]
+    layers: list[Any] = [each for each in changed.taps.values() if isinstance(getattr(each, "neuron", None), Lif)]
     if not layers:
         raise UsageError(f"--disturb {name} is for LIF neurons, and this network has none")
     shapes = _shapes(changed, layers)
@@ -155,12 +150,12 @@ def disturbed_neurons(network: Network, name: str, level: float, draw: int) -> N
         drawn = stream(name, draw, number).standard_normal(shapes[number], np.float32)
         device = next(changed.parameters()).device
         factor = torch.from_numpy(1 + np.float32(level) * drawn).to(device)
-        own = {key: value.detach() for key, value in getattr(layer, "own", {}).items()}
+        own = {key: value.detach() for key, value in layer.own.items()}
         if name == "threshold-mismatch":
             value = own.get("threshold", torch.tensor(neuron.threshold, device=device)) * factor.clamp(min=_LEAST)
-            _give(layer, "threshold", value)
+            layer.give("threshold", value)
         else:
-            _give(layer, "decay", (1 - (1 - _decay(neuron, own, device)) * factor).clamp(0, 1))
+            layer.give("decay", (1 - (1 - _decay(neuron, own, device)) * factor).clamp(0, 1))
     return changed
 
 
@@ -185,30 +180,6 @@ def _shapes(network: Network, layers: list[nn.Module]) -> list[tuple[int, ...]]:
     for handle in handles:
         handle.remove()
     return [found[id(each)] for each in layers]
-
-
-def _give(layer: Any, name: str, value: Tensor) -> None:
-    """Let a layer's neurons have numbers of their own."""
-    neuron = layer.neuron
-    learn = [each for each in neuron.learn if each != name]
-    layer.neuron = neuron.model_copy(update={"each": {**neuron.each, name: "unit"}, "learn": learn})
-    if isinstance(layer, UnitLayer):
-        for old in (name, RATE) if name == "decay" else (name,):
-            if hasattr(layer, old):
-                delattr(layer, old)
-        layer.register_buffer(name, value)
-    else:
-        assert isinstance(layer, Group)
-        layer.forward = partial(_run, layer, {name: value})  # type: ignore[method-assign]
-
-
-def _run(group: Any, own: dict[str, Tensor], x: Tensor, state: dict[str, Tensor], lengths: Tensor | None) -> Any:
-    """Run a window of a group of a hybrid layer, its neurons with numbers of their own, by their own equation."""
-    o = Eager(lengths)
-    strand = Strand("drive", group.drive(o, x), partial(group.neuron.step, own=own), group.state_names, SPIKES, True)
-    (spikes,), after = o.loop([strand], state)
-    assert spikes is not None
-    return group.upwards(o, spikes), after
 
 
 @contextmanager

@@ -65,22 +65,14 @@ def test_all_that_fits_is_measured_of_all_networks_and_seeds_stand_together(
 
 
 def test_the_undisturbed_figure_is_that_of_evaluate_and_draws_repeat(hstnn: Hstnn, runs: Path) -> None:
-    words: list[str | Path] = [
-        "robustness",
-        "--ckpt",
-        _ckpt(runs),
-        "--disturb",
-        "gaussian=0.2",
-        "--draws",
-        "3",
-        "--json",
-    ]
-    first, second = (json.loads(hstnn(*words).out) for _ in range(2))
+    asked = ["--disturb", "gaussian=0.2", "--json", "--draws"]
+    words: list[str | Path] = ["robustness", "--ckpt", _ckpt(runs), *asked]
+    first, second = (json.loads(hstnn(*words, "3").out) for _ in range(2))
     assert first["networks"] == second["networks"]
     evaluated = json.loads(hstnn("evaluate", "--ckpt", _ckpt(runs), "--json").out)
     assert first["networks"][0]["clean"] == evaluated["accuracy"]
     assert len(set(first["networks"][0]["curves"][0]["values"][0])) > 1
-    more = json.loads(hstnn(*words[:-1], "5").out)
+    more = json.loads(hstnn(*words, "5").out)
     assert more["networks"][0]["curves"][0]["values"][0][:3] == first["networks"][0]["curves"][0]["values"][0]
 
 
