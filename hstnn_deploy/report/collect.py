@@ -197,7 +197,7 @@ def collect(paths: Sequence[Path]) -> Collected:
 
 
 _KNOWN = (
-    "give a folder that hstnn train or hstnn sweep wrote, a records.jsonl of hstnn profile, or a variation.json of"
+    "give a folder of runs (hstnn train, hstnn sweep), a records.jsonl of hstnn profile, or a variation.json of"
     " hstnn evaluate --variation"
 )
 

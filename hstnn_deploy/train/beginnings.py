@@ -78,7 +78,7 @@ def rram_networks(recipe: Recipe, folder_of: Callable[[Recipe], RunFolder], name
     if not rram.finished:
         raise RunError(
             f"there is no finished RRAM network in {rram.path}",
-            "run --stage vat or all first, or name one: --vat DIR",
+            "run --stage vat first, or --stage all, or name one with --vat DIR",
         )
     start = weights.sram.start
     others = [] if start in {"rram", "zeros", "fresh"} else [Path(start)]

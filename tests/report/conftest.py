@@ -134,7 +134,7 @@ _MEMORY = DeviceMemory(100, 400, 500, 420, 6400, 0, 4, 5, ("layer1.conv",))
 
 
 def varied(step: Step = "vat", name: str = "net", seed: int = 1, bits: int = 4, beyond: int = 0) -> Curve:
-    """Return a network with weights on devices: 80 without variation; draws of 70 and 74 at once, of 50 and 60 at twice sigma."""
+    """Return weights on devices: 80 without variation; draws of 70 and 74 at once sigma, of 50 and 60 at twice."""
     scales = {1.0: Draws([70.0, 74.0], 80.0, 0.25), 2.0: Draws([50.0, 60.0], 80.0, 0.5)}
     memory = DeviceMemory(**{**_MEMORY.plain(), "beyond": beyond, "parts": _MEMORY.parts})
     sparsity = (0.25, 0.125) if step == "prune" else None
