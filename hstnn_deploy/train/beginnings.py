@@ -76,7 +76,10 @@ def rram_networks(recipe: Recipe, folder_of: Callable[[Recipe], RunFolder], name
         wanted |= {"name": rram.recipe().get("name", vat.name)}
     rram.check_recipe(wanted, vat.upgraded)
     if not rram.finished:
-        raise RunError(f"there is no finished RRAM network in {rram.path}", "run --stage vat first, or --stage all")
+        raise RunError(
+            f"there is no finished RRAM network in {rram.path}",
+            "run --stage vat first, or --stage all, or name one with --vat DIR",
+        )
     start = weights.sram.start
     others = [] if start in {"rram", "zeros", "fresh"} else [Path(start)]
     return [Checkpoint.load(path) for path in (rram.best, *others)]

@@ -286,7 +286,7 @@ class Training:
         recipe = self.recipe
         run.check_recipe(recipe.for_stage(stage), recipe.upgraded)
         if run.finished:
-            self.observer.note(f"{stage}: already finished in {run.path}")
+            self.observer.note(f"{recipe.step or stage}: already finished in {run.path}")
             return run
         splits = self.splits()
         facts = environment.describe(str(self.device)) | {"processes": self.ranks.size}
@@ -344,7 +344,8 @@ class Training:
         run.set_status("finished", result={"epoch": best.epoch, **best.metrics})
         figure = f"{self.task.metric} {test[self.task.metric]:.2f}{self.task.unit}"
         self.observer.stage_finished(
-            f"{best.stage}: best epoch {best.epoch}, test {figure} ({PROTOCOLS[protocol]}; {precision})"
+            f"{self.recipe.step or best.stage}: best epoch {best.epoch}, "
+            f"test {figure} ({PROTOCOLS[protocol]}; {precision})"
         )
 
     def _check_environment(self, run: RunFolder, now: dict[str, Any]) -> None:

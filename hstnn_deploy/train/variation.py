@@ -18,7 +18,7 @@ from hstnn_deploy.models.tasks import Task
 from hstnn_deploy.train.evaluation import batches, evaluate
 
 FORMAT, VERSION = "hstnn-variation", 1
-"""Of curves as plain data."""
+"""Of a measurement as plain data."""
 
 
 @dataclass(frozen=True)
@@ -233,13 +233,24 @@ def curve(
     )
 
 
-def plain(curves: Sequence[Curve], split: str, draws: int, readapt: int) -> dict[str, Any]:
-    """Return curves as plain data, with what they have in common."""
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "split": split,
-        "draws": draws,
-        "readapted": readapt,
-        "networks": [each.plain() for each in curves],
-    }
+@dataclass(frozen=True)
+class Measurement:
+    """Networks under variation, all measured alike."""
+
+    split: str
+    draws: int
+    """Of each network at each scale."""
+    readapted: int
+    """After how many training batches the norms' statistics were taken; 0: as they were trained."""
+    networks: list[Curve]
+
+    def plain(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "split": self.split,
+            "draws": self.draws,
+            "readapted": self.readapted,
+            "networks": [each.plain() for each in self.networks],
+        }

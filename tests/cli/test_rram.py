@@ -71,6 +71,21 @@ def test_a_step_goes_by_what_takes_part_in_it(hstnn: Hstnn, runs: Path) -> None:
     assert "/vat was begun with another recipe" in refused.err
 
 
+def test_an_evaluation_says_step_and_variation(hstnn: Hstnn, runs: Path) -> None:
+    for step, said in (
+        ("vat", "variation of sigma 0.346, drawn anew for every batch"),
+        ("baseline", "without variation;"),
+    ):
+        shown = hstnn("evaluate", "--ckpt", best(runs, step)).out
+        assert f"rram-digits {step}, " in shown
+        assert f"weights: {said}" in shown
+    shown = hstnn("evaluate", "--ckpt", best(runs, "vat"), "--draws", "0").out
+    assert shown.endswith("weights: without variation\n")
+    again = hstnn("train", "rram-digits", *FEW, "--out", runs, "--stage", "vat")
+    assert "vat: already finished" in again.err + again.out
+    assert "--draws 20" in again.out
+
+
 def test_an_early_exit_is_measured_and_drawn(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
     ckpt = best(runs, "baseline")
     found = json.loads(hstnn("evaluate", "--ckpt", ckpt, "--early-exit", "--json").out)
@@ -78,7 +93,10 @@ def test_an_early_exit_is_measured_and_drawn(hstnn: Hstnn, runs: Path, tmp_path:
     whole = json.loads(hstnn("evaluate", "--ckpt", ckpt, "--json").out)["accuracy"]
     (last,) = (each for each in found if (each["rule"], each["threshold"]) == ("steps", 8))
     assert last["accuracy"] == pytest.approx(whole)
-    assert hstnn("evaluate", "--ckpt", ckpt, "--early-exit", "--out", tmp_path / "exit.png").code == 0
+    drawn = hstnn("evaluate", "--ckpt", ckpt, "--early-exit", "--out", tmp_path / "exit.png")
+    assert drawn.code == 0
+    assert "scale: the largest mean scale of a step lies between" in drawn.out
+    assert "weights: without variation" in drawn.out
     assert (tmp_path / "exit.png").stat().st_size > 5000
     assert hstnn("evaluate", "--ckpt", ckpt, "--out", tmp_path / "exit.png").code == 2
 
