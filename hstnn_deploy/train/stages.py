@@ -39,7 +39,7 @@ from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
-from hstnn_deploy.train.beginnings import first_network, keep_selection, rram_networks
+from hstnn_deploy.train.beginnings import check_begun_from, first_network, keep_selection, other_start, rram_networks
 from hstnn_deploy.train.evaluation import PROTOCOLS, count_batches, evaluate
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
@@ -212,15 +212,20 @@ class Training:
             raise UsageError(
                 f"weights on devices have no stage {stage!r}", f"their steps are {', '.join(STEPS)}, or all of them"
             )
+        recipes = [self.recipe.at_step(step) for step in (STEPS if stage == "all" else (stage,))]
+        # Before anything is trained: what is wrong with a later step.
+        for recipe in recipes:
+            other_start(recipe)
         done = []
-        for step in STEPS if stage == "all" else (stage,):
-            own = replace(self, recipe=self.recipe.at_step(step))
+        for recipe in recipes:
+            own = replace(self, recipe=recipe)
             own._splits = self._splits
             # Asked before the folder is begun: what is missing is no failure of this step.
-            before = rram_networks(own.recipe, partial(stage_folder, out=self.out, stage="train"), self.vat)
+            before = rram_networks(recipe, partial(stage_folder, out=self.out, stage="train"), self.vat)
+            check_begun_from(own.folder("train"), before)
             done.append(own._fit("train", own.folder("train"), partial(own._for_step, before), None))
             self._splits = own._splits
-            if step == "prune" and (zeros := Checkpoint.load(done[-1].best).network().sparsity()):
+            if recipe.step == "prune" and (zeros := Checkpoint.load(done[-1].best).network().sparsity()):
                 shares = f"{100 * zeros[0]:.1f} % of the SRAM weights and {100 * zeros[1]:.1f} % of their groups"
                 self.observer.note(f"prune: {shares} are zero")
         return done

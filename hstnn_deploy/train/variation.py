@@ -10,7 +10,6 @@ import torch
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.images import as_evaluated
 from hstnn_deploy.data.splits import Splits
-from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.device_memory import DeviceMemory, bits_of
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.rram import Step, Variation, Weights
@@ -103,12 +102,7 @@ def under_variation(
         weights = weights.model_copy(update={"variation": varied})
         architecture = checkpoint.architecture.model_copy(update={"weights": weights})
         checkpoint = checkpoint.model_copy(update={"architecture": architecture})
-    sigma = weights.model_copy(update={"step": "vat"}).sigma
-    if not sigma and weights.variation.scale:
-        raise UsageError(
-            f"no variation was measured at {weights.bits} bits, so no draw of it is known",
-            "train with network.weights.variation.sigma, or with other bits",
-        )
+    sigma = weights.drawn().sigma
     precision = checkpoint.resolved_recipe().precision
 
     def metric(draw: int | None) -> float:
