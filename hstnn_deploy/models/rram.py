@@ -49,7 +49,7 @@ class Variation(_Section):
 class Sram(_Section):
     """A second part of each weight, in SRAM: trained while the RRAM part is fixed."""
 
-    bits: int | None = Field(None, ge=1, le=8)
+    bits: int | None = Field(None, ge=1, le=8, strict=True)
     """Of the SRAM part; null: as many as the RRAM part has."""
     shift: int = Field(0, ge=-16, le=16)
     """The SRAM part counts 2^shift."""
@@ -83,7 +83,7 @@ class Weights(_Section):
     step: Step = "baseline"
     """Which step of training this is: what of the sections below takes part."""
     quantiser: Quantiser = "uniform"
-    bits: int = Field(4, ge=1, le=8)
+    bits: int = Field(4, ge=1, le=8, strict=True)
     """Of the RRAM part; ternary weights have three levels whatever it says."""
     variation: Variation = Variation()
     sram: Sram = Sram()
@@ -180,7 +180,7 @@ def check_devices(weights: Weights, layers: Sequence[Any]) -> None:
     """
     if not layers:
         raise RecipeError("network.weights is for convolutions, and network.layers have none", "leave weights out")
-    for layer in layers[1:]:
+    for layer in layers[0 if weights.prune.first else 1 :]:
         inputs, group = layer.weight.shape[1], weights.prune.group
         if inputs % min(group, inputs):
             raise RecipeError(
