@@ -160,7 +160,7 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See above."""
-        return self.does[0](self, self.lstm(x.float())[0])  # type: ignore[no-any-return]
+        return self.does[0](self, self.lstm(x.float())[0])
 
 
 def test_the_last_step_of_a_window_is_told_from_the_last_sample() -> None:
