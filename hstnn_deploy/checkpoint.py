@@ -410,6 +410,9 @@ class Checkpoint(BaseModel):
             # A shape alone costs nothing: every number of it has to be there.
             if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
                 raise refused(f"{name} does not hold the numbers of its shape")
+            # A comparison with a threshold would hide them, and the answers look like any other.
+            if tensor.is_floating_point() and (wrong := int((~torch.isfinite(tensor)).sum())):
+                raise refused(f"{name} holds NaN or infinity ({wrong} of {tensor.numel()} numbers)")
 
 
 def _check_training(training: dict[str, Any] | None) -> None:

@@ -12,9 +12,10 @@ from hstnn_deploy.errors import DataError, UsageError
 if TYPE_CHECKING:
     import torch
 
+    from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.models.tasks import Task
     from hstnn_deploy.recipe.recipe import Recipe
-    from hstnn_deploy.train.early_exit import Exit
+    from hstnn_deploy.train.early_exit import Answers
     from hstnn_deploy.train.variation import Draws
 
 
@@ -181,13 +182,14 @@ def _evaluate(
     samples, size = as_evaluated(splits.split(split.value)), batch or asked.batch
     if early_exit:
         alone = checkpoint.deployed(0 if draws else None).network().to(where)
-        _show_exits(answers(alone, samples, size, where, asked.precision).every(), out, as_json)
+        found = answers(alone, samples, size, where, asked.precision)
+        _show_exits(found, _weights_said(checkpoint, draws or 0), out, as_json)
         return
     if draws == 0:
         network = checkpoint.deployed().network().to(where)
     if draws:
-        found = under_variation(checkpoint, task, splits, split.value, size, where, draws, readapt)
-        _show_draws(found, ckpt, asked, task, split.value, readapt, as_json)
+        drawn = under_variation(checkpoint, task, splits, split.value, size, where, draws, readapt)
+        _show_draws(drawn, ckpt, asked, task, split.value, readapt, as_json)
         return
     result = run_evaluation(network, task, samples, size, where, asked.precision)
     facts = {
@@ -205,7 +207,7 @@ def _evaluate(
     if as_json:
         console.emit(facts)
         return
-    came = f"{asked.name} {asked.kind}, {checkpoint.stage} epoch {checkpoint.epoch}"
+    came = f"{asked.name} {asked.step or asked.kind}, {checkpoint.stage} epoch {checkpoint.epoch}"
     if recipe is not None:
         told = f"from {checkpoint.came_from}" if checkpoint.origin else f"{checkpoint.stage} epoch {checkpoint.epoch}"
         came = f"{told}, on the data of {asked.name}"
@@ -215,13 +217,32 @@ def _evaluate(
         f"{ckpt}: {came}, {made_of}\n"
         f"{split.value} split: {task.metric} {result[task.metric]:.2f}{task.unit}, loss {result['loss']:.4f} "
         f"({result[task.counts]} {task.counts} of {splits.origin}, on {where})\n"
-        f"protocol: {PROTOCOLS[asked.protocol]}; precision {asked.precision}",
+        f"protocol: {PROTOCOLS[asked.protocol]}; precision {asked.precision}{_weights_said(checkpoint, draws)}",
         markup=False,
         soft_wrap=True,
     )
 
 
-def _show_exits(found: "list[Exit]", out: Path | None, as_json: bool) -> None:
+def _weights_said(checkpoint: "Checkpoint", draws: int | None) -> str:
+    """Return a line that says under which variation weights on devices were measured; "" of other networks.
+
+    Args:
+        checkpoint: the network.
+        draws: None: its own variation, drawn for each batch; 0: without; 1: draw 0.
+    """
+    weights = getattr(checkpoint.architecture, "weights", None)
+    if weights is None:
+        return ""
+    if not weights.sigma or draws == 0:
+        return "\nweights: without variation" + ("" if draws == 0 else "; --draws 20 measures devices")
+    said = f"\nweights: variation of sigma {weights.sigma:.4g}, "
+    if draws:
+        return f"{said}draw 0"
+    return f"{said}drawn anew for every batch; --draws 20 measures devices, whose draw stays"
+
+
+def _show_exits(measured: "Answers", weights: str, out: Path | None, as_json: bool) -> None:
+    found = measured.every()
     if out is not None:
         from hstnn_deploy.data.pictures.exits import draw_exits
         from hstnn_deploy.data.pictures.figure import save
@@ -244,6 +265,15 @@ def _show_exits(found: "list[Exit]", out: Path | None, as_json: bool) -> None:
     title = f"Early exit, of {whole.threshold:g} steps"
     columns = ["rule", ">threshold", ">mean steps", ">accuracy %", ">difference"]
     console.out.print(console.table(title, columns, rows))
+    if (largest := measured.largest_scales) is not None:
+        console.out.print(
+            f"scale: the largest mean scale of a step lies between {min(largest):.3g} and {max(largest):.3g}; "
+            f"a threshold up to {min(largest):.3g} saves nothing",
+            markup=False,
+            soft_wrap=True,
+        )
+    if weights:
+        console.out.print(weights.strip(), markup=False, soft_wrap=True)
     if out is not None:
         console.out.print(f"written: {out}", markup=False, soft_wrap=True)
 

@@ -332,18 +332,9 @@ def _smaller_table(bundle: "Bundle") -> "Table":
             )
         )
     first = bundle.reductions[0]
-    return console.table(
-        "Smaller graphs",
-        [
-            "",
-            "file",
-            ">kB (of before)",
-            ">ms (of before)",
-            "so it is",
-            ">spikes flipped",
-            f">{first.metric} lost",
-            "not converted",
-        ],
-        rows,
-        f"one window at batch 1; lost on the test split{first.asked}, at most {first.limit:g} points allowed",
+    columns = ["", "file", ">kB", ">ms", "so it is", ">spikes\nflipped", f">{first.metric}\nlost", "not\nconverted"]
+    caption = (
+        "kB, ms: in brackets, as a share of before. ms: one window at batch 1.\n"
+        f"Lost: points on the test split{first.asked}; at most {first.limit:g} may be."
     )
+    return console.table("Smaller graphs", columns, rows, caption, dense=True)

@@ -144,7 +144,7 @@ def _from_module(
         lines = [
             f"{target}, in evaluation mode: {found.origin['class']}, layout {found.origin['layout']}",
             f"proved in float64 on {proof.inputs}: {proof.modules} modules, {proof.spikes} spikes equal "
-            f"({100 * proof.fired:.1f} % fired), {proof.values} other values within 1e-5",
+            f"({100 * proof.fired:.1f} % fired), {proof.values} other values within 1e-9",
             f"neurons alone: {proof.alone} layers, {proof.met} membranes exactly at the threshold; in float32 "
             f"{proof.single} spikes differ by rounding",
             *(f"note: {note}" for note in found.notes),

@@ -55,7 +55,7 @@ class PlainObserver(Observer):
     def stage_started(self, title: str, epochs: int, done: int) -> None:
         """See `Observer`."""
         self._title, self.epochs = title, epochs
-        self.say(f"{title}: {epochs} epochs" + (f", continuing after epoch {done}" if done else ""))
+        self.say(f"{title}: {console.counted(epochs, 'epoch')}" + (f", continuing after epoch {done}" if done else ""))
 
     def batch_done(self, epoch: int, batch: int, batches: int, samples: int) -> None:
         """See `Observer`."""

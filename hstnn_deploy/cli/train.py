@@ -259,7 +259,8 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
     best = runs[-1].best
     if best.exists():
         console.out.print("Next:", markup=False)
-        console.out.print(f"  hstnn evaluate --ckpt {best}", markup=False, soft_wrap=True)
+        devices = "" if recipe.step is None else " --draws 20"
+        console.out.print(f"  hstnn evaluate --ckpt {best}{devices}", markup=False, soft_wrap=True)
         if redundant:
             console.out.print("  the same command with --stage select", markup=False, soft_wrap=True)
         else:

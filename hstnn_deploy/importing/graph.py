@@ -13,22 +13,20 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from hstnn_deploy.errors import ImportRefused, nearest
-from hstnn_deploy.importing.libraries import plain
-from hstnn_deploy.importing.loops import STEP, Loop, loop_of
+from hstnn_deploy.errors import ImportRefused
+from hstnn_deploy.importing.loops import STEP, Loop, index_of, loop_of
 from hstnn_deploy.importing.operations import OPERATIONS, argument
-from hstnn_deploy.importing.parts import Branches, Chain, Part
+from hstnn_deploy.importing.parts import FOLDED, Branches, Chain, Part
+from hstnn_deploy.importing.sums import with_sums
 from hstnn_deploy.importing.tree import (
-    RULES,
     after,
-    class_of,
     derived_from,
     is_bare,
     is_container,
     is_neuron,
     kind_of,
     library,
-    named,
+    not_taken,
     rule_of,
     taken,
 )
@@ -51,6 +49,18 @@ class _Window(fx.Proxy):
 
     def __len__(self) -> int:
         return int(self.size(0))
+
+    def dim(self) -> int:
+        """Return how many axes it has."""
+        return len(self.size())
+
+    @property
+    def ndim(self) -> int:
+        """How many axes it has."""
+        return self.dim()
+
+    def __iter__(self) -> Any:
+        return (operator.getitem(self, step) for step in range(len(self)))
 
 
 class _Tracer(fx.Tracer):
@@ -79,6 +89,8 @@ class Read:
     readout: Readout | None = None
     """What it makes of its outputs over time itself; None: it gives one at every step."""
     loop: Loop | None = None
+    turned: bool = False
+    """Whether it takes a window [B, T, …] and gives [T, B, …]."""
 
 
 def take(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
@@ -97,21 +109,20 @@ def take(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
         return taken(rule, module, path, shape, axes).chain
     if is_container(module):
         chain: Chain = []
+        axes = _WITHIN.get(kind_of(module), axes) if axes == 2 and library(module) else axes
         for name, child in module._modules.items():
             assert child is not None
             inside = take(child, f"{path}.{name}" if path else name, shape, axes)
             chain += inside
             shape = after(inside, shape, path)
         return chain
-    if package := library(module):
-        known = [name for name in RULES[package] if name not in plain.RULES or package == "torch"]
-        kind = class_of(module)
-        if kind.__name__ in known:
-            said = f"{kind.__module__}.{kind.__name__} is another class than the {kind.__name__} that is taken"
-            raise ImportRefused(f"{named(path)}: {said}")
-        said = f"{kind.__name__} of {package} is not taken"
-        raise ImportRefused(f"{named(path)}: {said}", nearest(kind.__name__, known))
+    if library(module):
+        raise not_taken(module, path)
     return traced(module, path, shape, axes)
+
+
+_WITHIN = {"SeqToANNContainer": FOLDED, "Repeat": FOLDED, "MultiStepContainer": 1, "StepModeContainer": 1, "Lift": 1}
+"""How many axes stand before what a sample has at a step, within what takes a window and hands it on otherwise."""
 
 
 def traced(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
@@ -136,12 +147,13 @@ def whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int |
         ImportRefused: see `traced`.
     """
     graph = _graph(module, "", sizes)
+    with_sums(graph, module)
     loop = loop_of(graph, module)
     if loop is not None:
-        axes = 2 if loop.indexed else 1
+        axes = 1 if loop.axis is None else 2
     reader = _Reader(module, "", 1 if loop else axes, time_axis, loop)
     chain = reader.read(graph, tuple(sizes[axes:]))
-    return Read(chain, reader.readout, loop)
+    return Read(chain, reader.readout, loop, reader.turned)
 
 
 def _graph(module: nn.Module, path: str, sizes: tuple[int, ...]) -> fx.Graph:
@@ -177,13 +189,14 @@ class _Reader:
     ) -> None:
         self.module, self.path, self.axes, self.time_axis, self.loop = module, path, axes, time_axis, loop
         self.readout: Readout | None = None
+        self.turned = False
         self.calls: set[str] = set()
         self.found: dict[fx.Node, Value | State | Any] = {}
 
-    def refused(self, node: fx.Node, what: str) -> ImportRefused:
+    def refused(self, node: fx.Node, what: str, hint: str = "") -> ImportRefused:
         """Return an error that says where in the forward it is."""
         where = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-        return ImportRefused(f"{_name(self.path, self.module)}: {where} in its forward {what}")
+        return ImportRefused(f"{_name(self.path, self.module)}: {where} in its forward {what}", hint)
 
     def read(self, graph: fx.Graph, shape: Shape) -> Chain:
         """Return the chain from the first input to the (first) output."""
@@ -200,7 +213,7 @@ class _Reader:
             elif self.loop is not None and self.loop.label.get(node, 0):
                 # A later step: as the first one, which is read.
                 self.found[node] = self.found[self.loop.first[node]]
-            elif self.loop is not None and self.loop.indexed and _takes_step(node, start):
+            elif self.loop is not None and self.loop.axis is not None and _takes_step(node, start):
                 assert start is not None
                 self.found[node] = Value(node, shape, [start])
             else:
@@ -223,6 +236,10 @@ class _Reader:
             if self.loop.label[given] != self.loop.steps - 1:
                 raise self.refused(node, f"gives the output of step {self.loop.label[given] + 1} alone")
             self.readout = "last"
+        if self.loop is not None and self.loop.axis is not None and self.readout is None:
+            self.turned = self.time_axis != self.loop.axis
+            if self.turned and self.time_axis != 0:
+                raise self.refused(node, "gives [B, T, ...] of a window [T, B, ...]")
         return found
 
     # ------------------------------------------------------------------------------------------------- a node's value
@@ -241,13 +258,18 @@ class _Reader:
             return self._piece(node, values[0])
         if name == "stack" and self.loop is not None:
             return self._stacked(node)
-        if name in ("sum", "mean") and (gathered := self._gathered(node, values[0], str(name))):
+        if name in _OVER_TIME and (gathered := self._gathered(node, values[0], str(name))):
             return gathered
+        if name == "getattr" and node.args[1] == "values" and values[0].pieces:
+            return Value(node, values[0].shape, [values[0]])
+        if name in ("truediv", "div") and self.loop is not None and self._divides_sum(node):
+            self.readout = "mean"
+            return Value(node, values[0].shape, [values[0]])
         if self.readout not in (None, "last"):
-            raise self.refused(node, "comes behind a sum or mean over time, which must be the last")
+            raise self.refused(node, f"comes behind the {self.readout} over time, which must be the last")
         rule = OPERATIONS.get(str(name).removesuffix("_"))
         if rule is None or any(each.pieces for each in values):
-            raise self.refused(node, "is no layer of a stack")
+            raise self.refused(node, "is no layer of a stack", _HINTS.get(str(name), ""))
         return rule(self, node, values[0])
 
     def _inputs(self, node: fx.Node) -> list[Any]:
@@ -282,7 +304,7 @@ class _Reader:
 
     def _piece(self, node: fx.Node, value: Value) -> Any:
         if not value.pieces:
-            if self.time_axis is not None and node.args[1] in (-1, (slice(None), -1)[: 2 * self.time_axis]):
+            if self.time_axis is not None and index_of(node, value.node) == (-1, self.time_axis):
                 self.readout, self.axes = "last", 1
                 return Value(node, value.shape, [value])
             raise self.refused(node, "takes a part of a value (a loop over time must have two steps or more)")
@@ -293,22 +315,29 @@ class _Reader:
         assert self.loop is not None
         rows: Any = node.args[0]
         labels = [self.loop.label.get(each) for each in rows]
-        if labels != list(range(self.loop.steps)) or argument(node, 1, "dim", 0) != 0:
-            raise self.refused(node, "stacks other values than one of every step in order, along axis 0")
+        axis = argument(node, 1, "dim", 0)
+        if labels != list(range(self.loop.steps)) or axis not in (0, 1):
+            raise self.refused(node, "stacks other values than one of every step in order, along axis 0 or 1")
         found = self.found[rows[0]]
         if isinstance(found, State):
             return found
-        self.time_axis = 0
+        self.time_axis = axis
         return Value(node, found.shape, [found])
 
+    def _divides_sum(self, node: fx.Node) -> bool:
+        """Whether a node makes the mean of a sum over the steps of a loop, which are always as many."""
+        steps = self.loop.steps if self.loop is not None and self.loop.axis is None else 0
+        by: Any = node.args[1] if len(node.args) == 2 and not node.kwargs else None
+        return self.readout == "sum" and isinstance(by, int | float) and by == steps
+
     def _gathered(self, node: fx.Node, value: Value, name: str) -> Value | None:
-        axis = argument(node, 1, "dim", None)
+        axis = argument(node, 1, "dim", node.kwargs.get("axis"))
         if self.time_axis is None or axis not in (self.time_axis, self.time_axis - self.axes - len(value.shape)):
             return None
         if self.readout is not None or argument(node, 2, "keepdim", False):
             raise self.refused(node, "comes behind another readout over time, or keeps its axis")
-        self.readout = "sum" if name == "sum" else "mean"
-        return Value(node, value.shape, [value])
+        self.readout = _OVER_TIME[name]
+        return Value(node, value.shape, [value], pieces=name == "max")
 
     # -------------------------------------------------------------------------------------- branches that come together
 
@@ -343,6 +372,13 @@ class _Reader:
             branches = [branch or [Part({"scale": 1.0})] for branch in branches]
         how: Any = end.how
         return [*self._chain(start, fork), Branches(how, branches, self.path)]
+
+
+_OVER_TIME: dict[str, Readout] = {"sum": "sum", "mean": "mean", "amax": "max", "max": "max"}
+"""Functions that read out values over time."""
+_LATER = "give the network without it, and let the loss or whoever reads the answer do it"
+_REPEAT = "hand over the part that takes one step, or a window [T, B, ...], and repeat its input yourself"
+_HINTS = dict.fromkeys(("softmax", "log_softmax"), _LATER) | dict.fromkeys(("unsqueeze", "repeat", "expand"), _REPEAT)
 
 
 def _takes_step(node: fx.Node, start: Value | None) -> bool:

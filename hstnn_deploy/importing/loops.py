@@ -19,8 +19,9 @@ class Loop:
     """What belongs to which step."""
 
     steps: int
-    indexed: bool
-    """Whether it takes x[t] at step t, of a window x[T, B, …]; else the same x[B, …] at every step."""
+    axis: int | None
+    """Of time, where it takes steps of a window: x[t] of x[T, B, …], or x[:, t] of x[B, T, …]; None: it takes the same
+    x[B, …] at every step."""
     label: dict[fx.Node, int] = field(default_factory=dict)
     """The step, from 0; what belongs to none is left out."""
     first: dict[fx.Node, fx.Node] = field(default_factory=dict)
@@ -33,17 +34,20 @@ def loop_of(graph: fx.Graph, module: nn.Module) -> Loop | None:
     Raises:
         ImportRefused: its steps are not alike.
     """
-    neurons = {name for name, each in module.named_modules() if is_neuron(each)}
+    neurons = {name for name, each in module.named_modules() if name and any(map(is_neuron, each.modules()))}
     counts: dict[Any, int] = {}
-    found = Loop(1, False)
+    found = Loop(1, None)
     start = next(node for node in graph.nodes if node.op == "placeholder")
     for node in graph.nodes:
         labels = [found.label[each] for each in node.all_input_nodes if each in found.label]
         if node.op == "call_module" and not (labels and is_bare(module.get_submodule(str(node.target)))):
             found.label[node] = counts.get(node.target, 0)
             counts[node.target] = found.label[node] + 1
-        elif (step := _index(node, start)) is not None:
-            found.label[node], found.indexed = step, True
+        elif (step := index_of(node, start)) is not None:
+            found.label[node], axis = step
+            if found.axis not in (None, axis):
+                raise ImportRefused("its forward takes steps along both of the first axes of its input", STEP)
+            found.axis = axis
         elif labels and node.op != "output" and not _gathers(node):
             found.label[node] = max(labels)
     if max((counts.get(name, 0) for name in neurons), default=0) <= 1:
@@ -69,7 +73,8 @@ def _check_links(loop: Loop, steps: list[list[fx.Node]], start: fx.Node) -> None
     for number, nodes in enumerate(steps):
         for node in nodes:
             for given in node.all_input_nodes:
-                if _index(given, start) not in (None, number):
+                step = index_of(given, start)
+                if step is not None and step[0] != number:
                     raise ImportRefused(
                         f"its forward takes step {loop.label[given] + 1} of its input at its own step {number + 1}",
                         STEP,
@@ -87,12 +92,15 @@ def _kind(node: fx.Node) -> tuple[Any, ...]:
     return node.op, node.target, len(node.args), tuple(node.kwargs)
 
 
-def _index(node: fx.Node, start: fx.Node) -> int | None:
-    """Return which step of the input a node takes, as x[t] or x[t, :]; None: it does something else."""
-    if getattr(node.target, "__name__", "") != "getitem" or node.args[0] is not start:
+def index_of(node: fx.Node, value: fx.Node) -> tuple[int, int] | None:
+    """Return which step of a value a node takes, and along which axis, x[t] or x[:, t]; None: it does other things."""
+    if getattr(node.target, "__name__", "") != "getitem" or node.args[0] is not value:
         return None
-    first, *rest = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
-    return first if isinstance(first, int) and all(each in (slice(None), ...) for each in rest) else None
+    where: Any = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+    axis = next((number for number, each in enumerate(where) if each != slice(None)), 2)
+    if axis > 1 or not isinstance(where[axis], int) or isinstance(where[axis], bool):
+        return None
+    return (where[axis], axis) if all(each in (slice(None), ...) for each in where[axis + 1 :]) else None
 
 
 def _gathers(node: fx.Node) -> bool:

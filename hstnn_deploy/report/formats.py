@@ -14,7 +14,7 @@ from hstnn_deploy.errors import UsageError
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.values import Measured
 from hstnn_deploy.report.aggregate import Cell, Study
-from hstnn_deploy.report.collect import Profiled, Run
+from hstnn_deploy.report.collect import Collected, Run
 from hstnn_deploy.report.sheets import Sheet
 
 SCHEMA, VERSION = "hstnn-report", 1
@@ -205,15 +205,16 @@ def _csv(rows: Iterable[Iterable[Any]]) -> str:
     return stream.getvalue()
 
 
-def plain(studies: Sequence[Study], profiles: Sequence[Profiled], problems: Sequence[str]) -> dict[str, Any]:
+def plain(studies: Sequence[Study], collected: Collected) -> dict[str, Any]:
     """Return everything as plain data; None stands for what is not known."""
     return {
         "schema": SCHEMA,
         "version": VERSION,
         "hstnn_deploy": hstnn_deploy.__version__,
         "studies": [_plain_study(study) for study in studies],
-        "records": [profile.plain for profile in profiles],
-        "problems": list(problems),
+        "variations": [measured.plain() for measured in collected.variations.values()],
+        "records": [profile.plain for profile in collected.profiles],
+        "problems": collected.problems,
     }
 
 
@@ -241,6 +242,7 @@ def plain_cell(cell: Cell) -> dict[str, Any]:
         "kind": cell.network.kind,
         "recurrent": cell.network.recurrent,
         "family": cell.network.family,
+        "step": cell.network.step,
         "ratio": cell.network.ratio,
         "stage": cell.stage,
         "n": summary.number,

@@ -142,6 +142,11 @@ def _notes(study: Study, pure_repeated: bool) -> list[str]:
             "sd: sample standard deviation over seeds (n - 1). ± 95 %: half width of the mean's confidence interval"
             " (Student's t)."
         )
+    if any(cell.network.step not in {None, "baseline"} for cell in study.cells):
+        notes.append(
+            "vat, recover and prune: the variation of the weights was drawn anew for every batch of the test split."
+            " `hstnn evaluate --draws N` measures devices, whose draw stays."
+        )
     if len(study.seeds) == 1:
         notes.append(f"sd and ± 95 % are n/a: {ONE}.")
     if pure_repeated and any(cell.network.ratio is None and cell.stage != "adapt" for cell in study.cells):

@@ -50,6 +50,11 @@ class Answers:
         """T."""
         return len(self.right)
 
+    @property
+    def largest_scales(self) -> list[float] | None:
+        """The largest mean scale of each step; None where no layer normalises each step by itself."""
+        return None if self.scales is None else [float(value) for value in self.scales.amax(0)]
+
     def after(self, steps: int) -> Exit:
         """Return what stopping all samples after so many steps comes to."""
         return self._exit("steps", steps, torch.full((self.right.shape[1],), steps - 1))

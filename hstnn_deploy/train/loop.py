@@ -73,7 +73,7 @@ class Fit:
         done, best = self._restore(optimiser, schedule, scaler)
         self.run.keep_metrics(done)
         self.run.set_status("running", epoch=done, epochs=self.stage.epochs, best=best)
-        self.observer.stage_started(self.header.stage, self.stage.epochs, done)
+        self.observer.stage_started(self.header.resolved_recipe().step or self.header.stage, self.stage.epochs, done)
         doubts = self._doubts()
         trainer = self._trainer(optimiser, scaler)
         for epoch in range(done + 1, self.stage.epochs + 1):

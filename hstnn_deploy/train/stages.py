@@ -39,7 +39,7 @@ from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
-from hstnn_deploy.train.beginnings import first_network, keep_selection, rram_networks
+from hstnn_deploy.train.beginnings import check_begun_from, first_network, keep_selection, other_start, rram_networks
 from hstnn_deploy.train.evaluation import PROTOCOLS, count_batches, evaluate
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
@@ -212,15 +212,20 @@ class Training:
             raise UsageError(
                 f"weights on devices have no stage {stage!r}", f"their steps are {', '.join(STEPS)}, or all of them"
             )
+        recipes = [self.recipe.at_step(step) for step in (STEPS if stage == "all" else (stage,))]
+        # Before anything is trained: what is wrong with a later step.
+        for recipe in recipes:
+            other_start(recipe)
         done = []
-        for step in STEPS if stage == "all" else (stage,):
-            own = replace(self, recipe=self.recipe.at_step(step))
+        for recipe in recipes:
+            own = replace(self, recipe=recipe)
             own._splits = self._splits
             # Asked before the folder is begun: what is missing is no failure of this step.
-            before = rram_networks(own.recipe, partial(stage_folder, out=self.out, stage="train"), self.vat)
+            before = rram_networks(recipe, partial(stage_folder, out=self.out, stage="train"), self.vat)
+            check_begun_from(own.folder("train"), before)
             done.append(own._fit("train", own.folder("train"), partial(own._for_step, before), None))
             self._splits = own._splits
-            if step == "prune" and (zeros := Checkpoint.load(done[-1].best).network().sparsity()):
+            if recipe.step == "prune" and (zeros := Checkpoint.load(done[-1].best).network().sparsity()):
                 shares = f"{100 * zeros[0]:.1f} % of the SRAM weights and {100 * zeros[1]:.1f} % of their groups"
                 self.observer.note(f"prune: {shares} are zero")
         return done
@@ -286,7 +291,7 @@ class Training:
         recipe = self.recipe
         run.check_recipe(recipe.for_stage(stage), recipe.upgraded)
         if run.finished:
-            self.observer.note(f"{stage}: already finished in {run.path}")
+            self.observer.note(f"{recipe.step or stage}: already finished in {run.path}")
             return run
         splits = self.splits()
         facts = environment.describe(str(self.device)) | {"processes": self.ranks.size}
@@ -344,7 +349,8 @@ class Training:
         run.set_status("finished", result={"epoch": best.epoch, **best.metrics})
         figure = f"{self.task.metric} {test[self.task.metric]:.2f}{self.task.unit}"
         self.observer.stage_finished(
-            f"{best.stage}: best epoch {best.epoch}, test {figure} ({PROTOCOLS[protocol]}; {precision})"
+            f"{self.recipe.step or best.stage}: best epoch {best.epoch}, "
+            f"test {figure} ({PROTOCOLS[protocol]}; {precision})"
         )
 
     def _check_environment(self, run: RunFolder, now: dict[str, Any]) -> None:
