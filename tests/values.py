@@ -25,16 +25,28 @@ def some_values(samples: int, seed: int) -> ArraySplit:
     return ArraySplit(x, as_values(5 * seen + torch.tensor([3.0, -1.0]) + noise, "y"), scale=1 / 16)
 
 
-def load_values(_config: DigitsConfig, source: Source) -> Splits:
-    """Return the splits, as the digits' own function does."""
-    train, valid = with_validation(some_values(SHAPE.train, 1), source.protocol)
-    test = some_values(SHAPE.test, 2)
-    return Splits(train, valid or test, test, INPUTS, VALUES, "500 random samples", targets="values")
+def load_values(config: DigitsConfig, source: Source) -> Splits:
+    """Return the splits, as the digits' own function does; where images are asked for, each is shown at every step."""
+    whole, test = some_values(SHAPE.train, 1), some_values(SHAPE.test, 2)
+    if config.images is not None:
+        whole, test = (replace(each, x=each.x[:, None, None].expand(-1, STEPS, 1, -1, -1)) for each in (whole, test))
+    train, valid = with_validation(whole, source.protocol)
+    shape = shape_of(config)
+    return Splits(
+        *(train, valid or test, test, shape.inputs, VALUES, "500 random samples", shape.family),
+        size=shape.size,
+        targets="values",
+    )
+
+
+def shape_of(config: DigitsConfig) -> Shape:
+    """Return the size of the splits."""
+    return SHAPE if config.images is None else SHAPE._replace(inputs=1, size=INPUTS)
 
 
 def in_place_of_the_digits(patch: pytest.MonkeyPatch) -> None:
     """Let every recipe of the digits have these samples."""
-    patch.setitem(registry.DATA_SETS, "digits", replace(DIGITS, load=load_values, shape=lambda _config: SHAPE))
+    patch.setitem(registry.DATA_SETS, "digits", replace(DIGITS, load=load_values, shape=shape_of))
 
 
 LINEAR = [

@@ -66,7 +66,7 @@ def unpadded(walk: Iterable[Batch]) -> Iterator[Batch]:
             yield batch
             continue
         for number, length in enumerate(batch.lengths.tolist()):
-            per_step = batch.target.ndim > 1
+            per_step = batch.target.ndim > 1 and not batch.target.is_floating_point()
             target = batch.target[:length, [number]] if per_step else batch.target[[number]]
             yield Batch(batch.x[:length, [number]], target)
 
