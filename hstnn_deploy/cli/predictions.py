@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hstnn_deploy.export.runtime.answers import in_words
+from hstnn_deploy.export.runtime.values import in_words
 
 Answers = list[dict[str, Any]]
 """Of each sample; see `export.runtime.answers.answered`."""

@@ -315,7 +315,7 @@ def _name(path: Path) -> str:
 
 def _print(result: dict[str, Any]) -> None:
     """Print what a person reads."""
-    from hstnn_deploy.export.runtime.answers import in_words
+    from hstnn_deploy.export.runtime.values import in_words
 
     if "samples" not in result:
         _print_text(result)

@@ -253,7 +253,7 @@ class Recipe(BaseModel):
         """Refuse a loss of another sort of answers than the data has: classes or values of samples, or words."""
         there = "words" if family == "language" else targets
         if self.asks != there:
-            name = self.loss.name if self.loss else "the usual one, cross-entropy"
+            name = self.loss.name if self.loss else f"the usual one, {self.network.usual_loss}"
             has, right = _LOSSES[there]
             raise UsageError(f"loss is {name}, but {self.data.name} {has}", f"--set loss={right}")
         names = self.loss.outputs if self.loss else []

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,9 @@ import pytest
 import torch
 
 from hstnn_deploy.export.bundle.description import write_manifest
-from hstnn_deploy.export.runtime.answers import in_words, valued
 from hstnn_deploy.export.runtime.manifest import read_manifest
 from hstnn_deploy.export.runtime.session import Session
+from hstnn_deploy.export.runtime.values import in_words, valued
 from tests.conftest import Hstnn
 from tests.values import SPIKING, in_place_of_the_digits, some_values
 
@@ -150,6 +152,17 @@ def test_raw_input_and_smaller_graphs(hstnn: Hstnn, best: Path, folder: Path) ->
     (loses,) = {each["name"] for each in facts["verification"]["checks"] if "fp16 loses" in each["name"]}
     figures = [each["figure"] for each in facts["verification"]["checks"] if each["name"] == loses]
     assert "% lost, at most 0.5 allowed" in figures[0]
+
+
+def test_the_standalone_runner_gives_values(hstnn: Hstnn, best: Path, folder: Path, samples: Path) -> None:
+    alone = folder / "runs-alone"
+    written = hstnn("export", "--ckpt", best, "--out", folder / "b", "--no-verify", "--standalone", alone)
+    assert written.code == 0, written.err
+    found = subprocess.run(
+        [sys.executable, alone / "run.py", "--input", samples], capture_output=True, text=True, check=True
+    )
+    outputs = Session(alone / "bundle").run(np.load(samples))
+    assert found.stdout.splitlines()[1] == f"sample 1: angle = {outputs[1, 0]:.6g}, speed = {outputs[1, 1]:.6g}"
 
 
 def test_reports_say_that_lower_is_better(hstnn: Hstnn, best: Path, folder: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 
 from hstnn_deploy.data.files.arrays import ARRAY_LIMIT, read_array
 from hstnn_deploy.errors import HstnnError
-from hstnn_deploy.export.runtime.answers import in_words, valued
 from hstnn_deploy.export.runtime.session import Session
+from hstnn_deploy.export.runtime.values import in_words, valued
 
 
 def main() -> int:
