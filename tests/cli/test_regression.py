@@ -205,7 +205,7 @@ def test_weights_on_devices_are_measured_under_draws(hstnn: Hstnn, folder: Path,
     assert f"worst {max(found['draws']):.4g}, best {min(found['draws']):.4g}" in shown
     curves = hstnn("evaluate", "--ckpt", ckpt, "--draws", "3", "--variation", "0,1", "--out", tmp_path / "out")
     assert curves.code == 0, curves.err
-    assert "RMSE under variation" in curves.out
+    assert "rmse under variation" in curves.out
     table = (tmp_path / "out/variation.csv").read_text().splitlines()
     row = dict(zip(table[0].split(","), table[2].split(","), strict=True))
     assert float(row["worst"]) == max(found["draws"])
