@@ -51,7 +51,7 @@ FORMATS: Mapping[str, Format] = {
         *(("order", "names", "part", "recording"), (b"\x89HDF\r\n",)),
     ),
     "mat": Format(
-        *("Matlab (structs, variables, ST-MNIST)", (".mat",), "scipy, h5py", event_matlab.read_matlab),
+        *("Matlab (structs, variables, ST-MNIST)", (".mat",), "hstnn, h5py", event_matlab.read_matlab),
         *(("order", "names", "part"), (b"MATLAB 5.0 MAT", b"MATLAB 7.3 MAT")),
     ),
     "numpy": Format(

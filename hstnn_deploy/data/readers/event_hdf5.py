@@ -6,6 +6,7 @@ A table is read where its bytes are in this file: links to other files and table
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ Table = Any
 
 MOST = 20_000
 """Objects of a file that are looked at."""
+_DEPTH = 16
 _RATIO, _LARGE = 1100, 64 * 2**20
 """A table that is larger than so many bytes, and than so many times what the file holds of it, is refused: no codec of
 HDF5's own packs more densely."""
@@ -68,41 +70,57 @@ def opened(path: Path) -> Iterator[Any]:
         yield file
 
 
+def walk(file: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the groups and tables of a file with their places; what is only linked to is not looked at.
+
+    Of damaged groups HDF5's own walk does not end.
+
+    Raises:
+        ValueError: the file holds too many objects, or nests them too deep.
+    """
+    import h5py
+
+    left: list[tuple[str, Any]] = [("", file)]
+    seen = 0
+    while left:
+        place, item = left.pop()
+        seen += 1
+        yield place, item
+        if not isinstance(item, h5py.Group):
+            continue
+        if seen + len(item) > MOST or place.count("/") > _DEPTH:
+            raise ValueError(f"it holds more than {MOST} objects, or they are nested deeper than {_DEPTH}")
+        for name in reversed(list(islice(item, MOST))):
+            if isinstance(item.get(name, getlink=True), h5py.HardLink):
+                left.append((f"{place}/{name}" if place else name, item[name]))
+
+
 def tables(file: Any, options: EventOptions) -> dict[str, Table]:
     """Return by its place each table of a file that may be events: its fields or datasets mean t, x and y.
 
     Raises:
-        ValueError: the file holds too many objects.
+        ValueError: see `walk`.
     """
     import h5py
-
-    found: dict[str, Table] = {}
-    left = [MOST]
 
     def means(names: Any) -> set[str | None]:
         return {letter(name, options) for name in names}
 
-    def see(place: str, item: Any) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise ValueError(f"it holds more than {MOST} objects")
-        if isinstance(item, h5py.Dataset):
-            rows = item.ndim == 2 and item.shape[1] in WIDTHS and item.dtype.kind in "biuf"
-            if (item.dtype.names and {"t", "x"} <= means(item.dtype.names)) or (
-                rows and (place.rpartition("/")[2].lower() == "events" or place == (options.part or "").strip("/"))
-            ):
-                found[place] = item
-            return
-        # What is only linked to is not looked at.
-        links = {name: item.get(name, getlink=True) for name in item}
-        held = {name: item[name] for name, link in links.items() if isinstance(link, h5py.HardLink)}
-        each = {name: table for name, table in held.items() if isinstance(table, h5py.Dataset)}
-        meant = {name: table for name, table in each.items() if letter(name, options)}
-        if {"t", "x"} <= means(meant) and len(means(meant)) >= 3:
-            found[place] = meant
-
-    see("", file)
-    file.visititems(see)
+    found: dict[str, Table] = {}
+    groups: dict[str, dict[str, Any]] = {}
+    for place, item in walk(file):
+        if not isinstance(item, h5py.Dataset):
+            continue
+        group, _, name = place.rpartition("/")
+        rows = item.ndim == 2 and item.shape[1] in WIDTHS and item.dtype.kind in "biuf"
+        called = name.lower() == "events" or place == (options.part or "").strip("/")
+        if (item.dtype.names and {"t", "x"} <= means(item.dtype.names)) or (rows and called):
+            found[place] = item
+        elif letter(name, options):
+            groups.setdefault(group, {})[name] = item
+    for place, held in groups.items():
+        if {"t", "x"} <= means(held) and len(means(held)) >= 3:
+            found[place] = held
     return found
 
 

@@ -1,15 +1,12 @@
 """Recordings of events in Matlab's .mat files: structs or variables called t, x, y and p, and ST-MNIST's spike trains.
 
-scipy reads versions 4 to 7, h5py version 7.3, which is HDF5. A struct TD, as Garrick Orchard's functions for event
-cameras write it, counts x and y from 1, and its polarity where it is 1 and 2.
+matlab_files reads versions 4 to 7, h5py version 7.3, which is HDF5. A struct TD, as Garrick Orchard's functions for
+event cameras write it, counts x and y from 1, and its polarity where it is 1 and 2.
 """
 
-import math
-import warnings
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +15,12 @@ from hstnn_deploy.data.readers import event_hdf5
 from hstnn_deploy.data.readers.event_columns import Found
 from hstnn_deploy.data.readers.event_fields import WIDTHS, letter, named, plain
 from hstnn_deploy.data.readers.event_options import EventOptions
+from hstnn_deploy.data.readers.matlab_files import read_variables
 from hstnn_deploy.errors import DataError
-from hstnn_deploy.foreign import one_line, reading
 
 Values = Mapping[str, Any]
 """Numbers by their place in a file, such as `TD/x`."""
 
-_RATIO, _LARGE = 200, 64 * 2**20
-"""A file that unpacks to more than so many times its size, and to more than so many bytes, is refused."""
-_DEPTH = 6
-_PIECE = 2**20
-_HEADER = 128
-_COMPRESSED = 15
 _TAXELS = 100
 """Of ST-MNIST's sensor, 10 x 10: a row each, and the times in the last."""
 
@@ -40,7 +31,7 @@ def read_matlab(path: Path, options: EventOptions) -> Found:
     Raises:
         DataError: it is damaged, unpacks to far more than it is, or holds no known events or several.
     """
-    held = _hdf5(path) if _is_hdf5(path) else _scipy(path)
+    held = _hdf5(path) if _is_hdf5(path) else read_variables(path)
     trains = [place for place in held if place.rpartition("/")[2] == "spiketrain"]
     if trains and options.part in (None, *trains) and not options.order:
         return _tactile(path, np.asarray(held[options.part or trains[0]]))
@@ -120,73 +111,9 @@ def _hdf5(path: Path) -> Values:
     import h5py
 
     with event_hdf5.opened(path) as file:
-        found: dict[str, Any] = {}
-
-        def see(place: str, item: Any) -> None:
-            if len(found) > event_hdf5.MOST:
-                raise ValueError(f"it holds more than {event_hdf5.MOST} objects")
-            if isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf" and not place.startswith("#"):
-                found[place] = item
-
-        file.visititems(see)
+        found = {
+            place: item
+            for place, item in event_hdf5.walk(file)
+            if isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf" and not place.startswith("#")
+        }
         return {place: event_hdf5.values(path, item).T for place, item in found.items()}
-
-
-def _scipy(path: Path) -> Values:
-    """Return the numbers of a file of versions 4 to 7."""
-    import scipy.io
-
-    with reading(path, "a .mat file"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _check_size(path)
-        most = max(_LARGE, _RATIO * path.stat().st_size)
-        for name, shape, _ in scipy.io.whosmat(str(path)):
-            if math.prod(shape) > most:
-                raise DataError(f"{path}: its {one_line(name)} claims to be {list(shape)}", "copy or download it again")
-        return dict(_numbers(scipy.io.loadmat(str(path)), "", 0))
-
-
-def _numbers(held: Mapping[str, Any], place: str, depth: int) -> list[tuple[str, NDArray[Any]]]:
-    """Return the arrays of numbers below variables or fields, by their places."""
-    found: list[tuple[str, NDArray[Any]]] = []
-    for name, values in held.items():
-        below = f"{place}/{name}" if place else name
-        if not isinstance(values, np.ndarray) or name.startswith("__") or depth > _DEPTH:
-            continue
-        if values.dtype.names and values.size == 1:
-            one = values.reshape(-1)[0]
-            found += _numbers({each: one[each] for each in values.dtype.names}, below, depth + 1)
-        elif values.dtype.kind in "biuf":
-            found.append((below, values))
-    return found
-
-
-def _check_size(path: Path) -> None:
-    """Refuse a file of version 5 to 7 that unpacks to far more than it is, or ends within a variable."""
-    size = path.stat().st_size
-    most = max(_LARGE, _RATIO * size)
-    with path.open("rb") as file:
-        head = file.read(_HEADER)
-        if head[:6] != b"MATLAB":  # version 4 packs nothing
-            return
-        order = "big" if head[126:128] == b"MI" else "little"
-        while tag := file.read(8):
-            kind, length = (int.from_bytes(tag[at : at + 4], order) for at in (0, 4))  # type: ignore[arg-type]
-            start = file.tell()
-            if len(tag) < 8 or start + length > size:
-                raise DataError(f"{path} is truncated: it ends within a variable", "copy or download it again")
-            if kind == _COMPRESSED and (most := most - _unpacked(file, length, most)) < 0:
-                raise DataError(f"{path} of {size} bytes unpacks to far more", "save it with -v7, or as .npy")
-            file.seek(start + length)
-
-
-def _unpacked(file: IO[bytes], length: int, most: int) -> int:
-    """Return how many bytes so many packed ones are; more than `most` where it is more."""
-    packed, count = zlib.decompressobj(), 0
-    while length and count <= most:
-        piece = file.read(min(length, _PIECE))
-        length -= len(piece)
-        while piece and count <= most:
-            count += len(packed.decompress(piece, _PIECE))
-            piece = packed.unconsumed_tail
-    return count

@@ -103,6 +103,21 @@ def test_nothing_is_read_out_of_another_file(tmp_path: Path) -> None:
         read(tmp_path / "c.h5")
 
 
+def test_groups_that_hold_themselves_or_too_much_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hstnn_deploy.data.readers import event_hdf5
+
+    path = tmp_path / "a.h5"
+    hdf5(path, columns(REF, place="events/"))
+    with h5py.File(path, "r+") as file:
+        file["events/itself"] = file["events"]
+    with pytest.raises(DataError, match="nested deeper than 16"):
+        read(path)
+    hdf5(path, columns(REF, place="events/"))
+    monkeypatch.setattr(event_hdf5, "MOST", 3)
+    with pytest.raises(DataError, match="holds more than 3 objects"):
+        read(path)
+
+
 def test_a_sets_own_files_are_taken_as_the_set_takes_them(tmp_path: Path) -> None:
     from hstnn_deploy.data.sets.dvs_gesture import NpyRecordings
     from hstnn_deploy.data.sets.heidelberg import Hdf5Recordings
@@ -195,6 +210,46 @@ def test_matlab_files_without_events_or_with_several_are_refused(tmp_path: Path)
     assert np.array_equal(read(path, said="part=right").events, later(5))
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "wrong"),
+    [
+        (128, 99, "has no events|holds no events"),
+        (132, 2**31, "an element claims 2147483648 bytes"),
+        (136, 7 << 16 | 6, "a short element claims 7 bytes"),
+        (136, 99, "flags of a matrix"),
+        (160, 2**31 - 1, "a matrix of|has the shape|numbers holds"),
+    ],
+)
+def test_claims_of_a_matlab_file_are_checked(place: int, value: int, wrong: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"t": REF["t"], "x": REF["x"], "y": REF["y"], "p": REF["p"]})
+    content = bytearray(path.read_bytes())
+    assert np.array_equal(read(path).events, REF)
+    content[place : place + 4] = value.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=wrong):
+        read(path)
+
+
+def test_matlab_variables_are_as_scipy_reads_them(tmp_path: Path) -> None:
+    """Of every type of numbers and way of writing them; scipy is the oracle."""
+    from hstnn_deploy.data.readers.matlab_files import read_variables
+
+    kinds = ("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")
+    made: dict[str, Any] = {kind: (np.arange(24).reshape(4, 6) * 5).astype(kind) for kind in kinds}
+    made |= {"one": 3.5, "two": np.array([1, 2], "u1"), "none": np.zeros((0, 4)), "cube": np.ones((2, 3, 4))}
+    made |= {"yes": np.array([True, False]), "i": np.array([1j]), "word": "abc", "deep": {"a": {"b": np.arange(3)}}}
+    for compressed in (False, True):
+        scipy.io.savemat(tmp_path / "a.mat", made, do_compression=compressed)
+        theirs, ours = scipy.io.loadmat(tmp_path / "a.mat"), read_variables(tmp_path / "a.mat")
+        assert set(ours) == {*made, "deep/a/b"} - {"i", "word", "deep"}
+        assert all(np.array_equal(ours[name], theirs[name]) for name in set(ours) - {"deep/a/b"})
+        assert np.array_equal(ours["deep/a/b"].ravel(), [0, 1, 2])
+    for order in "<>":
+        scipy.io.savemat(tmp_path / "b.mat", {"a": np.arange(6.0).reshape(2, 3).astype(f"{order}f4")}, format="4")
+        assert np.array_equal(read_variables(tmp_path / "b.mat")["a"], np.arange(6.0).reshape(2, 3))
+
+
 def test_a_matlab_file_that_unpacks_to_far_more_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     head = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\x01IM"
@@ -203,7 +258,7 @@ def test_a_matlab_file_that_unpacks_to_far_more_is_refused_before_it_is_read(tmp
     with pytest.raises(DataError, match="unpacks to far more"):
         read(path)
     path.write_bytes(head + (15).to_bytes(4, "little") + (2**32 - 1).to_bytes(4, "little") + bomb)
-    with pytest.raises(DataError, match="ends within a variable"):
+    with pytest.raises(DataError, match="an element claims 4294967295 bytes"):
         read(path)
     # A struct of ten thousand million fields that are not there.
     dims = np.array([6, 8, 2, 0, 5, 8, 100_000, 100_000, 1, 0, 5 | 4 << 16, 8, 1, 0], "<u4").tobytes()
