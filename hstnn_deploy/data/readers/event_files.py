@@ -163,7 +163,7 @@ def _format(path: Path, start: bytes, options: EventOptions) -> Format:
     able = [each for each in FORMATS.values() if suffix in each.suffixes]
     if not able:
         raise DataError(
-            f"{path} is no recording of events that hstnn knows by its beginning or its name",
+            f"{path} is no recording of events that hstnn reads, by its beginning or its name",
             f"known names: {', '.join(EVENT_FILES)}; or say what it is: --events format={'|'.join(FORMATS)}",
         )
     # A file of version 4 of Matlab begins with nothing of its own, as HDF5 may behind 512 bytes.

@@ -180,7 +180,7 @@ REFUSED: dict[str, tuple[str, Write, str, str, str]] = {
     "ROS 2, MCAP": (".mcap", raw(b"\x89MCAP0\r\n" + bytes(80)), "", "bag of ROS 2 (MCAP)", "rosbags-convert"),
     "ROS of before": (".bag", raw(b"#ROSBAG V1.2\n" + bytes(80)), "", "another version than 2.0", "rosbag"),
     "gzip": (".npy", raw(b"\x1f\x8b" + bytes(80)), "", "packed by gzip", "gunzip"),
-    "no name": ("", raw(bytes(20)), "", "hstnn knows by its beginning or its name", "format=aedat2"),
+    "no name": ("", raw(bytes(20)), "", "hstnn reads, by its beginning or its name", "format=aedat2"),
     "HDF5 of something": (".h5", lambda path: hdf5(path, {"weights": REF["t"]}), "", "no events that are known", "CD/"),
     "HDF5, cut": (".h5", raw(b"\x89HDF\r\n\x1a\n" + bytes(8)), "", "is damaged, or not an HDF5 file", "again"),
     "no HDF5": (".h5", raw(b"HDF5" + bytes(8)), "", "is truncated or not a .h5 file", "again"),
