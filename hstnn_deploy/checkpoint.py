@@ -335,7 +335,7 @@ class Checkpoint(BaseModel):
         changed = for_network(recipe, self.architecture, self.resolved_recipe() if self.recipe else None)
         if (known := registry.shape(changed.data)) is not None:
             sizes = {"inputs": known.inputs, "classes": known.classes, "size": known.size, "steps": known.steps}
-            check_network(changed, known.family, sizes, self._source)
+            check_network(changed, known.family, sizes, self._source, known.targets)
         # What was measured by another recipe is no result of this one.
         return self.model_copy(update={"recipe": changed.dump(), "metrics": {} if self.recipe else self.metrics})
 
@@ -356,6 +356,7 @@ class Checkpoint(BaseModel):
             self._check_shapes(config)
             network = build(config, self.sizes)
             network.load_state_dict(self.parameters)
+        network.values = bool(self.recipe) and self.resolved_recipe().asks == "values"
         return network.eval()
 
     def deployed(self, draw: int | None = None) -> "Checkpoint":

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hstnn_deploy.data.pictures.variation import label
+from hstnn_deploy.metrics import ends, shown, titled
 from hstnn_deploy.report.sheets import Column, Entry, Sheet, figure
 from hstnn_deploy.train.variation import Curve, Draws, Measurement
 
@@ -22,8 +23,8 @@ def heading(measured: Measurement) -> str:
     metric = measured.networks[0].metric
     unit = " (%)" if metric == "accuracy" else ""
     norms = f", norms after {measured.readapted} training batches" if measured.readapted else ""
-    what = f"{metric}{unit} under variation, {measured.split} split{norms}"
-    return f"{whose}{what}" if whose else what[0].upper() + what[1:]
+    rest = f"{unit} under variation, {measured.split} split{norms}"
+    return f"{whose}{metric}{rest}" if whose else f"{titled(metric)}{rest}"
 
 
 def _accuracy(measured: Measurement) -> Sheet:
@@ -35,8 +36,8 @@ def _accuracy(measured: Measurement) -> Sheet:
         [
             *_leading(each, measured),
             Entry(str(each.bits), each.bits),
-            figure(each.clean),
-            *(_mean(each.scales[scale]) if scale in each.scales else Entry("") for scale in scales),
+            figure(each.clean, metric=each.metric),
+            *(_mean(each.metric, each.scales[scale]) if scale in each.scales else Entry("") for scale in scales),
         ]
         for each in networks
     ]
@@ -97,9 +98,10 @@ def _leading(network: Curve, measured: Measurement) -> list[Entry]:
     return [Entry(network.name if one_seed else f"{network.name}, seed {network.seed}"), Entry(network.step)]
 
 
-def _mean(draws: Draws) -> Entry:
+def _mean(metric: str, draws: Draws) -> Entry:
     half = draws.half_width
-    return Entry(f"{draws.mean:.2f}" + (f"±{half:.2f}" if math.isfinite(half) else ""), draws.mean)
+    spread = f"±{shown(metric, half)}" if math.isfinite(half) else ""
+    return Entry(f"{shown(metric, draws.mean)}{spread}", draws.mean)
 
 
 def _percent(share: float) -> Entry:
@@ -124,7 +126,8 @@ def as_csv(measurements: Sequence[Measurement]) -> str:
             for scale, draws in each.scales.items():
                 spread = [draws.deviation, draws.half_width] if len(draws.values) > 1 else ["", ""]
                 found = [scale, draws.sigma, len(draws.values), draws.mean, *spread]
-                table.writerow([*before, *found, min(draws.values), max(draws.values), *after])
+                best, worst = ends(each.metric, draws.values)
+                table.writerow([*before, *found, worst, best, *after])
     return text.getvalue()
 
 
