@@ -103,7 +103,7 @@ def _bench(asked: Asked, folder: Path, report: "Report") -> "tuple[Bench, str, d
 
     from hstnn_deploy.data.events.recordings import SomeRecordings, as_trained
     from hstnn_deploy.data.registry import load, missing
-    from hstnn_deploy.data.splits import Splits
+    from hstnn_deploy.data.splits import DataSizes, Splits
     from hstnn_deploy.profile.phases import loaders
     from hstnn_deploy.profile.phases.loading import Bench
 
@@ -121,7 +121,7 @@ def _bench(asked: Asked, folder: Path, report: "Report") -> "tuple[Bench, str, d
         splits: Splits = load(config, asked.protocol, asked.data_dir, "none")
         part, count, whole = _part(splits.train, asked)
         strategies, origin, held = loaders.of_loaded(part, data_set.name), f"from {splits.origin}", None
-        shape: dict[str, int | None] = {"inputs": splits.inputs, "classes": splits.classes, "size": splits.size}
+        sizes: DataSizes = splits.sizes
         family: str = splits.family
     else:
         parts = data_set.recordings(config, asked.data_dir)
@@ -135,9 +135,9 @@ def _bench(asked: Asked, folder: Path, report: "Report") -> "tuple[Bench, str, d
         held = loaders.plain({"disk": subject.originals()})["disk"]
         known = data_set.shape(config)
         assert known is not None, "recordings have a shape"
-        shape, family = {"inputs": known.inputs, "classes": known.classes, "size": known.size}, known.family
+        sizes, family = known.sizes._replace(steps=None), known.family
     if asked.training is not None:
-        asked.training.check_fits(family, shape)
+        asked.training.check_fits(family, sizes)
     return Bench(strategies, count, whole, asked.batch, asked.device, asked.training, report), origin, held
 
 

@@ -163,8 +163,7 @@ def _evaluate(
         observer.close()
     if recipe is not None:
         # Of a text, only its files say how many words there are.
-        there = {"inputs": splits.inputs, "classes": splits.classes, "size": splits.size}
-        check_network(asked, splits.family, there, ckpt)
+        check_network(asked, splits.family, splits.sizes, ckpt)
     if checkpoint.vocabulary != splits.vocabulary and not (checkpoint.origin and not checkpoint.vocabulary):
         raise DataError(
             f"{ckpt} was trained with another vocabulary than {asked.data.name} has now",

@@ -42,6 +42,23 @@ class Split(Protocol):
         ...
 
 
+class DataSizes(NamedTuple):
+    """What a network has to fit: the sizes of a data set."""
+
+    inputs: int
+    """Values per time step; of frames, channels."""
+    classes: int
+    """Of a text: the words of its vocabulary."""
+    size: int | None = None
+    """Height and width of a square frame."""
+    steps: int | None = None
+    """Time steps of every sample; None: samples differ, or nobody knows."""
+    step: tuple[int, ...] = ()
+    """The shape of one time step of a sample; () of a text."""
+    numbers: bool = False
+    """Whether a sample has `classes` numbers that are to be told, in the place of a class."""
+
+
 class Labelled(Protocol):
     """Samples of one class each, of which some can be taken."""
 
@@ -122,6 +139,19 @@ class Splits:
     """Of a text: its words in the order of their tokens."""
     size: int | None = None
     """Height and width of a frame; None where a time step is a plain vector."""
+    frame: tuple[int, ...] | None = None
+    """The shape of a time step that is neither a plain vector nor a square frame."""
+    numbers: bool = False
+    """Whether a sample has `classes` numbers that are to be told, in the place of a class."""
+
+    @property
+    def sizes(self) -> DataSizes:
+        """What a network has to fit."""
+        step = self.frame
+        if step is None:
+            step = (self.inputs,) if self.size is None else (self.inputs, self.size, self.size)
+        step = () if self.family == "language" else step
+        return DataSizes(self.inputs, self.classes, self.size, step=step, numbers=self.numbers)
 
     def split(self, name: str) -> Split:
         """Return a split by its name."""

@@ -1,6 +1,6 @@
 """A recipe: what a training is, as a validated model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import (
@@ -16,6 +16,7 @@ from pydantic import (
 from hstnn_deploy import yaml_text
 from hstnn_deploy.data.dataset import Protocol
 from hstnn_deploy.data.registry import DataConfig
+from hstnn_deploy.data.splits import DataSizes
 from hstnn_deploy.errors import HstnnError, RecipeError, UsageError, nearest
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.precision import Precision
@@ -31,6 +32,9 @@ Method = Literal["hybrid", "plain"]
 
 _NEW = (("loss", None), ("regularise", None), ("finetune", None), ("init", None))
 """Keys that recipes did not always have, and what they meant then."""
+
+NUMBERS = "regression"
+"""The loss of targets that are numbers, not classes."""
 
 _FAMILIES = {"stack", "sequence", "convolutional", "language"}
 
@@ -193,18 +197,18 @@ class Recipe(BaseModel):
         unit = "-lstm" if self.kind in {"ffs", "hybrid"} and self.network.recurrent == "lstm" else ""
         return f"{self.kind}{unit}" + (f"-{self.ratio:g}" if self.kind == "ffs" else "")
 
-    def check_fits(self, family: str, sizes: Mapping[str, int | None]) -> None:
+    def check_fits(self, family: str, sizes: DataSizes) -> None:
         """Refuse a network that is not made for the data.
 
         Args:
             family: which family of networks the data is for.
-            sizes: of the data, by name: `inputs`, `classes`, and `size` of frames (None where there are none).
+            sizes: of the data.
 
         Raises:
             UsageError: another family, or a key of the network that the data contradicts.
         """
         if isinstance(self.network, StackConfig):
-            self._check_loss(family)
+            self._check_loss(family, sizes)
             self._check_shape(self.network, family, sizes)
             return
         if self.network.family != family:
@@ -212,17 +216,28 @@ class Recipe(BaseModel):
                 f"network.family is {self.network.family}, but {self.data.name} is for the family {family}",
                 "`hstnn recipes` lists recipes to start from",
             )
-        self._check_loss(family)
+        self._check_loss(family, sizes)
+        if family == "convolutional" and sizes.size is None:
+            raise UsageError(
+                f"network.family is convolutional, but a time step of {self.data.name} has the shape "
+                f"{list(sizes.step)}",
+                "make the frames square (data.resize, or the transform center-crop), or train a network of layers",
+            )
         for key, name in self.network.data_keys.items():
-            wanted, there = getattr(self.network, key), sizes[name]
+            wanted, there = getattr(self.network, key), getattr(sizes, name)
             if wanted != there:
                 raise UsageError(
                     f"network.{key} is {wanted}, but {self.data.name} has {there}", f"--set network.{key}={there}"
                 )
 
-    def _check_loss(self, family: str) -> None:
-        """Refuse a loss of another sort of answers than the data has: classes of samples, or words that follow."""
+    def _check_loss(self, family: str, sizes: DataSizes) -> None:
+        """Refuse a loss of another sort of answers than the data has: classes, numbers, or words that follow."""
         text = family == "language"
+        named: str = self.loss.name if self.loss else self.network.usual_loss
+        if (named == NUMBERS) != sizes.numbers:
+            told = "has numbers as targets" if sizes.numbers else "has none as targets"
+            other = NUMBERS if sizes.numbers else "next-word" if text else "cross-entropy"
+            raise UsageError(f"loss is {named}, but {self.data.name} {told}", f"--set loss={other}")
         if isinstance(task_for(self.network, self.loss), LanguageModelling) == text:
             return
         name = self.loss.name if self.loss else "the usual one, cross-entropy"
@@ -232,10 +247,9 @@ class Recipe(BaseModel):
             f"loss is {name}, but {self.data.name} has a class for each sample", "--set loss=cross-entropy"
         )
 
-    def _check_shape(self, network: StackConfig, family: str, sizes: Mapping[str, int | None]) -> None:
+    def _check_shape(self, network: StackConfig, family: str, sizes: DataSizes) -> None:
         """Refuse a stack that is not made for the data; see `check_fits`."""
-        size, inputs = sizes.get("size"), sizes.get("inputs")
-        there = [] if family == "language" else [inputs] if size is None else [inputs, size, size]
+        there = [] if family == "language" else list(sizes.step)
         if (network.readout == "every") != (family == "language"):
             each = "word" if family == "language" else "sample"
             wanted = "every" if family == "language" else "mean"
@@ -248,15 +262,16 @@ class Recipe(BaseModel):
                 f"network.input is {network.input}, but a time step of {self.data.name} has the shape {there}",
                 f"--set 'network.input={there}'",
             )
-        steps, longest = sizes.get("steps"), network.longest
+        steps, longest = sizes.steps, network.longest
         if steps is not None and longest is not None and steps > longest:
             raise UsageError(
                 f"network.layers normalise {longest} steps each by itself, but {self.data.name} has {steps} a sample",
                 f"give norm.steps: {steps}",
             )
-        if (given := network.outputs) != sizes["classes"]:
+        if (given := network.outputs) != sizes.classes:
+            what = "numbers as a target" if sizes.numbers else "classes"
             raise UsageError(
-                f"network.layers give {given} outputs, but {self.data.name} has {sizes['classes']} classes",
+                f"network.layers give {given} outputs, but {self.data.name} has {sizes.classes} {what}",
                 "the last layer with weights says how many",
             )
 
@@ -298,6 +313,9 @@ class Recipe(BaseModel):
             for key, value in self.dump().items()
             if key not in {*without, "about", "experiment", "published"}
         }
+        if self.data.name == "own":
+            # So it is of data: `found` tells whether it is the same.
+            part["data"] = {key: value for key, value in part["data"].items() if key != "path"}
         if self.init is not None:
             # Where the file lies changes nothing; what is in it does.
             part["init"] = {"parameters": self.init.parameters}

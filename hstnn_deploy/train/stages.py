@@ -245,11 +245,10 @@ class Training:
             recipe = self.recipe
             if (known := shape(recipe.data)) is not None:
                 # Before recordings are prepared, which may take minutes.
-                sizes = {"inputs": known.inputs, "classes": known.classes, "size": known.size, "steps": known.steps}
-                recipe.check_fits(known.family, sizes)
+                recipe.check_fits(known.family, known.sizes)
             self._splits = load(recipe.data, recipe.protocol, self.data_folder, self.cache, self.observer.preparing)
             there = self._splits
-            recipe.check_fits(there.family, {"inputs": there.inputs, "classes": there.classes, "size": there.size})
+            recipe.check_fits(there.family, there.sizes)
             trained = f"{len(there.train)} training samples"
             if isinstance(there.train, TextSplit):
                 trained = f"{len(there.train.tokens)} of them to train on"

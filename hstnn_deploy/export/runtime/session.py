@@ -39,6 +39,7 @@ from hstnn_deploy.export.runtime.inputs import Taking, taking
 from hstnn_deploy.export.runtime.manifest import check_files, read_manifest
 from hstnn_deploy.export.runtime.ort import EXIT, Bound, Graph, State, bindable, fetch, open_graph, whole_number
 from hstnn_deploy.export.runtime.states import NamedState, fitting, read_states, stream_numbers, write_states
+from hstnn_deploy.foreign import one_line
 
 Array = NDArray[Any]
 Run = Callable[[Array, State, int | None], tuple[Array, State]]
@@ -136,6 +137,13 @@ class Session:
         """Whether x is words by number."""
         self.classes: int = facts["outputs"][0]["shape"][-1]
         """The number of classes, or of words."""
+        self.class_names = [one_line(each) for each in network.get("classes", [])]
+        """The names of the classes, where they have any."""
+        if len(self.class_names) not in (0, self.classes):
+            raise BundleError(
+                f"{self.folder} names {len(self.class_names)} classes, and its graphs tell {self.classes} apart",
+                "export the bundle again",
+            )
         of_step = files[self._files["step"]]["outputs"] if "step" in self._files else []
         self.exit: dict[str, Any] | None = self.manifest.get("exit") if EXIT in [o["name"] for o in of_step] else None
         """By which rule and threshold its step graph says that an answer may be given early; None: it does not."""
