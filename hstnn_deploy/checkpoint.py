@@ -355,6 +355,7 @@ class Checkpoint(BaseModel):
             self._check_shapes(config)
             network = build(config, self.sizes)
             network.load_state_dict(self.parameters)
+        network.values = bool(self.recipe) and self.resolved_recipe().asks == "values"
         return network.eval()
 
     def deployed(self, draw: int | None = None) -> "Checkpoint":

@@ -1,5 +1,6 @@
 """`hstnn evaluate`: a checkpoint on a split."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from hstnn_deploy.recipe.recipe import Recipe
     from hstnn_deploy.train.early_exit import Exit
     from hstnn_deploy.train.variation import Draws
+
+
+_OUTPUTS = 20
+"""Outputs of a regression that are shown."""
 
 
 def evaluate(
@@ -58,7 +63,7 @@ def evaluate(
     cache: CacheOption = CacheChoice.disk,
     as_json: Json = False,
 ) -> None:
-    """Measure loss and metric (accuracy, perplexity) of a checkpoint on a split of its recipe's data.
+    """Measure loss and metric (accuracy, perplexity, rmse) of a checkpoint on a split of its recipe's data.
 
     A checkpoint without a recipe, such as an imported one, needs --recipe: data, loss and protocol are that recipe's.
 
@@ -137,11 +142,12 @@ def _evaluate(
     from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.data.images import as_evaluated
     from hstnn_deploy.data.registry import load
+    from hstnn_deploy.models.metrics import shown
     from hstnn_deploy.models.tasks import task_for
     from hstnn_deploy.recipe.adopted import check_network
     from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train.early_exit import answers
-    from hstnn_deploy.train.evaluation import PROTOCOLS
+    from hstnn_deploy.train.evaluation import PROTOCOLS, PerOutput
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
     from hstnn_deploy.train.variation import under_variation
 
@@ -188,7 +194,9 @@ def _evaluate(
         found = under_variation(checkpoint, task, splits, split.value, size, where, draws, readapt)
         _show_draws(found, ckpt, asked, task, split.value, readapt, as_json)
         return
-    result = run_evaluation(network, task, samples, size, where, asked.precision)
+    each = PerOutput() if task.asks == "values" else None
+    result = run_evaluation(network, task, samples, size, where, asked.precision, shown=each.take if each else None)
+    outputs = each.plain(asked.loss.outputs if asked.loss else ()) if each else []
     facts = {
         "checkpoint": str(ckpt),
         "recipe": asked.name,
@@ -200,6 +208,7 @@ def _evaluate(
         "precision": asked.precision,
         "device": str(where),
         **result,
+        **({"outputs": outputs} if outputs else {}),
     }
     if as_json:
         console.emit(facts)
@@ -212,12 +221,19 @@ def _evaluate(
     made_of = f"spiking+recurrent units {sizes}" if sizes else f"{len(network.described())} layers"
     console.out.print(
         f"{ckpt}: {came}, {made_of}\n"
-        f"{split.value} split: {task.metric} {result[task.metric]:.2f}{task.unit}, loss {result['loss']:.4f} "
+        f"{split.value} split: {task.metric} {shown(task.metric, result[task.metric])}{task.unit}, "
+        f"loss {result['loss']:.4{'g' if outputs else 'f'}} "
         f"({result[task.counts]} {task.counts} of {splits.origin}, on {where})\n"
         f"protocol: {PROTOCOLS[asked.protocol]}; precision {asked.precision}",
         markup=False,
         soft_wrap=True,
     )
+    for one in outputs[:_OUTPUTS]:
+        explained = "n/a (all targets are equal)" if one["r2"] is None else f"{one['r2']:.4f}"
+        name = one.get("name", one["output"])
+        console.out.print(f"output {name}: rmse {one['rmse']:.4g}, R² {explained}", markup=False, soft_wrap=True)
+    if len(outputs) > _OUTPUTS:
+        console.out.print(f"… {len(outputs)} outputs; --json gives all")
 
 
 def _show_exits(found: "list[Exit]", out: Path | None, as_json: bool) -> None:
@@ -250,6 +266,8 @@ def _show_exits(found: "list[Exit]", out: Path | None, as_json: bool) -> None:
 def _show_draws(
     found: "Draws", ckpt: Path, recipe: "Recipe", task: "Task", split: str, readapt: int, as_json: bool
 ) -> None:
+    from hstnn_deploy.models.metrics import ends, shown
+
     facts = {
         "checkpoint": str(ckpt),
         "recipe": recipe.name,
@@ -264,18 +282,20 @@ def _show_draws(
         return
     low, middle, high = (found.quantile(share) for share in (0.05, 0.5, 0.95))
     draws = console.counted(len(found.values), "draw")
-    ends = f"{found.mean - found.half_width:.2f} to {found.mean + found.half_width:.2f}"
-    spread = f"deviation {found.deviation:.2f}, 95 % interval of the mean {ends}"
+    in_words = partial(shown, task.metric)
+    between = f"{in_words(found.mean - found.half_width)} to {in_words(found.mean + found.half_width)}"
+    spread = f"deviation {in_words(found.deviation)}, 95 % interval of the mean {between}"
+    best, worst = ends(task.metric, found.values)
     if len(found.values) == 1:
         spread = "deviation and interval n/a: one draw says nothing of them"
     norms = f", norms after {readapt} training batches" if readapt else ""
     console.out.print(
         f"{ckpt}: {recipe.name} {recipe.step}, {split} split under {draws} of the variation "
         f"(sigma {found.sigma:.4g}){norms}\n"
-        f"{task.metric} {found.mean:.2f}{task.unit} on average, {spread}\n"
-        f"quantiles: 5 % {low:.2f}, median {middle:.2f}, 95 % {high:.2f}; worst {min(found.values):.2f}, "
-        f"best {max(found.values):.2f}\n"
-        f"without variation: {found.clean:.2f}{task.unit}",
+        f"{task.metric} {in_words(found.mean)}{task.unit} on average, {spread}\n"
+        f"quantiles: 5 % {in_words(low)}, median {in_words(middle)}, 95 % {in_words(high)}; "
+        f"worst {in_words(worst)}, best {in_words(best)}\n"
+        f"without variation: {in_words(found.clean)}{task.unit}",
         markup=False,
         soft_wrap=True,
     )

@@ -132,7 +132,8 @@ def export(
         ),
     ] = False,
     max_drop: Annotated[
-        float, typer.Option(min=0.0, help="Points of the metric that an int8 or fp16 graph may lose.")
+        float,
+        typer.Option(min=0.0, help="Points of the metric, or % of an rmse, that an int8 or fp16 graph may lose."),
     ] = 0.5,
     keep_all: Annotated[
         bool, typer.Option("--keep-all", help="Keep int8 and fp16 graphs that are neither smaller nor faster here.")
@@ -312,6 +313,8 @@ def print_checks(checks: "list[Check]", screen: "Console") -> None:
 def _smaller_table(bundle: "Bundle") -> "Table":
     from rich.text import Text
 
+    from hstnn_deploy.models.metrics import points
+
     rows = []
     for each in bundle.reductions:
         lost = "n/a" if each.lost is None else f"{each.lost:+.2f}"
@@ -341,9 +344,10 @@ def _smaller_table(bundle: "Bundle") -> "Table":
             ">ms (of before)",
             "so it is",
             ">spikes flipped",
-            f">{first.metric} lost",
+            f">{first.metric} lost" + (", %" if points(first.metric) == "%" else ""),
             "not converted",
         ],
         rows,
-        f"one window at batch 1; lost on the test split{first.asked}, at most {first.limit:g} points allowed",
+        f"one window at batch 1; lost on the test split{first.asked}, at most {first.limit:g} {points(first.metric)} "
+        "allowed",
     )

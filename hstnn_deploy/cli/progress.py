@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.models.metrics import shown
 from hstnn_deploy.train.observer import Observer
 
 _EVERY = 5.0
@@ -29,7 +30,8 @@ def make_observer(screen: Console) -> "PlainObserver":
 def valid_metric(row: dict[str, Any]) -> str:
     """Return the metric of an epoch's row with its name, such as "valid accuracy 97.22"."""
     name = next(key for key in row if key.startswith("valid_") and key not in {"valid_loss", "valid_seconds"})
-    return f"valid {name.removeprefix('valid_')} {row[name]:.2f}"
+    metric = name.removeprefix("valid_")
+    return f"valid {metric} {shown(metric, row[name])}"
 
 
 def firing(row: dict[str, Any]) -> str:

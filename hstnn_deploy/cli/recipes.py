@@ -55,7 +55,7 @@ def _check(recipe: "Recipe") -> None:
     from hstnn_deploy.data.registry import shape
 
     if (known := shape(recipe.data)) is not None:
-        recipe.check_fits(known.family, known.sizes)
+        recipe.check_data(known)
 
 
 def _shapes(recipe: "Recipe", as_json: bool) -> None:

@@ -212,7 +212,9 @@ def _sample(
         raise UsageError(f"--index {number} is not in the test split of {len(splits.test)} samples")
     batch = splits.test.batch(torch.tensor([number]), torch.device("cpu"))
     x = batch.x if batch.lengths is None else batch.x[: int(batch.lengths[0])]
-    label = f", class {int(batch.target[0])}" if batch.target.ndim == 1 and not splits.numbers else ""
+    label = f", class {int(batch.target[0])}" if batch.target.ndim == 1 else ""
+    if batch.target.is_floating_point():
+        label = f", target {', '.join(f'{value:.4g}' for value in batch.target[0].tolist())}"
     return x, f"no. {number} of the test split of {data.data.name}{label}"
 
 

@@ -231,6 +231,7 @@ def _facts(run: "RunFolder") -> dict[str, Any]:
 
 
 def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
+    from hstnn_deploy.models.metrics import shown
     from hstnn_deploy.models.tasks import task_for
     from hstnn_deploy.train.evaluation import PROTOCOLS
 
@@ -241,8 +242,8 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
         if "test" in result:
             protocol = result["protocol"]
             figures = (result["valid"][f"valid_{task.metric}"], result["test"][task.metric])
-            shown = [f"{figure:.2f}{task.unit}" for figure in figures]
-            rows.append((run.path.name, f"epoch {result['epoch']} is best", *shown))
+            drawn = [f"{shown(task.metric, figure)}{task.unit}" for figure in figures]
+            rows.append((run.path.name, f"epoch {result['epoch']} is best", *drawn))
         elif "probes" in result:
             rows.append((run.path.name, f"{result['probes']} Hessian probes", "", ""))
         else:

@@ -4,12 +4,14 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import words
 from hstnn_deploy.errors import DataError, UsageError
+from hstnn_deploy.models.metrics import ends, shown, titled
 
 if TYPE_CHECKING:
     import torch
@@ -146,10 +148,16 @@ def _print(curves: "Sequence[Curve]", split: str, draws: int, readapt: int) -> N
     scales = list(dict.fromkeys(scale for each in curves for scale in each.scales))
     unit = " (%)" if curves[0].metric == "accuracy" else ""
     norms = f", norms after {readapt} training batches" if readapt else ""
-    title = f"{curves[0].metric.capitalize()}{unit} under variation, {split} split{norms}"
+    title = f"{titled(curves[0].metric)}{unit} under variation, {split} split{norms}"
     columns = ["network", "step", ">bits", ">clean", *(f">{scale:g}" for scale in scales)]
     rows = [
-        (_name(each, curves), each.step, each.bits, f"{each.clean:.2f}", *(_mean(each, scale) for scale in scales))
+        (
+            _name(each, curves),
+            each.step,
+            each.bits,
+            shown(each.metric, each.clean),
+            *(_mean(each, scale) for scale in scales),
+        )
         for each in curves
     ]
     of = console.counted(draws, "draw")
@@ -200,7 +208,8 @@ def _name(curve: "Curve", curves: "Sequence[Curve]") -> str:
 
 def _mean(curve: "Curve", scale: float) -> str:
     found = curve.scales[scale]
-    return f"{found.mean:.2f}" + (f" ±{found.half_width:.2f}" if math.isfinite(found.half_width) else "")
+    in_words = partial(shown, curve.metric)
+    return in_words(found.mean) + (f" ±{in_words(found.half_width)}" if math.isfinite(found.half_width) else "")
 
 
 def _write(out: Path | None, curves: "Sequence[Curve]", facts: dict[str, Any]) -> list[Path]:
@@ -239,6 +248,7 @@ def _csv(curves: "Sequence[Curve]") -> str:
         table.writerow([*before, 0.0, 0.0, 0, each.clean, "", "", "", "", *after])
         for scale, draws in each.scales.items():
             spread = [draws.deviation, draws.half_width] if len(draws.values) > 1 else ["", ""]
-            found = [scale, draws.sigma, len(draws.values), draws.mean, *spread, min(draws.values), max(draws.values)]
+            best, worst = ends(each.metric, draws.values)
+            found = [scale, draws.sigma, len(draws.values), draws.mean, *spread, worst, best]
             table.writerow([*before, *found, *after])
     return text.getvalue()

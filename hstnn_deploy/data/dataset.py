@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hstnn_deploy.data.events.events import Events
 from hstnn_deploy.data.files.remotes import Remote
-from hstnn_deploy.data.splits import DataSizes, Family, Splits
+from hstnn_deploy.data.splits import DataSizes, Family, Splits, Targets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,12 +36,13 @@ class Shape(NamedTuple):
     inputs: int
     """Values per time step; of frames, channels."""
     classes: int
+    """Where targets are values: how many a sample has."""
     size: int | None = None
     """Height and width of a frame; None where a time step is a plain vector."""
     frame: tuple[int, ...] | None = None
     """The shape of a time step that is neither a plain vector nor a square frame."""
-    numbers: bool = False
-    """Whether a sample has `classes` numbers that are to be told, in the place of a class."""
+    targets: Targets = "classes"
+    """What a sample's target is."""
 
     @property
     def step(self) -> tuple[int, ...]:
@@ -58,7 +59,7 @@ class Shape(NamedTuple):
     @property
     def sizes(self) -> "DataSizes":
         """What a network has to fit."""
-        return DataSizes(self.inputs, self.classes, self.size, self.steps, self.step, self.numbers)
+        return DataSizes(self.inputs, self.classes, self.size, self.steps, self.step, self.targets)
 
 
 class Recordings(typing.Protocol):

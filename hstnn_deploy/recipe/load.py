@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from hstnn_deploy import yaml_text
 from hstnn_deploy.data.own.detect import detect
-from hstnn_deploy.errors import HstnnError, RecipeError, nearest
+from hstnn_deploy.data.registry import shape
+from hstnn_deploy.errors import DataError, HstnnError, RecipeError, nearest
 from hstnn_deploy.foreign import brief, one_line, reading
 from hstnn_deploy.recipe.explain import explained
 from hstnn_deploy.recipe.own_data import Say, fitted, replaced
@@ -26,7 +27,7 @@ def shipped() -> dict[str, Path]:
 
 
 def load_recipe(name: str, changes: Sequence[str] = (), data: Path | None = None, say: Say = lambda _: None) -> Recipe:
-    """Return a recipe by shipped name or path, with `key.path=value` changes applied.
+    """Return a recipe by shipped name or path, with `key.path=value` changes applied; see `for_its_data`.
 
     Args:
         name: its shipped name, or its file.
@@ -44,7 +45,22 @@ def load_recipe(name: str, changes: Sequence[str] = (), data: Path | None = None
         raw = replaced(raw, data, changes)
     for change in changes if isinstance(raw, dict) else ():
         _apply(raw, change)
-    return parse(raw, source, [change.partition("=")[0].strip() for change in changes], say)
+    kept = [change.partition("=")[0].strip() for change in changes]
+    return for_its_data(parse(raw, source, kept, say))
+
+
+def for_its_data(recipe: Recipe) -> Recipe:
+    """Return a recipe with the loss that its data asks for, where it names none: regression of values.
+
+    Data that is not at hand says nothing; whoever loads it says what is missing.
+    """
+    if recipe.loss is not None:
+        return recipe
+    try:
+        known = shape(recipe.data)
+    except DataError:
+        return recipe
+    return recipe if known is None else recipe.trained_on(known.targets)
 
 
 def parse(raw: Any, source: str, kept: Collection[str] = (), say: Say = lambda _: None) -> Recipe:

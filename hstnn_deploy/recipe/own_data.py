@@ -110,12 +110,12 @@ def fitted(raw: dict[str, Any], source: str, kept: Collection[str] = (), say: Sa
 
 
 def _loss_fitted(raw: dict[str, Any], sizes: DataSizes, kept: Collection[str], say: Say) -> dict[str, Any]:
-    """Return the recipe with the loss of numbers, where its data has some and its loss is one of classes."""
+    """Return the recipe with the loss of values, where its data has some and its loss is one of classes."""
     loss = raw.get("loss")
     named = loss.get("name") if isinstance(loss, dict) else loss
-    if not sizes.numbers or named == "regression" or "loss" in kept:
+    if sizes.targets == "classes" or named == "regression" or "loss" in kept:
         return dict(raw)
-    say(f"loss: {named or 'cross-entropy'} -> regression, as the targets are numbers")
+    say(f"loss: {named or 'the usual one'} -> regression, as the targets are values")
     return {**raw, "loss": {"name": "regression"}}
 
 
@@ -199,7 +199,7 @@ def _norms_fitted(layers: list[Any], steps: int | None, say: Say) -> list[Any]:
 
 
 def _told(sizes: DataSizes, config: Any) -> str:
-    what = "numbers" if sizes.numbers else "words" if not sizes.step else "classes"
+    what = sizes.targets if sizes.step else "words"
     return f"{config.kind} whose time step is {list(sizes.step)}, with {sizes.classes} {what}"
 
 

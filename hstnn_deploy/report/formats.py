@@ -11,6 +11,7 @@ from typing import Any
 
 import hstnn_deploy
 from hstnn_deploy.errors import UsageError
+from hstnn_deploy.models.metrics import shown
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.values import Measured
 from hstnn_deploy.report.aggregate import Cell, Study
@@ -159,7 +160,8 @@ def csv_records(records: Sequence[Record]) -> str:
 
 
 def csv_demo(study: Study, family: str) -> str:
-    """Return a study in the layout of the demo's results files: one column family, two decimals.
+    """Return a study in the layout of the demo's results files: one column family, two decimals
+    (four digits of an error, which the demo does not have).
 
     A row each for the recurrent network, every ratio ascending and the spiking network; `avg` is the mean and `squ` the
     population variance over the seeds, both empty where a seed is missing.
@@ -174,7 +176,7 @@ def csv_demo(study: Study, family: str) -> str:
         there = [value for value in values if value is not None]
         ends = [fmean(there), pvariance(there)] if cell.whole else [None, None]
         name = cell.network.kind if cell.network.ratio is None else _demo_ratio(cell.network.ratio)
-        lines.append([name, *("" if value is None else f"{value:.2f}" for value in [*values, *ends])])
+        lines.append([name, *("" if value is None else shown(study.task.metric, value) for value in [*values, *ends])])
     return _csv([["type", *map(str, study.seeds), "avg", "squ"], *lines])
 
 

@@ -31,11 +31,13 @@ from hstnn_deploy.foreign import reading
 from hstnn_deploy.models.compensation import compensate
 from hstnn_deploy.models.hybrid.network import as_hybrid
 from hstnn_deploy.models.hybrid.shrink import shrink
+from hstnn_deploy.models.metrics import shown
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.rram import STEPS
 from hstnn_deploy.models.sizes import Sizes, kept_counts, layer_sizes
 from hstnn_deploy.models.tasks import Task, task_for
+from hstnn_deploy.recipe.load import for_its_data
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
@@ -90,6 +92,7 @@ def train(
         DataError: the data set is missing or damaged.
         RunError: a run folder cannot be written, continued, or belongs to another recipe.
     """
+    recipe = for_its_data(recipe)
     training = Training(
         recipe, Path(out), torch.device(device), data_folder, cache, resume, observer or Observer(), ranks, graphs, vat
     )
@@ -245,10 +248,9 @@ class Training:
             recipe = self.recipe
             if (known := shape(recipe.data)) is not None:
                 # Before recordings are prepared, which may take minutes.
-                recipe.check_fits(known.family, known.sizes)
+                recipe.check_data(known)
             self._splits = load(recipe.data, recipe.protocol, self.data_folder, self.cache, self.observer.preparing)
-            there = self._splits
-            recipe.check_fits(there.family, there.sizes)
+            recipe.check_data(there := self._splits)
             trained = f"{len(there.train)} training samples"
             if isinstance(there.train, TextSplit):
                 trained = f"{len(there.train.tokens)} of them to train on"
@@ -338,7 +340,7 @@ class Training:
         best.metrics |= {"test": test, "protocol": protocol, "precision": precision}
         best.save(run.best)
         run.set_status("finished", result={"epoch": best.epoch, **best.metrics})
-        figure = f"{self.task.metric} {test[self.task.metric]:.2f}{self.task.unit}"
+        figure = f"{self.task.metric} {shown(self.task.metric, test[self.task.metric])}{self.task.unit}"
         self.observer.stage_finished(
             f"{best.stage}: best epoch {best.epoch}, test {figure} ({PROTOCOLS[protocol]}; {precision})"
         )
@@ -371,8 +373,7 @@ class Training:
         if run.finished:
             self.observer.note(f"traces: already finished in {run.path}")
             return run
-        adapted = self._adapted()
-        splits = self.splits()
+        adapted, splits = self._adapted(), self.splits()
         facts = environment.describe(str(self.device))
         with run.open(recipe.for_stage("traces"), facts, self.resume, recipe.upgraded):
             files.write_text(run.path / "recipe.yaml", recipe.yaml())

@@ -142,7 +142,7 @@ def load(config: OwnArrays, source: Source) -> Splits:
         )
         for split, some in chosen.items()
     }
-    what = f"{shape.classes} numbers each" if shape.numbers else f"{shape.classes} classes"
+    what = f"{shape.classes} {shape.targets}"
     return Splits(
         splits["train"],
         splits["test" if source.protocol == "test" else "valid"],
@@ -153,7 +153,7 @@ def load(config: OwnArrays, source: Source) -> Splits:
         family=shape.family,
         size=shape.size,
         frame=shape.frame,
-        numbers=shape.numbers,
+        targets=shape.targets,
     )
 
 
@@ -236,20 +236,20 @@ def _targets(
         whole = np.array_equal(np.floor(y), y)
         if config.targets is None and whole and y.ndim == 1:
             raise DataError(
-                f"{where}: y holds whole numbers as fractions, such as {y[0]}: are they classes, or numbers?",
-                "say it: --set data.targets=classes, or data.targets=numbers",
+                f"{where}: y holds whole numbers as fractions, such as {y[0]}: are they classes, or values?",
+                "say it: --set data.targets=classes, or data.targets=values",
             )
         if config.targets == "classes":
             if not whole:
                 odd = y[np.floor(y) != y][0]
                 raise DataError(
-                    f"{where}: y holds {odd}, and data.targets says classes", "--set data.targets=numbers with a loss "
+                    f"{where}: y holds {odd}, and data.targets says classes", "--set data.targets=values with a loss "
                     "of regression, or give whole numbers"
                 )  # fmt: skip
             y = y.astype(np.int64)
-    numbers = config.targets == "numbers" or y.dtype.kind == "f"
+    numbers = config.targets == "values" or y.dtype.kind == "f"
     if numbers and y.dtype.kind == "U":
-        raise DataError(f"{where}: y holds names, and data.targets says numbers", "--set data.targets=classes")
+        raise DataError(f"{where}: y holds names, and data.targets says values", "--set data.targets=classes")
     if numbers:
         if y.ndim > 2:
             raise DataError(f"{where}: y is of shape {list(y.shape)}", "give [N] or [N, K] numbers")
@@ -259,7 +259,7 @@ def _targets(
         one_hot = y.ndim == 2 and y.dtype.kind in "iub" and set(np.unique(y).tolist()) <= {0, 1}
         raise DataError(
             f"{where}: y is of shape {list(y.shape)}, where a class for each sample is needed",
-            "one-hot rows as classes: save y.argmax(1)" if one_hot else "--set data.targets=numbers tells all of them",
+            "one-hot rows as classes: save y.argmax(1)" if one_hot else "--set data.targets=values tells all of them",
         )
     values, place_of = np.unique(y, return_inverse=True)
     names = [str(each) for each in values.tolist()]

@@ -22,6 +22,7 @@ from hstnn_deploy.data.dataset import Shape
 from hstnn_deploy.data.events.events import Sensor
 from hstnn_deploy.data.events.recordings import EventConfig
 from hstnn_deploy.data.images import ImageConfig, shape_of
+from hstnn_deploy.data.splits import Targets
 from hstnn_deploy.data.text import TextConfig
 
 Kind = Literal["images", "arrays", "events", "text"]
@@ -198,8 +199,8 @@ class OwnArrays(_Own):
     """Of samples without time: the steps for which each is shown; null: 10."""
     normalise: Literal["auto"] | Normalise | None = None
     """`auto`: by the mean and deviation of each channel over the training samples."""
-    targets: Literal["classes", "numbers"] | None = None
-    """What y holds; null: numbers where they are fractions, else classes."""
+    targets: Targets | None = None
+    """What y holds; null: values where they are fractions, else classes."""
     unlabelled: Literal["refuse", "ignore"] = "refuse"
     found: FoundArrays | None = None
 
@@ -230,7 +231,7 @@ class OwnArrays(_Own):
             found.outputs or len(found.classes),
             step[1] if square else None,
             step if len(step) > 1 and not square else None,
-            found.outputs is not None,
+            "classes" if found.outputs is None else "values",
         )
 
 

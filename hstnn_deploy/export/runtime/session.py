@@ -136,7 +136,9 @@ class Session:
         self.tokens: bool = self.takes == "x" and x["dtype"] == "int64"
         """Whether x is words by number."""
         self.classes: int = facts["outputs"][0]["shape"][-1]
-        """The number of classes, or of words."""
+        """The number of classes, of words, or of values."""
+        self.values: bool = "answer" in network
+        """Whether its answers are values, of a regression."""
         self.class_names = [one_line(each) for each in network.get("classes", [])]
         """The names of the classes, where they have any."""
         if len(self.class_names) not in (0, self.classes):

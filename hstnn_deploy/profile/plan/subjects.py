@@ -178,7 +178,7 @@ def _steps(recipe: Recipe) -> int:
         recipe.check_fits("language", DataSizes(1, words or 0))
         assert isinstance(recipe.data, TextConfig)
         return recipe.data.bptt
-    recipe.check_fits(shape.family, shape.sizes._replace(steps=None))
+    recipe.check_data(shape)
     return shape.steps
 
 
