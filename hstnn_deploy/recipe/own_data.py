@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hstnn_deploy.data.own.config import OwnConfig
 from hstnn_deploy.data.own.detect import detect
-from hstnn_deploy.data.own.resolve import complete
+from hstnn_deploy.data.own.resolve import complete, look
 from hstnn_deploy.data.registry import DataConfig, shape
 from hstnn_deploy.data.splits import DataSizes
 from hstnn_deploy.errors import HstnnError, RecipeError, UsageError
@@ -21,6 +21,7 @@ from hstnn_deploy.models.hybrid.convolutional import ConvolutionalConfig
 from hstnn_deploy.models.hybrid.language import LanguageConfig
 from hstnn_deploy.models.hybrid.sequence import SequenceConfig
 from hstnn_deploy.models.stack import StackConfig
+from hstnn_deploy.recipe.recipe import Recipe
 
 Say = Callable[[str], None]
 """Is told what was fitted."""
@@ -95,6 +96,8 @@ def fitted(raw: dict[str, Any], source: str, kept: Collection[str] = (), say: Sa
     network = raw.get("network")
     if raw["data"].get("found") is None or not isinstance(network, dict):
         return raw
+    if raw["data"].get("fit") is False:
+        return raw
     config = _CONFIG.validate_python(raw["data"])
     known = shape(config)
     sizes = DataSizes(1, config.found.words) if known is None else known.sizes
@@ -106,6 +109,39 @@ def fitted(raw: dict[str, Any], source: str, kept: Collection[str] = (), say: Sa
             f"the network of {source} cannot take {_told(sizes, config)}: {error.message}",
             _would_work(network, config, sizes) or error.hint,
         ) from error
+    return changed
+
+
+def moved(recipe: Recipe, path: Path) -> Recipe:
+    """Return a recipe of one's own data with what is at `path` in its place, to measure a trained network on.
+
+    Its classes are those of the training by name, and it is prepared as the training's data was. Where neither folders
+    nor a list say the splits, each of them is all that is there.
+
+    Raises:
+        UsageError: the recipe is not of one's own data.
+        DataError: the data is not there, or has a class that was not trained on.
+    """
+    old: Any = recipe.data
+    if old.name != "own":
+        raise UsageError(
+            f"--data is for networks that were trained on your own data, and this one on {old.name}",
+            "--data-dir says where the files of its own data set are",
+        )
+    plain = {key: value for key, value in old.model_dump(mode="json").items() if key != "found"}
+    plain["path"] = str(path)
+    if plain["kind"] == "arrays":
+        mean, std = old.found.mean, old.found.std
+        plain["normalise"] = {"mean": mean, "std": std} if mean else None
+    if plain["kind"] == "events":
+        plain["sensor_size"] = list(old.found.sensor)
+    if plain["kind"] == "images":
+        plain["normalise"] = None
+    config = _CONFIG.validate_python(plain).measuring()
+    config.found = look(config, None, old.found.classes)
+    changed = recipe.model_copy(update={"data": config})
+    if (known := shape(config)) is not None:
+        changed.check_data(known)
     return changed
 
 

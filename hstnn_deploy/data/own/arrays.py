@@ -192,7 +192,7 @@ def _held(config: OwnArrays, given: Path | None, known: Sequence[str]) -> Held:
         if lacking := next((part for part in parts if part.groups is None), None):
             raise DataError(f"{lacking.name} has no groups, and other arrays have", "give all of them groups, or none")
         groups = [str(each) for part in parts if part.groups is not None for each in part.groups.tolist()]
-    divided = divide(Samples(labels, classes, str, split, groups, where), config.split)
+    divided = divide(Samples(labels, classes, str, split, groups, where), config.split, config.measured)
     names = [part.name for part in parts]
     return Held([part.x for part in parts], labels, numbers, classes, divided, digest.hexdigest(), where, names)
 
@@ -214,7 +214,7 @@ def _of_folders(config: OwnArrays, where: Path, known: Sequence[str]) -> Held:
     if rows[0].ndim == 0 or 0 in rows[0].shape:
         raise DataError(f"{listing.path(0)} is of shape {list(rows[0].shape)}", "give a sample of some numbers")
     x = np.stack(rows)
-    parts = divide(listing.samples, config.split)
+    parts = divide(listing.samples, config.split, config.measured)
     return Held([x], listing.labels, None, listing.classes, parts, listing.digest, where, [str(where)])
 
 

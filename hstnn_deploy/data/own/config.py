@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveInt,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
@@ -121,13 +122,25 @@ class _Own(BaseModel):
     path: str = Field(min_length=1, max_length=4096)
     """The folder, or the file where one holds everything."""
     split: Drawn = Drawn()
+    fit: bool = True
+    """Whether sizes and classes fit themselves into the recipe's network; else the network is as the recipe says."""
     found: Any = None
+    _measured: bool = PrivateAttr(False)
+
+    @property
+    def measured(self) -> bool:
+        """Whether nothing is trained on the data: where nobody says the splits, each of them is all of it."""
+        return self._measured
+
+    def measuring(self) -> Self:
+        """Return the configuration of data that is only measured on."""
+        copy = self.model_copy()
+        copy._measured = True
+        return copy
 
     def without(self, told: dict[str, Any]) -> dict[str, Any]:
         """Leave out of what is written down what says nothing."""
-        if told.get("found") is None:
-            told.pop("found", None)
-        return told
+        return {key: value for key, value in told.items() if (key, value) not in (("found", None), ("fit", True))}
 
 
 class OwnImages(ImageConfig, _Own):

@@ -37,7 +37,7 @@ def listed(
     ignore = config.unlabelled == "ignore"
     suffixes = frozenset(event_files.EVENT_FILES)
     found = list_folder(place(config, given), suffixes, known, config.split.group, ignore)
-    return found, divide(found.samples, config.split)
+    return found, divide(found.samples, config.split, config.measured)
 
 
 def look(config: OwnEvents, given: Path | None = None, known: Sequence[str] = ()) -> FoundEvents:

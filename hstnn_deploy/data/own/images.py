@@ -44,7 +44,7 @@ def listed(
     """
     ignore = config.unlabelled == "ignore"
     found = list_folder(place(config, given), IMAGES, known, config.split.group, ignore)
-    return found, divide(found.samples, config.split)
+    return found, divide(found.samples, config.split, config.measured)
 
 
 def look(config: OwnImages, given: Path | None = None, known: Sequence[str] = ()) -> FoundImages:

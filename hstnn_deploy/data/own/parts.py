@@ -47,19 +47,28 @@ class Samples(NamedTuple):
     """What holds them, for messages."""
 
 
-def divide(samples: Samples, how: Drawn) -> dict[str, Numbers]:
+def divide(samples: Samples, how: Drawn, measured: bool = False) -> dict[str, Numbers]:
     """Return the numbers of the samples of each split, ascending; none of them is empty.
+
+    Args:
+        samples: what is known of them.
+        how: the draw.
+        measured: whether nothing is trained on them: where nobody says the splits, each of them is all samples.
 
     Raises:
         DataError: a class has too few samples to be on every side, a group is on two, or there is nothing to train on.
     """
     every = np.arange(len(samples.labels))
+    if measured and samples.split is None:
+        return dict.fromkeys(SPLITS, every)
     parts = dict.fromkeys(SPLITS, every[:0])
     if samples.split is None:
         parts["train"] = every
     else:
         parts = {name: every[samples.split == place] for place, name in enumerate(SPLITS)}
         _check_groups(samples)
+    if measured:
+        return parts
     if not len(parts["train"]):
         raise DataError(f"{samples.where} says of no sample that it trains", "name some: train")
     for name in ("test", "valid"):
