@@ -155,7 +155,7 @@ def _by_folders(folder: Path, suffixes: Collection[str], known: Sequence[str], g
     owners: list[str] = []
     for start, side in places:
         classes, beside = _top(folder / start)
-        loose += [start + name for name in beside]
+        loose += [start + name for name in beside] if start else []
         for each in sorted(classes):
             count = len(names)
             for file in _walk(folder, f"{start}{each}/", suffixes, left_out):
@@ -296,7 +296,7 @@ def _walk(folder: Path, start: str, suffixes: Collection[str], left_out: Counter
                         yield File(below + entry.name, _size(entry))
                     elif suffix in _OTHER_IMAGES and suffixes == IMAGES:
                         raise DataError(f"{folder / below / entry.name} is no PNG or JPEG image", "save it as .png")
-                    else:
+                    elif entry.name != LABELS:
                         left_out[suffix] += 1
         except OSError as error:
             raise DataError(f"{folder / below} cannot be read: {error.strerror}") from error

@@ -74,7 +74,9 @@ def divide(samples: Samples, how: Drawn, measured: bool = False) -> dict[str, Nu
     for name in ("test", "valid"):
         if not len(parts[name]):
             share = how.test if name == "test" else how.valid
-            parts["train"], parts[name] = _draw(samples, parts["train"], share, how.seed, name)
+            # What is drawn next must find something to be drawn from.
+            leave = 2 if name == "test" and not len(parts["valid"]) else 1
+            parts["train"], parts[name] = _draw(samples, parts["train"], share, how.seed, name, leave)
     _check_classes(samples, parts)
     return parts
 
@@ -94,29 +96,33 @@ def group_of(name: str, text: str) -> str:
     return group
 
 
-def _draw(samples: Samples, numbers: Numbers, share: float, seed: int, name: str) -> tuple[Numbers, Numbers]:
+def _draw(
+    samples: Samples, numbers: Numbers, share: float, seed: int, name: str, leave: int
+) -> tuple[Numbers, Numbers]:
+    """Return the samples that are left, of each class `leave` at least, and those that are held out."""
     if samples.groups is not None:
-        return _draw_groups(samples, samples.groups, numbers, share, seed, name)
+        return _draw_groups(samples, samples.groups, numbers, share, seed, name, leave)
     held: list[Numbers] = []
     labels = samples.labels[numbers]
     for label in np.unique(labels):
         members = numbers[labels == label]
-        if len(members) < 2:
+        if len(members) <= leave:
             raise _too_few(samples, int(label), len(members), name)
         order = sorted(members.tolist(), key=lambda number: _hash(seed, name, samples.key(number)))
-        held.append(np.array(order[: min(max(1, round(share * len(members))), len(members) - 1)]))
+        held.append(np.array(order[: min(max(1, round(share * len(members))), len(members) - leave)]))
     chosen = np.sort(np.concatenate(held))
     return np.setdiff1d(numbers, chosen, assume_unique=True), chosen
 
 
 def _draw_groups(
-    samples: Samples, groups: Sequence[str], numbers: Numbers, share: float, seed: int, name: str
+    samples: Samples, groups: Sequence[str], numbers: Numbers, share: float, seed: int, name: str, leave: int
 ) -> tuple[Numbers, Numbers]:
     names = sorted({groups[number] for number in numbers.tolist()})
-    if len(names) < 2:
+    if len(names) <= leave:
         raise DataError(
-            f"{samples.where}: all samples left are of the group {brief(names[0])}, so none can be held out for {name}",
-            "groups come to one side as a whole: give samples of more groups",
+            f"{samples.where}: {len(names)} of the groups are left ({', '.join(map(brief, names))}), too few to hold one "
+            f"out for {name}",
+            "groups come to one side as a whole: where splits are drawn, give samples of 3 groups at least",
         )
     place = {each: at for at, each in enumerate(names)}
     owner = np.array([place[groups[number]] for number in numbers.tolist()])
@@ -128,7 +134,7 @@ def _draw_groups(
         order = sorted(range(len(names)), key=lambda at: _hash(seed + attempt, name, names[at]))
         before = np.concatenate([[0], np.cumsum(counts[order])])
         # As near to the share as whole groups come, with one at least on each side.
-        taken = int(np.clip(np.abs(before - share * len(numbers)).argmin(), 1, len(names) - 1))
+        taken = int(np.clip(np.abs(before - share * len(numbers)).argmin(), 1, len(names) - leave))
         held = np.isin(owner, order[:taken])
         left = set(labels[~held].tolist())
         if there == left:
@@ -171,7 +177,7 @@ def _check_classes(samples: Samples, parts: dict[str, Numbers]) -> None:
 def _too_few(samples: Samples, label: int, count: int, name: str) -> DataError:
     what = f"the class {brief(samples.classes[label])}" if samples.classes else "it"
     return DataError(
-        f"{samples.where}: {what} has {count} sample left, which cannot be divided between train and {name}",
+        f"{samples.where}: {what} has {count} samples, too few to hold some out for {name}",
         "where splits are drawn, give 3 samples of each class at least; or say the splits in folders or in labels.csv",
     )
 
