@@ -25,6 +25,7 @@ from hstnn_deploy.data.events.recordings import EventConfig
 from hstnn_deploy.data.images import ImageConfig, shape_of
 from hstnn_deploy.data.splits import Targets
 from hstnn_deploy.data.text import TextConfig
+from hstnn_deploy.errors import UsageError
 
 Kind = Literal["images", "arrays", "events", "text"]
 
@@ -277,7 +278,10 @@ class OwnEvents(EventConfig, _Own):
     def _options(cls, events: str) -> str:
         from hstnn_deploy.data.readers.event_options import parse_options
 
-        parse_options(events)
+        try:
+            parse_options(events)
+        except UsageError as error:
+            raise ValueError(error.message) from error
         return events
 
     @model_serializer(mode="wrap")

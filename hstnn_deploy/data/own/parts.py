@@ -120,8 +120,8 @@ def _draw_groups(
     names = sorted({groups[number] for number in numbers.tolist()})
     if len(names) <= leave:
         raise DataError(
-            f"{samples.where}: {len(names)} of the groups are left ({', '.join(map(brief, names))}), too few to hold one "
-            f"out for {name}",
+            f"{samples.where}: {len(names)} of the groups are left ({', '.join(map(brief, names))}), too few to hold "
+            f"one out for {name}",
             "groups come to one side as a whole: where splits are drawn, give samples of 3 groups at least",
         )
     place = {each: at for at, each in enumerate(names)}
