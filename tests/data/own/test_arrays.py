@@ -106,7 +106,7 @@ def files(folder: Path, how: str) -> Path:
 
 @pytest.mark.parametrize("how", ["npy", "split npy", "split npz", "npz of each", "pt", "pt pair", "folders"])
 def test_layouts_of_files(tmp_path: Path, how: str) -> None:
-    config, splits = load_folder(files(tmp_path / "a", how), **({"kind": "arrays"} if how == "folders" else {}))
+    config, splits = load_folder(files(tmp_path / "a", how))
     assert config.kind == "arrays"
     assert config.found is not None
     assert config.found.classes == ["0", "1", "2"]

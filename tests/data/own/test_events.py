@@ -91,7 +91,7 @@ def test_what_files_do_not_say_is_said_and_kept_for_the_bundle(tmp_path: Path) -
             rows = np.stack([found[each] for each in "txyp"], 1).astype(np.float64)
             rows[:, 0] /= 1e6
             np.save(tmp_path / "g" / name / f"{number}.npy", rows[:, [1, 2, 0, 3]])
-    said = {"kind": "events", "sensor_size": [20, 14], "events": "unit=s,order=xytp"}
+    said: dict[str, Any] = {"kind": "events", "sensor_size": [20, 14], "events": "unit=s,order=xytp"}
     config, splits = load_folder(tmp_path / "g", **said)
     assert float(all_of(splits.train).x.sum()) == pytest.approx(600 * 4, rel=0.01)
     how = preprocessing(config)
@@ -142,7 +142,7 @@ def test_a_sensor_that_nobody_states_is_asked_for(folder: Path) -> None:
 
 
 def test_draws_are_of_training_alone_and_anew_each_time(folder: Path) -> None:
-    said = {"sensor_size": [20, 14], "frames": {"by": "bins", "bins": 5}}
+    said: dict[str, Any] = {"sensor_size": [20, 14], "frames": {"by": "bins", "bins": 5}}
     plain = load_folder(folder, **said)[1]
     _, drawn = load_folder(folder, **said, augment=[{"name": "drop-event", "p": 0.25}])
     assert torch.equal(all_of(drawn.test).x, all_of(plain.test).x)
@@ -158,7 +158,7 @@ def test_draws_are_of_training_alone_and_anew_each_time(folder: Path) -> None:
 
 @pytest.mark.parametrize("cache", ["none", "memory", "disk"])
 def test_draws_do_not_depend_on_where_events_are_kept(folder: Path, cache: Any) -> None:
-    said = {"sensor_size": [20, 14], "augment": [{"name": "time-jitter", "std": 500}, {"name": "flip"}]}
+    said: dict[str, Any] = {"sensor_size": [20, 14], "augment": [{"name": "time-jitter", "std": 500}, {"name": "flip"}]}
     torch.manual_seed(1)
     one = all_of(load_folder(folder, **said, cache="none")[1].train).x
     torch.manual_seed(1)
@@ -168,7 +168,7 @@ def test_draws_do_not_depend_on_where_events_are_kept(folder: Path, cache: Any) 
 def test_each_draw_does_what_it_says_and_leaves_numpy_alone() -> None:
     events = own_data.recording(0, 0)
     np.random.seed(7)
-    before = np.random.get_state()[1]
+    before: Any = np.random.get_state()
     torch.manual_seed(0)
     kept = augmentation([DropEvent(p=0.4)], SENSOR)(events)
     assert len(kept) == 360
@@ -179,11 +179,12 @@ def test_each_draw_does_what_it_says_and_leaves_numpy_alone() -> None:
     assert 590 <= len(moved) <= 600
     turned = augmentation([Flip(p=1)], SENSOR)(events)
     assert np.array_equal(turned["x"], 19 - events["x"])
-    assert np.array_equal(np.random.get_state()[1], before)
+    after: Any = np.random.get_state()
+    assert np.array_equal(after[1], before[1])
 
 
 def test_changed_recordings_are_another_entry_of_the_cache(folder: Path) -> None:
-    said = {"sensor_size": [20, 14]}
+    said: dict[str, Any] = {"sensor_size": [20, 14]}
     first = all_of(load_folder(folder, **said)[1].train).x
     for path in folder.glob("*/*.npy"):
         np.save(path, own_data.recording(0, 99))
