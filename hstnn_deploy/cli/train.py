@@ -122,7 +122,7 @@ def train(
     options = {"kind": kind, "network.recurrent": recurrent, "ratio": ratio, "seed": seed}
     chosen = [f"{key}={value}" for key, value in options.items() if value is not None]
     fitted = list[str]()
-    resolved = load_recipe(recipe, [*(changes or []), *chosen], data, fitted.append)
+    resolved = load_recipe(recipe, [*(changes or []), *chosen], data, fitted.append, data_dir)
     if recurrent is not None and resolved.kind not in {"ffs", "hybrid"}:
         raise UsageError(
             f"--recurrent {recurrent} is for ffs and hybrid networks, not for kind {resolved.kind}",
@@ -156,7 +156,7 @@ def train(
             assist(ranks, where, data_dir, cache.value)
         # At once: torchrun ends rank 0 too, should a library abort this process while the interpreter shuts down.
         os._exit(0)
-    for line in fitted:
+    for line in fitted if ranks.leads else ():
         console.report(as_json).print(f"fitted to your data: {line}", markup=False, soft_wrap=True)
     observer = make_observer(console.report(as_json))
     try:

@@ -26,7 +26,13 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
 
 
-def load_recipe(name: str, changes: Sequence[str] = (), data: Path | None = None, say: Say = lambda _: None) -> Recipe:
+def load_recipe(
+    name: str,
+    changes: Sequence[str] = (),
+    data: Path | None = None,
+    say: Say = lambda _: None,
+    folder: Path | None = None,
+) -> Recipe:
     """Return a recipe by shipped name or path, with `key.path=value` changes applied; see `for_its_data`.
 
     Args:
@@ -34,6 +40,7 @@ def load_recipe(name: str, changes: Sequence[str] = (), data: Path | None = None
         changes: what is changed.
         data: a folder of one's own data that takes the place of the recipe's; see `own_data`.
         say: told what of the network was fitted to one's own data.
+        folder: where one's own data has moved; None: it is where the recipe says.
 
     Raises:
         RecipeError: no such recipe, not YAML, or not a recipe.
@@ -46,7 +53,7 @@ def load_recipe(name: str, changes: Sequence[str] = (), data: Path | None = None
     for change in changes if isinstance(raw, dict) else ():
         _apply(raw, change)
     kept = [change.partition("=")[0].strip() for change in changes]
-    return for_its_data(parse(raw, source, kept, say))
+    return for_its_data(parse(raw, source, kept, say, folder))
 
 
 def for_its_data(recipe: Recipe) -> Recipe:
@@ -63,7 +70,9 @@ def for_its_data(recipe: Recipe) -> Recipe:
     return recipe if known is None else recipe.trained_on(known.targets)
 
 
-def parse(raw: Any, source: str, kept: Collection[str] = (), say: Say = lambda _: None) -> Recipe:
+def parse(
+    raw: Any, source: str, kept: Collection[str] = (), say: Say = lambda _: None, folder: Path | None = None
+) -> Recipe:
     """Return the recipe that plain data describes; its network fits one's own data, where that is the recipe's.
 
     Args:
@@ -71,6 +80,7 @@ def parse(raw: Any, source: str, kept: Collection[str] = (), say: Say = lambda _
         source: named in errors.
         kept: keys of the network that stay as they are, whatever the data is.
         say: told what of the network was fitted.
+        folder: where one's own data has moved.
 
     Raises:
         RecipeError: with the path of the first wrong key.
@@ -79,7 +89,7 @@ def parse(raw: Any, source: str, kept: Collection[str] = (), say: Say = lambda _
     """
     if not isinstance(raw, dict):
         raise RecipeError(f"{source} is not a recipe: it holds {type(raw).__name__}, not keys and values")
-    raw = fitted(raw, source, kept, say)
+    raw = fitted(raw, source, kept, say, folder)
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:

@@ -76,7 +76,13 @@ def replaced(raw: dict[str, Any], path: Path, changes: Sequence[str] = ()) -> di
     return {**kept, "name": name, "about": f"{raw.get('name')} on your own data in {path}", "data": data}
 
 
-def fitted(raw: dict[str, Any], source: str, kept: Collection[str] = (), say: Say = lambda _: None) -> dict[str, Any]:
+def fitted(
+    raw: dict[str, Any],
+    source: str,
+    kept: Collection[str] = (),
+    say: Say = lambda _: None,
+    folder: Path | None = None,
+) -> dict[str, Any]:
     """Return a recipe whose own data was looked at, and whose network has its sizes.
 
     Args:
@@ -84,6 +90,7 @@ def fitted(raw: dict[str, Any], source: str, kept: Collection[str] = (), say: Sa
         source: named in errors.
         kept: keys of the network that stay as they are, such as `network.classes`.
         say: told each key that was changed.
+        folder: where the data has moved; None: it is where `path` says.
 
     Raises:
         DataError: the data is not there, or cannot be trained on.
@@ -92,7 +99,7 @@ def fitted(raw: dict[str, Any], source: str, kept: Collection[str] = (), say: Sa
     data = raw.get("data")
     if not isinstance(data, dict) or data.get("name") != "own" or data.get("found") is not None:
         return raw
-    raw = {**raw, "data": complete(data)}
+    raw = {**raw, "data": complete(data, folder)}
     network = raw.get("network")
     if raw["data"].get("found") is None or not isinstance(network, dict):
         return raw

@@ -62,14 +62,14 @@ class Found(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    listing: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """The SHA-256 of the files' names, sizes and labels."""
     classes: list[str] = Field([], max_length=MOST_CLASSES)
     """The names of the classes, in the order of a network's outputs; none where samples have numbers."""
     train: list[int]
     """Samples of each class; of numbers, in all; of a text, words."""
     valid: list[int]
     test: list[int]
+    listing: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """The SHA-256 of the files' names, sizes and labels."""
 
     @property
     def trained(self) -> int:

@@ -106,16 +106,20 @@ class Reader:
         how = preprocessing(config)
         assert isinstance(how, Frames)
         sensor, options = config.sensor, parse_options(config.events)
-        if config.sensor_size is None and options.sensor is None:
-            stated = sensor_stated(path, config)
-            if stated is not None and stated != sensor[:2]:
-                raise DataError(
-                    f"{path} is from a sensor of {stated[0]} x {stated[1]}, and {self.listing.path(0)} from one of "
-                    f"{sensor.width} x {sensor.height}",
-                    "recordings must be of one sensor: divide them, or say one size with --set data.sensor_size=[W,H]",
-                )
-        options = options._replace(sensor=sensor[:2])
-        return event_files.read_recording(path, Expected(how, "own"), options).events
+        said = config.sensor_size is not None or options.sensor is not None
+        if said:
+            options = options._replace(sensor=sensor[:2])
+        try:
+            return event_files.read_recording(path, Expected(how, "own"), options).events
+        except DataError as error:
+            stated = None if said else sensor_stated(path, config)
+            if stated is None or stated == sensor[:2]:
+                raise
+            raise DataError(
+                f"{path} is from a sensor of {stated[0]} x {stated[1]}, and {self.listing.path(0)} from one of "
+                f"{sensor.width} x {sensor.height}",
+                "recordings must be of one sensor: divide them, or say one size with --set data.sensor_size=[W,H]",
+            ) from error
 
 
 @dataclass(frozen=True)
