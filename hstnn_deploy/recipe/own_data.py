@@ -63,7 +63,8 @@ def replaced(raw: dict[str, Any], path: Path, changes: Sequence[str] = ()) -> di
         case "events":
             steps = _steps(old)
             if isinstance(old.get("frames"), dict):
-                data["frames"] = old["frames"]
+                # `pick` made the other sensor's frames smaller.
+                data["frames"] = {key: value for key, value in old["frames"].items() if key != "pick"}
             elif steps is not None:
                 data["frames"] = {"by": "bins", "bins": steps}
             data |= {key: old[key] for key in ("binary", "augment") if key in old}
@@ -254,6 +255,8 @@ def _would_work(network: dict[str, Any], config: Any, sizes: DataSizes) -> str:
         return f"--set data.resize={size} brings them to the size that it was made for"
     if config.kind == "events" and size and len(sizes.step) == 3:
         _, height, width = sizes.step
+        if min(height, width) < size:
+            return f"they are smaller than the {size} x {size} that it was made for: take fewer layers of pooling"
         factor = max(1, -(-min(height, width) // size))
         first = f"{{name: center-crop, size: {min(height, width, size * factor)}}}"
         second = f", {{name: downsample, factor: {factor}}}" if factor > 1 else ""
