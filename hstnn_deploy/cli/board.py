@@ -13,7 +13,7 @@ from rich.text import Text
 from hstnn_deploy.cli import console as house
 from hstnn_deploy.cli.progress import valid_metric
 from hstnn_deploy.errors import HstnnError
-from hstnn_deploy.models.metrics import shown
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.sweep.estimate import Estimator
 from hstnn_deploy.train.sweep.launch import Failure

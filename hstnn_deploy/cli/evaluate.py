@@ -154,7 +154,7 @@ def _evaluate(
     from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.data.images import as_evaluated
     from hstnn_deploy.data.registry import load
-    from hstnn_deploy.models.metrics import shown
+    from hstnn_deploy.metrics import shown
     from hstnn_deploy.models.tasks import task_for
     from hstnn_deploy.recipe.adopted import check_network
     from hstnn_deploy.recipe.load import load_recipe
@@ -281,7 +281,7 @@ def _show_exits(found: "list[Exit]", out: Path | None, as_json: bool) -> None:
 def _show_draws(
     found: "Draws", ckpt: Path, recipe: "Recipe", task: "Task", split: str, readapt: int, as_json: bool
 ) -> None:
-    from hstnn_deploy.models.metrics import ends, shown
+    from hstnn_deploy.metrics import ends, shown
 
     facts = {
         "checkpoint": str(ckpt),

@@ -313,7 +313,7 @@ def print_checks(checks: "list[Check]", screen: "Console") -> None:
 def _smaller_table(bundle: "Bundle") -> "Table":
     from rich.text import Text
 
-    from hstnn_deploy.models.metrics import points
+    from hstnn_deploy.metrics import points
 
     rows = []
     for each in bundle.reductions:

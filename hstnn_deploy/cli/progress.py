@@ -15,7 +15,7 @@ from rich.progress import (
 )
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.models.metrics import shown
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.train.observer import Observer
 
 _EVERY = 5.0

@@ -14,7 +14,7 @@ from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import HstnnError, RunError, UsageError
 from hstnn_deploy.files import cannot_write
 from hstnn_deploy.foreign import brief, reading
-from hstnn_deploy.models.metrics import shown
+from hstnn_deploy.metrics import shown
 
 if TYPE_CHECKING:
     from hstnn_deploy.runs import RunFolder

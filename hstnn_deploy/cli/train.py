@@ -231,7 +231,7 @@ def _facts(run: "RunFolder") -> dict[str, Any]:
 
 
 def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
-    from hstnn_deploy.models.metrics import shown
+    from hstnn_deploy.metrics import shown
     from hstnn_deploy.models.tasks import task_for
     from hstnn_deploy.train.evaluation import PROTOCOLS
 

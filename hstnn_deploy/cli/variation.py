@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import words
 from hstnn_deploy.errors import DataError, UsageError
-from hstnn_deploy.models.metrics import ends, shown, titled
+from hstnn_deploy.metrics import ends, shown, titled
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from hstnn_deploy.data.splits import PADDING, Batch
 from hstnn_deploy.errors import RecipeError, UsageError
-from hstnn_deploy.models.metrics import ACCURACY, PERPLEXITY, RMSE
+from hstnn_deploy.metrics import ACCURACY, PERPLEXITY, RMSE
 from hstnn_deploy.models.network import Asked, LossName, Network, State
 from hstnn_deploy.models.registry import NetworkConfig
 

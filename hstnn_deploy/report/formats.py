@@ -11,7 +11,7 @@ from typing import Any
 
 import hstnn_deploy
 from hstnn_deploy.errors import UsageError
-from hstnn_deploy.models.metrics import shown
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.values import Measured
 from hstnn_deploy.report.aggregate import Cell, Study

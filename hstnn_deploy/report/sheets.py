@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hstnn_deploy.models.metrics import shown, titled
+from hstnn_deploy.metrics import shown, titled
 from hstnn_deploy.report.aggregate import ABSENT, Cell, Study
 from hstnn_deploy.report.stats import ONE
 from hstnn_deploy.train.evaluation import PROTOCOLS
@@ -52,7 +52,7 @@ class Sheet:
 
 
 def figure(value: float | None, sign: bool = False, metric: str = "") -> Entry:
-    """Return a figure of a metric as it is shown (`models.metrics.shown`), or n/a."""
+    """Return a figure of a metric as it is shown (`metrics.shown`), or n/a."""
     return Entry(NONE) if value is None else Entry(shown(metric, value, sign), value)
 
 

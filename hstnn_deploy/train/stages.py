@@ -28,10 +28,10 @@ from hstnn_deploy.data.splits import Batch, Split, Splits
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import RunError, UsageError
 from hstnn_deploy.foreign import reading
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.compensation import compensate
 from hstnn_deploy.models.hybrid.network import as_hybrid
 from hstnn_deploy.models.hybrid.shrink import shrink
-from hstnn_deploy.models.metrics import shown
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.rram import STEPS

@@ -11,8 +11,8 @@ from hstnn_deploy.errors import ExportError
 from hstnn_deploy.export.graph.interface import interface
 from hstnn_deploy.export.proof.certificate import Run
 from hstnn_deploy.export.proof.comparisons import Subject, on_test_split, own_answers
+from hstnn_deploy.metrics import ends, points, shown, titled, worse
 from hstnn_deploy.models.exits import Exit
-from hstnn_deploy.models.metrics import ends, points, shown, titled, worse
 from hstnn_deploy.models.tasks import Regression
 from hstnn_deploy.train.evaluation import unpadded
 from tests.export.cases import Case

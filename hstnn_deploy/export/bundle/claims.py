@@ -19,7 +19,7 @@ from hstnn_deploy.export.graph.nodes import BUILDER, OPSET
 from hstnn_deploy.export.proof.comparisons import Check, Subject, own_answers, part_asked
 from hstnn_deploy.export.runtime.manifest import MANIFEST, VOCABULARY
 from hstnn_deploy.foreign import brief, one_line
-from hstnn_deploy.models.metrics import shown
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.recipe.recipe import Recipe
 

@@ -16,8 +16,8 @@ from hstnn_deploy.export.graph.nodes import BUILDER, OPSET
 from hstnn_deploy.export.graph.write import PT2, TORCHSCRIPT, VARIANTS, Variant
 from hstnn_deploy.export.proof.comparisons import Check
 from hstnn_deploy.export.runtime.manifest import FORMAT, MANIFEST, VERSION, seal
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.exits import EXIT, EXIT_MEANING
-from hstnn_deploy.models.metrics import shown
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import task_for
 from hstnn_deploy.recipe.adopted import bare, is_bare

@@ -50,7 +50,7 @@ from hstnn_deploy.export.proof.engines import (
 from hstnn_deploy.export.proof.inside import answering, inside_engine
 from hstnn_deploy.export.proof.raw_input import check_front
 from hstnn_deploy.export.runtime.ort import open_graph
-from hstnn_deploy.models.metrics import points, shown, worse
+from hstnn_deploy.metrics import points, shown, worse
 from hstnn_deploy.models.network import SPIKES
 
 How = Literal["int8-dynamic", "int8-static", "fp16", "integers"]

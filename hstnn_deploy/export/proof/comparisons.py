@@ -14,6 +14,7 @@ import onnx
 import torch
 from torch import Tensor
 
+from hstnn_deploy import metrics
 from hstnn_deploy.data.files.folder import Report, silent
 from hstnn_deploy.data.preprocessing import Preprocessing, Values
 from hstnn_deploy.data.splits import Batch, Split
@@ -28,7 +29,6 @@ from hstnn_deploy.export.proof.partings import LOGIT_TOLERANCE, Tally, differing
 from hstnn_deploy.export.proof.replay import replay
 from hstnn_deploy.export.proof.weights import difference, read_weights
 from hstnn_deploy.foreign import first_line
-from hstnn_deploy.models import metrics
 from hstnn_deploy.models.exits import EXIT
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task

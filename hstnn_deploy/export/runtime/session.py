@@ -17,7 +17,7 @@ which hand on their states: memory is bounded, and Ctrl-C acts between chunks. x
 cannot have given is refused (see `ranges`), unless the session is told otherwise.
 
 Needs numpy and onnxruntime, nothing else: neither torch nor the rooms that train. The logits are [B, C]: a score per
-class of everything seen; of a language model [T, B, V] and, of a step, [B, V].
+class of everything seen, or a value per output of a regression; of a language model [T, B, V] and, of a step, [B, V].
 
 Where a bundle has its preprocessing in the graphs (`hstnn export --preprocess`), raw pixels or events stand in the
 place of x; see `taking`. Shapes: T time, B batch (streams).
