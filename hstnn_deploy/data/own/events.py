@@ -161,7 +161,7 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
         return Sensor(width, height, more[0] if more else 1 if height == 1 else 2)
     if options.sensor is not None:
         return Sensor(*options.sensor)
-    found = _columns(path, config, options)
+    found = _columns(path, options)
     if found.sensor is not None:
         return Sensor(*found.sensor)
     x, y = (np.asarray(found.columns[each]) if each in found.columns else np.zeros(1) for each in "xy")
@@ -174,9 +174,9 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
 
 def sensor_stated(path: Path, config: OwnEvents) -> tuple[int, int] | None:
     """Return the sensor that a file states, or None."""
-    return _columns(path, config, parse_options(config.events)).sensor
+    return _columns(path, parse_options(config.events)).sensor
 
 
-def _columns(path: Path, config: OwnEvents, options: EventOptions) -> Found:
+def _columns(path: Path, options: EventOptions) -> Found:
     how = Frames(sensor=Sensor(2**15, 2**15), transforms=[], frame_time=1, steps=None, binary=False)
     return event_files._found(path, Expected(how, "own"), options)

@@ -151,7 +151,7 @@ def test_whole_numbers_as_fractions_are_asked_for(tmp_path: Path) -> None:
 
 def test_normalise(tmp_path: Path) -> None:
     x = 5 + 3 * X * np.array([1, 10], np.float32)
-    config, splits = load_folder(saved(tmp_path / "a", x), normalise="auto")
+    _, splits = load_folder(saved(tmp_path / "a", x), normalise="auto")
     train = all_of(splits.train).x.flatten(0, 1)
     assert torch.allclose(train.mean(0), torch.zeros(2), atol=1e-4)
     assert torch.allclose(train.std(0, correction=0), torch.ones(2), atol=1e-4)
@@ -187,7 +187,7 @@ def test_what_is_odd_is_refused(tmp_path: Path, x: Any, y: Any, words: str) -> N
 
 
 def test_classes_that_are_fractions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="data.targets says classes"):
+    with pytest.raises(DataError, match="targets says classes"):
         load_folder(saved(tmp_path / "a", y=X.mean((1, 2))), targets="classes")
 
 

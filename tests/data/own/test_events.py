@@ -103,13 +103,13 @@ def test_what_files_do_not_say_is_said_and_kept_for_the_bundle(tmp_path: Path) -
 
 def test_an_empty_and_an_odd_recording_are_refused_by_name(folder: Path) -> None:
     np.save(folder / "left" / "p0_9.npy", own_data.recording(0, 0)[:0])
-    with pytest.raises(DataError, match="p0_9.npy"):
+    with pytest.raises(DataError, match="p0_9"):
         load_folder(folder, sensor_size=[20, 14])
     np.save(folder / "left" / "p0_9.npy", own_data.recording(0, 0, size=(40, 40)))
-    with pytest.raises(DataError, match="p0_9.npy"):
+    with pytest.raises(DataError, match="p0_9"):
         load_folder(folder, sensor_size=[20, 14])
     (folder / "left" / "p0_9.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(DataError, match="p0_9.npy"):
+    with pytest.raises(DataError, match="p0_9"):
         load_folder(folder, sensor_size=[20, 14])
 
 
