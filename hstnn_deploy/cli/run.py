@@ -59,8 +59,9 @@ def run(
         typer.Option(
             "--events",
             metavar="KEY=VALUE,…",
-            help="What a recording does not say of itself: unit=s|ms|us|ns, order=txyp (its columns; - skips one), "
-            "start=file|first, sort, recording=N, sensor=WxH, t=NAME (also x, y, p).",
+            help="What a recording does not say of itself: unit=s|ms|us|ns, order=txyp (its columns; - skips one) or "
+            "both as t=us,x,y,p; sort, offset=-250ms, start=file|first; p=-1/+1 (darker/brighter), origin=0|1, "
+            "flip=x|y, sensor=WxH, drop=nan; t=NAME (also x, y, p), recording=N, part=NAME, format=NAME.",
         ),
     ] = None,
     any_range: Annotated[

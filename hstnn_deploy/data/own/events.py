@@ -21,8 +21,8 @@ from hstnn_deploy.data.own.listing import Listing, counts, list_folder
 from hstnn_deploy.data.own.parts import SPLITS, Numbers, divide
 from hstnn_deploy.data.preprocessing import Frames, preprocessing
 from hstnn_deploy.data.readers import event_files
-from hstnn_deploy.data.readers.event_columns import Expected, Found
 from hstnn_deploy.data.readers.event_options import EventOptions, parse_options
+from hstnn_deploy.data.readers.event_report import Expected, Found
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
 
