@@ -1,5 +1,6 @@
 """A stranger's folder of each kind: trained, exported and run by the commands of docs/own-data.md, five or fewer."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
+from hstnn_deploy.export.runtime.manifest import seal
+from hstnn_deploy.files import write_json
 from hstnn_deploy.recipe.load import load_recipe
 from tests import own_data
 from tests.conftest import Hstnn
@@ -199,3 +202,25 @@ def test_a_bundle_refuses_arrays_of_another_shape(hstnn: Hstnn) -> None:
         "is of shape [2, 10, 4]; the network was trained on samples [T, I] of [10, 3]"
         in hstnn("run", "bundle", "--input", "odd.npy").error
     )
+
+
+def test_names_of_classes_in_a_bundle_are_proved_and_streamed(hstnn: Hstnn) -> None:
+    own_data.images(Path("pets"))
+    train(hstnn, "--data", "pets")
+    ckpt = Path("runs/stack-digits-pets/plain/seed1111/best.pt")
+    assert hstnn("export", "--ckpt", ckpt, "--out", "bundle").code == 0
+    streamed = hstnn("run", "bundle", "--input", "pets/cat/1.png", "--stream").out
+    assert re.search(r"step 1 of 12: \d (cat|dog) \(", streamed), streamed
+    found = json.loads(hstnn("run", "bundle", "--input", "pets/cat/1.png", "--json").out)["results"][0]["samples"][0]
+    assert found["name"] == found["names"][0] == ["cat", "dog"][found["class"]]
+    manifest = json.loads(Path("bundle/manifest.json").read_text())
+    assert manifest["network"]["classes"] == ["cat", "dog"]
+    del manifest["seal"]
+    manifest["network"]["classes"] = ["dog", "cat"]
+    write_json(Path("bundle/manifest.json"), manifest | {"seal": seal(manifest)})
+    refused = hstnn("verify", "bundle")
+    assert refused.code == 8
+    assert "network.classes.0 is 'dog'; it should be 'cat'" in refused.out
+    manifest["network"]["classes"] = ["dog"]
+    write_json(Path("bundle/manifest.json"), manifest | {"seal": seal(manifest)})
+    assert "names 1 classes, and its graphs tell 2 apart" in hstnn("run", "bundle", "--input", "pets/cat/1.png").error
