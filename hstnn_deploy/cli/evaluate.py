@@ -199,6 +199,9 @@ def _evaluate(
             f"--out {out} is for the picture of --early-exit, a .png",
             "give --early-exit --out exit.png, or --variation",
         )
+    if not len(splits.split(split.value)):
+        there = [each for each in ("train", "valid", "test") if len(splits.split(each))]
+        raise DataError(f"{splits.origin}: none of them is in the {split.value} split", f"--split {there[0]}")
     samples, size = as_evaluated(splits.split(split.value)), batch or asked.batch
     if early_exit:
         alone = checkpoint.deployed(0 if draws else None).network().to(where)

@@ -167,7 +167,9 @@ def fingerprint(root: Path, paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         status = path.stat()
-        digest.update(_json([str(path.relative_to(root)), status.st_size, status.st_mtime_ns]))
+        # A name may be bytes that are no letters; no data set of ours has any, so that its hash stays.
+        name = str(path.relative_to(root)).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        digest.update(_json([name, status.st_size, status.st_mtime_ns]))
     return digest.hexdigest()
 
 

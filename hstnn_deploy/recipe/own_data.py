@@ -141,12 +141,15 @@ def moved(recipe: Recipe, path: Path) -> Recipe:
     if plain["kind"] == "arrays":
         mean, std = old.found.mean, old.found.std
         plain["normalise"] = {"mean": mean, "std": std} if mean else None
-    if plain["kind"] == "events":
-        plain["sensor_size"] = list(old.found.sensor)
     if plain["kind"] == "images":
         plain["normalise"] = None
     config = _CONFIG.validate_python(plain).measuring()
+    if plain["kind"] == "events":
+        config.found = old.found  # sensor and times as in training
     config.found = look(config, None, old.found.classes)
+    if plain["kind"] == "images":
+        same = {key: getattr(old.found, key) for key in ("height", "width", "colours")}
+        config.found = config.found.model_copy(update=same)
     changed = recipe.model_copy(update={"data": config})
     if (known := shape(config)) is not None:
         changed.check_data(known)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from hstnn_deploy.export.runtime.manifest import seal
 from hstnn_deploy.files import write_json
@@ -224,3 +225,46 @@ def test_names_of_classes_in_a_bundle_are_proved_and_streamed(hstnn: Hstnn) -> N
     manifest["network"]["classes"] = ["dog"]
     write_json(Path("bundle/manifest.json"), manifest | {"seal": seal(manifest)})
     assert "names 1 classes, and its graphs tell 2 apart" in hstnn("run", "bundle", "--input", "pets/cat/1.png").error
+
+
+def test_images_of_another_size_are_not_measured(hstnn: Hstnn) -> None:
+    own_data.images(Path("pets"))
+    train(hstnn, "--data", "pets")
+    ckpt = Path("runs/stack-digits-pets/plain/seed1111/best.pt")
+    own_data.images(Path("wide"), size=(20, 12))
+    refused = hstnn("evaluate", "--ckpt", ckpt, "--data", "wide")
+    assert refused.error == "wide/cat/0.png is 20 x 12 pixels; the network was trained on 12 x 12"
+    # Grey images are taken among those of colours, as in training.
+    for path in own_data.images(Path("grey")).rglob("*.png"):
+        Image.open(path).convert("L").save(path)
+    assert "(16 samples of your images in grey" in hstnn("evaluate", "--ckpt", ckpt, "--data", "grey").out
+
+
+def test_a_split_that_is_not_there_is_not_measured(hstnn: Hstnn) -> None:
+    own_data.images(Path("pets"))
+    train(hstnn, "--data", "pets")
+    ckpt = Path("runs/stack-digits-pets/plain/seed1111/best.pt")
+    own_data.images(Path("new/valid"))
+    refused = hstnn("evaluate", "--ckpt", ckpt, "--data", "new")
+    assert refused.error.endswith("none of them is in the test split")
+    assert refused.hint == "--split valid"
+    assert "(16 samples" in hstnn("evaluate", "--ckpt", ckpt, "--data", "new", "--split", "valid").out
+
+
+def test_a_bundle_keeps_how_recordings_are_read(hstnn: Hstnn) -> None:
+    own_data.events(Path("gestures"))
+    said = ["--set", "data.sensor_size=[20,14]", "--set", "data.events=p=1/0"]
+    result = hstnn("train", "stack-events", "--data", "gestures", *said, "--set", "train.epochs=1", "--device", "cpu")
+    assert result.code == 0, result.err
+    ckpt = Path("runs/stack-events-gestures/plain/seed1111/best.pt")
+    assert hstnn("export", "--ckpt", ckpt, "--out", "bundle").code == 0
+    file = "gestures/left/p0_0.npy"
+    for more in ([], ["--events", "sort"]):
+        assert "polarity 1 and 0, taken as 0 and 1, as said" in hstnn("run", "bundle", "--input", file, *more).err
+    events = np.load(file)
+    events["t"] //= 1000
+    np.save("ms.npy", events)
+    refused = hstnn("run", "bundle", "--input", "ms.npy")
+    assert "ms.npy does not say the unit of its times" in refused.error
+    assert refused.hint.startswith("--events unit=ms")
+    assert hstnn("run", "bundle", "--input", "ms.npy", "--events", "unit=ms").code == 0

@@ -6,7 +6,7 @@ train.npz, valid.npz, test.npz (or .pt)                                with x an
 class/1.npy, class/2.npy                                               a sample each: see `arrays`
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,12 +58,13 @@ def find_parts(where: Path) -> tuple[list[Part], list[Path]]:
     if holding and single:
         raise DataError(f"{where} holds {holding[0].name} and {single[0].name}: which is it?", "keep one of them there")
     if single:
-        held: dict[str, tuple[Any, str]] = {}
-        for path in single:
-            held[path.stem.lower()] = read_array(path), str(path)
+        held = _by_name(((path.stem, (read_array(path), str(path))) for path in single), where)
         return _parts({"": held}), single
     said = {path: SPLITS[SAID[path.stem.lower()]] for path in holding if path.stem.lower() in SAID}
     if "train" in said.values():
+        if len(set(said.values())) < len(said):
+            names = ", ".join(path.name for path in said)
+            raise DataError(f"{where} holds two files for one split: {names}", "keep one")
         return _parts({split: _members(path) for path, split in said.items()}), list(said)
     if len(holding) == 1:
         return _parts({"": _members(holding[0])}), holding
@@ -83,14 +84,28 @@ def _members(path: Path) -> dict[str, tuple[Any, str]]:
             held = {"x": held[0], "y": held[1]}
         if not isinstance(held, dict):
             raise DataError(f"{path} holds {type(held).__name__}", 'save torch.save({"x": x, "y": y}, FILE)')
-        found = {str(name).lower(): value for name, value in held.items() if _role(str(name).lower())}
-        return {name: (numbers_of(value, f"{path}: {name}"), f"{path}: {name}") for name, value in found.items()}
+        named = ((str(name), value) for name, value in held.items() if _role(str(name)))
+        arrays = ((name, (numbers_of(value, f"{path}: {name}"), f"{path}: {name}")) for name, value in named)
+        return _by_name(arrays, path)
     if suffix != ".npz":
         raise DataError(f"{path} holds no x and y", "give a .npz or .pt file, or the folder of x.npy and y.npy")
     names = [f"{each}{split}" for each in _NAMES for split in ("", *(f"_{said}" for said in SAID))]
     limits = dict.fromkeys([*names, *(name.upper() for name in names), *(_capital(name) for name in names)], LIMIT)
     read = read_arrays(path, limits, besides=None)
-    return {name.lower(): (value, f"{path}: {name}") for name, value in read.items()}
+    return _by_name(((name, (value, f"{path}: {name}")) for name, value in read.items()), path)
+
+
+def _by_name(arrays: Iterable[tuple[str, tuple[Any, str]]], where: Path) -> dict[str, tuple[Any, str]]:
+    """Return arrays by their names in small letters.
+
+    Raises:
+        DataError: two names are one then.
+    """
+    found: dict[str, tuple[Any, str]] = {}
+    for name, value in arrays:
+        if (other := found.setdefault(name.lower(), value)) is not value:
+            raise DataError(f"{where}: {other[1]} and {value[1]} have one name in small letters", "keep one of them")
+    return found
 
 
 def _capital(name: str) -> str:
@@ -163,4 +178,11 @@ def _labels(value: Any, name: str) -> Array:
         raise DataError(f"{name} is {brief(value)}, not an array", "save an array of labels")
     if value.dtype.kind not in "iufbUS" or value.dtype.names:
         raise DataError(f"{name} is of type {value.dtype}", "give whole numbers, names, or fractions to be told")
-    return value.astype("U") if value.dtype.kind == "S" else value
+    if value.dtype.kind != "S":
+        return value
+    try:
+        return np.char.decode(value, "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{name} holds bytes that are no UTF-8 text: {brief(error.object)}", "save names as text"
+        ) from error

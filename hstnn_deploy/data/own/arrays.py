@@ -20,6 +20,7 @@ from hstnn_deploy.data.files.arrays import read_array
 from hstnn_deploy.data.own.array_files import find_parts
 from hstnn_deploy.data.own.config import FoundArrays, Normalise, OwnArrays
 from hstnn_deploy.data.own.files import check_same, place
+from hstnn_deploy.data.own.labels import LABELS
 from hstnn_deploy.data.own.listing import ARRAYS, list_folder
 from hstnn_deploy.data.own.names import class_names
 from hstnn_deploy.data.own.parts import SPLITS, Numbers, Samples, divide
@@ -31,6 +32,12 @@ Array = NDArray[Any]
 
 _BY_NUMBER = {1: "T", 2: "TI", 3: "CHW", 4: "TCHW"}
 """What the axes of a sample are taken as, by their number."""
+_WHOLE = 2**53
+"""Up to which whole number fractions hold each."""
+_LEVELS = 256
+"""Steps of float32 within which all values of a channel may not lie."""
+_HASHED = 2**26
+"""Bytes of an array that are hashed, about."""
 _AT_ONCE = 2**22
 """Numbers that are looked at at once."""
 
@@ -106,6 +113,7 @@ def look(config: OwnArrays, given: Path | None = None, known: Sequence[str] = ()
         )
     for x, name in zip(held.x, held.names, strict=True):
         _check_finite(x, name)
+        _check_told_apart(_by_channel(x, axes), name)
     mean, std = _normal(config, held, axes)
     return FoundArrays(
         listing=held.digest,
@@ -168,7 +176,9 @@ def _counts(held: Held) -> dict[str, list[int]]:
 
 def _held(config: OwnArrays, given: Path | None, known: Sequence[str]) -> Held:
     where = place(config, given)
-    if where.is_dir() and any(each.is_dir() and not each.name.startswith(".") for each in where.iterdir()):
+    if where.is_dir() and (
+        (where / LABELS).is_file() or any(each.is_dir() and not each.name.startswith(".") for each in where.iterdir())
+    ):
         return _of_folders(config, where, known)
     parts, files = find_parts(where)
     first = parts[0]
@@ -182,6 +192,8 @@ def _held(config: OwnArrays, given: Path | None, known: Sequence[str]) -> Held:
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.name}\n{path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+    for part in parts:
+        digest.update(_some(part.x))
     labels, numbers, classes = _targets(config, [part.y for part in parts], known, where)
     digest.update(labels.tobytes() if numbers is None else numbers.tobytes())
     split = None
@@ -215,7 +227,13 @@ def _of_folders(config: OwnArrays, where: Path, known: Sequence[str]) -> Held:
         raise DataError(f"{listing.path(0)} is of shape {list(rows[0].shape)}", "give a sample of some numbers")
     x = np.stack(rows)
     parts = divide(listing.samples, config.split, config.measured)
-    return Held([x], listing.labels, None, listing.classes, parts, listing.digest, where, [str(where)])
+    digest = hashlib.sha256(listing.digest.encode() + _some(x)).hexdigest()
+    return Held([x], listing.labels, None, listing.classes, parts, digest, where, [str(where)])
+
+
+def _some(x: Array) -> bytes:
+    """Return the values of some samples, of a small array of all: arrays of other values have the same sizes."""
+    return np.ascontiguousarray(x[:: max(1, -(-x.nbytes // _HASHED))]).tobytes()
 
 
 def _targets(
@@ -234,9 +252,9 @@ def _targets(
             place_ = [int(each) for each in np.argwhere(~np.isfinite(y))[0]]
             raise DataError(f"{where}: y holds {y[tuple(place_)]} at {place_}", "take the sample out, or mend it")
         whole = np.array_equal(np.floor(y), y)
-        if config.targets is None and whole and y.ndim == 1:
+        if config.targets is None and whole:
             raise DataError(
-                f"{where}: y holds whole numbers as fractions, such as {y[0]}: are they classes, or values?",
+                f"{where}: y holds whole numbers as fractions, such as {y.flat[0]}: are they classes, or values?",
                 "say it: --set data.targets=classes, or data.targets=values",
             )
         if config.targets == "classes":
@@ -246,6 +264,10 @@ def _targets(
                     f"{where}: y holds {odd}, and data.targets says classes", "--set data.targets=values with a loss "
                     "of regression, or give whole numbers"
                 )  # fmt: skip
+            if np.abs(y).max() > _WHOLE:
+                raise DataError(
+                    f"{where}: y holds {np.abs(y).max()}, too large for the number of a class", "count from 0"
+                )
             y = y.astype(np.int64)
     numbers = config.targets == "values" or y.dtype.kind == "f"
     if numbers and y.dtype.kind == "U":
@@ -253,14 +275,20 @@ def _targets(
     if numbers:
         if y.ndim > 2:
             raise DataError(f"{where}: y is of shape {list(y.shape)}", "give [N] or [N, K] numbers")
-        told = y.astype(np.float32).reshape(len(y), -1)
+        with np.errstate(over="ignore"):
+            told = y.astype(np.float32).reshape(len(y), -1)
+        if not np.isfinite(told).all():
+            raise DataError(f"{where}: y holds {np.abs(y).max()}, more than float32 can", "scale the values")
+        _check_told_apart(y.reshape(len(y), -1), f"{where}: y")
         return np.zeros(len(y), np.int32), told, ()
     if y.ndim != 1:
-        one_hot = y.ndim == 2 and y.dtype.kind in "iub" and set(np.unique(y).tolist()) <= {0, 1}
+        column, one_hot = y.shape[1:] == (1,), y.ndim == 2 and set(np.unique(y).tolist()) <= {0, 1}
         raise DataError(
             f"{where}: y is of shape {list(y.shape)}, where a class for each sample is needed",
-            "one-hot rows as classes: save y.argmax(1)" if one_hot else "--set data.targets=values tells all of them",
-        )
+            "save y[:, 0]" if column
+            else "one-hot rows as classes: save y.argmax(1)" if one_hot
+            else "--set data.targets=values tells all of them",
+        )  # fmt: skip
     values, place_of = np.unique(y, return_inverse=True)
     names = [str(each) for each in values.tolist()]
     classes = class_names(names, where, known)
@@ -290,6 +318,36 @@ def _check_finite(x: Array, name: str) -> None:
             )
 
 
+def _by_channel(x: Array, axes: str) -> Array:
+    """Return samples with their channels as the last axis, a view."""
+    channel = next((axes.index(letter) for letter in "IC" if letter in axes), None)
+    return x[..., None] if channel is None else np.moveaxis(x, 1 + channel, -1)
+
+
+def _check_told_apart(values: Array, name: str) -> None:
+    """Refuse what float32, in which networks count, makes steps of: small changes of large numbers, such as Unix times.
+
+    Args:
+        values: [N, …, channels].
+        name: what they are called in messages.
+    """
+    if values.dtype.kind == "b" or values.dtype.itemsize < 4:
+        return
+    pieces = [some.reshape(-1, some.shape[-1]) for _, some in _chunks(values)]
+    low, high = np.min([some.min(0) for some in pieces], 0), np.max([some.max(0) for some in pieces], 0)
+    spacing = np.spacing(np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64))).astype(np.float32))
+    span = high.astype(np.float64) - low.astype(np.float64)
+    # Whole numbers that float32 holds are told apart, however large.
+    coarse = (span > 0) & (span < _LEVELS * spacing) & ((spacing > 1) | (values.dtype.kind == "f"))
+    if values.dtype == np.float32 or not coarse.any():
+        return
+    at = int(np.flatnonzero(coarse)[0])
+    raise DataError(
+        f"{name} channel {at} holds {low[at]} to {high[at]}, of which float32 tells every {spacing[at]:g} apart only",
+        "take a number from them first, such as the first time, or leave the channel out",
+    )
+
+
 def _normal(config: OwnArrays, held: Held, axes: str) -> tuple[list[float], list[float]]:
     """Return mean and deviation of each channel, as they were given or over the training samples."""
     if config.normalise is None:
@@ -305,6 +363,8 @@ def _normal(config: OwnArrays, held: Held, axes: str) -> tuple[list[float], list
                     "give one, or one for each",
                 )
         return config.normalise.mean, config.normalise.std
+    # Of what is left of each sample without the first: sums of large numbers would lose it.
+    first_of: Array | None = None
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
     starts = np.cumsum([0, *(len(x) for x in held.x)])
     for x, first, after in zip(held.x, starts, starts[1:], strict=False):
@@ -314,11 +374,15 @@ def _normal(config: OwnArrays, held: Held, axes: str) -> tuple[list[float], list
             some = as_input(x[own[start : start + rows]], axes, 1).astype(np.float64)
             # x[T, B, channel, …]
             flat = np.moveaxis(some, 2, 0).reshape(some.shape[2], -1)
+            first_of = flat[:, :1].copy() if first_of is None else first_of
+            flat = flat - first_of
             total += flat.sum(1)
             squares += (flat**2).sum(1)
             count += flat.shape[1]
+    assert first_of is not None, "some samples train"
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    mean += first_of[:, 0]
     # A channel that never changes says nothing, and stays at 0.
-    std[std < 1e-12 + 1e-6 * np.abs(mean)] = 1.0
-    return [float(f"{each:.6g}") for each in mean], [float(f"{each:.6g}") for each in std]
+    std[std < np.maximum(1e-12, np.spacing(np.abs(mean).astype(np.float32)))] = 1.0
+    return [float(f"{each:.9g}") for each in mean], [float(f"{each:.9g}") for each in std]

@@ -107,6 +107,12 @@ class FoundEvents(Found):
     """Width, height and polarities."""
     longest: PositiveInt
     """Microseconds of the longest of those that were looked at."""
+    span: PositiveInt | None = None
+    """Microseconds from first to last event of the longest; it tells the unit of times that do not say it."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if (key, value) != ("span", None)}
 
 
 class FoundText(Found):

@@ -3,6 +3,7 @@
 Each file comes through `data.readers`, as `hstnn run` reads it, and then goes the way of every set of recordings.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,18 @@ from hstnn_deploy.data.own.parts import SPLITS, Numbers, divide
 from hstnn_deploy.data.preprocessing import Frames, preprocessing
 from hstnn_deploy.data.readers import event_files
 from hstnn_deploy.data.readers.event_options import EventOptions, parse_options
-from hstnn_deploy.data.readers.event_report import Expected, Found
+from hstnn_deploy.data.readers.event_report import Expected, Found, Recording, Report
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import visible
 
 _LOOKED_AT = 16
 """Recordings that are read to know how long they are."""
+_ANOTHER_UNIT = 100
+"""Times as long as most: a recording whose unit is taken for another seems 1000 times as long."""
+_TOLD = 4
+"""Ways of reading that are said."""
+_LOGGER = logging.getLogger(__name__)
 
 
 def listed(
@@ -41,20 +48,44 @@ def listed(
 
 
 def look(config: OwnEvents, given: Path | None = None, known: Sequence[str] = ()) -> FoundEvents:
-    """Return what is found of recordings: some are read.
+    """Return what is found of recordings: some are read. What was found in training, if `config` says it, stays so.
 
     Raises:
         DataError: see `listed`; a file is damaged, or does not say how large its sensor is.
     """
     listing, parts = listed(config, given, known)
-    sensor = sensor_of(listing.path(0), config)
+    trained = config.found
+    sensor = trained.sensor if trained else sensor_of(listing.path(0), config)
     facts = counts(listing, parts)
-    found = FoundEvents(listing=listing.digest, classes=list(listing.classes), sensor=sensor, longest=1, **facts)
+    span = trained.span if trained else None
+    found = FoundEvents(
+        listing=listing.digest, classes=list(listing.classes), sensor=sensor, longest=1, span=span, **facts
+    )
     config = config.model_copy(update={"found": found})
     some = np.unique(np.linspace(0, len(listing.names) - 1, _LOOKED_AT).astype(int))
     reader = Reader(listing, config)
-    longest = max(int(reader.read(int(number))["t"][-1]) + 1 for number in some)
-    return found.model_copy(update={"longest": longest})
+    seen = [reader.recording(int(number)) for number in some]
+    _tell([each.report for each in seen])
+    longest = max(int(each.events["t"][-1]) + 1 for each in seen)
+    return found.model_copy(update={"longest": longest, "span": span or _span([each.events for each in seen])})
+
+
+def _span(seen: Sequence[Events]) -> int:
+    """Return the microseconds of the longest recording, without those that are so long that their unit is another."""
+    spans = np.array([int(each["t"][-1]) - int(each["t"][0]) + 1 for each in seen])
+    return int(spans[spans <= _ANOTHER_UNIT * np.median(spans)].max())
+
+
+def _tell(reports: Sequence[Report]) -> None:
+    """Say how recordings were read: of the first, and of each that was read in another way."""
+    told: set[tuple[str, ...]] = set()
+    for report in reports:
+        how = (report.form, report.unit.partition(" ")[0], report.polarity.partition(" (")[0])
+        if how in told or len(told) >= _TOLD:
+            continue
+        for line in report.lines()[: 1 if told else None]:
+            _LOGGER.warning("note: %s", visible(line))
+        told.add(how)
 
 
 def load(config: OwnEvents, source: Source) -> Splits:
@@ -68,6 +99,11 @@ def load(config: OwnEvents, source: Source) -> Splits:
     config = config.model_copy(update={"found": seen})
     parts, found = _recordings(config, source.folder)
     check_same(config, found, folder)
+    if config.measured and (empty := next((name for name in SPLITS if not len(parts[name].numbers)), None)):
+        raise DataError(
+            f"{folder} holds no {empty} recordings",
+            "where folders or a list say splits, each must have some; without any, all recordings are measured",
+        )
     if source.protocol == "test":
         merged = torch.cat([parts["train"].numbers, parts["valid"].numbers]).sort().values
         parts = {**parts, "train": OwnRecordings(parts["train"].reader, merged)}
@@ -97,10 +133,14 @@ class Reader:
     config: OwnEvents
 
     def read(self, number: int) -> Events:
-        """Return one, checked.
+        """Return the events of one; see `recording`."""
+        return self.recording(number).events
+
+    def recording(self, number: int) -> Recording:
+        """Return one, checked, with the report of how it was read.
 
         Raises:
-            DataError: it is damaged, empty, or of another sensor than the first.
+            DataError: it is damaged, empty, of another sensor than the first, or of times whose unit is not certain.
         """
         path, config = self.listing.path(number), self.config
         how = preprocessing(config)
@@ -110,11 +150,14 @@ class Reader:
         if said:
             options = options._replace(sensor=sensor[:2])
         try:
-            return event_files.read_recording(path, Expected(how, "own"), options).events
+            span = config.found.span if config.found else None
+            return event_files.read_recording(path, Expected(how, "own", span=span), options)
         except DataError as error:
+            if config.measured and "--events" in error.hint:
+                raise DataError(error.message, "bring them into the form of those that were trained on") from error
             stated = None if said else sensor_stated(path, config)
             if stated is None or stated == sensor[:2]:
-                raise
+                raise DataError(error.message, error.hint.replace("--events ", "--set data.events=")) from error
             raise DataError(
                 f"{path} is from a sensor of {stated[0]} x {stated[1]}, and {self.listing.path(0)} from one of "
                 f"{sensor.width} x {sensor.height}",

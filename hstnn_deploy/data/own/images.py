@@ -128,7 +128,7 @@ def load(config: OwnImages, source: Source) -> Splits:
         splits["test"],
         shape.inputs,
         shape.classes,
-        f"your images in {folder}, {len(listing.names)} in {len(listing.classes)} classes",
+        f"your images in {folder}, {len(listing.names)} in {len(listing.classes)} classes{listing.beside}",
         family=shape.family,
         size=shape.size,
         frame=shape.frame,
@@ -148,6 +148,11 @@ def read_image(path: Path, config: OwnImages, first: Path) -> NDArray[np.uint8]:
     """
     found = _found(config)
     height, width, colours = _size(path)
+    if config.measured and config.size is None and (height, width) != (found.height, found.width):
+        raise DataError(
+            f"{path} is {width} x {height} pixels; the network was trained on {found.width} x {found.height}",
+            "scale it first; a network that is trained with data.resize takes images of every size",
+        )
     if config.size is None and (height, width) != (found.height, found.width):
         raise DataError(
             f"{path} is {width} x {height} pixels, and {first} is {found.width} x {found.height}",
@@ -171,7 +176,7 @@ def _size(path: Path) -> tuple[int, int, int]:
 
     with reading(path, "a PNG or JPEG image"):
         try:
-            image = Image.open(path, formats=("PNG", "JPEG", "MPO"))
+            image = Image.open(path, formats=("PNG", "JPEG"))
         except Image.DecompressionBombError as error:
             raise DataError(f"{path} is too large: at most {MOST_PIXELS} pixels are read", "scale it first") from error
         with image:

@@ -10,6 +10,7 @@ docs/own-data.md. Shapes: N files.
 
 import hashlib
 import os
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,23 @@ class File(NamedTuple):
     """Its path below the folder that is listed, with / between its parts."""
     size: int
     """Bytes."""
+    device: int
+    inode: int
+    """What tells the file from others, whatever it is called; 0 where the system does not say."""
+
+
+class _Files:
+    """Files of a folder, kept in little memory."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.sizes, self.devices, self.inodes = array("Q"), array("Q"), array("Q")
+
+    def add(self, file: File) -> None:
+        self.names.append(file.name)
+        self.sizes.append(file.size)
+        self.devices.append(file.device)
+        self.inodes.append(file.inode)
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,15 @@ class Listing:
     def paths(self) -> Iterator[Path]:
         """The files of all samples."""
         return (self.folder / name for name in self.names)
+
+    @property
+    def beside(self) -> str:
+        """Say which files are no samples, behind a semicolon; empty where there are none."""
+        if not (count := sum(self.left_out.values())):
+            return ""
+        kinds = sorted(self.left_out.items(), key=lambda each: (-each[1], each[0]))[:4]
+        told = ", ".join(f"{number} {visible(suffix) or 'without suffix'}" for suffix, number in kinds)
+        return f"; {count} other files left out ({told})"
 
     @property
     def samples(self) -> Samples:
@@ -115,9 +142,22 @@ def list_folder(
             list that is damaged or names what is not there; or too many files.
     """
     check_folder(folder)
-    if (folder / LABELS).is_file():
+    listed = _list_in(folder)
+    if listed is not None and listed != LABELS:
+        raise DataError(f"{folder / listed} is not read under this name", f"call it {LABELS}")
+    if listed:
         return _by_list(folder, suffixes, known, group, ignore)
     return _by_folders(folder, suffixes, known, group)
+
+
+def _list_in(folder: Path) -> str | None:
+    """Return how the list of a folder is called, in whatever letters, or None."""
+    if (folder / LABELS).is_file():
+        return LABELS
+    try:
+        return min((path.name for path in folder.iterdir() if path.name.lower() == LABELS), default=None)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
 
 
 def check_folder(folder: Path) -> None:
@@ -137,7 +177,12 @@ def check_folder(folder: Path) -> None:
 def _by_folders(folder: Path, suffixes: Collection[str], known: Sequence[str], group: str | None) -> Listing:
     tops, loose = _top(folder)
     splits = {top: SAID[top.lower()] for top in tops if top.lower() in SAID}
-    if 0 in splits.values():
+    if splits and 0 not in splits.values() and len(splits) == len(tops) and not known:
+        raise DataError(
+            f"{folder} holds {', '.join(splits)} and no train",
+            f"bring what is to be trained on into {folder / 'train'}; of classes that are called so, write a {LABELS}",
+        )
+    if 0 in splits.values() or (known and splits and len(splits) == len(tops) and not splits.keys() & set(known)):
         if strange := [top for top in tops if top not in splits]:
             raise DataError(
                 f"{folder} holds {brief(strange[0])} beside its split folders {', '.join(splits)}",
@@ -149,22 +194,20 @@ def _by_folders(folder: Path, suffixes: Collection[str], known: Sequence[str], g
     else:
         places = [("", -1)]
     left_out: Counter[str] = Counter()
-    names: list[str] = []
-    sizes: list[int] = []
+    files = _Files()
     sides: list[int] = []
     owners: list[str] = []
     for start, side in places:
         classes, beside = _top(folder / start)
         loose += [start + name for name in beside] if start else []
         for each in sorted(classes):
-            count = len(names)
+            count = len(files.names)
             for file in _walk(folder, f"{start}{each}/", suffixes, left_out):
-                names.append(file.name)
-                sizes.append(file.size)
+                files.add(file)
                 owners.append(each)
                 sides.append(side)
-                _check_count(folder, len(names))
-            if len(names) == count:
+                _check_count(folder, len(files.names))
+            if len(files.names) == count:
                 raise DataError(
                     f"{folder / start / each} holds no {_kinds(suffixes)} file, and is taken as the folder of a class",
                     "take it out, or put its samples in",
@@ -176,21 +219,26 @@ def _by_folders(folder: Path, suffixes: Collection[str], known: Sequence[str], g
                 f"put it into a folder of its class, or write {folder / LABELS} with the columns file and label",
             )
         left_out[_suffix(name)] += 1
-    if not names:
+    if not files.names:
         raise _empty(folder, suffixes, left_out)
     classes_ = class_names(set(owners), folder, known)
     place = {name: number for number, name in enumerate(classes_)}
     labels = np.fromiter((place[each] for each in owners), np.int32, len(owners))
     said = np.array(sides, np.int8) if places[0][1] >= 0 else None
     how = "subfolders of " + " and ".join(splits) if said is not None else "subfolders"
-    return _ordered(folder, names, sizes, labels, classes_, said, None, group, left_out, how)
+    places_ = range(len(files.names))
+    return _ordered(folder, files, places_, labels, classes_, said, None, group, left_out, how)
 
 
 def _by_list(folder: Path, suffixes: Collection[str], known: Sequence[str], group: str | None, ignore: bool) -> Listing:
     table = folder / LABELS
     rows = read_labels(table, MOST_FILES)
     left_out: Counter[str] = Counter()
-    there = {file.name: file.size for file in _walk(folder, "", suffixes, left_out) if file.name != LABELS}
+    files = _Files()
+    for file in _walk(folder, "", suffixes, left_out):
+        if file.name != LABELS:
+            files.add(file)
+    there = {name: number for number, name in enumerate(files.names)}
     _check_count(folder, len(there))
     absent = next((number for number, name in enumerate(rows.files) if name not in there), None)
     if absent is not None:
@@ -216,17 +264,28 @@ def _by_list(folder: Path, suffixes: Collection[str], known: Sequence[str], grou
     place = {name: number for number, name in enumerate(classes)}
     labels = np.fromiter((place[each] for each in rows.labels), np.int32, len(rows.labels))
     split = None if rows.splits is None else np.array(rows.splits, np.int8)
-    sizes = [there[name] for name in rows.files]
-    return _ordered(
-        folder, rows.files, sizes, labels, classes, split, rows.groups, group if rows.groups is None else None,
-        left_out, LABELS,
-    )  # fmt: skip
+    if split is None:
+        _check_no_splits(table, rows.files)
+    named = [there[name] for name in rows.files]
+    by_name = group if rows.groups is None else None
+    return _ordered(folder, files, named, labels, classes, split, rows.groups, by_name, left_out, LABELS)
+
+
+def _check_no_splits(table: Path, names: Sequence[str]) -> None:
+    """Refuse a list without splits of files that lie in split folders: which of the two is meant is not clear."""
+    tops = {name.partition("/")[0] for name in names}
+    splits = sorted(top for top in tops if top.lower() in SAID)
+    if len(splits) == len(tops) > 1:
+        raise DataError(
+            f"{table} has no column split, and its files lie in {', '.join(splits)}",
+            "add the column split: train, valid or test; or rename these folders, if splits are to be drawn",
+        )
 
 
 def _ordered(
     folder: Path,
-    names: Sequence[str],
-    sizes: Sequence[int],
+    files: _Files,
+    places: Sequence[int],
     labels: NDArray[np.int32],
     classes: tuple[str, ...],
     split: NDArray[np.int8] | None,
@@ -236,9 +295,14 @@ def _ordered(
     how: str,
 ) -> Listing:
     """Return a listing in order of names, whatever order the disk had."""
+    names = [files.names[place] for place in places]
     order = sorted(range(len(names)), key=names.__getitem__)
+    sizes, devices, inodes = (
+        np.frombuffer(each, np.uint64)[np.asarray(places)] for each in (files.sizes, files.devices, files.inodes)
+    )
     if (empty := next((number for number in order if sizes[number] == 0), None)) is not None:
         raise DataError(f"{folder / names[empty]} is empty", f"{AGAIN}, or take it out")
+    _check_once(folder, names, devices, inodes, labels, split)
     sorted_names = [names[number] for number in order]
     found = None if groups is None else [groups[number] for number in order]
     if group is not None:
@@ -246,7 +310,7 @@ def _ordered(
     return Listing(
         folder,
         sorted_names,
-        np.array(sizes, np.int64)[order],
+        sizes.astype(np.int64)[order],
         labels[order],
         classes,
         None if split is None else split[order],
@@ -254,6 +318,32 @@ def _ordered(
         dict(left_out),
         how,
     )
+
+
+def _check_once(
+    folder: Path,
+    names: Sequence[str],
+    devices: NDArray[np.uint64],
+    inodes: NDArray[np.uint64],
+    labels: NDArray[np.int32],
+    split: NDArray[np.int8] | None,
+) -> None:
+    """Refuse a file that links bring to two classes, or may bring to two splits."""
+    order = np.lexsort((inodes, devices))
+    twice = (np.diff(inodes[order]) == 0) & (np.diff(devices[order]) == 0) & (inodes[order][1:] != 0)
+    drawn = split is None or not {1, 2} <= set(np.unique(split).tolist())
+    wrong: tuple[str, ...] = ()
+    for place in np.flatnonzero(twice).tolist():
+        one, other = int(order[place]), int(order[place + 1])
+        alike = labels[one] == labels[other] and split is not None and split[one] == split[other]
+        if not alike or split is None or (drawn and split[one] == 0):
+            pair = tuple(sorted((names[one], names[other])))
+            wrong = min(wrong or pair, pair)  # whatever order the disk had
+    if wrong:
+        raise DataError(
+            f"{folder / wrong[0]} and {folder / wrong[1]} are links to one file",
+            "it would be of two classes, or train and test: keep one of them",
+        )
 
 
 def _top(folder: Path) -> tuple[list[str], list[str]]:
@@ -293,7 +383,7 @@ def _walk(folder: Path, start: str, suffixes: Collection[str], left_out: Counter
                         continue
                     suffix = _suffix(entry.name)
                     if suffix in suffixes:
-                        yield File(below + entry.name, _size(entry))
+                        yield _file(below + entry.name, entry)
                     elif suffix in _OTHER_IMAGES and suffixes == IMAGES:
                         raise DataError(f"{folder / below / entry.name} is no PNG or JPEG image", "save it as .png")
                     elif entry.name != LABELS:
@@ -302,9 +392,10 @@ def _walk(folder: Path, start: str, suffixes: Collection[str], left_out: Counter
             raise DataError(f"{folder / below} cannot be read: {error.strerror}") from error
 
 
-def _size(entry: "os.DirEntry[str]") -> int:
+def _file(name: str, entry: "os.DirEntry[str]") -> File:
     try:
-        return entry.stat().st_size
+        status = entry.stat()
+        return File(name, status.st_size, status.st_dev, status.st_ino)
     except FileNotFoundError as error:
         raise DataError(f"{entry.path} leads nowhere, or was just now removed", "take it out") from error
 

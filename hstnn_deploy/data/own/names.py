@@ -1,6 +1,7 @@
 """Names of files and classes: in which order they come, and what they may be."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from hstnn_deploy.data.own.config import MOST_CLASSES
@@ -8,6 +9,7 @@ from hstnn_deploy.errors import DataError
 from hstnn_deploy.foreign import brief, one_line
 
 _NUMBER = re.compile(r"([0-9]+)")
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]*)?")
 _LONGEST = 100
 
 
@@ -30,10 +32,11 @@ def class_names(found: Iterable[str], where: object, known: Sequence[str] = ()) 
     """
     names = set(found)
     for name in names:
-        if not name or len(name) > _LONGEST or one_line(name) != name:
+        if not name or len(name) > _LONGEST or one_line(name) != name or not _is_text(name):
             raise DataError(
                 f"{where}: {brief(name)} cannot be the name of a class", f"give a name of 1 to {_LONGEST} plain letters"
             )
+    _check_apart(names, where)
     if known:
         if strange := sorted(names - set(known), key=natural):
             raise DataError(
@@ -51,3 +54,30 @@ def class_names(found: Iterable[str], where: object, known: Sequence[str] = ()) 
             "is a folder of the class missing above these?",
         )
     return tuple(sorted(names, key=natural))
+
+
+def _is_text(name: str) -> bool:
+    """Return whether a name is one: those of files may be bytes that are no letters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_apart(names: Iterable[str], where: object) -> None:
+    """Refuse two names that say the same: as people see them, or as numbers.
+
+    Raises:
+        DataError: such as 1 and 1.0, or é as one sign and as two.
+    """
+    seen: dict[str | float, str] = {}
+    for name in sorted(names, key=natural):
+        same: str | float = unicodedata.normalize("NFC", name)
+        if _DECIMAL.fullmatch(name):
+            same = float(name)
+        if (other := seen.setdefault(same, name)) != name:
+            raise DataError(
+                f"{where} has the classes {brief(other)} and {brief(name)}, which say the same",
+                "give both one name, or names that can be told apart",
+            )

@@ -69,6 +69,14 @@ class EventOptions(NamedTuple):
     polarity: tuple[int, int] | None = None
     """The file's numbers of an event to darker and of one to brighter; None: 0 and 1, or -1 and 1."""
 
+    def over(self, others: "EventOptions") -> "EventOptions":
+        """Return these options, and where they say nothing, others; of a file of a said format, these alone."""
+        if self.format is not None:
+            return self
+        usual = EventOptions()._asdict()
+        silent = {key for key, value in self._asdict().items() if value == usual[key]}
+        return self._replace(**{key: value for key, value in others._asdict().items() if key in silent})
+
 
 def parse_options(text: str | None) -> EventOptions:
     """Return the options that `--events` gives, such as `unit=s,order=txyp` or `t=s,x,y,p`; none without it.

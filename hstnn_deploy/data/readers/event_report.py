@@ -45,6 +45,8 @@ class Expected:
     data_set: str = ""
     continued: bool = False
     """Whether its states say how many frames came before, so that time goes on by the file's clock."""
+    span: int | None = None
+    """The microseconds from first to last event of the longest recording of one's own data; None: it is not known."""
 
     @property
     def sensor(self) -> Sensor:

@@ -60,7 +60,7 @@ def microseconds(
 def _detected(name: str, time: NDArray[Any], expected: Expected) -> tuple[Unit, str]:
     """Return the unit of times that do not say it, if that is certain enough to be reported."""
     span = float(time.max()) - float(time.min())
-    usual = expected.longest
+    usual = expected.span or expected.longest
 
     def lasts(unit: str) -> float:
         return span * NANOSECONDS[unit] / 1000

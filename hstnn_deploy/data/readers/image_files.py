@@ -36,6 +36,7 @@ _OTHERS = {
     b"\0\0\0\x0cjP  ": "a JPEG 2000",
 }
 _ORIENTATION = 0x0112
+_BYTE = 255
 _OPAQUE = "save it without transparency, on the background that was trained on"
 
 
@@ -63,6 +64,9 @@ def read_image(content: bytes, name: str, how: Pixels, resize: bool, say: Callab
         DataError: it is damaged, too large, or cannot be read in one way only.
     """
     pixels, white = _pixels(content, name, how, resize, say)
+    if white > how.white == _BYTE:
+        # Training had bytes: of 16 bits, the nearest level.
+        pixels, white = np.rint(pixels * (how.white / white)), how.white
     # [row, column, colour] -> [T = column, I = colour and row]
     return np.ascontiguousarray((pixels / white).transpose(1, 2, 0).reshape(how.width, -1))
 
@@ -150,7 +154,7 @@ def _pixels(content: bytes, name: str, how: Picture, resize: bool, say: Callable
     with reading(name, "an image", hint="copy it again"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own limits; ours are lower
         try:
-            image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "MPO"))
+            image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
         except Image.DecompressionBombError as error:
             raise DataError(f"{name} is too large: {_MOST}", "scale it first") from error
         _refuse(image, name, how, resize)

@@ -261,8 +261,7 @@ def read_recording(
     from hstnn_deploy.data.readers import event_files
 
     raw = session.takes != "x"
-    if options is None or options == EventOptions():
-        options = parse_options(how.events)
+    options = (options or EventOptions()).over(parse_options(how.events))
     if not event_files.is_recording(path, () if raw else session.step_shape):
         return None
     if raw and options.order is None and event_files.are_rows(path):
@@ -318,7 +317,10 @@ def seen_rows(name: str, rows: Array, how: Preprocessing, session: Session) -> l
 def _expected(how: Frames, session: Session, continued: bool = False) -> "Expected":
     from hstnn_deploy.data.readers.event_columns import Expected
 
-    return Expected(how, str(session.manifest["recipe"]["data"]["name"]), continued)
+    data = session.manifest["recipe"]["data"]
+    found = data.get("found")
+    span = found.get("span") if isinstance(found, dict) else None
+    return Expected(how, str(data["name"]), continued, span if type(span) is int and span > 0 else None)
 
 
 def read_rows(given: Path, session: Session) -> Iterator[Array]:

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from hstnn_deploy.data.array_input import as_input
-from hstnn_deploy.data.own.resolve import load_folder
+from hstnn_deploy.data.dataset import Source
+from hstnn_deploy.data.own.arrays import ArrayFileSplit
+from hstnn_deploy.data.own.resolve import load, load_folder
 from hstnn_deploy.errors import DataError
 
 DRAW = np.random.default_rng(0)
@@ -178,6 +180,14 @@ def spoiled(value: Any, place: tuple[int, ...], by: float) -> Any:
         (X.astype(np.complex64), Y, "complex64"),
         (np.zeros((30, 2, 2, 2, 2, 2)), Y, "more axes than samples have"),
         (X[:4], Y[:4], "too few to hold some out for"),
+        (X, Y[:, None].astype(float), "are they classes, or values?"),
+        (X, np.eye(3)[Y], "are they classes, or values?"),
+        (X, Y[:, None], "save y[:, 0]"),
+        (X, np.array([b"a", b"\xff"])[Y % 2], "bytes that are no UTF-8 text"),
+        (X, spoiled(X.mean((1, 2)).astype(float), (4,), 1e300), "y holds 1e+300, more than float32 can"),
+        (np.arange(360).reshape(30, 6, 2) + 2**60, Y, "of which float32 tells every"),
+        (X.astype(np.float64) + 1.6e9, Y, "of which float32 tells every 128 apart only"),
+        (X, np.arange(30) * 1e-3 + 1.6e9, "y channel 0 holds"),
     ],
 )
 def test_what_is_odd_is_refused(tmp_path: Path, x: Any, y: Any, words: str) -> None:
@@ -243,3 +253,76 @@ def test_groups_of_arrays(tmp_path: Path) -> None:
         {int(number) % 5 for number in all_of(splits.split(name)).x[0, :, 0]} for name in ("train", "valid", "test")
     ]
     assert sum(map(len, sides)) == 5
+
+
+def test_large_numbers_that_float32_tells_apart_are_taken(tmp_path: Path) -> None:
+    for number, x in enumerate(
+        (X * 1e9, X.astype(np.int64) + 2**20, (X * 1e12).astype(np.int64), np.full_like(X, 1e9))
+    ):
+        _, splits = load_folder(saved(tmp_path / f"{number}", x))
+        assert isinstance(splits.train, ArrayFileSplit)
+        assert torch.equal(
+            all_of(splits.train).x.movedim(1, 0), torch.from_numpy(x[splits.train.numbers].astype(np.float32))
+        )
+
+
+def test_normalise_of_large_numbers(tmp_path: Path) -> None:
+    x = (X * 50 + 101_325).astype(np.float32)
+    x[..., 1] = 77_777.7
+    _, splits = load_folder(saved(tmp_path / "a", x), normalise="auto")
+    assert isinstance(splits.train, ArrayFileSplit)
+    rows = x[splits.train.numbers].astype(np.float64)
+    wanted = (rows[..., 0] - rows[..., 0].mean()) / rows[..., 0].std()
+    found = all_of(splits.train).x.movedim(1, 0).numpy()
+    assert np.abs(found[..., 0] - wanted).max() < 1e-3
+    # A channel that never changes stays at 0.
+    assert (found[..., 1] == 0).all()
+
+
+def test_names_of_classes_in_bytes(tmp_path: Path) -> None:
+    config, _ = load_folder(saved(tmp_path / "a", y=np.array(["é".encode(), b"b"])[Y % 2]))
+    assert config.found
+    assert config.found.classes == ["b", "é"]
+
+
+def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=X, X=X[::-1], y=Y)
+    with pytest.raises(DataError, match="have one name in small letters"):
+        load_folder(tmp_path / "a.npz")
+    folder = tmp_path / "b"
+    folder.mkdir()
+    for name in ("train", "training", "test"):
+        np.savez(folder / f"{name}.npz", x=X, y=Y)
+    with pytest.raises(DataError, match="two files for one split"):
+        load_folder(folder)
+
+
+def test_a_list_beside_its_samples(tmp_path: Path) -> None:
+    lines = ["file,label"]
+    for number, (x, y) in enumerate(zip(X, Y, strict=True)):
+        np.save(tmp_path / f"{number}.npy", x)
+        lines.append(f"{number}.npy,class {y}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    config, splits = load_folder(tmp_path)
+    assert config.found
+    assert config.found.classes == ["class 0", "class 1", "class 2"]
+    same_samples(seen(splits), X)
+
+
+@pytest.mark.parametrize("folders", [False, True])
+def test_arrays_of_other_numbers_are_not_those_that_were_trained_on(tmp_path: Path, folders: bool) -> None:
+    def save(x: Any) -> None:
+        if not folders:
+            np.save(tmp_path / "x.npy", x)
+            np.save(tmp_path / "y.npy", Y)
+            return
+        for number, each in enumerate(x):
+            (tmp_path / f"c{Y[number]}").mkdir(exist_ok=True)
+            np.save(tmp_path / f"c{Y[number]}" / f"{number}.npy", each)
+
+    save(X)
+    config, _ = load_folder(tmp_path)
+    load(config, Source())
+    save(X[::-1])
+    with pytest.raises(DataError, match="is not what the recipe was made for"):
+        load(config, Source())

@@ -9,10 +9,12 @@ import torch
 
 from hstnn_deploy.data.events.augment import DropEvent, Flip, TimeJitter, augmentation
 from hstnn_deploy.data.events.events import Sensor
-from hstnn_deploy.data.own.config import OwnEvents
+from hstnn_deploy.data.own.config import FoundEvents, OwnEvents
 from hstnn_deploy.data.own.resolve import complete, load_folder
 from hstnn_deploy.data.preprocessing import Frames, framed, preprocessing
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.recipe.own_data import moved
 from tests import own_data
 
 SENSOR = Sensor(20, 14)
@@ -189,3 +191,62 @@ def test_changed_recordings_are_another_entry_of_the_cache(folder: Path) -> None
     for path in folder.glob("*/*.npy"):
         np.save(path, own_data.recording(0, 99))
     assert not torch.equal(all_of(load_folder(folder, **said)[1].train).x, first)
+
+
+def with_times(folder: Path, number: int, change: Any) -> None:
+    path = sorted(folder.rglob("*.npy"))[number]
+    events = np.load(path)
+    found = np.zeros(
+        len(events), [("t", "f8" if change(1.0) != int(change(1.0)) else "i8"), ("x", "i2"), ("y", "i2"), ("p", "i1")]
+    )
+    for each in "xyp":
+        found[each] = events[each]
+    found["t"] = change(events["t"].astype(np.int64))
+    np.save(path, found)
+
+
+@pytest.mark.parametrize("number", [1, 7])
+@pytest.mark.parametrize("frames", [{}, {"frame_time": 10_000}])
+@pytest.mark.parametrize(("factor", "unit"), [(0.001, "ms"), (1000, "ns")])
+def test_a_recording_in_another_unit_is_refused(
+    folder: Path, number: int, frames: Any, factor: float, unit: str
+) -> None:
+    with_times(folder, number, lambda time: (time * factor) // 1)
+    with pytest.raises(DataError, match="does not say the unit of its times") as error:
+        load_folder(folder, sensor_size=(20, 14), **frames)
+    assert sorted(folder.rglob("*.npy"))[number].name in error.value.message
+    assert f"--set data.events=unit={unit}" in error.value.hint
+
+
+def test_how_recordings_are_read_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with_times(folder, 4, lambda time: time * 1e-6)
+    load_folder(folder, sensor_size=(20, 14))
+    notes = [each.message for each in caplog.records if each.message.startswith("note: ")]
+    assert len(notes) == 2
+    assert "times in microseconds (whole numbers are taken as such)" in notes[0]
+    assert "times in seconds (fractions over" in notes[1]
+
+
+def test_recordings_of_another_sensor_are_not_measured(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def stated(name: str, width: int, height: int) -> Path:
+        for label, each in enumerate(("right", "left")):
+            (tmp_path / name / each).mkdir(parents=True)
+            for number in range(4):
+                events = own_data.recording(label, 10 * number + label, (width, height))
+                lines = [" ".join(str(event[field]) for field in "txyp") for event in events]
+                text = "\n".join([f"{width} {height}", *lines])
+                (tmp_path / name / each / f"{number}.txt").write_text(text)
+        return tmp_path / name
+
+    changes = ["data.kind=events", "data.events=order=txyp"]
+    recipe = load_recipe("stack-events", changes, data=stated("trained", 20, 14))
+    measured = moved(recipe, stated("same", 20, 14)).data
+    assert isinstance(recipe.data, OwnEvents)
+    assert isinstance(measured, OwnEvents)
+    assert isinstance(measured.found, FoundEvents)
+    assert isinstance(recipe.data.found, FoundEvents)
+    assert measured.found.sensor == (20, 14, 2)
+    assert measured.found.span == recipe.data.found.span
+    for size in ((10, 7), (30, 21)):
+        with pytest.raises(DataError, match="is from a sensor of"):
+            moved(recipe, stated(f"{size[0]}", *size))

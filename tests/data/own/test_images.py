@@ -1,5 +1,8 @@
 """Images of one's own as splits: the pixels of the files, columns and whole; what is odd is refused by name."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from hstnn_deploy.data.own.config import OwnImages
+from hstnn_deploy.data.own.images import listed
 from hstnn_deploy.data.own.resolve import complete, load_folder
 from hstnn_deploy.data.preprocessing import Pixels, Whole, preprocessing
+from hstnn_deploy.data.readers.image_files import read_image
 from hstnn_deploy.errors import DataError
 from tests import own_data
 
@@ -143,3 +149,46 @@ def test_an_option_that_is_none_is_refused(tmp_path: Path) -> None:
         load_folder(folder, nothing=3)
     with pytest.raises(DataError, match="normalise is for whole images"):
         load_folder(folder, normalise="auto")
+
+
+def test_a_bundle_reads_sixteen_bits_as_training_did(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for number in range(10):
+        path = tmp_path / "deep" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 2**16, (6, 8)).astype(np.uint16)).save(path)
+    config, splits = load_folder(tmp_path / "deep")
+    how = Pixels(height=6, width=8, colours=1)
+    assert isinstance(config, OwnImages)
+    listing, parts = listed(config)
+    found = splits.train.batch(torch.arange(len(splits.train)), torch.device("cpu")).x.numpy()
+    for place, number in enumerate(parts["train"].tolist()):
+        content = listing.path(number).read_bytes()
+        assert np.abs(read_image(content, "a.png", how, False, print) - found[:, place]).max() < 1e-6
+
+
+def test_names_of_files_that_are_no_letters(tmp_path: Path) -> None:
+    folder = own_data.images(tmp_path / "pets")
+    first = folder / "cat" / "0.png"
+    try:
+        first.rename(os.fsdecode(os.fsencode(folder / "cat") + b"/\xff.png"))
+    except OSError:
+        pytest.skip("names are text on this file system")
+    _, splits = load_folder(folder)
+    assert sum(len(splits.split(name)) for name in ("train", "valid", "test")) == 16
+    (folder / "cat").rename(os.fsdecode(os.fsencode(folder) + b"/\xfe"))
+    with pytest.raises(DataError, match="cannot be the name of a class"):
+        load_folder(folder)
+
+
+def test_another_format_under_the_name_of_an_image_is_refused(tmp_path: Path) -> None:
+    folder = own_data.images(tmp_path / "pets")
+    Image.new("RGB", (12, 12)).save(folder / "cat" / "0.png", format="GIF")
+    code = (
+        "import sys\nfrom hstnn_deploy.data.own.resolve import load_folder\n"
+        "try: load_folder(sys.argv[1])\nexcept Exception as error: print(error)"
+    )
+    # In a process of its own: what Pillow has once loaded stays.
+    told = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True).stdout
+    assert "0.png is damaged, or not a PNG or JPEG image" in told
+    assert "MPO" not in told

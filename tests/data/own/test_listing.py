@@ -95,6 +95,12 @@ def test_the_digest_knows_names_sizes_and_classes(tmp_path: Path) -> None:
         (["a/1.png", "b/2.bmp"], ["b/2.bmp is no PNG or JPEG image"]),
         (["train/a/1.png", "c/2.png"], ["holds 'c' beside its split folders train"]),
         (["train/a/1.png", "valid/a/1.png", "val/b/2.png"], ["two of which mean the same split"]),
+        (["valid/1.png", "test/2.png"], ["holds test, valid and no train"]),
+        (["test/a/1.png", "test/b/2.png"], ["holds test and no train"]),
+        (["a/1.png", "b/2.png", "Labels.csv"], ["Labels.csv is not read under this name", "call it labels.csv"]),
+        (["1/1.png", "01/2.png"], ["has the classes '01' and '1', which say the same"]),
+        (["1/1.png", "1.0/2.png"], ["which say the same"]),
+        (["caf\u00e9/1.png", "cafe\u0301/2.png"], ["which say the same"]),
     ],
 )
 def test_what_is_odd_is_refused(tmp_path: Path, files: list[str], words: list[str]) -> None:
@@ -180,3 +186,66 @@ def test_twenty_thousand_files_take_little_memory(tmp_path: Path) -> None:
     assert len(found.names) == count
     # No file is held, and no object beside its name, size and class.
     assert peak < 600 * count
+
+
+def test_classes_that_differ_are_not_taken_for_one(tmp_path: Path) -> None:
+    names = ["Cat", "a1", "a01", "cat", "-1", "1", "1.5", "1e1", "10"]
+    folder = fill(tmp_path, *(f"{name}/1.png" for name in names))
+    assert set(list_folder(folder, IMAGES).classes) == set(names)
+
+
+def test_split_folders_without_train_are_measured(tmp_path: Path) -> None:
+    fill(tmp_path, "test/a/1.png", "test/b/2.png")
+    assert list_folder(tmp_path, IMAGES, ["b", "a"]).split is not None
+    # Of a network whose class is called so, it is that.
+    fill(tmp_path / "classes", "test/1.png", "dev/2.png")
+    assert list_folder(tmp_path / "classes", IMAGES, ["dev", "test"]).split is None
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+@pytest.mark.parametrize(
+    ("one", "other", "wrong"),
+    [
+        ("train/a/1.png", "test/a/1.png", True),
+        ("train/a/1.png", "train/b/1.png", True),
+        ("train/a/1.png", "train/a/5.png", True),  # valid is drawn from train
+        ("valid/a/1.png", "valid/a/5.png", True),
+        ("test/a/1.png", "test/a/5.png", False),
+        ("c/1.png", "d/1.png", True),
+        ("c/1.png", "c/2.png", True),
+    ],
+)
+def test_a_file_that_is_there_twice(tmp_path: Path, link: str, one: str, other: str, wrong: bool) -> None:
+    splits = one.count("/") == 2
+    names = ["train/a/0.png", "train/b/0.png", "test/a/0.png"] if splits else ["c/0.png", "d/0.png"]
+    fill(tmp_path, *names, one, *(["valid/a/0.png"] if one.startswith("valid") else []))
+    (tmp_path / other).parent.mkdir(exist_ok=True, parents=True)
+    getattr(tmp_path / other, link)(tmp_path / one)
+    if wrong and not one.startswith("valid"):
+        refused(tmp_path, "are links to one file", "keep one of them")
+    else:
+        assert len(list_folder(tmp_path, IMAGES).names) == len(names) + 2 + one.startswith("valid")
+
+
+def test_a_folder_that_is_linked_as_another_split_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "train/a/1.png", "train/b/1.png")
+    (tmp_path / "test").symlink_to(tmp_path / "train")
+    refused(tmp_path, "test/a/1.png", "train/a/1.png", "are links to one file")
+
+
+def test_a_list_without_splits_of_files_in_split_folders_is_refused(tmp_path: Path) -> None:
+    names = [f"{split}/{number}.png" for split in ("train", "test") for number in range(2)]
+    fill(tmp_path, *names)
+    lines = "".join(f"{name},{name[-5]}\n" for name in names)
+    (tmp_path / "labels.csv").write_text("file,label\n" + lines)
+    refused(tmp_path, "has no column split, and its files lie in test, train")
+    with_splits = "".join(f"{name},{name[-5]},{name.partition('/')[0]}\n" for name in names)
+    (tmp_path / "labels.csv").write_text("file,label,split\n" + with_splits)
+    assert list_folder(tmp_path, IMAGES).split is not None
+
+
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/2.png")
+    assert list_folder(tmp_path, IMAGES).beside == ""
+    fill(tmp_path, "a/1.jfif", "b/2.jfif", "b/notes")
+    assert list_folder(tmp_path, IMAGES).beside == "; 3 other files left out (2 .jfif, 1 without suffix)"

@@ -72,3 +72,12 @@ def test_options_that_cannot_be_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--events: ") as error:
         parse_options(text)
     assert error.value.hint
+
+
+def test_options_are_laid_over_others() -> None:
+    bundle = parse_options("unit=us,p=1/0,order=txyp,flip=y")
+    assert EventOptions().over(bundle) == bundle
+    assert parse_options("sort").over(bundle) == bundle._replace(sort=True)
+    assert parse_options("unit=ms,p=0/1").over(bundle) == bundle._replace(unit="ms", polarity=(0, 1))
+    other = parse_options("format=bin")
+    assert other.over(bundle) == other
