@@ -199,23 +199,33 @@ class Checkpoint(BaseModel):
     """In last.pt: the optimiser's state, to continue from."""
     _source: str = PrivateAttr("the checkpoint")
 
+    def __repr__(self) -> str:
+        """Return in one line what it holds."""
+        numbers = sum(value.numel() for value in self.parameters.values())
+        family = self.architecture.family
+        return f"<Checkpoint {self._source}: {family}, stage {self.stage}, epoch {self.epoch}, {numbers} numbers>"
+
+    __str__ = __repr__
+
     @property
     def redundant(self) -> bool:
         """Whether this is an adapted network from which units have not been selected yet."""
         return self.stage == "adapt"
 
     @classmethod
-    def of_network(cls, network: Stack, origin: dict[str, Any]) -> "Checkpoint":
+    def of_network(cls, network: Stack, origin: dict[str, Any] | None = None) -> "Checkpoint":
         """Return the checkpoint of a network that was not trained here. It has no recipe.
 
         Args:
             network: a stack, with the weights that it is to have.
-            origin: plain data that says where it came from, its library and versions, and how it was proved.
+            origin: plain data that says where it came from, its library and versions, and how it was proved; None: what
+                the network itself says of it.
 
         Raises:
             CheckpointError: its configuration does not make this network again, or `origin` is not plain data.
         """
         architecture = StackConfig.model_validate(network.config.model_dump(mode="json"))
+        origin = network.origin if origin is None else origin
         try:
             check_plain(origin, "origin")
         except ValueError as error:

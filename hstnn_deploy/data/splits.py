@@ -80,6 +80,10 @@ class ArraySplit:
     def __len__(self) -> int:
         return len(self.target)
 
+    def __repr__(self) -> str:
+        """Return how large it is."""
+        return f"<ArraySplit: {len(self)} samples, x{list(self.x.shape)} of {self.x.dtype}>"
+
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
         """Return the samples `indices`; see `Split`."""
         samples, target = self.x, self.target
@@ -122,6 +126,10 @@ class Splits:
     """Of a text: its words in the order of their tokens."""
     size: int | None = None
     """Height and width of a frame; None where a time step is a plain vector."""
+
+    def __repr__(self) -> str:
+        """Return in one line what it is."""
+        return f"<Splits: {len(self.train)} train, {len(self.valid)} valid, {len(self.test)} test: {self.origin}>"
 
     def split(self, name: str) -> Split:
         """Return a split by its name."""

@@ -89,6 +89,7 @@ def import_module(
         "layout": how,
         "proof": proof.plain(),
     }
+    network.origin = origin
     return Imported(
         network, proof, [*notes, *notes_of(copy, parts_of(chain)), *tied(copy, chain), *proof.notes()], origin
     )
