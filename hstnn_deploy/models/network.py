@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import prod
-from typing import Any, Literal, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard
 
 from torch import Tensor, nn
 
@@ -86,6 +86,14 @@ class Network(nn.Module, Shown, ABC):
     """Whether x is int64 tokens, not float32 values."""
     exit: Exit | None = None
     """By which rule its graphs say that an answer may be given early; None: they do not. See `leave_by`."""
+
+    if TYPE_CHECKING:
+        # What torch says of a call is Any.
+        def __call__(
+            self, x: Tensor, state: State | None = None, lengths: Tensor | None = None
+        ) -> tuple[Tensor, State]:
+            """See `forward`."""
+            ...
 
     def sheet(self) -> Sheet:
         """Return its layers, with shapes, parameters and states."""

@@ -126,9 +126,9 @@ def _check_whole(value: Tensor, what: str, count: int, of: str, each: str) -> No
     if bool(wrong.any()):
         place = wrong.nonzero()[0].tolist()
         found = brief(int(value[tuple(place)]))
+        where = f" at {place[0] if len(place) == 1 else place}" if value.numel() > 1 else ""
         raise DataError(
-            f"{what} holds {each} {found} at {place[0] if len(place) == 1 else place}, but the network has {count} "
-            f"{of}: they are numbered 0 to {count - 1}",
+            f"{what} holds {each} {found}{where}, but the network has {count} {of}: they are numbered 0 to {count - 1}",
             "number them from 0" if each == "token" else "number classes from 0, or give the last layer more outputs",
         )
 

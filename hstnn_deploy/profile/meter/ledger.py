@@ -176,7 +176,7 @@ class Ledger(Shown):
 
 
 def _shown(value: Value) -> str:
-    return f"{value.number:.6g} {value.unit}" if isinstance(value, Measured) else "n/a"
+    return str(value) if isinstance(value, Measured) else "n/a"
 
 
 def _how(value: Value) -> str:

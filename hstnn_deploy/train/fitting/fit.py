@@ -14,7 +14,7 @@ import torch
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.given.given import HELD_OUT, Data, fingerprint, held_out, split_of
-from hstnn_deploy.data.splits import Family, Split, Splits
+from hstnn_deploy.data.splits import Family, Splits
 from hstnn_deploy.errors import RunError, UsageError
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.precision import Precision
@@ -136,16 +136,19 @@ def fit(
     heard, more = _Notes(), [observer] if isinstance(observer, Observer) else list(observer)
     told = Observers([*more, heard, *([shown] if progress else [])])
     try:
-        splits, tested, protocol = _splits(network, train, valid, test, seed, told)
         stage = {
             "epochs": epochs, "lr": lr, "optimiser": optimiser, "momentum": momentum, "weight_decay": weight_decay,
             "clip": clip, "schedule": schedule.model_dump() if isinstance(schedule, Schedule) else schedule,
         }  # fmt: skip
         size = batch if batch is not None else getattr(train, "batch_size", None) or BATCH
-        recipe = _recipe(network, name, stage, splits, tested)
-        recipe |= {"loss": asked.model_dump(), "seed": seed, "batch": size, "precision": precision}
-        whole = parse(recipe | {"protocol": protocol}, "fit")
+        recipe = {"name": name, "loss": asked.model_dump(), "seed": seed, "batch": size, "precision": precision}
+        recipe |= _of_network(network, stage)
+        # Numbers that cannot be are refused before the data is looked at, which may take a while.
+        parse(recipe | {"data": {"name": "none"}}, "fit")
         with _folder(out, resume) as run, _own_randomness(where):
+            splits, tested, protocol = _splits(network, train, valid, test, seed, told)
+            data = _of_data(network, splits, tested)
+            whole = parse(recipe | {"data": data, "protocol": protocol}, "fit")
             training = _Training(whole, run.path.parent, where, None, "none", resume, told).given(splits, tested)
             return _run(training, network, run, heard, None if out is None else run.path)
     finally:
@@ -193,13 +196,15 @@ def _splits(
     network: Network, train: Any, valid: Any, test: Any, seed: int, told: Observer
 ) -> tuple[Splits, bool, Literal["validation", "test"]]:
     """Return the splits, whether there is data to test on, and what the epoch is chosen on."""
+    origin = ""
     if isinstance(train, Splits):
+        origin = f"{train.origin}; "
         valid, test = train.valid if valid is None else valid, train.test if test is None else test
         train = train.train
     takes, there = wanted(network), {}
     chosen_on_test = valid is not None and _same(valid, test)
     for name, data in (("train", train), ("valid", None if chosen_on_test else valid), ("test", test)):
-        if data is not None:
+        if data is not None or name == "train":
             there[name] = split_of(data, takes, name, told.preparing)
     if chosen_on_test:
         there["valid"] = there["test"]
@@ -214,9 +219,9 @@ def _splits(
     family: Family = "language" if takes.per_step else "convolutional" if len(takes.step) == 3 else "sequence"
     splits = Splits(
         there["train"], there["valid"], there.get("test", there["valid"]), (*takes.step, 0)[0], takes.classes,
-        f"data given in Python: {counts}", family,
+        f"{origin}{counts}", family,
     )  # fmt: skip
-    told.note(splits.origin)
+    told.note(f"data: {splits.origin}")
     return splits, "test" in there, "test" if chosen_on_test else "validation"
 
 
@@ -230,20 +235,24 @@ def _same(one: Any, other: Any) -> bool:
     return one is other
 
 
-def _recipe(network: Network, name: str, stage: dict[str, Any], splits: Splits, tested: bool) -> dict[str, Any]:
-    """Return what of a recipe follows from the network, the data and how it is trained."""
-    config = config_of(network)
+def _of_data(network: Network, splits: Splits, tested: bool) -> dict[str, Any]:
+    """Return what a recipe says of data that was given in Python."""
     parts = {"train": splits.train, "valid": splits.valid} | ({"test": splits.test} if tested else {})
-    first = splits.train.batch(torch.tensor([0]), torch.device("cpu")) if _by_number(splits.train) else None
-    data = {
+    first = splits.train.batch(torch.tensor([0]), torch.device("cpu"))
+    return {
         "name": "python",
-        "steps": 1 if first is None else len(first.x),
+        "steps": len(first.x),
         "input": list(network.input_shape),
         "classes": network.outputs,
         "samples": {key: len(split) for key, split in parts.items()},
         "sha256": {key: fingerprint(split) for key, split in parts.items()},
     }
-    found: dict[str, Any] = {"name": name, "data": data, "network": config.model_dump(mode="json")}
+
+
+def _of_network(network: Network, stage: dict[str, Any]) -> dict[str, Any]:
+    """Return what a recipe says of the network, and how it is trained."""
+    config = config_of(network)
+    found: dict[str, Any] = {"network": config.model_dump(mode="json")}
     if not network.sizes:
         return found | {"train": stage}
     spiking, recurrent = (sum(size[kind] for size in network.sizes) for kind in (0, 1))
@@ -260,10 +269,6 @@ def _recipe(network: Network, name: str, stage: dict[str, Any], splits: Splits, 
         }
     found["network"]["units"] = [sum(size) for size in network.sizes]
     return found | {"kind": "snn" if spiking else config.recurrent}
-
-
-def _by_number(split: Split) -> bool:
-    return hasattr(split, "batch")
 
 
 def _stage(network: Network) -> Literal["train", "adapt", "restore"]:
