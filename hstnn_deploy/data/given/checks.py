@@ -64,7 +64,7 @@ def as_tensor(value: Any, what: str) -> Tensor:
         array = array.astype(np.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it may not be written to: nobody does
-        return torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)))
+        return torch.from_numpy(np.asarray(array.astype(array.dtype.newbyteorder("="), copy=False), order="C"))
 
 
 def check_x(x: Tensor, wanted: Wanted, what: str, axes: Sequence[str], count: int | None = None) -> None:

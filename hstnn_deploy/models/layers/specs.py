@@ -6,14 +6,17 @@
 layer, its equation and its defaults, under the same names; `hd.Stack` checks them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, TypedDict, Unpack
 
 LayerSpec = dict[str, object]
 """One layer as plain data, such as {"linear": 64}."""
 
-Layer = str | Mapping[str, object]
-"""A layer as a list of layers takes it: a bare name stands for one with its defaults."""
+Layer = str | Mapping[str, object] | Collection[str]
+"""A layer as a list of layers takes it: a bare name stands for one with its defaults.
+
+The last is what a type checker takes a list of both for: `[linear(8), "lif"]`.
+"""
 
 Size = int | list[int]
 """One number, or one for each axis."""
