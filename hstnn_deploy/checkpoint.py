@@ -200,10 +200,8 @@ class Checkpoint(BaseModel):
     _source: str = PrivateAttr("the checkpoint")
 
     def __repr__(self) -> str:
-        """Return in one line what it holds."""
-        numbers = sum(value.numel() for value in self.parameters.values())
-        family = self.architecture.family
-        return f"<Checkpoint {self._source}: {family}, stage {self.stage}, epoch {self.epoch}, {numbers} numbers>"
+        """Return in one line what it is."""
+        return f"<Checkpoint {self._source}: {self.architecture.family}, stage {self.stage}, epoch {self.epoch}>"
 
     __str__ = __repr__
 
@@ -218,8 +216,7 @@ class Checkpoint(BaseModel):
 
         Args:
             network: a stack, with the weights that it is to have.
-            origin: plain data that says where it came from, its library and versions, and how it was proved; None: what
-                the network itself says of it.
+            origin: plain data: where it came from, by which versions, how it was proved; None: as the network says.
 
         Raises:
             CheckpointError: its configuration does not make this network again, or `origin` is not plain data.
@@ -366,6 +363,8 @@ class Checkpoint(BaseModel):
             self._check_shapes(config)
             network = build(config, self.sizes)
             network.load_state_dict(self.parameters)
+        network.origin = self.origin
+        network.trained_as = {key: self.recipe[key] for key in ("kind", "ratio") if key in self.recipe}
         return network.eval()
 
     def deployed(self, draw: int | None = None) -> "Checkpoint":

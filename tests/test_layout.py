@@ -71,6 +71,11 @@ atexit.register(lambda: print("heavy:", *[name for name in {HEAVY!r} if name in 
     assert python("-c", report).splitlines()[-1].split() == ["heavy:"]
 
 
+def test_a_bundle_is_run_and_a_ledger_kept_without_torch() -> None:
+    code = "import sys, hstnn_deploy as hd; hd.Session, hd.measure, hd.HstnnError; print('torch' in sys.modules)"
+    assert python("-c", code) == "False\n"
+
+
 @pytest.mark.parametrize("name", hstnn_deploy.__all__)
 def test_every_public_name_exists(name: str) -> None:
     assert getattr(hstnn_deploy, name) is not None

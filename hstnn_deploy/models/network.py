@@ -120,6 +120,9 @@ class Network(nn.Module, Shown, ABC):
         """Return some lines: a layer each."""
         return "\n".join(self.sheet().lines())
 
+    trained_as: dict[str, Any] | None = None
+    """Of a network from a checkpoint with a recipe: the recipe's `kind` and `ratio`, where it has them."""
+
     @property
     @abstractmethod
     def input_shape(self) -> tuple[int, ...]:

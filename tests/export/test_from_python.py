@@ -94,6 +94,18 @@ def test_it_is_verified_anywhere_with_and_without_samples(trained: hd.History, t
     assert hstnn("verify", str(out)).code == 0
 
 
+def test_it_may_be_proved_on_the_data_of_a_recipe(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = hd.Stack([hd.layers.linear(8), "lif", hd.layers.linear(10)], input=[8])
+    data = (np.random.default_rng(0).random((40, 8, 8), dtype=np.float32), np.arange(40) % 10)
+    run, out = tmp_path / "run", tmp_path / "bundle"
+    fit(net, data, data, epochs=1, progress=False, out=run)
+    hd.export_bundle(run / "best.pt", out, recipe=hd.load_recipe("digits"))
+    verified = hd.verify_bundle(out, run / "best.pt")
+    assert not verified.failed, verified.failed
+    assert outcome(verified, "answers on the test split")[0] == "passed"
+
+
 def test_wrong_classes_are_seen_in_the_figure_and_a_changed_graph_fails(trained: hd.History, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     turned = (X[80:], (Y[80:] + 1) % 4)

@@ -71,10 +71,6 @@ class DenseSplit:
             (target.T if target.ndim > 1 else target).to(device).contiguous(),
         )
 
-    def take(self, indices: Tensor) -> "DenseSplit":
-        """Return the split of some of the samples."""
-        return DenseSplit(self.x[indices], self.target[indices])
-
 
 @dataclass(frozen=True, repr=False)
 class ListSplit:
@@ -106,10 +102,23 @@ class ListSplit:
         """See `Split`."""
         return padded([self.x[n] for n in indices.tolist()], [self.answers[n] for n in indices.tolist()], device)
 
-    def take(self, indices: Tensor) -> "ListSplit":
-        """Return the split of some of the samples."""
-        chosen = indices.tolist()
-        return ListSplit([self.x[n] for n in chosen], [self.answers[n] for n in chosen])
+
+@dataclass(frozen=True, repr=False)
+class PartSplit:
+    """Some samples of a split, which are not copied."""
+
+    whole: Split
+    numbers: Tensor
+    """Which, by their numbers in the whole."""
+    target: Tensor
+    """The class of each, [N]."""
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def batch(self, indices: Tensor, device: torch.device) -> Batch:
+        """See `Split`."""
+        return self.whole.batch(self.numbers[indices], device)
 
 
 def padded(x: Sequence[Tensor], answers: Sequence[Tensor], device: torch.device) -> Batch:

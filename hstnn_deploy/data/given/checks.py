@@ -15,6 +15,9 @@ from torch import Tensor
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.foreign import brief
 
+_AT_ONCE = 1024
+"""Samples that are looked at together: arrays may be larger than memory, mapped from a file."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -99,7 +102,7 @@ def check_x(x: Tensor, wanted: Wanted, what: str, axes: Sequence[str], count: in
         raise DataError(f"{what} has {here[before - 1]} time steps; the network has numbers for {wanted.longest}")
     if wanted.tokens:
         _check_whole(x, what, wanted.words, "words", "token")
-    elif x.is_floating_point() and not bool(torch.isfinite(x).all()):
+    elif x.is_floating_point() and not all(bool(torch.isfinite(part).all()) for part in x.split(_AT_ONCE)):
         raise DataError(f"{what} holds NaN or infinity", "numpy.isfinite tells where")
 
 

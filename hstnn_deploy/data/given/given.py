@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hstnn_deploy.data.dataset import Progress
-from hstnn_deploy.data.given.arrays import from_arrays
+from hstnn_deploy.data.given.arrays import PartSplit, from_arrays
 from hstnn_deploy.data.given.checks import Wanted
 from hstnn_deploy.data.given.datasets import DatasetSplit, from_dataset, from_loader
 from hstnn_deploy.data.splits import Split, hold_out
@@ -93,14 +93,16 @@ def held_out(train: Split, seed: int) -> tuple[Split, Split]:
         DataError: its samples have no class each, or are too few.
     """
     target = None if isinstance(train, TextSplit) else getattr(train, "target", None)
-    if target is None or target.ndim != 1 or not hasattr(train, "take"):
+    if target is None or target.ndim != 1:
         raise DataError("no validation data is given, and none can be held out of train by class", "give valid=")
     try:
         rest, held = hold_out(target.cpu(), HELD_OUT, seed % 2**32)
     except DataError as error:
         raise DataError(error.message, "give valid=, or more samples of each class") from error
-    taken: Any = train
-    return taken.take(rest), taken.take(held)
+    if isinstance(train, DatasetSplit):
+        return train.take(rest), train.take(held)
+    classes = target.cpu()
+    return PartSplit(train, rest, classes[rest]), PartSplit(train, held, classes[held])
 
 
 def fingerprint(split: Split) -> str:

@@ -164,7 +164,7 @@ def export_bundle(
     name = str(path or IN_PYTHON)
     checkpoint = trained.deployed(draw)
     if recipe is not None:
-        if trained.recipe:
+        if trained.recipe and not no_data(trained.resolved_recipe()):
             raise UsageError(f"{name} has a recipe of its own", "leave --recipe out")
         checkpoint = checkpoint.under(recipe)
     if trained.architecture == checkpoint.architecture and draw is not None:

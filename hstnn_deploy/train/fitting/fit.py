@@ -257,6 +257,8 @@ def _of_network(network: Network, stage: dict[str, Any]) -> dict[str, Any]:
         return found | {"train": stage}
     spiking, recurrent = (sum(size[kind] for size in network.sizes) for kind in (0, 1))
     found |= {"adapt": stage, "restore": stage}
+    if (known := network.trained_as or {}).get("kind") == "ffs":
+        return found | known
     if spiking and recurrent:
         numbers = {key: value.detach().cpu() for key, value in network.state_dict().items()}
         begun = Checkpoint(
@@ -273,6 +275,8 @@ def _of_network(network: Network, stage: dict[str, Any]) -> dict[str, Any]:
 
 def _stage(network: Network) -> Literal["train", "adapt", "restore"]:
     """Return which stage's network it is: of a hybrid one with all units of both kinds, that before selection."""
+    if (network.trained_as or {}).get("kind") == "ffs":
+        return "train"
     if not (network.sizes and all(map(sum, zip(*network.sizes, strict=True)))):
         return "train"
     redundant = [(units, units) for units in config_of(network).units]
@@ -297,7 +301,7 @@ def _folder(out: Path | str | None, resume: bool) -> Iterator[RunFolder]:
 @contextmanager
 def _own_randomness(device: torch.device) -> Iterator[None]:
     """Leave torch's generators as they were: whoever calls draws as if nothing had been trained."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.enable_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
 
 

@@ -139,6 +139,21 @@ def test_tokens_and_answers_at_every_step() -> None:
     assert fit(single, (words, np.arange(60) % 6)).metric == "accuracy"
 
 
+def test_arrays_that_are_mapped_from_a_file_are_not_copied(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    with torch.no_grad():
+        assert equal(fit(network(), (mapped, Y)), fit(network(), (X, Y)))
+    from hstnn_deploy.data.given.given import held_out, split_of
+    from hstnn_deploy.train.fitting.given import wanted
+
+    split = split_of((mapped, Y), wanted(network()), "train", lambda *_: None)
+    rest, held = held_out(split, 1)
+    assert split.x.data_ptr() == mapped.ctypes.data  # type: ignore[attr-defined]
+    assert rest.whole is held.whole is split  # type: ignore[attr-defined]
+    assert sorted([*rest.numbers.tolist(), *held.numbers.tolist()]) == list(range(COUNT))  # type: ignore[attr-defined]
+
+
 def test_all_splits_of_a_data_set(tmp_path: Path) -> None:
     from hstnn_deploy.data.registry import load
 
@@ -275,9 +290,11 @@ def test_a_hybrid_network_is_trained_on_in_its_stage(tmp_path: Path) -> None:
         assert found.checkpoint.stage == stage
         assert found.network.sizes == net.sizes
         assert read_run(RunFolder(tmp_path / stage)) is not None
-    pure = hd.load_recipe("digits", [*changes, "kind=snn"])
-    (run,) = hd.train_recipe(pure, tmp_path / "runs")
-    assert fit(hd.load_network(run.best), data, epochs=1).checkpoint.recipe["kind"] == "snn"
+    for kind in ("snn", "lstm", "ffs"):
+        (run,) = hd.train_recipe(hd.load_recipe("digits", [*changes, f"kind={kind}"]), tmp_path / "runs")
+        found = fit(hd.load_network(run.best), data, epochs=1, out=tmp_path / kind)
+        assert (found.checkpoint.recipe["kind"], found.checkpoint.stage) == (kind, "train")
+        assert read_run(RunFolder(tmp_path / kind)).sizes == found.network.sizes  # type: ignore[union-attr]
 
 
 def test_what_is_known_of_an_imported_network_stays() -> None:
