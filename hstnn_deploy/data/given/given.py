@@ -8,8 +8,9 @@ Split        of a data set of this package
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -25,13 +26,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = torch.Tensor | NDArray[Any] | Sequence[object]
-    Data = tuple[Array, Array] | Dataset[Any] | DataLoader[Any] | Split
+
+    class MapStyle(Protocol):
+        """Samples by number, such as a Dataset of tonic, which is none of torch's."""
+
+        def __len__(self) -> int: ...
+
+        def __getitem__(self, number: int, /) -> Any: ...
+
+    Data = tuple[Array, Array] | Dataset[Any] | MapStyle | DataLoader[Any] | Split
 else:
     Array = Data = Any
 """What is taken as data."""
 
 HELD_OUT = 0.1
 """The share of the training samples that is held out where no validation data is given."""
+
+_NO_DATA = (tuple, list, dict, str, bytes, np.ndarray, torch.Tensor)
+"""Things with a length that are no samples by themselves."""
 
 _KINDS = "give (x, y) with x[N, T, ...], a torch Dataset of (x[T, ...], y), a DataLoader, or a split of a data set"
 
@@ -58,7 +70,8 @@ def split_of(data: Any, wanted: Wanted, name: str, progress: Progress) -> Split:
         return from_loader(data, wanted, name, look)
     if is_split(data):
         return _fitting(data, wanted, name)
-    if isinstance(data, Dataset):
+    by_number = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    if isinstance(data, Dataset) or (by_number and not isinstance(data, _NO_DATA)):
         return from_dataset(data, wanted, name, look)
     what = f"a {type(data).__name__} of {len(data)}" if isinstance(data, tuple | list) else type(data).__name__
     raise DataError(f"{name} is {what}, which is no data", _KINDS)
@@ -66,7 +79,7 @@ def split_of(data: Any, wanted: Wanted, name: str, progress: Progress) -> Split:
 
 def is_split(data: Any) -> TypeGuard[Split]:
     """Whether something is a split of this package's."""
-    return isinstance(data, TextSplit) or (hasattr(data, "batch") and hasattr(data, "__len__"))
+    return hasattr(data, "batch") and hasattr(data, "__len__") and not hasattr(data, "__getitem__")
 
 
 def _fitting(split: Split, wanted: Wanted, name: str) -> Split:

@@ -29,7 +29,6 @@ from hstnn_deploy.train.ranks import ALONE, Ranks
 def evaluate(
     network: Network,
     data: Data,
-    /,
     *,
     loss: Loss | None = None,
     batch: int | None = None,
@@ -62,6 +61,8 @@ def evaluate(network: Network, *given: Any, **options: Any) -> Any:
         DataError: data of a wrong shape, type or class, or a Dataset that raises; says which.
         DeviceError: the device is not there.
     """
+    if "data" in options:
+        given = (options.pop("data"), *given)
     if len(given) != 1 or options.keys() & {"task", "split", "size", "ranks"}:
         return evaluation.evaluate(network, *given, **options)
     return _evaluate(network, given[0], **options)

@@ -79,6 +79,20 @@ def test_training_begins_with_the_weights_that_are_given() -> None:
     assert more.curves["train_loss"][0] < 0.7 * first.curves["train_loss"][0]
 
 
+class Plain:
+    """Samples by number, as tonic's Datasets are: no class of torch's. That it can cut batches changes nothing."""
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, number: int) -> Any:
+        return X[number], int(Y[number])
+
+    def batch(self, size: int) -> None:
+        """Do something else than a split does."""
+        raise NotImplementedError
+
+
 KINDS: dict[str, Any] = {
     "tensors": lambda: (torch.from_numpy(X), torch.from_numpy(Y)),
     "float64, int32": lambda: (X.astype(np.float64), Y.astype(np.int32)),
@@ -88,6 +102,7 @@ KINDS: dict[str, Any] = {
     "TensorDataset": lambda: TensorDataset(torch.from_numpy(X), torch.from_numpy(Y)),
     "Dataset": Samples,
     "Dataset of tensors": lambda: Samples(lambda n: (torch.from_numpy(X[n]), torch.tensor(Y[n]))),
+    "a class of somebody else's": lambda: Plain(),
     "DataLoader": lambda: DataLoader(Samples(), batch_size=20, shuffle=True),
     "DataLoader with workers": lambda: DataLoader(Samples(), batch_size=20, num_workers=1),
     "equal list": lambda: (list(X), Y),
@@ -385,6 +400,6 @@ def test_evaluate_keeps_its_older_form() -> None:
     old = hd.evaluate(net, Classification(), split, 20, cpu)
     assert old == evaluation.evaluate(net, Classification(), split, 20, cpu)
     assert hd.evaluate(net, task=Classification(), split=split, size=20, device=cpu) == old
-    new = hd.evaluate(net, split, batch=20)
+    new = hd.evaluate(network=net, data=split, batch=20)
     assert (new.loss, new.score, new.count) == (old["loss"], old["accuracy"], COUNT)
     assert STEPS == 5
