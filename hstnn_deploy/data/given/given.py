@@ -1,7 +1,7 @@
 """Data that is handed over in Python, whatever it is, as splits like those of any data set.
 
 (x, y)       arrays or tensors: x[N, T, ...], sample-first; or x a list of arrays [T, ...] of several lengths
-Dataset      torch's, map-style: items (x[T, ...], class)
+Dataset      map-style, torch's or any with __len__ and __getitem__: items (x[T, ...], class)
 DataLoader   of such a Dataset; its collate_fn gives (x[B, T, ...], y[B]) or (x, y, lengths)
 Split        of a data set of this package
 """
