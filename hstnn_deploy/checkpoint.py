@@ -199,23 +199,30 @@ class Checkpoint(BaseModel):
     """In last.pt: the optimiser's state, to continue from."""
     _source: str = PrivateAttr("the checkpoint")
 
+    def __repr__(self) -> str:
+        """Return in one line what it is."""
+        return f"<Checkpoint {self._source}: {self.architecture.family}, stage {self.stage}, epoch {self.epoch}>"
+
+    __str__ = __repr__
+
     @property
     def redundant(self) -> bool:
         """Whether this is an adapted network from which units have not been selected yet."""
         return self.stage == "adapt"
 
     @classmethod
-    def of_network(cls, network: Stack, origin: dict[str, Any]) -> "Checkpoint":
+    def of_network(cls, network: Stack, origin: dict[str, Any] | None = None) -> "Checkpoint":
         """Return the checkpoint of a network that was not trained here. It has no recipe.
 
         Args:
             network: a stack, with the weights that it is to have.
-            origin: plain data that says where it came from, its library and versions, and how it was proved.
+            origin: plain data: where it came from, by which versions, how it was proved; None: as the network says.
 
         Raises:
             CheckpointError: its configuration does not make this network again, or `origin` is not plain data.
         """
         architecture = StackConfig.model_validate(network.config.model_dump(mode="json"))
+        origin = network.origin if origin is None else origin
         try:
             check_plain(origin, "origin")
         except ValueError as error:
@@ -356,6 +363,8 @@ class Checkpoint(BaseModel):
             network = build(config, self.sizes)
             network.load_state_dict(self.parameters)
         network.values = bool(self.recipe) and self.resolved_recipe().asks == "values"
+        network.origin = self.origin
+        network.trained_as = {key: self.recipe[key] for key in ("kind", "ratio") if key in self.recipe}
         return network.eval()
 
     def deployed(self, draw: int | None = None) -> "Checkpoint":

@@ -87,6 +87,10 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def __repr__(self) -> str:
+        """Return where it is and how far."""
+        return f"<RunFolder {self.path}: {self.state or 'not begun'}>"
+
     @property
     def best(self) -> Path:
         """The checkpoint of the best epoch."""

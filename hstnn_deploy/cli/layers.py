@@ -10,8 +10,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from hstnn_deploy.models.network import Network
-    from hstnn_deploy.models.overview import Part
+    from hstnn_deploy.models.network import Network, Part
 
 _MOST_STATES = 4
 """Of a layer, in the table; JSON names all."""

@@ -191,7 +191,7 @@ def _sample(
     from hstnn_deploy.data.sets.nothing import STEPS
     from hstnn_deploy.export.bundle.choice import steps_of
     from hstnn_deploy.export.graph.interface import interface
-    from hstnn_deploy.recipe.adopted import check_network, for_network, is_bare
+    from hstnn_deploy.recipe.adopted import check_network, for_network, is_bare, no_data
     from hstnn_deploy.recipe.load import load_recipe
 
     if sample is not None:
@@ -202,8 +202,8 @@ def _sample(
         own = STEPS if is_bare(data) else steps_of(data.data)
         length = steps or min(own, network.longest or own)
         return interface(network).example(length, 1, seed), f"{length} steps of random numbers, seed {seed}"
-    if is_bare(data):
-        raise UsageError("the network has no recipe, so it has no test split", "name a recipe with --recipe")
+    if why := no_data(data):
+        raise UsageError(f"{why}, so it has no test split", "name a recipe with --recipe")
     splits = load(data.data, data.protocol, data_dir)
     fitting = for_network(data, shown.recipe.network, None if is_bare(shown.recipe) else shown.recipe)
     check_network(fitting, splits.family, splits.sizes, shown.line)

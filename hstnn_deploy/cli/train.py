@@ -113,11 +113,11 @@ def train(
     network of a checkpoint is trained on: one stage, in a run folder that belongs to that checkpoint.
     """
     from hstnn_deploy import devices
-    from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.models.rram import STEPS
     from hstnn_deploy.models.sizes import check_ratio
     from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train import ranks as processes
+    from hstnn_deploy.train.fitting.progress import make_observer
     from hstnn_deploy.train.stages import assist
     from hstnn_deploy.train.stages import train as run_training
 

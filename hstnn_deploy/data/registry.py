@@ -16,7 +16,7 @@ from hstnn_deploy.data.sets.dvs_gesture import DVS_GESTURE, DvsGestureConfig
 from hstnn_deploy.data.sets.heidelberg import SHD, SSC, ShdConfig, SscConfig
 from hstnn_deploy.data.sets.mnist import MNIST, MnistConfig
 from hstnn_deploy.data.sets.nmnist import NMNIST, NMnistConfig
-from hstnn_deploy.data.sets.nothing import NO_DATA, NoDataConfig
+from hstnn_deploy.data.sets.nothing import NO_DATA, AbsentConfig, NoDataConfig, PythonDataConfig
 from hstnn_deploy.data.sets.pydoc_text import PYDOC_TEXT, PydocTextConfig
 from hstnn_deploy.data.sets.text_files import PTB, WIKITEXT2, PtbConfig, WikiText2Config
 from hstnn_deploy.data.sets.tiny_imagenet import TINY_IMAGENET, TinyImageNetConfig
@@ -38,7 +38,8 @@ DataConfig = Annotated[
     | PtbConfig
     | WikiText2Config
     | NoDataConfig
-    | OwnConfig,
+    | OwnConfig
+    | PythonDataConfig,
     Field(discriminator="name"),
 ]
 """A recipe's `data` section, told apart by its `name`."""
@@ -66,10 +67,10 @@ DATA_SETS: dict[str, DataSet[Any]] = {
 
 
 def data_set(config: DataConfig) -> DataSet[Any]:
-    """Return the data set of a recipe's `data` section; of a network without a recipe, the one that holds nothing."""
+    """Return the data set of a recipe's `data` section; where none is at hand, the one that holds nothing."""
     if config.name == "own":
         return own(config)
-    return NO_DATA if isinstance(config, NoDataConfig) else DATA_SETS[config.name]
+    return NO_DATA if isinstance(config, AbsentConfig) else DATA_SETS[config.name]
 
 
 def shape(config: DataConfig) -> Shape | None:

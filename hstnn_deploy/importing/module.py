@@ -101,6 +101,7 @@ def _imported(module: nn.Module, example: Tensor, layout: Layout | None, readout
         "layout": how,
         "proof": proof.plain(),
     }
+    network.origin = origin
     return Imported(
         network, proof, [*notes, *notes_of(copy, parts_of(chain)), *tied(copy, chain), *proof.notes()], origin
     )

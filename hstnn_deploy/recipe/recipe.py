@@ -156,6 +156,12 @@ class Recipe(BaseModel):
             raise RecipeError("key 'finetune' is for weights on devices", "network.weights says on which")
         return self
 
+    def __repr__(self) -> str:
+        """Return in one line what is trained; `yaml` has all of it."""
+        return f"<Recipe {self.name}: {self.network.family}, {self.kind_name}, data {self.data.name}, seed {self.seed}>"
+
+    __str__ = __repr__
+
     @property
     def step(self) -> Step | None:
         """Which step of training weights on devices this is; None where they are numbers in memory."""

@@ -124,6 +124,8 @@ class Run:
                 return f"interrupted, {self.epoch} of {self.epochs} epochs done"
             case "failed":
                 return f"failed: {' '.join(self.error.split())}"
+            case "finished" if self.value is None:
+                return "finished, without test data"
             case _:
                 return self.state
 
@@ -286,10 +288,13 @@ def _figures(folder: RunFolder, status: dict[str, Any], task: Task, curve: list[
     damaged = RunError(f"{folder.path / 'status.json'} is damaged: it is finished without a result")
     try:
         result = status["result"]
-        figures = {"best_epoch": result["epoch"], **_numbers(result["valid"]), **_numbers(result["test"])}
+        # Where a network was trained on data from Python, there may have been none to test on.
+        tested = "test" in result or _tests(folder)
+        figures = {"best_epoch": result["epoch"], **_numbers(result["valid"])}
+        figures |= _numbers(result["test"]) if tested else {}
     except (KeyError, TypeError) as error:
         raise damaged from error
-    if task.metric not in figures:
+    if tested and task.metric not in figures:
         raise damaged
     figures.pop("epoch", None)
     for name in ("train_seconds", "valid_seconds"):
@@ -297,6 +302,12 @@ def _figures(folder: RunFolder, status: dict[str, Any], task: Task, curve: list[
         if seconds:
             figures[name] = sum(seconds) / len(seconds)
     return figures
+
+
+def _tests(folder: RunFolder) -> bool:
+    """Whether a training measures its network on test data in the end."""
+    data = folder.recipe().get("data")
+    return not (isinstance(data, dict) and data.get("name") == "python" and "test" not in data.get("samples", {}))
 
 
 def _whole(folder: RunFolder, value: Any) -> int:

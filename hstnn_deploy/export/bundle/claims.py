@@ -12,7 +12,7 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.preprocessing import Frames, Pixels, parse
 from hstnn_deploy.data.text import vocabulary_hash
 from hstnn_deploy.errors import BundleError, ExportError
-from hstnn_deploy.export.bundle.description import described, following, recorded
+from hstnn_deploy.export.bundle.description import IN_PYTHON, described, following, recorded
 from hstnn_deploy.export.bundle.extras import NIR
 from hstnn_deploy.export.bundle.quantise import parse_name
 from hstnn_deploy.export.graph.nodes import BUILDER, OPSET
@@ -21,6 +21,7 @@ from hstnn_deploy.export.runtime.manifest import MANIFEST, VOCABULARY
 from hstnn_deploy.foreign import brief, one_line
 from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.network import Network
+from hstnn_deploy.recipe.adopted import no_data
 from hstnn_deploy.recipe.recipe import Recipe
 
 _SAMPLES, _SHARE, _LOOSE = 2, 0.002, 10
@@ -75,7 +76,11 @@ def check_checkpoint(facts: dict[str, Any], recipe: Recipe, ckpt: Path | None, c
     if checkpoint is None or ckpt is None:
         what = "stage, epoch, selection, where and how well it was trained: give --ckpt"
         return Check(MANIFEST, "says what the training said", "not run", what)
-    wanted = json.loads(json.dumps(recorded(ckpt, checkpoint)))
+    if checkpoint.recipe and no_data(checkpoint.resolved_recipe()) and not no_data(recipe):
+        # Trained on data that is not at hand; it was exported under a recipe whose data is.
+        checkpoint = checkpoint.under(recipe)
+    alone = facts["checkpoint"]["file"] == IN_PYTHON
+    wanted = json.loads(json.dumps(recorded(None if alone else ckpt, checkpoint)))
     metrics = {key: value for key, value in facts["metrics"].items() if key != "protocol_meaning"}
     difference = (
         unlike(facts["checkpoint"]["sha256"], wanted["checkpoint"]["sha256"], "checkpoint.sha256")
