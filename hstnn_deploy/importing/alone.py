@@ -66,11 +66,12 @@ def compare_alone(module: nn.Module, path: str, parts: list[Part], layout: Layou
     Raises:
         ImportRefused: they do not do the same; says at which step.
     """
-    rule, shape = rule_of(module), parts[0].shape
+    rule, shape = rule_of(module, parts[0].membrane), parts[0].shape
     if rule is None or shape is None:
         return None
     theirs = double(module)
-    precise = [each for each in taken(rule, theirs, path, shape, parts[0].axes).chain if isinstance(each, Part)]
+    chain = taken(rule, theirs, path, shape, parts[0].axes, parts[0].membrane).chain
+    precise = [each for each in chain if isinstance(each, Part)]
     _check_stored(parts, precise, module, path)
     found = Alone(precise)
     if is_neuron(module):
@@ -121,7 +122,8 @@ def _weights(theirs: Any, path: str, parts: list[Part]) -> None:
 
 
 def _neurons(theirs: nn.Module, module: nn.Module, path: str, found: Alone, layout: Layout) -> None:
-    rule, axes = rule_of(module), found.precise[0].axes
+    membrane, axes = found.precise[0].membrane, found.precise[0].axes
+    rule = rule_of(module, membrane)
     layout = layout_of_one(module) or layout
     assert rule is not None
     shape = _small(theirs, found.precise)
@@ -132,7 +134,7 @@ def _neurons(theirs: nn.Module, module: nn.Module, path: str, found: Alone, layo
 
     def compare(x: Tensor, how: str) -> Counts:
         ours, _, count = counted(network, x)
-        wanted = run_alone(theirs, x, layout)
+        wanted = run_alone(theirs, x, layout, membrane)
         grown = (wanted.abs() > _GROWN).flatten(1).any(1)
         # Layers that hear themselves may grow from step to step, until nothing but rounding decides.
         until = int(grown.int().argmax()) if bool(grown.any()) else len(grown)

@@ -6,7 +6,6 @@ What is traced is one step, or one window where layers take time too. States of 
 back are left to the stack, which carries them itself.
 """
 
-import inspect
 import operator
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +14,16 @@ from torch import Tensor, fx, nn
 
 from hstnn_deploy.errors import ImportRefused, nearest
 from hstnn_deploy.importing.libraries import plain
-from hstnn_deploy.importing.loops import STEP, Loop, loop_of
+from hstnn_deploy.importing.libraries.of_snntorch import GIVEN
+from hstnn_deploy.importing.loops import ZEROS, Loop, loop_of
 from hstnn_deploy.importing.operations import OPERATIONS, argument
 from hstnn_deploy.importing.parts import Branches, Chain, Part
+from hstnn_deploy.importing.tracing import graph_of, whole_name
 from hstnn_deploy.importing.tree import (
+    MEMBRANES,
     RULES,
     after,
     class_of,
-    derived_from,
     is_bare,
     is_container,
     is_neuron,
@@ -37,40 +38,6 @@ from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.layers.readouts import Readout
 
 
-class _Window(fx.Proxy):
-    """The input, whose sizes are known: a loop over its steps can be traced."""
-
-    def size(self, axis: int | None = None) -> Any:
-        """Return its sizes, or one of them."""
-        return self.tracer.sizes if axis is None else self.tracer.sizes[axis]  # type: ignore[attr-defined]
-
-    @property
-    def shape(self) -> Any:
-        """Its sizes."""
-        return self.size()
-
-    def __len__(self) -> int:
-        return int(self.size(0))
-
-
-class _Tracer(fx.Tracer):
-    def __init__(self, sizes: tuple[int, ...] = ()) -> None:
-        super().__init__()
-        self.sizes = sizes
-        self._begun = False
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        """Return what stands for a value; the first input knows its sizes, where they were given."""
-        if node.op == "placeholder" and not self._begun and self.sizes:
-            self._begun = True
-            return _Window(node, self)
-        return super().proxy(node)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a module is taken as a whole."""
-        return rule_of(m) is not None or is_container(m) or bool(library(m))
-
-
 @dataclass
 class Read:
     """What the forward of a whole network is read as."""
@@ -79,6 +46,8 @@ class Read:
     readout: Readout | None = None
     """What it makes of its outputs over time itself; None: it gives one at every step."""
     loop: Loop | None = None
+    beside: int = 0
+    """How many values it gives beside the answer."""
 
 
 def take(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
@@ -120,7 +89,7 @@ def traced(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
     Raises:
         ImportRefused: its forward cannot be traced, or does what no layer does; says where.
     """
-    return _Reader(module, path, axes).read(_graph(module, path, ()), shape)
+    return _Reader(module, path, axes).read(graph_of(module, path, ()), shape)
 
 
 def whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int | None) -> Read:
@@ -135,38 +104,13 @@ def whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int |
     Raises:
         ImportRefused: see `traced`.
     """
-    graph = _graph(module, "", sizes)
+    graph = graph_of(module, "", sizes)
     loop = loop_of(graph, module)
     if loop is not None:
         axes = 2 if loop.indexed else 1
     reader = _Reader(module, "", 1 if loop else axes, time_axis, loop)
     chain = reader.read(graph, tuple(sizes[axes:]))
-    return Read(chain, reader.readout, loop)
-
-
-def _graph(module: nn.Module, path: str, sizes: tuple[int, ...]) -> fx.Graph:
-    if base := derived_from(module):
-        raise ImportRefused(
-            f"{_name(path, module)} is derived from {base} and computes something of its own", f"use {base} itself"
-        )
-    try:
-        return _Tracer(sizes).trace(module, _settings(module))
-    except (Exception, SystemExit) as error:
-        said = " ".join(str(error).split())[:200]
-        raise ImportRefused(
-            f"{_name(path, module)}: its forward depends on values, or goes through time in a way not taken ({said})",
-            STEP,
-        ) from error
-
-
-def _settings(module: nn.Module) -> dict[str, Any]:
-    """Return what a forward takes that is no tensor, such as a number of steps, with its default."""
-    taken = inspect.signature(module.forward).parameters
-    return {name: each.default for name, each in taken.items() if isinstance(each.default, bool | int | float | str)}
-
-
-def _name(path: str, module: nn.Module) -> str:
-    return f"{path} ({type(module).__name__})" if path else type(module).__name__
+    return Read(chain, reader.readout, loop, reader.beside)
 
 
 class _Reader:
@@ -177,17 +121,20 @@ class _Reader:
     ) -> None:
         self.module, self.path, self.axes, self.time_axis, self.loop = module, path, axes, time_axis, loop
         self.readout: Readout | None = None
+        self.beside = 0
+        self.answering: set[fx.Node] = set()
         self.calls: set[str] = set()
         self.found: dict[fx.Node, Value | State | Any] = {}
 
     def refused(self, node: fx.Node, what: str) -> ImportRefused:
         """Return an error that says where in the forward it is."""
         where = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-        return ImportRefused(f"{_name(self.path, self.module)}: {where} in its forward {what}")
+        return ImportRefused(f"{whole_name(self.path, self.module)}: {where} in its forward {what}")
 
     def read(self, graph: fx.Graph, shape: Shape) -> Chain:
         """Return the chain from the first input to the (first) output."""
         start: Value | None = None
+        self.answering = _answering(graph)
         for node in graph.nodes:
             if node.op == "placeholder":
                 if start is None:
@@ -200,23 +147,27 @@ class _Reader:
             elif self.loop is not None and self.loop.label.get(node, 0):
                 # A later step: as the first one, which is read.
                 self.found[node] = self.found[self.loop.first[node]]
+            elif self.loop is not None and node in self.loop.within:
+                self.found[node] = State()
             elif self.loop is not None and self.loop.indexed and _takes_step(node, start):
                 assert start is not None
                 self.found[node] = Value(node, shape, [start])
             else:
                 self.found[node] = self._value(node)
-        raise ImportRefused(f"{_name(self.path, self.module)}: its forward gives nothing")
+        raise ImportRefused(f"{whole_name(self.path, self.module)}: its forward gives nothing")
 
     def _answer(self, node: fx.Node) -> Value:
         given: Any = node.args[0]
         if isinstance(given, tuple | list):
             values = [self.found[each] for each in given if isinstance(each, fx.Node)]
-            if not values or any(isinstance(each, Value) for each in values[1:]):
+            if not values or not all(self._is_beside(each) for each in values[1:]):
                 raise self.refused(node, "gives several values that are no states of neurons")
-            given = given[0]
+            given, self.beside = given[0], len(given) - 1
         found = self.found.get(given) if isinstance(given, fx.Node) else None
         if isinstance(found, State):
-            raise self.refused(node, "gives what neurons carry (membranes, or sizes) first, not what they give")
+            if found.membrane_of is None:
+                raise self.refused(node, "gives what neurons carry (currents, or sizes) first, not what they give")
+            found = self._membrane(found.membrane_of)
         if not isinstance(found, Value):
             raise self.refused(node, "gives nothing that comes from its input")
         if self.loop is not None and self.readout is None and given in self.loop.label:
@@ -225,6 +176,12 @@ class _Reader:
             self.readout = "last"
         return found
 
+    def _is_beside(self, value: Any) -> bool:
+        """Whether a value that is given beside the answer is one that leads to it, or a state."""
+        while isinstance(value, Value) and value.how == "chain" and not value.chain and value.before:
+            value = value.before[0]
+        return not isinstance(value, Value) or value.node in self.answering
+
     # ------------------------------------------------------------------------------------------------- a node's value
 
     def _value(self, node: fx.Node) -> Any:
@@ -232,17 +189,23 @@ class _Reader:
             return self._stored(node)
         if node.op == "call_module":
             return self._of_module(node)
-        values = [each for each in self._inputs(node) if isinstance(each, Value)]
-        if not values:
-            # Sizes, and what is made of states alone.
-            return State()
         name = node.target if node.op == "call_method" else getattr(node.target, "__name__", str(node.target))
+        if node in self.answering:
+            self._see_membranes(node)
+        values = [each for each in self._inputs(node) if isinstance(each, Value)]
+        if not values or name in ZEROS:
+            # Sizes, zeros, and what is made of states alone.
+            return State()
+        if self.loop is not None and node in self.loop.sums:
+            return self._summed(node)
         if node.target is operator.getitem or name == "getitem":
             return self._piece(node, values[0])
         if name == "stack" and self.loop is not None:
             return self._stacked(node)
-        if name in ("sum", "mean") and (gathered := self._gathered(node, values[0], str(name))):
+        if name in _OVER_TIME and (gathered := self._gathered(node, values[0], str(name))):
             return gathered
+        if name == "truediv" and (shared := self._share(node, values[0])):
+            return shared
         if self.readout not in (None, "last"):
             raise self.refused(node, "comes behind a sum or mean over time, which must be the last")
         rule = OPERATIONS.get(str(name).removesuffix("_"))
@@ -286,7 +249,39 @@ class _Reader:
                 self.readout, self.axes = "last", 1
                 return Value(node, value.shape, [value])
             raise self.refused(node, "takes a part of a value (a loop over time must have two steps or more)")
-        return Value(node, value.shape, [value]) if node.args[1] == 0 else State()
+        if node.args[1] == 0:
+            return Value(node, value.shape, [value])
+        if value.largest:
+            return State()
+        module = self.module.get_submodule(str(value.node.target))
+        last = GIVEN.get(kind_of(module), 0) - 1 if library(module) == "snntorch" else 0
+        return State(value if last > 0 and node.args[1] in (last, -1) else None)
+
+    def _see_membranes(self, node: fx.Node) -> None:
+        """Take as values the membranes that a node on the way to the answer computes with."""
+        for each in node.all_input_nodes:
+            found = self.found[each]
+            if isinstance(found, State) and found.membrane_of is not None:
+                value = self._membrane(found.membrane_of)
+                for other, same in list(self.found.items()):
+                    if same is found:
+                        self.found[other] = value
+
+    def _membrane(self, given: Value) -> Value:
+        """Return the membrane of what neurons give."""
+        inner = self.module.get_submodule(str(given.node.target))
+        path = f"{self.path}.{given.node.target}" if self.path else str(given.node.target)
+        (before,) = given.before
+        rule = rule_of(inner, membrane=True)
+        if rule is None:
+            raise ImportRefused(
+                f"{named(path)} ({kind_of(inner)}): its membrane is the answer, which is taken of "
+                f"{', '.join(sorted(MEMBRANES[library(inner)]))} alone",
+                "give its spikes, or put a Leaky(…, reset_mechanism='none') at the end",
+            )
+        return Value(
+            given.node, given.shape, [before], chain=taken(rule, inner, path, before.shape, self.axes, True).chain
+        )
 
     def _stacked(self, node: fx.Node) -> Value | State:
         """Return what a forward collects of all its steps."""
@@ -301,14 +296,34 @@ class _Reader:
         self.time_axis = 0
         return Value(node, found.shape, [found])
 
-    def _gathered(self, node: fx.Node, value: Value, name: str) -> Value | None:
+    def _summed(self, node: fx.Node) -> Value | State:
+        """Return what a forward adds up over all its steps."""
+        assert self.loop is not None
+        found = self.found[self.loop.sums[node][0]]
+        if isinstance(found, State) or node not in self.answering:
+            return State()
+        if self.readout is not None:
+            raise self.refused(node, "comes behind another readout over time")
+        self.readout, self.time_axis = "sum", 0
+        return Value(node, found.shape, [found])
+
+    def _share(self, node: fx.Node, value: Value) -> Value | None:
+        """Return a sum over time that is divided by the number of steps; None where it is something else."""
+        if self.readout == "sum" and self.loop is not None and node.args[1] == self.loop.steps:
+            self.readout = "mean"
+            return Value(node, value.shape, [value])
+        return None
+
+    def _gathered(self, node: fx.Node, value: Value, name: str) -> Value | State | None:
+        if node not in self.answering and self.time_axis is not None:
+            return State()
         axis = argument(node, 1, "dim", None)
         if self.time_axis is None or axis not in (self.time_axis, self.time_axis - self.axes - len(value.shape)):
             return None
         if self.readout is not None or argument(node, 2, "keepdim", False):
             raise self.refused(node, "comes behind another readout over time, or keeps its axis")
-        self.readout = "sum" if name == "sum" else "mean"
-        return Value(node, value.shape, [value])
+        self.readout = _OVER_TIME[name]
+        return Value(node, value.shape, [value], largest=name == "max", pieces=name == "max")
 
     # -------------------------------------------------------------------------------------- branches that come together
 
@@ -343,6 +358,24 @@ class _Reader:
             branches = [branch or [Part({"scale": 1.0})] for branch in branches]
         how: Any = end.how
         return [*self._chain(start, fork), Branches(how, branches, self.path)]
+
+
+def _answering(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes whose values lead to the (first) output; states that neurons are given do not."""
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    given: Any = output.args[0]
+    left = [given[0] if isinstance(given, tuple | list) and given else given]
+    found: set[fx.Node] = set()
+    while left:
+        node = left.pop()
+        if isinstance(node, fx.Node) and node not in found:
+            found.add(node)
+            left += [node.args[0]] if node.op == "call_module" and node.args else node.all_input_nodes
+    return found
+
+
+_OVER_TIME: dict[str, Readout] = {"sum": "sum", "mean": "mean", "amax": "max", "max": "max"}
+"""Functions and methods over the axis of time, and the readouts that they are."""
 
 
 def _takes_step(node: fx.Node, start: Value | None) -> bool:

@@ -11,6 +11,7 @@ from hstnn_deploy.errors import HstnnError, ImportRefused
 from hstnn_deploy.importing.alone import parts_of
 from hstnn_deploy.importing.checks import check_shared, ready, tied
 from hstnn_deploy.importing.graph import Read, take, whole
+from hstnn_deploy.importing.parts import every_part
 from hstnn_deploy.importing.proof import Proof, prove, window_of
 from hstnn_deploy.importing.running import Layout, layout_of
 from hstnn_deploy.importing.stacks import built, check_whole
@@ -89,9 +90,17 @@ def import_module(
         "layout": how,
         "proof": proof.plain(),
     }
-    return Imported(
-        network, proof, [*notes, *notes_of(copy, parts_of(chain)), *tied(copy, chain), *proof.notes()], origin
-    )
+    notes += [*notes_of(copy, parts_of(chain)), *tied(copy, chain), *_left_out(read), *proof.notes()]
+    return Imported(network, proof, notes, origin)
+
+
+def _left_out(read: Read) -> list[str]:
+    """Return what is to be said of values that a forward with a loop gives beside its answer."""
+    if not read.beside or read.loop is None:
+        return []
+    last = next((part.path for part in reversed(list(every_part(read.chain))) if part.membrane), "")
+    what = f"the membrane of {last}" if last else "the first of what its forward gives"
+    return [f"the answer is {what}; {read.beside} other{'s' if read.beside > 1 else ''} that it gives stay behind"]
 
 
 def _read(module: nn.Module, example: Tensor, layout: Layout, axes: int) -> Read:

@@ -8,8 +8,12 @@ from hstnn_deploy.importing.parts import Chain
 from hstnn_deploy.models.layers.base import Shape
 
 
+@dataclass(eq=False)
 class State:
-    """What neurons carry: given back to them at the next step, and nothing else."""
+    """What neurons carry: given back to them at the next step."""
+
+    membrane_of: "Value | None" = None
+    """What neurons give whose membrane it is; None: it is something else, or the sizes of a value."""
 
 
 @dataclass
@@ -23,4 +27,6 @@ class Value:
     chain: Chain = field(default_factory=list)
     """Behind the value before, of `chain`."""
     pieces: bool = False
-    """Whether it is still a tuple: what neurons give, and their states."""
+    """Whether it is still a tuple: what neurons give, and their states; or the largest values, and where they are."""
+    largest: bool = False
+    """Whether it is those largest values."""

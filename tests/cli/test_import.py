@@ -211,7 +211,7 @@ def test_it_is_trained_on_and_the_run_belongs_to_it(ckpt: Path, graph: Path, hst
         assert "already finished" in hstnn(*again).out
     other = hstnn(*train, run / "best.pt", "--resume")
     assert other.code == 5
-    assert "init.parameters" in other.error
+    assert "was begun with the network of another checkpoint (parameters" in other.error
     # Any checkpoint is trained on, one with a recipe too.
     more = hstnn(*train, run / "best.pt", "--out", "more")
     assert more.code == 0, more.err

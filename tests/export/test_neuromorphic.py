@@ -215,7 +215,7 @@ def test_a_nir_that_is_too_old_is_refused_with_its_version(found: str, monkeypat
 
 
 def test_a_reset_by_subtraction_is_refused() -> None:
-    with pytest.raises(ExportError, match="reset by subtraction has no NIR form yet"):
+    with pytest.raises(ExportError, match="reset by subtraction has no NIR form"):
         to_nir(sequence(Lif(reset="subtract")))
 
 

@@ -41,6 +41,33 @@ def snntorch_tutorial_5() -> Made:
 
 
 @of("snntorch")
+def snntorch_membranes() -> Made:
+    """A regression: the answer is the membrane of the last neurons, averaged over time."""
+    snn = installed("snntorch")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1 = nn.Linear(9, 12)
+            self.lif1 = snn.Leaky(beta=0.86)
+            self.fc2 = nn.Linear(12, 7)
+            self.lif2 = snn.Synaptic(alpha=0.37, beta=torch.rand(7) * 0.5 + 0.4, threshold=0.61)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            mem1 = self.lif1.reset_mem()
+            syn2, mem2 = self.lif2.reset_mem()
+            spikes, total = [], torch.zeros(x.size(1), 7)
+            for now in x:
+                spk1, mem1 = self.lif1(self.fc1(now), mem1)
+                spk2, syn2, mem2 = self.lif2(self.fc2(spk1), syn2, mem2)
+                spikes.append(spk2)
+                total += mem2
+            return total / len(x), torch.stack(spikes)
+
+    return louder(Net()), torch.rand(8, 4, 9) * 2
+
+
+@of("snntorch")
 def snntorch_tutorial_6() -> Made:
     """Tutorial 6: a convolutional network, with pooling before the neurons."""
     snn = installed("snntorch")

@@ -38,7 +38,13 @@ FLIPS: dict[str, tuple[Any, ...]] = {
 CHANGED = ("decay", "threshold", "current_decay", "reset_to", "lowest")
 """Numbers of a neuron, each tried a thousandth off, and left out."""
 SMALL = {
-    "snntorch": ("snntorch_currents", "snntorch_recurrent", "snntorch_step", "snntorch_sequential"),
+    "snntorch": (
+        "snntorch_membranes",
+        "snntorch_currents",
+        "snntorch_recurrent",
+        "snntorch_step",
+        "snntorch_sequential",
+    ),
     "spikingjelly": ("spikingjelly_learned", "spikingjelly_recurrent", "spikingjelly_window"),
     "sinabs": ("sinabs_lif", "sinabs_recurrent", "sinabs_squeeze"),
     "norse": ("norse_cells", "norse_states", "norse_sequential"),
@@ -112,6 +118,15 @@ def changes(part: Part) -> Iterator[tuple[str, Change]]:
                 usual = {"fires": "above", "reset": "zero"}.get(name, False)
                 if value != keys.get(name, usual) and possible(keys, name, value):
                     yield f"{name}={value}", key(name, value)
+    elif keys is not None and keys.get("threshold"):
+        other = "zero" if keys.get("reset", "subtract") == "subtract" else "subtract"
+        yield f"reset={other}", key("reset", other)
+        yield (
+            "reset=zero, cancels_input",
+            lambda part: part.config["integrator"].update(
+                reset="zero", cancels_input=not keys.get("cancels_input", False)
+            ),
+        )
     for name in CHANGED:
         if keys is not None and keys.get(name) and name not in part.weights and not learned(part, name):
             yield f"{name} off", off(name)

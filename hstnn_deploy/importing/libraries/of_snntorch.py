@@ -172,6 +172,33 @@ def _twin_lapicque(module: Any) -> None:
         setattr(module, name, torch.full_like(getattr(module, name).double(), number))
 
 
+def membrane(rule: Rule) -> Rule:
+    """Return the rule of neurons' membrane: of those whose reset comes a step late, or never, spikes have no part."""
+
+    def take(module: Any, shape: Shape, axes: int) -> Taken:
+        found = rule(module, shape, axes)
+        place = next(n for n, part in enumerate(found.chain) if isinstance(part, Part) and "lif" in part.config)
+        part = found.chain[place]
+        assert isinstance(part, Part)
+        lif = part.config["lif"]
+        if lif["reset"] != "none" and not lif.get("delayed_reset"):
+            raise ImportRefused("its membrane as the answer, with reset_delay=False", "reset_delay=True is taken")
+        names = ["decay", "current_decay"] + ([] if lif["reset"] == "none" else ["threshold", "reset", "cancels_input"])
+        config = {name: lif[name] for name in names if name in lif}
+        if each := {name: how for name, how in lif.get("each", {}).items() if name in names}:
+            config["each"] = each
+        weights = {name: value for name, value in part.weights.items() if name in each}
+        learned = [theirs for ours, theirs in _LEARNED.items() if ours in lif.get("learn", [])]
+        note = f"{', '.join(learned)} of a membrane stay as they are in fine-tuning" if learned else ""
+        # What follows it multiplies spikes.
+        return Taken([*found.chain[:place], Part({"integrator": config}, weights)], found.twin, note)
+
+    return take
+
+
+_LEARNED = {"decay": "beta", "threshold": "threshold", "current_decay": "alpha"}
+"""Ours and snnTorch's names of what can be learned."""
+
 RULES: dict[str, Rule] = {
     "Leaky": leaky,
     "Lapicque": lapicque,
@@ -180,4 +207,12 @@ RULES: dict[str, Rule] = {
     "RSynaptic": recurrent(True),
 }
 """By the class's name."""
+MEMBRANES: dict[str, Rule] = {
+    "Leaky": membrane(leaky),
+    "Lapicque": membrane(lapicque),
+    "Synaptic": membrane(synaptic),
+}
+"""Of those whose membrane is taken too, by the class's name."""
+GIVEN = {"Leaky": 2, "Lapicque": 2, "Synaptic": 3, "RLeaky": 2, "RSynaptic": 3}
+"""How many values each gives: spikes first, and the membrane last."""
 NEURONS = frozenset(RULES)

@@ -1,0 +1,90 @@
+"""What a module's own forward does, traced by torch.fx: of one step, or of a window whose sizes are known."""
+
+import inspect
+from typing import Any
+
+from torch import fx, nn
+
+from hstnn_deploy.errors import ImportRefused
+from hstnn_deploy.importing.loops import STEP
+from hstnn_deploy.importing.tree import derived_from, is_container, library, rule_of
+
+
+class _Window(fx.Proxy):
+    """The input, whose sizes are known: a loop over its steps can be traced."""
+
+    def size(self, axis: int | None = None) -> Any:
+        """Return its sizes, or one of them."""
+        return self.tracer.sizes if axis is None else self.tracer.sizes[axis]  # type: ignore[attr-defined]
+
+    @property
+    def shape(self) -> Any:
+        """Its sizes."""
+        return self.size()
+
+    def __len__(self) -> int:
+        return int(self.size(0))
+
+    def __iter__(self) -> Any:
+        return (self[step] for step in range(len(self)))  # type: ignore[index]
+
+    def unbind(self, dim: int = 0) -> Any:
+        """Return its steps, where they come first."""
+        if dim:
+            raise ImportRefused(f"unbind along axis {dim}: time must be the first")
+        return tuple(self)
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, sizes: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self._begun = False
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Return what stands for a value; the first input knows its sizes, where they were given."""
+        if node.op == "placeholder" and not self._begun and self.sizes:
+            self._begun = True
+            return _Window(node, self)
+        return super().proxy(node)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module is taken as a whole."""
+        return rule_of(m) is not None or is_container(m) or bool(library(m))
+
+
+def graph_of(module: nn.Module, path: str, sizes: tuple[int, ...]) -> fx.Graph:
+    """Return what a module's forward does, node by node.
+
+    Args:
+        module: the module.
+        path: its name within the whole.
+        sizes: of the input that it is traced for; () where they are not known.
+
+    Raises:
+        ImportRefused: its forward cannot be traced, or it computes something else than the neurons it is derived from.
+    """
+    if base := derived_from(module):
+        raise ImportRefused(
+            f"{whole_name(path, module)} is derived from {base} and computes something of its own", f"use {base} itself"
+        )
+    try:
+        return _Tracer(sizes).trace(module, _settings(module))
+    except (Exception, SystemExit) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ImportRefused(
+            f"{whole_name(path, module)}: its forward depends on values, or goes through time in a way not taken "
+            f"({said})",
+            STEP,
+        ) from error
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """Return what a forward takes that is no tensor, such as a number of steps, with its default."""
+    taken = inspect.signature(module.forward).parameters
+    return {name: each.default for name, each in taken.items() if isinstance(each.default, bool | int | float | str)}
+
+
+def whole_name(path: str, module: nn.Module) -> str:
+    """Return how an error calls a module whose forward is read."""
+    return f"{path} ({type(module).__name__})" if path else type(module).__name__
