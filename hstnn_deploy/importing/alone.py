@@ -75,6 +75,8 @@ def compare_alone(module: nn.Module, path: str, parts: list[Part], layout: Layou
     _check_stored(parts, precise, module, path)
     found = Alone(precise)
     if is_neuron(module):
+        if "lstm" in precise[0].config and len(precise) > 1:
+            _spiking_lstm(theirs, module, path, precise)
         _neurons(theirs, module, path, found, layout)
     elif any(part.weights for part in parts):
         _weights(theirs, path, precise)
@@ -119,6 +121,18 @@ def _weights(theirs: Any, path: str, parts: list[Part]) -> None:
     else:
         wanted = first_of(theirs(x[0]))[None]
     _check_same(counted(network, x)[0], wanted, theirs, path, "on random input")
+
+
+def _spiking_lstm(theirs: Any, module: nn.Module, path: str, parts: list[Part]) -> None:
+    """Compare what an LSTM gives its threshold, which no input can be led to; and its spikes on very much of it."""
+    shape, output = parts[0].shape, theirs.output
+    assert shape is not None
+    x = torch.randn((STEPS, 32 * BATCH, *shape), generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    theirs.output = True
+    for last, how in ((False, "its spikes on random input"), (True, "its membrane on random input")):
+        ours = built(parts[:1] if last else list(parts), shape, "every", precise=True)
+        _check_same(counted(ours, x)[0], run_alone(theirs, x, "step", last), module, path, how)
+    theirs.output = output
 
 
 def _neurons(theirs: nn.Module, module: nn.Module, path: str, found: Alone, layout: Layout) -> None:

@@ -155,6 +155,19 @@ def snntorch_recurrent() -> Made:
 
 
 @of("snntorch")
+def snntorch_slstm() -> Made:
+    """A spiking LSTM between linear layers, and neurons of another kind behind it."""
+    snn = installed("snntorch")
+    net = nn.Sequential(
+        nn.Linear(6, 9),
+        snn.SLSTM(9, 9, threshold=0.21, learn_threshold=True, init_hidden=True),
+        nn.Linear(9, 7),
+        snn.Leaky(beta=0.74, threshold=0.83, init_hidden=True),
+    )
+    return louder(net), torch.rand(4, 6) * 2
+
+
+@of("snntorch")
 def snntorch_step() -> Made:
     """A forward of one step that takes and gives back the membranes."""
     snn = installed("snntorch")

@@ -44,7 +44,7 @@ def gives(last: nn.Module, answer: Callable[[list[Tensor], list[Tensor]], Any]) 
         for now in x:
             given = net.l(3 * net.a(now), *(state if isinstance(state, tuple) else (state,)))
             match net.l:
-                case snn.Synaptic():
+                case snn.Synaptic() | snn.SLSTM():
                     out, current, mem = given
                     state = current, mem
                 case snn.RLeaky():
@@ -148,3 +148,24 @@ def test_a_membrane_that_is_reset_with_its_spike_is_refused() -> None:
     module = gives(snn.Leaky(beta=0.8, reset_delay=False), lambda _, m: torch.stack(m))
     with pytest.raises(ImportRefused, match=r"l .Leaky.: its membrane as the answer, with reset_delay=False"):
         import_module(module, torch.rand(4, 3, 5))
+
+
+def test_the_membrane_of_a_spiking_lstm_is_the_output_of_its_lstm() -> None:
+    found = import_module(gives(snn.SLSTM(5, 5, threshold=0.2), lambda _, m: sum(m)), torch.rand(6, 4, 5))
+    assert [layer.kind for layer in found.network.leaves()] == ["linear", "scale", "lstm"]
+    assert found.network.readout == "sum"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"reset_mechanism": "subtract"}, "a reset of an LSTM's output"),
+        ({"reset_mechanism": "zero"}, "a reset of an LSTM's output"),
+        ({"hidden_size": 4}, "input_size 5 and hidden_size 4 differ"),
+        ({"inhibition": True}, "inhibition"),
+    ],
+)
+def test_spiking_lstms_that_are_refused(options: dict[str, Any], says: str) -> None:
+    module = nn.Sequential(snn.SLSTM(**{"input_size": 5, "hidden_size": 5, "init_hidden": True} | options)).eval()
+    with pytest.raises(ImportRefused, match=rf"0 .SLSTM.: .*{says}"):
+        import_module(module, torch.rand(4, 5))

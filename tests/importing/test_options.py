@@ -40,6 +40,7 @@ CHANGED = ("decay", "threshold", "current_decay", "reset_to", "lowest")
 SMALL = {
     "snntorch": (
         "snntorch_membranes",
+        "snntorch_slstm",
         "snntorch_currents",
         "snntorch_recurrent",
         "snntorch_step",
@@ -82,6 +83,13 @@ def key(name: str, value: Any) -> Change:
     return change
 
 
+def cancels(part: Part) -> None:
+    """Let a reset to zero of a membrane without spikes take its input along, or not."""
+    keys = neuron_of(part)
+    assert keys is not None
+    keys |= {"reset": "zero", "cancels_input": not keys.get("cancels_input", False)}
+
+
 def off(name: str, which: int = 0) -> Change:
     """Return what changes one weight, or one number of neurons, by a thousandth."""
 
@@ -121,12 +129,7 @@ def changes(part: Part) -> Iterator[tuple[str, Change]]:
     elif keys is not None and keys.get("threshold"):
         other = "zero" if keys.get("reset", "subtract") == "subtract" else "subtract"
         yield f"reset={other}", key("reset", other)
-        yield (
-            "reset=zero, cancels_input",
-            lambda part: part.config["integrator"].update(
-                reset="zero", cancels_input=not keys.get("cancels_input", False)
-            ),
-        )
+        yield "cancels_input", cancels
     for name in CHANGED:
         if keys is not None and keys.get(name) and name not in part.weights and not learned(part, name):
             yield f"{name} off", off(name)
@@ -163,6 +166,9 @@ def possible(keys: dict[str, Any], name: str, value: Any) -> bool:
     """Whether a neuron may have an option with its others."""
     now = {"reset": "zero", "fires": "above"} | keys | {name: value}
     delayed = bool(now.get("delayed_reset"))
+    if keys.get("decay") == 0.0 and name != "fires":
+        # Nothing is left of a membrane to be reset.
+        return False
     if now["fires"] == "several" and now["reset"] == "zero":
         return False
     if now.get("reset_again") and (now["reset"] != "subtract" or delayed or now["fires"] != "above"):
@@ -217,9 +223,10 @@ def test_each_option_taken_wrongly_is_found(library: str, name: str, monkeypatch
                 change: Change = change,
                 path: str = path,
                 place: int = place,
+                membrane: bool = part.membrane,
             ) -> Taken:
                 taken = right(rule, each, at, *others)
-                if at == path:
+                if at == path and any(other is True for other in others) == membrane:
                     change(list(every_part(taken.chain))[place])
                 return taken
 
