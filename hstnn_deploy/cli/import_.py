@@ -9,7 +9,7 @@ import typer
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.layers import neuron_text, print_network
 from hstnn_deploy.cli.options import Json
-from hstnn_deploy.errors import RunError, UsageError
+from hstnn_deploy.errors import DataError, RunError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -180,7 +180,6 @@ def _read_example(path: Path) -> "Tensor":
     import numpy as np
     import torch
 
-    from hstnn_deploy.errors import DataError
     from hstnn_deploy.foreign import reading
 
     if not path.is_file():
@@ -215,7 +214,8 @@ def _from_nir(
 
     path = Path(target)
     if not path.exists():
-        raise UsageError(f"{target} does not exist", "give a NIR graph, FILE.nir, or PACKAGE.MODULE:FACTORY")
+        kind = DataError if path.suffix == ".nir" else UsageError
+        raise kind(f"{target} does not exist", "give a NIR graph, FILE.nir, or PACKAGE.MODULE:FACTORY")
     if dt is not None and not 0 < dt < float("inf"):
         raise UsageError(f"--dt is {dt:g}; a step takes more than 0 s", "for example --dt 1e-4")
     network = read_nir(path, dt, method.value if method else None, readout.value)

@@ -130,7 +130,7 @@ def _spiking_lstm(theirs: Any, module: nn.Module, path: str, parts: list[Part]) 
     x = torch.randn((STEPS, 32 * BATCH, *shape), generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     theirs.output = True
     for last, how in ((False, "its spikes on random input"), (True, "its membrane on random input")):
-        ours = built(parts[:1] if last else list(parts), shape, "every", precise=True)
+        ours = built([*parts[:1]] if last else [*parts], shape, "every", precise=True)
         _check_same(counted(ours, x)[0], run_alone(theirs, x, "step", last), module, path, how)
     theirs.output = output
 

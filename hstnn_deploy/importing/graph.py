@@ -174,6 +174,8 @@ class _Reader:
             if self.loop.label[given] != self.loop.steps - 1:
                 raise self.refused(node, f"gives the output of step {self.loop.label[given] + 1} alone")
             self.readout = "last"
+        if self.loop is not None and self.readout is None and self.time_axis not in (None, self.loop.axis):
+            raise self.refused(node, f"stacks its steps along axis 0, and takes them along axis {self.loop.axis}")
         return found
 
     def _is_beside(self, value: Any) -> bool:
@@ -288,12 +290,15 @@ class _Reader:
         assert self.loop is not None
         rows: Any = node.args[0]
         labels = [self.loop.label.get(each) for each in rows]
-        if labels != list(range(self.loop.steps)) or argument(node, 1, "dim", 0) != 0:
-            raise self.refused(node, "stacks other values than one of every step in order, along axis 0")
+        dim = argument(node, 1, "dim", 0)
+        if labels != list(range(self.loop.steps)) or dim not in (0, self.loop.axis):
+            raise self.refused(
+                node, f"stacks other values than one of every step in order, along axis {self.loop.axis}"
+            )
         found = self.found[rows[0]]
         if isinstance(found, State):
             return found
-        self.time_axis = 0
+        self.time_axis = dim
         return Value(node, found.shape, [found])
 
     def _summed(self, node: fx.Node) -> Value | State:
@@ -318,7 +323,9 @@ class _Reader:
         if node not in self.answering and self.time_axis is not None:
             return State()
         axis = argument(node, 1, "dim", None)
-        if self.time_axis is None or axis not in (self.time_axis, self.time_axis - self.axes - len(value.shape)):
+        # Within a loop there is no time but for what is stacked.
+        rank = (self.axes if self.loop is None else 2) + len(value.shape)
+        if self.time_axis is None or axis not in (self.time_axis, self.time_axis - rank):
             return None
         if self.readout is not None or argument(node, 2, "keepdim", False):
             raise self.refused(node, "comes behind another readout over time, or keeps its axis")

@@ -20,7 +20,9 @@ class Loop:
 
     steps: int
     indexed: bool
-    """Whether it takes x[t] at step t, of a window x[T, B, …]; else the same x[B, …] at every step."""
+    """Whether it takes x[t] at step t of a window, or x[:, t]; else the same x[B, …] at every step."""
+    axis: int = 0
+    """Of time in that window: 0 of x[T, B, …], 1 of x[B, T, …]."""
     label: dict[fx.Node, int] = field(default_factory=dict)
     """The step, from 0; what belongs to none is left out."""
     first: dict[fx.Node, fx.Node] = field(default_factory=dict)
@@ -75,7 +77,10 @@ def _label(loop: Loop, graph: fx.Graph, module: nn.Module, start: fx.Node) -> di
             loop.label[node] = counts.get(node.target, 0)
             counts[node.target] = loop.label[node] + 1
         elif (step := _index(node, start)) is not None:
-            loop.label[node], loop.indexed = step, True
+            axis = int(isinstance(node.args[1], tuple) and not isinstance(node.args[1][0], int))
+            if loop.indexed and axis != loop.axis:
+                raise ImportRefused("its forward takes x[t] and x[:, t] of its input", STEP)
+            loop.label[node], loop.indexed, loop.axis = step, True, axis
         elif node in gathered or _named(node) == "stack" or any(each in gathered for each in node.all_input_nodes):
             gathered.add(node)
         elif labels and node.op != "output" and _named(node) not in ZEROS:
@@ -157,10 +162,11 @@ def _kind(node: fx.Node) -> tuple[Any, ...]:
 
 
 def _index(node: fx.Node, start: fx.Node) -> int | None:
-    """Return which step of the input a node takes, as x[t] or x[t, :]; None: it does something else."""
+    """Return which step of the input a node takes, as x[t], x[t, :] or x[:, t]; None: it does something else."""
     if getattr(node.target, "__name__", "") != "getitem" or node.args[0] is not start:
         return None
-    first, *rest = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+    given: Any = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+    first, *rest = given[1:] if len(given) > 1 and given[0] == slice(None) else given
     return first if isinstance(first, int) and all(each in (slice(None), ...) for each in rest) else None
 
 

@@ -77,7 +77,8 @@ def import_module(
     chain, carries = read.chain, read.loop is None and carries_states(copy)
     shape = tuple(example.shape[axes:])
     if read.loop is not None:
-        how, steps = "time-first" if read.loop.indexed else "constant", read.loop.steps
+        how = ("time-first", "batch-first")[read.loop.axis] if read.loop.indexed else "constant"
+        steps = read.loop.steps
         shape = tuple(example.shape[2 if read.loop.indexed else 1 :])
     check_shared(copy, chain)
     check_whole(chain, shape, read.readout or readout)

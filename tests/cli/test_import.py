@@ -82,7 +82,7 @@ def test_another_network_is_not_replaced_unasked(graph: Path, ckpt: Path, hstnn:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["nope.nir"], 3, "cannot be read"),
+        (["nope.nir"], 3, "nope.nir does not exist"),
         (["own:net", "--input", "4,8"], 2, "no module"),
         (["own.nir", "--dt", "0"], 2, "more than 0 s"),
         (["own.nir", "--readout", "median"], 2, "median"),

@@ -132,7 +132,8 @@ def thresholds(network: Stack) -> Iterator[Stack]:
             if isinstance(learned := getattr(other, "threshold", None), Tensor):
                 learned.data.mul_(1.25)
             else:
-                other.neuron = other.neuron.model_copy(update={"threshold": layer.neuron.threshold * 1.25})
+                higher = float(layer.neuron.threshold or 0) * 1.25
+                other.neuron = other.neuron.model_copy(update={"threshold": higher})
             yield wrong
 
 

@@ -169,3 +169,48 @@ def test_spiking_lstms_that_are_refused(options: dict[str, Any], says: str) -> N
     module = nn.Sequential(snn.SLSTM(**{"input_size": 5, "hidden_size": 5, "init_hidden": True} | options)).eval()
     with pytest.raises(ImportRefused, match=rf"0 .SLSTM.: .*{says}"):
         import_module(module, torch.rand(4, 5))
+
+
+def batch_first(answer: Callable[[list[Tensor]], Any]) -> nn.Module:
+    """Return a network whose forward goes through time along the second axis."""
+
+    def does(net: Any, x: Tensor) -> Any:
+        mem, spikes = net.l.reset_mem(), []
+        for t in range(x.shape[1]):
+            out, mem = net.l(3 * net.a(x[:, t]), mem)
+            spikes.append(out)
+        return answer(spikes)
+
+    return Net(does, snn.Leaky(beta=0.8)).eval()
+
+
+@pytest.mark.parametrize(
+    ("answer", "readout"),
+    [
+        (lambda s: torch.stack(s, 1), "every"),
+        (lambda s: torch.stack(s, dim=1).sum(1), "sum"),
+        (lambda s: torch.stack(s, dim=1).mean(-2), "mean"),
+        (lambda s: torch.stack(s).mean(-3), "mean"),
+        (lambda s: sum(s) / len(s), "mean"),
+        (lambda s: s[-1], "last"),
+    ],
+)
+def test_a_loop_over_the_second_axis(answer: Callable[[list[Tensor]], Any], readout: str) -> None:
+    found = import_module(batch_first(answer), torch.rand(4, 6, 5), readout="every")
+    assert found.origin["layout"] == "batch-first"
+    assert found.network.readout == readout
+    assert found.proof.fired > 0.01
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (torch.stack, "stacks its steps along axis 0, and takes them along axis 1"),
+        (lambda s: torch.stack(s, 2), "stacks other values"),
+        (lambda s: torch.stack(s, 1).sum(0), "sum in its forward is no layer"),
+        (lambda s: torch.stack(s).sum(-2), "sum in its forward is no layer"),
+    ],
+)
+def test_other_axes_are_refused(answer: Callable[[list[Tensor]], Any], says: str) -> None:
+    with pytest.raises(ImportRefused, match=says):
+        import_module(batch_first(answer), torch.rand(4, 6, 5))
