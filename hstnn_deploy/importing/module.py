@@ -101,7 +101,8 @@ def _left_out(read: Read) -> list[str]:
         return []
     last = next((part.path for part in reversed(list(every_part(read.chain))) if part.membrane), "")
     what = f"the membrane of {last}" if last else "the first of what its forward gives"
-    return [f"the answer is {what}; {read.beside} other{'s' if read.beside > 1 else ''} that it gives stay behind"]
+    others = "another value that it gives stays" if read.beside == 1 else f"{read.beside} others that it gives stay"
+    return [f"the answer is {what}; {others} behind"]
 
 
 def _read(module: nn.Module, example: Tensor, layout: Layout, axes: int) -> Read:

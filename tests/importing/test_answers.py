@@ -85,7 +85,7 @@ def test_answers_of_a_loop(what: str) -> None:
     found = import_module(gives(snn.Leaky(beta=0.8), answer), torch.rand(6, 4, 5), readout="sum")
     assert list(found.network.leaves())[-1].kind == kind
     assert found.network.readout == readout
-    left = [note for note in found.notes if "stay" in note]
+    left = [note for note in found.notes if "behind" in note]
     assert len(left) == ("," in what or " and " in what) - ("amax" in what)
 
 
