@@ -28,7 +28,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
         raise CheckpointError(f"{path} does not exist", "give a file that torch.save(module.state_dict(), FILE) wrote")
     wanted = module.state_dict()
     hint = "save it again with torch.save(module.state_dict(), FILE)"
-    held: Any = read_archive(path, path)
+    try:
+        held: Any = read_archive(path, path)
+    except CheckpointError as error:
+        raise CheckpointError(error.message, hint) from error
     if isinstance(held, dict) and not wanted.keys() & held.keys():
         held = next((held[key] for key in _WITHIN if isinstance(held.get(key), dict)), held)
     if not isinstance(held, dict) or not all(isinstance(value, Tensor) for value in held.values()):
