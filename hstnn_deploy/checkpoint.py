@@ -335,7 +335,7 @@ class Checkpoint(BaseModel):
         changed = for_network(recipe, self.architecture, self.resolved_recipe() if self.recipe else None)
         if (known := registry.shape(changed.data)) is not None:
             sizes = {"inputs": known.inputs, "classes": known.classes, "size": known.size, "steps": known.steps}
-            check_network(changed, known.family, sizes, self._source)
+            check_network(changed, known.family, sizes, self._source, known.targets)
         # What was measured by another recipe is no result of this one.
         return self.model_copy(update={"recipe": changed.dump(), "metrics": {} if self.recipe else self.metrics})
 
@@ -356,6 +356,7 @@ class Checkpoint(BaseModel):
             self._check_shapes(config)
             network = build(config, self.sizes)
             network.load_state_dict(self.parameters)
+        network.values = bool(self.recipe) and self.resolved_recipe().asks == "values"
         return network.eval()
 
     def deployed(self, draw: int | None = None) -> "Checkpoint":
@@ -410,6 +411,9 @@ class Checkpoint(BaseModel):
             # A shape alone costs nothing: every number of it has to be there.
             if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
                 raise refused(f"{name} does not hold the numbers of its shape")
+            # A comparison with a threshold would hide them, and the answers look like any other.
+            if tensor.is_floating_point() and (wrong := int((~torch.isfinite(tensor)).sum())):
+                raise refused(f"{name} holds NaN or infinity ({wrong} of {tensor.numel()} numbers)")
 
 
 def _check_training(training: dict[str, Any] | None) -> None:

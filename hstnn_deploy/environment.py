@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -67,3 +68,17 @@ def describe(device: str) -> dict[str, Any]:
         facts["gpu"] = torch.cuda.get_device_name(device)
         facts["cuda"] = torch.version.cuda
     return facts
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two environments that a result depends on to the bit, in words.
+
+    Both are as `describe` has them, with the number of `processes` of the training.
+    """
+    compared = (
+        ("thread count", before.get("threads"), now["threads"]),
+        ("torch", before.get("versions", {}).get("torch"), now["versions"].get("torch")),
+        ("device", before.get("device"), now["device"]),
+        ("number of processes", before.get("processes", 1), now["processes"]),
+    )
+    return [f"{what} was {old}, is {new}" for what, old, new in compared if old != new]

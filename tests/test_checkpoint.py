@@ -422,3 +422,15 @@ def test_an_older_format_passes_through_every_migration_since(file: Path, monkey
         {1: lambda data: {**data, "epoch": data["epoch"] + 10}, 2: lambda data: {**data, "epoch": data["epoch"] * 2}},
     )
     assert Checkpoint.load(file).epoch == 28
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path, wrong: float) -> None:
+    """A NaN is above no threshold: the network would answer as if nothing were wrong."""
+    whole = example()
+    name = next(iter(whole.parameters))
+    whole.parameters[name].view(-1)[1] = wrong
+    whole.save(tmp_path / "best.pt")
+    with pytest.raises(CheckpointError, match=r"holds NaN or infinity \(1 of \d+ numbers\)") as caught:
+        Checkpoint.load(tmp_path / "best.pt").network()
+    assert name in caught.value.message

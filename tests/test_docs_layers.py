@@ -131,7 +131,7 @@ def test_every_name_stands_in_its_table() -> None:
     assert names_in(section("Surrogates")) == set(get_args(Shape))
     assert names_in(section("Readout")) == set(get_args(Readout))
     assert set(get_args(LossName)) <= names_in(section("Loss"))
-    assert names_in(section("Loss")) - set(get_args(LossName)) == {"correct", "incorrect"}
+    assert names_in(section("Loss")) - set(get_args(LossName)) == {"correct", "incorrect", "outputs"}
     assert names_in(section("Training")) == set(Stage.model_fields)
     assert names_in(section("A recipe")) == StackConfig.model_fields.keys()
     assert all(f"- `{mode}`" in section("Mode") for mode in get_args(Mode))

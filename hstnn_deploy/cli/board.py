@@ -13,6 +13,7 @@ from rich.text import Text
 from hstnn_deploy.cli import console as house
 from hstnn_deploy.cli.progress import valid_metric
 from hstnn_deploy.errors import HstnnError
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.sweep.estimate import Estimator
 from hstnn_deploy.train.sweep.launch import Failure
@@ -38,7 +39,8 @@ def result_line(run: RunFolder) -> str:
     result = status.get("result") or {}
     if "test" in result:
         name = next((key for key in result["test"] if key != "loss"), "loss")
-        return f"best epoch {result['epoch']}, {valid_metric(result['valid'])}, test {name} {result['test'][name]:.2f}"
+        figure = shown(name, result["test"][name])
+        return f"best epoch {result['epoch']}, {valid_metric(result['valid'])}, test {name} {figure}"
     return f"{result['probes']} Hessian probes" if "probes" in result else ""
 
 

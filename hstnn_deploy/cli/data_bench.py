@@ -11,7 +11,7 @@ from hstnn_deploy.errors import DataError, Interrupted, UsageError
 if TYPE_CHECKING:
     import torch
 
-    from hstnn_deploy.data.dataset import DataSet, Protocol
+    from hstnn_deploy.data.dataset import DataSet, Protocol, Shape
     from hstnn_deploy.data.files.folder import Report
     from hstnn_deploy.profile.phases.loaders import Absent, Strategy
     from hstnn_deploy.profile.phases.loading import Bench
@@ -121,8 +121,7 @@ def _bench(asked: Asked, folder: Path, report: "Report") -> "tuple[Bench, str, d
         splits: Splits = load(config, asked.protocol, asked.data_dir, "none")
         part, count, whole = _part(splits.train, asked)
         strategies, origin, held = loaders.of_loaded(part, data_set.name), f"from {splits.origin}", None
-        shape: dict[str, int | None] = {"inputs": splits.inputs, "classes": splits.classes, "size": splits.size}
-        family: str = splits.family
+        there: Shape | Splits = splits
     else:
         parts = data_set.recordings(config, asked.data_dir)
         train = as_trained(parts, asked.protocol)["train"]
@@ -135,9 +134,9 @@ def _bench(asked: Asked, folder: Path, report: "Report") -> "tuple[Bench, str, d
         held = loaders.plain({"disk": subject.originals()})["disk"]
         known = data_set.shape(config)
         assert known is not None, "recordings have a shape"
-        shape, family = {"inputs": known.inputs, "classes": known.classes, "size": known.size}, known.family
+        there = known
     if asked.training is not None:
-        asked.training.check_fits(family, shape)
+        asked.training.check_data(there)
     return Bench(strategies, count, whole, asked.batch, asked.device, asked.training, report), origin, held
 
 

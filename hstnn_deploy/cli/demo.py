@@ -161,6 +161,11 @@ def _print_draws(runs: "list[RunFolder]", screen: "Console") -> None:
         rows.append((run.path.name, f"{found.clean:.2f}", mean, f"{min(found.values):.2f}"))
     columns = ["step", ">without\nvariation", f">mean of {_DRAWS}\ndraws ± 95 %", ">worst\ndraw"]
     screen.print(console.table("Test accuracy under variation, one draw a device", columns, rows))
+    screen.print(
+        "In the first table the variation was drawn anew for every batch of vat, recover and prune. Here a draw stays "
+        "for the whole split, as on a device.",
+        soft_wrap=True,
+    )
 
 
 def _print_results(shown: _Task, runs: "dict[str, list[RunFolder]]", screen: "Console") -> None:

@@ -1,5 +1,6 @@
 """`hstnn evaluate`: a checkpoint on a split."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,15 @@ from hstnn_deploy.errors import DataError, UsageError
 if TYPE_CHECKING:
     import torch
 
+    from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.models.tasks import Task
     from hstnn_deploy.recipe.recipe import Recipe
-    from hstnn_deploy.train.early_exit import Exit
+    from hstnn_deploy.train.early_exit import Answers
     from hstnn_deploy.train.variation import Draws
+
+
+_OUTPUTS = 20
+"""Outputs of a regression that are shown."""
 
 
 def evaluate(
@@ -58,7 +64,7 @@ def evaluate(
     cache: CacheOption = CacheChoice.disk,
     as_json: Json = False,
 ) -> None:
-    """Measure loss and metric (accuracy, perplexity) of a checkpoint on a split of its recipe's data.
+    """Measure loss and metric (accuracy, perplexity, rmse) of a checkpoint on a split of its recipe's data.
 
     A checkpoint without a recipe, such as an imported one, needs --recipe: data, loss and protocol are that recipe's.
 
@@ -137,11 +143,12 @@ def _evaluate(
     from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.data.images import as_evaluated
     from hstnn_deploy.data.registry import load
+    from hstnn_deploy.metrics import shown
     from hstnn_deploy.models.tasks import task_for
     from hstnn_deploy.recipe.adopted import check_network
     from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train.early_exit import answers
-    from hstnn_deploy.train.evaluation import PROTOCOLS
+    from hstnn_deploy.train.evaluation import PROTOCOLS, PerOutput
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
     from hstnn_deploy.train.variation import under_variation
 
@@ -164,7 +171,7 @@ def _evaluate(
     if recipe is not None:
         # Of a text, only its files say how many words there are.
         there = {"inputs": splits.inputs, "classes": splits.classes, "size": splits.size}
-        check_network(asked, splits.family, there, ckpt)
+        check_network(asked, splits.family, there, ckpt, splits.targets)
     if checkpoint.vocabulary != splits.vocabulary and not (checkpoint.origin and not checkpoint.vocabulary):
         raise DataError(
             f"{ckpt} was trained with another vocabulary than {asked.data.name} has now",
@@ -181,15 +188,18 @@ def _evaluate(
     samples, size = as_evaluated(splits.split(split.value)), batch or asked.batch
     if early_exit:
         alone = checkpoint.deployed(0 if draws else None).network().to(where)
-        _show_exits(answers(alone, samples, size, where, asked.precision).every(), out, as_json)
+        found = answers(alone, samples, size, where, asked.precision)
+        _show_exits(found, _weights_said(checkpoint, draws or 0), out, as_json)
         return
     if draws == 0:
         network = checkpoint.deployed().network().to(where)
     if draws:
-        found = under_variation(checkpoint, task, splits, split.value, size, where, draws, readapt)
-        _show_draws(found, ckpt, asked, task, split.value, readapt, as_json)
+        drawn = under_variation(checkpoint, task, splits, split.value, size, where, draws, readapt)
+        _show_draws(drawn, ckpt, asked, task, split.value, readapt, as_json)
         return
-    result = run_evaluation(network, task, samples, size, where, asked.precision)
+    each = PerOutput() if task.asks == "values" else None
+    result = run_evaluation(network, task, samples, size, where, asked.precision, shown=each.take if each else None)
+    outputs = each.plain(asked.loss.outputs if asked.loss else ()) if each else []
     facts = {
         "checkpoint": str(ckpt),
         "recipe": asked.name,
@@ -201,11 +211,12 @@ def _evaluate(
         "precision": asked.precision,
         "device": str(where),
         **result,
+        **({"outputs": outputs} if outputs else {}),
     }
     if as_json:
         console.emit(facts)
         return
-    came = f"{asked.name} {asked.kind}, {checkpoint.stage} epoch {checkpoint.epoch}"
+    came = f"{asked.name} {asked.step or asked.kind}, {checkpoint.stage} epoch {checkpoint.epoch}"
     if recipe is not None:
         told = f"from {checkpoint.came_from}" if checkpoint.origin else f"{checkpoint.stage} epoch {checkpoint.epoch}"
         came = f"{told}, on the data of {asked.name}"
@@ -213,15 +224,41 @@ def _evaluate(
     made_of = f"spiking+recurrent units {sizes}" if sizes else f"{len(network.described())} layers"
     console.out.print(
         f"{ckpt}: {came}, {made_of}\n"
-        f"{split.value} split: {task.metric} {result[task.metric]:.2f}{task.unit}, loss {result['loss']:.4f} "
+        f"{split.value} split: {task.metric} {shown(task.metric, result[task.metric])}{task.unit}, "
+        f"loss {result['loss']:.4{'g' if outputs else 'f'}} "
         f"({result[task.counts]} {task.counts} of {splits.origin}, on {where})\n"
-        f"protocol: {PROTOCOLS[asked.protocol]}; precision {asked.precision}",
+        f"protocol: {PROTOCOLS[asked.protocol]}; precision {asked.precision}{_weights_said(checkpoint, draws)}",
         markup=False,
         soft_wrap=True,
     )
+    for one in outputs[:_OUTPUTS]:
+        explained = "n/a (all targets are equal)" if one["r2"] is None else f"{one['r2']:.4f}"
+        name = one.get("name", one["output"])
+        console.out.print(f"output {name}: rmse {one['rmse']:.4g}, R² {explained}", markup=False, soft_wrap=True)
+    if len(outputs) > _OUTPUTS:
+        console.out.print(f"… {len(outputs)} outputs; --json gives all")
 
 
-def _show_exits(found: "list[Exit]", out: Path | None, as_json: bool) -> None:
+def _weights_said(checkpoint: "Checkpoint", draws: int | None) -> str:
+    """Return a line that says under which variation weights on devices were measured; "" of other networks.
+
+    Args:
+        checkpoint: the network.
+        draws: None: its own variation, drawn for each batch; 0: without; 1: draw 0.
+    """
+    weights = getattr(checkpoint.architecture, "weights", None)
+    if weights is None:
+        return ""
+    if not weights.sigma or draws == 0:
+        return "\nweights: without variation" + ("" if draws == 0 else "; --draws 20 measures devices")
+    said = f"\nweights: variation of sigma {weights.sigma:.4g}, "
+    if draws:
+        return f"{said}draw 0"
+    return f"{said}drawn anew for every batch; --draws 20 measures devices, whose draw stays"
+
+
+def _show_exits(measured: "Answers", weights: str, out: Path | None, as_json: bool) -> None:
+    found = measured.every()
     if out is not None:
         from hstnn_deploy.data.pictures.exits import draw_exits
         from hstnn_deploy.data.pictures.figure import save
@@ -244,6 +281,15 @@ def _show_exits(found: "list[Exit]", out: Path | None, as_json: bool) -> None:
     title = f"Early exit, of {whole.threshold:g} steps"
     columns = ["rule", ">threshold", ">mean steps", ">accuracy %", ">difference"]
     console.out.print(console.table(title, columns, rows))
+    if (largest := measured.largest_scales) is not None:
+        console.out.print(
+            f"scale: the largest mean scale of a step lies between {min(largest):.3g} and {max(largest):.3g}; "
+            f"a threshold up to {min(largest):.3g} saves nothing",
+            markup=False,
+            soft_wrap=True,
+        )
+    if weights:
+        console.out.print(weights.strip(), markup=False, soft_wrap=True)
     if out is not None:
         console.out.print(f"written: {out}", markup=False, soft_wrap=True)
 
@@ -251,6 +297,8 @@ def _show_exits(found: "list[Exit]", out: Path | None, as_json: bool) -> None:
 def _show_draws(
     found: "Draws", ckpt: Path, recipe: "Recipe", task: "Task", split: str, readapt: int, as_json: bool
 ) -> None:
+    from hstnn_deploy.metrics import ends, shown
+
     facts = {
         "checkpoint": str(ckpt),
         "recipe": recipe.name,
@@ -265,18 +313,20 @@ def _show_draws(
         return
     low, middle, high = (found.quantile(share) for share in (0.05, 0.5, 0.95))
     draws = console.counted(len(found.values), "draw")
-    ends = f"{found.mean - found.half_width:.2f} to {found.mean + found.half_width:.2f}"
-    spread = f"deviation {found.deviation:.2f}, 95 % interval of the mean {ends}"
+    in_words = partial(shown, task.metric)
+    between = f"{in_words(found.mean - found.half_width)} to {in_words(found.mean + found.half_width)}"
+    spread = f"deviation {in_words(found.deviation)}, 95 % interval of the mean {between}"
+    best, worst = ends(task.metric, found.values)
     if len(found.values) == 1:
         spread = "deviation and interval n/a: one draw says nothing of them"
     norms = f", norms after {readapt} training batches" if readapt else ""
     console.out.print(
         f"{ckpt}: {recipe.name} {recipe.step}, {split} split under {draws} of the variation "
         f"(sigma {found.sigma:.4g}){norms}\n"
-        f"{task.metric} {found.mean:.2f}{task.unit} on average, {spread}\n"
-        f"quantiles: 5 % {low:.2f}, median {middle:.2f}, 95 % {high:.2f}; worst {min(found.values):.2f}, "
-        f"best {max(found.values):.2f}\n"
-        f"without variation: {found.clean:.2f}{task.unit}",
+        f"{task.metric} {in_words(found.mean)}{task.unit} on average, {spread}\n"
+        f"quantiles: 5 % {in_words(low)}, median {in_words(middle)}, 95 % {in_words(high)}; "
+        f"worst {in_words(worst)}, best {in_words(best)}\n"
+        f"without variation: {in_words(found.clean)}{task.unit}",
         markup=False,
         soft_wrap=True,
     )

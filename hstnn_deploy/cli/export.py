@@ -132,7 +132,8 @@ def export(
         ),
     ] = False,
     max_drop: Annotated[
-        float, typer.Option(min=0.0, help="Points of the metric that an int8 or fp16 graph may lose.")
+        float,
+        typer.Option(min=0.0, help="Points of the metric, or % of an rmse, that an int8 or fp16 graph may lose."),
     ] = 0.5,
     keep_all: Annotated[
         bool, typer.Option("--keep-all", help="Keep int8 and fp16 graphs that are neither smaller nor faster here.")
@@ -312,6 +313,8 @@ def print_checks(checks: "list[Check]", screen: "Console") -> None:
 def _smaller_table(bundle: "Bundle") -> "Table":
     from rich.text import Text
 
+    from hstnn_deploy.metrics import points
+
     rows = []
     for each in bundle.reductions:
         lost = "n/a" if each.lost is None else f"{each.lost:+.2f}"
@@ -332,18 +335,9 @@ def _smaller_table(bundle: "Bundle") -> "Table":
             )
         )
     first = bundle.reductions[0]
-    return console.table(
-        "Smaller graphs",
-        [
-            "",
-            "file",
-            ">kB (of before)",
-            ">ms (of before)",
-            "so it is",
-            ">spikes flipped",
-            f">{first.metric} lost",
-            "not converted",
-        ],
-        rows,
-        f"one window at batch 1; lost on the test split{first.asked}, at most {first.limit:g} points allowed",
+    columns = ["", "file", ">kB", ">ms", "so it is", ">spikes\nflipped", f">{first.metric}\nlost", "not\nconverted"]
+    caption = (
+        "kB, ms: in brackets, as a share of before. ms: one window at batch 1.\n"
+        f"Lost: {points(first.metric)} on the test split{first.asked}; at most {first.limit:g} may be."
     )
+    return console.table("Smaller graphs", columns, rows, caption, dense=True)

@@ -9,9 +9,12 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
+
+from hstnn_deploy.export.runtime.values import in_words
 
 Answers = list[dict[str, Any]]
-"""Of each sample; see `export.runtime.answers.classified`."""
+"""Of each sample; see `export.runtime.answers.answered`."""
 
 _SHOWN = 12
 """Samples that are shown of a larger batch."""
@@ -49,7 +52,7 @@ class Lines(Display):
 
     def step(self, number: int, total: int | None, answers: Answers) -> None:
         """See `Display`."""
-        shown = "  ".join(f"{each['class']} ({_value(each):.3f})" for each in answers[:_SHOWN])
+        shown = "  ".join(_in_words(each) for each in answers[:_SHOWN])
         more = f"  … {len(answers)} samples" if len(answers) > _SHOWN else ""
         self._console.print(f"step {_place(number, total)}: {shown}{more}", markup=False, soft_wrap=True)
 
@@ -66,6 +69,10 @@ class LiveTable(Display):
 
     def step(self, number: int, total: int | None, answers: Answers) -> None:
         """See `Display`."""
+        if "values" in answers[0]:
+            self._live.update(_of_values(f"{self._name}: step {_place(number, total)}", answers), refresh=True)
+            time.sleep(self._delay)
+            return
         for sample, each in enumerate(answers):
             if len(self._history) <= sample:
                 self._history.append([])
@@ -97,6 +104,24 @@ class LiveTable(Display):
         if len(answers) > _SHOWN:
             drawn.caption = f"and {len(answers) - _SHOWN} more samples"
         return drawn
+
+
+def _in_words(answer: dict[str, Any]) -> str:
+    return in_words(answer) if "values" in answer else f"{answer['class']} ({_value(answer):.3f})"
+
+
+def _of_values(title: str, answers: Answers) -> Table:
+    """Return a row of values per sample, of a regression."""
+    drawn = Table(title=Text(title), title_justify="left")
+    names = answers[0].get("names") or [f"output {number}" for number in range(len(answers[0]["values"]))]
+    for name in (*(["sample"] if len(answers) > 1 else []), *names):
+        drawn.add_column(Text(name), justify="right")
+    for sample, each in enumerate(answers[:_SHOWN]):
+        which = [str(sample)] if len(answers) > 1 else []
+        drawn.add_row(*which, *(f"{value:.6g}" for value in each["values"]))
+    if len(answers) > _SHOWN:
+        drawn.caption = f"and {len(answers) - _SHOWN} more samples"
+    return drawn
 
 
 def _value(answer: dict[str, Any]) -> float:

@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.train.observer import Observer
 
 _EVERY = 5.0
@@ -29,7 +30,8 @@ def make_observer(screen: Console) -> "PlainObserver":
 def valid_metric(row: dict[str, Any]) -> str:
     """Return the metric of an epoch's row with its name, such as "valid accuracy 97.22"."""
     name = next(key for key in row if key.startswith("valid_") and key not in {"valid_loss", "valid_seconds"})
-    return f"valid {name.removeprefix('valid_')} {row[name]:.2f}"
+    metric = name.removeprefix("valid_")
+    return f"valid {metric} {shown(metric, row[name])}"
 
 
 def firing(row: dict[str, Any]) -> str:
@@ -55,7 +57,7 @@ class PlainObserver(Observer):
     def stage_started(self, title: str, epochs: int, done: int) -> None:
         """See `Observer`."""
         self._title, self.epochs = title, epochs
-        self.say(f"{title}: {epochs} epochs" + (f", continuing after epoch {done}" if done else ""))
+        self.say(f"{title}: {console.counted(epochs, 'epoch')}" + (f", continuing after epoch {done}" if done else ""))
 
     def batch_done(self, epoch: int, batch: int, batches: int, samples: int) -> None:
         """See `Observer`."""

@@ -55,8 +55,7 @@ def _check(recipe: "Recipe") -> None:
     from hstnn_deploy.data.registry import shape
 
     if (known := shape(recipe.data)) is not None:
-        sizes = {"inputs": known.inputs, "classes": known.classes, "size": known.size, "steps": known.steps}
-        recipe.check_fits(known.family, sizes)
+        recipe.check_data(known)
 
 
 def _shapes(recipe: "Recipe", as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`hstnn report`: tables and a page of what runs and profile records hold."""
+"""`hstnn report`: tables and a page of what runs, profile records and measurements under variation hold."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +11,8 @@ from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from hstnn_deploy.report.aggregate import Study
     from hstnn_deploy.report.collect import Collected
 
@@ -29,7 +31,11 @@ class CsvLayout(StrEnum):
 def report(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Folders of runs, folders or files (records.jsonl) of profile records."),
+        typer.Argument(
+            metavar="PATH...",
+            help="Folders of runs; folders or files of profile records (records.jsonl) or of hstnn evaluate --variation"
+            " (variation.json).",
+        ),
     ],
     formats: Annotated[
         str | None,
@@ -47,12 +53,15 @@ def report(
         Path | None,
         typer.Option(
             metavar="DIR|FILE",
-            help="Write report.html, .md, .tex, .csv, .json and curves.png there; or one file by its suffix.",
+            help="Write report.html, .md, .tex, .csv, .json and pictures there; or one file by its suffix.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Gather runs and profile records into tables, and into one HTML page that needs nothing but itself."""
+    """Gather runs, profile records and accuracy under variation into tables, and into one HTML page.
+
+    The page needs nothing but itself.
+    """
     from hstnn_deploy.report.aggregate import studies
     from hstnn_deploy.report.collect import collect
 
@@ -67,7 +76,8 @@ def report(
         else:
             print(_only(_texts(chosen, csv_layout, gathered, collected)), end="")
         return
-    written = _write(out, _texts(chosen, csv_layout, gathered, collected), gathered if "png" in chosen else [])
+    drawn = _pictures(gathered, collected) if "png" in chosen else {}
+    written = _write(out, _texts(chosen, csv_layout, gathered, collected), drawn)
     console.err.print(f"written: {', '.join(map(str, written))}", soft_wrap=True, markup=False)
 
 
@@ -103,7 +113,7 @@ def _formats(given: str | None, out: Path | None, as_json: bool) -> tuple[list[s
 
 def _texts(chosen: list[str], layout: CsvLayout, gathered: "list[Study]", collected: "Collected") -> dict[str, str]:
     """Return the texts to write, by the name of their file."""
-    from hstnn_deploy.report import costs, formats
+    from hstnn_deploy.report import costs, formats, variation
     from hstnn_deploy.report.page import page
 
     texts: dict[str, str] = {}
@@ -114,15 +124,18 @@ def _texts(chosen: list[str], layout: CsvLayout, gathered: "list[Study]", collec
             case "csv":
                 if gathered:
                     texts["report.csv"] = formats.csv_results(gathered)
+                if collected.variations:
+                    of_variation = "variation.csv" if texts else "report.csv"
+                    texts[of_variation] = variation.as_csv([*collected.variations.values()])
                 if collected.profiles:
-                    of_costs = "costs.csv" if gathered else "report.csv"
+                    of_costs = "costs.csv" if texts else "report.csv"
                     texts[of_costs] = formats.csv_records([profile.record for profile in collected.profiles])
             case "markdown":
                 texts["report.md"] = formats.markdown(costs.every_sheet(gathered, collected))
             case "latex":
                 texts["report.tex"] = formats.latex(costs.every_sheet(gathered, collected))
             case "json":
-                texts["report.json"] = formats.dumps(formats.plain(gathered, collected.profiles, collected.problems))
+                texts["report.json"] = formats.dumps(formats.plain(gathered, collected))
             case "html":
                 texts["report.html"] = page(gathered, collected)
     return texts
@@ -135,15 +148,27 @@ def _only(texts: dict[str, str]) -> str:
     return next(iter(texts.values()))
 
 
-def _write(out: Path, texts: dict[str, str], drawn: "list[Study]") -> list[Path]:
-    """Write texts and the curves of what is drawn into a folder, or the one there is into a file; return the paths."""
-    from hstnn_deploy import files
-    from hstnn_deploy.data.pictures.figure import save
+def _pictures(gathered: "list[Study]", collected: "Collected") -> "dict[str, Figure]":
+    """Return the pictures there are, by the name of their file: learning curves first."""
+    from hstnn_deploy.data.pictures.variation import draw_memory, draw_variation
     from hstnn_deploy.report.curves import curves
 
+    learning = curves(gathered)
+    pictures = {} if learning is None else {CURVES: learning}
+    for number, measured in enumerate(collected.variations.values(), 1):
+        end = ".png" if number == 1 else f"-{number}.png"
+        pictures[f"variation{end}"] = draw_variation(measured.networks)
+        pictures[f"memory{end}"] = draw_memory(measured.networks)
+    return pictures
+
+
+def _write(out: Path, texts: dict[str, str], drawn: "dict[str, Figure]") -> list[Path]:
+    """Write texts and pictures into a folder, or the one text or the first picture into a file; return the paths."""
+    from hstnn_deploy import files
+    from hstnn_deploy.data.pictures.figure import save
+
     one = bool(out.suffix) and not out.is_dir()
-    picture = curves(drawn)
-    if one and not texts and picture is None:
+    if one and not texts and not drawn:
         raise UsageError("there are no learning curves: no epoch is done", "give a folder that hstnn train wrote")
     if one and texts:
         texts = {out.name: _only(texts)}
@@ -151,18 +176,21 @@ def _write(out: Path, texts: dict[str, str], drawn: "list[Study]") -> list[Path]
     for name, text in texts.items():
         files.write_text(folder / name, text)
     written = [folder / name for name in texts]
-    if picture is not None:
-        written.append(out if one else folder / CURVES)
+    for name, picture in list(drawn.items())[: 1 if one else None]:
+        written.append(out if one else folder / name)
         save(picture, written[-1])
     return written
 
 
 def _print(gathered: "list[Study]", collected: "Collected") -> None:
     from hstnn_deploy.profile.show import report as profiles
-    from hstnn_deploy.report import sheets
+    from hstnn_deploy.report import sheets, variation
 
     for study in gathered:
         for sheet in (sheets.summary(study), sheets.by_seed(study)):
+            console.print_sheet(sheet)
+    for measured in collected.variations.values():
+        for sheet in variation.sheets(measured):
             console.print_sheet(sheet)
     if collected.profiles:
         for part in profiles.tables([profile.record for profile in collected.profiles]):

@@ -59,8 +59,9 @@ def run(
         typer.Option(
             "--events",
             metavar="KEY=VALUE,…",
-            help="What a recording does not say of itself: unit=s|ms|us|ns, order=txyp (its columns; - skips one), "
-            "start=file|first, sort, recording=N, sensor=WxH, t=NAME (also x, y, p).",
+            help="What a recording does not say of itself: unit=s|ms|us|ns, order=txyp (its columns; - skips one) or "
+            "both as t=us,x,y,p; sort, offset=-250ms, start=file|first; p=-1/+1 (darker/brighter), origin=0|1, "
+            "flip=x|y, sensor=WxH, drop=nan; t=NAME (also x, y, p), recording=N, part=NAME, format=NAME.",
         ),
     ] = None,
     any_range: Annotated[
@@ -85,7 +86,7 @@ def run(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Classify files with a bundle, or continue a text; without torch, as deployed."""
+    """Classify files with a bundle, predict values, or continue a text; without torch, as deployed."""
     from hstnn_deploy.data.preprocessing import Frames, parse
     from hstnn_deploy.data.readers.event_options import parse_options
     from hstnn_deploy.export.runtime.session import Session
@@ -111,7 +112,8 @@ def run(
             result = _text(session, how, path, limit, top, continue_, load_state, save_state)
         else:
             if continue_:
-                raise UsageError("--continue is for language models; this network classifies")
+                does = "gives values" if session.values else "classifies"
+                raise UsageError(f"--continue is for language models; this network {does}")
             display = _display(stream, as_json, delay, str(path))
             result = _classes(
                 session, how, path, limit, top, resize, options, display, load_state, save_state, draw, early_exit
@@ -174,7 +176,7 @@ def _classes(
 ) -> dict[str, Any]:
     """Run one input through a classifier."""
     from hstnn_deploy.export.runtime import input_files
-    from hstnn_deploy.export.runtime.answers import classified
+    from hstnn_deploy.export.runtime.answers import answered
     from hstnn_deploy.export.runtime.exits import Leaving
 
     steps: Iterable[NDArray[Any]]
@@ -225,7 +227,7 @@ def _classes(
                     left = leaving.take(logits, running.exit)
                     logits = leaving.answers().logits
                 if display:
-                    display.step(count, total, classified(session, logits, top))
+                    display.step(count, total, answered(session, logits, top))
                 if left:
                     break
     finally:
@@ -243,7 +245,7 @@ def _classes(
     result: dict[str, Any] = {
         "input": str(path),
         "steps": count,
-        "samples": classified(session, logits, top),
+        "samples": answered(session, logits, top),
         "notes": notes,
     }
     if leaving:
@@ -314,11 +316,16 @@ def _name(path: Path) -> str:
 
 def _print(result: dict[str, Any]) -> None:
     """Print what a person reads."""
+    from hstnn_deploy.export.runtime.values import in_words
+
     if "samples" not in result:
         _print_text(result)
         return
     for number, sample in enumerate(result["samples"]):
         which = f" [{number}]" if len(result["samples"]) > 1 else ""
+        if "values" in sample:
+            console.out.print(f"{result['input']}{which}: {in_words(sample)}", markup=False, soft_wrap=True)
+            continue
         kind = "probability" if "probability" in sample else "score"
         others = ", ".join(f"{n} {value:.3f}" for n, value in sample["best"][1:])
         line = f"{result['input']}{which}: class {sample['class']}, {kind} {sample[kind]:.3f}"

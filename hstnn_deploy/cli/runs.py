@@ -14,6 +14,7 @@ from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import HstnnError, RunError, UsageError
 from hstnn_deploy.files import cannot_write
 from hstnn_deploy.foreign import brief, reading
+from hstnn_deploy.metrics import shown
 
 if TYPE_CHECKING:
     from hstnn_deploy.runs import RunFolder
@@ -290,7 +291,7 @@ def _metric(measured: dict[str, float] | None) -> str:
 
 def _figure(measured: dict[str, float] | None) -> str:
     name = _metric(measured)
-    return f"{measured[name]:.2f}" if measured and name else ""
+    return shown(name, measured[name]) if measured and name else ""
 
 
 def _age(seconds: int | None) -> str:

@@ -207,13 +207,15 @@ def _sample(
     splits = load(data.data, data.protocol, data_dir)
     fitting = for_network(data, shown.recipe.network, None if is_bare(shown.recipe) else shown.recipe)
     sizes = {"inputs": splits.inputs, "classes": splits.classes, "size": splits.size}
-    check_network(fitting, splits.family, sizes, shown.line)
+    check_network(fitting, splits.family, sizes, shown.line, splits.targets)
     number = index or 0
     if number >= len(splits.test):
         raise UsageError(f"--index {number} is not in the test split of {len(splits.test)} samples")
     batch = splits.test.batch(torch.tensor([number]), torch.device("cpu"))
     x = batch.x if batch.lengths is None else batch.x[: int(batch.lengths[0])]
     label = f", class {int(batch.target[0])}" if batch.target.ndim == 1 else ""
+    if batch.target.is_floating_point():
+        label = f", target {', '.join(f'{value:.4g}' for value in batch.target[0].tolist())}"
     return x, f"no. {number} of the test split of {data.data.name}{label}"
 
 

@@ -95,6 +95,10 @@ def train(
     graphs: Annotated[
         bool, typer.Option("--graphs/--no-graphs", help="On a GPU, replay steps as CUDA graphs, once seen to be right.")
     ] = True,
+    test_curve: Annotated[
+        bool,
+        typer.Option("--test-curve", help="Measure the test split after every epoch too; no epoch is chosen by it."),
+    ] = False,
     changes: Changes = None,
     data_dir: DataDir = None,
     cache: CacheOption = CacheChoice.disk,
@@ -169,6 +173,7 @@ def train(
                 ranks=ranks,
                 graphs=graphs,
                 vat=vat,
+                test_curve=test_curve,
             )
     except processes.LostError as error:
         # Whoever started the ranks says which one ended.
@@ -227,6 +232,7 @@ def _facts(run: "RunFolder") -> dict[str, Any]:
 
 
 def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
+    from hstnn_deploy.metrics import shown
     from hstnn_deploy.models.tasks import task_for
     from hstnn_deploy.train.evaluation import PROTOCOLS
 
@@ -237,8 +243,8 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
         if "test" in result:
             protocol = result["protocol"]
             figures = (result["valid"][f"valid_{task.metric}"], result["test"][task.metric])
-            shown = [f"{figure:.2f}{task.unit}" for figure in figures]
-            rows.append((run.path.name, f"epoch {result['epoch']} is best", *shown))
+            drawn = [f"{shown(task.metric, figure)}{task.unit}" for figure in figures]
+            rows.append((run.path.name, f"epoch {result['epoch']} is best", *drawn))
         elif "probes" in result:
             rows.append((run.path.name, f"{result['probes']} Hessian probes", "", ""))
         else:
@@ -254,7 +260,8 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
     best = runs[-1].best
     if best.exists():
         console.out.print("Next:", markup=False)
-        console.out.print(f"  hstnn evaluate --ckpt {best}", markup=False, soft_wrap=True)
+        devices = "" if recipe.step is None else " --draws 20"
+        console.out.print(f"  hstnn evaluate --ckpt {best}{devices}", markup=False, soft_wrap=True)
         if redundant:
             console.out.print("  the same command with --stage select", markup=False, soft_wrap=True)
         else:

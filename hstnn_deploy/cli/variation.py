@@ -1,11 +1,8 @@
 """What `hstnn evaluate --variation` measures, shows and writes: several networks under variation of several scales."""
 
-import csv
-import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import words
@@ -17,7 +14,7 @@ if TYPE_CHECKING:
     from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.data.dataset import Cache
     from hstnn_deploy.data.splits import Splits
-    from hstnn_deploy.train.variation import Curve
+    from hstnn_deploy.train.variation import Curve, Measurement
 
 FILES = ("variation.json", "variation.csv", "variation.png", "memory.png")
 """What is written into a folder."""
@@ -90,7 +87,8 @@ def show_variation(
     from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.models.rram import STEPS
     from hstnn_deploy.models.tasks import task_for
-    from hstnn_deploy.train.variation import curve, plain
+    from hstnn_deploy.report import variation
+    from hstnn_deploy.train.variation import Measurement, curve
 
     _check_out(out)
     loaded = [(path, Checkpoint.load(path)) for path in checkpoints_in(paths)]
@@ -110,12 +108,13 @@ def show_variation(
             size = batch or recipe.batch
             curves.append(curve(checkpoint, str(path), task, splits, split, size, device, draws, scales, readapt))
     curves.sort(key=lambda each: (each.bits, each.seed, STEPS.index(each.step), each.name))
-    facts = plain(curves, split, draws, readapt)
+    measured = Measurement(split, draws, readapt, curves)
     if as_json:
-        console.emit(facts)
+        console.emit(measured.plain())
     else:
-        _print(curves, split, draws, readapt)
-    if written := _write(out, curves, facts):
+        for sheet in variation.sheets(measured):
+            console.print_sheet(sheet)
+    if written := _write(out, measured):
         console.err.print(f"written: {', '.join(map(str, written))}", markup=False, soft_wrap=True)
 
 
@@ -142,103 +141,24 @@ def _check_out(out: Path | None) -> None:
         )
 
 
-def _print(curves: "Sequence[Curve]", split: str, draws: int, readapt: int) -> None:
-    scales = list(dict.fromkeys(scale for each in curves for scale in each.scales))
-    unit = " (%)" if curves[0].metric == "accuracy" else ""
-    norms = f", norms after {readapt} training batches" if readapt else ""
-    title = f"{curves[0].metric.capitalize()}{unit} under variation, {split} split{norms}"
-    columns = ["network", "step", ">bits", ">clean", *(f">{scale:g}" for scale in scales)]
-    rows = [
-        (_name(each, curves), each.step, each.bits, f"{each.clean:.2f}", *(_mean(each, scale) for scale in scales))
-        for each in curves
-    ]
-    of = console.counted(draws, "draw")
-    interval = "± 95 % interval" if draws > 1 else "one draw has no interval"
-    console.out.print(console.table(title, columns, rows, dense=True))
-    if scales:
-        _say(f"Columns: times sigma; mean of {of}, {interval}.")
-    console.out.print()
-    columns = [
-        "network",
-        "step",
-        ">RRAM",
-        ">SRAM",
-        ">SRAM,\ngroups",
-        ">other,\nfloat32",
-        ">zero\nweights",
-        ">zero\ngroups",
-    ]
-    rows = [
-        (
-            _name(each, curves),
-            each.step,
-            *(str(bits) for bits in (each.memory.rram, each.memory.sram, each.memory.sram_groups, each.memory.other)),
-            *((f"{100 * share:.1f} %" for share in each.sparsity) if each.sparsity else ("", "")),
-        )
-        for each in curves
-    ]
-    console.out.print(console.table("Memory in bits", columns, rows, dense=True))
-    _say(
-        "RRAM, SRAM: of convolutions. SRAM: every weight is stored, in pruned layers with a bit that says whether it "
-        "is zero, where no level is. Groups: pruned layers store those that are not zero, and a bit for each group."
-    )
-    if beyond := [each for each in curves if each.memory.beyond]:
-        _say(
-            f"note: {sum(each.memory.beyond for each in beyond)} weights of "
-            f"{console.counted(len(beyond), 'network')} lie beyond 1, where the quantiser does not clamp: the bits "
-            "above do not hold them."
-        )
-
-
-def _say(text: str) -> None:
-    console.out.print(text, markup=False, soft_wrap=True)
-
-
-def _name(curve: "Curve", curves: "Sequence[Curve]") -> str:
-    return curve.name if len({each.seed for each in curves}) == 1 else f"{curve.name}, seed {curve.seed}"
-
-
-def _mean(curve: "Curve", scale: float) -> str:
-    found = curve.scales[scale]
-    return f"{found.mean:.2f}" + (f" ±{found.half_width:.2f}" if math.isfinite(found.half_width) else "")
-
-
-def _write(out: Path | None, curves: "Sequence[Curve]", facts: dict[str, Any]) -> list[Path]:
+def _write(out: Path | None, measured: "Measurement") -> list[Path]:
     """Write one file by its suffix, or all of `FILES` into a folder; return the paths."""
     if out is None:
         return []
     from hstnn_deploy import files
     from hstnn_deploy.data.pictures.figure import save
     from hstnn_deploy.data.pictures.variation import draw_memory, draw_variation
+    from hstnn_deploy.report.variation import as_csv
 
     one = bool(out.suffix) and not out.is_dir()
     paths = [out] if one else [files.make_folder(out) / name for name in FILES]
     for path in paths:
         match path.suffix:
             case ".json":
-                files.write_json(path, facts)
+                files.write_json(path, measured.plain())
             case ".csv":
-                files.write_text(path, _csv(curves))
+                files.write_text(path, as_csv([measured]))
             case _:
-                save(draw_memory(curves) if path.name == "memory.png" else draw_variation(curves), path)
+                draw = draw_memory if path.name == "memory.png" else draw_variation
+                save(draw(measured.networks), path)
     return paths
-
-
-def _csv(curves: "Sequence[Curve]") -> str:
-    """Return a row for each network and scale, in full precision; the clean network has scale 0 and no interval."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    names = ["checkpoint", "recipe", "seed", "step", "bits", "metric", "scale", "sigma", "draws", "mean", "deviation"]
-    names += ["half_width_95", "worst", "best", "element_sparsity", "group_sparsity"]
-    names += ["rram_bits", "sram_bits", "sram_group_bits", "other_bits"]
-    table.writerow(names)
-    for each in curves:
-        memory = each.memory
-        before = [each.checkpoint, each.name, each.seed, each.step, each.bits, each.metric]
-        after = [*(each.sparsity or ("", "")), memory.rram, memory.sram, memory.sram_groups, memory.other]
-        table.writerow([*before, 0.0, 0.0, 0, each.clean, "", "", "", "", *after])
-        for scale, draws in each.scales.items():
-            spread = [draws.deviation, draws.half_width] if len(draws.values) > 1 else ["", ""]
-            found = [scale, draws.sigma, len(draws.values), draws.mean, *spread, min(draws.values), max(draws.values)]
-            table.writerow([*before, *found, *after])
-    return text.getvalue()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hstnn_deploy.data.events.events import Events
 from hstnn_deploy.data.files.remotes import Remote
-from hstnn_deploy.data.splits import Family, Splits
+from hstnn_deploy.data.splits import Family, Splits, Targets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,8 +36,11 @@ class Shape(NamedTuple):
     inputs: int
     """Values per time step; of frames, channels."""
     classes: int
+    """Where targets are values: how many a sample has."""
     size: int | None = None
     """Height and width of a frame; None where a time step is a plain vector."""
+    targets: Targets = "classes"
+    """What a sample's target is."""
 
     @property
     def step(self) -> tuple[int, ...]:

@@ -14,6 +14,9 @@ from hstnn_deploy.errors import DataError
 Family = Literal["sequence", "language", "convolutional"]
 """Which family of networks a data set is for."""
 
+Targets = Literal["classes", "values"]
+"""What a sample's target is: the number of its class, or numbers that a regression is to give."""
+
 
 PADDING = -100
 """The target of a step past a sample's length, where every step has one."""
@@ -25,7 +28,8 @@ class Batch(NamedTuple):
     x: Tensor
     """[T, B, …], float32; tokens [T, B], int64, of a text."""
     target: Tensor
-    """[B] for classification, [T, B] for a language model (`PADDING` past a sample's length)."""
+    """[B] for classification; values [B, K], float32, for regression; [T, B] for a language model (`PADDING` past a
+    sample's length)."""
     lengths: Tensor | None = None
     """Valid steps per sample, [B], or None where all are."""
 
@@ -43,11 +47,11 @@ class Split(Protocol):
 
 
 class Labelled(Protocol):
-    """Samples of one class each, of which some can be taken."""
+    """Samples of one class or row of values each, of which some can be taken."""
 
     @property
     def target(self) -> Tensor:
-        """The class of each sample, [N], int64."""
+        """The class of each sample, [N], int64; or its values, [N, K], float32."""
         ...
 
     def take(self, indices: Tensor) -> Self:
@@ -68,7 +72,7 @@ class ArraySplit:
 
     Args:
         x: [N, T, …], any dtype.
-        target: [N], int64.
+        target: classes [N], int64; or values [N, K], float32, see `as_values`.
         scale: what x is multiplied with to give a network's input.
     """
 
@@ -112,7 +116,7 @@ class Splits:
     inputs: int
     """Values per time step; of frames, channels."""
     classes: int
-    """Of a text: the words of its vocabulary."""
+    """Of a text: the words of its vocabulary; where targets are values: how many a sample has, K."""
     origin: str
     """One line: where the data came from."""
     family: Family = "sequence"
@@ -122,6 +126,8 @@ class Splits:
     """Of a text: its words in the order of their tokens."""
     size: int | None = None
     """Height and width of a frame; None where a time step is a plain vector."""
+    targets: Targets = "classes"
+    """What a sample's target is. Of a text it says nothing: its targets are the words that follow."""
 
     def split(self, name: str) -> Split:
         """Return a split by its name."""
@@ -132,12 +138,17 @@ class Splits:
 def hold_out(target: Tensor, fraction: float, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Split sample numbers in two, stratified by class: the rest, and `fraction` of them (both ascending).
 
-    The split is that of scikit-learn's `train_test_split(stratify=target, random_state=seed)`; its steps stand here so
-    that published splits change with no version of it, and because importing it takes as long as importing torch.
+    Values [N, K] have no classes: of them the split is plain, that of `train_test_split(random_state=seed)`.
+
+    The stratified split is that of scikit-learn's `train_test_split(stratify=target, random_state=seed)`; its steps
+    stand here so that published splits change with no version of it, and because importing it takes as long as
+    importing torch.
 
     Raises:
-        DataError: there are too few samples for every class to be on both sides.
+        DataError: there are too few samples for every class, or any sample, to be on both sides.
     """
+    if target.is_floating_point():
+        return _plainly(len(target), fraction, seed)
     _, classes, counts = np.unique(target.numpy(), return_inverse=True, return_counts=True)
     held_count = math.ceil(fraction * len(classes))
     rest_count = len(classes) - held_count
@@ -158,6 +169,45 @@ def hold_out(target: Tensor, fraction: float, seed: int = 0) -> tuple[Tensor, Te
     return torch.from_numpy(np.sort(np.concatenate(rest))), torch.from_numpy(np.sort(np.concatenate(held)))
 
 
+def _plainly(samples: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    held_count = math.ceil(fraction * samples)
+    if not 0 < held_count < samples:
+        raise DataError(
+            f"{100 * fraction:g} % of {samples} samples cannot be held out with samples on both sides",
+            "give more samples; protocol=test holds no validation split out of training",
+        )
+    order = np.random.RandomState(seed).permutation(samples)
+    return torch.from_numpy(np.sort(order[held_count:])), torch.from_numpy(np.sort(order[:held_count]))
+
+
+def as_values(target: Tensor, source: str) -> Tensor:
+    """Return the targets of a regression as splits hold them: [N, K], float32; [N] becomes [N, 1].
+
+    They stay in the unit they come in: nothing is normalised, so that the metric is in that unit too.
+
+    Args:
+        target: of N samples, [N] or [N, K], floating-point.
+        source: named in errors.
+
+    Raises:
+        DataError: targets of another shape or type, such as one for each time step, or values that are not finite
+            numbers of float32.
+    """
+    shape = list(target.shape)
+    if not target.is_floating_point():
+        raise DataError(f"{source} holds {target.dtype}", "targets of a regression are floating-point numbers")
+    if target.ndim not in {1, 2} or 0 in shape:
+        more = "a target for each time step is not supported" if target.ndim > 2 else "there is nothing to learn"
+        raise DataError(f"{source} holds targets of the shape {shape}: {more}", "give [N] or [N, K], a row per sample")
+    found = target.to(torch.float32).reshape(len(target), -1)
+    if not found.isfinite().all():
+        row = int((~found.isfinite()).any(1).nonzero()[0, 0])
+        raise DataError(
+            f"{source} holds a target that is not a finite number of float32: sample {row}", "leave that sample out"
+        )
+    return found
+
+
 def _shares(counts: NDArray[np.int64], total: int, draw: np.random.RandomState) -> NDArray[np.int64]:
     """Return how many of `total` each class gives: its proportion, rounded; equal remainders are drawn by lot."""
     exact = counts / counts.sum() * total
@@ -176,8 +226,9 @@ def _shares(counts: NDArray[np.int64], total: int, draw: np.random.RandomState) 
 def with_validation(train: L, protocol: str) -> tuple[L, L | None]:
     """Return what is trained on and what the epoch is chosen on, by protocol.
 
-    Under `validation`, 10 % of the training samples are held out, stratified, by a seed of its own, so that every
-    training seed sees the same split. Under `test` nothing is held out: the epoch will be chosen on the test split.
+    Under `validation`, 10 % of the training samples are held out (stratified, if they have classes) by a seed of its
+    own, so that every training seed sees the same split. Under `test` nothing is held out: the epoch will be chosen on
+    the test split.
     """
     if protocol == "test":
         return train, None

@@ -12,28 +12,26 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from hstnn_deploy.errors import ImportRefused, nearest
-from hstnn_deploy.importing.libraries import plain
+from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing.libraries.of_snntorch import GIVEN
-from hstnn_deploy.importing.loops import ZEROS, Loop, loop_of
+from hstnn_deploy.importing.loops import ZEROS, Loop, index_of, loop_of
 from hstnn_deploy.importing.operations import OPERATIONS, argument
-from hstnn_deploy.importing.parts import Branches, Chain, Part
+from hstnn_deploy.importing.parts import FOLDED, Chain
 from hstnn_deploy.importing.tracing import graph_of, whole_name
 from hstnn_deploy.importing.tree import (
     MEMBRANES,
-    RULES,
     after,
-    class_of,
     is_bare,
     is_container,
     is_neuron,
     kind_of,
     library,
     named,
+    not_taken,
     rule_of,
     taken,
 )
-from hstnn_deploy.importing.values import State, Value
+from hstnn_deploy.importing.values import State, Value, between
 from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.layers.readouts import Readout
 
@@ -48,6 +46,8 @@ class Read:
     loop: Loop | None = None
     beside: int = 0
     """How many values it gives beside the answer."""
+    turned: bool = False
+    """Whether it takes a window [B, T, …] and gives [T, B, …]."""
 
 
 def take(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
@@ -66,21 +66,20 @@ def take(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
         return taken(rule, module, path, shape, axes).chain
     if is_container(module):
         chain: Chain = []
+        axes = _WITHIN.get(kind_of(module), axes) if axes == 2 and library(module) else axes
         for name, child in module._modules.items():
             assert child is not None
             inside = take(child, f"{path}.{name}" if path else name, shape, axes)
             chain += inside
             shape = after(inside, shape, path)
         return chain
-    if package := library(module):
-        known = [name for name in RULES[package] if name not in plain.RULES or package == "torch"]
-        kind = class_of(module)
-        if kind.__name__ in known:
-            said = f"{kind.__module__}.{kind.__name__} is another class than the {kind.__name__} that is taken"
-            raise ImportRefused(f"{named(path)}: {said}")
-        said = f"{kind.__name__} of {package} is not taken"
-        raise ImportRefused(f"{named(path)}: {said}", nearest(kind.__name__, known))
+    if library(module):
+        raise not_taken(module, path)
     return traced(module, path, shape, axes)
+
+
+_WITHIN = {"SeqToANNContainer": FOLDED, "Repeat": FOLDED, "MultiStepContainer": 1, "StepModeContainer": 1, "Lift": 1}
+"""How many axes stand before what a sample has at a step, within what takes a window and hands it on otherwise."""
 
 
 def traced(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
@@ -104,13 +103,22 @@ def whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int |
     Raises:
         ImportRefused: see `traced`.
     """
+    reader = _read_whole(module, sizes, axes, time_axis)
+    if reader.divides and reader.loop is not None and reader.loop.axis is not None:
+        # It must divide by the number of steps of every window, and not by that of the example's.
+        longer = [size + (axis == reader.loop.axis) for axis, size in enumerate(sizes)]
+        _read_whole(module, tuple(longer), axes, time_axis)
+    return Read(reader.chain, reader.readout, reader.loop, reader.beside, reader.turned)
+
+
+def _read_whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int | None) -> "_Reader":
     graph = graph_of(module, "", sizes)
     loop = loop_of(graph, module)
     if loop is not None:
-        axes = 2 if loop.indexed else 1
+        axes = 1 if loop.axis is None else 2
     reader = _Reader(module, "", 1 if loop else axes, time_axis, loop)
-    chain = reader.read(graph, tuple(sizes[axes:]))
-    return Read(chain, reader.readout, loop, reader.beside)
+    reader.chain = reader.read(graph, tuple(sizes[axes:]))
+    return reader
 
 
 class _Reader:
@@ -122,14 +130,17 @@ class _Reader:
         self.module, self.path, self.axes, self.time_axis, self.loop = module, path, axes, time_axis, loop
         self.readout: Readout | None = None
         self.beside = 0
+        self.turned = False
+        self.divides = False
+        self.chain: Chain = []
         self.answering: set[fx.Node] = set()
         self.calls: set[str] = set()
         self.found: dict[fx.Node, Value | State | Any] = {}
 
-    def refused(self, node: fx.Node, what: str) -> ImportRefused:
+    def refused(self, node: fx.Node, what: str, hint: str = "") -> ImportRefused:
         """Return an error that says where in the forward it is."""
         where = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-        return ImportRefused(f"{whole_name(self.path, self.module)}: {where} in its forward {what}")
+        return ImportRefused(f"{whole_name(self.path, self.module)}: {where} in its forward {what}", hint)
 
     def read(self, graph: fx.Graph, shape: Shape) -> Chain:
         """Return the chain from the first input to the (first) output."""
@@ -143,13 +154,15 @@ class _Reader:
                 else:
                     self.found[node] = State()
             elif node.op == "output":
-                return self._between(start, self._answer(node))
+                answer = self._answer(node)
+                assert start is not None
+                return between(start, answer, self.path, self.refused)
             elif self.loop is not None and self.loop.label.get(node, 0):
                 # A later step: as the first one, which is read.
                 self.found[node] = self.found[self.loop.first[node]]
             elif self.loop is not None and node in self.loop.within:
                 self.found[node] = State()
-            elif self.loop is not None and self.loop.indexed and _takes_step(node, start):
+            elif self.loop is not None and self.loop.axis is not None and _takes_step(node, start):
                 assert start is not None
                 self.found[node] = Value(node, shape, [start])
             else:
@@ -174,8 +187,10 @@ class _Reader:
             if self.loop.label[given] != self.loop.steps - 1:
                 raise self.refused(node, f"gives the output of step {self.loop.label[given] + 1} alone")
             self.readout = "last"
-        if self.loop is not None and self.readout is None and self.time_axis not in (None, self.loop.axis):
-            raise self.refused(node, f"stacks its steps along axis 0, and takes them along axis {self.loop.axis}")
+        if self.loop is not None and self.readout is None:
+            self.turned = self.time_axis != (self.loop.axis or 0)
+            if self.turned and self.time_axis != 0:
+                raise self.refused(node, "gives [B, T, ...] of a window [T, B, ...]")
         return found
 
     def _is_beside(self, value: Any) -> bool:
@@ -206,13 +221,16 @@ class _Reader:
             return self._stacked(node)
         if name in _OVER_TIME and (gathered := self._gathered(node, values[0], str(name))):
             return gathered
-        if name == "truediv" and (shared := self._share(node, values[0])):
-            return shared
+        if name == "getattr" and node.args[1] == "values" and values[0].largest:
+            return Value(node, values[0].shape, [values[0]])
+        if name in ("truediv", "div") and self._divides_sum(node):
+            self.readout, self.divides = "mean", True
+            return Value(node, values[0].shape, [values[0]])
         if self.readout not in (None, "last"):
-            raise self.refused(node, "comes behind a sum or mean over time, which must be the last")
+            raise self.refused(node, f"comes behind the {self.readout} over time, which must be the last")
         rule = OPERATIONS.get(str(name).removesuffix("_"))
         if rule is None or any(each.pieces for each in values):
-            raise self.refused(node, "is no layer of a stack")
+            raise self.refused(node, "is no layer of a stack", _HINTS.get(str(name), ""))
         return rule(self, node, values[0])
 
     def _inputs(self, node: fx.Node) -> list[Any]:
@@ -247,7 +265,7 @@ class _Reader:
 
     def _piece(self, node: fx.Node, value: Value) -> Any:
         if not value.pieces:
-            if self.time_axis is not None and node.args[1] in (-1, (slice(None), -1)[: 2 * self.time_axis]):
+            if self.time_axis is not None and index_of(node, value.node) == (-1, self.time_axis):
                 self.readout, self.axes = "last", 1
                 return Value(node, value.shape, [value])
             raise self.refused(node, "takes a part of a value (a loop over time must have two steps or more)")
@@ -290,15 +308,13 @@ class _Reader:
         assert self.loop is not None
         rows: Any = node.args[0]
         labels = [self.loop.label.get(each) for each in rows]
-        dim = argument(node, 1, "dim", 0)
-        if labels != list(range(self.loop.steps)) or dim not in (0, self.loop.axis):
-            raise self.refused(
-                node, f"stacks other values than one of every step in order, along axis {self.loop.axis}"
-            )
+        axis = argument(node, 1, "dim", 0)
+        if labels != list(range(self.loop.steps)) or axis not in (0, 1):
+            raise self.refused(node, "stacks other values than one of every step in order, along axis 0 or 1")
         found = self.found[rows[0]]
         if isinstance(found, State):
             return found
-        self.time_axis = dim
+        self.time_axis = axis
         return Value(node, found.shape, [found])
 
     def _summed(self, node: fx.Node) -> Value | State:
@@ -312,17 +328,15 @@ class _Reader:
         self.readout, self.time_axis = "sum", 0
         return Value(node, found.shape, [found])
 
-    def _share(self, node: fx.Node, value: Value) -> Value | None:
-        """Return a sum over time that is divided by the number of steps; None where it is something else."""
-        if self.readout == "sum" and self.loop is not None and node.args[1] == self.loop.steps:
-            self.readout = "mean"
-            return Value(node, value.shape, [value])
-        return None
+    def _divides_sum(self, node: fx.Node) -> bool:
+        """Whether a node makes the mean of a sum over the steps of a loop."""
+        by: Any = node.args[1] if len(node.args) == 2 and not node.kwargs else None
+        return self.readout == "sum" and self.loop is not None and isinstance(by, int | float) and by == self.loop.steps
 
     def _gathered(self, node: fx.Node, value: Value, name: str) -> Value | State | None:
         if node not in self.answering and self.time_axis is not None:
             return State()
-        axis = argument(node, 1, "dim", None)
+        axis = argument(node, 1, "dim", node.kwargs.get("axis"))
         # Within a loop there is no time but for what is stacked.
         rank = (self.axes if self.loop is None else 2) + len(value.shape)
         if self.time_axis is None or axis not in (self.time_axis, self.time_axis - rank):
@@ -331,40 +345,6 @@ class _Reader:
             raise self.refused(node, "comes behind another readout over time, or keeps its axis")
         self.readout = _OVER_TIME[name]
         return Value(node, value.shape, [value], largest=name == "max", pieces=name == "max")
-
-    # -------------------------------------------------------------------------------------- branches that come together
-
-    def _between(self, start: Value | None, end: Value) -> Chain:
-        """Return the chain from one value to another.
-
-        Raises:
-            ImportRefused: branches cross each other.
-        """
-        assert start is not None
-        self.used: set[int] = set()
-        return self._chain(start, end)
-
-    def _chain(self, start: Value, end: Value) -> Chain:
-        if end is start:
-            return []
-        if id(end) in self.used:
-            raise self.refused(end.node, "is used in two places whose branches cross")
-        if end.chain or end.how != "chain":
-            self.used.add(id(end))
-        if end.how == "chain":
-            return [*self._chain(start, end.before[0]), *end.chain]
-        fork = _meeting(end.before)
-        if fork is None:
-            raise self.refused(end.node, "puts together values that have nothing in common")
-        branches = [self._chain(fork, each) for each in end.before]
-        if end.how == "residual":
-            branches.sort(key=len, reverse=True)
-            if not branches[0]:
-                return [*self._chain(start, fork), Part({"scale": 2.0})]
-        elif not all(branches):
-            branches = [branch or [Part({"scale": 1.0})] for branch in branches]
-        how: Any = end.how
-        return [*self._chain(start, fork), Branches(how, branches, self.path)]
 
 
 def _answering(graph: fx.Graph) -> set[fx.Node]:
@@ -383,6 +363,9 @@ def _answering(graph: fx.Graph) -> set[fx.Node]:
 
 _OVER_TIME: dict[str, Readout] = {"sum": "sum", "mean": "mean", "amax": "max", "max": "max"}
 """Functions and methods over the axis of time, and the readouts that they are."""
+_LATER = "give the network without it, and let the loss or whoever reads the answer do it"
+_REPEAT = "hand over the part that takes one step, or a window [T, B, ...], and repeat its input yourself"
+_HINTS = dict.fromkeys(("softmax", "log_softmax"), _LATER) | dict.fromkeys(("unsqueeze", "repeat", "expand"), _REPEAT)
 
 
 def _takes_step(node: fx.Node, start: Value | None) -> bool:
@@ -405,23 +388,3 @@ def _gives_tuple(module: nn.Module) -> bool:
     if package == "norse":
         return is_neuron(module) or name == "SequentialState"
     return package == "torch" and name in {"RNN", "LSTM", "GRU"}
-
-
-def _ancestors(value: Value) -> list[Value]:
-    """Return the values that every path from the input to this one goes through, this one first."""
-    found = [value]
-    while value.before:
-        value = value.before[0] if len(value.before) == 1 else _must(_meeting(value.before))
-        found.append(value)
-    return found
-
-
-def _must(value: Value | None) -> Value:
-    assert value is not None
-    return value
-
-
-def _meeting(values: list[Value]) -> Value | None:
-    """Return the last value that all paths to all of some values go through."""
-    first, *others = (_ancestors(each) for each in values)
-    return next((each for each in first if all(any(each is one for one in other) for other in others)), None)

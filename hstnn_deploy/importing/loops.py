@@ -19,10 +19,9 @@ class Loop:
     """What belongs to which step."""
 
     steps: int
-    indexed: bool
-    """Whether it takes x[t] at step t of a window, or x[:, t]; else the same x[B, …] at every step."""
-    axis: int = 0
-    """Of time in that window: 0 of x[T, B, …], 1 of x[B, T, …]."""
+    axis: int | None
+    """Of time, where it takes steps of a window: x[t] of x[T, B, …], or x[:, t] of x[B, T, …]; None: it takes the same
+    x[B, …] at every step."""
     label: dict[fx.Node, int] = field(default_factory=dict)
     """The step, from 0; what belongs to none is left out."""
     first: dict[fx.Node, fx.Node] = field(default_factory=dict)
@@ -39,9 +38,9 @@ def loop_of(graph: fx.Graph, module: nn.Module) -> Loop | None:
     Raises:
         ImportRefused: its steps are not alike.
     """
-    neurons = {name for name, each in module.named_modules() if is_neuron(each)}
+    neurons = {name for name, each in module.named_modules() if name and any(map(is_neuron, each.modules()))}
     start = next(node for node in graph.nodes if node.op == "placeholder")
-    found = Loop(1, False)
+    found = Loop(1, None)
     counts = _label(found, graph, module, start)
     if max((counts.get(name, 0) for name in neurons), default=0) <= 1:
         return None
@@ -76,11 +75,11 @@ def _label(loop: Loop, graph: fx.Graph, module: nn.Module, start: fx.Node) -> di
         if node.op == "call_module" and not (labels and is_bare(module.get_submodule(str(node.target)))):
             loop.label[node] = counts.get(node.target, 0)
             counts[node.target] = loop.label[node] + 1
-        elif (step := _index(node, start)) is not None:
-            axis = int(isinstance(node.args[1], tuple) and not isinstance(node.args[1][0], int))
-            if loop.indexed and axis != loop.axis:
-                raise ImportRefused("its forward takes x[t] and x[:, t] of its input", STEP)
-            loop.label[node], loop.indexed, loop.axis = step, True, axis
+        elif (step := index_of(node, start)) is not None:
+            loop.label[node], axis = step
+            if loop.axis not in (None, axis):
+                raise ImportRefused("its forward takes steps along both of the first axes of its input", STEP)
+            loop.axis = axis
         elif node in gathered or _named(node) == "stack" or any(each in gathered for each in node.all_input_nodes):
             gathered.add(node)
         elif labels and node.op != "output" and _named(node) not in ZEROS:
@@ -143,7 +142,8 @@ def _check_links(loop: Loop, steps: list[list[fx.Node]], start: fx.Node) -> None
     for number, nodes in enumerate(steps):
         for node in nodes:
             for given in node.all_input_nodes:
-                if _index(given, start) not in (None, number):
+                step = index_of(given, start)
+                if step is not None and step[0] != number:
                     raise ImportRefused(
                         f"its forward takes step {loop.label[given] + 1} of its input at its own step {number + 1}",
                         STEP,
@@ -161,13 +161,15 @@ def _kind(node: fx.Node) -> tuple[Any, ...]:
     return node.op, node.target, len(node.args), tuple(node.kwargs)
 
 
-def _index(node: fx.Node, start: fx.Node) -> int | None:
-    """Return which step of the input a node takes, as x[t], x[t, :] or x[:, t]; None: it does something else."""
-    if getattr(node.target, "__name__", "") != "getitem" or node.args[0] is not start:
+def index_of(node: fx.Node, value: fx.Node) -> tuple[int, int] | None:
+    """Return which step of a value a node takes, and along which axis, x[t] or x[:, t]; None: it does other things."""
+    if getattr(node.target, "__name__", "") != "getitem" or node.args[0] is not value:
         return None
-    given: Any = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
-    first, *rest = given[1:] if len(given) > 1 and given[0] == slice(None) else given
-    return first if isinstance(first, int) and all(each in (slice(None), ...) for each in rest) else None
+    where: Any = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+    axis = next((number for number, each in enumerate(where) if each != slice(None)), 2)
+    if axis > 1 or not isinstance(where[axis], int) or isinstance(where[axis], bool):
+        return None
+    return (where[axis], axis) if all(each in (slice(None), ...) for each in where[axis + 1 :]) else None
 
 
 def _named(node: fx.Node) -> str:

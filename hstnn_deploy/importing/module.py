@@ -5,17 +5,18 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import HstnnError, ImportRefused
 from hstnn_deploy.importing.alone import parts_of
 from hstnn_deploy.importing.checks import check_shared, ready, tied
 from hstnn_deploy.importing.graph import Read, take, whole
-from hstnn_deploy.importing.parts import every_part
+from hstnn_deploy.importing.parts import FOLDED, every_part
 from hstnn_deploy.importing.proof import Proof, prove, window_of
 from hstnn_deploy.importing.running import Layout, layout_of
 from hstnn_deploy.importing.stacks import built, check_whole
-from hstnn_deploy.importing.tree import is_container, library, notes_of, rule_of
+from hstnn_deploy.importing.tree import is_container, library, notes_of, rule_of, unknown
 from hstnn_deploy.models.layers.readouts import Readout
 from hstnn_deploy.models.stack import Stack
 
@@ -67,9 +68,18 @@ def import_module(
     module: nn.Module, example: Tensor, layout: Layout | None = None, readout: Readout = "sum", steps: int = 20
 ) -> Imported:
     """Return a network and how it was proved; see `from_torch`."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        return _imported(module, example, layout, readout, steps)
+    finally:
+        torch.set_default_dtype(usual)
+
+
+def _imported(module: nn.Module, example: Tensor, layout: Layout | None, readout: Readout, steps: int) -> Imported:
     copy, example, notes = ready(module, example)
     how = layout or layout_of(copy)
-    axes = 1 if how in ("step", "squeezed", "constant") else 2
+    axes = FOLDED if how == "squeezed" else 1 if how in ("step", "constant") else 2
     tokens = not example.is_floating_point()
     if example.ndim < axes + (not tokens):
         raise ImportRefused(f"the example has the shape {list(example.shape)}; this module takes {_TAKES[how]}")
@@ -77,14 +87,14 @@ def import_module(
     chain, carries = read.chain, read.loop is None and carries_states(copy)
     shape = tuple(example.shape[axes:])
     if read.loop is not None:
-        how = ("time-first", "batch-first")[read.loop.axis] if read.loop.indexed else "constant"
-        steps = read.loop.steps
-        shape = tuple(example.shape[2 if read.loop.indexed else 1 :])
+        indexed = read.loop.axis is not None
+        how = ("batch-first" if read.loop.axis else "time-first") if indexed else "constant"
+        steps, shape = read.loop.steps, tuple(example.shape[2 if indexed else 1 :])
     check_shared(copy, chain)
     check_whole(chain, shape, read.readout or readout)
     network = built(chain, shape, read.readout or readout)
     x = window_of(copy, example, how, steps)
-    proof = _proved(copy, network, chain, x, how, carries, read.readout is not None)
+    proof = _proved(copy, network, chain, x, how, carries, read.readout is not None, read.turned)
     origin = {
         "class": f"{type(module).__module__}.{type(module).__qualname__}",
         "libraries": {name: _version(name) for name in sorted(_libraries(module))},
@@ -106,6 +116,16 @@ def _left_out(read: Read) -> list[str]:
 
 
 def _read(module: nn.Module, example: Tensor, layout: Layout, axes: int) -> Read:
+    try:
+        return _read_as(module, example, layout, axes)
+    except ImportRefused:
+        # A layer that is not known may be why others seem to see another shape.
+        if reason := unknown(module):
+            raise reason from None
+        raise
+
+
+def _read_as(module: nn.Module, example: Tensor, layout: Layout, axes: int) -> Read:
     if rule_of(module) or is_container(module) or library(module):
         return Read(take(module, "", tuple(example.shape[axes:]), axes))
     time_axis = {"time-first": 0, "batch-first": 1}.get(layout)

@@ -10,6 +10,12 @@ from torch import Tensor, nn
 from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.models.layers.base import Shape
 
+
+class Folded(int):
+    """One axis before what a sample has at a step, which is batch and time together."""
+
+
+FOLDED = Folded(1)
 Twin = Callable[[nn.Module], None]
 """Gives a module constants that are multiples of 1/8, so that a membrane meets its threshold exactly."""
 
@@ -25,7 +31,7 @@ class Part:
     shape: Shape | None = None
     """What comes into that module at a step of a sample; None: it was made of no module."""
     axes: int = 1
-    """How many stand before that: 1 the batch, 2 time too."""
+    """How many stand before that: 1 the batch, 2 time too; `FOLDED`: both as one."""
     membrane: bool = False
     """Whether it stands for a module's membrane, the last of what that gives, and not for the first."""
 
@@ -112,11 +118,14 @@ def own_value(name: str, value: Any, shape: Shape, config: dict[str, Any], weigh
     if values.numel() == 1 or bool((values == values.flatten()[0]).all()):
         config[name] = float(values.flatten()[0])
         return
+    while values.ndim > len(shape) and len(values) == 1:
+        values = values[0]
     try:
         spread = values.expand(shape)
     except RuntimeError as error:
         raise ImportRefused(f"{name} has the shape {list(values.shape)}, which does not fit {list(shape)}") from error
-    by_channel = len(shape) > 1 and values.numel() == shape[0]
+    channels = spread[(slice(None), *[slice(0, 1)] * (len(shape) - 1))]
+    by_channel = len(shape) > 1 and bool((spread == channels).all())
     config[name] = float(values.mean())
     config.setdefault("each", {})[name] = "channel" if by_channel else "unit"
-    weights[name] = (values.reshape(shape[0], *[1] * (len(shape) - 1)) if by_channel else spread).clone()
+    weights[name] = (channels if by_channel else spread).clone()

@@ -57,6 +57,8 @@ class Proof:
     """Layers of neurons that never fired in the whole."""
     weak: tuple[str, ...] = ()
     """Layers of neurons that, alone, never fired or never met their threshold exactly."""
+    batch: int = 0
+    """The only batch that the module was compared with, where it fails with a larger one; 0: with both."""
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -68,7 +70,10 @@ class Proof:
             f"module {path} never fired in the comparison of the whole: give an example that makes it fire"
             for path in self.silent
         ]
-        return found + [f"module {path}, alone, never fired or never met its threshold exactly" for path in self.weak]
+        found += [f"module {path}, alone, never fired or never met its threshold exactly" for path in self.weak]
+        return found + [f"it fails with another batch than {self.batch}, and was compared with that alone"] * bool(
+            self.batch
+        )
 
 
 def outputs(network: Stack, chain: Chain, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -93,7 +98,8 @@ def outputs(network: Stack, chain: Chain, x: Tensor) -> tuple[dict[str, Tensor],
 
 def window_of(module: nn.Module, example: Tensor, layout: Layout, steps: int) -> Tensor:
     """Return the example as a window [T, B, …]: of one step, a window of random steps like it."""
-    example = example.double() if example.is_floating_point() else example
+    # Numbers that single precision holds, as a forward may go through it with x.float().
+    example = example.float().double() if example.is_floating_point() else example
     match layout:
         case "time-first":
             return example
@@ -108,7 +114,7 @@ def window_of(module: nn.Module, example: Tensor, layout: Layout, steps: int) ->
         return example.expand(steps, *example.shape)
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand((steps, *example.shape), generator=generator, dtype=torch.float64) * 2
-    return example * noise
+    return (example * noise).float().double()
 
 
 def _squeezed(module: nn.Module, rows: int) -> tuple[int, int]:
@@ -127,15 +133,17 @@ def _squeezed(module: nn.Module, rows: int) -> tuple[int, int]:
     return 1, rows
 
 
-def _random(module: nn.Module, x: Tensor, constant: bool) -> Tensor:
-    """Return random input of the size and range of x."""
+def _random(module: nn.Module, x: Tensor, constant: bool, more: int) -> Tensor:
+    """Return random input of the range of x and of its size, but for some more samples."""
     generator = torch.Generator().manual_seed(1)
+    x = torch.cat([x, x[:, :1]], 1) if more else x
     if not x.is_floating_point():
         words = next(each.num_embeddings for each in module.modules() if isinstance(each, nn.Embedding))
         found = torch.randint(0, words, x.shape, generator=generator)
     else:
         spread = float(x.abs().amax()) or 1.0
-        found = torch.rand(x.shape, generator=generator, dtype=torch.float64) * 2 * spread - 0.5 * spread
+        found = (torch.rand(x.shape, generator=generator, dtype=torch.float64) * 2 * spread - 0.5 * spread).float()
+        found = found.double()
     random: Tensor = found[:1].expand(found.shape) if constant else found
     return random
 
@@ -153,7 +161,14 @@ class Total:
 
 @torch.no_grad()
 def prove(
-    module: nn.Module, network: Stack, chain: Chain, x: Tensor, layout: Layout, carries: bool, reads: bool
+    module: nn.Module,
+    network: Stack,
+    chain: Chain,
+    x: Tensor,
+    layout: Layout,
+    carries: bool,
+    reads: bool,
+    turned: bool = False,
 ) -> Proof:
     """Compare a stack with the module that it was made of; see `importing.proof`.
 
@@ -165,6 +180,7 @@ def prove(
         layout: what the module takes.
         carries: whether it takes and gives back states.
         reads: whether it reads out its outputs over time itself.
+        turned: whether it takes a window [B, T, …] and gives [T, B, …].
 
     Raises:
         ImportRefused: they differ; names the first module and step at which they do.
@@ -184,12 +200,16 @@ def prove(
     paths = paths_of(chain)
     membranes = {part.path for part in every_part(chain) if part.membrane}
     total = Total()
-    random = _random(module, x, layout == "constant")
-    for given in (x, random):
-        rows, end = watched(theirs, paths, membranes)
-        with made_in_double():
-            answer = run(theirs, given, layout, carries, reads)
-        end()
+    fixed = 0
+    for more in (None, int(not _fixed(theirs))):
+        given = x if more is None else _random(module, x, layout == "constant", more)
+        try:
+            rows, answer = _seen(theirs, given, layout, carries, reads or turned, paths, membranes)
+        except Exception:
+            if not more:
+                raise
+            fixed, given = x.shape[1], _random(module, x, layout == "constant", 0)
+            rows, answer = _seen(theirs, given, layout, carries, reads or turned, paths, membranes)
         taps, last = outputs(ours, exact, given)
         steps, batch = given.shape[:2]
         for path in paths:
@@ -212,10 +232,28 @@ def prove(
         alone=alone,
         met=met,
         single=single,
-        inputs=f"the example over {len(x)} steps, and random input of its size (seed 1)",
+        inputs=f"the example over {len(x)} steps, and random input of its range (seed 1)",
         silent=tuple(named(path) for path, fired in total.of_layers.items() if not fired),
         weak=tuple(weak),
+        batch=fixed,
     )
+
+
+def _seen(
+    module: nn.Module, x: Tensor, layout: Layout, carries: bool, reads: bool, paths: list[str], membranes: set[str]
+) -> tuple[dict[str, list[Tensor]], Tensor]:
+    """Run a module; return what is given at paths, or the membranes there, and its answer."""
+    rows, end = watched(module, paths, membranes)
+    try:
+        with made_in_double():
+            return rows, run(module, x, layout, carries, reads)
+    finally:
+        end()
+
+
+def _fixed(module: nn.Module) -> bool:
+    """Whether layers take a number of rows as so many samples: with more of them, these would have other steps."""
+    return any(library(each) == "sinabs" and (getattr(each, "batch_size", -1) or -1) > 0 for each in module.modules())
 
 
 def _check_kept(network: Stack, exact: Stack) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
+from hstnn_deploy.importing.libraries import of_spikingjelly
 from hstnn_deploy.importing.parts import Chain, every_part
 from hstnn_deploy.importing.tree import is_neuron, kind_of, library
 
@@ -48,6 +49,10 @@ def double(module: nn.Module) -> nn.Module:
                 # Weights that torch computes of others (weight_norm, prune) before each call.
                 hook(each, ())
         each.register_forward_pre_hook(lambda _module, inputs: tuple(map(_doubled, inputs)))
+        own = vars(each).get("V")
+        if library(each) == "snntorch" and isinstance(own, Tensor):
+            # Recurrent weights that are not learned are no buffer of the module that computes with them.
+            each.V = own.double()
         if is_neuron(each):
             # Some give spikes of single precision whatever they are given.
             each.register_forward_hook(lambda _module, _inputs, output: _doubled(output))
@@ -128,6 +133,26 @@ def run(module: nn.Module, x: Tensor, layout: Layout, carries: bool = False, rea
         reads: whether its answer has no time.
     """
     reset(module)
+    with _listed(module):
+        return _run(module, x, layout, carries, reads)
+
+
+@contextmanager
+def _listed(module: nn.Module) -> Iterator[None]:
+    """Put snnTorch's neurons on its list of all that were made, by which a forward may reset them; copies are not."""
+    neurons: list[Any] = [each for each in module.modules() if library(each) == "snntorch" and is_neuron(each)]
+    added = [each for each in neurons if not any(each is other for other in each.instances)]
+    for each in added:
+        each.instances.append(each)
+    try:
+        yield
+    finally:
+        for each in added:
+            # The forward may have emptied it.
+            each.instances[:] = [other for other in each.instances if other is not each]
+
+
+def _run(module: nn.Module, x: Tensor, layout: Layout, carries: bool, reads: bool) -> Tensor:
     steps, batch = x.shape[:2]
     match layout:
         case "step":
@@ -240,15 +265,28 @@ def layout_of(module: nn.Module) -> Layout:
         ImportRefused: they disagree, or none says.
     """
     said: dict[Layout, str] = {}
-    for path, each in module.named_modules():
+
+    def ask(each: nn.Module, path: str) -> None:
         if found := layout_of_one(each):
             said.setdefault(found, path or type(each).__name__)
+        if kind_of(each) not in _STEPPING.get(library(each), ()):
+            for name, child in each.named_children():
+                ask(child, f"{path}.{name}" if path else name)
+
+    ask(module, "")
     if len(said) > 1:
         what = " and ".join(f"{path} takes {name}" for name, path in said.items())
         raise ImportRefused(f"layers disagree on what comes in: {what}", "say which with the argument layout")
     if not said:
         return "step"
     return next(iter(said))
+
+
+_STEPPING: dict[str, frozenset[str]] = {
+    "spikingjelly": of_spikingjelly.CONTAINERS | {"LinearRecurrentContainer"},
+    "norse": frozenset({"Lift"}),
+}
+"""Classes that take what they say, whatever the layers inside them are set to."""
 
 
 def layout_of_one(module: nn.Module) -> Layout | None:
@@ -259,7 +297,8 @@ def layout_of_one(module: nn.Module) -> Layout | None:
             return "step" if is_neuron(module) else None
         case "spikingjelly":
             mode = getattr(module, "step_mode", None)
-            if not is_neuron(module) and name != "SeqToANNContainer":
+            keeps = any(each.__name__ == "MemoryModule" for each in type(module).__mro__)
+            if not keeps and name not in _STEPPING["spikingjelly"]:
                 return None
             return {"s": "step", "m": "time-first"}.get(mode or "m")  # type: ignore[return-value]
         case "sinabs":

@@ -1,6 +1,7 @@
 """What a module's own forward does, traced by torch.fx: of one step, or of a window whose sizes are known."""
 
 import inspect
+import operator
 from typing import Any
 
 from torch import fx, nn
@@ -26,13 +27,22 @@ class _Window(fx.Proxy):
         return int(self.size(0))
 
     def __iter__(self) -> Any:
-        return (self[step] for step in range(len(self)))  # type: ignore[index]
+        return (operator.getitem(self, step) for step in range(len(self)))
+
+    def dim(self) -> int:
+        """Return how many axes it has."""
+        return len(self.size())
+
+    @property
+    def ndim(self) -> int:
+        """How many axes it has."""
+        return self.dim()
 
     def unbind(self, dim: int = 0) -> Any:
-        """Return its steps, where they come first."""
-        if dim:
-            raise ImportRefused(f"unbind along axis {dim}: time must be the first")
-        return tuple(self)
+        """Return its steps, or its samples."""
+        if dim not in (0, 1):
+            raise ImportRefused(f"unbind along axis {dim}: time is the first or the second")
+        return tuple(operator.getitem(self, (slice(None), step) if dim else step) for step in range(self.size(dim)))
 
 
 class _Tracer(fx.Tracer):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from hstnn_deploy.errors import ImportRefused, RecipeError
+from hstnn_deploy.errors import ImportRefused, RecipeError, nearest
 from hstnn_deploy.importing.libraries import of_norse, of_sinabs, of_snntorch, of_spikingjelly, plain
 from hstnn_deploy.importing.libraries.plain import Rule
 from hstnn_deploy.importing.parts import Chain, Part, Taken, configs
@@ -120,6 +120,27 @@ def derived_from(module: nn.Module) -> str:
         if each.__name__ in NEURONS.get(_package(each), ()):
             return f"{_package(each)}'s {each.__name__}"
     return ""
+
+
+def unknown(module: nn.Module, path: str = "") -> ImportRefused | None:
+    """Return why the first layer of a library that has no rule is not taken; None: there is none."""
+    if rule_of(module):
+        return None
+    lists = isinstance(module, nn.ModuleList | nn.ModuleDict | nn.ParameterList | nn.ParameterDict)
+    if library(module) and not is_container(module) and not lists:
+        return not_taken(module, path)
+    below = (unknown(child, f"{path}.{name}" if path else name) for name, child in module.named_children())
+    return next((each for each in below if each), None)
+
+
+def not_taken(module: nn.Module, path: str) -> ImportRefused:
+    """Return why a module of a library without a rule for it is not taken."""
+    package, kind = library(module), class_of(module)
+    known = [name for name in RULES[package] if name not in plain.RULES or package == "torch"]
+    if kind.__name__ in known:
+        said = f"{kind.__module__}.{kind.__name__} is another class than the {kind.__name__} that is taken"
+        return ImportRefused(f"{named(path)}: {said}")
+    return ImportRefused(f"{named(path)}: {kind.__name__} of {package} is not taken", nearest(kind.__name__, known))
 
 
 def after(chain: Chain, shape: Shape, path: str) -> Shape:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.checkpoint import read_archive
@@ -31,7 +32,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
     try:
         held: Any = read_archive(path, path)
     except CheckpointError as error:
-        raise CheckpointError(error.message, hint) from error
+        message = error.message.replace("not a checkpoint", "no state dict of torch.save")
+        raise CheckpointError(message, hint) from error
     if isinstance(held, dict) and not wanted.keys() & held.keys():
         held = next((held[key] for key in _WITHIN if isinstance(held.get(key), dict)), held)
     if not isinstance(held, dict) or not all(isinstance(value, Tensor) for value in held.values()):
@@ -43,6 +45,12 @@ def load_weights(module: nn.Module, path: Path) -> None:
             f"{path} has {brief(odd[0])}, which the module has not ({len(odd)} more than it has)", _SAME
         )
     for name, value in held.items():
+        if value.device.type == "meta" or value.layout is not torch.strided or value.is_quantized:
+            raise CheckpointError(f"{path}: {brief(name)} is sparse or quantised, or holds no values", hint)
+        kinds = [(each.is_complex(), each.is_floating_point()) for each in (value, wanted[name])]
+        if kinds[0] != kinds[1]:
+            what = f"{brief(name)} holds {value.dtype}, and the module's {wanted[name].dtype}"
+            raise ImportRefused(f"{path}: {what}", _SAME)
         if wanted[name].shape != value.shape and wanted[name].numel():
             what = f"{list(value.shape)}, and the module's is {list(wanted[name].shape)}"
             raise ImportRefused(f"{path}: {name} is {what}", _SAME)

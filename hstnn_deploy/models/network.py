@@ -16,8 +16,11 @@ State = dict[str, Tensor]
 """What a network carries from step to step, by name, each [B, …]."""
 
 
-LossName = Literal["cross-entropy", "mse", "count", "next-word"]
+LossName = Literal["cross-entropy", "mse", "count", "next-word", "regression"]
 """What a network may be trained for; see `models.tasks`."""
+
+Asked = Literal["classes", "words", "values"]
+"""What is asked of a network: one of some classes, the word that follows, or values."""
 
 
 class Tap(NamedTuple):
@@ -54,6 +57,8 @@ class Network(nn.Module, ABC):
     """Whether there is an answer to every step, or one to everything seen."""
     tokens: bool = False
     """Whether x is int64 tokens, not float32 values."""
+    values: bool = False
+    """Whether its answer is values, [B, K], not a score for each class: it was trained by regression."""
     exit: Exit | None = None
     """By which rule its graphs say that an answer may be given early; None: they do not. See `leave_by`."""
 
@@ -117,6 +122,8 @@ class Network(nn.Module, ABC):
         Raises:
             ExportError: the network cannot leave so.
         """
+        if exit is not None and self.values:
+            raise ExportError("an exit is for networks that answer with a class", "this one gives values (regression)")
         if exit is not None and self.every_step:
             raise ExportError("an exit is for networks of one answer a sample", "this one answers at every step")
         if exit is not None and exit.rule == "scale" and not self.step_norms():

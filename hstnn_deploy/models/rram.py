@@ -20,7 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from hstnn_deploy.errors import RecipeError
+from hstnn_deploy.errors import RecipeError, UsageError
 
 Step = Literal["baseline", "vat", "recover", "prune"]
 """Steps of training: quantised; with variation too; a trained SRAM part beside fixed RRAM weights; that part pruned."""
@@ -49,7 +49,7 @@ class Variation(_Section):
 class Sram(_Section):
     """A second part of each weight, in SRAM: trained while the RRAM part is fixed."""
 
-    bits: int | None = Field(None, ge=1, le=8)
+    bits: int | None = Field(None, ge=1, le=8, strict=True)
     """Of the SRAM part; null: as many as the RRAM part has."""
     shift: int = Field(0, ge=-16, le=16)
     """The SRAM part counts 2^shift."""
@@ -83,7 +83,7 @@ class Weights(_Section):
     step: Step = "baseline"
     """Which step of training this is: what of the sections below takes part."""
     quantiser: Quantiser = "uniform"
-    bits: int = Field(4, ge=1, le=8)
+    bits: int = Field(4, ge=1, le=8, strict=True)
     """Of the RRAM part; ternary weights have three levels whatever it says."""
     variation: Variation = Variation()
     sram: Sram = Sram()
@@ -93,7 +93,10 @@ class Weights(_Section):
     def _has_a_sigma(self) -> "Weights":
         if self.step != "baseline" and self.variation.sigma is None and self.bits not in SIGMA and self.variation.scale:
             known = ", ".join(map(str, SIGMA))
-            raise ValueError(f"no variation was measured at {self.bits} bits: give variation.sigma, or bits of {known}")
+            raise RecipeError(
+                f"network.weights.bits is {self.bits}, and no variation was measured at {self.bits} bits",
+                f"give network.weights.variation.sigma, or bits of {known}",
+            )
         return self
 
     @property
@@ -103,6 +106,20 @@ class Weights(_Section):
             return 0.0
         sigma = SIGMA.get(self.bits, 0.0) if self.variation.sigma is None else self.variation.sigma
         return sigma * self.variation.scale
+
+    def drawn(self) -> "Weights":
+        """Return what a draw of the variation varies: of a baseline, which was trained without it, as in the next step.
+
+        Raises:
+            UsageError: no sigma is known for the bits.
+        """
+        found = self.model_copy(update={"step": "vat"}) if self.step == "baseline" else self
+        if not found.sigma and self.variation.scale:
+            raise UsageError(
+                f"no variation was measured at {self.bits} bits, so no draw of it is known",
+                "train with network.weights.variation.sigma, or with other bits",
+            )
+        return found
 
     @property
     def compensated(self) -> bool:
@@ -163,7 +180,7 @@ def check_devices(weights: Weights, layers: Sequence[Any]) -> None:
     """
     if not layers:
         raise RecipeError("network.weights is for convolutions, and network.layers have none", "leave weights out")
-    for layer in layers[1:]:
+    for layer in layers[0 if weights.prune.first else 1 :]:
         inputs, group = layer.weight.shape[1], weights.prune.group
         if inputs % min(group, inputs):
             raise RecipeError(

@@ -171,12 +171,13 @@ class Stack(Network):
         Args:
             varied: whether variation takes part.
             draw: where its draws come from; None: torch's own generator.
+
+        Raises:
+            UsageError: a draw where no sigma is known for the bits.
         """
         assert self.devices is not None
-        devices = self.devices
-        if draw is not None and devices.step == "baseline":
-            # Whoever asks for a draw wants to know what variation does to a network that was trained without it.
-            devices = devices.model_copy(update={"step": "vat"})
+        # Whoever asks for a draw wants to know what variation does, to a network that was trained without it too.
+        devices = self.devices if draw is None else self.devices.drawn()
         found = []
         for number, layer in enumerate(self.convolutions()):
             noise = None if draw is None else torch.randn(layer.weight.shape, generator=draw)

@@ -1,10 +1,10 @@
 """What a network is trained for: its loss, its metric, and what it carries from batch to batch.
 
-They belong to the task, not to the network. Shapes: T time, B batch, C classes, V words.
+They belong to the task, not to the network. Shapes: T time, B batch, C classes, V words, K values.
 """
 
 import math
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 from pydantic import (
@@ -19,7 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from hstnn_deploy.data.splits import PADDING, Batch
-from hstnn_deploy.models.network import LossName, Network, State
+from hstnn_deploy.errors import RecipeError, UsageError
+from hstnn_deploy.metrics import ACCURACY, PERPLEXITY, RMSE
+from hstnn_deploy.models.network import Asked, LossName, Network, State
 from hstnn_deploy.models.registry import NetworkConfig
 
 
@@ -32,6 +34,8 @@ class Task(Protocol):
     higher_is_better: bool
     counts: str
     """What the metric is a mean over, in the plural."""
+    asks: Asked
+    """What is asked of the network."""
 
     def loss(self, output: Tensor, target: Tensor, steps: int = 1) -> Tensor:
         """Return the mean loss over the batch, scalar; `steps` is T of its windows."""
@@ -39,6 +43,10 @@ class Task(Protocol):
 
     def correct(self, output: Tensor, target: Tensor) -> Tensor:
         """Return how many answers of the batch are right, scalar; 0 where the metric does not ask."""
+        ...
+
+    def answer(self, output: Tensor) -> Tensor:
+        """Return what an output says: of scores the number of the largest, [...]; of values themselves, [..., K]."""
         ...
 
     def answers(self, batch: Batch) -> int:
@@ -49,8 +57,13 @@ class Task(Protocol):
         """Return the metric of a pass: from its mean loss, and how many answers were right of how many."""
         ...
 
-    def constant(self, counts: Tensor) -> float:
-        """Return the loss of the best answer that does not look at the input, where classes occur so often, [C]."""
+    def constant(self, answers: Tensor, outputs: int) -> float:
+        """Return the loss of the best answer that does not look at the input.
+
+        Args:
+            answers: all that are right: classes or words, of any shape; or values [N, K].
+            outputs: how many classes or words there are, or values.
+        """
         ...
 
     def carried(self, network: Network, x: Tensor, after: State | None) -> State | None:
@@ -61,7 +74,8 @@ class Task(Protocol):
 class Classification:
     """Cross-entropy; the metric is accuracy in percent, larger is better. Every batch starts from zeros."""
 
-    metric, unit, higher_is_better, counts = "accuracy", " %", True, "samples"
+    metric, unit, higher_is_better, counts = ACCURACY, " %", True, "samples"
+    asks: Asked = "classes"
 
     def loss(self, output: Tensor, target: Tensor, steps: int = 1) -> Tensor:
         """Return the mean cross-entropy of logits [B, C] against classes [B]."""
@@ -71,6 +85,10 @@ class Classification:
         """Return how many logits [B, C] are largest at the class [B]."""
         return (output.argmax(1) == target).sum()
 
+    def answer(self, output: Tensor) -> Tensor:
+        """Return the class with the largest of logits [..., C]."""
+        return output.argmax(-1)
+
     def answers(self, batch: Batch) -> int:
         """Return B."""
         return len(batch.target)
@@ -79,9 +97,9 @@ class Classification:
         """Return the share of right answers in percent."""
         return 100 * correct / answers
 
-    def constant(self, counts: Tensor) -> float:
+    def constant(self, answers: Tensor, outputs: int) -> float:
         """Return the entropy of the classes."""
-        return _entropy(counts)
+        return _entropy(answers, outputs)
 
     def carried(self, network: Network, x: Tensor, after: State | None) -> None:
         """Return None: samples have nothing to do with each other."""
@@ -94,9 +112,9 @@ class OneHot(Classification):
         """Return the mean over batch and classes of the squared error of scores [B, C] against classes [B]."""
         return functional.mse_loss(output, functional.one_hot(target, output.shape[1]).to(output.dtype))
 
-    def constant(self, counts: Tensor) -> float:
+    def constant(self, answers: Tensor, outputs: int) -> float:
         """Return the mean over the classes of p (1 - p), p being how often each occurs."""
-        shares = counts.double() / counts.sum()
+        shares = _shares(answers, outputs)
         return float((shares * (1 - shares)).mean())
 
 
@@ -116,9 +134,56 @@ class SpikeCount(Classification):
         wanted = functional.one_hot(target, output.shape[1]) * (right - wrong) + wrong
         return functional.mse_loss(output, wanted.to(output.dtype)) / steps
 
-    def constant(self, counts: Tensor) -> float:
+    def constant(self, answers: Tensor, outputs: int) -> float:
         """Return infinity: it depends on the number of steps, so no loss is called no better than a constant's."""
         return math.inf
+
+
+class Regression:
+    """Mean squared error of outputs against values; the metric is its root, in the values' own unit, lower is better.
+
+    What is given is not normalised: values of about 1 in size suit the usual learning rates. Every batch starts from
+    zeros.
+    """
+
+    metric, unit, higher_is_better, counts = RMSE, "", False, "samples"
+    asks: Asked = "values"
+
+    def loss(self, output: Tensor, target: Tensor, steps: int = 1) -> Tensor:
+        """Return the mean over batch and outputs of the squared error of outputs [B, K] against values [B, K].
+
+        Raises:
+            UsageError: they differ in shape; torch would repeat one along the other.
+        """
+        if output.shape != target.shape:
+            raise UsageError(
+                f"the network gives {list(output.shape)}, and the targets are {list(target.shape)}",
+                "loss regression takes as many outputs as a sample has values, and one row of them a sample",
+            )
+        return functional.mse_loss(output, target)
+
+    def correct(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return 0: the error does not ask."""
+        return torch.zeros((), dtype=torch.long, device=target.device)
+
+    def answer(self, output: Tensor) -> Tensor:
+        """Return the outputs."""
+        return output
+
+    def answers(self, batch: Batch) -> int:
+        """Return B."""
+        return len(batch.target)
+
+    def score(self, loss: float, correct: int, answers: int) -> float:
+        """Return the root of the mean squared error."""
+        return math.sqrt(loss)
+
+    def constant(self, answers: Tensor, outputs: int) -> float:
+        """Return the variance of the values, a mean over the outputs: the error of answering with their mean."""
+        return float(answers.double().var(0, correction=0).mean())
+
+    def carried(self, network: Network, x: Tensor, after: State | None) -> None:
+        """Return None: samples have nothing to do with each other."""
 
 
 class LanguageModelling:
@@ -128,7 +193,8 @@ class LanguageModelling:
     at zero in each.
     """
 
-    metric, unit, higher_is_better, counts = "perplexity", "", False, "words"
+    metric, unit, higher_is_better, counts = PERPLEXITY, "", False, "words"
+    asks: Asked = "words"
 
     def loss(self, output: Tensor, target: Tensor, steps: int = 1) -> Tensor:
         """Return the mean cross-entropy of logits [T, B, V] against words [T, B]; words `PADDING` do not count."""
@@ -137,6 +203,10 @@ class LanguageModelling:
     def correct(self, output: Tensor, target: Tensor) -> Tensor:
         """Return 0: perplexity does not ask."""
         return target.new_zeros(())
+
+    def answer(self, output: Tensor) -> Tensor:
+        """Return the word with the largest of logits [..., V]."""
+        return output.argmax(-1)
 
     def answers(self, batch: Batch) -> int:
         """Return T * B, or the number of valid steps of a padded batch."""
@@ -147,9 +217,9 @@ class LanguageModelling:
         # Beyond, a float has no such number; a training that gets there is lost either way.
         return math.exp(min(loss, 700.0))
 
-    def constant(self, counts: Tensor) -> float:
+    def constant(self, answers: Tensor, outputs: int) -> float:
         """Return the entropy of the words."""
-        return _entropy(counts)
+        return _entropy(answers, outputs)
 
     def carried(self, network: Network, x: Tensor, after: State | None) -> State | None:
         """Return the recurrent states `after`, detached, and zeros for the membranes; None at the text's beginning."""
@@ -160,9 +230,14 @@ class LanguageModelling:
         return network.initial_state(x) | kept
 
 
-def _entropy(counts: Tensor) -> float:
-    shares = counts.double() / counts.sum()
-    return float(torch.special.entr(shares).sum())
+def _shares(answers: Tensor, outputs: int) -> Tensor:
+    """Return how often each class occurs, [C], float64."""
+    counts = torch.bincount(answers.flatten(), minlength=outputs)
+    return counts.double() / counts.sum()
+
+
+def _entropy(answers: Tensor, outputs: int) -> float:
+    return float(torch.special.entr(_shares(answers, outputs)).sum())
 
 
 class LossConfig(BaseModel):
@@ -171,17 +246,29 @@ class LossConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: LossName
-    """`cross-entropy` of logits; `mse` against the one-hot label; `count`, of spikes; `next-word`, of a text."""
+    """`cross-entropy` of logits; `mse` against the one-hot label; `count`, of spikes; `next-word`, of a text;
+    `regression`, of values."""
     correct: float = Field(0.8, ge=0, le=1)
     """Of count: the share of steps at which the class should spike."""
     incorrect: float = Field(0.2, ge=0, le=1)
     """Of count: the share of steps at which every other output should."""
+    outputs: list[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]] = Field([], max_length=10_000)
+    """Of regression: what each output is called; empty: by its number."""
 
     @model_serializer(mode="wrap")
     def _its_own(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what belongs to another loss."""
         found: dict[str, Any] = handler(self)
-        return found if self.name == "count" else {"name": self.name}
+        own = {"count": ("correct", "incorrect"), "regression": ("outputs",) if self.outputs else ()}
+        return {key: found[key] for key in ("name", *own.get(self.name, ()))}
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "LossConfig":
+        if self.outputs and self.name != "regression":
+            raise RecipeError(f"loss.outputs names outputs, and loss.name is {self.name}", "leave loss.outputs out")
+        if len(set(self.outputs)) < len(self.outputs):
+            raise RecipeError("loss.outputs names an output twice", "give each a name of its own")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -201,3 +288,5 @@ def task_for(config: NetworkConfig, loss: LossConfig | None = None) -> Task:
             return SpikeCount(loss.correct, loss.incorrect)
         case "next-word":
             return LanguageModelling()
+        case "regression":
+            return Regression()

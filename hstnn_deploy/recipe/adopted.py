@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hstnn_deploy.data.sets.nothing import STEPS
-from hstnn_deploy.data.splits import Family
+from hstnn_deploy.data.splits import Family, Targets
 from hstnn_deploy.errors import RecipeError, UsageError
 from hstnn_deploy.models.registry import NetworkConfig
 from hstnn_deploy.models.stack import StackConfig
@@ -76,7 +76,9 @@ def for_network(recipe: Recipe, architecture: NetworkConfig, own: Recipe | None)
     return parse(plain, f"recipe {recipe.name} for this network")
 
 
-def check_network(recipe: Recipe, family: Family, sizes: Mapping[str, int | None], whose: object) -> None:
+def check_network(
+    recipe: Recipe, family: Family, sizes: Mapping[str, int | None], whose: object, targets: Targets = "classes"
+) -> None:
     """Refuse a recipe whose network was there before, and is not made for its data; see `Recipe.check_fits`.
 
     Args:
@@ -84,12 +86,13 @@ def check_network(recipe: Recipe, family: Family, sizes: Mapping[str, int | None
         family: which family of networks the data is for.
         sizes: of the data, by name.
         whose: the network, named in the error.
+        targets: what a sample's target is.
 
     Raises:
         UsageError: with a hint for a network that nobody is going to build anew.
     """
     try:
-        recipe.check_fits(family, sizes)
+        recipe.check_fits(family, sizes, targets)
     except UsageError as error:
         hint = "name a recipe whose data has its shape; `hstnn recipes` lists those that ship"
         if getattr(recipe.network, "readout", "") == "every":

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from hstnn_deploy import yaml_text
-from hstnn_deploy.errors import RecipeError, nearest
+from hstnn_deploy.data.registry import shape
+from hstnn_deploy.errors import DataError, RecipeError, nearest
 from hstnn_deploy.foreign import brief, one_line, reading
 from hstnn_deploy.recipe.explain import explained
 from hstnn_deploy.recipe.recipe import Recipe
@@ -24,7 +25,7 @@ def shipped() -> dict[str, Path]:
 
 
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
-    """Return a recipe by shipped name or path, with `key.path=value` changes applied.
+    """Return a recipe by shipped name or path, with `key.path=value` changes applied; see `for_its_data`.
 
     Raises:
         RecipeError: no such recipe, not YAML, or not a recipe.
@@ -32,7 +33,21 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     raw, source = _read(name)
     for change in changes if isinstance(raw, dict) else ():
         _apply(raw, change)
-    return parse(raw, source)
+    return for_its_data(parse(raw, source))
+
+
+def for_its_data(recipe: Recipe) -> Recipe:
+    """Return a recipe with the loss that its data asks for, where it names none: regression of values.
+
+    Data that is not at hand says nothing; whoever loads it says what is missing.
+    """
+    if recipe.loss is not None:
+        return recipe
+    try:
+        known = shape(recipe.data)
+    except DataError:
+        return recipe
+    return recipe if known is None else recipe.trained_on(known.targets)
 
 
 def parse(raw: Any, source: str) -> Recipe:

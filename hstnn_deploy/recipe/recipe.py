@@ -14,16 +14,18 @@ from pydantic import (
 )
 
 from hstnn_deploy import yaml_text
-from hstnn_deploy.data.dataset import Protocol
+from hstnn_deploy.data.dataset import Protocol, Shape
 from hstnn_deploy.data.registry import DataConfig
+from hstnn_deploy.data.splits import Splits, Targets
 from hstnn_deploy.errors import HstnnError, RecipeError, UsageError, nearest
 from hstnn_deploy.foreign import brief
+from hstnn_deploy.models.network import Asked
 from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.models.registry import NetworkConfig
 from hstnn_deploy.models.rram import Step
 from hstnn_deploy.models.sizes import KINDS, Kind
 from hstnn_deploy.models.stack import StackConfig
-from hstnn_deploy.models.tasks import LanguageModelling, LossConfig, task_for
+from hstnn_deploy.models.tasks import LossConfig, task_for
 from hstnn_deploy.recipe.explain import explained
 from hstnn_deploy.recipe.sections import Init, Published, Regularise, Selection, Stage
 
@@ -64,7 +66,7 @@ class Recipe(BaseModel):
     protocol: Protocol = "validation"
     """Where the best epoch is chosen: `validation` (held out of training) or `test` (the demo's; overstates)."""
     loss: LossConfig | None = None
-    """What is minimised; null: what the network's family is trained for."""
+    """What is minimised; null: what the network's family is trained for, or regression where the data has values."""
     regularise: Regularise | None = None
     """What is added to the loss for the spikes themselves; null: nothing."""
     method: Method = "hybrid"
@@ -140,6 +142,15 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _one_output_is_a_value(self) -> "Recipe":
+        """Refuse a network of one class, where a loss is named that asks for classes."""
+        if getattr(self.network, "classes", None) == 1 and self.loss and self.loss.name != "regression":
+            raise RecipeError(
+                f"network.classes is 1, and loss {self.loss.name} tells classes apart", "give two classes or more"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _steps_fit_together(self) -> "Recipe":
         if self.finetune is not None and self.step is None:
             raise RecipeError("key 'finetune' is for weights on devices", "network.weights says on which")
@@ -193,26 +204,44 @@ class Recipe(BaseModel):
         unit = "-lstm" if self.kind in {"ffs", "hybrid"} and self.network.recurrent == "lstm" else ""
         return f"{self.kind}{unit}" + (f"-{self.ratio:g}" if self.kind == "ffs" else "")
 
-    def check_fits(self, family: str, sizes: Mapping[str, int | None]) -> None:
+    @property
+    def asks(self) -> Asked:
+        """What is asked of the network: classes, words or values."""
+        return task_for(self.network, self.loss).asks
+
+    def trained_on(self, targets: Targets) -> "Recipe":
+        """Return the recipe for data with such targets: where it names no loss and they are values, by regression."""
+        if targets == "classes" or self.loss is not None:
+            return self
+        return self.model_copy(update={"loss": LossConfig(name="regression")})
+
+    def check_data(self, there: Shape | Splits) -> None:
+        """Refuse a network that is not made for some data; see `check_fits`."""
+        sizes = {"inputs": there.inputs, "classes": there.classes, "size": there.size}
+        self.check_fits(there.family, sizes | {"steps": getattr(there, "steps", None)}, there.targets)
+
+    def check_fits(self, family: str, sizes: Mapping[str, int | None], targets: Targets = "classes") -> None:
         """Refuse a network that is not made for the data.
 
         Args:
             family: which family of networks the data is for.
             sizes: of the data, by name: `inputs`, `classes`, and `size` of frames (None where there are none).
+            targets: what a sample's target is.
 
         Raises:
-            UsageError: another family, or a key of the network that the data contradicts.
+            UsageError: another family, a loss of another sort of targets, or a key of the network that the data
+                contradicts.
         """
         if isinstance(self.network, StackConfig):
-            self._check_loss(family)
-            self._check_shape(self.network, family, sizes)
+            self._check_loss(family, sizes, targets)
+            self._check_shape(self.network, family, sizes, targets)
             return
         if self.network.family != family:
             raise UsageError(
                 f"network.family is {self.network.family}, but {self.data.name} is for the family {family}",
                 "`hstnn recipes` lists recipes to start from",
             )
-        self._check_loss(family)
+        self._check_loss(family, sizes, targets)
         for key, name in self.network.data_keys.items():
             wanted, there = getattr(self.network, key), sizes[name]
             if wanted != there:
@@ -220,19 +249,23 @@ class Recipe(BaseModel):
                     f"network.{key} is {wanted}, but {self.data.name} has {there}", f"--set network.{key}={there}"
                 )
 
-    def _check_loss(self, family: str) -> None:
-        """Refuse a loss of another sort of answers than the data has: classes of samples, or words that follow."""
-        text = family == "language"
-        if isinstance(task_for(self.network, self.loss), LanguageModelling) == text:
-            return
-        name = self.loss.name if self.loss else "the usual one, cross-entropy"
-        if text:
-            raise UsageError(f"loss is {name}, but {self.data.name} is a text", "--set loss=next-word")
-        raise UsageError(
-            f"loss is {name}, but {self.data.name} has a class for each sample", "--set loss=cross-entropy"
-        )
+    def _check_loss(self, family: str, sizes: Mapping[str, int | None], targets: Targets) -> None:
+        """Refuse a loss of another sort of answers than the data has: classes or values of samples, or words."""
+        there = "words" if family == "language" else targets
+        if self.asks != there:
+            name = self.loss.name if self.loss else f"the usual one, {self.network.usual_loss}"
+            has, right = _LOSSES[there]
+            raise UsageError(f"loss is {name}, but {self.data.name} {has}", f"--set loss={right}")
+        names = self.loss.outputs if self.loss else []
+        if names and len(names) != sizes["classes"]:
+            raise UsageError(
+                f"loss.outputs names {len(names)} outputs, but {self.data.name} has {sizes['classes']} values a sample",
+                "name each of them, or leave loss.outputs out",
+            )
 
-    def _check_shape(self, network: StackConfig, family: str, sizes: Mapping[str, int | None]) -> None:
+    def _check_shape(
+        self, network: StackConfig, family: str, sizes: Mapping[str, int | None], targets: Targets
+    ) -> None:
         """Refuse a stack that is not made for the data; see `check_fits`."""
         size, inputs = sizes.get("size"), sizes.get("inputs")
         there = [] if family == "language" else [inputs] if size is None else [inputs, size, size]
@@ -256,7 +289,7 @@ class Recipe(BaseModel):
             )
         if (given := network.outputs) != sizes["classes"]:
             raise UsageError(
-                f"network.layers give {given} outputs, but {self.data.name} has {sizes['classes']} classes",
+                f"network.layers give {given} outputs, but {self.data.name} has {sizes['classes']} {targets}",
                 "the last layer with weights says how many",
             )
 
@@ -331,6 +364,13 @@ class Recipe(BaseModel):
         except (ValidationError, HstnnError):
             return old
 
+
+_LOSSES: dict[str, tuple[str, str]] = {
+    "classes": ("has a class for each sample", "cross-entropy"),
+    "words": ("is a text", "next-word"),
+    "values": ("has values for each sample, not a class", "regression"),
+}
+"""By what is asked of a network: how data that asks it is described, and the usual loss."""
 
 _COMPENSATED: set[Step | None] = {"recover", "prune"}
 """Steps with an SRAM part, which are trained as `finetune` says."""

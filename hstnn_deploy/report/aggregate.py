@@ -1,14 +1,15 @@
 """From runs to studies: all runs of one recipe and protocol, seeds gathered in cells, each cell whole or marked.
 
 Two runs belong to one study where all that both results depend on is equal, but for what a study varies: kind,
-recurrent unit, ratio and seed. So pure and ffs networks, which have no selection and no restoration, stand in every
-study of the same adaptation; two ways of restoring make two studies.
+recurrent unit, ratio, seed, and the step of training of weights on devices. So pure and ffs networks, which have no
+selection and no restoration, stand in every study of the same adaptation; two ways of restoring make two studies.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hstnn_deploy.models.rram import STEPS
 from hstnn_deploy.models.tasks import Task
 from hstnn_deploy.recipe.load import load_recipe, shipped
 from hstnn_deploy.recipe.sections import Published
@@ -16,7 +17,7 @@ from hstnn_deploy.report.collect import Network, Run, differing
 from hstnn_deploy.report.stats import Summary, summarise
 
 VARIED = {"kind", "ratio", "seed"}
-"""Keys of a recipe that a study varies, beside network.recurrent."""
+"""Keys of a recipe that a study varies, beside network.recurrent and network.weights.step."""
 WORDS = {"about", "experiment", "published"}
 """Keys of a recipe that no result depends on."""
 ABSENT = "has no run that could be read"
@@ -68,7 +69,9 @@ class Study:
     runs: list[Run]
     seeds: list[int]
     cells: list[Cell]
-    """Recurrent networks, then each ratio ascending with ffs before hybrid, then spiking ones, then redundant ones."""
+    """Recurrent networks, then each ratio ascending with ffs before hybrid, then spiking ones, then redundant ones.
+
+    Of weights on devices, the steps in order."""
     notes: list[str]
     """What a reader has to know: other results for a seed, how the recipe differs from the shipped one."""
 
@@ -110,7 +113,7 @@ class Study:
 
 def row_label(cell: Cell) -> str:
     """Return the row of the table in which a cell stands."""
-    return cell.network.kind if cell.network.ratio is None else f"{cell.network.ratio:g}"
+    return cell.network.family if cell.network.ratio is None else f"{cell.network.ratio:g}"
 
 
 def studies(runs: Sequence[Run]) -> list[Study]:
@@ -133,6 +136,8 @@ def base(run: Run) -> dict[str, Any]:
     """Return what every result of a study depends on, as plain data."""
     recipe = run.recipe.dump()
     recipe["network"] = {key: value for key, value in recipe["network"].items() if key != "recurrent"}
+    if isinstance(devices := recipe["network"].get("weights"), dict):
+        recipe["network"]["weights"] = {key: value for key, value in devices.items() if key != "step"}
     return {key: value for key, value in recipe.items() if key not in {*VARIED, *WORDS, *AFTER}}
 
 
@@ -206,7 +211,8 @@ def _cell(network: Network, stage: str, runs: dict[int, Run], seeds: list[int], 
 def _order(cell: Cell) -> tuple[Any, ...]:
     network = cell.network
     place = {"rnn": 0, "lstm": 1, "snn": 3}.get(network.kind, 2) if cell.stage != "adapt" else 4
-    return place, network.ratio or 0.0, network.recurrent == "lstm", network.kind
+    step = -1 if network.step is None else STEPS.index(network.step)
+    return place, network.ratio or 0.0, network.recurrent == "lstm", network.kind, step
 
 
 def _differs_from_shipped(runs: list[Run]) -> list[str]:
@@ -215,7 +221,7 @@ def _differs_from_shipped(runs: list[Run]) -> list[str]:
     if name not in shipped():
         return []
     mine, original = described(runs), load_recipe(name).dump()
-    keys = [key for key in differing([mine, original]) if key != "network.recurrent"]
+    keys = [key for key in differing([mine, original]) if key not in {"network.recurrent", "network.weights.step"}]
     if not keys:
         return []
     changes = ", ".join(f"{key} is {_get(mine, key)}, not {_get(original, key)}" for key in keys)

@@ -1,4 +1,4 @@
-"""What a report is made of: trainings from run folders and profile records, read from disk as typed rows.
+"""What a report is made of: trainings from run folders, profile records and accuracy under variation, read from disk.
 
 A folder that cannot be read is a problem with a line of its own; it never hides the others.
 """
@@ -13,15 +13,18 @@ import hstnn_deploy
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import HstnnError, RunError
 from hstnn_deploy.foreign import reading
+from hstnn_deploy.models.rram import Step
 from hstnn_deploy.models.sizes import Kind, Sizes, layer_sizes
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.profile import records
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.recipe.load import parse
 from hstnn_deploy.recipe.recipe import Recipe
+from hstnn_deploy.report import variation_file
 from hstnn_deploy.runs import RunFolder, find_runs
 from hstnn_deploy.train.doubts import WARNINGS
 from hstnn_deploy.train.ranking import SelectionResult
+from hstnn_deploy.train.variation import Measurement
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,14 @@ class Network:
     """The recurrent unit: rnn or lstm."""
     ratio: float | None
     """Of ffs and hybrid; None of the pure kinds and of a hybrid before its selection."""
+    step: Step | None = None
+    """In which step of training weights on devices are; None of other networks."""
 
     @property
     def family(self) -> str:
-        """The kind with its recurrent unit where that is not the vanilla one, such as "hybrid-lstm"."""
+        """The kind with its recurrent unit where that is not the vanilla one, such as "hybrid-lstm"; or the step."""
+        if self.step is not None:
+            return self.step
         return f"{self.kind}-lstm" if self.ratio is not None and self.recurrent == "lstm" else self.kind
 
     def __str__(self) -> str:
@@ -72,7 +79,8 @@ class Run:
     def network(self) -> Network:
         """Which network this is."""
         with_ratio = self.recipe.kind in {"ffs", "hybrid"} and self.stage != "adapt"
-        return Network(self.recipe.kind, self.recipe.network.recurrent, self.recipe.ratio if with_ratio else None)
+        ratio = self.recipe.ratio if with_ratio else None
+        return Network(self.recipe.kind, self.recipe.network.recurrent, ratio, self.recipe.step)
 
     @cached_property
     def task(self) -> Task:
@@ -136,32 +144,39 @@ class Collected:
     runs: list[Run]
     profiles: list[Profiled]
     problems: list[str]
-    """One line for each folder that was left out because it could not be read."""
+    """One line for each folder or file that was left out because it could not be read."""
+    variations: dict[Path, Measurement] = field(default_factory=dict)
+    """Networks under variation, by the file that holds them."""
 
 
 def collect(paths: Sequence[Path]) -> Collected:
-    """Read every run and every profile record at or below some paths.
+    """Read every run, every profile record and every accuracy under variation at or below some paths.
 
     Args:
-        paths: folders of runs, folders or files of profile records.
+        paths: folders of runs; folders or files of profile records; folders or files that `hstnn evaluate --variation
+            --out` wrote, files as .json.
 
     Raises:
-        RunError: a path does not exist, or holds neither runs nor records.
+        RunError: a path does not exist, or holds nothing of all that; a file that is named cannot be read.
         ProfileError: a file of records cannot be read.
     """
     runs: dict[Path, Run] = {}
     profiles: dict[Path, list[Profiled]] = {}
+    variations: dict[Path, Measurement] = {}
     problems: list[str] = []
     for path in paths:
         if not path.exists():
-            raise RunError(f"{path} does not exist", "give a folder of runs, or a records.jsonl of hstnn profile")
-        folders = find_runs(path) if path.is_dir() else []
-        files = sorted(path.rglob("records*.jsonl")) if path.is_dir() else [path]
-        if not folders and not files:
-            raise RunError(
-                f"there are no runs and no profile records in {path}",
-                "give a folder that hstnn train or hstnn sweep wrote, or a records.jsonl of hstnn profile",
-            )
+            raise RunError(f"{path} does not exist", _KNOWN)
+        folders, files, varied = _below(path)
+        if not folders and not files and not varied:
+            raise RunError(f"there are no runs and no profile records in {path}", _KNOWN)
+        for file in varied:
+            try:
+                variations.setdefault(file.resolve(), variation_file.read(file))
+            except RunError as error:
+                if file == path:
+                    raise
+                problems.append(f"left out: {error.message}")
         for file in files:
             profiles.setdefault(file.resolve(), read_records(file))
         for folder in folders:
@@ -173,12 +188,25 @@ def collect(paths: Sequence[Path]) -> Collected:
                 else:
                     if run is not None:
                         runs[folder.path.resolve()] = run
-    if not runs and not any(profiles.values()):
+    if not runs and not any(profiles.values()) and not variations:
         where = ", ".join(map(str, paths))
         raise RunError(
             f"nothing in {where} can be reported", problems[0] if problems else "the files of records are empty"
         )
-    return Collected(list(runs.values()), [one for each in profiles.values() for one in each], problems)
+    return Collected(list(runs.values()), [one for each in profiles.values() for one in each], problems, variations)
+
+
+_KNOWN = (
+    "give a folder of runs (hstnn train, hstnn sweep), a records.jsonl of hstnn profile, or a variation.json of"
+    " hstnn evaluate --variation"
+)
+
+
+def _below(path: Path) -> tuple[list[RunFolder], list[Path], list[Path]]:
+    """Return the run folders, the files of records and those of accuracy under variation that a path stands for."""
+    if path.is_dir():
+        return find_runs(path), sorted(path.rglob("records*.jsonl")), sorted(path.rglob(variation_file.PATTERN))
+    return ([], [], [path]) if path.suffix == ".json" else ([], [path], [])
 
 
 def read_records(path: Path) -> list[Profiled]:

@@ -11,6 +11,7 @@ from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.show.cells import digits
 from hstnn_deploy.profile.show.report import protocol
 from hstnn_deploy.profile.values import Measured, Value
+from hstnn_deploy.report import variation
 from hstnn_deploy.report.aggregate import Study
 from hstnn_deploy.report.collect import Collected
 from hstnn_deploy.report.sheets import NONE, Column, Entry, Sheet, by_seed, summary
@@ -227,6 +228,7 @@ def latencies(plain: dict[str, Any]) -> list[list[float]]:
 
 
 def every_sheet(studies: Sequence[Study], collected: Collected) -> list[Sheet]:
-    """Return all tables of a report: of each study, and of the profile records."""
+    """Return all tables of a report: of each study, of weights under variation, and of the profile records."""
     of_runs = [make(study) for study in studies for make in (summary, by_seed)]
-    return [*of_runs, *sheets([profile.record for profile in collected.profiles])]
+    varied = [sheet for measured in collected.variations.values() for sheet in variation.sheets(measured)]
+    return [*of_runs, *varied, *sheets([profile.record for profile in collected.profiles])]

@@ -11,10 +11,11 @@ from typing import Any
 
 import hstnn_deploy
 from hstnn_deploy.errors import UsageError
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.values import Measured
 from hstnn_deploy.report.aggregate import Cell, Study
-from hstnn_deploy.report.collect import Profiled, Run
+from hstnn_deploy.report.collect import Collected, Run
 from hstnn_deploy.report.sheets import Sheet
 
 SCHEMA, VERSION = "hstnn-report", 1
@@ -159,7 +160,8 @@ def csv_records(records: Sequence[Record]) -> str:
 
 
 def csv_demo(study: Study, family: str) -> str:
-    """Return a study in the layout of the demo's results files: one column family, two decimals.
+    """Return a study in the layout of the demo's results files: one column family, two decimals
+    (four digits of an error, which the demo does not have).
 
     A row each for the recurrent network, every ratio ascending and the spiking network; `avg` is the mean and `squ` the
     population variance over the seeds, both empty where a seed is missing.
@@ -174,7 +176,7 @@ def csv_demo(study: Study, family: str) -> str:
         there = [value for value in values if value is not None]
         ends = [fmean(there), pvariance(there)] if cell.whole else [None, None]
         name = cell.network.kind if cell.network.ratio is None else _demo_ratio(cell.network.ratio)
-        lines.append([name, *("" if value is None else f"{value:.2f}" for value in [*values, *ends])])
+        lines.append([name, *("" if value is None else shown(study.task.metric, value) for value in [*values, *ends])])
     return _csv([["type", *map(str, study.seeds), "avg", "squ"], *lines])
 
 
@@ -205,15 +207,16 @@ def _csv(rows: Iterable[Iterable[Any]]) -> str:
     return stream.getvalue()
 
 
-def plain(studies: Sequence[Study], profiles: Sequence[Profiled], problems: Sequence[str]) -> dict[str, Any]:
+def plain(studies: Sequence[Study], collected: Collected) -> dict[str, Any]:
     """Return everything as plain data; None stands for what is not known."""
     return {
         "schema": SCHEMA,
         "version": VERSION,
         "hstnn_deploy": hstnn_deploy.__version__,
         "studies": [_plain_study(study) for study in studies],
-        "records": [profile.plain for profile in profiles],
-        "problems": list(problems),
+        "variations": [measured.plain() for measured in collected.variations.values()],
+        "records": [profile.plain for profile in collected.profiles],
+        "problems": collected.problems,
     }
 
 
@@ -241,6 +244,7 @@ def plain_cell(cell: Cell) -> dict[str, Any]:
         "kind": cell.network.kind,
         "recurrent": cell.network.recurrent,
         "family": cell.network.family,
+        "step": cell.network.step,
         "ratio": cell.network.ratio,
         "stage": cell.stage,
         "n": summary.number,

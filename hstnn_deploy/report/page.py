@@ -9,11 +9,12 @@ from typing import Any
 
 import hstnn_deploy
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.report import costs, sheets
+from hstnn_deploy.report import costs, sheets, variation
 from hstnn_deploy.report.aggregate import Study
 from hstnn_deploy.report.collect import Collected, Run
 from hstnn_deploy.report.formats import plain_cell
 from hstnn_deploy.report.sheets import Column, Entry, Sheet
+from hstnn_deploy.train.variation import Measurement
 
 _DIGITS = 4
 """Significant digits of what is only drawn."""
@@ -26,7 +27,11 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
         studies: of the runs.
         collected: what was read, with the profile records and the problems.
     """
-    sections = [*(_study(study, number) for number, study in enumerate(studies))]
+    varied = list(collected.variations.values())
+    sections = [
+        *(_study(study, number) for number, study in enumerate(studies)),
+        *(_variation(measured, number) for number, measured in enumerate(varied)),
+    ]
     if collected.profiles:
         sections.append(_costs(collected))
     if collected.problems:
@@ -34,16 +39,22 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
         sections.append(
             f'<section id="problems"><h2>What could not be read</h2><ul class="notes">{items}</ul></section>'
         )
-    titles = [study.title for study in studies] + (["Costs"] if collected.profiles else [])
-    targets = [f"study-{number}" for number in range(len(studies))] + (["costs"] if collected.profiles else [])
+    titles = [
+        *(study.title for study in studies),
+        *map(variation.heading, varied),
+        *(["Costs"] if collected.profiles else []),
+    ]
+    targets = [f"study-{number}" for number in range(len(studies))]
+    targets += [f"variation-{number}" for number in range(len(varied))] + (["costs"] if collected.profiles else [])
     links = "".join(f'<a href="#{target}">{escape(title)}</a>' for target, title in zip(targets, titles, strict=True))
     data = {
         "studies": [_study_data(study) for study in studies],
+        "variations": [variation.charted(measured) for measured in varied],
         "records": [_record_data(profile.record, profile.plain) for profile in collected.profiles],
     }
     return Template(_asset("page.html")).substitute(
         title=escape(", ".join(titles)),
-        heading=escape(", ".join(study.title for study in studies) or "Costs"),
+        heading=escape(", ".join(study.title for study in studies) or ", ".join(titles)),
         version=escape(hstnn_deploy.__version__),
         nav=f'<nav aria-label="Parts">{links}</nav>' if len(titles) > 1 else "",
         sections="\n".join(sections),
@@ -66,7 +77,12 @@ def _asset(name: str) -> str:
 def _study(study: Study, number: int) -> str:
     figures = [
         _table(sheets.summary(study)),
-        _figure("ratio", number, f"Test {study.task.metric} against the spiking share of the units"),
+        # A stack of layers has no share of spiking units.
+        *(
+            [_figure("ratio", number, f"Test {study.task.metric} against the spiking share of the units")]
+            if any(cell.network.kind != "plain" for cell in study.cells)
+            else []
+        ),
         _table(sheets.by_seed(study)),
         _figure("curves", number, "Learning curves"),
     ]
@@ -79,6 +95,19 @@ def _study(study: Study, number: int) -> str:
         ]
     figures.append(_folded("Every run", _table(sheets.every_run(study))))
     return f'<section id="study-{number}"><h2>{escape(study.title)}</h2>{"".join(figures)}</section>'
+
+
+def _variation(measured: Measurement, number: int) -> str:
+    accuracy, memory = variation.sheets(measured)
+    metric = measured.networks[0].metric.capitalize()
+    parts = [
+        _table(accuracy),
+        _figure("variation", number, f"{metric} against variation", "variations"),
+        _table(memory),
+        _figure("memory", number, f"{metric} against bits of RRAM and SRAM", "variations"),
+    ]
+    heading = escape(variation.heading(measured))
+    return f'<section id="variation-{number}"><h2>{heading}</h2>{"".join(parts)}</section>'
 
 
 def _costs(collected: Collected) -> str:
@@ -112,10 +141,10 @@ def _every_value(collected: Collected) -> Sheet:
     return Sheet("Every value of every record", columns, rows)
 
 
-def _figure(kind: str, study: int, title: str) -> str:
+def _figure(kind: str, number: int, title: str, of: str = "studies") -> str:
     return (
-        f'<figure class="chart" data-chart="{kind}" data-study="{study}"><figcaption>{escape(title)}</figcaption>'
-        '<div class="controls"></div><div class="plots"></div></figure>'
+        f'<figure class="chart" data-chart="{kind}" data-of="{of}" data-number="{number}">'
+        f'<figcaption>{escape(title)}</figcaption><div class="controls"></div><div class="plots"></div></figure>'
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from hstnn_deploy.metrics import shown, titled
 from hstnn_deploy.report.aggregate import ABSENT, Cell, Study
 from hstnn_deploy.report.stats import ONE
 from hstnn_deploy.train.evaluation import PROTOCOLS
@@ -50,9 +51,9 @@ class Sheet:
         return spans
 
 
-def figure(value: float | None, sign: bool = False) -> Entry:
-    """Return a number with two decimals, or n/a."""
-    return Entry(NONE) if value is None else Entry(f"{value:+.2f}" if sign else f"{value:.2f}", value)
+def figure(value: float | None, sign: bool = False, metric: str = "") -> Entry:
+    """Return a figure of a metric as it is shown (`metrics.shown`), or n/a."""
+    return Entry(NONE) if value is None else Entry(shown(metric, value, sign), value)
 
 
 def summary(study: Study) -> Sheet:
@@ -70,7 +71,7 @@ def summary(study: Study) -> Sheet:
         for family, names in zip(families, figures, strict=True):
             # A pure network is the end of every column.
             cell = row.get(family) or next((one for one in row.values() if one.network.ratio is None), None)
-            entries += [_entry(cell, name) for name in names]
+            entries += [_entry(cell, name, study.task.metric) for name in names]
         rows.append(entries)
     task = study.task
     title = f"{study.title}: test {task.metric}{task.unit}, mean over seeds {', '.join(map(str, study.seeds))}"
@@ -87,22 +88,22 @@ def _columns(study: Study, family: str) -> list[str]:
     return ["mean", "sd", "± 95 %", *(["published", "difference"] if compared else [])]
 
 
-def _entry(cell: Cell | None, name: str) -> Entry:
+def _entry(cell: Cell | None, name: str, metric: str) -> Entry:
     if cell is None:
         return Entry("")
     mean, sd, half = cell.summary[1:]
     match name:
         case "mean":
-            shown = figure(mean)
-            return shown if cell.whole else Entry(f"{shown.text} *", shown.number)
+            found = figure(mean, metric=metric)
+            return found if cell.whole else Entry(f"{found.text} *", found.number)
         case "sd":
-            return figure(sd)
+            return figure(sd, metric=metric)
         case "± 95 %":
-            return figure(half)
+            return figure(half, metric=metric)
         case "published":
-            return Entry("") if cell.published is None else figure(cell.published)
+            return Entry("") if cell.published is None else figure(cell.published, metric=metric)
         case _:
-            return Entry("") if cell.published is None else figure(cell.difference, sign=True)
+            return Entry("") if cell.published is None else figure(cell.difference, sign=True, metric=metric)
 
 
 def by_seed(study: Study) -> Sheet:
@@ -112,12 +113,14 @@ def by_seed(study: Study) -> Sheet:
         *(Column(str(seed), "seed") for seed in study.seeds),
         *(Column(name, "over the seeds") for name in ("mean", "sd", "± 95 %")),
     ]
-    rows = []
+    task, rows = study.task, []
     for cell in study.cells:
         name = f"{cell.network} redundant" if cell.stage == "adapt" else str(cell.network)
-        seeds = [figure(cell.values[seed]) if seed in cell.runs else _short(cell.missing[seed]) for seed in study.seeds]
-        rows.append([Entry(name), *seeds, *(_entry(cell, column) for column in ("mean", "sd", "± 95 %"))])
-    task = study.task
+        seeds = [
+            figure(cell.values[seed], metric=task.metric) if seed in cell.runs else _short(cell.missing[seed])
+            for seed in study.seeds
+        ]
+        rows.append([Entry(name), *seeds, *(_entry(cell, column, task.metric) for column in ("mean", "sd", "± 95 %"))])
     notes = []
     if study.redundant:
         notes.append("Redundant: the adapted network before its selection, with all units of both kinds.")
@@ -134,13 +137,18 @@ def _short(reason: str) -> Entry:
 def _notes(study: Study, pure_repeated: bool) -> list[str]:
     better = "higher" if study.task.higher_is_better else "lower"
     notes = [
-        f"Protocol: {PROTOCOLS[study.protocol]}. {study.task.metric.capitalize()}: {better} is better."
+        f"Protocol: {PROTOCOLS[study.protocol]}. {titled(study.task.metric)}: {better} is better."
         f" Precision: {study.runs[0].recipe.precision}."
     ]
     if any(cell.summary.number > 1 for cell in study.cells):
         notes.append(
             "sd: sample standard deviation over seeds (n - 1). ± 95 %: half width of the mean's confidence interval"
             " (Student's t)."
+        )
+    if any(cell.network.step not in {None, "baseline"} for cell in study.cells):
+        notes.append(
+            "vat, recover and prune: the variation of the weights was drawn anew for every batch of the test split."
+            " `hstnn evaluate --draws N` measures devices, whose draw stays."
         )
     if len(study.seeds) == 1:
         notes.append(f"sd and ± 95 % are n/a: {ONE}.")
@@ -245,8 +253,8 @@ def every_run(study: Study) -> Sheet:
                 Entry(run.stage),
                 Entry(str(run.recipe.seed), run.recipe.seed),
                 Entry(run.standing),
-                figure(run.value),
-                figure(known(f"valid_{metric}")),
+                figure(run.value, metric=metric),
+                figure(known(f"valid_{metric}"), metric=metric),
                 Entry(NONE) if best is None else Entry(f"{best:.0f}", best),
                 Entry(f"{run.epoch} of {run.epochs}", run.epoch),
                 Entry(NONE) if seconds is None else Entry(f"{seconds:.3g}", seconds),

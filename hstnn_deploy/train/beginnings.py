@@ -1,6 +1,6 @@
 """Trainings that begin with a network that is there: which one it is, and whether it is still the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hstnn_deploy import files
@@ -76,7 +76,48 @@ def rram_networks(recipe: Recipe, folder_of: Callable[[Recipe], RunFolder], name
         wanted |= {"name": rram.recipe().get("name", vat.name)}
     rram.check_recipe(wanted, vat.upgraded)
     if not rram.finished:
-        raise RunError(f"there is no finished RRAM network in {rram.path}", "run --stage vat first, or --stage all")
-    start = weights.sram.start
-    others = [] if start in {"rram", "zeros", "fresh"} else [Path(start)]
-    return [Checkpoint.load(path) for path in (rram.best, *others)]
+        raise RunError(
+            f"there is no finished RRAM network in {rram.path}",
+            "run --stage vat first, or --stage all, or name one with --vat DIR",
+        )
+    other = other_start(recipe)
+    return [Checkpoint.load(rram.best), *([other] if other else [])]
+
+
+def other_start(recipe: Recipe) -> Checkpoint | None:
+    """Return the other network that the SRAM part of a step starts from; None where it starts from no other.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    weights = getattr(recipe.network, "weights", None)
+    assert isinstance(weights, Weights)
+    if not weights.compensated or weights.sram.start in {"rram", "zeros", "fresh"}:
+        return None
+    return Checkpoint.load(Path(weights.sram.start))
+
+
+def check_begun_from(run: RunFolder, before: Sequence[Checkpoint]) -> None:
+    """Refuse a step with an SRAM part that was begun from another RRAM network than there is now.
+
+    With `finetune` its recipe does not say how the RRAM network was trained; but it keeps those weights as they were.
+
+    Args:
+        run: of the step.
+        before: see `rram_networks`.
+
+    Raises:
+        RunError: its fixed weights are not those of the RRAM network.
+        CheckpointError: it cannot be read.
+    """
+    kept = run.best if run.finished else run.last
+    if not before or not kept.exists():
+        return
+    own, rram = Checkpoint.load(kept).parameters, before[0]
+    for name in (each for each in own if each.endswith(".fixed")):
+        there = rram.parameters.get(name.replace(".fixed", ".weight"))
+        if there is None or not own[name].equal(there):
+            raise RunError(
+                f"{run.path} was begun from another RRAM network than {rram.source} holds now",
+                "remove it with `hstnn runs rm`, and train it again; or give another folder with --out",
+            )

@@ -1,5 +1,6 @@
 """What makes a training look as though nothing is learned: layers without spikes, a loss that says nothing."""
 
+import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -116,9 +117,11 @@ def constant_loss(task: Task, splits: Splits) -> float:
     """Return the loss on the training split of the best answer that does not look at the input."""
     train: Any = splits.train
     answers: Tensor | None = train.tokens if isinstance(train, TextSplit) else getattr(train, "target", None)
-    if answers is None:
-        return task.constant(torch.ones(splits.classes))
-    return task.constant(torch.bincount(answers.flatten(), minlength=splits.classes))
+    if answers is None and task.asks == "values":
+        # How far the values lie apart is not known: no loss is called no better than a constant's.
+        return math.inf
+    # As if every class came as often as any other, where that is not known.
+    return task.constant(torch.arange(splits.classes) if answers is None else answers, splits.classes)
 
 
 def layers(numbers: list[int]) -> str:

@@ -50,6 +50,11 @@ class Answers:
         """T."""
         return len(self.right)
 
+    @property
+    def largest_scales(self) -> list[float] | None:
+        """The largest mean scale of each step; None where no layer normalises each step by itself."""
+        return None if self.scales is None else [float(value) for value in self.scales.amax(0)]
+
     def after(self, steps: int) -> Exit:
         """Return what stopping all samples after so many steps comes to."""
         return self._exit("steps", steps, torch.full((self.right.shape[1],), steps - 1))
@@ -95,13 +100,15 @@ def answers(network: Network, split: Split, batch: int, device: torch.device, pr
         precision: in which it is computed.
 
     Raises:
-        UsageError: the network answers at every step, or samples differ in length.
+        UsageError: the network answers at every step, or samples differ in length or have values for classes.
     """
     if network.every_step:
         raise UsageError("an early exit is for networks of one answer a sample", "this one answers at every step")
     network.eval()
     right, confidence = [], []
     for each in batches(split, batch, None, device):
+        if each.target.is_floating_point():
+            raise UsageError("an early exit is measured on samples with a class", "these have values (regression)")
         if each.lengths is not None:
             raise UsageError("an early exit is measured on samples of equal length", "these differ in length")
         state: State | None = None

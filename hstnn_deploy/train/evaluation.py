@@ -1,7 +1,7 @@
 """Walk through a split, and score a network on it."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -66,7 +66,7 @@ def unpadded(walk: Iterable[Batch]) -> Iterator[Batch]:
             yield batch
             continue
         for number, length in enumerate(batch.lengths.tolist()):
-            per_step = batch.target.ndim > 1
+            per_step = batch.target.ndim > 1 and not batch.target.is_floating_point()
             target = batch.target[:length, [number]] if per_step else batch.target[[number]]
             yield Batch(batch.x[:length, [number]], target)
 
@@ -85,10 +85,12 @@ def evaluate(
     device: torch.device,
     precision: Precision = "fp32",
     ranks: Ranks = ALONE,
+    shown: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
 ) -> dict[str, Any]:
     """Return `loss`, the task's metric, and how many samples (or words) it is of, of a network in evaluation mode.
 
-    Each rank runs its part; all return the figures of the whole.
+    Each rank runs its part; all return the figures of the whole. `shown` is called with outputs and targets of each
+    batch, such as `PerOutput.take`.
     """
     network.eval()
     # They stay on the device: asking for one would wait for it, once per batch.
@@ -105,6 +107,39 @@ def evaluate(
             loss += task.loss(output, batch.target, len(batch.x)).double() * answers
             correct += task.correct(output, batch.target)
             count += answers
+            if shown is not None:
+                shown(output, batch.target)
     ranks.sum(loss, correct, count)
     mean = float(loss) / int(count)
     return {"loss": mean, task.metric: task.score(mean, int(correct), int(count)), task.counts: int(count)}
+
+
+class PerOutput:
+    """The error of each output of a regression over a split: hand `take` to `evaluate`."""
+
+    def __init__(self) -> None:
+        self._outputs: list[torch.Tensor] = []
+        self._targets: list[torch.Tensor] = []
+
+    def take(self, output: torch.Tensor, target: torch.Tensor) -> None:
+        """Take a batch's outputs [B, K] and targets [B, K]."""
+        self._outputs.append(output.cpu())
+        self._targets.append(target.cpu())
+
+    def plain(self, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Return of each output its number, its name if it has one, its root mean squared error, and R².
+
+        R² is 1 less the sum of squared errors over that of the targets' distances from their mean, on the samples that
+        were taken (1: all is explained; 0: as good as their mean). It is None where all targets are equal.
+        """
+        outputs, targets = (torch.cat(each).double() for each in (self._outputs, self._targets))
+        squares = (outputs - targets).square()
+        apart = (targets - targets.mean(0)).square().sum(0)
+        found = []
+        for number, (error, total, sum_) in enumerate(zip(squares.mean(0), apart, squares.sum(0), strict=True)):
+            name = {"name": names[number]} if names else {}
+            # Equal targets have a mean that is one of them, but for rounding.
+            equal = bool((targets[:, number] == targets[0, number]).all())
+            r2 = None if equal else 1 - float(sum_) / float(total)
+            found.append({"output": number, **name, "rmse": math.sqrt(float(error)), "r2": r2})
+        return found

@@ -17,7 +17,7 @@ from torch.amp import GradScaler
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.data.splits import Batch, Splits
+from hstnn_deploy.data.splits import Batch, Split, Splits
 from hstnn_deploy.errors import CheckpointError, RunError
 from hstnn_deploy.models.activity import Activity
 from hstnn_deploy.models.network import Network, State
@@ -57,6 +57,8 @@ class Fit:
     ranks: Ranks = ALONE
     graphs: bool = False
     """See `Trainer`."""
+    test_curve: bool = False
+    """Whether the test split is measured after every epoch too; no epoch is chosen by it."""
 
     def run_epochs(self) -> Checkpoint:
         """Train what is left of the stage and return the best epoch's checkpoint.
@@ -71,11 +73,12 @@ class Fit:
         done, best = self._restore(optimiser, schedule, scaler)
         self.run.keep_metrics(done)
         self.run.set_status("running", epoch=done, epochs=self.stage.epochs, best=best)
-        self.observer.stage_started(self.header.stage, self.stage.epochs, done)
+        self.observer.stage_started(self.header.resolved_recipe().step or self.header.stage, self.stage.epochs, done)
         doubts = self._doubts()
         trainer = self._trainer(optimiser, scaler)
         for epoch in range(done + 1, self.stage.epochs + 1):
-            self.ranks.share((epoch, [group["lr"] for group in optimiser.param_groups]))
+            rates = [group["lr"] for group in optimiser.param_groups]
+            self.ranks.share((epoch, rates, self.test_curve))
             row = self._epoch(epoch, optimiser, trainer)
             if isinstance(schedule, ReduceLROnPlateau):
                 schedule.step(row[f"valid_{self.task.metric}"])
@@ -165,7 +168,9 @@ class Fit:
         train_loss, correct, count = trainer.train(epoch, self.observer)
         trained = time.perf_counter()
         held = trainer.evaluate()
+        validated = time.perf_counter()
         _check_finite(train_loss, held["loss"], epoch)
+        test = trainer.evaluate(self.splits.test) if self.test_curve else {}
         return {
             "epoch": epoch,
             "train_loss": train_loss,
@@ -175,7 +180,8 @@ class Fit:
             **{key: value for key, value in held.items() if key.startswith(RATE)},
             "lr": optimiser.param_groups[0]["lr"],
             "train_seconds": round(trained - start, 4),
-            "valid_seconds": round(time.perf_counter() - trained, 4),
+            "valid_seconds": round(validated - trained, 4),
+            **{f"test_{key}": test[key] for key in ("loss", self.task.metric) if key in test},
         }
 
 
@@ -283,12 +289,11 @@ class Trainer:
                 scaler=self.scaler,
             )
 
-    def evaluate(self) -> dict[str, Any]:
-        """Return what `evaluation.evaluate` says of the validation split, and each layer's spike rate there."""
+    def evaluate(self, split: Split | None = None) -> dict[str, Any]:
+        """Return what `evaluation.evaluate` says of a split (of validation by default), and each layer's spike rate."""
+        split = self.splits.valid if split is None else split
         with Activity(self.network) as activity:
-            held = evaluate(
-                self.network, self.task, self.splits.valid, self.batch, self.device, self.precision, self.ranks
-            )
+            held = evaluate(self.network, self.task, split, self.batch, self.device, self.precision, self.ranks)
         self.ranks.sum(activity.counts)
         return held | {f"{RATE}{number}": rate for number, rate in activity.rates().items()}
 
@@ -327,11 +332,13 @@ def assist(ranks: Ranks, device: torch.device, splits: Callable[[Recipe], Splits
         if trainer.scaler is not None:
             trainer.scaler.load_state_dict(scaled)
         while epoch := ranks.share(None):
-            number, rates = epoch
+            number, rates, test_curve = epoch
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate
             trainer.train(number, Observer())
             trainer.evaluate()
+            if test_curve:
+                trainer.evaluate(trainer.splits.test)
 
 
 def train_step(

@@ -28,6 +28,7 @@ from hstnn_deploy.data.splits import Batch, Split, Splits
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.errors import RunError, UsageError
 from hstnn_deploy.foreign import reading
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.compensation import compensate
 from hstnn_deploy.models.hybrid.network import as_hybrid
 from hstnn_deploy.models.hybrid.shrink import shrink
@@ -36,10 +37,11 @@ from hstnn_deploy.models.registry import build
 from hstnn_deploy.models.rram import STEPS
 from hstnn_deploy.models.sizes import Sizes, kept_counts, layer_sizes
 from hstnn_deploy.models.tasks import Task, task_for
+from hstnn_deploy.recipe.load import for_its_data
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
-from hstnn_deploy.train.beginnings import first_network, keep_selection, rram_networks
+from hstnn_deploy.train.beginnings import check_begun_from, first_network, keep_selection, other_start, rram_networks
 from hstnn_deploy.train.evaluation import PROTOCOLS, count_batches, evaluate
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
@@ -68,6 +70,7 @@ def train(
     ranks: Ranks = ALONE,
     graphs: bool = True,
     vat: Path | None = None,
+    test_curve: bool = False,
 ) -> list[RunFolder]:
     """Run a training, or one stage of it; return the run folders of the stages it consists of, in order.
 
@@ -83,6 +86,7 @@ def train(
         ranks: the processes that train together.
         graphs: whether what repeats on a GPU is replayed as CUDA graphs.
         vat: of the steps recover and prune, the run folder of the RRAM network; None: that beside their own.
+        test_curve: whether metrics.jsonl gets the test split's figures of every epoch; no epoch is chosen by them.
 
     Raises:
         UsageError: a stage that the kind does not have, or a ratio that leaves a kind too few units; or `vat` for a
@@ -90,10 +94,8 @@ def train(
         DataError: the data set is missing or damaged.
         RunError: a run folder cannot be written, continued, or belongs to another recipe.
     """
-    training = Training(
-        recipe, Path(out), torch.device(device), data_folder, cache, resume, observer or Observer(), ranks, graphs, vat
-    )
-    done = training.run(stage)
+    shared = (data_folder, cache, resume, observer or Observer(), ranks, graphs, vat, test_curve)
+    done = Training(for_its_data(recipe), Path(out), torch.device(device), *shared).run(stage)
     # The other ranks have nothing left to assist with.
     ranks.share(None)
     return done
@@ -137,6 +139,8 @@ class Training:
     """Whether what repeats on a GPU is replayed as CUDA graphs."""
     vat: Path | None = None
     """The run folder of the RRAM network of a step with an SRAM part; None: that beside its own."""
+    test_curve: bool = False
+    """Whether the test split is measured after every epoch too."""
     task: Task = field(init=False)
     _splits: Splits | None = None
 
@@ -210,15 +214,20 @@ class Training:
             raise UsageError(
                 f"weights on devices have no stage {stage!r}", f"their steps are {', '.join(STEPS)}, or all of them"
             )
+        recipes = [self.recipe.at_step(step) for step in (STEPS if stage == "all" else (stage,))]
+        # Before anything is trained: what is wrong with a later step.
+        for recipe in recipes:
+            other_start(recipe)
         done = []
-        for step in STEPS if stage == "all" else (stage,):
-            own = replace(self, recipe=self.recipe.at_step(step))
+        for recipe in recipes:
+            own = replace(self, recipe=recipe)
             own._splits = self._splits
             # Asked before the folder is begun: what is missing is no failure of this step.
-            before = rram_networks(own.recipe, partial(stage_folder, out=self.out, stage="train"), self.vat)
+            before = rram_networks(recipe, partial(stage_folder, out=self.out, stage="train"), self.vat)
+            check_begun_from(own.folder("train"), before)
             done.append(own._fit("train", own.folder("train"), partial(own._for_step, before), None))
             self._splits = own._splits
-            if step == "prune" and (zeros := Checkpoint.load(done[-1].best).network().sparsity()):
+            if recipe.step == "prune" and (zeros := Checkpoint.load(done[-1].best).network().sparsity()):
                 shares = f"{100 * zeros[0]:.1f} % of the SRAM weights and {100 * zeros[1]:.1f} % of their groups"
                 self.observer.note(f"prune: {shares} are zero")
         return done
@@ -245,11 +254,9 @@ class Training:
             recipe = self.recipe
             if (known := shape(recipe.data)) is not None:
                 # Before recordings are prepared, which may take minutes.
-                sizes = {"inputs": known.inputs, "classes": known.classes, "size": known.size, "steps": known.steps}
-                recipe.check_fits(known.family, sizes)
+                recipe.check_data(known)
             self._splits = load(recipe.data, recipe.protocol, self.data_folder, self.cache, self.observer.preparing)
-            there = self._splits
-            recipe.check_fits(there.family, {"inputs": there.inputs, "classes": there.classes, "size": there.size})
+            recipe.check_data(there := self._splits)
             trained = f"{len(there.train)} training samples"
             if isinstance(there.train, TextSplit):
                 trained = f"{len(there.train.tokens)} of them to train on"
@@ -284,7 +291,7 @@ class Training:
         recipe = self.recipe
         run.check_recipe(recipe.for_stage(stage), recipe.upgraded)
         if run.finished:
-            self.observer.note(f"{stage}: already finished in {run.path}")
+            self.observer.note(f"{recipe.step or stage}: already finished in {run.path}")
             return run
         splits = self.splits()
         facts = environment.describe(str(self.device)) | {"processes": self.ranks.size}
@@ -322,6 +329,7 @@ class Training:
                 recipe.precision,
                 self.ranks,
                 self.graphs,
+                self.test_curve,
             )
             best = fit.run_epochs()
             self._judge(best, run)
@@ -339,22 +347,17 @@ class Training:
         best.metrics |= {"test": test, "protocol": protocol, "precision": precision}
         best.save(run.best)
         run.set_status("finished", result={"epoch": best.epoch, **best.metrics})
-        figure = f"{self.task.metric} {test[self.task.metric]:.2f}{self.task.unit}"
+        figure = f"{self.task.metric} {shown(self.task.metric, test[self.task.metric])}{self.task.unit}"
         self.observer.stage_finished(
-            f"{best.stage}: best epoch {best.epoch}, test {figure} ({PROTOCOLS[protocol]}; {precision})"
+            f"{self.recipe.step or best.stage}: best epoch {best.epoch}, "
+            f"test {figure} ({PROTOCOLS[protocol]}; {precision})"
         )
 
     def _check_environment(self, run: RunFolder, now: dict[str, Any]) -> None:
         if not (self.resume and (before := run.environment())):
             return
-        for key, old, new in (
-            ("thread count", before.get("threads"), now["threads"]),
-            ("torch", before.get("versions", {}).get("torch"), now["versions"].get("torch")),
-            ("device", before.get("device"), now["device"]),
-            ("number of processes", before.get("processes", 1), now["processes"]),
-        ):
-            if old != new:
-                self.observer.note(f"{key} was {old}, is {new}: the result will not equal an uninterrupted run's bits")
+        for change in environment.changes(before, now):
+            self.observer.note(f"{change}: the result will not equal an uninterrupted run's bits")
 
     def _adapted(self) -> Checkpoint:
         run = self.folder("adapt")
@@ -372,8 +375,7 @@ class Training:
         if run.finished:
             self.observer.note(f"traces: already finished in {run.path}")
             return run
-        adapted = self._adapted()
-        splits = self.splits()
+        adapted, splits = self._adapted(), self.splits()
         facts = environment.describe(str(self.device))
         with run.open(recipe.for_stage("traces"), facts, self.resume, recipe.upgraded):
             files.write_text(run.path / "recipe.yaml", recipe.yaml())

@@ -10,7 +10,6 @@ import torch
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.images import as_evaluated
 from hstnn_deploy.data.splits import Splits
-from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.device_memory import DeviceMemory, bits_of
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.rram import Step, Variation, Weights
@@ -18,7 +17,7 @@ from hstnn_deploy.models.tasks import Task
 from hstnn_deploy.train.evaluation import batches, evaluate
 
 FORMAT, VERSION = "hstnn-variation", 1
-"""Of curves as plain data."""
+"""Of a measurement as plain data."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +102,7 @@ def under_variation(
         weights = weights.model_copy(update={"variation": varied})
         architecture = checkpoint.architecture.model_copy(update={"weights": weights})
         checkpoint = checkpoint.model_copy(update={"architecture": architecture})
-    sigma = weights.model_copy(update={"step": "vat"}).sigma
-    if not sigma and weights.variation.scale:
-        raise UsageError(
-            f"no variation was measured at {weights.bits} bits, so no draw of it is known",
-            "train with network.weights.variation.sigma, or with other bits",
-        )
+    sigma = weights.drawn().sigma
     precision = checkpoint.resolved_recipe().precision
 
     def metric(draw: int | None) -> float:
@@ -233,13 +227,24 @@ def curve(
     )
 
 
-def plain(curves: Sequence[Curve], split: str, draws: int, readapt: int) -> dict[str, Any]:
-    """Return curves as plain data, with what they have in common."""
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "split": split,
-        "draws": draws,
-        "readapted": readapt,
-        "networks": [each.plain() for each in curves],
-    }
+@dataclass(frozen=True)
+class Measurement:
+    """Networks under variation, all measured alike."""
+
+    split: str
+    draws: int
+    """Of each network at each scale."""
+    readapted: int
+    """After how many training batches the norms' statistics were taken; 0: as they were trained."""
+    networks: list[Curve]
+
+    def plain(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "split": self.split,
+            "draws": self.draws,
+            "readapted": self.readapted,
+            "networks": [each.plain() for each in self.networks],
+        }

@@ -1,6 +1,7 @@
 """Weights on RRAM and SRAM through the command line: four steps, draws of the variation, export, and wrong input."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,21 @@ def test_a_step_goes_by_what_takes_part_in_it(hstnn: Hstnn, runs: Path) -> None:
     assert "/vat was begun with another recipe" in refused.err
 
 
+def test_an_evaluation_says_step_and_variation(hstnn: Hstnn, runs: Path) -> None:
+    for step, said in (
+        ("vat", "variation of sigma 0.346, drawn anew for every batch"),
+        ("baseline", "without variation;"),
+    ):
+        shown = hstnn("evaluate", "--ckpt", best(runs, step)).out
+        assert f"rram-digits {step}, " in shown
+        assert f"weights: {said}" in shown
+    shown = hstnn("evaluate", "--ckpt", best(runs, "vat"), "--draws", "0").out
+    assert shown.endswith("weights: without variation\n")
+    again = hstnn("train", "rram-digits", *FEW, "--out", runs, "--stage", "vat")
+    assert "vat: already finished" in again.err + again.out
+    assert "--draws 20" in again.out
+
+
 def test_an_early_exit_is_measured_and_drawn(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
     ckpt = best(runs, "baseline")
     found = json.loads(hstnn("evaluate", "--ckpt", ckpt, "--early-exit", "--json").out)
@@ -78,7 +94,10 @@ def test_an_early_exit_is_measured_and_drawn(hstnn: Hstnn, runs: Path, tmp_path:
     whole = json.loads(hstnn("evaluate", "--ckpt", ckpt, "--json").out)["accuracy"]
     (last,) = (each for each in found if (each["rule"], each["threshold"]) == ("steps", 8))
     assert last["accuracy"] == pytest.approx(whole)
-    assert hstnn("evaluate", "--ckpt", ckpt, "--early-exit", "--out", tmp_path / "exit.png").code == 0
+    drawn = hstnn("evaluate", "--ckpt", ckpt, "--early-exit", "--out", tmp_path / "exit.png")
+    assert drawn.code == 0
+    assert "scale: the largest mean scale of a step lies between" in drawn.out
+    assert "weights: without variation" in drawn.out
     assert (tmp_path / "exit.png").stat().st_size > 5000
     assert hstnn("evaluate", "--ckpt", ckpt, "--out", tmp_path / "exit.png").code == 2
 
@@ -140,3 +159,43 @@ def test_a_step_for_any_stack_with_convolutions(hstnn: Hstnn, tmp_path: Path) ->
     assert "network.weights is for convolutions" in refused.err
     plain = hstnn("evaluate", "--ckpt", tmp_path / "stack-events/plain/seed1111/baseline/best.pt", "--draws", "2")
     assert plain.code == 0
+
+
+def test_a_recovery_of_another_rram_network_is_not_taken_for_finished(hstnn: Hstnn, tmp_path: Path) -> None:
+    """With `finetune`, the recipe of a recovery does not say for how long its RRAM network was trained."""
+    few: list[str | Path] = ["train", "rram-digits", "--out", tmp_path, "--set", "train.batches=2", "--stage"]
+    few[4:4] = ["--set", "finetune.epochs=1", "--set", "finetune.batches=2"]
+    assert hstnn(*few, "vat", "--set", "train.epochs=1").code == 0
+    assert hstnn(*few, "recover", "--set", "train.epochs=1").code == 0
+    again = hstnn(*few, "recover", "--set", "train.epochs=1")
+    assert (again.code, "already finished" in again.out) == (0, True)
+    shutil.rmtree(best(tmp_path, "vat").parent)
+    assert hstnn(*few, "vat", "--set", "train.epochs=2").code == 0
+    refused = hstnn(*few, "recover", "--set", "train.epochs=2")
+    assert refused.code == 5
+    assert "/recover was begun from another RRAM network than" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [("bits=5", 2, "no variation was measured at 5 bits"), ("sram.start=missing.pt", 4, "missing.pt does not exist")],
+)
+def test_what_is_wrong_with_a_later_step_is_said_before_the_first(
+    hstnn: Hstnn, tmp_path: Path, change: str, code: int, said: str
+) -> None:
+    words: list[str | Path] = ["train", "rram-digits", *FEW, "--stage", "all", "--out", tmp_path / "runs"]
+    refused = hstnn(*words, "--set", f"network.weights.{change}")
+    assert refused.code == code
+    assert said in refused.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_draw_is_deployed_where_no_variation_was_measured(hstnn: Hstnn, tmp_path: Path) -> None:
+    words: list[str | Path] = ["train", "rram-digits", "--out", tmp_path, "--stage", "baseline"]
+    few: list[str | Path] = ["--set", "train.epochs=1", "--set", "train.batches=1", "--set", "network.weights.bits=5"]
+    assert hstnn(*words, *few).code == 0
+    ckpt = best(tmp_path, "baseline")
+    for asked in (["export", "--onnx", "--draw", "1"], ["evaluate", "--early-exit", "--draws", "1"]):
+        refused = hstnn(*asked, "--ckpt", ckpt)
+        assert refused.code == 2
+        assert "no variation was measured at 5 bits" in refused.err

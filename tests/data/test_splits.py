@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from hstnn_deploy.data.splits import ArraySplit, hold_out, with_validation
+from hstnn_deploy.data.splits import ArraySplit, as_values, hold_out, with_validation
 from hstnn_deploy.errors import DataError
 
 
@@ -115,3 +115,40 @@ def test_too_few_samples_to_hold_any_out_is_a_data_error(target: list[int]) -> N
     with pytest.raises(DataError, match="held out") as refused:
         hold_out(torch.tensor(target, dtype=torch.int64), 0.1)
     assert refused.value.hint
+
+
+@given(st.integers(2, 300), st.integers(0, 2**32 - 1))
+def test_values_are_held_out_as_scikit_learn_does_without_classes(samples: int, seed: int) -> None:
+    target = torch.zeros(samples, 2)
+    rest, held = hold_out(target, 0.1, seed)
+    theirs = train_test_split(range(samples), test_size=0.1, random_state=seed)
+    assert [rest.tolist(), held.tolist()] == [sorted(each) for each in theirs]
+
+
+def test_one_sample_of_values_cannot_be_on_both_sides() -> None:
+    with pytest.raises(DataError, match="cannot be held out with samples on both sides"):
+        hold_out(torch.zeros(1, 2), 0.1)
+
+
+def test_values_are_taken_as_they_are() -> None:
+    given_ = torch.tensor([1e-3, 2e6, -5.0], dtype=torch.float64)
+    found = as_values(given_, "y.npy")
+    assert (found.shape, found.dtype) == ((3, 1), torch.float32)
+    assert found[:, 0].tolist() == given_.float().tolist()
+    split = ArraySplit(torch.zeros(3, 4, 2), found)
+    assert split.batch(torch.tensor([2, 0]), torch.device("cpu")).target.tolist() == found[[2, 0]].tolist()
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (torch.zeros(3, dtype=torch.int64), "y.npy holds torch.int64"),
+        (torch.zeros(3, 5, 2), r"the shape \[3, 5, 2\]: a target for each time step is not supported"),
+        (torch.zeros(3, 0), r"the shape \[3, 0\]: there is nothing to learn"),
+        (torch.tensor([[0.0, 1.0], [2.0, float("nan")]]), "not a finite number of float32: sample 1"),
+        (torch.tensor([1e300], dtype=torch.float64), "not a finite number of float32: sample 0"),
+    ],
+)
+def test_what_is_no_values_is_refused(target: Tensor, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        as_values(target, "y.npy")

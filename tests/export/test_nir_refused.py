@@ -157,6 +157,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: graph_of(affine(), lif(5, tau=with_bad(np.nan))),
         "node 'b': tau holds a number that is not finite",
     ),
+    "weights beyond single precision": (
+        lambda: graph_of(nir.Linear(np.full((5, 6), 1e300)), lif(5)),
+        "node 'a': it holds a number that is too large for single precision",
+    ),
     "weights with an infinity": (
         lambda: graph_of(nir.Linear(REC / 0), lif(5), shape=(5,)),
         "node 'a': weight holds a number that is not finite",

@@ -74,7 +74,8 @@ ANSWERS: dict[str, tuple[Callable[[list[Tensor], list[Tensor]], Any], str, str]]
     "sum from zeros like them": (lambda s, _: sum(s, torch.zeros_like(s[0])), "lif", "sum"),
     "sum from the first": (lambda s, _: s[0] + s[1] + s[2] + s[3] + s[4] + s[5], "lif", "sum"),
     "sum from the other side": (lambda s, _: s[5] + (s[4] + (s[3] + (s[2] + (s[1] + s[0])))), "lif", "sum"),
-    "mean": (lambda s, _: sum(s) / 6, "lif", "mean"),
+    "mean": (lambda s, _: sum(s) / len(s), "lif", "mean"),
+    "mean of a stack": (lambda s, _: torch.stack(s).sum(0) / len(s), "lif", "mean"),
 }
 """What a forward with a loop gives, and the last layer and the readout that it is taken as."""
 
@@ -129,10 +130,8 @@ REFUSED: dict[str, tuple[Answer, str]] = {
     "one step twice": (lambda s, _: s[0] + s[1] + s[1] + s[3], "does something else at step 2"),
     "sum that begins with 1": (lambda s, _: sum(s, 1), "does something else at step 2"),
     "sum that begins with ones": (lambda s, _: sum(s, torch.ones(3, 5)), "takes a parameter or buffer of its own"),
-    "sum over another number of steps": (
-        lambda s, _: sum(s) / 5,
-        "truediv in its forward comes behind a sum or mean over time",
-    ),
+    "sum over another number of steps": (lambda s, _: sum(s) / 5, "truediv in its forward comes behind the sum"),
+    "sum over the steps of this window alone": (lambda s, _: sum(s) / 4, "truediv in its forward comes behind the sum"),
     "two sums": (lambda s, _: sum(s) + sum(s), "comes behind another readout"),
 }
 
@@ -188,6 +187,7 @@ def batch_first(answer: Callable[[list[Tensor]], Any]) -> nn.Module:
     ("answer", "readout"),
     [
         (lambda s: torch.stack(s, 1), "every"),
+        (torch.stack, "every"),
         (lambda s: torch.stack(s, dim=1).sum(1), "sum"),
         (lambda s: torch.stack(s, dim=1).mean(-2), "mean"),
         (lambda s: torch.stack(s).mean(-3), "mean"),
@@ -205,7 +205,6 @@ def test_a_loop_over_the_second_axis(answer: Callable[[list[Tensor]], Any], read
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (torch.stack, "stacks its steps along axis 0, and takes them along axis 1"),
         (lambda s: torch.stack(s, 2), "stacks other values"),
         (lambda s: torch.stack(s, 1).sum(0), "sum in its forward is no layer"),
         (lambda s: torch.stack(s).sum(-2), "sum in its forward is no layer"),

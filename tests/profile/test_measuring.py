@@ -17,7 +17,7 @@ from hstnn_deploy.profile.phases import inference, networks
 from hstnn_deploy.profile.phases.findings import Findings
 from hstnn_deploy.profile.phases.inputs import splits
 from hstnn_deploy.profile.phases.training import Epoch, answers, part
-from hstnn_deploy.profile.record import Configuration, Record
+from hstnn_deploy.profile.record import Configuration, Phase, Record, Source
 from hstnn_deploy.profile.run import prepare, worker
 from hstnn_deploy.profile.values import Measured, NotMeasured
 from hstnn_deploy.recipe.load import load_recipe
@@ -27,6 +27,7 @@ from hstnn_deploy.train.loop import train_step
 from hstnn_deploy.train.schedules import make_optimiser
 from tests.conftest import TINY, TINY_TEXT, settings
 from tests.profile.conftest import configured
+from tests.values import in_place_of_the_digits
 
 
 def number(record: Record, name: str) -> float:
@@ -365,3 +366,14 @@ def test_a_graph_that_cannot_be_written_is_no_matter_of_other_engines(
     found = prepare.prepare(configured(tiny, "infer"), ["eager", "onnxruntime"], tmp_path)
     assert found["absent"] == {"onnxruntime": "no export form: no onnx today"}
     assert np.load(tmp_path / inference.INPUTS).shape == (8, 100, 8)
+
+
+@pytest.mark.parametrize(("phase", "source"), [("train", "real"), ("train", "synthetic"), ("select", "real")])
+def test_a_regression_is_measured(
+    phase: Phase, source: Source, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    in_place_of_the_digits(monkeypatch)
+    recipe = load_recipe("digits", settings({**TINY, "network.classes": 2}))
+    record = worker.measure(replace(configured(recipe, phase, max_steps=2), data=source), tmp_path)
+    assert record.status == "measured", record.reason
+    assert record.facts["data"].startswith(f"{source}: ")

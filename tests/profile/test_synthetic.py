@@ -15,6 +15,7 @@ from hstnn_deploy.profile.plan.memory import needed
 from hstnn_deploy.recipe.load import load_recipe
 from tests.event_files import make_nmnist
 from tests.profile.conftest import configured
+from tests.values import SPIKING, in_place_of_the_digits
 
 CPU = torch.device("cpu")
 
@@ -100,3 +101,12 @@ def test_real_recordings_are_on_disk_and_synthetic_ones_in_memory(tmp_path: Path
     real = configured(recipe, "train", data_dir=tmp_path)
     assert held(real, recipe) == 0
     assert needed(synthetic_one) - needed(real) == nbytes(recipe)
+
+
+def test_values_are_drawn_where_the_data_has_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_place_of_the_digits(monkeypatch)
+    made = synthetic(load_recipe("stack-digits", SPIKING))
+    assert made.targets == "values"
+    target = first(made, "train", 360).target
+    assert (target.shape, target.dtype) == ((360, 2), torch.float32)
+    assert float(target.std()) == pytest.approx(1, abs=0.1)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from hstnn_deploy import files
+from hstnn_deploy.models.device_memory import DeviceMemory
+from hstnn_deploy.models.rram import Step
 from hstnn_deploy.models.sizes import kept_counts
 from hstnn_deploy.models.tasks import task_for
 from hstnn_deploy.profile.record import Record, lines
@@ -18,6 +20,7 @@ from hstnn_deploy.report.collect import collect
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.ranking import SelectedUnits, SelectionResult
 from hstnn_deploy.train.stages import stage_folder
+from hstnn_deploy.train.variation import Curve, Draws
 from tests.conftest import TINY, settings
 from tests.profile.conftest import configured, measured
 
@@ -125,3 +128,14 @@ def inference(ratio: float = 0.5, engine: str = "eager", kind: str = "hybrid", *
 def training(**numbers: float) -> Record:
     """Return a record of training with made up figures."""
     return measured(configured(recipe_for("hybrid", changes={"batch": 100}), "train"), **numbers)
+
+
+_MEMORY = DeviceMemory(100, 400, 500, 420, 6400, 0, 4, 5, ("layer1.conv",))
+
+
+def varied(step: Step = "vat", name: str = "net", seed: int = 1, bits: int = 4, beyond: int = 0) -> Curve:
+    """Return weights on devices: 80 without variation; draws of 70 and 74 at once sigma, of 50 and 60 at twice."""
+    scales = {1.0: Draws([70.0, 74.0], 80.0, 0.25), 2.0: Draws([50.0, 60.0], 80.0, 0.5)}
+    memory = DeviceMemory(**{**_MEMORY.plain(), "beyond": beyond, "parts": _MEMORY.parts})
+    sparsity = (0.25, 0.125) if step == "prune" else None
+    return Curve("runs/best.pt", name, seed, step, bits, "accuracy", 80.0, scales, sparsity, memory)

@@ -7,9 +7,11 @@ import pytest
 import yaml
 
 from hstnn_deploy.errors import RunError
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.report import sheets
 from hstnn_deploy.report.aggregate import Cell, Study, studies
 from hstnn_deploy.report.collect import collect
+from tests.conftest import settings
 from tests.report.conftest import PUBLISHED, recipe_for, study_of, write_run, write_sweep
 
 
@@ -139,6 +141,22 @@ def test_runs_of_other_recipes_are_never_mixed(tmp_path: Path, change: dict[str,
     assert telling in found[1].title
     assert cell(found[0], "hybrid 0.5").values == {1: 93.0}
     assert cell(found[1], "hybrid 0.5").values == {2: 10.0}
+
+
+def test_the_steps_of_weights_on_devices_are_rows_of_one_table_in_order(tmp_path: Path) -> None:
+    for place, step in enumerate(("prune", "recover", "vat", "baseline")):
+        for seed in (1, 2):
+            changes = settings({"network.weights.step": step, "seed": seed, "train.epochs": 1})
+            write_run(tmp_path, load_recipe("rram-digits", changes), 80.0 + place + seed, stage="train")
+    (study,) = studies(collect([tmp_path]).runs)
+    assert study.title == "rram-digits"
+    assert study.rows == ["baseline", "vat", "recover", "prune"]
+    assert cell(study, "recover").values == {1: 82.0, 2: 83.0}
+    table = sheets.summary(study)
+    assert [row[0].text for row in table.rows] == study.rows
+    assert any("the variation of the weights was drawn anew for every batch" in note for note in table.notes)
+    (clean,) = studies(collect([tmp_path / "rram-digits/plain/seed1/baseline"]).runs)
+    assert not any("variation" in note for note in sheets.summary(clean).notes)
 
 
 def test_pure_networks_stand_beside_every_way_of_restoring(tmp_path: Path) -> None:

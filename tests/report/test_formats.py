@@ -163,7 +163,7 @@ def test_latex_compiles_by_itself_and_inside_of_a_document(sweep: Path, tmp_path
 def test_json_is_plain_and_whole(sweep: Path, tmp_path: Path) -> None:
     write_run(sweep, recipe_for("snn", seed=4), None)
     collected = collect([sweep, records_of(tmp_path / "records.jsonl", [inference()])])
-    data = json.loads(formats.dumps(formats.plain([study_of(sweep)], collected.profiles, ["a problem"])))
+    data = json.loads(formats.dumps(formats.plain([study_of(sweep)], replace(collected, problems=["a problem"]))))
     assert (data["schema"], data["version"], data["problems"]) == ("hstnn-report", 1, ["a problem"])
     (study,) = data["studies"]
     assert (study["metric"], study["protocol"], study["seeds"]) == ("accuracy", "validation", [1, 2, 3, 4])

@@ -12,10 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hstnn_deploy import files
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.report.aggregate import studies
 from hstnn_deploy.report.collect import collect
 from hstnn_deploy.report.page import embedded, page
-from tests.report.conftest import PUBLISHED, inference, recipe_for, records_of, training, write_run, write_sweep
+from hstnn_deploy.train.variation import Measurement
+from tests.report.conftest import PUBLISHED, inference, recipe_for, records_of, training, varied, write_run, write_sweep
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -182,6 +185,39 @@ def test_every_picture_is_drawn_from_the_data(view: View) -> None:
     assert view.figure("timeline").locator(".legend button").all_inner_texts() == ["rss", "pss"]
     assert "What could not be read" in view.page.inner_text("main")
     assert view.figure("cost").locator("select").input_value() == "latency_p50"
+
+
+def test_accuracy_under_variation_is_drawn_in_colours_that_there_are(browser: Any, tmp_path: Path) -> None:
+    networks = [varied(step, bits=bits) for bits in (1, 4) for step in ("baseline", "vat", "recover", "prune")]
+    files.write_json(tmp_path / "variation.json", Measurement("test", 2, 0, networks).plain())
+    path = tmp_path / "report.html"
+    path.write_text(page([], collect([tmp_path])), encoding="utf-8")
+    shown = View(browser, path)
+    panels = shown.figure("variation").locator("svg[role=img]")
+    assert panels.count() == 2
+    assert shown.figure("variation").locator("h3").all_inner_texts() == ["1 bit of RRAM", "4 bits of RRAM"]
+    lines = panels.first.locator("path.line")
+    colours = [line.evaluate("one => getComputedStyle(one).stroke") for line in lines.all()]
+    assert len(set(colours)) == 4
+    assert "none" not in colours
+    memory = shown.figure("memory").locator("svg[role=img]").first
+    memory.focus()
+    shown.page.keyboard.press("ArrowRight")
+    assert "1 times sigma: 72 % ± 25.41 (95 %), 2 draws" in shown.figure("memory").locator(".tip").inner_text()
+    assert shown.trouble == []
+    shown.page.close()
+
+
+def test_a_stack_of_layers_has_lines_and_no_share_of_spiking_units(browser: Any, tmp_path: Path) -> None:
+    write_run(tmp_path, load_recipe("stack-digits", ["train.epochs=1"]), 90.0, stage="train")
+    collected = collect([tmp_path])
+    path = tmp_path / "report.html"
+    path.write_text(page(studies(collected.runs), collected), encoding="utf-8")
+    shown = View(browser, path)
+    assert shown.figure("ratio").count() == 0
+    line = shown.figure("curves").locator("svg[role=img] path.line").first
+    assert line.evaluate("one => getComputedStyle(one).stroke") != "none"
+    shown.page.close()
 
 
 def test_hovering_says_what_a_point_is(view: View) -> None:

@@ -62,11 +62,11 @@ def test_a_loss_that_says_nothing_is_said_once(losses: list[float], said: str) -
 
 
 def test_the_loss_of_a_constant_answer_is_that_of_the_best_one() -> None:
-    counts = torch.tensor([1, 3, 0])
+    answers = torch.tensor([1, 0, 1, 1])  # of three classes
     entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
-    assert Classification().constant(counts) == pytest.approx(entropy)
-    assert LanguageModelling().constant(counts) == pytest.approx(entropy)
-    assert OneHot().constant(counts) == pytest.approx(2 * 0.25 * 0.75 / 3)
+    assert Classification().constant(answers, 3) == pytest.approx(entropy)
+    assert LanguageModelling().constant(answers, 3) == pytest.approx(entropy)
+    assert OneHot().constant(answers, 3) == pytest.approx(2 * 0.25 * 0.75 / 3)
     splits = load_digits(DigitsConfig(), Source())
     assert math.log(10) - 1e-3 < constant_loss(Classification(), splits) < math.log(10)
 

@@ -14,7 +14,7 @@ from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.stages import train
-from hstnn_deploy.train.variation import Curve, Draws, curve, plain, under_variation
+from hstnn_deploy.train.variation import Curve, Draws, Measurement, curve, under_variation
 
 Trained = tuple[Checkpoint, Task, Splits]
 
@@ -60,7 +60,7 @@ def test_the_interval_is_student_s(trained: Trained) -> None:
 
 
 def test_curves_as_plain_data_say_their_version(trained: Trained) -> None:
-    found = plain([curve_of(trained, [1.0])], "test", 3, 0)
+    found = Measurement("test", 3, 0, [curve_of(trained, [1.0])]).plain()
     assert (found["format"], found["version"], found["draws"]) == ("hstnn-variation", 1, 3)
     (network,) = found["networks"]
     assert network["variation"][0]["scale"] == 1.0

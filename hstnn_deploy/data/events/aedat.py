@@ -1,4 +1,6 @@
-"""The AEDAT 3.1 format of event cameras: a text header, then packets of events of one kind each.
+"""The AEDAT 3 format of event cameras: a text header, then packets of events of one kind each.
+
+Version 3.0 differs from 3.1 in what matters here by y alone, which it counts from below (iniVation's "AEDAT 3.0").
 
 tonic's reader of the text header is used; its reader of the packets takes packets of every kind for events and ends
 quietly within one, and `tonic.io.read_dvs_ibm`, which calls both, does not run in tonic 1.7.
@@ -19,6 +21,8 @@ _HEADER = 28
 """Bytes before a packet's events: kind and source (16 bits each), then the size of an event, where its time is, the
 overflows of the time, room, events, and valid events (32 bits each)."""
 _POLARITY, _POLARITY_BYTES = 1, 8
+_PACKED = 0x8000
+"""The bit of a packet's kind that says that it is compressed."""
 _OTHERS = {0: "special events", 2: "frames", 3: "IMU events", 4: "IMU events"}
 
 
@@ -29,11 +33,19 @@ class Packets(NamedTuple):
     """The valid polarity events, by the file's clock."""
     dropped: Mapping[str, int]
     """How many events were marked invalid, and how many of other kinds there are."""
+    version: float
+    """3.0, whose y is counted from below, or 3.1."""
 
 
 def read_aedat(path: Path) -> Events:
-    """Return the valid polarity events of a file; see `read_packets`."""
-    return read_packets(path).events
+    """Return the valid polarity events of a file of version 3.1; see `read_packets`.
+
+    Raises:
+        DataError: it is of another version, or cannot be read.
+    """
+    if (found := read_packets(path)).version == 3:
+        raise DataError(f"{path} is an AEDAT file of version 3, not 3.1: it counts y from below", AGAIN)
+    return found.events
 
 
 def read_packets(path: Path) -> Packets:
@@ -54,8 +66,8 @@ def _read(path: Path, _size: int, _changed: int) -> Packets:
     with reading(path, "an AEDAT file: it does not begin with a header"):
         version, start = read_aedat_header_from_file(str(path))[:2]
         raw = path.read_bytes()
-    if not 3 < version < 4:
-        raise DataError(f"{path} is an AEDAT file of version {version:g}, not 3.1", AGAIN)
+    if version not in (3, 3.1):
+        raise DataError(f"{path} is an AEDAT file of version {version:g}, not 3.0 or 3.1", AGAIN)
     parts, sources = [make_events([], [], [], [])], set()
     dropped: dict[str, int] = {"events marked invalid": 0}
     while start < len(raw):
@@ -63,6 +75,11 @@ def _read(path: Path, _size: int, _changed: int) -> Packets:
             raise _truncated(path, start)
         kind, source = np.frombuffer(raw, "<u2", 2, start).tolist()
         size, _, overflows, room, count, valid = np.frombuffer(raw, "<u4", 6, start + 4).tolist()
+        if kind & _PACKED:
+            raise DataError(
+                f"{path} is compressed: its packet at byte {start} says so",
+                "write it with cAER's format RAW, or convert it with DV to AEDAT 4",
+            )
         if start + _HEADER + size * room > len(raw):
             raise _truncated(path, start)
         if count > room or (kind == _POLARITY and size != _POLARITY_BYTES):
@@ -83,7 +100,7 @@ def _read(path: Path, _size: int, _changed: int) -> Packets:
         start += _HEADER + size * room
     if len(sources) > 1:
         raise DataError(f"{path} holds events of {len(sources)} cameras", "write those of one camera into a file")
-    return Packets(np.concatenate(parts), dropped)
+    return Packets(np.concatenate(parts), dropped, version)
 
 
 def _truncated(path: Path, start: int) -> DataError:

@@ -56,7 +56,7 @@ def is_array(start: bytes) -> bool:
     return start.startswith((_NPY, _ZIP))
 
 
-def read_array(source: Path | bytes, name: str = "", limit: int | None = None) -> Array:
+def read_array(source: Path | bytes, name: str = "", limit: int | None = None, mapped: bool = True) -> Array:
     """Return the array of a .npy file, or of a .npz file the one called x or the only one.
 
     Args:
@@ -64,6 +64,7 @@ def read_array(source: Path | bytes, name: str = "", limit: int | None = None) -
         name: what it is called in messages; empty: its path.
         limit: bytes that the array may have where it is read or unpacked; None: `ARRAY_LIMIT`. A .npy file of 64 MiB or
             more is mapped, and may have any.
+        mapped: whether such a file is mapped. One that is not is read, so that it may change while it is.
 
     Returns:
         The array. A large one may be written to no more than a `numpy.memmap` of mode r.
@@ -74,7 +75,7 @@ def read_array(source: Path | bytes, name: str = "", limit: int | None = None) -
     name = name or str(source)
     with _file(source, name) as file:
         if file.read(len(_ZIP)) != _ZIP:
-            return _npy(source, file, name, limit)
+            return _npy(source, file, name, limit, mapped)
         with _sound(name), zipfile.ZipFile(file) as archive:
             members = _members(archive, name)
             if not members or (len(members) > 1 and "x" not in members):
@@ -150,13 +151,13 @@ def _sound(name: str) -> AbstractContextManager[None]:
     return reading(name, "a file of plain numbers", hint=_SAVE_AGAIN)
 
 
-def _npy(source: Path | bytes, file: IO[bytes], name: str, limit: int | None) -> Array:
+def _npy(source: Path | bytes, file: IO[bytes], name: str, limit: int | None, mapped: bool) -> Array:
     with _sound(name):
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         header = _header(file, name)
         _fits(header, size, name)
-        if isinstance(source, Path) and header.bytes >= _MAPPED:
+        if mapped and isinstance(source, Path) and header.bytes >= _MAPPED:
             order = "F" if header.fortran else "C"
             return np.memmap(source, header.dtype, "r", header.start, header.shape, order)  # type: ignore[call-overload, no-any-return]
         return _filled(header, file, name, limit)

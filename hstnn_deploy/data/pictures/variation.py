@@ -89,12 +89,12 @@ def draw_variation(networks: Sequence[Network]) -> "Figure":
         own = [each for each in networks if each.bits == count]
         for each in own:
             like = [other for other in own if other.step == each.step]
-            _line(panel, each, _LINES[like.index(each) % len(_LINES)], _label(each, like))
+            _line(panel, each, _LINES[like.index(each) % len(_LINES)], label(each, like))
         panel.set_title(f"{count} bit{'' if count == 1 else 's'} of RRAM", fontsize=10, color=INK)
         panel.set_xlabel("variation (times sigma)")
         _plain(panel)
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            names.setdefault(label, handle)
+        for handle, name in zip(*panel.get_legend_handles_labels(), strict=True):
+            names.setdefault(name, handle)
     for panel in panels[len(bits) :]:
         panel.set_visible(False)
     for row in range(rows):
@@ -136,21 +136,26 @@ def draw_memory(networks: Sequence[Network]) -> "Figure":
     return figure
 
 
-def _line(axes: "Axes", network: Network, style: str, label: str) -> None:
+def _line(axes: "Axes", network: Network, style: str, name: str) -> None:
     colour = _COLOURS[network.step]
     scales = [0.0, *network.scales]
     means = [network.clean, *(each.mean for each in network.scales.values())]
     widths = [0.0, *(each.half_width for each in network.scales.values())]
     axes.plot(
-        scales, means, style, marker=_MARKERS[network.step], color=colour, markersize=4, linewidth=1.2, label=label
+        scales, means, style, marker=_MARKERS[network.step], color=colour, markersize=4, linewidth=1.2, label=name
     )
     if max(widths) < float("inf"):
         low, high = ([mean + sign * width for mean, width in zip(means, widths, strict=True)] for sign in (-1, 1))
         axes.fill_between(scales, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _label(network: Network, like: Sequence[Network]) -> str:
-    """Return the step, with what tells the network from others of the step."""
+def label(network: Network, like: Sequence[Network]) -> str:
+    """Return the step, with what tells the network from others of the step.
+
+    Args:
+        network: which one.
+        like: all of the step, it among them.
+    """
     parts = [network.step]
     if len({each.name for each in like}) > 1:
         parts.append(network.name)

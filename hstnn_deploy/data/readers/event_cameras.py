@@ -5,7 +5,6 @@ speaks to the terminal itself.
 """
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 
 from hstnn_deploy.data.events.events import unwrapped
 from hstnn_deploy.data.readers.event_columns import Found
+from hstnn_deploy.data.readers.event_options import EventOptions
 from hstnn_deploy.errors import DataError
-from hstnn_deploy.foreign import AGAIN, reading, silenced
+from hstnn_deploy.foreign import AGAIN, reading
 
 Words = NDArray[np.int64]
 
@@ -22,13 +22,6 @@ _TRIGGERS = "external triggers"
 _DAT_EVENTS = (0x00, 0x0C)
 """Types of a .dat file's events that are changes of light."""
 _DAT_TRIGGER = 0x0E
-_OTHER_AEDAT: Mapping[str, tuple[str, str]] = {
-    "1": ("is of AEDAT 1, whose addresses do not say what they mean", "convert it with jAER or DV to AEDAT 3.1 or 4"),
-    "3.0": (
-        "is of AEDAT 3.0, which counts y from below and does not say how high the sensor is",
-        "convert it with DV to AEDAT 4",
-    ),
-}
 
 
 def read_bin(path: Path) -> Found:
@@ -40,19 +33,30 @@ def read_bin(path: Path) -> Found:
     return Found("40-bit events (.bin, N-MNIST's form)", {each: events[each] for each in "txyp"}, "us")
 
 
-def read_aedat3(path: Path) -> Found:
-    """Return the polarity events of an AEDAT 3.1 file; other versions are refused by name."""
+def read_aedat3(path: Path, options: EventOptions) -> Found:
+    """Return the polarity events of an AEDAT 3 file; version 3.0 counts y from below, and says not how high it is."""
     from hstnn_deploy.data.events.aedat import read_packets
 
     with path.open("rb") as file:
         version = file.readline(64)[len(b"#!AER-DAT") :].strip().decode("ascii", errors="replace")
-    for start, (what, hint) in _OTHER_AEDAT.items():
-        if version.startswith(start):
-            raise DataError(f"{path} {what}", hint)
+    if version.startswith("1"):
+        raise DataError(
+            f"{path} is of AEDAT 1, whose addresses do not say what they mean",
+            "convert it with jAER or DV to AEDAT 3.1 or 4",
+        )
+    if version == "3.0" and options.sensor is None:
+        raise DataError(
+            f"{path} is of AEDAT 3.0, which counts y from below and does not say how high the sensor is",
+            "say it: --events sensor=WxH; or convert it with DV to AEDAT 4",
+        )
     packets = read_packets(path)
     events = packets.events
     columns = {each: events[each] for each in "txyp"}
-    return Found("AEDAT 3.1", columns, "us", dropped=packets.dropped)
+    notes: tuple[str, ...] = ()
+    if version == "3.0" and options.sensor:
+        columns["y"] = options.sensor[1] - 1 - columns["y"]
+        notes = (f"y of {len(events)} events is counted from below by the format, and taken from above",)
+    return Found(f"AEDAT {version}", columns, "us", packets.dropped, notes)
 
 
 def read_aedat2(path: Path) -> Found:
@@ -66,21 +70,28 @@ def read_aedat2(path: Path) -> Found:
     return Found(form, columns, "us", found.dropped, notes, found.sensor[:2])
 
 
-def read_aedat4(path: Path) -> Found:
-    """Return the events of an AEDAT 4 file, by tonic and the package aedat."""
-    from tonic.io import read_aedat4 as read
+def read_aedat4(path: Path, options: EventOptions) -> Found:
+    """Return the events of one stream of an AEDAT 4 file.
 
-    try:
-        with reading(path, "an AEDAT 4 file"), silenced():
-            events = read(str(path))
-    except DataError as error:
-        if isinstance(error.__cause__, ImportError):
-            what = f"{path} is an AEDAT 4 file: tonic reads it through the package aedat"
-            raise DataError(what, "pip install aedat") from error
-        raise
-    names = {"t": "t", "x": "x", "y": "y", "p": "p" if "p" in (events.dtype.names or ()) else "on"}
-    with reading(path, "an AEDAT 4 file"):
-        return Found("AEDAT 4", {each: events[name] for each, name in names.items()}, "us")
+    Raises:
+        DataError: it holds no stream of events, or several none of which was named; see `aedat4.read_aedat4`.
+    """
+    from hstnn_deploy.data.events.aedat4 import read_aedat4 as read
+
+    streams, dropped = read(path)
+    able = {str(number): stream for number, stream in streams.items()}
+    told = ", ".join(able) or "none"
+    if options.part is not None and options.part not in able:
+        raise DataError(f"{path} has no stream of events {options.part!r}", f"it has {told}")
+    if not able:
+        raise DataError(f"{path} holds no stream of events", "give the file of the camera's events")
+    if options.part is None and len(able) > 1:
+        raise DataError(f"{path} holds {len(able)} streams of events: {told}", f"say which: --events part={min(able)}")
+    chosen = able[options.part or min(able)]
+    others = sum(len(stream.events) for stream in able.values() if stream is not chosen)
+    left = {**dropped, "events of other streams": others} if others else dropped
+    columns = {each: chosen.events[each] for each in "txyp"}
+    return Found("AEDAT 4", columns, "us", left, sensor=chosen.sensor[:2] if chosen.sensor else None)
 
 
 def read_dat(path: Path) -> Found:

@@ -12,9 +12,29 @@ Start = Literal["file", "first"]
 NAMES: Mapping[str, str] = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 """The units of time in words."""
 
-SYNTAX = "unit=s|ms|us|ns, order=txyp, start=file|first, sort, recording=N, sensor=WxH, t=NAME (also x, y, p)"
+NANOSECONDS: Mapping[str, int] = {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
 
-_KEYS = ("unit", "order", "start", "sort", "recording", "sensor", "t", "x", "y", "p")
+KEYS: Mapping[str, str] = {
+    "unit": "unit=s|ms|us|ns",
+    "order": "order=txyp (or its columns one by one: t=us,x,y,p)",
+    "start": "start=file|first",
+    "offset": "offset=-250ms",
+    "sort": "sort",
+    "origin": "origin=0|1",
+    "flip": "flip=x|y|xy",
+    "drop": "drop=nan",
+    "sensor": "sensor=WxH",
+    "recording": "recording=N",
+    "part": "part=NAME",
+    "format": "format=NAME",
+    "t": "t=NAME (also x, y, p)",
+    "p": "p=OFF/ON, such as p=-1/+1, or p=1/0 for the two swapped",
+}
+"""What can be said, and how."""
+
+SYNTAX = ", ".join(KEYS.values())
+
+_LETTERS = "txyp"
 
 
 class EventOptions(NamedTuple):
@@ -34,42 +54,98 @@ class EventOptions(NamedTuple):
     """Width and height of its sensor, whatever the file states."""
     names: Mapping[str, str] = {}
     """What the fields t, x, y and p are called in the file, where they are called otherwise."""
+    part: str | None = None
+    """Which part of a file that has several holds the events: a dataset, a variable, a topic, or a stream."""
+    format: str | None = None
+    """What the file is, by a name of `event_files.FORMATS`; None: as it begins and is called."""
+    offset: float | None = None
+    """Microseconds that are added to its times; events that come before 0 then are left out."""
+    origin: Literal[0, 1] | None = None
+    """From which number on the file counts x and y; None: as its format says, 0 where it says nothing."""
+    flip: str = ""
+    """Which of x and y are counted from the other side."""
+    drop_nan: bool = False
+    """Whether events with a number that is not finite are left out, not refused."""
+    polarity: tuple[int, int] | None = None
+    """The file's numbers of an event to darker and of one to brighter; None: 0 and 1, or -1 and 1."""
 
 
 def parse_options(text: str | None) -> EventOptions:
-    """Return the options that `--events` gives, such as `unit=s,order=txyp`; none where it is not given.
+    """Return the options that `--events` gives, such as `unit=s,order=txyp` or `t=s,x,y,p`; none without it.
 
     Raises:
-        UsageError: an unknown key or an impossible value.
+        UsageError: an unknown key or an impossible value, or a thing said twice and otherwise.
     """
     options = EventOptions()
     names: dict[str, str] = {}
+    columns, bare = "", False
     for word in (text or "").split(","):
         key, equals, value = (part.strip() for part in word.strip().partition("="))
         if not key and not equals:
             continue
         match key:
+            case "t" if value in get_args(Unit):
+                options, columns = _unit(options, value), columns + "t"
+            case "t" | "x" | "y" | "p" | "-" if not equals:
+                columns, bare = columns + key, True
+            case "p" if pair := re.fullmatch(r"([+-]?\d{1,9})/([+-]?\d{1,9})", value, re.ASCII):
+                options, columns = options._replace(polarity=(int(pair[1]), int(pair[2]))), columns + "p"
+                if int(pair[1]) == int(pair[2]):
+                    raise UsageError(f"--events: p cannot be {value!r}", "the two numbers of polarity differ")
+            case "t" | "x" | "y" | "p" if value and not re.fullmatch(r"[\d+/-]*/[\d+/-]*", value, re.ASCII):
+                names[key] = value
             case "unit" if value in get_args(Unit):
-                options = options._replace(unit=cast(Unit, value))
+                options = _unit(options, value)
             case "order" if _is_order(value):
                 options = options._replace(order=value)
-            case "start" if value in get_args(Start):
-                options = options._replace(start=cast(Start, value))
-            case "sort" if not equals or value == "yes":
-                options = options._replace(sort=True)
-            case "recording" if value.isascii() and value.isdigit() and len(value) < 10:
-                options = options._replace(recording=int(value))
-            case "sensor" if size := re.fullmatch(r"(\d{1,5})x(\d{1,5})", value, re.ASCII):
-                options = options._replace(sensor=(int(size[1]), int(size[2])))
-            case "t" | "x" | "y" | "p" if value:
-                names[key] = value
-            case _ if key in _KEYS:
-                raise UsageError(f"--events: {key} cannot be {value!r}", f"known: {SYNTAX}")
             case _:
-                raise UsageError(f"--events: there is no {key!r}", nearest(key, _KEYS))
-    return options._replace(names=names)
+                options = _others(options, key, value, bool(equals))
+    options = options._replace(names=names)
+    # `t=us` alone says the unit; with bare columns beside it, their order too.
+    if not bare:
+        return options
+    if not _is_order(columns) or (options.order and options.order != columns):
+        raise UsageError(
+            f"--events: the columns cannot be {','.join(columns)}", f"each once, t and x among them: {KEYS['order']}"
+        )
+    return options._replace(order=columns)
+
+
+def _unit(options: EventOptions, unit: str) -> EventOptions:
+    if options.unit not in (None, unit):
+        raise UsageError(f"--events: the unit is said twice, {options.unit} and {unit}", "say it once")
+    return options._replace(unit=cast(Unit, unit))
+
+
+def _others(options: EventOptions, key: str, value: str, equals: bool) -> EventOptions:
+    """Return the options with one more, of those that are no column."""
+    match key:
+        case "start" if value in get_args(Start):
+            return options._replace(start=cast(Start, value))
+        case "sort" if not equals or value == "yes":
+            return options._replace(sort=True)
+        case "recording" if value.isascii() and value.isdigit() and len(value) < 10:
+            return options._replace(recording=int(value))
+        case "sensor" if size := re.fullmatch(r"(\d{1,5})x(\d{1,5})", value, re.ASCII):
+            if int(size[1]) and int(size[2]):
+                return options._replace(sensor=(int(size[1]), int(size[2])))
+        case "offset" if moved := re.fullmatch(r"([+-]?\d{1,15}(?:\.\d{1,9})?)(s|ms|us|ns)", value, re.ASCII):
+            return options._replace(offset=float(moved[1]) * NANOSECONDS[moved[2]] / 1000)
+        case "origin" if value in ("0", "1"):
+            return options._replace(origin=1 if value == "1" else 0)
+        case "flip" if value in ("x", "y", "xy"):
+            return options._replace(flip=value)
+        case "drop" if value == "nan":
+            return options._replace(drop_nan=True)
+        case "part" if value:
+            return options._replace(part=value)
+        case "format" if value:
+            return options._replace(format=value)
+    if key in KEYS or key in _LETTERS:
+        raise UsageError(f"--events: {key} cannot be {value!r}", f"known: {SYNTAX}")
+    raise UsageError(f"--events: there is no {key!r}", nearest(key, tuple(KEYS)))
 
 
 def _is_order(text: str) -> bool:
     letters = text.replace("-", "")
-    return len(text) <= 16 and {"t", "x"} <= set(letters) <= set("txyp") and len(letters) == len(set(letters))
+    return len(text) <= 16 and {"t", "x"} <= set(letters) <= set(_LETTERS) and len(letters) == len(set(letters))

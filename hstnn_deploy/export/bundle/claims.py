@@ -20,6 +20,7 @@ from hstnn_deploy.export.graph.nodes import BUILDER, OPSET
 from hstnn_deploy.export.proof.comparisons import Check, Subject, own_answers, part_asked
 from hstnn_deploy.export.runtime.manifest import MANIFEST, VOCABULARY
 from hstnn_deploy.foreign import brief, one_line
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.recipe.recipe import Recipe
 
@@ -27,7 +28,7 @@ _SAMPLES, _SHARE, _LOOSE = 2, 0.002, 10
 """How far a measured accuracy may be from the manifest's: answers, or their share of all; `_LOOSE` times as far where
 it was measured in another precision than float32. Another processor adds in another order."""
 _RELATIVE = 0.005
-"""The same of a perplexity."""
+"""The same of a perplexity or an error, as a share of it."""
 
 
 def check_follows(facts: dict[str, Any], recipe: Recipe, network: Network, how: Pixels | Frames | None) -> Check:
@@ -40,7 +41,9 @@ def check_follows(facts: dict[str, Any], recipe: Recipe, network: Network, how: 
     there = {"input": facts.get("input"), "network": facts["network"], "metrics": facts["metrics"], "files": files}
     if facts["graphs"]["builder"] != BUILDER:
         there, wanted = _as_of_now(there, recipe), _unexplained(wanted)
-    difference = unlike(there, wanted, "", more=True) or unlike(there["input"], wanted["input"], "input")
+    answer, asked = facts["network"].get("answer"), wanted["network"].get("answer")
+    difference = unlike(answer, asked, "network.answer") or unlike(there, wanted, "", more=True)
+    difference = difference or unlike(there["input"], wanted["input"], "input")
     figure = f"network, states, preprocessing, inputs and outputs of {len(files)} files"
     return Check(
         MANIFEST, "follows from recipe and weights", "failed" if difference else "passed", difference or figure
@@ -110,7 +113,7 @@ def check_metric(facts: dict[str, Any], subject: Subject) -> Iterator[Check]:
         yield Check(MANIFEST, name, "not run", subject.no_test)
         return
     measured = own_answers(subject, False)
-    answered = sum(best.numel() for best in measured.best)
+    answered = measured.answered
     if part_asked(subject, answered):
         yield Check(MANIFEST, name, "not run", "only a part of the test split was asked; --whole-test asks it all")
         return
@@ -121,8 +124,8 @@ def check_metric(facts: dict[str, Any], subject: Subject) -> Iterator[Check]:
         allowed = loose * _RELATIVE * measured.value
     same = answered == count and abs(value - measured.value) <= allowed
     figure = (
-        f"manifest {value:.2f}{task.unit} of {count} {task.counts}, measured {measured.value:.2f}{task.unit} of "
-        f"{answered}; at most {allowed:.2f} apart"
+        f"manifest {shown(task.metric, value)}{task.unit} of {count} {task.counts}, measured "
+        f"{shown(task.metric, measured.value)}{task.unit} of {answered}; at most {shown(task.metric, allowed)} apart"
     )
     yield Check(MANIFEST, name, "passed" if same else "failed", figure)
 

@@ -16,6 +16,7 @@ from hstnn_deploy.export.graph.nodes import BUILDER, OPSET
 from hstnn_deploy.export.graph.write import PT2, TORCHSCRIPT, VARIANTS, Variant
 from hstnn_deploy.export.proof.comparisons import Check
 from hstnn_deploy.export.runtime.manifest import FORMAT, MANIFEST, VERSION, seal
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.exits import EXIT, EXIT_MEANING
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import task_for
@@ -65,7 +66,9 @@ def following(recipe: Recipe, network: Network, how: Pixels | Frames | None) -> 
     """Return what of a manifest follows from recipe and network, whoever trained them."""
     window = getattr(recipe.data, "bptt", None)
     # A network without a recipe is described by what it is made of alone.
-    alone = {"architecture": recipe.network.model_dump(mode="json")} if is_bare(recipe) else {}
+    alone: dict[str, Any] = {"architecture": recipe.network.model_dump(mode="json")} if is_bare(recipe) else {}
+    if recipe.asks == "values":
+        alone = {"answer": {"kind": "values", "names": recipe.loss.outputs if recipe.loss else []}}
     return {
         "network": {
             "family": recipe.network.family,
@@ -116,7 +119,9 @@ def metadata(recipe: Recipe, stage: str, network: Network, metrics: dict[str, An
     test, task = metrics.get("test") or {}, task_for(recipe.network, recipe.loss)
     # A checkpoint is anybody's file.
     if all(isinstance(test.get(key), int | float) for key in (task.metric, task.counts)):
-        facts[f"test {task.metric}"] = f"{test[task.metric]:.2f}{task.unit} of {test[task.counts]} {task.counts}"
+        facts[f"test {task.metric}"] = (
+            f"{shown(task.metric, test[task.metric])}{task.unit} of {test[task.counts]} {task.counts}"
+        )
     return facts
 
 

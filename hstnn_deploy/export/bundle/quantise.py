@@ -50,6 +50,7 @@ from hstnn_deploy.export.proof.engines import (
 from hstnn_deploy.export.proof.inside import answering, inside_engine
 from hstnn_deploy.export.proof.raw_input import check_front
 from hstnn_deploy.export.runtime.ort import open_graph
+from hstnn_deploy.metrics import points, shown, worse
 from hstnn_deploy.models.network import SPIKES
 
 How = Literal["int8-dynamic", "int8-static", "fp16", "integers"]
@@ -80,7 +81,7 @@ class Reduction:
     """Of the smaller graph, on the test split; None where that is not at hand."""
     value_before: float | None
     lost: float | None
-    """How much worse the metric is, in its own points."""
+    """How much worse the metric is, in its own points; of an error, in % of it, for its size depends on its unit."""
     asked: str
     """Which part of the test split the metric is of; empty where it is all."""
     limit: float
@@ -140,12 +141,13 @@ class Reduction:
             figure = f"{self.flipped} of {self.spikes} spikes flipped; {self.bytes} bytes, {self.bytes_before} before"
             name = "integers stand for the same numbers"
             return Check(self.file, name, "failed" if self.refused else "passed", figure)
-        if self.lost is None:
+        if self.lost is None or self.value is None or self.value_before is None:
             figure = f"the {self.metric} lost cannot be measured: no test data"
         else:
             figure = (
-                f"{self.metric} {self.value:.2f} ({self.value_before:.2f} before): {self.lost:+.2f} points lost, "
-                f"at most {self.limit:g} allowed; {self.flipped} of {self.spikes} spikes flipped"
+                f"{self.metric} {shown(self.metric, self.value)} ({shown(self.metric, self.value_before)} before): "
+                f"{self.lost:+.2f} {points(self.metric)} lost, at most {self.limit:g} allowed; "
+                f"{self.flipped} of {self.spikes} spikes flipped"
             )
         return Check(self.file, f"{self.how} loses little{self.asked}", "failed" if self.refused else "passed", figure)
 
@@ -335,7 +337,7 @@ def compare(subject: Subject, name: str, limit: float, keep_all: bool = False) -
     here = there = lost = None
     if subject.test is not None:
         here, there = (_score(subject, path, form, inside).value() for path in (small, large))
-        lost = there - here if subject.task.higher_is_better else here - there
+        lost = worse(subject.task.metric, there, here)
     return Reduction(
         name,
         how,

@@ -21,7 +21,7 @@ from hstnn_deploy.export.runtime.manifest import check_files, read_manifest
 MODULES = (
     *("errors", "files", "folders", "foreign", "data/files/arrays"),
     *(f"export/runtime/{name}" for name in ("schema", "manifest", "ort", "ranges", "inputs", "states", "exits")),
-    *("export/runtime/session", "export/runtime/runner"),
+    *(f"export/runtime/{name}" for name in ("session", "values", "runner")),
 )
 """What the runner is made of, each before those that import it."""
 

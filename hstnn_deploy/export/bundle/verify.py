@@ -115,6 +115,8 @@ def verify_bundle(
     recipe = recipe_of(folder, facts)
     try:
         network = _network(folder, names, facts, recipe, checkpoint)
+        if network is not None:
+            network.values = recipe.asks == "values"
         if network is not None and "exit" in facts:
             network.leave_by(Exit(**facts["exit"]))
         how = possible(preprocessing(recipe.data)) if facts["graphs"]["preprocess"] else None

@@ -198,7 +198,11 @@ def _listed(steps: list[str | Branches], found: dict[str, Layers], place: str) -
 
 
 def _tensor(value: Any) -> Tensor:
-    return torch.from_numpy(np.asarray(value, np.float32).copy())
+    with np.errstate(over="ignore"):
+        found = np.array(value, np.float32)
+    if not np.isfinite(found).all():
+        raise ExportError("it holds a number that is too large for single precision")
+    return torch.from_numpy(found)
 
 
 def _weights(node: Node, axes: int) -> Weights:

@@ -40,13 +40,15 @@ class Interface:
     """Whether x is int64 tokens, not float32 values."""
     states: list[State]
     classes: int
-    """The width of the logits."""
+    """The width of the logits: classes, words or values."""
     every_step: bool
     """Whether there are logits of every step, or of everything seen."""
     leaves: bool = False
     """Whether a step graph says if the answer after it may be given; see `models.exits`."""
     words: int = 0
     """How many tokens there are, where x are tokens."""
+    regresses: bool = False
+    """Whether the logits are values, of a regression."""
 
     @property
     def x_meaning(self) -> str:
@@ -58,6 +60,8 @@ class Interface:
     @property
     def logits_meaning(self) -> str:
         """What the logits are."""
+        if self.regresses:
+            return "a value for each output, of everything seen; no logits, in spite of the name"
         if self.every_step and not self.tokens:
             return "what the last layer gives at each step"
         if self.every_step:
@@ -98,4 +102,4 @@ def interface(network: Network) -> Interface:
         for name, value in network.initial_state(like).items()
     ]
     found = Interface(step, tokens, states, network.outputs, network.every_step)
-    return replace(found, leaves=network.exit is not None, words=network.words)
+    return replace(found, leaves=network.exit is not None, words=network.words, regresses=network.values)

@@ -14,6 +14,7 @@ import onnx
 import torch
 from torch import Tensor
 
+from hstnn_deploy import metrics
 from hstnn_deploy.data.files.folder import Report, silent
 from hstnn_deploy.data.preprocessing import Preprocessing, Values
 from hstnn_deploy.data.splits import Batch, Split
@@ -255,6 +256,7 @@ def on_test_split(
 ) -> Check:
     """Compare answers and metric with the network's own on the recipe's test split, or a part; see `asked`.
 
+    Answers are classes or words; the values of a regression are equal where they differ by no more than logits may.
     Each goes through the split by itself, a language model with its state from window to window. Where their answers
     differ, the network is asked again from the engine's own state: two answers may tie, and one step may tip over, but
     not without a reason.
@@ -274,31 +276,28 @@ def on_test_split(
     if not known.best:
         length = len(next(asked(subject, slow, name)).x)
         return Check(path.name, name, "not run", f"samples have {length} steps; the graph takes {steps}")
-    here, tally = Score(subject), Tally()
+    here, tally, task = Score(subject), Tally(), subject.task
     unequal = ties = 0
     for batch, theirs in zip(asked(subject, slow, f"{path.name}: {name}", steps), known.best, strict=True):
         x, start = batch.x, here.start(batch.x)
         run = engine(x, start)
         logits = here.take(run, batch)
         differs, reasons = torch.zeros(x.shape[1], dtype=torch.bool), None
-        if (logits.argmax(-1) != theirs).any():
+        if _unlike(task, logits, theirs).any():
             own = subject.watched(x, start)
-            other = logits.argmax(-1) != own.logits.argmax(-1)
+            other = _unlike(task, logits, task.answer(own.logits))
             # Logits that agree have their largest two so close that either may be the larger one.
-            within = (logits - own.logits).abs().amax(-1) <= LOGIT_TOLERANCE * (1 + own.logits.abs().amax(-1))
+            within = ~_apart(logits, own.logits)
             unequal += int(other.sum())
             ties += int((other & within).sum())
             differs = (other & ~within).reshape(-1, x.shape[1]).any(0)
             if differs.any():
                 reasons = excused(subject.network, x, start, run, own, differs, shown)
         tally.add(differs, differs if reasons is None else reasons)
-    task = subject.task
     if not slow:
         subject.scores[path.name] = here
-    figure = (
-        f"{here.count - unequal} of {here.count} equal; {task.metric} {here.value():.2f}{task.unit} "
-        f"({subject.source} {known.value:.2f}{task.unit})"
-    )
+    ours, its = (f"{metrics.shown(task.metric, value)}{task.unit}" for value in (here.value(), known.value))
+    figure = f"{here.count - unequal} of {here.count} equal; {task.metric} {ours} ({subject.source} {its})"
     if ties:
         figure += f", {ties} ties of two logits"
     return Check(
@@ -306,13 +305,25 @@ def on_test_split(
     )
 
 
+def _unlike(task: Task, logits: Tensor, theirs: Tensor) -> Tensor:
+    """Return which answers of an engine are others than the network's own, [B] or [T, B]."""
+    return _apart(logits, theirs) if task.asks == "values" else task.answer(logits) != theirs
+
+
+def _apart(logits: Tensor, own: Tensor) -> Tensor:
+    """Return where logits [..., n] differ by more than the tolerance, [...]; NaN differs."""
+    return ~((logits - own).abs().amax(-1) <= LOGIT_TOLERANCE * (1 + own.abs().amax(-1)))
+
+
 class Answers(NamedTuple):
     """What the network itself says of what it is asked."""
 
     best: list[Tensor]
-    """Of each batch the class [B], or the words [T, B], with the largest logit."""
+    """Of each batch the class [B], or the words [T, B], with the largest logit; or the values [B, K]."""
     value: float
     """The metric."""
+    answered: int
+    """How many they are."""
 
 
 @torch.no_grad()
@@ -321,10 +332,10 @@ def own_answers(subject: Subject, slow: bool, steps: int = 0) -> Answers:
     if (slow, steps) not in subject.answers:
         score = Score(subject)
         best = [
-            score.take(subject.eager(batch.x, score.start(batch.x)), batch).argmax(-1)
+            subject.task.answer(score.take(subject.eager(batch.x, score.start(batch.x)), batch))
             for batch in asked(subject, slow, f"the own answers of the {subject.source}", steps)
         ]
-        subject.answers[slow, steps] = Answers(best, score.value())
+        subject.answers[slow, steps] = Answers(best, score.value(), score.count)
     return subject.answers[slow, steps]
 
 

@@ -1,4 +1,4 @@
-"""What a bundle's network says of its input, as plain data: a class, or the words that follow a text.
+"""What a bundle's network says of its input, as plain data: a class, values, or the words that follow a text.
 
 Shapes: T time, B samples side by side, C classes, V words.
 """
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.export.runtime.session import Session, Stream
+from hstnn_deploy.export.runtime.values import valued
 
 Array = NDArray[Any]
 
@@ -48,6 +49,11 @@ def classified(session: Session, logits: Array, top: int) -> list[dict[str, Any]
             {"class": int(best[0]), name: float(row[best[0]]), "best": [[int(n), float(row[n])] for n in best]}
         )
     return answers
+
+
+def answered(session: Session, logits: Array, top: int) -> list[dict[str, Any]]:
+    """Return what the network says of each sample: values of a regression, else classes; see `classified`."""
+    return valued(session, logits) if session.values else classified(session, logits, top)
 
 
 class Reader:

@@ -9,6 +9,7 @@ import numpy as np
 from hstnn_deploy.data.files.arrays import ARRAY_LIMIT, read_array
 from hstnn_deploy.errors import HstnnError
 from hstnn_deploy.export.runtime.session import Session
+from hstnn_deploy.export.runtime.values import in_words, valued
 
 
 def main() -> int:
@@ -59,6 +60,9 @@ def main() -> int:
     last = logits[-1] if session.tokens else logits
     for number, row in enumerate(last):
         after = "" if steps is None else f", after {steps[number]} step{'s' if steps[number] != 1 else ''}"
+        if session.values:
+            print(f"sample {number}: {in_words(valued(session, row[None])[0])}")
+            continue
         print(f"sample {number}: {'word' if session.tokens else 'class'} {row.argmax()}, logit {row.max():.6g}{after}")
     return 0
 

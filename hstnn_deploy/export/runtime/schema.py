@@ -120,7 +120,7 @@ def _tensors(value: Any, where: str) -> str:
 
 
 def _answers(value: Any, where: str) -> str:
-    """Return what is wrong with outputs: the first is the logits, and their last axis is the classes."""
+    """Return what is wrong with outputs: the first is the logits, and their last axis is the classes, or values."""
     wrong = _tensors(value, where)
     known = wrong or type(value[0]["shape"][-1]) is int
     return wrong if known else f"{where} does not say how many classes the logits have"
@@ -185,6 +185,7 @@ _NETWORK: dict[str, Any] = {
     "vocabulary": str,
     "window_steps": (_count, None),
     "states": [_STATE],
+    "answer?": {"kind": {"values"}, "names": [str]},
 }
 _VERSION_2: dict[str, Any] = {
     "created": str,

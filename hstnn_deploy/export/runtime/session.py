@@ -17,7 +17,7 @@ which hand on their states: memory is bounded, and Ctrl-C acts between chunks. x
 cannot have given is refused (see `ranges`), unless the session is told otherwise.
 
 Needs numpy and onnxruntime, nothing else: neither torch nor the rooms that train. The logits are [B, C]: a score per
-class of everything seen; of a language model [T, B, V] and, of a step, [B, V].
+class of everything seen, or a value per output of a regression; of a language model [T, B, V] and, of a step, [B, V].
 
 Where a bundle has its preprocessing in the graphs (`hstnn export --preprocess`), raw pixels or events stand in the
 place of x; see `taking`. Shapes: T time, B batch (streams).
@@ -135,7 +135,9 @@ class Session:
         self.tokens: bool = self.takes == "x" and x["dtype"] == "int64"
         """Whether x is words by number."""
         self.classes: int = facts["outputs"][0]["shape"][-1]
-        """The number of classes, or of words."""
+        """The number of classes, of words, or of values."""
+        self.values: bool = "answer" in network
+        """Whether its answers are values, of a regression."""
         of_step = files[self._files["step"]]["outputs"] if "step" in self._files else []
         self.exit: dict[str, Any] | None = self.manifest.get("exit") if EXIT in [o["name"] for o in of_step] else None
         """By which rule and threshold its step graph says that an answer may be given early; None: it does not."""

@@ -111,18 +111,10 @@ def linear_integrator(module: Any, _shape: Shape, axes: int) -> Taken:
 
 def _twin(module: Any) -> None:
     p = module.p
-    changes: dict[str, Any] = {}
-    for name, number in (
-        ("tau_mem_inv", 0.5 / module.dt if hasattr(module, "dt") else 0),
-        ("v_leak", 0.0),
-        ("v_th", 1.0),
-    ):
-        if hasattr(p, name):
-            changes[name] = torch.as_tensor(number).double()
-    if hasattr(p, "tau_syn_inv"):
-        changes["tau_syn_inv"] = torch.as_tensor(0.5 / module.dt).double()
-    if hasattr(p, "v_reset"):
-        changes["v_reset"] = torch.as_tensor(0.0).double()
+    # Products of any other dt with its inverse may differ from 1/2 by rounding.
+    module.dt = 0.5
+    numbers = {"tau_mem_inv": 1.0, "tau_syn_inv": 1.0, "v_leak": 0.0, "v_th": 1.0, "v_reset": 0.0}
+    changes = {name: torch.as_tensor(number).double() for name, number in numbers.items() if hasattr(p, name)}
     module.p = p._replace(**changes)
     for value in module.parameters():
         coarse(value)

@@ -148,7 +148,7 @@ def recurrent(with_current: bool) -> Rule:
                 weights |= held(module.recurrent, **{"recurrent.weight": "weight", "recurrent.bias": "bias"})
             case _:
                 layer["through"] = "own"
-                weights["own_weight"] = module.V.detach().expand(shape).clone()
+                weights["own_weight"] = module.recurrent.V.detach().expand(shape).clone()
         return Taken([Part(layer, weights)], _twin, note)
 
     return take
@@ -209,8 +209,9 @@ def _twin(module: nn.Module) -> None:
     for name, stored in module.named_buffers():
         if name in ("beta", "alpha", "threshold"):
             stored.fill_(1.0 if name == "threshold" else 0.5)
-        if name == "V":
-            coarse(stored)
+    inner: Any = getattr(module, "recurrent", None)
+    if isinstance(getattr(inner, "V", None), Tensor):
+        coarse(inner.V.data)
 
 
 @torch.no_grad()

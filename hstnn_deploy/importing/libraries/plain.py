@@ -6,12 +6,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing.parts import Chain, Part, Taken
+from hstnn_deploy.importing.parts import Chain, Folded, Part, Taken
 from hstnn_deploy.models.layers.base import Shape
 
 Rule = Callable[[Any, Shape, int], Taken]
 """From a module, the shape that comes in at a step of a sample, and how many axes stand before it (1: batch, 2: time
-too), to what it is taken as."""
+too; `FOLDED`: both as one), to what it is taken as."""
 
 
 def held(module: nn.Module, **names: str) -> dict[str, Tensor]:
@@ -68,7 +68,7 @@ def norm(module: Any, _shape: Shape, axes: int) -> Taken:
     if module.running_mean is None:
         raise ImportRefused("a batch normalisation without running statistics, which depends on the batch it sees")
     found = {
-        "over": "all" if axes == 2 else "step",
+        "over": "all" if axes == 2 or isinstance(axes, Folded) else "step",
         "eps": module.eps,
         "momentum": 0.1 if module.momentum is None else module.momentum,
         "scale": module.weight is not None,

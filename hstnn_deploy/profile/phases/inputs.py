@@ -49,7 +49,7 @@ def splits(
         what = f"synthetic: {found.origin}; {why}"
     else:
         found = registry.load(recipe.data, recipe.protocol, folder)
-        recipe.check_fits(found.family, {"inputs": found.inputs, "classes": found.classes, "size": found.size})
+        recipe.check_data(found)
         what = f"real: {found.origin}"
     size = registry.shape(recipe.data)
     if steps is None or size is None or steps == size.steps:

@@ -82,12 +82,21 @@ def synthetic(recipe: Recipe) -> Splits:
             kept = torch.rand(some.shape, generator=generator) < density
             torch.randint(1, 256, some.shape, dtype=torch.uint8, generator=generator, out=some)
             some.mul_(kept)
-        return ArraySplit(x, torch.randint(0, size.classes, (count,), generator=generator), scale=1 / 255)
+        return ArraySplit(x, _targets(size, count, generator), scale=1 / 255)
 
     test = part(size.test)
     train, valid = with_validation(part(size.train), recipe.protocol)
     what = f"random samples of the same number and shape, {100 * density:g} % of the inputs not zero ({whose})"
-    return Splits(train, valid or test, test, size.inputs, size.classes, what, size.family, size=size.size)
+    return Splits(
+        train, valid or test, test, size.inputs, size.classes, what, size.family, size=size.size, targets=size.targets
+    )
+
+
+def _targets(size: Shape, count: int, generator: torch.Generator) -> Tensor:
+    """Return random classes [N], or normally distributed values [N, K]."""
+    if size.targets == "values":
+        return torch.randn(count, size.classes, generator=generator)
+    return torch.randint(0, size.classes, (count,), generator=generator)
 
 
 _BARE = 100
@@ -137,13 +146,15 @@ class _Tokens:
 def _random_images(recipe: Recipe, size: Shape, how: Images, generator: torch.Generator) -> Splits:
     def part(count: int) -> ImageSplit:
         pixels = torch.randint(0, 256, (count, *size.step), dtype=torch.uint8, generator=generator)
-        return ImageSplit(pixels, torch.randint(0, size.classes, (count,), generator=generator), 255, how)
+        return ImageSplit(pixels, _targets(size, count, generator), 255, how)
 
     test = part(size.test)
     train, valid = with_validation(part(size.train), recipe.protocol)
     what = f"random images of the same number and shape, encoded as asked ({how.encoding})"
     return Splits(
-        replace(train, training=True), valid or test, test, size.inputs, size.classes, what, size.family, size=size.size
+        *(replace(train, training=True), valid or test, test, size.inputs, size.classes, what, size.family),
+        size=size.size,
+        targets=size.targets,
     )
 
 
@@ -170,7 +181,11 @@ def _random_events(recipe: Recipe, config: EventConfig) -> Splits:
     generator = np.random.default_rng(0)
 
     def part(count: int, framing: Framing) -> EventSplit:
-        target = torch.from_numpy(generator.integers(0, size.classes, count))
+        drawn = torch.Generator().manual_seed(count)
+        values = size.targets == "values"
+        target = (
+            _targets(size, count, drawn) if values else torch.from_numpy(generator.integers(0, size.classes, count))
+        )
         return EventSplit.of(Kept(_packed(config, framing, count, generator)), framing, target)
 
     training, fixed = _framings(config)
@@ -180,7 +195,9 @@ def _random_events(recipe: Recipe, config: EventConfig) -> Splits:
         train = train.cropped_at_random()
     what = f"random packed events, as many recordings and frames of the same shape, {100 * like.density:g} % of the "
     what += f"inputs not zero, {like.events:g} events each ({like.whose})"
-    return Splits(train, valid or test, test, size.inputs, size.classes, what, size.family, size=size.size)
+    return Splits(
+        train, valid or test, test, size.inputs, size.classes, what, size.family, size=size.size, targets=size.targets
+    )
 
 
 def _like(config: EventConfig) -> _Like:

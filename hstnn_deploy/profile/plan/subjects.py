@@ -177,7 +177,7 @@ def _steps(recipe: Recipe) -> int:
         recipe.check_fits("language", {"classes": words})
         assert isinstance(recipe.data, TextConfig)
         return recipe.data.bptt
-    recipe.check_fits(shape.family, {"inputs": shape.inputs, "classes": shape.classes, "size": shape.size})
+    recipe.check_data(shape)
     return shape.steps
 
 

@@ -238,9 +238,13 @@ def published() -> RenderableType:
     for column in ("experiment", "CPU cores", "CUDA memory", "main memory", "epoch time"):
         table.add_column(column)
     for row in resource_table.ROWS:
-        table.add_row(row.experiment, *_published_row(row))
+        if row.figures:
+            table.add_row(row.experiment, *_published_row(row))
+    without = ", ".join(row.experiment for row in resource_table.ROWS if not row.figures)
     others = "".join(f" {row.experiment}: {row.source}." for row in resource_table.ROWS if row.source and row.figures)
     note = f"The paper's four rows: on {resource_table.MACHINE}; {resource_table.CAVEAT}.{others}"
+    if without:
+        note += f" Nothing is published of {without}."
     return titled("Published resources, for comparison", table, note)
 
 

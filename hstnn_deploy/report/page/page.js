@@ -160,6 +160,46 @@ const charts = {
     draw();
   },
 
+  variation(plots, controls, measured) {
+    const widths = [...new Set(measured.networks.map((network) => network.bits))].sort((a, b) => a - b);
+    if (widths.length > 1) plots.classList.add("pairs");
+    const unit = unitOf(measured);
+    const points = (network) => network.points.map((point) => ({
+      x: point.scale, y: point.mean, ...spread(point, measured), text: `${number(point.scale)} times sigma: ${underVariation(point, measured, unit)}`,
+    }));
+    // One scale for all panels, so that they compare.
+    const [low, high] = extent(measured.networks.flatMap(points).flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]), 0.06);
+    for (const bits of widths)
+      plot(plots, {
+        title: `${measured.metric} against variation, ${bits} bits of RRAM`, heading: `${bits} bit${bits === 1 ? "" : "s"} of RRAM`, height: 300,
+        description: "Bars are 95 % confidence intervals of the mean over draws.",
+        series: measured.networks.filter((network) => network.bits === bits).map((network) => ({
+          name: network.label, color: color(network.step), dash: DASHES[network.place % DASHES.length], kind: "line", marker: true, caps: true, points: points(network),
+        })),
+        x: { label: "variation, times sigma" }, y: { label: `${measured.metric}${measured.unit ? `, ${measured.unit}` : ""}`, low, high },
+      });
+    plots.append(note("At 0: without variation. Bars: 95 % confidence interval of the mean over draws." + (measured.unit === "%" ? " They are drawn up to 100 %." : "")));
+  },
+
+  memory(plots, controls, measured) {
+    const unit = unitOf(measured);
+    const steps = [...new Set(measured.networks.map((network) => network.step))];
+    const series = steps.map((step) => ({
+      name: step, color: color(step), kind: "points", marker: true, caps: true,
+      points: measured.networks.filter((network) => network.step === step).map((network) => ({
+        x: network.devices / 1000, y: network.nominal.mean, ...spread(network.nominal, measured),
+        text: `${network.name}, ${network.bits} bit${network.bits === 1 ? "" : "s"} of RRAM, ${network.devices} bits in all\n${number(network.nominal.scale)} times sigma: ${underVariation(network.nominal, measured, unit)}`,
+      })),
+    }));
+    const scales = [...new Set(measured.networks.map((network) => network.nominal.scale))];
+    const under = scales.length === 1 ? ` at ${number(scales[0])} times sigma` : "";
+    plot(plots, {
+      title: `${measured.metric} against bits of RRAM and SRAM`, series, x: { label: "RRAM and SRAM of the convolutions, 1000 bits" },
+      y: { label: `${measured.metric}${measured.unit ? `, ${measured.unit}` : ""}${under}` },
+    });
+    plots.append(note("SRAM in the smaller of both ways to store it. Bars: 95 % confidence interval of the mean over draws."));
+  },
+
   cost(plots, controls) {
     const records = DATA.records.filter((record) => record.ratio !== null);
     const names = [...new Set(records.flatMap((record) => Object.keys(record.values)))];
@@ -210,6 +250,12 @@ const charts = {
   },
 };
 
+function underVariation(point, measured, unit) {
+  if (point.scale === 0) return `${number(point.mean)}${unit}`;
+  const range = point.half_width_95 === null ? "no interval: one draw" : `± ${number(point.half_width_95)} (95 %)`;
+  return `${number(point.mean)}${unit} ${range}, ${measured.draws} draw${measured.draws === 1 ? "" : "s"}`;
+}
+
 // Colours for what has none of its own; when they are used up, they come again with dashes.
 function look(place) {
   const names = ["hybrid", "ffs", "rnn", "snn", "lstm", "ffs-lstm", "ink"];
@@ -226,7 +272,7 @@ function key(kind, name) {
 }
 
 for (const figure of document.querySelectorAll(".chart"))
-  charts[figure.dataset.chart](figure.querySelector(".plots"), figure.querySelector(".controls"), DATA.studies[figure.dataset.study]);
+  charts[figure.dataset.chart](figure.querySelector(".plots"), figure.querySelector(".controls"), DATA[figure.dataset.of][figure.dataset.number]);
 
 // Sorting: numbers by their full value, text as text; what has no number comes last. A third press restores the order.
 for (const table of document.querySelectorAll("table")) {

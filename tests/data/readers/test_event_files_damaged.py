@@ -1,5 +1,6 @@
 """Recordings of any bytes and any unit: the right frames, or a refusal in one line."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,11 @@ from hypothesis import strategies as st
 
 from hstnn_deploy.data.events.events import make_events
 from hstnn_deploy.errors import DataError
-from tests.data.test_event_files import SAME, fields, opened, read
+from tests.event_encoders import fields
+from tests.event_forms import FORMS, NMNIST, REF, opened, read
+
+ABLE = [name for name, form in FORMS.items() if not form.needs or find_spec(form.needs.partition(".")[0])]
+"""The forms whose library is here."""
 
 
 @given(
@@ -24,7 +29,7 @@ def test_a_wrong_unit_is_never_taken(
     time = np.linspace(0, length, 900).astype(np.int64) + offset
     scale = {"s": 10**6, "ms": 1000, "us": 1, "ns": 0}[unit]
     path = tmp_path_factory.mktemp("units") / "a.npy"
-    np.save(path, fields(time * 1000 if unit == "ns" else time / scale if scale > 1 else time))
+    np.save(path, fields(REF, time * 1000 if unit == "ns" else time / scale if scale > 1 else time))
     try:
         found = read(path)
     except DataError as error:
@@ -37,7 +42,7 @@ def test_a_wrong_unit_is_never_taken(
 
 @given(
     content=st.binary(max_size=400),
-    suffix=st.sampled_from([".npy", ".npz", ".dat", ".raw", ".aedat", ".bin", ".txt", ".h5"]),
+    suffix=st.sampled_from([".npy", ".npz", ".dat", ".raw", ".aedat", ".bin", ".txt", ".h5", ".mat", ".bag"]),
 )
 def test_no_bytes_end_in_anything_but_a_refusal(
     content: bytes, suffix: str, tmp_path_factory: pytest.TempPathFactory
@@ -48,7 +53,8 @@ def test_no_bytes_end_in_anything_but_a_refusal(
         ".dat": b"% a\n\x0c\x08",
         ".raw": b"% evt 3.0\n% end\n",
     }
-    starts |= {".aedat": b"#!AER-DAT3.1\r\n", ".h5": b"\x89HDF\r\n\x1a\n"}
+    starts |= {".aedat": b"#!AER-DAT3.1\r\n", ".h5": b"\x89HDF\r\n\x1a\n", ".bag": b"#ROSBAG V2.0\n"}
+    starts[".mat"] = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\x01IM"
     path = tmp_path_factory.mktemp("bytes") / f"a{suffix}"
     path.write_bytes(starts.get(suffix, b"") + content)
     try:
@@ -61,14 +67,15 @@ def test_no_bytes_end_in_anything_but_a_refusal(
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What is written in each form."""
     folder, made = tmp_path_factory.mktemp("forms"), {}
-    for number, (name, (suffix, write, _, _)) in enumerate(SAME.items()):
-        write(folder / f"{number}{suffix}")
-        made[name] = (folder / f"{number}{suffix}").read_bytes()
+    for number, name in enumerate(ABLE):
+        path = folder / f"{number}{FORMS[name].suffix}"
+        FORMS[name].write(path, REF, NMNIST.sensor)
+        made[name] = path.read_bytes()
     return made
 
 
 @given(
-    name=st.sampled_from(list(SAME)),
+    name=st.sampled_from(ABLE),
     changes=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=8)), max_size=4),
     end=st.one_of(st.none(), st.integers(0, 3000)),
 )
@@ -82,10 +89,11 @@ def test_no_damage_ends_in_anything_but_a_refusal(
     content = bytearray(files[name])
     for place, values in changes:
         content[place : place + len(values)] = values
-    path = tmp_path_factory.mktemp("damage") / f"a{SAME[name][0]}"
+    form = FORMS[name]
+    path = tmp_path_factory.mktemp("damage") / f"a{form.suffix}"
     path.write_bytes(content[:end])
     try:
-        opened(path)
+        opened(path, form.said.format(w=34, h=34))
     except DataError as error:
         assert "\n" not in error.message  # noqa: PT017
 

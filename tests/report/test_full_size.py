@@ -1,0 +1,53 @@
+"""scripts/full-size: its section says what stands in the run folders, whatever trains and however far."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from hstnn_deploy.report.collect import collect
+from hstnn_deploy.runs import RunFolder
+from hstnn_deploy.train.stages import train
+from tests.train.stage_cases import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def full_size() -> dict[str, object]:
+    return runpy.run_path(str(ROOT / "scripts/full-size"))
+
+
+def test_the_section_holds_the_figures_of_the_run_folders(full_size: dict[str, object], tmp_path: Path) -> None:
+    runs = train(tiny(kind="snn"), tmp_path / "runs", test_curve=True)
+    runs += train(tiny(), tmp_path / "runs", test_curve=True)
+    full_size["EPOCHS"]["digits"] = 2  # type: ignore[index]
+    text = full_size["section"](collect([tmp_path / "runs"]).runs, tmp_path)  # type: ignore[operator]
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "epochs done" not in line]
+    assert [re.split(r" *\| *", row)[1] for row in rows] == ["snn", "hybrid redundant (adapted)", "hybrid 0.5"]
+    metrics = RunFolder(runs[0].path).metrics()
+    best = max(metrics, key=lambda row: (row["valid_accuracy"], -row["valid_loss"]))
+    highest = max(row["test_accuracy"] for row in metrics)
+    assert f"| 2 of 2 | {best['test_accuracy']:.2f} (epoch {best['epoch']}) | {highest:.2f} " in rows[0]
+    assert "Selection of hybrid 0.5: 4 probes; a kept unit is kept again in" in text
+    assert (tmp_path / "full-size-digits.svg").read_text().startswith("<?xml")
+
+
+def test_a_run_without_test_figures_says_that_they_were_not_measured(
+    full_size: dict[str, object], tmp_path: Path
+) -> None:
+    train(tiny(kind="snn"), tmp_path / "runs")
+    full_size["EPOCHS"]["digits"] = 2  # type: ignore[index]
+    text = full_size["section"](collect([tmp_path / "runs"]).runs, tmp_path)  # type: ignore[operator]
+    assert "| n/a | n/a: not measured |" in text
+
+
+def test_every_job_is_a_command_that_hstnn_takes(full_size: dict[str, object]) -> None:
+    from hstnn_deploy.recipe.load import load_recipe
+
+    for job in full_size["JOBS"]:  # type: ignore[attr-defined]
+        words = job.words(Path("runs"), None, 1)
+        changes = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
+        kind = words[words.index("--kind") + 1]
+        assert load_recipe(words[1], [*changes, f"kind={kind}"]).kind == kind
