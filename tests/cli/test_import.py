@@ -248,6 +248,8 @@ def test_a_hybrid_checkpoint_is_trained_on_in_its_own_stage(hstnn: Hstnn, tmp_pa
         (["--ratio", "0.25"], "as it is"),
         (["--stage", "vat"], "weights on devices"),
         (["--stage", "restore"], "of stage 'train'"),
+        (["--set", "restore.epochs=3"], "--set restore… changes nothing here"),
+        (["--set", "selection.probes=3"], "in one stage, as adapt says"),
     ],
 )
 def test_options_that_change_the_network_are_refused(words: list[str], says: str, ckpt: Path, hstnn: Hstnn) -> None:
