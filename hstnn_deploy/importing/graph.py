@@ -6,7 +6,6 @@ What is traced is one step, or one window where layers take time too. States of 
 back are left to the stack, which carries them itself.
 """
 
-import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing.libraries.of_snntorch import GIVEN
-from hstnn_deploy.importing.loops import ZEROS, Loop, index_of, loop_of
+from hstnn_deploy.importing.loops import ZEROS, Loop, index_of, loop_of, repeat_of
 from hstnn_deploy.importing.operations import OPERATIONS, argument
 from hstnn_deploy.importing.parts import FOLDED, Chain
 from hstnn_deploy.importing.tracing import graph_of, whole_name
@@ -48,6 +47,8 @@ class Read:
     """How many values it gives beside the answer."""
     turned: bool = False
     """Whether it takes a window [B, T, …] and gives [T, B, …]."""
+    fixed: bool = False
+    """Whether it takes as many steps of a longer window too, or none such."""
 
 
 def take(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
@@ -104,11 +105,19 @@ def whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int |
         ImportRefused: see `traced`.
     """
     reader = _read_whole(module, sizes, axes, time_axis)
-    if reader.divides and reader.loop is not None and reader.loop.axis is not None:
-        # It must divide by the number of steps of every window, and not by that of the example's.
+    fixed = False
+    if reader.loop is not None and reader.loop.axis is not None:
         longer = [size + (axis == reader.loop.axis) for axis, size in enumerate(sizes)]
-        _read_whole(module, tuple(longer), axes, time_axis)
-    return Read(reader.chain, reader.readout, reader.loop, reader.beside, reader.turned)
+        try:
+            again = _read_whole(module, tuple(longer), axes, time_axis).loop
+            fixed = again is None or again.steps == reader.loop.steps
+        except ImportRefused:
+            # What a mean divides by is the number of steps of every window, and not of the example's.
+            if reader.divides:
+                raise
+            fixed = True
+    loop = Loop(reader.steps, None) if reader.steps else reader.loop
+    return Read(reader.chain, reader.readout, loop, reader.beside, reader.turned, fixed)
 
 
 def _read_whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int | None) -> "_Reader":
@@ -117,8 +126,18 @@ def _read_whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis:
     if loop is not None:
         axes = 1 if loop.axis is None else 2
     reader = _Reader(module, "", 1 if loop else axes, time_axis, loop)
+    if loop is None and (repeat := repeat_of(graph)):
+        axes, reader.axes, reader.time_axis = 1, 2, 0
+        reader.steps, reader.same = repeat
     reader.chain = reader.read(graph, tuple(sizes[axes:]))
     return reader
+
+
+def repeats(module: nn.Module, sizes: tuple[int, ...]) -> bool:
+    """Whether the forward of a whole network repeats its input as a window, before all else."""
+    if rule_of(module) or is_container(module) or library(module):
+        return False
+    return repeat_of(graph_of(module, "", sizes)) is not None
 
 
 class _Reader:
@@ -133,6 +152,9 @@ class _Reader:
         self.turned = False
         self.divides = False
         self.chain: Chain = []
+        # How often the input is repeated as a window, and the nodes that do it.
+        self.steps = 0
+        self.same: set[fx.Node] = set()
         self.answering: set[fx.Node] = set()
         self.calls: set[str] = set()
         self.found: dict[fx.Node, Value | State | Any] = {}
@@ -162,7 +184,9 @@ class _Reader:
                 self.found[node] = self.found[self.loop.first[node]]
             elif self.loop is not None and node in self.loop.within:
                 self.found[node] = State()
-            elif self.loop is not None and self.loop.axis is not None and _takes_step(node, start):
+            elif node in self.same or (
+                self.loop is not None and self.loop.axis is not None and _takes_step(node, start)
+            ):
                 assert start is not None
                 self.found[node] = Value(node, shape, [start])
             else:
@@ -210,12 +234,14 @@ class _Reader:
         if node in self.answering:
             self._see_membranes(node)
         values = [each for each in self._inputs(node) if isinstance(each, Value)]
-        if not values or name in ZEROS:
+        if name == "getitem" and isinstance(held := self.found[node.all_input_nodes[0]], State) and held.last_of:
+            return self._held(node, held)
+        if not values or name in ZEROS or (name == "getattr" and node.args[1] in ("device", "dtype")):
             # Sizes, zeros, and what is made of states alone.
             return State()
         if self.loop is not None and node in self.loop.sums:
             return self._summed(node)
-        if node.target is operator.getitem or name == "getitem":
+        if name == "getitem":
             return self._piece(node, values[0])
         if name == "stack" and self.loop is not None:
             return self._stacked(node)
@@ -274,8 +300,24 @@ class _Reader:
         if value.largest:
             return State()
         module = self.module.get_submodule(str(value.node.target))
+        if isinstance(module, nn.RNNBase):
+            return State(last_of=value, paired=isinstance(module, nn.LSTM))
         last = GIVEN.get(kind_of(module), 0) - 1 if library(module) == "snntorch" else 0
         return State(value if last > 0 and node.args[1] in (last, -1) else None)
+
+    def _held(self, node: fx.Node, state: State) -> Any:
+        """Return a part of what a recurrent layer holds behind a window: of the last layer, its output at the end."""
+        given = state.last_of
+        assert given is not None
+        layers: Any = self.module.get_submodule(str(given.node.target))
+        if state.paired:
+            return State(last_of=given) if node.args[1] == 0 else State()
+        if node.args[1] not in (-1, layers.num_layers - 1) or node not in self.answering:
+            return State()
+        if self.time_axis is None or self.loop is not None or self.readout is not None:
+            raise self.refused(node, "takes what a recurrent layer holds at the end, beside other steps")
+        self.readout, self.axes = "last", 1
+        return Value(node, given.shape, [given])
 
     def _see_membranes(self, node: fx.Node) -> None:
         """Take as values the membranes that a node on the way to the answer computes with."""
@@ -329,9 +371,10 @@ class _Reader:
         return Value(node, found.shape, [found])
 
     def _divides_sum(self, node: fx.Node) -> bool:
-        """Whether a node makes the mean of a sum over the steps of a loop."""
+        """Whether a node makes the mean of a sum over the steps of a loop, or of an input that is repeated."""
+        steps = self.loop.steps if self.loop is not None else self.steps
         by: Any = node.args[1] if len(node.args) == 2 and not node.kwargs else None
-        return self.readout == "sum" and self.loop is not None and isinstance(by, int | float) and by == self.loop.steps
+        return self.readout == "sum" and bool(steps) and isinstance(by, int | float) and by == steps
 
     def _gathered(self, node: fx.Node, value: Value, name: str) -> Value | State | None:
         if node not in self.answering and self.time_axis is not None:
@@ -364,7 +407,7 @@ def _answering(graph: fx.Graph) -> set[fx.Node]:
 _OVER_TIME: dict[str, Readout] = {"sum": "sum", "mean": "mean", "amax": "max", "max": "max"}
 """Functions and methods over the axis of time, and the readouts that they are."""
 _LATER = "give the network without it, and let the loss or whoever reads the answer do it"
-_REPEAT = "hand over the part that takes one step, or a window [T, B, ...], and repeat its input yourself"
+_REPEAT = "x[B, ...] may be repeated as a window [T, B, ...] before all else; or hand over the part that takes a window"
 _HINTS = dict.fromkeys(("softmax", "log_softmax"), _LATER) | dict.fromkeys(("unsqueeze", "repeat", "expand"), _REPEAT)
 
 

@@ -172,6 +172,31 @@ def index_of(node: fx.Node, value: fx.Node) -> tuple[int, int] | None:
     return (where[axis], axis) if all(each in (slice(None), ...) for each in where[axis + 1 :]) else None
 
 
+def repeat_of(graph: fx.Graph) -> tuple[int, set[fx.Node]] | None:
+    """Return how often a forward repeats its input x[B, …] as a window [T, B, …] before all else, and by which nodes.
+
+    That is x.unsqueeze(0).repeat(T, 1, …), x[None].expand(T, -1, …) and the like. None: it does something else.
+    """
+    start = next(node for node in graph.nodes if node.op == "placeholder")
+    node, within, added = start, set(), 0
+    while len(node.users) == 1:
+        (node,) = node.users
+        within.add(node)
+        name, given = _named(node), node.args[1:]
+        if not added and (name, given) in (("unsqueeze", (0,)), ("getitem", (None,)), ("getitem", ((None, ...),))):
+            added = 1
+            continue
+        times: Any = given[0] if len(given) == 1 and isinstance(given[0], tuple | list) else given
+        if name not in ("repeat", "expand") or not times or not all(isinstance(each, int) for each in times):
+            return None
+        sizes: tuple[int, ...] = start.meta.get("sizes", ())
+        alike = [
+            each == 1 if name == "repeat" else each in (-1, size) for each, size in zip(times[1:], sizes, strict=False)
+        ]
+        return (times[0], within) if len(times) == len(sizes) + 1 and all(alike) and times[0] > 0 else None
+    return None
+
+
 def _named(node: fx.Node) -> str:
     """Return the name of the function or method that a node calls."""
     if node.op not in ("call_function", "call_method"):

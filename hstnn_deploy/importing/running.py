@@ -226,6 +226,9 @@ def watched(
 
 def over_time(rows: list[Tensor], steps: int, batch: int, layout: Layout) -> Tensor:
     """Return a module's outputs of a run as [T, B, …]."""
+    if layout == "constant" and len(rows) == 1:
+        # Its forward repeats the input as a window itself.
+        layout = "time-first"
     if layout in ("step", "constant") or len(rows) == steps > 1:
         return torch.stack(rows)
     (whole,) = rows
