@@ -15,7 +15,7 @@ from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing.libraries.of_snntorch import GIVEN
 from hstnn_deploy.importing.loops import ZEROS, Loop, index_of, loop_of, repeat_of
 from hstnn_deploy.importing.operations import OPERATIONS, argument
-from hstnn_deploy.importing.parts import FOLDED, Chain
+from hstnn_deploy.importing.parts import FOLDED, Chain, configs
 from hstnn_deploy.importing.tracing import graph_of, whole_name
 from hstnn_deploy.importing.tree import (
     MEMBRANES,
@@ -105,19 +105,31 @@ def whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int |
         ImportRefused: see `traced`.
     """
     reader = _read_whole(module, sizes, axes, time_axis)
-    fixed = False
-    if reader.loop is not None and reader.loop.axis is not None:
-        longer = [size + (axis == reader.loop.axis) for axis, size in enumerate(sizes)]
-        try:
-            again = _read_whole(module, tuple(longer), axes, time_axis).loop
-            fixed = again is None or again.steps == reader.loop.steps
-        except ImportRefused:
-            # What a mean divides by is the number of steps of every window, and not of the example's.
-            if reader.divides:
-                raise
-            fixed = True
     loop = Loop(reader.steps, None) if reader.steps else reader.loop
+    time = time_axis if loop is None else loop.axis
+    fixed = time is not None and _is_for_its_steps(reader, sizes, axes, time_axis, time)
     return Read(reader.chain, reader.readout, loop, reader.beside, reader.turned, fixed)
+
+
+def _is_for_its_steps(reader: "_Reader", sizes: tuple[int, ...], axes: int, time_axis: int | None, time: int) -> bool:
+    """Whether a loop takes no more steps of a window that has one more.
+
+    Raises:
+        ImportRefused: what a network computes depends on how many there are: so does a sum divided by a number.
+    """
+    longer = tuple(size + (axis == time) for axis, size in enumerate(sizes))
+    try:
+        again = _read_whole(reader.module, longer, axes, time_axis)
+    except ImportRefused:
+        if reader.divides:
+            raise
+        return reader.loop is not None
+    if configs(again.chain) != configs(reader.chain):
+        raise ImportRefused(
+            f"{whole_name('', reader.module)}: what its layers compute depends on the number of steps of its window",
+            "a mean over time is taken where a sum over it is divided: torch.stack(out).sum(0) / len(out)",
+        )
+    return reader.loop is not None and again.loop is not None and again.loop.steps == reader.loop.steps
 
 
 def _read_whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int | None) -> "_Reader":

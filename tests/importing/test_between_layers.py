@@ -142,6 +142,12 @@ def test_other_states_of_a_recurrent_layer_are_refused(which: Callable[[Any, Any
         import_module(net.eval(), torch.rand(3, 7, 5))
 
 
+def test_a_window_divided_by_its_steps_is_refused() -> None:
+    net = Net(lambda net, x: net.r(x / x.size(1))[0], r=nn.GRU(5, 3, batch_first=True)).eval()
+    with pytest.raises(ImportRefused, match="depends on the number of steps of its window"):
+        import_module(net, torch.rand(3, 7, 5))
+
+
 def csnn(does: Does) -> Net:
     """Return SpikingJelly's convolutional network, of a size for tests."""
     layer: Any = pytest.importorskip("spikingjelly.activation_based.layer")

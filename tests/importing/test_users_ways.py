@@ -155,6 +155,11 @@ REFUSED_LOOPS: dict[str, tuple[Callable[[Any, Tensor], Any], Tensor, str]] = {
         torch.rand(3, 3, 5) * 2,
         "truediv in its forward comes behind the sum",
     ),
+    "divides each step": (
+        lambda net, x: sum(spk / len(x) for spk in spikes(net, x)),
+        WINDOW,
+        "depends on the number of steps of its window",
+    ),
     "permute otherwise": (
         lambda net, x: torch.stack(spikes(net, x.permute(2, 1, 0))),
         torch.rand(5, 5, 5),
