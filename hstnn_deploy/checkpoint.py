@@ -334,8 +334,7 @@ class Checkpoint(BaseModel):
         """
         changed = for_network(recipe, self.architecture, self.resolved_recipe() if self.recipe else None)
         if (known := registry.shape(changed.data)) is not None:
-            sizes = {"inputs": known.inputs, "classes": known.classes, "size": known.size, "steps": known.steps}
-            check_network(changed, known.family, sizes, self._source, known.targets)
+            check_network(changed, known.family, known.sizes, self._source)
         # What was measured by another recipe is no result of this one.
         return self.model_copy(update={"recipe": changed.dump(), "metrics": {} if self.recipe else self.metrics})
 

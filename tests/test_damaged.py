@@ -21,11 +21,16 @@ from hstnn_deploy import checkpoint
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.cli.runs import _facts
 from hstnn_deploy.data import cache
+from hstnn_deploy.data.dataset import Source
 from hstnn_deploy.data.events.aedat2 import read_aedat2
 from hstnn_deploy.data.events.events import EVENT, Sensor
 from hstnn_deploy.data.files.archives import unpack
 from hstnn_deploy.data.files.arrays import read_array
 from hstnn_deploy.data.files.idx import read_idx
+from hstnn_deploy.data.own.config import OwnText
+from hstnn_deploy.data.own.labels import read_labels
+from hstnn_deploy.data.own.text import load as load_text
+from hstnn_deploy.data.own.torch_file import numbers_of, read_torch
 from hstnn_deploy.data.preprocessing import Frames, Pixels
 from hstnn_deploy.data.readers import image_files
 from hstnn_deploy.data.readers.event_columns import Expected
@@ -144,6 +149,12 @@ def _read_gestures(path: Path) -> None:
 
 
 TRACED = {(0, "snn"): 2, (0, "rnn"): 3}
+
+
+def _read_own(path: Path) -> None:
+    held = read_torch(path)
+    for name in held if isinstance(held, dict) else ():
+        numbers_of(held[name], str(name))
 
 
 def _traces(path: Path) -> None:
@@ -266,6 +277,23 @@ READERS = {
         "0.npy",
         lambda path: write_npy(path, EVENTS),
         lambda path: dvs_gesture.NpyRecordings(path.parent, [path]).read(0),
+    ),
+    "own list": Reader(
+        "labels.csv",
+        lambda path: path.write_text("file,label,split,group\na.png,up,train,s1\nb.png,down,test,s2\n"),
+        lambda path: read_labels(path, 100),
+        True,
+    ),
+    "own tensors": Reader(
+        "a.pt",
+        lambda path: torch.save({"x": torch.ones(9, 2), "y": torch.arange(9) % 3}, path),
+        lambda path: _read_own(path),
+    ),
+    "own text": Reader(
+        "a.txt",
+        lambda path: path.write_text("a b c\n" * 9),
+        lambda path: load_text(OwnText(path=str(path)), Source()),
+        True,
     ),
     "gesture table": Reader("user01_labels.csv", _gestures, _read_gestures, True),
 }

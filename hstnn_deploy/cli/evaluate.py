@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import CacheChoice, CacheOption, Ckpts, DataDir, Device, ForRecipe, Json, SplitChoice
+from hstnn_deploy.cli.options import (
+    CacheChoice,
+    CacheOption,
+    Ckpts,
+    DataDir,
+    Device,
+    ForRecipe,
+    Json,
+    OwnData,
+    SplitChoice,
+)
 from hstnn_deploy.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +66,7 @@ def evaluate(
         ),
     ] = None,
     recipe: ForRecipe = None,
+    data: OwnData = None,
     device: Device = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads (default: one per core; small networks are faster with 1).")
@@ -84,7 +95,7 @@ def evaluate(
         return
     if len(ckpt) > 1:
         raise UsageError(f"--ckpt is given {len(ckpt)} times", "several networks are measured with --variation 0,0.5,1")
-    _evaluate(ckpt[0], split, batch, draws, readapt, early_exit, out, recipe, where, data_dir, cache, as_json)
+    _evaluate(ckpt[0], split, batch, draws, readapt, early_exit, out, recipe, data, where, data_dir, cache, as_json)
 
 
 def _vary(
@@ -132,6 +143,7 @@ def _evaluate(
     early_exit: bool,
     out: Path | None,
     recipe: str | None,
+    data: Path | None,
     where: "torch.device",
     data_dir: Path | None,
     cache: CacheChoice,
@@ -147,6 +159,7 @@ def _evaluate(
     from hstnn_deploy.models.tasks import task_for
     from hstnn_deploy.recipe.adopted import check_network
     from hstnn_deploy.recipe.load import load_recipe
+    from hstnn_deploy.recipe.own_data import moved
     from hstnn_deploy.train.early_exit import answers
     from hstnn_deploy.train.evaluation import PROTOCOLS, PerOutput
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
@@ -156,6 +169,8 @@ def _evaluate(
     if recipe is not None:
         checkpoint = checkpoint.under(load_recipe(recipe))
     asked = checkpoint.resolved_recipe()
+    if data is not None:
+        asked = moved(asked, data)
     if asked.step is None and (draws is not None or readapt):
         raise UsageError(f"--draws is for weights on devices, and {ckpt} has none", "leave --draws and --readapt out")
     if early_exit and (readapt or (draws or 0) > 1):
@@ -170,8 +185,7 @@ def _evaluate(
         observer.close()
     if recipe is not None:
         # Of a text, only its files say how many words there are.
-        there = {"inputs": splits.inputs, "classes": splits.classes, "size": splits.size}
-        check_network(asked, splits.family, there, ckpt, splits.targets)
+        check_network(asked, splits.family, splits.sizes, ckpt)
     if checkpoint.vocabulary != splits.vocabulary and not (checkpoint.origin and not checkpoint.vocabulary):
         raise DataError(
             f"{ckpt} was trained with another vocabulary than {asked.data.name} has now",

@@ -37,6 +37,12 @@ DataDir = Annotated[
 ]
 
 
+OwnData = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Your own data in the place of the recipe's; see docs/own-data.md."),
+]
+
+
 class CacheChoice(StrEnum):
     """Where computed samples are kept."""
 

@@ -100,14 +100,19 @@ class LiveTable(Display):
             value = _value(each)
             bar = Bar(1, 0, min(max(value, 0.0), 1.0), width=20)
             which = [str(sample)] if len(answers) > 1 else []
-            drawn.add_row(*which, str(each["class"]), f"{value:.3f}", bar, then, past)
+            drawn.add_row(*which, Text(_class(each)), f"{value:.3f}", bar, then, past)
         if len(answers) > _SHOWN:
             drawn.caption = f"and {len(answers) - _SHOWN} more samples"
         return drawn
 
 
 def _in_words(answer: dict[str, Any]) -> str:
-    return in_words(answer) if "values" in answer else f"{answer['class']} ({_value(answer):.3f})"
+    return in_words(answer) if "values" in answer else f"{_class(answer)} ({_value(answer):.3f})"
+
+
+def _class(answer: dict[str, Any]) -> str:
+    """Return the class of an answer, with its name if it has one."""
+    return f"{answer['class']} {answer['name']}" if "name" in answer else str(answer["class"])
 
 
 def _of_values(title: str, answers: Answers) -> Table:

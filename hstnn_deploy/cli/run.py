@@ -263,6 +263,8 @@ def _trained_steps(how: "Preprocessing") -> int | None:
             return how.steps
         case "frames":
             return how.length
+        case "arrays":
+            return how.shape[how.axes.index("T")] if "T" in how.axes else how.steps
         case _:
             return None
 
@@ -327,8 +329,10 @@ def _print(result: dict[str, Any]) -> None:
             console.out.print(f"{result['input']}{which}: {in_words(sample)}", markup=False, soft_wrap=True)
             continue
         kind = "probability" if "probability" in sample else "score"
-        others = ", ".join(f"{n} {value:.3f}" for n, value in sample["best"][1:])
-        line = f"{result['input']}{which}: class {sample['class']}, {kind} {sample[kind]:.3f}"
+        names = sample.get("names", [str(n) for n, _ in sample["best"]])
+        others = ", ".join(f"{name} {best[1]:.3f}" for name, best in zip(names[1:], sample["best"][1:], strict=True))
+        said = f"class {sample['class']}" + (f" ({names[0]})" if "names" in sample else "")
+        line = f"{result['input']}{which}: {said}, {kind} {sample[kind]:.3f}"
         line += f", after {console.counted(sample['steps'], 'step')}" if "steps" in sample else ""
         console.out.print(line + (f"; then {others}" if others else ""), markup=False, soft_wrap=True)
 

@@ -206,8 +206,7 @@ def _sample(
         raise UsageError("the network has no recipe, so it has no test split", "name a recipe with --recipe")
     splits = load(data.data, data.protocol, data_dir)
     fitting = for_network(data, shown.recipe.network, None if is_bare(shown.recipe) else shown.recipe)
-    sizes = {"inputs": splits.inputs, "classes": splits.classes, "size": splits.size}
-    check_network(fitting, splits.family, sizes, shown.line, splits.targets)
+    check_network(fitting, splits.family, splits.sizes, shown.line)
     number = index or 0
     if number >= len(splits.test):
         raise UsageError(f"--index {number} is not in the test split of {len(splits.test)} samples")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import CacheChoice, CacheOption, Changes, DataDir, Device, Json
+from hstnn_deploy.cli.options import CacheChoice, CacheOption, Changes, DataDir, Device, Json, OwnData
 from hstnn_deploy.errors import Interrupted, UsageError
 from hstnn_deploy.train import starter
 
@@ -82,6 +82,7 @@ def train(
             help="Train this checkpoint's network on: its layers and weights, the recipe's data and training.",
         ),
     ] = None,
+    data: OwnData = None,
     device: Device = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads (default: one per core; small networks are faster with 1).")
@@ -124,7 +125,8 @@ def train(
         check_ratio(ratio)
     options = {"kind": kind, "network.recurrent": recurrent, "ratio": ratio, "seed": seed}
     chosen = [f"{key}={value}" for key, value in options.items() if value is not None]
-    resolved = load_recipe(recipe, [*(changes or []), *chosen])
+    fitted = list[str]()
+    resolved = load_recipe(recipe, [*(changes or []), *chosen], data, fitted.append, data_dir)
     if recurrent is not None and resolved.kind not in {"ffs", "hybrid"}:
         raise UsageError(
             f"--recurrent {recurrent} is for ffs and hybrid networks, not for kind {resolved.kind}",
@@ -158,6 +160,8 @@ def train(
             assist(ranks, where, data_dir, cache.value)
         # At once: torchrun ends rank 0 too, should a library abort this process while the interpreter shuts down.
         os._exit(0)
+    for line in fitted if ranks.leads else ():
+        console.report(as_json).print(f"fitted to your data: {line}", markup=False, soft_wrap=True)
     observer = make_observer(console.report(as_json))
     try:
         with processes.together(ranks, where):

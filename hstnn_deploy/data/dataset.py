@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hstnn_deploy.data.events.events import Events
 from hstnn_deploy.data.files.remotes import Remote
-from hstnn_deploy.data.splits import Family, Splits, Targets
+from hstnn_deploy.data.splits import DataSizes, Family, Splits, Targets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,18 +39,27 @@ class Shape(NamedTuple):
     """Where targets are values: how many a sample has."""
     size: int | None = None
     """Height and width of a frame; None where a time step is a plain vector."""
+    frame: tuple[int, ...] | None = None
+    """The shape of a time step that is neither a plain vector nor a square frame."""
     targets: Targets = "classes"
     """What a sample's target is."""
 
     @property
     def step(self) -> tuple[int, ...]:
-        """The shape of one time step of a sample: (inputs,) or (inputs, size, size)."""
+        """The shape of one time step of a sample: (inputs,) or (inputs, size, size), or what `frame` says."""
+        if self.frame is not None:
+            return self.frame
         return (self.inputs,) if self.size is None else (self.inputs, self.size, self.size)
 
     @property
     def family(self) -> Family:
         """Which family of networks the data is for."""
-        return "sequence" if self.size is None else "convolutional"
+        return "sequence" if len(self.step) == 1 else "convolutional"
+
+    @property
+    def sizes(self) -> "DataSizes":
+        """What a network has to fit."""
+        return DataSizes(self.inputs, self.classes, self.size, self.steps, self.step, self.targets)
 
 
 class Recordings(typing.Protocol):

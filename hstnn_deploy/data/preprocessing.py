@@ -9,6 +9,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PositiveInt,
     SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
@@ -16,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from hstnn_deploy.data.array_input import ORDERS, STEPS, order_of
 from hstnn_deploy.data.events.events import Events, Sensor
 from hstnn_deploy.data.events.kinds import FrameKind
 from hstnn_deploy.data.events.transforms import Transform
@@ -39,6 +41,13 @@ class Picture(_Preprocessing):
     colours: Literal[1, 3]
     white: int = 255
     """What a white pixel is in the data set's own files."""
+    resize: bool = False
+    """Whether images of other sizes were brought to this one, and are so again."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the key that there was not always, where it says nothing."""
+        return {key: value for key, value in handler(self).items() if (key, value) != ("resize", False)}
 
 
 class Pixels(Picture):
@@ -92,6 +101,8 @@ class Frames(_Preprocessing):
     """Whether a frame says only that there were events, not how many."""
     frames: FrameKind | None = None
     """How a recording is cut into frames, in the place of `frame_time` and `steps`."""
+    events: str = ""
+    """What the files did not say of themselves, as `hstnn run --events` takes it."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -107,6 +118,7 @@ class Frames(_Preprocessing):
         """Leave out of what is written down what says nothing."""
         found: dict[str, Any] = handler(self)
         without = {"frames"} if self.frames is None else {"frame_time", "steps"}
+        without |= set() if self.events else {"events"}
         return {key: value for key, value in found.items() if key not in without}
 
     @property
@@ -138,13 +150,43 @@ class Words(_Preprocessing):
     """Words of a window; see `Session.window`."""
 
 
+class Arrays(_Preprocessing):
+    """Samples of an array, with the axes that its file has: [N, …]; see `array_input`."""
+
+    kind: Literal["arrays"] = "arrays"
+    axes: str = Field(max_length=4)
+    """What the axes of a sample are, a letter each."""
+    shape: list[PositiveInt] = Field(max_length=4)
+    """Their lengths."""
+    steps: int = Field(ge=1, le=100_000)
+    """Steps for which a sample without time is shown."""
+    mean: list[float] = []
+    """What is taken from each channel; none where values stay as they are."""
+    std: list[float] = []
+    """What that is divided by."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if not any(sorted(self.axes) == sorted(each) for each in ORDERS) or len(self.axes) != len(self.shape):
+            raise ValueError(f"axes are {self.axes!r} for a sample of shape {self.shape}")
+        if not all(0 < value < float("inf") for value in self.std):
+            raise ValueError("std must be above 0")
+        order = order_of(self.axes).replace("T", "")[:1]
+        channels = dict(zip(self.axes, self.shape, strict=True)).get(order, 1)
+        if any(len(each) not in (0, 1, channels) for each in (self.mean, self.std)) or bool(self.mean) != bool(
+            self.std
+        ):
+            raise ValueError(f"mean and std are numbers for {channels} channels")
+        return self
+
+
 class Values(_Preprocessing):
     """Nothing is known of the files that x comes from."""
 
     kind: Literal["values"] = "values"
 
 
-Preprocessing = Annotated[Pixels | Whole | Frames | Words | Values, Field(discriminator="kind")]
+Preprocessing = Annotated[Pixels | Whole | Frames | Words | Arrays | Values, Field(discriminator="kind")]
 
 _PIXELS = {
     "digits": Pixels(height=8, width=8, colours=1, white=16),
@@ -159,9 +201,18 @@ def preprocessing(config: Any) -> Preprocessing:
     """Return what was done to the files of a data set, from the `data` section of a recipe."""
     from hstnn_deploy.data.events.recordings import EventConfig
     from hstnn_deploy.data.images import ImageConfig
+    from hstnn_deploy.data.own.config import OwnArrays, OwnEvents, OwnImages, OwnText
     from hstnn_deploy.data.text import TextConfig
 
     match config:
+        case OwnImages() | OwnArrays() if config.found is not None:
+            return _of_own(config)
+        case OwnImages() | OwnArrays():
+            return Values()
+        case OwnText():
+            return Words(split=config.tokens, lower=config.lower, window=config.bptt)
+        case OwnEvents(events=said) if said:
+            return preprocessing(config.model_copy(update={"events": ""})).model_copy(update={"events": said})
         case EventConfig(frames=kind) if kind is not None:
             return Frames(sensor=config.sensor, transforms=config.transforms, binary=config.binary, frames=kind)
         case EventConfig():
@@ -183,6 +234,19 @@ def preprocessing(config: Any) -> Preprocessing:
             return Whole(**picture, **how.model_dump(include={"steps", "encoding", "mean", "std", "seed"}))
         case _:
             return Values()
+
+
+def _of_own(config: Any) -> Preprocessing:
+    found = config.found
+    if config.kind == "arrays":
+        steps = config.steps or (1 if "T" in found.axes else STEPS)
+        return Arrays(axes=found.axes, shape=found.shape, steps=steps, mean=found.mean, std=found.std)
+    picture = {
+        "height": found.height, "width": found.width, "colours": found.colours, "resize": config.resize is not None,
+    }  # fmt: skip
+    if config.images is None:
+        return Pixels(**picture)
+    return Whole(**picture, **config.images.model_dump(include={"steps", "encoding", "mean", "std", "seed"}))
 
 
 def counts_events(config: Any) -> bool:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from hstnn_deploy.data.dataset import Cache, DataSet, Progress, Protocol, Shape, Source
+from hstnn_deploy.data.own.config import OwnConfig
+from hstnn_deploy.data.own.dataset import own
 from hstnn_deploy.data.sets.cifar import CIFAR10, CIFAR100, Cifar10Config, Cifar100Config
 from hstnn_deploy.data.sets.cifar10_dvs import CIFAR10_DVS, Cifar10DvsConfig
 from hstnn_deploy.data.sets.digit_events import DIGIT_EVENTS, DigitEventsConfig
@@ -35,7 +37,8 @@ DataConfig = Annotated[
     | SscConfig
     | PtbConfig
     | WikiText2Config
-    | NoDataConfig,
+    | NoDataConfig
+    | OwnConfig,
     Field(discriminator="name"),
 ]
 """A recipe's `data` section, told apart by its `name`."""
@@ -64,6 +67,8 @@ DATA_SETS: dict[str, DataSet[Any]] = {
 
 def data_set(config: DataConfig) -> DataSet[Any]:
     """Return the data set of a recipe's `data` section; of a network without a recipe, the one that holds nothing."""
+    if config.name == "own":
+        return own(config)
     return NO_DATA if isinstance(config, NoDataConfig) else DATA_SETS[config.name]
 
 

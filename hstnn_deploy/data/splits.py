@@ -46,6 +46,23 @@ class Split(Protocol):
         ...
 
 
+class DataSizes(NamedTuple):
+    """What a network has to fit: the sizes of a data set."""
+
+    inputs: int
+    """Values per time step; of frames, channels."""
+    classes: int
+    """Of a text: the words of its vocabulary."""
+    size: int | None = None
+    """Height and width of a square frame."""
+    steps: int | None = None
+    """Time steps of every sample; None: samples differ, or nobody knows."""
+    step: tuple[int, ...] = ()
+    """The shape of one time step of a sample; () of a text."""
+    targets: Targets = "classes"
+    """What a sample's target is."""
+
+
 class Labelled(Protocol):
     """Samples of one class or row of values each, of which some can be taken."""
 
@@ -126,8 +143,19 @@ class Splits:
     """Of a text: its words in the order of their tokens."""
     size: int | None = None
     """Height and width of a frame; None where a time step is a plain vector."""
+    frame: tuple[int, ...] | None = None
+    """The shape of a time step that is neither a plain vector nor a square frame."""
     targets: Targets = "classes"
     """What a sample's target is. Of a text it says nothing: its targets are the words that follow."""
+
+    @property
+    def sizes(self) -> DataSizes:
+        """What a network has to fit."""
+        step = self.frame
+        if step is None:
+            step = (self.inputs,) if self.size is None else (self.inputs, self.size, self.size)
+        step = () if self.family == "language" else step
+        return DataSizes(self.inputs, self.classes, self.size, step=step, targets=self.targets)
 
     def split(self, name: str) -> Split:
         """Return a split by its name."""

@@ -1,10 +1,9 @@
 """Recipes of networks that are there already: one for a network that has none, and another's for what it is."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from hstnn_deploy.data.sets.nothing import STEPS
-from hstnn_deploy.data.splits import Family, Targets
+from hstnn_deploy.data.splits import DataSizes, Family
 from hstnn_deploy.errors import RecipeError, UsageError
 from hstnn_deploy.models.registry import NetworkConfig
 from hstnn_deploy.models.stack import StackConfig
@@ -76,23 +75,20 @@ def for_network(recipe: Recipe, architecture: NetworkConfig, own: Recipe | None)
     return parse(plain, f"recipe {recipe.name} for this network")
 
 
-def check_network(
-    recipe: Recipe, family: Family, sizes: Mapping[str, int | None], whose: object, targets: Targets = "classes"
-) -> None:
+def check_network(recipe: Recipe, family: Family, sizes: DataSizes, whose: object) -> None:
     """Refuse a recipe whose network was there before, and is not made for its data; see `Recipe.check_fits`.
 
     Args:
         recipe: as `for_network` makes it.
         family: which family of networks the data is for.
-        sizes: of the data, by name.
+        sizes: of the data.
         whose: the network, named in the error.
-        targets: what a sample's target is.
 
     Raises:
         UsageError: with a hint for a network that nobody is going to build anew.
     """
     try:
-        recipe.check_fits(family, sizes, targets)
+        recipe.check_fits(family, sizes)
     except UsageError as error:
         hint = "name a recipe whose data has its shape; `hstnn recipes` lists those that ship"
         if getattr(recipe.network, "readout", "") == "every":

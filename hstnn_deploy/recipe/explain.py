@@ -59,7 +59,9 @@ def _located(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[l
     node, keys, allowed = schema, [], list[str]()
     for part in location:
         if "discriminator" in node:
-            node = resolved({"$ref": node["discriminator"]["mapping"].get(part, "")})
+            branch = node["discriminator"]["mapping"].get(part, "")
+            # A choice within a choice stands there itself.
+            node = branch if isinstance(branch, dict) else resolved({"$ref": branch})
         else:
             keys.append(str(part))
             allowed = list(node.get("properties", {}))

@@ -3,7 +3,7 @@
 Unknown keys, wrong types and impossible values fail with the path of the key, what was given and what is allowed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from hstnn_deploy import yaml_text
+from hstnn_deploy.data.own.detect import detect
 from hstnn_deploy.data.registry import shape
-from hstnn_deploy.errors import DataError, RecipeError, nearest
+from hstnn_deploy.errors import DataError, HstnnError, RecipeError, nearest
 from hstnn_deploy.foreign import brief, one_line, reading
 from hstnn_deploy.recipe.explain import explained
+from hstnn_deploy.recipe.own_data import Say, fitted, replaced
 from hstnn_deploy.recipe.recipe import Recipe
 
 
@@ -24,16 +26,34 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
 
 
-def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    name: str,
+    changes: Sequence[str] = (),
+    data: Path | None = None,
+    say: Say = lambda _: None,
+    folder: Path | None = None,
+) -> Recipe:
     """Return a recipe by shipped name or path, with `key.path=value` changes applied; see `for_its_data`.
+
+    Args:
+        name: its shipped name, or its file.
+        changes: what is changed.
+        data: a folder of one's own data that takes the place of the recipe's; see `own_data`.
+        say: told what of the network was fitted to one's own data.
+        folder: where one's own data has moved; None: it is where the recipe says.
 
     Raises:
         RecipeError: no such recipe, not YAML, or not a recipe.
+        DataError: one's own data is not there, or cannot be trained on.
+        UsageError: the network cannot have its sizes.
     """
     raw, source = _read(name)
+    if data is not None and isinstance(raw, dict):
+        raw = replaced(raw, data, changes)
     for change in changes if isinstance(raw, dict) else ():
         _apply(raw, change)
-    return for_its_data(parse(raw, source))
+    kept = [change.partition("=")[0].strip() for change in changes]
+    return for_its_data(parse(raw, source, kept, say, folder))
 
 
 def for_its_data(recipe: Recipe) -> Recipe:
@@ -50,14 +70,26 @@ def for_its_data(recipe: Recipe) -> Recipe:
     return recipe if known is None else recipe.trained_on(known.targets)
 
 
-def parse(raw: Any, source: str) -> Recipe:
-    """Return the recipe that plain data describes; `source` is named in errors.
+def parse(
+    raw: Any, source: str, kept: Collection[str] = (), say: Say = lambda _: None, folder: Path | None = None
+) -> Recipe:
+    """Return the recipe that plain data describes; its network fits one's own data, where that is the recipe's.
+
+    Args:
+        raw: the plain data.
+        source: named in errors.
+        kept: keys of the network that stay as they are, whatever the data is.
+        say: told what of the network was fitted.
+        folder: where one's own data has moved.
 
     Raises:
         RecipeError: with the path of the first wrong key.
+        DataError: one's own data is looked at for the first time, and is not there or cannot be trained on.
+        UsageError: the network cannot have its sizes.
     """
     if not isinstance(raw, dict):
         raise RecipeError(f"{source} is not a recipe: it holds {type(raw).__name__}, not keys and values")
+    raw = fitted(raw, source, kept, say, folder)
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
@@ -75,13 +107,23 @@ def _read(name: str) -> tuple[Any, str]:
 
 def _read_file(path: Path, name: str, known: Mapping[str, Path]) -> Any:
     if path.is_dir():
-        raise RecipeError(f"{name} is a folder, not a recipe", "give a YAML file or a shipped recipe's name")
+        raise RecipeError(f"{name} is a folder, not a recipe", _for_folder(path))
     if not path.is_file():
         looks_like_path = path.suffix in {".yaml", ".yml"} or "/" in name
         if looks_like_path:
             raise RecipeError(f"recipe file {name} does not exist", f"shipped recipes: {', '.join(known)}")
         raise RecipeError(f"unknown recipe {name!r}", nearest(name, known))
     return yaml_text.read(path, RecipeError)
+
+
+def _for_folder(path: Path) -> str:
+    """Return what to do with a folder that was given in the place of a recipe."""
+    try:
+        kind = detect(path)
+    except HstnnError:
+        return "give a YAML file or a shipped recipe's name; --data DIR names a folder of your own data"
+    recipe = {"images": "stack-digits", "arrays": "stack-digits", "events": "stack-events", "text": "pydoc-text"}[kind]
+    return f"to train on the {kind} in it: hstnn train {recipe} --data {path}"
 
 
 def _apply(raw: dict[str, Any], change: str) -> None:

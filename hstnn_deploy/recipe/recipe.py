@@ -1,6 +1,6 @@
 """A recipe: what a training is, as a validated model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import (
@@ -16,7 +16,7 @@ from pydantic import (
 from hstnn_deploy import yaml_text
 from hstnn_deploy.data.dataset import Protocol, Shape
 from hstnn_deploy.data.registry import DataConfig
-from hstnn_deploy.data.splits import Splits, Targets
+from hstnn_deploy.data.splits import DataSizes, Splits, Targets
 from hstnn_deploy.errors import HstnnError, RecipeError, UsageError, nearest
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.network import Asked
@@ -217,58 +217,59 @@ class Recipe(BaseModel):
 
     def check_data(self, there: Shape | Splits) -> None:
         """Refuse a network that is not made for some data; see `check_fits`."""
-        sizes = {"inputs": there.inputs, "classes": there.classes, "size": there.size}
-        self.check_fits(there.family, sizes | {"steps": getattr(there, "steps", None)}, there.targets)
+        self.check_fits(there.family, there.sizes)
 
-    def check_fits(self, family: str, sizes: Mapping[str, int | None], targets: Targets = "classes") -> None:
+    def check_fits(self, family: str, sizes: DataSizes) -> None:
         """Refuse a network that is not made for the data.
 
         Args:
             family: which family of networks the data is for.
-            sizes: of the data, by name: `inputs`, `classes`, and `size` of frames (None where there are none).
-            targets: what a sample's target is.
+            sizes: of the data.
 
         Raises:
             UsageError: another family, a loss of another sort of targets, or a key of the network that the data
                 contradicts.
         """
         if isinstance(self.network, StackConfig):
-            self._check_loss(family, sizes, targets)
-            self._check_shape(self.network, family, sizes, targets)
+            self._check_loss(family, sizes)
+            self._check_shape(self.network, family, sizes)
             return
         if self.network.family != family:
             raise UsageError(
                 f"network.family is {self.network.family}, but {self.data.name} is for the family {family}",
                 "`hstnn recipes` lists recipes to start from",
             )
-        self._check_loss(family, sizes, targets)
+        self._check_loss(family, sizes)
+        if family == "convolutional" and sizes.size is None:
+            raise UsageError(
+                f"network.family is convolutional, but a time step of {self.data.name} has the shape "
+                f"{list(sizes.step)}",
+                "make the frames square (data.resize, or the transform center-crop), or train a network of layers",
+            )
         for key, name in self.network.data_keys.items():
-            wanted, there = getattr(self.network, key), sizes[name]
+            wanted, there = getattr(self.network, key), getattr(sizes, name)
             if wanted != there:
                 raise UsageError(
                     f"network.{key} is {wanted}, but {self.data.name} has {there}", f"--set network.{key}={there}"
                 )
 
-    def _check_loss(self, family: str, sizes: Mapping[str, int | None], targets: Targets) -> None:
+    def _check_loss(self, family: str, sizes: DataSizes) -> None:
         """Refuse a loss of another sort of answers than the data has: classes or values of samples, or words."""
-        there = "words" if family == "language" else targets
+        there = "words" if family == "language" else sizes.targets
         if self.asks != there:
             name = self.loss.name if self.loss else f"the usual one, {self.network.usual_loss}"
             has, right = _LOSSES[there]
             raise UsageError(f"loss is {name}, but {self.data.name} {has}", f"--set loss={right}")
         names = self.loss.outputs if self.loss else []
-        if names and len(names) != sizes["classes"]:
+        if names and len(names) != sizes.classes:
             raise UsageError(
-                f"loss.outputs names {len(names)} outputs, but {self.data.name} has {sizes['classes']} values a sample",
+                f"loss.outputs names {len(names)} outputs, but {self.data.name} has {sizes.classes} values a sample",
                 "name each of them, or leave loss.outputs out",
             )
 
-    def _check_shape(
-        self, network: StackConfig, family: str, sizes: Mapping[str, int | None], targets: Targets
-    ) -> None:
+    def _check_shape(self, network: StackConfig, family: str, sizes: DataSizes) -> None:
         """Refuse a stack that is not made for the data; see `check_fits`."""
-        size, inputs = sizes.get("size"), sizes.get("inputs")
-        there = [] if family == "language" else [inputs] if size is None else [inputs, size, size]
+        there = [] if family == "language" else list(sizes.step)
         if (network.readout == "every") != (family == "language"):
             each = "word" if family == "language" else "sample"
             wanted = "every" if family == "language" else "mean"
@@ -281,15 +282,15 @@ class Recipe(BaseModel):
                 f"network.input is {network.input}, but a time step of {self.data.name} has the shape {there}",
                 f"--set 'network.input={there}'",
             )
-        steps, longest = sizes.get("steps"), network.longest
+        steps, longest = sizes.steps, network.longest
         if steps is not None and longest is not None and steps > longest:
             raise UsageError(
                 f"network.layers normalise {longest} steps each by itself, but {self.data.name} has {steps} a sample",
                 f"give norm.steps: {steps}",
             )
-        if (given := network.outputs) != sizes["classes"]:
+        if (given := network.outputs) != sizes.classes:
             raise UsageError(
-                f"network.layers give {given} outputs, but {self.data.name} has {sizes['classes']} {targets}",
+                f"network.layers give {given} outputs, but {self.data.name} has {sizes.classes} {sizes.targets}",
                 "the last layer with weights says how many",
             )
 
@@ -331,6 +332,9 @@ class Recipe(BaseModel):
             for key, value in self.dump().items()
             if key not in {*without, "about", "experiment", "published"}
         }
+        if self.data.name == "own":
+            # So it is of data: `found` tells whether it is the same.
+            part["data"] = {key: value for key, value in part["data"].items() if key != "path"}
         if self.init is not None:
             # Where the file lies changes nothing; what is in it does.
             part["init"] = {"parameters": self.init.parameters}

@@ -14,7 +14,7 @@ from hstnn_deploy.models.tasks import Task
 from hstnn_deploy.recipe.load import load_recipe, shipped
 from hstnn_deploy.recipe.sections import Published
 from hstnn_deploy.report.collect import Network, Run, differing
-from hstnn_deploy.report.stats import Summary, summarise
+from hstnn_deploy.stats import Summary, summarise
 
 VARIED = {"kind", "ratio", "seed"}
 """Keys of a recipe that a study varies, beside network.recurrent and network.weights.step."""

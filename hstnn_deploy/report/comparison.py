@@ -8,13 +8,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
+from hstnn_deploy import stats
 from hstnn_deploy.errors import ReportError, RunError, UsageError, nearest
-from hstnn_deploy.report import costs, stats
+from hstnn_deploy.report import costs
 from hstnn_deploy.report.aggregate import Cell, Study, described, studies
 from hstnn_deploy.report.collect import Collected, Profiled, collect, differing
 from hstnn_deploy.report.conditions import Condition
 from hstnn_deploy.report.sheets import NONE, Column, Entry, Sheet
-from hstnn_deploy.report.stats import Contrast
+from hstnn_deploy.stats import Contrast
 
 T = TypeVar("T")
 

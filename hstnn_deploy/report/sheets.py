@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hstnn_deploy.metrics import shown, titled
 from hstnn_deploy.report.aggregate import ABSENT, Cell, Study
-from hstnn_deploy.report.stats import ONE
+from hstnn_deploy.stats import ONE
 from hstnn_deploy.train.evaluation import PROTOCOLS
 
 NONE = "n/a"

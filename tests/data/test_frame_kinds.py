@@ -325,7 +325,7 @@ def test_the_recipes_make_frames_of_files_of_the_sets_own_layout(name: str, fram
     splits = registry.load(recipe.data, "test", folder)
     known = registry.shape(recipe.data)
     assert known is not None
-    recipe.check_fits(splits.family, {"inputs": splits.inputs, "classes": splits.classes, "size": splits.size})
+    recipe.check_fits(splits.family, splits.sizes)
     x, _, lengths = splits.test.batch(torch.arange(4), CPU)
     assert frames[0] <= len(x) <= frames[1]
     assert x.shape[2:] == known.step

@@ -25,7 +25,7 @@ def test_an_example_fits_its_data(path: Path) -> None:
     assert recipe.name == path.stem
     shape = registry.shape(recipe.data)
     assert shape is not None
-    recipe.check_fits(shape.family, {"inputs": shape.inputs, "classes": shape.classes, "size": shape.size})
+    recipe.check_fits(shape.family, shape.sizes)
 
 
 def test_sew_resnet18_has_the_parameters_and_shapes_of_resnet18() -> None:

@@ -45,7 +45,7 @@ def test_every_shipped_recipe_builds_and_takes_a_training_step(name: str, kind: 
         x = torch.randint(0, recipe.network.vocabulary, (3, 4))
         target = torch.randint(0, recipe.network.vocabulary, (3, 4))
     else:
-        recipe.check_fits(known.family, {"inputs": known.inputs, "classes": known.classes, "size": known.size})
+        recipe.check_fits(known.family, known.sizes)
         # Frames count events: with fewer, the last layers stay silent. A few frames of the large networks will do.
         large = known.size is not None and known.size > 100
         scale, steps, batch = (1, known.steps, 4) if known.size is None else (8, 3, 2) if large else (8, 6, 4)

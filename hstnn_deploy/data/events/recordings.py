@@ -23,8 +23,9 @@ from torch import Tensor
 
 from hstnn_deploy.data.cache import Key
 from hstnn_deploy.data.dataset import DataSet, Inspected, Recordings, Shape, Source
+from hstnn_deploy.data.events.augment import Augmentation, augmentation, kept_events
 from hstnn_deploy.data.events.events import Events, Sensor
-from hstnn_deploy.data.events.frames import EventSplit, Framing, make_store
+from hstnn_deploy.data.events.frames import Computed, EventSplit, Framing, make_store
 from hstnn_deploy.data.events.kinds import FrameKind, lasting
 from hstnn_deploy.data.events.transforms import Transform, chain, sensor_after
 from hstnn_deploy.data.files.folder import VARIABLE
@@ -58,6 +59,10 @@ class EventConfig(BaseModel):
     """Whether a frame says only that there were events, not how many."""
     frames: FrameKind | None = None
     """How a recording is cut into frames; null: at fixed times from its beginning, as the three keys above say."""
+    augment: list[Augmentation] = []
+    """What is drawn anew of a recording's transformed events whenever training sees it, in order."""
+    square: ClassVar[bool] = True
+    """Whether frames must be as high as they are wide."""
 
     @model_validator(mode="before")
     @classmethod
@@ -76,16 +81,19 @@ class EventConfig(BaseModel):
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what says nothing: `frames` of old recipes, and else what belongs to frames at fixed times."""
-        found: dict[str, Any] = handler(self)
+        return self.shortened(handler(self))
+
+    def shortened(self, told: dict[str, Any]) -> dict[str, Any]:
+        """Return what is written down, without what says nothing."""
         without = ("frames",) if self.frames is None else _OF_FIXED_TIMES
-        return {key: value for key, value in found.items() if key not in without}
+        return {key: value for key, value in told.items() if key not in without and (key, value) != ("augment", [])}
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.frames is None and self.crop == "random" and self.steps is None:
             raise ValueError("whole recordings (steps null) cannot be cropped at random: give steps")
         seen = self.framing.sensor
-        if 1 < seen.height != seen.width:
+        if self.square and 1 < seen.height != seen.width:
             raise ValueError(f"the transforms leave frames of {seen.width} x {seen.height}, which are not square")
         return self
 
@@ -104,7 +112,8 @@ class EventConfig(BaseModel):
             steps = self.frames.most(lasting(self.longest, self.transforms))
         else:
             steps = self.steps or -(-self.longest // self.frame_time)
-        return Shape(train, test, steps, seen.step[0], classes, seen.height if seen.height > 1 else None)
+        square, frame = 1 < seen.height == seen.width, seen.step if 1 < seen.height != seen.width else None
+        return Shape(train, test, steps, seen.step[0], classes, seen.height if square else None, frame)
 
 
 @dataclass(frozen=True)
@@ -167,7 +176,12 @@ def make_splits(
     for split, recordings in parts.items():
         if len(recordings.target) == 0:
             raise DataError(f"{known.title} from {where} holds no {split} recordings", "copy or download the set again")
-    splits = {split: _split(config, name, split, recordings, source) for split, recordings in parts.items()}
+    splits = {
+        split: _augmented(config, name, recordings, source)
+        if split == "train" and config.augment
+        else _split(config, name, split, recordings, source)
+        for split, recordings in parts.items()
+    }
     train, test = splits["train"], splits["test"]
     if "valid" in splits:
         valid: EventSplit | None = None if source.protocol == "test" else splits["valid"]
@@ -188,7 +202,8 @@ def make_splits(
         classes=known.classes,
         origin=f"{known.title}{cuts} from {where}, {held} recordings",
         family="convolutional" if seen.height > 1 else "sequence",
-        size=seen.height if seen.height > 1 else None,
+        size=seen.height if seen.height == seen.width > 1 else None,
+        frame=seen.step if 1 < seen.height != seen.width else None,
     )
 
 
@@ -231,16 +246,37 @@ def not_here(
     return DataError(f"{title} is not at {folder} ({missing} is missing)", hint)
 
 
+def _augmented(config: EventConfig, name: str, recordings: Recordings, source: Source) -> EventSplit:
+    """Return the training split as it is drawn anew at every presentation.
+
+    The transformed events are kept where cells otherwise are, and cut into frames after they were drawn.
+    """
+    transform, count = chain(config.transforms, config.sensor), len(recordings.target)
+    read = kept_events(
+        lambda number: transform(recordings.read(number)),
+        count,
+        source.cache,
+        _key(config, name, "train-events", recordings),
+        partial(source.progress, f"preparing {name} train"),
+    )
+    drawn = augmentation(config.augment, sensor_after(config.transforms, config.sensor))
+    framing = config.framing
+    return EventSplit.of(Computed(lambda number: drawn(read(number)), framing), framing, recordings.target)
+
+
+def _key(config: EventConfig, name: str, split: str, recordings: Recordings) -> Key | None:
+    if (files := recordings.fingerprint()) is None:
+        return None
+    told = {key: value for key, value in config.model_dump(mode="json").items() if key not in ("augment", "found")}
+    return Key(name, split, {"files": files, "tonic": version("tonic"), **told})
+
+
 def _split(config: EventConfig, name: str, split: str, recordings: Recordings, source: Source) -> EventSplit:
     framing, transform = config.framing, chain(config.transforms, config.sensor)
     if split != "train":
         # Nothing but training is cropped at random: only what the first frames need is kept.
         framing = framing.fixed()
-    files = recordings.fingerprint()
-    key = None
-    if files is not None:
-        parameters = {"files": files, "tonic": version("tonic"), **config.model_dump(mode="json")}
-        key = Key(name, split, parameters)
+    key = _key(config, name, split, recordings)
     store = make_store(
         lambda number: transform(recordings.read(number)),
         len(recordings.target),

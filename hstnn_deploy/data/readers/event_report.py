@@ -64,11 +64,9 @@ class Expected:
     @cached_property
     def longest(self) -> int | None:
         """The microseconds of the longest recording of the training, about; None where nothing is known of it."""
-        from hstnn_deploy.data.registry import DATA_SETS
+        from hstnn_deploy.data.sets.lengths import longest
 
-        known = DATA_SETS.get(self.data_set)
-        longest: int | None = getattr(known.config, "longest", None) if known else None
-        return longest or (self.window * _USUAL if self.window else None)
+        return longest(self.data_set) or (self.window * _USUAL if self.window else None)
 
 
 @dataclass(frozen=True)

@@ -79,12 +79,19 @@ def following(recipe: Recipe, network: Network, how: Pixels | Frames | None) -> 
             "layers": [each._asdict() for each in network.described()],
             "taps": [str(tap) for tap in network.taps],
             "window_steps": window,
+            **named_classes(recipe),
             "states": [_state(state, window) for state in (*raw_input.states(how), *interface(network).states)],
             **alone,
         },
         "input": preprocessing(recipe.data).model_dump(mode="json"),
         "metrics": {} if is_bare(recipe) else {"protocol_meaning": PROTOCOLS[recipe.protocol]},
     }
+
+
+def named_classes(recipe: Recipe) -> dict[str, list[str]]:
+    """Return the names of the classes as a manifest has them; nothing where the recipe does not say them."""
+    names = list(recipe.data.found.classes) if recipe.data.name == "own" and recipe.data.found else []
+    return {"classes": names} if names else {}
 
 
 def recorded(ckpt: Path, checkpoint: Checkpoint) -> dict[str, Any]:

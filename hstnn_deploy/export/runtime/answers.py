@@ -32,7 +32,7 @@ def log_softmax(logits: Array) -> Array:
 
 
 def classified(session: Session, logits: Array, top: int) -> list[dict[str, Any]]:
-    """Return for each sample of logits [B, C] its class and the `top` best ones, best first.
+    """Return for each sample of logits [B, C] its class and the `top` best ones, best first, with their names if any.
 
     Raises:
         DataError: the logits hold NaN or infinities.
@@ -40,14 +40,16 @@ def classified(session: Session, logits: Array, top: int) -> list[dict[str, Any]
     probable = session.manifest["network"]["family"] in PROBABLE
     values = np.exp(log_softmax(logits)) if probable else logits
     name = "probability" if probable else "score"
-    answers = []
+    classes = session.class_names
+    answers: list[dict[str, Any]] = []
     if not np.isfinite(values).all():
         raise DataError("the network's answer is not finite", "its input or states are too large")
     for row in values:
         best = np.argsort(-row, kind="stable")[: min(top, len(row))]
-        answers.append(
-            {"class": int(best[0]), name: float(row[best[0]]), "best": [[int(n), float(row[n])] for n in best]}
-        )
+        answer = {"class": int(best[0]), name: float(row[best[0]]), "best": [[int(n), float(row[n])] for n in best]}
+        if classes:
+            answer |= {"name": classes[best[0]], "names": [classes[n] for n in best]}
+        answers.append(answer)
     return answers
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hstnn_deploy.data.array_input import as_input
 from hstnn_deploy.data.encoding import as_steps
 from hstnn_deploy.data.events.events import event_rows
 from hstnn_deploy.data.files.arrays import ARRAY_LIMIT, is_array, read_array, read_bounded, shown_bytes
-from hstnn_deploy.data.preprocessing import Frames, Picture, Pixels, Preprocessing, Whole, Words, framed
+from hstnn_deploy.data.preprocessing import Arrays, Frames, Picture, Pixels, Preprocessing, Whole, Words, framed
 from hstnn_deploy.data.readers import image_files
-from hstnn_deploy.data.readers.event_options import EventOptions
+from hstnn_deploy.data.readers.event_options import EventOptions, parse_options
 from hstnn_deploy.errors import BundleError, DataError
 from hstnn_deploy.export.runtime.manifest import VOCABULARY, check_files
 from hstnn_deploy.export.runtime.session import Session
@@ -138,6 +139,7 @@ def read_samples(
         DataError: the file is damaged, or of a kind that the network does not take.
     """
     raw = session.takes != "x"
+    resize = resize or (isinstance(how, Picture) and how.resize)
     if given.is_image:
         if isinstance(how, Whole):
             _check_shape(how, session)
@@ -150,6 +152,8 @@ def read_samples(
         return image_files.read_image(given.content(), given.name, how, resize, say)[:, None]
     if given.is_array:
         values = read_array(given.source, given.name, given.limit)
+        if isinstance(how, Arrays) and values.dtype.names is None and not session.any_range:
+            return _from_samples(values, given.name, how, session, say)
         if values.dtype.names is None:
             return _from_array(values, given.name, how, session, say, draw)
     if isinstance(how, Frames) and (recording := read_recording(given.path, how, session)):
@@ -203,6 +207,40 @@ def _from_array(values: Array, name: str, how: Preprocessing, session: Session, 
     return values
 
 
+def _from_samples(values: Array, name: str, how: Arrays, session: Session, say: Say) -> Array:
+    """Return samples [B, …] as the file of the training had them, or one sample […], as x[T, B, …].
+
+    Raises:
+        DataError: they are of another shape, or no finite numbers.
+        BundleError: they become another shape than what the graphs take.
+    """
+    shape, axes = tuple(how.shape), ", ".join(how.axes)
+    if values.dtype.kind not in "iufb" or values.size == 0:
+        raise DataError(f"{name} holds {values.dtype} of shape {list(values.shape)}", f"give numbers [B, {axes}]")
+    if values.shape == shape:
+        values = values[None]
+    free = [letter == "T" for letter in how.axes]
+    fits = values.ndim == len(shape) + 1 and all(
+        any_length or one == other for one, other, any_length in zip(values.shape[1:], shape, free, strict=True)
+    )
+    if not fits:
+        raise DataError(
+            f"{name} is of shape {list(values.shape)}; the network was trained on samples [{axes}] of {list(shape)}",
+            "give an array [B, …] of such samples, or one sample; --any-range takes x[T, B, …] as it stands",
+        )
+    if 4 * values.size * (how.steps if "T" not in how.axes else 1) > ARRAY_LIMIT:
+        raise DataError(f"{name}: its steps take more than {shown_bytes(ARRAY_LIMIT)}", "split it")
+    x = as_input(values, how.axes, how.steps, how.mean, how.std)
+    if x.shape[2:] != session.step_shape:
+        raise BundleError(
+            f"{session.folder} says that its network takes steps of shape {list(x.shape[2:])}, and its graphs take "
+            f"{list(session.step_shape)}",
+            "export the bundle again",
+        )
+    say(f"{name}: {len(values)} samples [{axes}] of {list(values.shape[1:])}" + (", normalised" if how.mean else ""))
+    return x
+
+
 def read_recording(
     path: Path, how: Preprocessing, session: Session, options: EventOptions | None = None, continued: bool = False
 ) -> "Recording | None":
@@ -222,7 +260,9 @@ def read_recording(
         return None
     from hstnn_deploy.data.readers import event_files
 
-    raw, options = session.takes != "x", options or EventOptions()
+    raw = session.takes != "x"
+    if options is None or options == EventOptions():
+        options = parse_options(how.events)
     if not event_files.is_recording(path, () if raw else session.step_shape):
         return None
     if raw and options.order is None and event_files.are_rows(path):
@@ -391,6 +431,9 @@ def _taken(how: Preprocessing, raw: bool = False) -> str:
             return f"the network takes recordings of events ({width} x {height}), or {arrays}"
         case Words():
             return "the network takes text"
+        case Arrays():
+            axes = ", ".join(how.axes)
+            return f"the network takes arrays [B, {axes}] of samples of shape {how.shape}"
         case _:
             return "the network takes arrays x[T, B, …], or text with one time step of numbers to a line"
 

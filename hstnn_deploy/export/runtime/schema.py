@@ -150,7 +150,15 @@ _FRAMES = (
 )
 _INPUT = (
     {"kind": {"values"}},
-    {"kind": {"pixels"}, "height": _count, "width": _count, "colours": _count, "white": _count},
+    {"kind": {"pixels"}, "height": _count, "width": _count, "colours": _count, "white": _count, "resize?": bool},
+    {
+        "kind": {"arrays"},
+        "axes": str,
+        "shape": [_size],
+        "steps": _size,
+        "mean": [_number],
+        "std": [_number],
+    },
     {
         "kind": {"images"},
         "height": _count,
@@ -162,6 +170,7 @@ _INPUT = (
         "mean": _some_numbers,
         "std": _some_sizes,
         "seed": _count,
+        "resize?": bool,
     },
     {
         "kind": {"frames"},
@@ -170,8 +179,16 @@ _INPUT = (
         "frame_time": _count,
         "steps": (_count, None),
         "binary": bool,
+        "events?": str,
     },
-    {"kind": {"frames"}, "sensor": [_count], "transforms": [dict], "frames": _FRAMES, "binary": bool},
+    {
+        "kind": {"frames"},
+        "sensor": [_count],
+        "transforms": [dict],
+        "frames": _FRAMES,
+        "binary": bool,
+        "events?": str,
+    },
     {"kind": {"words"}, "split": {"spaces", "punctuation"}, "lower": bool, "window": _count},
 )
 
@@ -183,6 +200,7 @@ _NETWORK: dict[str, Any] = {
     "units": [{"layer": _count, "snn": _count, "rnn": _count}],
     "neuron": dict,
     "vocabulary": str,
+    "classes?": [str],
     "window_steps": (_count, None),
     "states": [_STATE],
     "answer?": {"kind": {"values"}, "names": [str]},

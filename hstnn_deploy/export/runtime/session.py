@@ -39,6 +39,7 @@ from hstnn_deploy.export.runtime.inputs import Taking, taking
 from hstnn_deploy.export.runtime.manifest import check_files, read_manifest
 from hstnn_deploy.export.runtime.ort import EXIT, Bound, Graph, State, bindable, fetch, open_graph, whole_number
 from hstnn_deploy.export.runtime.states import NamedState, fitting, read_states, stream_numbers, write_states
+from hstnn_deploy.foreign import one_line
 
 Array = NDArray[Any]
 Run = Callable[[Array, State, int | None], tuple[Array, State]]
@@ -138,6 +139,13 @@ class Session:
         """The number of classes, of words, or of values."""
         self.values: bool = "answer" in network
         """Whether its answers are values, of a regression."""
+        self.class_names = [one_line(each) for each in network.get("classes", [])]
+        """The names of the classes, where they have any."""
+        if len(self.class_names) not in (0, self.classes):
+            raise BundleError(
+                f"{self.folder} names {len(self.class_names)} classes, and its graphs tell {self.classes} apart",
+                "export the bundle again",
+            )
         of_step = files[self._files["step"]]["outputs"] if "step" in self._files else []
         self.exit: dict[str, Any] | None = self.manifest.get("exit") if EXIT in [o["name"] for o in of_step] else None
         """By which rule and threshold its step graph says that an answer may be given early; None: it does not."""

@@ -20,6 +20,7 @@ from hstnn_deploy.models.hybrid.groups import Emitted, Group, H, HybridLayer, Un
 from hstnn_deploy.models.hybrid.network import HybridNetwork
 from hstnn_deploy.models.network import LossName, State
 from hstnn_deploy.models.neurons import Lif, SpikingNeuron
+from hstnn_deploy.models.neurons.numbers import with_own
 from hstnn_deploy.models.sizes import Sizes
 
 Form = MapForm
@@ -103,14 +104,20 @@ class SpikingConvolution(ConvolutionalGroup):
         super().__init__(conv_input)
         self.neuron = neuron
         self.states = neuron.states
+        self.own: dict[str, Tensor] = {}
+        """Numbers that each neuron has of its own; no trained network has any. See `give`."""
 
     def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """Run the neurons; see the neuron's `step`."""
-        return self.neuron.step(o, drive, state)
+        return self.neuron.step(o, drive, state, self.own)
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window; return pooled spikes [T, B, n, H / 2, W / 2] and the state."""
-        return kernels.spiking_pooled(_over_time(self.conv_input, x), state, self.neuron, lengths)
+        return kernels.spiking_pooled(_over_time(self.conv_input, x), state, self.neuron, lengths, self.own)
+
+    def give(self, name: str, value: Tensor) -> None:
+        """Let each neuron have a number of its own, such as its threshold, [n, H, W]."""
+        self.neuron, self.own = with_own(self.neuron, name), {**self.own, name: value}
 
     def take(self, inputs: Tensor | None, units: Tensor) -> "SpikingConvolution":
         """Return the group of some units; see `Group`."""

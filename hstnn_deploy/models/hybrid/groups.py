@@ -16,6 +16,7 @@ from hstnn_deploy.models import cells, kernels
 from hstnn_deploy.models.algebra import Algebra, Strand, V
 from hstnn_deploy.models.network import State
 from hstnn_deploy.models.neurons import SpikingNeuron
+from hstnn_deploy.models.neurons.numbers import with_own
 from hstnn_deploy.models.sizes import Sizes
 
 UnitKind = Literal["snn", "rnn"]
@@ -109,6 +110,8 @@ class SpikingGroup(Group):
         self.neuron = neuron
         self.states = neuron.states
         self.weight = weight
+        self.own: dict[str, Tensor] = {}
+        """Numbers that each neuron has of its own; no trained network has any. See `give`."""
 
     @property
     def units(self) -> int:
@@ -121,11 +124,15 @@ class SpikingGroup(Group):
 
     def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """Run the neurons; see the neuron's `step`."""
-        return self.neuron.step(o, drive, state)
+        return self.neuron.step(o, drive, state, self.own)
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window; see `Group`."""
-        return kernels.spiking(x @ self.weight, state, self.neuron, lengths)
+        return kernels.spiking(x @ self.weight, state, self.neuron, lengths, self.own)
+
+    def give(self, name: str, value: Tensor) -> None:
+        """Let each neuron have a number of its own, such as its threshold, [n]."""
+        self.neuron, self.own = with_own(self.neuron, name), {**self.own, name: value}
 
     def ranked(self) -> list[nn.Parameter]:
         """Return W."""

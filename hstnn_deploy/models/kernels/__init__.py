@@ -162,13 +162,17 @@ def spiking_normed(
 
 
 def spiking_pooled(
-    current: Tensor, state: dict[str, Tensor], neuron: Neuron, lengths: Tensor | None = None
+    current: Tensor,
+    state: dict[str, Tensor],
+    neuron: Neuron,
+    lengths: Tensor | None = None,
+    own: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Run spiking neurons in maps [T, B, C, H, W] over a window, their spikes average-pooled 2x2; see `spiking`."""
     if isinstance(neuron, Lif) and neuron.fast:
         pooled, v = lif_pooled(current, state["v"], neuron, lengths)
         return pooled, {"v": v}
-    spikes, after = spiking(current, state, neuron, lengths)
+    spikes, after = spiking(current, state, neuron, lengths, own)
     return plain.pooled(spikes), after
 
 

@@ -13,6 +13,7 @@ from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.base import Layer, Shape
 from hstnn_deploy.models.network import SPIKES, State, Tap
 from hstnn_deploy.models.neurons import AdaptiveLif, Integrator, Lif, Neuron
+from hstnn_deploy.models.neurons.numbers import RATE, with_own
 
 
 class _Config(BaseModel):
@@ -107,6 +108,16 @@ def hold(layer: nn.Module, neuron: Neuron, shape: Shape) -> None:
             layer.register_buffer(name, value)
 
 
+def give(layer: nn.Module, neuron: Neuron, name: str, value: Tensor) -> Neuron:
+    """Give a layer other numbers of its neurons, in the place of what it held; return what its neurons are then."""
+    for old in (name, RATE) if name == "decay" else (name,):
+        if hasattr(layer, old):
+            delattr(layer, old)
+    layer.register_buffer(name, value)
+    changed: Neuron = with_own(neuron, name)
+    return changed
+
+
 def held(layer: nn.Module) -> dict[str, Tensor]:
     """Return what `hold` gave a layer."""
     return {**dict(layer.named_parameters(recurse=False)), **dict(layer.named_buffers(recurse=False))}
@@ -130,6 +141,10 @@ class Spiking(UnitLayer):
     def own(self) -> dict[str, Tensor]:
         """The numbers of the neurons that the layer holds itself, by name."""
         return held(self)
+
+    def give(self, name: str, value: Tensor) -> None:
+        """Let each neuron have a number of its own, such as its threshold; value has the layer's shape."""
+        self.neuron = give(self, self.neuron, name, value)
 
     def cell(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """See `UnitLayer`."""
@@ -197,6 +212,15 @@ class Feedback(UnitLayer):
         self.carries = {name: (shape, meaning) for name, meaning in self.neuron.states.items()}
         self.carries["fired"] = (shape, "spikes of layer {layer}'s units at the step before, which they see")
         hold(self, self.neuron, shape)
+
+    @property
+    def own(self) -> dict[str, Tensor]:
+        """The numbers of the neurons that the layer holds itself, by name."""
+        return held(self)
+
+    def give(self, name: str, value: Tensor) -> None:
+        """Let each neuron have a number of its own; see `Spiking.give`."""
+        self.neuron = give(self, self.neuron, name, value)  # type: ignore[assignment]
 
     def _seen(self, o: Algebra[V], fired: V) -> V:
         match self.recurrent:

@@ -39,6 +39,12 @@ def spread(number: float, each: Each | None, shape: tuple[int, ...]) -> Tensor:
     return torch.full(shape if each == "unit" else (shape[0], *[1] * (len(shape) - 1)), number)
 
 
+def with_own(neuron: Any, name: str) -> Any:
+    """Return a neuron's configuration of which each unit has a number of its own under a name, learned no longer."""
+    learn = [each for each in neuron.learn if each != name]
+    return neuron.model_copy(update={"each": {**neuron.each, name: "unit"}, "learn": learn})
+
+
 def number(o: Algebra[V], neuron: Any, own: Mapping[str, Tensor], name: str) -> Operand:
     """Return a neuron's number as an operand: that of its configuration, or what the layer holds under its name."""
     return o.parameter(own[name]) if name in own else getattr(neuron, name)

@@ -16,6 +16,7 @@ from hstnn_deploy.data.events.frames import EventSplit, Framing, Kept, Packed
 from hstnn_deploy.data.events.kinds import lasting
 from hstnn_deploy.data.events.recordings import EventConfig
 from hstnn_deploy.data.images import Images, ImageSplit
+from hstnn_deploy.data.own.config import OwnText
 from hstnn_deploy.data.sets.nothing import NoDataConfig
 from hstnn_deploy.data.splits import ArraySplit, Batch, Split, Splits, with_validation
 from hstnn_deploy.data.text import TextConfig, TextSplit
@@ -254,6 +255,8 @@ def _random_text(recipe: Recipe, vocabulary: int) -> Splits:
     data = recipe.data
     assert isinstance(data, TextConfig)
     lengths = _WORDS.get(data.name)
+    if isinstance(data, OwnText) and data.found is not None:
+        lengths = {name: sum(getattr(data.found, name)) for name in ("train", "valid", "test")}
     if lengths is None:
         # It ships with Python: as long as it is.
         own = registry.load(data, recipe.protocol)

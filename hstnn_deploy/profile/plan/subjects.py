@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data import registry
 from hstnn_deploy.data.sets.nothing import NoDataConfig
+from hstnn_deploy.data.splits import DataSizes
 from hstnn_deploy.data.text import TextConfig
 from hstnn_deploy.errors import UsageError, nearest
 from hstnn_deploy.models.precision import Precision
@@ -174,7 +175,7 @@ def _steps(recipe: Recipe) -> int:
     if shape is None:
         network = recipe.network
         words = network.outputs if isinstance(network, StackConfig) else getattr(network, "vocabulary", None)
-        recipe.check_fits("language", {"classes": words})
+        recipe.check_fits("language", DataSizes(1, words or 0))
         assert isinstance(recipe.data, TextConfig)
         return recipe.data.bptt
     recipe.check_data(shape)

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from hstnn_deploy.report.stats import compare, holm, summarise
+from hstnn_deploy.stats import compare, holm, summarise
 
 numbers = st.integers(-1000, 1000).map(lambda whole: whole / 10)
 values = st.lists(numbers, min_size=2, max_size=8)

@@ -1,0 +1,307 @@
+"""`hstnn robustness`: how much of a network's accuracy is left under disturbances."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hstnn_deploy.cli import console
+from hstnn_deploy.cli.options import CacheChoice, CacheOption, DataDir, Device, Json, SplitChoice
+from hstnn_deploy.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from hstnn_deploy.data.splits import Splits
+    from hstnn_deploy.models.network import Network
+    from hstnn_deploy.robustness.disturbance import Disturbance
+    from hstnn_deploy.robustness.measure import Bench
+    from hstnn_deploy.robustness.record import Curve, Measured, Robustness
+
+FILES = ("robustness.json", "robustness.csv", "robustness.png")
+"""What is written into a folder."""
+
+Asked = list[tuple["Disturbance", list[float]]]
+
+
+def robustness(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUNS…]", help="Folders of runs: their best.pt.")
+    ] = None,
+    ckpt: Annotated[list[Path] | None, typer.Option("--ckpt", metavar="FILE", help="A checkpoint; repeatable.")] = None,
+    disturb: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=LEVELS]",
+            help="A disturbance, such as gaussian=0.1,0.2; repeatable (default: all that fit, at their usual levels).",
+        ),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, metavar="N", help="Draws of each level.")] = 5,
+    split: Annotated[SplitChoice, typer.Option(help="Which samples.")] = SplitChoice.test,
+    batch: Annotated[int | None, typer.Option(min=1, help="Batch size (default: the recipe's).")] = None,
+    show: Annotated[bool, typer.Option("--list", help="List the disturbances with units and usual levels.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|DIR", help="Write a .json, .csv or .png, or all of them into a folder."),
+    ] = None,
+    device: Device = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads (default: one per core; small networks are faster with 1).")
+    ] = None,
+    data_dir: DataDir = None,
+    cache: CacheOption = CacheChoice.disk,
+    as_json: Json = False,
+) -> None:
+    """Measure networks under disturbances of their input, their weights, their neurons and their spikes.
+
+    Level 0 is the undisturbed figure. Networks that differ in their seed alone are shown together. An attack is also
+    made on each network with another one's gradient, where networks of two seeds are given.
+    """
+    if show:
+        _list(as_json)
+        return
+    from hstnn_deploy import devices, environment
+    from hstnn_deploy.robustness.measure import DISTURBANCES
+    from hstnn_deploy.robustness.record import Robustness
+
+    paths = [*(ckpt or []), *_best_of(runs or [])]
+    if not paths:
+        raise UsageError("no network is named", "give --ckpt best.pt, or a folder of runs")
+    _check_out(out)
+    asked = _asked(disturb, DISTURBANCES)
+    where = devices.resolve(device, threads)
+    benches = _benches(paths, split, batch, where, data_dir, cache)
+    measured = [_measure(path, bench, benches, asked, draws) for path, bench in benches]
+    found = Robustness(device=str(where), environment=environment.describe(str(where)), networks=measured)
+    if as_json:
+        console.emit(found.plain())
+    else:
+        _print(found, draws)
+    if written := _write(out, found):
+        console.err.print(f"written: {', '.join(map(str, written))}", markup=False, soft_wrap=True)
+
+
+def _best_of(folders: Sequence[Path]) -> list[Path]:
+    from hstnn_deploy.cli.variation import checkpoints_in
+
+    return checkpoints_in(folders) if folders else []
+
+
+def _asked(disturb: list[str] | None, known: "dict[str, Disturbance]") -> "Asked | None":
+    """Return the disturbances that are asked for and their levels; None for all that fit."""
+    from hstnn_deploy.robustness.disturbance import parse
+
+    if not disturb:
+        return None
+    found = [parse(text, known) for text in disturb]
+    for each, levels in found:
+        if not levels:
+            raise UsageError(f"--disturb {each.name}=0 is no disturbance", "name a level above 0")
+    if len({each.name for each, _ in found}) < len(found):
+        raise UsageError("--disturb names a disturbance twice", "list its levels together, such as gaussian=0.1,0.2")
+    return found
+
+
+def _benches(
+    paths: Sequence[Path],
+    split: SplitChoice,
+    batch: int | None,
+    where: "torch.device",
+    data_dir: Path | None,
+    cache: CacheChoice,
+) -> "list[tuple[Path, Bench]]":
+    """Return what measures each network; data is loaded once for all that have the same."""
+    from hstnn_deploy.checkpoint import Checkpoint
+    from hstnn_deploy.data.registry import load
+    from hstnn_deploy.robustness.measure import Bench
+
+    known: dict[str, Splits] = {}
+    benches: list[tuple[Path, Bench]] = []
+    for path in paths:
+        checkpoint: Checkpoint = Checkpoint.load(path)
+        recipe = checkpoint.resolved_recipe()
+        key = f"{recipe.protocol} {recipe.data.model_dump_json()}"
+        if benches and benches[0][1].recipe.data.name != recipe.data.name:
+            raise UsageError(
+                f"{path} was trained on {recipe.data.name}, and {benches[0][0]} on {benches[0][1].recipe.data.name}",
+                "measure networks of one data set at a time",
+            )
+        if key not in known:
+            known[key] = load(recipe.data, recipe.protocol, data_dir, cache.value, lambda *_: None)
+        if checkpoint.vocabulary != known[key].vocabulary:
+            raise DataError(f"{path} was trained with another vocabulary than {recipe.data.name} has now")
+        size = batch or recipe.batch
+        benches.append((path, Bench(checkpoint, known[key], split.value, size, where, data_dir)))
+    return benches
+
+
+def _measure(
+    path: Path, bench: "Bench", benches: "list[tuple[Path, Bench]]", asked: "Asked | None", draws: int
+) -> "Measured":
+    from hstnn_deploy.robustness.measure import DISTURBANCES
+
+    if asked is None:
+        fitting = [each for each in DISTURBANCES.values() if not bench.why_not(each)]
+        asked = [(each, each.ordered(each.levels)) for each in fitting]
+    other = _other_seed(bench, benches)
+    curves: list[Curve] = []
+    with console.err.status("") as status:
+        for number, (disturbance, levels) in enumerate(asked, 1):
+            status.update(f"{path}: {disturbance.name}, {number} of {len(asked)}")
+            curves.append(bench.curve(disturbance, levels, draws))
+            if disturbance.where == "adversary" and other is not None:
+                curves.append(bench.curve(disturbance, levels, draws, other))
+    return bench.measured(str(path), curves)
+
+
+def _other_seed(bench: "Bench", benches: "list[tuple[Path, Bench]]") -> "tuple[str, Network] | None":
+    """Return another network like this one but for its seed, to make attacks on."""
+    like = bench.recipe.model_copy(update={"seed": 0}).dump()
+    for _, each in benches:
+        if each.recipe.seed != bench.recipe.seed and each.recipe.model_copy(update={"seed": 0}).dump() == like:
+            return f"seed {each.recipe.seed}", each.network
+    return None
+
+
+def _list(as_json: bool) -> None:
+    from hstnn_deploy.robustness.measure import DISTURBANCES
+
+    found = list(DISTURBANCES.values())
+    if as_json:
+        facts = [
+            {"name": each.name, "about": each.about, "unit": each.unit, "acts_on": each.where, "levels": each.levels}
+            for each in found
+        ]
+        console.emit({"disturbances": facts})
+        return
+    rows = [
+        (each.name, each.about, each.where, each.unit, ", ".join(f"{level:g}" for level in each.levels))
+        for each in found
+    ]
+    console.out.print(
+        console.table("Disturbances", ["name", "what", "acts on", "unit of a level", "usual levels"], rows)
+    )
+
+
+def _print(found: "Robustness", draws: int) -> None:
+    from hstnn_deploy.robustness.record import scores, together
+
+    first = found.networks[0]
+    unit = first.unit.strip()
+    for (recipe, network), seeds in together(found.networks):
+        clean = fmean(each.clean for each in seeds)
+        title = f"{recipe}, {network}: {first.metric}{f' in {unit}' if unit else ''}, {first.split} split"
+        rows = []
+        for place, curve in enumerate(seeds[0].curves):
+            whole = [(each, each.curves[place]) for each in seeds]
+            found_scores = scores(whole)
+            means = [fmean(x for _, each in whole for x in each.values[row]) for row in range(len(curve.levels))]
+            tenth, beyond = found_scores.tolerated, found_scores.beyond
+            lost = "not reached" if tenth.mean is None else f"{curve.level_at(tenth.mean):.3g}"
+            if tenth.mean is not None and beyond:
+                lost += f" ({beyond} of {beyond + tenth.number} not)"
+            assert found_scores.area.mean is not None
+            figures = (f"{found_scores.area.mean:.1f}", lost, f"{found_scores.worst:.1f}")
+            # The mean of each level below the level, so that a narrow terminal folds no number.
+            rows.append((curve.title, "".join(f"{level:>6g}" for level in curve.levels), "", "", ""))
+            rows.append(("", "".join(f"{mean:>6.1f}" for mean in means), *figures))
+        columns = ["disturbance", "level, mean", ">area", ">a tenth lost", ">worst"]
+        console.out.print(console.table(f"{title}; undisturbed {clean:.2f}", columns, rows, dense=True))
+        console.out.print()
+        for line in _masked(seeds):
+            console.note(line)
+    of = console.counted(draws, "draw")
+    console.out.print(
+        f"Below each level: the mean of {of} (of one where nothing is drawn). Area: the mean over all levels. A tenth "
+        "lost: the level at which it is. `hstnn robustness --list` says what each level is.",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _masked(seeds: "Sequence[Measured]") -> list[str]:
+    """Return a line for each attack that is stronger when it is made on another network."""
+    lines = []
+    for network in seeds:
+        for curve in network.curves:
+            own = next((each for each in network.curves if each.name == curve.name and not each.transferred), None)
+            if not curve.transferred or own is None:
+                continue
+            sign = 1 if network.higher_is_better else -1
+            stronger = [
+                level
+                for level, mine, theirs in zip(own.levels, own.values, curve.values, strict=True)
+                if sign * fmean(theirs) < sign * fmean(mine)
+            ]
+            if stronger:
+                listed = ", ".join(f"{level:g}" for level in stronger)
+                lines.append(
+                    f"{network.network}, seed {network.seed}: {curve.name} made on {curve.transferred} is stronger at "
+                    f"{listed}: the network's own gradient is masked, so its own attack shows too little"
+                )
+    return lines
+
+
+def _check_out(out: Path | None) -> None:
+    if out is not None and out.suffix not in {"", ".png", ".csv", ".json"} and not out.is_dir():
+        raise UsageError(
+            f"--out {out}: nothing is written to such a file",
+            f"give .png, .csv, .json, or a folder for {', '.join(FILES)}",
+        )
+
+
+def _write(out: Path | None, found: "Robustness") -> list[Path]:
+    if out is None:
+        return []
+    from hstnn_deploy import files
+    from hstnn_deploy.data.pictures.figure import save
+    from hstnn_deploy.data.pictures.robustness import draw_robustness
+    from hstnn_deploy.robustness.pictures import panels
+
+    one = bool(out.suffix) and not out.is_dir()
+    paths = [out] if one else [files.make_folder(out) / name for name in FILES]
+    first = found.networks[0]
+    for path in paths:
+        match path.suffix:
+            case ".json":
+                files.write_json(path, found.plain())
+            case ".csv":
+                files.write_text(path, _csv(found))
+            case _:
+                unit = first.unit.strip()
+                save(draw_robustness(panels(found.networks), f"{first.metric}{f' ({unit})' if unit else ''}"), path)
+    return paths
+
+
+def _csv(found: "Robustness") -> str:
+    """Return a row for each network, disturbance, level and draw; the undisturbed figure has level 0."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(
+        [
+            "checkpoint",
+            "recipe",
+            "network",
+            "seed",
+            "disturbance",
+            "made_on",
+            "unit",
+            "level",
+            "draw",
+            "metric",
+            "value",
+        ]
+    )
+    for each in found.networks:
+        before = [each.source, each.recipe, each.network, each.seed]
+        table.writerow([*before, "", "", "", 0, "", each.metric, each.clean])
+        for curve in each.curves:
+            for level, values in zip(curve.levels, curve.values, strict=True):
+                for draw, value in enumerate(values):
+                    row = [curve.name, curve.transferred, curve.unit, level, draw, each.metric, value]
+                    table.writerow([*before, *row])
+    return text.getvalue()

@@ -1,0 +1,324 @@
+"""Arrays of one's own: samples and their classes, or the numbers that are to be told of them.
+
+Shapes: N samples, K numbers of a target, T time, B batch.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hstnn_deploy.data.array_input import STEPS, as_input
+from hstnn_deploy.data.dataset import Source
+from hstnn_deploy.data.files.arrays import read_array
+from hstnn_deploy.data.own.array_files import find_parts
+from hstnn_deploy.data.own.config import FoundArrays, Normalise, OwnArrays
+from hstnn_deploy.data.own.files import check_same, place
+from hstnn_deploy.data.own.listing import ARRAYS, list_folder
+from hstnn_deploy.data.own.names import class_names
+from hstnn_deploy.data.own.parts import SPLITS, Numbers, Samples, divide
+from hstnn_deploy.data.splits import Batch, Splits
+from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import AGAIN
+
+Array = NDArray[Any]
+
+_BY_NUMBER = {1: "T", 2: "TI", 3: "CHW", 4: "TCHW"}
+"""What the axes of a sample are taken as, by their number."""
+_AT_ONCE = 2**22
+"""Numbers that are looked at at once."""
+
+
+class Held(NamedTuple):
+    """Samples in memory, or mapped from files."""
+
+    x: Sequence[Array]
+    """Arrays [n, …] one behind the other: N samples in all."""
+    labels: NDArray[np.int32]
+    """[N]; 0 where samples have numbers."""
+    numbers: NDArray[np.float32] | None
+    """Targets [N, K]; None where samples have classes."""
+    classes: tuple[str, ...]
+    parts: dict[str, Numbers]
+    digest: str
+    where: Path
+    names: Sequence[str]
+    """Of the arrays, for messages."""
+
+
+@dataclass(frozen=True)
+class ArrayFileSplit:
+    """Samples of arrays that may be mapped from files, brought to a network's form when a batch is asked for."""
+
+    x: Sequence[Array]
+    """See `Held`."""
+    starts: Array
+    """The number of each array's first sample."""
+    target: Tensor
+    """[n], int64; or [n, K], float32."""
+    numbers: Tensor
+    """Which of all samples these are, [n]."""
+    axes: str
+    steps: int
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def batch(self, indices: Tensor, device: torch.device) -> Batch:
+        """Return the samples `indices`; see `Split`."""
+        chosen = self.numbers[indices].numpy()
+        owner = np.searchsorted(self.starts, chosen, side="right") - 1
+        rows = np.stack([self.x[at][number - self.starts[at]] for at, number in zip(owner, chosen, strict=True)])
+        x = as_input(rows, self.axes, self.steps, self.mean, self.std)
+        return Batch(torch.from_numpy(x).to(device), self.target[indices].to(device))
+
+    def storages(self) -> list[Tensor]:
+        """Return what is held beside the files."""
+        return [self.target, self.numbers]
+
+    def take(self, indices: Tensor) -> "ArrayFileSplit":
+        """Return the split of some of the samples."""
+        return replace(self, target=self.target[indices], numbers=self.numbers[indices])
+
+
+def look(config: OwnArrays, given: Path | None = None, known: Sequence[str] = ()) -> FoundArrays:
+    """Return what is found of arrays; all of their numbers are looked at once.
+
+    Raises:
+        DataError: they are not there, do not belong together, or hold NaN or infinities.
+    """
+    held = _held(config, given, known)
+    axes = config.axes or _BY_NUMBER.get(held.x[0].ndim - 1, "")
+    shape = held.x[0].shape[1:]
+    if len(axes) != len(shape):
+        raise DataError(
+            f"{held.names[0]} holds samples of shape {list(shape)}"
+            + (f", and data.axes says {axes}" if axes else ", more axes than samples have"),
+            "say what they are: --set data.axes=TI (also T, I, CL, TCL, CHW, TCHW, in the file's order)",
+        )
+    for x, name in zip(held.x, held.names, strict=True):
+        _check_finite(x, name)
+    mean, std = _normal(config, held, axes)
+    return FoundArrays(
+        listing=held.digest,
+        classes=list(held.classes),
+        axes=axes,
+        shape=list(shape),
+        outputs=None if held.numbers is None else held.numbers.shape[1],
+        mean=mean,
+        std=std,
+        **_counts(held),
+    )
+
+
+def load(config: OwnArrays, source: Source) -> Splits:
+    """Return the arrays as splits.
+
+    Raises:
+        DataError: see `look`; or they are not what the recipe was made for.
+    """
+    found = config.found or look(config, source.folder)
+    held = _held(config, source.folder, found.classes)
+    check_same(config, found.model_copy(update={"listing": held.digest, **_counts(held)}), held.where)
+    config = config.model_copy(update={"found": found})
+    shape = config.found_shape()
+    assert shape is not None
+    targets = torch.from_numpy(held.labels.astype(np.int64) if held.numbers is None else held.numbers)
+    starts = np.cumsum([0, *(len(x) for x in held.x)])[:-1]
+    chosen = {split: torch.from_numpy(numbers) for split, numbers in held.parts.items()}
+    if source.protocol == "test":
+        chosen["train"] = torch.cat([chosen["train"], chosen["valid"]]).sort().values
+    splits = {
+        split: ArrayFileSplit(
+            held.x, starts, targets[some], some, found.axes, config.steps or STEPS, found.mean, found.std
+        )
+        for split, some in chosen.items()
+    }
+    what = f"{shape.classes} {shape.targets}"
+    return Splits(
+        splits["train"],
+        splits["test" if source.protocol == "test" else "valid"],
+        splits["test"],
+        shape.inputs,
+        shape.classes,
+        f"your arrays in {held.where}, {len(targets)} samples of {what}",
+        family=shape.family,
+        size=shape.size,
+        frame=shape.frame,
+        targets=shape.targets,
+    )
+
+
+def _counts(held: Held) -> dict[str, list[int]]:
+    if held.numbers is not None:
+        return {split: [len(some)] for split, some in held.parts.items()}
+    return {
+        split: np.bincount(held.labels[some], minlength=len(held.classes)).tolist()
+        for split, some in held.parts.items()
+    }
+
+
+def _held(config: OwnArrays, given: Path | None, known: Sequence[str]) -> Held:
+    where = place(config, given)
+    if where.is_dir() and any(each.is_dir() and not each.name.startswith(".") for each in where.iterdir()):
+        return _of_folders(config, where, known)
+    parts, files = find_parts(where)
+    first = parts[0]
+    for part in parts[1:]:
+        if part.x.shape[1:] != first.x.shape[1:]:
+            raise DataError(
+                f"{first.name} holds samples of shape {list(first.x.shape[1:])}, and {part.name} of "
+                f"{list(part.x.shape[1:])}",
+                "samples must be of one shape",
+            )
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name}\n{path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+    labels, numbers, classes = _targets(config, [part.y for part in parts], known, where)
+    digest.update(labels.tobytes() if numbers is None else numbers.tobytes())
+    split = None
+    if first.split:
+        split = np.concatenate([np.full(len(part.x), SPLITS.index(part.split), np.int8) for part in parts])
+    groups = None
+    if any(part.groups is not None for part in parts):
+        if lacking := next((part for part in parts if part.groups is None), None):
+            raise DataError(f"{lacking.name} has no groups, and other arrays have", "give all of them groups, or none")
+        groups = [str(each) for part in parts if part.groups is not None for each in part.groups.tolist()]
+    divided = divide(Samples(labels, classes, str, split, groups, where), config.split, config.measured)
+    names = [part.name for part in parts]
+    return Held([part.x for part in parts], labels, numbers, classes, divided, digest.hexdigest(), where, names)
+
+
+def _of_folders(config: OwnArrays, where: Path, known: Sequence[str]) -> Held:
+    """Return samples of which each is a file of its own."""
+    listing = list_folder(where, ARRAYS, known, config.split.group, config.unlabelled == "ignore")
+    rows: list[Array] = []
+    for path in listing.paths:
+        row = read_array(path)
+        if row.dtype.kind not in "iufb" or row.dtype.names:
+            raise DataError(f"{path} is of type {row.dtype}", "give real numbers")
+        if rows and row.shape != rows[0].shape:
+            raise DataError(
+                f"{path} is of shape {list(row.shape)}, and {listing.path(0)} of {list(rows[0].shape)}",
+                "samples must be of one shape: cut or pad them first",
+            )
+        rows.append(row)
+    if rows[0].ndim == 0 or 0 in rows[0].shape:
+        raise DataError(f"{listing.path(0)} is of shape {list(rows[0].shape)}", "give a sample of some numbers")
+    x = np.stack(rows)
+    parts = divide(listing.samples, config.split, config.measured)
+    return Held([x], listing.labels, None, listing.classes, parts, listing.digest, where, [str(where)])
+
+
+def _targets(
+    config: OwnArrays, given: Sequence[Array], known: Sequence[str], where: Path
+) -> tuple[NDArray[np.int32], NDArray[np.float32] | None, tuple[str, ...]]:
+    """Return labels, targets and the names of classes of arrays y.
+
+    Raises:
+        DataError: they may be classes or numbers, or are neither.
+    """
+    if len({(y.ndim, y.shape[1:], y.dtype.kind in "US") for y in given}) > 1:
+        raise DataError(f"{where}: the arrays y of the splits are of several shapes or types", "save all alike")
+    y = np.concatenate(given)
+    if y.dtype.kind == "f":
+        if not np.isfinite(y).all():
+            place_ = [int(each) for each in np.argwhere(~np.isfinite(y))[0]]
+            raise DataError(f"{where}: y holds {y[tuple(place_)]} at {place_}", "take the sample out, or mend it")
+        whole = np.array_equal(np.floor(y), y)
+        if config.targets is None and whole and y.ndim == 1:
+            raise DataError(
+                f"{where}: y holds whole numbers as fractions, such as {y[0]}: are they classes, or values?",
+                "say it: --set data.targets=classes, or data.targets=values",
+            )
+        if config.targets == "classes":
+            if not whole:
+                odd = y[np.floor(y) != y][0]
+                raise DataError(
+                    f"{where}: y holds {odd}, and data.targets says classes", "--set data.targets=values with a loss "
+                    "of regression, or give whole numbers"
+                )  # fmt: skip
+            y = y.astype(np.int64)
+    numbers = config.targets == "values" or y.dtype.kind == "f"
+    if numbers and y.dtype.kind == "U":
+        raise DataError(f"{where}: y holds names, and data.targets says values", "--set data.targets=classes")
+    if numbers:
+        if y.ndim > 2:
+            raise DataError(f"{where}: y is of shape {list(y.shape)}", "give [N] or [N, K] numbers")
+        told = y.astype(np.float32).reshape(len(y), -1)
+        return np.zeros(len(y), np.int32), told, ()
+    if y.ndim != 1:
+        one_hot = y.ndim == 2 and y.dtype.kind in "iub" and set(np.unique(y).tolist()) <= {0, 1}
+        raise DataError(
+            f"{where}: y is of shape {list(y.shape)}, where a class for each sample is needed",
+            "one-hot rows as classes: save y.argmax(1)" if one_hot else "--set data.targets=values tells all of them",
+        )
+    values, place_of = np.unique(y, return_inverse=True)
+    names = [str(each) for each in values.tolist()]
+    classes = class_names(names, where, known)
+    to = {name: number for number, name in enumerate(classes)}
+    return np.array([to[name] for name in names], np.int32)[place_of], None, classes
+
+
+def _chunks(x: Array) -> Iterator[tuple[int, Array]]:
+    """Yield an array in pieces, each with the number of its first sample."""
+    rows = max(1, _AT_ONCE // max(1, x[0].size))
+    for start in range(0, len(x), rows):
+        yield start, x[start : start + rows]
+
+
+def _check_finite(x: Array, name: str) -> None:
+    if x.dtype.kind != "f":
+        return
+    for start, some in _chunks(x):
+        with np.errstate(over="ignore"):
+            wrong = ~np.isfinite(some.astype(np.float32))
+        if wrong.any():
+            at = [int(each) for each in np.argwhere(wrong)[0]]
+            value = some[tuple(at)]
+            at[0] += start
+            raise DataError(
+                f"{name} holds {value} at {at}", f"samples are finite numbers of float32; {AGAIN}, or mend it"
+            )
+
+
+def _normal(config: OwnArrays, held: Held, axes: str) -> tuple[list[float], list[float]]:
+    """Return mean and deviation of each channel, as they were given or over the training samples."""
+    if config.normalise is None:
+        return [], []
+    sizes = dict(zip(axes, held.x[0].shape[1:], strict=True))
+    channels = sizes.get("I") or sizes.get("C") or 1
+    if isinstance(config.normalise, Normalise):
+        for key in ("mean", "std"):
+            if len(getattr(config.normalise, key)) not in (1, channels):
+                given = len(getattr(config.normalise, key))
+                raise DataError(
+                    f"data.normalise.{key} has {given} numbers, and a sample has {channels} channels",
+                    "give one, or one for each",
+                )
+        return config.normalise.mean, config.normalise.std
+    total, squares, count = np.zeros(channels), np.zeros(channels), 0
+    starts = np.cumsum([0, *(len(x) for x in held.x)])
+    for x, first, after in zip(held.x, starts, starts[1:], strict=False):
+        own = held.parts["train"]
+        own = own[(own >= first) & (own < after)] - first
+        for start in range(0, len(own), rows := max(1, _AT_ONCE // max(1, x[0].size))):
+            some = as_input(x[own[start : start + rows]], axes, 1).astype(np.float64)
+            # x[T, B, channel, …]
+            flat = np.moveaxis(some, 2, 0).reshape(some.shape[2], -1)
+            total += flat.sum(1)
+            squares += (flat**2).sum(1)
+            count += flat.shape[1]
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    # A channel that never changes says nothing, and stays at 0.
+    std[std < 1e-12 + 1e-6 * np.abs(mean)] = 1.0
+    return [float(f"{each:.6g}") for each in mean], [float(f"{each:.6g}") for each in std]

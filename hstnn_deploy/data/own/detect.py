@@ -1,0 +1,78 @@
+"""What kind of data a folder holds, by what lies there; said where it is clear, and asked for where it is not."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from hstnn_deploy.data.own.config import Kind
+from hstnn_deploy.data.own.labels import LABELS
+from hstnn_deploy.data.own.listing import IMAGES
+from hstnn_deploy.errors import DataError
+
+_EVENTS = frozenset({".aedat", ".aedat4", ".dat", ".raw", ".bin", ".h5", ".hdf5", ".bag", ".mat"})
+_HELD = frozenset({".npz", ".pt", ".pth"})
+_NUMPY = frozenset({".npy", ".npz"})
+_LOOKED_AT = 1000
+"""Files that are looked at."""
+
+_SAY = "say it: --set data.kind=images, arrays, events or text"
+
+
+def detect(where: Path) -> Kind:
+    """Return the kind of data in a folder or file.
+
+    Raises:
+        DataError: nothing is there, or it may be of several kinds.
+    """
+    if where.is_file():
+        suffix = where.suffix.lower()
+        if suffix in _HELD:
+            return "arrays"
+        if suffix == ".txt":
+            return "text"
+        raise DataError(f"{where} is a file of no kind that is trained on", "give a folder, a .npz, .pt or .txt file")
+    if not where.is_dir():
+        raise DataError(f"the folder of your own data {where} does not exist", "data.path says where it is")
+    found = list(itertools.islice(_files(where), _LOOKED_AT))
+    suffixes = {path.suffix.lower() for path in found if path.name != LABELS}
+    folders = any(path.parent != where for path in found) or (where / LABELS).is_file()
+    kinds: set[Kind] = set()
+    if folders:
+        if suffixes & IMAGES:
+            kinds.add("images")
+        if suffixes & _EVENTS:
+            kinds.add("events")
+        if suffixes & _NUMPY and not kinds:
+            some = next(path for path in found if path.suffix.lower() in _NUMPY)
+            kinds.add("events" if _holds_events(some) else "arrays")
+        if suffixes & {".csv", ".txt", ".tsv"} and not kinds:
+            raise DataError(f"{where} holds texts in folders: are these events, one to a line?", _SAY)
+    else:
+        if suffixes & (_HELD | {".npy"}):
+            kinds.add("arrays")
+        if ".txt" in suffixes and not kinds:
+            kinds.add("text")
+    if len(kinds) == 1:
+        return kinds.pop()
+    held = ", ".join(sorted(suffix or "files without suffix" for suffix in suffixes)[:8]) or "nothing"
+    may = f", which may be {' or '.join(sorted(kinds))}" if kinds else ", which is of no kind that is trained on"
+    raise DataError(
+        f"{where} holds {held}{may}",
+        _SAY if kinds else "a folder for each class holds its images (.png, .jpg), recordings or arrays (.npy)",
+    )
+
+
+def _holds_events(path: Path) -> bool:
+    from hstnn_deploy.data.readers import event_files
+
+    try:
+        return event_files.is_recording(path, ())
+    except DataError:
+        return False
+
+
+def _files(where: Path) -> Iterator[Path]:
+    for folder, below, names in os.walk(where):
+        below[:] = sorted(each for each in below if not each.startswith((".", "__MACOSX")))
+        yield from (Path(folder) / name for name in names if not name.startswith("."))

@@ -1,0 +1,53 @@
+"""Names of files and classes: in which order they come, and what they may be."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from hstnn_deploy.data.own.config import MOST_CLASSES
+from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import brief, one_line
+
+_NUMBER = re.compile(r"([0-9]+)")
+_LONGEST = 100
+
+
+def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Return what names are sorted by so that class2 comes before class10."""
+    parts = [part for part in _NUMBER.split(name) if part]
+    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts], name
+
+
+def class_names(found: Iterable[str], where: object, known: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the names of classes in their order.
+
+    Args:
+        found: the names that there are, each once or more.
+        where: what holds them, for messages.
+        known: those that a network was trained on, in its order; none: the names found make the order.
+
+    Raises:
+        DataError: one class only; too many; a name that no line can hold, or that the network does not know.
+    """
+    names = set(found)
+    for name in names:
+        if not name or len(name) > _LONGEST or one_line(name) != name:
+            raise DataError(
+                f"{where}: {brief(name)} cannot be the name of a class", f"give a name of 1 to {_LONGEST} plain letters"
+            )
+    if known:
+        if strange := sorted(names - set(known), key=natural):
+            raise DataError(
+                f"{where} has the class {brief(strange[0])}, which the network was not trained on",
+                f"it knows {', '.join(known[:8])}{', …' if len(known) > 8 else ''}",
+            )
+        return tuple(known)
+    if len(names) == 1:
+        raise DataError(
+            f"{where} has one class only, {brief(min(names))}", "a network that classifies needs two classes or more"
+        )
+    if len(names) > MOST_CLASSES:
+        raise DataError(
+            f"{where} has {len(names)} classes, and at most {MOST_CLASSES} are taken",
+            "is a folder of the class missing above these?",
+        )
+    return tuple(sorted(names, key=natural))

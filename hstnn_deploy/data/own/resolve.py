@@ -1,0 +1,108 @@
+"""From what a recipe says of one's own data to what was found there: the folder is looked at once, and then told.
+
+    complete({"name": "own", "path": "gestures"})   ->   the same with `kind`, what was left out, and `found`
+
+What has been found is not looked for again: a resolved recipe, and every checkpoint, is read without its files.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from hstnn_deploy.data.dataset import Cache, Protocol, Source
+from hstnn_deploy.data.own import arrays, events, images, text
+from hstnn_deploy.data.own.config import BINS, CONFIGS, Found, OwnArrays, OwnEvents, OwnImages, OwnText
+from hstnn_deploy.data.own.detect import detect
+from hstnn_deploy.data.own.files import at
+from hstnn_deploy.data.splits import Splits
+from hstnn_deploy.errors import DataError
+
+Own = OwnImages | OwnArrays | OwnEvents | OwnText
+
+
+def complete(plain: dict[str, Any], folder: Path | None = None, known: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a `data` section of the name `own` with its kind, and with what was found.
+
+    Args:
+        plain: as a recipe has it. One that says what was found is returned as it is; so is one that no configuration
+            takes: whoever validates it says why.
+        folder: where the data has moved; None: it is where `path` says.
+        known: the names of classes that a network was trained on, in its order.
+
+    Raises:
+        DataError: the data is not there, or cannot be trained on.
+    """
+    if plain.get("found") is not None or not isinstance(plain.get("path"), str) or not plain["path"]:
+        return plain
+    if plain.get("kind") is None:
+        plain = {**plain, "kind": detect(at(plain["path"], folder))}
+    if plain["kind"] not in CONFIGS:
+        return plain
+    if plain["kind"] == "events" and not any(plain.get(key) for key in ("frames", "frame_time", "steps")):
+        plain = {**plain, "frames": {"by": "bins", "bins": BINS}}
+    try:
+        config: Own = CONFIGS[plain["kind"]].model_validate(plain)
+    except ValidationError:
+        return plain
+    found = look(config, folder, known)
+    config = config.model_copy(update={"found": found})
+    if isinstance(config, OwnImages) and config.normalise and config.images is not None:
+        mean, std = images.mean_and_std(config, Source(folder=folder))
+        config.images = config.images.model_copy(update={"mean": mean, "std": std})
+    return config.model_dump(mode="json")
+
+
+def look(config: Own, folder: Path | None = None, known: Sequence[str] = ()) -> Found:
+    """Return what is found of a configuration's data; see `complete`."""
+    match config:
+        case OwnImages():
+            return images.look(config, folder, known)
+        case OwnArrays():
+            return arrays.look(config, folder, known)
+        case OwnEvents():
+            return events.look(config, folder, known)
+        case OwnText():
+            return text.look(config, folder)
+
+
+def load(config: Own, source: Source) -> Splits:
+    """Return the splits of one's own data.
+
+    Raises:
+        DataError: it is not there, not what the recipe was made for, or damaged.
+    """
+    match config:
+        case OwnImages():
+            return images.load(config, source)
+        case OwnArrays():
+            return arrays.load(config, source)
+        case OwnEvents():
+            return events.load(config, source)
+        case OwnText():
+            return text.load(config, source)
+
+
+def load_folder(
+    path: Path | str, protocol: Protocol = "validation", cache: Cache = "disk", **options: Any
+) -> tuple[Own, Splits]:
+    """Return the configuration and the splits of a folder: what `data: {name: own, path: …}` gives a training.
+
+    Args:
+        path: the folder, or the file where one holds everything.
+        protocol: whether a validation split is held out of training.
+        cache: where decoded images and transformed recordings are kept.
+        options: the keys of the `data` section, such as kind, split or images.
+
+    Raises:
+        DataError: the data is not there, or cannot be trained on; or an option that is none.
+    """
+    plain = complete({"name": "own", "path": str(path), **options})
+    try:
+        config: Own = CONFIGS[plain["kind"]].model_validate(plain)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{where} cannot be: {first['msg'].removeprefix('Value error, ')}") from error
+    return config, load(config, Source(protocol, cache=cache))

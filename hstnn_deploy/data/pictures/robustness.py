@@ -1,0 +1,93 @@
+"""Draw how networks do under disturbances: a panel for each, a line for each network."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from hstnn_deploy.data.pictures.figure import INK, PALE, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ABREAST = 4
+"""Panels in a row."""
+_CLOSE = 0.06
+"""Of the axis: ticks nearer to each other would hide their names."""
+
+
+class Line(NamedTuple):
+    """One network under one disturbance."""
+
+    name: str
+    """Of the network."""
+    colour: int
+    """The number of its colour."""
+    axis: list[float]
+    """From 0."""
+    means: list[float]
+    lows: list[float]
+    highs: list[float]
+    """The lowest and the highest of all draws and seeds."""
+    dashed: bool = False
+    """Of an attack that was made on another network."""
+
+
+class Panel(NamedTuple):
+    """One disturbance."""
+
+    title: str
+    unit: str
+    ticks: list[tuple[float, str]]
+    """Where the levels lie, and what they are called."""
+    lines: list[Line]
+
+
+def draw_robustness(panels: Sequence[Panel], metric: str) -> "Figure":
+    """Return a panel for each disturbance: means over draws and seeds, and from the lowest to the highest, shaded."""
+    columns = min(len(panels), _ABREAST)
+    rows = -(-len(panels) // columns)
+    figure = new_figure(1.2 + 3.1 * columns, 0.6 + 2.7 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
+    names: dict[str, Artist] = {}
+    for place, panel in zip(axes, panels, strict=False):
+        _draw(place, panel)
+        for handle, label in zip(*place.get_legend_handles_labels(), strict=True):
+            names.setdefault(label, handle)
+    for place in axes[len(panels) :]:
+        place.set_visible(False)
+    for row in range(rows):
+        axes[row * columns].set_ylabel(metric)
+    if len(names) > 1:
+        figure.legend(
+            list(names.values()), list(names), loc="outside lower center", ncols=min(6, len(names)), frameon=False
+        )
+    return figure
+
+
+def _draw(axes: "Axes", panel: Panel) -> None:
+    for line in panel.lines:
+        colour = f"C{line.colour % 10}"
+        axes.plot(
+            line.axis,
+            line.means,
+            "--" if line.dashed else "-",
+            color=colour,
+            marker="o",
+            markersize=2.5,
+            linewidth=1.3,
+            label=line.name,
+        )
+        axes.fill_between(line.axis, line.lows, line.highs, color=colour, alpha=0.15, linewidth=0)
+    axes.set_title(panel.title, fontsize=10, color=INK)
+    axes.set_xlabel(panel.unit, fontsize=8)
+    last = panel.ticks[-1][0]
+    ticks = [panel.ticks[0]]
+    for place, name in panel.ticks[1:]:
+        if place - ticks[-1][0] > _CLOSE * last:
+            ticks.append((place, name))
+    axes.set_xticks([place for place, _ in ticks], [name for _, name in ticks], fontsize=7)
+    axes.tick_params(labelsize=7, color=PALE)
+    axes.grid(alpha=0.25)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

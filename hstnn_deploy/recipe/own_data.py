@@ -1,0 +1,292 @@
+"""A recipe for one's own data: its `data` section, and a network of the sizes that were found there.
+
+Sizes and classes fit themselves into the network of a recipe when its data is looked at for the first time. Keys that
+the user has set stay; what does not fit is refused, with what would work.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from hstnn_deploy.data.own.config import OwnConfig
+from hstnn_deploy.data.own.detect import detect
+from hstnn_deploy.data.own.resolve import complete, look
+from hstnn_deploy.data.registry import DataConfig, shape
+from hstnn_deploy.data.splits import DataSizes
+from hstnn_deploy.errors import HstnnError, RecipeError, UsageError
+from hstnn_deploy.models.hybrid.convolutional import ConvolutionalConfig
+from hstnn_deploy.models.hybrid.language import LanguageConfig
+from hstnn_deploy.models.hybrid.sequence import SequenceConfig
+from hstnn_deploy.models.stack import StackConfig
+from hstnn_deploy.recipe.recipe import Recipe
+
+Say = Callable[[str], None]
+"""Is told what was fitted."""
+
+_HYBRIDS: dict[str, Mapping[str, str]] = {
+    "sequence": SequenceConfig.data_keys,
+    "convolutional": ConvolutionalConfig.data_keys,
+    "language": LanguageConfig.data_keys,
+}
+_CONFIG: TypeAdapter[Any] = TypeAdapter(OwnConfig)
+_DATA: TypeAdapter[Any] = TypeAdapter(DataConfig)
+_STEPS = 10
+_OF_IMAGES = ("steps", "encoding", "crop", "flip", "seed")
+
+
+def replaced(raw: dict[str, Any], path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a recipe with one's own data in the place of its own, and a name that says so.
+
+    Args:
+        raw: the recipe as plain data.
+        path: the folder, or the file where one holds everything.
+        changes: `key=value` that will be set: a kind among them is not detected.
+
+    Raises:
+        DataError: nothing is there, or it may be of several kinds.
+    """
+    said = {key.strip(): value.strip() for key, _, value in (change.partition("=") for change in changes)}
+    kind = said.get("data.kind") or detect(path)
+    given = raw.get("data")
+    old: dict[str, Any] = given if isinstance(given, dict) else {}
+    data: dict[str, Any] = {"name": "own", "kind": kind, "path": str(path)}
+    match kind:
+        case "images" if _takes_maps(raw):
+            how = old.get("images") or {"steps": _STEPS, "encoding": "repeat"}
+            data["images"] = {key: value for key, value in how.items() if key in _OF_IMAGES}
+            if "mean" in how:
+                # Those were the other images'.
+                data["normalise"] = "auto"
+        case "events":
+            steps = _steps(old)
+            if isinstance(old.get("frames"), dict):
+                # `pick` made the other sensor's frames smaller.
+                data["frames"] = {key: value for key, value in old["frames"].items() if key != "pick"}
+            elif steps is not None:
+                data["frames"] = {"by": "bins", "bins": steps}
+            data |= {key: old[key] for key in ("binary", "augment") if key in old}
+        case "text":
+            data |= {key: old[key] for key in ("bptt", "words") if key in old}
+        case _:
+            pass
+    name = f"{raw.get('name', 'own')}-{_slug(path)}"[:100]
+    kept = {key: value for key, value in raw.items() if key not in ("experiment", "published")}
+    return {**kept, "name": name, "about": f"{raw.get('name')} on your own data in {path}", "data": data}
+
+
+def fitted(
+    raw: dict[str, Any],
+    source: str,
+    kept: Collection[str] = (),
+    say: Say = lambda _: None,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """Return a recipe whose own data was looked at, and whose network has its sizes.
+
+    Args:
+        raw: the recipe as plain data; one of other data, or of data that was looked at, is returned as it is.
+        source: named in errors.
+        kept: keys of the network that stay as they are, such as `network.classes`.
+        say: told each key that was changed.
+        folder: where the data has moved; None: it is where `path` says.
+
+    Raises:
+        DataError: the data is not there, or cannot be trained on.
+        UsageError: the network cannot have its sizes.
+    """
+    data = raw.get("data")
+    if not isinstance(data, dict) or data.get("name") != "own" or data.get("found") is not None:
+        return raw
+    raw = {**raw, "data": complete(data, folder)}
+    network = raw.get("network")
+    if raw["data"].get("found") is None or not isinstance(network, dict):
+        return raw
+    if raw["data"].get("fit") is False:
+        return raw
+    config = _CONFIG.validate_python(raw["data"])
+    known = shape(config)
+    sizes = DataSizes(1, config.found.words) if known is None else known.sizes
+    changed = _loss_fitted(raw, sizes, kept, say)
+    try:
+        changed["network"] = _network_fitted(network, sizes, kept, say)
+    except HstnnError as error:
+        raise UsageError(
+            f"the network of {source} cannot take {_told(sizes, config)}: {error.message}",
+            _would_work(network, config, sizes) or error.hint,
+        ) from error
+    return changed
+
+
+def moved(recipe: Recipe, path: Path) -> Recipe:
+    """Return a recipe of one's own data with what is at `path` in its place, to measure a trained network on.
+
+    Its classes are those of the training by name, and it is prepared as the training's data was. Where neither folders
+    nor a list say the splits, each of them is all that is there.
+
+    Raises:
+        UsageError: the recipe is not of one's own data.
+        DataError: the data is not there, or has a class that was not trained on.
+    """
+    old: Any = recipe.data
+    if old.name != "own":
+        raise UsageError(
+            f"--data is for networks that were trained on your own data, and this one on {old.name}",
+            "--data-dir says where the files of its own data set are",
+        )
+    plain = {key: value for key, value in old.model_dump(mode="json").items() if key != "found"}
+    plain["path"] = str(path)
+    if plain["kind"] == "arrays":
+        mean, std = old.found.mean, old.found.std
+        plain["normalise"] = {"mean": mean, "std": std} if mean else None
+    if plain["kind"] == "events":
+        plain["sensor_size"] = list(old.found.sensor)
+    if plain["kind"] == "images":
+        plain["normalise"] = None
+    config = _CONFIG.validate_python(plain).measuring()
+    config.found = look(config, None, old.found.classes)
+    changed = recipe.model_copy(update={"data": config})
+    if (known := shape(config)) is not None:
+        changed.check_data(known)
+    return changed
+
+
+def _loss_fitted(raw: dict[str, Any], sizes: DataSizes, kept: Collection[str], say: Say) -> dict[str, Any]:
+    """Return the recipe with the loss of values, where its data has some and its loss is one of classes."""
+    loss = raw.get("loss")
+    named = loss.get("name") if isinstance(loss, dict) else loss
+    if sizes.targets == "classes" or named == "regression" or "loss" in kept:
+        return dict(raw)
+    say(f"loss: {named or 'the usual one'} -> regression, as the targets are values")
+    return {**raw, "loss": {"name": "regression"}}
+
+
+def _network_fitted(network: dict[str, Any], sizes: DataSizes, kept: Collection[str], say: Say) -> dict[str, Any]:
+    found = dict(network)
+
+    def put(key: str, value: Any) -> None:
+        if f"network.{key}" not in kept and found.get(key) != value:
+            say(f"network.{key}: {found.get(key, 'left out')} -> {value}")
+            found[key] = value
+
+    keys = _HYBRIDS.get(str(network.get("family")))
+    if keys is not None:
+        for key, name in keys.items():
+            if (value := getattr(sizes, name)) is not None:
+                put(key, value)
+        if "size" in keys and sizes.size is not None:
+            ConvolutionalConfig.model_validate(_without_unknown(found))
+        return found
+    if network.get("family") != "stack" or not isinstance(network.get("layers"), list):
+        return found
+    put("input", list(sizes.step))
+    if not any(key.startswith("network.layers") for key in kept):
+        found["layers"] = _layers_fitted(network["layers"], found["input"], network, sizes, say)
+    return found
+
+
+def _without_unknown(network: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in network.items() if key in ConvolutionalConfig.model_fields}
+
+
+def _layers_fitted(
+    layers: list[Any], shape_in: list[int], network: dict[str, Any], sizes: DataSizes, say: Say
+) -> list[Any]:
+    """Return layers whose last ones give as many outputs as are asked for, and whose norms know as many steps."""
+    layers = [dict(each) if isinstance(each, dict) else each for each in layers]
+    for number, layer in enumerate(layers):
+        if isinstance(layer, dict) and "embedding" in layer and layer.get("words") != sizes.classes and not sizes.step:
+            say(f"network.layers.{number}.words: {layer.get('words')} -> {sizes.classes}")
+            layer["words"] = sizes.classes
+    layers = _norms_fitted(layers, sizes.steps, say)
+    linear = [number for number, layer in enumerate(layers) if isinstance(layer, dict) and "linear" in layer]
+    made = StackConfig.model_validate({**network, "input": shape_in, "layers": layers})
+    if not linear or made.outputs == sizes.classes:
+        return layers
+    last, now = linear[-1], layers[linear[-1]]["linear"]
+    if now % made.outputs:
+        raise RecipeError(
+            f"its last linear layer gives {now}, and {made.outputs} outputs are made of them",
+            "write the layers yourself",
+        )
+    layers[last]["linear"] = now // made.outputs * sizes.classes
+    say(f"network.layers.{last}.linear: {now} -> {layers[last]['linear']}")
+    StackConfig.model_validate({**network, "input": shape_in, "layers": layers})
+    return layers
+
+
+def _norms_fitted(layers: list[Any], steps: int | None, say: Say) -> list[Any]:
+    """Return layers whose norms of each step by itself are as many as a sample has steps."""
+    found, before = [], set()
+
+    def of(layer: Any) -> Any:
+        if not isinstance(layer, dict):
+            return layer
+        made = {
+            key: [of(each) for each in value] if isinstance(value, list) and key in ("layers", "residual", "shortcut")
+            else [[of(each) for each in branch] for branch in value] if key == "parallel" and isinstance(value, list)
+            else value
+            for key, value in layer.items()
+        }  # fmt: skip
+        norm = made.get("norm")
+        if steps is not None and isinstance(norm, dict) and norm.get("steps") not in (None, steps):
+            before.add(norm["steps"])
+            made["norm"] = {**norm, "steps": steps}
+        return made
+
+    found = [of(layer) for layer in layers]
+    for count in sorted(before):
+        say(f"norm.steps in network.layers: {count} -> {steps}")
+    return found
+
+
+def _told(sizes: DataSizes, config: Any) -> str:
+    what = sizes.targets if sizes.step else "words"
+    return f"{config.kind} whose time step is {list(sizes.step)}, with {sizes.classes} {what}"
+
+
+def _would_work(network: dict[str, Any], config: Any, sizes: DataSizes) -> str:
+    """Return a hint that brings the data to what the network was made for; empty where there is none."""
+    given = network.get("input")
+    size = network.get("size") or (given[1] if isinstance(given, list) and len(given) == 3 else None)
+    if config.kind == "images" and size:
+        return f"--set data.resize={size} brings them to the size that it was made for"
+    if config.kind == "events" and size and len(sizes.step) == 3:
+        _, height, width = sizes.step
+        if min(height, width) < size:
+            return f"they are smaller than the {size} x {size} that it was made for: take fewer layers of pooling"
+        factor = max(1, -(-min(height, width) // size))
+        first = f"{{name: center-crop, size: {min(height, width, size * factor)}}}"
+        second = f", {{name: downsample, factor: {factor}}}" if factor > 1 else ""
+        return f"--set 'data.transforms=[{first}{second}]' brings them to the size that it was made for"
+    dimensions = 3 if size else 1
+    if len(sizes.step) != dimensions:
+        other = "stack-events or digit-events" if len(sizes.step) == 3 else "stack-digits or digits"
+        return f"take a recipe for such data, such as {other if sizes.step else 'pydoc-text'}"
+    return ""
+
+
+def _takes_maps(raw: dict[str, Any]) -> bool:
+    network = raw.get("network")
+    if not isinstance(network, dict):
+        return False
+    given = network.get("input")
+    return network.get("family") == "convolutional" or (isinstance(given, list) and len(given) == 3)
+
+
+def _steps(data: dict[str, Any]) -> int | None:
+    """Return the steps of the samples of a `data` section, where that is known without its files."""
+    try:
+        known = shape(_DATA.validate_python(data))
+    except (ValidationError, HstnnError):
+        return None
+    return known.steps if known else None
+
+
+def _slug(path: Path) -> str:
+    """Return what tells a folder's runs from others: its name, as the name of a recipe may be."""
+    whole = path.resolve()
+    name = whole.stem if whole.is_file() else whole.name
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "own"

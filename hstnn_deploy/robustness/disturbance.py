@@ -1,0 +1,101 @@
+"""What a disturbance is: a named, seeded function of one number, its level, with a unit; level 0 is no disturbance.
+
+What a disturbance draws follows from its name, the number of the draw and, where it acts on samples, the sample's
+number alone: the words of Philox4x64-10 (Salmon et al., SC 2011) under that key. So a sample is disturbed alike in any
+batch, in any process and on any machine.
+"""
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hstnn_deploy.errors import UsageError, nearest
+
+Array = NDArray[Any]
+
+Where = Literal["values", "events", "words", "weights", "neurons", "spikes", "adversary"]
+"""What it acts on: the input's values, raw events, words; or weights, neurons or spikes of the network; or the values,
+by an adversary who knows a network's gradient."""
+
+INPUTS: tuple[Where, ...] = ("values", "events", "words")
+"""Where a disturbance acts on the input alone, so that a bundle can be disturbed too."""
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """One way to disturb a network or its input."""
+
+    name: str
+    about: str
+    """What it does, as a sentence."""
+    unit: str
+    """What a level is, such as "share of the events"."""
+    where: Where
+    levels: tuple[float, ...]
+    """Those that are measured where none are asked for, from weak to strong."""
+    most: float = math.inf
+    """The largest level that has a meaning."""
+    whole: bool = False
+    """Whether levels are whole numbers."""
+    falling: bool = False
+    """Whether a smaller level disturbs more, as with bits; 0 is still no disturbance."""
+
+    def severity(self, level: float) -> float:
+        """Return where a level lies on the axis of a curve: itself; of bits, the rounding step 2^(1 - bits)."""
+        return 2.0 ** (1 - level) if self.falling and level else level
+
+    def check(self, level: float) -> float:
+        """Return a level if it can be.
+
+        Raises:
+            UsageError: it is below 0, above `most`, or not whole where it must be.
+        """
+        if not 0 <= level <= self.most or (self.falling and level == 1) or (self.whole and level != int(level)):
+            bound = f"from 0 to {self.most:g}" if math.isfinite(self.most) else "0 or more"
+            bound = f"0 (none), or from 2 to {self.most:g}" if self.falling else bound
+            number = "a whole number " if self.whole else ""
+            raise UsageError(f"--disturb {self.name}: level {level:g} must be {number}{bound} ({self.unit})")
+        return level
+
+    def ordered(self, levels: "tuple[float, ...] | list[float]") -> list[float]:
+        """Return levels from weak to strong, each once, without 0."""
+        return sorted({self.check(level) for level in levels} - {0.0}, key=self.severity)
+
+
+def stream(name: str, draw: int, number: int = 0) -> np.random.Generator:
+    """Return what a disturbance draws from.
+
+    Args:
+        name: of the disturbance.
+        draw: the number of the draw, 0 or more.
+        number: of the sample, 0 or more.
+    """
+    key = np.array([(zlib.crc32(name.encode()) << 32) | (draw & 0xFFFF_FFFF), number], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def parse(text: str, known: Mapping[str, Disturbance]) -> tuple[Disturbance, list[float]]:
+    """Return the disturbance and the levels of `NAME` or `NAME=LEVEL,LEVEL,…`.
+
+    Raises:
+        UsageError: no such disturbance, or a level that cannot be.
+    """
+    name, equals, listed = text.partition("=")
+    if name.strip() not in known:
+        raise UsageError(f"there is no disturbance {name.strip()!r}", nearest(name.strip(), known))
+    found = known[name.strip()]
+    if not equals:
+        return found, found.ordered(found.levels)
+    levels = []
+    for word in listed.split(","):
+        try:
+            levels.append(found.check(float(word)))
+        except ValueError:
+            example = f"--disturb {found.name}={','.join(f'{level:g}' for level in found.levels)}"
+            raise UsageError(f"--disturb {text}: {word.strip()!r} is not a number", f"such as {example}") from None
+    return found, found.ordered(levels)

@@ -1,0 +1,205 @@
+"""Measure a network's metric under disturbances, level by level and draw by draw."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.data.dataset import Recordings
+from hstnn_deploy.data.events.events import Events
+from hstnn_deploy.data.events.recordings import as_trained
+from hstnn_deploy.data.images import ImageSplit, as_evaluated
+from hstnn_deploy.data.preprocessing import Frames, Whole, preprocessing
+from hstnn_deploy.data.registry import data_set
+from hstnn_deploy.data.splits import Split, Splits
+from hstnn_deploy.data.text import TextSplit
+from hstnn_deploy.errors import UsageError
+from hstnn_deploy.models.network import SPIKES, Network
+from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.tasks import Task, task_for
+from hstnn_deploy.robustness import hardware
+from hstnn_deploy.robustness.adversary import ATTACKS
+from hstnn_deploy.robustness.disturbance import Disturbance
+from hstnn_deploy.robustness.events import EVENTS
+from hstnn_deploy.robustness.inputs import (
+    OF_THE_PICTURE,
+    Attacked,
+    DisturbedEvents,
+    DisturbedImages,
+    DisturbedValues,
+    disturbed_text,
+    range_of,
+)
+from hstnn_deploy.robustness.record import Curve, Measured
+from hstnn_deploy.robustness.values import VALUES, Range
+from hstnn_deploy.robustness.words import WORDS
+from hstnn_deploy.train.evaluation import evaluate
+
+DISTURBANCES: dict[str, Disturbance] = {
+    **{name: each for name, (each, _) in VALUES.items()},
+    **{name: each for name, (each, _) in EVENTS.items()},
+    **{name: each for name, (each, _) in WORDS.items()},
+    **{name: each for name, (each, _) in ATTACKS.items()},
+    **{name: each for name, (each, _) in hardware.WEIGHTS.items()},
+    **hardware.NEURONS,
+    **hardware.TRANSMISSION,
+}
+"""All, by name."""
+
+_SURE = {"contrast", "stretch", "compress", "fgsm", "weight-bits", "float16", "spike-delay"}
+"""Those that draw nothing: one draw says all."""
+
+
+@dataclass
+class Bench:
+    """A network and the split that it is disturbed on; what they share over all disturbances is made once."""
+
+    checkpoint: Checkpoint
+    splits: Splits
+    split_name: str
+    batch: int
+    device: torch.device
+    data_folder: Path | None = None
+    _events: dict[int, Events] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.recipe = self.checkpoint.resolved_recipe()
+        self.task: Task = task_for(self.recipe.network, self.recipe.loss)
+        self.network: Network = self.checkpoint.deployed(None).network().to(self.device).eval()
+        self.split: Split = as_evaluated(self.splits.split(self.split_name))
+
+    @cached_property
+    def span(self) -> Range:
+        """The range of the split's inputs."""
+        return range_of(self.split, self.batch)
+
+    @cached_property
+    def clean(self) -> float:
+        """The metric without a disturbance."""
+        return self._metric(self.network, self.split)
+
+    @cached_property
+    def recordings(self) -> Recordings:
+        """The split's recordings, as training has them."""
+        found = data_set(self.recipe.data).recordings
+        assert found is not None
+        return as_trained(found(self.recipe.data, self.data_folder), self.recipe.protocol)[self.split_name]
+
+    def why_not(self, disturbance: Disturbance) -> str:
+        """Return why a disturbance is none of this network and data, or an empty text."""
+        text, how = isinstance(self.split, TextSplit), preprocessing(self.recipe.data)
+        match disturbance.where:
+            case "words":
+                return "" if text else f"it acts on words, and {self.recipe.data.name} is no text"
+            case "events":
+                raw = isinstance(how, Frames) and data_set(self.recipe.data).recordings is not None
+                return "" if raw else f"it acts on raw events, and {self.recipe.data.name} holds none"
+            case "values" | "adversary" if text:
+                return f"it acts on values, and {self.recipe.data.name} is a text"
+            case "adversary" if isinstance(how, Whole) and how.encoding == "poisson":
+                return "its inputs are drawn spikes, through which no gradient goes"
+            case "adversary" if isinstance(self.split, ImageSplit):
+                return "an image is shown at every step, and an attack would change each step by itself"
+            case "neurons":
+                lif = any(isinstance(getattr(each, "neuron", None), Lif) for each in self.network.taps.values())
+                return "" if lif else "this network has no LIF neurons"
+            case "spikes":
+                return "" if any(tap.name == SPIKES for tap in self.network.taps) else "this network has no spikes"
+            case _:
+                return ""
+
+    def value(self, disturbance: Disturbance, level: float, draw: int, attacked: Network | None = None) -> float:
+        """Return the metric at one level in one draw; at level 0 the undisturbed one.
+
+        Args:
+            disturbance: which one.
+            level: how strong.
+            draw: the number of the draw.
+            attacked: of an attack, the network whose gradient is known; None: this one.
+
+        Raises:
+            UsageError: it does not fit this network or data.
+        """
+        if level == 0:
+            return self.clean
+        name, network = disturbance.name, self.network
+        match disturbance.where:
+            case "values" if isinstance(self.split, ImageSplit) and name in OF_THE_PICTURE:
+                made: Split = DisturbedImages(self.split, name, level, draw)
+            case "values":
+                made = DisturbedValues(self.split, name, level, draw, self.span, network.longest)
+            case "events":
+                how = preprocessing(self.recipe.data)
+                assert isinstance(how, Frames)
+                made = DisturbedEvents(self.recordings, how, name, level, draw, self._events)
+            case "words":
+                assert isinstance(self.split, TextSplit)
+                made = disturbed_text(self.split, name, level, draw)
+            case "adversary":
+                made = Attacked(self.split, name, level, draw, self.span, attacked or network, self.task)
+            case "weights":
+                return self._metric(hardware.disturbed_weights(network, name, level, draw), self.split)
+            case "neurons":
+                return self._metric(hardware.disturbed_neurons(network, name, level, draw), self.split)
+            case "spikes":
+                with hardware.disturbed_spikes(network, name, level, draw):
+                    return self._metric(network, self.split)
+        return self._metric(network, made)
+
+    def curve(
+        self,
+        disturbance: Disturbance,
+        levels: Sequence[float],
+        draws: int,
+        attacked: tuple[str, Network] | None = None,
+        done: Callable[[], None] = lambda: None,
+    ) -> Curve:
+        """Measure a disturbance at some levels.
+
+        Args:
+            disturbance: which one.
+            levels: from weak to strong.
+            draws: how many draws of each level; of one that draws nothing, one.
+            attacked: of an attack made on another network: its name, and it.
+            done: called after each figure.
+
+        Raises:
+            UsageError: it does not fit this network or data.
+        """
+        if why := self.why_not(disturbance):
+            raise UsageError(f"--disturb {disturbance.name} does not fit {self.recipe.name}: {why}")
+        rows: list[list[float]] = []
+        for level in levels:
+            rows.append([])
+            for draw in range(1 if disturbance.name in _SURE else draws):
+                rows[-1].append(self.value(disturbance, level, draw, attacked[1] if attacked else None))
+                done()
+        return Curve.of(disturbance, levels, rows, attacked[0] if attacked else "")
+
+    def _metric(self, network: Network, split: Split) -> float:
+        found = evaluate(network, self.task, split, self.batch, self.device, self.recipe.precision)
+        return float(found[self.task.metric])
+
+    def measured(self, source: str, curves: list[Curve]) -> Measured:
+        """Return what was measured of the network, to be written down."""
+        recipe, task = self.recipe, self.task
+        return Measured(
+            source=source,
+            parameters=self.checkpoint.fingerprint,
+            recipe=recipe.name,
+            data=recipe.data.name,
+            kind=recipe.kind,
+            ratio=recipe.ratio if recipe.kind in {"ffs", "hybrid"} else None,
+            stage=self.checkpoint.stage,
+            seed=recipe.seed,
+            metric=task.metric,
+            unit=task.unit,
+            higher_is_better=task.higher_is_better,
+            split=self.split_name,
+            batch=self.batch,
+            clean=self.clean,
+            curves=curves,
+        )

@@ -1,0 +1,33 @@
+"""What a picture of robustness shows: a panel for each disturbance, the seeds of a network in one line."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from hstnn_deploy.data.pictures.robustness import Line, Panel
+from hstnn_deploy.robustness.record import Measured, together
+
+
+def panels(networks: Sequence[Measured]) -> list[Panel]:
+    """Return the panels of some networks; an attack made on another network is a dashed line in the attack's panel."""
+    groups = together(networks)
+    several = len({recipe for (recipe, _), _ in groups}) > 1
+    found: dict[str, Panel] = {}
+    for colour, ((recipe, network), seeds) in enumerate(groups):
+        name = f"{recipe} {network}" if several else network
+        for place, curve in enumerate(seeds[0].curves):
+            ticks = [(0.0, "0"), *zip(curve.axis, (f"{level:g}" for level in curve.levels), strict=True)]
+            panel = found.setdefault(curve.name, Panel(curve.name, curve.unit, ticks, []))
+            series = [one for each in seeds for one in each.series(each.curves[place])]
+            levels = list(zip(*series, strict=True))
+            panel.lines.append(
+                Line(
+                    f"{name}, attack from another seed" if curve.transferred else name,
+                    colour,
+                    [0.0, *curve.axis],
+                    [fmean(values) for values in levels],
+                    [min(values) for values in levels],
+                    [max(values) for values in levels],
+                    bool(curve.transferred),
+                )
+            )
+    return list(found.values())

@@ -1,0 +1,164 @@
+"""What was measured of networks under disturbances, as it is written down and read again: robustness.json."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hstnn_deploy.errors import RunError
+from hstnn_deploy.foreign import json_value, one_line, read_bytes, reading
+from hstnn_deploy.models.sizes import Kind
+from hstnn_deploy.robustness.disturbance import Disturbance, Where
+from hstnn_deploy.robustness.scores import Scores, score
+
+FORMAT, VERSION = "hstnn-robustness", 1
+_LARGEST = 2**28
+"""Bytes of a file, at most."""
+
+
+class _Part(BaseModel):
+    # There may be more than is known here: later versions add to it.
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+class Curve(_Part):
+    """One network under one disturbance."""
+
+    name: str
+    """Of the disturbance."""
+    unit: str
+    """Of its levels."""
+    where: Where
+    levels: list[float] = Field(min_length=1)
+    """From weak to strong, without 0."""
+    axis: list[float]
+    """Where each level lies on the axis of the curve; see `Disturbance.severity`."""
+    values: list[list[float]]
+    """Of each level, the metric of each draw."""
+    transferred: str = ""
+    """Of an attack that was made on another network: which one."""
+
+    @model_validator(mode="after")
+    def _even(self) -> "Curve":
+        if not len(self.levels) == len(self.axis) == len(self.values):
+            raise ValueError("levels, axis and values are not of one length")
+        if len({len(row) for row in self.values}) != 1 or not self.values[0]:
+            raise ValueError("not every level has as many draws")
+        if sorted({0.0, *self.axis}) != [0.0, *self.axis]:
+            raise ValueError("the axis does not ascend from 0")
+        return self
+
+    @classmethod
+    def of(cls, disturbance: Disturbance, levels: Sequence[float], values: list[list[float]], source: str) -> "Curve":
+        """Return what was measured of a disturbance."""
+        return cls(
+            name=disturbance.name,
+            unit=disturbance.unit,
+            where=disturbance.where,
+            levels=list(levels),
+            axis=[disturbance.severity(level) for level in levels],
+            values=values,
+            transferred=source,
+        )
+
+    def level_at(self, place: float) -> float:
+        """Return the level at a place of the axis, interpolated; before the first of falling levels, that one."""
+        falling = self.levels[0] > self.levels[-1]
+        if falling:
+            return float(np.interp(place, self.axis, self.levels))
+        return float(np.interp(place, [0.0, *self.axis], [0.0, *self.levels]))
+
+    @property
+    def title(self) -> str:
+        """The disturbance, and where an attack came from."""
+        return f"{self.name} from {self.transferred}" if self.transferred else self.name
+
+
+class Measured(_Part):
+    """One network under several disturbances."""
+
+    source: str
+    """The file that it was read from."""
+    parameters: str = ""
+    """What its numbers are known by; see `Checkpoint.fingerprint`."""
+    recipe: str
+    """The name."""
+    data: str
+    """The name of the data set."""
+    kind: Kind
+    ratio: float | None
+    stage: str
+    seed: int
+    metric: str
+    unit: str
+    higher_is_better: bool
+    split: str
+    batch: int
+    clean: float
+    """The metric without a disturbance."""
+    curves: list[Curve]
+
+    @property
+    def network(self) -> str:
+        """Which network this is, seeds aside, such as "hybrid 0.5"; a redundant one is said to be."""
+        name = self.kind if self.ratio is None else f"{self.kind} {self.ratio:g}"
+        return f"{name} redundant" if self.stage == "adapt" and self.kind == "hybrid" else name
+
+    def series(self, curve: Curve) -> list[list[float]]:
+        """Return the metric of each draw at every level, the undisturbed one first."""
+        return [[self.clean, *draw] for draw in zip(*curve.values, strict=True)]
+
+
+class Robustness(_Part):
+    """All of a file."""
+
+    format: Literal["hstnn-robustness"] = "hstnn-robustness"
+    version: Literal[1] = 1
+    device: str = "cpu"
+    environment: dict[str, Any] = {}
+    networks: list[Measured] = Field(min_length=1)
+
+    def plain(self) -> dict[str, Any]:
+        """Return everything as plain data, with the scores of each curve."""
+        found = self.model_dump(mode="json")
+        for network, made in zip(self.networks, found["networks"], strict=True):
+            for curve, plain in zip(network.curves, made["curves"], strict=True):
+                plain["scores"] = scores([(network, curve)]).plain()
+        return found
+
+
+def together(networks: Iterable[Measured]) -> list[tuple[tuple[str, str], list[Measured]]]:
+    """Return networks by recipe and network, their seeds together, in the order in which they come first."""
+    found: dict[tuple[str, str], list[Measured]] = {}
+    for each in networks:
+        found.setdefault((each.recipe, each.network), []).append(each)
+    return list(found.items())
+
+
+def scores(curves: Sequence[tuple[Measured, Curve]]) -> Scores:
+    """Return the scores of one disturbance of one network, of several seeds together: each draw is a series."""
+    network, first = curves[0]
+    series = [one for each, curve in curves for one in each.series(curve)]
+    return score([0.0, *first.axis], series, network.higher_is_better)
+
+
+def read(path: Path) -> Robustness:
+    """Read a file that `hstnn robustness --out` wrote.
+
+    Raises:
+        RunError: it cannot be read, or is none.
+    """
+    with reading(path, "a robustness record", RunError, "give a robustness.json that hstnn robustness wrote"):
+        plain = json_value(read_bytes(path, _LARGEST))
+    if not isinstance(plain, dict) or plain.get("format") != FORMAT:
+        raise RunError(f"{path} is no robustness record", "give a robustness.json that hstnn robustness wrote")
+    if plain.get("version") != VERSION:
+        raise RunError(f"{path} is of version {plain.get('version')!r}; this hstnn reads {VERSION}", "upgrade hstnn")
+    try:
+        return Robustness.model_validate(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RunError(f"{path} is damaged: {where}: {one_line(first['msg'])}") from error
