@@ -118,7 +118,7 @@ def read_archive(path: Path, name: Path) -> Any:
         hint = f"did you mean {' or '.join(inside)}?" if inside else "give a file such as best.pt"
         raise CheckpointError(f"{name} is a folder, not a checkpoint", hint)
     if not path.exists():
-        raise CheckpointError(f"{name} does not exist", "give a best.pt from a run folder; `hstnn train` writes them")
+        raise CheckpointError(f"{name} does not exist", "give a best.pt; `hstnn train` and `hstnn import` write them")
     with reading(name, "a whole file", CheckpointError, _TAKE_ANOTHER, says=False):
         _check_archive(path, name)
         with warnings.catch_warnings():
