@@ -89,7 +89,7 @@ def train(
         test_curve: whether metrics.jsonl gets the test split's figures of every epoch; no epoch is chosen by them.
 
     Raises:
-        UsageError: a stage that the kind lacks, a ratio that leaves a kind too few units, or a `vat` that nothing needs.
+        UsageError: a stage that the kind lacks, a ratio that leaves a kind too few units, or an idle `vat`.
         DataError: the data set is missing or damaged.
         RunError: a run folder cannot be written, continued, or belongs to another recipe.
     """

@@ -13,8 +13,9 @@
 
 However long x is, it goes through the graphs in chunks of at most `CHUNK_STEPS` steps and about `CHUNK_VALUES` values,
 which hand on their states: memory is bounded, and Ctrl-C acts between chunks. x may be a `numpy.memmap`. What training
-cannot have given is refused (see `ranges`), unless the session is told otherwise. Needs numpy and onnxruntime alone. The logits are [B, C]: a score per class of everything seen, or a value per output of
-a regression; of a language model [T, B, V] and, of a step, [B, V].
+cannot have given is refused (see `ranges`), unless the session is told otherwise. Needs numpy and onnxruntime alone.
+The logits are [B, C]: a score per class of everything seen, or a value per output of a regression; of a language model
+[T, B, V] and, of a step, [B, V].
 
 Where a bundle has its preprocessing in the graphs (`hstnn export --preprocess`), raw pixels or events stand in the
 place of x; see `taking`. Shapes: T time, B batch (streams).
