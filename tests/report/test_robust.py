@@ -52,7 +52,8 @@ def test_the_table_holds_the_mean_area_of_each_network(folder: Path) -> None:
 
 def test_the_tradeoff_joins_runs_and_robustness(folder: Path) -> None:
     (one,) = robust.compared(collect([folder]))
-    assert (one.name, one.robustness) == ("digits snn", pytest.approx(20.5 / 0.3 + 1))
+    assert one.name == "digits snn"
+    assert one.robustness == pytest.approx(20.5 / 0.3 + 1)
     assert one.best == folder / "runs/digits/snn/seed1111/best.pt"
 
 
