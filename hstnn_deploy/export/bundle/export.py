@@ -22,6 +22,7 @@ from hstnn_deploy import files, folders
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.files.folder import Report, silent
 from hstnn_deploy.data.preprocessing import preprocessing
+from hstnn_deploy.data.registry import called
 from hstnn_deploy.errors import ExportError, HstnnError, UsageError
 from hstnn_deploy.export.bundle.choice import Choice, Dynamic, check_dynamic, choose_form, steps_of
 from hstnn_deploy.export.bundle.description import describe_file, manifest, metadata, result_of, write_manifest
@@ -244,7 +245,7 @@ def _told(subject: Subject, recipe: Recipe, samples: Path | None) -> str:
     if samples is not None:
         return f"{count} samples of {samples.name} (SHA-256 {files.sha256(samples)})"
     if subject.test is not None:
-        return f"{count} samples of the test split of {recipe.data.name}, by recipe {recipe.name}"
+        return f"{count} samples of the test split of {called(recipe.data)}, by recipe {recipe.name}"
     return f"{count} windows of random numbers, seed 0: {subject.no_test}"
 
 
