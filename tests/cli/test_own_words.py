@@ -127,5 +127,5 @@ def test_classes_whose_names_are_their_numbers_are_said_once(hstnn: Hstnn) -> No
     exported = hstnn("export", "--ckpt", ckpt, "--out", "bundle")
     assert re.search(r"Proved on \d+ samples of the test split of the arrays in series, by", exported.out)
     assert re.match(r"series/x\.npy \[0\]: class \d, score ", hstnn("run", "bundle", "--input", "series/x.npy").out)
-    shown = hstnn("show", ckpt, "--index", 0)
+    shown = hstnn("show", ckpt, "--index", "0")
     assert "no. 0 of the test split of the arrays in series, class" in " ".join(shown.out.split())
