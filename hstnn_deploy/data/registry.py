@@ -73,6 +73,13 @@ def data_set(config: DataConfig) -> DataSet[Any]:
     return NO_DATA if isinstance(config, AbsentConfig) else DATA_SETS[config.name]
 
 
+def called(config: DataConfig) -> str:
+    """Return what a recipe's data is called in a sentence: `digits`; or, of one's own, `the images in pets`."""
+    if config.name != "own":
+        return config.name
+    return f"the {'recordings' if config.kind == 'events' else config.kind} in {config.path}"
+
+
 def shape(config: DataConfig) -> Shape | None:
     """Return the size of a data set from its published description, or None of a text: that depends on its files."""
     return data_set(config).shape(config)

@@ -112,6 +112,8 @@ def _read_file(path: Path, name: str, known: Mapping[str, Path]) -> Any:
         looks_like_path = path.suffix in {".yaml", ".yml"} or "/" in name
         if looks_like_path:
             raise RecipeError(f"recipe file {name} does not exist", f"shipped recipes: {', '.join(known)}")
+        if name == "own":
+            raise RecipeError("own is a kind of data, not a recipe", "your own data: hstnn train RECIPE --data DIR")
         raise RecipeError(f"unknown recipe {name!r}", nearest(name, known))
     return yaml_text.read(path, RecipeError)
 

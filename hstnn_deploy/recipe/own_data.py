@@ -112,6 +112,9 @@ def fitted(
     changed = _loss_fitted(raw, sizes, kept, say)
     try:
         changed["network"] = _network_fitted(network, sizes, kept, say)
+    except ValidationError:
+        # A network that no recipe may have: whoever validates the recipe says why.
+        return changed
     except HstnnError as error:
         raise UsageError(
             f"the network of {source} cannot take {_told(sizes, config)}: {error.message}",

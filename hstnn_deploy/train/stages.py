@@ -255,7 +255,8 @@ class Training:
                 recipe.check_data(known)
             self._splits = load(recipe.data, recipe.protocol, self.data_folder, self.cache, self.observer.preparing)
             recipe.check_data(there := self._splits)
-            trained = f"{len(there.train)} training samples"
+            held = "" if recipe.protocol == "test" else f", {len(there.valid)} validation"
+            trained = f"{len(there.train)} training{held} and {len(there.test)} test samples"
             if isinstance(there.train, TextSplit):
                 trained = f"{len(there.train.tokens)} of them to train on"
                 for split in (there.train, there.valid, there.test):

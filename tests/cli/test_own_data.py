@@ -96,7 +96,7 @@ def test_values_are_told(hstnn: Hstnn) -> None:
     assert hstnn("export", "--ckpt", ckpt, "--out", "bundle").code == 0
     assert "values" in hstnn("run", "bundle", "--input", "series/x.npy").out
     refused = hstnn("train", "stack-digits", "--data", "series", "--set", "loss=cross-entropy", "--out", "r", *short)
-    assert "loss is cross-entropy, but own has" in refused.error
+    assert "loss is cross-entropy, but your data has" in refused.error
     assert refused.hint == "--set loss=regression"
 
 
@@ -175,9 +175,9 @@ def test_what_the_network_cannot_take_is_refused_with_what_would_work(hstnn: Hst
 def test_a_key_that_is_set_stays(hstnn: Hstnn) -> None:
     own_data.series(Path("series"))
     result = hstnn("train", "digits", "--data", "series", "--set", "network.classes=3")
-    assert result.error == "network.classes is 3, but own has 2"
+    assert result.error == "network.classes is 3, but your data has 2"
     result = hstnn("train", "digits", "--data", "series", "--set", "data.fit=false")
-    assert result.error == "network.inputs is 8, but own has 3"
+    assert result.error == "network.inputs is 8, but your data has 3"
 
 
 def test_the_sensor_is_asked_for_where_files_do_not_say_it(hstnn: Hstnn) -> None:

@@ -16,6 +16,7 @@ _NUMPY = frozenset({".npy", ".npz"})
 _LOOKED_AT = 1000
 """Files that are looked at."""
 
+_WHERE = "--data DIR says where it is, or data.path in a recipe"
 _SAY = "say it: --set data.kind=images, arrays, events or text"
 
 
@@ -33,7 +34,7 @@ def detect(where: Path) -> Kind:
             return "text"
         raise DataError(f"{where} is a file of no kind that is trained on", "give a folder, a .npz, .pt or .txt file")
     if not where.is_dir():
-        raise DataError(f"the folder of your own data {where} does not exist", "data.path says where it is")
+        raise DataError(f"the folder of your own data {where} does not exist", _WHERE)
     found = list(itertools.islice(_files(where), _LOOKED_AT))
     suffixes = {path.suffix.lower() for path in found if path.name != LABELS}
     folders = any(path.parent != where for path in found) or (where / LABELS).is_file()
@@ -47,7 +48,9 @@ def detect(where: Path) -> Kind:
             some = next(path for path in found if path.suffix.lower() in _NUMPY)
             kinds.add("events" if _holds_events(some) else "arrays")
         if suffixes & {".csv", ".txt", ".tsv"} and not kinds:
-            raise DataError(f"{where} holds texts in folders: are these events, one to a line?", _SAY)
+            raise DataError(
+                f"{where} holds texts in folders: are these events, one to a line?", "if so: --set data.kind=events"
+            )
     else:
         if suffixes & (_HELD | {".npy"}):
             kinds.add("arrays")

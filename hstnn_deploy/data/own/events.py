@@ -4,7 +4,7 @@ Each file comes through `data.readers`, as `hstnn run` reads it, and then goes t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from hstnn_deploy.data.dataset import Recordings, Source
 from hstnn_deploy.data.events import recordings as sets
 from hstnn_deploy.data.events.events import Events, Sensor
 from hstnn_deploy.data.own.config import FoundEvents, OwnEvents
+from hstnn_deploy.data.own.event_hints import check_length, in_recipe
 from hstnn_deploy.data.own.files import check_same, place
 from hstnn_deploy.data.own.listing import Listing, counts, list_folder
 from hstnn_deploy.data.own.parts import SPLITS, Numbers, divide
@@ -54,6 +55,7 @@ def look(config: OwnEvents, given: Path | None = None, known: Sequence[str] = ()
     some = np.unique(np.linspace(0, len(listing.names) - 1, _LOOKED_AT).astype(int))
     reader = Reader(listing, config)
     longest = max(int(reader.read(int(number))["t"][-1]) + 1 for number in some)
+    check_length(longest, config)
     return found.model_copy(update={"longest": longest})
 
 
@@ -72,7 +74,9 @@ def load(config: OwnEvents, source: Source) -> Splits:
         merged = torch.cat([parts["train"].numbers, parts["valid"].numbers]).sort().values
         parts = {**parts, "train": OwnRecordings(parts["train"].reader, merged)}
     known = sets.Known("your recordings", len(seen.classes), {name: len(part.target) for name, part in parts.items()})
-    return sets.make_splits(config, "own", parts, known, folder, source)
+    count, (width, height, _) = len(parts["train"].reader.listing.names), seen.sensor
+    origin = f"your recordings in {folder}, {count} in {len(seen.classes)} classes, of a sensor of {width} x {height}"
+    return replace(sets.make_splits(config, "own", parts, known, folder, source), origin=origin)
 
 
 def recordings(config: OwnEvents, given: Path | None) -> Mapping[str, Recordings]:
@@ -114,7 +118,7 @@ class Reader:
         except DataError as error:
             stated = None if said else sensor_stated(path, config)
             if stated is None or stated == sensor[:2]:
-                raise
+                raise in_recipe(error, config) from error
             raise DataError(
                 f"{path} is from a sensor of {stated[0]} x {stated[1]}, and {self.listing.path(0)} from one of "
                 f"{sensor.width} x {sensor.height}",
@@ -161,7 +165,10 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
         return Sensor(width, height, more[0] if more else 1 if height == 1 else 2)
     if options.sensor is not None:
         return Sensor(*options.sensor)
-    found = _columns(path, options)
+    try:
+        found = _columns(path, options)
+    except DataError as error:
+        raise in_recipe(error, config) from error
     if found.sensor is not None:
         return Sensor(*found.sensor)
     x, y = (np.asarray(found.columns[each]) if each in found.columns else np.zeros(1) for each in "xy")
