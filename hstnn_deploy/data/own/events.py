@@ -21,8 +21,8 @@ from hstnn_deploy.data.own.listing import Listing, counts, list_folder
 from hstnn_deploy.data.own.parts import SPLITS, Numbers, divide
 from hstnn_deploy.data.preprocessing import Frames, preprocessing
 from hstnn_deploy.data.readers import event_files
-from hstnn_deploy.data.readers.event_options import EventOptions, parse_options
-from hstnn_deploy.data.readers.event_report import Expected, Found
+from hstnn_deploy.data.readers.event_options import parse_options
+from hstnn_deploy.data.readers.event_report import Expected, Recording
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
 
@@ -97,7 +97,11 @@ class Reader:
     config: OwnEvents
 
     def read(self, number: int) -> Events:
-        """Return one, checked.
+        """Return the events of one; see `recording`."""
+        return self.recording(number).events
+
+    def recording(self, number: int) -> Recording:
+        """Return one, checked, with its report.
 
         Raises:
             DataError: it is damaged, empty, or of another sensor than the first.
@@ -110,7 +114,7 @@ class Reader:
         if said:
             options = options._replace(sensor=sensor[:2])
         try:
-            return event_files.read_recording(path, Expected(how, "own"), options).events
+            return event_files.read_recording(path, Expected(how, "own"), options)
         except DataError as error:
             stated = None if said else sensor_stated(path, config)
             if stated is None or stated == sensor[:2]:
@@ -161,7 +165,7 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
         return Sensor(width, height, more[0] if more else 1 if height == 1 else 2)
     if options.sensor is not None:
         return Sensor(*options.sensor)
-    found = _columns(path, options)
+    found = event_files.read_columns(path, options)
     if found.sensor is not None:
         return Sensor(*found.sensor)
     x, y = (np.asarray(found.columns[each]) if each in found.columns else np.zeros(1) for each in "xy")
@@ -174,9 +178,5 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
 
 def sensor_stated(path: Path, config: OwnEvents) -> tuple[int, int] | None:
     """Return the sensor that a file states, or None."""
-    return _columns(path, parse_options(config.events)).sensor
+    return event_files.read_columns(path, parse_options(config.events)).sensor
 
-
-def _columns(path: Path, options: EventOptions) -> Found:
-    how = Frames(sensor=Sensor(2**15, 2**15), transforms=[], frame_time=1, steps=None, binary=False)
-    return event_files._found(path, Expected(how, "own"), options)
