@@ -179,4 +179,3 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
 def sensor_stated(path: Path, config: OwnEvents) -> tuple[int, int] | None:
     """Return the sensor that a file states, or None."""
     return event_files.read_columns(path, parse_options(config.events)).sensor
-

@@ -313,9 +313,7 @@ def _top(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(folders, key=natural), loose
 
 
-def _walk(
-    folder: Path, start: str, suffixes: Collection[str], left_out: Counter[str], tell: Tell
-) -> Iterator[File]:
+def _walk(folder: Path, start: str, suffixes: Collection[str], left_out: Counter[str], tell: Tell) -> Iterator[File]:
     """Yield the samples below a folder of the folder, none twice where links lead back; others are counted."""
     # A link to a folder above would bring all other classes into this one.
     above = [folder / part for part in ("", *(start[:at] for at, letter in enumerate(start[:-1]) if letter == "/"))]
@@ -350,7 +348,10 @@ def _walk(
                     elif entry.name != LABELS:
                         left_out[suffix] += 1
         except OSError as error:
-            tell(DataError(f"{folder / below} cannot be read: {error.strerror}", "take it out, or mend its rights"), below)
+            tell(
+                DataError(f"{folder / below} cannot be read: {error.strerror}", "take it out, or mend its rights"),
+                below,
+            )
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
