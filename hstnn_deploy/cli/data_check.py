@@ -177,5 +177,6 @@ def _print_counts(found: "Checked") -> None:
             rows.append((f"{word} of {len(found.classes)} classes", *(pick(found.counts[split]) for split in SPLITS)))
     rows.append((f"all {unit}", *totals.values()))
     columns = ["class" if found.classes else "", *(f">{split}" for split in SPLITS)]
-    title = f"{'Classes and splits' if found.classes else 'Splits'}, by {found.how}"
-    console.out.print(console.table(title, columns, rows, dense=True))
+    title = f"{'classes and splits' if found.classes else 'splits'}: by {found.how}"
+    console.out.print(title, markup=False, soft_wrap=True)
+    console.out.print(console.table("", columns, rows, dense=True))

@@ -167,7 +167,7 @@ def _recurrent(words: int) -> list[str]:
         f"  vocabulary: {words}",
         "  inputs: 48",
         "  units: [64, 64]",
-        "  neuron: {decay: 0.6, threshold: 0.6, lens: 0.5}",
+        "  neuron: {decay: 0.6, threshold: 0.2, lens: 0.5}",
         "  dropout: 0.2",
         "kind: snn  # spiking units; or: rnn, lstm, ffs, hybrid (these two with ratio: 0.5)",
     ]

@@ -66,7 +66,8 @@ def _check_held(found: Checked, config: OwnArrays, held: Held, asked: Asked) -> 
         found.counts[split] = [int(each) for each in counted]
     if held.parts:
         classes.tell_names(found.notes, held.classes)
-        classes.tell_counts(found.notes, held.classes, found.counts)
+        classes.tell_splits(found.notes, held.classes, found.counts)
+        classes.tell_weights(found.notes, held.classes, found.counts["train"])
     numbers = _drawn(held.x, asked)
     found.read = len(numbers)
     shape = held.x[0].shape[1:]
@@ -87,7 +88,7 @@ def _check_held(found: Checked, config: OwnArrays, held: Held, asked: Asked) -> 
                 drawn.add(label)
                 found.examples += _example(label, f"sample {number}", sample, axes)
     found.facts["copies"] = duplicates.tell(
-        found.notes, contents.groups(), _told_apart(held), sides, lambda number: f"sample {number}", "samples"
+        found.notes, contents.groups(), _told_apart(held), sides, lambda number: f"sample {number}", "sample"
     )
     _write(found, config, ranges, measured, held.labels, axes)
     if held.numbers is not None:

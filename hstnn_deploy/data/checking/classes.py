@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from hstnn_deploy.data.checking.notes import Notes
+from hstnn_deploy.data.checking.notes import Notes, some
 from hstnn_deploy.data.own.parts import SPLITS
 
 _TIMES = 5
@@ -35,8 +35,8 @@ def tell_names(notes: Notes, classes: Sequence[str]) -> None:
             )
 
 
-def tell_counts(notes: Notes, classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> None:
-    """Note classes that lack in a split or outweigh others, and splits that are too small.
+def tell_splits(notes: Notes, classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> None:
+    """Note classes that a split lacks, and a test that is too small.
 
     Args:
         notes: told what is odd.
@@ -45,27 +45,28 @@ def tell_counts(notes: Notes, classes: Sequence[str], counts: Mapping[str, Seque
     """
     if 0 < (tests := sum(counts["test"])) < _FEW:
         notes.note(
-            f"the test split has {tests} samples: one more that is right is {100 / tests:.0f} % of accuracy",
+            f"the test split has {some(tests, 'sample')}: one more that is right is {100 / tests:.0f} % of accuracy",
             "add samples, or raise data.split.test, before you compare networks",
         )
-    if not classes:
-        return
-    for split in SPLITS:
-        lacking = [name for name, count in zip(classes, counts[split], strict=True) if not count]
-        if lacking and (split != "train" or any(counts["train"])):
+    for split in SPLITS if classes else ():
+        if lacking := [name for name, count in zip(classes, counts[split], strict=True) if not count]:
             told = ", ".join(lacking[:_NAMED]) + (", …" if len(lacking) > _NAMED else "")
             notes.note(
                 f"{split} has no sample of {len(lacking)} of {len(classes)} classes: {told}",
                 f"add some to {split}; its accuracy says nothing of these classes",
             )
-    there = [(count, name) for count, name in zip(counts["train"], classes, strict=True) if count]
+
+
+def tell_weights(notes: Notes, classes: Sequence[str], trained: Sequence[int]) -> None:
+    """Note a class that outweighs another among the samples that train, [classes]."""
+    there = [(count, name) for count, name in zip(trained, classes, strict=True) if count] if classes else []
     if not there:
         return
     (least, rare), (most, frequent) = min(there), max(there)
     if most >= _TIMES * least:
-        share = 100 * most / sum(counts["train"])
+        share = 100 * most / sum(trained)
         notes.note(
-            f"the class {frequent} has {most} samples to train on, and {rare} has {least}: "
+            f"the class {frequent} has {some(most, 'sample')} to train on, and {rare} has {least}: "
             f"who always says {frequent} is right in {share:.0f} % of train",
             f"add samples of {rare}, or take some of {frequent} out; accuracy alone says little here",
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hstnn_deploy.data.checking.notes import Notes
+from hstnn_deploy.data.checking.notes import Notes, some
 from hstnn_deploy.data.own.parts import SPLITS
 from hstnn_deploy.foreign import reading
 
@@ -69,7 +69,7 @@ def tell(
     labels: NDArray[np.int32],
     sides: NDArray[np.int8],
     name: Callable[[int], str],
-    what: str = "files",
+    what: str = "file",
 ) -> dict[str, int]:
     """Note samples of the same content, and return how many copies there are of each sort.
 
@@ -79,7 +79,7 @@ def tell(
         labels: the class of each sample, [N].
         sides: the split of each, a place in `SPLITS`, [N]; -1 where none is known.
         name: returns what a sample is called.
-        what: what samples are, in words.
+        what: what a sample is, in a word.
     """
     found: Counter[str] = Counter()
     first: dict[str, tuple[int, int]] = {}
@@ -103,12 +103,14 @@ def tell(
     for kind, count in found.items():
         pair = f"such as {name(first[kind][0])} and {name(first[kind][1])}"
         if kind == "labels":
-            notes.note(f"{count} {what} have the content of another one of another class, {pair}", "keep the right one")
+            notes.note(
+                f"{some(count, what, 'have')} the content of another one of another class, {pair}", "keep the right one"
+            )
         elif "and" in kind:
             side = kind.rpartition(" ")[2]
             do = f"take them out of one side, or say groups: a network that has seen them is no proof in {side}"
-            notes.note(f"{count} {what} of {side} have the content of one of train, {pair}", do)
+            notes.note(f"{some(count, f'{what}')} of {side} with the content of one of train, {pair}", do)
         else:
             where = "" if kind == "all" else f" of {kind}"
-            notes.note(f"{count} {what}{where} are copies of another, {pair}", "take them out, or leave them if meant")
+            notes.note(f"{some(count, what)}{where} with the content of another, {pair}", "take out what is no sample")
     return dict(found)

@@ -79,8 +79,8 @@ def check(found: Checked, config: OwnEvents, asked: Asked) -> None:
 
 def _as_key(error: DataError) -> DataError:
     """Return an error whose hint names the key of a recipe, where it named the option of `hstnn run`."""
-    hint = error.hint.replace("--events sensor=", "--set data.events=sensor=")
-    return DataError(error.message, hint.replace("--events ", "--set data.events="))
+    hint = error.hint.replace("--events ", "--set data.events=")
+    return DataError(error.message, hint.replace(", which were trained on", ": is data.sensor_size right?"))
 
 
 def _sensor(found: Checked, config: OwnEvents, folder: Folder, asked: Asked) -> tuple[Sensor, str]:
@@ -128,7 +128,7 @@ def _tell_report(found: Checked, folder: Folder, number: int, recording: Recordi
     read[f"{report.form}; times in {report.unit.partition(' ')[0]}; polarity {report.polarity.partition(' (')[0]}"] += 1
     for what, count in report.dropped.items():
         if count:
-            found.notes.of_file(f"{path}: {count} {what} are left out", "nothing, if that is right", name)
+            found.notes.of_file(f"{path}: left out are {count} {what}", "nothing, if that is right", name)
     for note in report.notes:
         if note.endswith("?") or "were put in order" in note or "has fractions" in note:
             found.notes.of_file(f"{path}: {note}", "look at it: `hstnn run` and data.events say how it is read", name)

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from hstnn_deploy.data.checking import classes, duplicates
 from hstnn_deploy.data.checking.checked import Checked
+from hstnn_deploy.data.checking.notes import some
 from hstnn_deploy.data.checking.sample import drawn
 from hstnn_deploy.data.own.labels import LABELS
-from hstnn_deploy.data.own.listing import Listing, counts
+from hstnn_deploy.data.own.listing import AGAIN_LISTED, Listing, counts
 from hstnn_deploy.data.own.parts import SPLITS, Numbers, Samples, divide
 from hstnn_deploy.errors import DataError
 
@@ -67,7 +68,9 @@ def survey(found: Checked, listing: Listing, asked: Asked) -> Folder:
     classes.tell_names(found.notes, listing.classes)
     sides, parts = divided(found, listing.samples)
     found.counts = counts(listing, parts)
-    classes.tell_counts(found.notes, listing.classes, found.counts)
+    if (sides >= 0).any():
+        classes.tell_splits(found.notes, listing.classes, found.counts)
+    classes.tell_weights(found.notes, listing.classes, found.counts["train"])
     _tell_left_out(found, listing)
     _tell_odd_names(found, listing)
     numbers = drawn(listing.sizes, listing.labels, asked.most)
@@ -78,12 +81,13 @@ def survey(found: Checked, listing: Listing, asked: Asked) -> Folder:
 def divided(found: Checked, samples: Samples) -> tuple[NDArray[np.int8], dict[str, Numbers]]:
     """Return the split of each sample, [N], and the samples of each; none are known where training would be refused."""
     sides = np.full(len(samples.labels), -1, np.int8)
-    if samples.split is None:
-        found.how += f"{', ' if found.how else ''}splits drawn with seed {found.config.split.seed}"
+    drawn_by = f", splits drawn with seed {found.config.split.seed}" if samples.split is None else ""
     try:
         parts = divide(samples, found.config.split)
+        found.how += drawn_by
     except DataError as error:
         found.notes.refuse(error)
+        found.how += ", no splits could be drawn" if drawn_by else ""
         parts = {name: np.arange(0) for name in SPLITS}
         if samples.split is not None:
             parts = {name: np.flatnonzero(samples.split == place) for place, name in enumerate(SPLITS)}
@@ -97,11 +101,18 @@ def divided(found: Checked, samples: Samples) -> tuple[NDArray[np.int8], dict[st
 
 def _tell_left_out(found: Checked, listing: Listing) -> None:
     for suffix, count in sorted(listing.left_out.items(), key=lambda each: -each[1])[:10]:
-        what = suffix if " " in suffix else f"{suffix} files" if suffix else "files without a suffix"
-        why = "labels.csv does not name them" if listing.how == LABELS else f"they are no {found.kind} that are read"
-        if " " in suffix:
-            why = "a link leads back to a folder that was listed"
-        found.notes.note(f"{count} {what} are left out: {why}", "take them out, or save them in a format that is read")
+        if suffix == AGAIN_LISTED:
+            found.notes.note(
+                f"left out: {some(count, 'link')} to a folder that is listed already",
+                "take it out, or make it a folder",
+            )
+            continue
+        what = f"{suffix} file" if suffix else "file"
+        ending = "" if suffix else " without a suffix"
+        why = "labels.csv does not name them" if listing.how == LABELS else f"no {found.kind} that are read"
+        found.notes.note(
+            f"left out: {some(count, what)}{ending}, {why}", "take them out, or save them in a format that is read"
+        )
 
 
 def _tell_odd_names(found: Checked, listing: Listing) -> None:
@@ -109,8 +120,14 @@ def _tell_odd_names(found: Checked, listing: Listing) -> None:
     odd = [name for name in listing.names if not (name.isprintable() and name == name.strip())]
     if odd:
         found.notes.note(
-            "a name holds letters that cannot be printed, or spaces at its end: " + repr(odd[0])[1:-1],
+            "a name holds letters that no screen shows, or spaces at its end: " + "".join(map(_letter, odd[0])),
             "rename it: such names get lost in lists and in other programs",
             odd,
             len(odd),
         )
+
+
+def _letter(letter: str) -> str:
+    """Return a letter, or where none shows what it is called: a byte that is no UTF-8 by its number."""
+    number = ord(letter)
+    return letter if letter.isprintable() else f"\\x{number - 0xDC00 if 0xDC80 <= number <= 0xDCFF else number:02x}"

@@ -45,7 +45,8 @@ class Note:
             others = self.names[1 : 1 + _NAMED]
             rest = ", …" if self.count > 1 + len(others) and others else ""
             more = f" (and {self.count - 1} more{': ' if others else ''}{', '.join(others)}{rest})"
-        do = f". What to do: {self.hint}" if self.hint else ""
+        end = "" if self.message.endswith(("?", ".")) and not more else "."
+        do = f"{end} What to do: {self.hint}" if self.hint else ""
         return f"{'refused' if self.refused else 'note'}: {self.message}{more}{do}"
 
     def plain(self) -> dict[str, Any]:
@@ -114,6 +115,14 @@ class Notes:
     def refused(self) -> list[Note]:
         """Those that training would refuse."""
         return [note for note in self.found if note.refused]
+
+
+def some(count: int, noun: str, verb: str = "") -> str:
+    """Return a number of things and what they do, such as "1 file is" and "2 files are"."""
+    one = {"are": "is", "have": "has", "hold": "holds", "stand": "stands"}
+    return (
+        f"{count} {noun}{'' if count == 1 else 's'}{' ' if verb else ''}{one.get(verb, verb) if count == 1 else verb}"
+    )
 
 
 def shown(text: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from hstnn_deploy.data.checking import duplicates
 from hstnn_deploy.data.checking.checked import Checked
 from hstnn_deploy.data.checking.listed import Asked
+from hstnn_deploy.data.checking.notes import some
 from hstnn_deploy.data.own.config import OwnText
 from hstnn_deploy.data.own.files import place
 from hstnn_deploy.data.own.parts import SPLITS
@@ -90,7 +91,7 @@ def _tell_left_out(found: Checked, where: Path, files: list[Path]) -> None:
     if others:
         found.left_out = dict(Counter(Path(name).suffix.lower() for name in others))
         found.notes.note(
-            f"{len(others)} files or folders beside the text are left out, such as {others[0]}",
+            f"left out: {some(len(others), 'name')} beside the text, such as {others[0]}",
             "take them out, or call texts train.txt, valid.txt and test.txt",
             others,
             len(others),
@@ -102,12 +103,13 @@ def _tell_words(found: Checked, words: Words, counted: Counter[str]) -> None:
         found.notes.note(f"train has {len(words['train'])} words", "a network learns little of so few: give more text")
     if long := [word for word in counted if len(word) > _LONG]:
         found.notes.note(
-            f"{len(long)} words are longer than {_LONG} letters, such as {long[0][:30]}…",
+            f"{some(len(long), 'word', 'are')} longer than {_LONG} letters, such as {long[0][:30]}…",
             "is that text, in a language with spaces? --set data.tokens=punctuation divides at marks too",
         )
     if odd := [word for word in counted if "\ufffd" in word or any(ord(letter) < 32 for letter in word)]:
         found.notes.note(
-            f"{len(odd)} words hold letters that were damaged before, such as {odd[0][:30]!r}", "save it as UTF-8 again"
+            f"{some(len(odd), 'word', 'hold')} letters that were damaged before, such as {odd[0][:30]!r}",
+            "save it as UTF-8 again",
         )
     if counted[EOS] == 1:
         found.notes.note("train is one line", "write a sentence to a line: lines are what a text is divided by")
@@ -135,7 +137,7 @@ def _tell_lines(found: Checked, words: Words) -> None:
     for split in ("valid", "test"):
         if total[split] and copied[split] > _COPIED * total[split]:
             found.notes.note(
-                f"{copied[split]} of {total[split]} lines of {split} stand in train too",
+                f"{copied[split]} of the {total[split]} lines of {split}: they stand in train too",
                 "take them out of one side: a network that has seen them is no proof",
             )
     found.facts["copies"] = {split: copied[split] for split in ("valid", "test")}

@@ -82,7 +82,10 @@ def _measured(place: Any, measure: Measure, classes: Sequence[str]) -> None:
     if len(values):
         low, high = float(values.min()), float(values.max())
         if low == high:
-            low, high = low - 0.5, high + 0.5
+            place.text(0.5, 0.5, f"all {len(values)}: {low:.6g}", ha="center", va="center", transform=place.transAxes)
+            place.set(xticks=[], yticks=[], ylabel="")
+            _tidy(place)
+            return
         wide = low > 0 and high / low > 100
         edges = np.geomspace(low, high, 31) if wide else np.linspace(low, high, 31)
         present = np.unique(labels).tolist()
