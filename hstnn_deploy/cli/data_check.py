@@ -1,5 +1,6 @@
 """`hstnn data check`: data of one's own before anybody trains on it."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from hstnn_deploy.errors import DataError, Interrupted, UsageError
 if TYPE_CHECKING:
     from hstnn_deploy.data.checking.checked import Checked
 
+_VALUE = re.compile(r"--set (data\.[a-z_]+=\[\d+,\d+\])")
 _CLASSES = 30
 """Classes that have a line each in the table."""
 
@@ -119,8 +121,10 @@ def _following(found: "Checked", changes: list[str], recipe: Path | None) -> lis
     """Return the commands that come next."""
     path = shlex.quote(found.path)
     said = "".join(f" --set {shlex.quote(change)}" for change in changes)
-    if found.notes.refused:
-        return [f"hstnn data check {path}{said}"]
+    if refused := found.notes.refused:
+        # What a hint says with its value can be taken as it stands.
+        asked = dict.fromkeys(value for note in refused for value in _VALUE.findall(note.hint) if value not in said)
+        return [f"hstnn data check {path}{said}" + "".join(f" --set {shlex.quote(value)}" for value in asked)]
     if recipe is None:
         return [f"hstnn data check {path}{said} --write-recipe mine.yaml", "hstnn train mine.yaml"]
     from hstnn_deploy.recipe.own_data import slug

@@ -60,6 +60,16 @@ def test_what_would_be_refused_has_a_code_and_notes_have_none(hstnn: Hstnn) -> N
     assert hstnn("train", "stack-digits", "--data", "pets").code == 3
 
 
+def test_the_next_command_says_what_was_asked_for(hstnn: Hstnn) -> None:
+    own_data.events(Path("gestures"), each=40)
+    result = hstnn("data", "check", "gestures")
+    assert result.code == 3
+    assert result.out.splitlines()[-1] == "  hstnn data check gestures --set 'data.sensor_size=[20,14]'"
+    result = hstnn("data", "check", "gestures", "--set", "data.sensor_size=[20,14]")
+    assert result.code == 0
+    assert "--set 'data.sensor_size=[20,14]' --write-recipe mine.yaml" in result.out
+
+
 def test_odd_names_disturb_nothing(hstnn: Hstnn) -> None:
     pets = own_data.images(Path("pe$ts"), each=60)
     Path("pe$ts/cat").rename("pe$ts/ca\u202et $x$")

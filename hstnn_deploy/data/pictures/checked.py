@@ -61,7 +61,11 @@ def _counts(place: Any, found: Checked) -> None:
     shades = dict(zip(SPLITS, (OFF, "#b7950b", "#c0392b"), strict=True))
     if count > _BARS:
         total = np.sum([each for _, each in drawn], axis=0)
-        place.hist(total, bins=min(40, count), color=OFF)
+        if np.ptp(total) == 0:
+            place.text(0.5, 0.5, f"all {count}: {total[0]:.0f}", ha="center", va="center", transform=place.transAxes)
+            place.set(xticks=[], yticks=[])
+        else:
+            place.hist(total, bins=min(40, count), color=OFF)
         place.set(title=f"how many samples the {count} classes have", xlabel="samples of a class", ylabel="classes")
     elif count:
         left = np.zeros(count)
