@@ -51,7 +51,7 @@ def load_recipe(
     if data is not None and isinstance(raw, dict):
         raw = replaced(raw, data, changes)
     for change in changes if isinstance(raw, dict) else ():
-        _apply(raw, change)
+        apply_change(raw, change)
     kept = [change.partition("=")[0].strip() for change in changes]
     return for_its_data(parse(raw, source, kept, say, folder))
 
@@ -128,8 +128,12 @@ def _for_folder(path: Path) -> str:
     return f"to train on the {kind} in it: hstnn train {recipe} --data {path}"
 
 
-def _apply(raw: dict[str, Any], change: str) -> None:
-    """Set one `key.path=value` in place; the value is read as YAML."""
+def apply_change(raw: dict[str, Any], change: str) -> None:
+    """Set one `key.path=value` in place; the value is read as YAML.
+
+    Raises:
+        RecipeError: it is no such text, or its key lies below a value.
+    """
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set {brief(change)} is not key=value", "for example --set seed=7")

@@ -18,6 +18,7 @@ from tests.conftest import Hstnn
 PAGE = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
 
 SMALL = {
+    "Before you train": ["--set", "train.epochs=1"],
     "Images": ["--set", "train.epochs=1", "--set", "batch=4"],
     "Arrays": ["--set", "train.epochs=1"],
     "Recordings of events": ["--set", "train.epochs=1", "--set", "batch=4"],
@@ -26,12 +27,14 @@ SMALL = {
 """What makes a training short: nothing else is added to the commands of the page."""
 
 MAKE = {
+    "Before you train": lambda: own_data.images(Path("pets")),
     "Images": lambda: own_data.images(Path("pets")),
     "Arrays": lambda: own_data.series(Path("series")),
     "Recordings of events": lambda: own_data.events(Path("gestures")),
     "Text": lambda: own_data.text(Path("book")),
 }
 ANSWERS = {
+    "Before you train": r"pets/cat/1\.png: class \d \((cat|dog)\), score .*; then (cat|dog) ",
     "Images": r"pets/cat/1\.png: class \d \((cat|dog)\), score .*; then (cat|dog) ",
     "Arrays": r"series/x\.npy \[0\]: class \d \((down|up)\), score ",
     "Recordings of events": r"gestures/left/p0_0\.npy: class \d \((left|right)\), score ",

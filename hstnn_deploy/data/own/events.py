@@ -22,8 +22,8 @@ from hstnn_deploy.data.own.listing import Listing, counts, list_folder
 from hstnn_deploy.data.own.parts import SPLITS, Numbers, divide
 from hstnn_deploy.data.preprocessing import Frames, preprocessing
 from hstnn_deploy.data.readers import event_files
-from hstnn_deploy.data.readers.event_options import EventOptions, parse_options
-from hstnn_deploy.data.readers.event_report import Expected, Found
+from hstnn_deploy.data.readers.event_options import parse_options
+from hstnn_deploy.data.readers.event_report import Expected, Recording
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
 
@@ -101,7 +101,11 @@ class Reader:
     config: OwnEvents
 
     def read(self, number: int) -> Events:
-        """Return one, checked.
+        """Return the events of one; see `recording`."""
+        return self.recording(number).events
+
+    def recording(self, number: int) -> Recording:
+        """Return one, checked, with its report.
 
         Raises:
             DataError: it is damaged, empty, or of another sensor than the first.
@@ -114,7 +118,7 @@ class Reader:
         if said:
             options = options._replace(sensor=sensor[:2])
         try:
-            return event_files.read_recording(path, Expected(how, "own"), options).events
+            return event_files.read_recording(path, Expected(how, "own"), options)
         except DataError as error:
             stated = None if said else sensor_stated(path, config)
             if stated is None or stated == sensor[:2]:
@@ -166,7 +170,7 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
     if options.sensor is not None:
         return Sensor(*options.sensor)
     try:
-        found = _columns(path, options)
+        found = event_files.read_columns(path, options)
     except DataError as error:
         raise in_recipe(error, config) from error
     if found.sensor is not None:
@@ -181,9 +185,4 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
 
 def sensor_stated(path: Path, config: OwnEvents) -> tuple[int, int] | None:
     """Return the sensor that a file states, or None."""
-    return _columns(path, parse_options(config.events)).sensor
-
-
-def _columns(path: Path, options: EventOptions) -> Found:
-    how = Frames(sensor=Sensor(2**15, 2**15), transforms=[], frame_time=1, steps=None, binary=False)
-    return event_files._found(path, Expected(how, "own"), options)
+    return event_files.read_columns(path, parse_options(config.events)).sensor
