@@ -33,6 +33,7 @@ from hstnn_deploy.recipe.sections import Init
 FORMAT = "hstnn-deploy"
 VERSION = 4
 
+_RUN_FOLDER = "give a best.pt or last.pt from a run folder"
 _TAKE_ANOTHER = "copy it again, or take last.pt or best.pt from the run folder"
 
 
@@ -92,17 +93,14 @@ def load(path: Path, content: str) -> dict[str, Any]:
     """
     whole = read_archive(path, path)
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
-        raise CheckpointError(f"{path} was not written by hstnn", "give a best.pt or last.pt from a run folder")
+        raise CheckpointError(f"{path} was not written by hstnn", _RUN_FOLDER)
     version = whole.get("version")
     if type(version) is not int or not 1 <= version <= VERSION:
         raise CheckpointError(
             f"{path} has format version {brief(version)}; this hstnn reads up to {VERSION}", "upgrade hstnn-deploy"
         )
     if whole.get("content") != content:
-        raise CheckpointError(
-            f"{path} holds {brief(whole.get('content'))}, not {content!r}",
-            "give a best.pt or last.pt from a run folder",
-        )
+        raise CheckpointError(f"{path} holds {brief(whole.get('content'))}, not {content!r}", _RUN_FOLDER)
     data = whole.get("data")
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} is not whole: it holds no data", _TAKE_ANOTHER)
@@ -118,7 +116,7 @@ def read_archive(path: Path, name: Path) -> Any:
         hint = f"did you mean {' or '.join(inside)}?" if inside else "give a file such as best.pt"
         raise CheckpointError(f"{name} is a folder, not a checkpoint", hint)
     if not path.exists():
-        raise CheckpointError(f"{name} does not exist", "give a best.pt from a run folder; `hstnn train` writes them")
+        raise CheckpointError(f"{name} does not exist", "give a best.pt; `hstnn train` and `hstnn import` write them")
     with reading(name, "a whole file", CheckpointError, _TAKE_ANOTHER, says=False):
         _check_archive(path, name)
         with warnings.catch_warnings():
@@ -132,10 +130,8 @@ def read_archive(path: Path, name: Path) -> Any:
 
 
 def _unsafe(name: Path) -> CheckpointError:
-    return CheckpointError(
-        f"{name} holds more than tensors and plain data, so it was refused and nothing in it was run",
-        "give a checkpoint that hstnn wrote",
-    )
+    what = f"{name} holds more than tensors and plain data, so it was refused and nothing in it was run"
+    return CheckpointError(what, "give a checkpoint that hstnn wrote")
 
 
 def _check_archive(path: Path, name: Path) -> None:
@@ -148,12 +144,12 @@ def _check_archive(path: Path, name: Path) -> None:
     with path.open("rb") as file:
         start = file.read(2)
     if start not in (b"PK", b""):
-        raise CheckpointError(f"{name} is not a checkpoint", "give a best.pt or last.pt from a run folder")
+        raise CheckpointError(f"{name} is not a checkpoint", _RUN_FOLDER)
     with zipfile.ZipFile(path) as archive:
         names = {member.rpartition("/")[2]: member for member in archive.namelist()}
         if "constants.pkl" in names or "data.pkl" not in names:
             what = "a TorchScript file" if "constants.pkl" in names else "some other archive"
-            raise CheckpointError(f"{name} is {what}, not a checkpoint", "give a best.pt or last.pt from a run folder")
+            raise CheckpointError(f"{name} is {what}, not a checkpoint", _RUN_FOLDER)
         check_stored(archive, path.stat().st_size)
         if archive.testzip() is not None:
             raise zipfile.BadZipFile("a checksum differs")
@@ -199,23 +195,30 @@ class Checkpoint(BaseModel):
     """In last.pt: the optimiser's state, to continue from."""
     _source: str = PrivateAttr("the checkpoint")
 
+    def __repr__(self) -> str:
+        """Return in one line what it is."""
+        return f"<Checkpoint {self._source}: {self.architecture.family}, stage {self.stage}, epoch {self.epoch}>"
+
+    __str__ = __repr__
+
     @property
     def redundant(self) -> bool:
         """Whether this is an adapted network from which units have not been selected yet."""
         return self.stage == "adapt"
 
     @classmethod
-    def of_network(cls, network: Stack, origin: dict[str, Any]) -> "Checkpoint":
+    def of_network(cls, network: Stack, origin: dict[str, Any] | None = None) -> "Checkpoint":
         """Return the checkpoint of a network that was not trained here. It has no recipe.
 
         Args:
             network: a stack, with the weights that it is to have.
-            origin: plain data that says where it came from, its library and versions, and how it was proved.
+            origin: plain data: where it came from, by which versions, how it was proved; None: as the network says.
 
         Raises:
             CheckpointError: its configuration does not make this network again, or `origin` is not plain data.
         """
         architecture = StackConfig.model_validate(network.config.model_dump(mode="json"))
+        origin = network.origin if origin is None else origin
         try:
             check_plain(origin, "origin")
         except ValueError as error:
@@ -356,6 +359,8 @@ class Checkpoint(BaseModel):
             network = build(config, self.sizes)
             network.load_state_dict(self.parameters)
         network.values = bool(self.recipe) and self.resolved_recipe().asks == "values"
+        network.origin = self.origin
+        network.trained_as = {key: self.recipe[key] for key in ("kind", "ratio") if key in self.recipe}
         return network.eval()
 
     def deployed(self, draw: int | None = None) -> "Checkpoint":

@@ -87,6 +87,10 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def __repr__(self) -> str:
+        """Return where it is and how far."""
+        return f"<RunFolder {self.path}: {self.state or 'not begun'}>"
+
     @property
     def best(self) -> Path:
         """The checkpoint of the best epoch."""
@@ -285,6 +289,13 @@ class RunFolder:
         if old and upgrade is not None and differences(old, recipe):
             old = upgrade(old)
         if old and (different := differences(old, recipe)):
+            begun, now = ((each.get("init") or {}).get("parameters") for each in (old, recipe))
+            if begun and now and begun != now:
+                raise RunError(
+                    f"{self.path} was begun with the network of another checkpoint (parameters {begun[:12]}…, "
+                    f"not {now[:12]}…)",
+                    "give another folder with --out",
+                )
             raise RunError(
                 f"{self.path} was begun with another recipe: {'; '.join(different)}",
                 "use the recipe it was begun with, or give another folder with --out",

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from hstnn_deploy.cli import console as house
-from hstnn_deploy.cli.progress import valid_metric
 from hstnn_deploy.errors import HstnnError
 from hstnn_deploy.metrics import shown
 from hstnn_deploy.runs import RunFolder
+from hstnn_deploy.train.fitting.progress import valid_metric
 from hstnn_deploy.train.sweep.estimate import Estimator
 from hstnn_deploy.train.sweep.launch import Failure
 from hstnn_deploy.train.sweep.scheduler import Entry, JobState, Observer

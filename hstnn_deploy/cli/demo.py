@@ -120,8 +120,8 @@ def demo(
 
 def _train(task: _Task, out: Path, seed: int, screen: "Console") -> "dict[str, list[RunFolder]]":
     from hstnn_deploy import devices
-    from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.recipe.load import load_recipe
+    from hstnn_deploy.train.fitting.progress import make_observer
     from hstnn_deploy.train.stages import train
 
     screen.rule(f"1. Train: {task.data}", align="left")

@@ -152,7 +152,6 @@ def _evaluate(
     import torch
 
     from hstnn_deploy.checkpoint import Checkpoint
-    from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.data.images import as_evaluated
     from hstnn_deploy.data.registry import load
     from hstnn_deploy.metrics import shown
@@ -163,6 +162,7 @@ def _evaluate(
     from hstnn_deploy.train.early_exit import answers
     from hstnn_deploy.train.evaluation import PROTOCOLS, PerOutput
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
+    from hstnn_deploy.train.fitting.progress import make_observer
     from hstnn_deploy.train.variation import under_variation
 
     checkpoint = Checkpoint.load(ckpt)

@@ -9,12 +9,13 @@ import typer
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.layers import neuron_text, print_network
 from hstnn_deploy.cli.options import Json
-from hstnn_deploy.errors import RunError, UsageError
+from hstnn_deploy.errors import DataError, RunError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from hstnn_deploy.checkpoint import Checkpoint
+    from hstnn_deploy.importing.proof import Proof
 
 FOLDER = Path("runs") / "imported"
 """Where imported networks go unless told otherwise, each into a folder of its name."""
@@ -104,7 +105,7 @@ def import_network(
     else:
         if weights or example or size or layout:
             raise UsageError(
-                f"--weights, --example, --input and --layout are for torch modules, and {target} is none",
+                f"--weights, --example, --input and --layout are for torch modules, and {target} is not one",
                 "a module is named as PACKAGE.MODULE:FACTORY",
             )
         checkpoint, name = _from_nir(target, dt, method, readout or ReadoutChoice.every)
@@ -143,10 +144,7 @@ def _from_module(
     if not as_json:
         lines = [
             f"{target}, in evaluation mode: {found.origin['class']}, layout {found.origin['layout']}",
-            f"proved in float64 on {proof.inputs}: {proof.modules} modules, {proof.spikes} spikes equal "
-            f"({100 * proof.fired:.1f} % fired), {proof.values} other values within 1e-9",
-            f"neurons alone: {proof.alone} layers, {proof.met} membranes exactly at the threshold; in float32 "
-            f"{proof.single} spikes differ by rounding",
+            *proof_lines(proof),
             *(f"note: {note}" for note in found.notes),
         ]
         for line in lines:
@@ -163,12 +161,25 @@ def _from_module(
     return Checkpoint.of_network(found.network, origin), target.rpartition(":")[2]
 
 
+def proof_lines(proof: "Proof") -> list[str]:
+    """Return what an import was proved by, line by line."""
+    compared = [f"{proof.spikes} spikes equal ({100 * proof.fired:.1f} % fired)"] if proof.spikes else []
+    compared += [f"{proof.values} {'other ' if compared else ''}values within 1e-9 of the largest"]
+    found = [f"proved in float64 on {proof.inputs}: {proof.modules} modules, {', '.join(compared)}"]
+    if proof.alone:
+        layers = "1 layer" if proof.alone == 1 else f"{proof.alone} layers"
+        found += [
+            f"{layers} of neurons compared alone too: {proof.met} membranes exactly at the threshold; in float32, "
+            f"{proof.single} spikes of the whole differ by rounding"
+        ]
+    return found
+
+
 def _read_example(path: Path) -> "Tensor":
     """Return an input from a file."""
     import numpy as np
     import torch
 
-    from hstnn_deploy.errors import DataError
     from hstnn_deploy.foreign import reading
 
     if not path.is_file():
@@ -202,8 +213,9 @@ def _from_nir(
     from hstnn_deploy.export.graph.from_nir import read_nir
 
     path = Path(target)
-    if not path.exists() and path.suffix != ".nir":
-        raise UsageError(f"{target} is no file", "give a NIR graph, FILE.nir, or PACKAGE.MODULE:FACTORY")
+    if not path.exists():
+        kind = DataError if path.suffix == ".nir" else UsageError
+        raise kind(f"{target} does not exist", "give a NIR graph, FILE.nir, or PACKAGE.MODULE:FACTORY")
     if dt is not None and not 0 < dt < float("inf"):
         raise UsageError(f"--dt is {dt:g}; a step takes more than 0 s", "for example --dt 1e-4")
     network = read_nir(path, dt, method.value if method else None, readout.value)

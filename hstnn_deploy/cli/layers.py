@@ -10,8 +10,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from hstnn_deploy.models.network import Network
-    from hstnn_deploy.models.overview import Part
+    from hstnn_deploy.models.network import Network, Part
 
 _MOST_STATES = 4
 """Of a layer, in the table; JSON names all."""
@@ -52,10 +51,16 @@ def print_network(network: "Network", title: str, neurons: dict[int, str] | None
 
 def neuron_text(constants: "Mapping[str, object]") -> str:
     """Return in one line what a layer's neurons compute with; JSON holds what counts in training alone as well."""
-    kept = {key: value for key, value in constants.items() if key not in _OF_TRAINING}
-    return ", ".join(
-        f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}" for key, value in kept.items()
-    )
+    kept = {key: value for key, value in constants.items() if key not in _OF_TRAINING and value is not False}
+    return ", ".join(map(_constant, kept, kept.values()))
+
+
+def _constant(key: str, value: object) -> str:
+    """Return one constant in words; an option that is on is its name."""
+    words = key.replace("_", " ")
+    if value is True:
+        return words
+    return f"{words} {value:.6g}" if isinstance(value, float) else f"{words} {value}"
 
 
 def _states(states: dict[str, list[int]]) -> str:

@@ -187,11 +187,11 @@ def _sample(
     import torch
 
     from hstnn_deploy.data.files.inputs import read_inputs
-    from hstnn_deploy.data.registry import load
+    from hstnn_deploy.data.registry import called, load
     from hstnn_deploy.data.sets.nothing import STEPS
     from hstnn_deploy.export.bundle.choice import steps_of
     from hstnn_deploy.export.graph.interface import interface
-    from hstnn_deploy.recipe.adopted import check_network, for_network, is_bare
+    from hstnn_deploy.recipe.adopted import check_network, for_network, is_bare, no_data
     from hstnn_deploy.recipe.load import load_recipe
 
     if sample is not None:
@@ -202,8 +202,8 @@ def _sample(
         own = STEPS if is_bare(data) else steps_of(data.data)
         length = steps or min(own, network.longest or own)
         return interface(network).example(length, 1, seed), f"{length} steps of random numbers, seed {seed}"
-    if is_bare(data):
-        raise UsageError("the network has no recipe, so it has no test split", "name a recipe with --recipe")
+    if why := no_data(data):
+        raise UsageError(f"{why}, so it has no test split", "name a recipe with --recipe")
     splits = load(data.data, data.protocol, data_dir)
     fitting = for_network(data, shown.recipe.network, None if is_bare(shown.recipe) else shown.recipe)
     check_network(fitting, splits.family, splits.sizes, shown.line)
@@ -215,7 +215,7 @@ def _sample(
     label = f", class {int(batch.target[0])}" if batch.target.ndim == 1 else ""
     if batch.target.is_floating_point():
         label = f", target {', '.join(f'{value:.4g}' for value in batch.target[0].tolist())}"
-    return x, f"no. {number} of the test split of {data.data.name}{label}"
+    return x, f"no. {number} of the test split of {called(data.data)}{label}"
 
 
 def _write(recording: "Recording", network: "Network", title: str, out: Path | None, npz: Path | None) -> list[str]:

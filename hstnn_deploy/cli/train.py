@@ -113,11 +113,11 @@ def train(
     network of a checkpoint is trained on: one stage, in a run folder that belongs to that checkpoint.
     """
     from hstnn_deploy import devices
-    from hstnn_deploy.cli.progress import make_observer
     from hstnn_deploy.models.rram import STEPS
     from hstnn_deploy.models.sizes import check_ratio
     from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train import ranks as processes
+    from hstnn_deploy.train.fitting.progress import make_observer
     from hstnn_deploy.train.stages import assist
     from hstnn_deploy.train.stages import train as run_training
 
@@ -198,7 +198,7 @@ def _trained_on(ckpt: Path, recipe: "Recipe", changes: list[str], kind: object) 
     """Return the recipe that trains a checkpoint's network on.
 
     Raises:
-        UsageError: an option changes the network, or it does not fit the recipe's data.
+        UsageError: an option changes the network or a stage that does not run, or it does not fit the recipe's data.
     """
     from hstnn_deploy.checkpoint import Checkpoint
 
@@ -208,7 +208,19 @@ def _trained_on(ckpt: Path, recipe: "Recipe", changes: list[str], kind: object) 
             "--init takes the network of the checkpoint as it is",
             "leave out --kind, --recurrent, --ratio and --set network…",
         )
-    return Checkpoint.load(ckpt).begin(recipe, ckpt)
+    checkpoint = Checkpoint.load(ckpt)
+    if idle := sorted(keys & set(_IDLE.get(checkpoint.stage, ()))):
+        section = "restore" if checkpoint.stage == "restore" else "train" if recipe.method == "plain" else "adapt"
+        raise UsageError(
+            f"--set {idle[0]}… changes nothing here: --init trains the network of {ckpt} on in one stage, as "
+            f"{section} says",
+            f"give --set {section}…",
+        )
+    return checkpoint.begin(recipe, ckpt)
+
+
+_IDLE = {"train": ("restore", "selection"), "restore": ("adapt", "selection")}
+"""Sections of a recipe that do not count where a network is trained on, by the stage that it is in."""
 
 
 def _say_network(recipe: "Recipe", screen: "Console") -> None:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from hstnn_deploy.data.dataset import Cache, DataSet, Progress, Protocol, Shape, Source
 from hstnn_deploy.data.own.config import OwnConfig
-from hstnn_deploy.data.own.dataset import own
+from hstnn_deploy.data.own.resolve import own
 from hstnn_deploy.data.sets.cifar import CIFAR10, CIFAR100, Cifar10Config, Cifar100Config
 from hstnn_deploy.data.sets.cifar10_dvs import CIFAR10_DVS, Cifar10DvsConfig
 from hstnn_deploy.data.sets.digit_events import DIGIT_EVENTS, DigitEventsConfig
@@ -16,7 +16,7 @@ from hstnn_deploy.data.sets.dvs_gesture import DVS_GESTURE, DvsGestureConfig
 from hstnn_deploy.data.sets.heidelberg import SHD, SSC, ShdConfig, SscConfig
 from hstnn_deploy.data.sets.mnist import MNIST, MnistConfig
 from hstnn_deploy.data.sets.nmnist import NMNIST, NMnistConfig
-from hstnn_deploy.data.sets.nothing import NO_DATA, NoDataConfig
+from hstnn_deploy.data.sets.nothing import NO_DATA, AbsentConfig, NoDataConfig, PythonDataConfig
 from hstnn_deploy.data.sets.pydoc_text import PYDOC_TEXT, PydocTextConfig
 from hstnn_deploy.data.sets.text_files import PTB, WIKITEXT2, PtbConfig, WikiText2Config
 from hstnn_deploy.data.sets.tiny_imagenet import TINY_IMAGENET, TinyImageNetConfig
@@ -38,7 +38,8 @@ DataConfig = Annotated[
     | PtbConfig
     | WikiText2Config
     | NoDataConfig
-    | OwnConfig,
+    | OwnConfig
+    | PythonDataConfig,
     Field(discriminator="name"),
 ]
 """A recipe's `data` section, told apart by its `name`."""
@@ -66,10 +67,17 @@ DATA_SETS: dict[str, DataSet[Any]] = {
 
 
 def data_set(config: DataConfig) -> DataSet[Any]:
-    """Return the data set of a recipe's `data` section; of a network without a recipe, the one that holds nothing."""
+    """Return the data set of a recipe's `data` section; where none is at hand, the one that holds nothing."""
     if config.name == "own":
         return own(config)
-    return NO_DATA if isinstance(config, NoDataConfig) else DATA_SETS[config.name]
+    return NO_DATA if isinstance(config, AbsentConfig) else DATA_SETS[config.name]
+
+
+def called(config: DataConfig) -> str:
+    """Return what a recipe's data is called in a sentence: `digits`; or, of one's own, `the images in pets`."""
+    if config.name != "own":
+        return config.name
+    return f"the {'recordings' if config.kind == 'events' else config.kind} in {config.path}"
 
 
 def shape(config: DataConfig) -> Shape | None:

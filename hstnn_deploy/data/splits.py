@@ -101,6 +101,10 @@ class ArraySplit:
     def __len__(self) -> int:
         return len(self.target)
 
+    def __repr__(self) -> str:
+        """Return how large it is."""
+        return f"<ArraySplit: {len(self)} samples, x{list(self.x.shape)} of {self.x.dtype}>"
+
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
         """Return the samples `indices`; see `Split`."""
         samples, target = self.x, self.target
@@ -156,6 +160,10 @@ class Splits:
             step = (self.inputs,) if self.size is None else (self.inputs, self.size, self.size)
         step = () if self.family == "language" else step
         return DataSizes(self.inputs, self.classes, self.size, step=step, targets=self.targets)
+
+    def __repr__(self) -> str:
+        """Return in one line what it is."""
+        return f"<Splits: {len(self.train)} train, {len(self.valid)} valid, {len(self.test)} test: {self.origin}>"
 
     def split(self, name: str) -> Split:
         """Return a split by its name."""

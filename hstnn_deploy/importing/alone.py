@@ -66,14 +66,17 @@ def compare_alone(module: nn.Module, path: str, parts: list[Part], layout: Layou
     Raises:
         ImportRefused: they do not do the same; says at which step.
     """
-    rule, shape = rule_of(module), parts[0].shape
+    rule, shape = rule_of(module, parts[0].membrane), parts[0].shape
     if rule is None or shape is None:
         return None
     theirs = double(module)
-    precise = [each for each in taken(rule, theirs, path, shape, parts[0].axes).chain if isinstance(each, Part)]
+    chain = taken(rule, theirs, path, shape, parts[0].axes, parts[0].membrane).chain
+    precise = [each for each in chain if isinstance(each, Part)]
     _check_stored(parts, precise, module, path)
     found = Alone(precise)
     if is_neuron(module):
+        if "lstm" in precise[0].config and len(precise) > 1:
+            _spiking_lstm(theirs, module, path, precise)
         _neurons(theirs, module, path, found, layout)
     elif any(part.weights for part in parts):
         _weights(theirs, path, precise)
@@ -120,8 +123,21 @@ def _weights(theirs: Any, path: str, parts: list[Part]) -> None:
     _check_same(counted(network, x)[0], wanted, theirs, path, "on random input")
 
 
+def _spiking_lstm(theirs: Any, module: nn.Module, path: str, parts: list[Part]) -> None:
+    """Compare what an LSTM gives its threshold, which no input can be led to; and its spikes on very much of it."""
+    shape, output = parts[0].shape, theirs.output
+    assert shape is not None
+    x = torch.randn((STEPS, 32 * BATCH, *shape), generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    theirs.output = True
+    for last, how in ((False, "its spikes on random input"), (True, "its membrane on random input")):
+        ours = built([*parts[:1]] if last else [*parts], shape, "every", precise=True)
+        _check_same(counted(ours, x)[0], run_alone(theirs, x, "step", last), module, path, how)
+    theirs.output = output
+
+
 def _neurons(theirs: nn.Module, module: nn.Module, path: str, found: Alone, layout: Layout) -> None:
-    rule, axes = rule_of(module), found.precise[0].axes
+    membrane, axes = found.precise[0].membrane, found.precise[0].axes
+    rule = rule_of(module, membrane)
     layout = layout_of_one(module) or layout
     assert rule is not None
     shape = _small(theirs, found.precise)
@@ -132,7 +148,7 @@ def _neurons(theirs: nn.Module, module: nn.Module, path: str, found: Alone, layo
 
     def compare(x: Tensor, how: str) -> Counts:
         ours, _, count = counted(network, x)
-        wanted = run_alone(theirs, x, layout)
+        wanted = run_alone(theirs, x, layout, membrane)
         grown = (wanted.abs() > _GROWN).flatten(1).any(1)
         # Layers that hear themselves may grow from step to step, until nothing but rounding decides.
         until = int(grown.int().argmax()) if bool(grown.any()) else len(grown)

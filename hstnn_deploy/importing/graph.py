@@ -6,79 +6,33 @@ What is traced is one step, or one window where layers take time too. States of 
 back are left to the stack, which carries them itself.
 """
 
-import inspect
-import operator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing.loops import STEP, Loop, index_of, loop_of
+from hstnn_deploy.importing.libraries.of_snntorch import GIVEN
+from hstnn_deploy.importing.loops import ZEROS, Loop, index_of, loop_of, repeat_of
 from hstnn_deploy.importing.operations import OPERATIONS, argument
-from hstnn_deploy.importing.parts import FOLDED, Branches, Chain, Part
-from hstnn_deploy.importing.sums import with_sums
+from hstnn_deploy.importing.parts import FOLDED, Chain, configs
+from hstnn_deploy.importing.tracing import graph_of, whole_name
 from hstnn_deploy.importing.tree import (
+    MEMBRANES,
     after,
-    derived_from,
     is_bare,
     is_container,
     is_neuron,
     kind_of,
     library,
+    named,
     not_taken,
     rule_of,
     taken,
 )
-from hstnn_deploy.importing.values import State, Value
+from hstnn_deploy.importing.values import State, Value, between
 from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.layers.readouts import Readout
-
-
-class _Window(fx.Proxy):
-    """The input, whose sizes are known: a loop over its steps can be traced."""
-
-    def size(self, axis: int | None = None) -> Any:
-        """Return its sizes, or one of them."""
-        return self.tracer.sizes if axis is None else self.tracer.sizes[axis]  # type: ignore[attr-defined]
-
-    @property
-    def shape(self) -> Any:
-        """Its sizes."""
-        return self.size()
-
-    def __len__(self) -> int:
-        return int(self.size(0))
-
-    def dim(self) -> int:
-        """Return how many axes it has."""
-        return len(self.size())
-
-    @property
-    def ndim(self) -> int:
-        """How many axes it has."""
-        return self.dim()
-
-    def __iter__(self) -> Any:
-        return (operator.getitem(self, step) for step in range(len(self)))
-
-
-class _Tracer(fx.Tracer):
-    def __init__(self, sizes: tuple[int, ...] = ()) -> None:
-        super().__init__()
-        self.sizes = sizes
-        self._begun = False
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        """Return what stands for a value; the first input knows its sizes, where they were given."""
-        if node.op == "placeholder" and not self._begun and self.sizes:
-            self._begun = True
-            return _Window(node, self)
-        return super().proxy(node)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a module is taken as a whole."""
-        return rule_of(m) is not None or is_container(m) or bool(library(m))
 
 
 @dataclass
@@ -89,8 +43,12 @@ class Read:
     readout: Readout | None = None
     """What it makes of its outputs over time itself; None: it gives one at every step."""
     loop: Loop | None = None
+    beside: int = 0
+    """How many values it gives beside the answer."""
     turned: bool = False
     """Whether it takes a window [B, T, …] and gives [T, B, …]."""
+    fixed: bool = False
+    """Whether it takes as many steps of a longer window too, or none such."""
 
 
 def take(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
@@ -131,7 +89,7 @@ def traced(module: nn.Module, path: str, shape: Shape, axes: int) -> Chain:
     Raises:
         ImportRefused: its forward cannot be traced, or does what no layer does; says where.
     """
-    return _Reader(module, path, axes).read(_graph(module, path, ()), shape)
+    return _Reader(module, path, axes).read(graph_of(module, path, ()), shape)
 
 
 def whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int | None) -> Read:
@@ -146,39 +104,52 @@ def whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int |
     Raises:
         ImportRefused: see `traced`.
     """
-    graph = _graph(module, "", sizes)
-    with_sums(graph, module)
+    reader = _read_whole(module, sizes, axes, time_axis)
+    loop = Loop(reader.steps, None) if reader.steps else reader.loop
+    time = time_axis if loop is None else loop.axis
+    fixed = time is not None and _is_for_its_steps(reader, sizes, axes, time_axis, time)
+    return Read(reader.chain, reader.readout, loop, reader.beside, reader.turned, fixed)
+
+
+def _is_for_its_steps(reader: "_Reader", sizes: tuple[int, ...], axes: int, time_axis: int | None, time: int) -> bool:
+    """Whether a loop takes no more steps of a window that has one more.
+
+    Raises:
+        ImportRefused: what a network computes depends on how many there are: so does a sum divided by a number.
+    """
+    longer = tuple(size + (axis == time) for axis, size in enumerate(sizes))
+    try:
+        again = _read_whole(reader.module, longer, axes, time_axis)
+    except ImportRefused:
+        if reader.divides:
+            raise
+        return reader.loop is not None
+    if configs(again.chain) != configs(reader.chain):
+        raise ImportRefused(
+            f"{whole_name('', reader.module)}: what its layers compute depends on the number of steps of its window",
+            "a mean over time is taken where a sum over it is divided: torch.stack(out).sum(0) / len(out)",
+        )
+    return reader.loop is not None and again.loop is not None and again.loop.steps == reader.loop.steps
+
+
+def _read_whole(module: nn.Module, sizes: tuple[int, ...], axes: int, time_axis: int | None) -> "_Reader":
+    graph = graph_of(module, "", sizes)
     loop = loop_of(graph, module)
     if loop is not None:
         axes = 1 if loop.axis is None else 2
     reader = _Reader(module, "", 1 if loop else axes, time_axis, loop)
-    chain = reader.read(graph, tuple(sizes[axes:]))
-    return Read(chain, reader.readout, loop, reader.turned)
+    if loop is None and (repeat := repeat_of(graph)):
+        axes, reader.axes, reader.time_axis = 1, 2, 0
+        reader.steps, reader.same = repeat
+    reader.chain = reader.read(graph, tuple(sizes[axes:]))
+    return reader
 
 
-def _graph(module: nn.Module, path: str, sizes: tuple[int, ...]) -> fx.Graph:
-    if base := derived_from(module):
-        raise ImportRefused(
-            f"{_name(path, module)} is derived from {base} and computes something of its own", f"use {base} itself"
-        )
-    try:
-        return _Tracer(sizes).trace(module, _settings(module))
-    except (Exception, SystemExit) as error:
-        said = " ".join(str(error).split())[:200]
-        raise ImportRefused(
-            f"{_name(path, module)}: its forward depends on values, or goes through time in a way not taken ({said})",
-            STEP,
-        ) from error
-
-
-def _settings(module: nn.Module) -> dict[str, Any]:
-    """Return what a forward takes that is no tensor, such as a number of steps, with its default."""
-    taken = inspect.signature(module.forward).parameters
-    return {name: each.default for name, each in taken.items() if isinstance(each.default, bool | int | float | str)}
-
-
-def _name(path: str, module: nn.Module) -> str:
-    return f"{path} ({type(module).__name__})" if path else type(module).__name__
+def repeats(module: nn.Module, sizes: tuple[int, ...]) -> bool:
+    """Whether the forward of a whole network repeats its input as a window, before all else."""
+    if rule_of(module) or is_container(module) or library(module):
+        return False
+    return repeat_of(graph_of(module, "", sizes)) is not None
 
 
 class _Reader:
@@ -189,18 +160,26 @@ class _Reader:
     ) -> None:
         self.module, self.path, self.axes, self.time_axis, self.loop = module, path, axes, time_axis, loop
         self.readout: Readout | None = None
+        self.beside = 0
         self.turned = False
+        self.divides = False
+        self.chain: Chain = []
+        # How often the input is repeated as a window, and the nodes that do it.
+        self.steps = 0
+        self.same: set[fx.Node] = set()
+        self.answering: set[fx.Node] = set()
         self.calls: set[str] = set()
         self.found: dict[fx.Node, Value | State | Any] = {}
 
     def refused(self, node: fx.Node, what: str, hint: str = "") -> ImportRefused:
         """Return an error that says where in the forward it is."""
         where = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-        return ImportRefused(f"{_name(self.path, self.module)}: {where} in its forward {what}", hint)
+        return ImportRefused(f"{whole_name(self.path, self.module)}: {where} in its forward {what}", hint)
 
     def read(self, graph: fx.Graph, shape: Shape) -> Chain:
         """Return the chain from the first input to the (first) output."""
         start: Value | None = None
+        self.answering = _answering(graph)
         for node in graph.nodes:
             if node.op == "placeholder":
                 if start is None:
@@ -209,38 +188,52 @@ class _Reader:
                 else:
                     self.found[node] = State()
             elif node.op == "output":
-                return self._between(start, self._answer(node))
+                answer = self._answer(node)
+                assert start is not None
+                return between(start, answer, self.path, self.refused)
             elif self.loop is not None and self.loop.label.get(node, 0):
                 # A later step: as the first one, which is read.
                 self.found[node] = self.found[self.loop.first[node]]
-            elif self.loop is not None and self.loop.axis is not None and _takes_step(node, start):
+            elif self.loop is not None and node in self.loop.within:
+                self.found[node] = State()
+            elif node in self.same or (
+                self.loop is not None and self.loop.axis is not None and _takes_step(node, start)
+            ):
                 assert start is not None
                 self.found[node] = Value(node, shape, [start])
             else:
                 self.found[node] = self._value(node)
-        raise ImportRefused(f"{_name(self.path, self.module)}: its forward gives nothing")
+        raise ImportRefused(f"{whole_name(self.path, self.module)}: its forward gives nothing")
 
     def _answer(self, node: fx.Node) -> Value:
         given: Any = node.args[0]
         if isinstance(given, tuple | list):
             values = [self.found[each] for each in given if isinstance(each, fx.Node)]
-            if not values or any(isinstance(each, Value) for each in values[1:]):
+            if not values or not all(self._is_beside(each) for each in values[1:]):
                 raise self.refused(node, "gives several values that are no states of neurons")
-            given = given[0]
+            given, self.beside = given[0], len(given) - 1
         found = self.found.get(given) if isinstance(given, fx.Node) else None
         if isinstance(found, State):
-            raise self.refused(node, "gives what neurons carry (membranes, or sizes) first, not what they give")
+            if found.membrane_of is None:
+                raise self.refused(node, "gives what neurons carry (currents, or sizes) first, not what they give")
+            found = self._membrane(found.membrane_of)
         if not isinstance(found, Value):
             raise self.refused(node, "gives nothing that comes from its input")
         if self.loop is not None and self.readout is None and given in self.loop.label:
             if self.loop.label[given] != self.loop.steps - 1:
                 raise self.refused(node, f"gives the output of step {self.loop.label[given] + 1} alone")
             self.readout = "last"
-        if self.loop is not None and self.loop.axis is not None and self.readout is None:
-            self.turned = self.time_axis != self.loop.axis
+        if self.loop is not None and self.readout is None:
+            self.turned = self.time_axis != (self.loop.axis or 0)
             if self.turned and self.time_axis != 0:
                 raise self.refused(node, "gives [B, T, ...] of a window [T, B, ...]")
         return found
+
+    def _is_beside(self, value: Any) -> bool:
+        """Whether a value that is given beside the answer is one that leads to it, or a state."""
+        while isinstance(value, Value) and value.how == "chain" and not value.chain and value.before:
+            value = value.before[0]
+        return not isinstance(value, Value) or value.node in self.answering
 
     # ------------------------------------------------------------------------------------------------- a node's value
 
@@ -249,21 +242,27 @@ class _Reader:
             return self._stored(node)
         if node.op == "call_module":
             return self._of_module(node)
-        values = [each for each in self._inputs(node) if isinstance(each, Value)]
-        if not values:
-            # Sizes, and what is made of states alone.
-            return State()
         name = node.target if node.op == "call_method" else getattr(node.target, "__name__", str(node.target))
-        if node.target is operator.getitem or name == "getitem":
+        if node in self.answering:
+            self._see_membranes(node)
+        values = [each for each in self._inputs(node) if isinstance(each, Value)]
+        if name == "getitem" and isinstance(held := self.found[node.all_input_nodes[0]], State) and held.last_of:
+            return self._held(node, held)
+        if not values or name in ZEROS or (name == "getattr" and node.args[1] in ("device", "dtype")):
+            # Sizes, zeros, and what is made of states alone.
+            return State()
+        if self.loop is not None and node in self.loop.sums:
+            return self._summed(node)
+        if name == "getitem":
             return self._piece(node, values[0])
         if name == "stack" and self.loop is not None:
             return self._stacked(node)
         if name in _OVER_TIME and (gathered := self._gathered(node, values[0], str(name))):
             return gathered
-        if name == "getattr" and node.args[1] == "values" and values[0].pieces:
+        if name == "getattr" and node.args[1] == "values" and values[0].largest:
             return Value(node, values[0].shape, [values[0]])
-        if name in ("truediv", "div") and self.loop is not None and self._divides_sum(node):
-            self.readout = "mean"
+        if name in ("truediv", "div") and self._divides_sum(node):
+            self.readout, self.divides = "mean", True
             return Value(node, values[0].shape, [values[0]])
         if self.readout not in (None, "last"):
             raise self.refused(node, f"comes behind the {self.readout} over time, which must be the last")
@@ -308,7 +307,55 @@ class _Reader:
                 self.readout, self.axes = "last", 1
                 return Value(node, value.shape, [value])
             raise self.refused(node, "takes a part of a value (a loop over time must have two steps or more)")
-        return Value(node, value.shape, [value]) if node.args[1] == 0 else State()
+        if node.args[1] == 0:
+            return Value(node, value.shape, [value])
+        if value.largest:
+            return State()
+        module = self.module.get_submodule(str(value.node.target))
+        if isinstance(module, nn.RNNBase):
+            return State(last_of=value, paired=isinstance(module, nn.LSTM))
+        last = GIVEN.get(kind_of(module), 0) - 1 if library(module) == "snntorch" else 0
+        return State(value if last > 0 and node.args[1] in (last, -1) else None)
+
+    def _held(self, node: fx.Node, state: State) -> Any:
+        """Return a part of what a recurrent layer holds behind a window: of the last layer, its output at the end."""
+        given = state.last_of
+        assert given is not None
+        layers: Any = self.module.get_submodule(str(given.node.target))
+        if state.paired:
+            return State(last_of=given) if node.args[1] == 0 else State()
+        if node.args[1] not in (-1, layers.num_layers - 1) or node not in self.answering:
+            return State()
+        if self.time_axis is None or self.loop is not None or self.readout is not None:
+            raise self.refused(node, "takes what a recurrent layer holds at the end, beside other steps")
+        self.readout, self.axes = "last", 1
+        return Value(node, given.shape, [given])
+
+    def _see_membranes(self, node: fx.Node) -> None:
+        """Take as values the membranes that a node on the way to the answer computes with."""
+        for each in node.all_input_nodes:
+            found = self.found[each]
+            if isinstance(found, State) and found.membrane_of is not None:
+                value = self._membrane(found.membrane_of)
+                for other, same in list(self.found.items()):
+                    if same is found:
+                        self.found[other] = value
+
+    def _membrane(self, given: Value) -> Value:
+        """Return the membrane of what neurons give."""
+        inner = self.module.get_submodule(str(given.node.target))
+        path = f"{self.path}.{given.node.target}" if self.path else str(given.node.target)
+        (before,) = given.before
+        rule = rule_of(inner, membrane=True)
+        if rule is None:
+            raise ImportRefused(
+                f"{named(path)} ({kind_of(inner)}): its membrane is the answer, which is taken of "
+                f"{', '.join(sorted(MEMBRANES[library(inner)]))} alone",
+                "give its spikes, or put a Leaky(…, reset_mechanism='none') at the end",
+            )
+        return Value(
+            given.node, given.shape, [before], chain=taken(rule, inner, path, before.shape, self.axes, True).chain
+        )
 
     def _stacked(self, node: fx.Node) -> Value | State:
         """Return what a forward collects of all its steps."""
@@ -324,60 +371,55 @@ class _Reader:
         self.time_axis = axis
         return Value(node, found.shape, [found])
 
-    def _divides_sum(self, node: fx.Node) -> bool:
-        """Whether a node makes the mean of a sum over the steps of a loop, which are always as many."""
-        steps = self.loop.steps if self.loop is not None and self.loop.axis is None else 0
-        by: Any = node.args[1] if len(node.args) == 2 and not node.kwargs else None
-        return self.readout == "sum" and isinstance(by, int | float) and by == steps
+    def _summed(self, node: fx.Node) -> Value | State:
+        """Return what a forward adds up over all its steps."""
+        assert self.loop is not None
+        found = self.found[self.loop.sums[node][0]]
+        if isinstance(found, State) or node not in self.answering:
+            return State()
+        if self.readout is not None:
+            raise self.refused(node, "comes behind another readout over time")
+        self.readout, self.time_axis = "sum", 0
+        return Value(node, found.shape, [found])
 
-    def _gathered(self, node: fx.Node, value: Value, name: str) -> Value | None:
+    def _divides_sum(self, node: fx.Node) -> bool:
+        """Whether a node makes the mean of a sum over the steps of a loop, or of an input that is repeated."""
+        steps = self.loop.steps if self.loop is not None else self.steps
+        by: Any = node.args[1] if len(node.args) == 2 and not node.kwargs else None
+        return self.readout == "sum" and bool(steps) and isinstance(by, int | float) and by == steps
+
+    def _gathered(self, node: fx.Node, value: Value, name: str) -> Value | State | None:
+        if node not in self.answering and self.time_axis is not None:
+            return State()
         axis = argument(node, 1, "dim", node.kwargs.get("axis"))
-        if self.time_axis is None or axis not in (self.time_axis, self.time_axis - self.axes - len(value.shape)):
+        # Within a loop there is no time but for what is stacked.
+        rank = (self.axes if self.loop is None else 2) + len(value.shape)
+        if self.time_axis is None or axis not in (self.time_axis, self.time_axis - rank):
             return None
         if self.readout is not None or argument(node, 2, "keepdim", False):
             raise self.refused(node, "comes behind another readout over time, or keeps its axis")
         self.readout = _OVER_TIME[name]
-        return Value(node, value.shape, [value], pieces=name == "max")
+        return Value(node, value.shape, [value], largest=name == "max", pieces=name == "max")
 
-    # -------------------------------------------------------------------------------------- branches that come together
 
-    def _between(self, start: Value | None, end: Value) -> Chain:
-        """Return the chain from one value to another.
-
-        Raises:
-            ImportRefused: branches cross each other.
-        """
-        assert start is not None
-        self.used: set[int] = set()
-        return self._chain(start, end)
-
-    def _chain(self, start: Value, end: Value) -> Chain:
-        if end is start:
-            return []
-        if id(end) in self.used:
-            raise self.refused(end.node, "is used in two places whose branches cross")
-        if end.chain or end.how != "chain":
-            self.used.add(id(end))
-        if end.how == "chain":
-            return [*self._chain(start, end.before[0]), *end.chain]
-        fork = _meeting(end.before)
-        if fork is None:
-            raise self.refused(end.node, "puts together values that have nothing in common")
-        branches = [self._chain(fork, each) for each in end.before]
-        if end.how == "residual":
-            branches.sort(key=len, reverse=True)
-            if not branches[0]:
-                return [*self._chain(start, fork), Part({"scale": 2.0})]
-        elif not all(branches):
-            branches = [branch or [Part({"scale": 1.0})] for branch in branches]
-        how: Any = end.how
-        return [*self._chain(start, fork), Branches(how, branches, self.path)]
+def _answering(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes whose values lead to the (first) output; states that neurons are given do not."""
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    given: Any = output.args[0]
+    left = [given[0] if isinstance(given, tuple | list) and given else given]
+    found: set[fx.Node] = set()
+    while left:
+        node = left.pop()
+        if isinstance(node, fx.Node) and node not in found:
+            found.add(node)
+            left += [node.args[0]] if node.op == "call_module" and node.args else node.all_input_nodes
+    return found
 
 
 _OVER_TIME: dict[str, Readout] = {"sum": "sum", "mean": "mean", "amax": "max", "max": "max"}
-"""Functions that read out values over time."""
+"""Functions and methods over the axis of time, and the readouts that they are."""
 _LATER = "give the network without it, and let the loss or whoever reads the answer do it"
-_REPEAT = "hand over the part that takes one step, or a window [T, B, ...], and repeat its input yourself"
+_REPEAT = "x[B, ...] may be repeated as a window [T, B, ...] before all else; or hand over the part that takes a window"
 _HINTS = dict.fromkeys(("softmax", "log_softmax"), _LATER) | dict.fromkeys(("unsqueeze", "repeat", "expand"), _REPEAT)
 
 
@@ -401,23 +443,3 @@ def _gives_tuple(module: nn.Module) -> bool:
     if package == "norse":
         return is_neuron(module) or name == "SequentialState"
     return package == "torch" and name in {"RNN", "LSTM", "GRU"}
-
-
-def _ancestors(value: Value) -> list[Value]:
-    """Return the values that every path from the input to this one goes through, this one first."""
-    found = [value]
-    while value.before:
-        value = value.before[0] if len(value.before) == 1 else _must(_meeting(value.before))
-        found.append(value)
-    return found
-
-
-def _must(value: Value | None) -> Value:
-    assert value is not None
-    return value
-
-
-def _meeting(values: list[Value]) -> Value | None:
-    """Return the last value that all paths to all of some values go through."""
-    first, *others = (_ancestors(each) for each in values)
-    return next((each for each in first if all(any(each is one for one in other) for other in others)), None)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from hstnn_deploy.errors import HstnnError, ImportRefused
 from hstnn_deploy.importing.alone import parts_of
 from hstnn_deploy.importing.checks import check_shared, ready, tied
-from hstnn_deploy.importing.graph import Read, take, whole
-from hstnn_deploy.importing.parts import FOLDED
+from hstnn_deploy.importing.graph import Read, repeats, take, whole
+from hstnn_deploy.importing.parts import FOLDED, every_part
 from hstnn_deploy.importing.proof import Proof, prove, window_of
 from hstnn_deploy.importing.running import Layout, layout_of
 from hstnn_deploy.importing.stacks import built, check_whole
@@ -81,7 +81,7 @@ def _imported(module: nn.Module, example: Tensor, layout: Layout | None, readout
     how = layout or layout_of(copy)
     axes = FOLDED if how == "squeezed" else 1 if how in ("step", "constant") else 2
     tokens = not example.is_floating_point()
-    if example.ndim < axes + (not tokens):
+    if example.ndim < axes + (not tokens) and not (axes == 2 and repeats(copy, tuple(example.shape))):
         raise ImportRefused(f"the example has the shape {list(example.shape)}; this module takes {_TAKES[how]}")
     read = _read(copy, example, how, axes)
     chain, carries = read.chain, read.loop is None and carries_states(copy)
@@ -101,9 +101,23 @@ def _imported(module: nn.Module, example: Tensor, layout: Layout | None, readout
         "layout": how,
         "proof": proof.plain(),
     }
-    return Imported(
-        network, proof, [*notes, *notes_of(copy, parts_of(chain)), *tied(copy, chain), *proof.notes()], origin
-    )
+    network.origin = origin
+    notes += [*notes_of(copy, parts_of(chain)), *tied(copy, chain), *_left_out(read), *proof.notes()]
+    return Imported(network, proof, notes, origin)
+
+
+def _left_out(read: Read) -> list[str]:
+    """Return what is to be said of a forward with a loop: steps, and values beside its answer, that are left out."""
+    if read.loop is None:
+        return []
+    steps = read.loop.steps
+    notes = [f"its forward is for windows of {steps} steps; the stack takes windows of any length"] * read.fixed
+    if not read.beside:
+        return notes
+    last = next((part.path for part in reversed(list(every_part(read.chain))) if part.membrane), "")
+    what = f"the membrane of {last}" if last else "the first of what its forward gives"
+    others = "another value that it gives stays" if read.beside == 1 else f"{read.beside} others that it gives stay"
+    return [*notes, f"the answer is {what}; {others} behind"]
 
 
 def _read(module: nn.Module, example: Tensor, layout: Layout, axes: int) -> Read:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import fx
 
 from hstnn_deploy.errors import ImportRefused
@@ -55,6 +56,30 @@ def _mul(reader: Any, node: fx.Node, value: Value) -> Value:
     if factor is None or len(node.all_input_nodes) != 1:
         raise reader.refused(node, "multiplies values with one another")
     return _layer(reader, node, value, {"scale": float(factor)})
+
+
+def _div(reader: Any, node: fx.Node, value: Value) -> Value:
+    by = argument(node, 1, "other", None)
+    if not isinstance(by, int | float) or not by or node.args[:1] != (value.node,) or node.kwargs.get("rounding_mode"):
+        raise reader.refused(node, "divides otherwise than a value by a number that is not 0")
+    return _layer(reader, node, value, {"scale": 1 / by})
+
+
+def _neg(reader: Any, node: fx.Node, value: Value) -> Value:
+    return _layer(reader, node, value, {"scale": -1.0})
+
+
+def _clamp(reader: Any, node: fx.Node, value: Value) -> Value:
+    if argument(node, 1, "min", None) != 0 or argument(node, 2, "max", None) is not None:
+        raise reader.refused(node, "clamps otherwise than to 0 or more, which is relu")
+    return _layer(reader, node, value, {"activation": "relu"})
+
+
+def _to(reader: Any, node: fx.Node, value: Value) -> Value:
+    given = [*node.args[1:], *node.kwargs.values()]
+    if any(isinstance(each, torch.dtype) and each not in (torch.float32, torch.float64) for each in given):
+        raise reader.refused(node, "gives a type other than torch.float32 or torch.float64")
+    return _layer(reader, node, value, None)
 
 
 def _flatten(reader: Any, node: fx.Node, value: Value) -> Value:
@@ -116,6 +141,10 @@ OPERATIONS: dict[str, Operation] = {
     "cat": _cat,
     "concat": _cat,
     "mul": _mul,
+    "div": _div,
+    "truediv": _div,
+    "neg": _neg,
+    "clamp": _clamp,
     "flatten": _flatten,
     "view": _view,
     "reshape": _view,
@@ -129,5 +158,11 @@ OPERATIONS: dict[str, Operation] = {
     "dropout": _dropout,
     "contiguous": _same,
     "float": _same,
+    "double": _same,
+    "detach": _same,
+    "clone": _same,
+    "cpu": _same,
+    "cuda": _same,
+    "to": _to,
 }
 """What may stand in a forward between layers, by the name of the function or method; in place or not."""

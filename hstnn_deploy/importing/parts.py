@@ -32,6 +32,8 @@ class Part:
     """What comes into that module at a step of a sample; None: it was made of no module."""
     axes: int = 1
     """How many stand before that: 1 the batch, 2 time too; `FOLDED`: both as one."""
+    membrane: bool = False
+    """Whether it stands for a module's membrane, the last of what that gives, and not for the first."""
 
 
 @dataclass

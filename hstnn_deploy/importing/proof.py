@@ -15,8 +15,17 @@ from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing.alone import EXACT, STORED, compare_alone, parts_of, precisely
-from hstnn_deploy.importing.parts import Branches, Chain
-from hstnn_deploy.importing.running import Layout, double, layout_of_one, over_time, paths_of, run, watched
+from hstnn_deploy.importing.parts import Branches, Chain, every_part
+from hstnn_deploy.importing.running import (
+    Layout,
+    double,
+    layout_of_one,
+    made_in_double,
+    over_time,
+    paths_of,
+    run,
+    watched,
+)
 from hstnn_deploy.importing.stacks import built, start
 from hstnn_deploy.importing.tree import is_neuron, kind_of, library, named
 from hstnn_deploy.models.eager import Eager
@@ -58,10 +67,10 @@ class Proof:
     def notes(self) -> list[str]:
         """Return where it shows little."""
         found = [
-            f"{path} never fired in the comparison of the whole: give an example on which it does"
+            f"module {path} never fired in the comparison of the whole: give an example that makes it fire"
             for path in self.silent
         ]
-        found += [f"{path}, alone, never fired or never met its threshold exactly" for path in self.weak]
+        found += [f"module {path}, alone, never fired or never met its threshold exactly" for path in self.weak]
         return found + [f"it fails with another batch than {self.batch}, and was compared with that alone"] * bool(
             self.batch
         )
@@ -189,17 +198,18 @@ def prove(
     theirs, ours = double(module), built(exact, tuple(x.shape[2:]), network.readout, precise=True)
     _check_kept(network, ours)
     paths = paths_of(chain)
+    membranes = {part.path for part in every_part(chain) if part.membrane}
     total = Total()
     fixed = 0
     for more in (None, int(not _fixed(theirs))):
         given = x if more is None else _random(module, x, layout == "constant", more)
         try:
-            rows, answer = _seen(theirs, given, layout, carries, reads or turned, paths)
+            rows, answer = _seen(theirs, given, layout, carries, reads or turned, paths, membranes)
         except Exception:
             if not more:
                 raise
             fixed, given = x.shape[1], _random(module, x, layout == "constant", 0)
-            rows, answer = _seen(theirs, given, layout, carries, reads or turned, paths)
+            rows, answer = _seen(theirs, given, layout, carries, reads or turned, paths, membranes)
         taps, last = outputs(ours, exact, given)
         steps, batch = given.shape[:2]
         for path in paths:
@@ -207,11 +217,13 @@ def prove(
             behind = behind and len(rows[path]) == 1 < steps
             # Behind a readout of the last step, a module sees that step alone.
             wanted = rows[path][0] if behind else over_time(rows[path], steps, batch, layout)
-            _compare(path, module.get_submodule(path), taps[path][-1] if behind else taps[path], wanted, total)
+            ours_here = taps[path][-1] if behind else taps[path]
+            _compare(path, module.get_submodule(path), ours_here, wanted, total, path not in membranes)
         if reads:
             last = ours(given, start(ours, given))[0]
-        _compare("", module, last, answer, total if not paths else Total())
-    single = _in_single(module, network, chain, x, layout, carries, paths)
+        _compare("", module, last, answer, total if not paths else Total(), True)
+    spiking = [each for each in paths if is_neuron(module.get_submodule(each)) and each not in membranes]
+    single = _in_single(module, network, chain, x, layout, carries, spiking)
     return Proof(
         modules=len(paths),
         spikes=total.spikes,
@@ -228,12 +240,13 @@ def prove(
 
 
 def _seen(
-    module: nn.Module, x: Tensor, layout: Layout, carries: bool, reads: bool, paths: list[str]
+    module: nn.Module, x: Tensor, layout: Layout, carries: bool, reads: bool, paths: list[str], membranes: set[str]
 ) -> tuple[dict[str, list[Tensor]], Tensor]:
-    """Run a module; return what is given at paths, and its answer."""
-    rows, end = watched(module, paths)
+    """Run a module; return what is given at paths, or the membranes there, and its answer."""
+    rows, end = watched(module, paths, membranes)
     try:
-        return rows, run(module, x, layout, carries, reads)
+        with made_in_double():
+            return rows, run(module, x, layout, carries, reads)
     finally:
         end()
 
@@ -250,13 +263,13 @@ def _check_kept(network: Stack, exact: Stack) -> None:
             raise ImportRefused(f"{name} of the stack is not what was compared with the module")
 
 
-def _compare(path: str, module: nn.Module, ours: Tensor, theirs: Tensor, total: Total) -> None:
+def _compare(path: str, module: nn.Module, ours: Tensor, theirs: Tensor, total: Total, spikes: bool) -> None:
     name = f"{path} ({kind_of(module)})" if path else f"the whole ({kind_of(module)})"
     if ours.shape != theirs.shape:
         raise ImportRefused(f"{name} gives {list(theirs.shape)} over a window, and the stack {list(ours.shape)}")
     if not theirs.isfinite().all():
         raise ImportRefused(f"{name} gives values that are not finite")
-    spiking = is_neuron(module) and bool((theirs == theirs.round()).all())
+    spiking = spikes and is_neuron(module) and bool((theirs == theirs.round()).all())
     if spiking:
         wrong = ours != theirs
         total.spikes += theirs.numel()
@@ -286,8 +299,7 @@ def _in_single(
     found, _ = outputs(network, chain, x)
     differ = 0
     for path in paths:
-        if is_neuron(module.get_submodule(path)):
-            wanted = over_time(rows[path], len(x), x.shape[1], layout)
-            if bool((wanted == wanted.round()).all()):
-                differ += int((found[path] != wanted).sum())
+        wanted = over_time(rows[path], len(x), x.shape[1], layout)
+        if bool((wanted == wanted.round()).all()):
+            differ += int((found[path] != wanted).sum())
     return differ

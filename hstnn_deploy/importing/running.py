@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -61,6 +61,17 @@ def double(module: nn.Module) -> nn.Module:
             if library(each) == "sinabs" and getattr(each, "spike_fn", None) is not None:
                 each.spike_fn = _doubling_class(each.spike_fn)
     return twin
+
+
+@contextmanager
+def made_in_double() -> Iterator[None]:
+    """Let what a forward makes itself, such as zeros to add to, be of float64."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def copied(module: nn.Module) -> nn.Module:
@@ -177,16 +188,32 @@ def first_of(output: Any) -> Tensor:
     return found
 
 
-def watched(module: nn.Module, paths: Iterable[str]) -> tuple[dict[str, list[Tensor]], Callable[[], None]]:
-    """Return where the outputs of modules go from now on, call by call, and what ends that."""
+def given_by(output: Any, membrane: bool) -> Tensor:
+    """Return what a module gives: the first, or its membrane, which it gives last."""
+    found: Tensor = output[-1] if membrane else first_of(output)
+    return found
+
+
+def watched(
+    module: nn.Module, paths: Iterable[str], membranes: Container[str] = ()
+) -> tuple[dict[str, list[Tensor]], Callable[[], None]]:
+    """Return where the outputs of modules go from now on, call by call, and what ends that.
+
+    Args:
+        module: the whole.
+        paths: of the modules.
+        membranes: the paths of those whose membrane counts, and not what they give first.
+    """
     found: dict[str, list[Tensor]] = {}
     handles = []
     for path in paths:
         rows = found.setdefault(path, [])
 
-        def keep(_module: Any, _inputs: Any, output: Any, rows: list[Tensor] = rows) -> None:
+        def keep(
+            _module: Any, _inputs: Any, output: Any, rows: list[Tensor] = rows, last: bool = path in membranes
+        ) -> None:
             # A copy: the next module may work in place.
-            rows.append(first_of(output).detach().clone())
+            rows.append(given_by(output, last).detach().clone())
 
         handles.append(module.get_submodule(path).register_forward_hook(keep))
 
@@ -199,6 +226,9 @@ def watched(module: nn.Module, paths: Iterable[str]) -> tuple[dict[str, list[Ten
 
 def over_time(rows: list[Tensor], steps: int, batch: int, layout: Layout) -> Tensor:
     """Return a module's outputs of a run as [T, B, …]."""
+    if layout == "constant" and len(rows) == 1:
+        # Its forward repeats the input as a window itself.
+        layout = "time-first"
     if layout in ("step", "constant") or len(rows) == steps > 1:
         return torch.stack(rows)
     (whole,) = rows
@@ -217,17 +247,17 @@ def paths_of(chain: Chain) -> list[str]:
     return list(dict.fromkeys(part.path for part in every_part(chain) if part.path))
 
 
-def run_alone(module: nn.Module, x: Tensor, layout: Layout) -> Tensor:
-    """Run neurons alone; norse's take and give back their state."""
+def run_alone(module: nn.Module, x: Tensor, layout: Layout, membrane: bool = False) -> Tensor:
+    """Run neurons alone; norse's take and give back their state. Their membrane counts, or what they give first."""
     if library(module) == "norse" and layout == "step":
         rows, state = [], None
         for now in x:
             y, state = module(now, state)
             rows.append(y)
         return torch.stack(rows)
-    if library(module) == "snntorch" and not getattr(module, "init_hidden", False):
+    if library(module) == "snntorch" and (membrane or not getattr(module, "init_hidden", False)):
         reset(module)
-        return torch.stack([first_of(module(now)) for now in x])
+        return torch.stack([given_by(module(now), membrane) for now in x])
     return run(module, x, layout)
 
 

@@ -27,6 +27,8 @@ NEURONS = {
     "sinabs": of_sinabs.NEURONS,
     "norse": of_norse.NEURONS,
 }
+MEMBRANES: dict[str, dict[str, Rule]] = {"snntorch": of_snntorch.MEMBRANES}
+"""The same of neurons that give their membrane last, where that is the answer."""
 CONTAINERS = {
     "torch": frozenset({"Sequential"}),
     "spikingjelly": of_spikingjelly.CONTAINERS,
@@ -88,10 +90,11 @@ def library(module: nn.Module) -> str:
     return package if package in RULES else ""
 
 
-def rule_of(module: nn.Module) -> Rule | None:
-    """Return how a module is taken, or None where its class is not known."""
+def rule_of(module: nn.Module, membrane: bool = False) -> Rule | None:
+    """Return how a module is taken, or its membrane instead of its spikes; None where its class is not known."""
     kind = class_of(module)
-    return RULES[library(module)].get(kind.__name__) if _known(kind) else None
+    rules = MEMBRANES.get(library(module), {}) if membrane else RULES.get(library(module), {})
+    return rules.get(kind.__name__) if _known(kind) else None
 
 
 def is_neuron(module: nn.Module) -> bool:
@@ -156,7 +159,7 @@ def after(chain: Chain, shape: Shape, path: str) -> Shape:
         raise ImportRefused(f"{named(path)}: {error.message}", error.hint) from error
 
 
-def taken(rule: Rule, module: nn.Module, path: str, shape: Shape, axes: int) -> Taken:
+def taken(rule: Rule, module: nn.Module, path: str, shape: Shape, axes: int, membrane: bool = False) -> Taken:
     """Apply a rule; what it refuses bears the module's path.
 
     Raises:
@@ -171,7 +174,7 @@ def taken(rule: Rule, module: nn.Module, path: str, shape: Shape, axes: int) -> 
         raise ImportRefused(f"{named(path)} ({kind_of(module)}) is not as its library makes it: {said}") from error
     for part in found.chain:
         assert isinstance(part, Part)
-        part.path, part.shape, part.axes = path, shape, axes
+        part.path, part.shape, part.axes, part.membrane = path, shape, axes, membrane
         for name, value in part.weights.items():
             if not bool(value.isfinite().all()):
                 raise ImportRefused(f"{named(path)} ({kind_of(module)}): {name} holds a value that is not finite")
@@ -184,7 +187,7 @@ def notes_of(module: nn.Module, parts: dict[str, list[Part]]) -> list[str]:
     found = []
     for path, (part, *_) in parts.items():
         each: Any = module.get_submodule(path)
-        rule = rule_of(each)
+        rule = rule_of(each, part.membrane)
         if rule is None or part.shape is None:
             continue
         if note := taken(rule, each, path, part.shape, part.axes).note:

@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard
 
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from hstnn_deploy.models.algebra import Algebra, Normed, V
 from hstnn_deploy.models.device_memory import DeviceMemory
 from hstnn_deploy.models.exits import Exit
 from hstnn_deploy.models.sizes import Sizes
+from hstnn_deploy.shown import Sheet, Shown
 
 State = dict[str, Tensor]
 """What a network carries from step to step, by name, each [B, …]."""
@@ -21,6 +23,11 @@ LossName = Literal["cross-entropy", "mse", "count", "next-word", "regression"]
 
 Asked = Literal["classes", "words", "values"]
 """What is asked of a network: one of some classes, the word that follows, or values."""
+
+
+def is_network(value: object) -> TypeGuard["Network"]:
+    """Return whether something is a network of this package."""
+    return isinstance(value, Network)
 
 
 class Tap(NamedTuple):
@@ -46,12 +53,35 @@ class Described(NamedTuple):
     """The shape of what it gives at a step of one sample."""
 
 
+class Part(NamedTuple):
+    """A layer, or what stands before or behind the layers."""
+
+    layer: int | None
+    """The layer's number, from 1; None of an embedding, a readout and the like."""
+    kind: str
+    parameters: int
+    output: list[int] | None
+    """The shape of what it gives at a step of one sample; None where it is not said."""
+    states: dict[str, list[int]]
+    """What it carries from step to step: name in the network's state, and shape for one sample."""
+
+    @property
+    def values(self) -> int:
+        """How many numbers it carries for one sample."""
+        return sum(prod(shape) for shape in self.states.values())
+
+
 SPIKES = "spikes"
 """The name of the taps of spiking units; their values are whole numbers that no error goes on from."""
 
 
-class Network(nn.Module, ABC):
+class Network(nn.Module, Shown, ABC):
     """A network over time."""
+
+    config: Any
+    """Of a network that was built from a configuration (`models.registry`): that."""
+    origin: dict[str, Any] | None = None
+    """Of a network from elsewhere: plain data that says where from, and how it was proved."""
 
     every_step: bool = False
     """Whether there is an answer to every step, or one to everything seen."""
@@ -61,6 +91,42 @@ class Network(nn.Module, ABC):
     """Whether its answer is values, [B, K], not a score for each class: it was trained by regression."""
     exit: Exit | None = None
     """By which rule its graphs say that an answer may be given early; None: they do not. See `leave_by`."""
+
+    if TYPE_CHECKING:
+        # What torch says of a call is Any.
+        def __call__(
+            self, x: Tensor, state: State | None = None, lengths: Tensor | None = None
+        ) -> tuple[Tensor, State]:
+            """See `forward`."""
+            ...
+
+    def sheet(self) -> Sheet:
+        """Return its layers, with shapes, parameters and states."""
+        found = self.parts()
+        rows = [
+            (
+                str(each.layer or ""),
+                each.kind,
+                "" if each.output is None else str(each.output),
+                str(each.parameters or ""),
+                ", ".join(each.states),
+            )
+            for each in found
+        ]
+        parameters, carried = sum(each.parameters for each in found), sum(each.values for each in found)
+        shape = "a token" if self.tokens else str(list(self.input_shape))
+        title = (
+            f"{type(self).__name__}: {shape} a step, {self.outputs} scores, {parameters} parameters, "
+            f"{carried} values carried from step to step"
+        )
+        return Sheet(title, ("layer", "kind", "gives", "parameters", "carries"), rows)
+
+    def __repr__(self) -> str:
+        """Return some lines: a layer each."""
+        return "\n".join(self.sheet().lines())
+
+    trained_as: dict[str, Any] | None = None
+    """Of a network from a checkpoint with a recipe: the recipe's `kind` and `ratio`, where it has them."""
 
     @property
     @abstractmethod
@@ -85,6 +151,10 @@ class Network(nn.Module, ABC):
     def described(self) -> list["Described"]:
         """Return the layers of a stack; empty of hybrid networks, whose layers `sizes` describes."""
         return []
+
+    @abstractmethod
+    def parts(self) -> list["Part"]:
+        """Return the layers in the order of their numbers, then the rest; a readout that carries something is one."""
 
     @property
     @abstractmethod

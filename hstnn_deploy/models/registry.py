@@ -19,4 +19,6 @@ NetworkConfig = Annotated[
 
 def build(config: NetworkConfig, sizes: list[Sizes]) -> Network:
     """Return a freshly initialised network of the configured family, with the given units per layer."""
-    return config.build(sizes)
+    network = config.build(sizes)
+    network.config = config
+    return network

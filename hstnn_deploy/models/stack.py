@@ -14,21 +14,24 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
     model_serializer,
     model_validator,
 )
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import RecipeError
+from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.algebra import Algebra, Normed, Strand, V
 from hstnn_deploy.models.device_memory import DeviceMemory, device_memory
 from hstnn_deploy.models.eager import Fast, channels_last
-from hstnn_deploy.models.layers import WIDEST, Chain, Layer, Shape, build_chain, checked
+from hstnn_deploy.models.layers import WIDEST, Layer, Shape, build_chain, checked
 from hstnn_deploy.models.layers.blocks import Residual
 from hstnn_deploy.models.layers.norm import Norm
 from hstnn_deploy.models.layers.readouts import GATHERED, Readout, answer, gathered, gathered_over
+from hstnn_deploy.models.layers.specs import Layer as Spec
 from hstnn_deploy.models.layers.weights import Embedding, Maps, Rows
-from hstnn_deploy.models.network import Described, LossName, Network, State, Tap
+from hstnn_deploy.models.network import Described, LossName, Network, Part, State, Tap
 from hstnn_deploy.models.rram import Weights, check_devices
 from hstnn_deploy.models.sizes import Sizes
 
@@ -119,9 +122,8 @@ class StackConfig(BaseModel):
 
     def build(self, sizes: Sequence[Sizes]) -> "Stack":
         """Return a freshly initialised network."""
-        chain, shape = build_chain(self.layers, tuple(self.input), "network.layers")
-        network = Stack(chain, tuple(self.input), shape, self.readout, self.mode, self.weights)
-        network.config = self
+        network = Stack.__new__(Stack)
+        network._set_up(self)
         return network
 
 
@@ -130,24 +132,47 @@ class Stack(Network):
 
     The state is a flat dict: `{name}{l}` of what layer l carries, l = 1, 2, … with blocks counted through, and what the
     readout gathers.
+
+    Args:
+        layers: in order; each as plain data, such as {"linear": 64}, or as `hstnn_deploy.layers` writes it.
+        input: the shape of one time step of one sample: [n], [C, L], [C, H, W]; [] of tokens.
+        readout: what of the last layer's output over time is the answer.
+        mode: how a window runs while training.
+
+    Raises:
+        RecipeError: an unknown layer or key, a wrong value, or layers that do not fit together.
     """
 
     config: StackConfig
     """What it was built from: it rebuilds the network, all but its numbers."""
 
     def __init__(
-        self,
-        chain: Chain,
-        shape: Shape,
-        after: Shape,
-        readout: Readout,
-        mode: Mode = "layers",
-        devices: Weights | None = None,
+        self, layers: Sequence[Spec], *, input: Sequence[int], readout: Readout = "mean", mode: Mode = "layers"
     ) -> None:
+        if isinstance(layers, str | Mapping):
+            raise RecipeError(f"layers is {brief(layers)}, not a list of layers", "put it into brackets: [...]")
+        shape: object = list(input) if isinstance(input, Sequence) else input
+        given = {"input": shape, "layers": list(layers), "readout": readout, "mode": mode}
+        try:
+            config = StackConfig.model_validate(given)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise RecipeError(f"{place} is {brief(first['input'])}: {first['msg']}") from error
+        except RecipeError as error:
+            # Here they stand in no recipe.
+            raise type(error)(error.message.replace("network.", ""), error.hint) from error
+        self._set_up(config)
+
+    def _set_up(self, config: StackConfig) -> None:
+        """Make the layers that a configuration says, freshly initialised."""
         super().__init__()
+        chain, after = build_chain(config.layers, tuple(config.input), "network.layers")
+        self.config, devices, readout = config, config.weights, config.readout
         self.devices, self._computing = devices, devices is None
         self.layers = chain
-        self._shape, self.output_shape, self.readout, self.mode = shape, after, readout, mode
+        shape: Shape = tuple(config.input)
+        self._shape, self.output_shape, self.readout, self.mode = shape, after, readout, config.mode
         for number, layer in enumerate(chain.leaves(), 1):
             layer.number = number
         self.every_step, self.tokens = readout == "every", shape == ()
@@ -316,6 +341,15 @@ class Stack(Network):
             for layer in own.values()
         ]
 
+    def parts(self) -> list[Part]:
+        """See `Network`."""
+        left = {name: list(shape) for name, shape in self.state_shapes().items()}
+        found = []
+        for layer, told in zip(self.leaves(), self.described(), strict=True):
+            states = {name: left.pop(name) for name in (f"{name}{layer.number}" for name in layer.carries)}
+            found.append(Part(*told, states))
+        return [*found, Part(None, f"readout: {self.readout}", 0, [self.outputs], left)]
+
     # --------------------------------------------------------------------------------- the equations, for any reading
 
     @property
@@ -390,6 +424,11 @@ class Stack(Network):
             return len(x)
         least = self._least if self.training and torch.is_grad_enabled() else 1
         return max(least, _AT_ONCE // (x.shape[1] * max(prod(layer.output) for layer in self.leaves())))
+
+
+def as_stack(network: Network) -> Stack | None:
+    """Return a network as the stack that it is; None of a hybrid one."""
+    return network if isinstance(network, Stack) else None
 
 
 def _within(layer: Layer, name: str, leaves: Mapping[int, Layer]) -> bool:

@@ -71,6 +71,10 @@ class Measured:
     note: str = ""
     """What to know before using it, such as "extrapolated from 40 of 540 steps"."""
 
+    def __str__(self) -> str:
+        """Return number and unit."""
+        return f"{self.number:.6g} {self.unit}".rstrip()
+
     def plain(self) -> dict[str, Any]:
         """Return the value as plain data."""
         return {
@@ -88,6 +92,10 @@ class NotMeasured:
 
     name: str
     reason: str
+
+    def __str__(self) -> str:
+        """Return why there is no number."""
+        return f"n/a: {self.reason}"
 
     def plain(self) -> dict[str, Any]:
         """Return the value as plain data."""

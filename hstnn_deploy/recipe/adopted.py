@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hstnn_deploy.data.sets.nothing import STEPS
+from hstnn_deploy.data.sets.nothing import STEPS, AbsentConfig
 from hstnn_deploy.data.splits import DataSizes, Family
 from hstnn_deploy.errors import RecipeError, UsageError
 from hstnn_deploy.models.registry import NetworkConfig
@@ -43,6 +43,11 @@ def bare(architecture: Any, steps: int | None = None, source: str = "the network
 def is_bare(recipe: Recipe) -> bool:
     """Return whether a recipe only stands for one; see `bare`."""
     return recipe.data.name == "none"
+
+
+def no_data(recipe: Recipe) -> str:
+    """Return why no data can be loaded for a recipe; empty where it names a data set."""
+    return recipe.data.why if isinstance(recipe.data, AbsentConfig) else ""
 
 
 def for_network(recipe: Recipe, architecture: NetworkConfig, own: Recipe | None) -> Recipe:

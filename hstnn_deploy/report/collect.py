@@ -21,6 +21,8 @@ from hstnn_deploy.profile.record import Record
 from hstnn_deploy.recipe.load import parse
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.report import variation_file
+from hstnn_deploy.robustness import record
+from hstnn_deploy.robustness.record import PATTERN, Robustness
 from hstnn_deploy.runs import RunFolder, find_runs
 from hstnn_deploy.train.doubts import WARNINGS
 from hstnn_deploy.train.ranking import SelectionResult
@@ -122,6 +124,8 @@ class Run:
                 return f"interrupted, {self.epoch} of {self.epochs} epochs done"
             case "failed":
                 return f"failed: {' '.join(self.error.split())}"
+            case "finished" if self.value is None:
+                return "finished, without test data"
             case _:
                 return self.state
 
@@ -147,6 +151,8 @@ class Collected:
     """One line for each folder or file that was left out because it could not be read."""
     variations: dict[Path, Measurement] = field(default_factory=dict)
     """Networks under variation, by the file that holds them."""
+    robustness: dict[Path, Robustness] = field(default_factory=dict)
+    """Networks under disturbances, by the file that holds them."""
 
 
 def collect(paths: Sequence[Path]) -> Collected:
@@ -163,13 +169,21 @@ def collect(paths: Sequence[Path]) -> Collected:
     runs: dict[Path, Run] = {}
     profiles: dict[Path, list[Profiled]] = {}
     variations: dict[Path, Measurement] = {}
+    robust: dict[Path, Robustness] = {}
     problems: list[str] = []
     for path in paths:
         if not path.exists():
             raise RunError(f"{path} does not exist", _KNOWN)
-        folders, files, varied = _below(path)
-        if not folders and not files and not varied:
+        folders, files, varied, disturbed = _below(path)
+        if not folders and not files and not varied and not disturbed:
             raise RunError(f"there are no runs and no profile records in {path}", _KNOWN)
+        for file in disturbed:
+            try:
+                robust.setdefault(file.resolve(), record.read(file))
+            except RunError as error:
+                if file == path:
+                    raise
+                problems.append(f"left out: {error.message}")
         for file in varied:
             try:
                 variations.setdefault(file.resolve(), variation_file.read(file))
@@ -188,12 +202,13 @@ def collect(paths: Sequence[Path]) -> Collected:
                 else:
                     if run is not None:
                         runs[folder.path.resolve()] = run
-    if not runs and not any(profiles.values()) and not variations:
+    if not runs and not any(profiles.values()) and not variations and not robust:
         where = ", ".join(map(str, paths))
         raise RunError(
             f"nothing in {where} can be reported", problems[0] if problems else "the files of records are empty"
         )
-    return Collected(list(runs.values()), [one for each in profiles.values() for one in each], problems, variations)
+    records = [one for each in profiles.values() for one in each]
+    return Collected(list(runs.values()), records, problems, variations, robust)
 
 
 _KNOWN = (
@@ -202,11 +217,15 @@ _KNOWN = (
 )
 
 
-def _below(path: Path) -> tuple[list[RunFolder], list[Path], list[Path]]:
-    """Return the run folders, the files of records and those of accuracy under variation that a path stands for."""
+def _below(path: Path) -> tuple[list[RunFolder], list[Path], list[Path], list[Path]]:
+    """Return the run folders, and the files of records, of variation and of robustness, that a path stands for."""
     if path.is_dir():
-        return find_runs(path), sorted(path.rglob("records*.jsonl")), sorted(path.rglob(variation_file.PATTERN))
-    return ([], [], [path]) if path.suffix == ".json" else ([], [path], [])
+        patterns = ("records*.jsonl", variation_file.PATTERN, PATTERN)
+        records, varied, disturbed = (sorted(path.rglob(pattern)) for pattern in patterns)
+        return find_runs(path), records, varied, disturbed
+    if path.suffix != ".json":
+        return [], [path], [], []
+    return ([], [], [], [path]) if path.name.startswith("robustness") else ([], [], [path], [])
 
 
 def read_records(path: Path) -> list[Profiled]:
@@ -269,10 +288,13 @@ def _figures(folder: RunFolder, status: dict[str, Any], task: Task, curve: list[
     damaged = RunError(f"{folder.path / 'status.json'} is damaged: it is finished without a result")
     try:
         result = status["result"]
-        figures = {"best_epoch": result["epoch"], **_numbers(result["valid"]), **_numbers(result["test"])}
+        # Where a network was trained on data from Python, there may have been none to test on.
+        tested = "test" in result or _tests(folder)
+        figures = {"best_epoch": result["epoch"], **_numbers(result["valid"])}
+        figures |= _numbers(result["test"]) if tested else {}
     except (KeyError, TypeError) as error:
         raise damaged from error
-    if task.metric not in figures:
+    if tested and task.metric not in figures:
         raise damaged
     figures.pop("epoch", None)
     for name in ("train_seconds", "valid_seconds"):
@@ -280,6 +302,12 @@ def _figures(folder: RunFolder, status: dict[str, Any], task: Task, curve: list[
         if seconds:
             figures[name] = sum(seconds) / len(seconds)
     return figures
+
+
+def _tests(folder: RunFolder) -> bool:
+    """Whether a training measures its network on test data in the end."""
+    data = folder.recipe().get("data")
+    return not (isinstance(data, dict) and data.get("name") == "python" and "test" not in data.get("samples", {}))
 
 
 def _whole(folder: RunFolder, value: Any) -> int:

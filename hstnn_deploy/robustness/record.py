@@ -14,6 +14,8 @@ from hstnn_deploy.robustness.disturbance import Disturbance, Where
 from hstnn_deploy.robustness.scores import Scores, score
 
 FORMAT, VERSION = "hstnn-robustness", 1
+PATTERN = "robustness*.json"
+"""How such files are called."""
 _LARGEST = 2**28
 """Bytes of a file, at most."""
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from hstnn_deploy.data.given.datasets import DatasetSplit
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.models.network import Network, State
@@ -28,6 +29,10 @@ def batches(split: Split, size: int, order: torch.Tensor | None, device: torch.d
         yield from split.windows(size, device)
         return
     numbers = torch.arange(len(split)) if order is None else order
+    if isinstance(split, DatasetSplit):
+        # It may have workers that read ahead.
+        yield from split.batches(numbers, size, device)
+        return
     for chosen in numbers.split(size):
         yield split.batch(chosen, device)
 

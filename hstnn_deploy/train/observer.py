@@ -1,5 +1,6 @@
 """What a training tells whoever watches it. The command line draws it; tests and scripts need not listen."""
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -32,3 +33,56 @@ class Observer:
 
     def note(self, text: str) -> None:
         """Say something worth knowing, in one line."""
+
+
+class Observers(Observer):
+    """Several that listen to one training, told one after another."""
+
+    def __init__(self, each: Sequence[Observer]) -> None:
+        self._each = list(each)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Hand on what they are told before a stage begins."""
+        super().__setattr__(name, value)
+        for one in self._each if name == "counts" else ():
+            one.counts = value
+
+    def stage_started(self, title: str, epochs: int, done: int) -> None:
+        """See `Observer`."""
+        for one in self._each:
+            one.stage_started(title, epochs, done)
+
+    def batch_done(self, epoch: int, batch: int, batches: int, samples: int) -> None:
+        """See `Observer`."""
+        for one in self._each:
+            one.batch_done(epoch, batch, batches, samples)
+
+    def epoch_done(self, row: dict[str, Any]) -> None:
+        """See `Observer`."""
+        for one in self._each:
+            one.epoch_done(row)
+
+    def stage_finished(self, summary: str) -> None:
+        """See `Observer`."""
+        for one in self._each:
+            one.stage_finished(summary)
+
+    def probes_started(self, title: str, probes: int, done: int) -> None:
+        """See `Observer`."""
+        for one in self._each:
+            one.probes_started(title, probes, done)
+
+    def probe_done(self, done: int) -> None:
+        """See `Observer`."""
+        for one in self._each:
+            one.probe_done(done)
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """See `Observer`."""
+        for one in self._each:
+            one.preparing(what, done, total)
+
+    def note(self, text: str) -> None:
+        """See `Observer`."""
+        for one in self._each:
+            one.note(text)

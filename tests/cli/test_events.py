@@ -9,7 +9,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from hstnn_deploy.cli import progress
 from hstnn_deploy.data import cache
 from hstnn_deploy.data.dataset import CACHES
 from hstnn_deploy.data.events.events import make_events
@@ -19,6 +18,7 @@ from hstnn_deploy.models.sizes import KINDS, Kind, layer_sizes
 from hstnn_deploy.models.tasks import task_for
 from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.train.evaluation import evaluate
+from hstnn_deploy.train.fitting import progress
 from hstnn_deploy.train.stages import train
 from tests.conftest import TINY, Hstnn, options, settings
 from tests.contents import contents
@@ -230,7 +230,7 @@ def test_bad_recordings_are_one_line(hstnn: Hstnn, nmnist: Path, tmp_path: Path)
 @pytest.mark.parametrize("live", [False, True])
 def test_preparing_is_seen(live: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 3))
-    monkeypatch.setattr("hstnn_deploy.cli.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("hstnn_deploy.train.fitting.progress.time.monotonic", lambda: next(clock))
     written = io.StringIO()
     observer = progress.make_observer(Console(file=written, force_terminal=live, width=100))
     for done in range(1, 8):

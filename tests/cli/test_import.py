@@ -82,7 +82,7 @@ def test_another_network_is_not_replaced_unasked(graph: Path, ckpt: Path, hstnn:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["nope.nir"], 3, "cannot be read"),
+        (["nope.nir"], 3, "nope.nir does not exist"),
         (["own:net", "--input", "4,8"], 2, "no module"),
         (["own.nir", "--dt", "0"], 2, "more than 0 s"),
         (["own.nir", "--readout", "median"], 2, "median"),
@@ -211,7 +211,7 @@ def test_it_is_trained_on_and_the_run_belongs_to_it(ckpt: Path, graph: Path, hst
         assert "already finished" in hstnn(*again).out
     other = hstnn(*train, run / "best.pt", "--resume")
     assert other.code == 5
-    assert "init.parameters" in other.error
+    assert "was begun with the network of another checkpoint (parameters" in other.error
     # Any checkpoint is trained on, one with a recipe too.
     more = hstnn(*train, run / "best.pt", "--out", "more")
     assert more.code == 0, more.err
@@ -248,6 +248,8 @@ def test_a_hybrid_checkpoint_is_trained_on_in_its_own_stage(hstnn: Hstnn, tmp_pa
         (["--ratio", "0.25"], "as it is"),
         (["--stage", "vat"], "weights on devices"),
         (["--stage", "restore"], "of stage 'train'"),
+        (["--set", "restore.epochs=3"], "--set restore… changes nothing here"),
+        (["--set", "selection.probes=3"], "in one stage, as adapt says"),
     ],
 )
 def test_options_that_change_the_network_are_refused(words: list[str], says: str, ckpt: Path, hstnn: Hstnn) -> None:

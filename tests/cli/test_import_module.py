@@ -44,12 +44,12 @@ def own_nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_module_becomes_a_checkpoint_that_is_exported_with_proof(hstnn: Hstnn) -> None:
     result = hstnn("import", MAKE, "--input", "4,8")
     assert (result.code, result.err) == (0, "")
-    for part in ("proved in float64", "4800 spikes equal", "exactly at the threshold", "runs/imported/make/best.pt"):
+    for part in ("proved in float64", "5400 spikes equal", "exactly at the threshold", "runs/imported/make/best.pt"):
         assert part in result.out
     found = Checkpoint.load(Path("runs/imported/make/best.pt"))
     assert found.origin is not None
     assert found.origin["libraries"].keys() == {"snntorch", "torch"}
-    assert found.origin["proof"]["spikes"] == 4800
+    assert found.origin["proof"]["spikes"] == 5400
     assert hstnn("export", "--ckpt", "runs/imported/make/best.pt", "--onnx", "--out", "bundle").code == 0
     changed = ["--set", "train.epochs=1", "--out", "trained"]
     assert hstnn("train", "stack-digits", "--init", "runs/imported/make/best.pt", *changed).code == 0

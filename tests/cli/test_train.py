@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from hstnn_deploy.checkpoint import Checkpoint
-from hstnn_deploy.cli.progress import make_observer
 from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
+from hstnn_deploy.train.fitting.progress import make_observer
 from hstnn_deploy.train.stages import train
 from tests.conftest import TINY, Hstnn, options, settings
 
@@ -117,7 +117,7 @@ def test_your_own_idx_files_are_trained_on(hstnn: Hstnn, mnist: Path, tmp_path: 
     words: list[str | Path] = [*SMNIST, "--set", "data.checksum=false", "--data-dir", mnist, "--out", tmp_path / "out"]
     result = hstnn(*words)
     assert (result.code, result.err) == (0, "")
-    assert f"MNIST from {mnist}, 108 training samples" in result.out
+    assert f"MNIST from {mnist}, 108 training, " in result.out
     found = hstnn("evaluate", "--ckpt", tmp_path / "out/smnist/snn/seed1111/best.pt", "--data-dir", mnist)
     assert "20 samples" in found.out
 
@@ -154,7 +154,7 @@ def test_a_terminal_shows_loss_metric_speed_and_time_left(tmp_path: Path) -> Non
 
 def test_a_log_file_gets_plain_lines_not_too_many_and_always_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("hstnn_deploy.cli.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("hstnn_deploy.train.fitting.progress.time.monotonic", lambda: now)
     log = Console(file=io.StringIO(), width=40, highlight=False)
     observer = make_observer(log)
     observer.stage_started("adapt", 50, 0)

@@ -154,7 +154,7 @@ def test_a_begun_run_is_continued_only_with_resume_and_only_with_its_recipe(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("hstnn_deploy.cli.progress.PlainObserver.epoch_done", interrupt)
+        patch.setattr("hstnn_deploy.train.fitting.progress.PlainObserver.epoch_done", interrupt)
         stopped = hstnn(*words)
     assert stopped.code == 130
     assert stopped.error == "interrupted; all finished epochs are kept"

@@ -17,6 +17,7 @@ from hstnn_deploy.export.bundle.description import write_manifest
 from hstnn_deploy.export.bundle.export import export_bundle
 from hstnn_deploy.export.bundle.extras import NirOptions
 from hstnn_deploy.export.bundle.verify import verify_bundle
+from hstnn_deploy.export.graph import nir_apart
 from hstnn_deploy.export.graph.neuromorphic import write_nir
 from hstnn_deploy.export.proof import comparisons
 from hstnn_deploy.export.proof.comparisons import Check
@@ -186,6 +187,21 @@ def test_a_nir_graph_of_another_network_is_found(bundle: Path) -> None:
     forge(bundle, lambda f: f["carried"]["model.nir"].pop("options"))
     (check,) = [check for check in verify_bundle(bundle).checks if check.name == "graph = written again"]
     assert check.outcome == "not run"
+
+
+def test_a_damaged_nir_graph_is_read_in_a_process_of_its_own(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = bundle / "model.nir"
+    raw = bytearray(file.read_bytes())
+    # The heap that holds texts says that it is longer than it is: the HDF5 library runs for ever.
+    raw[raw.index(b"GCOL") + 9] = 125
+    for damaged, figure in ((bytes(raw), "damaged, or no NIR graph"), (b"not HDF5", "model.nir")):
+        file.write_bytes(damaged)
+        forge(bundle, lambda f: f["carried"]["model.nir"].update(sha256=files.sha256(file)))
+        monkeypatch.setattr(nir_apart, "_SECONDS", 3)
+        (check,) = verify_bundle(bundle).failed
+        assert (check.file, check.name) == ("model.nir", "graph = written again")
+        assert check.figure.startswith("it cannot be read: ")
+        assert figure in check.figure
 
 
 def test_plain_data_is_compared_with_its_types() -> None:

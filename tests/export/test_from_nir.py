@@ -38,6 +38,7 @@ REFUSED = {
     "neuron: each rate learned": "reset by subtraction",
     "neuron: current learned": "delayed_reset",
     "neuron: integrator, synaptic": "decay 1.0",
+    **{f"neuron: integrator, {name}": "is reset, without spikes" for name in ("soft reset", "reset", "cancels")},
     "maps: conv, dilated groups": "2 groups",
     **dict.fromkeys(("maps: norm", "maps: norm, bare", "maps: norm of each step"), "fires at"),
     "maps: norm a step": "layer 2, norm",

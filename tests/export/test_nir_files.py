@@ -55,7 +55,7 @@ FILES = {
 
 def read(name: str) -> Stack:
     about = FILES[name]
-    return hd.read_nir(HERE / f"{name}.nir", dt=about.dt, method=about.method)  # type: ignore[no-any-return]
+    return hd.read_nir(HERE / f"{name}.nir", dt=about.dt, method=about.method)
 
 
 def test_every_file_is_named_here_and_in_the_table() -> None:

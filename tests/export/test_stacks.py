@@ -125,14 +125,15 @@ def test_every_program_computes_what_the_network_computes(name: str, format: str
 def thresholds(network: Stack) -> Iterator[Stack]:
     """Yield copies of a network, each with the threshold of one layer a quarter higher."""
     for place, layer in enumerate(network.leaves()):
-        if isinstance(layer, Spiking | Feedback) and hasattr(layer.neuron, "threshold"):
+        if isinstance(layer, Spiking | Feedback) and getattr(layer.neuron, "threshold", None) is not None:
             wrong = copy.deepcopy(network)
             other = list(wrong.leaves())[place]
             assert isinstance(other, Spiking | Feedback)
             if isinstance(learned := getattr(other, "threshold", None), Tensor):
                 learned.data.mul_(1.25)
             else:
-                other.neuron = other.neuron.model_copy(update={"threshold": layer.neuron.threshold * 1.25})
+                higher = float(layer.neuron.threshold or 0) * 1.25
+                other.neuron = other.neuron.model_copy(update={"threshold": higher})
             yield wrong
 
 
@@ -168,7 +169,9 @@ def test_a_wrong_network_does_not_pass(name: str, tmp_path: Path) -> None:
     for wrong in thresholds(network):
         found = replay(wrong, x, run)
         assert not found.passed
-        assert SPIKES in found.divergences[0].what or found.divergences[0].what.startswith("state")
+        what = found.divergences[0].what
+        # A membrane that is reset, without spikes, is handed out as m.
+        assert SPIKES in what or what.startswith("state") or (what == "m" and "integrator" in name)
     assert not replay(weight_off(network, x), x, run).passed
     # No membrane of these runs is borderline: whichever spike is claimed wrongly, it is found where it is.
     assert right.borderline == 0

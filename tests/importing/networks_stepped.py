@@ -41,6 +41,33 @@ def snntorch_tutorial_5() -> Made:
 
 
 @of("snntorch")
+def snntorch_membranes() -> Made:
+    """A regression: the answer is the membrane of the last neurons, averaged over time."""
+    snn = installed("snntorch")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1 = nn.Linear(9, 12)
+            self.lif1 = snn.Leaky(beta=0.86)
+            self.fc2 = nn.Linear(12, 7)
+            self.lif2 = snn.Synaptic(alpha=0.37, beta=torch.rand(7) * 0.5 + 0.4, threshold=0.61)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            mem1 = self.lif1.reset_mem()
+            syn2, mem2 = self.lif2.reset_mem()
+            spikes, total = [], torch.zeros(x.size(1), 7)
+            for now in x:
+                spk1, mem1 = self.lif1(self.fc1(now), mem1)
+                spk2, syn2, mem2 = self.lif2(self.fc2(spk1), syn2, mem2)
+                spikes.append(spk2)
+                total += mem2
+            return total / len(x), torch.stack(spikes)
+
+    return louder(Net()), torch.rand(8, 4, 9) * 2
+
+
+@of("snntorch")
 def snntorch_tutorial_6() -> Made:
     """Tutorial 6: a convolutional network, with pooling before the neurons."""
     snn = installed("snntorch")
@@ -125,6 +152,19 @@ def snntorch_recurrent() -> Made:
         snn.RSynaptic(alpha=0.34, beta=0.66, linear_features=7, init_hidden=True),
     )
     return louder(net, 2.5), torch.rand(4, 10) * 3
+
+
+@of("snntorch")
+def snntorch_slstm() -> Made:
+    """A spiking LSTM between linear layers, and neurons of another kind behind it."""
+    snn = installed("snntorch")
+    net = nn.Sequential(
+        nn.Linear(6, 9),
+        snn.SLSTM(9, 9, threshold=0.21, learn_threshold=True, init_hidden=True),
+        nn.Linear(9, 7),
+        snn.Leaky(beta=0.74, threshold=0.83, init_hidden=True),
+    )
+    return louder(net), torch.rand(4, 6) * 2
 
 
 @of("snntorch")

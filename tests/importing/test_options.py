@@ -38,7 +38,14 @@ FLIPS: dict[str, tuple[Any, ...]] = {
 CHANGED = ("decay", "threshold", "current_decay", "reset_to", "lowest")
 """Numbers of a neuron, each tried a thousandth off, and left out."""
 SMALL = {
-    "snntorch": ("snntorch_currents", "snntorch_recurrent", "snntorch_step", "snntorch_sequential"),
+    "snntorch": (
+        "snntorch_membranes",
+        "snntorch_slstm",
+        "snntorch_currents",
+        "snntorch_recurrent",
+        "snntorch_step",
+        "snntorch_sequential",
+    ),
     "spikingjelly": ("spikingjelly_learned", "spikingjelly_recurrent", "spikingjelly_window"),
     "sinabs": ("sinabs_lif", "sinabs_recurrent", "sinabs_squeeze"),
     "norse": ("norse_cells", "norse_states", "norse_sequential"),
@@ -74,6 +81,13 @@ def key(name: str, value: Any) -> Change:
             keys.pop("reset_again", None)
 
     return change
+
+
+def cancels(part: Part) -> None:
+    """Let a reset to zero of a membrane without spikes take its input along, or not."""
+    keys = neuron_of(part)
+    assert keys is not None
+    keys |= {"reset": "zero", "cancels_input": not keys.get("cancels_input", False)}
 
 
 def off(name: str, which: int = 0) -> Change:
@@ -112,6 +126,10 @@ def changes(part: Part) -> Iterator[tuple[str, Change]]:
                 usual = {"fires": "above", "reset": "zero"}.get(name, False)
                 if value != keys.get(name, usual) and possible(keys, name, value):
                     yield f"{name}={value}", key(name, value)
+    elif keys is not None and keys.get("threshold"):
+        other = "zero" if keys.get("reset", "subtract") == "subtract" else "subtract"
+        yield f"reset={other}", key("reset", other)
+        yield "cancels_input", cancels
     for name in CHANGED:
         if keys is not None and keys.get(name) and name not in part.weights and not learned(part, name):
             yield f"{name} off", off(name)
@@ -148,6 +166,9 @@ def possible(keys: dict[str, Any], name: str, value: Any) -> bool:
     """Whether a neuron may have an option with its others."""
     now = {"reset": "zero", "fires": "above"} | keys | {name: value}
     delayed = bool(now.get("delayed_reset"))
+    if keys.get("decay") == 0.0 and name != "fires":
+        # Nothing is left of a membrane to be reset.
+        return False
     if now["fires"] == "several" and now["reset"] == "zero":
         return False
     if now.get("reset_again") and (now["reset"] != "subtract" or delayed or now["fires"] != "above"):
@@ -202,9 +223,10 @@ def test_each_option_taken_wrongly_is_found(library: str, name: str, monkeypatch
                 change: Change = change,
                 path: str = path,
                 place: int = place,
+                membrane: bool = part.membrane,
             ) -> Taken:
                 taken = right(rule, each, at, *others)
-                if at == path:
+                if at == path and any(other is True for other in others) == membrane:
                     change(list(every_part(taken.chain))[place])
                 return taken
 

@@ -84,6 +84,12 @@ LOOPS: dict[str, tuple[Callable[[Any, Tensor], Any], Tensor, str]] = {
     "for x in window": (lambda net, x: torch.stack(spikes(net, x)), WINDOW, "every"),
     "x[:, t]": (lambda net, x: torch.stack(spikes(net, [x[:, t] for t in range(x.size(1))]), 1), BATCHES, "every"),
     "x[:, t], T first": (lambda net, x: torch.stack(spikes(net, [x[:, t] for t in range(6)])), BATCHES, "every"),
+    "permute": (lambda net, x: torch.stack(spikes(net, x.permute(1, 0, 2))).sum(0), BATCHES, "sum"),
+    "transpose": (lambda net, x: sum(spikes(net, x.transpose(0, 1))) / x.size(1), BATCHES, "mean"),
+    "torch.transpose": (lambda net, x: sum(spikes(net, torch.transpose(x, 0, 1).unbind())), BATCHES, "sum"),
+    "unbind": (lambda net, x: torch.stack(spikes(net, x.unbind(0))), WINDOW, "every"),
+    "torch.unbind": (lambda net, x: torch.stack(spikes(net, torch.unbind(x))), WINDOW, "every"),
+    "unbind(1)": (lambda net, x: torch.stack(spikes(net, x.unbind(1))).mean(0), BATCHES, "mean"),
     "x[:, t], sum": (lambda net, x: torch.stack(spikes(net, [x[:, t] for t in range(6)])).sum(0), BATCHES, "sum"),
     "0 + ...": (added(lambda _x: 0), SAME, "sum"),
     "zeros + ...": (added(lambda x: torch.zeros(x.size(0), 4)), SAME, "sum"),
@@ -112,6 +118,17 @@ def test_a_loop_over_time_is_taken_for_what_it_answers(name: str) -> None:
         assert wanted.any()
 
 
+def test_a_loop_that_is_for_some_number_of_steps_is_said_to_be() -> None:
+    ways: dict[str, Callable[[Any, Tensor], Any]] = {
+        "always 6": lambda net, x: sum(spikes(net, [x[t] for t in range(6)])) / 6,
+        "no others": lambda net, x: sum(spikes(net, x[:6] if len(x) > 6 else x)),
+        "all": lambda net, x: sum(spikes(net, x)) / len(x),
+    }
+    for name, does in ways.items():
+        notes = import_module(Loop(does).eval(), WINDOW).notes
+        assert any("for windows of 6 steps" in note for note in notes) == (name != "all"), name
+
+
 def twice(net: Any, x: Tensor) -> Tensor:
     """Add each step's spikes twice."""
     total: Any = 0
@@ -122,9 +139,9 @@ def twice(net: Any, x: Tensor) -> Tensor:
 
 
 REFUSED_LOOPS: dict[str, tuple[Callable[[Any, Tensor], Any], Tensor, str]] = {
-    "skips": (lambda net, x: sum(spikes(net, x)[2:]), WINDOW, "other values than one of every step"),
-    "twice": (twice, WINDOW, "other values than one of every step"),
-    "begins at 1": (added(lambda _x: 1), SAME, "add in its forward"),
+    "skips": (lambda net, x: sum(spikes(net, x)[2:]), WINDOW, "does something else at step 3"),
+    "twice": (twice, WINDOW, "add in its forward adds something that is no value"),
+    "begins at 1": (added(lambda _x: 1), SAME, "does something else at step 2"),
     "another divisor": (added(lambda _x: 0, by=5), SAME, "truediv in its forward comes behind the sum"),
     "divides a window": (lambda net, x: in_place(net, x) / 6, WINDOW, "truediv in its forward comes behind the sum"),
     "where it was most": (lambda net, x: torch.stack(spikes(net, x)).max(0)[1].float(), WINDOW, "in its forward"),
@@ -133,9 +150,29 @@ REFUSED_LOOPS: dict[str, tuple[Callable[[Any, Tensor], Any], Tensor, str]] = {
         torch.rand(3, 3, 5),
         "along both of the first axes",
     ),
+    "divides by the batch": (
+        lambda net, x: torch.stack(spikes(net, x)).sum(0) / x.size(1),
+        torch.rand(3, 3, 5) * 2,
+        "truediv in its forward comes behind the sum",
+    ),
+    "divides each step": (
+        lambda net, x: sum(spk / len(x) for spk in spikes(net, x)),
+        WINDOW,
+        "depends on the number of steps of its window",
+    ),
+    "permute otherwise": (
+        lambda net, x: torch.stack(spikes(net, x.permute(2, 1, 0))),
+        torch.rand(5, 5, 5),
+        "cannot be iterated",
+    ),
+    "both, turned": (
+        lambda net, x: torch.stack(spikes(net, [now + x[0] for now in x.transpose(0, 1)])),
+        torch.rand(3, 3, 5),
+        "along both of the first axes",
+    ),
     "turned": (lambda net, x: torch.stack(spikes(net, x), 1), WINDOW, "gives .B, T, .... of a window"),
     "softmax": (lambda net, x: torch.stack(spikes(net, x)).sum(0).softmax(1), WINDOW, "softmax in its forward"),
-    "repeats itself": (lambda net, x: net.fc(x.unsqueeze(0).repeat(4, 1, 1)), SAME, "unsqueeze in its forward"),
+    "repeats itself": (lambda net, x: net.fc(x.unsqueeze(0).repeat(4, 2, 1)), SAME, "unsqueeze in its forward"),
     "another batch": (
         lambda net, x: torch.stack(spikes(net, x if x.size(1) == 3 else x * 3)),
         WINDOW,

@@ -82,15 +82,6 @@ def forgets(net: Any, x: Tensor) -> Tensor:
     return torch.stack([net.l(3 * net.a(x[t]), net.l.init_leaky())[0] for t in range(x.size(0))])
 
 
-def gives_membrane(net: Any, x: Tensor) -> Tensor:
-    """Give what neurons carry."""
-    mem, found = net.l.init_leaky(), []
-    for t in range(x.size(0)):
-        _spikes, mem = net.l(net.a(x[t]), mem)
-        found.append(mem)
-    return torch.stack(found)
-
-
 def counts(net: Any, x: Tensor) -> Any:
     """Compute something else from the sixth call on."""
     net.calls += 1
@@ -247,7 +238,6 @@ REFUSED: dict[str, tuple[Callable[[], Made], str]] = {
     ),
     "one step": (lambda: (looped(lambda x, t: x[t]), torch.rand(1, 3, 5)), "must have two steps or more"),
     "forgets": (lambda: (Looped(forgets).eval(), torch.rand(6, 3, 5)), "l .Leaky.: the stack differs"),
-    "gives membranes": (lambda: (Looped(gives_membrane).eval(), torch.rand(4, 3, 5)), "what neurons carry"),
     "swapped states": (lambda: (Swapped().eval(), X), "the stack differs"),
     "data parallel": (lambda: (nn.DataParallel(chain(nn.Linear(5, 5), leaky())).eval(), X), "only wraps a module"),
     "scripted": (lambda: (torch.jit.script(chain(nn.Linear(5, 5), nn.ReLU())), X), "only wraps a module"),

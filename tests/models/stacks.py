@@ -59,6 +59,11 @@ NEURONS: dict[str, dict[str, Any]] = {
     "integrator, synaptic": {
         "integrator": {"current_decay": 0.6, "rest": 0.2, "each": {"decay": "unit", "current_decay": "unit"}}
     },
+    "integrator, soft reset": {"integrator": {"decay": 0.8, "threshold": 0.5, "each": {"threshold": "unit"}}},
+    "integrator, reset": {"integrator": {"decay": 0.8, "threshold": 0.5, "reset": "zero"}},
+    "integrator, cancels": {
+        "integrator": {"current_decay": 0.4, "threshold": 0.5, "reset": "zero", "cancels_input": True}
+    },
     "rnn": {"rnn": 5},
     "rnn, tanh": {"rnn": 5, "nonlinearity": "tanh", "bias": True},
     "rnn, relu": {"rnn": 5, "nonlinearity": "relu"},

@@ -104,6 +104,7 @@ def test_several_arguments_by_place_and_by_name(nets: Any) -> None:
     for x in ("3,6;3:int64", [(3, 6), "3:int64"], {"x": torch.ones(3, 6), "words": torch.ones(3, dtype=torch.int64)}):
         found = hstnn_deploy.profile_network(pair, x, seconds=0.02)
         assert found.inference is not None
+        assert found.inference.configuration.foreign is not None
         assert [each["shape"] for each in found.inference.configuration.foreign["inputs"]] == [[3, 6], [3]]
 
 
@@ -190,6 +191,7 @@ def test_an_onnx_file_and_a_factory_have_processes_of_their_own(
     product(tmp_path / "net.onnx", ["time", "batch", 6])
     found = hstnn_deploy.profile_network("net.onnx", {"x": (4, "B", 6)}, batch=2, device="cpu", seconds=0.05)
     assert found.inference is not None
+    assert found.inference.configuration.foreign is not None
     assert found.inference.configuration.foreign["inputs"][0]["shape"] == [4, 2, 6]
     assert found.inference.facts["outputs"] == {"y": "[4, 2, 3] float32"}
     assert number(found.value("file_bytes")) == (tmp_path / "net.onnx").stat().st_size

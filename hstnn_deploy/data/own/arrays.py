@@ -102,18 +102,12 @@ def look(config: OwnArrays, given: Path | None = None, known: Sequence[str] = ()
     Raises:
         DataError: they are not there, do not belong together, or hold NaN or infinities.
     """
-    held = _held(config, given, known)
-    axes = config.axes or _BY_NUMBER.get(held.x[0].ndim - 1, "")
+    held = hold(config, given, known)
     shape = held.x[0].shape[1:]
-    if len(axes) != len(shape):
-        raise DataError(
-            f"{held.names[0]} holds samples of shape {list(shape)}"
-            + (f", and data.axes says {axes}" if axes else ", more axes than samples have"),
-            "say what they are: --set data.axes=TI (also T, I, CL, TCL, CHW, TCHW, in the file's order)",
-        )
+    axes = axes_of(config, shape, held.names[0])
     for x, name in zip(held.x, held.names, strict=True):
         _check_finite(x, name)
-        _check_told_apart(_by_channel(x, axes), name)
+        _check_told_apart(by_channel(x, axes), name)
     mean, std = _normal(config, held, axes)
     return FoundArrays(
         listing=held.digest,
@@ -127,6 +121,22 @@ def look(config: OwnArrays, given: Path | None = None, known: Sequence[str] = ()
     )
 
 
+def axes_of(config: OwnArrays, shape: Sequence[int], name: str) -> str:
+    """Return what the axes of a sample are, as the configuration says or by their number.
+
+    Raises:
+        DataError: there are more or fewer.
+    """
+    axes = config.axes or _BY_NUMBER.get(len(shape), "")
+    if len(axes) != len(shape):
+        raise DataError(
+            f"{name} holds samples of shape {list(shape)}"
+            + (f", and data.axes says {axes}" if axes else ", more axes than samples have"),
+            "say what they are: --set data.axes=TI (also T, I, CL, TCL, CHW, TCHW, in the file's order)",
+        )
+    return axes
+
+
 def load(config: OwnArrays, source: Source) -> Splits:
     """Return the arrays as splits.
 
@@ -134,7 +144,7 @@ def load(config: OwnArrays, source: Source) -> Splits:
         DataError: see `look`; or they are not what the recipe was made for.
     """
     found = config.found or look(config, source.folder)
-    held = _held(config, source.folder, found.classes)
+    held = hold(config, source.folder, found.classes)
     check_same(config, found.model_copy(update={"listing": held.digest, **_counts(held)}), held.where)
     config = config.model_copy(update={"found": found})
     shape = config.found_shape()
@@ -174,11 +184,14 @@ def _counts(held: Held) -> dict[str, list[int]]:
     }
 
 
-def _held(config: OwnArrays, given: Path | None, known: Sequence[str]) -> Held:
+def hold(config: OwnArrays, given: Path | None = None, known: Sequence[str] = ()) -> Held:
+    """Return the arrays of a configuration, and which samples train.
+
+    Raises:
+        DataError: they are not there, do not belong together, or cannot be divided.
+    """
     where = place(config, given)
-    if where.is_dir() and (
-        (where / LABELS).is_file() or any(each.is_dir() and not each.name.startswith(".") for each in where.iterdir())
-    ):
+    if in_folders(where):
         return _of_folders(config, where, known)
     parts, files = find_parts(where)
     first = parts[0]
@@ -207,6 +220,13 @@ def _held(config: OwnArrays, given: Path | None, known: Sequence[str]) -> Held:
     divided = divide(Samples(labels, classes, str, split, groups, where), config.split, config.measured)
     names = [part.name for part in parts]
     return Held([part.x for part in parts], labels, numbers, classes, divided, digest.hexdigest(), where, names)
+
+
+def in_folders(where: Path) -> bool:
+    """Whether each sample is a file of its own, in folders by class or in a list."""
+    return where.is_dir() and (
+        (where / LABELS).is_file() or any(each.is_dir() and not each.name.startswith(".") for each in where.iterdir())
+    )
 
 
 def _of_folders(config: OwnArrays, where: Path, known: Sequence[str]) -> Held:
@@ -318,7 +338,7 @@ def _check_finite(x: Array, name: str) -> None:
             )
 
 
-def _by_channel(x: Array, axes: str) -> Array:
+def by_channel(x: Array, axes: str) -> Array:
     """Return samples with their channels as the last axis, a view."""
     channel = next((axes.index(letter) for letter in "IC" if letter in axes), None)
     return x[..., None] if channel is None else np.moveaxis(x, 1 + channel, -1)
@@ -331,15 +351,32 @@ def _check_told_apart(values: Array, name: str) -> None:
         values: [N, …, channels].
         name: what they are called in messages.
     """
-    if values.dtype.kind == "b" or values.dtype.itemsize < 4:
+    if values.dtype.kind == "b" or values.dtype.itemsize < 4 or values.dtype == np.float32:
         return
     pieces = [some.reshape(-1, some.shape[-1]) for _, some in _chunks(values)]
     low, high = np.min([some.min(0) for some in pieces], 0), np.max([some.max(0) for some in pieces], 0)
+    check_coarse(low, high, values.dtype, name)
+
+
+def check_coarse(low: Array, high: Array, dtype: np.dtype[Any], name: str) -> None:
+    """Refuse channels whose values float32 does not tell apart.
+
+    Args:
+        low: the least value of each channel, [channels].
+        high: the largest, [channels].
+        dtype: the type that the values have in their file.
+        name: what they are called in messages.
+
+    Raises:
+        DataError: names the first such channel.
+    """
+    if dtype.kind == "b" or dtype.itemsize < 4 or dtype == np.float32:
+        return
     spacing = np.spacing(np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64))).astype(np.float32))
     span = high.astype(np.float64) - low.astype(np.float64)
     # Whole numbers that float32 holds are told apart, however large.
-    coarse = (span > 0) & (span < _LEVELS * spacing) & ((spacing > 1) | (values.dtype.kind == "f"))
-    if values.dtype == np.float32 or not coarse.any():
+    coarse = (span > 0) & (span < _LEVELS * spacing) & ((spacing > 1) | (dtype.kind == "f"))
+    if not coarse.any():
         return
     at = int(np.flatnonzero(coarse)[0])
     raise DataError(

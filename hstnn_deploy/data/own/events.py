@@ -5,7 +5,7 @@ Each file comes through `data.readers`, as `hstnn run` reads it, and then goes t
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,14 @@ from hstnn_deploy.data.dataset import Recordings, Source
 from hstnn_deploy.data.events import recordings as sets
 from hstnn_deploy.data.events.events import Events, Sensor
 from hstnn_deploy.data.own.config import FoundEvents, OwnEvents
+from hstnn_deploy.data.own.event_hints import check_length, in_recipe
 from hstnn_deploy.data.own.files import check_same, place
 from hstnn_deploy.data.own.listing import Listing, counts, list_folder
 from hstnn_deploy.data.own.parts import SPLITS, Numbers, divide
 from hstnn_deploy.data.preprocessing import Frames, preprocessing
 from hstnn_deploy.data.readers import event_files
-from hstnn_deploy.data.readers.event_options import EventOptions, parse_options
-from hstnn_deploy.data.readers.event_report import Expected, Found, Recording, Report
+from hstnn_deploy.data.readers.event_options import parse_options
+from hstnn_deploy.data.readers.event_report import Expected, Recording, Report
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.foreign import visible
@@ -62,15 +63,21 @@ def look(config: OwnEvents, given: Path | None = None, known: Sequence[str] = ()
         listing=listing.digest, classes=list(listing.classes), sensor=sensor, longest=1, span=span, **facts
     )
     config = config.model_copy(update={"found": found})
-    some = np.unique(np.linspace(0, len(listing.names) - 1, _LOOKED_AT).astype(int))
     reader = Reader(listing, config)
-    seen = [reader.recording(int(number)) for number in some]
+    seen = [reader.recording(number) for number in looked_at(len(listing.names))]
     _tell([each.report for each in seen])
     longest = max(int(each.events["t"][-1]) + 1 for each in seen)
-    return found.model_copy(update={"longest": longest, "span": span or _span([each.events for each in seen])})
+    check_length(longest, config)
+    return found.model_copy(update={"longest": longest, "span": span or usual_span([each.events for each in seen])})
 
 
-def _span(seen: Sequence[Events]) -> int:
+def looked_at(count: int) -> list[int]:
+    """Return the numbers of the recordings that are read to know how long all are, of `count`."""
+    found: list[int] = np.unique(np.linspace(0, count - 1, _LOOKED_AT).astype(int)).tolist()
+    return found
+
+
+def usual_span(seen: Sequence[Events]) -> int:
     """Return the microseconds of the longest recording, without those that are so long that their unit is another."""
     spans = np.array([int(each["t"][-1]) - int(each["t"][0]) + 1 for each in seen])
     return int(spans[spans <= _ANOTHER_UNIT * np.median(spans)].max())
@@ -108,7 +115,12 @@ def load(config: OwnEvents, source: Source) -> Splits:
         merged = torch.cat([parts["train"].numbers, parts["valid"].numbers]).sort().values
         parts = {**parts, "train": OwnRecordings(parts["train"].reader, merged)}
     known = sets.Known("your recordings", len(seen.classes), {name: len(part.target) for name, part in parts.items()})
-    return sets.make_splits(config, "own", parts, known, folder, source)
+    listing, (width, height, _) = parts["train"].reader.listing, seen.sensor
+    origin = (
+        f"your recordings in {folder}, {len(listing.names)} in {len(seen.classes)} classes, of a sensor of "
+        f"{width} x {height}{listing.beside}"
+    )
+    return replace(sets.make_splits(config, "own", parts, known, folder, source), origin=origin)
 
 
 def recordings(config: OwnEvents, given: Path | None) -> Mapping[str, Recordings]:
@@ -154,10 +166,11 @@ class Reader:
             return event_files.read_recording(path, Expected(how, "own", span=span), options)
         except DataError as error:
             if config.measured and "--events" in error.hint:
-                raise DataError(error.message, "bring them into the form of those that were trained on") from error
+                message = in_recipe(error, config).message
+                raise DataError(message, "bring them into the form of those that were trained on") from error
             stated = None if said else sensor_stated(path, config)
             if stated is None or stated == sensor[:2]:
-                raise DataError(error.message, error.hint.replace("--events ", "--set data.events=")) from error
+                raise in_recipe(error, config) from error
             raise DataError(
                 f"{path} is from a sensor of {stated[0]} x {stated[1]}, and {self.listing.path(0)} from one of "
                 f"{sensor.width} x {sensor.height}",
@@ -204,7 +217,10 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
         return Sensor(width, height, more[0] if more else 1 if height == 1 else 2)
     if options.sensor is not None:
         return Sensor(*options.sensor)
-    found = _columns(path, options)
+    try:
+        found = event_files.read_columns(path, options)
+    except DataError as error:
+        raise in_recipe(error, config) from error
     if found.sensor is not None:
         return Sensor(*found.sensor)
     x, y = (np.asarray(found.columns[each]) if each in found.columns else np.zeros(1) for each in "xy")
@@ -217,9 +233,4 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
 
 def sensor_stated(path: Path, config: OwnEvents) -> tuple[int, int] | None:
     """Return the sensor that a file states, or None."""
-    return _columns(path, parse_options(config.events)).sensor
-
-
-def _columns(path: Path, options: EventOptions) -> Found:
-    how = Frames(sensor=Sensor(2**15, 2**15), transforms=[], frame_time=1, steps=None, binary=False)
-    return event_files._found(path, Expected(how, "own"), options)
+    return event_files.read_columns(path, parse_options(config.events)).sensor

@@ -1,6 +1,6 @@
-"""No data: what stands in the place of a data set where a network has no recipe. It has a length, and no samples."""
+"""No data: what stands in the place of a data set where none is at hand. It has a length, and no samples."""
 
-from typing import Literal, NoReturn
+from typing import ClassVar, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,25 +11,48 @@ STEPS = 28
 """Steps of a window, where nobody says how many."""
 
 
-class NoDataConfig(BaseModel):
-    """What is known of the data of a network without a recipe: nothing but how long a window is to be."""
+class AbsentConfig(BaseModel):
+    """What is known of data that is not at hand: how long a window is."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Literal["none"] = "none"
+    why: ClassVar[str]
+    """Why it is not, in words that a comma follows."""
+
     steps: int = Field(STEPS, gt=0)
     """Time steps of a window of random input."""
 
 
-def _refuse(_config: NoDataConfig, _source: Source) -> NoReturn:
-    raise DataError(
-        "the network has no recipe, so no data belongs to it", "name a recipe with data of its shape, with --recipe"
-    )
+class NoDataConfig(AbsentConfig):
+    """What is known of the data of a network without a recipe: nothing but how long a window is to be."""
+
+    why: ClassVar[str] = "the network has no recipe"
+
+    name: Literal["none"] = "none"
+
+
+class PythonDataConfig(AbsentConfig):
+    """What a recipe says of data that was handed over in Python (`hstnn_deploy.fit`): what tells it from other data."""
+
+    why: ClassVar[str] = "the network was trained on data that was given in Python"
+
+    name: Literal["python"] = "python"
+    input: list[int]
+    """The shape of one time step of one sample; [] of tokens."""
+    classes: int
+    samples: dict[str, int]
+    """How many there are, by split; no `test` where none was given."""
+    sha256: dict[str, str]
+    """Of their classes and some of the samples, by split."""
+
+
+def _refuse(config: AbsentConfig, _source: Source) -> NoReturn:
+    raise DataError(f"{config.why}, so no data is at hand", "name a recipe with data of its shape, with --recipe")
 
 
 NO_DATA = DataSet(
     "none",
-    NoDataConfig,
+    AbsentConfig,
     Card("no data: of a network without a recipe", "none", "none", ""),
     _refuse,
     lambda _config: None,

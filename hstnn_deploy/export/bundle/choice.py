@@ -15,6 +15,7 @@ import numpy as np
 from hstnn_deploy import environment
 from hstnn_deploy.data import registry
 from hstnn_deploy.data.registry import DataConfig
+from hstnn_deploy.data.sets.nothing import PythonDataConfig
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.export.graph import forms
 from hstnn_deploy.export.graph.forms import Form
@@ -60,6 +61,8 @@ class Choice:
 
 def steps_of(config: DataConfig) -> int:
     """Return how many steps a sample of a data set has; of a text, a window."""
+    if isinstance(config, PythonDataConfig):
+        return config.steps
     shape = registry.shape(config)
     return shape.steps if shape else int(getattr(config, "bptt", 1))
 

@@ -41,10 +41,14 @@ _RESETS_ALONE = {
 """Of a network of which nobody says how long its windows are."""
 
 
-def manifest(ckpt: Path, checkpoint: Checkpoint, how: Pixels | Frames | None = None) -> dict[str, Any]:
-    """Return the manifest of the bundle of a checkpoint file, its files and verification still to be added.
+IN_PYTHON = "(a network in Python)"
+"""What stands in the place of a checkpoint's file in the manifest of a network that came from none."""
 
-    `how` is the preprocessing that its graphs begin with.
+
+def manifest(ckpt: Path | None, checkpoint: Checkpoint, how: Pixels | Frames | None = None) -> dict[str, Any]:
+    """Return the manifest of the bundle of a checkpoint, its files and verification still to be added.
+
+    The checkpoint is of a file, or of none (`ckpt` is None). `how` is the preprocessing that its graphs begin with.
     """
     follows = following(checkpoint.recipe_or_bare(), checkpoint.network(), how)
     of_checkpoint = recorded(ckpt, checkpoint)
@@ -94,10 +98,12 @@ def named_classes(recipe: Recipe) -> dict[str, list[str]]:
     return {"classes": names} if names else {}
 
 
-def recorded(ckpt: Path, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return what of a manifest only a checkpoint can say."""
+def recorded(ckpt: Path | None, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what of a manifest only a checkpoint can say: the SHA-256 of its file, or of its weights alone."""
     return {
-        "checkpoint": {"file": str(ckpt), "sha256": files.sha256(ckpt)},
+        "checkpoint": {"file": IN_PYTHON, "sha256": checkpoint.fingerprint}
+        if ckpt is None
+        else {"file": str(ckpt), "sha256": files.sha256(ckpt)},
         "network": {"stage": checkpoint.stage, "vocabulary": checkpoint.vocabulary},
         "recipe": checkpoint.recipe,
         "selection": checkpoint.selection,

@@ -21,10 +21,20 @@ from typing import Any, Literal
 from hstnn_deploy import files, folders
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.files.folder import Report, silent
+from hstnn_deploy.data.given.given import Data, fingerprint, split_of
 from hstnn_deploy.data.preprocessing import preprocessing
+from hstnn_deploy.data.registry import called
+from hstnn_deploy.data.splits import Split
 from hstnn_deploy.errors import ExportError, HstnnError, UsageError
 from hstnn_deploy.export.bundle.choice import Choice, Dynamic, check_dynamic, choose_form, steps_of
-from hstnn_deploy.export.bundle.description import describe_file, manifest, metadata, result_of, write_manifest
+from hstnn_deploy.export.bundle.description import (
+    IN_PYTHON,
+    describe_file,
+    manifest,
+    metadata,
+    result_of,
+    write_manifest,
+)
 from hstnn_deploy.export.bundle.extras import NIR, NirOptions, write_extras
 from hstnn_deploy.export.bundle.quantise import How, Reduction, make_smaller
 from hstnn_deploy.export.graph.forms import Form, States
@@ -33,18 +43,23 @@ from hstnn_deploy.export.graph.raw_input import possible
 from hstnn_deploy.export.graph.write import DEFAULT_FORMS, check_opset, files_of, write_graphs
 from hstnn_deploy.export.proof.activity import check_activity, check_training
 from hstnn_deploy.export.proof.checks import run_checks
-from hstnn_deploy.export.proof.comparisons import Check, Subject
+from hstnn_deploy.export.proof.comparisons import Check, Subject, sheet_of, told_of
 from hstnn_deploy.export.proof.samples import make_subject, training_windows
 from hstnn_deploy.export.runtime.manifest import MANIFEST, VOCABULARY, check_files, read_manifest
 from hstnn_deploy.models.exits import Exit
-from hstnn_deploy.recipe.adopted import is_bare
+from hstnn_deploy.models.network import Network, is_network
+from hstnn_deploy.models.stack import as_stack
+from hstnn_deploy.recipe.adopted import no_data
 from hstnn_deploy.recipe.recipe import Recipe
+from hstnn_deploy.shown import Sheet, Shown
+from hstnn_deploy.train.fitting.given import wanted
+from hstnn_deploy.train.fitting.history import History
 
 StatesAsked = Literal["named", "inside", "both"]
 
 
-@dataclass(frozen=True)
-class Bundle:
+@dataclass(frozen=True, repr=False)
+class Bundle(Shown):
     """What an export wrote."""
 
     folder: Path
@@ -62,9 +77,19 @@ class Bundle:
         """The checks that failed."""
         return [check for check in self.checks if check.outcome == "failed"]
 
+    def __repr__(self) -> str:
+        """Return in one line what was written, and whether it was proved."""
+        return f"<Bundle {self.folder}: {', '.join(self.manifest['files'])}; {told_of(self.checks)}>"
+
+    def sheet(self) -> Sheet:
+        """Return its checks."""
+        files = ", ".join(f"{name} ({size['bytes']} bytes)" for name, size in self.manifest["files"].items())
+        title = f"Bundle {self.folder}: {told_of(self.checks)}"
+        return sheet_of(title, self.checks, [files, f"proved on {self.manifest.get('samples', 'nothing')}"])
+
 
 def export_bundle(
-    ckpt: Path | str,
+    ckpt: Path | str | Network | History,
     out: Path | str | None = None,
     formats: Collection[str] = ("onnx",),
     *,
@@ -87,14 +112,15 @@ def export_bundle(
     exit: Exit | None = None,
     recipe: Recipe | None = None,
     samples: Path | None = None,
+    test: Data | None = None,
     on_check: Callable[[Check], None] | None = None,
     report: Report = silent,
 ) -> Bundle:
-    """Export a checkpoint's network into a bundle, and prove it.
+    """Export a network into a bundle, and prove it.
 
     Args:
-        ckpt: a checkpoint file.
-        out: the bundle's folder; by default `bundle` beside the checkpoint.
+        ckpt: a checkpoint file; or a stack, or what `hstnn_deploy.fit` returned, which the manifest tells more of.
+        out: the bundle's folder; by default `bundle` beside the checkpoint file.
         formats: some of onnx, torchscript, pt2.
         forms: of the ONNX graphs, or `auto`: the fastest on this machine that leaves `dynamic` free.
         dynamic: which axes must be free; None: time and batch, or what the forms asked for leave free.
@@ -116,6 +142,8 @@ def export_bundle(
         exit: the rule by which the step graph, TorchScript and .pt2 say that the answer may be given early.
         recipe: of a checkpoint without one: whose test split the files are proved on, and whose preprocessing counts.
         samples: a .npy or .npz file of inputs x[N, T, …] that the files are proved on, in the place of other ones.
+        test: samples with their answers, as `hstnn_deploy.fit` takes them, which the files are proved on in the place
+            of the test split of the recipe's data.
         on_check: called with each check as it is done.
         report: told what is under way.
 
@@ -133,18 +161,18 @@ def export_bundle(
             graph.
         RunError: the folder cannot be written.
     """
-    ckpt = Path(ckpt)
-    trained = Checkpoint.load(ckpt)
+    path, trained = _read(ckpt)
+    name = str(path or IN_PYTHON)
     checkpoint = trained.deployed(draw)
     if recipe is not None:
-        if trained.recipe:
-            raise UsageError(f"{ckpt} has a recipe of its own", "leave --recipe out")
+        if trained.recipe and not no_data(trained.resolved_recipe()):
+            raise UsageError(f"{name} has a recipe of its own", "leave --recipe out")
         checkpoint = checkpoint.under(recipe)
     if trained.architecture == checkpoint.architecture and draw is not None:
-        raise UsageError(f"a draw is of weights on devices, and {ckpt} has none", "leave --draw out")
+        raise UsageError(f"a draw is of weights on devices, and {name} has none", "leave --draw out")
     if checkpoint.redundant and not allow_redundant:
         raise ExportError(
-            f"{ckpt} is the redundant network, before selection: it holds every unit twice over",
+            f"{name} is the redundant network, before selection: it holds every unit twice over",
             "export the best.pt of a ratio-… folder, or add --allow-redundant",
         )
     for form in () if forms == "auto" else forms:
@@ -155,15 +183,24 @@ def export_bundle(
         raise UsageError("an exit is an output of the step graph, which is not asked for", "add --form step")
     if exit is not None and not formats:
         raise UsageError("an exit is an output of the step graph, which is not asked for", "add --onnx")
-    folder = Path(out) if out is not None else ckpt.parent / "bundle"
+    if out is None:
+        if path is None:
+            raise UsageError("a network in Python has no folder that a bundle could lie in", "give out=")
+        out = path.parent / "bundle"
+    folder = Path(out)
     _check_target(folder)
     network, recipe = checkpoint.network(), checkpoint.recipe_or_bare(steps)
     network.leave_by(exit)
-    if "int8-static" in smaller and is_bare(recipe):
+    if "int8-static" in smaller and (why := no_data(recipe)):
         raise UsageError(
-            f"{ckpt} has no recipe, so there are no training samples that int8 ranges come from",
+            f"{why}, so there are no training samples that int8 ranges come from",
             "name a recipe with --recipe, or ask for --int8 dynamic",
         )
+    given = None
+    if test is not None:
+        if preprocess:
+            raise UsageError("preprocessing is proved on the files of the recipe's data", "leave test= out")
+        given = split_of(test, wanted(network), "test", lambda *_: None)
     how = possible(preprocessing(recipe.data), formats) if preprocess else None
     steps = steps or steps_of(recipe.data)
     inside = states == "inside"
@@ -193,7 +230,7 @@ def export_bundle(
         carried, extra = write_extras(network, checkpoint, staging, data_folder, nir)
         if verify or smaller:
             subject = make_subject(
-                network, staging, recipe, checkpoint.vocabulary, data_folder, whole_test, report, samples
+                network, staging, recipe, checkpoint.vocabulary, data_folder, whole_test, report, samples, given
             )
         if verify:
             run_checks(subject, [path.name for path in written], done)
@@ -201,7 +238,7 @@ def export_bundle(
                 done(check)
             for check in check_training(checkpoint, [*(path.name for path in written), *([NIR] if nir else [])]):
                 done(check)
-        facts = manifest(ckpt, checkpoint, how) | {"carried": carried}
+        facts = manifest(path, checkpoint, how) | {"carried": carried}
         if trained.architecture != checkpoint.architecture:
             facts["weights"] = {"draw": draw, **trained.recipe_or_bare().dump()["network"]["weights"]}
             if memory := trained.network().device_memory():
@@ -209,9 +246,9 @@ def export_bundle(
         if exit is not None:
             facts["exit"] = exit.plain()
         if verify or smaller:
-            facts["samples"] = _told(subject, recipe, samples)
+            facts["samples"] = _told(subject, recipe, samples, given)
         if smaller:
-            training = [] if is_bare(recipe) else training_windows(recipe, data_folder)
+            training = [] if no_data(recipe) else training_windows(recipe, data_folder)
             names = [path.name for path in written]
             reductions = make_smaller(subject, names, smaller, max_drop, training, done, keep_all)
             facts |= {"smaller": [each.plain() for each in reductions if each.kept]}
@@ -238,13 +275,36 @@ def export_bundle(
     return Bundle(folder, checks, facts, reductions, choice, sorted(left))
 
 
-def _told(subject: Subject, recipe: Recipe, samples: Path | None) -> str:
+def _read(source: Path | str | Network | History) -> tuple[Path | None, Checkpoint]:
+    """Return the checkpoint of what is to be exported, and its file where there is one."""
+    if isinstance(source, History):
+        file = None if source.folder is None else source.folder / "best.pt"
+        return file, source.checkpoint if file is None else Checkpoint.load(file)
+    if is_network(source):
+        stack = as_stack(source)
+        if stack is None:
+            raise UsageError(
+                "a hybrid network is described by its recipe, which is in its checkpoint",
+                "give the file best.pt, or what hd.fit returned",
+            )
+        return None, Checkpoint.of_network(stack)
+    if not isinstance(source, Path | str):
+        raise UsageError(
+            f"{type(source).__name__} is neither a checkpoint file nor a network of this package",
+            "give best.pt, a Stack, or what hd.fit returned; hd.from_torch takes modules of other libraries",
+        )
+    return Path(source), Checkpoint.load(Path(source))
+
+
+def _told(subject: Subject, recipe: Recipe, samples: Path | None, given: Split | None) -> str:
     """Return in words what a bundle was proved on."""
     count = subject.windows[0].shape[1]
     if samples is not None:
         return f"{count} samples of {samples.name} (SHA-256 {files.sha256(samples)})"
+    if given is not None:
+        return f"{count} of {len(given)} samples given in Python (fingerprint {fingerprint(given)[:12]})"
     if subject.test is not None:
-        return f"{count} samples of the test split of {recipe.data.name}, by recipe {recipe.name}"
+        return f"{count} samples of the test split of {called(recipe.data)}, by recipe {recipe.name}"
     return f"{count} windows of random numbers, seed 0: {subject.no_test}"
 
 

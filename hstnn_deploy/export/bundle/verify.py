@@ -14,7 +14,10 @@ from torch import Tensor
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.files.folder import Report, silent
+from hstnn_deploy.data.given.given import Data, fingerprint, split_of
 from hstnn_deploy.data.preprocessing import preprocessing
+from hstnn_deploy.data.sets.nothing import PythonDataConfig
+from hstnn_deploy.data.splits import Split
 from hstnn_deploy.errors import ExportError, UsageError
 from hstnn_deploy.export.bundle.claims import check_carried, check_checkpoint, check_follows, check_metric, check_record
 from hstnn_deploy.export.bundle.description import recipe_of
@@ -24,7 +27,7 @@ from hstnn_deploy.export.graph.nodes import BUILDER
 from hstnn_deploy.export.graph.raw_input import possible
 from hstnn_deploy.export.graph.write import PT2, TORCHSCRIPT, VARIANTS
 from hstnn_deploy.export.proof.checks import CHECKS, run_checks, run_checks_on
-from hstnn_deploy.export.proof.comparisons import Check, Subject
+from hstnn_deploy.export.proof.comparisons import Check, Subject, sheet_of, told_of
 from hstnn_deploy.export.proof.programs import check_program
 from hstnn_deploy.export.proof.raw_input import check_front
 from hstnn_deploy.export.proof.samples import make_subject
@@ -34,12 +37,14 @@ from hstnn_deploy.models.exits import Exit
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.recipe.recipe import Recipe
+from hstnn_deploy.shown import Sheet, Shown
+from hstnn_deploy.train.fitting.given import wanted
 
 NOT_TRUSTED = "not checked: TorchScript can run code; add --trust where you know who wrote it"
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
     """What a verification found."""
 
     folder: Path
@@ -51,6 +56,14 @@ class Verification:
         """The checks that failed."""
         return [check for check in self.checks if check.outcome == "failed"]
 
+    def __repr__(self) -> str:
+        """Return in one line how the checks came out."""
+        return f"<Verification of {self.folder}: {told_of(self.checks)}>"
+
+    def sheet(self) -> Sheet:
+        """Return the checks."""
+        return sheet_of(f"Verification of {self.folder}: {told_of(self.checks)}", self.checks)
+
     @property
     def not_run(self) -> list[Check]:
         """The checks that could not be run; each says why."""
@@ -58,8 +71,8 @@ class Verification:
 
 
 def verify_bundle(
-    folder: Path,
-    ckpt: Path | None = None,
+    folder: Path | str,
+    ckpt: Path | str | None = None,
     data_folder: Path | None = None,
     provider: str = "cpu",
     whole_test: bool = False,
@@ -68,6 +81,7 @@ def verify_bundle(
     *,
     trust: bool = False,
     samples: Path | None = None,
+    test: Data | None = None,
 ) -> Verification:
     """Check a bundle: its manifest and files, its weights, its graphs, and all that was proved when it was exported.
 
@@ -80,6 +94,7 @@ def verify_bundle(
         on_check: called with each check as it is done.
         report: told what is under way.
         samples: a .npy or .npz file of inputs x[N, T, …] to prove the files on; None: the recipe's data.
+        test: samples with their answers, as `hstnn_deploy.fit` takes them, in the place of the recipe's test split.
         trust: whether the bundle's writer is known and trusted, so that TorchScript, which is code, may be opened.
 
     Raises:
@@ -89,7 +104,10 @@ def verify_bundle(
         DataError: the file of samples is damaged, or holds no inputs of the network.
         RecipeError: the recipe in the manifest cannot be read by this version.
     """
+    folder, ckpt = Path(folder), None if ckpt is None else Path(ckpt)
     facts = read_manifest(folder)
+    if test is not None and facts["graphs"]["preprocess"]:
+        raise UsageError("preprocessing is proved on the files of the recipe's data", "leave test= out")
     check_files(folder, facts)
     if PT2 in facts["files"]:
         check_program(folder / PT2)
@@ -145,10 +163,14 @@ def verify_bundle(
             # Nobody knows what it does, or how long: it is not run.
             wrong_graphs.add(name)
     vocabulary = facts["network"]["vocabulary"]
-    subject = make_subject(network, folder, recipe, vocabulary, data_folder, whole_test, report, samples)
+    given = None if test is None else split_of(test, wanted(network), "test", lambda *_: None)
+    subject = make_subject(network, folder, recipe, vocabulary, data_folder, whole_test, report, samples, given)
     subject = replace(subject, source="checkpoint" if checkpoint else "network of these weights")
-    for check in check_metric(facts, subject):
-        done(check)
+    if given is None or _is_its_own(recipe, given):
+        for check in check_metric(facts, subject):
+            done(check)
+    elif "test" in facts["metrics"]:
+        done(Check(MANIFEST, f"test {subject.task.metric} = measured", "not run", "other samples were given"))
     good = [name for name in names if name not in wrong_graphs]
     if provider != "cpu":
         run_checks_on(subject, good, provider, done)
@@ -159,6 +181,11 @@ def verify_bundle(
         _check_smaller(subject, name, limits.get(name), wrong_graphs, done)
     done(check_record(facts, checks[before:], facts["graphs"]["builder"] == BUILDER))
     return found
+
+
+def _is_its_own(recipe: Recipe, given: Split) -> bool:
+    """Whether samples are those that the network was tested on when it was trained."""
+    return isinstance(recipe.data, PythonDataConfig) and recipe.data.sha256.get("test") == fingerprint(given)
 
 
 def _network(

@@ -57,7 +57,9 @@ class At(NamedTuple):
         return self.dt
 
 
-def read_nir(path: Path, dt: float | None = None, method: Method | None = None, readout: Readout = "every") -> Stack:
+def read_nir(
+    path: Path | str, dt: float | None = None, method: Method | None = None, readout: Readout = "every"
+) -> Stack:
     """Return the network of a NIR file, in evaluation mode.
 
     Args:
@@ -72,7 +74,9 @@ def read_nir(path: Path, dt: float | None = None, method: Method | None = None, 
     """
     path = Path(path)
     try:
-        return _stack(read_apart(path), dt, method, readout)
+        network = _stack(read_apart(path), dt, method, readout)
+        network.origin = {"source": path.name, "format": "NIR"}
+        return network
     except DataError as error:
         said = error.message if str(path) in error.message else f"{path} is damaged, or no NIR graph: {error.message}"
         raise DataError(said, error.hint) from error

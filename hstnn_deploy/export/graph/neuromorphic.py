@@ -47,7 +47,7 @@ from torch import Tensor
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.graph.nir_file import node_of
+from hstnn_deploy.export.graph.nir_file import differs, graph_of, node_of
 from hstnn_deploy.export.graph.nir_layers import Written
 from hstnn_deploy.export.graph.nir_neurons import (
     DT,
@@ -168,7 +168,7 @@ def write_nir(network: Network, path: Path, dt: float = DT, method: Method = "eu
     with files.atomic(path) as temporary:
         temporary.write_bytes(written.getvalue())
         read = nir.read(temporary)
-        if difference := differs(graph, read) or _other_neurons(network, read):
+        if difference := differs(graph_of(graph), graph_of(read)) or _other_neurons(network, read):
             raise ExportError(f"{path} does not hold what was written: {difference}")
     return path
 
@@ -227,32 +227,6 @@ def _other_neurons_of_stack(network: Stack, read: Any) -> str:
 
 def _text(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def differs(one: Any, other: Any) -> str:
-    """Return where two graphs differ, in nodes, edges or any number to the bit; empty where they do not."""
-    if sorted(one.edges) != sorted(other.edges):
-        return "its edges"
-    if set(one.nodes) != set(other.nodes):
-        return "its nodes"
-    for name, node in one.nodes.items():
-        there = other.nodes[name]
-        if type(node) is not type(there):
-            return f"node {name}"
-        if hasattr(node, "nodes"):
-            if inside := differs(node, there):
-                return f"{inside} in node {name}"
-            continue
-        for key, value in vars(node).items():
-            if not _same(value, getattr(there, key)):
-                return f"{key} of node {name}"
-    return ""
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, dict):
-        return set(one) == set(other) and all(_same(value, other[key]) for key, value in one.items())
-    return one is other or bool(np.array_equal(one, other))
 
 
 def _linear(weight: Tensor, form: NirForm) -> Any:

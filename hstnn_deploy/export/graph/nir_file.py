@@ -104,6 +104,44 @@ def node_of(node: Any, kind: str | None = None) -> Node:
     return Node(kind, {name: value for name, value in fields.items() if value is not None})
 
 
+def differs(one: Graph, other: Graph) -> str:
+    """Return where two graphs differ, in nodes, edges or any number to the bit; empty where they do not.
+
+    Of metadata, dt and method are compared, where both graphs name them: what is read depends on no other.
+    """
+    if sorted(one.edges) != sorted(other.edges):
+        return "its edges"
+    if one.nodes.keys() != other.nodes.keys():
+        return "its nodes"
+    for name, node in one.nodes.items():
+        there = other.nodes[name]
+        if isinstance(node, Graph):
+            inside = differs(node, there) if isinstance(there, Graph) else "it is no graph"
+            if inside:
+                return f"{inside} in node {name}"
+            continue
+        if isinstance(there, Graph) or node.kind != there.kind:
+            return f"node {name}"
+        if key := _unequal(node.fields, there.fields):
+            return f"{key} of node {name}"
+    for key in ("dt", "method"):
+        if key in one.told and key in other.told and not np.array_equal(one.told[key], other.told[key]):
+            return f"{key} of its metadata"
+    return ""
+
+
+def _unequal(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Return the first field that differs; a v_reset that is left out is 0."""
+    for key in dict.fromkeys([*one, *other]):
+        if key in one and key in other:
+            same = bool(np.array_equal(one[key], other[key]))
+        else:
+            same = key == "v_reset" and not np.any(one.get(key, other.get(key)))
+        if not same:
+            return key
+    return ""
+
+
 def read_graph(path: Path, shown: str = "") -> Graph:
     """Return the graph of a NIR file.
 

@@ -190,6 +190,8 @@ def _node(at: At) -> Any:
         own = numbers_of(at.layer, neuron) if neuron.type != "adaptive-lif" else None
         if isinstance(neuron, Integrator):
             assert own is not None
+            if neuron.threshold is not None:
+                raise ExportError("a membrane that is reset, without spikes, has no NIR form", "leave out --nir")
             return integrator_node(own, at.shape, dt, method)
         refuse_neuron(neuron, method)
         return neuron_node(neuron, at.shape, dt, method, form, own)

@@ -58,7 +58,7 @@ def refuse_neuron(neuron: Any, method: Method) -> None:
     if neuron.reset == "none" and not is_threshold(neuron):
         raise ExportError("a neuron that is never reset has no NIR form", "network.neuron.reset=zero has one")
     if neuron.reset == "subtract":
-        raise ExportError("a reset by subtraction has no NIR form yet", "network.neuron.reset=zero has one")
+        raise ExportError("a reset by subtraction has no NIR form", "leave out --nir; neurons with reset zero have one")
     for key, there, what in (
         ("fires", neuron.fires != "above", "NIR's neurons fire above the threshold, once a step"),
         ("delayed_reset", neuron.delayed_reset, "NIR's neurons are reset in the step of the spike"),

@@ -32,6 +32,7 @@ from hstnn_deploy.foreign import first_line
 from hstnn_deploy.models.exits import EXIT
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
+from hstnn_deploy.shown import Sheet
 from hstnn_deploy.train.evaluation import batches, unpadded
 
 Outcome = Literal["passed", "failed", "not run"]
@@ -55,6 +56,18 @@ class Check:
     def plain(self) -> dict[str, str]:
         """Return plain data for the manifest."""
         return asdict(self)
+
+
+def told_of(checks: Sequence[Check]) -> str:
+    """Return in a few words how checks came out."""
+    counts = {outcome: sum(each.outcome == outcome for each in checks) for outcome in ("passed", "failed", "not run")}
+    return ", ".join(f"{count} checks {outcome}" for outcome, count in counts.items() if count) or "not checked"
+
+
+def sheet_of(title: str, checks: Sequence[Check], notes: Sequence[str] = ()) -> Sheet:
+    """Return checks as a table."""
+    rows = [(each.file, each.name, each.outcome, each.figure) for each in checks]
+    return Sheet(title, ("file", "check", "outcome", "figure"), rows, list(notes))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from hstnn_deploy.export.proof.comparisons import Subject
 from hstnn_deploy.export.proof.raw_input import raw_samples
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import task_for
-from hstnn_deploy.recipe.adopted import is_bare
+from hstnn_deploy.recipe.adopted import no_data
 from hstnn_deploy.recipe.recipe import Recipe
 
 _SAMPLES = 64
@@ -41,6 +41,7 @@ def make_subject(
     whole_test: bool = False,
     report: Report = silent,
     samples: Path | None = None,
+    given: Split | None = None,
 ) -> Subject:
     """Return what is verified.
 
@@ -53,18 +54,21 @@ def make_subject(
         whole_test: whether all of the test split is asked, however large the network.
         report: told what is under way.
         samples: a .npy or .npz file of inputs that the files are replayed on, x[N, T, …], in the place of other ones.
+        given: samples with their answers, in the place of the test split.
 
     Raises:
         DataError: the file of samples is damaged, or holds no inputs of the network.
     """
-    test, missing = _test_split(recipe, vocabulary, data_folder)
-    if samples is not None and test is None and is_bare(recipe):
+    test, missing = (given, "") if given is not None else _test_split(recipe, vocabulary, data_folder)
+    if samples is not None and test is None and no_data(recipe):
         missing = f"the samples of {samples.name} have no labels"
     text = recipe.network.family == "language"
     face = interface(network)
     how = preprocessing(recipe.data)
     recordings = data_set(recipe.data).recordings
     windows, sampled = _windows(test, face, network.longest, samples)
+    if given is not None and samples is None:
+        sampled, recordings = "windows of the samples that were given", None
     return Subject(
         network,
         folder,
@@ -75,7 +79,9 @@ def make_subject(
         # A text's columns, and so its score, depend on how many there are.
         recipe.batch if text else min(recipe.batch, 100, _fitting(test, face)),
         how,
-        raw_samples(how, test, lambda: recordings(recipe.data, data_folder) if recordings else {}) if test else None,
+        raw_samples(how, test, lambda: recordings(recipe.data, data_folder) if recordings else {})
+        if test and given is None
+        else None,
         whole_test,
         report,
         sampled=sampled,
@@ -100,8 +106,8 @@ def training_windows(recipe: Recipe, data_folder: Path | None) -> list[Tensor]:
 
 
 def _test_split(recipe: Recipe, vocabulary: str, data_folder: Path | None) -> tuple[Split | None, str]:
-    if is_bare(recipe):
-        return None, "the network has no recipe, so there are no samples with labels"
+    if why := no_data(recipe):
+        return None, f"{why}, so there are no samples with labels"
     try:
         splits = load(recipe.data, recipe.protocol, data_folder)
     except DataError as error:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ImportRefused
-from hstnn_deploy.importing.libraries import surrogates
+from hstnn_deploy.importing.libraries import plain, surrogates
 from hstnn_deploy.importing.libraries.plain import Rule, held
 from hstnn_deploy.importing.parts import Part, Taken, coarse, own_value
 from hstnn_deploy.models.layers.base import Shape
@@ -154,6 +154,53 @@ def recurrent(with_current: bool) -> Rule:
     return take
 
 
+def slstm(module: Any, _shape: Shape, axes: int) -> Taken:
+    """Take SLSTM without a reset: an LSTM whose output, the membrane, fires above the threshold.
+
+    snnTorch sets its states to zero at every step where input_size and hidden_size differ: such a layer remembers
+    nothing.
+    """
+    if module.reset_mechanism_val != 2:
+        raise ImportRefused(
+            "a reset of an LSTM's output, which it computes with again", "reset_mechanism='none', the default, is taken"
+        )
+    if module.input_size != module.hidden_size:
+        said = f"input_size {module.input_size} and hidden_size {module.hidden_size} differ"
+        raise ImportRefused(f"{said}: snnTorch forgets its states at every step then", "give both the same size")
+    size = (module.hidden_size,)
+    found = leaky(_Threshold(module), size, axes)
+    cell = plain.recurrent("lstm")(_Lstm(module.lstm_cell), size, axes)
+    return Taken([*cell.chain, *found.chain], _twin_slstm if module.bias else None, found.note)
+
+
+def slstm_membrane(module: Any, shape: Shape, axes: int) -> Taken:
+    """Take the membrane of SLSTM: its LSTM."""
+    return Taken(slstm(module, shape, axes).chain[:1])
+
+
+class _Lstm:
+    """An LSTM cell under the names of nn.LSTM with one layer."""
+
+    bidirectional, num_layers, dropout = False, 1, 0.0
+
+    def __init__(self, cell: nn.LSTMCell) -> None:
+        self.hidden_size, self.bias = cell.hidden_size, cell.bias
+        for name, value in cell.named_parameters():
+            setattr(self, f"{name}_l0", value)
+
+
+class _Threshold:
+    """The threshold of neurons whose membrane another layer computes, under the names of Leaky."""
+
+    beta = torch.zeros(())
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
 def _twin(module: nn.Module) -> None:
     for name, value in module.named_parameters():
         coarse(value)
@@ -167,11 +214,46 @@ def _twin(module: nn.Module) -> None:
         coarse(inner.V.data)
 
 
+@torch.no_grad()
+def _twin_slstm(module: Any) -> None:
+    """Let all gates be open, whatever comes in: the cell is the number of steps, and its tanh comes to be 1."""
+    for name, value in module.lstm_cell.named_parameters():
+        value.fill_(100.0 if name == "bias_ih" else 0.0)
+    module.threshold.fill_(1.0)
+
+
 def _twin_lapicque(module: Any) -> None:
     _twin(module)
     for name, number in (("R", 1.0), ("C", 2.0), ("time_step", 1.0)):
         setattr(module, name, torch.full_like(getattr(module, name).double(), number))
 
+
+def membrane(rule: Rule) -> Rule:
+    """Return the rule of neurons' membrane: of those whose reset comes a step late, or never, spikes have no part."""
+
+    def take(module: Any, shape: Shape, axes: int) -> Taken:
+        found = rule(module, shape, axes)
+        place = next(n for n, part in enumerate(found.chain) if isinstance(part, Part) and "lif" in part.config)
+        part = found.chain[place]
+        assert isinstance(part, Part)
+        lif = part.config["lif"]
+        if lif["reset"] != "none" and not lif.get("delayed_reset"):
+            raise ImportRefused("its membrane as the answer, with reset_delay=False", "reset_delay=True is taken")
+        names = ["decay", "current_decay"] + ([] if lif["reset"] == "none" else ["threshold", "reset", "cancels_input"])
+        config = {name: lif[name] for name in names if name in lif}
+        if each := {name: how for name, how in lif.get("each", {}).items() if name in names}:
+            config["each"] = each
+        weights = {name: value for name, value in part.weights.items() if name in each}
+        learned = [theirs for ours, theirs in _LEARNED.items() if ours in lif.get("learn", [])]
+        note = f"{', '.join(learned)} of a membrane stay as they are in fine-tuning" if learned else ""
+        # What follows it multiplies spikes.
+        return Taken([*found.chain[:place], Part({"integrator": config}, weights)], found.twin, note)
+
+    return take
+
+
+_LEARNED = {"decay": "beta", "threshold": "threshold", "current_decay": "alpha"}
+"""Ours and snnTorch's names of what can be learned."""
 
 RULES: dict[str, Rule] = {
     "Leaky": leaky,
@@ -179,6 +261,16 @@ RULES: dict[str, Rule] = {
     "Synaptic": synaptic,
     "RLeaky": recurrent(False),
     "RSynaptic": recurrent(True),
+    "SLSTM": slstm,
 }
 """By the class's name."""
+MEMBRANES: dict[str, Rule] = {
+    "Leaky": membrane(leaky),
+    "Lapicque": membrane(lapicque),
+    "Synaptic": membrane(synaptic),
+    "SLSTM": slstm_membrane,
+}
+"""Of those whose membrane is taken too, by the class's name."""
+GIVEN = {"Leaky": 2, "Lapicque": 2, "Synaptic": 3, "RLeaky": 2, "RSynaptic": 3, "SLSTM": 3}
+"""How many values each gives: spikes first, and the membrane last."""
 NEURONS = frozenset(RULES)

@@ -1,15 +1,17 @@
 """Hybrid networks: layers of spiking and recurrent units side by side, one on the other."""
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self, cast
 
+import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.algebra import Algebra, Strand, V
 from hstnn_deploy.models.hybrid.groups import Emitted, HybridLayer, Outputs, UnitKind, joined
-from hstnn_deploy.models.network import Network, State, Tap
+from hstnn_deploy.models.network import Network, Part, State, Tap
 from hstnn_deploy.models.sizes import Sizes
 
 
@@ -62,6 +64,26 @@ class HybridNetwork(Network):
             for number, layer in enumerate(self.stack, 1)
             for name, width in layer.state_sizes.items()
         }
+
+    def parts(self) -> list[Part]:
+        """See `Network`."""
+        like = torch.zeros(1, 1, *self.input_shape, device="meta", dtype=torch.int64 if self.tokens else None)
+        states = {name: list(value.shape[1:]) for name, value in self.initial_state(like).items()}
+        parameters: dict[str, int] = {}
+        for name, value in self.named_parameters():
+            part = self.part_of(name).partition(".")[0]
+            parameters[part] = parameters.get(part, 0) + value.numel()
+        found = []
+        for number, size in enumerate(self.sizes, 1):
+            # The names of what a layer carries end with its number: v1, h1, c1.
+            own = [name for name in states if (last := re.search(r"\d+$", name)) and int(last[0]) == number]
+            kind = " + ".join(
+                f"{count} {name}" for count, name in zip(size, ("spiking", "recurrent"), strict=True) if count
+            )
+            carried = {name: states.pop(name) for name in own}
+            found.append(Part(number, kind, parameters.pop(f"layer{number}"), [sum(size)], carried))
+        others = [Part(None, name, count, None, {}) for name, count in parameters.items()]
+        return [*found, *others, *([Part(None, "gathered over time", 0, None, states)] if states else [])]
 
     # --------------------------------------------------------------------------------- the equations, for any reading
 

@@ -23,6 +23,7 @@ from hstnn_deploy.profile.meter import accounts, gpu
 from hstnn_deploy.profile.meter.watch import Readings, Watch
 from hstnn_deploy.profile.record import Span
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value, find
+from hstnn_deploy.shown import Sheet, Shown
 
 INTERVAL = 0.1
 """Seconds from one row of the timeline to the next."""
@@ -44,7 +45,7 @@ class _Stretch:
     """What this process measured itself."""
 
 
-class Ledger:
+class Ledger(Shown):
     """Measures this process, and all it starts, between `with` and its end; spans mark what is to be told apart.
 
     Afterwards `values` hold for the whole, `spans` for each part, `timeline` over time, and `sampler` what measuring
@@ -72,6 +73,19 @@ class Ledger:
         self._done: list[_Stretch] = []
         self._open: _Stretch | None = None
         self._most: dict[str, Value] = {}
+
+    def __repr__(self) -> str:
+        """Return in one line how long it took, and how much memory."""
+        if not self.values:
+            return "<Ledger: nothing is measured yet>"
+        return f"<Ledger: {_shown(self['seconds'])}, peak {_shown(self['rss_peak'])} of main memory>"
+
+    def sheet(self) -> Sheet:
+        """Return the values of the whole, then seconds and memory of each span."""
+        values = [(value.name, _shown(value), _how(value)) for value in self.values]
+        for span in self.spans:
+            values += [(f"{span.name}: {name}", _shown(span.value(name)), "") for name in ("seconds", "rss_peak")]
+        return Sheet(repr(self).strip("<>"), ("figure", "value", "how it was obtained"), values)
 
     def __getitem__(self, name: str) -> Value:
         """Return a value of the whole by its name."""
@@ -159,3 +173,11 @@ class Ledger:
             found.append(accounts.device_change(readings.baseline, read))
         torch_absent = "torch is not loaded" if "torch" not in sys.modules else "torch has not used the device"
         return [*found, *(stretch.more or gpu.no_allocator(torch_absent))]
+
+
+def _shown(value: Value) -> str:
+    return str(value) if isinstance(value, Measured) else "n/a"
+
+
+def _how(value: Value) -> str:
+    return value.source if isinstance(value, Measured) else value.reason

@@ -12,7 +12,7 @@ from hstnn_deploy.data.splits import Batch, Split, Splits
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.profile.phases.synthetic import nbytes, random_inputs, synthetic
 from hstnn_deploy.profile.record import Configuration, Source
-from hstnn_deploy.recipe.adopted import is_bare
+from hstnn_deploy.recipe.adopted import no_data
 from hstnn_deploy.recipe.recipe import Recipe
 
 
@@ -33,9 +33,9 @@ def splits(
         DataError: the data is there, but damaged; or the data folder is not there; or `real` data is not.
         UsageError: the network is not made for the data that is there.
     """
-    if is_bare(recipe):
+    if why := no_data(recipe):
         if source == "real":
-            raise DataError("the network has no recipe, so no real data belongs to it", "leave --data real out")
+            raise DataError(f"{why}, so no real data is at hand", "leave --data real out")
         return random_inputs(recipe)
     absent = _absent(recipe, folder, source)
     if absent and source == "real":

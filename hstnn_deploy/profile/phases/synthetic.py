@@ -17,10 +17,11 @@ from hstnn_deploy.data.events.kinds import lasting
 from hstnn_deploy.data.events.recordings import EventConfig
 from hstnn_deploy.data.images import Images, ImageSplit
 from hstnn_deploy.data.own.config import OwnText
-from hstnn_deploy.data.sets.nothing import NoDataConfig
+from hstnn_deploy.data.sets.nothing import AbsentConfig, PythonDataConfig
 from hstnn_deploy.data.splits import ArraySplit, Batch, Split, Splits, with_validation
 from hstnn_deploy.data.text import TextConfig, TextSplit
 from hstnn_deploy.models.hybrid.language import LanguageConfig
+from hstnn_deploy.models.registry import NetworkConfig
 from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.recipe.recipe import Recipe
 
@@ -101,31 +102,37 @@ def _targets(size: Shape, count: int, generator: torch.Generator) -> Tensor:
 
 
 _BARE = 100
-"""Random samples for a network without a recipe."""
+"""Random samples for a network whose data is not at hand."""
 
 
 def random_inputs(recipe: Recipe) -> tuple[Splits, str]:
-    """Return random inputs for a network without a recipe, and what they are: half of the values 0, the rest up to 1.
+    """Return random inputs for a network whose data is not at hand, and what they are.
 
-    They have no classes: every target is 0, and nothing is trained on them.
+    Half of the values are 0, the rest up to 1. They have no classes: every target is 0, and nothing is trained on them.
     """
-    network = recipe.network
-    assert isinstance(network, StackConfig), "only stacks have no recipe"
-    assert isinstance(recipe.data, NoDataConfig)
+    data, network = recipe.data, recipe.network
+    assert isinstance(data, AbsentConfig)
+    if isinstance(data, PythonDataConfig):
+        step, classes = data.input, data.classes
+    else:
+        assert isinstance(network, StackConfig), "only stacks have no recipe"
+        step, classes = network.input, network.outputs
     generator = torch.Generator().manual_seed(0)
-    shape = (_BARE, recipe.data.steps, *network.input)
-    if network.input:
+    shape = (_BARE, data.steps, *step)
+    if step:
         x, what = torch.rand(shape, generator=generator), "half of the values 0, the rest uniform up to 1"
         x *= torch.rand(shape, generator=generator) < 0.5
         split: Split = ArraySplit(x, torch.zeros(_BARE, dtype=torch.int64))
     else:
         what = "tokens, each as often as any other"
         split = _Tokens(torch.randint(0, _words(network), shape, generator=generator))
-    said = f"synthetic: {_BARE} random samples of {shape[1]} steps, {what}; the network has no recipe"
-    return Splits(split, split, split, (network.input or [0])[0], network.outputs, said), said
+    said = f"synthetic: {_BARE} random samples of {shape[1]} steps, {what}; {data.why}"
+    return Splits(split, split, split, (step or [0])[0], classes, said), said
 
 
-def _words(network: StackConfig) -> int:
+def _words(network: NetworkConfig) -> int:
+    if not isinstance(network, StackConfig):
+        return int(getattr(network, "vocabulary", 0))
     with torch.device("meta"):
         return network.build([]).words
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data import registry
-from hstnn_deploy.data.sets.nothing import NoDataConfig
+from hstnn_deploy.data.sets.nothing import AbsentConfig
 from hstnn_deploy.data.splits import DataSizes
 from hstnn_deploy.data.text import TextConfig
 from hstnn_deploy.errors import UsageError, nearest
@@ -15,7 +15,7 @@ from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.models.sizes import KINDS, Kind, Sizes, layer_sizes, selected_sizes
 from hstnn_deploy.models.stack import Mode, StackConfig
 from hstnn_deploy.profile import resource_table
-from hstnn_deploy.recipe.adopted import is_bare
+from hstnn_deploy.recipe.adopted import no_data
 from hstnn_deploy.recipe.load import load_recipe, parse, shipped
 from hstnn_deploy.recipe.recipe import Recipe
 
@@ -127,7 +127,7 @@ def _varied(name: str, recipe: Recipe, axes: Axes) -> list[Subject]:
                 plain["network"] = {**plain["network"], "mode": mode}
             if steps is not None and isinstance(recipe.data, TextConfig):
                 plain["data"] = {**plain["data"], "bptt": steps}
-            if steps is not None and is_bare(recipe):
+            if steps is not None and no_data(recipe):
                 plain["data"] = {**plain["data"], "steps": steps}
             changed = parse(plain, name)
             own = _steps(changed)
@@ -169,7 +169,7 @@ def _steps(recipe: Recipe) -> int:
 
     The vocabulary of a text depends on its files, and is compared where they are read.
     """
-    if isinstance(recipe.data, NoDataConfig):
+    if isinstance(recipe.data, AbsentConfig):
         return recipe.data.steps
     shape = registry.shape(recipe.data)
     if shape is None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hstnn_deploy import devices
 from hstnn_deploy.errors import ProfileError, UsageError
 from hstnn_deploy.foreign import brief
+from hstnn_deploy.models.network import Network, is_network
 from hstnn_deploy.profile.foreign import shapes, torch_module
 from hstnn_deploy.profile.foreign.names import is_foreign
 from hstnn_deploy.profile.meter.ledger import Ledger
@@ -29,13 +30,16 @@ from hstnn_deploy.profile.run import foreign_plan, launch, worker
 from hstnn_deploy.profile.show import cells
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
 from hstnn_deploy.recipe.recipe import Recipe
+from hstnn_deploy.shown import Sheet, Shown
 
 SECONDS = 5.0
+_STEPS = 28
+"""Of a window of a network of this package, where nobody says how many."""
 _HERE = "of this Python process, with all that it holds: a process of its own is measured of PACKAGE.MODULE:FACTORY"
 
 
 @dataclass(frozen=True, repr=False)
-class NetworkProfile:
+class NetworkProfile(Shown):
     """What `profile_network` found. Each figure is a `Measured` with `number`, `unit` and `source`, or a `NotMeasured`
     with its `reason`.
     """
@@ -102,6 +106,22 @@ class NetworkProfile:
         ]
         return f"<NetworkProfile {brief(self.name)}: {', '.join(figures)}>"
 
+    def sheet(self) -> Sheet:
+        """Return the main figures: a row for each, and where one was not measured why; `records` have all of them."""
+        chosen = [
+            ("a call, median", self.latency, cells.duration),
+            ("its spread, first to third quartile", self.spread, cells.duration),
+            ("the first call", self.first_call, cells.duration),
+            ("a training step, median", self.step, cells.duration),
+            ("peak of main memory", self.memory, cells.memory),
+            ("parameters", self.parameters, lambda number: f"{number:.0f}"),
+        ]
+        rows = [
+            (what, form(value.number), value.source) if isinstance(value, Measured) else (what, "n/a", value.reason)
+            for what, value, form in chosen
+        ]
+        return Sheet(f"Profile of {brief(self.name)}", ("figure", "value", "how it was obtained"), rows)
+
     def _of(self, phase: Phase) -> Record | None:
         return next((each for each in self.records if each.configuration.phase == phase), None)
 
@@ -127,8 +147,9 @@ def profile_network(
             recipe, or its name.
         x: of a module or a factory, what it is called with: shapes as `hstnn profile --input` takes them, such as
             "28,B,28"; a tuple of whole numbers is one shape. Of a module also arrays or tensors: one, a sequence of
-            them, or a mapping of names. Of an ONNX file, shapes of inputs whose size the file leaves open, such as
-            "x=28,1,28", or a mapping of names to shapes. Of hstnn's own networks None: their data says it.
+            them, or a mapping of names; of a network of this package x[T, B, ...], or None for random numbers. Of an
+            ONNX file, shapes of inputs whose size the file leaves open, such as "x=28,1,28", or a mapping of names to
+            shapes. Of a checkpoint and a recipe None: their data says it.
         batch: what B stands for in shapes; of hstnn's own networks the batch of inference. None: 1.
         steps: what T stands for in shapes; of hstnn's own networks the time steps of a sample.
         device: "cpu" or "cuda:N"; None: a module's own, else the first GPU if there is one.
@@ -148,6 +169,9 @@ def profile_network(
         check_numbers(batches=[batch], steps=[steps], threads=[threads], seconds=[seconds])
         if device is not None:
             raise UsageError("a module is measured where it is", f"move it first: module.to({device!r})")
+        if is_network(network):
+            x = _window_of(network, steps) if x is None else x
+            network = _Answer(network)
         return _here(network, x, batch, steps, threads, seconds)
     batches, counts = [batch] if batch is not None else [], [steps] if steps is not None else []
     shared: dict[str, Any] = {"threads": [threads], "seconds": seconds, "gpus": _gpus(device), "steps": counts}
@@ -163,6 +187,25 @@ def profile_network(
     records = list(launch.run(configurations, time_limit=time_limit))
     name = network.name if isinstance(network, Recipe) else str(network)
     return _whole(name, records)
+
+
+class _Answer(nn.Module):
+    """A network of this package as a module: its answer to a window, without its state."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the answer to x[T, B, ...]."""
+        output: Tensor = self.network(x)[0]
+        return output
+
+
+def _window_of(network: Network, steps: int | None) -> str:
+    """Return the shape of a window of a network, as text."""
+    longest = min(_STEPS, network.longest or _STEPS) if steps is None else steps
+    return ",".join([str(longest), "B", *map(str, network.input_shape)]) + (":int64" if network.tokens else "")
 
 
 def _recipe(network: Any) -> Any:
@@ -211,7 +254,7 @@ def _here(
     network: nn.Module, x: Any, batch: int | None, steps: int | None, threads: int | None, seconds: float
 ) -> NetworkProfile:
     """Measure a module in this process."""
-    name = type(network).__name__
+    name = type(network.network if isinstance(network, _Answer) else network).__name__
     given, resolved = _given(x, batch, steps)
     places = {each.device for each in (*network.parameters(), *network.buffers())}
     if len(places) > 1:

@@ -224,7 +224,7 @@ def test_how_recordings_are_read_is_said(folder: Path, caplog: pytest.LogCapture
     notes = [each.message for each in caplog.records if each.message.startswith("note: ")]
     assert len(notes) == 2
     assert "times in microseconds (whole numbers are taken as such)" in notes[0]
-    assert "times in seconds (fractions over" in notes[1]
+    assert "times in seconds (fractions that span" in notes[1]
 
 
 def test_recordings_of_another_sensor_are_not_measured(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstnn_deploy.data.own.listing import IMAGES, list_folder
+from hstnn_deploy.data.own.listing import list_folder
 from hstnn_deploy.data.own.names import natural
+from hstnn_deploy.data.own.walk import IMAGES
 from hstnn_deploy.errors import DataError
 
 

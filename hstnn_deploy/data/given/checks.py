@@ -1,0 +1,155 @@
+"""What is checked of samples that are handed over in Python, before anything is trained on them.
+
+Shapes: N samples, T time steps; a step of one sample has the network's own shape.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import brief
+
+_AT_ONCE = 1024
+"""Samples that are looked at together: arrays may be larger than memory, mapped from a file."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a network takes, and what is asked of it."""
+
+    step: tuple[int, ...]
+    """The shape of one time step of one sample; () of tokens."""
+    classes: int
+    """How many scores an answer has."""
+    tokens: bool = False
+    words: int = 0
+    """Of tokens: how many there are."""
+    per_step: bool = False
+    """Whether every step has a class, or each sample has one."""
+    longest: int | None = None
+    """The most steps that the network has numbers for; None: any."""
+
+    def shown(self, *axes: str) -> str:
+        """Return a shape such as [N, T, 8]."""
+        return f"[{', '.join([*axes, *map(str, self.step)])}]"
+
+
+def as_tensor(value: Any, what: str) -> Tensor:
+    """Return an array, a tensor or nested lists as a dense tensor of numbers, without a copy where none is needed.
+
+    Args:
+        value: which.
+        what: it is called in errors.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if isinstance(value, Tensor):
+        if value.layout != torch.strided or value.is_complex() or value.is_quantized or value.device.type == "meta":
+            raise DataError(f"{what} is a tensor of {value.dtype}, {value.layout}", "give a dense tensor of numbers")
+        return value.detach()
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # whatever an object of somebody else's does when it is asked for its numbers
+        raise DataError(
+            f"{what} is {type(value).__name__}, no array of numbers", "give an array or a tensor"
+        ) from error
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        hint = "lists of arrays of several lengths are given as they are, one array [T, ...] a sample"
+        raise DataError(f"{what} holds {array.dtype}, not numbers", hint if array.dtype == object else "")
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it may not be written to: nobody does
+        return torch.from_numpy(np.asarray(array.astype(array.dtype.newbyteorder("="), copy=False), order="C"))
+
+
+def check_x(x: Tensor, wanted: Wanted, what: str, axes: Sequence[str], count: int | None = None) -> None:
+    """Refuse inputs of a wrong shape or type.
+
+    Args:
+        x: inputs.
+        wanted: by the network.
+        what: they are called in errors.
+        axes: before those of a step: N and T, or T alone.
+        count: how many answers there are, where x has samples.
+
+    Raises:
+        DataError: says what is given, and what the network takes.
+    """
+    here, before = list(x.shape), len(axes)
+    takes = f"the network takes {wanted.shown(*axes)}"
+    if tuple(here[before:]) != wanted.step or len(here) < before:
+        hint = "samples come first, then time, then what a time step holds" if before > 1 else ""
+        if before > 1 and tuple(here[1:]) == wanted.step:
+            hint = "there is no axis of time: x[:, None] is one step, x[:, None].repeat(1, T, ...) shows it T times"
+        elif before > 1 and len(here) > 2 and int(np.prod(here[2:])) == int(np.prod(wanted.step)):
+            hint = f"give x.reshape(N, T, {', '.join(map(str, wanted.step))})"
+        raise DataError(f"{what} has the shape {here}, but {takes}", hint)
+    if count is not None and here[0] != count:
+        turned = len(here) > 1 and here[1] == count
+        hint = "samples come first: give x.swapaxes(0, 1)" if turned else "give one class for each sample"
+        raise DataError(f"{what} holds {here[0]} samples, and y {count}", hint)
+    if 0 in here[:before]:
+        raise DataError(f"{what} has the shape {here}: it is empty")
+    if wanted.longest is not None and here[before - 1] > wanted.longest:
+        raise DataError(f"{what} has {here[before - 1]} time steps; the network has numbers for {wanted.longest}")
+    if wanted.tokens:
+        _check_whole(x, what, wanted.words, "words", "token")
+    elif x.is_floating_point() and not all(bool(torch.isfinite(part).all()) for part in x.split(_AT_ONCE)):
+        raise DataError(f"{what} holds NaN or infinity", "numpy.isfinite tells where")
+
+
+def check_classes(y: Tensor, wanted: Wanted, what: str) -> Tensor:
+    """Return classes as int64, refused where they are none.
+
+    Raises:
+        DataError: says which value, and where.
+    """
+    axes = 2 if wanted.per_step else 1
+    if y.ndim != axes:
+        hint = "one-hot rows become classes by y.argmax(1)" if y.ndim == 2 and y.shape[-1] == wanted.classes else ""
+        each = "step of each sample, [N, T]" if wanted.per_step else "sample, [N]"
+        raise DataError(f"{what} has the shape {list(y.shape)}: give one class for each {each}", hint)
+    _check_whole(y, what, wanted.classes, "scores", "class")
+    return y.to(torch.int64)
+
+
+def _check_whole(value: Tensor, what: str, count: int, of: str, each: str) -> None:
+    if value.is_floating_point() or value.dtype == torch.bool:
+        hint = "give y.astype(int), or y.long() of a tensor" if each == "class" else "tokens are whole numbers"
+        raise DataError(f"{what} holds {str(value.dtype).removeprefix('torch.')}, not whole numbers", hint)
+    wrong = (value < 0) | (value >= count)
+    if bool(wrong.any()):
+        place = wrong.nonzero()[0].tolist()
+        found = brief(int(value[tuple(place)]))
+        where = f" at {place[0] if len(place) == 1 else place}" if value.numel() > 1 else ""
+        raise DataError(
+            f"{what} holds {each} {found}{where}, but the network has {count} {of}: they are numbered 0 to {count - 1}",
+            "number them from 0" if each == "token" else "number classes from 0, or give the last layer more outputs",
+        )
+
+
+def check_sample(item: Any, wanted: Wanted, what: str) -> tuple[Tensor, Tensor]:
+    """Return one sample (x[T, ...], class), checked.
+
+    Raises:
+        DataError: it is no such pair, or of a wrong shape or type.
+    """
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        given = f"{len(item)} things" if isinstance(item, tuple | list) else type(item).__name__
+        raise DataError(f"{what} is {given}, not a pair (x, y)", "x is [T, ...], y a class")
+    x, y = as_tensor(item[0], f"x of {what}"), as_tensor(item[1], f"y of {what}")
+    check_x(x, wanted, f"x of {what}", ("T",))
+    if not wanted.per_step and y.numel() == 1:
+        y = y.reshape(())
+    target = check_classes(y[None], wanted, f"y of {what}")[0]
+    if wanted.per_step and len(target) != len(x):
+        raise DataError(f"{what} has {len(x)} time steps and {len(target)} classes", "give a class for each step")
+    return x.to(torch.int64 if wanted.tokens else torch.float32), target

@@ -1,0 +1,90 @@
+"""`hstnn_deploy.evaluate`: how a network does on data that is given in Python, or on a split."""
+
+from typing import Any, overload
+
+import torch
+
+from hstnn_deploy.data.given.given import Data, split_of
+from hstnn_deploy.data.splits import Split
+from hstnn_deploy.errors import UsageError
+from hstnn_deploy.models.network import Network
+from hstnn_deploy.models.precision import Precision
+from hstnn_deploy.models.tasks import Task, task_for
+from hstnn_deploy.train import evaluation
+from hstnn_deploy.train.fitting.given import (
+    BATCH,
+    Loss,
+    check_network,
+    config_of,
+    device_of,
+    loss_of,
+    network_device,
+    wanted,
+)
+from hstnn_deploy.train.fitting.history import Evaluation
+from hstnn_deploy.train.ranks import ALONE, Ranks
+
+
+@overload
+def evaluate(
+    network: Network,
+    data: Data,
+    *,
+    loss: Loss | None = None,
+    batch: int | None = None,
+    device: torch.device | str | None = None,
+    precision: Precision = "fp32",
+) -> Evaluation: ...
+
+
+@overload
+def evaluate(
+    network: Network,
+    task: Task,
+    split: Split,
+    size: int,
+    device: torch.device,
+    precision: Precision = "fp32",
+    ranks: Ranks = ALONE,
+) -> dict[str, float]: ...
+
+
+def evaluate(network: Network, *given: Any, **options: Any) -> Any:
+    """Return how a network does on data: loss, metric, and of how many samples.
+
+    Two forms: `evaluate(network, data)`, with the data that `fit` takes and its options `loss`, `batch`, `device` and
+    `precision`, returns an `Evaluation`; `evaluate(network, task, split, size, device)` returns a dict, see
+    `train.evaluation.evaluate`.
+
+    Raises:
+        UsageError: no network, or a loss that does not fit it.
+        DataError: data of a wrong shape, type or class, or a Dataset that raises; says which.
+        DeviceError: the device is not there.
+    """
+    if "data" in options:
+        given = (options.pop("data"), *given)
+    if len(given) != 1 or options.keys() & {"task", "split", "size", "ranks"}:
+        return evaluation.evaluate(network, *given, **options)
+    return _evaluate(network, given[0], **options)
+
+
+def _evaluate(
+    network: Network,
+    data: Any,
+    loss: Any = None,
+    batch: int | None = None,
+    device: Any = None,
+    precision: Precision = "fp32",
+) -> Evaluation:
+    check_network(network)
+    where, before, training = device_of(network, device), network_device(network), network.training
+    task = task_for(config_of(network), loss_of(network, loss))
+    split = split_of(data, wanted(network), "data", lambda *_: None)
+    size = batch if batch is not None else getattr(data, "batch_size", None) or BATCH
+    if size < 1:
+        raise UsageError(f"batch is {size}, which is no number of samples")
+    try:
+        network.to(where)
+        return Evaluation.of(evaluation.evaluate(network, task, split, size, where, precision), task)
+    finally:
+        network.to(before).train(training)
