@@ -1,9 +1,13 @@
 """Parts of a user's own: neurons, layers, losses, data sets and metrics that are registered from outside the package.
 
-A part is known by its name. It is registered by a decorator of `hstnn_deploy.custom`, in a module that somebody imports:
-the user's script; a module that the environment variable `HSTNN_PLUGINS` names (`hstnn --plugin MODULE` sets it); or an
-installed distribution that names it as an entry point of a group such as `hstnn.neurons`. The last two are imported when
-a name is asked for that is not known, and not before. Nothing that a file says is imported: it can only name a part.
+A part is known by its name. A decorator of `hstnn_deploy.custom` registers it, in a module that somebody imports:
+
+- the user's script;
+- a module that the environment variable `HSTNN_PLUGINS` names; `hstnn --plugin MODULE` sets it;
+- an installed distribution that has an entry point of the name, in a group such as `hstnn.neurons`.
+
+The last two are imported when a name is asked for that is not known, and not before. Nothing that a file says is
+imported: it can only name a part.
 """
 
 import os
@@ -117,7 +121,7 @@ def find(group: Group, name: str) -> Part | None:
     """
     if (known := _parts.get((group, name))) is not None:
         return known
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _built_in.get(group, ()):
         return None
     _import_named()
     if (group, name) not in _parts:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -163,10 +164,9 @@ def layer(name: str) -> Callable[[type[L]], type[L]]:
             raise UsageError(f"the Options of layer {name} are {brief(options)}", "derive them from hd.custom.Options")
         made = type(defined.__name__, (_Own, defined), {"written": defined.step, "kind": name})
         default: Any = Field(alias=name)
-        try:
+        # Unless something of it has no default, and has to be given.
+        with suppress(ValidationError):
             default = Field(options(), alias=name)
-        except ValidationError:
-            pass  # something of it has no default, and has to be given
         config: Any = create_model(f"{defined.__name__}Config", __base__=_Config, own=(options, default))
         config.made = made
         plugins.register("layers", name, config, defined)

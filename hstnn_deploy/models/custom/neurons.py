@@ -1,7 +1,8 @@
 """Neurons of a user's own: a configuration and one `step`; see docs/python.md."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from contextlib import suppress
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -64,7 +65,7 @@ class OwnNeurons(UnitLayer):
         self.neuron, self.units = neuron, shape[0] if shape else 1
         self.tap = SPIKES if neuron.spikes else steps.VALUES
         self.carries = {name: (shape, meaning) for name, meaning in neuron.states.items()}
-        hold(self, neuron, shape)
+        hold(self, cast(Any, neuron), shape)
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -134,10 +135,9 @@ def neuron(name: str) -> Callable[[type[N]], type[N]]:
             raise UsageError(f"neuron {name} carries nothing", 'declare its states: states = {"v": "membrane"}')
         defined.type = name
         default: Any = Field(alias=name)
-        try:
+        # Unless something of it has no default, and has to be given.
+        with suppress(ValidationError):
             default = Field(defined(), alias=name)
-        except ValidationError:
-            pass  # something of it has no default, and has to be given
         config = create_model(f"{defined.__name__}Config", __base__=_Config, own=(defined, default))
         plugins.register("neurons", name, config, defined)
         return defined

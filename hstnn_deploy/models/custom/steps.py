@@ -28,8 +28,7 @@ OPERATIONS = (
     *("add", "sub", "mul", "share", "sigmoid", "tanh", "relu", "clip", "parameter", "spike", "exceeds", "fixed"),
     *("product", "linear", "linear_at_each", "convolve", "parts", "concat", "pool", "mean_pool", "flatten", "vote"),
 )
-"""What a step may do: operations of `Algebra` that take one time step. (`tap` may be called, and does nothing: the layer
-hands out by itself.)"""
+"""What a step may do: operations of `Algebra` on one time step. `tap` may be called, and does nothing."""
 
 _SIGNATURES = {each: inspect.signature(getattr(Algebra, each)) for each in OPERATIONS}
 _USE = f"write it in the operations of o: {', '.join(OPERATIONS)}"
@@ -75,7 +74,7 @@ class Boxing:
 
     def __getattr__(self, operation: str) -> Any:
         if operation == "tap":
-            return lambda a, name="": a
+            return lambda a, *_: a
         if operation not in _SIGNATURES:
             raise AttributeError(f"o has no operation {operation!r} for a step")
         return partial(self._do, operation)

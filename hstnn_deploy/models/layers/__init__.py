@@ -74,7 +74,7 @@ LAYERS: dict[str, type[BaseModel]] = {
     "parallel": ParallelConfig,
     "repeat": RepeatConfig,
 }
-"""The layers by the key that tells them apart. Beside them are those that a user registers: see `hstnn_deploy.custom`."""
+"""The layers by the key that tells them apart. A user may have registered more: see `hstnn_deploy.custom`."""
 
 # A key of a layer's options is no layer's name either: it would tell two apart.
 plugins.reserve("layers", {*LAYERS, *(key for each in LAYERS.values() for key in each.model_fields)})
@@ -144,8 +144,7 @@ def registered(kind: str) -> type[BaseModel] | None:
 def _unknown(name: str) -> str:
     """Return a hint for the name of a layer that is none."""
     own = [*plugins.names("neurons"), *plugins.names("layers")]
-    hint = nearest(name, [*LAYERS, *own])
-    return hint if hint.startswith("did") else f"{hint}; {plugins.hint('layers')}"
+    return f"{nearest(name, [*LAYERS, *own])}; {plugins.hint('layers')}"
 
 
 def _checked(given: Any, path: str, depth: int) -> dict[str, Any]:
