@@ -23,6 +23,11 @@ FORM = "PACKAGE.MODULE:FACTORY"
 _EXAMPLE = "for example nets.conv:make, where nets/conv.py has a function make that returns the network"
 
 
+def looks_like_module(text: str) -> bool:
+    """Return whether a word has the form of PACKAGE.MODULE; it need not exist."""
+    return all(part.isidentifier() for part in text.split("."))
+
+
 def looks_like_factory(text: str) -> bool:
     """Return whether a word has the form of PACKAGE.MODULE:FACTORY; it need not exist."""
     module, colon, name = text.partition(":")

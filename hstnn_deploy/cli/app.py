@@ -35,6 +35,7 @@ from hstnn_deploy.cli import (
 )
 from hstnn_deploy.errors import HstnnError, UsageError, out_of_memory
 from hstnn_deploy.files import cannot_use
+from hstnn_deploy.factories import looks_like_module
 from hstnn_deploy.foreign import brief, one_line
 from hstnn_deploy.plugins import VARIABLE
 
@@ -147,7 +148,7 @@ def _plugins(words: list[str]) -> tuple[list[str], list[str]]:
             named.append(next(waiting, ""))
         else:
             left.append(word)
-    if wrong := [each for each in named if not all(part.isidentifier() for part in each.split("."))]:
+    if wrong := [each for each in named if each.endswith(".py") or not looks_like_module(each)]:
         hint = "for example --plugin my_neurons, where my_neurons.py is in the current folder or installed"
         raise UsageError(f"--plugin {brief(wrong[0])} is no module", hint)
     return left, named

@@ -43,6 +43,9 @@ class Layer(base.Layer):
     def __init__(self, options: Any, shape: Shape) -> None:
         super().__init__()
 
+    shown: nn.ModuleDict
+    """What stands for its states; made when the layer is."""
+
     def shape_after(self, shape: Shape) -> Shape:
         """Return the shape of what goes out; unless written, that of what comes in.
 
@@ -67,7 +70,9 @@ class Layer(base.Layer):
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window x[T, B, …] of tensors; return what goes out, and the state after it."""
-        found: tuple[Tensor, State] = stepped(self, Eager(lengths), x, state)
+        noting = steps.Noting(self, self.step, self.shown)
+        found: tuple[Tensor, State] = stepped(noting, Eager(lengths), x, state)
+        noting.tell()
         return found
 
 
@@ -88,7 +93,8 @@ class _Own(Layer):
 
     def taps(self) -> dict[Tap, nn.Module]:
         """See `base.Layer`: nothing of a layer that carries nothing."""
-        return {Tap(self.number, self.tap): self} if self.tap else {}
+        states = {Tap(self.number, name): self.shown[f"state_{name}"] for name in self.carries}
+        return {Tap(self.number, self.tap): self, **states} if self.tap else {}
 
     def membranes(self) -> set[str]:
         """See `base.Layer`."""
@@ -131,7 +137,7 @@ class _Config(BaseModel):
         if not isinstance(layer.carries, Mapping):
             raise RecipeError(f"{what} carries {brief(layer.carries)}", 'give {"h": ((64,), "what it means")}')
         steps.check_states(what, {name: _meaning(what, each) for name, each in layer.carries.items()})
-        layer.input_shape = shape
+        layer.input_shape, layer.shown = shape, steps.shown(layer)
         layer.tap = SPIKES if layer.spikes else steps.VALUES if layer.carries else ""
         steps.check(what, layer, layer.spikes, layer._step, shape, after)
         return layer, after

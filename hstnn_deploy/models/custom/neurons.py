@@ -6,7 +6,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from torch import Tensor
+from torch import Tensor, nn
 
 from hstnn_deploy import plugins
 from hstnn_deploy.errors import UsageError
@@ -17,7 +17,7 @@ from hstnn_deploy.models.custom import steps
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.layers.units import UnitLayer, held, hold
-from hstnn_deploy.models.network import SPIKES, State
+from hstnn_deploy.models.network import SPIKES, State, Tap
 
 
 class Neuron(BaseModel):
@@ -65,6 +65,7 @@ class OwnNeurons(UnitLayer):
         self.neuron, self.units = neuron, shape[0] if shape else 1
         self.tap = SPIKES if neuron.spikes else steps.VALUES
         self.carries = {name: (shape, meaning) for name, meaning in neuron.states.items()}
+        self.shown = steps.shown(self)
         hold(self, cast(Any, neuron), shape)
 
     @property
@@ -80,13 +81,20 @@ class OwnNeurons(UnitLayer):
         found: tuple[V, dict[str, V]] = steps.run(self, self.tap, self._step, o, drive, state)
         return found
 
+    def taps(self) -> dict[Tap, nn.Module]:
+        """See `Layer`: what it hands out, and its states."""
+        states = {Tap(self.number, name): self.shown[f"state_{name}"] for name in self.carries}
+        return {Tap(self.number, self.tap): self, **states}
+
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window x[T, B, …], step by step; return what is handed out, and the state after it."""
         # A rounding error of half precision would go on from step to step, and move spikes.
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(next(iter(state.values())).dtype)
-            strand = Strand("current", x, self.cell, self.state_names, self.tap, True)
+            noting = steps.Noting(self, self.cell, self.shown)
+            strand = Strand("current", x, noting.step, self.state_names, self.tap, True)
             (rows,), after = Eager(lengths).loop([strand], state)
+            noting.tell()
         assert rows is not None
         return rows, after
 

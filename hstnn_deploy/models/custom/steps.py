@@ -44,6 +44,44 @@ Step = Callable[[Any, Any, Mapping[str, Any]], Any]
 """A step as the user wrote it: from a reading, what comes in, and the states, to what goes out, and the states."""
 
 
+class Shown(nn.Module):
+    """Stands for a state that is handed out at every step, so that a proof can take it from an engine.
+
+    Nobody knows how an equation treats an error: bounds that went on from step to step could grow without end.
+    """
+
+    def forward(self, rows: Tensor) -> tuple[Tensor]:
+        """Return what the state was after each step, [T, B, …], to whoever listens."""
+        return (rows,)
+
+
+def shown(layer: Layer) -> nn.ModuleDict:
+    """Return what stands for each state of a layer."""
+    return nn.ModuleDict({f"state_{name}": Shown() for name in layer.carries})
+
+
+class Noting:
+    """A step that notes states for those who listen to them."""
+
+    def __init__(self, layer: Layer, step: Step, states: nn.ModuleDict) -> None:
+        self._step, self._states = step, states
+        self._rows: dict[str, list[Tensor]] = {
+            name: [] for name in layer.carries if states[f"state_{name}"]._forward_hooks
+        }
+
+    def step(self, o: Any, x: Any, state: Mapping[str, Any]) -> Any:
+        """Run a step."""
+        y, after = self._step(o, x, state)
+        for name, rows in self._rows.items():
+            rows.append(after[name])
+        return y, after
+
+    def tell(self) -> None:
+        """Tell those who listen, after the last step."""
+        for name, rows in self._rows.items():
+            self._states[f"state_{name}"](torch.stack(rows))
+
+
 class Boxed:
     """A value that only the operations of `o` take: Python's and torch's own operators raise."""
 
@@ -140,7 +178,7 @@ def run(layer: Layer, tap: str, step: Step, o: Algebra[Any], x: Any, state: Mapp
     """
     if isinstance(o, Eager):
         y, after = step(o, x, state)
-        return (o.tap(y, tap) if tap else y), after
+        return (o.tap(y, tap) if tap else y), {name: o.tap(value, name) for name, value in after.items()}
     boxing = Boxing(o, layer)
     try:
         given, before = boxing.box(x), {name: boxing.box(value) for name, value in state.items()}
@@ -157,7 +195,7 @@ def run(layer: Layer, tap: str, step: Step, o: Algebra[Any], x: Any, state: Mapp
     # What is handed out and carried is one value, which a proof takes from the engine.
     rows = {name: handed if after[name] is y else row for name, row in rows.items()}
     # Values of their own: a graph may not hand out one twice.
-    return handed, {name: o.mul(row, 1.0, name) for name, row in rows.items()}
+    return handed, {name: o.tap(o.mul(row, 1.0, name), name) for name, row in rows.items()}
 
 
 def _refuse(o: Algebra[Any], layer: Layer, error: Exception) -> NoReturn:
