@@ -2,7 +2,7 @@
 
 A file is what `torch.save` writes of one dict: `format`, `version`, `content` (what sort of thing it is) and `data`. It
 is always read with `weights_only=True`, so a pickle that carries code is refused, not run. A newer format is refused by
-its number; an older one passes through `migrations` first.
+its number; an older one passes through `recipe.older` first.
 """
 
 import hashlib
@@ -16,24 +16,26 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, ValidationError, model_validator
 
-from hstnn_deploy import environment, files, plugins
+from hstnn_deploy import environment, files
 from hstnn_deploy.data import registry
 from hstnn_deploy.errors import CheckpointError, HstnnError, RecipeError
 from hstnn_deploy.foreign import brief, check_plain, check_stored, one_line, reading
-from hstnn_deploy.migrations import MIGRATIONS
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import NetworkConfig, build
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.stack import Stack, StackConfig
+from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.recipe import parts
 from hstnn_deploy.recipe.adopted import bare, check_network, for_network
 from hstnn_deploy.recipe.load import parse
+from hstnn_deploy.recipe.older import MIGRATIONS
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.recipe.sections import Init
 
 FORMAT = "hstnn-deploy"
 VERSION = 4
 
+_RUN_FOLDER = "give a best.pt or last.pt from a run folder"
 _TAKE_ANOTHER = "copy it again, or take last.pt or best.pt from the run folder"
 
 
@@ -59,17 +61,14 @@ def load(path: Path, content: str) -> dict[str, Any]:
     """
     whole = read_archive(path, path)
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
-        raise CheckpointError(f"{path} was not written by hstnn", "give a best.pt or last.pt from a run folder")
+        raise CheckpointError(f"{path} was not written by hstnn", _RUN_FOLDER)
     version = whole.get("version")
     if type(version) is not int or not 1 <= version <= VERSION:
         raise CheckpointError(
             f"{path} has format version {brief(version)}; this hstnn reads up to {VERSION}", "upgrade hstnn-deploy"
         )
     if whole.get("content") != content:
-        raise CheckpointError(
-            f"{path} holds {brief(whole.get('content'))}, not {content!r}",
-            "give a best.pt or last.pt from a run folder",
-        )
+        raise CheckpointError(f"{path} holds {brief(whole.get('content'))}, not {content!r}", _RUN_FOLDER)
     data = whole.get("data")
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} is not whole: it holds no data", _TAKE_ANOTHER)
@@ -99,10 +98,8 @@ def read_archive(path: Path, name: Path) -> Any:
 
 
 def _unsafe(name: Path) -> CheckpointError:
-    return CheckpointError(
-        f"{name} holds more than tensors and plain data, so it was refused and nothing in it was run",
-        "give a checkpoint that hstnn wrote",
-    )
+    what = f"{name} holds more than tensors and plain data, so it was refused and nothing in it was run"
+    return CheckpointError(what, "give a checkpoint that hstnn wrote")
 
 
 def _check_archive(path: Path, name: Path) -> None:
@@ -115,12 +112,12 @@ def _check_archive(path: Path, name: Path) -> None:
     with path.open("rb") as file:
         start = file.read(2)
     if start not in (b"PK", b""):
-        raise CheckpointError(f"{name} is not a checkpoint", "give a best.pt or last.pt from a run folder")
+        raise CheckpointError(f"{name} is not a checkpoint", _RUN_FOLDER)
     with zipfile.ZipFile(path) as archive:
         names = {member.rpartition("/")[2]: member for member in archive.namelist()}
         if "constants.pkl" in names or "data.pkl" not in names:
             what = "a TorchScript file" if "constants.pkl" in names else "some other archive"
-            raise CheckpointError(f"{name} is {what}, not a checkpoint", "give a best.pt or last.pt from a run folder")
+            raise CheckpointError(f"{name} is {what}, not a checkpoint", _RUN_FOLDER)
         check_stored(archive, path.stat().st_size)
         if archive.testzip() is not None:
             raise zipfile.BadZipFile("a checksum differs")

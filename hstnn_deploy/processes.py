@@ -1,8 +1,13 @@
-"""How our own modules are started as processes, and how such a process ended. Standard library only."""
+"""How our own modules are started as processes, end with whoever started them, and how they ended.
+
+Standard library only.
+"""
 
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import hstnn_deploy
@@ -52,3 +57,25 @@ def cause(code: int, printed: str) -> str:
         return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
     last = next((line.strip() for line in reversed(printed.splitlines()) if line.strip()), "")
     return f"ended with exit code {code}: {last}" if last else f"ended with exit code {code}"
+
+
+def end_with_starter(patience: float = 0.0) -> None:
+    """End this process as soon as its standard input closes.
+
+    The starter holds the other end and never writes to it, so it closes when the starter ends, however that happens;
+    then nobody is left to read the result.
+
+    Args:
+        patience: seconds in which it may end in an orderly way, as after SIGTERM; 0: it ends at once.
+    """
+    threading.Thread(target=_wait, args=(patience,), daemon=True).start()
+
+
+def _wait(patience: float) -> None:
+    # Not sys.stdin: a daemon thread inside its lock breaks the interpreter's shutdown.
+    while os.read(0, 1):
+        pass
+    if patience:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(patience)
+    os._exit(1)

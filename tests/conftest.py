@@ -119,8 +119,8 @@ def let_ray_start(patch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No part of a user's own is registered before, and none that a test registers stays."""
-    from hstnn_deploy import plugins
     from hstnn_deploy.data import custom
+    from hstnn_deploy.plugins import registry as plugins
 
     for name in ("_parts", "_built_in"):
         monkeypatch.setattr(plugins, name, dict(getattr(plugins, name)) if name == "_built_in" else {})

@@ -1,4 +1,4 @@
-"""Parts of a user's own, as a user writes them in a module beside a recipe; for tests of what the package makes of them."""
+"""Parts of a user's own, as a user writes them in a module beside a recipe."""
 
 import numpy as np
 import torch

@@ -34,10 +34,10 @@ from hstnn_deploy.cli import (
     verify,
 )
 from hstnn_deploy.errors import HstnnError, UsageError, out_of_memory
-from hstnn_deploy.files import cannot_use
 from hstnn_deploy.factories import looks_like_module
+from hstnn_deploy.files import cannot_use
 from hstnn_deploy.foreign import brief, one_line
-from hstnn_deploy.plugins import VARIABLE
+from hstnn_deploy.plugins.registry import VARIABLE
 
 app = typer.Typer(
     name="hstnn",

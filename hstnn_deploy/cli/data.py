@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from hstnn_deploy.cli import console
+from hstnn_deploy.cli import console, data_check
 from hstnn_deploy.cli.options import Changes, DataDir, Device, Json, SplitChoice
 from hstnn_deploy.errors import DataError, Interrupted, UsageError, nearest
 
 if TYPE_CHECKING:
     from hstnn_deploy.data.dataset import DataSet, Inspected, Protocol, Source
 
-app = typer.Typer(name="data", help="List, prepare, verify, show and time the data sets.", no_args_is_help=True)
+app = typer.Typer(
+    name="data", help="List, prepare, verify, show and time the data sets, and check your own.", no_args_is_help=True
+)
 cache = typer.Typer(name="cache", help="See and clear what is cached on disk.", no_args_is_help=True)
 app.add_typer(cache)
+app.command("check")(data_check.check)
 
 Name = Annotated[str, typer.Argument(help="A data set (see `hstnn data list`).")]
 

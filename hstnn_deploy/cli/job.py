@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hstnn_deploy.cli.app import main as run_command
-from hstnn_deploy.lifeline import end_with_starter
-from hstnn_deploy.processes import GRACE
+from hstnn_deploy.processes import GRACE, end_with_starter
 from hstnn_deploy.runs import RunFolder
 
 _STATUS = Path("/proc/self/status")

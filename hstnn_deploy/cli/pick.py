@@ -114,7 +114,7 @@ def pick(
     else:
         _print(found, cost.value, front, why, chosen)
     if out is not None:
-        _draw(out, found, front, cost.value)
+        _draw(out, found, cost.value)
     if chosen is None:
         raise ReportError(
             f"no network of {len(found)} is within the bounds", "the last column says which bound each one misses"
@@ -212,19 +212,13 @@ def _print(
         console.out.print(f"  hstnn export --ckpt {chosen.best} --onnx", markup=False, soft_wrap=True)
 
 
-def _draw(out: Path, found: "Sequence[Candidate]", front: set[str], cost: str) -> None:
+def _draw(out: Path, found: "Sequence[Candidate]", cost: str) -> None:
     from hstnn_deploy.data.pictures.figure import save
-    from hstnn_deploy.data.pictures.tradeoff import Point, draw_tradeoff
-    from hstnn_deploy.report.tradeoff import COSTS
+    from hstnn_deploy.report.robust import draw
 
     if out.suffix != ".png":
         raise UsageError(f"--out {out}: the picture is a PNG", "give a name that ends in .png")
-    points = [
-        Point(each.name, each.kind, each.costs[cost], each.figure, each.robustness, each.name in front)
-        for each in found
-        if cost in each.costs
-    ]
-    if not points:
+    if not any(cost in each.costs for each in found):
         raise ReportError(f"no network has a measured {cost}", "`hstnn profile --ckpt …` measures it")
-    save(draw_tradeoff(points, found[0].metric, f"{cost} ({COSTS[cost].unit}): {COSTS[cost].about}"), out)
+    save(draw(found, cost), out)
     console.err.print(f"written: {out}", markup=False, soft_wrap=True)

@@ -113,7 +113,7 @@ def _formats(given: str | None, out: Path | None, as_json: bool) -> tuple[list[s
 
 def _texts(chosen: list[str], layout: CsvLayout, gathered: "list[Study]", collected: "Collected") -> dict[str, str]:
     """Return the texts to write, by the name of their file."""
-    from hstnn_deploy.report import costs, formats, variation
+    from hstnn_deploy.report import formats, robust, variation
     from hstnn_deploy.report.page import page
 
     texts: dict[str, str] = {}
@@ -127,13 +127,16 @@ def _texts(chosen: list[str], layout: CsvLayout, gathered: "list[Study]", collec
                 if collected.variations:
                     of_variation = "variation.csv" if texts else "report.csv"
                     texts[of_variation] = variation.as_csv([*collected.variations.values()])
+                if collected.robustness:
+                    of_robust = "robustness.csv" if texts else "report.csv"
+                    texts[of_robust] = robust.as_csv(robust.networks(collected))
                 if collected.profiles:
                     of_costs = "costs.csv" if texts else "report.csv"
                     texts[of_costs] = formats.csv_records([profile.record for profile in collected.profiles])
             case "markdown":
-                texts["report.md"] = formats.markdown(costs.every_sheet(gathered, collected))
+                texts["report.md"] = formats.markdown(formats.every_sheet(gathered, collected))
             case "latex":
-                texts["report.tex"] = formats.latex(costs.every_sheet(gathered, collected))
+                texts["report.tex"] = formats.latex(formats.every_sheet(gathered, collected))
             case "json":
                 texts["report.json"] = formats.dumps(formats.plain(gathered, collected))
             case "html":
@@ -151,10 +154,12 @@ def _only(texts: dict[str, str]) -> str:
 def _pictures(gathered: "list[Study]", collected: "Collected") -> "dict[str, Figure]":
     """Return the pictures there are, by the name of their file: learning curves first."""
     from hstnn_deploy.data.pictures.variation import draw_memory, draw_variation
+    from hstnn_deploy.report import robust
     from hstnn_deploy.report.curves import curves
 
     learning = curves(gathered)
     pictures = {} if learning is None else {CURVES: learning}
+    pictures |= robust.drawn(collected)
     for number, measured in enumerate(collected.variations.values(), 1):
         end = ".png" if number == 1 else f"-{number}.png"
         pictures[f"variation{end}"] = draw_variation(measured.networks)
@@ -184,7 +189,7 @@ def _write(out: Path, texts: dict[str, str], drawn: "dict[str, Figure]") -> list
 
 def _print(gathered: "list[Study]", collected: "Collected") -> None:
     from hstnn_deploy.profile.show import report as profiles
-    from hstnn_deploy.report import sheets, variation
+    from hstnn_deploy.report import robust, sheets, variation
 
     for study in gathered:
         for sheet in (sheets.summary(study), sheets.by_seed(study)):
@@ -192,6 +197,8 @@ def _print(gathered: "list[Study]", collected: "Collected") -> None:
     for measured in collected.variations.values():
         for sheet in variation.sheets(measured):
             console.print_sheet(sheet)
+    for sheet in robust.sheets(collected):
+        console.print_sheet(sheet)
     if collected.profiles:
         for part in profiles.tables([profile.record for profile in collected.profiles]):
             console.out.print(part)

@@ -1,7 +1,5 @@
 """`hstnn robustness`: how much of a network's accuracy is left under disturbances."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -260,6 +258,7 @@ def _write(out: Path | None, found: "Robustness") -> list[Path]:
     from hstnn_deploy import files
     from hstnn_deploy.data.pictures.figure import save
     from hstnn_deploy.data.pictures.robustness import draw_robustness
+    from hstnn_deploy.report.robust import as_csv
     from hstnn_deploy.robustness.pictures import panels
 
     one = bool(out.suffix) and not out.is_dir()
@@ -270,38 +269,8 @@ def _write(out: Path | None, found: "Robustness") -> list[Path]:
             case ".json":
                 files.write_json(path, found.plain())
             case ".csv":
-                files.write_text(path, _csv(found))
+                files.write_text(path, as_csv(found.networks))
             case _:
                 unit = first.unit.strip()
                 save(draw_robustness(panels(found.networks), f"{first.metric}{f' ({unit})' if unit else ''}"), path)
     return paths
-
-
-def _csv(found: "Robustness") -> str:
-    """Return a row for each network, disturbance, level and draw; the undisturbed figure has level 0."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(
-        [
-            "checkpoint",
-            "recipe",
-            "network",
-            "seed",
-            "disturbance",
-            "made_on",
-            "unit",
-            "level",
-            "draw",
-            "metric",
-            "value",
-        ]
-    )
-    for each in found.networks:
-        before = [each.source, each.recipe, each.network, each.seed]
-        table.writerow([*before, "", "", "", 0, "", each.metric, each.clean])
-        for curve in each.curves:
-            for level, values in zip(curve.levels, curve.values, strict=True):
-                for draw, value in enumerate(values):
-                    row = [curve.name, curve.transferred, curve.unit, level, draw, each.metric, value]
-                    table.writerow([*before, *row])
-    return text.getvalue()

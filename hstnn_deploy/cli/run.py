@@ -331,7 +331,7 @@ def _print(result: dict[str, Any]) -> None:
         kind = "probability" if "probability" in sample else "score"
         names = sample.get("names", [str(n) for n, _ in sample["best"]])
         others = ", ".join(f"{name} {best[1]:.3f}" for name, best in zip(names[1:], sample["best"][1:], strict=True))
-        said = f"class {sample['class']}" + (f" ({names[0]})" if "names" in sample else "")
+        said = f"class {sample['class']}" + (f" ({names[0]})" if names[0] != str(sample["class"]) else "")
         line = f"{result['input']}{which}: {said}, {kind} {sample[kind]:.3f}"
         line += f", after {console.counted(sample['steps'], 'step')}" if "steps" in sample else ""
         console.out.print(line + (f"; then {others}" if others else ""), markup=False, soft_wrap=True)

@@ -187,7 +187,7 @@ def _sample(
     import torch
 
     from hstnn_deploy.data.files.inputs import read_inputs
-    from hstnn_deploy.data.registry import load
+    from hstnn_deploy.data.registry import called, load
     from hstnn_deploy.data.sets.nothing import STEPS
     from hstnn_deploy.export.bundle.choice import steps_of
     from hstnn_deploy.export.graph.interface import interface
@@ -215,7 +215,7 @@ def _sample(
     label = f", class {int(batch.target[0])}" if batch.target.ndim == 1 else ""
     if batch.target.is_floating_point():
         label = f", target {', '.join(f'{value:.4g}' for value in batch.target[0].tolist())}"
-    return x, f"no. {number} of the test split of {data.data.name}{label}"
+    return x, f"no. {number} of the test split of {called(data.data)}{label}"
 
 
 def _write(recording: "Recording", network: "Network", title: str, out: Path | None, npz: Path | None) -> list[str]:

@@ -6,13 +6,13 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, create_model
 
-from hstnn_deploy import plugins
 from hstnn_deploy.data.dataset import Card, DataSet, Protocol, Shape, Source
 from hstnn_deploy.data.given.checks import as_tensor
 from hstnn_deploy.data.splits import ArraySplit, Family, Splits, as_values, with_validation
 from hstnn_deploy.errors import DataError, UsageError
 from hstnn_deploy.factories import their_code
 from hstnn_deploy.foreign import brief
+from hstnn_deploy.plugins import registry as plugins
 
 
 class Data(BaseModel):

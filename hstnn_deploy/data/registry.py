@@ -13,7 +13,6 @@ from pydantic import (
     WrapValidator,
 )
 
-from hstnn_deploy import plugins
 from hstnn_deploy.data import custom
 from hstnn_deploy.data.dataset import Cache, DataSet, Progress, Protocol, Shape, Source
 from hstnn_deploy.data.own.config import OwnConfig
@@ -33,6 +32,7 @@ from hstnn_deploy.data.sets.tiny_imagenet import TINY_IMAGENET, TinyImageNetConf
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import RecipeError, nearest
 from hstnn_deploy.foreign import brief
+from hstnn_deploy.plugins import registry as plugins
 
 
 def _of_own(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -113,6 +113,13 @@ def data_set(config: DataConfig) -> DataSet[Any]:
     if config.name == "own":
         return own(config)
     return NO_DATA if isinstance(config, AbsentConfig) else DATA_SETS[config.name]
+
+
+def called(config: DataConfig) -> str:
+    """Return what a recipe's data is called in a sentence: `digits`; or, of one's own, `the images in pets`."""
+    if config.name != "own":
+        return config.name
+    return f"the {'recordings' if config.kind == 'events' else config.kind} in {config.path}"
 
 
 def shape(config: DataConfig) -> Shape | None:

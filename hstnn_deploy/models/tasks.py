@@ -19,12 +19,12 @@ from pydantic import (
 from torch import Tensor
 from torch.nn import functional
 
-from hstnn_deploy import plugins
 from hstnn_deploy.data.splits import PADDING, Batch
 from hstnn_deploy.errors import RecipeError, UsageError, nearest
 from hstnn_deploy.metrics import ACCURACY, PERPLEXITY, RMSE
 from hstnn_deploy.models.network import Asked, LossName, Network, State
 from hstnn_deploy.models.registry import NetworkConfig
+from hstnn_deploy.plugins import registry as plugins
 
 
 class Task(Protocol):

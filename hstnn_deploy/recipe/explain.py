@@ -4,9 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from hstnn_deploy import plugins
 from hstnn_deploy.errors import RecipeError, nearest
 from hstnn_deploy.foreign import brief, one_line
+from hstnn_deploy.plugins import registry as plugins
 
 
 def explained(error: ValidationError, source: str, model: type[BaseModel]) -> RecipeError:

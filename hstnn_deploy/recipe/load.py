@@ -51,7 +51,7 @@ def load_recipe(
     if data is not None and isinstance(raw, dict):
         raw = replaced(raw, data, changes)
     for change in changes if isinstance(raw, dict) else ():
-        _apply(raw, change)
+        apply_change(raw, change)
     kept = [change.partition("=")[0].strip() for change in changes]
     return for_its_data(parse(raw, source, kept, say, folder))
 
@@ -112,6 +112,8 @@ def _read_file(path: Path, name: str, known: Mapping[str, Path]) -> Any:
         looks_like_path = path.suffix in {".yaml", ".yml"} or "/" in name
         if looks_like_path:
             raise RecipeError(f"recipe file {name} does not exist", f"shipped recipes: {', '.join(known)}")
+        if name == "own":
+            raise RecipeError("own is a kind of data, not a recipe", "your own data: hstnn train RECIPE --data DIR")
         raise RecipeError(f"unknown recipe {name!r}", nearest(name, known))
     return yaml_text.read(path, RecipeError)
 
@@ -126,8 +128,12 @@ def _for_folder(path: Path) -> str:
     return f"to train on the {kind} in it: hstnn train {recipe} --data {path}"
 
 
-def _apply(raw: dict[str, Any], change: str) -> None:
-    """Set one `key.path=value` in place; the value is read as YAML."""
+def apply_change(raw: dict[str, Any], change: str) -> None:
+    """Set one `key.path=value` in place; the value is read as YAML.
+
+    Raises:
+        RecipeError: it is no such text, or its key lies below a value.
+    """
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set {brief(change)} is not key=value", "for example --set seed=7")

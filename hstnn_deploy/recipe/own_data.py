@@ -72,7 +72,7 @@ def replaced(raw: dict[str, Any], path: Path, changes: Sequence[str] = ()) -> di
             data |= {key: old[key] for key in ("bptt", "words") if key in old}
         case _:
             pass
-    name = f"{raw.get('name', 'own')}-{_slug(path)}"[:100]
+    name = f"{raw.get('name', 'own')}-{slug(path)}"[:100]
     kept = {key: value for key, value in raw.items() if key not in ("experiment", "published")}
     return {**kept, "name": name, "about": f"{raw.get('name')} on your own data in {path}", "data": data}
 
@@ -112,6 +112,9 @@ def fitted(
     changed = _loss_fitted(raw, sizes, kept, say)
     try:
         changed["network"] = _network_fitted(network, sizes, kept, say)
+    except ValidationError:
+        # A network that no recipe may have: whoever validates the recipe says why.
+        return changed
     except HstnnError as error:
         raise UsageError(
             f"the network of {source} cannot take {_told(sizes, config)}: {error.message}",
@@ -285,7 +288,7 @@ def _steps(data: dict[str, Any]) -> int | None:
     return known.steps if known else None
 
 
-def _slug(path: Path) -> str:
+def slug(path: Path) -> str:
     """Return what tells a folder's runs from others: its name, as the name of a recipe may be."""
     whole = path.resolve()
     name = whole.stem if whole.is_file() else whole.name

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from hstnn_deploy import plugins
 from hstnn_deploy.foreign import one_line
 from hstnn_deploy.models.stack import StackConfig
+from hstnn_deploy.plugins import registry as plugins
 
 PARTS = "parts"
 """The key under which a checkpoint's environment has them."""

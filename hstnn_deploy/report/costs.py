@@ -11,10 +11,7 @@ from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.show.cells import digits
 from hstnn_deploy.profile.show.report import protocol
 from hstnn_deploy.profile.values import Measured, Value
-from hstnn_deploy.report import variation
-from hstnn_deploy.report.aggregate import Study
-from hstnn_deploy.report.collect import Collected
-from hstnn_deploy.report.sheets import NONE, Column, Entry, Sheet, by_seed, summary
+from hstnn_deploy.report.sheets import NONE, Column, Entry, Sheet
 
 HEADLINES: dict[str, dict[str, tuple[str, str, float]]] = {
     "train": {
@@ -225,10 +222,3 @@ def latencies(plain: dict[str, Any]) -> list[list[float]]:
         step = max(1, len(ordered) // 400)
         return [[ordered[place], (place + 1) / len(ordered)] for place in range(0, len(ordered), step)]
     return [[shares[share], share] for share in sorted(shares)]
-
-
-def every_sheet(studies: Sequence[Study], collected: Collected) -> list[Sheet]:
-    """Return all tables of a report: of each study, of weights under variation, and of the profile records."""
-    of_runs = [make(study) for study in studies for make in (summary, by_seed)]
-    varied = [sheet for measured in collected.variations.values() for sheet in variation.sheets(measured)]
-    return [*of_runs, *varied, *sheets([profile.record for profile in collected.profiles])]

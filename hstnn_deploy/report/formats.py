@@ -14,9 +14,10 @@ from hstnn_deploy.errors import UsageError
 from hstnn_deploy.metrics import shown
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.values import Measured
+from hstnn_deploy.report import costs, robust, variation
 from hstnn_deploy.report.aggregate import Cell, Study
 from hstnn_deploy.report.collect import Collected, Run
-from hstnn_deploy.report.sheets import Sheet
+from hstnn_deploy.report.sheets import Sheet, by_seed, summary
 
 SCHEMA, VERSION = "hstnn-report", 1
 
@@ -207,6 +208,14 @@ def _csv(rows: Iterable[Iterable[Any]]) -> str:
     return stream.getvalue()
 
 
+def every_sheet(studies: Sequence[Study], collected: Collected) -> list[Sheet]:
+    """Return all tables of a report: studies, weights under variation, robustness, trade-off and profile records."""
+    of_runs = [make(study) for study in studies for make in (summary, by_seed)]
+    varied = [sheet for measured in collected.variations.values() for sheet in variation.sheets(measured)]
+    records = [profile.record for profile in collected.profiles]
+    return [*of_runs, *varied, *robust.sheets(collected), *costs.sheets(records)]
+
+
 def plain(studies: Sequence[Study], collected: Collected) -> dict[str, Any]:
     """Return everything as plain data; None stands for what is not known."""
     return {
@@ -215,6 +224,8 @@ def plain(studies: Sequence[Study], collected: Collected) -> dict[str, Any]:
         "hstnn_deploy": hstnn_deploy.__version__,
         "studies": [_plain_study(study) for study in studies],
         "variations": [measured.plain() for measured in collected.variations.values()],
+        "robustness": [each.plain() for each in collected.robustness.values()],
+        "tradeoff": robust.plain(robust.compared(collected)),
         "records": [profile.plain for profile in collected.profiles],
         "problems": collected.problems,
     }

@@ -1,20 +1,25 @@
 """The report as one HTML page that needs nothing but itself: tables in the page, pictures drawn from data within it."""
 
+import base64
+import io
 import json
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hstnn_deploy
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.report import costs, sheets, variation
+from hstnn_deploy.report import costs, robust, sheets, variation
 from hstnn_deploy.report.aggregate import Study
 from hstnn_deploy.report.collect import Collected, Run
 from hstnn_deploy.report.formats import plain_cell
 from hstnn_deploy.report.sheets import Column, Entry, Sheet
 from hstnn_deploy.train.variation import Measurement
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _DIGITS = 4
 """Significant digits of what is only drawn."""
@@ -32,6 +37,9 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
         *(_study(study, number) for number, study in enumerate(studies)),
         *(_variation(measured, number) for number, measured in enumerate(varied)),
     ]
+    robust_sheets, pictures = robust.sheets(collected), robust.drawn(collected)
+    if robust_sheets:
+        sections.append(_robust(robust_sheets, pictures))
     if collected.profiles:
         sections.append(_costs(collected))
     if collected.problems:
@@ -42,10 +50,12 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
     titles = [
         *(study.title for study in studies),
         *map(variation.heading, varied),
+        *(["Robustness"] if robust_sheets else []),
         *(["Costs"] if collected.profiles else []),
     ]
     targets = [f"study-{number}" for number in range(len(studies))]
-    targets += [f"variation-{number}" for number in range(len(varied))] + (["costs"] if collected.profiles else [])
+    targets += [f"variation-{number}" for number in range(len(varied))]
+    targets += (["robustness"] if robust_sheets else []) + (["costs"] if collected.profiles else [])
     links = "".join(f'<a href="#{target}">{escape(title)}</a>' for target, title in zip(targets, titles, strict=True))
     data = {
         "studies": [_study_data(study) for study in studies],
@@ -108,6 +118,17 @@ def _variation(measured: Measurement, number: int) -> str:
     ]
     heading = escape(variation.heading(measured))
     return f'<section id="variation-{number}"><h2>{heading}</h2>{"".join(parts)}</section>'
+
+
+def _robust(tables: Sequence[Sheet], pictures: "dict[str, Figure]") -> str:
+    parts = [_table(sheet) for sheet in tables]
+    for name, picture in pictures.items():
+        stream = io.BytesIO()
+        picture.savefig(stream, format="svg", metadata={"Date": None})
+        source = base64.b64encode(stream.getvalue()).decode("ascii")
+        what = "accuracy, robustness and cost" if name.startswith("tradeoff") else "networks under disturbances"
+        parts.append(f'<figure><img alt="{what}" src="data:image/svg+xml;base64,{source}" style="width:100%"></figure>')
+    return f'<section id="robustness"><h2>Robustness</h2>{"".join(parts)}</section>'
 
 
 def _costs(collected: Collected) -> str:

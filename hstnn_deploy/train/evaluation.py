@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hstnn_deploy import plugins
 from hstnn_deploy.data.given.datasets import DatasetSplit
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
@@ -16,6 +15,7 @@ from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.network import Network, State
 from hstnn_deploy.models.precision import Precision, forward, products
 from hstnn_deploy.models.tasks import Task
+from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.train.ranks import ALONE, Ranks
 
 PROTOCOLS = {

@@ -89,15 +89,13 @@ def train(
         test_curve: whether metrics.jsonl gets the test split's figures of every epoch; no epoch is chosen by them.
 
     Raises:
-        UsageError: a stage that the kind does not have, or a ratio that leaves a kind too few units; or `vat` for a
-            stage that starts from no RRAM network.
+        UsageError: a stage that the kind lacks, a ratio that leaves a kind too few units, or an idle `vat`.
         DataError: the data set is missing or damaged.
         RunError: a run folder cannot be written, continued, or belongs to another recipe.
     """
-    shared = (data_folder, cache, resume, observer or Observer(), ranks, graphs, vat, test_curve)
-    done = Training(for_its_data(recipe), Path(out), torch.device(device), *shared).run(stage)
-    # The other ranks have nothing left to assist with.
-    ranks.share(None)
+    how = (Path(out), torch.device(device), data_folder, cache, resume, observer or Observer(), ranks, graphs, vat)
+    done = Training(for_its_data(recipe), *how, test_curve).run(stage)
+    ranks.share(None)  # the others have nothing left to assist with
     return done
 
 
@@ -257,7 +255,8 @@ class Training:
                 recipe.check_data(known)
             self._splits = load(recipe.data, recipe.protocol, self.data_folder, self.cache, self.observer.preparing)
             recipe.check_data(there := self._splits)
-            trained = f"{len(there.train)} training samples"
+            held = "" if recipe.protocol == "test" else f", {len(there.valid)} validation"
+            trained = f"{len(there.train)} training{held} and {len(there.test)} test samples"
             if isinstance(there.train, TextSplit):
                 trained = f"{len(there.train.tokens)} of them to train on"
                 for split in (there.train, there.valid, there.test):

@@ -18,6 +18,7 @@ from tests.conftest import Hstnn
 PAGE = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
 
 SMALL = {
+    "Before you train": ["--set", "train.epochs=1"],
     "Images": ["--set", "train.epochs=1", "--set", "batch=4"],
     "Arrays": ["--set", "train.epochs=1"],
     "Recordings of events": ["--set", "train.epochs=1", "--set", "batch=4"],
@@ -26,12 +27,14 @@ SMALL = {
 """What makes a training short: nothing else is added to the commands of the page."""
 
 MAKE = {
+    "Before you train": lambda: own_data.images(Path("pets")),
     "Images": lambda: own_data.images(Path("pets")),
     "Arrays": lambda: own_data.series(Path("series")),
     "Recordings of events": lambda: own_data.events(Path("gestures")),
     "Text": lambda: own_data.text(Path("book")),
 }
 ANSWERS = {
+    "Before you train": r"pets/cat/1\.png: class \d \((cat|dog)\), score .*; then (cat|dog) ",
     "Images": r"pets/cat/1\.png: class \d \((cat|dog)\), score .*; then (cat|dog) ",
     "Arrays": r"series/x\.npy \[0\]: class \d \((down|up)\), score ",
     "Recordings of events": r"gestures/left/p0_0\.npy: class \d \((left|right)\), score ",
@@ -96,7 +99,7 @@ def test_values_are_told(hstnn: Hstnn) -> None:
     assert hstnn("export", "--ckpt", ckpt, "--out", "bundle").code == 0
     assert "values" in hstnn("run", "bundle", "--input", "series/x.npy").out
     refused = hstnn("train", "stack-digits", "--data", "series", "--set", "loss=cross-entropy", "--out", "r", *short)
-    assert "loss is cross-entropy, but own has" in refused.error
+    assert "loss is cross-entropy, but your data has" in refused.error
     assert refused.hint == "--set loss=regression"
 
 
@@ -175,9 +178,9 @@ def test_what_the_network_cannot_take_is_refused_with_what_would_work(hstnn: Hst
 def test_a_key_that_is_set_stays(hstnn: Hstnn) -> None:
     own_data.series(Path("series"))
     result = hstnn("train", "digits", "--data", "series", "--set", "network.classes=3")
-    assert result.error == "network.classes is 3, but own has 2"
+    assert result.error == "network.classes is 3, but your data has 2"
     result = hstnn("train", "digits", "--data", "series", "--set", "data.fit=false")
-    assert result.error == "network.inputs is 8, but own has 3"
+    assert result.error == "network.inputs is 8, but your data has 3"
 
 
 def test_the_sensor_is_asked_for_where_files_do_not_say_it(hstnn: Hstnn) -> None:

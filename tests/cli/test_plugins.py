@@ -35,7 +35,7 @@ def test_a_recipe_of_parts_from_training_to_a_verified_bundle(hstnn: Hstnn, here
 
 
 def test_without_it_what_is_missing_is_named(hstnn: Hstnn, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hstnn_deploy import plugins
+    from hstnn_deploy.plugins import registry as plugins
 
     result = hstnn("train", "mine.yaml")
     assert result.code == 2

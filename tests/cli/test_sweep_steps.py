@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.stages import train
 from hstnn_deploy.train.sweep.plan import plan
@@ -85,3 +86,21 @@ def test_vat_is_of_steps_that_start_from_one(hstnn: Hstnn, swept: Path, tmp_path
     nowhere = hstnn(*words, tmp_path / "nowhere", "--stage", "prune")
     assert "there is no finished RRAM network in" in nowhere.err
     assert "starts from no RRAM network" in hstnn(*words, vat, "--stage", "baseline").err
+
+
+def test_a_stack_of_convolutions_is_swept_plainly(hstnn: Hstnn, tmp_path: Path) -> None:
+    """Its weights come on no devices unless somebody says so: in the recipe, or by --stage."""
+    small = ["train.epochs=1", "train.batches=2", "batch=8"]
+    words = [word for change in small for word in ("--set", change)]
+    result = hstnn("sweep", "stack-events", *words, "--seeds", "1,2", "--cpus", "1", "--out", tmp_path)
+    assert result.code == 0, result.err
+    run = RunFolder(tmp_path / "stack-events/plain/seed2")
+    assert "--stage" not in run.log.read_text().splitlines()[0]
+    train(load_recipe("stack-events", [*small, "seed=2"]), tmp_path / "hand")
+    by_hand = Checkpoint.load(tmp_path / "hand/stack-events/plain/seed2/best.pt")
+    swept = Checkpoint.load(run.best).parameters
+    assert all(swept[name].equal(values) for name, values in by_hand.parameters.items())
+    planned = hstnn("sweep", "stack-events", *words, "--stage", "all", "--out", tmp_path, "--dry-run", "--json")
+    assert [job["job"].rpartition("/")[2] for job in json.loads(planned.out)["jobs"]] == [
+        "baseline", "vat", "recover", "prune",
+    ]  # fmt: skip

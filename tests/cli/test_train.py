@@ -117,7 +117,7 @@ def test_your_own_idx_files_are_trained_on(hstnn: Hstnn, mnist: Path, tmp_path: 
     words: list[str | Path] = [*SMNIST, "--set", "data.checksum=false", "--data-dir", mnist, "--out", tmp_path / "out"]
     result = hstnn(*words)
     assert (result.code, result.err) == (0, "")
-    assert f"MNIST from {mnist}, 108 training samples" in result.out
+    assert f"MNIST from {mnist}, 108 training, " in result.out
     found = hstnn("evaluate", "--ckpt", tmp_path / "out/smnist/snn/seed1111/best.pt", "--data-dir", mnist)
     assert "20 samples" in found.out
 

@@ -68,7 +68,7 @@ def test_a_row_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
-    code = "from hstnn_deploy.lifeline import end_with_starter\nimport time\nend_with_starter()\ntime.sleep(60)"
+    code = "from hstnn_deploy.processes import end_with_starter\nimport time\nend_with_starter()\ntime.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
     assert process.stdin is not None
     time.sleep(0.2)
@@ -80,7 +80,7 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
 def test_a_process_may_have_time_to_end_in_an_orderly_way() -> None:
     handled = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
     deaf = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-    rest = "from hstnn_deploy.lifeline import end_with_starter\nimport time\nend_with_starter(0.5)\ntime.sleep(600)"
+    rest = "from hstnn_deploy.processes import end_with_starter\nimport time\nend_with_starter(0.5)\ntime.sleep(600)"
     for first, code in ((handled, 7), (deaf, 1)):
         process = subprocess.Popen([sys.executable, "-c", first + rest], stdin=subprocess.PIPE)
         process.communicate(timeout=PATIENCE)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hstnn_deploy.report import formats, sheets
 from hstnn_deploy.report.aggregate import Study, studies
 from hstnn_deploy.report.collect import collect
-from hstnn_deploy.report.costs import every_sheet
 from hstnn_deploy.report.costs import sheets as cost_sheets
+from hstnn_deploy.report.formats import every_sheet
 from hstnn_deploy.report.sheets import Column, Entry, Sheet
 from tests.conftest import PATIENCE
 from tests.report.conftest import (

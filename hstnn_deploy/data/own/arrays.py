@@ -95,15 +95,9 @@ def look(config: OwnArrays, given: Path | None = None, known: Sequence[str] = ()
     Raises:
         DataError: they are not there, do not belong together, or hold NaN or infinities.
     """
-    held = _held(config, given, known)
-    axes = config.axes or _BY_NUMBER.get(held.x[0].ndim - 1, "")
+    held = hold(config, given, known)
     shape = held.x[0].shape[1:]
-    if len(axes) != len(shape):
-        raise DataError(
-            f"{held.names[0]} holds samples of shape {list(shape)}"
-            + (f", and data.axes says {axes}" if axes else ", more axes than samples have"),
-            "say what they are: --set data.axes=TI (also T, I, CL, TCL, CHW, TCHW, in the file's order)",
-        )
+    axes = axes_of(config, shape, held.names[0])
     for x, name in zip(held.x, held.names, strict=True):
         _check_finite(x, name)
     mean, std = _normal(config, held, axes)
@@ -119,6 +113,22 @@ def look(config: OwnArrays, given: Path | None = None, known: Sequence[str] = ()
     )
 
 
+def axes_of(config: OwnArrays, shape: Sequence[int], name: str) -> str:
+    """Return what the axes of a sample are, as the configuration says or by their number.
+
+    Raises:
+        DataError: there are more or fewer.
+    """
+    axes = config.axes or _BY_NUMBER.get(len(shape), "")
+    if len(axes) != len(shape):
+        raise DataError(
+            f"{name} holds samples of shape {list(shape)}"
+            + (f", and data.axes says {axes}" if axes else ", more axes than samples have"),
+            "say what they are: --set data.axes=TI (also T, I, CL, TCL, CHW, TCHW, in the file's order)",
+        )
+    return axes
+
+
 def load(config: OwnArrays, source: Source) -> Splits:
     """Return the arrays as splits.
 
@@ -126,7 +136,7 @@ def load(config: OwnArrays, source: Source) -> Splits:
         DataError: see `look`; or they are not what the recipe was made for.
     """
     found = config.found or look(config, source.folder)
-    held = _held(config, source.folder, found.classes)
+    held = hold(config, source.folder, found.classes)
     check_same(config, found.model_copy(update={"listing": held.digest, **_counts(held)}), held.where)
     config = config.model_copy(update={"found": found})
     shape = config.found_shape()
@@ -166,9 +176,14 @@ def _counts(held: Held) -> dict[str, list[int]]:
     }
 
 
-def _held(config: OwnArrays, given: Path | None, known: Sequence[str]) -> Held:
+def hold(config: OwnArrays, given: Path | None = None, known: Sequence[str] = ()) -> Held:
+    """Return the arrays of a configuration, and which samples train.
+
+    Raises:
+        DataError: they are not there, do not belong together, or cannot be divided.
+    """
     where = place(config, given)
-    if where.is_dir() and any(each.is_dir() and not each.name.startswith(".") for each in where.iterdir()):
+    if in_folders(where):
         return _of_folders(config, where, known)
     parts, files = find_parts(where)
     first = parts[0]
@@ -195,6 +210,11 @@ def _held(config: OwnArrays, given: Path | None, known: Sequence[str]) -> Held:
     divided = divide(Samples(labels, classes, str, split, groups, where), config.split, config.measured)
     names = [part.name for part in parts]
     return Held([part.x for part in parts], labels, numbers, classes, divided, digest.hexdigest(), where, names)
+
+
+def in_folders(where: Path) -> bool:
+    """Whether each sample is a file of its own, in folders by class or in a list."""
+    return where.is_dir() and any(each.is_dir() and not each.name.startswith(".") for each in where.iterdir())
 
 
 def _of_folders(config: OwnArrays, where: Path, known: Sequence[str]) -> Held:

@@ -281,7 +281,8 @@ class OwnEvents(EventConfig, _Own):
         try:
             parse_options(events)
         except UsageError as error:
-            raise ValueError(error.message) from error
+            hint = f"; {error.hint}" if error.hint else ""
+            raise ValueError(error.message.removeprefix("--events: ") + hint) from error
         return events
 
     @model_serializer(mode="wrap")

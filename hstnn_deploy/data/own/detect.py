@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hstnn_deploy.data.own.config import Kind
@@ -16,11 +16,17 @@ _NUMPY = frozenset({".npy", ".npz"})
 _LOOKED_AT = 1000
 """Files that are looked at."""
 
+_WHERE = "--data DIR says where it is, or data.path in a recipe"
 _SAY = "say it: --set data.kind=images, arrays, events or text"
 
 
 def detect(where: Path) -> Kind:
-    """Return the kind of data in a folder or file.
+    """Return the kind of data in a folder or file; see `detect_why`."""
+    return detect_why(where)[0]
+
+
+def detect_why(where: Path) -> tuple[Kind, str]:
+    """Return the kind of data in a folder or file, and what says so, in words.
 
     Raises:
         DataError: nothing is there, or it may be of several kinds.
@@ -28,39 +34,46 @@ def detect(where: Path) -> Kind:
     if where.is_file():
         suffix = where.suffix.lower()
         if suffix in _HELD:
-            return "arrays"
+            return "arrays", f"the file ends in {suffix}"
         if suffix == ".txt":
-            return "text"
+            return "text", f"the file ends in {suffix}"
         raise DataError(f"{where} is a file of no kind that is trained on", "give a folder, a .npz, .pt or .txt file")
     if not where.is_dir():
-        raise DataError(f"the folder of your own data {where} does not exist", "data.path says where it is")
+        raise DataError(f"the folder of your own data {where} does not exist", _WHERE)
     found = list(itertools.islice(_files(where), _LOOKED_AT))
     suffixes = {path.suffix.lower() for path in found if path.name != LABELS}
     folders = any(path.parent != where for path in found) or (where / LABELS).is_file()
-    kinds: set[Kind] = set()
+    kinds: dict[Kind, str] = {}
     if folders:
-        if suffixes & IMAGES:
-            kinds.add("images")
-        if suffixes & _EVENTS:
-            kinds.add("events")
+        if some := suffixes & IMAGES:
+            kinds["images"] = f"folders hold {_and(some)} files"
+        if some := suffixes & _EVENTS:
+            kinds["events"] = f"folders hold {_and(some)} files"
         if suffixes & _NUMPY and not kinds:
-            some = next(path for path in found if path.suffix.lower() in _NUMPY)
-            kinds.add("events" if _holds_events(some) else "arrays")
+            first = next(path for path in found if path.suffix.lower() in _NUMPY)
+            events = _holds_events(first)
+            kinds["events" if events else "arrays"] = f"{first} holds {'events' if events else 'no events'}"
         if suffixes & {".csv", ".txt", ".tsv"} and not kinds:
-            raise DataError(f"{where} holds texts in folders: are these events, one to a line?", _SAY)
+            raise DataError(
+                f"{where} holds texts in folders: are these events, one to a line?", "if so: --set data.kind=events"
+            )
     else:
         if suffixes & (_HELD | {".npy"}):
-            kinds.add("arrays")
+            kinds["arrays"] = f"it holds {_and(suffixes & (_HELD | {'.npy'}))} files and no folders"
         if ".txt" in suffixes and not kinds:
-            kinds.add("text")
+            kinds["text"] = "it holds .txt files and no folders"
     if len(kinds) == 1:
-        return kinds.pop()
+        return kinds.popitem()
     held = ", ".join(sorted(suffix or "files without suffix" for suffix in suffixes)[:8]) or "nothing"
     may = f", which may be {' or '.join(sorted(kinds))}" if kinds else ", which is of no kind that is trained on"
     raise DataError(
         f"{where} holds {held}{may}",
         _SAY if kinds else "a folder for each class holds its images (.png, .jpg), recordings or arrays (.npy)",
     )
+
+
+def _and(suffixes: Iterable[str]) -> str:
+    return " and ".join(sorted(suffixes))
 
 
 def _holds_events(path: Path) -> bool:

@@ -4,7 +4,7 @@ Each file comes through `data.readers`, as `hstnn run` reads it, and then goes t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,14 @@ from hstnn_deploy.data.dataset import Recordings, Source
 from hstnn_deploy.data.events import recordings as sets
 from hstnn_deploy.data.events.events import Events, Sensor
 from hstnn_deploy.data.own.config import FoundEvents, OwnEvents
+from hstnn_deploy.data.own.event_hints import check_length, in_recipe
 from hstnn_deploy.data.own.files import check_same, place
 from hstnn_deploy.data.own.listing import Listing, counts, list_folder
 from hstnn_deploy.data.own.parts import SPLITS, Numbers, divide
 from hstnn_deploy.data.preprocessing import Frames, preprocessing
 from hstnn_deploy.data.readers import event_files
-from hstnn_deploy.data.readers.event_options import EventOptions, parse_options
-from hstnn_deploy.data.readers.event_report import Expected, Found
+from hstnn_deploy.data.readers.event_options import parse_options
+from hstnn_deploy.data.readers.event_report import Expected, Recording
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
 
@@ -54,6 +55,7 @@ def look(config: OwnEvents, given: Path | None = None, known: Sequence[str] = ()
     some = np.unique(np.linspace(0, len(listing.names) - 1, _LOOKED_AT).astype(int))
     reader = Reader(listing, config)
     longest = max(int(reader.read(int(number))["t"][-1]) + 1 for number in some)
+    check_length(longest, config)
     return found.model_copy(update={"longest": longest})
 
 
@@ -72,7 +74,9 @@ def load(config: OwnEvents, source: Source) -> Splits:
         merged = torch.cat([parts["train"].numbers, parts["valid"].numbers]).sort().values
         parts = {**parts, "train": OwnRecordings(parts["train"].reader, merged)}
     known = sets.Known("your recordings", len(seen.classes), {name: len(part.target) for name, part in parts.items()})
-    return sets.make_splits(config, "own", parts, known, folder, source)
+    count, (width, height, _) = len(parts["train"].reader.listing.names), seen.sensor
+    origin = f"your recordings in {folder}, {count} in {len(seen.classes)} classes, of a sensor of {width} x {height}"
+    return replace(sets.make_splits(config, "own", parts, known, folder, source), origin=origin)
 
 
 def recordings(config: OwnEvents, given: Path | None) -> Mapping[str, Recordings]:
@@ -97,7 +101,11 @@ class Reader:
     config: OwnEvents
 
     def read(self, number: int) -> Events:
-        """Return one, checked.
+        """Return the events of one; see `recording`."""
+        return self.recording(number).events
+
+    def recording(self, number: int) -> Recording:
+        """Return one, checked, with its report.
 
         Raises:
             DataError: it is damaged, empty, or of another sensor than the first.
@@ -110,11 +118,11 @@ class Reader:
         if said:
             options = options._replace(sensor=sensor[:2])
         try:
-            return event_files.read_recording(path, Expected(how, "own"), options).events
+            return event_files.read_recording(path, Expected(how, "own"), options)
         except DataError as error:
             stated = None if said else sensor_stated(path, config)
             if stated is None or stated == sensor[:2]:
-                raise
+                raise in_recipe(error, config) from error
             raise DataError(
                 f"{path} is from a sensor of {stated[0]} x {stated[1]}, and {self.listing.path(0)} from one of "
                 f"{sensor.width} x {sensor.height}",
@@ -161,7 +169,10 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
         return Sensor(width, height, more[0] if more else 1 if height == 1 else 2)
     if options.sensor is not None:
         return Sensor(*options.sensor)
-    found = _columns(path, options)
+    try:
+        found = event_files.read_columns(path, options)
+    except DataError as error:
+        raise in_recipe(error, config) from error
     if found.sensor is not None:
         return Sensor(*found.sensor)
     x, y = (np.asarray(found.columns[each]) if each in found.columns else np.zeros(1) for each in "xy")
@@ -174,9 +185,4 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
 
 def sensor_stated(path: Path, config: OwnEvents) -> tuple[int, int] | None:
     """Return the sensor that a file states, or None."""
-    return _columns(path, parse_options(config.events)).sensor
-
-
-def _columns(path: Path, options: EventOptions) -> Found:
-    how = Frames(sensor=Sensor(2**15, 2**15), transforms=[], frame_time=1, steps=None, binary=False)
-    return event_files._found(path, Expected(how, "own"), options)
+    return event_files.read_columns(path, parse_options(config.events)).sensor

@@ -26,7 +26,7 @@ from hstnn_deploy.data.splits import ArraySplit, Split, Splits
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.foreign import AGAIN, read_bytes, reading
 
-_LARGEST = 2**28
+LARGEST = 2**28
 """Bytes of an image file at most."""
 _AT_ONCE = 256
 """Images of which the mean is taken at once."""
@@ -54,7 +54,7 @@ def look(config: OwnImages, given: Path | None = None, known: Sequence[str] = ()
         DataError: see `listed`; or the first is no image.
     """
     listing, parts = listed(config, given, known)
-    height, width, colours = _size(listing.path(0))
+    height, width, colours = size_of(listing.path(0))
     if config.size is not None:
         height, width = config.size
     if height * width > MOST_PIXELS:
@@ -147,7 +147,7 @@ def read_image(path: Path, config: OwnImages, first: Path) -> NDArray[np.uint8]:
         DataError: it is damaged, of another size, or has colours where the first has none.
     """
     found = _found(config)
-    height, width, colours = _size(path)
+    height, width, colours = size_of(path)
     if config.size is None and (height, width) != (found.height, found.width):
         raise DataError(
             f"{path} is {width} x {height} pixels, and {first} is {found.width} x {found.height}",
@@ -160,13 +160,17 @@ def read_image(path: Path, config: OwnImages, first: Path) -> NDArray[np.uint8]:
         )
     how = Picture(height=found.height, width=found.width, colours=found.colours)
     with reading(path, "an image"):
-        content = read_bytes(path, _LARGEST)
+        content = read_bytes(path, LARGEST)
     levels = read_levels(content, str(path), how, config.size is not None, lambda _: None)
     return levels.reshape(found.height, found.width, found.colours)
 
 
-def _size(path: Path) -> tuple[int, int, int]:
-    """Return height, width and colours of an image file, as it is seen upright; its pixels are not unpacked."""
+def size_of(path: Path) -> tuple[int, int, int]:
+    """Return height, width and colours of an image file, as it is seen upright; its pixels are not unpacked.
+
+    Raises:
+        DataError: it is no image, or damaged.
+    """
     from PIL import Image
 
     with reading(path, "a PNG or JPEG image"):

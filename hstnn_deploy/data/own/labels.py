@@ -5,15 +5,17 @@ takes/s01_wave.aedat4,wave,train,s01
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hstnn_deploy.data.own.parts import SAID
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.foreign import brief, reading
 
 LABELS = "labels.csv"
+
+_Value = TypeVar("_Value")
 
 _KNOWN = ("file", "label", "split", "group")
 _NAMES = {"filename": "file", "path": "file", "class": "label", "subject": "group"}
@@ -33,6 +35,21 @@ class Rows(NamedTuple):
     groups: Sequence[str] | None
     lines: Sequence[int]
     """The number of each line in the file."""
+
+    def without(self, numbers: Collection[int]) -> "Rows":
+        """Return the lines but for some, by their place in these."""
+        gone = set(numbers)
+
+        def kept(values: Sequence[_Value]) -> list[_Value]:
+            return [value for place, value in enumerate(values) if place not in gone]
+
+        return Rows(
+            kept(self.files),
+            kept(self.labels),
+            None if self.splits is None else kept(self.splits),
+            None if self.groups is None else kept(self.groups),
+            kept(self.lines),
+        )
 
 
 def read_labels(path: Path, most: int) -> Rows:

@@ -11,7 +11,7 @@ docs/own-data.md. Shapes: N files.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -25,8 +25,14 @@ from hstnn_deploy.data.own.parts import SAID, SPLITS, Samples, group_of
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.foreign import AGAIN, brief, visible
 
+Tell = Callable[[DataError, str], None]
+"""Is told what is wrong with one file or class, and its name; the listing then goes on without it."""
+
 MOST_FILES = 5_000_000
 """Files of a folder at most."""
+
+AGAIN_LISTED = "folders that a link leads back to"
+"""What `Listing.left_out` calls folders that were listed already."""
 
 _DEEPEST = 10
 """Folders within folders."""
@@ -100,6 +106,7 @@ def list_folder(
     known: Sequence[str] = (),
     group: str | None = None,
     ignore: bool = False,
+    tell: Tell | None = None,
 ) -> Listing:
     """Return the samples of a folder.
 
@@ -109,6 +116,7 @@ def list_folder(
         known: the names of classes that a network was trained on; none: those found.
         group: the text up to which a name says its group; None: none, or as labels.csv says.
         ignore: whether files that labels.csv does not name are left out, instead of being refused.
+        tell: told what would be refused, where the listing is to go on without it; None: it is refused.
 
     Raises:
         DataError: it is not there or empty; it says of a file not which class it has; one class only; an empty file; a
@@ -116,8 +124,8 @@ def list_folder(
     """
     check_folder(folder)
     if (folder / LABELS).is_file():
-        return _by_list(folder, suffixes, known, group, ignore)
-    return _by_folders(folder, suffixes, known, group)
+        return _by_list(folder, suffixes, known, group, ignore, tell or _refuse)
+    return _by_folders(folder, suffixes, known, group, tell or _refuse)
 
 
 def check_folder(folder: Path) -> None:
@@ -134,15 +142,22 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def _by_folders(folder: Path, suffixes: Collection[str], known: Sequence[str], group: str | None) -> Listing:
+def _refuse(error: DataError, _: str) -> None:
+    raise error
+
+
+def _by_folders(
+    folder: Path, suffixes: Collection[str], known: Sequence[str], group: str | None, tell: Tell
+) -> Listing:
     tops, loose = _top(folder)
     splits = {top: SAID[top.lower()] for top in tops if top.lower() in SAID}
     if 0 in splits.values():
-        if strange := [top for top in tops if top not in splits]:
-            raise DataError(
-                f"{folder} holds {brief(strange[0])} beside its split folders {', '.join(splits)}",
+        for strange in (top for top in tops if top not in splits):
+            error = DataError(
+                f"{folder} holds {brief(strange)} beside its split folders {', '.join(splits)}",
                 "take it out, or bring it into one of them",
             )
+            tell(error, strange)
         if len(set(splits.values())) < len(splits):
             raise DataError(f"{folder} holds {' and '.join(splits)}, two of which mean the same split", "keep one")
         places = [(f"{top}/", place) for top, place in splits.items()]
@@ -154,72 +169,89 @@ def _by_folders(folder: Path, suffixes: Collection[str], known: Sequence[str], g
     sides: list[int] = []
     owners: list[str] = []
     for start, side in places:
-        classes, beside = _top(folder / start)
+        classes, beside = _top(folder / start) if start else (tops, loose)
         loose += [start + name for name in beside] if start else []
         for each in sorted(classes):
             count = len(names)
-            for file in _walk(folder, f"{start}{each}/", suffixes, left_out):
+            for file in _walk(folder, f"{start}{each}/", suffixes, left_out, tell):
                 names.append(file.name)
                 sizes.append(file.size)
                 owners.append(each)
                 sides.append(side)
                 _check_count(folder, len(names))
             if len(names) == count:
-                raise DataError(
+                error = DataError(
                     f"{folder / start / each} holds no {_kinds(suffixes)} file, and is taken as the folder of a class",
                     "take it out, or put its samples in",
                 )
+                tell(error, start + each)
     for name in loose:
         if _suffix(name) in suffixes:
-            raise DataError(
+            error = DataError(
                 f"{folder / name} lies beside the folders of classes, so nothing says which class it has",
                 f"put it into a folder of its class, or write {folder / LABELS} with the columns file and label",
             )
+            tell(error, name)
+            continue
         left_out[_suffix(name)] += 1
     if not names:
         raise _empty(folder, suffixes, left_out)
-    classes_ = class_names(set(owners), folder, known)
+    classes_ = _class_names(set(owners), folder, known, tell)
     place = {name: number for number, name in enumerate(classes_)}
     labels = np.fromiter((place[each] for each in owners), np.int32, len(owners))
     said = np.array(sides, np.int8) if places[0][1] >= 0 else None
     how = "subfolders of " + " and ".join(splits) if said is not None else "subfolders"
-    return _ordered(folder, names, sizes, labels, classes_, said, None, group, left_out, how)
+    return _ordered(folder, names, sizes, labels, classes_, said, None, group, left_out, how, tell)
 
 
-def _by_list(folder: Path, suffixes: Collection[str], known: Sequence[str], group: str | None, ignore: bool) -> Listing:
+def _class_names(found: Collection[str], where: Path, known: Sequence[str], tell: Tell) -> tuple[str, ...]:
+    try:
+        return class_names(found, where, known)
+    except DataError as error:
+        tell(error, "")
+        return tuple(sorted(found, key=natural))
+
+
+def _by_list(
+    folder: Path, suffixes: Collection[str], known: Sequence[str], group: str | None, ignore: bool, tell: Tell
+) -> Listing:
     table = folder / LABELS
     rows = read_labels(table, MOST_FILES)
     left_out: Counter[str] = Counter()
-    there = {file.name: file.size for file in _walk(folder, "", suffixes, left_out) if file.name != LABELS}
+    there = {file.name: file.size for file in _walk(folder, "", suffixes, left_out, tell) if file.name != LABELS}
     _check_count(folder, len(there))
-    absent = next((number for number, name in enumerate(rows.files) if name not in there), None)
-    if absent is not None:
-        name = rows.files[absent]
+    absent = [number for number, name in enumerate(rows.files) if name not in there]
+    for number in absent:
+        name = rows.files[number]
         there_, suffix = (folder / name).exists(), _suffix(name)
         what = f"which is no {_kinds(suffixes)} file ({suffix or 'no suffix'})" if there_ else "which is not there"
-        raise DataError(
-            f"{table}: line {rows.lines[absent]} names {brief(name)}, {what}",
+        error = DataError(
+            f"{table}: line {rows.lines[number]} names {brief(name)}, {what}",
             "the column file says paths below the folder of the list; take the line out, or put the file there",
         )
+        tell(error, name)
+    if absent:
+        rows = rows.without(absent)
     if len(rows.files) < len(there):
         spare = sorted(there.keys() - set(rows.files))
         if not ignore:
-            raise DataError(
+            error = DataError(
                 f"{table} does not say which class {brief(spare[0])} has ({len(spare)} files without a label)",
                 "add lines for them, take them out, or leave them out: --set data.unlabelled=ignore",
             )
+            tell(error, spare[0])
         for name in spare:
             left_out[_suffix(name)] += 1
     if not rows.files:
         raise _empty(folder, suffixes, left_out)
-    classes = class_names(set(rows.labels), table, known)
+    classes = _class_names(set(rows.labels), table, known, tell)
     place = {name: number for number, name in enumerate(classes)}
     labels = np.fromiter((place[each] for each in rows.labels), np.int32, len(rows.labels))
     split = None if rows.splits is None else np.array(rows.splits, np.int8)
     sizes = [there[name] for name in rows.files]
     return _ordered(
         folder, rows.files, sizes, labels, classes, split, rows.groups, group if rows.groups is None else None,
-        left_out, LABELS,
+        left_out, LABELS, tell,
     )  # fmt: skip
 
 
@@ -234,15 +266,17 @@ def _ordered(
     group: str | None,
     left_out: Mapping[str, int],
     how: str,
+    tell: Tell,
 ) -> Listing:
     """Return a listing in order of names, whatever order the disk had."""
     order = sorted(range(len(names)), key=names.__getitem__)
-    if (empty := next((number for number in order if sizes[number] == 0), None)) is not None:
-        raise DataError(f"{folder / names[empty]} is empty", f"{AGAIN}, or take it out")
+    for number in (number for number in order if sizes[number] == 0):
+        tell(DataError(f"{folder / names[number]} is empty", f"{AGAIN}, or take it out"), names[number])
+    order = [number for number in order if sizes[number]]
     sorted_names = [names[number] for number in order]
     found = None if groups is None else [groups[number] for number in order]
     if group is not None:
-        found = [group_of(name, group) for name in sorted_names]
+        found = [_group_of(name, group, tell) for name in sorted_names]
     return Listing(
         folder,
         sorted_names,
@@ -256,6 +290,14 @@ def _ordered(
     )
 
 
+def _group_of(name: str, text: str, tell: Tell) -> str:
+    try:
+        return group_of(name, text)
+    except DataError as error:
+        tell(error, name)
+        return ""
+
+
 def _top(folder: Path) -> tuple[list[str], list[str]]:
     """Return the folders and the files that lie in a folder, hidden ones left out."""
     folders, loose = list[str](), list[str]()
@@ -264,49 +306,68 @@ def _top(folder: Path) -> tuple[list[str], list[str]]:
             for entry in entries:
                 if _hidden(entry.name):
                     continue
-                (folders if entry.is_dir() else loose).append(entry.name)
+                (folders if _is_folder(entry) else loose).append(entry.name)
                 _check_count(folder, len(loose))
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from error
     return sorted(folders, key=natural), loose
 
 
-def _walk(folder: Path, start: str, suffixes: Collection[str], left_out: Counter[str]) -> Iterator[File]:
+def _walk(folder: Path, start: str, suffixes: Collection[str], left_out: Counter[str], tell: Tell) -> Iterator[File]:
     """Yield the samples below a folder of the folder, none twice where links lead back; others are counted."""
-    seen: set[tuple[int, int]] = set()
+    # A link to a folder above would bring all other classes into this one.
+    above = [folder / part for part in ("", *(start[:at] for at, letter in enumerate(start[:-1]) if letter == "/"))]
+    seen = {(status.st_dev, status.st_ino) for status in (each.stat() for each in above)} if start else set()
     waiting = [(start, 0)]
     while waiting:
         below, depth = waiting.pop()
         try:
             status = (folder / below).stat()
             if (status.st_dev, status.st_ino) in seen:
+                left_out[AGAIN_LISTED] += 1
                 continue
             seen.add((status.st_dev, status.st_ino))
             if depth > _DEEPEST:
-                raise DataError(f"{folder / below} lies more than {_DEEPEST} folders deep", "bring its files up")
+                error = DataError(f"{folder / below} lies more than {_DEEPEST} folders deep", "bring its files up")
+                tell(error, below)
+                continue
             with os.scandir(folder / below) as entries:
                 for entry in entries:
                     if _hidden(entry.name):
                         continue
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         waiting.append((f"{below}{entry.name}/", depth + 1))
                         continue
                     suffix = _suffix(entry.name)
                     if suffix in suffixes:
-                        yield File(below + entry.name, _size(entry))
+                        if (size := _size(entry, below, tell)) is not None:
+                            yield File(below + entry.name, size)
                     elif suffix in _OTHER_IMAGES and suffixes == IMAGES:
-                        raise DataError(f"{folder / below / entry.name} is no PNG or JPEG image", "save it as .png")
+                        error = DataError(f"{folder / below / entry.name} is no PNG or JPEG image", "save it as .png")
+                        tell(error, below + entry.name)
                     elif entry.name != LABELS:
                         left_out[suffix] += 1
         except OSError as error:
-            raise DataError(f"{folder / below} cannot be read: {error.strerror}") from error
+            tell(
+                DataError(f"{folder / below} cannot be read: {error.strerror}", "take it out, or mend its rights"),
+                below,
+            )
 
 
-def _size(entry: "os.DirEntry[str]") -> int:
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _size(entry: "os.DirEntry[str]", below: str, tell: Tell) -> int | None:
     try:
         return entry.stat().st_size
-    except FileNotFoundError as error:
-        raise DataError(f"{entry.path} leads nowhere, or was just now removed", "take it out") from error
+    except OSError as error:
+        state = "leads nowhere, or was just now removed" if isinstance(error, FileNotFoundError) else error.strerror
+        tell(DataError(f"{entry.path} {state}", "take it out"), below + entry.name)
+        return None
 
 
 def _hidden(name: str) -> bool:

@@ -18,6 +18,7 @@ from hstnn_deploy.data.own.detect import detect
 from hstnn_deploy.data.own.files import at
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import brief
 
 Own = OwnImages | OwnArrays | OwnEvents | OwnText
 
@@ -36,12 +37,9 @@ def complete(plain: dict[str, Any], folder: Path | None = None, known: Sequence[
     """
     if plain.get("found") is not None or not isinstance(plain.get("path"), str) or not plain["path"]:
         return plain
-    if plain.get("kind") is None:
-        plain = {**plain, "kind": detect(at(plain["path"], folder))}
+    plain = _begun(plain, folder)
     if plain["kind"] not in CONFIGS:
         return plain
-    if plain["kind"] == "events" and not any(plain.get(key) for key in ("frames", "frame_time", "steps")):
-        plain = {**plain, "frames": {"by": "bins", "bins": BINS}}
     try:
         config: Own = CONFIGS[plain["kind"]].model_validate(plain)
     except ValidationError:
@@ -52,6 +50,36 @@ def complete(plain: dict[str, Any], folder: Path | None = None, known: Sequence[
         mean, std = images.mean_and_std(config, Source(folder=folder))
         config.images = config.images.model_copy(update={"mean": mean, "std": std})
     return config.model_dump(mode="json")
+
+
+def _begun(plain: dict[str, Any], folder: Path | None = None) -> dict[str, Any]:
+    """Return a `data` section with its kind, and with frames where nobody says how recordings are cut."""
+    if plain.get("kind") is None:
+        plain = {**plain, "kind": detect(at(plain["path"], folder))}
+    if plain["kind"] == "events" and not any(plain.get(key) for key in ("frames", "frame_time", "steps")):
+        plain = {**plain, "frames": {"by": "bins", "bins": BINS}}
+    return plain
+
+
+def configured(plain: dict[str, Any]) -> Own:
+    """Return the configuration of a `data` section, before anything but its kind was looked for.
+
+    Raises:
+        DataError: nothing is there, or it may be of several kinds; or a key that is none.
+    """
+    plain = _begun(plain)
+    if plain["kind"] not in CONFIGS:
+        raise DataError(f"data.kind is {brief(plain['kind'])}", f"it is one of {', '.join(CONFIGS)}")
+    return _validated(plain)
+
+
+def _validated(plain: dict[str, Any]) -> Own:
+    try:
+        return CONFIGS[plain["kind"]].model_validate(plain)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{where} cannot be: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 def look(config: Own, folder: Path | None = None, known: Sequence[str] = ()) -> Found:
@@ -98,11 +126,5 @@ def load_folder(
     Raises:
         DataError: the data is not there, or cannot be trained on; or an option that is none.
     """
-    plain = complete({"name": "own", "path": str(path), **options})
-    try:
-        config: Own = CONFIGS[plain["kind"]].model_validate(plain)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{where} cannot be: {first['msg'].removeprefix('Value error, ')}") from error
+    config = _validated(complete({"name": "own", "path": str(path), **options}))
     return config, load(config, Source(protocol, cache=cache))

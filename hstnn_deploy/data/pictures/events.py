@@ -134,14 +134,14 @@ def _in_a_row(above: Any, counts: NDArray[np.float64], titles: list[str]) -> Non
     for place in axes[len(counts) :]:
         place.set_axis_off()
     for place, frame, title_ in zip(axes, counts, titles, strict=False):
-        place.imshow(_coloured(np.minimum(frame / full, 1)), interpolation="nearest")
+        place.imshow(coloured(np.minimum(frame / full, 1)), interpolation="nearest")
         place.set(xticks=[], yticks=[])
         place.set_title(title_, fontsize=8)
         for spine in place.spines.values():
             spine.set_color(PALE)
 
 
-def _coloured(strength: NDArray[np.float64]) -> NDArray[np.float64]:
+def coloured(strength: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return [height, width, RGB] of the strengths 0..1 of darker and brighter [1 or 2, height, width], on white."""
     from matplotlib.colors import to_rgb
 

@@ -270,6 +270,6 @@ def _why_not(events: Events, sensor: Sensor, late: int, options: EventOptions) -
         return "they are counted from 1, it seems: --events origin=1"
     reach = ", ".join(f"{each} {int(events[each].min())} to {int(events[each].max())}" for each in "xy")
     return (
-        f"its events have {reach}; these are not recordings of a sensor of {sensor.width} x {sensor.height}, "
-        "which were trained on"
+        f"its events have {reach}; the network was trained on recordings of a sensor of "
+        f"{sensor.width} x {sensor.height}"
     )

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from hstnn_deploy.data.events.events import Sensor
+from hstnn_deploy.data.preprocessing import Frames
 from hstnn_deploy.data.readers import event_arrays, event_bags, event_cameras, event_hdf5, event_matlab, event_texts
 from hstnn_deploy.data.readers.event_columns import Expected, Found, Recording, make_recording
 from hstnn_deploy.data.readers.event_options import EventOptions
@@ -110,6 +112,19 @@ def read_recording(path: Path, expected: Expected, options: EventOptions | None 
         raise
     _check_still(path, before)
     return recording
+
+
+def read_columns(path: Path, options: EventOptions | None = None) -> Found:
+    """Return the columns of a recording as they stand in its file; nothing is known of a network.
+
+    Raises:
+        DataError: no such file, of another kind or damaged, or changed while it is read.
+    """
+    how = Frames(sensor=Sensor(2**15, 2**15), transforms=[], frame_time=1, steps=None, binary=False)
+    before = _state(path)
+    found = _found(path, Expected(how), options or EventOptions())
+    _check_still(path, before)
+    return found
 
 
 def is_recording(path: Path, step: tuple[int, ...]) -> bool:

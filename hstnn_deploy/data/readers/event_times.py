@@ -72,25 +72,27 @@ def _detected(name: str, time: NDArray[Any], expected: Expected) -> tuple[Unit, 
     if whole and (span == 0 or fits("us")):
         return "us", "whole numbers are taken as such"
     if not whole and fits("s") and span < 1000:
-        return "s", f"fractions over {span:.3g} are taken as such"
+        return "s", f"fractions that span {span:.3g} are taken as such"
     if not whole and usual and fits("us"):
         return "us", f"as long as those of the training, {ms(usual)} ms at most"
     raw = "whole numbers" if whole else "fractions"
     most = f"; the recordings of the training last up to {ms(usual)} ms" if usual else ""
     likely = next((unit for unit in NAMES if usual and fits(unit)), None)
     raise DataError(
-        f"{name} does not say the unit of its times, {raw} over {span:.12g}: that is {ms(lasts('us'))} ms in "
+        f"{name} does not say the unit of its times, {raw} that span {span:.12g}: that is {ms(lasts('us'))} ms in "
         f"microseconds{most}",
         f"--events unit={likely}, if they are {NAMES[likely]}" if likely else "say it: --events unit=s|ms|us|ns",
     )
 
 
-def beginning(first: int, expected: Expected, options: EventOptions) -> tuple[int, str]:
-    """Return the time of the file's clock at which the recording begins, and where that is in words."""
+def beginning(first: int, last: int, expected: Expected, options: EventOptions) -> tuple[int, str]:
+    """Return the time of the file's clock at which the recording begins, and where that is in words.
+
+    Where nobody knows how long such recordings are, one that comes later than it lasts begins at its first event.
+    """
     within = first >= 0
     if within and options.start is None and not expected.continued:
-        bound = expected.window or expected.longest
-        within = bound is None or first < bound
+        within = first < (expected.window or expected.longest or max(1, last - first))
     if options.start == "file" or (options.start is None and within):
         return 0, "time begins with the file's clock"
     return first, "time begins at the first event"
@@ -103,10 +105,11 @@ def moved(
 
     An offset is of the file's clock, and so keeps it, unless the user lets time begin at the first event.
     """
+    first, last = int(time.min()), int(time.max())
     if options.offset is None:
-        begin, start = beginning(int(time.min()), expected, options)
+        begin, start = beginning(first, last, expected, options)
         return time - begin, start, np.ones(len(time), bool)
-    begin, start = beginning(int(time.min()), expected, options._replace(start=options.start or "file"))
+    begin, start = beginning(first, last, expected, options._replace(start=options.start or "file"))
     made = time - begin + round(options.offset)
     told = f"{start}, moved by {ms(options.offset)} ms as said ({len(time)} events)"
     return made, told, made >= 0

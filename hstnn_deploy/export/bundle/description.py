@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hstnn_deploy import environment, files, plugins, yaml_text
+from hstnn_deploy import environment, files, yaml_text
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.preprocessing import Frames, Pixels, preprocessing
 from hstnn_deploy.errors import RecipeError
@@ -21,6 +21,7 @@ from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.exits import EXIT, EXIT_MEANING
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import task_for
+from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.recipe import parts
 from hstnn_deploy.recipe.adopted import bare, is_bare
 from hstnn_deploy.recipe.load import parse

@@ -23,6 +23,7 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.files.folder import Report, silent
 from hstnn_deploy.data.given.given import Data, fingerprint, split_of
 from hstnn_deploy.data.preprocessing import preprocessing
+from hstnn_deploy.data.registry import called
 from hstnn_deploy.data.splits import Split
 from hstnn_deploy.errors import ExportError, HstnnError, UsageError
 from hstnn_deploy.export.bundle.choice import Choice, Dynamic, check_dynamic, choose_form, steps_of
@@ -303,7 +304,7 @@ def _told(subject: Subject, recipe: Recipe, samples: Path | None, given: Split |
     if given is not None:
         return f"{count} of {len(given)} samples given in Python (fingerprint {fingerprint(given)[:12]})"
     if subject.test is not None:
-        return f"{count} samples of the test split of {recipe.data.name}, by recipe {recipe.name}"
+        return f"{count} samples of the test split of {called(recipe.data)}, by recipe {recipe.name}"
     return f"{count} windows of random numbers, seed 0: {subject.no_test}"
 
 

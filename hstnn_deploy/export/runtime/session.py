@@ -9,15 +9,13 @@
     stream.reset([1])                    # another sequence begins in the second place
     stream.save("state.npz")             # and later, perhaps elsewhere: session.restore("state.npz")
 
-    early = session.run_early(x)         # of a bundle with an exit: each sample is answered at its own
-    early.logits, early.steps
+    session.run_early(x).steps           # of a bundle with an exit: each sample is answered at its own
 
 However long x is, it goes through the graphs in chunks of at most `CHUNK_STEPS` steps and about `CHUNK_VALUES` values,
 which hand on their states: memory is bounded, and Ctrl-C acts between chunks. x may be a `numpy.memmap`. What training
-cannot have given is refused (see `ranges`), unless the session is told otherwise.
-
-Needs numpy and onnxruntime, nothing else: neither torch nor the rooms that train. The logits are [B, C]: a score per
-class of everything seen, or a value per output of a regression; of a language model [T, B, V] and, of a step, [B, V].
+cannot have given is refused (see `ranges`), unless the session is told otherwise. Needs numpy and onnxruntime alone.
+The logits are [B, C]: a score per class of everything seen, or a value per output of a regression; of a language model
+[T, B, V] and, of a step, [B, V].
 
 Where a bundle has its preprocessing in the graphs (`hstnn export --preprocess`), raw pixels or events stand in the
 place of x; see `taking`. Shapes: T time, B batch (streams).

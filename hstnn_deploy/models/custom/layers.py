@@ -8,7 +8,6 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from torch import Tensor, nn
 
-from hstnn_deploy import plugins
 from hstnn_deploy.errors import RecipeError, UsageError
 from hstnn_deploy.factories import their_code
 from hstnn_deploy.foreign import brief
@@ -18,6 +17,7 @@ from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers import base
 from hstnn_deploy.models.layers.base import Shape, stepped
 from hstnn_deploy.models.network import SPIKES, State, Tap
+from hstnn_deploy.plugins import registry as plugins
 
 
 class Options(BaseModel):

@@ -8,12 +8,12 @@ from typing import Any, Literal, TypeVar
 from torch import Tensor
 from torch.nn import functional
 
-from hstnn_deploy import plugins
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.factories import their_code
 from hstnn_deploy.foreign import brief, first_line
 from hstnn_deploy.metrics import ACCURACY, PERPLEXITY, RMSE
 from hstnn_deploy.models.tasks import Classification, Regression, Task
+from hstnn_deploy.plugins import registry as plugins
 
 plugins.reserve("losses", ("cross-entropy", "mse", "count", "next-word", "regression"))
 plugins.reserve("metrics", ("loss", "samples", "words", "outputs", ACCURACY, PERPLEXITY, RMSE))

@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
 
-from hstnn_deploy import plugins
 from hstnn_deploy.errors import RecipeError, nearest
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.layers.base import Layer, Shape
@@ -40,6 +39,7 @@ from hstnn_deploy.models.layers.units import (
 )
 from hstnn_deploy.models.layers.weights import ConvConfig, EmbeddingConfig, LinearConfig
 from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.plugins import registry as plugins
 
 __all__ = ["LAYERS", "MOST_LAYERS", "WIDEST", "Chain", "Layer", "Misfit", "Shape", "build_chain", "checked"]
 

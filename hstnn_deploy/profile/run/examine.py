@@ -16,7 +16,7 @@ from typing import Any
 from hstnn_deploy import files
 from hstnn_deploy.errors import HstnnError, ProfileError, out_of_memory
 from hstnn_deploy.foreign import first_line
-from hstnn_deploy.lifeline import end_with_starter
+from hstnn_deploy.processes import end_with_starter
 from hstnn_deploy.profile.foreign import shapes
 from hstnn_deploy.profile.run.worker import limit
 

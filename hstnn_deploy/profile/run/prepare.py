@@ -16,7 +16,7 @@ import torch
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import ExportError, HstnnError
-from hstnn_deploy.lifeline import end_with_starter
+from hstnn_deploy.processes import end_with_starter
 from hstnn_deploy.profile.phases.inference import FORMATS, INPUTS, PREPARED
 from hstnn_deploy.profile.phases.inputs import splits_of
 from hstnn_deploy.profile.phases.networks import fresh_network, recipe_of

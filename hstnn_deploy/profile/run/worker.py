@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from hstnn_deploy import environment
 from hstnn_deploy.errors import ExportError, HstnnError
-from hstnn_deploy.lifeline import end_with_starter
+from hstnn_deploy.processes import end_with_starter
 from hstnn_deploy.profile.meter import gpu
 from hstnn_deploy.profile.meter.ledger import Ledger
 from hstnn_deploy.profile.phases.findings import Absent, Findings, Meet

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hstnn_deploy import devices, plugins
+from hstnn_deploy import devices
 from hstnn_deploy.data.given.checks import Wanted
 from hstnn_deploy.errors import DeviceError, UsageError
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.network import LossName, Network, is_network
 from hstnn_deploy.models.registry import NetworkConfig
 from hstnn_deploy.models.tasks import LossConfig
+from hstnn_deploy.plugins import registry as plugins
 
 if TYPE_CHECKING:
     Loss = LossName | str | LossConfig | Mapping[str, object]

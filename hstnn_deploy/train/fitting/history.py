@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hstnn_deploy import plugins
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
+from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.shown import Sheet, Shown
 from hstnn_deploy.train.evaluation import PROTOCOLS
 

@@ -53,7 +53,7 @@ class Process:
         recipe = run.path / "recipe.yaml"
         files.make_folder(run.path)
         files.write_text(recipe, job.recipe.yaml())
-        words = ["train", str(recipe), "--stage", job.argument, "--resume", "--device", device]
+        words = ["train", str(recipe), *job.words, "--resume", "--device", device]
         words += ["--threads", str(setting.threads), "--out", str(job.out)]
         words += ["--data-dir", str(setting.data_dir)] if setting.data_dir else []
         words += ["--vat", str(job.vat.path)] if job.vat else []

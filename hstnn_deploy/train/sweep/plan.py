@@ -55,8 +55,13 @@ class Job:
 
     @property
     def argument(self) -> StageName:
-        """What `hstnn train --stage` is given."""
+        """The stage that this process trains."""
         return self.recipe.step or _ARGUMENTS[self.stage]
+
+    @property
+    def words(self) -> list[str]:
+        """The words that tell `hstnn train` its stage: none for all, which would put a stack's weights on devices."""
+        return [] if self.argument == "all" else ["--stage", self.argument]
 
     @property
     def vat(self) -> RunFolder | None:

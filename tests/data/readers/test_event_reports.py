@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hstnn_deploy.data.readers.event_columns import Expected
+from hstnn_deploy.data.readers.event_options import EventOptions
+from hstnn_deploy.data.readers.event_times import beginning
 from hstnn_deploy.errors import DataError
 from tests.event_encoders import fields, plain
-from tests.event_forms import REF, later, polarity, read, shuffled
+from tests.event_forms import NMNIST, REF, later, polarity, read, shuffled
 
 
 def notes(path: Path, said: str) -> str:
@@ -75,3 +78,14 @@ def test_a_unit_against_the_formats_own_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.dat").write_bytes(dat(REF))
     unit = read(tmp_path / "a.dat", said="unit=ns").report.unit
     assert unit == "nanoseconds (as said; by the format they are microseconds)"
+
+
+def test_where_nobody_knows_how_long_recordings_are_one_that_comes_late_begins_at_its_first_event() -> None:
+    """A network of whole recordings of one's own data: a camera's clock may have begun long before, or in 1970."""
+    anything = Expected(NMNIST.how.model_copy(update={"steps": None}), "own")
+    kept, moved = "time begins with the file's clock", "time begins at the first event"
+    assert beginning(50, 151, anything, EventOptions()) == (0, kept)
+    assert beginning(100, 150, anything, EventOptions()) == (100, moved)
+    assert beginning(0, 0, anything, EventOptions()) == (0, kept)
+    assert beginning(10**15, 10**15 + 5, anything, EventOptions()) == (10**15, moved)
+    assert beginning(10**15, 10**15 + 5, anything, EventOptions(start="file")) == (0, kept)

@@ -58,9 +58,7 @@ def test_the_log_begins_with_the_command_that_does_the_same_by_hand(job: Job, in
     start(job, threads=3).wait()
     start(job, threads=3).wait()
     first, second, *rest = job.run.log.read_text().splitlines()
-    assert first == (
-        f"$ hstnn train {job.run.path}/recipe.yaml --stage all --resume --device cpu --threads 3 --out {job.out}"
-    )
+    assert first == (f"$ hstnn train {job.run.path}/recipe.yaml --resume --device cpu --threads 3 --out {job.out}")
     assert second == f"{job.run.path} train 3 []"
     assert rest == [first, second]  # the next attempt is added
 

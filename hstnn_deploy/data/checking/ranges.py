@@ -1,0 +1,121 @@
+"""The range of many samples, taken piece by piece: least, most, mean and deviation of all numbers, and of each feature.
+
+Shapes: n samples of a piece.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hstnn_deploy.data.checking.notes import Notes
+from hstnn_deploy.errors import DataError
+from hstnn_deploy.foreign import AGAIN
+
+Array = NDArray[Any]
+
+_FEATURES = 2**22
+"""Numbers of a sample at most of which each is followed by itself."""
+_WIDE = 10
+"""Means and deviations beyond which a network learns badly."""
+
+
+class Ranges:
+    """What the numbers of samples of one shape are."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        """Begin with no sample of a shape."""
+        self.shape = tuple(shape)
+        self.samples = 0
+        self.wrong = 0
+        """Numbers that are none."""
+        self._count, self._sum, self._squares = 0, 0.0, 0.0
+        self._low, self._high = np.inf, -np.inf
+        size = int(np.prod(self.shape))
+        self._each = (np.full(size, np.inf), np.full(size, -np.inf)) if size <= _FEATURES else None
+
+    def add(self, x: Array, notes: Notes, name: str, rows: NDArray[np.int64] | None, key: str = "") -> None:
+        """Take a piece.
+
+        Args:
+            x: samples, [n, …].
+            notes: told of numbers that are none.
+            name: what holds them, for messages.
+            rows: the place of each in its array; None: it is a sample of its own.
+            key: the file, where each sample has one.
+        """
+        self.samples += len(x)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = x.astype(np.float64).reshape(len(x), -1)
+            wrong = ~np.isfinite(x.astype(np.float32).reshape(len(x), -1)) if x.dtype.kind == "f" else None
+        if wrong is not None and wrong.any():
+            self.wrong += int(wrong.sum())
+            row, at = (int(each) for each in np.argwhere(wrong)[0])
+            inside = [int(each) for each in np.unravel_index(at, self.shape)]
+            where = inside if rows is None else [int(rows[row]), *inside]
+            told = DataError(
+                f"{name} holds {values[row, at]} at {where} ({int(wrong.sum())} such numbers in {len(x)} samples)",
+                f"samples are finite numbers of float32; {AGAIN}, or mend it",
+            )
+            notes.refuse(told, key)
+            values = values[~wrong.any(1)]
+        if not values.size:
+            return
+        self._count += values.size
+        self._sum += float(values.sum())
+        self._squares += float((values**2).sum())
+        self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
+        if self._each is not None:
+            np.minimum(self._each[0], values.min(0), out=self._each[0])
+            np.maximum(self._each[1], values.max(0), out=self._each[1])
+
+    @property
+    def mean(self) -> float:
+        """The mean of all numbers."""
+        return self._sum / self._count if self._count else 0.0
+
+    @property
+    def std(self) -> float:
+        """Their deviation."""
+        return float(np.sqrt(max(self._squares / self._count - self.mean**2, 0))) if self._count else 0.0
+
+    def tell(self, notes: Notes, normalised: bool) -> None:
+        """Note features that never change, and ranges that a network learns badly from."""
+        if not self._count:
+            return
+        if self.samples > 1 and (still := self._still()):
+            place = [int(each) for each in np.unravel_index(still[0], self.shape)]
+            size = int(np.prod(self.shape))
+            notes.note(
+                f"{len(still)} of {size} numbers of a sample are the same in every sample, the first at {place}",
+                "they say nothing: leave them out, unless they are the border of a picture",
+            )
+        if not normalised and (abs(self.mean) > _WIDE or self.std > _WIDE):
+            notes.note(
+                f"numbers reach from {self._low:.4g} to {self._high:.4g}, with the mean {self.mean:.4g}",
+                "--set data.normalise=auto brings them to mean 0 and deviation 1",
+            )
+
+    def _still(self) -> list[int]:
+        if self._each is None:
+            return []
+        found: list[int] = np.flatnonzero(self._each[0] == self._each[1]).tolist()
+        return found
+
+    def plain(self) -> dict[str, Any]:
+        """Return them as plain data; None where no number was read."""
+        known = {"min": self._low, "max": self._high, "mean": self.mean, "std": self.std}
+        return {
+            **{name: float(f"{value:.6g}") if self._count else None for name, value in known.items()},
+            "not_finite": self.wrong,
+            "constant": len(self._still()) if self._each is not None and self.samples > 1 else None,
+        }
+
+    def lines(self) -> list[str]:
+        """Return them in words."""
+        if not self._count:
+            return ["range: n/a, no sample of finite numbers was read"]
+        return [
+            f"range: {self._low:.4g} to {self._high:.4g}, mean {self.mean:.4g}, deviation {self.std:.4g}",
+        ]

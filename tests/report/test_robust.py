@@ -1,0 +1,93 @@
+"""Robustness and the trade-off in every format of a report."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from hstnn_deploy.report import robust
+from hstnn_deploy.report.collect import collect
+from hstnn_deploy.report.formats import every_sheet, markdown, plain
+from hstnn_deploy.report.page import page
+from hstnn_deploy.robustness.record import Curve, Measured, Robustness
+from hstnn_deploy.train.stages import train
+from tests.conftest import Hstnn
+from tests.train.stage_cases import tiny
+
+
+def _measured(network: str, seed: int, clean: float, values: list[float], recipe: str = "digits") -> Measured:
+    curve = Curve(
+        name="gaussian",
+        unit="of the range",
+        where="values",
+        levels=[0.1, 0.3],
+        axis=[0.1, 0.3],
+        values=[[v] for v in values],
+    )
+    facts = {"metric": "accuracy", "unit": " %", "higher_is_better": True, "split": "test", "batch": 10}
+    return Measured(
+        source="best.pt", recipe=recipe, data="digits", kind=network, ratio=None, stage="train", seed=seed, clean=clean,
+        curves=[curve], **facts,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    train(tiny(kind="snn"), tmp_path / "runs")
+    networks = [_measured("snn", 1111, 90.0, [80.0, 40.0]), _measured("snn", 2222, 92.0, [82.0, 42.0])]
+    networks.append(_measured("rnn", 1111, 95.0, [90.0, 20.0]))
+    (tmp_path / "robustness.json").write_text(json.dumps(Robustness(networks=networks).plain()))
+    return tmp_path
+
+
+def test_the_table_holds_the_mean_area_of_each_network(folder: Path) -> None:
+    made = robust.sheet(robust.networks(collect([folder])))
+    assert [column.name for column in made.columns] == ["disturbance", "unit of a level", "snn", "rnn"]
+    rows = {row[0].text: [entry.number for entry in row[2:]] for row in made.rows}
+    assert rows["none"] == [91.0, 95.0]
+    # Trapezoids over 0, 0.1, 0.3: of seed 1111 (85 * 0.1 + 60 * 0.2) / 0.3, two more of seed 2222.
+    assert rows["gaussian"] == [pytest.approx(20.5 / 0.3 + 1), pytest.approx((92.5 * 0.1 + 55 * 0.2) / 0.3)]
+
+
+def test_the_tradeoff_joins_runs_and_robustness(folder: Path) -> None:
+    (one,) = robust.compared(collect([folder]))
+    assert one.name == "digits snn"
+    assert one.robustness == pytest.approx(20.5 / 0.3 + 1)
+    assert one.best == folder / "runs/digits/snn/seed1111/best.pt"
+
+
+def test_runs_alone_make_no_tradeoff(tmp_path: Path) -> None:
+    train(tiny(kind="snn"), tmp_path / "runs")
+    collected = collect([tmp_path])
+    assert robust.sheets(collected) == []
+    assert 'id="robustness"' not in page([], collected)
+
+
+def test_every_format_has_them(folder: Path, hstnn: Hstnn) -> None:
+    collected = collect([folder])
+    assert "digits: accuracy under disturbances, test split" in markdown(every_sheet([], collected))
+    assert "Accuracy, robustness and cost" in markdown(every_sheet([], collected))
+    facts = plain([], collected)
+    assert facts["robustness"][0]["networks"][2]["curves"][0]["values"] == [[90.0], [20.0]]
+    assert facts["tradeoff"][0]["network"] == "digits snn"
+    text = page([], collected)
+    assert '<section id="robustness">' in text
+    assert text.count("data:image/svg+xml;base64,") == 1
+    assert len(text) < 1_500_000
+    rows = list(csv.DictReader(robust.as_csv(robust.networks(collected)).splitlines()))
+    assert [float(row["value"]) for row in rows][:3] == [90.0, 80.0, 40.0]
+    shown = hstnn("report", folder, "--out", folder / "out")
+    assert shown.code == 0, shown.err
+    assert {"robustness.csv", "robustness.png", "report.html"} <= {path.name for path in (folder / "out").iterdir()}
+    assert "under disturbances" in hstnn("report", folder).out
+
+
+def test_a_damaged_record_in_a_folder_hides_nothing_else(folder: Path, hstnn: Hstnn) -> None:
+    (folder / "robustness-old.json").write_text("{")
+    shown = hstnn("report", folder)
+    assert shown.code == 0
+    assert "robustness-old.json" in shown.err
+    assert "under disturbances" in shown.out
+    named = hstnn("report", folder / "robustness-old.json")
+    assert named.code != 0
