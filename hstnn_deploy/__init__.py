@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hstnn_deploy.export.graph.from_nir import read_nir as read_nir
     from hstnn_deploy.export.runtime.session import Session as Session
     from hstnn_deploy.importing.module import from_torch as from_torch
+    from hstnn_deploy.models import custom as custom
     from hstnn_deploy.models.layers import specs as layers
     from hstnn_deploy.models.network import Network as Network
     from hstnn_deploy.models.stack import Stack as Stack
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "layers": "hstnn_deploy.models.layers.specs:",
+    "custom": "hstnn_deploy.models.custom:",
     "Checkpoint": "hstnn_deploy.checkpoint:Checkpoint",
     "load_network": "hstnn_deploy.checkpoint:load_network",
     "HstnnError": "hstnn_deploy.errors:HstnnError",
@@ -78,6 +80,7 @@ __all__ = [
     "Stack",
     "Verification",
     "__version__",
+    "custom",
     "evaluate",
     "export_bundle",
     "fit",

@@ -2,7 +2,7 @@
 
 A file is what `torch.save` writes of one dict: `format`, `version`, `content` (what sort of thing it is) and `data`. It
 is always read with `weights_only=True`, so a pickle that carries code is refused, not run. A newer format is refused by
-its number; an older one passes through `_MIGRATIONS` first.
+its number; an older one passes through `recipe.older` first.
 """
 
 import hashlib
@@ -10,12 +10,11 @@ import pickle
 import pickletools
 import warnings
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, ValidationError, model_validator
 
 from hstnn_deploy import environment, files
 from hstnn_deploy.data import registry
@@ -25,8 +24,11 @@ from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import NetworkConfig, build
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.stack import Stack, StackConfig
+from hstnn_deploy.plugins import registry as plugins
+from hstnn_deploy.recipe import parts
 from hstnn_deploy.recipe.adopted import bare, check_network, for_network
 from hstnn_deploy.recipe.load import parse
+from hstnn_deploy.recipe.older import MIGRATIONS
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.recipe.sections import Init
 
@@ -35,40 +37,6 @@ VERSION = 4
 
 _RUN_FOLDER = "give a best.pt or last.pt from a run folder"
 _TAKE_ANOTHER = "copy it again, or take last.pt or best.pt from the run folder"
-
-
-def _spell_out(data: dict[str, Any]) -> dict[str, Any]:
-    """From version 1: its recipes left out what did not exist yet. What that meant then is said now."""
-    recipe = data.get("recipe")
-    if isinstance(recipe, dict) and isinstance(recipe.get("network"), dict):
-        recurrent = "lstm" if recipe.get("kind") == "lstm" else "rnn"
-        recipe = {**recipe, "network": {"recurrent": recurrent, **recipe["network"]}}
-        for stage in ("adapt", "restore"):
-            if isinstance(recipe.get(stage), dict):
-                recipe[stage] = {"schedule": None, **recipe[stage]}
-        data = {"vocabulary": "", **data, "recipe": recipe}
-    return data
-
-
-def _name_the_network(data: dict[str, Any]) -> dict[str, Any]:
-    """From version 2: what the network is stood in the recipe alone."""
-    recipe = data.get("recipe")
-    if isinstance(recipe, dict) and "parameters" in data:
-        data = {"architecture": recipe.get("network"), **data}
-    return data
-
-
-def _trained_here(data: dict[str, Any]) -> dict[str, Any]:
-    """From version 3: no network came from elsewhere."""
-    return {**data, "origin": None} if "parameters" in data else data
-
-
-_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    1: _spell_out,
-    2: _name_the_network,
-    3: _trained_here,
-}
-"""From a version to the next: what turns its `data` into the next version's."""
 
 
 def save(path: Path, content: str, data: dict[str, Any]) -> None:
@@ -105,7 +73,7 @@ def load(path: Path, content: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} is not whole: it holds no data", _TAKE_ANOTHER)
     for older in range(version, VERSION):
-        data = _MIGRATIONS[older](data)
+        data = MIGRATIONS[older](data)
     return data
 
 
@@ -263,10 +231,25 @@ class Checkpoint(BaseModel):
         data = self.model_dump(exclude={"parameters", "training"}, mode="json")
         save(path, "network", {**data, "parameters": self.parameters, "training": self.training})
 
+    @model_validator(mode="after")
+    def _records_its_parts(self) -> "Checkpoint":
+        """Note which parts of a user's own it is made of, where that is not noted yet."""
+        if parts.PARTS not in self.environment and (own := parts.recorded(self.recipe, self.architecture)):
+            self.environment = {**self.environment, parts.PARTS: own}
+        return self
+
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
-        """Read from a file; see `load`."""
+        """Read from a file; see `load`.
+
+        Raises:
+            CheckpointError: see `load`; or a neuron or layer of a user's own is not here, or is another one.
+        """
         data = load(path, "network")
+        told = data.get("environment")
+        own = told.get(parts.PARTS) if isinstance(told, dict) else None
+        if lacks := parts.missing(own, parts.OF_NETWORK, str(path)):
+            raise CheckpointError(*lacks)
         try:
             found = cls.model_validate(data)
             for key in data.keys() - {"parameters", "training"}:
@@ -277,6 +260,8 @@ class Checkpoint(BaseModel):
             raise CheckpointError(f"{path} is not whole: {brief(where)}: {error.errors()[0]['msg']}") from error
         except ValueError as error:
             raise CheckpointError(f"{path} is not whole: {error}", _TAKE_ANOTHER) from error
+        if changed := parts.altered(own, found.architecture, str(path)):
+            raise CheckpointError(*changed)
         found._source = str(path)
         found._check_recipe()
         return found
@@ -311,6 +296,8 @@ class Checkpoint(BaseModel):
                 f"{self._source} has no recipe: nothing says which data and loss belong to its network",
                 "name a recipe with data of its shape, with --recipe NAME",
             )
+        if lacks := parts.missing(self.environment.get(parts.PARTS), tuple(plugins.ONE), self._source):
+            raise CheckpointError(*lacks)
         try:
             return parse(self.recipe, "its recipe")
         except RecipeError as error:
@@ -358,10 +345,19 @@ class Checkpoint(BaseModel):
             self._check_shapes(config)
             network = build(config, self.sizes)
             network.load_state_dict(self.parameters)
-        network.values = bool(self.recipe) and self.resolved_recipe().asks == "values"
+        network.values = self._asks_values()
         network.origin = self.origin
         network.trained_as = {key: self.recipe[key] for key in ("kind", "ratio") if key in self.recipe}
         return network.eval()
+
+    def _asks_values(self) -> bool:
+        """Whether the network's answers are values; known without the data set, where that is somebody's own."""
+        own = self.environment.get(parts.PARTS)
+        if lost := plugins.missing(own, ("losses", "data", "metrics")):
+            loss = self.recipe.get("loss")
+            asks = lost.get("asks") if lost["group"] == "losses" else None
+            return (asks or (loss.get("name") if isinstance(loss, dict) else "")) in {"values", "regression"}
+        return bool(self.recipe) and self.resolved_recipe().asks == "values"
 
     def deployed(self, draw: int | None = None) -> "Checkpoint":
         """Return the checkpoint of the network as it computes: weights on devices as the numbers that they come to.

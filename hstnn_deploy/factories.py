@@ -23,6 +23,11 @@ FORM = "PACKAGE.MODULE:FACTORY"
 _EXAMPLE = "for example nets.conv:make, where nets/conv.py has a function make that returns the network"
 
 
+def looks_like_module(text: str) -> bool:
+    """Return whether a word has the form of PACKAGE.MODULE; it need not exist."""
+    return all(part.isidentifier() for part in text.split("."))
+
+
 def looks_like_factory(text: str) -> bool:
     """Return whether a word has the form of PACKAGE.MODULE:FACTORY; it need not exist."""
     module, colon, name = text.partition(":")
@@ -44,7 +49,7 @@ def load_factory(name: str) -> "nn.Module":
         OutOfMemoryError: the module or the factory asks for more memory than there is.
     """
     module_name, attribute = _parts(name)
-    module = _imported(module_name)
+    module = import_module_of(module_name)
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -67,12 +72,17 @@ def _parts(name: str) -> tuple[str, str]:
     raise UsageError(f"{brief(name)} is not {FORM}", _EXAMPLE)
 
 
-def _imported(name: str) -> ModuleType:
+def import_module_of(name: str) -> ModuleType:
+    """Import a user's module, looked for in the current folder first.
+
+    Raises:
+        UsageError: there is none, or it raises when it is imported.
+    """
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     importlib.invalidate_caches()
-    with _their_code(f"{name} raises when it is imported"):
+    with their_code(f"{name} raises when it is imported"):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -130,7 +140,7 @@ def _made(name: str, found: Any) -> "nn.Module":
         raise UsageError(f"{name} wants arguments: {first_line(error)}", hint) from error
     except ValueError:
         pass  # what is written in C does not say what it takes
-    with _their_code(f"{name} raises"):
+    with their_code(f"{name} raises"):
         network = found()
     if not isinstance(network, nn.Module):
         hint = "let the factory return the network" if network is None else "let the factory return the network alone"
@@ -143,7 +153,7 @@ def _kind(value: Any) -> str:
 
 
 @contextmanager
-def _their_code(what: str) -> Iterator[None]:
+def their_code(what: str) -> Iterator[None]:
     """Turn what the user's code raises into one error, in one line that says where."""
     try:
         yield

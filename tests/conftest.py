@@ -117,6 +117,25 @@ def let_ray_start(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def no_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No part of a user's own is registered before, and none that a test registers stays."""
+    from hstnn_deploy.data import custom
+    from hstnn_deploy.plugins import registry as plugins
+
+    for name in ("_parts", "_built_in"):
+        monkeypatch.setattr(plugins, name, dict(getattr(plugins, name)) if name == "_built_in" else {})
+    monkeypatch.setattr(plugins, "_imported", set())
+    monkeypatch.setattr(custom, "_SHAPES", {})
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    modules, path = set(sys.modules), list(sys.path)
+    yield
+    for name in ("own_parts", "own_plugin"):
+        if name in sys.modules and name not in modules:
+            del sys.modules[name]
+    sys.path[:] = path
+
+
+@pytest.fixture
 def hstnn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Hstnn]:
     """The command line, in this process: returns exit code, standard output and standard error."""
     from hstnn_deploy.cli.app import main

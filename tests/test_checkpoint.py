@@ -418,7 +418,7 @@ def test_an_older_format_passes_through_every_migration_since(file: Path, monkey
     monkeypatch.setattr(checkpoint, "VERSION", 3)
     monkeypatch.setattr(
         checkpoint,
-        "_MIGRATIONS",
+        "MIGRATIONS",
         {1: lambda data: {**data, "epoch": data["epoch"] + 10}, 2: lambda data: {**data, "epoch": data["epoch"] * 2}},
     )
     assert Checkpoint.load(file).epoch == 28

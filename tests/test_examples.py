@@ -18,6 +18,7 @@ SAID = {
     "events_to_bundle": ["checks passed", "right in ONNX Runtime"],
     "profile_yours": ["a call takes", "run "],
     "hybrid_stages": ["finished", "checks passed", "24 spiking + 24 recurrent"],
+    "custom_neuron": ["quadratic", "checks passed", "model.pt2"],
     "residual": ["residual", "checks passed"],
 }
 """What each script prints, among other things."""

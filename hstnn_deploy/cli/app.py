@@ -34,8 +34,10 @@ from hstnn_deploy.cli import (
     verify,
 )
 from hstnn_deploy.errors import HstnnError, UsageError, out_of_memory
+from hstnn_deploy.factories import looks_like_module
 from hstnn_deploy.files import cannot_use
 from hstnn_deploy.foreign import brief, one_line
+from hstnn_deploy.plugins.registry import VARIABLE
 
 app = typer.Typer(
     name="hstnn",
@@ -81,6 +83,15 @@ def _options(
     _traceback: Annotated[
         bool, typer.Option("--traceback", help="After an error, show the traceback too. May stand anywhere.")
     ] = False,
+    _plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            metavar="MODULE",
+            help="Import a Python module that registers neurons, layers, losses, data sets or metrics of your own: "
+            "it runs. May stand anywhere. The variable HSTNN_PLUGINS names modules for every call.",
+        ),
+    ] = None,
 ) -> None:
     pass
 
@@ -91,14 +102,17 @@ _TyperUsageError: Any = typer.BadParameter.__base__
 
 def main() -> NoReturn:
     """Run the command line and leave with an exit code: see `hstnn_deploy.errors`."""
-    words = sys.argv[1:]
     _asked_to_end.clear()
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in the background
         signal.signal(signal.SIGINT, _interrupt)
     streams.prepare()
     try:
-        result = app(args=[word for word in words if word != "--traceback"], standalone_mode=False)
+        # Processes that this one starts read it there.
+        words, named = _plugins([word for word in sys.argv[1:] if word != "--traceback"])
+        if named:
+            os.environ[VARIABLE] = ",".join([*filter(None, [os.environ.get(VARIABLE)]), *named])
+        result = app(args=words, standalone_mode=False)
         code = result if isinstance(result, int) else 0
         if code == 130:
             console.error("interrupted")
@@ -111,7 +125,7 @@ def main() -> NoReturn:
         code = _explain(left.__context__)
     except BaseException as error:  # a panic of an extension is no Exception
         code = _explain(error)
-        if "--traceback" in words:
+        if "--traceback" in sys.argv[1:]:
             with suppress(OSError):
                 traceback.print_exception(error)
     streams.close()
@@ -119,6 +133,25 @@ def main() -> NoReturn:
         # What exchanges gradients between ranks has threads under way, and would abort as they are torn down.
         os._exit(code)
     sys.exit(code)
+
+
+def _plugins(words: list[str]) -> tuple[list[str], list[str]]:
+    """Take `--plugin MODULE` out of the words of the command line; return what is left, and the modules."""
+    left, named = list[str](), list[str]()
+    waiting = iter(words)
+    for word in waiting:
+        if word == "--":
+            return [*left, word, *waiting], named
+        if word.startswith("--plugin="):
+            named.append(word.partition("=")[2])
+        elif word == "--plugin":
+            named.append(next(waiting, ""))
+        else:
+            left.append(word)
+    if wrong := [each for each in named if each.endswith(".py") or not looks_like_module(each)]:
+        hint = "for example --plugin my_neurons, where my_neurons.py is in the current folder or installed"
+        raise UsageError(f"--plugin {brief(wrong[0])} is no module", hint)
+    return left, named
 
 
 def _explain(error: BaseException) -> int:

@@ -67,6 +67,9 @@ def evaluate(
     ] = None,
     recipe: ForRecipe = None,
     data: OwnData = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A metric of your own, beside the recipe's. Repeatable.")
+    ] = None,
     device: Device = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads (default: one per core; small networks are faster with 1).")
@@ -95,7 +98,12 @@ def evaluate(
         return
     if len(ckpt) > 1:
         raise UsageError(f"--ckpt is given {len(ckpt)} times", "several networks are measured with --variation 0,0.5,1")
-    _evaluate(ckpt[0], split, batch, draws, readapt, early_exit, out, recipe, data, where, data_dir, cache, as_json)
+    metrics = metric or []
+    if metrics and (draws is not None or early_exit):
+        raise UsageError("--metric is for one pass over the split", "leave --draws and --early-exit out")
+    _evaluate(
+        ckpt[0], split, batch, draws, readapt, early_exit, out, recipe, data, metrics, where, data_dir, cache, as_json
+    )
 
 
 def _vary(
@@ -144,6 +152,7 @@ def _evaluate(
     out: Path | None,
     recipe: str | None,
     data: Path | None,
+    metrics: list[str],
     where: "torch.device",
     data_dir: Path | None,
     cache: CacheChoice,
@@ -160,7 +169,7 @@ def _evaluate(
     from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.recipe.own_data import moved
     from hstnn_deploy.train.early_exit import answers
-    from hstnn_deploy.train.evaluation import PROTOCOLS, PerOutput
+    from hstnn_deploy.train.evaluation import PROTOCOLS, Figures, PerOutput
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
     from hstnn_deploy.train.fitting.progress import make_observer
     from hstnn_deploy.train.variation import under_variation
@@ -215,7 +224,15 @@ def _evaluate(
         _show_draws(drawn, ckpt, asked, task, split.value, readapt, as_json)
         return
     each = PerOutput() if task.asks == "values" else None
-    result = run_evaluation(network, task, samples, size, where, asked.precision, shown=each.take if each else None)
+    figures = Figures(list(dict.fromkeys([*asked.metrics, *metrics])), task)
+
+    def take(output: "torch.Tensor", target: "torch.Tensor") -> None:
+        figures.take(output, target)
+        if each is not None:
+            each.take(output, target)
+
+    result = run_evaluation(network, task, samples, size, where, asked.precision, shown=take)
+    own = figures.plain()
     outputs = each.plain(asked.loss.outputs if asked.loss else ()) if each else []
     facts = {
         "checkpoint": str(ckpt),
@@ -228,6 +245,7 @@ def _evaluate(
         "precision": asked.precision,
         "device": str(where),
         **result,
+        **own,
         **({"outputs": outputs} if outputs else {}),
     }
     if as_json:
@@ -248,6 +266,8 @@ def _evaluate(
         markup=False,
         soft_wrap=True,
     )
+    for name, value in own.items():
+        console.out.print(f"{name}: {value:.4g}", markup=False, soft_wrap=True)
     for one in outputs[:_OUTPUTS]:
         explained = "n/a (all targets are equal)" if one["r2"] is None else f"{one['r2']:.4f}"
         name = one.get("name", one["output"])

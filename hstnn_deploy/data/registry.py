@@ -3,8 +3,17 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import (
+    Field,
+    FieldSerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapSerializer,
+    WrapValidator,
+)
 
+from hstnn_deploy.data import custom
 from hstnn_deploy.data.dataset import Cache, DataSet, Progress, Protocol, Shape, Source
 from hstnn_deploy.data.own.config import OwnConfig
 from hstnn_deploy.data.own.resolve import own
@@ -21,6 +30,32 @@ from hstnn_deploy.data.sets.pydoc_text import PYDOC_TEXT, PydocTextConfig
 from hstnn_deploy.data.sets.text_files import PTB, WIKITEXT2, PtbConfig, WikiText2Config
 from hstnn_deploy.data.sets.tiny_imagenet import TINY_IMAGENET, TinyImageNetConfig
 from hstnn_deploy.data.splits import Splits
+from hstnn_deploy.errors import RecipeError, nearest
+from hstnn_deploy.foreign import brief
+from hstnn_deploy.plugins import registry as plugins
+
+
+def _of_own(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """Take a data set of a user's own, which the union does not know."""
+    name = given.get("name") if isinstance(given, dict) else None
+    if isinstance(given, custom.Data):
+        return given
+    if name not in BUILT_IN and (part := plugins.find("data", name)):  # type: ignore[arg-type]
+        try:
+            return part.value.model_validate(given)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(["data", *map(str, first["loc"])])
+            if first["type"] == "extra_forbidden":
+                known = [key for key in part.value.model_fields if key != "name"]
+                raise RecipeError(f"unknown key '{place}'", nearest(str(first["loc"][-1]), known)) from error
+            raise RecipeError(f"{place} is {brief(first['input'])}: {first['msg']}") from error
+    return handler(given)
+
+
+def _dumped(config: Any, handler: SerializerFunctionWrapHandler, info: FieldSerializationInfo) -> Any:
+    return config.model_dump(mode=info.mode) if isinstance(config, custom.Data) else handler(config)
+
 
 DataConfig = Annotated[
     DigitsConfig
@@ -41,8 +76,10 @@ DataConfig = Annotated[
     | OwnConfig
     | PythonDataConfig,
     Field(discriminator="name"),
+    WrapValidator(_of_own),
+    WrapSerializer(_dumped),
 ]
-"""A recipe's `data` section, told apart by its `name`."""
+"""A recipe's `data` section, told apart by its `name`. A user may have registered more: see `custom`."""
 
 DATA_SETS: dict[str, DataSet[Any]] = {
     each.name: each
@@ -65,9 +102,14 @@ DATA_SETS: dict[str, DataSet[Any]] = {
 }
 """Those that a person can choose."""
 
+BUILT_IN = {*DATA_SETS, "own", "none", "python"}
+plugins.reserve("data", BUILT_IN)
+
 
 def data_set(config: DataConfig) -> DataSet[Any]:
     """Return the data set of a recipe's `data` section; where none is at hand, the one that holds nothing."""
+    if isinstance(config, custom.Data):
+        return custom.of(config)
     if config.name == "own":
         return own(config)
     return NO_DATA if isinstance(config, AbsentConfig) else DATA_SETS[config.name]

@@ -4,7 +4,7 @@ They belong to the task, not to the network. Shapes: T time, B batch, C classes,
 """
 
 import math
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, get_args
 
 import torch
 from pydantic import (
@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -19,10 +20,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from hstnn_deploy.data.splits import PADDING, Batch
-from hstnn_deploy.errors import RecipeError, UsageError
+from hstnn_deploy.errors import RecipeError, UsageError, nearest
 from hstnn_deploy.metrics import ACCURACY, PERPLEXITY, RMSE
 from hstnn_deploy.models.network import Asked, LossName, Network, State
 from hstnn_deploy.models.registry import NetworkConfig
+from hstnn_deploy.plugins import registry as plugins
 
 
 class Task(Protocol):
@@ -53,7 +55,7 @@ class Task(Protocol):
         """Return how many answers a batch asks for."""
         ...
 
-    def score(self, loss: float, correct: int, answers: int) -> float:
+    def score(self, loss: float, correct: float, answers: int) -> float:
         """Return the metric of a pass: from its mean loss, and how many answers were right of how many."""
         ...
 
@@ -93,7 +95,7 @@ class Classification:
         """Return B."""
         return len(batch.target)
 
-    def score(self, loss: float, correct: int, answers: int) -> float:
+    def score(self, loss: float, correct: float, answers: int) -> float:
         """Return the share of right answers in percent."""
         return 100 * correct / answers
 
@@ -174,7 +176,7 @@ class Regression:
         """Return B."""
         return len(batch.target)
 
-    def score(self, loss: float, correct: int, answers: int) -> float:
+    def score(self, loss: float, correct: float, answers: int) -> float:
         """Return the root of the mean squared error."""
         return math.sqrt(loss)
 
@@ -212,7 +214,7 @@ class LanguageModelling:
         """Return T * B, or the number of valid steps of a padded batch."""
         return batch.target.numel() if batch.lengths is None else int(batch.lengths.sum())
 
-    def score(self, loss: float, correct: int, answers: int) -> float:
+    def score(self, loss: float, correct: float, answers: int) -> float:
         """Return e to the mean loss."""
         # Beyond, a float has no such number; a training that gets there is lost either way.
         return math.exp(min(loss, 700.0))
@@ -240,14 +242,17 @@ def _entropy(answers: Tensor, outputs: int) -> float:
     return float(torch.special.entr(_shares(answers, outputs)).sum())
 
 
+LOSSES: tuple[str, ...] = get_args(LossName)
+
+
 class LossConfig(BaseModel):
     """What a recipe says of its loss: a name, and what belongs to it."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    name: LossName
+    name: str
     """`cross-entropy` of logits; `mse` against the one-hot label; `count`, of spikes; `next-word`, of a text;
-    `regression`, of values."""
+    `regression`, of values; or one of a user's own, see `hstnn_deploy.custom`."""
     correct: float = Field(0.8, ge=0, le=1)
     """Of count: the share of steps at which the class should spike."""
     incorrect: float = Field(0.2, ge=0, le=1)
@@ -255,12 +260,32 @@ class LossConfig(BaseModel):
     outputs: list[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]] = Field([], max_length=10_000)
     """Of regression: what each output is called; empty: by its number."""
 
+    options: dict[str, bool | int | float | str] = {}
+    """Of a loss of a user's own: what else it takes."""
+
     @model_serializer(mode="wrap")
     def _its_own(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what belongs to another loss."""
         found: dict[str, Any] = handler(self)
         own = {"count": ("correct", "incorrect"), "regression": ("outputs",) if self.outputs else ()}
-        return {key: found[key] for key in ("name", *own.get(self.name, ()))}
+        more = own.get(self.name, ("options",) if self.options else ())
+        return {key: found[key] for key in ("name", *more)}
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in LOSSES and plugins.find("losses", name) is None:
+            known = [*LOSSES, *plugins.names("losses")]
+            raise ValueError(f"no loss has this name; {nearest(name, known)}; {plugins.hint('losses')}")
+        return name
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> "LossConfig":
+        if own := _own(self.name):
+            own.check(self.options)
+        elif self.options:
+            raise ValueError(f"options are for losses of your own, and {self.name} is built in")
+        return self
 
     @model_validator(mode="after")
     def _names_fit(self) -> "LossConfig":
@@ -290,3 +315,12 @@ def task_for(config: NetworkConfig, loss: LossConfig | None = None) -> Task:
             return LanguageModelling()
         case "regression":
             return Regression()
+        case _:
+            task: Task = _own(loss.name).task(loss.options)
+            return task
+
+
+def _own(name: str) -> Any:
+    """Return the loss of a user's own that has a name; None of one that is built in."""
+    part = None if name in LOSSES else plugins.find("losses", name)
+    return part.value if part else None

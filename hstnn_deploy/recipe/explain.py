@@ -6,6 +6,7 @@ from pydantic import BaseModel, ValidationError
 
 from hstnn_deploy.errors import RecipeError, nearest
 from hstnn_deploy.foreign import brief, one_line
+from hstnn_deploy.plugins import registry as plugins
 
 
 def explained(error: ValidationError, source: str, model: type[BaseModel]) -> RecipeError:
@@ -29,7 +30,9 @@ def explained(error: ValidationError, source: str, model: type[BaseModel]) -> Re
         case "union_tag_invalid":
             key, values = choice["propertyName"], choice["mapping"]
             tag = brief(given[key])
-            return RecipeError(f"{source}: {path}.{key} is {tag}{more}", nearest(tag.strip("'"), values))
+            hint = nearest(tag.strip("'"), [*values, *(plugins.names("data") if path == "data" else ())])
+            hint += f"; {plugins.hint('data')}" if path == "data" else ""
+            return RecipeError(f"{source}: {path}.{key} is {tag}{more}", hint)
         case _:
             return RecipeError(
                 f"{source}: {path} is {brief(given)}: {_lower(first['msg'].removeprefix('Value error, '))}{more}"

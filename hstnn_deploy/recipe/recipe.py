@@ -9,6 +9,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -26,12 +27,19 @@ from hstnn_deploy.models.rram import Step
 from hstnn_deploy.models.sizes import KINDS, Kind
 from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.models.tasks import LossConfig, task_for
+from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.recipe.explain import explained
 from hstnn_deploy.recipe.sections import Init, Published, Regularise, Selection, Stage
 
 Method = Literal["hybrid", "plain"]
 
-_NEW = (("loss", None), ("regularise", None), ("finetune", None), ("init", None))
+_NEW: tuple[tuple[str, Any], ...] = (
+    ("loss", None),
+    ("regularise", None),
+    ("finetune", None),
+    ("init", None),
+    ("metrics", []),
+)
 """Keys that recipes did not always have, and what they meant then."""
 
 _FAMILIES = {"stack", "sequence", "convolutional", "language"}
@@ -67,6 +75,8 @@ class Recipe(BaseModel):
     """Where the best epoch is chosen: `validation` (held out of training) or `test` (the demo's; overstates)."""
     loss: LossConfig | None = None
     """What is minimised; null: what the network's family is trained for, or regression where the data has values."""
+    metrics: list[str] = Field([], max_length=100)
+    """Metrics of a user's own that are measured on the test split beside the task's; see `hstnn_deploy.custom`."""
     regularise: Regularise | None = None
     """What is added to the loss for the spikes themselves; null: nothing."""
     method: Method = "hybrid"
@@ -149,6 +159,18 @@ class Recipe(BaseModel):
                 f"network.classes is 1, and loss {self.loss.name} tells classes apart", "give two classes or more"
             )
         return self
+
+    @field_validator("metrics")
+    @classmethod
+    def _metrics_are_known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if plugins.find("metrics", name) is None:
+                known = plugins.names("metrics")
+                hint = f"{nearest(name, known)}; " if known else ""
+                raise RecipeError(f"metrics: {brief(name)} is none", f"{hint}{plugins.hint('metrics')}")
+        if len(set(names)) < len(names):
+            raise RecipeError("metrics names one twice", "name each once")
+        return names
 
     @model_validator(mode="after")
     def _steps_fit_together(self) -> "Recipe":

@@ -9,9 +9,13 @@ import torch
 from hstnn_deploy.data.given.datasets import DatasetSplit
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
+from hstnn_deploy.errors import UsageError, nearest
+from hstnn_deploy.factories import their_code
+from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.network import Network, State
 from hstnn_deploy.models.precision import Precision, forward, products
 from hstnn_deploy.models.tasks import Task
+from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.train.ranks import ALONE, Ranks
 
 PROTOCOLS = {
@@ -100,7 +104,9 @@ def evaluate(
     network.eval()
     # They stay on the device: asking for one would wait for it, once per batch.
     loss = torch.zeros((), dtype=torch.float64, device=device)
-    correct, count = torch.zeros((2, 1), dtype=torch.long, device=device)
+    # Of a loss of a user's own, `correct` may be a sum of errors.
+    correct = torch.zeros(1, dtype=torch.float64, device=device)
+    count = torch.zeros(1, dtype=torch.long, device=device)
     state: State | None = None
     with products(precision):
         for batch, share in parts(split, size, None, device, ranks):
@@ -116,7 +122,56 @@ def evaluate(
                 shown(output, batch.target)
     ranks.sum(loss, correct, count)
     mean = float(loss) / int(count)
-    return {"loss": mean, task.metric: task.score(mean, int(correct), int(count)), task.counts: int(count)}
+    return {"loss": mean, task.metric: task.score(mean, float(correct), int(count)), task.counts: int(count)}
+
+
+class Figures:
+    """Metrics of a user's own over a split: hand `take` to `evaluate`.
+
+    Args:
+        names: which; see `hstnn_deploy.custom.metric`.
+        task: what the network is trained for.
+
+    Raises:
+        UsageError: nobody registered one, or the network answers at every step.
+    """
+
+    def __init__(self, names: Sequence[str], task: Task) -> None:
+        self._functions = {name: _metric(name) for name in names}
+        if names and task.asks == "words":
+            raise UsageError(f"metric {names[0]} is for one answer a sample, and a text asks for one at every word")
+        self._outputs: list[torch.Tensor] = []
+        self._targets: list[torch.Tensor] = []
+
+    def take(self, output: torch.Tensor, target: torch.Tensor) -> None:
+        """Take a batch's outputs [B, C] and targets [B] or [B, K]."""
+        if self._functions:
+            self._outputs.append(output.detach().cpu())
+            self._targets.append(target.cpu())
+
+    def plain(self) -> dict[str, float]:
+        """Return each figure by its name.
+
+        Raises:
+            UsageError: a metric raises, or returns no finite number.
+        """
+        found = {}
+        for name, function in self._functions.items():
+            with their_code(f"metric {name} raises"):
+                figure = function(torch.cat(self._outputs), torch.cat(self._targets))
+                found[name] = float(figure)
+            if not math.isfinite(found[name]):
+                raise UsageError(f"metric {name} is {found[name]}, not a finite number")
+        return found
+
+
+def _metric(name: str) -> Any:
+    part = plugins.find("metrics", name)
+    if part is None:
+        known = plugins.names("metrics")
+        hint = f"{nearest(name, known)}; " if known else ""
+        raise UsageError(f"no metric is called {brief(name)}", f"{hint}{plugins.hint('metrics')}")
+    return part.value
 
 
 class PerOutput:

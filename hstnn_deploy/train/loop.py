@@ -221,7 +221,7 @@ class Trainer:
         asked = self.regularise is not None or self.network.weight_penalty() is not None
         self._penalty = Penalty(self.network, self.regularise) if asked else None
 
-    def train(self, epoch: int, observer: Observer) -> tuple[float, int, int]:
+    def train(self, epoch: int, observer: Observer) -> tuple[float, float, int]:
         """Do a training pass; return the mean loss, and how many answers were right of how many, on all ranks.
 
         Each rank's part of a batch weighs by its share, so that a step is that of the whole batch.
@@ -237,7 +237,8 @@ class Trainer:
             size, number = min(size, len(split)), stage.batches
         order = _order(len(split), size, stage.batches, generator)
         loss_sum = torch.zeros((), device=self.device)
-        correct, count = torch.zeros((2, 1), device=self.device, dtype=torch.long)
+        correct = torch.zeros(1, device=self.device, dtype=torch.float64)
+        count = torch.zeros(1, device=self.device, dtype=torch.long)
         state: State | None = None
         for index, (batch, share) in enumerate(parts(split, size, order, self.device, ranks), 1):
             before = self.task.carried(self.network, batch.x, state)
@@ -251,7 +252,7 @@ class Trainer:
             if stage.evaluate_every and index % stage.evaluate_every == 0 and index < number:
                 self._look((epoch, index, number), loss_sum, correct, count)
         ranks.sum(loss_sum, correct, count)
-        return float(loss_sum) / int(count), int(correct), int(count)
+        return float(loss_sum) / int(count), float(correct), int(count)
 
     def _look(self, at: tuple[int, int, int], loss: Tensor, correct: Tensor, count: Tensor) -> None:
         """Measure the validation split within an epoch; training goes on as if nothing had been measured."""
@@ -265,7 +266,7 @@ class Trainer:
         row = {
             **dict(zip(("epoch", "batch", "batches"), at, strict=True)),
             "train_loss": mean,
-            f"train_{self.task.metric}": self.task.score(mean, int(sums[1]), int(sums[2])),
+            f"train_{self.task.metric}": self.task.score(mean, float(sums[1]), int(sums[2])),
             "valid_loss": held["loss"],
             f"valid_{self.task.metric}": held[self.task.metric],
             **{key: value for key, value in held.items() if key.startswith(RATE)},

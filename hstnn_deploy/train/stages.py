@@ -42,7 +42,7 @@ from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
 from hstnn_deploy.train.beginnings import check_begun_from, first_network, keep_selection, other_start, rram_networks
-from hstnn_deploy.train.evaluation import PROTOCOLS, count_batches, evaluate
+from hstnn_deploy.train.evaluation import PROTOCOLS, Figures, count_batches, evaluate
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.ranking import SelectionResult, select
@@ -340,7 +340,10 @@ class Training:
         network = best.network().to(self.device)
         # Of what is drawn while evaluating: the same whether or not the training was interrupted before.
         torch.manual_seed(self.recipe.seed)
-        test = evaluate(network, self.task, self.splits().test, self.recipe.batch, self.device, precision)
+        figures = Figures(self.recipe.metrics, self.task)
+        split, size = self.splits().test, self.recipe.batch
+        test = evaluate(network, self.task, split, size, self.device, precision, shown=figures.take)
+        test |= figures.plain()
         if not math.isfinite(test["loss"]):
             raise RunError(f"the test loss is {test['loss']}", "lower the learning rate or clip the gradient")
         best.metrics |= {"test": test, "protocol": protocol, "precision": precision}

@@ -8,6 +8,7 @@ from typing import Any
 from hstnn_deploy import environment, files, yaml_text
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.preprocessing import Frames, Pixels, preprocessing
+from hstnn_deploy.errors import RecipeError
 from hstnn_deploy.export.bundle.quantise import parse_name
 from hstnn_deploy.export.graph import raw_input
 from hstnn_deploy.export.graph.forms import time_axis
@@ -20,6 +21,8 @@ from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.exits import EXIT, EXIT_MEANING
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import task_for
+from hstnn_deploy.plugins import registry as plugins
+from hstnn_deploy.recipe import parts
 from hstnn_deploy.recipe.adopted import bare, is_bare
 from hstnn_deploy.recipe.load import parse
 from hstnn_deploy.recipe.recipe import Recipe
@@ -225,6 +228,8 @@ def recipe_of(folder: Path, facts: dict[str, Any]) -> Recipe:
     Raises:
         RecipeError: this version of hstnn cannot read it.
     """
+    if lacks := parts.missing(facts["trained_with"].get(parts.PARTS), tuple(plugins.ONE), str(folder)):
+        raise RecipeError(*lacks)
     if not facts["recipe"]:
         return bare(facts["network"].get("architecture"), source=f"{folder / MANIFEST}: network.architecture")
     return parse(facts["recipe"], f"{folder / MANIFEST}: recipe")

@@ -408,7 +408,7 @@ class Score:
 
     def __init__(self, subject: Subject) -> None:
         self._subject, self._state = subject, None
-        self.count, self._loss, self._correct = 0, 0.0, 0
+        self.count, self._loss, self._correct = 0, 0.0, 0.0
 
     _state: State | None
 
@@ -421,7 +421,7 @@ class Score:
         task = self._subject.task
         self._state = run.state
         self._loss += float(task.loss(run.logits, batch.target, len(batch.x))) * task.answers(batch)
-        self._correct += int(task.correct(run.logits, batch.target))
+        self._correct += float(task.correct(run.logits, batch.target))
         self.count += task.answers(batch)
         return run.logits
 

@@ -5,7 +5,7 @@ A layer's configuration is told by the one key that all others lack: `{conv: 128
 
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
 
@@ -39,6 +39,7 @@ from hstnn_deploy.models.layers.units import (
 )
 from hstnn_deploy.models.layers.weights import ConvConfig, EmbeddingConfig, LinearConfig
 from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.plugins import registry as plugins
 
 __all__ = ["LAYERS", "MOST_LAYERS", "WIDEST", "Chain", "Layer", "Misfit", "Shape", "build_chain", "checked"]
 
@@ -73,7 +74,10 @@ LAYERS: dict[str, type[BaseModel]] = {
     "parallel": ParallelConfig,
     "repeat": RepeatConfig,
 }
-"""The layers by the key that tells them apart."""
+"""The layers by the key that tells them apart. A user may have registered more: see `hstnn_deploy.custom`."""
+
+# A key of a layer's options is no layer's name either: it would tell two apart.
+plugins.reserve("layers", {*LAYERS, *(key for each in LAYERS.values() for key in each.model_fields)})
 
 
 class Misfit(RecipeError):
@@ -126,6 +130,23 @@ def _count(layers: Any, path: str, depth: int = 0) -> int:
     return total
 
 
+def registered(kind: str) -> type[BaseModel] | None:
+    """Return the configuration of a layer or neuron of a user's own; None where nobody registered one of the name.
+
+    Raises:
+        UsageError: see `plugins.find`.
+    """
+    part = plugins.find("neurons", kind) or plugins.find("layers", kind)
+    found: type[BaseModel] | None = part.value if part else None
+    return found
+
+
+def _unknown(name: str) -> str:
+    """Return a hint for the name of a layer that is none."""
+    own = [*plugins.names("neurons"), *plugins.names("layers")]
+    return f"{nearest(name, [*LAYERS, *own])}; {plugins.hint('layers')}"
+
+
 def _checked(given: Any, path: str, depth: int) -> dict[str, Any]:
     given = {given: None} if isinstance(given, str) else given
     if not isinstance(given, dict):
@@ -135,7 +156,10 @@ def _checked(given: Any, path: str, depth: int) -> dict[str, Any]:
         if kinds:
             raise Misfit(f"{path} names {len(kinds)} layers: {', '.join(kinds)}", "give each an item of its own")
         name = str(next(iter(given), ""))
-        raise Misfit(f"{path}: {brief(name)} is no layer", nearest(name, LAYERS))
+        if len(given) == 1 and (own := registered(name)):
+            plain = {name: {} if given[name] is None else given[name]}
+            return _validated(own, name, plain, path).model_dump(mode="json", by_alias=True)
+        raise Misfit(f"{path}: {brief(name)} is no layer", _unknown(name))
     (kind,) = kinds
     if given[kind] is None and kind != "flatten" and not _keys(LAYERS[kind], [kind]):
         raise Misfit(f"{path} is {kind} alone: it takes a value, as in {{{kind}: …}}")
@@ -143,23 +167,7 @@ def _checked(given: Any, path: str, depth: int) -> dict[str, Any]:
     plain = {key: ({} if key == kind and value is None else value) for key, value in given.items()}
     if kind == "flatten":
         plain = {key: True if key == kind else value for key, value in plain.items()}
-    try:
-        config = LAYERS[kind].model_validate(plain)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join([path, *(str(part) for part in first["loc"] if not _names_type(part))])
-        if first["type"] == "extra_forbidden":
-            *parents, key = first["loc"]
-            known = _keys(LAYERS[kind], parents)
-            raise Misfit(f"unknown key '{place}'", nearest(str(key), known)) from error
-        if first["type"] == "missing":
-            raise Misfit(f"{place} is missing") from error
-        if first["type"] == "value_error" and isinstance(first["input"], dict):
-            raise Misfit(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
-        said = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "model_type":
-            said = f"it takes its options by name, as in {{{kind}: {{…}}}}"
-        raise Misfit(f"{place} is {brief(first['input'])}: {said}") from error
+    config = _validated(LAYERS[kind], kind, plain, path)
     if large := [key for key, value in plain.items() if _is_large(value)]:
         raise Misfit(f"{path}.{large[0]} is {brief(plain[large[0]])}: at most {WIDEST}")
     told = config.model_dump(mode="json", exclude_defaults=True)
@@ -179,6 +187,26 @@ def _checked(given: Any, path: str, depth: int) -> dict[str, Any]:
     return found
 
 
+def _validated(model: type[BaseModel], kind: str, plain: dict[str, Any], path: str) -> BaseModel:
+    try:
+        return model.model_validate(plain)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join([path, *(str(part) for part in first["loc"] if not _names_type(part))])
+        if first["type"] == "extra_forbidden":
+            *parents, key = first["loc"]
+            known = _keys(model, parents)
+            raise Misfit(f"unknown key '{place}'", nearest(str(key), known)) from error
+        if first["type"] == "missing":
+            raise Misfit(f"{place} is missing") from error
+        if first["type"] == "value_error" and isinstance(first["input"], dict):
+            raise Misfit(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "model_type":
+            said = f"it takes its options by name, as in {{{kind}: {{…}}}}"
+        raise Misfit(f"{place} is {brief(first['input'])}: {said}") from error
+
+
 def _names_type(part: int | str) -> bool:
     """Whether a part of where pydantic found an error is which of several types it tried, and not a key."""
     return isinstance(part, str) and (part == "int" or "constrained-int" in part or "[" in part)
@@ -196,7 +224,8 @@ def _listed(value: Any) -> list[Any]:
 def _keys(config: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
     """Return the keys that are known at a place of a layer."""
     for part in parents:
-        field = config.model_fields.get(str(part))
+        # Of a user's own layer, its name is the only key.
+        field = config.model_fields.get(str(part)) or config.model_fields.get("own")
         inner = field.annotation if field else None
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
@@ -264,6 +293,10 @@ def _build(plain: dict[str, Any], kind: str, shape: Shape, path: str) -> tuple[L
             raise ValueError(f"its branches give {', '.join(str(list(each)) for each in shapes)}: not of one size")
         joined = (sum(each[0] for each in shapes), *shapes[0][1:])
         return Parallel([chain for chain, _ in branches], len(joined)), joined
-    config: Any = LAYERS[kind].model_validate(plain)
+    config: Any = (LAYERS.get(kind) or registered(kind) or _gone(kind)).model_validate(plain)
     built: tuple[Layer, Shape] = config.build(shape)
     return built
+
+
+def _gone(kind: str) -> NoReturn:
+    raise Misfit(f"{brief(kind)} is no layer", plugins.hint("layers"))

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -75,7 +75,14 @@ class Stateless(Layer):
         return self.apply_to(o, x, True), {}
 
 
-def stepped(layer: Layer, o: Any, x: Any, state: Mapping[str, Any]) -> Any:
+class Steps(Protocol):
+    """What has a step."""
+
+    def step(self, o: Any, x: Any, state: Mapping[str, Any]) -> Any:
+        """Run one step; see `Layer.step`."""
+
+
+def stepped(layer: Steps, o: Any, x: Any, state: Mapping[str, Any]) -> Any:
     """Run a layer over a window of tensors by its own step; see `Layer.window`."""
     rows, now = [], dict(state)
     for t, each in enumerate(x.unbind(0)):

@@ -1,5 +1,6 @@
 """`hstnn_deploy.evaluate`: how a network does on data that is given in Python, or on a split."""
 
+from collections.abc import Sequence
 from typing import Any, overload
 
 import torch
@@ -31,6 +32,7 @@ def evaluate(
     data: Data,
     *,
     loss: Loss | None = None,
+    metrics: Sequence[str] = (),
     batch: int | None = None,
     device: torch.device | str | None = None,
     precision: Precision = "fp32",
@@ -52,9 +54,9 @@ def evaluate(
 def evaluate(network: Network, *given: Any, **options: Any) -> Any:
     """Return how a network does on data: loss, metric, and of how many samples.
 
-    Two forms: `evaluate(network, data)`, with the data that `fit` takes and its options `loss`, `batch`, `device` and
-    `precision`, returns an `Evaluation`; `evaluate(network, task, split, size, device)` returns a dict, see
-    `train.evaluation.evaluate`.
+    Two forms: `evaluate(network, data)`, with the data that `fit` takes and its options `loss`, `metrics`, `batch`,
+    `device` and `precision`, returns an `Evaluation`; `evaluate(network, task, split, size, device)` returns a dict,
+    see `train.evaluation.evaluate`.
 
     Raises:
         UsageError: no network, or a loss that does not fit it.
@@ -72,6 +74,7 @@ def _evaluate(
     network: Network,
     data: Any,
     loss: Any = None,
+    metrics: Sequence[str] = (),
     batch: int | None = None,
     device: Any = None,
     precision: Precision = "fp32",
@@ -85,6 +88,8 @@ def _evaluate(
         raise UsageError(f"batch is {size}, which is no number of samples")
     try:
         network.to(where)
-        return Evaluation.of(evaluation.evaluate(network, task, split, size, where, precision), task)
+        figures = evaluation.Figures(metrics, task)
+        found = evaluation.evaluate(network, task, split, size, where, precision, shown=figures.take)
+        return Evaluation.of(found | figures.plain(), task)
     finally:
         network.to(before).train(training)

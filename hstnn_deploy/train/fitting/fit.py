@@ -76,6 +76,7 @@ def fit(
     *,
     epochs: int = 10,
     loss: Loss | None = None,
+    metrics: Sequence[str] = (),
     lr: float = 1e-3,
     batch: int | None = None,
     optimiser: Literal["adam", "sgd"] = "adam",
@@ -103,7 +104,8 @@ def fit(
             its share. The same object as `test`: the epoch is chosen on the test data, and the history says so.
         test: what the best epoch is measured on in the end; None: nothing.
         epochs: passes over the training samples.
-        loss: cross-entropy, mse, count or next-word (docs/layers.md); None: the network's usual one.
+        loss: cross-entropy, mse, count or next-word (docs/layers.md), or one of your own; None: the usual one.
+        metrics: names of metrics of your own that are measured on `test` as well.
         lr: the learning rate.
         batch: samples of a batch; None: as the DataLoader has it, else 100.
         optimiser: adam or sgd.
@@ -142,7 +144,7 @@ def fit(
         }  # fmt: skip
         size = batch if batch is not None else getattr(train, "batch_size", None) or BATCH
         recipe = {"name": name, "loss": asked.model_dump(), "seed": seed, "batch": size, "precision": precision}
-        recipe |= _of_network(network, stage)
+        recipe |= {"metrics": list(metrics)} | _of_network(network, stage)
         # Numbers that cannot be are refused before the data is looked at, which may take a while.
         parse(recipe | {"data": {"name": "none"}}, "fit")
         with _folder(out, resume) as run, _own_randomness(where):

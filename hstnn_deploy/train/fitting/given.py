@@ -12,9 +12,10 @@ from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.network import LossName, Network, is_network
 from hstnn_deploy.models.registry import NetworkConfig
 from hstnn_deploy.models.tasks import LossConfig
+from hstnn_deploy.plugins import registry as plugins
 
 if TYPE_CHECKING:
-    Loss = LossName | LossConfig | Mapping[str, object]
+    Loss = LossName | str | LossConfig | Mapping[str, object]
 else:
     Loss = Any
 
@@ -76,7 +77,9 @@ def loss_of(network: Network, asked: Any) -> LossConfig:
     try:
         loss = LossConfig.model_validate(usual if asked is None else asked)
     except ValueError as error:
-        known = "cross-entropy, mse, count, next-word, or {'name': 'count', 'correct': 0.8, 'incorrect': 0.2}"
+        own = ", ".join(plugins.names("losses"))
+        known = f"{own}, " if own else ""
+        known += "cross-entropy, mse, count, next-word, or {'name': 'count', 'correct': 0.8, 'incorrect': 0.2}"
         raise UsageError(f"loss is {brief(asked)}, which is none", f"give {known}") from error
     if (loss.name == "next-word") != network.every_step:
         each = "at every step" if network.every_step else "once for each sample"

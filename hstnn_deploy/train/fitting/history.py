@@ -1,6 +1,6 @@
 """What a training in Python gives back: the network of the best epoch, the curves, and how all of it came about."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
+from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.shown import Sheet, Shown
 from hstnn_deploy.train.evaluation import PROTOCOLS
 
@@ -32,23 +33,29 @@ class Evaluation(Shown):
     """What stands behind the score, such as " %"."""
     counts: str = "samples"
     """What is counted."""
+    more: Mapping[str, float] = field(default_factory=dict)
+    """The metrics of a user's own that were asked for, by name."""
 
     @classmethod
     def of(cls, found: dict[str, Any], task: Task) -> "Evaluation":
         """Return what an evaluation found, as `train.evaluation.evaluate` says it."""
-        return cls(task.metric, found[task.metric], found["loss"], found[task.counts], task.unit, task.counts)
+        known = {task.metric, task.counts, "loss"}
+        more = {key: value for key, value in found.items() if key not in known and plugins.find("metrics", key)}
+        return cls(task.metric, found[task.metric], found["loss"], found[task.counts], task.unit, task.counts, more)
 
     def __repr__(self) -> str:
         """Return all of it in one line."""
+        more = "".join(f", {name} {value:.4g}" for name, value in self.more.items())
         return (
-            f"<Evaluation: {self.metric} {self.score:.2f}{self.unit}, loss {self.loss:.4g}, of {self.count} "
+            f"<Evaluation: {self.metric} {self.score:.2f}{self.unit}, loss {self.loss:.4g}{more}, of {self.count} "
             f"{self.counts}>"
         )
 
     def sheet(self) -> Sheet:
         """Return all of it as a table."""
-        row = (f"{self.score:.2f}{self.unit}", f"{self.loss:.4g}", str(self.count))
-        return Sheet("Evaluation", (self.metric, "loss", self.counts), [row])
+        more = [f"{value:.4g}" for value in self.more.values()]
+        row = (f"{self.score:.2f}{self.unit}", f"{self.loss:.4g}", *more, str(self.count))
+        return Sheet("Evaluation", (self.metric, "loss", *self.more, self.counts), [row])
 
 
 @dataclass(frozen=True, repr=False)

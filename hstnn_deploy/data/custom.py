@@ -1,0 +1,154 @@
+"""Data sets of a user's own: a configuration and `load`; see docs/python.md."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, create_model
+
+from hstnn_deploy.data.dataset import Card, DataSet, Protocol, Shape, Source
+from hstnn_deploy.data.given.checks import as_tensor
+from hstnn_deploy.data.splits import ArraySplit, Family, Splits, as_values, with_validation
+from hstnn_deploy.errors import DataError, UsageError
+from hstnn_deploy.factories import their_code
+from hstnn_deploy.foreign import brief
+from hstnn_deploy.plugins import registry as plugins
+
+
+class Data(BaseModel):
+    """A data set. Its fields are its options in a recipe: `data: {name: …, noise: 0.1}`.
+
+    A subclass writes `load`, and is registered by `@data_set("name")`.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    task: ClassVar[str] = "classification"
+    """What is asked of a network, for people."""
+
+    def load(self, source: Source) -> Splits:
+        """Return the splits; `arrays` makes them of arrays.
+
+        Args:
+            source: `source.protocol` says whether validation samples are held out of training; `source.folder` is the
+                data folder that was given, or None.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no load")
+
+    def shape(self) -> Shape | None:
+        """Return its size. Unless written, it is loaded for that."""
+        return _shape(loaded(self, Source()))
+
+
+def arrays(train: tuple[Any, Any], test: tuple[Any, Any], protocol: Protocol = "validation") -> Splits:
+    """Return splits of arrays in memory.
+
+    Args:
+        train: x[N, T, …] and y: classes [N], whole numbers from 0; or values [N, K], floating-point.
+        test: likewise.
+        protocol: validation: 10 % of train are held out to choose the epoch on; test: it is chosen on the test split.
+
+    Raises:
+        DataError: other shapes or types.
+    """
+    tested, trained = _split(test, "test"), _split(train, "train")
+    if tested.x.shape[2:] != trained.x.shape[2:]:
+        steps = [list(each.x.shape[2:]) for each in (trained, tested)]
+        raise DataError(f"a time step of train has the shape {steps[0]}, and one of test {steps[1]}")
+    rest, valid = with_validation(trained, protocol)
+    step = tuple(trained.x.shape[2:])
+    values = trained.target.is_floating_point()
+    if values != tested.target.is_floating_point():
+        raise DataError("y of train and y of test are not of one sort", "give classes in both, or values in both")
+    classes = trained.target.shape[1] if values else int(max(trained.target.max(), tested.target.max())) + 1
+    square = len(step) == 3 and step[1] == step[2]
+    family: Family = "sequence" if len(step) == 1 else "convolutional"
+    return Splits(
+        rest, valid or tested, tested, step[0], classes, "arrays in memory",
+        family, size=step[1] if square else None, frame=None if square or len(step) == 1 else step,
+        targets="values" if values else "classes",
+    )  # fmt: skip
+
+
+def _split(given: Any, name: str) -> ArraySplit:
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise DataError(f"{name} is {brief(type(given).__name__)}, not two arrays", "give (x, y)")
+    x, y = as_tensor(given[0], f"x of {name}"), as_tensor(given[1], f"y of {name}")
+    if x.ndim < 3 or not len(x) or len(x) != len(y):
+        raise DataError(f"{name} has x{list(x.shape)} and y{list(y.shape)}", "give x[N, T, …] and y[N] or y[N, K]")
+    if y.is_floating_point():
+        return ArraySplit(x.float(), as_values(y, f"y of {name}"))
+    if y.ndim != 1 or int(y.min()) < 0:
+        raise DataError(f"y of {name} is {list(y.shape)} from {int(y.min())} on", "classes are y[N], from 0")
+    return ArraySplit(x.float(), y.long())
+
+
+def loaded(config: Data, source: Source) -> Splits:
+    """Return the splits of a data set.
+
+    Raises:
+        UsageError: its `load` raises, or returns something else.
+    """
+    name = config.name  # type: ignore[attr-defined]
+    with their_code(f"data set {name} raises when it is loaded"):
+        found = config.load(source)
+    if not isinstance(found, Splits):
+        raise UsageError(
+            f"data set {name} gives {brief(type(found).__name__)}, not Splits", "hd.custom.arrays makes some"
+        )
+    return found
+
+
+def _shape(splits: Splits) -> Shape:
+    first = splits.train.batch(torch.tensor([0]), torch.device("cpu"))
+    held = 0 if splits.valid is splits.test else len(splits.valid)
+    return Shape(
+        len(splits.train) + held, len(splits.test), len(first.x), splits.inputs, splits.classes, splits.size,
+        splits.frame, splits.targets,
+    )  # fmt: skip
+
+
+def _read(config: BaseModel) -> Shape | None:
+    assert isinstance(config, Data)
+    told = config.model_dump_json()
+    if told not in _SHAPES:
+        with their_code(f"data set {config.name} raises when its shape is asked for"):  # type: ignore[attr-defined]
+            _SHAPES[told] = config.shape()
+    return _SHAPES[told]
+
+
+_SHAPES: dict[str, Shape | None] = {}
+"""By what a recipe says: a data set may have to be loaded to know."""
+
+
+def of(config: Data) -> DataSet[Any]:
+    """Return the data set of a configuration, as the registry has others."""
+    name = config.name  # type: ignore[attr-defined]
+    about = (type(config).__doc__ or "").strip().partition("\n")[0]
+    return DataSet(name, type(config), Card(about, config.task, "see its provider", ""), loaded, _read)
+
+
+D = TypeVar("D", bound=Data)
+
+
+def data_set(name: str) -> Callable[[type[D]], type[D]]:
+    """Return a decorator that registers a data set under a name, by which recipes have it: `data: {name: …}`.
+
+    Raises:
+        UsageError: the name is another part's, or the class is no `Data` that has a `load`.
+    """
+
+    def registered(defined: type[D]) -> type[D]:
+        if not (isinstance(defined, type) and issubclass(defined, Data)):
+            raise UsageError(f"{name} is {brief(defined)}, no data set", "derive its class from hd.custom.Data")
+        if defined.load is Data.load:
+            raise UsageError(f"data set {name} has no load", "write def load(self, source)")
+        if "name" in defined.model_fields:
+            raise UsageError(f"data set {name} has an option called name", "that is the data set's; call it otherwise")
+        named: Any = (Literal[name], name)
+        config = create_model(defined.__name__, __base__=defined, __doc__=defined.__doc__, name=named)
+        plugins.register("data", name, config, defined)
+        _SHAPES.clear()
+        return defined
+
+    return registered

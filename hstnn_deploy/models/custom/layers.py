@@ -1,0 +1,181 @@
+"""Layers of a user's own: options, weights and one `step`; see docs/python.md."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from torch import Tensor, nn
+
+from hstnn_deploy.errors import RecipeError, UsageError
+from hstnn_deploy.factories import their_code
+from hstnn_deploy.foreign import brief
+from hstnn_deploy.models.algebra import Algebra, V
+from hstnn_deploy.models.custom import steps
+from hstnn_deploy.models.eager import Eager
+from hstnn_deploy.models.layers import base
+from hstnn_deploy.models.layers.base import Shape, stepped
+from hstnn_deploy.models.network import SPIKES, State, Tap
+from hstnn_deploy.plugins import registry as plugins
+
+
+class Options(BaseModel):
+    """What a recipe says of a layer: the fields of a subclass."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Layer(base.Layer):
+    """A layer. `__init__` makes its weights, as modules and parameters, and says in `carries` what it carries.
+
+    Args:
+        options: what the recipe says, an object of the class's own `Options`.
+        shape: of what comes in at a step of one sample: (n,), (C, L) or (C, H, W).
+    """
+
+    Options: ClassVar[type[BaseModel]] = Options
+    """The class of its options."""
+    spikes: ClassVar[bool] = False
+    """Whether it hands out what `o.spike` gives."""
+    over_time = False
+
+    def __init__(self, options: Any, shape: Shape) -> None:
+        super().__init__()
+
+    shown: nn.ModuleDict
+    """What stands for its states; made when the layer is."""
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape of what goes out; unless written, that of what comes in.
+
+        Raises:
+            ValueError: the layer does not take the shape; says why.
+        """
+        return shape
+
+    @abstractmethod
+    def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """Run one step x[B, …], the only place with the equation; return what goes out, and every state.
+
+        Weights are given to the operations of `o`: `o.linear(x, self.weights)` of an `nn.Linear`, `o.convolve`,
+        `o.parameter(self.gain)` of a parameter or buffer.
+        """
+
+    def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """See `base.Layer`: over tensors alone, step by step."""
+        assert isinstance(o, Eager)
+        found: tuple[V, dict[str, V]] = self(x, dict(state), o.lengths)
+        return found
+
+    def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Run a window x[T, B, …] of tensors; return what goes out, and the state after it."""
+        noting = steps.Noting(self, self.step, self.shown)
+        found: tuple[Tensor, State] = stepped(noting, Eager(lengths), x, state)
+        noting.tell()
+        return found
+
+
+class _Own(Layer):
+    """A layer as networks have it: its step in any reading. Each registered class is a subclass of this and its own."""
+
+    tap: str
+    written: ClassVar[Any]
+    """The step as the user wrote it."""
+
+    def _step(self, o: Any, x: Any, state: Mapping[str, Any]) -> Any:
+        return self.written(o, x, state)
+
+    def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """See `steps.run`."""
+        found: tuple[V, dict[str, V]] = steps.run(self, self.tap, self._step, o, x, state)
+        return found
+
+    def taps(self) -> dict[Tap, nn.Module]:
+        """See `base.Layer`: nothing of a layer that carries nothing."""
+        states = {Tap(self.number, name): self.shown[f"state_{name}"] for name in self.carries}
+        return {Tap(self.number, self.tap): self, **states} if self.tap else {}
+
+    def membranes(self) -> set[str]:
+        """See `base.Layer`."""
+        return set(self.carries) if self.spikes else set()
+
+    def equation(self) -> str:
+        """See `steps.equation`; `shape` is what comes in."""
+        return steps.equation(self, self.tap, self._step, type(self).written, self.input_shape)
+
+    input_shape: Shape = ()
+
+
+class _Config(BaseModel):
+    """What a list of layers has of such a layer, under its name."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    made: ClassVar[type[_Own]]
+
+    own: BaseModel
+
+    def build(self, shape: Shape) -> tuple[_Own, Shape]:
+        """Return the layer for inputs of a shape, and the shape after it.
+
+        Raises:
+            RecipeError: the definition is wrong; see `steps.check`.
+            ValueError: it does not take the shape.
+        """
+        what = f"layer {self.made.kind}"
+        try:
+            with their_code(f"{what} raises when it is made"):
+                layer = self.made(self.own, shape)
+                after = layer.shape_after(shape)
+        except UsageError as error:
+            if isinstance(error.__cause__, ValueError):
+                raise error.__cause__ from error
+            raise
+        if not isinstance(after, tuple) or not all(type(each) is int and each > 0 for each in after):
+            raise RecipeError(f"{what} gives the shape {brief(after)}", "a tuple of sizes above 0, such as (64,)")
+        if not isinstance(layer.carries, Mapping):
+            raise RecipeError(f"{what} carries {brief(layer.carries)}", 'give {"h": ((64,), "what it means")}')
+        steps.check_states(what, {name: _meaning(what, each) for name, each in layer.carries.items()})
+        layer.input_shape, layer.shown = shape, steps.shown(layer)
+        layer.tap = SPIKES if layer.spikes else steps.VALUES if layer.carries else ""
+        steps.check(what, layer, layer.spikes, layer._step, shape, after)
+        return layer, after
+
+
+def _meaning(what: str, carried: Any) -> str:
+    match carried:
+        case (tuple(), str() as meaning):
+            return meaning
+    raise RecipeError(f"{what} carries {brief(carried)}", 'give shape and meaning: {"h": ((64,), "what it means")}')
+
+
+L = TypeVar("L", bound=Layer)
+
+
+def layer(name: str) -> Callable[[type[L]], type[L]]:
+    """Return a decorator that registers a layer under a name, by which lists of layers have it: `{name: {…}}`.
+
+    Raises:
+        UsageError: the name is another part's, or the class is no `Layer`.
+    """
+
+    def registered(defined: type[L]) -> type[L]:
+        if not (isinstance(defined, type) and issubclass(defined, Layer)):
+            raise UsageError(f"{name} is {brief(defined)}, no layer", "derive its class from hd.custom.Layer")
+        if getattr(defined.step, "__isabstractmethod__", False):
+            raise UsageError(f"layer {name} has no step", "write def step(self, o, x, state)")
+        options = defined.Options
+        if not (isinstance(options, type) and issubclass(options, BaseModel)):
+            raise UsageError(f"the Options of layer {name} are {brief(options)}", "derive them from hd.custom.Options")
+        made = type(defined.__name__, (_Own, defined), {"written": defined.step, "kind": name})
+        default: Any = Field(alias=name)
+        # Unless something of it has no default, and has to be given.
+        with suppress(ValidationError):
+            default = Field(options(), alias=name)
+        config: Any = create_model(f"{defined.__name__}Config", __base__=_Config, own=(options, default))
+        config.made = made
+        plugins.register("layers", name, config, defined)
+        return defined
+
+    return registered

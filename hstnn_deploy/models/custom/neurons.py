@@ -1,0 +1,153 @@
+"""Neurons of a user's own: a configuration and one `step`; see docs/python.md."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, ClassVar, TypeVar, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from torch import Tensor, nn
+
+from hstnn_deploy.errors import UsageError
+from hstnn_deploy.factories import their_code
+from hstnn_deploy.foreign import brief
+from hstnn_deploy.models.algebra import Algebra, Strand, V
+from hstnn_deploy.models.custom import steps
+from hstnn_deploy.models.eager import Eager
+from hstnn_deploy.models.layers.base import Shape
+from hstnn_deploy.models.layers.units import UnitLayer, held, hold
+from hstnn_deploy.models.network import SPIKES, State, Tap
+from hstnn_deploy.plugins import registry as plugins
+
+
+class Neuron(BaseModel):
+    """A neuron, one for each value that comes in. Its fields are its configuration.
+
+    A subclass says its `states` and writes `step`; where something is learned, `fresh` too. It is registered by
+    `@neuron("name")`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    type: ClassVar[str] = ""
+    """Its name; the decorator sets it."""
+    states: ClassVar[Mapping[str, str]] = {}
+    """What it carries from step to step, with its meaning. Every state begins at 0 and has the layer's shape."""
+    spikes: ClassVar[bool] = True
+    """Whether it hands out what `o.spike` gives; False: other values, such as a membrane."""
+
+    def fresh(self, shape: Shape) -> dict[str, Tensor]:
+        """Return the numbers that a layer of a shape holds, by name: `nn.Parameter`s are learned, tensors are not."""
+        return {}
+
+    def step(
+        self, o: Algebra[V], drive: V, state: Mapping[str, V], own: Mapping[str, Tensor]
+    ) -> tuple[V, dict[str, V]]:
+        """Run one step, the only place with the equation.
+
+        Args:
+            o: the operations; values are known to them alone.
+            drive: the input current, [B, n, …].
+            state: the states after the step before, [B, n, …] each.
+            own: what `fresh` gave, as it is now; `o.parameter` makes a value of it.
+
+        Returns:
+            What goes out, and every state.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no step")
+
+
+class OwnNeurons(UnitLayer):
+    """A layer of them."""
+
+    def __init__(self, neuron: Neuron, shape: Shape) -> None:
+        super().__init__()
+        self.neuron, self.units = neuron, shape[0] if shape else 1
+        self.tap = SPIKES if neuron.spikes else steps.VALUES
+        self.carries = {name: (shape, meaning) for name, meaning in neuron.states.items()}
+        self.shown = steps.shown(self)
+        hold(self, cast(Any, neuron), shape)
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """The neuron's name."""
+        return self.neuron.type
+
+    def _step(self, o: Any, drive: Any, state: Mapping[str, Any]) -> Any:
+        return self.neuron.step(o, drive, state, held(self))
+
+    def cell(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
+        """See `UnitLayer`."""
+        found: tuple[V, dict[str, V]] = steps.run(self, self.tap, self._step, o, drive, state)
+        return found
+
+    def taps(self) -> dict[Tap, nn.Module]:
+        """See `Layer`: what it hands out, and its states."""
+        states = {Tap(self.number, name): self.shown[f"state_{name}"] for name in self.carries}
+        return {Tap(self.number, self.tap): self, **states}
+
+    def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Run a window x[T, B, …], step by step; return what is handed out, and the state after it."""
+        # A rounding error of half precision would go on from step to step, and move spikes.
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(next(iter(state.values())).dtype)
+            noting = steps.Noting(self, self.cell, self.shown)
+            strand = Strand("current", x, noting.step, self.state_names, self.tap, True)
+            (rows,), after = Eager(lengths).loop([strand], state)
+            noting.tell()
+        assert rows is not None
+        return rows, after
+
+    def equation(self) -> str:
+        """See `steps.equation`."""
+        return steps.equation(self, self.tap, self._step, type(self.neuron).step, self.output)
+
+
+class _Config(BaseModel):
+    """What a list of layers has of such a neuron, under its name."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    own: Neuron
+
+    def build(self, shape: Shape) -> tuple[OwnNeurons, Shape]:
+        """Return the layer for inputs of a shape, and the shape after it.
+
+        Raises:
+            RecipeError: the definition is wrong; see `steps.check`.
+        """
+        what = f"neuron {self.own.type}"
+        with their_code(f"{what} raises when its layer is made"):
+            layer = OwnNeurons(self.own, shape)
+        steps.check(what, layer, self.own.spikes, layer._step, shape, shape)
+        return layer, shape
+
+
+N = TypeVar("N", bound=Neuron)
+
+
+def neuron(name: str) -> Callable[[type[N]], type[N]]:
+    """Return a decorator that registers a neuron under a name, by which lists of layers have it: `{name: {…}}`.
+
+    Raises:
+        UsageError: the name is another part's, or the class is no `Neuron` that declares its states and has a step.
+    """
+
+    def registered(defined: type[N]) -> type[N]:
+        if not (isinstance(defined, type) and issubclass(defined, Neuron)):
+            raise UsageError(f"{name} is {brief(defined)}, no neuron", "derive its class from hd.custom.Neuron")
+        if defined.step is Neuron.step:
+            raise UsageError(f"neuron {name} has no step", "write def step(self, o, drive, state, own)")
+        steps.check_states(f"neuron {name}", defined.states)
+        if not defined.states:
+            raise UsageError(f"neuron {name} carries nothing", 'declare its states: states = {"v": "membrane"}')
+        defined.type = name
+        default: Any = Field(alias=name)
+        # Unless something of it has no default, and has to be given.
+        with suppress(ValidationError):
+            default = Field(defined(), alias=name)
+        config = create_model(f"{defined.__name__}Config", __base__=_Config, own=(defined, default))
+        plugins.register("neurons", name, config, defined)
+        return defined
+
+    return registered

@@ -1,0 +1,214 @@
+"""Parts of a user's own: neurons, layers, losses, data sets and metrics that are registered from outside the package.
+
+A part is known by its name. A decorator of `hstnn_deploy.custom` registers it, in a module that somebody imports:
+
+- the user's script;
+- a module that the environment variable `HSTNN_PLUGINS` names; `hstnn --plugin MODULE` sets it;
+- an installed distribution that has an entry point of the name, in a group such as `hstnn.neurons`.
+
+The last two are imported when a name is asked for that is not known, and not before. Nothing that a file says is
+imported: it can only name a part.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from hstnn_deploy.errors import HstnnError, UsageError
+from hstnn_deploy.factories import import_module_of
+from hstnn_deploy.foreign import brief, first_line, one_line
+
+Group = Literal["neurons", "layers", "losses", "data", "metrics"]
+"""Sorts of parts. Their entry points are in the groups `hstnn.neurons`, …"""
+
+ONE: dict[Group, str] = {
+    "neurons": "neuron",
+    "layers": "layer",
+    "losses": "loss",
+    "data": "data set",
+    "metrics": "metric",
+}
+"""What one of them is called."""
+
+VARIABLE = "HSTNN_PLUGINS"
+"""Names modules to import, with commas between."""
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_SHARED: dict[Group, tuple[Group, ...]] = {"neurons": ("layers",), "layers": ("neurons",)}
+"""Groups whose names stand in the same place of a recipe."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that is registered."""
+
+    group: Group
+    name: str
+    value: Any
+    """What the group's users know how to build from."""
+    module: str
+    """Where it was defined."""
+    qualified: str
+    """What it is called there."""
+
+    @property
+    def provider(self) -> str:
+        """The distribution that it came with, such as "my-neurons 1.2"; "" of a plain file or a notebook."""
+        top = self.module.partition(".")[0]
+        for name in metadata.packages_distributions().get(top, ()):
+            return f"{name} {metadata.version(name)}"
+        return ""
+
+    def plain(self) -> dict[str, str]:
+        """Return what a checkpoint records of it."""
+        module = self.module
+        if module == "__main__":
+            # A script that was run: by this name another program imports it.
+            module = Path(getattr(sys.modules["__main__"], "__file__", None) or "a notebook").stem
+        return {"group": self.group, "name": self.name, "from": self.provider, "module": module}
+
+
+_parts: dict[tuple[Group, str], Part] = {}
+_built_in: dict[Group, set[str]] = {}
+_imported: set[str] = set()
+"""Modules of the environment variable that were imported, or are about to be."""
+
+
+def reserve(group: Group, names: Iterable[str]) -> None:
+    """Note names of the package's own parts, which nobody else's may have."""
+    _built_in.setdefault(group, set()).update(names)
+
+
+def register(group: Group, name: str, value: Any, defined: Any) -> None:
+    """Register a part.
+
+    Args:
+        group: which sort.
+        name: what recipes call it.
+        value: what it is built from.
+        defined: the class or function that the user wrote.
+
+    Raises:
+        UsageError: the name has another form, is built in, or is another part's. The same definition may come again, as
+            when a cell of a notebook is run twice.
+    """
+    one = ONE[group]
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 60:
+        raise UsageError(f"{brief(name)} is no name of a {one}", "small letters and digits, with hyphens: my-neuron")
+    part = Part(group, name, value, defined.__module__, defined.__qualname__)
+    for other in (group, *_SHARED.get(group, ())):
+        if name in _built_in.get(other, ()):
+            raise UsageError(f"{name} is built in: a {one} of your own needs another name", f"such as my-{name}")
+        before = _parts.get((other, name))
+        if before and (before.group, before.module, before.qualified) != (group, part.module, part.qualified):
+            raise UsageError(
+                f"{part.module} registers the {one} {name}, and {before.module} has registered a {ONE[other]} {name}",
+                "give one of them another name",
+            )
+    _parts[group, name] = part
+
+
+def find(group: Group, name: str) -> Part | None:
+    """Return a part by its name; None where nobody has one.
+
+    Raises:
+        UsageError: a plug-in that has it cannot be imported, or two distributions have one of that name.
+    """
+    if (known := _parts.get((group, name))) is not None:
+        return known
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _built_in.get(group, ()):
+        return None
+    _import_named()
+    if (group, name) not in _parts:
+        _load(group, name)
+    return _parts.get((group, name))
+
+
+def names(group: Group) -> list[str]:
+    """Return the names of all parts of a sort; those of installed distributions are not imported for it."""
+    _import_named()
+    offered = {each.name for each in metadata.entry_points(group=f"hstnn.{group}")}
+    return sorted({name for own, name in _parts if own == group} | offered - _built_in.get(group, set()))
+
+
+def hint(group: Group) -> str:
+    """Return how a part becomes known that is not."""
+    return f"a {ONE[group]} of your own: import its module first, or give --plugin MODULE"
+
+
+def missing(recorded: Any, groups: Collection[Group] = tuple(ONE)) -> dict[str, str] | None:
+    """Return the first of the parts that a file records (see `Part.plain`) which is not here; None where all are.
+
+    Args:
+        recorded: as the file has it. What has another form is passed over: whoever reads the names will miss the part.
+        groups: which sorts are needed.
+    """
+    for each in recorded if isinstance(recorded, list) else ():
+        if not isinstance(each, dict) or each.get("group") not in groups or not isinstance(each.get("name"), str):
+            continue
+        if find(each["group"], each["name"]) is None:
+            return each
+    return None
+
+
+def not_here(source: str, part: Mapping[str, str]) -> tuple[str, str]:
+    """Return message and hint for a file that needs a part which is not here."""
+    came, module = (one_line(str(part.get(key) or "")) for key in ("from", "module"))
+    told = f" of {came}" if came else f" of the module {module}" if module else ""
+    name, _, version = came.partition(" ")
+    install = f"pip install {name}=={version}" if came else f"import {module or 'its module'} first"
+    group = part.get("group")
+    one = next((word for key, word in ONE.items() if key == group), "part")
+    more = "" if came else f", or give --plugin {module or 'MODULE'}"
+    return f"{source} needs the {one} {one_line(str(part.get('name')))}{told}, which is not here", install + more
+
+
+def _import_named() -> None:
+    """Import the modules that the environment names."""
+    for name in os.environ.get(VARIABLE, "").split(","):
+        name = name.strip()
+        if not name or name in _imported or name in sys.modules:
+            continue
+        _imported.add(name)
+        try:
+            import_module_of(name)
+        except HstnnError as error:
+            _imported.discard(name)
+            raise type(error)(f"plug-in {error.message}", error.hint) from error
+
+
+def _load(group: Group, name: str) -> None:
+    """Import the entry point of a name, if an installed distribution has one."""
+    found = list({each.value: each for each in metadata.entry_points(group=f"hstnn.{group}", name=name)}.values())
+    if not found:
+        return
+    told = [_told(each) for each in found]
+    if len(found) > 1:
+        raise UsageError(f"{' and '.join(told)} both have a {ONE[group]} {name}", "uninstall one of them")
+    try:
+        found[0].load()
+    except HstnnError as error:
+        raise type(error)(f"{told[0]}: {error.message}", error.hint) from error
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise UsageError(
+            f"{told[0]} has the {ONE[group]} {name}, and does not import: {type(error).__name__}: {first_line(error)}",
+            f"update it or uninstall it; its entry point is {one_line(found[0].value)}",
+        ) from error
+    if (group, name) not in _parts:
+        decorator = {"data": "data_set", "losses": "loss"}.get(group, ONE[group])
+        raise UsageError(
+            f"{told[0]} says that {one_line(found[0].value)} is the {ONE[group]} {name}, but it registers none",
+            f"decorate it with @hstnn_deploy.custom.{decorator}({name!r})",
+        )
+
+
+def _told(point: metadata.EntryPoint) -> str:
+    """Return which distribution an entry point is of."""
+    return one_line(f"{point.dist.name} {point.dist.version}") if point.dist else "a distribution"

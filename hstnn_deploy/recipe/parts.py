@@ -1,0 +1,99 @@
+"""Which parts of a user's own a training is made of: what a checkpoint records of them, and whether they are here.
+
+A checkpoint names a part and who provided it, and holds a checksum of its equation. It brings no code, and nothing that
+it says is imported: a part is here if somebody registered it, or an installed distribution offers it (see `plugins`).
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from hstnn_deploy.foreign import one_line
+from hstnn_deploy.models.stack import StackConfig
+from hstnn_deploy.plugins import registry as plugins
+
+PARTS = "parts"
+"""The key under which a checkpoint's environment has them."""
+
+OF_NETWORK: tuple[plugins.Group, ...] = ("neurons", "layers")
+"""What a network cannot be rebuilt without; without the others it cannot be trained on or evaluated."""
+
+
+def recorded(recipe: Mapping[str, Any], architecture: Any) -> list[dict[str, str]]:
+    """Return what a checkpoint records of the parts of its network and recipe: name, provider, module, checksum.
+
+    Args:
+        recipe: as plain data; {} where there is none.
+        architecture: the network's configuration.
+    """
+    found = []
+    for (group, name), equation in sorted(_equations(architecture).items()):
+        if part := plugins.find(group, name):
+            found.append(part.plain() | {"equation": equation})
+    for group, name in _named(recipe):
+        if part := plugins.find(group, name):
+            asks = {"asks": part.value.asks} if group == "losses" else {}
+            found.append(part.plain() | asks)
+    return found
+
+
+def _named(recipe: Mapping[str, Any]) -> Iterator[tuple[plugins.Group, str]]:
+    """Yield the parts that a recipe names beside those of its network; some may be built in."""
+    for group, key in (("losses", "loss"), ("data", "data")):
+        told = recipe.get(key)
+        name = told.get("name") if isinstance(told, Mapping) else None
+        if isinstance(name, str):
+            yield group, name  # type: ignore[misc]
+    for name in recipe.get("metrics") or ():
+        yield "metrics", name
+
+
+def _equations(architecture: Any) -> dict[tuple[plugins.Group, str], str]:
+    """Return the checksums of the equations of a network's own neurons and layers, those of one name together."""
+    if not isinstance(architecture, StackConfig):
+        return {}
+    with torch.device("meta"):
+        leaves = list(architecture.build([]).leaves())
+        found: dict[tuple[plugins.Group, str], str] = {}
+        for layer in leaves:
+            if (equation := getattr(layer, "equation", None)) is not None:
+                group: plugins.Group = "neurons" if plugins.find("neurons", layer.kind) else "layers"
+                found[group, layer.kind] = f"{found.get((group, layer.kind), '')} {equation()}".strip()
+    return found
+
+
+def missing(recorded: Any, groups: Collection[plugins.Group], source: str) -> tuple[str, str] | None:
+    """Return message and hint for the first recorded part that is not here; None where all are.
+
+    Args:
+        recorded: as a foreign file has it.
+        groups: which sorts are needed.
+        source: named in the message.
+    """
+    part = plugins.missing(recorded, groups)
+    return None if part is None else plugins.not_here(source, part)
+
+
+def altered(recorded: Any, architecture: Any, source: str) -> tuple[str, str] | None:
+    """Return message and hint for the first part that computes something else than when it was recorded; else None.
+
+    An equation without a checksum then or now says nothing.
+    """
+    now = _equations(architecture) if recorded else {}
+    for each in recorded if isinstance(recorded, list) else ():
+        if not isinstance(each, dict):
+            continue
+        theirs = each.get("equation")
+        ours = next((value for (group, name), value in now.items() if each.get("name") == name), None)
+        if ours and theirs and ours != theirs:
+            came = one_line(str(each.get("from") or ""))
+            name, _, version = came.partition(" ")
+            back = f"get it back: pip install {name}=={version}" if came else "undo the change"
+            one = next(plugins.ONE[group] for group, name in now if name == each["name"])
+            return (
+                f"{source}: the {one} {each['name']} computes something else than when this network was trained"
+                + (f" with {came}" if came else ""),
+                f"{back}, or train again",
+            )
+    return None
