@@ -189,17 +189,16 @@ class Fit:
         """Refuse parameters that are no longer numbers: a spiking network may have a loss all the same."""
         for name, value in self.network.named_parameters():
             if not torch.isfinite(value).all():
-                raise RunError(
-                    f"{name} holds NaN or infinity after epoch {epoch}", "lower the learning rate or clip the gradient"
-                )
+                raise RunError(f"{name} holds NaN or infinity after epoch {epoch}", _CALM)
+
+
+_CALM = "lower the learning rate or clip the gradient"
 
 
 def _check_finite(training: float, validation: float, epoch: int) -> None:
     for name, mean in (("training", training), ("validation", validation)):
         if not math.isfinite(mean):
-            raise RunError(
-                f"the {name} loss is {mean} in epoch {epoch}", "lower the learning rate or clip the gradient"
-            )
+            raise RunError(f"the {name} loss is {mean} in epoch {epoch}", _CALM)
 
 
 @dataclass

@@ -68,7 +68,7 @@ def as_tensor(value: Any, what: str) -> Tensor:
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         hint = {
             "O": "lists of arrays of several lengths are given as they are, one array [T, ...] a sample",
-            "U": "np.unique(y, return_inverse=True)[1] numbers names of classes from 0",
+            "U": "np.unique(y, return_inverse=True)[1] numbers names of classes from 0" if what[:1] == "y" else "",
         }.get(array.dtype.kind, "")
         raise DataError(f"{what} holds {array.dtype}, not numbers", hint)
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
