@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hstnn_deploy.profile.meter.ledger import Ledger as measure  # noqa: N813
     from hstnn_deploy.profile.run.network import NetworkProfile as NetworkProfile
     from hstnn_deploy.profile.run.network import profile_network as profile_network
+    from hstnn_deploy.profile.values import Measured as Measured
     from hstnn_deploy.recipe.load import load_recipe as load_recipe
     from hstnn_deploy.recipe.recipe import Recipe as Recipe
     from hstnn_deploy.train.fitting.evaluating import evaluate as evaluate
@@ -55,6 +56,7 @@ _PUBLIC = {
     "measure": "hstnn_deploy.profile.meter.ledger:Ledger",
     "NetworkProfile": "hstnn_deploy.profile.run.network:NetworkProfile",
     "profile_network": "hstnn_deploy.profile.run.network:profile_network",
+    "Measured": "hstnn_deploy.profile.values:Measured",
     "load_recipe": "hstnn_deploy.recipe.load:load_recipe",
     "Recipe": "hstnn_deploy.recipe.recipe:Recipe",
     "evaluate": "hstnn_deploy.train.fitting.evaluating:evaluate",
@@ -72,6 +74,7 @@ __all__ = [
     "Evaluation",
     "History",
     "HstnnError",
+    "Measured",
     "Network",
     "NetworkProfile",
     "Observer",

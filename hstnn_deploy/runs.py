@@ -16,6 +16,7 @@ import calendar
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -335,7 +336,12 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
             for key in keys
             for line in differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
         ]
-    return [] if old == new else [f"{path} was {old}, is {new}"]
+    return [] if old == new else [f"{path} was {_short(old)}, is {_short(new)}"]
+
+
+def _short(value: Any) -> Any:
+    """Return a value, of a SHA-256 its first digits."""
+    return f"{value[:12]}…" if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else value
 
 
 def _read_json(path: Path) -> dict[str, Any]:

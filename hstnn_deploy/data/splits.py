@@ -238,8 +238,9 @@ def as_values(target: Tensor, source: str) -> Tensor:
     found = target.to(torch.float32).reshape(len(target), -1)
     if not found.isfinite().all():
         row = int((~found.isfinite()).any(1).nonzero()[0, 0])
+        which = f": sample {row}" if len(found) > 1 else ""
         raise DataError(
-            f"{source} holds a target that is not a finite number of float32: sample {row}", "leave that sample out"
+            f"{source} holds a target that is not a finite number of float32{which}", "leave that sample out"
         )
     return found
 

@@ -116,7 +116,8 @@ class Network(nn.Module, Shown, ABC):
         parameters, carried = sum(each.parameters for each in found), sum(each.values for each in found)
         shape = "a token" if self.tokens else str(list(self.input_shape))
         title = (
-            f"{type(self).__name__}: {shape} a step, {self.outputs} scores, {parameters} parameters, "
+            f"{type(self).__name__}: {shape} a step, {self.outputs} {'values' if self.values else 'scores'}, "
+            f"{parameters} parameters, "
             f"{carried} values carried from step to step"
         )
         return Sheet(title, ("layer", "kind", "gives", "parameters", "carries"), rows)

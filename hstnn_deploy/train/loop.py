@@ -64,7 +64,7 @@ class Fit:
         """Train what is left of the stage and return the best epoch's checkpoint.
 
         Raises:
-            RunError: the loss is no longer a number, a file cannot be written, or another rank ended.
+            RunError: the loss or a parameter is no longer a number, a file cannot be written, or another rank ended.
         """
         self.network.to(self.device)
         optimiser = make_optimiser(self.stage, self.network)
@@ -170,6 +170,7 @@ class Fit:
         held = trainer.evaluate()
         validated = time.perf_counter()
         _check_finite(train_loss, held["loss"], epoch)
+        self._check_parameters(epoch)
         test = trainer.evaluate(self.splits.test) if self.test_curve else {}
         return {
             "epoch": epoch,
@@ -184,13 +185,20 @@ class Fit:
             **{f"test_{key}": test[key] for key in ("loss", self.task.metric) if key in test},
         }
 
+    def _check_parameters(self, epoch: int) -> None:
+        """Refuse parameters that are no longer numbers: a spiking network may have a loss all the same."""
+        for name, value in self.network.named_parameters():
+            if not torch.isfinite(value).all():
+                raise RunError(f"{name} holds NaN or infinity after epoch {epoch}", _CALM)
+
+
+_CALM = "lower the learning rate or clip the gradient"
+
 
 def _check_finite(training: float, validation: float, epoch: int) -> None:
     for name, mean in (("training", training), ("validation", validation)):
         if not math.isfinite(mean):
-            raise RunError(
-                f"the {name} loss is {mean} in epoch {epoch}", "lower the learning rate or clip the gradient"
-            )
+            raise RunError(f"the {name} loss is {mean} in epoch {epoch}", _CALM)
 
 
 @dataclass

@@ -107,7 +107,7 @@ def test_a_row_that_fails_is_shown_and_changes_the_exit_code(hstnn: Hstnn, tiny:
         (["--matrix", "none.yaml"], 2, "none.yaml cannot be read: No such file or directory", "give a YAML file"),
         (["--time-limit", "nan"], 2, "--time-limit nan is not a positive number", "for example --time-limit 300"),
         (["--address", "h:1"], 2, "--address is for --executor ray", "add --executor ray"),
-        (["--ckpt", "nothing.pt"], 4, "nothing.pt does not exist", "give a best.pt from a run folder"),
+        (["--ckpt", "nothing.pt"], 4, "nothing.pt does not exist", "give a best.pt"),
         (["--data-dir", "nowhere"], 3, "the data folder nowhere (from --data-dir) does not exist", "create it"),
     ],
 )

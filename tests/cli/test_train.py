@@ -179,7 +179,7 @@ def test_a_network_that_never_spikes_is_said_in_training_report_and_json(hstnn: 
     assert len(warnings) == 2, "once each, whatever the number of epochs"
     assert "layers 1 and 2 did not spike once" in warnings[0]
     assert "the training loss is" in warnings[1]
-    assert "firing 0 0 %" in result.out
+    assert "firing 0, 0 %" in result.out
     report = " ".join(hstnn("report", tmp_path).out.split())
     assert "snn, seed 1111: layers 1 and 2 did not spike once in the validation pass of epoch" in report
     (study,) = json.loads(hstnn("report", tmp_path, "--json").out)["studies"]

@@ -159,5 +159,8 @@ def test_results_show_themselves_in_a_line_and_a_table(trained: hd.History, tmp_
     assert "how it was obtained" in text
     assert str(profile.latency).endswith(" s")
     assert not np.isnan(float(str(profile.latency).split()[0]))
-    for short in (trained.checkpoint, hd.load_recipe("digits"), repr(hd.Session(tmp_path / "bundle"))):
+    session = hd.Session(tmp_path / "bundle")
+    assert repr(session).endswith("bundle: model.window.onnx, model.step.onnx; CPUExecutionProvider>")
+    assert "MB of main memory" in repr(ledger)
+    for short in (trained.checkpoint, hd.load_recipe("digits"), repr(session)):
         assert len(str(short)) < 200

@@ -231,4 +231,6 @@ def test_work_is_said_per_sample_with_its_energy(tiny: Recipe, tmp_path: Any) ->
     acs = record.value("acs")
     assert isinstance(acs, Measured)
     assert acs.note == "random weights: a trained network spikes otherwise"
-    assert work.ENERGY_SOURCE in str(record.value("energy"))
+    energy = record.value("energy")
+    assert isinstance(energy, Measured)
+    assert work.ENERGY_SOURCE in energy.source

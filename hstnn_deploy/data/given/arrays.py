@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from hstnn_deploy.data.given.checks import Wanted, as_tensor, check_classes, check_sample, check_x
+from hstnn_deploy.data.given.checks import Wanted, as_tensor, check_sample, check_target, check_x, time_first
 from hstnn_deploy.data.splits import PADDING, ArraySplit, Batch, Split
 from hstnn_deploy.errors import DataError
 
@@ -18,7 +18,7 @@ def from_arrays(x: Any, y: Any, wanted: Wanted, name: str) -> Split:
 
     Args:
         x: [N, T, ...], or a list of N arrays [T, ...].
-        y: classes [N]; [N, T], or a list of N arrays [T], where every step has one.
+        y: classes [N]; [N, T], or a list of N arrays [T], where every step has one; values [N, K] of a regression.
         wanted: by the network.
         name: of the split, in errors.
 
@@ -29,7 +29,7 @@ def from_arrays(x: Any, y: Any, wanted: Wanted, name: str) -> Split:
         return from_list(x, y, wanted, name)
     inputs, target = as_tensor(x, f"x of {name}"), as_tensor(y, f"y of {name}")
     check_x(inputs, wanted, f"x of {name}", ("N", "T"), len(target) if target.ndim else None)
-    target = check_classes(target, wanted, f"y of {name}")
+    target = check_target(target, wanted, f"y of {name}")
     if wanted.per_step and target.shape != inputs.shape[:2]:
         raise DataError(f"y of {name} is {list(target.shape)}, and x has {list(inputs.shape[:2])} samples and steps")
     if wanted.tokens or wanted.per_step:
@@ -43,7 +43,7 @@ def from_list(x: Sequence[Any], y: Any, wanted: Wanted, name: str) -> "ListSplit
     if len(answers) != len(x):
         raise DataError(f"x of {name} holds {len(x)} samples, and y {len(answers)}", "give one class for each sample")
     if isinstance(answers, Tensor):
-        answers = check_classes(answers, wanted, f"y of {name}")
+        answers = check_target(answers, wanted, f"y of {name}")
     pairs = [check_sample(pair, wanted, f"{name} sample {n}") for n, pair in enumerate(zip(x, answers, strict=True))]
     return ListSplit([each for each, _ in pairs], [each for _, each in pairs])
 
@@ -54,7 +54,7 @@ class DenseSplit:
 
     Args:
         x: [N, T, ...].
-        target: [N] or [N, T], int64.
+        target: [N] or [N, T], int64; or values [N, K], float32.
     """
 
     x: Tensor
@@ -68,7 +68,7 @@ class DenseSplit:
         target = self.target[indices]
         return Batch(
             self.x[indices].to(device).movedim(0, 1).contiguous(),
-            (target.T if target.ndim > 1 else target).to(device).contiguous(),
+            time_first(target).to(device).contiguous(),
         )
 
 
@@ -78,7 +78,7 @@ class ListSplit:
 
     Args:
         x: [T, ...] each.
-        answers: a class each, or [T] of them.
+        answers: a class each, or [T] of them; or values [K].
     """
 
     x: list[Tensor]
@@ -89,12 +89,12 @@ class ListSplit:
 
     @property
     def target(self) -> Tensor:
-        """The class of each sample, [N].
+        """The class of each sample, [N], or its values, [N, K].
 
         Raises:
             AttributeError: every step has one.
         """
-        if self.answers and self.answers[0].ndim:
+        if self.answers and _per_step(self.answers[0]):
             raise AttributeError("every step has a class of its own")
         return torch.stack(self.answers)
 
@@ -111,7 +111,7 @@ class PartSplit:
     numbers: Tensor
     """Which, by their numbers in the whole."""
     target: Tensor
-    """The class of each, [N]."""
+    """The class of each, [N], or its values, [N, K]."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -121,9 +121,13 @@ class PartSplit:
         return self.whole.batch(self.numbers[indices], device)
 
 
+def _per_step(answer: Tensor) -> bool:
+    return answer.ndim > 0 and not answer.is_floating_point()
+
+
 def padded(x: Sequence[Tensor], answers: Sequence[Tensor], device: torch.device) -> Batch:
     """Return samples x[T, ...] as one batch, with their lengths where these differ."""
     lengths = torch.tensor([len(each) for each in x])
-    target = pad_sequence(list(answers), padding_value=PADDING) if answers[0].ndim else torch.stack(list(answers))
+    target = pad_sequence(list(answers), padding_value=PADDING) if _per_step(answers[0]) else torch.stack(list(answers))
     same = bool((lengths == lengths[0]).all())
     return Batch(pad_sequence(list(x)).to(device), target.to(device), None if same else lengths.to(device))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hstnn_deploy.data.splits import as_values
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.foreign import brief
 
@@ -26,12 +27,14 @@ class Wanted:
     step: tuple[int, ...]
     """The shape of one time step of one sample; () of tokens."""
     classes: int
-    """How many scores an answer has."""
+    """How many scores an answer has; of values, K."""
     tokens: bool = False
     words: int = 0
     """Of tokens: how many there are."""
     per_step: bool = False
     """Whether every step has a class, or each sample has one."""
+    values: bool = False
+    """Whether each sample has K values, which a regression is to give, and no class."""
     longest: int | None = None
     """The most steps that the network has numbers for; None: any."""
 
@@ -51,7 +54,9 @@ def as_tensor(value: Any, what: str) -> Tensor:
         DataError: it is something else.
     """
     if isinstance(value, Tensor):
-        if value.layout != torch.strided or value.is_complex() or value.is_quantized or value.device.type == "meta":
+        if value.device.type == "meta":
+            raise DataError(f"{what} is a tensor on the device meta, which holds no numbers", "give one on the CPU")
+        if value.layout != torch.strided or value.is_complex() or value.is_quantized:
             raise DataError(f"{what} is a tensor of {value.dtype}, {value.layout}", "give a dense tensor of numbers")
         return value.detach()
     try:
@@ -61,8 +66,11 @@ def as_tensor(value: Any, what: str) -> Tensor:
             f"{what} is {type(value).__name__}, no array of numbers", "give an array or a tensor"
         ) from error
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-        hint = "lists of arrays of several lengths are given as they are, one array [T, ...] a sample"
-        raise DataError(f"{what} holds {array.dtype}, not numbers", hint if array.dtype == object else "")
+        hint = {
+            "O": "lists of arrays of several lengths are given as they are, one array [T, ...] a sample",
+            "U": "np.unique(y, return_inverse=True)[1] numbers names of classes from 0" if what[:1] == "y" else "",
+        }.get(array.dtype.kind, "")
+        raise DataError(f"{what} holds {array.dtype}, not numbers", hint)
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.int64)
     with warnings.catch_warnings():
@@ -102,29 +110,75 @@ def check_x(x: Tensor, wanted: Wanted, what: str, axes: Sequence[str], count: in
         raise DataError(f"{what} has {here[before - 1]} time steps; the network has numbers for {wanted.longest}")
     if wanted.tokens:
         _check_whole(x, what, wanted.words, "words", "token")
-    elif x.is_floating_point() and not all(bool(torch.isfinite(part).all()) for part in x.split(_AT_ONCE)):
-        raise DataError(f"{what} holds NaN or infinity", "numpy.isfinite tells where")
+    elif x.is_floating_point():
+        _check_finite(x, what, "sample" if before > 1 else "time step")
 
 
-def check_classes(y: Tensor, wanted: Wanted, what: str) -> Tensor:
-    """Return classes as int64, refused where they are none.
+def _check_finite(x: Tensor, what: str, each: str) -> None:
+    """Refuse numbers that are none, or are none in float32, which networks compute in."""
+    for begin in range(0, len(x), _AT_ONCE):
+        part = x[begin : begin + _AT_ONCE]
+        fine = torch.isfinite(part.to(torch.float32)).reshape(len(part), -1).all(1)
+        if not bool(fine.all()):
+            number = int((~fine).nonzero()[0, 0])
+            large = bool(torch.isfinite(part[number]).all())
+            holds = "numbers that are too large for float32" if large else "NaN or infinity"
+            hint = "scale them" if large else "numpy.isfinite tells where"
+            raise DataError(f"{what} holds {holds}, first in {each} {begin + number}", hint)
+
+
+def check_target(y: Tensor, wanted: Wanted, what: str) -> Tensor:
+    """Return classes as int64, or values [N, K] as float32, refused where the network has no such answers.
 
     Raises:
         DataError: says which value, and where.
     """
+    if wanted.values:
+        return _check_values(y, wanted.classes, what)
     axes = 2 if wanted.per_step else 1
     if y.ndim != axes:
-        hint = "one-hot rows become classes by y.argmax(1)" if y.ndim == 2 and y.shape[-1] == wanted.classes else ""
+        hint = ""
+        if axes == 1 and y.ndim == 2 and y.shape[1] == 1:
+            hint = "give y[:, 0]"
+        elif axes == 1 and y.ndim == 2 and y.shape[1] == wanted.classes:
+            hint = 'one-hot rows become classes by y.argmax(1); loss="regression" learns the values themselves'
         each = "step of each sample, [N, T]" if wanted.per_step else "sample, [N]"
         raise DataError(f"{what} has the shape {list(y.shape)}: give one class for each {each}", hint)
     _check_whole(y, what, wanted.classes, "scores", "class")
     return y.to(torch.int64)
 
 
+def _check_values(y: Tensor, outputs: int, what: str) -> Tensor:
+    """Return the values of a regression, [N, K]; [N] where a sample has one."""
+    if not y.is_floating_point():
+        raise DataError(
+            f"{what} holds {_type(y)}, but a regression learns floating-point numbers",
+            'give y.astype("float32"), or y.float() of a tensor; loss="cross-entropy" learns classes',
+        )
+    found = as_values(y, what)
+    if found.shape[1] != outputs:
+        raise DataError(
+            f"{what} has rows of {found.shape[1]}, one for each sample, but the network has {outputs} outputs",
+            "the last layer with weights says how many",
+        )
+    return found
+
+
+def time_first(target: Tensor) -> Tensor:
+    """Return the classes of each step, [B, T], as a batch holds them, [T, B]; a class or values of each sample stay."""
+    return target.T if target.ndim > 1 and not target.is_floating_point() else target
+
+
+def _type(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
 def _check_whole(value: Tensor, what: str, count: int, of: str, each: str) -> None:
     if value.is_floating_point() or value.dtype == torch.bool:
-        hint = "give y.astype(int), or y.long() of a tensor" if each == "class" else "tokens are whole numbers"
-        raise DataError(f"{what} holds {str(value.dtype).removeprefix('torch.')}, not whole numbers", hint)
+        hint = "tokens are whole numbers"
+        if each == "class":
+            hint = 'give y.astype(int), or y.long() of a tensor; loss="regression" learns values'
+        raise DataError(f"{what} holds {_type(value)}, not whole numbers", hint)
     wrong = (value < 0) | (value >= count)
     if bool(wrong.any()):
         place = wrong.nonzero()[0].tolist()
@@ -144,12 +198,12 @@ def check_sample(item: Any, wanted: Wanted, what: str) -> tuple[Tensor, Tensor]:
     """
     if not isinstance(item, tuple | list) or len(item) != 2:
         given = f"{len(item)} things" if isinstance(item, tuple | list) else type(item).__name__
-        raise DataError(f"{what} is {given}, not a pair (x, y)", "x is [T, ...], y a class")
+        raise DataError(f"{what} is {given}, not a pair (x, y)", "x is [T, ...], y a class, or values of a regression")
     x, y = as_tensor(item[0], f"x of {what}"), as_tensor(item[1], f"y of {what}")
     check_x(x, wanted, f"x of {what}", ("T",))
     if not wanted.per_step and y.numel() == 1:
         y = y.reshape(())
-    target = check_classes(y[None], wanted, f"y of {what}")[0]
+    target = check_target(y[None], wanted, f"y of {what}")[0]
     if wanted.per_step and len(target) != len(x):
         raise DataError(f"{what} has {len(x)} time steps and {len(target)} classes", "give a class for each step")
     return x.to(torch.int64 if wanted.tokens else torch.float32), target

@@ -23,7 +23,7 @@ from torch.utils.data import (
 )
 
 from hstnn_deploy.data.given.arrays import from_arrays, padded
-from hstnn_deploy.data.given.checks import Wanted, as_tensor, check_classes, check_sample, check_x
+from hstnn_deploy.data.given.checks import Wanted, as_tensor, check_sample, check_target, check_x, time_first
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.errors import DataError, HstnnError
 from hstnn_deploy.foreign import one_line
@@ -92,12 +92,12 @@ class _Collate:
             return _Failed(f"collate_fn gives no (x, y) or (x, y, lengths) for {what}", "x is [B, T, ...], y [B]")
         x, y = as_tensor(given[0], f"x of {what}"), as_tensor(given[1], f"y of {what}")
         check_x(x, self.wanted, f"x of {what}", ("B", "T"), len(y) if y.ndim else None)
-        target = check_classes(y, self.wanted, f"y of {what}")
+        target = check_target(y, self.wanted, f"y of {what}")
         x = x.to(torch.int64 if self.wanted.tokens else torch.float32)
         lengths = as_tensor(given[2], f"lengths of {what}").to(torch.int64) if len(given) == 3 else None
         if lengths is not None and (lengths.shape != (len(x),) or bool(((lengths < 1) | (lengths > x.shape[1])).any())):
             return _Failed(f"lengths of {what} are not one number from 1 to {x.shape[1]} for each of {len(x)} samples")
-        return Batch(x.movedim(0, 1).contiguous(), (target.T if target.ndim > 1 else target).contiguous(), lengths)
+        return Batch(x.movedim(0, 1).contiguous(), time_first(target).contiguous(), lengths)
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,7 +109,7 @@ class DatasetSplit:
     numbers: Tensor
     """Which of the Dataset's samples belong to the split, [N]."""
     answers: Tensor | None = None
-    """The class of each, [N]; None where every step has one."""
+    """The class of each, [N], or its values, [N, K]; None where every step has a class."""
     workers: dict[str, Any] = field(default_factory=dict)
     """How a DataLoader starts them."""
 
@@ -118,7 +118,7 @@ class DatasetSplit:
 
     @property
     def target(self) -> Tensor:
-        """The class of each sample, [N], as it was when it was looked at.
+        """The class of each sample, [N], or its values, [N, K], as they were when it was looked at.
 
         Raises:
             AttributeError: every step has one.
@@ -180,7 +180,7 @@ class _One:
             batch = self.collate([each])
             if isinstance(batch, _Failed):
                 return batch
-            found.append(batch.target.reshape(-1) if batch.target.ndim > 1 else batch.target[0])
+            found.append(batch.target.reshape(-1) if self.collate.wanted.per_step else batch.target[0])
         return found
 
 

@@ -1,7 +1,8 @@
 """Data that is handed over in Python, whatever it is, as splits like those of any data set.
 
-(x, y)       arrays or tensors: x[N, T, ...], sample-first; or x a list of arrays [T, ...] of several lengths
-Dataset      map-style, torch's or any with __len__ and __getitem__: items (x[T, ...], class)
+(x, y)       arrays or tensors: x[N, T, ...], sample-first; or x a list of arrays [T, ...] of several lengths;
+             y[N] classes, or y[N, K] values of a regression
+Dataset      map-style, torch's or any with __len__ and __getitem__: items (x[T, ...], class or values)
 DataLoader   of such a Dataset; its collate_fn gives (x[B, T, ...], y[B]) or (x, y, lengths)
 Split        of a data set of this package
 """
@@ -94,19 +95,24 @@ def _fitting(split: Split, wanted: Wanted, name: str) -> Split:
         shown = [len(split), *batch.x.shape[:1], *batch.x.shape[2:]]
         raise DataError(f"{name} has the shape {shown}, but the network takes {wanted.shown('N', 'T')}")
     target = getattr(split, "target", None)
-    if target is not None and target.ndim == 1 and int(target.max()) >= wanted.classes:
+    if target is not None and target.is_floating_point() != wanted.values:
+        has, right = ("classes", "cross-entropy") if wanted.values else ("values", "regression")
+        raise DataError(f"{name} has {has} for targets, and the loss is of another sort", f'give loss="{right}"')
+    if wanted.values and target is not None and target.shape[1] != wanted.classes:
+        raise DataError(f"{name} has {target.shape[1]} values a sample, but the network has {wanted.classes} outputs")
+    if target is not None and not wanted.values and target.ndim == 1 and int(target.max()) >= wanted.classes:
         raise DataError(f"{name} has class {int(target.max())}, but the network has {wanted.classes} scores")
     return split
 
 
 def held_out(train: Split, seed: int) -> tuple[Split, Split]:
-    """Return a split without 10 % of its samples, and those: drawn by the seed, each class in its share.
+    """Return a split without 10 % of its samples, and those: drawn by the seed, each class, if any, in its share.
 
     Raises:
         DataError: its samples have no class each, or are too few.
     """
     target = None if isinstance(train, TextSplit) else getattr(train, "target", None)
-    if target is None or target.ndim != 1:
+    if target is None or (target.ndim != 1 and not target.is_floating_point()):
         raise DataError("no validation data is given, and none can be held out of train by class", "give valid=")
     try:
         rest, held = hold_out(target.cpu(), HELD_OUT, seed % 2**32)

@@ -75,7 +75,7 @@ def _unexplained(value: Any) -> Any:
 def check_checkpoint(facts: dict[str, Any], recipe: Recipe, ckpt: Path | None, checkpoint: Checkpoint | None) -> Check:
     """Compare what only a checkpoint can say with the one that is given, if any."""
     if checkpoint is None or ckpt is None:
-        what = "stage, epoch, selection, where and how well it was trained: give --ckpt"
+        what = "stage, epoch, selection, where and how well it was trained: give --ckpt (ckpt= in Python)"
         return Check(MANIFEST, "says what the training said", "not run", what)
     if checkpoint.recipe and no_data(checkpoint.resolved_recipe()) and not no_data(recipe):
         # Trained on data that is not at hand; it was exported under a recipe whose data is.

@@ -287,6 +287,11 @@ def _read(source: Path | str | Network | History) -> tuple[Path | None, Checkpoi
                 "a hybrid network is described by its recipe, which is in its checkpoint",
                 "give the file best.pt, or what hd.fit returned",
             )
+        if source.values:
+            raise UsageError(
+                "this network was trained by regression, which only its checkpoint says",
+                "give the file best.pt, or what hd.fit returned",
+            )
         return None, Checkpoint.of_network(stack)
     if not isinstance(source, Path | str):
         raise UsageError(

@@ -142,7 +142,14 @@ def verify_bundle(
         done(Check(names[0] if names else MANIFEST, "holds the network", "failed", error.message))
         return found
     if network is None:
-        done(Check(MANIFEST, "holds the network", "not run", "no file that may be opened holds weights: give --ckpt"))
+        done(
+            Check(
+                MANIFEST,
+                "holds the network",
+                "not run",
+                "no file that may be opened holds weights: give --ckpt (ckpt= in Python)",
+            )
+        )
         return found
     ours = network.state_dict()
     for name in names[1:]:

@@ -61,7 +61,8 @@ class Check:
 def told_of(checks: Sequence[Check]) -> str:
     """Return in a few words how checks came out."""
     counts = {outcome: sum(each.outcome == outcome for each in checks) for outcome in ("passed", "failed", "not run")}
-    return ", ".join(f"{count} checks {outcome}" for outcome, count in counts.items() if count) or "not checked"
+    said = [f"{count} check{'' if count == 1 else 's'} {outcome}" for outcome, count in counts.items() if count]
+    return ", ".join(said) or "not checked"
 
 
 def sheet_of(title: str, checks: Sequence[Check], notes: Sequence[str] = ()) -> Sheet:

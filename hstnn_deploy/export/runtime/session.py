@@ -112,11 +112,7 @@ class Session:
         network = self.manifest["network"]
         self.states = [
             NamedState(
-                each["name"],
-                tuple(each["shape"][1:]),
-                each["meaning"],
-                each["reset"],
-                each.get("dtype", "float32"),
+                each["name"], tuple(each["shape"][1:]), each["meaning"], each["reset"], each.get("dtype", "float32")
             )
             for each in network["states"]
         ]
@@ -147,6 +143,10 @@ class Session:
         of_step = files[self._files["step"]]["outputs"] if "step" in self._files else []
         self.exit: dict[str, Any] | None = self.manifest.get("exit") if EXIT in [o["name"] for o in of_step] else None
         """By which rule and threshold its step graph says that an answer may be given early; None: it does not."""
+
+    def __repr__(self) -> str:
+        """Return in one line what is open."""
+        return f"<Session of {self.folder}: {', '.join(self._files.values())}; {self.provider}>"
 
     def run(self, x: Array, batch: int | None = None) -> Array:
         """Run whole sequences x[T, B, …] from zero states; return the logits.

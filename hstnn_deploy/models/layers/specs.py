@@ -73,7 +73,10 @@ class IntegratorOptions(TypedDict, total=False):
     input_decay: bool
     current_decay: float | None
     rest: float
-    each: dict[Literal["decay", "current_decay", "rest"], Each]
+    each: dict[Literal["decay", "current_decay", "rest", "threshold"], Each]
+    threshold: float | None
+    reset: Literal["subtract", "zero"]
+    cancels_input: bool
 
 
 def linear(

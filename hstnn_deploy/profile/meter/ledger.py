@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from hstnn_deploy.errors import UsageError
 from hstnn_deploy.profile.meter import accounts, gpu
 from hstnn_deploy.profile.meter.watch import Readings, Watch
 from hstnn_deploy.profile.record import Span
+from hstnn_deploy.profile.show import cells
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value, find
 from hstnn_deploy.shown import Sheet, Shown
 
@@ -56,15 +58,18 @@ class Ledger(Shown):
         device: `cpu`, or a CUDA device as `cuda:N`.
         seconds: from one row of the timeline to the next.
         no_cuda: why there are no CUDA figures, where `device` is `cpu`.
+
+    Raises:
+        UsageError: another device, or seconds that are not positive.
     """
 
     def __init__(
         self, device: str = "cpu", seconds: float = INTERVAL, no_cuda: str = "measured without a CUDA device"
     ) -> None:
         if device != "cpu" and not (device.startswith("cuda:") and device[5:].isdigit()):
-            raise ValueError(f"device is {device!r}: give cpu or cuda:N")
+            raise UsageError(f"device is {device!r}, which is unknown", "give cpu or cuda:N")
         if not seconds > 0:
-            raise ValueError(f"seconds is {seconds!r}, not a positive number")
+            raise UsageError(f"seconds is {seconds!r}, not a positive number", "0.05 reads memory 20 times a second")
         self.device, self.seconds, self.no_cuda = device, seconds, no_cuda
         self.values: list[Value] = []
         self.spans: list[Span] = []
@@ -176,7 +181,10 @@ class Ledger(Shown):
 
 
 def _shown(value: Value) -> str:
-    return str(value) if isinstance(value, Measured) else "n/a"
+    if not isinstance(value, Measured):
+        return "n/a"
+    how = {"s": cells.duration, "B": cells.memory}.get(value.unit)
+    return str(value) if how is None else how(value.number)
 
 
 def _how(value: Value) -> str:

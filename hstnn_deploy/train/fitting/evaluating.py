@@ -59,14 +59,16 @@ def evaluate(network: Network, *given: Any, **options: Any) -> Any:
     see `train.evaluation.evaluate`.
 
     Raises:
-        UsageError: no network, or a loss that does not fit it.
+        UsageError: no network, no data, or a loss that does not fit the network.
         DataError: data of a wrong shape, type or class, or a Dataset that raises; says which.
         DeviceError: the device is not there.
     """
     if "data" in options:
         given = (options.pop("data"), *given)
-    if len(given) != 1 or options.keys() & {"task", "split", "size", "ranks"}:
+    if len(given) > 1 or options.keys() & {"task", "split", "size", "ranks"}:
         return evaluation.evaluate(network, *given, **options)
+    if not given:
+        raise UsageError("no data is given to evaluate on", "give (x, y), a Dataset, a DataLoader or a split")
     return _evaluate(network, given[0], **options)
 
 
@@ -81,8 +83,9 @@ def _evaluate(
 ) -> Evaluation:
     check_network(network)
     where, before, training = device_of(network, device), network_device(network), network.training
-    task = task_for(config_of(network), loss_of(network, loss))
-    split = split_of(data, wanted(network), "data", lambda *_: None)
+    asked = loss_of(network, loss)
+    task = task_for(config_of(network), asked)
+    split = split_of(data, wanted(network, asked), "data", lambda *_: None)
     size = batch if batch is not None else getattr(data, "batch_size", None) or BATCH
     if size < 1:
         raise UsageError(f"batch is {size}, which is no number of samples")

@@ -13,9 +13,11 @@ from typing import Any, Literal
 import torch
 
 from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.data.given.checks import Wanted
 from hstnn_deploy.data.given.given import HELD_OUT, Data, fingerprint, held_out, split_of
 from hstnn_deploy.data.splits import Family, Splits
 from hstnn_deploy.errors import RunError, UsageError
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.models.registry import build
@@ -64,7 +66,8 @@ class _Training(Training):
         best.metrics |= {"protocol": self.recipe.protocol, "precision": self.recipe.precision}
         best.save(run.best)
         run.set_status("finished", result={"epoch": best.epoch, **best.metrics})
-        valid = f"{self.task.metric} {best.metrics['valid'][f'valid_{self.task.metric}']:.2f}{self.task.unit}"
+        metric = self.task.metric
+        valid = f"{metric} {shown(metric, best.metrics['valid'][f'valid_{metric}'])}{self.task.unit}"
         self.observer.stage_finished(f"{best.stage}: best epoch {best.epoch}, valid {valid}; no test data was given")
 
 
@@ -97,25 +100,27 @@ def fit(
 
     Args:
         network: a `Stack`, or a hybrid network from `load_network`. Training begins with its weights.
-        train: what is trained on: (x, y) with x[N, T, ...], samples first, and classes y[N]; or x a list of arrays
-            [T, ...] of several lengths; a torch Dataset of (x[T, ...], class); a DataLoader of one; a split, or all
-            splits, of a data set. A Dataset is read once before training, to know that all of it can be trained on.
+        train: what is trained on: (x, y) with x[N, T, ...], samples first, and classes y[N], or values y[N, K] of a
+            regression; or x a list of arrays [T, ...] of several lengths; a torch Dataset of (x[T, ...], class); a
+            DataLoader of one; a split, or all splits, of a data set. A Dataset is read once before training, to know
+            that all of it can be trained on.
         valid: what the best epoch is chosen on. None: 10 % of `train` is held out, drawn by the seed, each class in
             its share. The same object as `test`: the epoch is chosen on the test data, and the history says so.
         test: what the best epoch is measured on in the end; None: nothing.
         epochs: passes over the training samples.
-        loss: cross-entropy, mse, count or next-word (docs/layers.md), or one of your own; None: the usual one.
+        loss: cross-entropy, mse, count, next-word, regression (docs/layers.md), or one of your own; None: what the network
+            was trained for, of a new one cross-entropy, or next-word where it answers at every step.
         metrics: names of metrics of your own that are measured on `test` as well.
         lr: the learning rate.
         batch: samples of a batch; None: as the DataLoader has it, else 100.
         optimiser: adam or sgd.
         momentum: of sgd.
         weight_decay: what of each parameter is added to its gradient.
-        clip: the largest norm of the whole gradient; None: any.
+        clip: the largest norm of the whole gradient; a larger one is scaled down to it. None: it is left as it is.
         schedule: how the learning rate falls, as a recipe says it, such as {"name": "cosine", "factor": 0.01}.
         seed: of the order of the samples, and of what is drawn; on the CPU it fixes the result to the bit.
         device: cpu, cuda or cuda:N; None: where the network is.
-        precision: fp32, bf16 or fp16.
+        precision: fp32, medium, bf16 or fp16.
         observer: who is told how it goes; several are told in turn.
         progress: whether to show progress: a bar in a terminal and in a notebook, lines in a log.
         out: a folder that becomes a run folder, which `hstnn report`, `export` and `evaluate` read; None: none.
@@ -126,7 +131,8 @@ def fit(
         The history. Ctrl-C ends the training early: the history is that of the epochs that are done.
 
     Raises:
-        UsageError: a network or a number that cannot be, or a loss that does not fit the network.
+        UsageError: something that is no network or no observer, an option out of its range, or a loss that does not
+            fit the network.
         DataError: data of a wrong shape, type or class, none to validate on, or a Dataset that raises; says which.
         DeviceError: the device is not there.
         RunError: `out` holds another training, or the loss is no longer a number.
@@ -134,9 +140,9 @@ def fit(
     """
     check_network(network)
     where, asked = device_of(network, device), loss_of(network, loss)
-    shown = observer_here() if progress else PlainObserver(_silent())
-    heard, more = _Notes(), [observer] if isinstance(observer, Observer) else list(observer)
-    told = Observers([*more, heard, *([shown] if progress else [])])
+    screen = observer_here() if progress else PlainObserver(_silent())
+    heard, more = _Notes(), _observers(observer)
+    told = Observers([*more, heard, *([screen] if progress else [])])
     try:
         stage = {
             "epochs": epochs, "lr": lr, "optimiser": optimiser, "momentum": momentum, "weight_decay": weight_decay,
@@ -148,13 +154,30 @@ def fit(
         # Numbers that cannot be are refused before the data is looked at, which may take a while.
         parse(recipe | {"data": {"name": "none"}}, "fit")
         with _folder(out, resume) as run, _own_randomness(where):
-            splits, tested, protocol = _splits(network, train, valid, test, seed, told)
+            takes = wanted(network, asked)
+            splits, tested, protocol = _splits(takes, train, valid, test, seed, told)
             data = _of_data(network, splits, tested)
             whole = parse(recipe | {"data": data, "protocol": protocol}, "fit")
             training = _Training(whole, run.path.parent, where, None, "none", resume, told).given(splits, tested)
             return _run(training, network, run, heard, None if out is None else run.path)
     finally:
-        shown.close()
+        screen.close()
+
+
+def _observers(given: Any) -> list[Observer]:
+    """Return who is told.
+
+    Raises:
+        UsageError: something else than an observer.
+    """
+    found = list(given) if isinstance(given, list | tuple) else [given]
+    for each in found:
+        if not isinstance(each, Observer):
+            what = each.__name__ if isinstance(each, type) else type(each).__name__
+            raise UsageError(
+                f"observer is {what}, which is no observer", "give an object of a class that inherits from hd.Observer"
+            )
+    return found
 
 
 def _run(training: _Training, network: Network, run: RunFolder, heard: _Notes, folder: Path | None) -> History:
@@ -176,8 +199,9 @@ def _run(training: _Training, network: Network, run: RunFolder, heard: _Notes, f
         interrupted = True
     best, rows = Checkpoint.load(run.best), run.metrics()
     if interrupted:
+        count = "1 epoch" if len(rows) == 1 else f"{len(rows)} epochs"
         goes_on = "; resume=True goes on with it" if folder else ""
-        training.observer.note(f"interrupted after {len(rows)} epochs: epoch {best.epoch} is the best of them{goes_on}")
+        training.observer.note(f"interrupted after {count}: the network is that of epoch {best.epoch}{goes_on}")
     measured = best.metrics.get("test")
     done = best.network().to(network_device(network))
     return History(
@@ -195,7 +219,7 @@ def _run(training: _Training, network: Network, run: RunFolder, heard: _Notes, f
 
 
 def _splits(
-    network: Network, train: Any, valid: Any, test: Any, seed: int, told: Observer
+    takes: Wanted, train: Any, valid: Any, test: Any, seed: int, told: Observer
 ) -> tuple[Splits, bool, Literal["validation", "test"]]:
     """Return the splits, whether there is data to test on, and what the epoch is chosen on."""
     origin = ""
@@ -203,7 +227,7 @@ def _splits(
         origin = f"{train.origin}; "
         valid, test = train.valid if valid is None else valid, train.test if test is None else test
         train = train.train
-    takes, there = wanted(network), {}
+    there = {}
     chosen_on_test = valid is not None and _same(valid, test)
     for name, data in (("train", train), ("valid", None if chosen_on_test else valid), ("test", test)):
         if data is not None or name == "train":
@@ -213,15 +237,16 @@ def _splits(
         told.note("valid and test are the same data: the best epoch is chosen on the test data, which overstates")
     elif valid is None:
         there["train"], there["valid"] = held_out(there["train"], seed)
+        share = "" if takes.values else ", each class in its share"
         told.note(
             f"no validation data: {100 * HELD_OUT:g} % of train is held out to choose the best epoch on, "
-            f"{len(there['valid'])} samples drawn by seed {seed}, each class in its share; valid= gives your own"
+            f"{len(there['valid'])} samples drawn by seed {seed}{share}; valid= gives your own"
         )
     counts = ", ".join(f"{len(there[key])} {verb}" for key, verb in _VERBS.items() if key in there)
     family: Family = "language" if takes.per_step else "convolutional" if len(takes.step) == 3 else "sequence"
     splits = Splits(
         there["train"], there["valid"], there.get("test", there["valid"]), (*takes.step, 0)[0], takes.classes,
-        f"{origin}{counts}", family,
+        f"{origin}{counts}", family, targets="values" if takes.values else "classes",
     )  # fmt: skip
     told.note(f"data: {splits.origin}")
     return splits, "test" in there, "test" if chosen_on_test else "validation"
@@ -297,7 +322,11 @@ def _folder(out: Path | str | None, resume: bool) -> Iterator[RunFolder]:
     run = RunFolder(Path(out))
     if not resume and (state := run.state):
         raise RunError(f"{out} holds a training already ({state})", "resume=True goes on with it, or give another out=")
-    yield run
+    try:
+        yield run
+    except RunError as error:
+        hint = error.hint.replace("--resume", "resume=True").replace("with --out", "with out=")
+        raise RunError(error.message, hint) from error
 
 
 @contextmanager

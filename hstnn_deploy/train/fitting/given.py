@@ -51,14 +51,15 @@ def config_of(network: Network) -> NetworkConfig:
     return config
 
 
-def wanted(network: Network) -> Wanted:
-    """Return what a network takes, and what is asked of it."""
+def wanted(network: Network, loss: LossConfig | None = None) -> Wanted:
+    """Return what a network takes, and what is asked of it: by a loss, or by that which it was trained for."""
     return Wanted(
         tuple(network.input_shape),
         network.outputs,
         network.tokens,
         network.words if network.tokens else 0,
         network.every_step,
+        network.values if loss is None else loss.name == "regression",
         network.longest,
     )
 
@@ -73,14 +74,16 @@ def loss_of(network: Network, asked: Any) -> LossConfig:
     Raises:
         UsageError: no loss, or one of another sort of answers than the network gives.
     """
-    usual: LossName = "next-word" if network.every_step else "cross-entropy"
+    usual: LossName = "next-word" if network.every_step else "regression" if network.values else "cross-entropy"
     try:
         loss = LossConfig.model_validate(usual if asked is None else asked)
     except ValueError as error:
         own = ", ".join(plugins.names("losses"))
         known = f"{own}, " if own else ""
-        known += "cross-entropy, mse, count, next-word, or {'name': 'count', 'correct': 0.8, 'incorrect': 0.2}"
-        raise UsageError(f"loss is {brief(asked)}, which is none", f"give {known}") from error
+        known += (
+            "cross-entropy, mse, count, next-word, regression, or {'name': 'count', 'correct': 0.8, 'incorrect': 0.2}"
+        )
+        raise UsageError(f"loss is {brief(asked)}, which is unknown", f"give {known}") from error
     if (loss.name == "next-word") != network.every_step:
         each = "at every step" if network.every_step else "once for each sample"
         hint = "its readout would have to be another one, such as sum" if network.every_step else "give cross-entropy"

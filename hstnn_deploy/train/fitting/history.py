@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import UsageError
+from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
 from hstnn_deploy.plugins import registry as plugins
@@ -47,14 +48,14 @@ class Evaluation(Shown):
         """Return all of it in one line."""
         more = "".join(f", {name} {value:.4g}" for name, value in self.more.items())
         return (
-            f"<Evaluation: {self.metric} {self.score:.2f}{self.unit}, loss {self.loss:.4g}{more}, of {self.count} "
-            f"{self.counts}>"
+            f"<Evaluation: {self.metric} {shown(self.metric, self.score)}{self.unit}, loss {self.loss:.4g}{more}, "
+            f"of {self.count} {self.counts}>"
         )
 
     def sheet(self) -> Sheet:
         """Return all of it as a table."""
         more = [f"{value:.4g}" for value in self.more.values()]
-        row = (f"{self.score:.2f}{self.unit}", f"{self.loss:.4g}", *more, str(self.count))
+        row = (f"{shown(self.metric, self.score)}{self.unit}", f"{self.loss:.4g}", *more, str(self.count))
         return Sheet("Evaluation", (self.metric, "loss", *self.more, self.counts), [row])
 
 
@@ -122,10 +123,11 @@ class History(Shown):
         return f"<History: {self._line()}>"
 
     def _line(self) -> str:
-        done = f"{len(self.rows)} of {self.epochs} epochs" if len(self.rows) != self.epochs else f"{self.epochs} epochs"
+        done = "" if len(self.rows) == self.epochs else f"{len(self.rows)} of "
+        done += "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         stopped = ", interrupted" if self.interrupted else ""
-        valid = f"valid {self.metric} {self.best[f'valid_{self.metric}']:.2f}{self.unit}"
-        test = "" if self.test is None else f", test {self.metric} {self.test.score:.2f}{self.unit}"
+        valid = f"valid {self.metric} {shown(self.metric, self.best[f'valid_{self.metric}'])}{self.unit}"
+        test = "" if self.test is None else f", test {self.metric} {shown(self.metric, self.test.score)}{self.unit}"
         return f"{done}{stopped}, best epoch {self.best_epoch}: {valid}{test}"
 
     def sheet(self) -> Sheet:

@@ -37,9 +37,9 @@ def valid_metric(row: dict[str, Any]) -> str:
 
 
 def firing(row: dict[str, Any]) -> str:
-    """Return which share of its steps a spiking unit of each layer fires at, as "  firing 5.1 12 %"; empty without."""
+    """Return which share of its steps a spiking unit of each layer fires at, as "  firing 5.1, 12 %"; empty without."""
     rates = [rate for key, rate in row.items() if key.startswith("spike_rate.")]
-    return f"  firing {' '.join(f'{100 * rate:.2g}' for rate in rates)} %" if rates else ""
+    return f"  firing {', '.join(f'{100 * rate:.2g}' for rate in rates)} %" if rates else ""
 
 
 class PlainObserver(Observer):

@@ -9,7 +9,7 @@ import tarfile
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from hstnn_deploy import cluster, files
 from hstnn_deploy.cluster import Node
 from hstnn_deploy.errors import DeviceError, HstnnError
+from hstnn_deploy.processes import GRACE
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.sweep.launch import Failure, Process, Setting
 from hstnn_deploy.train.sweep.plan import Job
@@ -204,7 +205,19 @@ def _run(job: Job, setting: Setting, on_gpu: bool) -> Failure | None:
             time.sleep(0.1)  # a worker that is told to stop sees that between two steps, not in a wait without end
         return process.wait()
     finally:  # also when the task is cancelled
-        process.stop()
+        _stop(process)
+
+
+def _stop(process: Process) -> None:
+    """End a job in an orderly way. A cancellation that is said again meanwhile does not cut that short."""
+    until = time.monotonic() + GRACE
+    with suppress(KeyboardInterrupt):
+        process.ask_to_stop()
+    while time.monotonic() < until:
+        with suppress(KeyboardInterrupt):
+            if process.ended_within(until - time.monotonic()):
+                break
+    process.stop(0.0)
 
 
 def _sees(path: Path) -> bool:

@@ -97,6 +97,14 @@ class Process:
             self._process.kill()
             self._process.wait()
 
+    def ended_within(self, seconds: float) -> bool:
+        """Wait for the end for so many seconds; return whether it has ended."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def _settled(self, code: int) -> Failure | None:
         assert self._process.stdin is not None
         self._process.stdin.close()

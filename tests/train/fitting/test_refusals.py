@@ -1,6 +1,7 @@
 """What `hd.fit` and `hd.evaluate` refuse before any training: one line, and a hint that helps."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
 
 import hstnn_deploy as hd
-from hstnn_deploy.errors import DataError, DeviceError, RecipeError, UsageError
+from hstnn_deploy.errors import DataError, DeviceError, RecipeError, RunError, UsageError
+from hstnn_deploy.train.fitting.evaluating import evaluate
 from hstnn_deploy.train.fitting.fit import fit as run_fit
+from hstnn_deploy.train.observer import Observer
 from tests.train.fitting.cases import CLASSES, COUNT, Samples, X, Y, network
 
 
@@ -48,16 +51,23 @@ DATA: list[tuple[Any, str, str]] = [
     ((X, Y + 1), "y of train holds class 4 at 3, but the network has 4 scores", "number classes from 0"),
     ((X, Y - 1), "y of train holds class -1 at 0", "number classes from 0"),
     ((X, 3), "y of train has the shape []", ""),
-    ((NAN, Y), "x of train holds NaN or infinity", "isfinite"),
     ((X.astype(str), Y), "x of train holds <U", ""),
     ((X.astype(complex), Y), "x of train holds complex128, not numbers", ""),
     ((torch.from_numpy(X).to_sparse(), Y), "torch.sparse_coo", "dense"),
-    ((torch.from_numpy(X).to("meta"), Y), "x of train is a tensor", "dense"),
     (([[[1.0]], [[1.0], [2.0]]], [0, 1]), "x of train is list, no array of numbers", "give an array"),
     (([X[0], X[1]], Y), "x of train holds 2 samples, and y 120", ""),
     (([X[0], X[1, :, :2]], [0, 1]), "x of train sample 1 has the shape [5, 2]", ""),
     (([X[0], X[1, :0]], [0, 1]), "x of train sample 1 has the shape [0, 4]: it is empty", ""),
     ((X[:0], Y[:0]), "x of train has the shape [0, 5, 4]: it is empty", ""),
+    ((NAN, Y), "x of train holds NaN or infinity, first in sample 3", "isfinite"),
+    (
+        (X.astype(float) * 1e300, Y),
+        "x of train holds numbers that are too large for float32, first in sample 0",
+        "scale",
+    ),
+    ((torch.zeros(COUNT, 5, 4, device="meta"), Y), "x of train is a tensor on the device meta", "CPU"),
+    ((X, [f"class {n}" for n in Y]), "y of train holds <U7, not numbers", "return_inverse"),
+    ((X, Y[:, None]), "y of train has the shape [120, 1]", "y[:, 0]"),
     ((X, Y, Y), "train is a tuple of 3, which is no data", "(x, y)"),
     (X, "train is ndarray, which is no data", "(x, y)"),
     (None, "train is NoneType, which is no data", "(x, y)"),
@@ -120,7 +130,7 @@ OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"seed": -1}, RecipeError, "seed is -1"),
     ({"precision": "fp8"}, RecipeError, "precision is 'fp8'"),
     ({"name": "a/b"}, RecipeError, "name is 'a/b'"),
-    ({"loss": "hinge"}, UsageError, "loss is 'hinge', which is none"),
+    ({"loss": "hinge"}, UsageError, "loss is 'hinge', which is unknown"),
     ({"loss": "next-word"}, UsageError, "answers once for each sample"),
     ({"device": "tpu"}, UsageError, "unknown device 'tpu'"),
 ]
@@ -132,6 +142,33 @@ def test_options_that_cannot_be_are_refused_before_the_data_is_read(
 ) -> None:
     with pytest.raises(error, match=message.replace("/", ".")):
         run_fit(network(), Samples(broken), **({"progress": False} | options))
+
+
+@pytest.mark.parametrize("given", [print, Observer, [print], "bar"])
+def test_an_observer_that_is_none(given: Any) -> None:
+    with pytest.raises(UsageError, match="which is no observer") as refused:
+        run_fit(network(), (X, Y), observer=given, progress=False)
+    assert "hd.Observer" in refused.value.hint
+
+
+def test_nothing_to_evaluate_on() -> None:
+    with pytest.raises(UsageError, match="no data is given to evaluate on"):
+        evaluate(network())  # type: ignore[call-overload]
+
+
+def test_weights_that_are_lost_are_refused_though_the_loss_is_a_number() -> None:
+    large = X * np.float32(2.8e38)  # a membrane that is NaN never spikes
+    with pytest.raises(RunError, match=r"layers.0.weight holds NaN or infinity after epoch 1") as refused:
+        run_fit(network(), (large, Y), (X, Y), epochs=1, progress=False)
+    assert "learning rate" in refused.value.hint
+
+
+def test_a_folder_of_another_training_is_refused_in_the_words_of_python(tmp_path: Path) -> None:
+    run_fit(network(), (X, Y), epochs=1, out=tmp_path / "run", progress=False)
+    with pytest.raises(RunError, match=r"data.sha256.train was \w{12}…, is \w{12}…") as refused:
+        run_fit(network(), (X[::-1].copy(), Y), epochs=1, out=tmp_path / "run", resume=True, progress=False)
+    assert "out=" in refused.value.hint
+    assert "--" not in refused.value.hint
 
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
