@@ -108,8 +108,8 @@ def fit(
             its share. The same object as `test`: the epoch is chosen on the test data, and the history says so.
         test: what the best epoch is measured on in the end; None: nothing.
         epochs: passes over the training samples.
-        loss: cross-entropy, mse, count, next-word, regression (docs/layers.md), or one of your own; None: what the network
-            was trained for, of a new one cross-entropy, or next-word where it answers at every step.
+        loss: cross-entropy, mse, count, next-word, regression (docs/layers.md), or one of your own; None: what the
+            network was trained for, of a new one cross-entropy, or next-word where it answers at every step.
         metrics: names of metrics of your own that are measured on `test` as well.
         lr: the learning rate.
         batch: samples of a batch; None: as the DataLoader has it, else 100.
