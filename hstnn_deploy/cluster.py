@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,6 +105,19 @@ def ask(ray: Any, where: Sequence[Node], function: Callable[..., Any], *words: A
     """Return what a function says on each of some nodes; it takes no core, so that busy nodes answer too."""
     remote = ray.remote(num_cpus=0, max_retries=0)(function)
     return list(ray.get([remote.options(scheduling_strategy=on(node)).remote(*words) for node in where]))
+
+
+def heed_cancellations() -> None:
+    """Let a cancellation reach this worker; called at the beginning of a task.
+
+    Ray says it by SIGINT. A process that was started in the background of a shell script ignores that signal, and so do
+    all that it starts: nodes, workers and their tasks.
+    """
+    if (
+        signal.getsignal(signal.SIGINT) in {signal.SIG_IGN, None}
+        and threading.current_thread() is threading.main_thread()
+    ):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def stop(ray: Any, running: Sequence[Any]) -> None:

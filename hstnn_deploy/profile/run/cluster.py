@@ -286,6 +286,7 @@ def measure_there(
         find_batch: whether to search for the largest batches.
         variables: environment variables of the processes; None: without it.
     """
+    cluster.heed_cancellations()
     yield None
     with files.temporary_folder("node") as folder:
         here = configurations

@@ -195,6 +195,7 @@ def _work(job: Job, setting: Setting, on_gpu: bool, sent: bytes | None) -> tuple
 
 
 def _run(job: Job, setting: Setting, on_gpu: bool) -> Failure | None:
+    cluster.heed_cancellations()
     try:
         # Ray has set which GPUs this process sees.
         process = Process(job, "cuda" if on_gpu else "cpu", setting, None if on_gpu else "cpu")
