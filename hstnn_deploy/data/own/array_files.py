@@ -136,8 +136,8 @@ def _parts(held: dict[str, dict[str, tuple[Any, str]]]) -> list[Part]:
         raise DataError("no array is called x or y", "call them so: numpy.savez(FILE, x=x, y=y)")
     if "" in by_split and len(by_split) > 1:
         raise DataError(
-            f"{next(iter(by_split['']['x' if 'x' in by_split[''] else 'y'][1:]))} lies beside arrays of splits",
-            "give x and y, or x_train, y_train, x_test and y_test",
+            f"{next(iter(by_split[''].values()))[1]} lies beside arrays of splits",
+            "give x and y, or x_train, y_train, x_test and y_test; groups likewise",
         )
     if "" not in by_split and "train" not in by_split:
         raise DataError(f"there is {next(iter(by_split))} and nothing to train on", "give x_train and y_train")
