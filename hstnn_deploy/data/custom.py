@@ -1,5 +1,6 @@
 """Data sets of a user's own: a configuration and `load`; see docs/python.md."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -15,7 +16,7 @@ from hstnn_deploy.foreign import brief
 from hstnn_deploy.plugins import registry as plugins
 
 
-class Data(BaseModel):
+class Data(BaseModel, ABC):
     """A data set. Its fields are its options in a recipe: `data: {name: …, noise: 0.1}`.
 
     A subclass writes `load`, and is registered by `@data_set("name")`.
@@ -26,6 +27,7 @@ class Data(BaseModel):
     task: ClassVar[str] = "classification"
     """What is asked of a network, for people."""
 
+    @abstractmethod
     def load(self, source: Source) -> Splits:
         """Return the splits; `arrays` makes them of arrays.
 
@@ -33,7 +35,6 @@ class Data(BaseModel):
             source: `source.protocol` says whether validation samples are held out of training; `source.folder` is the
                 data folder that was given, or None.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no load")
 
     def shape(self) -> Shape | None:
         """Return its size. Unless written, it is loaded for that."""
