@@ -162,11 +162,20 @@ def _part(split: str, members: dict[str, tuple[Any, str]]) -> Part:
 def _numbers(value: Any, name: str) -> Array:
     if not isinstance(value, np.ndarray):
         raise DataError(f"{name} is of type {type(value).__name__}, not an array", "save an array or a tensor")
-    if value.dtype.kind not in "iufb" or value.dtype.names:
-        raise DataError(f"{name} is of type {value.dtype}", "give real numbers")
+    check_real(value, name)
     if value.ndim < 2 or 0 in value.shape:
         raise DataError(f"{name} is of shape {list(value.shape)}", "give samples [N, …] of at least one number each")
     return value
+
+
+def check_real(value: Array, name: str) -> None:
+    """Refuse an array of anything but real numbers.
+
+    Raises:
+        DataError: names its type.
+    """
+    if value.dtype.kind not in "iufb" or value.dtype.names:
+        raise DataError(f"{name} is of type {value.dtype}", "give real numbers")
 
 
 def _labels(value: Any, name: str) -> Array:

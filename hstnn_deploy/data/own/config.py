@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from hstnn_deploy.data.array_input import ORDERS, STEPS
+from hstnn_deploy.data.array_input import ORDERS, STEPS, order_of
 from hstnn_deploy.data.dataset import Shape
 from hstnn_deploy.data.events.events import Sensor
 from hstnn_deploy.data.events.recordings import EventConfig
@@ -29,16 +29,11 @@ from hstnn_deploy.errors import UsageError
 
 Kind = Literal["images", "arrays", "events", "text"]
 
-KINDS: tuple[Kind, ...] = ("images", "arrays", "events", "text")
-
 MOST_CLASSES = 5000
 """Classes at most: their names stand in every recipe, checkpoint and bundle."""
 
 BINS = 16
 """Frames of a recording, where nobody says how it is cut."""
-
-AXES = ORDERS
-"""What the axes of a sample may be, in the order in which a network takes them."""
 
 
 class Drawn(BaseModel):
@@ -89,7 +84,7 @@ class FoundArrays(Found):
     """What was found of arrays."""
 
     axes: str
-    """What the axes of a sample are in the file; see `AXES`."""
+    """What the axes of a sample are in the file; see `array_input.ORDERS`."""
     shape: list[PositiveInt]
     """Their lengths."""
     outputs: PositiveInt | None = None
@@ -227,8 +222,8 @@ class OwnArrays(_Own):
     @field_validator("axes")
     @classmethod
     def _known(cls, axes: str | None) -> str | None:
-        if axes is not None and not any(sorted(axes) == sorted(each) for each in AXES):
-            raise ValueError(f"axes are the letters of one of {', '.join(AXES)}, in the order of the file")
+        if axes is not None and not any(sorted(axes) == sorted(each) for each in ORDERS):
+            raise ValueError(f"axes are the letters of one of {', '.join(ORDERS)}, in the order of the file")
         return axes
 
     @model_serializer(mode="wrap")
@@ -240,8 +235,7 @@ class OwnArrays(_Own):
         if (found := self.found) is None:
             return None
         length = dict(zip(found.axes, found.shape, strict=True))
-        order = next(each for each in AXES if sorted(each) == sorted(found.axes))
-        step = tuple(length[letter] for letter in order if letter != "T") or (1,)
+        step = tuple(length[letter] for letter in order_of(found.axes) if letter != "T") or (1,)
         square = len(step) == 3 and step[1] == step[2]
         return Shape(
             found.trained,
@@ -319,7 +313,9 @@ class OwnText(TextConfig, _Own):
         return self.without(handler(self))
 
 
-OwnConfig = Annotated[OwnImages | OwnArrays | OwnEvents | OwnText, Field(discriminator="kind")]
+Own = OwnImages | OwnArrays | OwnEvents | OwnText
+
+OwnConfig = Annotated[Own, Field(discriminator="kind")]
 """A recipe's `data` section of the name `own`, told apart by its `kind`."""
 
 CONFIGS: dict[Kind, type[OwnImages] | type[OwnArrays] | type[OwnEvents] | type[OwnText]] = {
