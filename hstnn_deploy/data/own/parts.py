@@ -1,6 +1,7 @@
 """Which samples train, which choose the epoch and which test: as folders or a list say, or drawn from what is left.
 
-A draw sorts samples by a hash of seed and name: it is the same on every machine, and a new file moves no other one.
+A draw sorts samples by a hash of seed and name: it is the same on every machine. Without groups, a new file moves
+two others of its class at most: one of those that test, and one of those that choose the epoch.
 Shapes: N samples.
 """
 
