@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hstnn_deploy.data.dataset import Cache, Card, DataSet, Protocol, Shape, Source
+from hstnn_deploy.data.mistakes import mistake
 from hstnn_deploy.data.own import arrays, events, images, text
 from hstnn_deploy.data.own.config import BINS, CONFIGS, Found, Own, OwnArrays, OwnEvents, OwnImages, OwnText
 from hstnn_deploy.data.own.detect import detect
@@ -72,12 +73,11 @@ def configured(plain: dict[str, Any]) -> Own:
 
 
 def _validated(plain: dict[str, Any]) -> Own:
+    config = CONFIGS[plain["kind"]]
     try:
-        return CONFIGS[plain["kind"]].model_validate(plain)
+        return config.model_validate(plain)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{where} cannot be: {first['msg'].removeprefix('Value error, ')}") from error
+        raise DataError(*mistake(error, config.model_fields.keys() - {"name", "found"})) from error
 
 
 def look(config: Own, folder: Path | None = None, known: Sequence[str] = ()) -> Found:

@@ -145,8 +145,15 @@ def test_mixed_sizes_and_colours_are_taken_where_it_is_said_how(tmp_path: Path) 
 
 def test_an_option_that_is_none_is_refused(tmp_path: Path) -> None:
     folder = own_data.images(tmp_path / "pets")
-    with pytest.raises(DataError, match="nothing cannot be"):
+    with pytest.raises(DataError, match=r"^unknown key 'data\.nothing'$"):
         load_folder(folder, nothing=3)
+    with pytest.raises(DataError, match=r"^unknown key 'data\.colors'$") as error:
+        load_folder(folder, colors=3)
+    assert error.value.hint == "did you mean 'colours'?"
+    with pytest.raises(DataError, match=r"^unknown key 'data\.images\.stepz'$"):
+        load_folder(folder, images={"steps": 4, "stepz": 3})
+    with pytest.raises(DataError, match=r"^key 'data\.images\.steps' is missing$"):
+        load_folder(folder, images={})
     with pytest.raises(DataError, match="normalise is for whole images"):
         load_folder(folder, normalise="auto")
 
