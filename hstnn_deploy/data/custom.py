@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from hstnn_deploy.data.dataset import Card, DataSet, Protocol, Shape, Source
 from hstnn_deploy.data.given.checks import as_tensor
-from hstnn_deploy.data.splits import ArraySplit, Family, Splits, as_values, with_validation
+from hstnn_deploy.data.splits import ArraySplit, Family, Splits, as_values, frame_of, with_validation
 from hstnn_deploy.errors import DataError, UsageError
 from hstnn_deploy.factories import their_code
 from hstnn_deploy.foreign import brief
@@ -62,11 +62,11 @@ def arrays(train: tuple[Any, Any], test: tuple[Any, Any], protocol: Protocol = "
     if values != tested.target.is_floating_point():
         raise DataError("y of train and y of test are not of one sort", "give classes in both, or values in both")
     classes = trained.target.shape[1] if values else int(max(trained.target.max(), tested.target.max())) + 1
-    square = len(step) == 3 and step[1] == step[2]
+    size, frame = frame_of(step)
     family: Family = "sequence" if len(step) == 1 else "convolutional"
     return Splits(
         rest, valid or tested, tested, step[0], classes, "arrays in memory",
-        family, size=step[1] if square else None, frame=None if square or len(step) == 1 else step,
+        family, size=size, frame=frame,
         targets="values" if values else "classes",
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ from hstnn_deploy.data.dataset import Shape
 from hstnn_deploy.data.events.events import Sensor
 from hstnn_deploy.data.events.recordings import EventConfig
 from hstnn_deploy.data.images import ImageConfig, shape_of
-from hstnn_deploy.data.splits import Targets
+from hstnn_deploy.data.splits import Targets, frame_of
 from hstnn_deploy.data.text import TextConfig
 from hstnn_deploy.errors import UsageError
 
@@ -180,9 +180,10 @@ class OwnImages(ImageConfig, _Own):
             return None
         columns = Shape(found.trained, sum(found.test), found.width, found.height * found.colours, len(found.classes))
         whole = shape_of(self, columns, found.colours)
-        if self.images is None or found.height == found.width:
+        if self.images is None:
             return whole
-        return whole._replace(size=None, frame=(found.colours, found.height, found.width))
+        size, frame = frame_of((found.colours, found.height, found.width))
+        return whole._replace(size=size, frame=frame)
 
 
 class Normalise(BaseModel):
@@ -236,15 +237,15 @@ class OwnArrays(_Own):
             return None
         length = dict(zip(found.axes, found.shape, strict=True))
         step = tuple(length[letter] for letter in order_of(found.axes) if letter != "T") or (1,)
-        square = len(step) == 3 and step[1] == step[2]
+        size, frame = frame_of(step)
         return Shape(
             found.trained,
             sum(found.test),
             length.get("T", self.steps or STEPS),
             step[0],
             found.outputs or len(found.classes),
-            step[1] if square else None,
-            step if len(step) > 1 and not square else None,
+            size,
+            frame,
             "classes" if found.outputs is None else "values",
         )
 
