@@ -20,6 +20,7 @@ from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.network import SPIKES, Network
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.tasks import Task, task_for
+from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.robustness import hardware
 from hstnn_deploy.robustness.adversary import ATTACKS
 from hstnn_deploy.robustness.disturbance import Disturbance
@@ -51,6 +52,15 @@ DISTURBANCES: dict[str, Disturbance] = {
 
 _SURE = {"contrast", "stretch", "compress", "fgsm", "weight-bits", "float16", "spike-delay"}
 """Those that draw nothing: one draw says all."""
+
+
+def data_named(recipe: Recipe) -> str:
+    """Return the name of a recipe's data set; of a user's own, with the first digits of the SHA-256 of its listing.
+
+    Two folders of a user's own data are two data sets, and one that has moved stays the same.
+    """
+    found = getattr(recipe.data, "found", None)
+    return recipe.data.name if found is None else f"own data {found.listing[:8]}"
 
 
 @dataclass
@@ -93,12 +103,12 @@ class Bench:
         text, how = isinstance(self.split, TextSplit), preprocessing(self.recipe.data)
         match disturbance.where:
             case "words":
-                return "" if text else f"it acts on words, and {self.recipe.data.name} is no text"
+                return "" if text else f"it acts on words, and {self.recipe.data_called} is no text"
             case "events":
                 raw = isinstance(how, Frames) and data_set(self.recipe.data).recordings is not None
-                return "" if raw else f"it acts on raw events, and {self.recipe.data.name} holds none"
+                return "" if raw else f"it acts on raw events, and {self.recipe.data_called} holds none"
             case "values" | "adversary" if text:
-                return f"it acts on values, and {self.recipe.data.name} is a text"
+                return f"it acts on values, and {self.recipe.data_called} is a text"
             case "adversary" if isinstance(how, Whole) and how.encoding == "poisson":
                 return "its inputs are drawn spikes, through which no gradient goes"
             case "adversary" if isinstance(self.split, ImageSplit):
@@ -190,7 +200,7 @@ class Bench:
             source=source,
             parameters=self.checkpoint.fingerprint,
             recipe=recipe.name,
-            data=recipe.data.name,
+            data=data_named(recipe),
             kind=recipe.kind,
             ratio=recipe.ratio if recipe.kind in {"ffs", "hybrid"} else None,
             stage=self.checkpoint.stage,
