@@ -1,4 +1,4 @@
-"""Two groups of runs, profile records or robustness records, side by side: differences, intervals, tests, and conditions on them."""
+"""Two groups of runs or of records, side by side: differences, intervals, tests, and conditions on them."""
 
 import math
 from collections import Counter
