@@ -186,9 +186,12 @@ def _list(as_json: bool) -> None:
 
 
 def _print(found: "Robustness", draws: int) -> None:
+    from hstnn_deploy.metrics import RMSE, shown
     from hstnn_deploy.robustness.record import scores, together
 
     first = found.networks[0]
+    # The size of an error depends on the unit of the values; the others are large enough for one decimal.
+    digits = ".3g" if first.metric == RMSE else ".1f"
     unit = first.unit.strip()
     for (recipe, network), seeds in together(found.networks):
         clean = fmean(each.clean for each in seeds)
@@ -203,12 +206,16 @@ def _print(found: "Robustness", draws: int) -> None:
             if tenth.mean is not None and beyond:
                 lost += f" ({beyond} of {beyond + tenth.number} not)"
             assert found_scores.area.mean is not None
-            figures = (f"{found_scores.area.mean:.1f}", lost, f"{found_scores.worst:.1f}")
+            figures = (format(found_scores.area.mean, digits), lost, format(found_scores.worst, digits))
+            told = [format(mean, digits) for mean in means]
+            width = max(6, 1 + max(map(len, told)))
             # The mean of each level below the level, so that a narrow terminal folds no number.
-            rows.append((curve.title, "".join(f"{level:>6g}" for level in curve.levels), "", "", ""))
-            rows.append(("", "".join(f"{mean:>6.1f}" for mean in means), *figures))
+            rows.append((curve.title, "".join(f"{level:>{width}g}" for level in curve.levels), "", "", ""))
+            rows.append(("", "".join(f"{mean:>{width}}" for mean in told), *figures))
         columns = ["disturbance", "level, mean", ">area", ">a tenth lost", ">worst"]
-        console.out.print(console.table(f"{title}; undisturbed {clean:.2f}", columns, rows, dense=True))
+        console.out.print(
+            console.table(f"{title}; undisturbed {shown(first.metric, clean)}", columns, rows, dense=True)
+        )
         console.out.print()
         for line in _masked(seeds):
             console.note(line)
