@@ -181,7 +181,7 @@ def test_reports_say_that_lower_is_better(hstnn: Hstnn, best: Path, folder: Path
 
 
 def test_an_error_under_disturbances_has_three_digits_whatever_its_unit(hstnn: Hstnn, best: Path) -> None:
-    asked = ["robustness", "--ckpt", best, "--disturb", "gaussian=0.1,0.2", "--draws", "1"]
+    asked: list[str | Path] = ["robustness", "--ckpt", best, "--disturb", "gaussian=0.1,0.2", "--draws", "1"]
     (network,) = json.loads(hstnn(*asked, "--json").out)["networks"]
     (curve,) = network["curves"]
     shown = hstnn(*asked).out
