@@ -212,8 +212,8 @@ def collect(paths: Sequence[Path]) -> Collected:
 
 
 _KNOWN = (
-    "give a folder of runs (hstnn train, hstnn sweep), a records.jsonl of hstnn profile, or a variation.json of"
-    " hstnn evaluate --variation"
+    "give a folder of runs (hstnn train, hstnn sweep), a records.jsonl of hstnn profile, a variation.json of"
+    " hstnn evaluate --variation, or a robustness.json of hstnn robustness"
 )
 
 

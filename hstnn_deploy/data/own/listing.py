@@ -77,7 +77,8 @@ class Listing:
         if not kinds:
             return again
         told = ", ".join(f"{-number} {visible(end) or 'without suffix'}" for number, end in kinds[:4])
-        return f"; {-sum(number for number, _ in kinds)} other files left out ({told}){again}"
+        count = -sum(number for number, _ in kinds)
+        return f"; {count} other file{'' if count == 1 else 's'} left out ({told}){again}"
 
     @property
     def samples(self) -> Samples:
