@@ -356,7 +356,8 @@ class Checkpoint(BaseModel):
         if lost := plugins.missing(own, ("losses", "data", "metrics")):
             loss = self.recipe.get("loss")
             asks = lost.get("asks") if lost["group"] == "losses" else None
-            return (asks or (loss.get("name") if isinstance(loss, dict) else "")) in {"values", "regression"}
+            # A list: the file may have anything here, and not all of it has a place in a set.
+            return (asks or (loss.get("name") if isinstance(loss, dict) else "")) in ["values", "regression"]
         return bool(self.recipe) and self.resolved_recipe().asks == "values"
 
     def deployed(self, draw: int | None = None) -> "Checkpoint":

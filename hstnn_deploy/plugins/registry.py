@@ -14,7 +14,9 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -56,7 +58,7 @@ class Part:
     qualified: str
     """What it is called there."""
 
-    @property
+    @cached_property
     def provider(self) -> str:
         """The distribution that it came with, such as "my-neurons 1.2"; "" of a plain file or a notebook."""
         top = self.module.partition(".")[0]
@@ -76,7 +78,9 @@ class Part:
 _parts: dict[tuple[Group, str], Part] = {}
 _built_in: dict[Group, set[str]] = {}
 _imported: set[str] = set()
-"""Modules of the environment variable that were imported, or are about to be."""
+"""Modules of the environment variable that were imported."""
+_under_way: ContextVar[frozenset[str]] = ContextVar("plug-ins under way", default=frozenset())
+"""Those that this thread is importing: what they ask for themselves does not import them again."""
 
 
 def reserve(group: Group, names: Iterable[str]) -> None:
@@ -172,14 +176,16 @@ def _import_named() -> None:
     """Import the modules that the environment names."""
     for name in os.environ.get(VARIABLE, "").split(","):
         name = name.strip()
-        if not name or name in _imported or name in sys.modules:
+        if not name or name in _imported or name in _under_way.get():
             continue
-        _imported.add(name)
+        token = _under_way.set(_under_way.get() | {name})
         try:
-            import_module_of(name)
+            import_module_of(name)  # waits for another thread that is importing it
         except HstnnError as error:
-            _imported.discard(name)
             raise type(error)(f"plug-in {error.message}", error.hint) from error
+        finally:
+            _under_way.reset(token)
+        _imported.add(name)
 
 
 def _load(group: Group, name: str) -> None:

@@ -45,8 +45,10 @@ def _named(recipe: Mapping[str, Any]) -> Iterator[tuple[plugins.Group, str]]:
         name = told.get("name") if isinstance(told, Mapping) else None
         if isinstance(name, str):
             yield group, name  # type: ignore[misc]
-    for name in recipe.get("metrics") or ():
-        yield "metrics", name
+    metrics = recipe.get("metrics")
+    for name in metrics if isinstance(metrics, list) else ():
+        if isinstance(name, str):
+            yield "metrics", name
 
 
 def _equations(architecture: Any) -> dict[tuple[plugins.Group, str], str]:
