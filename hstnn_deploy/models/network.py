@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard
 
+import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ExportError
@@ -128,6 +129,11 @@ class Network(nn.Module, Shown, ABC):
 
     trained_as: dict[str, Any] | None = None
     """Of a network from a checkpoint with a recipe: the recipe's `kind` and `ratio`, where it has them."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its numbers are; the CPU of a network without any."""
+        return next((each.device for each in (*self.parameters(), *self.buffers())), torch.device("cpu"))
 
     @property
     @abstractmethod

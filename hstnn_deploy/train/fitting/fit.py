@@ -31,7 +31,6 @@ from hstnn_deploy.train.fitting.given import (
     config_of,
     device_of,
     loss_of,
-    network_device,
     wanted,
 )
 from hstnn_deploy.train.fitting.history import Evaluation, History
@@ -203,7 +202,7 @@ def _run(training: _Training, network: Network, run: RunFolder, heard: _Notes, f
         goes_on = "; resume=True goes on with it" if folder else ""
         training.observer.note(f"interrupted after {count}: the network is that of epoch {best.epoch}{goes_on}")
     measured = best.metrics.get("test")
-    done = best.network().to(network_device(network))
+    done = best.network().to(network.device)
     return History(
         done,
         best,

@@ -110,8 +110,3 @@ def device_of(network: Network, asked: Any) -> torch.device:
     if found.type not in {"cpu", "cuda"}:
         raise UsageError(f"the network is on the device {found}", 'move it: network.to("cpu"), or give device="cpu"')
     return found
-
-
-def network_device(network: Network) -> torch.device:
-    """Return where a network is; the CPU where it has no numbers."""
-    return next((each.device for each in (*network.parameters(), *network.buffers())), torch.device("cpu"))
