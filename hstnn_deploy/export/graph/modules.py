@@ -11,6 +11,7 @@ from torch.export import Dim, ExportedProgram
 
 from hstnn_deploy.export.graph.interface import interface
 from hstnn_deploy.export.graph.program import Program, frozen, scripted
+from hstnn_deploy.models.layers.base import Layer
 from hstnn_deploy.models.network import Network
 
 _EXAMPLE_STEPS, _EXAMPLE_BATCH = 3, 2
@@ -39,6 +40,9 @@ def program(network: Network, show: bool = False) -> ExportedProgram:
     Raises:
         ExportError: an equation of the network cannot be written so.
     """
+    for layer in network.modules():
+        if isinstance(layer, Layer):  # the tracer would take whatever torch does
+            layer.check_reading("a .pt2 program")
     face, batch = interface(network), Dim("B", min=1)
     with quiet():
         made = torch.export.export(

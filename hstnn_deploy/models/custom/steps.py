@@ -9,9 +9,11 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,7 @@ OPERATIONS = (
 """What a step may do: operations of `Algebra` on one time step. `tap` may be called, and does nothing."""
 
 _SIGNATURES = {each: inspect.signature(getattr(Algebra, each)) for each in OPERATIONS}
+_TAKES_TENSORS = ("parameter", "product")
 _USE = f"write it in the operations of o: {', '.join(OPERATIONS)}"
 
 VALUES = "out"
@@ -83,7 +86,10 @@ class Noting:
 
 
 class Boxed:
-    """A value that only the operations of `o` take: Python's and torch's own operators raise."""
+    """A value that only the operations of `o` take: Python's and torch's own operators raise.
+
+    Python compares all objects and takes all for true; an answer to that would be one for every sample.
+    """
 
     __slots__ = ("number", "value")
 
@@ -93,6 +99,15 @@ class Boxed:
     def __repr__(self) -> str:
         """Return what an error calls it."""
         return f"value {self.number}"
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("if, and, or, not decide about numbers, and a graph has none yet; o.exceeds compares")
+
+    def __eq__(self, other: object) -> NoReturn:
+        raise TypeError("== and != compare numbers, and a graph has none yet; o.exceeds compares")
+
+    def __hash__(self) -> NoReturn:
+        raise TypeError("a value is no key: a graph has no numbers yet")
 
 
 class Boxing:
@@ -131,6 +146,12 @@ class Boxing:
         if "name" in _SIGNATURES[operation].parameters:
             # Never a state's name, which is one word and the layer's number.
             arguments["name"] = SPIKES if operation == "spike" else f"{operation}_{self._count}"
+        for value in arguments.values():
+            # A graph would have to hold it as an array of its own.
+            if isinstance(value, np.generic) or (isinstance(value, Tensor) and operation not in _TAKES_TENSORS):
+                raise TypeError(
+                    f"o.{operation} takes no {type(value).__name__}: give a number of Python, float(…), or o.parameter(…)"
+                )
         plain = {key: _unboxed(value) for key, value in arguments.items()}
         result = getattr(self._o, operation)(**plain)
         boxed = [self.box(each) for each in result] if isinstance(result, list) else self.box(result)
@@ -187,7 +208,7 @@ def run(layer: Layer, tap: str, step: Step, o: Algebra[Any], x: Any, state: Mapp
     except HstnnError:
         raise
     except Exception as error:
-        _refuse(o, layer, error)
+        _refuse(o.reads, layer, error)
     if tap and tap != SPIKES:
         handed = o.mul(handed, 1.0, tap)
     if tap:
@@ -198,12 +219,47 @@ def run(layer: Layer, tap: str, step: Step, o: Algebra[Any], x: Any, state: Mapp
     return handed, {name: o.tap(o.mul(row, 1.0, name), name) for name, row in rows.items()}
 
 
-def _refuse(o: Algebra[Any], layer: Layer, error: Exception) -> NoReturn:
+def _refuse(reads: str, layer: Layer, error: Exception) -> NoReturn:
     if isinstance(error, MemoryError):
         raise error
     raise Unreadable(
-        f"{o.reads} cannot hold the step of layer {layer.number}, {layer.kind}: {first_line(error)}", _USE
+        f"{reads} cannot hold the step of layer {layer.number}, {layer.kind}: {first_line(error)}", _USE
     ) from error
+
+
+def check_reading(reads: str, layer: Layer, step: Step, shape: Shape) -> None:
+    """Refuse a step that is not made of the operations of `o`, where a reading would take it as torch does.
+
+    Args:
+        reads: what the reading gives, for the error.
+        layer: whose it is.
+        step: runs what the user wrote.
+        shape: of what comes in.
+
+    Raises:
+        Unreadable: it does something else; says what.
+    """
+    try:
+        _dry(layer, step, shape)
+    except HstnnError:
+        raise
+    except Exception as error:
+        _refuse(reads, layer, error)
+
+
+def _dry(layer: Layer, step: Step, shape: Shape) -> list[str]:
+    """Run a step on zeros, as in an evaluation; return each operation, what goes out, and the states."""
+    boxing, training = Boxing(Eager(), layer), layer.training
+    held = next((each.device for each in (*layer.parameters(), *layer.buffers())), torch.empty(0).device)
+    try:
+        layer.eval()
+        with torch.no_grad():
+            given = boxing.box(torch.zeros(2, *shape, device=held))
+            before = {name: boxing.box(value) for name, value in _zeros(layer, held).items()}
+            y, after = step(boxing, given, before)
+    finally:
+        layer.train(training)
+    return [*boxing.written, repr(y), *(f"{name} {after[name]!r}" for name in layer.carries)]
 
 
 def equation(layer: Layer, tap: str, step: Step, written: Any, shape: Shape) -> str:
@@ -216,13 +272,8 @@ def equation(layer: Layer, tap: str, step: Step, written: Any, shape: Shape) -> 
         written: what the user wrote, for its text.
         shape: of what comes in.
     """
-    boxing = Boxing(Eager(), layer)
     try:
-        with torch.no_grad():
-            given = boxing.box(torch.zeros(2, *shape, device="meta"))
-            before = {name: boxing.box(value) for name, value in _zeros(layer).items()}
-            y, after = step(boxing, given, before)
-        told = [*boxing.written, repr(y), *(f"{name} {after[name]!r}" for name in layer.carries), tap]
+        told = [*_dry(layer, step, shape), tap]
     except Exception:
         try:
             told = [inspect.getsource(written)]
@@ -231,8 +282,8 @@ def equation(layer: Layer, tap: str, step: Step, written: Any, shape: Shape) -> 
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
-def _zeros(layer: Layer) -> dict[str, Tensor]:
-    return {name: torch.zeros(2, *shape, device="meta") for name, (shape, _) in layer.carries.items()}
+def _zeros(layer: Layer, device: torch.device | str = "meta") -> dict[str, Tensor]:
+    return {name: torch.zeros(2, *shape, device=device) for name, (shape, _) in layer.carries.items()}
 
 
 class _Watched(Eager):
@@ -300,10 +351,12 @@ def check(what: str, layer: Layer, spiking: bool, step: Step, shape: Shape, afte
     if not torch.empty(0).is_meta:
         return  # every network is first made without numbers
     o, states = _Watched(), _zeros(layer)
+    x = torch.zeros(2, *shape, device="meta")
+    before = _kept(layer)
     with torch.no_grad():
         try:
             with their_code(f"the step of {what} raises"):
-                given = step(o, torch.zeros(2, *shape, device="meta"), dict(states))
+                given = step(o, x, dict(states))
         except HstnnError as error:
             known = nearest(error.message.split("'")[1], OPERATIONS) if "o has no operation" in error.message else ""
             raise RecipeError(error.message, known or error.hint) from error
@@ -311,6 +364,11 @@ def check(what: str, layer: Layer, spiking: bool, step: Step, shape: Shape, afte
     def refuse(message: str, hint: str = "") -> NoReturn:
         raise RecipeError(f"the step of {what} {message}", hint)
 
+    for name, value in {"what comes in": x, **{f"the state {name!r}": value for name, value in states.items()}}.items():
+        if value._version:
+            refuse(f"writes into {name}", "return a new value: v + x, not v.add_(x) or v += x")
+    if changed := sorted(name for name, kept in _kept(layer).items() if before.get(name) != kept):
+        refuse(f"changes self.{changed[0]}", "declare what it keeps from step to step as a state, and return it")
     if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict)):
         refuse(f"returns {brief(type(given).__name__)}, not a pair", "return what goes out, and the states by name")
     y, left = given
@@ -332,3 +390,14 @@ def check(what: str, layer: Layer, spiking: bool, step: Step, shape: Shape, afte
         refuse(f"calls o.spike {len(o.fired)} times, not once", "set spikes = False where it hands out other values")
     if spiking and y is not o.fired[0]:
         refuse("hands out other values than its spikes", "hand out what o.spike returned, as it is")
+    differs = False
+    with suppress(Exception):  # what is not made of the operations of o is trained, and export refuses it
+        differs = _dry(layer, step, shape) != _dry(layer, step, shape)
+    if differs:
+        refuse("computes something else each time", "it may depend on what comes in, the states and its options alone")
+
+
+def _kept(layer: Layer) -> dict[str, tuple[int, int]]:
+    """Return which objects a layer itself holds, and how often the tensors among them were written."""
+    held = {**vars(layer), **layer._parameters, **layer._buffers, **layer._modules}
+    return {name: (id(each), each._version if isinstance(each, Tensor) else 0) for name, each in held.items()}
