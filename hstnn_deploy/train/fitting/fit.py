@@ -17,6 +17,7 @@ from hstnn_deploy.data.given.checks import Wanted
 from hstnn_deploy.data.given.given import HELD_OUT, Data, fingerprint, held_out, split_of
 from hstnn_deploy.data.splits import Family, Splits
 from hstnn_deploy.errors import RunError, UsageError
+from hstnn_deploy.foreign import brief
 from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.precision import Precision
@@ -138,6 +139,8 @@ def fit(
         KeyboardInterrupt: no epoch was done yet.
     """
     check_network(network)
+    if isinstance(metrics, str):
+        raise UsageError(f"metrics is {brief(metrics)}, not a list of names", f"give [{brief(metrics)}]")
     where, asked = device_of(network, device), loss_of(network, loss)
     screen = observer_here() if progress else PlainObserver(_silent())
     heard, more = _Notes(), _observers(observer)
