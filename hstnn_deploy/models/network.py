@@ -3,13 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.errors import ExportError
 from hstnn_deploy.models.algebra import Algebra, Normed, V
+from hstnn_deploy.models.calls import check_call, explained
 from hstnn_deploy.models.device_memory import DeviceMemory
 from hstnn_deploy.models.exits import Exit
 from hstnn_deploy.models.sizes import Sizes
@@ -93,13 +94,25 @@ class Network(nn.Module, Shown, ABC):
     exit: Exit | None = None
     """By which rule its graphs say that an answer may be given early; None: they do not. See `leave_by`."""
 
-    if TYPE_CHECKING:
-        # What torch says of a call is Any.
-        def __call__(
-            self, x: Tensor, state: State | None = None, lengths: Tensor | None = None
-        ) -> tuple[Tensor, State]:
-            """See `forward`."""
-            ...
+    carried: dict[str, tuple[int, ...]] | None = None
+    """Shapes of its states for one sample, once a call was given some."""
+
+    def __call__(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """See `forward`.
+
+        Raises:
+            UsageError: another shape, type or device than the network takes.
+        """
+        if not torch.compiler.is_compiling():
+            check_call(self, x, state, lengths)
+        try:
+            found: tuple[Tensor, State] = super().__call__(x, state, lengths)
+        except (RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
+            # Asked of whoever failed alone: it costs more than a check.
+            if told := explained(self, x, state, lengths):
+                raise told from error
+            raise
+        return found
 
     def sheet(self) -> Sheet:
         """Return its layers, with shapes, parameters and states."""
