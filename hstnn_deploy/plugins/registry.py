@@ -66,6 +66,11 @@ class Part:
             return f"{name} {metadata.version(name)}"
         return ""
 
+    @property
+    def told(self) -> str:
+        """Where it came from, in words."""
+        return self.provider or f"the module {self.module}"
+
     def plain(self) -> dict[str, str]:
         """Return what a checkpoint records of it."""
         module = self.module
@@ -138,6 +143,39 @@ def names(group: Group) -> list[str]:
     _import_named()
     offered = {each.name for each in metadata.entry_points(group=f"hstnn.{group}")}
     return sorted({name for own, name in _parts if own == group} | offered - _built_in.get(group, set()))
+
+
+def survey() -> list[dict[str, str]]:
+    """Return every part that is registered or offered: group, name, where from, and why it is not to be had, if so.
+
+    The modules of the environment variable are imported for it, and of installed distributions all that offer parts.
+    """
+    try:
+        _import_named()
+        problem = ""
+    except HstnnError as error:
+        problem = error.message
+    found = (
+        [{"group": VARIABLE, "name": os.environ.get(VARIABLE, ""), "from": "", "problem": problem}] if problem else []
+    )
+    for group in ONE:
+        offered = {each.name for each in metadata.entry_points(group=f"hstnn.{group}")}
+        for name in sorted({name for own, name in _parts if own == group} | offered):
+            told = {"group": group, "name": one_line(name), "from": "", "problem": ""}
+            try:
+                part = _parts.get((group, name))
+                if part is None and not _NAME.fullmatch(name):
+                    told["problem"] = "it is no name of a part: small letters and digits, with hyphens"
+                elif part is None and name in _built_in.get(group, ()):
+                    told["problem"] = "the name is built in"
+                elif part is None:
+                    _load(group, name)
+                    part = _parts.get((group, name))
+                told["from"] = part.told if part else ""
+            except HstnnError as error:
+                told["problem"] = error.message
+            found.append(told)
+    return found
 
 
 def hint(group: Group) -> str:
