@@ -150,7 +150,7 @@ class Boxing:
             # A graph would have to hold it as an array of its own.
             if isinstance(value, np.generic) or (isinstance(value, Tensor) and operation not in _TAKES_TENSORS):
                 raise TypeError(
-                    f"o.{operation} takes no {type(value).__name__}: give a number of Python, float(…), or o.parameter(…)"
+                    f"o.{operation} takes no {type(value).__name__}: give a number, float(…), or o.parameter(…)"
                 )
         plain = {key: _unboxed(value) for key, value in arguments.items()}
         result = getattr(self._o, operation)(**plain)

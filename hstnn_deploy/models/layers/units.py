@@ -100,7 +100,7 @@ class UnitLayer(Layer):
 
 
 def hold(layer: nn.Module, fresh: Mapping[str, Tensor]) -> None:
-    """Give a layer the numbers that its neurons have there, see `Lif.fresh`: learned ones as parameters, else buffers."""
+    """Give a layer the numbers of its neurons, see `Lif.fresh`: parameters, where they learn, or buffers."""
     for name, value in fresh.items():
         if isinstance(value, nn.Parameter):
             layer.register_parameter(name, value)
