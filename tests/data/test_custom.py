@@ -45,7 +45,9 @@ def data(given: Callable[[Any], Any], **more: Any) -> Any:
 
     C.data_set("odd")(type("Odd", (C.Data,), {"load": loads, "__module__": __name__, "__annotations__": {}, **more}))
     network = {"family": "stack", "input": [4], "layers": [{"linear": 8}, "lif", {"linear": 4}], "readout": "sum"}
-    return parse({"name": "m", "data": {"name": "odd"}, "batch": 20, "network": network, "train": {"epochs": 1, "lr": 0.01}}, "m")
+    return parse(
+        {"name": "m", "data": {"name": "odd"}, "batch": 20, "network": network, "train": {"epochs": 1, "lr": 0.01}}, "m"
+    )
 
 
 def splits(train: Any, test: Any = None) -> Any:

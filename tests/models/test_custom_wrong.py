@@ -93,6 +93,17 @@ NEURONS: dict[str, tuple[Any, dict[str, Any], str]] = {
         "the step of neuron odd changes self.count",
     ),
     "an if about values": (_if, {}, "the step of neuron odd raises"),
+    "numbers of float64": (
+        lambda self, o, drive, state, own: fired(o, o.mul(drive, o.parameter(own["gain"]))),
+        {"fresh": lambda self, shape: {"gain": torch.ones(shape, dtype=torch.float64)}},
+        "o.parameter is given numbers of float64",
+    ),
+    "NaN": (lambda self, o, drive, state, own: fired(o, o.mul(drive, float("nan"))), {}, "o.mul is given nan"),
+    "no surrogate": (
+        lambda self, o, drive, state, own: (o.spike(drive, 1.0, "arctan"), dict(state)),
+        {},
+        "o.spike has the surrogate 'arctan'",
+    ),
     "fresh gives a list": (good, {"fresh": lambda self, shape: [1]}, "fresh of neuron odd gives [1]"),
     "fresh gives numbers": (good, {"fresh": lambda self, shape: {"gain": 1.0}}, "give tensors by name"),
     "fresh takes a name": (good, {"fresh": lambda self, shape: {"tap": torch.ones(1)}}, "a name that is taken"),
@@ -188,9 +199,23 @@ def _for_a_batch_of_one(self: Any, o: Any, drive: Any, state: Any, own: Any) -> 
     return fired(o, o.add(o.mul(state["v"], float(same)), drive))
 
 
+def _sorts(self: Any, o: Any, drive: Any, state: Any, own: Any) -> Any:
+    return fired(o, o.add(o.mul(state["v"], 0.5 if isinstance(drive, torch.Tensor) else 0.9), drive))
+
+
+def _shapes(self: Any, o: Any, drive: Any, state: Any, own: Any) -> Any:
+    keep = 0.5 if getattr(drive, "shape", (1,))[0] == 1 else 0.9
+    return fired(o, o.add(o.mul(state["v"], keep), drive))
+
+
+def _foreign(self: Any, o: Any, drive: Any, state: Any, own: Any) -> Any:
+    return fired(o, o.add(o.mul(state["v"], o.parameter(torch.full((4,), 0.5))), drive))
+
+
 @pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])
 @pytest.mark.parametrize(
-    "step", [_torch_function, _operator, _compared, _equal, _of_the_batch, _numpy, _constant_tensor]
+    "step",
+    [_torch_function, _operator, _compared, _equal, _of_the_batch, _numpy, _constant_tensor, _sorts, _shapes, _foreign],
 )
 def test_every_form_refuses_a_step_of_other_operations(step: Any, form: Any, tmp_path: Path) -> None:
     network = neuron(step)
@@ -199,6 +224,13 @@ def test_every_form_refuses_a_step_of_other_operations(step: Any, form: Any, tmp
         hd.export_bundle(network, tmp_path / "b", [form])
     assert "operations of o: add, sub, mul" in found.value.hint
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])
+@pytest.mark.parametrize(("low", "high"), [(-0.5, 0.5), (0.5, -0.5), (None, 0.5), (-0.5, None)])
+def test_a_clipped_state_is_exported_in_every_form(form: Any, low: Any, high: Any, tmp_path: Path) -> None:
+    network = neuron(lambda self, o, drive, state, own: fired(o, o.clip(o.add(state["v"], drive), low, high)))
+    assert not hd.export_bundle(network.eval(), tmp_path / "b", [form]).failed
 
 
 def test_a_value_is_neither_true_nor_in_a_list() -> None:

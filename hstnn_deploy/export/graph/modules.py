@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from hstnn_deploy.export.graph.interface import interface
+from hstnn_deploy.export.graph.interface import check_steps, interface
 from hstnn_deploy.export.graph.program import Program, frozen, scripted
-from hstnn_deploy.models.layers.base import Layer
 from hstnn_deploy.models.network import Network
 
 _EXAMPLE_STEPS, _EXAMPLE_BATCH = 3, 2
@@ -26,6 +25,7 @@ def script(network: Network) -> Any:
     Raises:
         ExportError: an equation of the network cannot be written so.
     """
+    check_steps(network, "TorchScript")
     with quiet():
         return scripted(network)
 
@@ -40,9 +40,7 @@ def program(network: Network, show: bool = False) -> ExportedProgram:
     Raises:
         ExportError: an equation of the network cannot be written so.
     """
-    for layer in network.modules():
-        if isinstance(layer, Layer):  # the tracer would take whatever torch does
-            layer.check_reading("a .pt2 program")
+    check_steps(network, "a .pt2 program")
     face, batch = interface(network), Dim("B", min=1)
     with quiet():
         made = torch.export.export(

@@ -12,7 +12,7 @@ from hstnn_deploy.errors import HstnnError, RecipeError, UsageError
 from hstnn_deploy.factories import their_code
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.algebra import Algebra, V
-from hstnn_deploy.models.custom import steps
+from hstnn_deploy.models.custom import checks, steps
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers import base
 from hstnn_deploy.models.layers.base import Shape, stepped
@@ -133,7 +133,7 @@ class _Config(BaseModel):
         """Return the layer for inputs of a shape, and the shape after it.
 
         Raises:
-            RecipeError: the definition is wrong; see `steps.check`.
+            RecipeError: the definition is wrong; see `checks.check`.
             ValueError: it does not take the shape.
         """
         what = f"layer {self.made.kind}"
@@ -151,10 +151,10 @@ class _Config(BaseModel):
             raise RecipeError(f"{what} gives the shape {brief(after)}", "a tuple of sizes above 0, such as (64,)")
         if not isinstance(layer.carries, Mapping):
             raise RecipeError(f"{what} carries {brief(layer.carries)}", 'give {"h": ((64,), "what it means")}')
-        steps.check_states(what, {name: _meaning(what, each) for name, each in layer.carries.items()})
+        checks.check_states(what, {name: _meaning(what, each) for name, each in layer.carries.items()})
         layer.input_shape, layer.shown = shape, steps.shown(layer)
         layer.tap = SPIKES if layer.spikes else steps.VALUES if layer.carries else ""
-        steps.check(what, layer, layer.spikes, layer._step, shape, after)
+        checks.check(what, layer, layer.spikes, layer._step, shape, after)
         return layer, after
 
 

@@ -12,7 +12,7 @@ from hstnn_deploy.errors import UsageError
 from hstnn_deploy.factories import their_code
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.algebra import Algebra, Strand, V
-from hstnn_deploy.models.custom import steps
+from hstnn_deploy.models.custom import checks, steps
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.layers.units import UnitLayer, held, hold
@@ -126,12 +126,12 @@ class _Config(BaseModel):
         """Return the layer for inputs of a shape, and the shape after it.
 
         Raises:
-            RecipeError: the definition is wrong; see `steps.check`.
+            RecipeError: the definition is wrong; see `checks.check`.
         """
         what = f"neuron {self.kind}"
         with their_code(f"{what} raises when its layer is made"):
             layer = OwnNeurons(self.kind, self.own, shape)
-        steps.check(what, layer, self.own.spikes, layer._step, shape, shape)
+        checks.check(what, layer, self.own.spikes, layer._step, shape, shape)
         return layer, shape
 
 
@@ -152,7 +152,7 @@ def neuron(name: str) -> Callable[[type[N]], type[N]]:
             raise UsageError(f"neuron {name} has no step", "write def step(self, o, drive, state, own)")
         if "states" in defined.model_fields:
             raise UsageError(f"neuron {name} has states as an option", 'write it without a type: states = {"v": "…"}')
-        steps.check_states(f"neuron {name}", defined.states)
+        checks.check_states(f"neuron {name}", defined.states)
         if not defined.states:
             raise UsageError(f"neuron {name} carries nothing", 'declare its states: states = {"v": "membrane"}')
         default: Any = Field(alias=name)

@@ -59,7 +59,7 @@ class Layer(nn.Module, ABC):
         return set()
 
     def check_reading(self, reads: str) -> None:
-        """Refuse what a program that is traced cannot hold: nothing of the package's own layers.
+        """Refuse a step that would be written as something else than torch computes: none of the package's own.
 
         Args:
             reads: what is written, for the error.
