@@ -1,7 +1,9 @@
 """Neurons and layers of a user's own that would compute something else than they say: each is refused by name."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,7 @@ def layer(step: Any, carries: Any = None, after: Any = None, **held: Any) -> hd.
         C.Layer.__init__(self, options, shape)
         self.carries = {"h": (shape, "a sum")} if carries is None else carries
         for name, value in held.items():
-            setattr(self, name, value)
+            setattr(self, name, value() if isinstance(value, FunctionType) else value)
 
     def shape_after(self: Any, shape: tuple[int, ...]) -> Any:
         return shape if after is None else after
@@ -121,6 +123,14 @@ def test_a_neuron_that_does_more_than_its_step_says_is_refused(name: str) -> Non
     assert "\n" not in found.value.message
 
 
+class Noise(nn.Module):
+    """A number that is drawn when it is made, and not saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("drawn", torch.rand(4), persistent=False)
+
+
 def _counts(self: Any, o: Any, x: Any, state: Any) -> Any:
     self.seen = self.seen + 1
     return adds(self, o, x, state)
@@ -140,6 +150,12 @@ LAYERS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no shape after": (adds, {"after": ()}, "gives the shape ()"),
     "no shape of a state": (adds, {"carries": {"h": (4, "a sum")}}, "carries (4, 'a sum')"),
     "an empty shape": (adds, {"carries": {"h": ((0,), "a sum")}}, "carries ((0,), 'a sum')"),
+    "another one each time": (
+        lambda self, o, x, state: adds(self, o, o.mul(x, self.gain), state),
+        {"gain": lambda: float(next(_COUNT))},
+        "is another one each time it is made",
+    ),
+    "a buffer that is not kept": (adds, {"noise": lambda: Noise()}, "has the buffer noise.drawn, which no checkpoint"),
     "no mapping": (adds, {"carries": ["h"]}, "carries ['h']"),
 }
 
@@ -224,6 +240,66 @@ def test_every_form_refuses_a_step_of_other_operations(step: Any, form: Any, tmp
         hd.export_bundle(network, tmp_path / "b", [form])
     assert "operations of o: add, sub, mul" in found.value.hint
     assert not (tmp_path / "b").exists()
+
+
+class Doubled(nn.Linear):
+    """A linear layer that does more than one."""
+
+    def forward(self, x: Any) -> Any:
+        """Run it."""
+        return 2 * super().forward(x)
+
+
+def _hooked() -> nn.Linear:
+    found = nn.Linear(4, 4)
+    found.register_forward_hook(lambda module, given, y: 2 * y)
+    return found
+
+
+MODULES: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "a class of one's own": (lambda: Doubled(4, 4), "no Doubled"),
+    "a hook": (_hooked, "its inner has a hook"),
+    "weights of a norm": (
+        lambda: torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)),
+        "no ParametrizedLinear",
+    ),
+    "several": (lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU()), "no Sequential"),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_that_does_more_than_its_weights_is_refused(name: str, tmp_path: Path) -> None:
+    make, said = MODULES[name]
+
+    def step(self: Any, o: Any, x: Any, state: Any) -> Any:
+        return adds(self, o, o.linear(x, self.inner), state)
+
+    network = layer(step, inner=make).eval()
+    with pytest.raises(hd.HstnnError, match=said):
+        hd.export_bundle(network, tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), "a padding of zeros, as numbers"),
+        (lambda: nn.Conv2d(2, 2, 3, padding="same"), "a padding of zeros, as numbers"),
+        (lambda: nn.ConvTranspose2d(2, 2, 3, padding=1), "no ConvTranspose2d"),
+    ],
+)
+def test_a_convolution_of_another_kind_is_refused(make: Any, said: str, tmp_path: Path) -> None:
+    class Odd(C.Layer):
+        def __init__(self, options: C.Options, shape: tuple[int, ...]) -> None:
+            super().__init__(options, shape)
+            self.inner = make()
+
+        def step(self, o: C.Algebra[C.V], x: C.V, state: C.Values[C.V]) -> C.Stepped[C.V]:
+            return o.convolve(x, self.inner), {}
+
+    C.layer("odd-layer")(Odd)
+    network = hd.Stack(["odd-layer", "flatten", L.linear(3), "lif"], input=[2, 6, 6]).eval()
+    with pytest.raises(hd.HstnnError, match=said):
+        hd.export_bundle(network, tmp_path / "b")
 
 
 @pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])

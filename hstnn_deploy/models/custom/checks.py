@@ -139,6 +139,27 @@ def check(what: str, layer: Layer, spiking: bool, step: Step, shape: Shape, afte
         refuse("computes something else each time", "it may depend on what comes in, the states and its options alone")
 
 
+def check_made_alike(what: str, one: Any, other: Any, shape: Shape) -> None:
+    """Check that two layers of the same options compute the same but for what a checkpoint holds.
+
+    Args:
+        what: it is called.
+        one: a layer with a `_step`.
+        other: one that was made once more.
+        shape: of what comes in.
+
+    Raises:
+        RecipeError: a number differs that is neither a parameter nor a buffer.
+    """
+    try:
+        alike = dry(one, one._step, shape) == dry(other, other._step, shape)
+    except Exception:  # see `check`
+        return
+    if not alike:
+        hint = "hold what is drawn as a parameter or a buffer"
+        raise RecipeError(f"{what} is another one each time it is made, and no checkpoint would hold which", hint)
+
+
 def _kept(layer: Layer) -> dict[str, tuple[int, int]]:
     """Return which objects a layer itself holds, and how often the tensors among them were written."""
     held = {**vars(layer), **layer._parameters, **layer._buffers, **layer._modules}

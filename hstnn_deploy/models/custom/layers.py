@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from torch import Tensor, nn
 
@@ -154,7 +155,17 @@ class _Config(BaseModel):
         checks.check_states(what, {name: _meaning(what, each) for name, each in layer.carries.items()})
         layer.input_shape, layer.shown = shape, steps.shown(layer)
         layer.tap = SPIKES if layer.spikes else steps.VALUES if layer.carries else ""
+        for name, module in layer.named_modules():
+            if lost := sorted(module._non_persistent_buffers_set):
+                place = ".".join(filter(None, (name, lost[0])))
+                raise RecipeError(
+                    f"{what} has the buffer {place}, which no checkpoint would hold", "let it be persistent"
+                )
         checks.check(what, layer, layer.spikes, layer._step, shape, after)
+        if torch.empty(0).is_meta:
+            with their_code(f"{what} raises when it is made"):
+                again = self.made(self.own, shape)
+            checks.check_made_alike(what, layer, again, shape)
         return layer, after
 
 

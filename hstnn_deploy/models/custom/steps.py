@@ -149,6 +149,8 @@ class Boxing:
                 raise UsageError(told, "hold them as float32: torch.ones(shape), or value.float()")
             if isinstance(value, Tensor | nn.Module) and id(value) not in self._held:
                 raise TypeError(f"o.{operation} takes parameters, buffers and modules of the layer, as they are")
+            if isinstance(value, nn.Module):
+                _check_module(operation, value)
             # A graph would have to hold it as an array of its own.
             if isinstance(value, np.generic) or (isinstance(value, Tensor) and operation not in _TAKES_TENSORS):
                 raise TypeError(
@@ -172,6 +174,18 @@ class Boxing:
                 return f"{self._held.get(id(value), '?')}: {list(value.shape)}"
             case _:
                 return repr(value)
+
+
+def _check_module(operation: str, module: nn.Module) -> None:
+    """Refuse a module of which a graph would hold the weights alone, and not what else it does."""
+    if type(module) not in (nn.Linear, nn.Conv1d, nn.Conv2d):
+        raise TypeError(
+            f"o.{operation} takes an nn.Linear, nn.Conv1d or nn.Conv2d as torch has it, no {type(module).__name__}"
+        )
+    if isinstance(module, nn.Conv1d | nn.Conv2d) and (
+        module.padding_mode != "zeros" or isinstance(module.padding, str)
+    ):
+        raise TypeError(f"o.{operation} takes a padding of zeros, as numbers")
 
 
 def _unboxed(value: Any) -> Any:
@@ -244,6 +258,9 @@ def check_reading(reads: str, layer: Layer, step: Step, shape: Shape) -> None:
         Unreadable: it does something else; says what.
     """
     try:
+        for name, module in layer.named_modules():
+            if name and (module._forward_hooks or module._forward_pre_hooks):
+                raise TypeError(f"its {name} has a hook, which nothing but torch would call")
         if _differs(layer, step, shape):
             raise TypeError("it computes something else there than in torch, by asking what sort of values it is given")
     except HstnnError:
