@@ -182,7 +182,7 @@ def _read(config: BaseModel) -> Shape | None:
         with their_code(f"data set {config.name} raises when its shape is asked for"):  # type: ignore[attr-defined]
             found = config.shape()
         if found is not None and not isinstance(found, Shape):
-            told_name = config.name  # type: ignore[attr-defined]
+            told_name = config.name
             raise UsageError(f"data set {told_name} gives {brief(found)} for its shape", "return a Shape, or None")
         _SHAPES[told] = found
     return _SHAPES[told]

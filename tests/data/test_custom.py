@@ -1,7 +1,7 @@
 """Data sets of a user's own that are not what they say: refused at the batch that shows it, in one line."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ SPLITS: dict[str, tuple[Own, str]] = {
     "fewer classes": (Own(lambda b: b._replace(target=b.target[:1])), r"target\[1\] for [12] samples"),
     "NaN": (Own(lambda b: b._replace(x=b.x * float("nan"))), "NaN or infinity in x"),
     "no batch": (Own(lambda b: tuple(b)), "'tuple', no Batch of tensors"),
-    "arrays": (Own(lambda b: b._replace(x=b.x.numpy())), "no Batch of tensors"),
+    "arrays": (Own(lambda b: b._replace(x=cast(Any, b.x.numpy()))), "no Batch of tensors"),
     "no step": (Own(lambda b: b._replace(x=b.x[:0])), r"x\[0, 2, 4\] for [12] samples"),
     "it raises": (Own(lambda b: 1 / 0), "raises: ZeroDivisionError"),
 }

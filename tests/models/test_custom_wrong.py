@@ -319,7 +319,7 @@ def test_one_class_may_have_two_names() -> None:
     C.neuron("other")(Quadratic)
     network = hd.Stack([L.linear(4), "quadratic", "other"], input=[3])
     assert [each.kind for each in network.leaves()] == ["linear", "quadratic", "other"]
-    assert list(map(next, map(iter, network.config.layers))) == ["linear", "quadratic", "other"]  # type: ignore[arg-type]
+    assert list(map(next, map(iter, network.config.layers))) == ["linear", "quadratic", "other"]
 
 
 def test_a_network_without_parameters_is_measured_and_disturbed() -> None:

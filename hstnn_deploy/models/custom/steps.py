@@ -145,8 +145,11 @@ class Boxing:
             if isinstance(value, float) and math.isnan(value):
                 raise UsageError(f"o.{operation} is given {value}, which is no number", "leave it out")
             if isinstance(value, Tensor) and operation in _TAKES_TENSORS and value.dtype != torch.get_default_dtype():
-                told = f"o.{operation} is given numbers of {str(value.dtype).removeprefix('torch.')}"
-                raise UsageError(told, "hold them as float32: torch.ones(shape), or value.float()")
+                given_type = str(value.dtype).removeprefix("torch.")
+                raise UsageError(
+                    f"o.{operation} is given numbers of {given_type}",
+                    "hold them as float32: torch.ones(shape), or value.float()",
+                )
             if isinstance(value, Tensor | nn.Module) and id(value) not in self._held:
                 raise TypeError(f"o.{operation} takes parameters, buffers and modules of the layer, as they are")
             if isinstance(value, nn.Module):
