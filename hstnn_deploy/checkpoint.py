@@ -185,6 +185,8 @@ class Checkpoint(BaseModel):
         Raises:
             CheckpointError: its configuration does not make this network again, or `origin` is not plain data.
         """
+        if told := parts.redefined(network):
+            raise CheckpointError(*told)
         architecture = StackConfig.model_validate(network.config.model_dump(mode="json"))
         origin = network.origin if origin is None else origin
         try:

@@ -314,6 +314,22 @@ def test_a_value_is_neither_true_nor_in_a_list() -> None:
         neuron(_for_a_batch_of_one)
 
 
+def test_a_definition_that_comes_anew_does_not_change_a_network_that_is_there(tmp_path: Path) -> None:
+    """As when a cell of a notebook is changed and run again."""
+    x, y = np.ones((8, 4, 3), np.float32), np.arange(8) % 2
+    network = neuron(good)
+    neuron(good)
+    assert not hd.export_bundle(network.eval(), tmp_path / "a").failed  # the same once more
+    neuron(lambda self, o, drive, state, own: fired(o, o.add(o.mul(state["v"], 0.25), drive)))
+    for use in (
+        lambda: hd.export_bundle(network, tmp_path / "b"),
+        lambda: hd.Checkpoint.of_network(network),
+        lambda: hd.fit(network, (x, y), (x, y), epochs=1, progress=False),
+    ):
+        with pytest.raises(hd.HstnnError, match="the neuron odd was defined anew since the network was made"):
+            use()
+
+
 def test_one_class_may_have_two_names() -> None:
     C.neuron("quadratic")(Quadratic)
     C.neuron("other")(Quadratic)

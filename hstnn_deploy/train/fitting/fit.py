@@ -22,6 +22,7 @@ from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.models.registry import build
+from hstnn_deploy.recipe import parts
 from hstnn_deploy.recipe.load import parse
 from hstnn_deploy.recipe.sections import Schedule
 from hstnn_deploy.runs import RunFolder
@@ -139,6 +140,8 @@ def fit(
         KeyboardInterrupt: no epoch was done yet.
     """
     check_network(network)
+    if told := parts.redefined(network):
+        raise UsageError(*told)
     if isinstance(metrics, str):
         raise UsageError(f"metrics is {brief(metrics)}, not a list of names", f"give [{brief(metrics)}]")
     where, asked = device_of(network, device), loss_of(network, loss)
