@@ -1,5 +1,6 @@
 """How parts of a user's own become known: entry points, modules that are named, and files that need them."""
 
+import functools
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -197,6 +198,16 @@ def test_a_plug_in_that_asks_for_a_part_while_it_is_imported(offer: Offer, monke
     with ThreadPoolExecutor(3) as pool:
         found = [each.result() for each in [pool.submit(plugins.find, "neurons", "quadratic") for _ in range(3)]]
     assert all(each is not None and each.name == "quadratic" for each in found)
+
+
+def test_what_is_no_plain_function_may_be_a_part() -> None:
+    hd.custom.loss("focal-3")(functools.partial(own_parts.focal, gamma=3.0))
+    space: dict[str, Any] = {"__name__": None}
+    exec("def nowhere(outputs, targets): return 1.0", space)
+    hd.custom.metric("nowhere")(space["nowhere"])
+    told = [each for each in plugins.survey() if each["group"] in ("losses", "metrics")]
+    assert [(each["name"], each["problem"]) for each in told] == [("focal-3", ""), ("nowhere", "")]
+    assert all(each["from"] for each in told)
 
 
 def test_modules_that_the_environment_names_are_imported(offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,9 @@ def register(group: Group, name: str, value: Any, defined: Any) -> None:
     one = ONE[group]
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 60:
         raise UsageError(f"{brief(name)} is no name of a {one}", "small letters and digits, with hyphens: my-neuron")
-    part = Part(group, name, value, defined.__module__, defined.__qualname__)
+    # What is neither a class nor a plain function, such as a partial one, may have neither.
+    module, called = (getattr(defined, key, None) for key in ("__module__", "__qualname__"))
+    part = Part(group, name, value, module or "__main__", called or type(defined).__qualname__)
     for other in (group, *_SHARED.get(group, ())):
         if name in _built_in.get(other, ()):
             raise UsageError(f"{name} is built in: a {one} of your own needs another name", f"such as my-{name}")

@@ -21,7 +21,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from hstnn_deploy.errors import ExportError
-from hstnn_deploy.export.graph.interface import Interface, check_steps, interface, state_after
+from hstnn_deploy.export.graph.interface import Interface, interface, state_after
 from hstnn_deploy.export.graph.nodes import OPSET, Nodes, Opset
 from hstnn_deploy.export.graph.reading import Onnx, Scanned, Unrolled
 from hstnn_deploy.models.exits import EXIT, EXIT_MEANING
@@ -72,7 +72,7 @@ def build(
     """
     if form == "step" and states == "inside":
         raise ExportError("a step graph hands its states from step to step: they cannot be inside it", _HAS_INSIDE)
-    check_steps(network, "an ONNX graph")
+    network.check_steps("an ONNX graph")
     face = interface(network)
     g = Nodes()
     time = time_axis(form, steps)

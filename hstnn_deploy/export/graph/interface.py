@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hstnn_deploy.models.layers.base import Layer
 from hstnn_deploy.models.network import Network
 
 _NEXT = "_next"
@@ -91,21 +90,6 @@ class Interface:
 def state_after(name: str) -> str:
     """Return the name of the output that holds a state after the window or step."""
     return f"{name}{_NEXT}"
-
-
-def check_steps(network: Network, reads: str) -> None:
-    """Refuse steps of a user's own that a graph would hold as something else than torch computes.
-
-    Args:
-        network: whose they are.
-        reads: what is written, for the error.
-
-    Raises:
-        Unreadable: says which layer, and what it does.
-    """
-    for layer in network.modules():
-        if isinstance(layer, Layer):
-            layer.check_reading(reads)
 
 
 def interface(network: Network) -> Interface:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from hstnn_deploy.export.graph.interface import check_steps, interface
+from hstnn_deploy.export.graph.interface import interface
 from hstnn_deploy.export.graph.program import Program, frozen, scripted
 from hstnn_deploy.models.network import Network
 
@@ -25,7 +25,7 @@ def script(network: Network) -> Any:
     Raises:
         ExportError: an equation of the network cannot be written so.
     """
-    check_steps(network, "TorchScript")
+    network.check_steps("TorchScript")
     with quiet():
         return scripted(network)
 
@@ -40,7 +40,7 @@ def program(network: Network, show: bool = False) -> ExportedProgram:
     Raises:
         ExportError: an equation of the network cannot be written so.
     """
-    check_steps(network, "a .pt2 program")
+    network.check_steps("a .pt2 program")
     face, batch = interface(network), Dim("B", min=1)
     with quiet():
         made = torch.export.export(

@@ -140,8 +140,8 @@ def fit(
         KeyboardInterrupt: no epoch was done yet.
     """
     check_network(network)
-    if told := parts.redefined(network):
-        raise UsageError(*told)
+    if anew := parts.redefined(network):
+        raise UsageError(*anew)
     if isinstance(metrics, str):
         raise UsageError(f"metrics is {brief(metrics)}, not a list of names", f"give [{brief(metrics)}]")
     where, asked = device_of(network, device), loss_of(network, loss)
