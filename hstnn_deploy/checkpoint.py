@@ -185,6 +185,8 @@ class Checkpoint(BaseModel):
         Raises:
             CheckpointError: its configuration does not make this network again, or `origin` is not plain data.
         """
+        if told := parts.redefined(network):
+            raise CheckpointError(*told)
         architecture = StackConfig.model_validate(network.config.model_dump(mode="json"))
         origin = network.origin if origin is None else origin
         try:
@@ -356,7 +358,8 @@ class Checkpoint(BaseModel):
         if lost := plugins.missing(own, ("losses", "data", "metrics")):
             loss = self.recipe.get("loss")
             asks = lost.get("asks") if lost["group"] == "losses" else None
-            return (asks or (loss.get("name") if isinstance(loss, dict) else "")) in {"values", "regression"}
+            # A list: the file may have anything here, and not all of it has a place in a set.
+            return (asks or (loss.get("name") if isinstance(loss, dict) else "")) in ["values", "regression"]
         return bool(self.recipe) and self.resolved_recipe().asks == "values"
 
     def deployed(self, draw: int | None = None) -> "Checkpoint":

@@ -1,7 +1,9 @@
 """How parts of a user's own become known: entry points, modules that are named, and files that need them."""
 
+import functools
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 import hstnn_deploy as hd
 from hstnn_deploy import checkpoint
 from hstnn_deploy.plugins import registry as plugins
+from hstnn_deploy.recipe import parts
 from tests import own_parts
 
 SOURCE = Path(own_parts.__file__).read_text(encoding="utf-8")
@@ -157,20 +160,54 @@ def test_a_file_can_only_name_a_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "parts", [3, [3], [{}], [{"group": ["neurons"], "name": {}}], [{"group": "neurons", "name": "../x"}], None]
+    "recorded", [3, [3], [{}], [{"group": ["neurons"], "name": {}}], [{"group": "neurons", "name": "../x"}], None]
 )
-def test_what_is_recorded_may_be_anything(parts: Any, tmp_path: Path) -> None:
+def test_what_is_recorded_may_be_anything(recorded: Any, tmp_path: Path) -> None:
     own_parts.register()
     file = tmp_path / "net.pt"
     hd.Checkpoint.of_network(stack()).save(file)
     data = checkpoint.load(file, "network")
-    data["environment"]["parts"] = parts
+    data["environment"]["parts"] = recorded
     checkpoint.save(file, "network", data)
-    if parts == [{"group": "neurons", "name": "../x"}]:
+    if recorded == [{"group": "neurons", "name": "../x"}]:
         with pytest.raises(hd.HstnnError, match=r"needs the neuron \.\./x"):
             hd.load_network(file)
     else:
         assert hd.load_network(file).outputs == 2
+
+
+@pytest.mark.parametrize("loss", [[], {"name": []}, {"name": {"a": 1}}, 3])
+@pytest.mark.parametrize("metrics", [3, [["accuracy"]], "accuracy", {"a": 1}])
+def test_a_recipe_in_a_file_may_be_anything(loss: Any, metrics: Any, tmp_path: Path) -> None:
+    own_parts.register()
+    file = tmp_path / "net.pt"
+    hd.Checkpoint.of_network(stack()).save(file)
+    data = checkpoint.load(file, "network")
+    data["recipe"] = {"loss": loss, "metrics": metrics, "data": {"name": []}}
+    data["environment"]["parts"] = [{"group": "losses", "name": "gone", "asks": loss}]
+    checkpoint.save(file, "network", data)
+    assert hd.load_network(file).values is False
+    assert parts.recorded(data["recipe"], None) == []
+
+
+def test_a_plug_in_that_asks_for_a_part_while_it_is_imported(offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not import itself again, and another thread waits until it is whole."""
+    code = "import time\nfrom hstnn_deploy.plugins import registry\nassert registry.find('neurons', 'nobody') is None\n"
+    offer(code + "time.sleep(0.3)\n" + SOURCE + "\nregister()\n", "[console_scripts]\n")
+    monkeypatch.setenv("HSTNN_PLUGINS", "own_plugin")
+    with ThreadPoolExecutor(3) as pool:
+        found = [each.result() for each in [pool.submit(plugins.find, "neurons", "quadratic") for _ in range(3)]]
+    assert all(each is not None and each.name == "quadratic" for each in found)
+
+
+def test_what_is_no_plain_function_may_be_a_part() -> None:
+    hd.custom.loss("focal-3")(functools.partial(own_parts.focal, gamma=3.0))
+    space: dict[str, Any] = {"__name__": None}
+    exec("def nowhere(outputs, targets): return 1.0", space)
+    hd.custom.metric("nowhere")(space["nowhere"])
+    told = [each for each in plugins.survey() if each["group"] in ("losses", "metrics")]
+    assert [(each["name"], each["problem"]) for each in told] == [("focal-3", ""), ("nowhere", "")]
+    assert all(each["from"] for each in told)
 
 
 def test_modules_that_the_environment_names_are_imported(offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,7 @@ def main() -> NoReturn:
     try:
         # Processes that this one starts read it there.
         words, named = _plugins([word for word in sys.argv[1:] if word != "--traceback"])
+        console.use_plugins(named)
         if named:
             os.environ[VARIABLE] = ",".join([*filter(None, [os.environ.get(VARIABLE)]), *named])
         result = app(args=words, standalone_mode=False)

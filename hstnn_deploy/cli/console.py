@@ -21,6 +21,8 @@ _LONGEST = 2000
 """Letters of an error."""
 
 
+_plugins = list[str]()
+
 out = Screen()
 err = Screen(stderr=True)
 
@@ -38,6 +40,16 @@ def emit(value: Any) -> None:
 def write(text: str) -> None:
     """Write text to standard output as it is, without what a terminal would obey."""
     sys.stdout.write(visible(text))
+
+
+def use_plugins(modules: Sequence[str]) -> None:
+    """Note which modules this command line named by `--plugin`, for `again`."""
+    _plugins[:] = dict.fromkeys(modules)
+
+
+def again(command: str) -> str:
+    """Return a command to go on with, with the plug-ins that this command needed."""
+    return command + "".join(f" --plugin {module}" for module in _plugins)
 
 
 def error(message: str, hint: str = "") -> None:

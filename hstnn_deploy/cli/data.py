@@ -9,6 +9,7 @@ import typer
 from hstnn_deploy.cli import console, data_check
 from hstnn_deploy.cli.options import Changes, DataDir, Device, Json, SplitChoice
 from hstnn_deploy.errors import DataError, Interrupted, UsageError, nearest
+from hstnn_deploy.plugins import registry as plugins
 
 if TYPE_CHECKING:
     from hstnn_deploy.data.dataset import DataSet, Inspected, Protocol, Source
@@ -48,8 +49,10 @@ def _subject(name: str, changes: Iterable[str] = ()) -> _Subject:
     from hstnn_deploy.data.registry import DATA_SETS
     from hstnn_deploy.recipe.load import load_recipe, shipped
 
+    if (part := plugins.find("data", name)) is not None:
+        return _own_subject(name, part.value, changes)
     if name not in DATA_SETS:
-        raise UsageError(f"unknown data set {name!r}", nearest(name, DATA_SETS))
+        raise UsageError(f"unknown data set {name!r}", f"{nearest(name, [*DATA_SETS, *plugins.names('data')])}")
     using = [each for each in shipped() if load_recipe(each).data.name == name]
     if not using:
         if changes:
@@ -60,12 +63,29 @@ def _subject(name: str, changes: Iterable[str] = ()) -> _Subject:
     return _Subject(DATA_SETS[name], recipe.data, recipe.protocol)
 
 
+def _own_subject(name: str, config: Any, changes: Iterable[str]) -> _Subject:
+    """Return a data set of a user's own, with the options of its class."""
+    from pydantic import ValidationError
+
+    from hstnn_deploy.data import custom
+
+    if changes:
+        raise UsageError(f"no shipped recipe uses {name}, so there is none whose keys --set could change")
+    try:
+        made = config()
+    except ValidationError as error:
+        wants = ", ".join(str(each["loc"][0]) for each in error.errors(include_url=False))
+        raise UsageError(f"data set {name} has options without a default: {wants}", "a recipe can give them") from error
+    return _Subject(custom.of(made), made, "validation")
+
+
 @app.command("list")
 def list_sets(data_dir: DataDir = None, as_json: Json = False) -> None:
     """List the data sets: what each is, whether it is on this machine, and else how to get it."""
     from hstnn_deploy.data.registry import DATA_SETS
 
     facts = [_facts(_subject(name), data_dir) for name in DATA_SETS]
+    facts += [_own_facts(name) for name in plugins.names("data")]
     if as_json:
         console.emit(facts)
         return
@@ -77,6 +97,28 @@ def list_sets(data_dir: DataDir = None, as_json: Json = False) -> None:
         told = "; ".join(filter(None, (each["task"], each["shape"], each["size"], each["licence"])))
         console.out.print(Text(" " * 14 + told, "dim"), soft_wrap=True)
         console.out.print(Text.assemble(" " * 14, mark, ": ", each["where"]), soft_wrap=True)
+
+
+def _own_facts(name: str) -> dict[str, Any]:
+    """Return what is known of a data set of a user's own without loading it."""
+    problem, part = "", None
+    try:
+        part = plugins.find("data", name)
+    except UsageError as error:
+        problem = error.message
+    about = (part.value.__doc__ or "").strip().partition("\n")[0] if part else ""
+    return {
+        "name": name,
+        "about": about,
+        "task": part.value.task if part else "",
+        "shape": "",
+        "size": "",
+        "bytes": 0,
+        "licence": "",
+        "home": "",
+        "here": part is not None,
+        "where": problem or (f"of your own: {part.told}" if part else "nobody registers it"),
+    }
 
 
 def _facts(subject: _Subject, data_dir: Path | None) -> dict[str, Any]:
@@ -255,7 +297,8 @@ def show(
         raise UsageError(f"--out {path} does not end in .png", "pictures are written as PNG")
     if path.is_dir():
         raise UsageError(f"--out {path} is a folder", "give the picture's name")
-    assert subject.data_set.picture is not None
+    if subject.data_set.picture is None:
+        raise UsageError(f"{name} is a data set of your own, which nothing here can draw", "draw what its load gives")
     with console.err.status(f"drawing {name}"):
         source = subject.source(data_dir)
         picture = subject.data_set.picture(subject.config, source, Choice(split.value, index, label, count))
@@ -296,6 +339,11 @@ def bench(
     from hstnn_deploy.cli import data_bench
     from hstnn_deploy.data.registry import DATA_SETS
 
+    if name not in DATA_SETS and plugins.find("data", name) is not None:
+        raise UsageError(
+            f"{name} is a data set of your own, and bench compares ways to read the package's own",
+            f"`hstnn data prepare {name}` loads it once",
+        )
     if name not in DATA_SETS:
         raise UsageError(f"unknown data set {name!r}", nearest(name, DATA_SETS))
     if recipe is None and train is None:

@@ -71,6 +71,10 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("Ray", facts["ray"]["version"] or facts["ray"]["problem"]))
     there = "" if data["exists"] else " (does not exist yet)"
     rows.append(("data folder", data["problem"] or f"{data['folder']}{there}"))
+    for number, each in enumerate(facts["plugins"]):
+        came = f", of {each['from']}" if each["from"] else ""
+        state = f": {each['problem']}" if each["problem"] else came
+        rows.append(("" if number else "parts of your own", f"{each['group']}: {each['name']}{state}"))
     return rows
 
 

@@ -253,6 +253,7 @@ def keep(checkpoint: "Checkpoint", folder: Path, force: bool, as_json: bool) -> 
     network = checkpoint.network()
     after = [f"hstnn show {path} --out raster.png", f"hstnn export --ckpt {path}"]
     after += [f"hstnn profile --ckpt {path}", f"hstnn train RECIPE --init {path}"]
+    after = [console.again(each) for each in after]
     constants = overview.neurons(network)
     if as_json:
         facts: dict[str, Any] = {

@@ -210,7 +210,7 @@ def _print(
     )
     if chosen is not None:
         console.out.print(f"Picked: {chosen.name}. Next:", markup=False)
-        console.out.print(f"  hstnn export --ckpt {chosen.best} --onnx", markup=False, soft_wrap=True)
+        console.out.print(console.again(f"  hstnn export --ckpt {chosen.best} --onnx"), markup=False, soft_wrap=True)
 
 
 def _draw(out: Path, found: "Sequence[Candidate]", cost: str) -> None:

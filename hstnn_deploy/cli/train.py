@@ -275,8 +275,8 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
     if best.exists():
         console.out.print("Next:", markup=False)
         devices = "" if recipe.step is None else " --draws 20"
-        console.out.print(f"  hstnn evaluate --ckpt {best}{devices}", markup=False, soft_wrap=True)
+        console.out.print(console.again(f"  hstnn evaluate --ckpt {best}{devices}"), markup=False, soft_wrap=True)
         if redundant:
             console.out.print("  the same command with --stage select", markup=False, soft_wrap=True)
         else:
-            console.out.print(f"  hstnn export --ckpt {best}", markup=False, soft_wrap=True)
+            console.out.print(console.again(f"  hstnn export --ckpt {best}"), markup=False, soft_wrap=True)

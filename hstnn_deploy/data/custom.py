@@ -2,14 +2,26 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, TypeVar
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, create_model
+from torch import Tensor
 
 from hstnn_deploy.data.dataset import Card, DataSet, Protocol, Shape, Source
-from hstnn_deploy.data.given.checks import as_tensor
-from hstnn_deploy.data.splits import ArraySplit, Family, Splits, as_values, frame_of, with_validation
+from hstnn_deploy.data.given.checks import as_tensor, check_finite
+from hstnn_deploy.data.splits import (
+    PADDING,
+    ArraySplit,
+    Batch,
+    Family,
+    Split,
+    Splits,
+    as_values,
+    frame_of,
+    with_validation,
+)
 from hstnn_deploy.errors import DataError, UsageError
 from hstnn_deploy.factories import their_code
 from hstnn_deploy.foreign import brief
@@ -77,6 +89,8 @@ def _split(given: Any, name: str) -> ArraySplit:
     x, y = as_tensor(given[0], f"x of {name}"), as_tensor(given[1], f"y of {name}")
     if x.ndim < 3 or not len(x) or len(x) != len(y):
         raise DataError(f"{name} has x{list(x.shape)} and y{list(y.shape)}", "give x[N, T, …] and y[N] or y[N, K]")
+    if x.is_floating_point():
+        check_finite(x, f"x of {name}", "sample")
     if y.is_floating_point():
         return ArraySplit(x.float(), as_values(y, f"y of {name}"))
     if y.ndim != 1 or int(y.min()) < 0:
@@ -97,7 +111,70 @@ def loaded(config: Data, source: Source) -> Splits:
         raise UsageError(
             f"data set {name} gives {brief(type(found).__name__)}, not Splits", "hd.custom.arrays makes some"
         )
-    return found
+    checked: dict[str, Split] = {}
+    for split in ("train", "test", "valid"):
+        each: Any = found.split(split)
+        if type(each).__module__.startswith("hstnn_deploy."):
+            continue
+        if not hasattr(each, "batch") or not hasattr(each, "__len__"):
+            raise UsageError(f"{split} of data set {name} is {brief(type(each).__name__)}, no split", _SPLIT)
+        # One that stands for two stays one: an epoch that is chosen on the test split is said to be.
+        same = checked.get("test") if each is found.test else None
+        checked[split] = same or _Checked(each, f"{split} of data set {name}", found)
+    return replace(found, **checked)  # type: ignore[arg-type]
+
+
+_SPLIT = "give it __len__ and batch(indices, device), which returns a Batch(x[T, B, …], target[B])"
+
+
+class _Checked:
+    """A split that a user wrote: each of its batches is what it says, or is refused."""
+
+    def __init__(self, split: Any, what: str, splits: Splits) -> None:
+        self._split, self._what = split, what
+        self._classes = splits.classes if splits.targets == "classes" else None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._split, name)
+
+    def __len__(self) -> int:
+        with their_code(f"{self._what} raises when it is asked how long it is"):
+            return len(self._split)
+
+    def batch(self, indices: torch.Tensor, device: torch.device) -> Batch:
+        """See `Split`.
+
+        Raises:
+            UsageError: it raises.
+            DataError: it gives something else than a batch of these samples.
+        """
+        with their_code(f"{self._what} raises"):
+            found = self._split.batch(indices, device)
+
+        def refuse(told: str, hint: str = _SPLIT) -> NoReturn:
+            raise DataError(f"{self._what} gives {told}", hint)
+
+        if not isinstance(found, Batch) or not isinstance(found.x, Tensor) or not isinstance(found.target, Tensor):
+            refuse(f"{brief(type(found).__name__)}, no Batch of tensors")
+        x, target, lengths = found
+        if x.ndim < 2 or x.shape[1] != len(indices) or not len(x):
+            refuse(f"x{list(x.shape)} for {len(indices)} samples")
+        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+            refuse("NaN or infinity in x", "numpy.isfinite tells where")
+        if len(target) != len(indices) and target.shape[:2] != x.shape[:2]:
+            refuse(f"target{list(target.shape)} for {len(indices)} samples")
+        if self._classes is not None and (
+            target.is_floating_point()
+            or not _within(target[target != PADDING] if target.ndim > 1 else target, 0, self._classes - 1)
+        ):
+            refuse(f"classes other than 0 to {self._classes - 1}", "classes are whole numbers from 0")
+        if lengths is not None and (lengths.shape != (len(indices),) or not _within(lengths, 1, len(x))):
+            refuse(f"lengths other than 1 to {len(x)}, the steps of its x", "a length is how many steps are valid")
+        return found
+
+
+def _within(value: Tensor, least: int, most: int) -> bool:
+    return bool(((value >= least) & (value <= most)).all())
 
 
 def _shape(splits: Splits) -> Shape:
@@ -114,7 +191,11 @@ def _read(config: BaseModel) -> Shape | None:
     told = config.model_dump_json()
     if told not in _SHAPES:
         with their_code(f"data set {config.name} raises when its shape is asked for"):  # type: ignore[attr-defined]
-            _SHAPES[told] = config.shape()
+            found = config.shape()
+        if found is not None and not isinstance(found, Shape):
+            told_name = config.name
+            raise UsageError(f"data set {told_name} gives {brief(found)} for its shape", "return a Shape, or None")
+        _SHAPES[told] = found
     return _SHAPES[told]
 
 

@@ -18,8 +18,7 @@ class Activity:
 
     def __init__(self, network: Network) -> None:
         self._groups = {tap.layer: units for tap, units in network.taps.items() if tap.name == SPIKES}
-        device = next(network.parameters()).device
-        self.counts = torch.zeros((len(self._groups), 2), dtype=torch.float64, device=device)
+        self.counts = torch.zeros((len(self._groups), 2), dtype=torch.float64, device=network.device)
         """Of each spiking layer: spikes, and how many there could have been. Ranks may add theirs up."""
         self._handles: list[RemovableHandle] = []
 

@@ -186,6 +186,11 @@ class Stack(Network):
         """Yield all layers in the order of their numbers."""
         return self.layers.leaves()
 
+    def check_steps(self, reads: str) -> None:
+        """See `Network`."""
+        for layer in self.leaves():
+            layer.check_reading(reads)
+
     def convolutions(self) -> list[Maps | Rows]:
         """Return the layers whose weights may be on devices, in order."""
         return [layer for layer in self.leaves() if isinstance(layer, Maps | Rows)]

@@ -14,7 +14,9 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -56,13 +58,18 @@ class Part:
     qualified: str
     """What it is called there."""
 
-    @property
+    @cached_property
     def provider(self) -> str:
         """The distribution that it came with, such as "my-neurons 1.2"; "" of a plain file or a notebook."""
         top = self.module.partition(".")[0]
         for name in metadata.packages_distributions().get(top, ()):
             return f"{name} {metadata.version(name)}"
         return ""
+
+    @property
+    def told(self) -> str:
+        """Where it came from, in words."""
+        return self.provider or f"the module {self.module}"
 
     def plain(self) -> dict[str, str]:
         """Return what a checkpoint records of it."""
@@ -76,7 +83,9 @@ class Part:
 _parts: dict[tuple[Group, str], Part] = {}
 _built_in: dict[Group, set[str]] = {}
 _imported: set[str] = set()
-"""Modules of the environment variable that were imported, or are about to be."""
+"""Modules of the environment variable that were imported."""
+_under_way: ContextVar[frozenset[str]] = ContextVar("plug-ins under way", default=frozenset())
+"""Those that this thread is importing: what they ask for themselves does not import them again."""
 
 
 def reserve(group: Group, names: Iterable[str]) -> None:
@@ -100,7 +109,9 @@ def register(group: Group, name: str, value: Any, defined: Any) -> None:
     one = ONE[group]
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 60:
         raise UsageError(f"{brief(name)} is no name of a {one}", "small letters and digits, with hyphens: my-neuron")
-    part = Part(group, name, value, defined.__module__, defined.__qualname__)
+    # What is neither a class nor a plain function, such as a partial one, may have neither.
+    module, called = (getattr(defined, key, None) for key in ("__module__", "__qualname__"))
+    part = Part(group, name, value, module or "__main__", called or type(defined).__qualname__)
     for other in (group, *_SHARED.get(group, ())):
         if name in _built_in.get(other, ()):
             raise UsageError(f"{name} is built in: a {one} of your own needs another name", f"such as my-{name}")
@@ -134,6 +145,39 @@ def names(group: Group) -> list[str]:
     _import_named()
     offered = {each.name for each in metadata.entry_points(group=f"hstnn.{group}")}
     return sorted({name for own, name in _parts if own == group} | offered - _built_in.get(group, set()))
+
+
+def survey() -> list[dict[str, str]]:
+    """Return every part that is registered or offered: group, name, where from, and why it is not to be had, if so.
+
+    The modules of the environment variable are imported for it, and of installed distributions all that offer parts.
+    """
+    try:
+        _import_named()
+        problem = ""
+    except HstnnError as error:
+        problem = error.message
+    found = (
+        [{"group": VARIABLE, "name": os.environ.get(VARIABLE, ""), "from": "", "problem": problem}] if problem else []
+    )
+    for group in ONE:
+        offered = {each.name for each in metadata.entry_points(group=f"hstnn.{group}")}
+        for name in sorted({name for own, name in _parts if own == group} | offered):
+            told = {"group": group, "name": one_line(name), "from": "", "problem": ""}
+            try:
+                part = _parts.get((group, name))
+                if part is None and not _NAME.fullmatch(name):
+                    told["problem"] = "it is no name of a part: small letters and digits, with hyphens"
+                elif part is None and name in _built_in.get(group, ()):
+                    told["problem"] = "the name is built in"
+                elif part is None:
+                    _load(group, name)
+                    part = _parts.get((group, name))
+                told["from"] = part.told if part else ""
+            except HstnnError as error:
+                told["problem"] = error.message
+            found.append(told)
+    return found
 
 
 def hint(group: Group) -> str:
@@ -172,14 +216,16 @@ def _import_named() -> None:
     """Import the modules that the environment names."""
     for name in os.environ.get(VARIABLE, "").split(","):
         name = name.strip()
-        if not name or name in _imported or name in sys.modules:
+        if not name or name in _imported or name in _under_way.get():
             continue
-        _imported.add(name)
+        token = _under_way.set(_under_way.get() | {name})
         try:
-            import_module_of(name)
+            import_module_of(name)  # waits for another thread that is importing it
         except HstnnError as error:
-            _imported.discard(name)
             raise type(error)(f"plug-in {error.message}", error.hint) from error
+        finally:
+            _under_way.reset(token)
+        _imported.add(name)
 
 
 def _load(group: Group, name: str) -> None:

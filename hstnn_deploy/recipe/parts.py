@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from hstnn_deploy.foreign import one_line
-from hstnn_deploy.models.stack import StackConfig
+from hstnn_deploy.models.network import Network
+from hstnn_deploy.models.stack import Stack, StackConfig, as_stack
 from hstnn_deploy.plugins import registry as plugins
 
 PARTS = "parts"
@@ -45,8 +46,10 @@ def _named(recipe: Mapping[str, Any]) -> Iterator[tuple[plugins.Group, str]]:
         name = told.get("name") if isinstance(told, Mapping) else None
         if isinstance(name, str):
             yield group, name  # type: ignore[misc]
-    for name in recipe.get("metrics") or ():
-        yield "metrics", name
+    metrics = recipe.get("metrics")
+    for name in metrics if isinstance(metrics, list) else ():
+        if isinstance(name, str):
+            yield "metrics", name
 
 
 def _equations(architecture: Any) -> dict[tuple[plugins.Group, str], str]:
@@ -54,13 +57,34 @@ def _equations(architecture: Any) -> dict[tuple[plugins.Group, str], str]:
     if not isinstance(architecture, StackConfig):
         return {}
     with torch.device("meta"):
-        leaves = list(architecture.build([]).leaves())
-        found: dict[tuple[plugins.Group, str], str] = {}
-        for layer in leaves:
-            if (equation := getattr(layer, "equation", None)) is not None:
-                group: plugins.Group = "neurons" if plugins.find("neurons", layer.kind) else "layers"
-                found[group, layer.kind] = f"{found.get((group, layer.kind), '')} {equation()}".strip()
+        return _of_leaves(architecture.build([]))
+
+
+def _of_leaves(network: Stack) -> dict[tuple[plugins.Group, str], str]:
+    found: dict[tuple[plugins.Group, str], str] = {}
+    for layer in network.leaves():
+        if (equation := getattr(layer, "equation", None)) is not None:
+            group: plugins.Group = "neurons" if plugins.find("neurons", layer.kind) else "layers"
+            found[group, layer.kind] = f"{found.get((group, layer.kind), '')} {equation()}".strip()
     return found
+
+
+def redefined(network: Network) -> tuple[str, str] | None:
+    """Return message and hint for the first part of a network that its name means no more; None where all do.
+
+    A network is made again of its configuration, which has names, when it is trained or exported.
+    """
+    stack = as_stack(network)
+    if stack is None:
+        return None
+    now = _equations(stack.config)
+    for (group, name), equation in _of_leaves(stack).items():
+        if now.get((group, name)) != equation:
+            return (
+                f"the {plugins.ONE[group]} {name} was defined anew since the network was made, and is another one now",
+                "make the network again, or give the new definition another name",
+            )
+    return None
 
 
 def missing(recorded: Any, groups: Collection[plugins.Group], source: str) -> tuple[str, str] | None:

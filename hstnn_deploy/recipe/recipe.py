@@ -167,7 +167,7 @@ class Recipe(BaseModel):
             if plugins.find("metrics", name) is None:
                 known = plugins.names("metrics")
                 hint = f"{nearest(name, known)}; " if known else ""
-                raise RecipeError(f"metrics: there is no metric {brief(name)}", f"{hint}{plugins.hint('metrics')}")
+                raise RecipeError(f"metrics: no metric is called {brief(name)}", f"{hint}{plugins.hint('metrics')}")
         if len(set(names)) < len(names):
             raise RecipeError("metrics names one twice", "name each once")
         return names

@@ -148,7 +148,7 @@ def disturbed_neurons(network: Network, name: str, level: float, draw: int) -> N
     for number, layer in enumerate(layers):
         neuron: Any = layer.neuron
         drawn = stream(name, draw, number).standard_normal(shapes[number], np.float32)
-        device = next(changed.parameters()).device
+        device = changed.device
         factor = torch.from_numpy(1 + np.float32(level) * drawn).to(device)
         own = {key: value.detach() for key, value in layer.own.items()}
         if name == "threshold-mismatch":
@@ -173,10 +173,9 @@ def _shapes(network: Network, layers: list[nn.Module]) -> list[tuple[int, ...]]:
         found[id(module)] = tuple(inputs[1]["v"].shape[1:])
 
     handles = [each.register_forward_pre_hook(hook) for each in layers]
-    first = next(network.parameters())
-    dtype = torch.int64 if network.tokens else first.dtype
+    dtype = torch.int64 if network.tokens else next((each.dtype for each in network.parameters()), torch.float32)
     with torch.no_grad():
-        network(torch.zeros((1, 1, *network.input_shape), dtype=dtype, device=first.device))
+        network(torch.zeros((1, 1, *network.input_shape), dtype=dtype, device=network.device))
     for handle in handles:
         handle.remove()
     return [found[id(each)] for each in layers]
@@ -185,7 +184,7 @@ def _shapes(network: Network, layers: list[nn.Module]) -> list[tuple[int, ...]]:
 @contextmanager
 def disturbed_spikes(network: Network, name: str, level: float, draw: int) -> Iterator[Network]:
     """Lose or delay the spikes between a network's layers within the block; see `TRANSMISSION`."""
-    device = next(network.parameters()).device
+    device = network.device
     layers = [module for tap, module in network.taps.items() if tap.name == SPIKES]
     if not layers:
         raise UsageError(f"--disturb {name} is for spiking layers, and this network has none")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from hstnn_deploy.data.given.datasets import DatasetSplit
@@ -137,6 +138,8 @@ class Figures:
     """
 
     def __init__(self, names: Sequence[str], task: Task) -> None:
+        if isinstance(names, str):
+            raise UsageError(f"metrics is {brief(names)}, not a list of names", f"give [{brief(names)}]")
         self._functions = {name: _metric(name) for name in names}
         if names and task.asks == "words":
             raise UsageError(f"metric {names[0]} is for one answer a sample, and a text asks for one at every word")
@@ -159,7 +162,15 @@ class Figures:
         for name, function in self._functions.items():
             with their_code(f"metric {name} raises"):
                 figure = function(torch.cat(self._outputs), torch.cat(self._targets))
+            if isinstance(figure, torch.Tensor) and figure.numel() == 1 and not figure.is_complex():
+                figure = figure.item()
+            if not isinstance(figure, int | float | np.integer | np.floating):
+                told = list(figure.shape) if isinstance(figure, torch.Tensor) else type(figure).__name__
+                raise UsageError(f"metric {name} returns {told}, not one number", "return a float")
+            try:
                 found[name] = float(figure)
+            except OverflowError:
+                found[name] = math.inf
             if not math.isfinite(found[name]):
                 raise UsageError(f"metric {name} is {found[name]}, not a finite number")
         return found

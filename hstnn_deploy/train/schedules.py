@@ -6,11 +6,18 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
 
+from hstnn_deploy.errors import UsageError
 from hstnn_deploy.recipe.sections import Schedule, Stage
 
 
 def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
-    """Return the stage's optimiser over a network's parameters."""
+    """Return the stage's optimiser over a network's parameters.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if next(network.parameters(), None) is None:
+        raise UsageError("the network has no parameters: there is nothing to train", "put in a layer with weights")
     if stage.optimiser == "adam":
         return torch.optim.Adam(network.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True)
     return torch.optim.SGD(

@@ -65,3 +65,46 @@ def test_a_module_that_is_wrong_is_one_line(hstnn: Hstnn, here: Path, words: lis
     assert result.code == 2
     assert said in result.err
     assert "Traceback" not in result.err
+
+
+def test_what_comes_next_names_the_plug_in(hstnn: Hstnn, here: Path) -> None:
+    trained = hstnn("train", "mine.yaml", "--plugin=own_plugin", "--set", "train.epochs=1")
+    assert trained.code == 0, trained.err
+    told = [line.strip() for line in trained.out.splitlines() if line.startswith("  hstnn")]
+    assert len(told) == 2
+    for line in told:
+        assert line.endswith(" --plugin own_plugin")
+    assert hstnn(*told[0].split()[1:]).code == 0
+    assert "--plugin" not in hstnn("train", "digits", "--set", "kind=snn", "--set", "adapt.epochs=1").out
+
+
+def test_data_sets_of_one_s_own_are_listed_and_prepared(hstnn: Hstnn, here: Path) -> None:
+    assert "blobs" not in hstnn("data", "list").out
+    listed = hstnn("data", "list", "--plugin", "own_plugin", "--json")
+    (found,) = [each for each in json.loads(listed.out) if each["name"] == "blobs"]
+    assert found["about"] == "Rows with one large value and noise."
+    assert (found["here"], found["where"]) == (True, "of your own: the module own_plugin")
+    assert "blobs" in hstnn("data", "list", "--plugin", "own_plugin").out
+    ready = hstnn("data", "prepare", "blobs", "--plugin", "own_plugin")
+    assert (ready.code, "(108 train, 12 valid, 40 test samples)" in ready.out) == (0, True), ready.err
+    assert hstnn("data", "verify", "blobs", "--plugin", "own_plugin").code == 0
+
+
+@pytest.mark.parametrize("command", ["show", "bench"])
+def test_what_a_data_set_of_one_s_own_lacks_is_one_line(command: str, hstnn: Hstnn, here: Path) -> None:
+    result = hstnn("data", command, "blobs", "--plugin", "own_plugin")
+    assert (result.code, "blobs is a data set of your own" in result.err) == (2, True), result.err
+    result = hstnn("data", command, "blob", "--plugin", "own_plugin")
+    assert (result.code, "unknown data set 'blob'" in result.err) == (2, True)
+
+
+def test_doctor_lists_the_parts(hstnn: Hstnn, here: Path) -> None:
+    told = hstnn("doctor", "--plugin", "own_plugin")
+    assert (told.code, told.err) == (0, "")
+    assert "neurons: quadratic, of the module own_plugin" in told.out
+    assert "data: blobs, of the module own_plugin" in told.out
+    broken = hstnn("doctor", "--plugin", "nowhere", "--json")
+    assert broken.code == 0
+    problems = [each["problem"] for each in json.loads(broken.out)["plugins"] if each["problem"]]
+    assert len(problems) == 1
+    assert "plug-in there is no module nowhere" in problems[0]

@@ -1,7 +1,6 @@
 """Forwards that go through time: the answer is spikes or membranes, of every step, summed, averaged or the largest."""
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,15 +12,6 @@ from hstnn_deploy.importing.module import import_module
 from hstnn_deploy.models.eager import Eager
 
 snn: Any = pytest.importorskip("snntorch")
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """The libraries warn of themselves."""
-    torch.manual_seed(5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 class Net(nn.Module):

@@ -1,7 +1,6 @@
 """What stands between the layers of a forward: numbers, devices, what a recurrent layer holds, an input repeated."""
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,16 +10,6 @@ from torch import Tensor, nn
 from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing.module import import_module
 from hstnn_deploy.importing.stacks import start
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """The libraries warn of themselves."""
-    torch.manual_seed(5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
 
 Does = Callable[[Any, Tensor], Any]
 

@@ -1,7 +1,6 @@
 """Containers that take a window and hand it on as steps or rows, and steps of any length."""
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,15 +15,6 @@ neuron: Any = pytest.importorskip("spikingjelly.activation_based.neuron")
 layer: Any = pytest.importorskip("spikingjelly.activation_based.layer")
 norse: Any = pytest.importorskip("norse.torch")
 sinabs: Any = pytest.importorskip("sinabs.layers")
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """The libraries warn of themselves."""
-    torch.manual_seed(5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 MAPS = torch.rand(6, 2, 1, 8, 8) * 2

@@ -1,7 +1,6 @@
 """Networks as their users write them: loops over time, readouts, containers of windows, odd shapes of constants."""
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,15 +14,6 @@ from tests.importing.networks import louder
 
 snn: Any = pytest.importorskip("snntorch")
 utils: Any = pytest.importorskip("snntorch.utils")
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """The libraries warn of themselves."""
-    torch.manual_seed(5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def answer(found: Imported, x: Tensor) -> Tensor:

@@ -3,8 +3,7 @@
 import re
 import sys
 import types
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,15 +18,6 @@ from tests.importing.networks import louder
 
 snn: Any = pytest.importorskip("snntorch")
 Made = tuple[Any, Any]
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """The libraries warn of themselves."""
-    torch.manual_seed(5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def leaky(**options: Any) -> Any:

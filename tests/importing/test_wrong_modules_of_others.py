@@ -1,7 +1,6 @@
 """What SpikingJelly, sinabs and Norse have that is refused by its name, or taken for what it computes."""
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,15 +14,6 @@ from tests.importing.test_wrong_modules import X, chain
 
 snn: Any = pytest.importorskip("snntorch")
 Made = tuple[Any, Any]
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """The libraries warn of themselves."""
-    torch.manual_seed(5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def spikingjelly(make: Callable[[Any, Any], Made]) -> Made:

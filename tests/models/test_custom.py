@@ -289,10 +289,13 @@ def _sine(self: Any, o: Any, drive: Any, state: Any, own: Any) -> Any:
 class Halved(C.Layer):
     """An operation that torch has, and ONNX graphs do not."""
 
+    def __init__(self, options: C.Options, shape: tuple[int, ...]) -> None:
+        super().__init__(options, shape)
+        self.register_buffer("weight", torch.ones(3, 2, 3))
+
     def step(self, o: C.Algebra[C.V], x: C.V, state: C.Values[C.V]) -> C.Stepped[C.V]:
         """Run one step."""
-        weight = torch.ones(3, 2, 3)
-        one, other = o.parts(o.product(x, weight), 2)
+        one, other = o.parts(o.product(x, self.get_buffer("weight")), 2)
         return o.add(one, other), {}
 
 

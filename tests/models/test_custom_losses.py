@@ -129,7 +129,7 @@ def test_arrays_become_splits(values: bool) -> None:
         ({"loss": {"name": "focal", "options": {"gama": 1}}}, "loss focal does not take these options"),
         ({"loss": {"name": "mse", "options": {"gamma": 1}}}, "options are for losses of your own"),
         ({"loss": "absolute"}, "loss is absolute, but blobs has a class for each sample"),
-        ({"metrics": ["recall"]}, "metrics: there is no metric 'recall'"),
+        ({"metrics": ["recall"]}, "metrics: no metric is called 'recall'"),
         ({"metrics": ["macro-recall", "macro-recall"]}, "names one twice"),
         ({"data": {"name": "blob"}}, "data.name is 'blob'"),
         ({"data": {"name": "blobs", "nois": 1}}, "unknown key 'data.nois'"),
@@ -149,6 +149,9 @@ def test_wrong_names_and_options_are_one_line(changes: dict[str, Any], said: str
         (lambda output, target, steps: output.sum(1), r"loss odd returns \[40\], not one number"),
         (lambda output, target, steps: 3.0, "loss odd returns float, not one number"),
         (lambda output, target, steps: 1 / 0, "loss odd raises: ZeroDivisionError"),
+        (lambda output, target, steps: (output + target[:, None]).mean().detach(), "loss odd has no gradient"),
+        (lambda output, target, steps: output.mul_(-1).mean(), "loss odd writes into what it is given"),
+        (lambda output, target, steps: output.mean() + target.fill_(0).sum(), "loss odd writes into what it is given"),
     ],
 )
 def test_a_loss_that_goes_wrong_says_so(function: Any, said: str) -> None:
@@ -161,7 +164,13 @@ def test_a_loss_that_goes_wrong_says_so(function: Any, said: str) -> None:
     ("function", "said"),
     [
         (lambda outputs, targets: math.nan, "metric odd is nan, not a finite number"),
-        (lambda outputs, targets: outputs, "metric odd raises: "),
+        (lambda outputs, targets: 10**400, "metric odd is inf, not a finite number"),
+        (lambda outputs, targets: outputs, r"metric odd returns \[40, 4\], not one number"),
+        (lambda outputs, targets: None, "metric odd returns NoneType, not one number"),
+        (lambda outputs, targets: "0.5", "metric odd returns str, not one number"),
+        (lambda outputs, targets: 1 + 2j, "metric odd returns complex, not one number"),
+        (lambda outputs, targets: [], "metric odd returns list, not one number"),
+        (lambda outputs, targets: 1 / 0, "metric odd raises: ZeroDivisionError"),
     ],
 )
 def test_a_metric_that_goes_wrong_says_so(function: Any, said: str) -> None:
@@ -189,6 +198,42 @@ def test_a_wrong_definition_is_refused(make: Any, said: str) -> None:
     with pytest.raises(hd.HstnnError) as found:
         make()
     assert said in found.value.message
+
+
+@pytest.mark.parametrize("number", [0.5, np.float64(0.5), np.int64(1), torch.tensor(0.5), torch.tensor([1]), True])
+def test_a_metric_may_return_any_one_number(number: Any) -> None:
+    C.metric("odd")(lambda outputs, targets: number)
+    found = hd.evaluate(network(), own_parts.Blobs().load(C.Source()).test, metrics=["odd"])
+    assert found.more["odd"] == float(number)
+
+
+def test_a_loss_that_writes_is_refused_when_it_is_evaluated_too() -> None:
+    C.loss("odd")(lambda output, target, steps: output.neg_().mean())
+    with pytest.raises(hd.HstnnError, match="loss odd writes into what it is given"):
+        hd.evaluate(network(), own_parts.Blobs().load(C.Source()).test, loss="odd")
+
+
+def test_names_of_metrics_are_a_list() -> None:
+    test = own_parts.Blobs().load(C.Source()).test
+    with pytest.raises(hd.HstnnError, match="metrics is 'macro-recall', not a list of names"):
+        hd.evaluate(network(), test, metrics="macro-recall")
+    with pytest.raises(hd.HstnnError, match="metrics is 'macro-recall', not a list of names"):
+        hd.fit(network(), test, metrics="macro-recall", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ({"name": "focal", "options": {"gama": 1}}, "loss focal does not take these options: .*'gama'"),
+        ({"name": "focal", "options": {"gamma": math.nan}}, "finite number"),
+        ({"name": "focal", "options": 3}, "loss.options is 3: "),
+        ({"name": "cross-entropy", "options": {"gamma": 1}}, "options are for losses of your own"),
+    ],
+)
+def test_wrong_options_of_a_known_loss_are_said_as_such(loss: Any, said: str) -> None:
+    with pytest.raises(hd.HstnnError, match=said) as found:
+        hd.evaluate(network(), own_parts.Blobs().load(C.Source()).test, loss=loss)
+    assert "unknown" not in found.value.message
 
 
 def test_a_data_set_that_gives_something_else_is_refused() -> None:

@@ -111,10 +111,10 @@ def check_x(x: Tensor, wanted: Wanted, what: str, axes: Sequence[str], count: in
     if wanted.tokens:
         _check_whole(x, what, wanted.words, "words", "token")
     elif x.is_floating_point():
-        _check_finite(x, what, "sample" if before > 1 else "time step")
+        check_finite(x, what, "sample" if before > 1 else "time step")
 
 
-def _check_finite(x: Tensor, what: str, each: str) -> None:
+def check_finite(x: Tensor, what: str, each: str) -> None:
     """Refuse numbers that are none, or are none in float32, which networks compute in."""
     for begin in range(0, len(x), _AT_ONCE):
         part = x[begin : begin + _AT_ONCE]

@@ -191,8 +191,8 @@ def _moved(batch: Batch | _Failed, device: torch.device) -> Batch:
     return Batch(batch.x.to(device), batch.target.to(device), lengths)
 
 
-def from_dataset(dataset: Dataset[Any], wanted: Wanted, name: str, look: Look) -> Split:
-    """Return the split of a map-style Dataset of samples (x[T, ...], class).
+def from_dataset(dataset: Any, wanted: Wanted, name: str, look: Look) -> Split:
+    """Return the split of a map-style Dataset, or of a list, of samples (x[T, ...], class).
 
     Raises:
         DataError: it is iterable only, empty, or a sample is refused; says which.

@@ -2,6 +2,7 @@
 
 (x, y)       arrays or tensors: x[N, T, ...], sample-first; or x a list of arrays [T, ...] of several lengths;
              y[N] classes, or y[N, K] values of a regression
+list         of samples (x[T, ...], class or values)
 Dataset      map-style, torch's or any with __len__ and __getitem__: items (x[T, ...], class or values)
 DataLoader   of such a Dataset; its collate_fn gives (x[B, T, ...], y[B]) or (x, y, lengths)
 Split        of a data set of this package
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
         def __getitem__(self, number: int, /) -> Any: ...
 
-    Data = tuple[Array, Array] | Dataset[Any] | MapStyle | DataLoader[Any] | Split
+    Data = tuple[Array, Array] | list[tuple[Any, Any]] | Dataset[Any] | MapStyle | DataLoader[Any] | Split
 else:
     Array = Data = Any
 """What is taken as data."""
@@ -71,11 +72,14 @@ def split_of(data: Any, wanted: Wanted, name: str, progress: Progress) -> Split:
         return from_loader(data, wanted, name, look)
     if is_split(data):
         return _fitting(data, wanted, name)
+    if isinstance(data, list) and data and all(isinstance(each, tuple | list) and len(each) == 2 for each in data):
+        return from_dataset(data, wanted, name, look)
     by_number = hasattr(data, "__getitem__") and hasattr(data, "__len__")
     if isinstance(data, Dataset) or (by_number and not isinstance(data, _NO_DATA)):
         return from_dataset(data, wanted, name, look)
     what = f"a {type(data).__name__} of {len(data)}" if isinstance(data, tuple | list) else type(data).__name__
-    raise DataError(f"{name} is {what}, which is no data", _KINDS)
+    pair = isinstance(data, list) and len(data) == 2
+    raise DataError(f"{name} is {what}, which is no data", "give a tuple: (x, y), not [x, y]" if pair else _KINDS)
 
 
 def is_split(data: Any) -> TypeGuard[Split]:

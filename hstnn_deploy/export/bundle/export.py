@@ -285,7 +285,8 @@ def _read(source: Path | str | Network | History) -> tuple[Path | None, Checkpoi
         if stack is None:
             raise UsageError(
                 "a hybrid network is described by its recipe, which is in its checkpoint",
-                "give the file best.pt, or what hd.fit returned",
+                "give the file best.pt that it was read from, the .best of what hd.train_recipe returned, or what "
+                "hd.fit returned",
             )
         if source.values:
             raise UsageError(

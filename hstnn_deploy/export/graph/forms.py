@@ -72,6 +72,7 @@ def build(
     """
     if form == "step" and states == "inside":
         raise ExportError("a step graph hands its states from step to step: they cannot be inside it", _HAS_INSIDE)
+    network.check_steps("an ONNX graph")
     face = interface(network)
     g = Nodes()
     time = time_axis(form, steps)

@@ -25,6 +25,7 @@ def script(network: Network) -> Any:
     Raises:
         ExportError: an equation of the network cannot be written so.
     """
+    network.check_steps("TorchScript")
     with quiet():
         return scripted(network)
 
@@ -39,6 +40,7 @@ def program(network: Network, show: bool = False) -> ExportedProgram:
     Raises:
         ExportError: an equation of the network cannot be written so.
     """
+    network.check_steps("a .pt2 program")
     face, batch = interface(network), Dim("B", min=1)
     with quiet():
         made = torch.export.export(

@@ -65,6 +65,10 @@ class Traced(Eager):
         """See `Algebra`; there is no backward pass."""
         return fired(membrane, threshold, fires)
 
+    def clip(self, a: Tensor, low: float | None, high: float | None, name: str = "") -> Tensor:
+        """See `Algebra`; there is no backward pass."""
+        return a.clamp(low, high)
+
     def share(self, total: Tensor, count: Tensor, name: str = "") -> Tensor:
         """See `Algebra`; a window has at least one step."""
         return total / count

@@ -1,18 +1,19 @@
 """Layers of a user's own: options, weights and one `step`; see docs/python.md."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from torch import Tensor, nn
 
-from hstnn_deploy.errors import RecipeError, UsageError
+from hstnn_deploy.errors import HstnnError, RecipeError, UsageError
 from hstnn_deploy.factories import their_code
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.algebra import Algebra, V
-from hstnn_deploy.models.custom import steps
+from hstnn_deploy.models.custom import checks, steps
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers import base
 from hstnn_deploy.models.layers.base import Shape, stepped
@@ -100,11 +101,24 @@ class _Own(Layer):
         """See `base.Layer`."""
         return set(self.carries) if self.spikes else set()
 
+    def check_reading(self, reads: str) -> None:
+        """See `steps.check_reading`."""
+        steps.check_reading(reads, self, self._step, self.input_shape)
+
     def equation(self) -> str:
         """See `steps.equation`; `shape` is what comes in."""
         return steps.equation(self, self.tap, self._step, type(self).written, self.input_shape)
 
     input_shape: Shape = ()
+
+
+_OURS = {
+    name
+    for each in (_Own, Layer, base.Layer)
+    for name in (*vars(each), *each.__annotations__)
+    if not name.startswith(("__", "_abc_"))
+} - {"Options", "spikes", "carries", "step", "shape_after"}
+"""What a layer has already; what a user calls so would take its place."""
 
 
 class _Config(BaseModel):
@@ -120,7 +134,7 @@ class _Config(BaseModel):
         """Return the layer for inputs of a shape, and the shape after it.
 
         Raises:
-            RecipeError: the definition is wrong; see `steps.check`.
+            RecipeError: the definition is wrong; see `checks.check`.
             ValueError: it does not take the shape.
         """
         what = f"layer {self.made.kind}"
@@ -132,22 +146,44 @@ class _Config(BaseModel):
             if isinstance(error.__cause__, ValueError):
                 raise error.__cause__ from error
             raise
-        if not isinstance(after, tuple) or not all(type(each) is int and each > 0 for each in after):
+        held = {*vars(layer), *layer._parameters, *layer._buffers, *layer._modules}
+        _refuse_ours(what, held, RecipeError)
+        if not _is_shape(after):
             raise RecipeError(f"{what} gives the shape {brief(after)}", "a tuple of sizes above 0, such as (64,)")
         if not isinstance(layer.carries, Mapping):
             raise RecipeError(f"{what} carries {brief(layer.carries)}", 'give {"h": ((64,), "what it means")}')
-        steps.check_states(what, {name: _meaning(what, each) for name, each in layer.carries.items()})
+        checks.check_states(what, {name: _meaning(what, each) for name, each in layer.carries.items()})
         layer.input_shape, layer.shown = shape, steps.shown(layer)
         layer.tap = SPIKES if layer.spikes else steps.VALUES if layer.carries else ""
-        steps.check(what, layer, layer.spikes, layer._step, shape, after)
+        for name, module in layer.named_modules():
+            if lost := sorted(module._non_persistent_buffers_set):
+                place = ".".join(filter(None, (name, lost[0])))
+                raise RecipeError(
+                    f"{what} has the buffer {place}, which no checkpoint would hold", "let it be persistent"
+                )
+        checks.check(what, layer, layer.spikes, layer._step, shape, after)
+        if torch.empty(0).is_meta:
+            with their_code(f"{what} raises when it is made"):
+                again = self.made(self.own, shape)
+            checks.check_made_alike(what, layer, again, shape)
         return layer, after
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(type(each) is int and each > 0 for each in value)
 
 
 def _meaning(what: str, carried: Any) -> str:
     match carried:
-        case (tuple(), str() as meaning):
+        case (shape, str() as meaning) if _is_shape(shape):
             return meaning
-    raise RecipeError(f"{what} carries {brief(carried)}", 'give shape and meaning: {"h": ((64,), "what it means")}')
+    hint = 'give a shape of sizes above 0 and the meaning: {"h": ((64,), "what it means")}'
+    raise RecipeError(f"{what} carries {brief(carried)}", hint)
+
+
+def _refuse_ours(what: str, names: Iterable[str], kind: type[HstnnError]) -> None:
+    if taken := sorted(_OURS.intersection(names)):
+        raise kind(f"{what} has {taken[0]!r} of its own, a name that every layer has already", "call it something else")
 
 
 L = TypeVar("L", bound=Layer)
@@ -165,6 +201,9 @@ def layer(name: str) -> Callable[[type[L]], type[L]]:
             raise UsageError(f"{name} is {brief(defined)}, no layer", "derive its class from hd.custom.Layer")
         if getattr(defined.step, "__isabstractmethod__", False):
             raise UsageError(f"layer {name} has no step", "write def step(self, o, x, state)")
+        for each in defined.__mro__:
+            if each not in Layer.__mro__:
+                _refuse_ours(f"layer {name}", vars(each), UsageError)
         options = defined.Options
         if not (isinstance(options, type) and issubclass(options, BaseModel)):
             raise UsageError(f"the Options of layer {name} are {brief(options)}", "derive them from hd.custom.Options")

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -48,14 +49,29 @@ class OwnLoss:
         """Return the loss of a batch.
 
         Raises:
-            UsageError: the function raises, or returns anything but one number.
+            UsageError: the function raises, changes what it is given, or returns anything but one number that follows
+                from the outputs.
         """
+        before = _versions(output, target)
         with their_code(f"loss {self.name} raises"):
             found = self.function(output, target, steps, **options)
         if not isinstance(found, Tensor) or found.ndim or not found.is_floating_point():
             told = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise UsageError(f"loss {self.name} returns {told}, not one number", "return a mean over the batch")
+        if _versions(output, target) != before:
+            # The metric is taken of them too.
+            raise UsageError(
+                f"loss {self.name} writes into what it is given", "return a new value: x + 1, not x.add_(1)"
+            )
+        if torch.is_grad_enabled() and output.requires_grad and not found.requires_grad:
+            hint = "compute it of output in torch, without detach, item, argmax or numpy"
+            raise UsageError(f"loss {self.name} has no gradient", hint)
         return found
+
+
+def _versions(*given: Tensor) -> list[int]:
+    """Return how often tensors were written."""
+    return [each._version for each in given if not each.is_inference()]
 
 
 class _OwnClasses(Classification):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -12,7 +12,7 @@ from hstnn_deploy.errors import UsageError
 from hstnn_deploy.factories import their_code
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.algebra import Algebra, Strand, V
-from hstnn_deploy.models.custom import steps
+from hstnn_deploy.models.custom import checks, steps
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.base import Shape
 from hstnn_deploy.models.layers.units import UnitLayer, held, hold
@@ -29,8 +29,6 @@ class Neuron(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    type: ClassVar[str] = ""
-    """Its name; the decorator sets it."""
     states: ClassVar[Mapping[str, str]] = {}
     """What it carries from step to step, with its meaning. Every state begins at 0 and has the layer's shape."""
     spikes: ClassVar[bool] = True
@@ -60,18 +58,26 @@ class Neuron(BaseModel):
 class OwnNeurons(UnitLayer):
     """A layer of them."""
 
-    def __init__(self, neuron: Neuron, shape: Shape) -> None:
+    kind: str  # type: ignore[misc]
+    """The name under which the neuron is registered."""
+
+    def __init__(self, kind: str, neuron: Neuron, shape: Shape) -> None:
         super().__init__()
-        self.neuron, self.units = neuron, shape[0] if shape else 1
+        self.kind, self.neuron, self.units = kind, neuron, shape[0] if shape else 1
         self.tap = SPIKES if neuron.spikes else steps.VALUES
         self.carries = {name: (shape, meaning) for name, meaning in neuron.states.items()}
         self.shown = steps.shown(self)
-        hold(self, cast(Any, neuron), shape)
-
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        """The neuron's name."""
-        return self.neuron.type
+        given = neuron.fresh(shape)
+        if not isinstance(given, Mapping) or not all(
+            isinstance(key, str) and isinstance(each, Tensor) for key, each in given.items()
+        ):
+            raise UsageError(f"fresh of neuron {kind} gives {brief(given)}", 'give tensors by name: {"gain": …}')
+        for name in given:
+            if hasattr(self, name):
+                raise UsageError(
+                    f"fresh of neuron {kind} gives {brief(name)}, a name that is taken", "give another name"
+                )
+        hold(self, given)
 
     def _step(self, o: Any, drive: Any, state: Mapping[str, Any]) -> Any:
         return self.neuron.step(o, drive, state, held(self))
@@ -98,6 +104,10 @@ class OwnNeurons(UnitLayer):
         assert rows is not None
         return rows, after
 
+    def check_reading(self, reads: str) -> None:
+        """See `steps.check_reading`."""
+        steps.check_reading(reads, self, self._step, self.output)
+
     def equation(self) -> str:
         """See `steps.equation`."""
         return steps.equation(self, self.tap, self._step, type(self.neuron).step, self.output)
@@ -108,18 +118,20 @@ class _Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+    kind: ClassVar[str]
+
     own: Neuron
 
     def build(self, shape: Shape) -> tuple[OwnNeurons, Shape]:
         """Return the layer for inputs of a shape, and the shape after it.
 
         Raises:
-            RecipeError: the definition is wrong; see `steps.check`.
+            RecipeError: the definition is wrong; see `checks.check`.
         """
-        what = f"neuron {self.own.type}"
+        what = f"neuron {self.kind}"
         with their_code(f"{what} raises when its layer is made"):
-            layer = OwnNeurons(self.own, shape)
-        steps.check(what, layer, self.own.spikes, layer._step, shape, shape)
+            layer = OwnNeurons(self.kind, self.own, shape)
+        checks.check(what, layer, self.own.spikes, layer._step, shape, shape)
         return layer, shape
 
 
@@ -138,15 +150,17 @@ def neuron(name: str) -> Callable[[type[N]], type[N]]:
             raise UsageError(f"{name} is {brief(defined)}, no neuron", "derive its class from hd.custom.Neuron")
         if defined.step is Neuron.step:
             raise UsageError(f"neuron {name} has no step", "write def step(self, o, drive, state, own)")
-        steps.check_states(f"neuron {name}", defined.states)
+        if "states" in defined.model_fields:
+            raise UsageError(f"neuron {name} has states as an option", 'write it without a type: states = {"v": "…"}')
+        checks.check_states(f"neuron {name}", defined.states)
         if not defined.states:
             raise UsageError(f"neuron {name} carries nothing", 'declare its states: states = {"v": "membrane"}')
-        defined.type = name
         default: Any = Field(alias=name)
         # Unless something of it has no default, and has to be given.
         with suppress(ValidationError):
             default = Field(defined(), alias=name)
         config = create_model(f"{defined.__name__}Config", __base__=_Config, own=(defined, default))
+        config.kind = name
         plugins.register("neurons", name, config, defined)
         return defined
 

@@ -1,4 +1,4 @@
-"""A `step` that a user wrote, in any reading: named, checked when it is defined, and refused where it cannot be read.
+"""A `step` that a user wrote, in any reading: named, noted operation by operation, and refused where it cannot be read.
 
 The readings of the package's own layers rely on names that its steps give with care: no name twice, what is handed out
 and carried under its own. A user's step need not know of that. Outside of torch it sees values that only the operations
@@ -7,17 +7,18 @@ of `o` take, and each result gets a name of its own.
 
 import hashlib
 import inspect
-import re
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hstnn_deploy.errors import HstnnError, RecipeError, UsageError, nearest
-from hstnn_deploy.factories import their_code
-from hstnn_deploy.foreign import brief, first_line
+from hstnn_deploy.errors import HstnnError, UsageError
+from hstnn_deploy.foreign import first_line
 from hstnn_deploy.models.algebra import Algebra, Unreadable
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.base import Layer, Shape
@@ -30,15 +31,12 @@ OPERATIONS = (
 )
 """What a step may do: operations of `Algebra` on one time step. `tap` may be called, and does nothing."""
 
-_SIGNATURES = {each: inspect.signature(getattr(Algebra, each)) for each in OPERATIONS}
+SIGNATURES = {each: inspect.signature(getattr(Algebra, each)) for each in OPERATIONS}
+_TAKES_TENSORS = ("parameter", "product")
 _USE = f"write it in the operations of o: {', '.join(OPERATIONS)}"
 
 VALUES = "out"
 """The tap of what hands out other values than spikes."""
-
-_STATE = re.compile(r"[a-z]{1,20}")
-_TAKEN = {SPIKES, VALUES, "fires", "floor", "multiple", "total", "steps", "latest", "largest", "exit", "x", "logits"}
-"""Names that values of a graph have already."""
 
 Step = Callable[[Any, Any, Mapping[str, Any]], Any]
 """A step as the user wrote it: from a reading, what comes in, and the states, to what goes out, and the states."""
@@ -83,7 +81,10 @@ class Noting:
 
 
 class Boxed:
-    """A value that only the operations of `o` take: Python's and torch's own operators raise."""
+    """A value that only the operations of `o` take: Python's and torch's own operators raise.
+
+    Python compares all objects and takes all for true; an answer to that would be one for every sample.
+    """
 
     __slots__ = ("number", "value")
 
@@ -93,6 +94,15 @@ class Boxed:
     def __repr__(self) -> str:
         """Return what an error calls it."""
         return f"value {self.number}"
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("if, and, or, not decide about numbers, and a graph has none yet; o.exceeds compares")
+
+    def __eq__(self, other: object) -> NoReturn:
+        raise TypeError("== and != compare numbers, and a graph has none yet; o.exceeds compares")
+
+    def __hash__(self) -> NoReturn:
+        raise TypeError("a value is no key: a graph has no numbers yet")
 
 
 class Boxing:
@@ -113,7 +123,7 @@ class Boxing:
     def __getattr__(self, operation: str) -> Any:
         if operation == "tap":
             return lambda a, *_: a
-        if operation not in _SIGNATURES:
+        if operation not in SIGNATURES:
             raise AttributeError(f"o has no operation {operation!r} for a step")
         return partial(self._do, operation)
 
@@ -123,14 +133,32 @@ class Boxing:
         return Boxed(value, self._count)
 
     def _do(self, operation: str, *given: Any, **named: Any) -> Any:
-        bound = _SIGNATURES[operation].bind(None, *given, **named)
+        bound = SIGNATURES[operation].bind(None, *given, **named)
         arguments = {key: value for key, value in bound.arguments.items() if key != "self"}
         if operation == "fixed":
             return given[0] if given else named["a"]
         told = {key: self._told(value) for key, value in arguments.items() if key not in ("name", "surrogate")}
-        if "name" in _SIGNATURES[operation].parameters:
+        if "name" in SIGNATURES[operation].parameters:
             # Never a state's name, which is one word and the layer's number.
             arguments["name"] = SPIKES if operation == "spike" else f"{operation}_{self._count}"
+        for value in arguments.values():
+            if isinstance(value, float) and math.isnan(value):
+                raise UsageError(f"o.{operation} is given {value}, which is no number", "leave it out")
+            if isinstance(value, Tensor) and operation in _TAKES_TENSORS and value.dtype != torch.get_default_dtype():
+                given_type = str(value.dtype).removeprefix("torch.")
+                raise UsageError(
+                    f"o.{operation} is given numbers of {given_type}",
+                    "hold them as float32: torch.ones(shape), or value.float()",
+                )
+            if isinstance(value, Tensor | nn.Module) and id(value) not in self._held:
+                raise TypeError(f"o.{operation} takes parameters, buffers and modules of the layer, as they are")
+            if isinstance(value, nn.Module):
+                _check_module(operation, value)
+            # A graph would have to hold it as an array of its own.
+            if isinstance(value, np.generic) or (isinstance(value, Tensor) and operation not in _TAKES_TENSORS):
+                raise TypeError(
+                    f"o.{operation} takes no {type(value).__name__}: give a number, float(…), or o.parameter(…)"
+                )
         plain = {key: _unboxed(value) for key, value in arguments.items()}
         result = getattr(self._o, operation)(**plain)
         boxed = [self.box(each) for each in result] if isinstance(result, list) else self.box(result)
@@ -149,6 +177,18 @@ class Boxing:
                 return f"{self._held.get(id(value), '?')}: {list(value.shape)}"
             case _:
                 return repr(value)
+
+
+def _check_module(operation: str, module: nn.Module) -> None:
+    """Refuse a module of which a graph would hold the weights alone, and not what else it does."""
+    if type(module) not in (nn.Linear, nn.Conv1d, nn.Conv2d):
+        raise TypeError(
+            f"o.{operation} takes an nn.Linear, nn.Conv1d or nn.Conv2d as torch has it, no {type(module).__name__}"
+        )
+    if isinstance(module, nn.Conv1d | nn.Conv2d) and (
+        module.padding_mode != "zeros" or isinstance(module.padding, str)
+    ):
+        raise TypeError(f"o.{operation} takes a padding of zeros, as numbers")
 
 
 def _unboxed(value: Any) -> Any:
@@ -187,7 +227,7 @@ def run(layer: Layer, tap: str, step: Step, o: Algebra[Any], x: Any, state: Mapp
     except HstnnError:
         raise
     except Exception as error:
-        _refuse(o, layer, error)
+        _refuse(o.reads, layer, error)
     if tap and tap != SPIKES:
         handed = o.mul(handed, 1.0, tap)
     if tap:
@@ -198,12 +238,89 @@ def run(layer: Layer, tap: str, step: Step, o: Algebra[Any], x: Any, state: Mapp
     return handed, {name: o.tap(o.mul(row, 1.0, name), name) for name, row in rows.items()}
 
 
-def _refuse(o: Algebra[Any], layer: Layer, error: Exception) -> NoReturn:
+def _refuse(reads: str, layer: Layer, error: Exception) -> NoReturn:
     if isinstance(error, MemoryError):
         raise error
     raise Unreadable(
-        f"{o.reads} cannot hold the step of layer {layer.number}, {layer.kind}: {first_line(error)}", _USE
+        f"{reads} cannot hold the step of layer {layer.number}, {layer.kind}: {first_line(error)}", _USE
     ) from error
+
+
+def check_reading(reads: str, layer: Layer, step: Step, shape: Shape) -> None:
+    """Refuse a step that is not made of the operations of `o`, or computes something else where it sees them alone.
+
+    It is run on random numbers both ways. A proof compares a file with the step as the file was written of it.
+
+    Args:
+        reads: what the reading gives, for the error.
+        layer: whose it is.
+        step: runs what the user wrote.
+        shape: of what comes in.
+
+    Raises:
+        Unreadable: it does something else; says what.
+    """
+    try:
+        for name, module in layer.named_modules():
+            if name and (module._forward_hooks or module._forward_pre_hooks):
+                raise TypeError(f"its {name} has a hook, which nothing but torch would call")
+        if _differs(layer, step, shape):
+            raise TypeError("it computes something else there than in torch, by asking what sort of values it is given")
+    except HstnnError:
+        raise
+    except Exception as error:
+        _refuse(reads, layer, error)
+
+
+def dry(layer: Layer, step: Step, shape: Shape) -> list[str]:
+    """Run a step on zeros; return each operation, what goes out, and the states."""
+    device = _device(layer)
+    boxing, y, after = _boxed(layer, step, torch.zeros(2, *shape, device=device), zeros(layer, device))
+    return [*boxing.written, repr(y), *(f"{name} {after[name]!r}" for name in layer.carries)]
+
+
+def _boxed(layer: Layer, step: Step, x: Tensor, state: Mapping[str, Tensor]) -> tuple[Boxing, Any, Any]:
+    """Run a step on boxed tensors, as in an evaluation; return what noted it, what goes out, and the states."""
+    boxing = Boxing(Eager(), layer)
+    with _evaluating(layer):
+        y, after = step(boxing, boxing.box(x), {name: boxing.box(value) for name, value in state.items()})
+    return boxing, y, after
+
+
+@contextmanager
+def _evaluating(layer: Layer) -> Iterator[None]:
+    training = layer.training
+    layer.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        layer.train(training)
+
+
+def _device(layer: Layer) -> torch.device:
+    return next((each.device for each in (*layer.parameters(), *layer.buffers())), torch.empty(0).device)
+
+
+def _differs(layer: Layer, step: Step, shape: Shape) -> bool:
+    """Whether a step computes something else of tensors than of values that only the operations of `o` take."""
+    device, draw = _device(layer), torch.Generator().manual_seed(0)
+    for batch in (1, 3):
+        x = 2 * torch.randn(batch, *shape, generator=draw)
+        state = {
+            name: torch.randn(batch, *each, generator=draw).to(device) for name, (each, _) in layer.carries.items()
+        }
+        with _evaluating(layer):
+            y, after = step(Eager(), x.to(device), dict(state))
+        _, boxed, boxed_after = _boxed(layer, step, x.to(device), state)
+        pairs = [(y, boxed), *((after[name], boxed_after[name]) for name in state)]
+        if not all(_equal(one, _unboxed(other)) for one, other in pairs):
+            return True
+    return False
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return bool(torch.allclose(one, other, rtol=0, atol=0, equal_nan=True))
 
 
 def equation(layer: Layer, tap: str, step: Step, written: Any, shape: Shape) -> str:
@@ -216,13 +333,8 @@ def equation(layer: Layer, tap: str, step: Step, written: Any, shape: Shape) -> 
         written: what the user wrote, for its text.
         shape: of what comes in.
     """
-    boxing = Boxing(Eager(), layer)
     try:
-        with torch.no_grad():
-            given = boxing.box(torch.zeros(2, *shape, device="meta"))
-            before = {name: boxing.box(value) for name, value in _zeros(layer).items()}
-            y, after = step(boxing, given, before)
-        told = [*boxing.written, repr(y), *(f"{name} {after[name]!r}" for name in layer.carries), tap]
+        told = [*dry(layer, step, shape), tap]
     except Exception:
         try:
             told = [inspect.getsource(written)]
@@ -231,104 +343,6 @@ def equation(layer: Layer, tap: str, step: Step, written: Any, shape: Shape) -> 
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
-def _zeros(layer: Layer) -> dict[str, Tensor]:
-    return {name: torch.zeros(2, *shape, device="meta") for name, (shape, _) in layer.carries.items()}
-
-
-class _Watched(Eager):
-    """Tensors without numbers; counts spikes, and has the operations of a step alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fired: list[Tensor] = []
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in _FORBIDDEN:
-            raise AttributeError(f"o has no operation {name!r} for a step")
-        return super().__getattribute__(name)
-
-    def spike(self, *given: Any, **named: Any) -> Tensor:
-        """See `Algebra`."""
-        self.fired.append(super().spike(*given, **named))
-        return self.fired[-1]
-
-    def exceeds(self, *given: Any, **named: Any) -> Tensor:
-        """See `Algebra`."""
-        return Eager().exceeds(*given, **named)
-
-
-_FORBIDDEN = {
-    name
-    for name in vars(Algebra)
-    if not name.startswith("_") and name not in {*OPERATIONS, "tap", "at", "lacks", "layer", "reads"}
-}
-
-
-def check_states(what: str, states: Any) -> None:
-    """Check what a part declares to carry.
-
-    Args:
-        what: it is called, such as "neuron quadratic".
-        states: names and meanings.
-
-    Raises:
-        UsageError: no names and meanings, or a name of another form.
-    """
-    if not isinstance(states, Mapping) or not all(isinstance(each, str) for each in states.values()):
-        raise UsageError(f"the states of {what} are {brief(states)}", 'give names and meanings: {"v": "membrane"}')
-    for name, meaning in states.items():
-        if not isinstance(name, str) or not _STATE.fullmatch(name) or name in _TAKEN:
-            raise UsageError(f"{what} has a state {brief(name)}", "name it by small letters, such as v or trace")
-        if re.search(r"[{}]", meaning.replace("{layer}", "")):
-            raise UsageError(f"{what} says {brief(meaning)} of a state", "braces are for {layer} alone")
-
-
-def check(what: str, layer: Layer, spiking: bool, step: Step, shape: Shape, after: Shape) -> None:
-    """Check what a step gives of values without numbers.
-
-    Args:
-        what: it is called, such as "neuron quadratic".
-        layer: whose it is. It is checked where it was made on the device that holds no numbers.
-        spiking: whether it hands out spikes.
-        step: what the user wrote.
-        shape: of what comes in.
-        after: of what is to go out.
-
-    Raises:
-        RecipeError: it raises, or gives other shapes or states than it says.
-    """
-    if not torch.empty(0).is_meta:
-        return  # every network is first made without numbers
-    o, states = _Watched(), _zeros(layer)
-    with torch.no_grad():
-        try:
-            with their_code(f"the step of {what} raises"):
-                given = step(o, torch.zeros(2, *shape, device="meta"), dict(states))
-        except HstnnError as error:
-            known = nearest(error.message.split("'")[1], OPERATIONS) if "o has no operation" in error.message else ""
-            raise RecipeError(error.message, known or error.hint) from error
-
-    def refuse(message: str, hint: str = "") -> NoReturn:
-        raise RecipeError(f"the step of {what} {message}", hint)
-
-    if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict)):
-        refuse(f"returns {brief(type(given).__name__)}, not a pair", "return what goes out, and the states by name")
-    y, left = given
-    if left.keys() != states.keys():
-        extra, lost = sorted(map(str, left.keys() - states.keys())), sorted(states.keys() - left.keys())
-        if extra:
-            refuse(f"returns the state {extra[0]!r}, which it does not declare", f"declared: {', '.join(states)}")
-        refuse(f"does not return the state {lost[0]!r}", "return every state that is declared, changed or not")
-    for name, value, wanted in (("", y, after), *((name, left[name], states[name].shape[1:]) for name in states)):
-        told = f"the state {name!r}" if name else "what goes out"
-        if not isinstance(value, Tensor):
-            refuse(f"gives a {type(value).__name__} for {told}", "give a value that an operation of o returned")
-        if tuple(value.shape) != (2, *wanted) or not value.is_floating_point():
-            got = f"{list(value.shape[1:])} of {value.dtype}" if value.ndim else "a single number"
-            refuse(f"gives {got} for {told}, which has the shape {list(wanted)}")
-    if not spiking and o.fired:
-        refuse("calls o.spike, but it hands out no spikes", "set spikes = True; o.exceeds compares without spiking")
-    if spiking and len(o.fired) != 1:
-        refuse(f"calls o.spike {len(o.fired)} times, not once", "set spikes = False where it hands out other values")
-    if spiking and y is not o.fired[0]:
-        refuse("hands out other values than its spikes", "hand out what o.spike returned, as it is")
+def zeros(layer: Layer, device: torch.device | str = "meta") -> dict[str, Tensor]:
+    """Return what a layer carries before the first step of two samples."""
+    return {name: torch.zeros(2, *shape, device=device) for name, (shape, _) in layer.carries.items()}

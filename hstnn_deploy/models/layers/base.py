@@ -58,6 +58,16 @@ class Layer(nn.Module, ABC):
         """Return which of what it carries are membranes and the like."""
         return set()
 
+    def check_reading(self, reads: str) -> None:
+        """Refuse a step that would be written as something else than torch computes: none of the package's own.
+
+        Args:
+            reads: what is written, for the error.
+
+        Raises:
+            Unreadable: see `custom.steps.check_reading`.
+        """
+
 
 class Stateless(Layer):
     """A layer that carries nothing: what it does to a step, it does to every step of a window."""

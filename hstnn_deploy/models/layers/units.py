@@ -99,9 +99,9 @@ class UnitLayer(Layer):
         return set(self.carries) if self.tap == SPIKES else set()
 
 
-def hold(layer: nn.Module, neuron: Neuron, shape: Shape) -> None:
-    """Give a layer the numbers that its neurons have there: learned ones as parameters, others as buffers."""
-    for name, value in neuron.fresh(shape).items():
+def hold(layer: nn.Module, fresh: Mapping[str, Tensor]) -> None:
+    """Give a layer the numbers of its neurons, see `Lif.fresh`: parameters, where they learn, or buffers."""
+    for name, value in fresh.items():
         if isinstance(value, nn.Parameter):
             layer.register_parameter(name, value)
         else:
@@ -130,7 +130,7 @@ class Spiking(UnitLayer):
         super().__init__()
         self.neuron, self.tap, self.units = neuron, neuron.tap, shape[0] if shape else 1
         self.carries = {name: (shape, meaning) for name, meaning in neuron.states.items()}
-        hold(self, neuron, shape)
+        hold(self, neuron.fresh(shape))
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -211,7 +211,7 @@ class Feedback(UnitLayer):
             self.recurrent = nn.Conv2d(shape[0], shape[0], size, padding=size // 2, bias=config.bias)
         self.carries = {name: (shape, meaning) for name, meaning in self.neuron.states.items()}
         self.carries["fired"] = (shape, "spikes of layer {layer}'s units at the step before, which they see")
-        hold(self, self.neuron, shape)
+        hold(self, self.neuron.fresh(shape))
 
     @property
     def own(self) -> dict[str, Tensor]:

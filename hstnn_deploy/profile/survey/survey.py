@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hstnn_deploy import environment
 from hstnn_deploy.errors import HstnnError
+from hstnn_deploy.plugins import registry
 from hstnn_deploy.profile.meter import gpu
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def survey(data_dir: Path | None = None) -> dict[str, Any]:
         "nvml": _nvml(),
         "ray": _ray(),
         "data": _data(data_dir),
+        "plugins": registry.survey(),
     }
     facts["abilities"] = [ability._asdict() for ability in _abilities(facts)]
     return facts

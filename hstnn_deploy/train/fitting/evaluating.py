@@ -19,7 +19,6 @@ from hstnn_deploy.train.fitting.given import (
     config_of,
     device_of,
     loss_of,
-    network_device,
     wanted,
 )
 from hstnn_deploy.train.fitting.history import Evaluation
@@ -82,7 +81,7 @@ def _evaluate(
     precision: Precision = "fp32",
 ) -> Evaluation:
     check_network(network)
-    where, before, training = device_of(network, device), network_device(network), network.training
+    where, before, training = device_of(network, device), network.device, network.training
     asked = loss_of(network, loss)
     task = task_for(config_of(network), asked)
     split = split_of(data, wanted(network, asked), "data", lambda *_: None)

@@ -17,10 +17,12 @@ from hstnn_deploy.data.given.checks import Wanted
 from hstnn_deploy.data.given.given import HELD_OUT, Data, fingerprint, held_out, split_of
 from hstnn_deploy.data.splits import Family, Splits
 from hstnn_deploy.errors import RunError, UsageError
+from hstnn_deploy.foreign import brief
 from hstnn_deploy.metrics import shown
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.models.registry import build
+from hstnn_deploy.recipe import parts
 from hstnn_deploy.recipe.load import parse
 from hstnn_deploy.recipe.sections import Schedule
 from hstnn_deploy.runs import RunFolder
@@ -31,7 +33,6 @@ from hstnn_deploy.train.fitting.given import (
     config_of,
     device_of,
     loss_of,
-    network_device,
     wanted,
 )
 from hstnn_deploy.train.fitting.history import Evaluation, History
@@ -139,6 +140,10 @@ def fit(
         KeyboardInterrupt: no epoch was done yet.
     """
     check_network(network)
+    if anew := parts.redefined(network):
+        raise UsageError(*anew)
+    if isinstance(metrics, str):
+        raise UsageError(f"metrics is {brief(metrics)}, not a list of names", f"give [{brief(metrics)}]")
     where, asked = device_of(network, device), loss_of(network, loss)
     screen = observer_here() if progress else PlainObserver(_silent())
     heard, more = _Notes(), _observers(observer)
@@ -203,7 +208,7 @@ def _run(training: _Training, network: Network, run: RunFolder, heard: _Notes, f
         goes_on = "; resume=True goes on with it" if folder else ""
         training.observer.note(f"interrupted after {count}: the network is that of epoch {best.epoch}{goes_on}")
     measured = best.metrics.get("test")
-    done = best.network().to(network_device(network))
+    done = best.network().to(network.device)
     return History(
         done,
         best,

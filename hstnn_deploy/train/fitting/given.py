@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ValidationError
 
 from hstnn_deploy import devices
 from hstnn_deploy.data.given.checks import Wanted
@@ -11,7 +12,7 @@ from hstnn_deploy.errors import DeviceError, UsageError
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.network import LossName, Network, is_network
 from hstnn_deploy.models.registry import NetworkConfig
-from hstnn_deploy.models.tasks import LossConfig
+from hstnn_deploy.models.tasks import LOSSES, LossConfig
 from hstnn_deploy.plugins import registry as plugins
 
 if TYPE_CHECKING:
@@ -78,6 +79,13 @@ def loss_of(network: Network, asked: Any) -> LossConfig:
     try:
         loss = LossConfig.model_validate(usual if asked is None else asked)
     except ValueError as error:
+        name = asked.get("name") if isinstance(asked, Mapping) else asked
+        if isinstance(error, ValidationError) and isinstance(name, str) and name in (*LOSSES, *plugins.names("losses")):
+            found = error.errors(include_url=False)
+            first = next((each for each in found if each["type"] == "finite_number"), found[0])
+            # An option may be of several types, and each has an error of its own.
+            place = ".".join(map(str, ("loss", *first["loc"][:2])))
+            raise UsageError(f"{place} is {brief(first['input'])}: {first['msg']}") from error
         own = ", ".join(plugins.names("losses"))
         known = f"{own}, " if own else ""
         known += (
@@ -110,8 +118,3 @@ def device_of(network: Network, asked: Any) -> torch.device:
     if found.type not in {"cpu", "cuda"}:
         raise UsageError(f"the network is on the device {found}", 'move it: network.to("cpu"), or give device="cpu"')
     return found
-
-
-def network_device(network: Network) -> torch.device:
-    """Return where a network is; the CPU where it has no numbers."""
-    return next((each.device for each in (*network.parameters(), *network.buffers())), torch.device("cpu"))

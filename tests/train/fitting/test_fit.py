@@ -105,6 +105,7 @@ KINDS: dict[str, Any] = {
     "a class of somebody else's": lambda: Plain(),
     "DataLoader": lambda: DataLoader(Samples(), batch_size=20, shuffle=True),
     "DataLoader with workers": lambda: DataLoader(Samples(), batch_size=20, num_workers=1),
+    "list of samples": lambda: [(X[n], int(Y[n])) for n in range(COUNT)],
     "equal list": lambda: (list(X), Y),
 }
 
