@@ -10,6 +10,7 @@ from hstnn_deploy.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 
 
@@ -24,9 +25,7 @@ def test_the_code_map_names_every_module() -> None:
     assert {path for folder in written["FOLDERS"] for path in written["modules"](folder)} == modules
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.stem
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_no_row_of_a_table_stands_twice(page: Path) -> None:
     for section in re.split(r"^(?:#+ |\*\*)", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
         names = re.findall(r"^\| (`[^|]+`) \|", section, flags=re.MULTILINE)
@@ -47,7 +46,6 @@ def test_every_command_is_described() -> None:
 
 
 LINK = re.compile(r"\]\(([^)#\s]+)?(#[^)\s]+)?\)")
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def anchors(page: Path) -> set[str]:
