@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-matrix attack benchmarks engines clean
+.PHONY: help demo test test-matrix attack benchmarks engines site clean
 
 help:
 	@echo "make demo        set up .venv and run the whole main path on real digits (about 3 minutes on 2 cores)"
@@ -14,6 +14,7 @@ help:
 	@echo "make attack      set up .venv and attack everything that reads or writes for MINUTES (30), counting failures"
 	@echo "make benchmarks  set up .venv and run the benchmarks"
 	@echo "make engines     set up .venv and run every export case in other engines (about 3 minutes; needs the network)"
+	@echo "make site        set up .venv and build the documentation as a site, in build/site"
 	@echo "make clean       remove .venv and what the demo wrote"
 
 demo: $(VENV)/.installed
@@ -35,6 +36,10 @@ benchmarks: $(VENV)/.installed-dev
 
 engines: $(VENV)/.installed-dev
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.engines --write
+
+site: $(VENV)/.installed-dev
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "built: build/site/index.html"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12")'

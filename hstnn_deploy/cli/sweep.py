@@ -35,7 +35,7 @@ class StepChoice(StrEnum):
 
 
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="A recipe as for `hstnn train`, or a sweep file (see the README).")],
+    recipe: Annotated[str, typer.Argument(help="A recipe as for `hstnn train`, or a sweep file (docs/sweeps.md).")],
     kinds: Annotated[str | None, typer.Option(metavar="LIST", help="Such as rnn,snn,ffs,hybrid.")] = None,
     ratios: Annotated[str | None, typer.Option(metavar="LIST", help="Of ffs and hybrid, such as 0.05,0.25.")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Such as 1111,2222.")] = None,

@@ -67,7 +67,7 @@ def recipe_text(found: Checked, data: dict[str, Any]) -> str:
     train = sum(config.found.train)
     lines = [
         f"# A recipe to start from: the {found.kind} in this folder, as `hstnn data check` found them.",
-        "# Lines that begin with # are off. All keys of data are in docs/own-data.md, all others in the README.",
+        "# Lines that begin with # are off. The keys of data are in docs/own-data.md, of layers in docs/layers.md.",
         f"name: {json.dumps(slug(path)[:100])}",
         "data:",
         "  name: own",

@@ -57,7 +57,9 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    """What the training is called: run folders, tables and pictures bear it."""
     about: str = ""
+    """A sentence for people."""
     experiment: str | None = None
     """The row of the paper's resource table that this recipe reproduces."""
     published: Published | None = None
@@ -65,10 +67,13 @@ class Recipe(BaseModel):
     data: DataConfig
     network: NetworkConfig
     kind: Kind = "hybrid"
+    """Which units the layers have; see `hstnn train --kind`. A stack has `plain`."""
     ratio: float = Field(0.5, gt=0, lt=1)
     """The spiking share of the units, of ffs and hybrid networks."""
     seed: int = Field(1111, ge=0, lt=2**63)
+    """Of initial weights, of the order of samples, and of probes."""
     batch: int = Field(gt=0)
+    """Samples of a training step; of a text, how many places of it are read side by side."""
     precision: Precision = "fp32"
     """In which precision training and evaluation compute; see `models.precision`."""
     protocol: Protocol = "validation"

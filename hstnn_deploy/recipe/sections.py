@@ -73,11 +73,14 @@ class Stage(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(gt=0)
+    """Passes over the training samples; the best one is kept."""
     batches: int | None = Field(None, gt=0)
     """Batches of an epoch, each drawn at random by itself (so the demo trains on DVS-Gesture, and tests every 20), or
     null where an epoch is a whole pass over the training samples."""
     optimiser: Literal["adam", "sgd"] = "adam"
+    """Torch's Adam or SGD."""
     lr: float = Field(gt=0)
+    """The learning rate at the beginning."""
     momentum: float = Field(0.0, ge=0, lt=1)
     """Of sgd; adam has none."""
     weight_decay: float = Field(0.0, ge=0)
@@ -107,7 +110,9 @@ class RateBounds(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     low: float = Field(0.0, ge=0)
+    """Below it, a unit is pushed to spike more often."""
     high: float = Field(1.0, gt=0)
+    """Above it, a unit is pushed to spike less often."""
     weight: float = Field(1.0, gt=0)
     """What the squared distance from the bounds is multiplied with."""
 
