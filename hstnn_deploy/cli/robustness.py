@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from hstnn_deploy.data.splits import Splits
+    from hstnn_deploy.disturbances.disturbance import Disturbance
     from hstnn_deploy.models.network import Network
-    from hstnn_deploy.robustness.disturbance import Disturbance
     from hstnn_deploy.robustness.measure import Bench
     from hstnn_deploy.robustness.record import Curve, Measured, Robustness
 
@@ -63,7 +63,7 @@ def robustness(
         _list(as_json)
         return
     from hstnn_deploy import devices, environment
-    from hstnn_deploy.robustness.measure import DISTURBANCES
+    from hstnn_deploy.disturbances.table import DISTURBANCES
     from hstnn_deploy.robustness.record import Robustness
 
     paths = [*(ckpt or []), *_best_of(runs or [])]
@@ -91,7 +91,7 @@ def _best_of(folders: Sequence[Path]) -> list[Path]:
 
 def _asked(disturb: list[str] | None, known: "dict[str, Disturbance]") -> "Asked | None":
     """Return the disturbances that are asked for and their levels; None for all that fit."""
-    from hstnn_deploy.robustness.disturbance import parse
+    from hstnn_deploy.disturbances.disturbance import parse
 
     if not disturb:
         return None
@@ -140,7 +140,7 @@ def _benches(
 def _measure(
     path: Path, bench: "Bench", benches: "list[tuple[Path, Bench]]", asked: "Asked | None", draws: int
 ) -> "Measured":
-    from hstnn_deploy.robustness.measure import DISTURBANCES
+    from hstnn_deploy.disturbances.table import DISTURBANCES
 
     if asked is None:
         fitting = [each for each in DISTURBANCES.values() if not bench.why_not(each)]
@@ -166,7 +166,7 @@ def _other_seed(bench: "Bench", benches: "list[tuple[Path, Bench]]") -> "tuple[s
 
 
 def _list(as_json: bool) -> None:
-    from hstnn_deploy.robustness.measure import DISTURBANCES
+    from hstnn_deploy.disturbances.table import DISTURBANCES
 
     found = list(DISTURBANCES.values())
     if as_json:

@@ -1,6 +1,6 @@
 """Splits of a data set whose samples are disturbed when they are asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,14 +15,14 @@ from hstnn_deploy.data.images import ImageSplit
 from hstnn_deploy.data.preprocessing import Frames, framed
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
+from hstnn_deploy.disturbances.adversary import ATTACKS
+from hstnn_deploy.disturbances.disturbance import stream
+from hstnn_deploy.disturbances.events import EVENTS, Recorded
+from hstnn_deploy.disturbances.values import VALUES, Range
+from hstnn_deploy.disturbances.words import WORDS
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
-from hstnn_deploy.robustness.adversary import ATTACKS
-from hstnn_deploy.robustness.disturbance import stream
-from hstnn_deploy.robustness.events import EVENTS, Recorded
-from hstnn_deploy.robustness.values import VALUES, Range
-from hstnn_deploy.robustness.words import WORDS
 
 _KEPT = 2**30
 """Bytes of raw events that are kept in memory from one level to the next."""
@@ -108,6 +108,24 @@ class DisturbedImages:
         ]
         x = as_steps(np.stack(made), 1, whole.how, numbers)
         return Batch(torch.from_numpy(x).to(device), whole.target[indices].to(device))
+
+
+def disturbed_values(
+    split: Split, name: str, level: float, draw: int, span: Callable[[], Range], longest: int | None
+) -> Split:
+    """Return a split whose values are disturbed: whole images themselves, where a disturbance acts on these.
+
+    Args:
+        split: as evaluation sees it.
+        name: of the disturbance.
+        level: how strong.
+        draw: the number of the draw.
+        span: gives the range of the inputs, where it is needed.
+        longest: the most steps that the network takes; None: any.
+    """
+    if isinstance(split, ImageSplit) and name in OF_THE_PICTURE:
+        return DisturbedImages(split, name, level, draw)
+    return DisturbedValues(split, name, level, draw, span(), longest)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.data.splits import Batch
+from hstnn_deploy.disturbances.disturbance import Disturbance
+from hstnn_deploy.disturbances.values import Range
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
-from hstnn_deploy.robustness.disturbance import Disturbance
-from hstnn_deploy.robustness.values import Range
 
 STEPS = 10
 """Of PGD; each goes a share 2.5 / STEPS of eps."""

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hstnn_deploy.disturbances.disturbance import Disturbance, stream
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.network import SPIKES, Network
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.neurons.numbers import RATE
-from hstnn_deploy.robustness.disturbance import Disturbance, stream
 
 _LEAST = 0.01
 """Of its threshold, what a neuron keeps at least, however far a draw takes it down."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from hstnn_deploy.robustness.disturbance import Disturbance
+from hstnn_deploy.disturbances.disturbance import Disturbance
 
 Tokens = NDArray[np.int64]
 
