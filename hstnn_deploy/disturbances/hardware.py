@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hstnn_deploy.disturbances.disturbance import Disturbance, stream
+from hstnn_deploy.disturbances.disturbance import Disturbance, Draw, stream
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.network import SPIKES, Network
 from hstnn_deploy.models.neurons import Lif
@@ -183,7 +183,7 @@ def _shapes(network: Network, layers: list[nn.Module]) -> list[tuple[int, ...]]:
 
 
 @contextmanager
-def disturbed_spikes(network: Network, name: str, level: float, draw: int) -> Iterator[Network]:
+def disturbed_spikes(network: Network, name: str, level: float, draw: Draw) -> Iterator[Network]:
     """Lose or delay the spikes between a network's layers within the block; see `TRANSMISSION`."""
     device = next(network.parameters()).device
     layers = [module for tap, module in network.taps.items() if tap.name == SPIKES]

@@ -293,6 +293,7 @@ class Training:
             self.observer.note(f"{recipe.step or stage}: already finished in {run.path}")
             return run
         splits = self.splits()
+        self._check_against(splits)
         facts = environment.describe(str(self.device)) | {"processes": self.ranks.size}
         self._check_environment(run, facts)
         with run.open(recipe.for_stage(stage), facts, self.resume, recipe.upgraded):
@@ -333,6 +334,15 @@ class Training:
             best = fit.run_epochs()
             self._judge(best, run)
         return run
+
+    def _check_against(self, splits: Splits) -> None:
+        """Refuse disturbances that do not fit the network or the data, before anything is trained; say which others."""
+        recipe = self.recipe
+        if recipe.against:
+            with torch.device("meta"):
+                network = build(recipe.network, layer_sizes(recipe.kind, recipe.network.units, recipe.ratio))
+            loop.against(recipe, network, self.task, splits)
+            self.observer.note(f"trained {recipe.disturbed}")
 
     def _judge(self, best: Checkpoint, run: RunFolder) -> None:
         """Measure the best epoch on the test split, and write the result into the checkpoint and the status."""

@@ -73,9 +73,9 @@ def test_a_picture_is_disturbed_before_it_becomes_spikes(tmp_path: Path) -> None
     bench = _bench(recipe, tmp_path)
     assert "no gradient" in bench.why_not(DISTURBANCES["pgd"])
     assert bench.value(DISTURBANCES["gaussian"], 1e-12, 0) == bench.clean
-    from hstnn_deploy.disturbances.inputs import DisturbedImages
+    from hstnn_deploy.disturbances.inputs import disturbed_images
 
     split: Any = bench.split
-    covered = DisturbedImages(split, "occlusion", 1.0, 0).batch(torch.arange(2), torch.device("cpu")).x
+    covered = disturbed_images(split, {"occlusion": 1.0}, 0).batch(torch.arange(2), torch.device("cpu")).x
     # All black: the normalised value of 0 is the same everywhere, and so is the sign of its spikes.
     assert set(covered.unique().tolist()) <= {-1.0, 0.0}
