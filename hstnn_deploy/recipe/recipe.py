@@ -34,7 +34,7 @@ from hstnn_deploy.recipe.sections import Init, Published, Regularise, Selection,
 
 Method = Literal["hybrid", "plain"]
 
-_NEW: tuple[tuple[str, Any], ...] = (
+ADDED: tuple[tuple[str, Any], ...] = (
     ("loss", None),
     ("regularise", None),
     ("against", {}),
@@ -354,7 +354,7 @@ class Recipe(BaseModel):
         """Leave out the keys of the other method, and what recipes did not always have where it says nothing."""
         without = _OF_HYBRID if self.method == "plain" else {"train", "method"}
         found: dict[str, Any] = handler(self)
-        return {key: value for key, value in found.items() if key not in without and (key, value) not in _NEW}
+        return {key: value for key, value in found.items() if key not in without and (key, value) not in ADDED}
 
     def dump(self) -> dict[str, Any]:
         """Return the recipe as plain data, without the keys of the other method."""
