@@ -294,7 +294,7 @@ class Checkpoint(BaseModel):
         if not self.recipe:
             raise CheckpointError(
                 f"{self._source} has no recipe: nothing says which data and loss belong to its network",
-                "name a recipe with data of its shape, with --recipe NAME",
+                "evaluate, export and show take one with --recipe NAME; `hstnn train NAME --init FILE` trains it on",
             )
         if lacks := parts.missing(self.environment.get(parts.PARTS), tuple(plugins.ONE), self._source):
             raise CheckpointError(*lacks)

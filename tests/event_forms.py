@@ -80,6 +80,14 @@ def _hdf5(make: Callable[[Events], dict[str, Any]]) -> Callable[[Path, Events, S
     return lambda path, events, _: hdf5(path, make(events))
 
 
+def _aedat4(make: Callable[[Events, tuple[int, int]], bytes]) -> Callable[[Path, Events, Sensor], Any]:
+    return lambda path, events, sensor: path.write_bytes(make(events, sensor[:2]))
+
+
+def _bag(compression: str | None = None) -> Callable[[Path, Events, Sensor], Any]:
+    return lambda path, events, sensor: events_bag(path, events, sensor[:2], compression)
+
+
 def polarity(mapped: Callable[[Any], Any], events: Events = REF) -> Any:
     made = fields(events)
     made["p"] = mapped(events["p"].astype(np.int8))
@@ -232,53 +240,24 @@ FORMS: dict[str, Form] = {
     "AEDAT with IMU": Form(".aedat", _raw(lambda e: aedat(e, (1, 3))), "IMU events", format="aedat"),
     "AEDAT with all": Form(".aedat", _raw(lambda e: aedat(e, (0, 2, 1, 3))), "special events", format="aedat"),
     "AEDAT 4": Form(
-        ".aedat4",
-        lambda path, e, s: path.write_bytes(aedat4([e], s[:2], others=5)),
-        "left out: 5 frames",
-        format="aedat4",
+        ".aedat4", _aedat4(lambda e, size: aedat4([e], size, others=5)), "left out: 5 frames", format="aedat4"
     ),
     "AEDAT 4, LZ4": Form(
-        ".aedat4",
-        lambda path, e, s: path.write_bytes(aedat4([e], s[:2], 1)),
-        "AEDAT 4",
-        format="aedat4",
-        needs="lz4",
+        ".aedat4", _aedat4(lambda e, size: aedat4([e], size, 1)), "AEDAT 4", format="aedat4", needs="lz4"
     ),
     "AEDAT 4, Zstandard": Form(
-        ".aedat4",
-        lambda path, e, s: path.write_bytes(aedat4([e], s[:2], 3)),
-        "AEDAT 4",
-        format="aedat4",
-        needs="backports.zstd",
+        ".aedat4", _aedat4(lambda e, size: aedat4([e], size, 3)), "AEDAT 4", format="aedat4", needs="backports.zstd"
     ),
     "AEDAT 4 of two": Form(
         ".aedat4",
-        lambda path, e, s: path.write_bytes(aedat4([later(7, e), e], s[:2])),
+        _aedat4(lambda e, size: aedat4([later(7, e), e], size)),
         "events of other streams",
         "part=1",
         format="aedat4",
     ),
-    "ROS": Form(
-        ".bag",
-        lambda path, e, s: events_bag(path, e, s[:2]),
-        "left out: 2 messages of /imu (sensor_msgs/msg/Imu)",
-        format="bag",
-        needs="rosbags",
-    ),
-    "ROS, bz2": Form(
-        ".bag",
-        lambda path, e, s: events_bag(path, e, s[:2], "BZ2"),
-        "ROS bag, /dvs/events",
-        format="bag",
-        needs="rosbags",
-    ),
-    "ROS, lz4, of Prophesee": Form(
-        ".bag",
-        lambda path, e, s: events_bag(path, e, s[:2], "LZ4"),
-        "ROS bag, /prophesee/events",
-        format="bag",
-        needs="rosbags",
-    ),
+    "ROS": Form(".bag", _bag(), "left out: 2 messages of /imu (sensor_msgs/msg/Imu)", format="bag", needs="rosbags"),
+    "ROS, bz2": Form(".bag", _bag("BZ2"), "ROS bag, /dvs/events", format="bag", needs="rosbags"),
+    "ROS, lz4, of Prophesee": Form(".bag", _bag("LZ4"), "ROS bag, /prophesee/events", format="bag", needs="rosbags"),
     "Metavision HDF5": Form(".hdf5", _metavision, "left out: 3 external triggers", format="hdf5"),
     "DSEC": Form(".h5", lambda path, e, _: dsec(path, e), "no rectify map is applied", format="hdf5"),
     "HDF5": Form(".h5", _hdf5(lambda e: columns(e, place="events/")), "HDF5", format="hdf5"),

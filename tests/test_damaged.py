@@ -48,7 +48,7 @@ from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.ranking import SelectionResult
 from hstnn_deploy.train.sweep import points
-from hstnn_deploy.train.trace_files import read_traces
+from hstnn_deploy.train.traces import read_traces
 from tests.event_files import aedat, aedat2, random_events, write_bin, write_hdf5, write_npy
 from tests.profile.conftest import configured, measured
 from tests.test_checkpoint import example

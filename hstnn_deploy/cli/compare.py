@@ -1,4 +1,4 @@
-"""`hstnn compare`: two groups of runs or profile records, and conditions on how they differ."""
+"""`hstnn compare`: two groups of runs, profile records or robustness records, and conditions on how they differ."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +12,16 @@ from hstnn_deploy.errors import ConditionMet, ReportError
 
 def compare(
     first: Annotated[
-        Path, typer.Argument(metavar="A", help="A folder of runs, or a folder or file of profile records.")
+        Path,
+        typer.Argument(metavar="A", help="A folder of runs, or a folder or file of records."),
     ],
     second: Annotated[Path, typer.Argument(metavar="B", help="What to compare it with, of the same sort.")],
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="What to compare, such as accuracy, loss, p99_ms; repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="What to compare, such as accuracy, loss, p99_ms or gaussian; repeatable.",
+        ),
     ] = None,
     fail_if: Annotated[
         list[str] | None,
@@ -32,7 +36,8 @@ def compare(
     """Compare two groups: differences with intervals, a significance test, and an exit code for CI.
 
     Runs are compared by seed where both sides have the same ones (paired t-test), else by Welch's t-test. Records are
-    compared by process (Welch's t-test): measure each side several times; one process a side gives no verdict.
+    compared by process (Welch's t-test): measure each side several times; one process a side gives no verdict. Of
+    robustness records the mean over all levels of each disturbance is compared, by seed.
     """
     from hstnn_deploy.report import comparison, conditions
 

@@ -147,15 +147,15 @@ def _print_draws(runs: "list[RunFolder]", screen: "Console") -> None:
     import torch
 
     from hstnn_deploy.checkpoint import Checkpoint
-    from hstnn_deploy.data.registry import load
     from hstnn_deploy.models.tasks import task_for
+    from hstnn_deploy.train.loading import Loader
     from hstnn_deploy.train.variation import under_variation
 
-    rows = []
+    rows, loader = [], Loader(None, "disk")
     for run in runs:
         best = Checkpoint.load(run.best)
         recipe = best.resolved_recipe()
-        task, splits = task_for(recipe.network, recipe.loss), load(recipe.data, recipe.protocol)
+        task, splits = task_for(recipe.network, recipe.loss), loader.of(best)
         found = under_variation(best, task, splits, "test", recipe.batch, torch.device("cpu"), _DRAWS)
         mean = f"{found.mean:.2f} ± {found.half_width:.2f}"
         rows.append((run.path.name, f"{found.clean:.2f}", mean, f"{min(found.values):.2f}"))

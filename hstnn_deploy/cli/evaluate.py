@@ -17,6 +17,7 @@ from hstnn_deploy.cli.options import (
     Json,
     OwnData,
     SplitChoice,
+    Threads,
 )
 from hstnn_deploy.errors import DataError, UsageError
 
@@ -71,9 +72,7 @@ def evaluate(
         list[str] | None, typer.Option(metavar="NAME", help="A metric of your own, beside the recipe's. Repeatable.")
     ] = None,
     device: Device = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads (default: one per core; small networks are faster with 1).")
-    ] = None,
+    threads: Threads = None,
     data_dir: DataDir = None,
     cache: CacheOption = CacheChoice.disk,
     as_json: Json = False,
@@ -172,6 +171,7 @@ def _evaluate(
     from hstnn_deploy.train.evaluation import PROTOCOLS, Figures, PerOutput
     from hstnn_deploy.train.evaluation import evaluate as run_evaluation
     from hstnn_deploy.train.fitting.progress import make_observer
+    from hstnn_deploy.train.loading import check_vocabulary
     from hstnn_deploy.train.variation import under_variation
 
     checkpoint = Checkpoint.load(ckpt)
@@ -195,11 +195,7 @@ def _evaluate(
     if recipe is not None:
         # Of a text, only its files say how many words there are.
         check_network(asked, splits.family, splits.sizes, ckpt)
-    if checkpoint.vocabulary != splits.vocabulary and not (checkpoint.origin and not checkpoint.vocabulary):
-        raise DataError(
-            f"{ckpt} was trained with another vocabulary than {asked.data.name} has now",
-            "give the text it was trained on with --data-dir",
-        )
+    check_vocabulary(checkpoint, splits)
     task = task_for(asked.network, asked.loss)
     # Of a training split that is cropped at random, the same crops at every call.
     torch.manual_seed(asked.seed)
@@ -351,11 +347,11 @@ def _show_draws(
     low, middle, high = (found.quantile(share) for share in (0.05, 0.5, 0.95))
     draws = console.counted(len(found.values), "draw")
     in_words = partial(shown, task.metric)
-    between = f"{in_words(found.mean - found.half_width)} to {in_words(found.mean + found.half_width)}"
-    spread = f"deviation {in_words(found.deviation)}, 95 % interval of the mean {between}"
     best, worst = ends(task.metric, found.values)
-    if len(found.values) == 1:
-        spread = "deviation and interval n/a: one draw says nothing of them"
+    spread = "deviation and interval n/a: one draw says nothing of them"
+    if found.deviation is not None and found.half_width is not None:
+        between = f"{in_words(found.mean - found.half_width)} to {in_words(found.mean + found.half_width)}"
+        spread = f"deviation {in_words(found.deviation)}, 95 % interval of the mean {between}"
     norms = f", norms after {readapt} training batches" if readapt else ""
     console.out.print(
         f"{ckpt}: {recipe.name} {recipe.step}, {split} split under {draws} of the variation "

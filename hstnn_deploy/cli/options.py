@@ -1,12 +1,14 @@
 """Options that several commands share, so that they read the same everywhere."""
 
 import os
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hstnn_deploy import files
 from hstnn_deploy.errors import UsageError
 
 
@@ -57,6 +59,10 @@ CacheOption = Annotated[
     typer.Option("--cache", help="Where transformed recordings and decoded images are kept; the result is the same."),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:n]", help="Where to run.")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="CPU threads (default: one per core; small networks are faster with 1)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write the result to standard output as JSON.")]
 Ckpt = Annotated[Path, typer.Option("--ckpt", metavar="FILE", help="A checkpoint, such as best.pt of a run folder.")]
 Ckpts = Annotated[
@@ -90,6 +96,33 @@ Changes = Annotated[
 def words(text: str) -> list[str]:
     """Return the words of a list with commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def check_out(out: Path | None, names: Sequence[str]) -> None:
+    """Refuse an `--out` that is neither a folder nor a file of a sort that is written.
+
+    Args:
+        out: what was given.
+        names: of the files that are written into a folder.
+
+    Raises:
+        UsageError: it is a file of another sort.
+    """
+    kinds = list(dict.fromkeys(Path(name).suffix for name in reversed(names)))
+    if out is not None and out.suffix not in {"", *kinds} and not out.is_dir():
+        raise UsageError(
+            f"--out {out}: nothing is written to such a file",
+            f"give {', '.join(kinds)}, or a folder for {', '.join(names)}",
+        )
+
+
+def out_paths(out: Path, names: Sequence[str]) -> list[Path]:
+    """Return the files that an `--out` asks for: itself, or all of `names` in that folder, which is made.
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
+    return [out] if out.suffix and not out.is_dir() else [files.make_folder(out) / name for name in names]
 
 
 def address_of(executor: ExecutorChoice, given: str | None) -> str | None:

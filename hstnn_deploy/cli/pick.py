@@ -76,12 +76,13 @@ def pick(
     network leaves that network out.
     """
     from hstnn_deploy.report.collect import collect
+    from hstnn_deploy.report.robust import networks
     from hstnn_deploy.report.tradeoff import candidates, undominated
 
     collected = collect(paths)
     for problem in collected.problems:
         console.err.print(f"warning: {problem}", soft_wrap=True, markup=False)
-    robust = [network for each in collected.robustness.values() for network in each.networks]
+    robust = networks(collected)
     _check_known(disturbance, robust)
     found = candidates(collected.runs, collected.profiles, robust, disturbance)
     if not found:

@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import CacheChoice, CacheOption, DataDir, Device, Json, SplitChoice
-from hstnn_deploy.errors import DataError, UsageError
+from hstnn_deploy.cli.networks import networks_in
+from hstnn_deploy.cli.options import (
+    CacheChoice,
+    CacheOption,
+    DataDir,
+    Device,
+    Json,
+    SplitChoice,
+    Threads,
+    check_out,
+    out_paths,
+)
+from hstnn_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-    from hstnn_deploy.data.splits import Splits
     from hstnn_deploy.disturbances.disturbance import Disturbance
     from hstnn_deploy.models.network import Network
     from hstnn_deploy.robustness.measure import Bench
@@ -47,9 +57,7 @@ def robustness(
         typer.Option(metavar="FILE|DIR", help="Write a .json, .csv or .png, or all of them into a folder."),
     ] = None,
     device: Device = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads (default: one per core; small networks are faster with 1).")
-    ] = None,
+    threads: Threads = None,
     data_dir: DataDir = None,
     cache: CacheOption = CacheChoice.disk,
     as_json: Json = False,
@@ -66,10 +74,10 @@ def robustness(
     from hstnn_deploy.disturbances.table import DISTURBANCES
     from hstnn_deploy.robustness.record import Robustness
 
-    paths = [*(ckpt or []), *_best_of(runs or [])]
+    paths = [*(ckpt or []), *(runs or [])]
     if not paths:
         raise UsageError("no network is named", "give --ckpt best.pt, or a folder of runs")
-    _check_out(out)
+    check_out(out, FILES)
     asked = _asked(disturb, DISTURBANCES)
     where = devices.resolve(device, threads)
     benches = _benches(paths, split, batch, where, data_dir, cache)
@@ -79,14 +87,8 @@ def robustness(
         console.emit(found.plain())
     else:
         _print(found, draws)
-    if written := _write(out, found):
-        console.err.print(f"written: {', '.join(map(str, written))}", markup=False, soft_wrap=True)
-
-
-def _best_of(folders: Sequence[Path]) -> list[Path]:
-    from hstnn_deploy.cli.variation import checkpoints_in
-
-    return checkpoints_in(folders) if folders else []
+    if out is not None:
+        _write(out, found)
 
 
 def _asked(disturb: list[str] | None, known: "dict[str, Disturbance]") -> "Asked | None":
@@ -113,27 +115,20 @@ def _benches(
     cache: CacheChoice,
 ) -> "list[tuple[Path, Bench]]":
     """Return what measures each network; data is loaded once for all that have the same."""
-    from hstnn_deploy.checkpoint import Checkpoint
-    from hstnn_deploy.data.registry import load
-    from hstnn_deploy.robustness.measure import Bench
+    from hstnn_deploy.robustness.measure import Bench, data_named
+    from hstnn_deploy.train.loading import Loader
 
-    known: dict[str, Splits] = {}
+    loader = Loader(data_dir, cache.value)
     benches: list[tuple[Path, Bench]] = []
-    for path in paths:
-        checkpoint: Checkpoint = Checkpoint.load(path)
+    for path, checkpoint in networks_in(paths):
         recipe = checkpoint.resolved_recipe()
-        key = f"{recipe.protocol} {recipe.data.model_dump_json()}"
-        if benches and benches[0][1].recipe.data.name != recipe.data.name:
+        if benches and (first := data_named(benches[0][1].recipe)) != data_named(recipe):
             raise UsageError(
-                f"{path} was trained on {recipe.data.name}, and {benches[0][0]} on {benches[0][1].recipe.data.name}",
+                f"{path} was trained on {data_named(recipe)}, and {benches[0][0]} on {first}",
                 "measure networks of one data set at a time",
             )
-        if key not in known:
-            known[key] = load(recipe.data, recipe.protocol, data_dir, cache.value, lambda *_: None)
-        if checkpoint.vocabulary != known[key].vocabulary:
-            raise DataError(f"{path} was trained with another vocabulary than {recipe.data.name} has now")
-        size = batch or recipe.batch
-        benches.append((path, Bench(checkpoint, known[key], split.value, size, where, data_dir)))
+        splits, size = loader.of(checkpoint), batch or recipe.batch
+        benches.append((path, Bench(checkpoint, splits, split.value, size, where, data_dir)))
     return benches
 
 
@@ -186,29 +181,39 @@ def _list(as_json: bool) -> None:
 
 
 def _print(found: "Robustness", draws: int) -> None:
-    from hstnn_deploy.robustness.record import scores, together
+    from hstnn_deploy.metrics import RMSE, shown
+    from hstnn_deploy.robustness.record import alike, scores, title_of, together
 
     first = found.networks[0]
     unit = first.unit.strip()
+
+    def brief(value: float) -> str:
+        # An error may be of any size; of all else, one decimal tells levels apart.
+        return shown(RMSE, value) if first.metric == RMSE else f"{value:.1f}"
+
     for (recipe, network), seeds in together(found.networks):
         clean = fmean(each.clean for each in seeds)
         title = f"{recipe}, {network}: {first.metric}{f' in {unit}' if unit else ''}, {first.split} split"
         rows = []
-        for place, curve in enumerate(seeds[0].curves):
-            whole = [(each, each.curves[place]) for each in seeds]
-            found_scores = scores(whole)
-            means = [fmean(x for _, each in whole for x in each.values[row]) for row in range(len(curve.levels))]
+        for curves in alike(seeds):
+            curve, found_scores = curves[0][1], scores(curves)
+            means = [fmean(x for _, each in curves for x in each.values[row]) for row in range(len(curve.levels))]
             tenth, beyond = found_scores.tolerated, found_scores.beyond
             lost = "not reached" if tenth.mean is None else f"{curve.level_at(tenth.mean):.3g}"
             if tenth.mean is not None and beyond:
                 lost += f" ({beyond} of {beyond + tenth.number} not)"
             assert found_scores.area.mean is not None
-            figures = (f"{found_scores.area.mean:.1f}", lost, f"{found_scores.worst:.1f}")
+            figures = (brief(found_scores.area.mean), lost, brief(found_scores.worst))
             # The mean of each level below the level, so that a narrow terminal folds no number.
-            rows.append((curve.title, "".join(f"{level:>6g}" for level in curve.levels), "", "", ""))
-            rows.append(("", "".join(f"{mean:>6.1f}" for mean in means), *figures))
+            pairs = [(f"{level:g}", brief(mean)) for level, mean in zip(curve.levels, means, strict=True)]
+            width = max(5, *(len(text) for pair in pairs for text in pair))
+            above, below = (" ".join(text.rjust(width) for text in line) for line in zip(*pairs, strict=True))
+            rows.append((title_of(curves), above, "", "", ""))
+            rows.append(("", below, *figures))
         columns = ["disturbance", "level, mean", ">area", ">a tenth lost", ">worst"]
-        console.out.print(console.table(f"{title}; undisturbed {clean:.2f}", columns, rows, dense=True))
+        console.out.print(
+            console.table(f"{title}; undisturbed {shown(first.metric, clean)}", columns, rows, dense=True)
+        )
         console.out.print()
         for line in _masked(seeds):
             console.note(line)
@@ -244,26 +249,13 @@ def _masked(seeds: "Sequence[Measured]") -> list[str]:
     return lines
 
 
-def _check_out(out: Path | None) -> None:
-    if out is not None and out.suffix not in {"", ".png", ".csv", ".json"} and not out.is_dir():
-        raise UsageError(
-            f"--out {out}: nothing is written to such a file",
-            f"give .png, .csv, .json, or a folder for {', '.join(FILES)}",
-        )
-
-
-def _write(out: Path | None, found: "Robustness") -> list[Path]:
-    if out is None:
-        return []
+def _write(out: Path, found: "Robustness") -> None:
+    """Write one file by its suffix, or all of `FILES` into a folder; say which."""
     from hstnn_deploy import files
     from hstnn_deploy.data.pictures.figure import save
-    from hstnn_deploy.data.pictures.robustness import draw_robustness
-    from hstnn_deploy.report.robust import as_csv
-    from hstnn_deploy.robustness.pictures import panels
+    from hstnn_deploy.report.robust import as_csv, draw_robust
 
-    one = bool(out.suffix) and not out.is_dir()
-    paths = [out] if one else [files.make_folder(out) / name for name in FILES]
-    first = found.networks[0]
+    paths = out_paths(out, FILES)
     for path in paths:
         match path.suffix:
             case ".json":
@@ -271,6 +263,5 @@ def _write(out: Path | None, found: "Robustness") -> list[Path]:
             case ".csv":
                 files.write_text(path, as_csv(found.networks))
             case _:
-                unit = first.unit.strip()
-                save(draw_robustness(panels(found.networks), f"{first.metric}{f' ({unit})' if unit else ''}"), path)
-    return paths
+                save(draw_robust(found.networks), path)
+    console.err.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)

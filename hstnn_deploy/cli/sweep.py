@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from hstnn_deploy.cli import console
+from hstnn_deploy.cli import console, then
 from hstnn_deploy.cli.options import Address, DataDir, ExecutorChoice, Json, address_of, words
 from hstnn_deploy.errors import Interrupted, SweepError, UsageError
 
@@ -60,6 +61,14 @@ def sweep(
     cpus: Annotated[int | None, typer.Option(min=1, help="Use so many cores, and no GPU (default: all cores).")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each job; results depend on them.")] = 1,
     retries: Annotated[int, typer.Option(min=0, help="How often a failed job is tried again.")] = 1,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--then",
+            metavar="LIST",
+            help="Measure the networks when they are trained: robustness, profile or both; `hstnn pick` joins it.",
+        ),
+    ] = None,
     executor: Annotated[ExecutorChoice, typer.Option(help="This machine, or a Ray cluster.")] = ExecutorChoice.local,
     address: Address = None,
     data_dir: DataDir = None,
@@ -77,6 +86,12 @@ def sweep(
     from hstnn_deploy.train.sweep.launch import Setting
     from hstnn_deploy.train.sweep.plan import check_runs
 
+    measures = then.asked(after)
+    if measures and executor is not ExecutorChoice.local:
+        raise UsageError(
+            "--then measures on this machine, and the jobs run on a Ray cluster",
+            f"leave it out, and run `hstnn robustness {out}` and `hstnn profile` when the networks are trained",
+        )
     jobs = _plan(recipe, kinds, ratios, seeds, over or [], stage, changes or [], out)
     check_runs(jobs)
     estimator = Estimator(find_runs(out) if out.is_dir() else [])
@@ -95,7 +110,12 @@ def sweep(
         return
     setting = Setting(threads, data_dir)
     if executor is ExecutorChoice.local:
-        _run(jobs, estimator, _local(numbers, per_gpu, cpus, setting), setting, retries, as_json)
+        local = _local(numbers, per_gpu, cpus, setting)
+        _run(jobs, estimator, local, setting, retries, as_json)
+        if measures:
+            say = partial(console.report(as_json).print, markup=False, soft_wrap=True)
+            places = [slot.device for slot in local.slots.all()]
+            then.After(jobs, out, setting, places, say).run(measures)
         return
     from hstnn_deploy.train.sweep.cluster import Cluster
 

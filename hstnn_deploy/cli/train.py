@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import CacheChoice, CacheOption, Changes, DataDir, Device, Json, OwnData
+from hstnn_deploy.cli.options import CacheChoice, CacheOption, Changes, DataDir, Device, Json, OwnData, Threads
 from hstnn_deploy.errors import Interrupted, UsageError
 from hstnn_deploy.train import starter
 
@@ -84,9 +84,7 @@ def train(
     ] = None,
     data: OwnData = None,
     device: Device = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads (default: one per core; small networks are faster with 1).")
-    ] = None,
+    threads: Threads = None,
     nproc: Annotated[
         int | None,
         typer.Option(

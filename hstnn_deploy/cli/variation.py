@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import words
-from hstnn_deploy.errors import DataError, UsageError
+from hstnn_deploy.cli.networks import networks_in
+from hstnn_deploy.cli.options import check_out, out_paths, words
+from hstnn_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-    from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.data.dataset import Cache
-    from hstnn_deploy.data.splits import Splits
     from hstnn_deploy.train.variation import Curve, Measurement
 
 FILES = ("variation.json", "variation.csv", "variation.png", "memory.png")
@@ -45,26 +44,6 @@ def scales_of(text: str) -> list[float]:
     return sorted(set(scales))
 
 
-def checkpoints_in(paths: Sequence[Path]) -> list[Path]:
-    """Return the checkpoints that are named; of a folder, those of its finished runs.
-
-    Raises:
-        UsageError: a folder without any.
-    """
-    from hstnn_deploy.runs import find_runs
-
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        runs = [run.best for run in find_runs(path) if run.finished and run.best.exists()]
-        if not runs:
-            raise UsageError(f"{path} holds no finished run", "`hstnn runs list` shows how far runs are")
-        found += runs
-    return list(dict.fromkeys(found))
-
-
 def show_variation(
     paths: Sequence[Path],
     scales: Sequence[float],
@@ -84,28 +63,24 @@ def show_variation(
     Raises:
         UsageError: a checkpoint whose weights are not on devices; networks of two metrics; a file of no known sort.
     """
-    from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.models.rram import STEPS
     from hstnn_deploy.models.tasks import task_for
     from hstnn_deploy.report import variation
+    from hstnn_deploy.train.loading import Loader
     from hstnn_deploy.train.variation import Measurement, curve
 
-    _check_out(out)
-    loaded = [(path, Checkpoint.load(path)) for path in checkpoints_in(paths)]
+    check_out(out, FILES)
+    loaded = networks_in(paths)
     for path, checkpoint in loaded:
         if checkpoint.resolved_recipe().step is None:
             raise UsageError(f"--variation is for weights on devices, and {path} has none", "leave this checkpoint out")
-    known: dict[str, Splits] = {}
+    loader = Loader(data_dir, cache)
     curves: list[Curve] = []
     with console.err.status("") as status:
         for number, (path, checkpoint) in enumerate(loaded, 1):
             recipe = checkpoint.resolved_recipe()
             status.update(f"network {number} of {len(loaded)}: {recipe.name} {recipe.step}")
-            task = task_for(recipe.network, recipe.loss)
-            if curves and task.metric != curves[0].metric:
-                raise UsageError(f"{path} is measured by {task.metric}, and {paths[0]} by {curves[0].metric}")
-            splits = _splits(path, checkpoint, known, data_dir, cache)
-            size = batch or recipe.batch
+            task, splits, size = task_for(recipe.network, recipe.loss), loader.of(checkpoint), batch or recipe.batch
             curves.append(curve(checkpoint, str(path), task, splits, split, size, device, draws, scales, readapt))
     curves.sort(key=lambda each: (each.bits, each.seed, STEPS.index(each.step), each.name))
     measured = Measurement(split, draws, readapt, curves)
@@ -114,44 +89,18 @@ def show_variation(
     else:
         for sheet in variation.sheets(measured):
             console.print_sheet(sheet)
-    if written := _write(out, measured):
-        console.err.print(f"written: {', '.join(map(str, written))}", markup=False, soft_wrap=True)
+    if out is not None:
+        _write(out, measured)
 
 
-def _splits(
-    path: Path, checkpoint: "Checkpoint", known: "dict[str, Splits]", data_dir: Path | None, cache: "Cache"
-) -> "Splits":
-    """Return a network's data, loaded once for all that have the same."""
-    from hstnn_deploy.data.registry import load
-
-    recipe = checkpoint.resolved_recipe()
-    key = f"{recipe.protocol} {recipe.data.model_dump_json()}"
-    if key not in known:
-        known[key] = load(recipe.data, recipe.protocol, data_dir, cache, lambda *_: None)
-    if checkpoint.vocabulary != known[key].vocabulary:
-        raise DataError(f"{path} was trained with another vocabulary than {recipe.data.name} has now")
-    return known[key]
-
-
-def _check_out(out: Path | None) -> None:
-    if out is not None and out.suffix not in {"", ".png", ".csv", ".json"} and not out.is_dir():
-        raise UsageError(
-            f"--out {out}: nothing is written to such a file",
-            f"give .png, .csv, .json, or a folder for {', '.join(FILES)}",
-        )
-
-
-def _write(out: Path | None, measured: "Measurement") -> list[Path]:
-    """Write one file by its suffix, or all of `FILES` into a folder; return the paths."""
-    if out is None:
-        return []
+def _write(out: Path, measured: "Measurement") -> None:
+    """Write one file by its suffix, or all of `FILES` into a folder; say which."""
     from hstnn_deploy import files
     from hstnn_deploy.data.pictures.figure import save
     from hstnn_deploy.data.pictures.variation import draw_memory, draw_variation
     from hstnn_deploy.report.variation import as_csv
 
-    one = bool(out.suffix) and not out.is_dir()
-    paths = [out] if one else [files.make_folder(out) / name for name in FILES]
+    paths = out_paths(out, FILES)
     for path in paths:
         match path.suffix:
             case ".json":
@@ -161,4 +110,4 @@ def _write(out: Path | None, measured: "Measurement") -> list[Path]:
             case _:
                 draw = draw_memory if path.name == "memory.png" else draw_variation
                 save(draw(measured.networks), path)
-    return paths
+    console.err.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)

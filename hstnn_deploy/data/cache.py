@@ -301,4 +301,4 @@ def _aligned(size: int) -> int:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogateescape")
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()

@@ -1,5 +1,6 @@
 """Data sets of a user's own: a configuration and `load`; see docs/python.md."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -8,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from hstnn_deploy.data.dataset import Card, DataSet, Protocol, Shape, Source
 from hstnn_deploy.data.given.checks import as_tensor
-from hstnn_deploy.data.splits import ArraySplit, Family, Splits, as_values, with_validation
+from hstnn_deploy.data.splits import ArraySplit, Family, Splits, as_values, frame_of, with_validation
 from hstnn_deploy.errors import DataError, UsageError
 from hstnn_deploy.factories import their_code
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.plugins import registry as plugins
 
 
-class Data(BaseModel):
+class Data(BaseModel, ABC):
     """A data set. Its fields are its options in a recipe: `data: {name: …, noise: 0.1}`.
 
     A subclass writes `load`, and is registered by `@data_set("name")`.
@@ -26,6 +27,7 @@ class Data(BaseModel):
     task: ClassVar[str] = "classification"
     """What is asked of a network, for people."""
 
+    @abstractmethod
     def load(self, source: Source) -> Splits:
         """Return the splits; `arrays` makes them of arrays.
 
@@ -33,7 +35,6 @@ class Data(BaseModel):
             source: `source.protocol` says whether validation samples are held out of training; `source.folder` is the
                 data folder that was given, or None.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no load")
 
     def shape(self) -> Shape | None:
         """Return its size. Unless written, it is loaded for that."""
@@ -61,11 +62,11 @@ def arrays(train: tuple[Any, Any], test: tuple[Any, Any], protocol: Protocol = "
     if values != tested.target.is_floating_point():
         raise DataError("y of train and y of test are not of one sort", "give classes in both, or values in both")
     classes = trained.target.shape[1] if values else int(max(trained.target.max(), tested.target.max())) + 1
-    square = len(step) == 3 and step[1] == step[2]
+    size, frame = frame_of(step)
     family: Family = "sequence" if len(step) == 1 else "convolutional"
     return Splits(
         rest, valid or tested, tested, step[0], classes, "arrays in memory",
-        family, size=step[1] if square else None, frame=None if square or len(step) == 1 else step,
+        family, size=size, frame=frame,
         targets="values" if values else "classes",
     )  # fmt: skip
 

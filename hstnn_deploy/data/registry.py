@@ -15,6 +15,7 @@ from pydantic import (
 
 from hstnn_deploy.data import custom
 from hstnn_deploy.data.dataset import Cache, DataSet, Progress, Protocol, Shape, Source
+from hstnn_deploy.data.mistakes import mistake
 from hstnn_deploy.data.own.config import OwnConfig
 from hstnn_deploy.data.own.resolve import own
 from hstnn_deploy.data.sets.cifar import CIFAR10, CIFAR100, Cifar10Config, Cifar100Config
@@ -30,8 +31,7 @@ from hstnn_deploy.data.sets.pydoc_text import PYDOC_TEXT, PydocTextConfig
 from hstnn_deploy.data.sets.text_files import PTB, WIKITEXT2, PtbConfig, WikiText2Config
 from hstnn_deploy.data.sets.tiny_imagenet import TINY_IMAGENET, TinyImageNetConfig
 from hstnn_deploy.data.splits import Splits
-from hstnn_deploy.errors import RecipeError, nearest
-from hstnn_deploy.foreign import brief
+from hstnn_deploy.errors import RecipeError
 from hstnn_deploy.plugins import registry as plugins
 
 
@@ -44,12 +44,7 @@ def _of_own(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
             return part.value.model_validate(given)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(["data", *map(str, first["loc"])])
-            if first["type"] == "extra_forbidden":
-                known = [key for key in part.value.model_fields if key != "name"]
-                raise RecipeError(f"unknown key '{place}'", nearest(str(first["loc"][-1]), known)) from error
-            raise RecipeError(f"{place} is {brief(first['input'])}: {first['msg']}") from error
+            raise RecipeError(*mistake(error, part.value.model_fields.keys() - {"name"})) from error
     return handler(given)
 
 

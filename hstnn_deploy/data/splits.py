@@ -46,6 +46,13 @@ class Split(Protocol):
         ...
 
 
+def frame_of(step: tuple[int, ...]) -> tuple[int | None, tuple[int, ...] | None]:
+    """Return `size` and `frame` of a time step of a shape; see `Splits`. Both are None of a plain vector."""
+    if len(step) == 3 and step[1] == step[2]:
+        return step[1], None
+    return None, step if len(step) > 1 else None
+
+
 class DataSizes(NamedTuple):
     """What a network has to fit: the sizes of a data set."""
 

@@ -6,6 +6,7 @@ Shapes: T steps of a window, B columns (the batch), V words.
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -81,17 +82,28 @@ def vocabulary_hash(words: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 
-def make_splits(words: Mapping[str, Sequence[str]], bptt: int, origin: str, protocol: str) -> Splits:
-    """Return the splits of train, valid and test as words; the vocabulary is taken over all three, in order.
+def make_splits(
+    words: Mapping[str, Sequence[str]], bptt: int, origin: str, protocol: str, known: Sequence[str] | None = None
+) -> Splits:
+    """Return the splits of train, valid and test as words.
 
     A text has a validation split of its own; under the demo's protocol the epoch is chosen on the test split.
+
+    Args:
+        words: of each split.
+        bptt: words of a window.
+        origin: where they came from.
+        protocol: `validation` or `test`.
+        known: the vocabulary, in which `<unk>` stands for every other word; None: all words of the three, in order.
     """
     vocabulary: dict[str, int] = {}
-    for split in SPLITS:
-        for word in words[split]:
-            vocabulary.setdefault(word, len(vocabulary))
+    for word in chain.from_iterable(words[split] for split in SPLITS) if known is None else known:
+        vocabulary.setdefault(word, len(vocabulary))
+    other = vocabulary.get(UNKNOWN)
     train, valid, test = (
-        TextSplit(torch.tensor([vocabulary[word] for word in words[split]]), bptt, f"{origin}: the {split} split")
+        TextSplit(
+            torch.tensor([vocabulary.get(word, other) for word in words[split]]), bptt, f"{origin}: the {split} split"
+        )
         for split in SPLITS
     )
     count = sum(len(split.tokens) for split in (train, valid, test))

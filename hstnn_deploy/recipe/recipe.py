@@ -30,7 +30,7 @@ from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.models.tasks import LossConfig, task_for
 from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.recipe.explain import explained
-from hstnn_deploy.recipe.sections import Init, Published, Regularise, Selection, Stage, levels_of
+from hstnn_deploy.recipe.sections import Init, Levels, Published, Regularise, Selection, Stage
 
 Method = Literal["hybrid", "plain"]
 
@@ -81,7 +81,7 @@ class Recipe(BaseModel):
     """Metrics of a user's own that are measured on the test split beside the task's; see `hstnn_deploy.custom`."""
     regularise: Regularise | None = None
     """What is added to the loss for the spikes themselves; null: nothing."""
-    against: dict[str, float] = Field({}, max_length=100)
+    against: Levels = {}
     """What training samples, weights and spikes are disturbed by, and the strongest levels; see docs/robustness.md."""
     method: Method = "hybrid"
     """`hybrid`: adaptation, selection and restoration (of pure and ffs networks the first alone); `plain`: `train`."""
@@ -171,15 +171,10 @@ class Recipe(BaseModel):
             if plugins.find("metrics", name) is None:
                 known = plugins.names("metrics")
                 hint = f"{nearest(name, known)}; " if known else ""
-                raise RecipeError(f"metrics: {brief(name)} is none", f"{hint}{plugins.hint('metrics')}")
+                raise RecipeError(f"metrics: there is no metric {brief(name)}", f"{hint}{plugins.hint('metrics')}")
         if len(set(names)) < len(names):
             raise RecipeError("metrics names one twice", "name each once")
         return names
-
-    @field_validator("against", mode="before")
-    @classmethod
-    def _against_is_known(cls, given: Any) -> Any:
-        return levels_of(given)
 
     @model_validator(mode="after")
     def _steps_fit_together(self) -> "Recipe":
@@ -281,13 +276,13 @@ class Recipe(BaseModel):
             return
         if self.network.family != family:
             raise UsageError(
-                f"network.family is {self.network.family}, but {self._data_called} is for the family {family}",
+                f"network.family is {self.network.family}, but {self.data_called} is for the family {family}",
                 "`hstnn recipes` lists recipes to start from",
             )
         self._check_loss(family, sizes)
         if family == "convolutional" and sizes.size is None:
             raise UsageError(
-                f"network.family is convolutional, but a time step of {self._data_called} has the shape "
+                f"network.family is convolutional, but a time step of {self.data_called} has the shape "
                 f"{list(sizes.step)}",
                 "make the frames square (data.resize, or the transform center-crop), or train a network of layers",
             )
@@ -295,11 +290,12 @@ class Recipe(BaseModel):
             wanted, there = getattr(self.network, key), getattr(sizes, name)
             if wanted != there:
                 raise UsageError(
-                    f"network.{key} is {wanted}, but {self._data_called} has {there}", f"--set network.{key}={there}"
+                    f"network.{key} is {wanted}, but {self.data_called} has {there}", f"--set network.{key}={there}"
                 )
 
     @property
-    def _data_called(self) -> str:
+    def data_called(self) -> str:
+        """What the data is called in a sentence."""
         return "your data" if self.data.name == "own" else self.data.name
 
     def _check_loss(self, family: str, sizes: DataSizes) -> None:
@@ -308,11 +304,11 @@ class Recipe(BaseModel):
         if self.asks != there:
             name = self.loss.name if self.loss else f"the usual one, {self.network.usual_loss}"
             has, right = _LOSSES[there]
-            raise UsageError(f"loss is {name}, but {self._data_called} {has}", f"--set loss={right}")
+            raise UsageError(f"loss is {name}, but {self.data_called} {has}", f"--set loss={right}")
         names = self.loss.outputs if self.loss else []
         if names and len(names) != sizes.classes:
             raise UsageError(
-                f"loss.outputs names {len(names)} outputs, but {self._data_called} has {sizes.classes} values a sample",
+                f"loss.outputs names {len(names)} outputs, but {self.data_called} has {sizes.classes} values a sample",
                 "name each of them, or leave loss.outputs out",
             )
 
@@ -323,23 +319,23 @@ class Recipe(BaseModel):
             each = "word" if family == "language" else "sample"
             wanted = "every" if family == "language" else "mean"
             raise UsageError(
-                f"network.readout is {network.readout}, but {self._data_called} asks for one answer for each {each}",
+                f"network.readout is {network.readout}, but {self.data_called} asks for one answer for each {each}",
                 f"--set network.readout={wanted}",
             )
         if network.input != there:
             raise UsageError(
-                f"network.input is {network.input}, but a time step of {self._data_called} has the shape {there}",
+                f"network.input is {network.input}, but a time step of {self.data_called} has the shape {there}",
                 f"--set 'network.input={there}'",
             )
         steps, longest = sizes.steps, network.longest
         if steps is not None and longest is not None and steps > longest:
             raise UsageError(
-                f"network.layers normalise {longest} steps each by itself, but {self._data_called} has {steps}",
+                f"network.layers normalise {longest} steps each by itself, but {self.data_called} has {steps}",
                 f"give norm.steps: {steps}",
             )
         if (given := network.outputs) != sizes.classes:
             raise UsageError(
-                f"network.layers give {given} outputs, but {self._data_called} has {sizes.classes} {sizes.targets}",
+                f"network.layers give {given} outputs, but {self.data_called} has {sizes.classes} {sizes.targets}",
                 "the last layer with weights says how many",
             )
 

@@ -1,9 +1,10 @@
 """The sections of a recipe: stages, selection, and the published results that it answers to."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -151,6 +152,10 @@ def levels_of(given: Any) -> Any:
         return checked(levels)
     except UsageError as error:
         raise RecipeError(error.message, error.hint) from error
+
+
+Levels = Annotated[dict[str, float], BeforeValidator(levels_of)]
+"""Disturbances and their strongest levels."""
 
 
 class Selection(BaseModel):

@@ -212,8 +212,8 @@ def collect(paths: Sequence[Path]) -> Collected:
 
 
 _KNOWN = (
-    "give a folder of runs (hstnn train, hstnn sweep), a records.jsonl of hstnn profile, or a variation.json of"
-    " hstnn evaluate --variation"
+    "give a folder of runs (hstnn train, hstnn sweep), a records.jsonl of hstnn profile, a variation.json of"
+    " hstnn evaluate --variation, or a robustness.json of hstnn robustness"
 )
 
 
@@ -343,8 +343,8 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
 def differing(recipes: Iterable[dict[str, Any]]) -> list[str]:
     """Return the dotted keys in which some recipes, as plain data, are not all the same.
 
-    A section that not all of them have, such as how a hybrid is restored, is no difference. A key that is left out where
-    it says nothing counts as saying that.
+    A section that not all of them have, such as how a hybrid is restored, is no difference. A key that is left out
+    where it says nothing counts as saying that.
     """
     recipes = [{**dict(ADDED), **recipe} for recipe in recipes]
     shared = set.intersection(*(set(recipe) for recipe in recipes))

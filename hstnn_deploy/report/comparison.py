@@ -1,23 +1,21 @@
-"""Two groups of runs, or of profile records, side by side: differences, intervals, tests, and conditions on them."""
+"""Two groups of runs or of records, side by side: differences, intervals, tests, and conditions on them."""
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 from hstnn_deploy import stats
 from hstnn_deploy.errors import ReportError, RunError, UsageError, nearest
-from hstnn_deploy.report import costs
+from hstnn_deploy.report import comparing_robustness, costs
 from hstnn_deploy.report.aggregate import Cell, Study, described, studies
 from hstnn_deploy.report.collect import Collected, Profiled, collect, differing
 from hstnn_deploy.report.conditions import Condition
+from hstnn_deploy.report.pairing import Row, once, paired, row_of
 from hstnn_deploy.report.sheets import NONE, Column, Entry, Sheet
-from hstnn_deploy.stats import Contrast
-
-T = TypeVar("T")
 
 COSTS = ("epoch", "p50_ms", "p99_ms", "throughput", "host_ram_peak_mb", "cuda_allocated_peak_mb", "cuda_process_mb")
 """What is compared of profile records where no metric is named, as far as both sides have measured it."""
@@ -27,28 +25,6 @@ ONE_PROCESS = "one process on a side cannot be judged: its calls share one start
 
 _WALL_TIMES = ("train_seconds", "valid_seconds")
 """Figures of a run that a clock measured; the others repeat exactly under the same seed."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One metric of one thing on both sides."""
-
-    name: str
-    """Of the network, or of the configuration measured."""
-    metric: str
-    first: dict[int, float]
-    """Values of A: by seed of runs, counted of records."""
-    second: dict[int, float]
-    test: Contrast
-    adjusted: float | None = None
-    """The p-value adjusted for the number of rows (Holm)."""
-    unjudged: str = ""
-    """Why no condition can be judged by it; empty where one can be."""
-
-    @property
-    def means(self) -> tuple[float, float]:
-        """The mean of A and that of B."""
-        return math.fsum(self.first.values()) / len(self.first), math.fsum(self.second.values()) / len(self.second)
 
 
 @dataclass(frozen=True)
@@ -91,7 +67,7 @@ def compare(first: Path, second: Path, metrics: Sequence[str], conditions: Seque
     """Compare what two paths hold.
 
     Args:
-        first: A, a folder of runs, or a folder or file of profile records.
+        first: A, a folder of runs, or a folder or file of profile or robustness records.
         second: B, of the same sort.
         metrics: which metrics; none for the usual ones.
         conditions: each names a metric, which is compared too.
@@ -114,9 +90,12 @@ def compare(first: Path, second: Path, metrics: Sequence[str], conditions: Seque
     if sorts[0] != sorts[1]:
         raise ReportError(
             f"{first} holds {sorts[0]}, and {second} holds {sorts[1]}",
-            "compare runs with runs, and records with records",
+            "compare runs with runs, and records with records of the same sort",
         )
-    if sorts[0] == "runs":
+    if sorts[0] == "robustness records":
+        mine, theirs = ([each for file in side.robustness.values() for each in file.networks] for side in sides)
+        rows, notes = comparing_robustness.rows_of(first, second, mine, theirs, wanted)
+    elif sorts[0] == "runs":
         a, b = (_study(path, side) for path, side in zip((first, second), sides, strict=True))
         rows, notes = _runs(first, second, a, b, bool(metrics), wanted)
     else:
@@ -127,9 +106,18 @@ def compare(first: Path, second: Path, metrics: Sequence[str], conditions: Seque
 
 
 def _sort(path: Path, side: Collected) -> str:
-    if side.runs and side.profiles:
-        raise ReportError(f"{path} holds runs and profile records", "name the folder of runs, or the file of records")
-    return "runs" if side.runs else "profile records"
+    held = {"runs": side.runs, "profile records": side.profiles, "robustness records": side.robustness}
+    found = [sort for sort, those in held.items() if those]
+    if side.runs:
+        # What `hstnn sweep --then` measured lies beside the runs; it is compared by the name of its file.
+        return "runs"
+    if len(found) > 1:
+        raise ReportError(f"{path} holds {' and '.join(found)}", "name the file, or a folder with records of one sort")
+    if not found:
+        raise ReportError(
+            f"{path} holds nothing that is compared", "compare runs, profile records, or robustness records"
+        )
+    return found[0]
 
 
 def _study(path: Path, side: Collected) -> Study:
@@ -161,7 +149,7 @@ def _runs(
             for cell in study.cells
             if cell.missing
         ]
-    pairs = _paired(
+    pairs = paired(
         [cell for cell in a.cells if cell.runs],
         [cell for cell in b.cells if cell.runs],
         [lambda cell: (cell.network, cell.stage == "adapt"), lambda cell: (cell.network.ratio, cell.stage == "adapt")],
@@ -179,21 +167,14 @@ def _runs(
         for one, other in pairs:
             names = dict.fromkeys((_cell_name(one), _cell_name(other)))
             rows += [
-                replace(row, unjudged=ONE_PROCESS) if name in _WALL_TIMES and _once(row) else row
-                for row in _row(" : ".join(names), name, _by_seed(one, name), _by_seed(other, name), paired=True)
+                replace(row, unjudged=ONE_PROCESS) if name in _WALL_TIMES and once(row) else row
+                for row in row_of(" : ".join(names), name, _by_seed(one, name), _by_seed(other, name), seeds=True)
             ]
     return rows, notes
 
 
 def _by_seed(cell: Cell, metric: str) -> dict[int, float]:
     return {seed: run.figures[metric] for seed, run in cell.runs.items() if metric in run.figures}
-
-
-def _row(name: str, metric: str, first: dict[int, float], second: dict[int, float], paired: bool) -> list[Row]:
-    """Return a row, or none where a side has no value."""
-    if not first or not second:
-        return []
-    return [Row(name, metric, first, second, stats.compare(first, second, paired))]
 
 
 def _cell_name(cell: Cell) -> str:
@@ -207,7 +188,7 @@ def _records(
         "Difference: B less A. Values of one side are its records of the same configuration, one for each process; "
         "processes that ran at the same time count as one."
     ]
-    pairs = _paired(
+    pairs = paired(
         _measured(first, "A", notes),
         _measured(second, "B", notes),
         [lambda group: costs.identity(group[0].record)],
@@ -227,14 +208,9 @@ def _records(
         # What is counted is the same in every process; what is measured is not.
         counted = group[0].record.configuration.phase == "work"
         for name, metric in metrics.items():
-            for row in _row(title, name, _numbers(metric, group), _numbers(metric, like), paired=False):
-                rows.append(row if counted or not _once(row) else _not_judged(row))
+            for row in row_of(title, name, _numbers(metric, group), _numbers(metric, like), seeds=False):
+                rows.append(row if counted or not once(row) else _not_judged(row))
     return rows, notes
-
-
-def _once(row: Row) -> bool:
-    """Whether a side has one value alone."""
-    return min(len(row.first), len(row.second)) < 2
 
 
 def _not_judged(row: Row) -> Row:
@@ -262,30 +238,6 @@ def _numbers(metric: costs.Metric, group: Iterable[Profiled]) -> dict[int, float
         if (number := metric.of(one.record)) is not None:
             values.setdefault(turns[instance], []).append(number)
     return {turn: math.fsum(numbers) / len(numbers) for turn, numbers in values.items()}
-
-
-def _paired(
-    first: Sequence[T],
-    second: Sequence[T],
-    keys: Sequence[Callable[[T], Hashable]],
-    name: Callable[[T], str],
-    notes: list[str],
-    nothing: str,
-) -> list[tuple[T, T]]:
-    """Pair what has the same key on both sides; by the first key that pairs anything, else the only ones there are."""
-    for key in keys:
-        index = {key(item): item for item in second}
-        if len(index) < len(second) or len({key(item) for item in first}) < len(first):
-            continue
-        pairs = [(item, index[key(item)]) for item in first if key(item) in index]
-        if pairs:
-            taken = [id(item) for pair in pairs for item in pair]
-            for side, items in zip("AB", (first, second), strict=True):
-                notes += [f"Only in {side}: {name(item)}." for item in items if id(item) not in taken]
-            return pairs
-    if len(first) == len(second) == 1:
-        return [(first[0], second[0])]
-    raise ReportError(nothing, "give two folders with the same networks or configurations, or one of them in each")
 
 
 def _judged(condition: Condition, rows: Sequence[Row]) -> list[Verdict]:

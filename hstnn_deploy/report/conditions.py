@@ -10,7 +10,9 @@ from hstnn_deploy.errors import UsageError
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
-_FORM = re.compile(r"\s*([A-Za-z][\w.]*)\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(x|%?)\s*")
+_FORM = re.compile(
+    r"\s*([A-Za-z][\w.]*(?:-[A-Za-z][\w.]*)*)\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(x|%?)\s*"
+)
 
 
 class Condition(NamedTuple):

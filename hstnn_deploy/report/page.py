@@ -10,6 +10,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 import hstnn_deploy
+from hstnn_deploy.metrics import titled
 from hstnn_deploy.profile.values import Measured
 from hstnn_deploy.report import costs, robust, sheets, variation
 from hstnn_deploy.report.aggregate import Study
@@ -109,7 +110,7 @@ def _study(study: Study, number: int) -> str:
 
 def _variation(measured: Measurement, number: int) -> str:
     accuracy, memory = variation.sheets(measured)
-    metric = measured.networks[0].metric.capitalize()
+    metric = titled(measured.networks[0].metric)
     parts = [
         _table(accuracy),
         _figure("variation", number, f"{metric} against variation", "variations"),

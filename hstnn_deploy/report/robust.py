@@ -11,7 +11,7 @@ from hstnn_deploy.report.collect import Collected
 from hstnn_deploy.report.sheets import NONE, Column, Entry, Sheet, figure
 from hstnn_deploy.report.tradeoff import COSTS, Candidate, candidates, undominated
 from hstnn_deploy.robustness.pictures import panels
-from hstnn_deploy.robustness.record import Measured, scores, together
+from hstnn_deploy.robustness.record import Measured, alike, scores, title_of, together
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,13 +45,15 @@ def sheet(measured: Sequence[Measured]) -> Sheet:
     rows = [
         [Entry("none"), Entry(""), *(figure(fmean(e.clean for e in seeds), metric=first.metric) for _, seeds in groups)]
     ]
-    titles = dict.fromkeys((curve.title, curve.unit) for each in measured for curve in each.curves)
-    for title, of_level in titles:
-        cells = []
-        for _, seeds in groups:
-            curves = [(each, curve) for each in seeds for curve in each.curves if curve.title == title]
-            cells.append(figure(scores(curves).area.mean, metric=first.metric) if curves else Entry(NONE))
-        rows.append([Entry(title), Entry(of_level), *cells])
+    found = alike(measured)
+    titles = [title_of(curves) for curves in found]
+    by_network = [{curves[0][1].key: curves for curves in alike(seeds)} for _, seeds in groups]
+    for title, curves in zip(titles, found, strict=True):
+        curve = curves[0][1]
+        levels = f" at {', '.join(f'{level:g}' for level in curve.levels)}" if titles.count(title) > 1 else ""
+        there = [network.get(curve.key) for network in by_network]
+        cells = [figure(scores(own).area.mean if own else None, metric=first.metric) for own in there]
+        rows.append([Entry(f"{title}{levels}"), Entry(curve.unit), *cells])
     return Sheet(
         f"{first.data}: {first.metric} under disturbances, {first.split} split",
         columns,
@@ -108,19 +110,21 @@ def sheets(collected: Collected) -> list[Sheet]:
 
 def drawn(collected: Collected) -> "dict[str, Figure]":
     """Return the pictures, by the name of their file."""
-    from hstnn_deploy.data.pictures.robustness import draw_robustness
-
     pictures = {}
     for number, measured in enumerate(by_data(collected), 1):
-        unit = measured[0].unit.strip()
-        metric = f"{titled(measured[0].metric)}{f' ({unit})' if unit else ''}"
-        pictures["robustness.png" if number == 1 else f"robustness-{number}.png"] = draw_robustness(
-            panels(measured), metric
-        )
+        pictures["robustness.png" if number == 1 else f"robustness-{number}.png"] = draw_robust(measured)
     found = compared(collected)
     if len({each.metric for each in found}) == 1 and any(COST in each.costs for each in found):
         pictures["tradeoff.png"] = draw(found, COST)
     return pictures
+
+
+def draw_robust(measured: Sequence[Measured]) -> "Figure":
+    """Return the picture of networks of one metric under disturbances."""
+    from hstnn_deploy.data.pictures.robustness import draw_robustness
+
+    metric, unit = titled(measured[0].metric), measured[0].unit.strip()
+    return draw_robustness(panels(measured), f"{metric} ({unit})" if unit else metric)
 
 
 def draw(found: Sequence[Candidate], cost: str) -> "Figure":

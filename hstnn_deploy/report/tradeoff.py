@@ -1,8 +1,8 @@
 """Accuracy, robustness and cost of networks side by side: joined by network, and which of them no other one beats.
 
 A network is a recipe with its kind and ratio; its seeds stand together. Robustness is the mean of the areas of its
-curves (see `robustness.scores`), over the disturbances that all networks were measured under. A cost is a value of a
-profile record of the same recipe, kind and ratio.
+curves (see `robustness.scores`), over the disturbances that all networks were measured under at the same levels. A cost
+is a value of a profile record of the same recipe, kind and ratio.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,10 @@ from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.values import Measured as Value
 from hstnn_deploy.report import costs
 from hstnn_deploy.report.collect import Profiled, Run
-from hstnn_deploy.robustness.record import Measured, scores
+from hstnn_deploy.robustness.record import Measured, alike, scores
+
+_Key = tuple[str, bool, tuple[float, ...]]
+"""See `Curve.key`."""
 
 
 class Cost(NamedTuple):
@@ -89,12 +92,13 @@ def candidates(
         profiles: profile records.
         robust: networks under disturbances.
         disturbance: which one robustness is the area of; None: the mean of all that every network was measured under.
+            Either way, at the levels that these networks have in common.
     """
     found: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         if run.value is not None and not (run.stage == "adapt" and run.recipe.kind == "hybrid"):
             found.setdefault((run.recipe.name, str(run.network)), []).append(run)
-    shared = _shared(robust)
+    shared = _shared(robust, disturbance)
     made = []
     for (recipe, network), same in found.items():
         task = same[0].task
@@ -111,31 +115,31 @@ def candidates(
                 task.higher_is_better,
                 figures,
                 best.path / "best.pt",
-                _area(own, shared if disturbance is None else {disturbance}),
+                _area(own, shared),
                 _costs(same[0], [each.record for each in profiles]),
             )
         )
     return made
 
 
-def _shared(robust: Sequence[Measured]) -> set[str]:
-    """Return the disturbances that every network was measured under."""
-    names = [{curve.name for curve in each.curves if not curve.transferred} for each in robust]
-    return set.intersection(*names) if names else set()
+def _shared(robust: Sequence[Measured], disturbance: str | None) -> set[_Key]:
+    """Return the keys of the curves that every network has; attacks made on another network are left out.
+
+    Where one disturbance is asked for, a network that was not measured under it does not count.
+    """
+    keys: dict[tuple[str, str, int], set[_Key]] = {}
+    for each in robust:
+        own = {curve.key for curve in each.curves if not curve.transferred and disturbance in {None, curve.name}}
+        keys.setdefault((each.recipe, each.network, each.seed), set()).update(own)
+    asked = [own for own in keys.values() if own or disturbance is None]
+    return set.intersection(*asked) if asked else set()
 
 
-def _area(own: Sequence[Measured], names: set[str]) -> float | None:
-    areas = []
-    for name in names:
-        curves = [
-            (each, curve) for each in own for curve in each.curves if curve.name == name and not curve.transferred
-        ]
-        if not curves:
-            return None
-        mean = scores(curves).area.mean
-        assert mean is not None
-        areas.append(mean)
-    return fmean(areas) if areas else None
+def _area(own: Sequence[Measured], shared: set[_Key]) -> float | None:
+    """Return the mean area of a network's curves that others have too; None where there is none."""
+    areas = [scores(curves).area.mean for curves in alike(own) if curves[0][1].key in shared]
+    known = [area for area in areas if area is not None]
+    return fmean(known) if known else None
 
 
 def _costs(run: Run, records: Sequence[Record]) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,8 +98,7 @@ def _leading(network: Curve, measured: Measurement) -> list[Entry]:
 
 
 def _mean(metric: str, draws: Draws) -> Entry:
-    half = draws.half_width
-    spread = f"±{shown(metric, half)}" if math.isfinite(half) else ""
+    spread = "" if draws.half_width is None else f"±{shown(metric, draws.half_width)}"
     return Entry(f"{shown(metric, draws.mean)}{spread}", draws.mean)
 
 
@@ -124,8 +122,8 @@ def as_csv(measurements: Sequence[Measurement]) -> str:
             after = [*(each.sparsity or ("", "")), memory.rram, memory.sram, memory.sram_groups, memory.other]
             table.writerow([*before, 0.0, 0.0, 0, each.clean, "", "", "", "", *after])
             for scale, draws in each.scales.items():
-                spread = [draws.deviation, draws.half_width] if len(draws.values) > 1 else ["", ""]
-                found = [scale, draws.sigma, len(draws.values), draws.mean, *spread]
+                # csv writes None as nothing.
+                found = [scale, draws.sigma, len(draws.values), draws.mean, draws.deviation, draws.half_width]
                 best, worst = ends(each.metric, draws.values)
                 table.writerow([*before, *found, worst, best, *after])
     return text.getvalue()
@@ -157,5 +155,4 @@ def charted(measured: Measurement) -> dict[str, Any]:
 
 
 def _point(draws: Draws) -> dict[str, Any]:
-    half = draws.half_width
-    return {"mean": draws.mean, "half_width_95": half if math.isfinite(half) else None}
+    return {"mean": draws.mean, "half_width_95": draws.half_width}

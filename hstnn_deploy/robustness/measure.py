@@ -30,11 +30,21 @@ from hstnn_deploy.disturbances.values import Range
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task, task_for
+from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.robustness.record import Curve, Measured
 from hstnn_deploy.train.evaluation import evaluate
 
 _SURE = {"contrast", "stretch", "compress", "fgsm", "weight-bits", "float16", "spike-delay"}
 """Those that draw nothing: one draw says all."""
+
+
+def data_named(recipe: Recipe) -> str:
+    """Return the name of a recipe's data set; of a user's own, with the first digits of the SHA-256 of its listing.
+
+    Two folders of a user's own data are two data sets, and one that has moved stays the same.
+    """
+    found = getattr(recipe.data, "found", None)
+    return recipe.data.name if found is None else f"own data {found.listing[:8]}"
 
 
 @dataclass
@@ -153,7 +163,7 @@ class Bench:
             source=source,
             parameters=self.checkpoint.fingerprint,
             recipe=recipe.name,
-            data=recipe.data.name,
+            data=data_named(recipe),
             kind=recipe.kind,
             ratio=recipe.ratio if recipe.kind in {"ffs", "hybrid"} else None,
             stage=self.checkpoint.stage,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from hstnn_deploy.data.pictures.robustness import Line, Panel
-from hstnn_deploy.robustness.record import Measured, together
+from hstnn_deploy.robustness.record import Measured, alike, together
 
 
 def panels(networks: Sequence[Measured]) -> list[Panel]:
@@ -14,10 +14,13 @@ def panels(networks: Sequence[Measured]) -> list[Panel]:
     found: dict[str, Panel] = {}
     for colour, ((recipe, network), seeds) in enumerate(groups):
         name = f"{recipe} {network}" if several else network
-        for place, curve in enumerate(seeds[0].curves):
+        for curves in alike(seeds):
+            curve = curves[0][1]
             ticks = [(0.0, "0"), *zip(curve.axis, (f"{level:g}" for level in curve.levels), strict=True)]
             panel = found.setdefault(curve.name, Panel(curve.name, curve.unit, ticks, []))
-            series = [one for each in seeds for one in each.series(each.curves[place])]
+            # Another network may have been measured at other levels.
+            panel.ticks.extend(tick for tick in ticks if tick not in panel.ticks)
+            series = [one for each, own in curves for one in each.series(own)]
             levels = list(zip(*series, strict=True))
             panel.lines.append(
                 Line(

@@ -73,6 +73,11 @@ class Curve(_Part):
         return float(np.interp(place, [0.0, *self.axis], [0.0, *self.levels]))
 
     @property
+    def key(self) -> tuple[str, bool, tuple[float, ...]]:
+        """What curves have in common that may be averaged: disturbance, whether it was made elsewhere, and levels."""
+        return self.name, bool(self.transferred), tuple(self.axis)
+
+    @property
     def title(self) -> str:
         """The disturbance, and where an attack came from."""
         return f"{self.name} from {self.transferred}" if self.transferred else self.name
@@ -88,7 +93,7 @@ class Measured(_Part):
     recipe: str
     """The name."""
     data: str
-    """The name of the data set."""
+    """The name of the data set; of a user's own, "own data" and what tells it from others."""
     kind: Kind
     ratio: float | None
     stage: str
@@ -139,8 +144,27 @@ def together(networks: Iterable[Measured]) -> list[tuple[tuple[str, str], list[M
     return list(found.items())
 
 
+Alike = list[tuple[Measured, Curve]]
+"""Curves of one disturbance at the same levels, each with the network that it is of."""
+
+
+def alike(networks: Iterable[Measured]) -> list[Alike]:
+    """Return the curves of some networks, those of one disturbance at the same levels together, as they come first."""
+    found: dict[Any, Alike] = {}
+    for network in networks:
+        for curve in network.curves:
+            found.setdefault(curve.key, []).append((network, curve))
+    return list(found.values())
+
+
+def title_of(curves: Alike) -> str:
+    """Return the disturbance of some curves that are alike, and where an attack came from."""
+    titles = {curve.title for _, curve in curves}
+    return titles.pop() if len(titles) == 1 else f"{curves[0][1].name}, other seed"
+
+
 def scores(curves: Sequence[tuple[Measured, Curve]]) -> Scores:
-    """Return the scores of one disturbance of one network, of several seeds together: each draw is a series."""
+    """Return the scores of curves of one network that are `alike`, of several seeds together: each draw is a series."""
     network, first = curves[0]
     series = [one for each, curve in curves for one in each.series(curve)]
     return score([0.0, *first.axis], series, network.higher_is_better)

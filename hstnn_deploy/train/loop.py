@@ -23,6 +23,8 @@ from hstnn_deploy.errors import CheckpointError, RunError
 from hstnn_deploy.models.activity import Activity
 from hstnn_deploy.models.network import Network, State
 from hstnn_deploy.models.precision import Precision, forward, products
+from hstnn_deploy.models.registry import build
+from hstnn_deploy.models.sizes import layer_sizes
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.recipe.sections import Regularise, Stage
@@ -33,7 +35,7 @@ from hstnn_deploy.train.evaluation import count_batches, evaluate, parts
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.penalty import Penalty
 from hstnn_deploy.train.ranks import ALONE, Ranks, watched
-from hstnn_deploy.train.schedules import descend, make_optimiser, make_scaler, make_schedule
+from hstnn_deploy.train.schedules import check_state, descend, make_optimiser, make_scaler, make_schedule
 
 Step = tuple[Tensor, Tensor, State]
 """What a step returns: the batch's mean loss, how many answers were right, and the state after it."""
@@ -148,7 +150,7 @@ class Fit:
         try:
             self.network.load_state_dict(last.parameters)
             optimiser.load_state_dict(last.training["optimiser"])
-            _check_state(optimiser)
+            check_state(optimiser)
             best = last.training["best"]
             if best is not None:
                 _better(best, best, self.task)  # raises where it holds no numbers to compare with
@@ -372,6 +374,13 @@ def against(recipe: Recipe, network: Network, task: Task, splits: Splits) -> Aga
     return Against(recipe.against, network, task, splits.train, recipe.data, recipe.seed)
 
 
+def check_against(recipe: Recipe, task: Task, splits: Splits) -> None:
+    """Refuse what `against` refuses, before anything is trained: no weight is made."""
+    with torch.device("meta"):
+        network = build(recipe.network, layer_sizes(recipe.kind, recipe.network.units, recipe.ratio))
+    against(recipe, network, task, splits)
+
+
 def train_step(
     network: nn.Module,
     task: Task,
@@ -430,19 +439,6 @@ def _order(samples: int, size: int, batches: int | None, generator: torch.Genera
 def _mix(seed: int, epoch: int) -> int:
     """Return a generator seed for an epoch: distinct for every pair, whatever the seeds."""
     return (seed * 1_000_003 + epoch) % 2**63
-
-
-def _check_state(optimiser: torch.optim.Optimizer) -> None:
-    """Refuse state of another shape than its parameter's; a fused step would not look.
-
-    Raises:
-        ValueError: there is some.
-    """
-    for parameter, state in optimiser.state.items():
-        for name, value in state.items():
-            wanted = torch.Size() if name == "step" else parameter.shape
-            if isinstance(value, Tensor) and value.shape != wanted:
-                raise ValueError(f"{name} is {list(value.shape)}, not {list(wanted)}")
 
 
 def _better(row: dict[str, Any], best: dict[str, Any], task: Task) -> bool:

@@ -70,3 +70,16 @@ def milestones(schedule: Schedule, epochs: int) -> list[int]:
         # As BNTT's code compares the epoch, counted from 0 and done, with a float.
         return [int(share * epochs) + 1 for share in shares if share * epochs == int(share * epochs)]
     return [round(share * epochs) for share in shares]
+
+
+def check_state(optimiser: torch.optim.Optimizer) -> None:
+    """Refuse state of another shape than its parameter's; a fused step would not look.
+
+    Raises:
+        ValueError: there is some.
+    """
+    for parameter, state in optimiser.state.items():
+        for name, value in state.items():
+            wanted = torch.Size() if name == "step" else parameter.shape
+            if isinstance(value, torch.Tensor) and value.shape != wanted:
+                raise ValueError(f"{name} is {list(value.shape)}, not {list(wanted)}")

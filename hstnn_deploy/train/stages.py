@@ -23,9 +23,7 @@ import torch
 from hstnn_deploy import environment, files
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.dataset import Cache
-from hstnn_deploy.data.registry import load, shape
-from hstnn_deploy.data.splits import Batch, Split, Splits
-from hstnn_deploy.data.text import TextSplit
+from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import RunError, UsageError
 from hstnn_deploy.foreign import reading
 from hstnn_deploy.metrics import shown
@@ -42,13 +40,21 @@ from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
 from hstnn_deploy.train.beginnings import check_begun_from, first_network, keep_selection, other_start, rram_networks
-from hstnn_deploy.train.evaluation import PROTOCOLS, Figures, count_batches, evaluate
+from hstnn_deploy.train.evaluation import PROTOCOLS, Figures, evaluate
+from hstnn_deploy.train.loading import for_training
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.ranking import SelectionResult, select
 from hstnn_deploy.train.ranks import ALONE, Ranks
-from hstnn_deploy.train.trace_files import load_samples, load_traces, save_traces
-from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups
+from hstnn_deploy.train.traces import (
+    load_samples,
+    load_traces,
+    probe_products,
+    rademacher,
+    ranked_groups,
+    save_traces,
+    selection_batch,
+)
 
 StageName = Literal["adapt", "traces", "select", "restore", "baseline", "vat", "recover", "prune", "all"]
 """`traces` is the part of `select` that all ratios share; the last four are steps of weights on devices."""
@@ -93,9 +99,22 @@ def train(
         DataError: the data set is missing or damaged.
         RunError: a run folder cannot be written, continued, or belongs to another recipe.
     """
-    how = (Path(out), torch.device(device), data_folder, cache, resume, observer or Observer(), ranks, graphs, vat)
-    done = Training(for_its_data(recipe), *how, test_curve).run(stage)
-    ranks.share(None)  # the others have nothing left to assist with
+    training = Training(
+        for_its_data(recipe),
+        Path(out),
+        torch.device(device),
+        data_folder,
+        cache,
+        resume,
+        observer or Observer(),
+        ranks,
+        graphs,
+        vat,
+        test_curve,
+    )
+    done = training.run(stage)
+    # The other ranks have nothing left to assist with.
+    ranks.share(None)
     return done
 
 
@@ -244,32 +263,17 @@ class Training:
     def splits(self) -> Splits:
         """Return the data, loaded on first use.
 
-        Raises:
-            UsageError: the recipe's network does not fit the data.
-            DataError: it is missing or damaged, or a text is too short for the batch.
+        Raises: see `for_training`.
         """
         if self._splits is None:
-            recipe = self.recipe
-            if (known := shape(recipe.data)) is not None:
-                # Before recordings are prepared, which may take minutes.
-                recipe.check_data(known)
-            self._splits = load(recipe.data, recipe.protocol, self.data_folder, self.cache, self.observer.preparing)
-            recipe.check_data(there := self._splits)
-            held = "" if recipe.protocol == "test" else f", {len(there.valid)} validation"
-            trained = f"{len(there.train)} training{held} and {len(there.test)} test samples"
-            if isinstance(there.train, TextSplit):
-                trained = f"{len(there.train.tokens)} of them to train on"
-                for split in (there.train, there.valid, there.test):
-                    # Asked now, so that a text too short for the batch is refused before anything is trained.
-                    count_batches(split, recipe.batch)
-            self.observer.note(f"data: {there.origin}, {trained}")
+            self._splits = for_training(self.recipe, self.data_folder, self.cache, self.observer)
         return self._splits
 
     def _check_vocabulary(self, earlier: Checkpoint, path: Path) -> Checkpoint:
         """Refuse a checkpoint of another vocabulary than the data has now: its words would mean something else."""
         if earlier.vocabulary != self.splits().vocabulary:
             raise RunError(
-                f"{path} was trained with another vocabulary than {self.recipe.data.name} has now",
+                f"{path} was trained with another vocabulary than {self.recipe.data_called} has now",
                 "put back the text it was trained on, or give another folder with --out",
             )
         return earlier
@@ -293,7 +297,9 @@ class Training:
             self.observer.note(f"{recipe.step or stage}: already finished in {run.path}")
             return run
         splits = self.splits()
-        self._check_against(splits)
+        if recipe.against:
+            loop.check_against(recipe, self.task, splits)
+            self.observer.note(f"trained {recipe.disturbed}")
         facts = environment.describe(str(self.device)) | {"processes": self.ranks.size}
         self._check_environment(run, facts)
         with run.open(recipe.for_stage(stage), facts, self.resume, recipe.upgraded):
@@ -334,15 +340,6 @@ class Training:
             best = fit.run_epochs()
             self._judge(best, run)
         return run
-
-    def _check_against(self, splits: Splits) -> None:
-        """Refuse disturbances that do not fit the network or the data, before anything is trained; say which others."""
-        recipe = self.recipe
-        if recipe.against:
-            with torch.device("meta"):
-                network = build(recipe.network, layer_sizes(recipe.kind, recipe.network.units, recipe.ratio))
-            loop.against(recipe, network, self.task, splits)
-            self.observer.note(f"trained {recipe.disturbed}")
 
     def _judge(self, best: Checkpoint, run: RunFolder) -> None:
         """Measure the best epoch on the test split, and write the result into the checkpoint and the status."""
@@ -393,7 +390,7 @@ class Training:
             files.write_text(run.path / "recipe.yaml", recipe.yaml())
             network = adapted.network().to(self.device)
             groups = ranked_groups(network)
-            batch = self._selection_batch(splits.train)
+            batch = selection_batch(recipe, splits.train, self.device)
             samples = load_samples(run, groups)
             total = recipe.selection.probes
             self.observer.probes_started("select", total, len(samples))
@@ -412,16 +409,6 @@ class Training:
             save_traces(run, groups, samples)
             run.set_status("finished", result={"probes": len(samples), self.task.counts: self.task.answers(batch)})
         return run
-
-    def _selection_batch(self, train: Split) -> Batch:
-        """Return the one batch on which selection takes the loss: random samples, or the first window of a text."""
-        recipe = self.recipe
-        if isinstance(train, TextSplit):
-            return next(train.windows(recipe.batch, self.device))
-        chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(recipe.seed))
-        # For a split that is cropped at random: selection that goes on elsewhere sees the same batch.
-        torch.manual_seed(recipe.seed)
-        return train.batch(chosen[: recipe.selection.samples].sort().values, self.device)
 
     def _select(self) -> RunFolder:
         """Rank for the ratio and write selection.json."""

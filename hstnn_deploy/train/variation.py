@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hstnn_deploy.models.device_memory import DeviceMemory, bits_of
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.rram import Step, Variation, Weights
 from hstnn_deploy.models.tasks import Task
+from hstnn_deploy.stats import summarise
 from hstnn_deploy.train.evaluation import batches, evaluate
 
 FORMAT, VERSION = "hstnn-variation", 1
@@ -33,20 +35,17 @@ class Draws:
     @property
     def mean(self) -> float:
         """The mean."""
-        return float(np.mean(self.values))
+        return fmean(self.values)
 
     @property
-    def deviation(self) -> float:
-        """The standard deviation, of a sample; infinite of a single draw, which says nothing of it."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else float("inf")
+    def deviation(self) -> float | None:
+        """The standard deviation, of a sample; None of a single draw, which says nothing of it."""
+        return summarise(self.values).sd
 
     @property
-    def half_width(self) -> float:
-        """Half the width of the mean's 95 % interval (Student's t); infinite of a single draw."""
-        from scipy.stats import t
-
-        count = len(self.values)
-        return float(t.ppf(0.975, count - 1)) * self.deviation / count**0.5 if count > 1 else float("inf")
+    def half_width(self) -> float | None:
+        """Half the width of the mean's 95 % interval (Student's t); None of a single draw."""
+        return summarise(self.values).half
 
     def quantile(self, share: float) -> float:
         """Return a quantile."""
@@ -54,12 +53,11 @@ class Draws:
 
     def plain(self) -> dict[str, Any]:
         """Return everything as plain data; a deviation or interval that is unknown is None."""
-        known = len(self.values) > 1
         return {
             "draws": self.values,
             "mean": self.mean,
-            "deviation": self.deviation if known else None,
-            "half_width_95": self.half_width if known else None,
+            "deviation": self.deviation,
+            "half_width_95": self.half_width,
             "quantiles": {str(share): self.quantile(share) for share in (0.05, 0.25, 0.5, 0.75, 0.95)},
             "without_variation": self.clean,
             "sigma": self.sigma,

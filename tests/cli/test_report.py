@@ -250,6 +250,27 @@ def other(folder: Path, changes: dict[str, object]) -> list[str | Path]:
     return [folder / "runs/digits/rnn", folder / "other"]
 
 
+def both_records(folder: Path) -> list[str | Path]:
+    """What `hstnn sweep --then` leaves of a network."""
+    there = folder / "then"
+    there.mkdir()
+    (folder / "records.jsonl").rename(there / "records.jsonl")
+    curve = {"name": "pgd", "unit": "", "where": "adversary", "levels": [1.0], "axis": [1.0], "values": [[1.0]]}
+    facts = {
+        "source": "",
+        "recipe": "digits",
+        "data": "digits",
+        "kind": "snn",
+        "ratio": None,
+        "stage": "train",
+        "seed": 1,
+    }
+    facts |= {"metric": "accuracy", "unit": " %", "higher_is_better": True, "split": "test", "batch": 1, "clean": 2.0}
+    found = {"format": "hstnn-robustness", "version": 1, "networks": [{**facts, "curves": [curve]}]}
+    (there / "robustness.json").write_text(json.dumps(found))
+    return [there, folder / "runs"]
+
+
 def unfinished(folder: Path) -> list[str | Path]:
     write_run(folder / "other", recipe_for("rnn"), None)
     return [folder / "other", folder / "other"]
@@ -260,7 +281,7 @@ def unfinished(folder: Path) -> list[str | Path]:
     [
         (lambda t: [t / "no", t / "runs"], 5, "no does not exist", "give a folder"),
         (lambda t: [t / "runs", t / "records.jsonl"], 13, "runs holds runs, and", "records with records"),
-        (lambda t: [t, t / "runs"], 13, "holds runs and profile records", "name the folder"),
+        (both_records, 13, "holds profile records and robustness records", "name the file"),
         (two_recipes, 5, "holds runs of 2 recipes: digits (adapt.epochs 2); digits (adapt.epochs 3)", "one recipe"),
         (damaged_run, 5, "status.json is damaged", "mend or remove it"),
         (lambda t: other(t, {"protocol": "test"}), 13, "under the protocol test", "cannot be compared"),

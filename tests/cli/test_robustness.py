@@ -9,6 +9,7 @@ import pytest
 
 from hstnn_deploy.robustness.record import read
 from hstnn_deploy.train.stages import train
+from tests import own_data
 from tests.conftest import Hstnn
 from tests.train.stage_cases import tiny
 
@@ -37,7 +38,7 @@ def test_all_that_fits_is_measured_of_all_networks_and_seeds_stand_together(
 ) -> None:
     shown = hstnn("robustness", runs, "--draws", "2", "--threads", "1", "--out", tmp_path / "all")
     assert shown.code == 0, shown.err
-    for text in ("digits, snn: accuracy in %", "digits, rnn", "pgd from seed", "a tenth lost", "2 draws"):
+    for text in ("digits, snn: accuracy in %", "digits, rnn", "pgd, other seed", "a tenth lost", "2 draws"):
         assert text in shown.out
     assert {path.name for path in (tmp_path / "all").iterdir()} == {
         *("robustness.json", "robustness.csv", "robustness.png")
@@ -111,6 +112,44 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
 def test_neurons_that_a_network_lacks_are_refused(hstnn: Hstnn, runs: Path) -> None:
     shown = hstnn("robustness", "--ckpt", _ckpt(runs, kind="rnn"), "--disturb", "leak-mismatch")
     assert "this network has no LIF neurons" in shown.err
+
+
+def test_own_data_is_measured_by_its_own_metric_and_never_beside_other_data(
+    hstnn: Hstnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own_data.series(Path("values"), "values")
+    own_data.series(Path("few"), "names")
+    own_data.series(Path("many"), "names", samples=60)
+    short = ["--set", "train.epochs=1", "--set", "batch=4", "--device", "cpu", "--threads", "1"]
+    best = {}
+    for name in ("values", "few", "many"):
+        assert hstnn("train", "stack-digits", "--data", name, *short).code == 0
+        best[name] = f"runs/stack-digits-{name}/plain/seed1111/best.pt"
+    asked = ["--disturb", "gaussian=0.2", "--disturb", "pgd=0.1", "--draws", "1", "--threads", "1"]
+    (values,) = json.loads(hstnn("robustness", "--ckpt", best["values"], *asked, "--json").out)["networks"]
+    evaluated = json.loads(hstnn("evaluate", "--ckpt", best["values"], "--json").out)
+    assert (values["metric"], values["higher_is_better"]) == ("rmse", False)
+    assert values["clean"] == evaluated["rmse"]
+    assert values["curves"][1]["values"][0][0] > values["clean"]
+    two = hstnn("robustness", "--ckpt", best["few"], "--ckpt", best["many"], *asked)
+    assert two.code != 0
+    assert "was trained on own data" in two.error
+    assert two.hint == "measure networks of one data set at a time"
+    mixed = hstnn("robustness", "--ckpt", best["few"], "--ckpt", best["values"], *asked)
+    assert "is measured by rmse" in mixed.error
+    Path("few").rename("moved")
+    assert "not there" in hstnn("robustness", "--ckpt", best["few"], *asked).error
+    moved = json.loads(hstnn("robustness", "--ckpt", best["few"], *asked, "--data-dir", "moved", "--json").out)
+    assert moved["networks"][0]["metric"] == "accuracy"
+
+
+def test_a_network_without_a_recipe_is_refused_in_one_line(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
+    from hstnn_deploy.checkpoint import Checkpoint
+
+    Checkpoint.load(_ckpt(runs)).model_copy(update={"recipe": {}}).save(tmp_path / "bare.pt")
+    refused = hstnn("robustness", "--ckpt", tmp_path / "bare.pt")
+    assert "has no recipe" in refused.error
 
 
 def test_a_damaged_record_is_refused(tmp_path: Path) -> None:

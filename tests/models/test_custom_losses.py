@@ -129,7 +129,7 @@ def test_arrays_become_splits(values: bool) -> None:
         ({"loss": {"name": "focal", "options": {"gama": 1}}}, "loss focal does not take these options"),
         ({"loss": {"name": "mse", "options": {"gamma": 1}}}, "options are for losses of your own"),
         ({"loss": "absolute"}, "loss is absolute, but blobs has a class for each sample"),
-        ({"metrics": ["recall"]}, "metrics: 'recall' is none"),
+        ({"metrics": ["recall"]}, "metrics: there is no metric 'recall'"),
         ({"metrics": ["macro-recall", "macro-recall"]}, "names one twice"),
         ({"data": {"name": "blob"}}, "data.name is 'blob'"),
         ({"data": {"name": "blobs", "nois": 1}}, "unknown key 'data.nois'"),

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from hstnn_deploy.disturbances.table import DISTURBANCES
 from hstnn_deploy.report import robust
 from hstnn_deploy.report.collect import collect
 from hstnn_deploy.report.formats import every_sheet, markdown, plain
 from hstnn_deploy.report.page import page
+from hstnn_deploy.report.tradeoff import candidates
+from hstnn_deploy.robustness.pictures import panels
 from hstnn_deploy.robustness.record import Curve, Measured, Robustness
 from hstnn_deploy.train.stages import train
 from tests.conftest import Hstnn
@@ -91,3 +94,52 @@ def test_a_damaged_record_in_a_folder_hides_nothing_else(folder: Path, hstnn: Hs
     assert "under disturbances" in shown.out
     named = hstnn("report", folder / "robustness-old.json")
     assert named.code != 0
+
+
+def _of(seed: int, curves: dict[str, dict[float, float]], made_on: str = "") -> Measured:
+    """A network with curves: by name, the metric at each level."""
+    own = [
+        Curve.of(DISTURBANCES[name], list(levels), [[value] for value in levels.values()], made_on)
+        for name, levels in curves.items()
+    ]
+    return _measured("snn", seed, 90.0, [80.0, 40.0]).model_copy(update={"curves": own})
+
+
+def test_curves_of_seeds_are_joined_by_disturbance_and_levels_not_by_their_place() -> None:
+    one = _of(1, {"gaussian": {0.1: 80.0, 0.2: 60.0}})
+    two = _of(2, {"contrast": {0.2: 10.0, 0.4: 4.0}, "gaussian": {0.1: 84.0, 0.2: 64.0}})
+    for order in ([one, two], [two, one]):
+        drawn = {panel.title: panel.lines for panel in panels(order)}
+        assert [line.means for line in drawn["gaussian"]] == [[90.0, 82.0, 62.0]]
+        assert [line.means for line in drawn["contrast"]] == [[90.0, 10.0, 4.0]]
+        rows = {row[0].text: row[2].number for row in robust.sheet(order).rows}
+        assert rows["gaussian"] == pytest.approx((86 * 0.1 + 72 * 0.1) / 0.2)
+        assert rows["contrast"] == pytest.approx((50 * 0.2 + 7 * 0.2) / 0.4)
+
+
+def test_one_disturbance_at_other_levels_is_a_row_and_a_line_of_its_own() -> None:
+    both = [_of(1, {"gaussian": {0.1: 80.0, 0.2: 60.0}}), _of(2, {"gaussian": {0.1: 80.0}})]
+    assert [row[0].text for row in robust.sheet(both).rows[1:]] == ["gaussian at 0.1, 0.2", "gaussian at 0.1"]
+    (panel,) = panels(both)
+    assert [line.axis for line in panel.lines] == [[0.0, 0.1, 0.2], [0.0, 0.1]]
+    assert panel.ticks == [(0.0, "0"), (0.1, "0.1"), (0.2, "0.2")]
+
+
+def test_attacks_from_several_seeds_stand_in_one_row() -> None:
+    both = [_of(seed, {"pgd": {0.1: value}}, f"seed {3 - seed}") for seed, value in ((1, 40.0), (2, 50.0))]
+    assert [row[0].text for row in robust.sheet(both).rows[1:]] == ["pgd, other seed"]
+    assert [row[0].text for row in robust.sheet(both[:1]).rows[1:]] == ["pgd from seed 2"]
+
+
+def test_robustness_is_compared_at_the_levels_that_all_networks_have(tmp_path: Path) -> None:
+    train(tiny(kind="snn"), tmp_path / "runs")
+    runs = collect([tmp_path]).runs
+    own = [_of(1, {"gaussian": {0.1: 80.0}, "contrast": {0.2: 10.0}}), _of(1, {"gaussian": {0.1: 80.0, 0.2: 0.0}})]
+    other = _of(2, {"gaussian": {0.1: 84.0}}).model_copy(update={"kind": "rnn"})
+
+    def area(robust: list[Measured], disturbance: str | None = None) -> float | None:
+        return candidates(runs, [], robust, disturbance)[0].robustness
+
+    assert area([*own, other]) == area([*own, other], "gaussian") == 85.0
+    assert area([*own, other], "contrast") == 50.0
+    assert area([own[1], other]) is None

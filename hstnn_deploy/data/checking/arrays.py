@@ -5,7 +5,6 @@ Shapes: N samples.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,14 @@ from numpy.typing import NDArray
 
 from hstnn_deploy.data.checking import classes, duplicates
 from hstnn_deploy.data.checking.checked import Checked, Example, Measure, spread, told
-from hstnn_deploy.data.checking.listed import Asked, Folder, survey
+from hstnn_deploy.data.checking.listed import Asked, survey
 from hstnn_deploy.data.checking.ranges import Ranges
 from hstnn_deploy.data.checking.sample import SEED
-from hstnn_deploy.data.files.arrays import read_array
 from hstnn_deploy.data.own.array_files import find_parts
-from hstnn_deploy.data.own.arrays import Held, axes_of, by_channel, check_coarse, hold, in_folders
+from hstnn_deploy.data.own.arrays import Held, axes_of, by_channel, check_coarse, hold, in_folders, read_sample
 from hstnn_deploy.data.own.config import OwnArrays
 from hstnn_deploy.data.own.files import place
-from hstnn_deploy.data.own.listing import ARRAYS, list_folder
+from hstnn_deploy.data.own.listing import ARRAYS, list_own
 from hstnn_deploy.data.own.parts import SPLITS
 from hstnn_deploy.errors import DataError
 
@@ -41,7 +39,7 @@ def check(found: Checked, config: OwnArrays, asked: Asked) -> None:
     """
     where = place(config, None)
     if in_folders(where):
-        _check_folders(found, config, where, asked)
+        _check_folders(found, config, asked)
         return
     try:
         held = hold(config)
@@ -141,9 +139,8 @@ def _axes(found: Checked, config: OwnArrays, shape: Sequence[int], name: str) ->
         return ""
 
 
-def _check_folders(found: Checked, config: OwnArrays, where: Path, asked: Asked) -> None:
-    ignore = config.unlabelled == "ignore"
-    listing = list_folder(where, ARRAYS, (), config.split.group, ignore, found.notes.refuse)
+def _check_folders(found: Checked, config: OwnArrays, asked: Asked) -> None:
+    listing = list_own(config, ARRAYS, tell=found.notes.refuse)
     folder = survey(found, listing, asked)
     shapes: Counter[tuple[int, ...]] = Counter()
     ranges: Ranges | None = None
@@ -153,7 +150,7 @@ def _check_folders(found: Checked, config: OwnArrays, where: Path, asked: Asked)
     for done, number in enumerate(folder.numbers.tolist(), 1):
         asked.progress("reading arrays", done, len(folder.numbers))
         try:
-            sample = _sample(folder, number)
+            sample = read_sample(listing.path(number))
             folder.contents.add_file(number, listing.path(number))
         except DataError as error:
             found.notes.refuse(error, folder.name(number))
@@ -180,16 +177,6 @@ def _check_folders(found: Checked, config: OwnArrays, where: Path, asked: Asked)
     found.facts["shapes"] = {"x".join(map(str, shape)): count for shape, count in shapes.most_common(20)}
     if ranges is not None:
         _write(found, config, ranges, measured, listing.labels, axes)
-
-
-def _sample(folder: Folder, number: int) -> Array:
-    path = folder.listing.path(number)
-    sample = read_array(path)
-    if sample.dtype.kind not in "iufb" or sample.dtype.names:
-        raise DataError(f"{path} is of type {sample.dtype}", "give real numbers")
-    if sample.ndim == 0 or 0 in sample.shape:
-        raise DataError(f"{path} is of shape {list(sample.shape)}", "give a sample of some numbers")
-    return sample
 
 
 def _example(label: int, name: str, sample: Array, axes: str) -> list[Example]:

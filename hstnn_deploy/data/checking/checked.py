@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstnn_deploy.data.checking.notes import Notes, shown
-from hstnn_deploy.data.own.config import Kind, OwnArrays, OwnEvents, OwnImages, OwnText
+from hstnn_deploy.data.own.config import Kind, Own
 from hstnn_deploy.data.own.parts import SPLITS
-
-Own = OwnImages | OwnArrays | OwnEvents | OwnText
 
 
 class Measure(NamedTuple):

@@ -109,7 +109,7 @@ def tell(
         elif "and" in kind:
             side = kind.rpartition(" ")[2]
             do = f"take them out of one side, or say groups: a network that has seen them is no proof in {side}"
-            notes.note(f"{some(count, f'{what}')} of {side} with the content of one of train, {pair}", do)
+            notes.note(f"{some(count, what)} of {side} with the content of one of train, {pair}", do)
         else:
             where = "" if kind == "all" else f" of {kind}"
             notes.note(f"{some(count, what)}{where} with the content of another, {pair}", "take out what is no sample")

@@ -10,9 +10,8 @@ from hstnn_deploy.data.checking.checked import Checked, Example, Measure, spread
 from hstnn_deploy.data.checking.listed import Asked, Folder, survey
 from hstnn_deploy.data.events.events import Events, Sensor
 from hstnn_deploy.data.own.config import FoundEvents, OwnEvents
-from hstnn_deploy.data.own.events import Reader, looked_at, usual_span
-from hstnn_deploy.data.own.files import place
-from hstnn_deploy.data.own.listing import list_folder
+from hstnn_deploy.data.own.events import Reader, looked_at, sensor_said, usual_span
+from hstnn_deploy.data.own.listing import list_own
 from hstnn_deploy.data.readers import event_files
 from hstnn_deploy.data.readers.event_options import parse_options
 from hstnn_deploy.data.readers.event_report import Recording
@@ -47,9 +46,7 @@ def check(found: Checked, config: OwnEvents, asked: Asked) -> None:
     Raises:
         DataError: nothing could be listed.
     """
-    ignore = config.unlabelled == "ignore"
-    suffixes = frozenset(event_files.EVENT_FILES)
-    listing = list_folder(place(config, None), suffixes, (), config.split.group, ignore, found.notes.refuse)
+    listing = list_own(config, event_files.EVENT_FILES, tell=found.notes.refuse)
     folder = survey(found, listing, asked)
     sensor, how = _sensor(found, config, folder, asked)
     seen = FoundEvents(
@@ -93,11 +90,8 @@ def _span(reader: Reader) -> int | None:
 def _sensor(found: Checked, config: OwnEvents, folder: Folder, asked: Asked) -> tuple[Sensor, str]:
     """Return the sensor as it was said, or as a file states it; else what all events fit on, which is refused."""
     options = parse_options(config.events)
-    if config.sensor_size is not None:
-        width, height, *more = config.sensor_size
-        return Sensor(width, height, more[0] if more else 1 if height == 1 else 2), "as data.sensor_size says"
-    if options.sensor is not None:
-        return Sensor(*options.sensor), "as data.events says"
+    if (said := sensor_said(config, options)) is not None:
+        return said, f"as {'data.events' if config.sensor_size is None else 'data.sensor_size'} says"
     reach = [0, 0]
     for done, number in enumerate(folder.numbers.tolist(), 1):
         asked.progress("looking for the sensor", done, len(folder.numbers))

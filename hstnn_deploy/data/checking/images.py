@@ -7,9 +7,8 @@ import numpy as np
 from hstnn_deploy.data.checking.checked import Checked, Example, Measure, spread, told
 from hstnn_deploy.data.checking.listed import Asked, Folder, survey
 from hstnn_deploy.data.own.config import OwnImages
-from hstnn_deploy.data.own.files import place
 from hstnn_deploy.data.own.images import LARGEST, size_of
-from hstnn_deploy.data.own.listing import list_folder
+from hstnn_deploy.data.own.listing import list_own
 from hstnn_deploy.data.own.walk import IMAGES
 from hstnn_deploy.data.preprocessing import Picture
 from hstnn_deploy.data.readers.image_files import read_levels
@@ -26,8 +25,7 @@ def check(found: Checked, config: OwnImages, asked: Asked) -> None:
     Raises:
         DataError: nothing could be listed.
     """
-    ignore = config.unlabelled == "ignore"
-    listing = list_folder(place(config, None), IMAGES, (), config.split.group, ignore, found.notes.refuse)
+    listing = list_own(config, IMAGES, tell=found.notes.refuse)
     folder = survey(found, listing, asked)
     sizes: Counter[tuple[int, int]] = Counter()
     colours: Counter[int] = Counter()

@@ -124,7 +124,6 @@ def _tell_odd_names(found: Checked, listing: Listing) -> None:
             "a name holds letters that no screen shows, or spaces at its end: " + "".join(map(_letter, odd[0])),
             "rename it: such names get lost in lists and in other programs",
             odd,
-            len(odd),
         )
 
 

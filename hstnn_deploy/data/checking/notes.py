@@ -76,18 +76,16 @@ class Notes:
         """
         self._add(True, error.message, error.hint, name)
 
-    def note(self, message: str, hint: str = "", names: Sequence[str] = (), count: int | None = None) -> None:
+    def note(self, message: str, hint: str = "", names: Sequence[str] = ()) -> None:
         """Keep what training would not refuse.
 
         Args:
             message: what is odd.
             hint: what to do.
-            names: the files that have it.
-            count: how many have it, where not all are named.
+            names: the files that have it; none where it is about everything.
         """
-        there = Note(False, shown(message), shown(hint), [shown(name) for name in names[:_KEPT]], 1)
-        self._found[False, f"{len(self._found)}"] = there
-        there.count = 1 if count is None else count
+        kept = [shown(name) for name in names[:_KEPT]]
+        self._found[False, f"{len(self._found)}"] = Note(False, shown(message), shown(hint), kept, max(1, len(names)))
 
     def of_file(self, message: str, hint: str, name: str) -> None:
         """Keep what is odd in one file: those of many files are counted together."""
@@ -119,7 +117,7 @@ class Notes:
 
 def some(count: int, noun: str, verb: str = "") -> str:
     """Return a number of things and what they do, such as "1 file is" and "2 files are"."""
-    one = {"are": "is", "have": "has", "hold": "holds", "stand": "stands"}
+    one = {"are": "is", "have": "has", "hold": "holds"}
     return (
         f"{count} {noun}{'' if count == 1 else 's'}{' ' if verb else ''}{one.get(verb, verb) if count == 1 else verb}"
     )

@@ -32,6 +32,8 @@ class Ranges:
         """The type that holds all of them; None: there is none."""
         self.wrong = 0
         """Numbers that are none."""
+        self._first = 0.0
+        """Is taken from all numbers before they are summed: sums of large numbers would lose small changes."""
         self._count, self._sum, self._squares = 0, 0.0, 0.0
         self._low, self._high = np.inf, -np.inf
         size = int(np.prod(self.shape))
@@ -65,9 +67,12 @@ class Ranges:
             values = values[~wrong.any(1)]
         if not values.size:
             return
+        if not self._count:
+            self._first = float(values.flat[0])
+        apart = values - self._first
         self._count += values.size
-        self._sum += float(values.sum())
-        self._squares += float((values**2).sum())
+        self._sum += float(apart.sum())
+        self._squares += float((apart**2).sum())
         self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
         if self._each is not None:
             np.minimum(self._each[0], values.min(0), out=self._each[0])
@@ -76,12 +81,14 @@ class Ranges:
     @property
     def mean(self) -> float:
         """The mean of all numbers."""
-        return self._sum / self._count if self._count else 0.0
+        return self._first + self._sum / self._count if self._count else 0.0
 
     @property
     def std(self) -> float:
         """Their deviation."""
-        return float(np.sqrt(max(self._squares / self._count - self.mean**2, 0))) if self._count else 0.0
+        if not self._count:
+            return 0.0
+        return float(np.sqrt(max(self._squares / self._count - (self._sum / self._count) ** 2, 0)))
 
     def tell(self, notes: Notes, normalised: bool) -> None:
         """Note features that never change, and ranges that a network learns badly from."""

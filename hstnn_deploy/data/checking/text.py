@@ -94,7 +94,6 @@ def _tell_left_out(found: Checked, where: Path, files: list[Path]) -> None:
             f"left out: {some(len(others), 'name')} beside the text, such as {others[0]}",
             "take them out, or call texts train.txt, valid.txt and test.txt",
             others,
-            len(others),
         )
 
 

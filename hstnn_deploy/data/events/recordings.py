@@ -29,7 +29,7 @@ from hstnn_deploy.data.events.frames import Change, Computed, EventSplit, Framin
 from hstnn_deploy.data.events.kinds import FrameKind, lasting
 from hstnn_deploy.data.events.transforms import Transform, chain, sensor_after
 from hstnn_deploy.data.files.folder import VARIABLE
-from hstnn_deploy.data.splits import Splits, with_validation
+from hstnn_deploy.data.splits import Splits, frame_of, with_validation
 from hstnn_deploy.errors import DataError, RecipeError
 from hstnn_deploy.foreign import brief
 
@@ -115,8 +115,8 @@ class EventConfig(BaseModel):
             steps = self.frames.most(lasting(self.longest, self.transforms))
         else:
             steps = self.steps or -(-self.longest // self.frame_time)
-        square, frame = 1 < seen.height == seen.width, seen.step if 1 < seen.height != seen.width else None
-        return Shape(train, test, steps, seen.step[0], classes, seen.height if square else None, frame)
+        size, frame = frame_of(seen.step)
+        return Shape(train, test, steps, seen.step[0], classes, size, frame)
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,8 @@ def make_splits(
     if config.framing.random:
         train = train.cropped_at_random()
     train = replace(train, remade=partial(_changed, config, _Raw(parts["train"])))
-    seen = config.framing.sensor
+    step = config.framing.sensor.step
+    size, frame = frame_of(step)
     held = " and ".join(
         f"{len(recordings.target)} of {known.counts[split]} {split}" for split, recordings in parts.items()
     )
@@ -202,12 +203,12 @@ def make_splits(
         train,
         valid or test,
         test,
-        inputs=seen.step[0],
+        inputs=step[0],
         classes=known.classes,
         origin=f"{known.title}{cuts} from {where}, {held} recordings",
-        family="convolutional" if seen.height > 1 else "sequence",
-        size=seen.height if seen.height == seen.width > 1 else None,
-        frame=seen.step if 1 < seen.height != seen.width else None,
+        family="sequence" if len(step) == 1 else "convolutional",
+        size=size,
+        frame=frame,
     )
 
 

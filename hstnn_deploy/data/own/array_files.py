@@ -136,8 +136,8 @@ def _parts(held: dict[str, dict[str, tuple[Any, str]]]) -> list[Part]:
         raise DataError("no array is called x or y", "call them so: numpy.savez(FILE, x=x, y=y)")
     if "" in by_split and len(by_split) > 1:
         raise DataError(
-            f"{next(iter(by_split['']['x' if 'x' in by_split[''] else 'y'][1:]))} lies beside arrays of splits",
-            "give x and y, or x_train, y_train, x_test and y_test",
+            f"{next(iter(by_split[''].values()))[1]} lies beside arrays of splits",
+            "give x and y, or x_train, y_train, x_test and y_test; groups likewise",
         )
     if "" not in by_split and "train" not in by_split:
         raise DataError(f"there is {next(iter(by_split))} and nothing to train on", "give x_train and y_train")
@@ -162,11 +162,20 @@ def _part(split: str, members: dict[str, tuple[Any, str]]) -> Part:
 def _numbers(value: Any, name: str) -> Array:
     if not isinstance(value, np.ndarray):
         raise DataError(f"{name} is of type {type(value).__name__}, not an array", "save an array or a tensor")
-    if value.dtype.kind not in "iufb" or value.dtype.names:
-        raise DataError(f"{name} is of type {value.dtype}", "give real numbers")
+    check_real(value, name)
     if value.ndim < 2 or 0 in value.shape:
         raise DataError(f"{name} is of shape {list(value.shape)}", "give samples [N, …] of at least one number each")
     return value
+
+
+def check_real(value: Array, name: str) -> None:
+    """Refuse an array of anything but real numbers.
+
+    Raises:
+        DataError: names its type.
+    """
+    if value.dtype.kind not in "iufb" or value.dtype.names:
+        raise DataError(f"{name} is of type {value.dtype}", "give real numbers")
 
 
 def _labels(value: Any, name: str) -> Array:

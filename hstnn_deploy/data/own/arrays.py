@@ -17,13 +17,13 @@ from torch import Tensor
 from hstnn_deploy.data.array_input import STEPS, as_input
 from hstnn_deploy.data.dataset import Source
 from hstnn_deploy.data.files.arrays import read_array
-from hstnn_deploy.data.own.array_files import find_parts
+from hstnn_deploy.data.own.array_files import check_real, find_parts
 from hstnn_deploy.data.own.config import FoundArrays, Normalise, OwnArrays
 from hstnn_deploy.data.own.files import check_same, place
 from hstnn_deploy.data.own.labels import LABELS
-from hstnn_deploy.data.own.listing import ARRAYS, list_folder
+from hstnn_deploy.data.own.listing import ARRAYS, list_own
 from hstnn_deploy.data.own.names import class_names
-from hstnn_deploy.data.own.parts import SPLITS, Numbers, Samples, divide
+from hstnn_deploy.data.own.parts import SPLITS, Numbers, Samples, as_splits, by_protocol, divide
 from hstnn_deploy.data.splits import Batch, Splits
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.foreign import AGAIN
@@ -151,28 +151,14 @@ def load(config: OwnArrays, source: Source) -> Splits:
     assert shape is not None
     targets = torch.from_numpy(held.labels.astype(np.int64) if held.numbers is None else held.numbers)
     starts = np.cumsum([0, *(len(x) for x in held.x)])[:-1]
-    chosen = {split: torch.from_numpy(numbers) for split, numbers in held.parts.items()}
-    if source.protocol == "test":
-        chosen["train"] = torch.cat([chosen["train"], chosen["valid"]]).sort().values
     splits = {
         split: ArrayFileSplit(
             held.x, starts, targets[some], some, found.axes, config.steps or STEPS, found.mean, found.std
         )
-        for split, some in chosen.items()
+        for split, some in by_protocol(held.parts, source.protocol).items()
     }
     what = f"{shape.classes} {shape.targets}"
-    return Splits(
-        splits["train"],
-        splits["test" if source.protocol == "test" else "valid"],
-        splits["test"],
-        shape.inputs,
-        shape.classes,
-        f"your arrays in {held.where}, {len(targets)} samples of {what}",
-        family=shape.family,
-        size=shape.size,
-        frame=shape.frame,
-        targets=shape.targets,
-    )
+    return as_splits(shape, splits, source.protocol, f"your arrays in {held.where}, {len(targets)} samples of {what}")
 
 
 def _counts(held: Held) -> dict[str, list[int]]:
@@ -192,7 +178,7 @@ def hold(config: OwnArrays, given: Path | None = None, known: Sequence[str] = ()
     """
     where = place(config, given)
     if in_folders(where):
-        return _of_folders(config, where, known)
+        return _of_folders(config, given, where, known)
     parts, files = find_parts(where)
     first = parts[0]
     for part in parts[1:]:
@@ -229,26 +215,35 @@ def in_folders(where: Path) -> bool:
     )
 
 
-def _of_folders(config: OwnArrays, where: Path, known: Sequence[str]) -> Held:
+def _of_folders(config: OwnArrays, given: Path | None, where: Path, known: Sequence[str]) -> Held:
     """Return samples of which each is a file of its own."""
-    listing = list_folder(where, ARRAYS, known, config.split.group, config.unlabelled == "ignore")
+    listing = list_own(config, ARRAYS, given, known)
     rows: list[Array] = []
     for path in listing.paths:
-        row = read_array(path)
-        if row.dtype.kind not in "iufb" or row.dtype.names:
-            raise DataError(f"{path} is of type {row.dtype}", "give real numbers")
+        row = read_sample(path)
         if rows and row.shape != rows[0].shape:
             raise DataError(
                 f"{path} is of shape {list(row.shape)}, and {listing.path(0)} of {list(rows[0].shape)}",
                 "samples must be of one shape: cut or pad them first",
             )
         rows.append(row)
-    if rows[0].ndim == 0 or 0 in rows[0].shape:
-        raise DataError(f"{listing.path(0)} is of shape {list(rows[0].shape)}", "give a sample of some numbers")
     x = np.stack(rows)
     parts = divide(listing.samples, config.split, config.measured)
     digest = hashlib.sha256(listing.digest.encode() + _some(x)).hexdigest()
     return Held([x], listing.labels, None, listing.classes, parts, digest, where, [str(where)])
+
+
+def read_sample(path: Path) -> Array:
+    """Return the numbers of a file that is one sample.
+
+    Raises:
+        DataError: it is damaged, or holds no array of real numbers.
+    """
+    sample = read_array(path)
+    check_real(sample, str(path))
+    if sample.ndim == 0 or 0 in sample.shape:
+        raise DataError(f"{path} is of shape {list(sample.shape)}", "give a sample of some numbers")
+    return sample
 
 
 def _some(x: Array) -> bytes:
@@ -351,7 +346,7 @@ def _check_told_apart(values: Array, name: str) -> None:
         values: [N, …, channels].
         name: what they are called in messages.
     """
-    if values.dtype.kind == "b" or values.dtype.itemsize < 4 or values.dtype == np.float32:
+    if _within_float32(values.dtype):
         return
     pieces = [some.reshape(-1, some.shape[-1]) for _, some in _chunks(values)]
     low, high = np.min([some.min(0) for some in pieces], 0), np.max([some.max(0) for some in pieces], 0)
@@ -370,7 +365,7 @@ def check_coarse(low: Array, high: Array, dtype: np.dtype[Any], name: str) -> No
     Raises:
         DataError: names the first such channel.
     """
-    if dtype.kind == "b" or dtype.itemsize < 4 or dtype == np.float32:
+    if _within_float32(dtype):
         return
     spacing = np.spacing(np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64))).astype(np.float32))
     span = high.astype(np.float64) - low.astype(np.float64)
@@ -383,6 +378,11 @@ def check_coarse(low: Array, high: Array, dtype: np.dtype[Any], name: str) -> No
         f"{name} channel {at} holds {low[at]} to {high[at]}, of which float32 tells every {spacing[at]:g} apart only",
         "take a number from them first, such as the first time, or leave the channel out",
     )
+
+
+def _within_float32(dtype: np.dtype[Any]) -> bool:
+    """Return whether float32 holds every value of a type."""
+    return dtype.kind == "b" or dtype.itemsize < 4 or dtype == np.float32
 
 
 def _normal(config: OwnArrays, held: Held, axes: str) -> tuple[list[float], list[float]]:

@@ -18,27 +18,22 @@ from pydantic import (
     model_validator,
 )
 
-from hstnn_deploy.data.array_input import ORDERS, STEPS
+from hstnn_deploy.data.array_input import ORDERS, STEPS, order_of
 from hstnn_deploy.data.dataset import Shape
 from hstnn_deploy.data.events.events import Sensor
 from hstnn_deploy.data.events.recordings import EventConfig
 from hstnn_deploy.data.images import ImageConfig, shape_of
-from hstnn_deploy.data.splits import Targets
+from hstnn_deploy.data.splits import Targets, frame_of
 from hstnn_deploy.data.text import TextConfig
 from hstnn_deploy.errors import UsageError
 
 Kind = Literal["images", "arrays", "events", "text"]
-
-KINDS: tuple[Kind, ...] = ("images", "arrays", "events", "text")
 
 MOST_CLASSES = 5000
 """Classes at most: their names stand in every recipe, checkpoint and bundle."""
 
 BINS = 16
 """Frames of a recording, where nobody says how it is cut."""
-
-AXES = ORDERS
-"""What the axes of a sample may be, in the order in which a network takes them."""
 
 
 class Drawn(BaseModel):
@@ -89,7 +84,7 @@ class FoundArrays(Found):
     """What was found of arrays."""
 
     axes: str
-    """What the axes of a sample are in the file; see `AXES`."""
+    """What the axes of a sample are in the file; see `array_input.ORDERS`."""
     shape: list[PositiveInt]
     """Their lengths."""
     outputs: PositiveInt | None = None
@@ -185,9 +180,10 @@ class OwnImages(ImageConfig, _Own):
             return None
         columns = Shape(found.trained, sum(found.test), found.width, found.height * found.colours, len(found.classes))
         whole = shape_of(self, columns, found.colours)
-        if self.images is None or found.height == found.width:
+        if self.images is None:
             return whole
-        return whole._replace(size=None, frame=(found.colours, found.height, found.width))
+        size, frame = frame_of((found.colours, found.height, found.width))
+        return whole._replace(size=size, frame=frame)
 
 
 class Normalise(BaseModel):
@@ -227,8 +223,8 @@ class OwnArrays(_Own):
     @field_validator("axes")
     @classmethod
     def _known(cls, axes: str | None) -> str | None:
-        if axes is not None and not any(sorted(axes) == sorted(each) for each in AXES):
-            raise ValueError(f"axes are the letters of one of {', '.join(AXES)}, in the order of the file")
+        if axes is not None and not any(sorted(axes) == sorted(each) for each in ORDERS):
+            raise ValueError(f"axes are the letters of one of {', '.join(ORDERS)}, in the order of the file")
         return axes
 
     @model_serializer(mode="wrap")
@@ -240,17 +236,16 @@ class OwnArrays(_Own):
         if (found := self.found) is None:
             return None
         length = dict(zip(found.axes, found.shape, strict=True))
-        order = next(each for each in AXES if sorted(each) == sorted(found.axes))
-        step = tuple(length[letter] for letter in order if letter != "T") or (1,)
-        square = len(step) == 3 and step[1] == step[2]
+        step = tuple(length[letter] for letter in order_of(found.axes) if letter != "T") or (1,)
+        size, frame = frame_of(step)
         return Shape(
             found.trained,
             sum(found.test),
             length.get("T", self.steps or STEPS),
             step[0],
             found.outputs or len(found.classes),
-            step[1] if square else None,
-            step if len(step) > 1 and not square else None,
+            size,
+            frame,
             "classes" if found.outputs is None else "values",
         )
 
@@ -319,7 +314,9 @@ class OwnText(TextConfig, _Own):
         return self.without(handler(self))
 
 
-OwnConfig = Annotated[OwnImages | OwnArrays | OwnEvents | OwnText, Field(discriminator="kind")]
+Own = OwnImages | OwnArrays | OwnEvents | OwnText
+
+OwnConfig = Annotated[Own, Field(discriminator="kind")]
 """A recipe's `data` section of the name `own`, told apart by its `kind`."""
 
 CONFIGS: dict[Kind, type[OwnImages] | type[OwnArrays] | type[OwnEvents] | type[OwnText]] = {

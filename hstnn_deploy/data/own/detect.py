@@ -8,11 +8,14 @@ from pathlib import Path
 from hstnn_deploy.data.own.config import Kind
 from hstnn_deploy.data.own.labels import LABELS
 from hstnn_deploy.data.own.walk import IMAGES
+from hstnn_deploy.data.readers import event_files
 from hstnn_deploy.errors import DataError
 
-_EVENTS = frozenset({".aedat", ".aedat4", ".dat", ".raw", ".bin", ".h5", ".hdf5", ".bag", ".mat"})
 _HELD = frozenset({".npz", ".pt", ".pth"})
-_NUMPY = frozenset({".npy", ".npz"})
+_NUMPY = frozenset(event_files.FORMATS["numpy"].suffixes)
+_TEXTS = frozenset(event_files.TEXTS)
+_EVENTS = frozenset(event_files.EVENT_FILES) - _NUMPY - _TEXTS
+"""How files end that hold events and nothing else."""
 _LOOKED_AT = 1000
 """Files that are looked at."""
 
@@ -53,7 +56,7 @@ def detect_why(where: Path) -> tuple[Kind, str]:
             first = next(path for path in found if path.suffix.lower() in _NUMPY)
             events = _holds_events(first)
             kinds["events" if events else "arrays"] = f"{first} holds {'events' if events else 'no events'}"
-        if suffixes & {".csv", ".txt", ".tsv"} and not kinds:
+        if suffixes & _TEXTS and not kinds:
             raise DataError(
                 f"{where} holds texts in folders: are these events, one to a line?", "if so: --set data.kind=events"
             )
@@ -77,8 +80,6 @@ def _and(suffixes: Iterable[str]) -> str:
 
 
 def _holds_events(path: Path) -> bool:
-    from hstnn_deploy.data.readers import event_files
-
     try:
         return event_files.is_recording(path, ())
     except DataError:

@@ -6,6 +6,7 @@ Each file comes through `data.readers`, as `hstnn run` reads it, and then goes t
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,11 @@ from hstnn_deploy.data.events.events import Events, Sensor
 from hstnn_deploy.data.own.config import FoundEvents, OwnEvents
 from hstnn_deploy.data.own.event_hints import check_length, in_recipe
 from hstnn_deploy.data.own.files import check_same, place
-from hstnn_deploy.data.own.listing import Listing, counts, list_folder
+from hstnn_deploy.data.own.listing import Listing, counts, list_own
 from hstnn_deploy.data.own.parts import SPLITS, Numbers, divide
 from hstnn_deploy.data.preprocessing import Frames, preprocessing
 from hstnn_deploy.data.readers import event_files
-from hstnn_deploy.data.readers.event_options import parse_options
+from hstnn_deploy.data.readers.event_options import EventOptions, parse_options
 from hstnn_deploy.data.readers.event_report import Expected, Recording, Report
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
@@ -41,10 +42,8 @@ _LOGGER = logging.getLogger(__name__)
 def listed(
     config: OwnEvents, given: Path | None = None, known: Sequence[str] = ()
 ) -> tuple[Listing, dict[str, Numbers]]:
-    """Return the recordings of a configuration and those of each split; see `list_folder` and `divide`."""
-    ignore = config.unlabelled == "ignore"
-    suffixes = frozenset(event_files.EVENT_FILES)
-    found = list_folder(place(config, given), suffixes, known, config.split.group, ignore)
+    """Return the recordings of a configuration and those of each split; see `list_own` and `divide`."""
+    found = list_own(config, event_files.EVENT_FILES, given, known)
     return found, divide(found.samples, config.split, config.measured)
 
 
@@ -144,6 +143,18 @@ class Reader:
     listing: Listing
     config: OwnEvents
 
+    @cached_property
+    def _reading(self) -> tuple[Expected, EventOptions, bool]:
+        """What recordings are read for, what is said of them, and whether that says their sensor."""
+        config = self.config
+        how = preprocessing(config)
+        assert isinstance(how, Frames)
+        options = parse_options(config.events)
+        said = sensor_said(config, options) is not None
+        if said:
+            options = options._replace(sensor=config.sensor[:2])
+        return Expected(how, "own", span=config.found.span if config.found else None), options, said
+
     def read(self, number: int) -> Events:
         """Return the events of one; see `recording`."""
         return self.recording(number).events
@@ -154,16 +165,10 @@ class Reader:
         Raises:
             DataError: it is damaged, empty, of another sensor than the first, or of times whose unit is not certain.
         """
-        path, config = self.listing.path(number), self.config
-        how = preprocessing(config)
-        assert isinstance(how, Frames)
-        sensor, options = config.sensor, parse_options(config.events)
-        said = config.sensor_size is not None or options.sensor is not None
-        if said:
-            options = options._replace(sensor=sensor[:2])
+        path, config, sensor = self.listing.path(number), self.config, self.config.sensor
+        expected, options, said = self._reading
         try:
-            span = config.found.span if config.found else None
-            return event_files.read_recording(path, Expected(how, "own", span=span), options)
+            return event_files.read_recording(path, expected, options)
         except DataError as error:
             if config.measured and "--events" in error.hint:
                 message = in_recipe(error, config).message
@@ -212,11 +217,8 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
         DataError: neither says it; the hint says how far the events reach.
     """
     options = parse_options(config.events)
-    if config.sensor_size is not None:
-        width, height, *more = config.sensor_size
-        return Sensor(width, height, more[0] if more else 1 if height == 1 else 2)
-    if options.sensor is not None:
-        return Sensor(*options.sensor)
+    if (said := sensor_said(config, options)) is not None:
+        return said
     try:
         found = event_files.read_columns(path, options)
     except DataError as error:
@@ -229,6 +231,14 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
         f"{path} does not say how large its sensor is",
         f"--set data.sensor_size=[WIDTH,HEIGHT]; its own events would fit on [{reach}]",
     )
+
+
+def sensor_said(config: OwnEvents, options: EventOptions) -> Sensor | None:
+    """Return the sensor that a recipe says, or None."""
+    if config.sensor_size is not None:
+        width, height, *more = config.sensor_size
+        return Sensor(width, height, more[0] if more else 1 if height == 1 else 2)
+    return Sensor(*options.sensor) if options.sensor is not None else None
 
 
 def sensor_stated(path: Path, config: OwnEvents) -> tuple[int, int] | None:

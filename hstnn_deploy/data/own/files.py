@@ -8,8 +8,6 @@ from hstnn_deploy.data.own.config import Found
 from hstnn_deploy.data.own.parts import SPLITS
 from hstnn_deploy.errors import DataError
 
-CHANGED = "a training goes on with the data that it began with"
-
 
 def place(config: Any, given: Path | None) -> Path:
     """Return the folder or file of a configuration; see `at`."""

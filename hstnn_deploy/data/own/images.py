@@ -6,7 +6,6 @@ are two views of the same bytes. Shapes: N images, C colours, H rows, W columns.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +17,8 @@ from hstnn_deploy.data.dataset import Source
 from hstnn_deploy.data.images import ImageSplit
 from hstnn_deploy.data.own.config import FoundImages, OwnImages
 from hstnn_deploy.data.own.files import check_same, place
-from hstnn_deploy.data.own.listing import Listing, counts, list_folder
-from hstnn_deploy.data.own.parts import Numbers, divide
+from hstnn_deploy.data.own.listing import Listing, counts, list_own
+from hstnn_deploy.data.own.parts import Numbers, as_splits, by_protocol, divide
 from hstnn_deploy.data.own.walk import IMAGES
 from hstnn_deploy.data.preprocessing import Picture
 from hstnn_deploy.data.readers.image_files import MOST_PIXELS, read_levels
@@ -36,15 +35,14 @@ _AT_ONCE = 256
 def listed(
     config: OwnImages, given: Path | None = None, known: Sequence[str] = ()
 ) -> tuple[Listing, dict[str, Numbers]]:
-    """Return the images of a configuration and those of each split; see `list_folder` and `divide`.
+    """Return the images of a configuration and those of each split; see `list_own` and `divide`.
 
     Args:
         config: which.
         given: where the data has moved; see `files.place`.
         known: the names of classes that a network was trained on.
     """
-    ignore = config.unlabelled == "ignore"
-    found = list_folder(place(config, given), IMAGES, known, config.split.group, ignore)
+    found = list_own(config, IMAGES, given, known)
     return found, divide(found.samples, config.split, config.measured)
 
 
@@ -109,12 +107,8 @@ def load(config: OwnImages, source: Source) -> Splits:
     config = config.model_copy(update={"found": seen})
     values = _bytes(config, listing, source)
     targets = torch.from_numpy(listing.labels.astype(np.int64))
-    numbers = {name: torch.from_numpy(part) for name, part in parts.items()}
-    if source.protocol == "test":
-        numbers = {**numbers, "train": torch.cat([numbers["train"], numbers["valid"]]).sort().values}
+    numbers = by_protocol(parts, source.protocol)
     splits: Mapping[str, Split]
-    shape = config.found_shape()
-    assert shape is not None
     if (how := config.images) is None:
         columns = ArraySplit(values, targets, scale=1 / 255)
         splits = {name: columns.take(some) for name, some in numbers.items()}
@@ -123,17 +117,8 @@ def load(config: OwnImages, source: Source) -> Splits:
         splits = {
             name: ImageSplit(whole, targets[some], 255, how, name == "train", some) for name, some in numbers.items()
         }
-    return Splits(
-        splits["train"],
-        splits["test" if source.protocol == "test" else "valid"],
-        splits["test"],
-        shape.inputs,
-        shape.classes,
-        f"your images in {folder}, {len(listing.names)} in {len(listing.classes)} classes{listing.beside}",
-        family=shape.family,
-        size=shape.size,
-        frame=shape.frame,
-    )
+    origin = f"your images in {folder}, {len(listing.names)} in {len(listing.classes)} classes{listing.beside}"
+    return as_splits(config.found_shape(), splits, source.protocol, origin)
 
 
 def read_image(path: Path, config: OwnImages, first: Path) -> NDArray[np.uint8]:
@@ -237,6 +222,6 @@ def _whole(values: Tensor, config: OwnImages, numbers: Tensor | None = None) -> 
     return images
 
 
-def _found(config: OwnImages) -> Any:
+def _found(config: OwnImages) -> FoundImages:
     assert config.found is not None, "the folder was looked at"
     return config.found

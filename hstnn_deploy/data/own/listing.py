@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hstnn_deploy.data.own.files import place
 from hstnn_deploy.data.own.labels import LABELS, read_labels
 from hstnn_deploy.data.own.names import class_names, natural
 from hstnn_deploy.data.own.parts import SAID, SPLITS, Samples, group_of
@@ -75,7 +77,8 @@ class Listing:
         if not kinds:
             return again
         told = ", ".join(f"{-number} {visible(end) or 'without suffix'}" for number, end in kinds[:4])
-        return f"; {-sum(number for number, _ in kinds)} other files left out ({told}){again}"
+        count = -sum(number for number, _ in kinds)
+        return f"; {count} other file{'' if count == 1 else 's'} left out ({told}){again}"
 
     @property
     def samples(self) -> Samples:
@@ -129,6 +132,26 @@ def list_folder(
     return _by_list(folder / listed, suffixes, known, group, ignore, tell or _refuse)
 
 
+def list_own(
+    config: Any,
+    suffixes: Collection[str],
+    given: Path | None = None,
+    known: Sequence[str] = (),
+    tell: Tell | None = None,
+) -> Listing:
+    """Return the samples of a configuration whose samples are files; see `list_folder`.
+
+    Args:
+        config: which.
+        suffixes: how the names of samples end.
+        given: where the data has moved; see `files.place`.
+        known: the names of classes that a network was trained on.
+        tell: see `list_folder`.
+    """
+    ignore = config.unlabelled == "ignore"
+    return list_folder(place(config, given), suffixes, known, config.split.group, ignore, tell)
+
+
 def _list_in(folder: Path) -> str | None:
     """Return how the list of a folder is called, in whatever letters, or None."""
     if (folder / LABELS).is_file():
@@ -177,7 +200,7 @@ def _by_folders(
             tell(error, strange)
         if len(set(splits.values())) < len(splits):
             raise DataError(f"{folder} holds {' and '.join(splits)}, two of which mean the same split", "keep one")
-        places = [(f"{each}/", place) for each, place in splits.items()]
+        places = [(f"{each}/", side) for each, side in splits.items()]
     else:
         places = [("", -1)]
     left_out: Counter[str] = Counter()
@@ -212,8 +235,8 @@ def _by_folders(
     if not files.names:
         raise _empty(folder, suffixes, left_out)
     classes_ = _class_names(set(owners), folder, known, tell)
-    place = {name: number for number, name in enumerate(classes_)}
-    labels = np.fromiter((place[each] for each in owners), np.int32, len(owners))
+    order = {name: number for number, name in enumerate(classes_)}
+    labels = np.fromiter((order[each] for each in owners), np.int32, len(owners))
     said = np.array(sides, np.int8) if places[0][1] >= 0 else None
     how = "subfolders of " + " and ".join(splits) if said is not None else "subfolders"
     there = range(len(files.names))
@@ -265,8 +288,8 @@ def _by_list(
     if not rows.files:
         raise _empty(folder, suffixes, left_out)
     classes = _class_names(set(rows.labels), table, known, tell)
-    place = {name: number for number, name in enumerate(classes)}
-    labels = np.fromiter((place[each] for each in rows.labels), np.int32, len(rows.labels))
+    order = {name: number for number, name in enumerate(classes)}
+    labels = np.fromiter((order[each] for each in rows.labels), np.int32, len(rows.labels))
     split = None if rows.splits is None else np.array(rows.splits, np.int8)
     if split is None:
         _check_no_splits(table, rows.files, tell)
@@ -301,7 +324,7 @@ def _ordered(
     tell: Tell,
 ) -> Listing:
     """Return a listing in order of names, whatever order the disk had."""
-    names = [files.names[place] for place in places]
+    names = [files.names[number] for number in places]
     order = sorted(range(len(names)), key=names.__getitem__)
     sizes = files.sizes(np.asarray(places, np.int64))
     for number in (number for number in order if sizes[number] == 0):

@@ -1,17 +1,22 @@
 """Which samples train, which choose the epoch and which test: as folders or a list say, or drawn from what is left.
 
-A draw sorts samples by a hash of seed and name: it is the same on every machine, and a new file moves no other one.
+A draw sorts samples by a hash of seed and name: it is the same on every machine. Without groups, a new file moves
+two others of its class at most: one of those that test, and one of those that choose the epoch.
 Shapes: N samples.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from hstnn_deploy.data.dataset import Protocol, Shape
 from hstnn_deploy.data.own.config import Drawn
+from hstnn_deploy.data.splits import Split, Splits
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.foreign import brief
 
@@ -79,6 +84,38 @@ def divide(samples: Samples, how: Drawn, measured: bool = False) -> dict[str, Nu
             parts["train"], parts[name] = _draw(samples, parts["train"], share, how.seed, name, leave)
     _check_classes(samples, parts)
     return parts
+
+
+def by_protocol(parts: Mapping[str, Numbers], protocol: Protocol) -> dict[str, Tensor]:
+    """Return the numbers of the samples of each split; of the protocol `test`, what would choose the epoch trains."""
+    found = {name: torch.from_numpy(numbers) for name, numbers in parts.items()}
+    if protocol == "test":
+        found["train"] = torch.cat([found["train"], found["valid"]]).sort().values
+    return found
+
+
+def as_splits(shape: Shape | None, splits: Mapping[str, Split], protocol: Protocol, origin: str) -> Splits:
+    """Return the splits of data that was looked at.
+
+    Args:
+        shape: its size.
+        splits: its samples by split.
+        protocol: of `test`, the epoch is chosen on the test split.
+        origin: where they came from, in a line.
+    """
+    assert shape is not None, "the data was looked at"
+    return Splits(
+        splits["train"],
+        splits["test" if protocol == "test" else "valid"],
+        splits["test"],
+        shape.inputs,
+        shape.classes,
+        origin,
+        family=shape.family,
+        size=shape.size,
+        frame=shape.frame,
+        targets=shape.targets,
+    )
 
 
 def group_of(name: str, text: str) -> str:

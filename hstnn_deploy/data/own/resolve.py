@@ -12,15 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from hstnn_deploy.data.dataset import Cache, Card, DataSet, Protocol, Shape, Source
+from hstnn_deploy.data.mistakes import mistake
 from hstnn_deploy.data.own import arrays, events, images, text
-from hstnn_deploy.data.own.config import BINS, CONFIGS, Found, OwnArrays, OwnEvents, OwnImages, OwnText
+from hstnn_deploy.data.own.config import BINS, CONFIGS, Found, Own, OwnArrays, OwnEvents, OwnImages, OwnText
 from hstnn_deploy.data.own.detect import detect
 from hstnn_deploy.data.own.files import at, place
 from hstnn_deploy.data.splits import Splits
 from hstnn_deploy.errors import DataError
 from hstnn_deploy.foreign import brief
-
-Own = OwnImages | OwnArrays | OwnEvents | OwnText
 
 
 def complete(plain: dict[str, Any], folder: Path | None = None, known: Sequence[str] = ()) -> dict[str, Any]:
@@ -74,12 +73,11 @@ def configured(plain: dict[str, Any]) -> Own:
 
 
 def _validated(plain: dict[str, Any]) -> Own:
+    config = CONFIGS[plain["kind"]]
     try:
-        return CONFIGS[plain["kind"]].model_validate(plain)
+        return config.model_validate(plain)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{where} cannot be: {first['msg'].removeprefix('Value error, ')}") from error
+        raise DataError(*mistake(error, config.model_fields.keys() - {"name", "found"})) from error
 
 
 def look(config: Own, folder: Path | None = None, known: Sequence[str] = ()) -> Found:
@@ -142,12 +140,6 @@ def own(config: Any) -> DataSet[Any]:
     """Return the data set of a configuration, whose card says what was found."""
     found = config.found
     classes = tuple(found.classes) if found else ()
-    recordings = None
-    if isinstance(config, OwnEvents):
-
-        def recordings(given: OwnEvents, folder: Path | None) -> Any:
-            return events.recordings(given, folder)
-
     task = f"classification, {len(classes)} classes" if classes else "as its files say"
     return DataSet(
         "own",
@@ -157,5 +149,5 @@ def own(config: Any) -> DataSet[Any]:
         _shape,
         _missing,
         place=place,
-        recordings=recordings,
+        recordings=events.recordings if isinstance(config, OwnEvents) else None,
     )

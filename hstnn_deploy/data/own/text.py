@@ -10,14 +10,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from hstnn_deploy.data.dataset import Source
 from hstnn_deploy.data.own.config import FoundText, OwnText
 from hstnn_deploy.data.own.files import check_same, place
 from hstnn_deploy.data.own.parts import SAID, SPLITS
 from hstnn_deploy.data.splits import Splits
-from hstnn_deploy.data.text import EOS, UNKNOWN, TextSplit, vocabulary_hash
+from hstnn_deploy.data.text import EOS, UNKNOWN, make_splits
 from hstnn_deploy.errors import DataError
 
 MOST = 2**30
@@ -33,8 +31,7 @@ def look(config: OwnText, given: Path | None = None) -> FoundText:
         DataError: see `read`.
     """
     words, digest = read(config, place(config, given))
-    count = {split: [len(words[split])] for split in SPLITS}
-    return FoundText(listing=digest, words=len(vocabulary(config, words["train"])), **count)
+    return _found(words, digest, vocabulary(config, words["train"]))
 
 
 def load(config: OwnText, source: Source) -> Splits:
@@ -46,34 +43,16 @@ def load(config: OwnText, source: Source) -> Splits:
     where = place(config, source.folder)
     words, digest = read(config, where)
     known = vocabulary(config, words["train"])
-    found = FoundText(listing=digest, words=len(known), **{split: [len(words[split])] for split in SPLITS})
-    check_same(config, found, where)
-    numbers = {word: number for number, word in enumerate(known)}
-    other = numbers[UNKNOWN]
-    origin = f"your text in {where}"
-    splits = {
-        split: TextSplit(
-            torch.tensor([numbers.get(word, other) for word in words[split]]),
-            config.bptt,
-            f"{origin}: the {split} split",
-        )
-        for split in SPLITS
-    }
-    return Splits(
-        splits["train"],
-        splits["test" if source.protocol == "test" else "valid"],
-        splits["test"],
-        inputs=1,
-        classes=len(known),
-        origin=f"{origin}, {sum(map(len, words.values()))} words",
-        family="language",
-        vocabulary=vocabulary_hash(known),
-        words=tuple(known),
-    )
+    check_same(config, _found(words, digest, known), where)
+    return make_splits(words, config.bptt, f"your text in {where}", source.protocol, known)
+
+
+def _found(words: Words, digest: str, known: Sequence[str]) -> FoundText:
+    return FoundText(listing=digest, words=len(known), **{split: [len(words[split])] for split in SPLITS})
 
 
 def vocabulary(config: OwnText, training: Sequence[str]) -> list[str]:
-    """Return the words that a network knows, in the order of their first use; `<unk>` is the last where it is no word.
+    """Return the words that a network knows, in the order of their first use, then `<eos>` and `<unk>`.
 
     Of more than `config.words` the most frequent are kept, of equally frequent ones the first.
     """

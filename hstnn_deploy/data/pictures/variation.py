@@ -25,8 +25,8 @@ class Measured(Protocol):
         """Their mean, in percent."""
 
     @property
-    def half_width(self) -> float:
-        """Half the width of its 95 % interval; infinite where that is not known."""
+    def half_width(self) -> float | None:
+        """Half the width of its 95 % interval; None where that is not known."""
 
 
 class Memory(Protocol):
@@ -121,8 +121,7 @@ def draw_memory(networks: Sequence[Network]) -> "Figure":
             measured = None if each.nominal is None else each.scales[each.nominal]
             x.append(each.memory.devices / 1000)
             y.append(each.clean if measured is None else measured.mean)
-            width = 0.0 if measured is None else measured.half_width
-            widths.append(width if width < float("inf") else 0.0)
+            widths.append(0.0 if measured is None else measured.half_width or 0.0)
         colour, marker = _COLOURS[step], _MARKERS[step]
         axes.errorbar(x, y, yerr=widths, fmt=marker, color=colour, markersize=6, capsize=3, linewidth=1, label=step)
         for each, left, up in zip(own, x, y, strict=True):
@@ -140,11 +139,12 @@ def _line(axes: "Axes", network: Network, style: str, name: str) -> None:
     colour = _COLOURS[network.step]
     scales = [0.0, *network.scales]
     means = [network.clean, *(each.mean for each in network.scales.values())]
-    widths = [0.0, *(each.half_width for each in network.scales.values())]
+    known = [each.half_width for each in network.scales.values() if each.half_width is not None]
     axes.plot(
         scales, means, style, marker=_MARKERS[network.step], color=colour, markersize=4, linewidth=1.2, label=name
     )
-    if max(widths) < float("inf"):
+    if len(known) == len(network.scales):
+        widths = [0.0, *known]
         low, high = ([mean + sign * width for mean, width in zip(means, widths, strict=True)] for sign in (-1, 1))
         axes.fill_between(scales, low, high, color=colour, alpha=0.15, linewidth=0)
 

@@ -6,6 +6,7 @@ A table is read where its bytes are in this file: links to other files and table
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -168,8 +169,7 @@ def values(path: Path, table: Any) -> NDArray[Any]:
 
 
 def _of(place: str, found: Found) -> Found:
-    notes = (*found.notes, f"events of {place}") if place not in ("", "events") else found.notes
-    return Found(found.form, found.columns, found.unit, found.dropped, notes, unit_from=found.unit_from)
+    return found if place in ("", "events") else replace(found, notes=(*found.notes, f"events of {place}"))
 
 
 def _dsec(path: Path, file: Any, columns: Mapping[str, NDArray[Any]], options: EventOptions) -> Found:
@@ -197,7 +197,7 @@ def _dsec(path: Path, file: Any, columns: Mapping[str, NDArray[Any]], options: E
         if offset.size == 1 and offset.dtype.kind in "iu":
             notes += (f"times are from the recording's own beginning: t_offset, {int(offset.item())} us, is not added",)
     notes += ("x and y are as the camera gave them: no rectify map is applied",)
-    return Found("DSEC HDF5", found.columns, "us", notes=notes)
+    return replace(found, notes=notes)
 
 
 def _heidelberg(path: Path, options: EventOptions) -> Found:

@@ -5,6 +5,7 @@ event cameras write it, counts x and y from 1, and its polarity where it is 1 an
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,7 @@ def _orchard(found: Found) -> Found:
     zero = any(each in columns and columns[each].size and columns[each].min() < 1 for each in "xy")
     told = found.notes + (("x and y of TD are counted from 0 here: there is a 0 among them",) if zero else ())
     two = "p" in columns and columns["p"].size and set(np.unique(columns["p"]).tolist()) == {1, 2}
-    return Found(
-        *(found.form, columns, found.unit, found.dropped, told),
-        origin=0 if zero else 1,
-        polarity=(1, 2) if two else None,
-        unit_from=found.unit_from,
-    )
+    return replace(found, notes=told, origin=0 if zero else 1, polarity=(1, 2) if two else None)
 
 
 def _tactile(path: Path, train: NDArray[Any]) -> Found:

@@ -1,6 +1,7 @@
 """Recordings as texts: an event to a line, its numbers apart by blanks, tabs, commas or semicolons."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,7 @@ def read_text(path: Path, options: EventOptions) -> Found:
         found = named(path, "a text with names", dict(zip(names, rows.T, strict=True)), options)
     else:
         found = plain(path, rows, options, "a text")
-    return Found(
-        *(found.form, found.columns, found.unit, found.dropped, found.notes, sensor), unit_from=found.unit_from
-    )
+    return replace(found, sensor=sensor)
 
 
 def is_text_of_events(path: Path, step: tuple[int, ...]) -> bool:

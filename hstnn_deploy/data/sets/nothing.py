@@ -47,7 +47,10 @@ class PythonDataConfig(AbsentConfig):
 
 
 def _refuse(config: AbsentConfig, _source: Source) -> NoReturn:
-    raise DataError(f"{config.why}, so no data is at hand", "name a recipe with data of its shape, with --recipe")
+    raise DataError(
+        f"{config.why}, so no data is at hand",
+        "evaluate, export and show take a recipe with data of its shape: --recipe NAME",
+    )
 
 
 NO_DATA = DataSet(

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hstnn_deploy.data.splits import Batch, Split
-from hstnn_deploy.data.text import TextSplit
+from hstnn_deploy.data.splits import Split
 from hstnn_deploy.models.hybrid.network import as_hybrid
 from hstnn_deploy.models.hybrid.shrink import shrink
 from hstnn_deploy.models.network import Network
@@ -26,7 +25,7 @@ from hstnn_deploy.profile.record import Configuration
 from hstnn_deploy.profile.values import Measured, Value
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.train.ranking import GroupTraces, Traces, select
-from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups
+from hstnn_deploy.train.traces import probe_products, rademacher, ranked_groups, selection_batch
 
 _FEWEST = 3
 
@@ -41,7 +40,7 @@ def measure(
     """Compute traces, rank, cut; each is a span of its own."""
     device = next(network.parameters()).device
     groups = ranked_groups(network)
-    batch = _batch(recipe, train, device)
+    batch = selection_batch(recipe, train, device)
     whole, most = recipe.selection.probes, configuration.max_steps or recipe.selection.probes
     sums: list[Tensor] = []
     ends: list[float] = []
@@ -96,11 +95,3 @@ def _values(
         Measured("selection", spent + ranked + cut, "s", "traces + ranking + cutting", note),
     ]
     return found
-
-
-def _batch(recipe: Recipe, train: Split, device: torch.device) -> Batch:
-    """Return the one batch on which selection takes the loss, as `train.stages` does."""
-    if isinstance(train, TextSplit):
-        return next(train.windows(recipe.batch, device))
-    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(recipe.seed))
-    return train.batch(chosen[: recipe.selection.samples].sort().values, device)

@@ -40,6 +40,14 @@ def test_clean_arrays_have_no_note(series: Path) -> None:
     assert found.counts == {"train": [43, 43], "valid": [5, 5], "test": [12, 12]}
 
 
+def test_the_deviation_of_large_numbers_is_theirs(series: Path) -> None:
+    change(series, "x", lambda x: np.round(x * 1000).astype(np.int64) + 10**12)
+    x = np.load(series / "x.npy")
+    facts = checked(series).facts
+    assert facts["std"] == pytest.approx((x - 10**12).std(), rel=1e-5)
+    assert facts["mean"] == pytest.approx(1e12)
+
+
 def test_clean_values(tmp_path: Path) -> None:
     found = checked(own_data.series(tmp_path / "series", "values", samples=120))
     clean(found)

@@ -49,7 +49,7 @@ def test_copies_are_told_by_split_and_class() -> None:
     assert found == {"labels": 1, "all": 1}
 
 
-def test_half_a_million_samples_take_little_memory() -> None:
+def test_two_hundred_thousand_samples_take_little_memory() -> None:
     found = Contents()
     tracemalloc.start()
     for number in range(200_000):

@@ -255,6 +255,12 @@ def test_groups_of_arrays(tmp_path: Path) -> None:
     assert sum(map(len, sides)) == 5
 
 
+def test_groups_beside_arrays_of_splits_are_refused_by_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x_train=X, y_train=Y, x_test=X, y_test=Y, group=Y)
+    with pytest.raises(DataError, match=r"data\.npz: group lies beside arrays of splits"):
+        load_folder(tmp_path)
+
+
 def test_large_numbers_that_float32_tells_apart_are_taken(tmp_path: Path) -> None:
     for number, x in enumerate(
         (X * 1e9, X.astype(np.int64) + 2**20, (X * 1e12).astype(np.int64), np.full_like(X, 1e9))

@@ -99,7 +99,7 @@ def test_what_files_do_not_say_is_said_and_kept_for_the_bundle(tmp_path: Path) -
     how = preprocessing(config)
     assert isinstance(how, Frames)
     assert how.events == "unit=s,order=xytp"
-    with pytest.raises(DataError, match="events cannot be"):
+    with pytest.raises(DataError, match=r"^data\.events is 'unit=hours': unit cannot be 'hours'"):
         load_folder(tmp_path / "g", **{**said, "events": "unit=hours"})
 
 

@@ -145,8 +145,15 @@ def test_mixed_sizes_and_colours_are_taken_where_it_is_said_how(tmp_path: Path) 
 
 def test_an_option_that_is_none_is_refused(tmp_path: Path) -> None:
     folder = own_data.images(tmp_path / "pets")
-    with pytest.raises(DataError, match="nothing cannot be"):
+    with pytest.raises(DataError, match=r"^unknown key 'data\.nothing'$"):
         load_folder(folder, nothing=3)
+    with pytest.raises(DataError, match=r"^unknown key 'data\.colors'$") as error:
+        load_folder(folder, colors=3)
+    assert error.value.hint == "did you mean 'colours'?"
+    with pytest.raises(DataError, match=r"^unknown key 'data\.images\.stepz'$"):
+        load_folder(folder, images={"steps": 4, "stepz": 3})
+    with pytest.raises(DataError, match=r"^key 'data\.images\.steps' is missing$"):
+        load_folder(folder, images={})
     with pytest.raises(DataError, match="normalise is for whole images"):
         load_folder(folder, normalise="auto")
 
@@ -173,7 +180,9 @@ def test_names_of_files_that_are_no_letters(tmp_path: Path) -> None:
     try:
         first.rename(os.fsdecode(os.fsencode(folder / "cat") + b"/\xff.png"))
     except OSError:
-        pytest.skip("names are text on this file system")
+        pytest.skip(
+            "names are text on this file system; to run it: --basetemp=DIR on one that takes any bytes, as ext4"
+        )
     _, splits = load_folder(folder)
     assert sum(len(splits.split(name)) for name in ("train", "valid", "test")) == 16
     (folder / "cat").rename(os.fsdecode(os.fsencode(folder) + b"/\xfe"))

@@ -248,5 +248,7 @@ def test_a_list_without_splits_of_files_in_split_folders_is_refused(tmp_path: Pa
 def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/2.png")
     assert list_folder(tmp_path, IMAGES).beside == ""
-    fill(tmp_path, "a/1.jfif", "b/2.jfif", "b/notes")
+    fill(tmp_path, "a/1.jfif")
+    assert list_folder(tmp_path, IMAGES).beside == "; 1 other file left out (1 .jfif)"
+    fill(tmp_path, "b/2.jfif", "b/notes")
     assert list_folder(tmp_path, IMAGES).beside == "; 3 other files left out (2 .jfif, 1 without suffix)"

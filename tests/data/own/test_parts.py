@@ -49,10 +49,17 @@ def test_what_is_said_is_taken_and_only_the_rest_is_drawn() -> None:
     assert sorted([*parts["train"], *parts["valid"]]) == list(range(8))
 
 
-def test_a_new_sample_moves_no_other() -> None:
-    before = divide(samples([0] * 10 + [1] * 10), Drawn(test=0.2))["test"]
-    after = divide(samples([0] * 10 + [1] * 10 + [1]), Drawn(test=0.2))["test"]
-    assert len(set(before.tolist()) - set(after.tolist())) <= 1
+def test_a_new_sample_moves_one_other_at_most_of_each_split_that_is_drawn() -> None:
+    def sides(count: int, seed: int) -> tuple[dict[int, str], set[int]]:
+        parts = divide(samples([0] * 10 + [1] * count), Drawn(test=0.2, valid=0.2, seed=seed))
+        return {number: name for name in SPLITS for number in parts[name].tolist()}, set(parts["test"].tolist())
+
+    for count in range(10, 60):
+        (before, tested), (after, testing) = sides(count, count), sides(count + 1, count)
+        assert len(tested - testing) <= 1
+        moved = [number for number, side in before.items() if after[number] != side]
+        assert len(moved) <= 2
+        assert all(number >= 10 for number in moved), "of its class"
 
 
 @given(st.integers(3, 10), st.integers(0, 20))

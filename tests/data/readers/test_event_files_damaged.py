@@ -1,6 +1,5 @@
 """Recordings of any bytes and any unit: the right frames, or a refusal in one line."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,9 @@ from hstnn_deploy.data.events.events import make_events
 from hstnn_deploy.errors import DataError
 from tests.event_encoders import fields
 from tests.event_forms import FORMS, NMNIST, REF, opened, read
+from tests.libraries import there
 
-ABLE = [name for name, form in FORMS.items() if not form.needs or find_spec(form.needs.partition(".")[0])]
+ABLE = [name for name, form in FORMS.items() if not form.needs or there(form.needs)]
 """The forms whose library is here."""
 
 

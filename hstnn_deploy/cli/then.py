@@ -1,0 +1,205 @@
+"""`hstnn sweep --then`: what is measured of the networks of a sweep when all are trained.
+
+Each network, its seeds together, is measured by a process of its own: `hstnn robustness` on the sweep's devices, and
+`hstnn profile`, of the best seed, one at a time, so that no other process disturbs it. What is measured is kept.
+"""
+
+import subprocess
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from hstnn_deploy import files, processes
+from hstnn_deploy.cli.console import counted
+from hstnn_deploy.cli.options import words
+from hstnn_deploy.errors import HstnnError, Interrupted, SweepError, UsageError, nearest
+from hstnn_deploy.processes import GRACE
+
+if TYPE_CHECKING:
+    from hstnn_deploy.report.collect import Run
+    from hstnn_deploy.train.sweep.launch import Setting
+    from hstnn_deploy.train.sweep.plan import Job
+
+MEASURES = ("robustness", "profile")
+_COSTS = ["--phases", "work,infer", "--engines", "onnxruntime", "--batch", "1", "--seconds", "5"]
+"""What the choice of a network needs: its work, and one call of what is deployed."""
+FOLDER = "then"
+"""Below the folder of the runs: then/RECIPE/NETWORK/, as a report finds it."""
+
+
+def asked(text: str | None) -> list[str]:
+    """Return what a list such as robustness,profile names, in the order in which it is done.
+
+    Raises:
+        UsageError: it names something else.
+    """
+    found = [] if text is None else words(text)
+    if text is not None and not found:
+        raise UsageError("--then is empty", f"give {', '.join(MEASURES)} or one of them")
+    for word in found:
+        if word not in MEASURES:
+            raise UsageError(f"--then {word!r} is not known", f"{nearest(word, MEASURES)}; give robustness or profile")
+    return [each for each in MEASURES if each in found]
+
+
+@dataclass
+class _Trained:
+    """A network and its seeds."""
+
+    name: str
+    folder: Path
+    runs: "list[Run]"
+
+    @property
+    def ordered(self) -> "list[Run]":
+        """The seeds, the best one first."""
+        sign = -1 if self.runs[0].task.higher_is_better else 1
+        return sorted(self.runs, key=lambda run: (sign * (run.value or 0.0), run.recipe.seed))
+
+
+@dataclass
+class After:
+    """What is measured after a sweep."""
+
+    jobs: "Sequence[Job]"
+    out: Path
+    setting: "Setting"
+    devices: Sequence[str]
+    """`cpu` or `cuda:N` for each process that may run at the same time."""
+    say: Callable[[str], None]
+    _running: set[subprocess.Popen[str]] = field(default_factory=set)
+    _stopped: bool = False
+
+    def run(self, measures: Sequence[str]) -> None:
+        """Measure what is missing.
+
+        Raises:
+            SweepError: something could not be measured; the rest is.
+            Interrupted: after Ctrl-C; what is finished is kept.
+        """
+        networks = self._networks()
+        failed: list[str] = []
+        try:
+            for measure in measures:
+                missing = [each for each in networks if not self._done(measure, each)]
+                done = len(networks) - len(missing)
+                self.say(f"then {measure}: {counted(len(networks), 'network')}, {done} of them measured")
+                failed += self._measured(measure, missing, done, len(networks))
+        except KeyboardInterrupt:
+            self._stop()
+            raise Interrupted("interrupted while networks were measured", "the same command does the rest") from None
+        if failed:
+            raise SweepError(f"{counted(len(failed), 'measurement')} could not be made: {failed[0]}", _AGAIN)
+
+    def _networks(self) -> list[_Trained]:
+        from hstnn_deploy.report.collect import read_run
+
+        found: dict[Path, _Trained] = {}
+        for job in self.jobs:
+            run = read_run(job.run)
+            if run is None or run.value is None or (job.stage == "adapt" and job.recipe.kind == "hybrid"):
+                continue
+            folder = self.out / FOLDER / run.recipe.name / str(run.network).replace(" ", "-")
+            network = found.setdefault(folder, _Trained(f"{run.recipe.name} {run.network}", folder, []))
+            network.runs.append(run)
+        return list(found.values())
+
+    def _measured(self, measure: str, missing: Sequence[_Trained], done: int, number: int) -> list[str]:
+        """Measure some networks; return why some of them could not be measured."""
+        # What is timed has the machine to itself.
+        devices: SimpleQueue[str] = SimpleQueue()
+        places = self.devices if measure == "robustness" else self.devices[:1]
+        for device in places:
+            devices.put(device)
+        failed: list[str] = []
+        pool = ThreadPoolExecutor(len(places))
+        try:
+            waiting = [(each, pool.submit(self._one, measure, each, devices)) for each in missing]
+            for place, (each, result) in enumerate(waiting, done + 1):
+                why = result.result()
+                self.say(f"[{place}/{number}] {measure} of {each.name}: {why or 'measured'}")
+                if why:
+                    failed.append(f"{measure} of {each.name}: {why}")
+        except KeyboardInterrupt:
+            self._stop()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return failed
+
+    def _one(self, measure: str, network: _Trained, devices: "SimpleQueue[str]") -> str:
+        device = devices.get()
+        try:
+            return self._process(self._words(measure, network, device), device)
+        except HstnnError as error:
+            return error.message
+        finally:
+            devices.put(device)
+
+    def _words(self, measure: str, network: _Trained, device: str) -> list[str]:
+        setting, folder = self.setting, files.make_folder(network.folder)
+        data = ["--data-dir", str(setting.data_dir)] if setting.data_dir else []
+        best = [str(run.path / "best.pt") for run in network.ordered]
+        if measure == "robustness":
+            chosen = [word for path in best for word in ("--ckpt", path)]
+            words = [*chosen, "--device", "cpu" if device == "cpu" else "cuda", "--threads", str(setting.threads)]
+            return ["robustness", *words, *data, "--out", str(folder / "robustness.json")]
+        gpus = "none" if device == "cpu" else "0"
+        words = [*_COSTS, "--gpus", gpus, *data, "--out", str(folder), "--resume"]
+        return ["profile", "--ckpt", best[0], *words]
+
+    def _process(self, command: list[str], device: str) -> str:
+        """Run a command of ours; return why it failed, or an empty text."""
+        if self._stopped:
+            return "interrupted"
+        process = subprocess.Popen(
+            processes.command("__main__", *command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=processes.environment(device),
+            text=True,
+            errors="replace",
+            # Ctrl-C at the terminal reaches the sweep alone, which then ends them.
+            start_new_session=True,
+        )
+        self._running.add(process)
+        try:
+            _, printed = process.communicate()
+        finally:
+            self._running.discard(process)
+        said = [line.removeprefix("error: ") for line in printed.splitlines() if line.startswith("error: ")]
+        return said[-1] if process.returncode and said else processes.cause(process.returncode, printed)
+
+    def _stop(self) -> None:
+        self._stopped = True
+        for process in list(self._running):
+            process.terminate()
+        for process in list(self._running):
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def _done(self, measure: str, network: _Trained) -> bool:
+        """Whether a measurement of these very checkpoints is there."""
+        from hstnn_deploy.checkpoint import Checkpoint
+        from hstnn_deploy.profile.records import read as read_records
+        from hstnn_deploy.robustness.record import read
+
+        best = [run.path / "best.pt" for run in network.ordered]
+        try:
+            if measure == "profile":
+                records = read_records(network.folder / "records.jsonl")
+                whole = all(each.status != "failed" for each in records)
+                return whole and {each.configuration.ckpt_sha256 for each in records} == {files.sha256(best[0])}
+            measured = read(network.folder / "robustness.json").networks
+            return {each.parameters for each in measured} == {Checkpoint.load(path).fingerprint for path in best}
+        except HstnnError:
+            return False
+
+
+_AGAIN = "the same command measures what is missing"

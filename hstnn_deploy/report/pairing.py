@@ -1,0 +1,70 @@
+"""What is compared of two groups: what stands for what on either side, and a row for each metric of a pair."""
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from hstnn_deploy import stats
+from hstnn_deploy.errors import ReportError
+from hstnn_deploy.stats import Contrast
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of one thing on both sides."""
+
+    name: str
+    """Of the network, or of the configuration measured."""
+    metric: str
+    first: dict[int, float]
+    """Values of A: by seed of runs, counted of records."""
+    second: dict[int, float]
+    test: Contrast
+    adjusted: float | None = None
+    """The p-value adjusted for the number of rows (Holm)."""
+    unjudged: str = ""
+    """Why no condition can be judged by it; empty where one can be."""
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """The mean of A and that of B."""
+        return math.fsum(self.first.values()) / len(self.first), math.fsum(self.second.values()) / len(self.second)
+
+
+def row_of(name: str, metric: str, first: dict[int, float], second: dict[int, float], seeds: bool) -> list[Row]:
+    """Return a row, or none where a side has no value; `seeds`: equal numbers on both sides belong together."""
+    if not first or not second:
+        return []
+    return [Row(name, metric, first, second, stats.compare(first, second, seeds))]
+
+
+def once(row: Row) -> bool:
+    """Whether a side has one value alone."""
+    return min(len(row.first), len(row.second)) < 2
+
+
+def paired(
+    first: Sequence[T],
+    second: Sequence[T],
+    keys: Sequence[Callable[[T], Hashable]],
+    name: Callable[[T], str],
+    notes: list[str],
+    nothing: str,
+) -> list[tuple[T, T]]:
+    """Pair what has the same key on both sides; by the first key that pairs anything, else the only ones there are."""
+    for key in keys:
+        index = {key(item): item for item in second}
+        if len(index) < len(second) or len({key(item) for item in first}) < len(first):
+            continue
+        pairs = [(item, index[key(item)]) for item in first if key(item) in index]
+        if pairs:
+            taken = [id(item) for pair in pairs for item in pair]
+            for side, items in zip("AB", (first, second), strict=True):
+                notes += [f"Only in {side}: {name(item)}." for item in items if id(item) not in taken]
+            return pairs
+    if len(first) == len(second) == 1:
+        return [(first[0], second[0])]
+    raise ReportError(nothing, "give two folders with the same networks or configurations, or one of them in each")
