@@ -19,7 +19,7 @@ from hstnn_deploy.disturbances.adversary import ATTACKS
 from hstnn_deploy.disturbances.disturbance import Draw, Trained, drawn, stream
 from hstnn_deploy.disturbances.events import EVENTS, Recorded
 from hstnn_deploy.disturbances.values import VALUES, Range
-from hstnn_deploy.disturbances.words import WORDS
+from hstnn_deploy.disturbances.words import WORDS, Level
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
@@ -224,7 +224,8 @@ def disturbed_text(split: TextSplit, name: str, level: float, draw: Draw) -> Dis
     In a training each stretch of the text as long as a window has a level of its own, drawn evenly from 0 to `level`.
     """
     _, apply = WORDS[name]
-    generator, strength = stream(name, draw), level
+    generator = stream(name, draw)
+    strength: Level = level
     read = split.seen if isinstance(split, DisturbedText) else split.tokens
     if isinstance(draw, Trained):
         levels = generator.uniform(0, level, -(-len(read) // split.bptt))
