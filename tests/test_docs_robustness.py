@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from hstnn_deploy.robustness.measure import DISTURBANCES
+from hstnn_deploy.disturbances.table import DISTURBANCES
 
 PAGE = (Path(__file__).parent.parent / "docs" / "robustness.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| `([\w-]+)` \| .* \| (.*) \|$", PAGE.replace(r"\|", "¦"), flags=re.MULTILINE))

@@ -25,8 +25,8 @@ from hstnn_deploy.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+    from hstnn_deploy.disturbances.disturbance import Disturbance
     from hstnn_deploy.models.network import Network
-    from hstnn_deploy.robustness.disturbance import Disturbance
     from hstnn_deploy.robustness.measure import Bench
     from hstnn_deploy.robustness.record import Curve, Measured, Robustness
 
@@ -71,7 +71,7 @@ def robustness(
         _list(as_json)
         return
     from hstnn_deploy import devices, environment
-    from hstnn_deploy.robustness.measure import DISTURBANCES
+    from hstnn_deploy.disturbances.table import DISTURBANCES
     from hstnn_deploy.robustness.record import Robustness
 
     paths = [*(ckpt or []), *(runs or [])]
@@ -93,7 +93,7 @@ def robustness(
 
 def _asked(disturb: list[str] | None, known: "dict[str, Disturbance]") -> "Asked | None":
     """Return the disturbances that are asked for and their levels; None for all that fit."""
-    from hstnn_deploy.robustness.disturbance import parse
+    from hstnn_deploy.disturbances.disturbance import parse
 
     if not disturb:
         return None
@@ -135,7 +135,7 @@ def _benches(
 def _measure(
     path: Path, bench: "Bench", benches: "list[tuple[Path, Bench]]", asked: "Asked | None", draws: int
 ) -> "Measured":
-    from hstnn_deploy.robustness.measure import DISTURBANCES
+    from hstnn_deploy.disturbances.table import DISTURBANCES
 
     if asked is None:
         fitting = [each for each in DISTURBANCES.values() if not bench.why_not(each)]
@@ -161,7 +161,7 @@ def _other_seed(bench: "Bench", benches: "list[tuple[Path, Bench]]") -> "tuple[s
 
 
 def _list(as_json: bool) -> None:
-    from hstnn_deploy.robustness.measure import DISTURBANCES
+    from hstnn_deploy.disturbances.table import DISTURBANCES
 
     found = list(DISTURBANCES.values())
     if as_json:

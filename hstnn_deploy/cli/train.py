@@ -268,8 +268,9 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
     columns = ["folder", "holds", f">{chosen_on} {task.metric}", f">test {task.metric}"]
     console.out.print(console.table(title, columns, rows))
     if protocol:
+        disturbed = f"; trained {recipe.disturbed}" if recipe.against else ""
         console.out.print(
-            f"protocol: {PROTOCOLS[protocol]}; precision {recipe.precision}", markup=False, soft_wrap=True
+            f"protocol: {PROTOCOLS[protocol]}; precision {recipe.precision}{disturbed}", markup=False, soft_wrap=True
         )
     best = runs[-1].best
     if best.exists():

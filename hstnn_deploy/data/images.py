@@ -1,6 +1,6 @@
 """Images as images: the whole picture at every step, normalised, and encoded in spikes or repeated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -84,6 +84,8 @@ class ImageSplit:
             always encoded alike, whatever it comes together with.
         numbers: which of the pixels' images these are, [n]; None: all of them, in order. So that a part of a split
             shares the pixels of the whole, which may be mapped from a file.
+        changed: what is done to images [B, C, H, W], of 0 (black) to 1 (white), by the numbers of the samples, before
+            they are normalised; None: nothing.
     """
 
     pixels: Tensor
@@ -92,6 +94,7 @@ class ImageSplit:
     how: Images
     training: bool = False
     numbers: Tensor | None = None
+    changed: Callable[[Tensor, Sequence[int]], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -102,10 +105,15 @@ class ImageSplit:
         chosen = indices if self.numbers is None else self.numbers[indices]
         if not self.training:
             # By numpy, on the processor: the same to the bit wherever the network computes, and as `hstnn run` has it.
-            x = as_steps(self.pixels[chosen].cpu().numpy(), self.white, how, indices.tolist())
+            shown, white = self.pixels[chosen].cpu(), self.white
+            if self.changed is not None:
+                shown, white = self.changed(shown.float() / white, indices.tolist()), 1
+            x = as_steps(shown.numpy(), white, how, indices.tolist())
             return Batch(torch.from_numpy(x).to(device), target)
         pixels = self.pixels[chosen].to(device).float() / self.white
         pixels = _moved(pixels, how.crop, how.flip)
+        if self.changed is not None:
+            pixels = self.changed(pixels, indices.tolist())
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (how.mean, how.std))
         normal = (pixels - mean) / std
         if how.encoding == "repeat":

@@ -13,7 +13,7 @@ from hstnn_deploy.recipe.recipe import Recipe
 BARE = "no-recipe"
 """The name that a network without a recipe goes by."""
 
-_OF_ANY = ("name", "data", "seed", "batch", "precision", "protocol", "loss", "regularise")
+_OF_ANY = ("name", "data", "seed", "batch", "precision", "protocol", "loss", "regularise", "against")
 """Keys of a recipe that say nothing of a network."""
 
 

@@ -18,6 +18,7 @@ from hstnn_deploy import yaml_text
 from hstnn_deploy.data.dataset import Protocol, Shape
 from hstnn_deploy.data.registry import DataConfig
 from hstnn_deploy.data.splits import DataSizes, Splits, Targets
+from hstnn_deploy.disturbances.hardware import WEIGHTS
 from hstnn_deploy.errors import HstnnError, RecipeError, UsageError, nearest
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.network import Asked
@@ -29,13 +30,14 @@ from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.models.tasks import LossConfig, task_for
 from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.recipe.explain import explained
-from hstnn_deploy.recipe.sections import Init, Published, Regularise, Selection, Stage
+from hstnn_deploy.recipe.sections import Init, Levels, Published, Regularise, Selection, Stage
 
 Method = Literal["hybrid", "plain"]
 
-_NEW: tuple[tuple[str, Any], ...] = (
+ADDED: tuple[tuple[str, Any], ...] = (
     ("loss", None),
     ("regularise", None),
+    ("against", {}),
     ("finetune", None),
     ("init", None),
     ("metrics", []),
@@ -84,6 +86,8 @@ class Recipe(BaseModel):
     """Metrics of a user's own that are measured on the test split beside the task's; see `hstnn_deploy.custom`."""
     regularise: Regularise | None = None
     """What is added to the loss for the spikes themselves; null: nothing."""
+    against: Levels = {}
+    """What training samples, weights and spikes are disturbed by, and the strongest levels; see docs/robustness.md."""
     method: Method = "hybrid"
     """`hybrid`: adaptation, selection and restoration (of pure and ffs networks the first alone); `plain`: `train`."""
     adapt: Stage
@@ -181,6 +185,8 @@ class Recipe(BaseModel):
     def _steps_fit_together(self) -> "Recipe":
         if self.finetune is not None and self.step is None:
             raise RecipeError("key 'finetune' is for weights on devices", "network.weights says on which")
+        if self.step is not None and (wrong := [name for name in self.against if name in WEIGHTS]):
+            raise RecipeError(f"against.{wrong[0]}: weights on devices vary as network.weights.variation says")
         return self
 
     def __repr__(self) -> str:
@@ -188,6 +194,12 @@ class Recipe(BaseModel):
         return f"<Recipe {self.name}: {self.network.family}, {self.kind_name}, data {self.data.name}, seed {self.seed}>"
 
     __str__ = __repr__
+
+    @property
+    def disturbed(self) -> str:
+        """What training is disturbed by, in words; empty where it is not."""
+        named = ", ".join(f"{name} {level:g}" for name, level in self.against.items())
+        return f"against {named}" if named else ""
 
     @property
     def step(self) -> Step | None:
@@ -343,7 +355,7 @@ class Recipe(BaseModel):
         """Leave out the keys of the other method, and what recipes did not always have where it says nothing."""
         without = _OF_HYBRID if self.method == "plain" else {"train", "method"}
         found: dict[str, Any] = handler(self)
-        return {key: value for key, value in found.items() if key not in without and (key, value) not in _NEW}
+        return {key: value for key, value in found.items() if key not in without and (key, value) not in ADDED}
 
     def dump(self) -> dict[str, Any]:
         """Return the recipe as plain data, without the keys of the other method."""

@@ -1,9 +1,10 @@
 """The sections of a recipe: stages, selection, and the published results that it answers to."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -12,6 +13,9 @@ from pydantic import (
 )
 
 from hstnn_deploy.data.dataset import Protocol
+from hstnn_deploy.disturbances.training import checked
+from hstnn_deploy.errors import RecipeError, UsageError
+from hstnn_deploy.foreign import brief, one_line
 from hstnn_deploy.models.sizes import Kind
 
 
@@ -132,6 +136,31 @@ class Regularise(BaseModel):
     """The weight of the spikes per unit and step (L1: they are never negative)."""
     rate: RateBounds | None = None
     """Bounds on how often each unit spikes, or null."""
+
+
+def levels_of(given: Any) -> Any:
+    """Return what a training is disturbed by: names of disturbances and their strongest levels, as they are applied.
+
+    Raises:
+        RecipeError: an unknown name, a level out of its range, or something else than a number.
+    """
+    hint = "such as against: {gaussian: 0.2}"
+    if not isinstance(given, dict | None):
+        raise RecipeError(f"against is {brief(given)}, not names of disturbances and their levels", hint)
+    levels: dict[str, float] = {}
+    for name, level in (given or {}).items():
+        try:
+            levels[str(name)] = float("" if isinstance(level, bool) else level)
+        except (TypeError, ValueError):
+            raise RecipeError(f"against.{one_line(str(name))} is {brief(level)}, not a number", hint) from None
+    try:
+        return checked(levels)
+    except UsageError as error:
+        raise RecipeError(error.message, error.hint) from error
+
+
+Levels = Annotated[dict[str, float], BeforeValidator(levels_of)]
+"""Disturbances and their strongest levels."""
 
 
 class Selection(BaseModel):

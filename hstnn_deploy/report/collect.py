@@ -19,7 +19,7 @@ from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.profile import records
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.recipe.load import parse
-from hstnn_deploy.recipe.recipe import Recipe
+from hstnn_deploy.recipe.recipe import ADDED, Recipe
 from hstnn_deploy.report import variation_file
 from hstnn_deploy.robustness import record
 from hstnn_deploy.robustness.record import PATTERN, Robustness
@@ -343,9 +343,10 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
 def differing(recipes: Iterable[dict[str, Any]]) -> list[str]:
     """Return the dotted keys in which some recipes, as plain data, are not all the same.
 
-    A section that not all of them have, such as how a hybrid is restored, is no difference.
+    A section that not all of them have, such as how a hybrid is restored, is no difference. A key that is left out
+    where it says nothing counts as saying that.
     """
-    recipes = list(recipes)
+    recipes = [{**dict(ADDED), **recipe} for recipe in recipes]
     shared = set.intersection(*(set(recipe) for recipe in recipes))
     flats = [flat({key: value for key, value in recipe.items() if key in shared}) for recipe in recipes]
     keys = dict.fromkeys(key for each in flats for key in each)

@@ -59,12 +59,12 @@ def rows_of(
         f"no network of {first} has its like in {second}",
     )
     rows = []
-    for (names, mine), (others, theirs) in pairs:
+    for (names, ours), (others, other) in pairs:
         name = " : ".join(dict.fromkeys((" ".join(names), " ".join(others))))
         if not wanted or CLEAN in wanted:
-            rows += row_of(name, CLEAN, _clean(mine), _clean(theirs), seeds=True)
-        there = {curves[0][1].key: curves for curves in alike(theirs)}
-        for curves in alike(mine):
+            rows += row_of(name, CLEAN, _clean(ours), _clean(other), seeds=True)
+        there = {curves[0][1].key: curves for curves in alike(other)}
+        for curves in alike(ours):
             if wanted and curves[0][1].name not in wanted:
                 continue
             title, like = title_of(curves), there.pop(curves[0][1].key, None)

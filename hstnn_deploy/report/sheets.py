@@ -139,6 +139,7 @@ def _notes(study: Study, pure_repeated: bool) -> list[str]:
     notes = [
         f"Protocol: {PROTOCOLS[study.protocol]}. {titled(study.task.metric)}: {better} is better."
         f" Precision: {study.runs[0].recipe.precision}."
+        + (f" Trained {study.runs[0].recipe.disturbed}." if study.runs[0].recipe.against else "")
     ]
     if any(cell.summary.number > 1 for cell in study.cells):
         notes.append(

@@ -11,44 +11,28 @@ from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.dataset import Recordings
 from hstnn_deploy.data.events.events import Events
 from hstnn_deploy.data.events.recordings import as_trained
-from hstnn_deploy.data.images import ImageSplit, as_evaluated
-from hstnn_deploy.data.preprocessing import Frames, Whole, preprocessing
+from hstnn_deploy.data.images import as_evaluated
+from hstnn_deploy.data.preprocessing import Frames, preprocessing
 from hstnn_deploy.data.registry import data_set
 from hstnn_deploy.data.splits import Split, Splits
 from hstnn_deploy.data.text import TextSplit
-from hstnn_deploy.errors import UsageError
-from hstnn_deploy.models.network import SPIKES, Network
-from hstnn_deploy.models.neurons import Lif
-from hstnn_deploy.models.tasks import Task, task_for
-from hstnn_deploy.recipe.recipe import Recipe
-from hstnn_deploy.robustness import hardware
-from hstnn_deploy.robustness.adversary import ATTACKS
-from hstnn_deploy.robustness.disturbance import Disturbance
-from hstnn_deploy.robustness.events import EVENTS
-from hstnn_deploy.robustness.inputs import (
-    OF_THE_PICTURE,
+from hstnn_deploy.disturbances import hardware
+from hstnn_deploy.disturbances.disturbance import Disturbance
+from hstnn_deploy.disturbances.inputs import (
     Attacked,
     DisturbedEvents,
-    DisturbedImages,
-    DisturbedValues,
     disturbed_text,
+    disturbed_values,
     range_of,
 )
+from hstnn_deploy.disturbances.table import why_not
+from hstnn_deploy.disturbances.values import Range
+from hstnn_deploy.errors import UsageError
+from hstnn_deploy.models.network import Network
+from hstnn_deploy.models.tasks import Task, task_for
+from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.robustness.record import Curve, Measured
-from hstnn_deploy.robustness.values import VALUES, Range
-from hstnn_deploy.robustness.words import WORDS
 from hstnn_deploy.train.evaluation import evaluate
-
-DISTURBANCES: dict[str, Disturbance] = {
-    **{name: each for name, (each, _) in VALUES.items()},
-    **{name: each for name, (each, _) in EVENTS.items()},
-    **{name: each for name, (each, _) in WORDS.items()},
-    **{name: each for name, (each, _) in ATTACKS.items()},
-    **{name: each for name, (each, _) in hardware.WEIGHTS.items()},
-    **hardware.NEURONS,
-    **hardware.TRANSMISSION,
-}
-"""All, by name."""
 
 _SURE = {"contrast", "stretch", "compress", "fgsm", "weight-bits", "float16", "spike-delay"}
 """Those that draw nothing: one draw says all."""
@@ -100,26 +84,7 @@ class Bench:
 
     def why_not(self, disturbance: Disturbance) -> str:
         """Return why a disturbance is none of this network and data, or an empty text."""
-        text, how = isinstance(self.split, TextSplit), preprocessing(self.recipe.data)
-        match disturbance.where:
-            case "words":
-                return "" if text else f"it acts on words, and {self.recipe.data_called} is no text"
-            case "events":
-                raw = isinstance(how, Frames) and data_set(self.recipe.data).recordings is not None
-                return "" if raw else f"it acts on raw events, and {self.recipe.data_called} holds none"
-            case "values" | "adversary" if text:
-                return f"it acts on values, and {self.recipe.data_called} is a text"
-            case "adversary" if isinstance(how, Whole) and how.encoding == "poisson":
-                return "its inputs are drawn spikes, through which no gradient goes"
-            case "adversary" if isinstance(self.split, ImageSplit):
-                return "an image is shown at every step, and an attack would change each step by itself"
-            case "neurons":
-                lif = any(isinstance(getattr(each, "neuron", None), Lif) for each in self.network.taps.values())
-                return "" if lif else "this network has no LIF neurons"
-            case "spikes":
-                return "" if any(tap.name == SPIKES for tap in self.network.taps) else "this network has no spikes"
-            case _:
-                return ""
+        return why_not(disturbance, self.recipe.data, self.split, self.network)
 
     def value(self, disturbance: Disturbance, level: float, draw: int, attacked: Network | None = None) -> float:
         """Return the metric at one level in one draw; at level 0 the undisturbed one.
@@ -137,10 +102,8 @@ class Bench:
             return self.clean
         name, network = disturbance.name, self.network
         match disturbance.where:
-            case "values" if isinstance(self.split, ImageSplit) and name in OF_THE_PICTURE:
-                made: Split = DisturbedImages(self.split, name, level, draw)
             case "values":
-                made = DisturbedValues(self.split, name, level, draw, self.span, network.longest)
+                made: Split = disturbed_values(self.split, name, level, draw, lambda: self.span, network.longest)
             case "events":
                 how = preprocessing(self.recipe.data)
                 assert isinstance(how, Frames)

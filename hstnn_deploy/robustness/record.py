@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hstnn_deploy.disturbances.disturbance import Disturbance, Where
 from hstnn_deploy.errors import RunError
 from hstnn_deploy.foreign import json_value, one_line, read_bytes, reading
 from hstnn_deploy.models.sizes import Kind
-from hstnn_deploy.robustness.disturbance import Disturbance, Where
 from hstnn_deploy.robustness.scores import Scores, score
 
 FORMAT, VERSION = "hstnn-robustness", 1

@@ -7,7 +7,7 @@ order of samples in epoch e depends on the seed and e alone, and last.pt holds t
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,13 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.splits import Batch, Split, Splits
+from hstnn_deploy.disturbances.training import Against
 from hstnn_deploy.errors import CheckpointError, RunError
 from hstnn_deploy.models.activity import Activity
 from hstnn_deploy.models.network import Network, State
 from hstnn_deploy.models.precision import Precision, forward, products
+from hstnn_deploy.models.registry import build
+from hstnn_deploy.models.sizes import layer_sizes
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.recipe.sections import Regularise, Stage
@@ -32,10 +35,12 @@ from hstnn_deploy.train.evaluation import count_batches, evaluate, parts
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.penalty import Penalty
 from hstnn_deploy.train.ranks import ALONE, Ranks, watched
-from hstnn_deploy.train.schedules import check_state, make_optimiser, make_schedule
+from hstnn_deploy.train.schedules import check_state, descend, make_optimiser, make_scaler, make_schedule
 
 Step = tuple[Tensor, Tensor, State]
 """What a step returns: the batch's mean loss, how many answers were right, and the state after it."""
+Disturbed = AbstractContextManager[None]
+"""See `Against.step`."""
 
 
 @dataclass
@@ -123,6 +128,7 @@ class Fit:
             self.header.resolved_recipe().regularise,
             scaler,
             looked=self.run.add_step,
+            against=against(self.header.resolved_recipe(), self.network, self.task, self.splits),
         )
 
     def _doubts(self) -> Doubts:
@@ -222,6 +228,8 @@ class Trainer:
     """Of gradients, in half precision."""
     looked: Callable[[dict[str, Any]], None] = lambda _: None
     """Hears what was measured within an epoch: `train_` figures are means since the epoch's start."""
+    against: Against | None = None
+    """What training passes are disturbed by."""
 
     def __post_init__(self) -> None:
         self.model = self.ranks.joined(self.network)
@@ -239,7 +247,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
         # For whatever draws from the global generator (dropout): a resumed epoch draws the same, each rank its own.
         torch.manual_seed((_mix(self.seed, epoch) + (ranks.rank << 40)) % 2**63)
-        split = self.splits.train
+        split = self.splits.train if self.against is None else self.against.split(epoch)
         size, number = self.batch, count_batches(split, self.batch)
         if stage.batches is not None:
             size, number = min(size, len(split)), stage.batches
@@ -250,7 +258,8 @@ class Trainer:
         state: State | None = None
         for index, (batch, share) in enumerate(parts(split, size, order, self.device, ranks), 1):
             before = self.task.carried(self.network, batch.x, state)
-            loss, right, state = self._step(batch, before, share * ranks.size, observer)
+            disturbed = nullcontext() if self.against is None else self.against.step(epoch, index)
+            loss, right, state = self._step(batch, before, share * ranks.size, observer, disturbed)
             answers = self.task.answers(batch)
             if share:
                 loss_sum += loss * answers
@@ -281,9 +290,11 @@ class Trainer:
         }
         self.looked(row)
 
-    def _step(self, batch: Batch, before: State | None, weight: float, observer: Observer) -> Step:
+    def _step(
+        self, batch: Batch, before: State | None, weight: float, observer: Observer, disturbed: Disturbed
+    ) -> Step:
         clip, optimiser = self.stage.clip, self.optimiser
-        plain = self._penalty is None and self.scaler is None
+        plain = self._penalty is None and self.scaler is None and self.against is None
         if self.graphs and plain and self.device.type == "cuda" and self.ranks.size == 1:
             if self._gradients is None:
                 self._gradients = Gradients(self.network, self.task, self.precision, observer.note)
@@ -296,6 +307,7 @@ class Trainer:
                 *(self.model, self.task, optimiser, clip, batch, before, self.precision, weight),
                 penalty=self._penalty,
                 scaler=self.scaler,
+                disturbed=disturbed,
             )
 
     def evaluate(self, split: Split | None = None) -> dict[str, Any]:
@@ -338,6 +350,7 @@ def assist(ranks: Ranks, device: torch.device, splits: Callable[[Recipe], Splits
             regularise=recipe.regularise,
             scaler=make_scaler(recipe.precision, device),
         )
+        trainer.against = against(recipe, network, trainer.task, trainer.splits)
         if trainer.scaler is not None:
             trainer.scaler.load_state_dict(scaled)
         while epoch := ranks.share(None):
@@ -348,6 +361,24 @@ def assist(ranks: Ranks, device: torch.device, splits: Callable[[Recipe], Splits
             trainer.evaluate()
             if test_curve:
                 trainer.evaluate(trainer.splits.test)
+
+
+def against(recipe: Recipe, network: Network, task: Task, splits: Splits) -> Against | None:
+    """Return what a recipe's training is disturbed by; None: nothing.
+
+    Raises:
+        UsageError: a disturbance does not fit the network or the data.
+    """
+    if not recipe.against:
+        return None
+    return Against(recipe.against, network, task, splits.train, recipe.data, recipe.seed)
+
+
+def check_against(recipe: Recipe, task: Task, splits: Splits) -> None:
+    """Refuse what `against` refuses, before anything is trained: no weight is made."""
+    with torch.device("meta"):
+        network = build(recipe.network, layer_sizes(recipe.kind, recipe.network.units, recipe.ratio))
+    against(recipe, network, task, splits)
 
 
 def train_step(
@@ -361,6 +392,7 @@ def train_step(
     weight: float = 1.0,
     penalty: Penalty | None = None,
     scaler: GradScaler | None = None,
+    disturbed: Disturbed | None = None,
 ) -> Step:
     """Do one optimiser step on one batch.
 
@@ -375,12 +407,13 @@ def train_step(
         weight: of the batch's loss in the step.
         penalty: what is added to the loss for spikes.
         scaler: of gradients that half precision could not hold.
+        disturbed: what the forward and the backward pass are within, but not the change of the parameters.
 
     Returns:
         Its mean loss and how many answers were right, without gradients, and the state after it.
     """
     optimiser.zero_grad(set_to_none=True)
-    with products(precision):
+    with disturbed or nullcontext(), products(precision):
         with forward(precision, batch.x.device), penalty or nullcontext():
             output, after = network(batch.x, state, batch.lengths)
         output = output.to(torch.promote_types(output.dtype, torch.float32))
@@ -391,29 +424,6 @@ def train_step(
     descend(network, optimiser, clip, scaler)
     with torch.no_grad():
         return loss.detach(), task.correct(output, batch.target), after
-
-
-def descend(
-    network: nn.Module, optimiser: torch.optim.Optimizer, clip: float | None, scaler: GradScaler | None = None
-) -> None:
-    """Do one optimiser step along the gradients at hand, their common norm clipped to `clip`.
-
-    Scaled gradients are brought back first; a step in which they overflowed is left out, and the scale halved.
-    """
-    if scaler is not None:
-        scaler.unscale_(optimiser)
-    if clip is not None:
-        nn.utils.clip_grad_norm_(network.parameters(), clip)
-    if scaler is None:
-        optimiser.step()
-    else:
-        scaler.step(optimiser)
-        scaler.update()
-
-
-def make_scaler(precision: Precision, device: torch.device) -> GradScaler | None:
-    """Return what scales gradients that half precision could not hold, or None in other precisions."""
-    return GradScaler(device.type) if precision == "fp16" else None
 
 
 def _order(samples: int, size: int, batches: int | None, generator: torch.Generator) -> Tensor:

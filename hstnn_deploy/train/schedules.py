@@ -1,12 +1,14 @@
-"""Optimisers, and how their learning rate falls: torch's own, as a stage of a recipe asks for them."""
+"""Optimisers, their steps, and how their learning rate falls: torch's own, as a stage of a recipe asks for them."""
 
 from typing import Literal
 
 import torch
 from torch import nn
+from torch.amp import GradScaler
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
 
 from hstnn_deploy.errors import UsageError
+from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.recipe.sections import Schedule, Stage
 
 
@@ -23,6 +25,29 @@ def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         network.parameters(), lr=stage.lr, momentum=stage.momentum, weight_decay=stage.weight_decay, fused=True
     )
+
+
+def descend(
+    network: nn.Module, optimiser: torch.optim.Optimizer, clip: float | None, scaler: GradScaler | None = None
+) -> None:
+    """Do one optimiser step along the gradients at hand, their common norm clipped to `clip`.
+
+    Scaled gradients are brought back first; a step in which they overflowed is left out, and the scale halved.
+    """
+    if scaler is not None:
+        scaler.unscale_(optimiser)
+    if clip is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), clip)
+    if scaler is None:
+        optimiser.step()
+    else:
+        scaler.step(optimiser)
+        scaler.update()
+
+
+def make_scaler(precision: Precision, device: torch.device) -> GradScaler | None:
+    """Return what scales gradients that half precision could not hold, or None in other precisions."""
+    return GradScaler(device.type) if precision == "fp16" else None
 
 
 def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer, higher_is_better: bool = True) -> LRScheduler | None:

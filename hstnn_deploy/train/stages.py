@@ -297,6 +297,9 @@ class Training:
             self.observer.note(f"{recipe.step or stage}: already finished in {run.path}")
             return run
         splits = self.splits()
+        if recipe.against:
+            loop.check_against(recipe, self.task, splits)
+            self.observer.note(f"trained {recipe.disturbed}")
         facts = environment.describe(str(self.device)) | {"processes": self.ranks.size}
         self._check_environment(run, facts)
         with run.open(recipe.for_stage(stage), facts, self.resume, recipe.upgraded):

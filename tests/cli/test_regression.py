@@ -180,15 +180,15 @@ def test_reports_say_that_lower_is_better(hstnn: Hstnn, best: Path, folder: Path
     assert "rmse" in json.dumps(listed)
 
 
-def test_an_error_under_disturbances_has_three_digits_whatever_its_unit(hstnn: Hstnn, best: Path) -> None:
+def test_an_error_under_disturbances_has_four_digits_whatever_its_unit(hstnn: Hstnn, best: Path) -> None:
     asked: list[str | Path] = ["robustness", "--ckpt", best, "--disturb", "gaussian=0.1,0.2", "--draws", "1"]
     (network,) = json.loads(hstnn(*asked, "--json").out)["networks"]
     (curve,) = network["curves"]
     shown = hstnn(*asked).out
     assert f"undisturbed {network['clean']:.4g}" in " ".join(shown.split())
-    row = next(line for line in shown.splitlines() if f"{curve['values'][0][0]:.3g}" in line)
+    row = next(line for line in shown.splitlines() if f"{curve['values'][0][0]:.4g}" in line)
     area, worst = curve["scores"]["area"]["mean"], curve["scores"]["worst"]
-    assert {f"{each[0]:.3g}" for each in curve["values"]} | {f"{area:.3g}", f"{worst:.3g}"} <= set(row.split())
+    assert {f"{each[0]:.4g}" for each in curve["values"]} | {f"{area:.4g}", f"{worst:.4g}"} <= set(row.split())
 
 
 def test_show_says_the_target(hstnn: Hstnn, best: Path) -> None:

@@ -256,17 +256,17 @@ def both_records(folder: Path) -> list[str | Path]:
     there.mkdir()
     (folder / "records.jsonl").rename(there / "records.jsonl")
     curve = {"name": "pgd", "unit": "", "where": "adversary", "levels": [1.0], "axis": [1.0], "values": [[1.0]]}
-    facts = {
-        "source": "",
-        "recipe": "digits",
-        "data": "digits",
-        "kind": "snn",
-        "ratio": None,
+    facts: dict[str, object] = {"source": "", "recipe": "digits", "data": "digits", "kind": "snn", "ratio": None}
+    facts |= {
         "stage": "train",
         "seed": 1,
+        "metric": "accuracy",
+        "unit": " %",
+        "higher_is_better": True,
+        "split": "test",
+        "batch": 1,
     }
-    facts |= {"metric": "accuracy", "unit": " %", "higher_is_better": True, "split": "test", "batch": 1, "clean": 2.0}
-    found = {"format": "hstnn-robustness", "version": 1, "networks": [{**facts, "curves": [curve]}]}
+    found = {"format": "hstnn-robustness", "version": 1, "networks": [{**facts, "clean": 2.0, "curves": [curve]}]}
     (there / "robustness.json").write_text(json.dumps(found))
     return [there, folder / "runs"]
 

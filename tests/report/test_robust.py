@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from hstnn_deploy.disturbances.table import DISTURBANCES
 from hstnn_deploy.report import robust
 from hstnn_deploy.report.collect import collect
 from hstnn_deploy.report.formats import every_sheet, markdown, plain
 from hstnn_deploy.report.page import page
 from hstnn_deploy.report.tradeoff import candidates
-from hstnn_deploy.robustness.measure import DISTURBANCES
 from hstnn_deploy.robustness.pictures import panels
 from hstnn_deploy.robustness.record import Curve, Measured, Robustness
 from hstnn_deploy.train.stages import train

@@ -8,8 +8,9 @@ import torch
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.registry import load
+from hstnn_deploy.disturbances.table import DISTURBANCES
 from hstnn_deploy.recipe.load import load_recipe
-from hstnn_deploy.robustness.measure import DISTURBANCES, Bench
+from hstnn_deploy.robustness.measure import Bench
 from hstnn_deploy.train.stages import train
 from tests.conftest import TINY, TINY_TEXT, settings
 
@@ -30,7 +31,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def test_recordings_without_a_disturbance_are_what_training_sees(events: Bench) -> None:
     """A level so low that no event is touched gives the very frames of the split."""
     from hstnn_deploy.data.preprocessing import Frames, preprocessing
-    from hstnn_deploy.robustness.inputs import DisturbedEvents
+    from hstnn_deploy.disturbances.inputs import DisturbedEvents
 
     how = preprocessing(events.recipe.data)
     assert isinstance(how, Frames)
@@ -72,9 +73,9 @@ def test_a_picture_is_disturbed_before_it_becomes_spikes(tmp_path: Path) -> None
     bench = _bench(recipe, tmp_path)
     assert "no gradient" in bench.why_not(DISTURBANCES["pgd"])
     assert bench.value(DISTURBANCES["gaussian"], 1e-12, 0) == bench.clean
-    from hstnn_deploy.robustness.inputs import DisturbedImages
+    from hstnn_deploy.disturbances.inputs import disturbed_images
 
     split: Any = bench.split
-    covered = DisturbedImages(split, "occlusion", 1.0, 0).batch(torch.arange(2), torch.device("cpu")).x
+    covered = disturbed_images(split, {"occlusion": 1.0}, 0).batch(torch.arange(2), torch.device("cpu")).x
     # All black: the normalised value of 0 is the same everywhere, and so is the sign of its spikes.
     assert set(covered.unique().tolist()) <= {-1.0, 0.0}

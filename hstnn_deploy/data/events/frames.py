@@ -278,6 +278,10 @@ def make_store(
     return Resident(packed) if where == "device" else Kept(packed)
 
 
+Change = Callable[[int, Events], Events]
+"""Returns other raw events of a recording by its number in the store."""
+
+
 @dataclass(frozen=True)
 class EventSplit:
     """Recordings as frames of event counts; or, of a cochlea, steps of channels."""
@@ -290,6 +294,9 @@ class EventSplit:
     """Which of the store's recordings these are, [n]."""
     random: bool = False
     """Whether a sample is cropped at a random time; otherwise it is the recording's beginning."""
+    remade: Callable[[Change], Store] | None = field(default=None, repr=False, compare=False)
+    """Returns a store of the same recordings whose raw events are changed whenever they are asked for; None: the raw
+    events are not known."""
 
     @classmethod
     def of(cls, store: Store, framing: Framing, target: Tensor) -> "EventSplit":

@@ -4,7 +4,7 @@ recordings on disk -> checked events -> transforms -> packed cells (cache) -> fr
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from hstnn_deploy.data.cache import Key
 from hstnn_deploy.data.dataset import DataSet, Inspected, Recordings, Shape, Source
 from hstnn_deploy.data.events.augment import Augmentation, augmentation, kept_events
 from hstnn_deploy.data.events.events import Events, Sensor
-from hstnn_deploy.data.events.frames import Computed, EventSplit, Framing, make_store
+from hstnn_deploy.data.events.frames import Change, Computed, EventSplit, Framing, make_store
 from hstnn_deploy.data.events.kinds import FrameKind, lasting
 from hstnn_deploy.data.events.transforms import Transform, chain, sensor_after
 from hstnn_deploy.data.files.folder import VARIABLE
@@ -35,6 +35,9 @@ from hstnn_deploy.foreign import brief
 
 _OF_FIXED_TIMES = ("frame_time", "steps", "crop")
 """Keys that belong to frames at fixed times."""
+
+_KEPT = 2**30
+"""Bytes of raw training events that are kept in memory where they are changed from epoch to epoch."""
 
 
 class EventConfig(BaseModel):
@@ -189,6 +192,7 @@ def make_splits(
         train, valid = with_validation(train, source.protocol)
     if config.framing.random:
         train = train.cropped_at_random()
+    train = replace(train, remade=partial(_changed, config, _Raw(parts["train"])))
     step = config.framing.sensor.step
     size, frame = frame_of(step)
     held = " and ".join(
@@ -263,6 +267,34 @@ def _augmented(config: EventConfig, name: str, recordings: Recordings, source: S
     drawn = augmentation(config.augment, sensor_after(config.transforms, config.sensor))
     framing = config.framing
     return EventSplit.of(Computed(lambda number: drawn(read(number)), framing), framing, recordings.target)
+
+
+def _changed(config: EventConfig, raw: "_Raw", change: Change) -> Computed:
+    """Return recordings for training, whose raw events are changed whenever they are asked for."""
+    transform = chain(config.transforms, config.sensor)
+    drawn = augmentation(config.augment, sensor_after(config.transforms, config.sensor)) if config.augment else None
+
+    def read(number: int) -> Events:
+        events = transform(change(number, raw.read(number)))
+        return events if drawn is None else drawn(events)
+
+    return Computed(read, config.framing)
+
+
+class _Raw:
+    """Raw events, kept in memory from one time to the next as far as `_KEPT` bytes go."""
+
+    def __init__(self, recordings: Recordings) -> None:
+        self._recordings, self._held = recordings, 0
+        self._known: dict[int, Events] = {}
+
+    def read(self, number: int) -> Events:
+        """Return a recording."""
+        if (events := self._known.get(number)) is None:
+            events = self._recordings.read(number)
+            if self._held + events.nbytes <= _KEPT:
+                self._known[number], self._held = events, self._held + events.nbytes
+        return events
 
 
 def _key(config: EventConfig, name: str, split: str, recordings: Recordings) -> Key | None:

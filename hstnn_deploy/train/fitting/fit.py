@@ -88,6 +88,7 @@ def fit(
     weight_decay: float = 0.0,
     clip: float | None = None,
     schedule: Schedule | Mapping[str, object] | None = None,
+    against: Mapping[str, float] | None = None,
     seed: int = 1111,
     device: torch.device | str | None = None,
     precision: Precision = "fp32",
@@ -119,6 +120,8 @@ def fit(
         weight_decay: what of each parameter is added to its gradient.
         clip: the largest norm of the whole gradient; a larger one is scaled down to it. None: it is left as it is.
         schedule: how the learning rate falls, as a recipe says it, such as {"name": "cosine", "factor": 0.01}.
+        against: what training is disturbed by, and the strongest levels, such as {"gaussian": 0.2}; see
+            docs/robustness.md. Validation and test are not.
         seed: of the order of the samples, and of what is drawn; on the CPU it fixes the result to the bit.
         device: cpu, cuda or cuda:N; None: where the network is.
         precision: fp32, medium, bf16 or fp16.
@@ -155,7 +158,9 @@ def fit(
         }  # fmt: skip
         size = batch if batch is not None else getattr(train, "batch_size", None) or BATCH
         recipe = {"name": name, "loss": asked.model_dump(), "seed": seed, "batch": size, "precision": precision}
-        recipe |= {"metrics": list(metrics)} | _of_network(network, stage)
+        disturbed = dict(against) if isinstance(against, Mapping) else against
+        recipe |= {"metrics": list(metrics), "against": disturbed}
+        recipe |= _of_network(network, stage)
         # Numbers that cannot be are refused before the data is looked at, which may take a while.
         parse(recipe | {"data": {"name": "none"}}, "fit")
         with _folder(out, resume) as run, _own_randomness(where):

@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.data.splits import ArraySplit, Batch
+from hstnn_deploy.disturbances import hardware
+from hstnn_deploy.disturbances.adversary import ATTACKS
+from hstnn_deploy.disturbances.disturbance import stream
+from hstnn_deploy.disturbances.inputs import Attacked
+from hstnn_deploy.disturbances.values import Range
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.hybrid.sequence import SequenceConfig
 from hstnn_deploy.models.network import Network
@@ -15,11 +20,6 @@ from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.models.tasks import Classification
-from hstnn_deploy.robustness import hardware
-from hstnn_deploy.robustness.adversary import ATTACKS
-from hstnn_deploy.robustness.disturbance import stream
-from hstnn_deploy.robustness.inputs import Attacked
-from hstnn_deploy.robustness.values import Range
 
 
 def _hybrid() -> Network:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hstnn_deploy.data.events.events import Events, Sensor, check, make_events
-from hstnn_deploy.robustness.disturbance import stream
-from hstnn_deploy.robustness.events import EVENTS, HOT_RATE, Recorded
+from hstnn_deploy.disturbances.disturbance import stream
+from hstnn_deploy.disturbances.events import EVENTS, HOT_RATE, Recorded
 
 SENSOR = Sensor(34, 20, 2)
 SPAN = 300_000

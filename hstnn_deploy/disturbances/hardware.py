@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hstnn_deploy.disturbances.disturbance import Disturbance, Draw, stream
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.network import SPIKES, Network
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.neurons.numbers import RATE
-from hstnn_deploy.robustness.disturbance import Disturbance, stream
 
 _LEAST = 0.01
 """Of its threshold, what a neuron keeps at least, however far a draw takes it down."""
@@ -182,7 +182,7 @@ def _shapes(network: Network, layers: list[nn.Module]) -> list[tuple[int, ...]]:
 
 
 @contextmanager
-def disturbed_spikes(network: Network, name: str, level: float, draw: int) -> Iterator[Network]:
+def disturbed_spikes(network: Network, name: str, level: float, draw: Draw) -> Iterator[Network]:
     """Lose or delay the spikes between a network's layers within the block; see `TRANSMISSION`."""
     device = network.device
     layers = [module for tap, module in network.taps.items() if tap.name == SPIKES]

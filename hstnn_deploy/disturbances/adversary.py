@@ -16,13 +16,16 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.data.splits import Batch
+from hstnn_deploy.disturbances.disturbance import Disturbance
+from hstnn_deploy.disturbances.values import Range
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
-from hstnn_deploy.robustness.disturbance import Disturbance
-from hstnn_deploy.robustness.values import Range
 
 STEPS = 10
 """Of PGD; each goes a share 2.5 / STEPS of eps."""
+
+
+Level = float | Tensor
 
 
 class Attack(Protocol):
@@ -33,7 +36,7 @@ class Attack(Protocol):
         network: Network,
         task: Task,
         batch: Batch,
-        level: float,
+        level: Level,
         span: Range,
         draws: Sequence[np.random.Generator],
         /,
@@ -44,7 +47,7 @@ class Attack(Protocol):
             network: whose gradient is known.
             task: its loss.
             batch: what is attacked.
-            level: eps.
+            level: eps; or one for each sample, [B].
             span: the range of the inputs.
             draws: what is drawn from, for each sample.
         """
@@ -52,25 +55,32 @@ class Attack(Protocol):
 
 
 def fgsm(
-    network: Network, task: Task, batch: Batch, level: float, span: Range, _draws: Sequence[np.random.Generator]
+    network: Network, task: Task, batch: Batch, level: Level, span: Range, _draws: Sequence[np.random.Generator]
 ) -> Tensor:
     """Return x' of the fast gradient sign method; nothing is drawn."""
     x = batch.x
-    moved = x + level * span.width * _gradient(network, task, batch, x).sign()
+    moved = x + _eps(level, span, x) * _gradient(network, task, batch, x).sign()
     return moved.clamp(span.low, span.high)
 
 
 def pgd(
-    network: Network, task: Task, batch: Batch, level: float, span: Range, draws: Sequence[np.random.Generator]
+    network: Network, task: Task, batch: Batch, level: Level, span: Range, draws: Sequence[np.random.Generator]
 ) -> Tensor:
     """Return x' of projected gradient descent."""
-    x, eps = batch.x, level * span.width
+    x, eps = batch.x, _eps(level, span, batch.x)
     start = np.stack([draw.uniform(-1, 1, (len(x), *x.shape[2:])) for draw in draws], axis=1)
     moved = (x + eps * torch.from_numpy(start).to(x)).clamp(span.low, span.high)
     for _ in range(STEPS):
         moved = moved + 2.5 / STEPS * eps * _gradient(network, task, batch, moved).sign()
         moved = torch.minimum(torch.maximum(moved, x - eps), x + eps).clamp(span.low, span.high)
     return moved
+
+
+def _eps(level: Level, span: Range, x: Tensor) -> Level:
+    """Return by how much values of x[T, B, …] move at most."""
+    if not isinstance(level, Tensor):
+        return level * span.width
+    return (level.double() * span.width).to(x.dtype).view(-1, *[1] * (x.ndim - 2))
 
 
 def _gradient(network: Network, task: Task, batch: Batch, x: Tensor) -> Tensor:

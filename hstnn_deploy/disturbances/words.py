@@ -5,12 +5,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from hstnn_deploy.robustness.disturbance import Disturbance
+from hstnn_deploy.disturbances.disturbance import Disturbance
 
 Tokens = NDArray[np.int64]
+Level = float | NDArray[np.float64]
+"""One level, or one for each word, [N]."""
 
 
-def replaced(tokens: Tokens, level: float, draw: np.random.Generator) -> Tokens:
+def replaced(tokens: Tokens, level: Level, draw: np.random.Generator) -> Tokens:
     """Return what is read: each word, with probability `level`, another one drawn from the text itself.
 
     The words to be predicted stay those of the text.
@@ -19,7 +21,7 @@ def replaced(tokens: Tokens, level: float, draw: np.random.Generator) -> Tokens:
     return np.where(draw.random(len(tokens)) < level, others, tokens)
 
 
-def dropped(tokens: Tokens, level: float, draw: np.random.Generator) -> Tokens:
+def dropped(tokens: Tokens, level: Level, draw: np.random.Generator) -> Tokens:
     """Return what is read: each word, with probability `level`, left out, so that the one before it is read again.
 
     The words to be predicted stay those of the text.
@@ -29,7 +31,7 @@ def dropped(tokens: Tokens, level: float, draw: np.random.Generator) -> Tokens:
     return tokens[np.maximum.accumulate(np.where(kept, np.arange(len(tokens)), 0))]
 
 
-Apply = Callable[[Tokens, float, np.random.Generator], Tokens]
+Apply = Callable[[Tokens, Level, np.random.Generator], Tokens]
 """The tokens of a text, the level, what is drawn from -> the tokens that are read in their place."""
 
 _LEVELS = (0.02, 0.05, 0.1, 0.2)

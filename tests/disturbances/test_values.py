@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hstnn_deploy.data.splits import ArraySplit
+from hstnn_deploy.disturbances.disturbance import Array, Disturbance, parse, stream
+from hstnn_deploy.disturbances.inputs import DisturbedValues, range_of
+from hstnn_deploy.disturbances.table import DISTURBANCES
+from hstnn_deploy.disturbances.values import VALUES, Range
 from hstnn_deploy.errors import UsageError
-from hstnn_deploy.robustness.disturbance import Array, Disturbance, parse, stream
-from hstnn_deploy.robustness.inputs import DisturbedValues, range_of
-from hstnn_deploy.robustness.measure import DISTURBANCES
-from hstnn_deploy.robustness.values import VALUES, Range
 
 SPAN = Range(-1.0, 3.0)
 
@@ -140,8 +140,8 @@ def test_draws_differ_and_are_the_same_in_another_process() -> None:
     assert not np.array_equal(here, _apply("gaussian", x, 0.1, draw=3, number=7))
     assert not np.array_equal(here, _apply("gaussian", x, 0.1, draw=2, number=8))
     code = (
-        "import numpy as np; from hstnn_deploy.robustness.disturbance import stream;"
-        "from hstnn_deploy.robustness.values import VALUES, Range;"
+        "import numpy as np; from hstnn_deploy.disturbances.disturbance import stream;"
+        "from hstnn_deploy.disturbances.values import VALUES, Range;"
         "x = np.random.default_rng(5).uniform(-1, 3, (6, 5)).astype(np.float32);"
         "print(VALUES['gaussian'][1](x, 0.1, Range(-1.0, 3.0), stream('gaussian', 2, 7)).tobytes().hex())"
     )

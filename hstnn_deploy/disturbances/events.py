@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hstnn_deploy.data.events.events import Events, Sensor, make_events
-from hstnn_deploy.robustness.disturbance import Disturbance
+from hstnn_deploy.disturbances.disturbance import Disturbance
 
 Draw = np.random.Generator
 

@@ -2,7 +2,8 @@
 
 What a disturbance draws follows from its name, the number of the draw and, where it acts on samples, the sample's
 number alone: the words of Philox4x64-10 (Salmon et al., SC 2011) under that key. So a sample is disturbed alike in any
-batch, in any process and on any machine.
+batch, in any process and on any machine. Of a training, the seed, the epoch and perhaps the step take the place of the
+draw's number: they are the upper words of the counter, which are 0 in measurements.
 """
 
 import math
@@ -49,8 +50,12 @@ class Disturbance:
         """Return where a level lies on the axis of a curve: itself; of bits, the rounding step 2^(1 - bits)."""
         return 2.0 ** (1 - level) if self.falling and level else level
 
-    def check(self, level: float) -> float:
+    def check(self, level: float, asked: str = "--disturb ") -> float:
         """Return a level if it can be.
+
+        Args:
+            level: which one.
+            asked: what stands before the name where it was asked for.
 
         Raises:
             UsageError: it is below 0, above `most`, or not whole where it must be.
@@ -59,7 +64,7 @@ class Disturbance:
             bound = f"from 0 to {self.most:g}" if math.isfinite(self.most) else "0 or more"
             bound = f"0 (none), or from 2 to {self.most:g}" if self.falling else bound
             number = "a whole number " if self.whole else ""
-            raise UsageError(f"--disturb {self.name}: level {level:g} must be {number}{bound} ({self.unit})")
+            raise UsageError(f"{asked}{self.name}: level {level:g} must be {number}{bound} ({self.unit})")
         return level
 
     def ordered(self, levels: "tuple[float, ...] | list[float]") -> list[float]:
@@ -67,16 +72,50 @@ class Disturbance:
         return sorted({self.check(level) for level in levels} - {0.0}, key=self.severity)
 
 
-def stream(name: str, draw: int, number: int = 0) -> np.random.Generator:
+@dataclass(frozen=True)
+class Trained:
+    """What a training draws by, in the place of the number of a draw."""
+
+    seed: int
+    epoch: int
+    """From 1 on."""
+    step: int = 0
+    """Of the epoch, from 1 on; 0 for what is drawn for samples, whatever batch they come in."""
+
+
+Draw = int | Trained
+"""The number of a draw, 0 or more; or the place in a training."""
+
+
+def stream(name: str, draw: Draw, number: int = 0) -> np.random.Generator:
     """Return what a disturbance draws from.
 
     Args:
         name: of the disturbance.
-        draw: the number of the draw, 0 or more.
+        draw: which draw.
         number: of the sample, 0 or more.
     """
-    key = np.array([(zlib.crc32(name.encode()) << 32) | (draw & 0xFFFF_FFFF), number], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key))
+    measured, place = (draw, (0, 0, 0)) if isinstance(draw, int) else (0, (draw.step, draw.epoch, draw.seed))
+    key = np.array([(zlib.crc32(name.encode()) << 32) | (measured & 0xFFFF_FFFF), number], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, *place], np.uint64)))
+
+
+def drawn(disturbance: Disturbance, level: float, draw: Draw, number: int = 0) -> tuple[float, np.random.Generator]:
+    """Return at which level something is disturbed, and what else is drawn from.
+
+    In a measurement it is the level that is asked for. In a training it is drawn evenly from 0 to that level, of whole
+    numbers with both ends.
+
+    Args:
+        disturbance: which one.
+        level: the strongest.
+        draw: which draw.
+        number: of the sample, 0 or more.
+    """
+    generator = stream(disturbance.name, draw, number)
+    if isinstance(draw, int):
+        return level, generator
+    return float(generator.integers(int(level) + 1) if disturbance.whole else generator.uniform(0, level)), generator
 
 
 def parse(text: str, known: Mapping[str, Disturbance]) -> tuple[Disturbance, list[float]]:

@@ -1,6 +1,6 @@
 """Splits of a data set whose samples are disturbed when they are asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.data.dataset import Recordings
-from hstnn_deploy.data.encoding import as_steps
 from hstnn_deploy.data.events.events import Events
+from hstnn_deploy.data.events.frames import EventSplit
 from hstnn_deploy.data.images import ImageSplit
 from hstnn_deploy.data.preprocessing import Frames, framed
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.data.text import TextSplit
+from hstnn_deploy.disturbances.adversary import ATTACKS
+from hstnn_deploy.disturbances.disturbance import Draw, Trained, drawn, stream
+from hstnn_deploy.disturbances.events import EVENTS, Recorded
+from hstnn_deploy.disturbances.values import VALUES, Range
+from hstnn_deploy.disturbances.words import WORDS, Level
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
-from hstnn_deploy.robustness.adversary import ATTACKS
-from hstnn_deploy.robustness.disturbance import stream
-from hstnn_deploy.robustness.events import EVENTS, Recorded
-from hstnn_deploy.robustness.values import VALUES, Range
-from hstnn_deploy.robustness.words import WORDS
 
 _KEPT = 2**30
 """Bytes of raw events that are kept in memory from one level to the next."""
@@ -51,7 +51,7 @@ class DisturbedValues:
     whole: Split
     name: str
     level: float
-    draw: int
+    draw: Draw
     span: Range
     longest: int | None = None
     """The most steps that the network takes; None: any."""
@@ -66,16 +66,16 @@ class DisturbedValues:
             UsageError: a sample becomes longer than the network takes.
         """
         x, target, lengths = self.whole.batch(indices, torch.device("cpu"))
-        _, apply = VALUES[self.name]
+        disturbance, apply = VALUES[self.name]
         ends = [len(x)] * x.shape[1] if lengths is None else lengths.tolist()
-        made = [
-            apply(x[:end, place].numpy(), self.level, self.span, stream(self.name, self.draw, number))
-            for place, (end, number) in enumerate(zip(ends, indices.tolist(), strict=True))
-        ]
+        made = []
+        for place, (end, number) in enumerate(zip(ends, indices.tolist(), strict=True)):
+            level, generator = drawn(disturbance, self.level, self.draw, number)
+            made.append(apply(x[:end, place].numpy(), level, self.span, generator))
         most = max(map(len, made))
         if self.longest is not None and most > self.longest:
             raise UsageError(
-                f"--disturb {self.name}={self.level:g} makes {most} steps, but the network takes {self.longest} at most"
+                f"{self.name} of {self.level:g} makes {most} steps, but the network takes {self.longest} at most"
             )
         return _joined(made, target, lengths is not None, device)
 
@@ -84,30 +84,43 @@ OF_THE_PICTURE = ("gaussian", "salt-pepper", "occlusion", "contrast", "sign-nois
 """What acts on a whole image itself, before it becomes steps; else each of its steps would be disturbed by itself."""
 
 
-@dataclass(frozen=True)
-class DisturbedImages:
-    """A split of whole images that are disturbed before they are normalised and encoded; 0 is black, 1 white."""
+def disturbed_images(split: ImageSplit, names: Mapping[str, float], draw: Draw) -> ImageSplit:
+    """Return a split of whole images that are disturbed before they are normalised and encoded; 0 is black, 1 white.
 
-    whole: ImageSplit
-    name: str
-    level: float
-    draw: int
+    Args:
+        split: of images.
+        names: the disturbances, one after another, and their levels.
+        draw: which draw.
+    """
 
-    def __len__(self) -> int:
-        return len(self.whole)
+    def changed(images: Tensor, numbers: Sequence[int]) -> Tensor:
+        made = images.cpu().numpy().copy()
+        for name, most in names.items():
+            disturbance, apply = VALUES[name]
+            for place, number in enumerate(numbers):
+                level, generator = drawn(disturbance, most, draw, number)
+                made[place] = apply(made[place][None], level, Range(0.0, 1.0), generator)[0]
+        return torch.from_numpy(made).to(images.device)
 
-    def batch(self, indices: Tensor, device: torch.device) -> Batch:
-        """See `Split`."""
-        whole, (_, apply) = self.whole, VALUES[self.name]
-        chosen = indices if whole.numbers is None else whole.numbers[indices]
-        pixels = whole.pixels[chosen].cpu().numpy().astype(np.float32) / whole.white
-        numbers = indices.tolist()
-        made = [
-            apply(image[None], self.level, Range(0.0, 1.0), stream(self.name, self.draw, number))[0]
-            for image, number in zip(pixels, numbers, strict=True)
-        ]
-        x = as_steps(np.stack(made), 1, whole.how, numbers)
-        return Batch(torch.from_numpy(x).to(device), whole.target[indices].to(device))
+    return replace(split, changed=changed)
+
+
+def disturbed_values(
+    split: Split, name: str, level: float, draw: Draw, span: Callable[[], Range], longest: int | None
+) -> Split:
+    """Return a split whose values are disturbed: whole images themselves, where a disturbance acts on these.
+
+    Args:
+        split: as evaluation sees it.
+        name: of the disturbance.
+        level: how strong.
+        draw: which draw.
+        span: gives the range of the inputs, where it is needed.
+        longest: the most steps that the network takes; None: any.
+    """
+    if isinstance(split, ImageSplit) and name in OF_THE_PICTURE:
+        return disturbed_images(split, {name: level}, draw)
+    return DisturbedValues(split, name, level, draw, span(), longest)
 
 
 @dataclass(frozen=True)
@@ -131,9 +144,7 @@ class DisturbedEvents:
         made = []
         for number in indices.tolist():
             events = self._raw(number)
-            fixed = self.how.steps * self.how.frame_time if self.how.steps else None
-            span = fixed or (int(events["t"][-1]) + 1 if len(events) else 1)
-            seen = Recorded(self.how.sensor, span, stream(f"{self.name} of the sensor", self.draw))
+            seen = Recorded(self.how.sensor, _lasting(events, self.how), stream(_sensor(self.name), self.draw))
             disturbed = apply(events, self.level, seen, stream(self.name, self.draw, number))
             made.append(framed(disturbed, self.how).numpy())
         return _joined(made, self.recordings.target[indices], self.how.length is None, device)
@@ -145,6 +156,41 @@ class DisturbedEvents:
                 return events
             self.known[number] = events
         return self.known[number]
+
+
+def disturbed_recordings(split: EventSplit, how: Frames, names: Mapping[str, float], draw: Trained) -> EventSplit:
+    """Return a split of recordings that a training reads, whose raw events are disturbed.
+
+    Args:
+        split: of a data set, so that it knows its raw events.
+        how: how they become frames.
+        names: the disturbances, one after another, and their levels.
+        draw: which draw. Faults of the sensor, such as hot pixels, are other ones in each recording.
+    """
+    assert split.remade is not None
+
+    def changed(number: int, events: Events) -> Events:
+        # Of a random crop any part may be seen.
+        span = _lasting(events, how if not split.random else None)
+        for name, most in names.items():
+            disturbance, apply = EVENTS[name]
+            level, generator = drawn(disturbance, most, draw, number)
+            seen = Recorded(how.sensor, span, stream(_sensor(name), draw, number))
+            events = apply(events, level, seen, generator)
+        return events
+
+    return replace(split, store=split.remade(changed))
+
+
+def _lasting(events: Events, how: Frames | None) -> int:
+    """Return the microseconds of a recording that a network sees."""
+    fixed = how.steps * how.frame_time if how is not None and how.steps else None
+    return fixed or (int(events["t"][-1]) + 1 if len(events) else 1)
+
+
+def _sensor(name: str) -> str:
+    """Return what is drawn by for a sensor's faults."""
+    return f"{name} of the sensor"
 
 
 def _joined(made: Sequence[Any], target: Tensor, padded: bool, device: torch.device) -> Batch:
@@ -172,10 +218,19 @@ class DisturbedText(TextSplit):
             yield Batch(other.x, true.target)
 
 
-def disturbed_text(split: TextSplit, name: str, level: float, draw: int) -> DisturbedText:
-    """Return a text of which other words are read."""
+def disturbed_text(split: TextSplit, name: str, level: float, draw: Draw) -> DisturbedText:
+    """Return a text of which other words are read.
+
+    In a training each stretch of the text as long as a window has a level of its own, drawn evenly from 0 to `level`.
+    """
     _, apply = WORDS[name]
-    seen = torch.from_numpy(apply(split.tokens.numpy(), level, stream(name, draw)))
+    generator = stream(name, draw)
+    strength: Level = level
+    read = split.seen if isinstance(split, DisturbedText) else split.tokens
+    if isinstance(draw, Trained):
+        levels = generator.uniform(0, level, -(-len(read) // split.bptt))
+        strength = np.repeat(levels, split.bptt)[: len(read)]
+    seen = torch.from_numpy(apply(read.numpy(), strength, generator))
     return DisturbedText(split.tokens, split.bptt, split.name, seen)
 
 
@@ -186,7 +241,7 @@ class Attacked:
     whole: Split
     name: str
     level: float
-    draw: int
+    draw: Draw
     span: Range
     network: Network
     """Whose gradient the adversary knows."""
@@ -198,7 +253,13 @@ class Attacked:
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
         """See `Split`."""
         batch = self.whole.batch(indices, device)
-        _, attack = ATTACKS[self.name]
-        draws = [stream(self.name, self.draw, number) for number in indices.tolist()]
-        self.network.eval()
-        return batch._replace(x=attack(self.network, self.task, batch, self.level, self.span, draws))
+        disturbance, attack = ATTACKS[self.name]
+        places = [drawn(disturbance, self.level, self.draw, number) for number in indices.tolist()]
+        levels = torch.tensor([level for level, _ in places], dtype=torch.float64, device=batch.x.device)
+        training = self.network.training
+        # Of training, nothing is counted (as a norm's statistics are) and nothing drawn for an attack's own passes.
+        with torch.random.fork_rng([batch.x.device] if batch.x.is_cuda else []):
+            self.network.eval()
+            x = attack(self.network, self.task, batch, levels, self.span, [generator for _, generator in places])
+            self.network.train(training)
+        return batch._replace(x=x)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hstnn_deploy.robustness.disturbance import Array, Disturbance
+from hstnn_deploy.disturbances.disturbance import Array, Disturbance
 
 Draw = np.random.Generator
 
