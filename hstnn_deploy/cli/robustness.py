@@ -41,6 +41,10 @@ def robustness(
         list[Path] | None, typer.Argument(metavar="[RUNS…]", help="Folders of runs: their best.pt.")
     ] = None,
     ckpt: Annotated[list[Path] | None, typer.Option("--ckpt", metavar="FILE", help="A checkpoint; repeatable.")] = None,
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Option("--bundle", metavar="DIR", help="A bundle, run in ONNX Runtime, its input disturbed; repeatable."),
+    ] = None,
     disturb: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,7 +69,8 @@ def robustness(
     """Measure networks under disturbances of their input, their weights, their neurons and their spikes.
 
     Level 0 is the undisturbed figure. Networks that differ in their seed alone are shown together. An attack is also
-    made on each network with another one's gradient, where networks of two seeds are given.
+    made on each network with another one's gradient, where networks of two seeds are given. A bundle is measured under
+    the disturbances that act on its input.
     """
     if show:
         _list(as_json)
@@ -75,12 +80,14 @@ def robustness(
     from hstnn_deploy.robustness.record import Robustness
 
     paths = [*(ckpt or []), *(runs or [])]
-    if not paths:
-        raise UsageError("no network is named", "give --ckpt best.pt, or a folder of runs")
+    if not paths and not bundle:
+        raise UsageError("no network is named", "give --ckpt best.pt, --bundle DIR, or a folder of runs")
     check_out(out, FILES)
     asked = _asked(disturb, DISTURBANCES)
     where = devices.resolve(device, threads)
-    benches = _benches(paths, split, batch, where, data_dir, cache)
+    benches = _benches(paths, bundle or [], split, batch, where, threads, data_dir, cache)
+    if bundle:
+        _check_bundles(benches, asked)
     measured = [_measure(path, bench, benches, asked, draws) for path, bench in benches]
     found = Robustness(device=str(where), environment=environment.describe(str(where)), networks=measured)
     if as_json:
@@ -108,13 +115,16 @@ def _asked(disturb: list[str] | None, known: "dict[str, Disturbance]") -> "Asked
 
 def _benches(
     paths: Sequence[Path],
+    bundles: Sequence[Path],
     split: SplitChoice,
     batch: int | None,
     where: "torch.device",
+    threads: int | None,
     data_dir: Path | None,
     cache: CacheChoice,
 ) -> "list[tuple[Path, Bench]]":
-    """Return what measures each network; data is loaded once for all that have the same."""
+    """Return what measures each network and each bundle; data is loaded once for all that have the same."""
+    from hstnn_deploy.robustness.deployed import BundleBench, open_deployed
     from hstnn_deploy.robustness.measure import Bench, data_named
     from hstnn_deploy.train.loading import Loader
 
@@ -122,14 +132,50 @@ def _benches(
     benches: list[tuple[Path, Bench]] = []
     for path, checkpoint in networks_in(paths):
         recipe = checkpoint.resolved_recipe()
-        if benches and (first := data_named(benches[0][1].recipe)) != data_named(recipe):
-            raise UsageError(
-                f"{path} was trained on {data_named(recipe)}, and {benches[0][0]} on {first}",
-                "measure networks of one data set at a time",
-            )
+        _check_data(path, data_named(recipe), benches)
         splits, size = loader.of(checkpoint), batch or recipe.batch
         benches.append((path, Bench(checkpoint, splits, split.value, size, where, data_dir)))
+    provider = "cpu" if where.type == "cpu" else f"cuda:{where.index or 0}"
+    for path in dict.fromkeys(bundles):
+        deployed = open_deployed(path, provider, threads)
+        recipe = deployed.checkpoint.resolved_recipe()
+        _check_data(path, data_named(recipe), benches)
+        splits, size = deployed.data(loader), batch or recipe.batch
+        bench = BundleBench.of(deployed, splits, split.value, size, data_dir)
+        if benches and (metric := benches[0][1].task.metric) != bench.task.metric:
+            raise UsageError(
+                f"{path} is measured by {bench.task.metric}, and {benches[0][0]} by {metric}",
+                "measure networks of one task at a time",
+            )
+        benches.append((path, bench))
     return benches
+
+
+def _check_data(path: Path, data: str, benches: "list[tuple[Path, Bench]]") -> None:
+    """Refuse a network of another data set than those before it have."""
+    from hstnn_deploy.robustness.measure import data_named
+
+    if benches and (first := data_named(benches[0][1].recipe)) != data:
+        raise UsageError(
+            f"{path} was trained on {data}, and {benches[0][0]} on {first}",
+            "measure networks of one data set at a time",
+        )
+
+
+def _check_bundles(benches: "list[tuple[Path, Bench]]", asked: "Asked | None") -> None:
+    """Refuse what no bundle can be measured under, before anything is measured; say what is left out otherwise."""
+    from hstnn_deploy.robustness.deployed import BundleBench
+
+    if asked is None:
+        console.note(
+            "bundles are measured under disturbances of their input; those of weights, neurons and spikes, and attacks "
+            "are left out: measure the checkpoint for them"
+        )
+        return
+    for _, bench in benches:
+        if isinstance(bench, BundleBench):
+            for disturbance, _ in asked:
+                bench.check(disturbance)
 
 
 def _measure(
@@ -152,9 +198,13 @@ def _measure(
 
 
 def _other_seed(bench: "Bench", benches: "list[tuple[Path, Bench]]") -> "tuple[str, Network] | None":
-    """Return another network like this one but for its seed, to make attacks on."""
+    """Return another network like this one but for its seed, to make attacks on; a bundle is none."""
+    from hstnn_deploy.robustness.deployed import BundleBench
+
     like = bench.recipe.model_copy(update={"seed": 0}).dump()
     for _, each in benches:
+        if isinstance(each, BundleBench):
+            continue
         if each.recipe.seed != bench.recipe.seed and each.recipe.model_copy(update={"seed": 0}).dump() == like:
             return f"seed {each.recipe.seed}", each.network
     return None

@@ -53,7 +53,7 @@ def rows_of(
     pairs: list[tuple[Network, Network]] = paired(
         together(a),
         together(b),
-        [lambda network: network[0], lambda network: network[0][1]],
+        [_same, _same_elsewhere, _same_kind],
         lambda network: " ".join(network[0]),
         notes,
         f"no network of {first} has its like in {second}",
@@ -82,6 +82,20 @@ def rows_of(
             f"{first} and {second} have no disturbance at the same levels in common", "measure both with the same ones"
         )
     return rows, notes
+
+
+def _same(network: Network) -> tuple[str, str]:
+    return network[0]
+
+
+def _same_elsewhere(network: Network) -> tuple[str, str]:
+    """Return what a checkpoint and its bundle have in common."""
+    (recipe, _), seeds = network
+    return recipe, seeds[0].network
+
+
+def _same_kind(network: Network) -> str:
+    return network[0][1]
 
 
 def _clean(seeds: Sequence[Measured]) -> dict[int, float]:

@@ -147,7 +147,7 @@ def as_csv(measured: Sequence[Measured]) -> str:
     names = ["checkpoint", "recipe", "network", "seed", "disturbance", "made_on", "unit", "level", "draw", "metric"]
     table.writerow([*names, "value"])
     for each in measured:
-        before = [each.source, each.recipe, each.network, each.seed]
+        before = [each.source, each.recipe, each.title, each.seed]
         table.writerow([*before, "", "", "", 0, "", each.metric, each.clean])
         for curve in each.curves:
             for level, values in zip(curve.levels, curve.values, strict=True):

@@ -98,6 +98,7 @@ def candidates(
     for run in runs:
         if run.value is not None and not (run.stage == "adapt" and run.recipe.kind == "hybrid"):
             found.setdefault((run.recipe.name, str(run.network)), []).append(run)
+    robust = _once(robust)
     shared = _shared(robust, disturbance)
     made = []
     for (recipe, network), same in found.items():
@@ -120,6 +121,16 @@ def candidates(
             )
         )
     return made
+
+
+def _once(robust: Sequence[Measured]) -> list[Measured]:
+    """Return what was measured without bundles whose checkpoint was measured too, which would count twice."""
+
+    def which(each: Measured) -> tuple[str, str, int]:
+        return each.recipe, each.network, each.seed
+
+    there = {which(each) for each in robust if each.engine == "torch"}
+    return [each for each in robust if each.engine == "torch" or which(each) not in there]
 
 
 def _shared(robust: Sequence[Measured], disturbance: str | None) -> set[_Key]:

@@ -87,7 +87,9 @@ class Measured(_Part):
     """One network under several disturbances."""
 
     source: str
-    """The file that it was read from."""
+    """The file that it was read from, or the folder of a bundle."""
+    engine: Literal["torch", "onnxruntime"] = "torch"
+    """What ran it: the network itself, or ONNX Runtime the graph of a bundle."""
     parameters: str = ""
     """What its numbers are known by; see `Checkpoint.fingerprint`."""
     recipe: str
@@ -113,6 +115,11 @@ class Measured(_Part):
         name = self.kind if self.ratio is None else f"{self.kind} {self.ratio:g}"
         return f"{name} redundant" if self.stage == "adapt" and self.kind == "hybrid" else name
 
+    @property
+    def title(self) -> str:
+        """The network, and what ran it where that is not the network itself."""
+        return self.network if self.engine == "torch" else f"{self.network} in ONNX Runtime"
+
     def series(self, curve: Curve) -> list[list[float]]:
         """Return the metric of each draw at every level, the undisturbed one first."""
         return [[self.clean, *draw] for draw in zip(*curve.values, strict=True)]
@@ -137,10 +144,13 @@ class Robustness(_Part):
 
 
 def together(networks: Iterable[Measured]) -> list[tuple[tuple[str, str], list[Measured]]]:
-    """Return networks by recipe and network, their seeds together, in the order in which they come first."""
+    """Return networks by recipe and title, their seeds together, in the order in which they come first.
+
+    A bundle does not stand among the checkpoints: it would count as another seed.
+    """
     found: dict[tuple[str, str], list[Measured]] = {}
     for each in networks:
-        found.setdefault((each.recipe, each.network), []).append(each)
+        found.setdefault((each.recipe, each.title), []).append(each)
     return list(found.items())
 
 
