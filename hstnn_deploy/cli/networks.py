@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def networks_in(paths: Sequence[Path]) -> "list[tuple[Path, Checkpoint]]":
     """Return the networks that are named, each once, with their files; of a folder, those of its finished runs.
 
+    The redundant network of a hybrid's adaptation is left out of a folder that has others.
+
     Raises:
         UsageError: a folder without any, or networks of two metrics.
         CheckpointError: a file is no checkpoint, or has no recipe.
@@ -40,8 +42,9 @@ def _checkpoints_in(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        runs = [run.best for run in find_runs(path) if run.finished and run.best.exists()]
+        runs = [run for run in find_runs(path) if run.finished and run.best.exists()]
         if not runs:
             raise UsageError(f"{path} holds no finished run", "`hstnn runs list` shows how far runs are")
-        found += runs
+        # A redundant hybrid is only a step on the way, unless it is all there is.
+        found += [run.best for run in runs if run.stage != "adapt"] or [run.best for run in runs]
     return list(dict.fromkeys(found))

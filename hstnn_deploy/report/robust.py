@@ -132,8 +132,16 @@ def draw(found: Sequence[Candidate], cost: str) -> "Figure":
     from hstnn_deploy.data.pictures.tradeoff import Point, draw_tradeoff
 
     front = {each.name for each in undominated(found, cost)}
+    several = len({each.recipe for each in found}) > 1
     points = [
-        Point(each.name, each.kind, each.costs[cost], each.figure, each.robustness, each.name in front)
+        Point(
+            each.name if several else each.network,
+            each.kind,
+            each.costs[cost],
+            each.figure,
+            each.robustness,
+            each.name in front,
+        )
         for each in found
         if cost in each.costs
     ]

@@ -12,7 +12,7 @@ def panels(networks: Sequence[Measured]) -> list[Panel]:
     groups = together(networks)
     several = len({recipe for (recipe, _), _ in groups}) > 1
     found: dict[str, Panel] = {}
-    for colour, ((recipe, network), seeds) in enumerate(groups):
+    for (recipe, network), seeds in groups:
         name = f"{recipe} {network}" if several else network
         for curves in alike(seeds):
             curve = curves[0][1]
@@ -24,8 +24,8 @@ def panels(networks: Sequence[Measured]) -> list[Panel]:
             levels = list(zip(*series, strict=True))
             panel.lines.append(
                 Line(
-                    f"{name}, attack from another seed" if curve.transferred else name,
-                    colour,
+                    name,
+                    seeds[0].kind,
                     [0.0, *curve.axis],
                     [fmean(values) for values in levels],
                     [min(values) for values in levels],

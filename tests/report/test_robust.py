@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from matplotlib.colors import to_hex
 
 from hstnn_deploy.disturbances.table import DISTURBANCES
 from hstnn_deploy.report import robust
@@ -143,3 +144,27 @@ def test_robustness_is_compared_at_the_levels_that_all_networks_have(tmp_path: P
     assert area([*own, other]) == area([*own, other], "gaussian") == 85.0
     assert area([*own, other], "contrast") == 50.0
     assert area([own[1], other]) is None
+
+
+@pytest.mark.parametrize("number", [4, 15])
+def test_a_picture_of_many_networks_has_a_colour_for_each_and_a_legend_within_it(number: int) -> None:
+    """Seeds 1 and 2 of each; the attack of the other seed is dashed, and named once."""
+    networks = []
+    for place in range(number):
+        for seed in (1, 2):
+            made = _measured("hybrid", seed, 90.0, [80.0, 40.0])
+            attack = made.curves[0].model_copy(update={"name": "pgd"})
+            other = attack.model_copy(update={"transferred": f"seed {3 - seed}"})
+            ratio = round((place + 1) / (number + 1), 3)
+            networks.append(made.model_copy(update={"ratio": ratio, "curves": [made.curves[0], attack, other]}))
+    figure = robust.draw_robust(networks)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert len(names) == len(set(names)) == number + 1
+    assert names[-1].startswith("dashed: ")
+    solid = [line for line in figure.axes[0].get_lines() if line.get_linestyle() == "-"]
+    assert len({to_hex(line.get_color()) for line in solid}) == number
+    assert {line.get_linestyle() for line in figure.axes[1].get_lines()} == {"-", "--"}
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
