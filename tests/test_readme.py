@@ -4,7 +4,7 @@ import re
 import runpy
 from pathlib import Path
 
-from hstnn_deploy.cli.app import app
+from hstnn_deploy.cli.app import COMMANDS, commands
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,6 +28,7 @@ def test_no_row_of_a_table_stands_twice() -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
+    app = commands(*COMMANDS)
     for command in app.registered_commands:
         assert command.callback is not None
         assert f"`hstnn {command.name or command.callback.__name__}" in README

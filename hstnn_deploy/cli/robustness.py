@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.networks import networks_in
 from hstnn_deploy.cli.options import (
     CacheChoice,
@@ -70,6 +71,7 @@ def robustness(
     if show:
         _list(as_json)
         return
+    import_torch()
     from hstnn_deploy import devices, environment
     from hstnn_deploy.robustness.measure import DISTURBANCES
     from hstnn_deploy.robustness.record import Robustness

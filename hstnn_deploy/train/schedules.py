@@ -39,9 +39,7 @@ def make_optimiser(stage: Stage, network: nn.Module) -> Optimizer:
     """Return the stage's optimiser over a network's parameters."""
     if stage.optimiser == "adam":
         return Adam(network.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True)
-    return SGD(
-        network.parameters(), lr=stage.lr, momentum=stage.momentum, weight_decay=stage.weight_decay, fused=True
-    )
+    return SGD(network.parameters(), lr=stage.lr, momentum=stage.momentum, weight_decay=stage.weight_decay, fused=True)
 
 
 def make_schedule(stage: Stage, optimiser: Optimizer, higher_is_better: bool = True) -> LRScheduler | None:
