@@ -12,7 +12,7 @@ def test_what_is_imported_is_left_out_of_later_searches() -> None:
     try:
         with unsearched():
             assert not gc.isenabled()
-            held = [[] for _ in range(1000)]
+            held: list[list[int]] = [[] for _ in range(1000)]
         assert gc.isenabled()
         assert gc.get_freeze_count() >= before + len(held)
     finally:

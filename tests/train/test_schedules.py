@@ -124,14 +124,17 @@ def test_a_schedule_that_cannot_be_is_refused(schedule: str, message: str) -> No
 @pytest.mark.parametrize(("name", "decay"), [("adam", 0.0), ("adam", 0.1), ("sgd", 0.0), ("sgd", 0.1)])
 def test_optimisers_step_as_torchs_own_to_the_bit_and_share_their_state(name: str, decay: float) -> None:
     momentum = {"momentum": 0.9} if name == "sgd" else {}
-    stage = Stage.model_validate({"epochs": 9, "lr": 0.1, "optimiser": name, "weight_decay": decay, **momentum})
+    stage = Stage.model_validate({"epochs": 9, "lr": 0.1, "optimiser": name, "weight_decay": decay} | momentum)
     torch.manual_seed(0)
     x, ours = torch.randn(4, 3), torch.nn.Linear(3, 2)
     theirs = copy.deepcopy(ours)
     first = make_optimiser(stage, ours)
-    kind = torch.optim.Adam if name == "adam" else torch.optim.SGD
-    second = kind(theirs.parameters(), lr=0.1, weight_decay=decay, fused=True, **momentum)
-    assert isinstance(first, kind)
+    second: torch.optim.Optimizer
+    if name == "adam":
+        second = torch.optim.Adam(theirs.parameters(), lr=0.1, weight_decay=decay, fused=True)
+    else:
+        second = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=decay, fused=True)
+    assert isinstance(first, type(second))
     for number in range(4):
         for network, optimiser in ((ours, first), (theirs, second)):
             optimiser.zero_grad(set_to_none=True)
