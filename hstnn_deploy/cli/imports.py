@@ -3,7 +3,8 @@
 import gc
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 
 
 @contextmanager
@@ -26,6 +27,16 @@ def unsearched() -> Iterator[None]:
 
 def import_torch() -> None:
     """Import torch, for a command that needs it; see `unsearched`. It does nothing where torch is imported."""
-    if "torch" not in sys.modules:
-        with unsearched():
-            import torch  # noqa: F401
+    _import("torch")
+
+
+def import_onnxruntime() -> None:
+    """Import ONNX Runtime and numpy likewise."""
+    _import("onnxruntime")
+
+
+def _import(name: str) -> None:
+    # What cannot be imported is said by the module that needs it.
+    if name not in sys.modules:
+        with unsearched(), suppress(ImportError):
+            import_module(name)
