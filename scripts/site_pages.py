@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from typer.cli import get_docs_for_click
 
 import hstnn_deploy
-from hstnn_deploy.cli.app import app
+from hstnn_deploy.cli.app import COMMANDS, commands
 from hstnn_deploy.recipe.recipe import Recipe
 
 _INNER = {"found"}
@@ -41,7 +41,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def options() -> str:
     """Every option of every command, as `--help` says them."""
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(commands(*COMMANDS))
     text = get_docs_for_click(
         obj=command, ctx=click.Context(command, info_name="hstnn"), name="hstnn", title="Every option"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hstnn_deploy import __all__ as public
-from hstnn_deploy.cli.app import app
+from hstnn_deploy.cli.app import COMMANDS, commands
 
 ROOT = Path(__file__).parent.parent
 FROM_ELSEWHERE = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=["']?https?:[^"'>]*""")
@@ -40,7 +40,7 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 
 def test_every_command_is_there_with_its_options(site: Path) -> None:
     text = (site / "reference/options/index.html").read_text(encoding="utf-8")
-    for command in app.registered_commands:
+    for command in commands(*COMMANDS).registered_commands:
         assert command.callback is not None
         name = command.name or command.callback.__name__
         assert f"<code>hstnn {name}</code>" in text, name

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import ReportError, UsageError
 
@@ -75,6 +76,7 @@ def pick(
     Networks are those of finished runs; figures are means over seeds. A bound on something that was not measured of a
     network leaves that network out.
     """
+    import_torch()
     from hstnn_deploy.report.collect import collect
     from hstnn_deploy.report.robust import networks
     from hstnn_deploy.report.tradeoff import candidates, undominated

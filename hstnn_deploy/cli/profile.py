@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import Address, DataDir, ExecutorChoice, Json, address_of, words
 from hstnn_deploy.errors import Interrupted, ProfileError, UsageError
 
@@ -213,6 +214,7 @@ def _nodes(address: str | None) -> "Nodes":
 
 
 def _planned(options: dict[str, Any], nodes: "Nodes | None", find_batch: bool) -> "list[Configuration]":
+    import_torch()
     from hstnn_deploy.profile.plan.plan import plan
     from hstnn_deploy.profile.run.fitting import searches
 
@@ -226,6 +228,7 @@ _FOREIGN = {"recipes", "phases", "batches", "steps", "threads", "gpus", "seconds
 
 def _foreign(options: dict[str, Any], inputs: list[str], time_limit: float, resume: bool) -> "list[Configuration]":
     """Return what is to be measured of the one foreign network that is named; say what was guessed of its inputs."""
+    import_torch()
     from hstnn_deploy.profile.foreign.names import is_foreign
     from hstnn_deploy.profile.run.foreign_plan import plan
 

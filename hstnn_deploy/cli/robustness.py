@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.networks import networks_in
 from hstnn_deploy.cli.options import (
     CacheChoice,
@@ -75,6 +76,7 @@ def robustness(
     if show:
         _list(as_json)
         return
+    import_torch()
     from hstnn_deploy import devices, environment
     from hstnn_deploy.disturbances.table import DISTURBANCES
     from hstnn_deploy.robustness.record import Robustness
@@ -124,7 +126,6 @@ def _benches(
     cache: CacheChoice,
 ) -> "list[tuple[Path, Bench]]":
     """Return what measures each network and each bundle; data is loaded once for all that have the same."""
-    from hstnn_deploy.robustness.deployed import BundleBench, open_deployed
     from hstnn_deploy.robustness.measure import Bench, data_named
     from hstnn_deploy.train.loading import Loader
 
@@ -135,6 +136,10 @@ def _benches(
         _check_data(path, data_named(recipe), benches)
         splits, size = loader.of(checkpoint), batch or recipe.batch
         benches.append((path, Bench(checkpoint, splits, split.value, size, where, data_dir)))
+    if not bundles:
+        return benches
+    from hstnn_deploy.robustness.deployed import BundleBench, open_deployed
+
     provider = "cpu" if where.type == "cpu" else f"cuda:{where.index or 0}"
     for path in dict.fromkeys(bundles):
         deployed = open_deployed(path, provider, threads)

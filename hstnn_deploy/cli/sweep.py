@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from hstnn_deploy.cli import console, then
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import Address, DataDir, ExecutorChoice, Json, address_of, words
 from hstnn_deploy.errors import Interrupted, SweepError, UsageError
 
@@ -81,6 +82,7 @@ def sweep(
     All ratios of a seed share one adaptation and its traces, and all recoveries the RRAM network that they start from.
     What is finished is not done again; run the same command to do what is missing.
     """
+    import_torch()
     from hstnn_deploy.runs import find_runs
     from hstnn_deploy.train.sweep.estimate import Estimator
     from hstnn_deploy.train.sweep.launch import Setting

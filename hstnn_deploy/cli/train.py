@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import CacheChoice, CacheOption, Changes, DataDir, Device, Json, OwnData, Threads
 from hstnn_deploy.errors import Interrupted, UsageError
 from hstnn_deploy.train import starter
@@ -110,6 +111,7 @@ def train(
     A finished stage is not done again, so another ratio of the same seed starts at its selection. With --init, the
     network of a checkpoint is trained on: one stage, in a run folder that belongs to that checkpoint.
     """
+    import_torch()
     from hstnn_deploy import devices
     from hstnn_deploy.models.rram import STEPS
     from hstnn_deploy.models.sizes import check_ratio
