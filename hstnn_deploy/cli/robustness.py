@@ -204,11 +204,9 @@ def _measure(
 
 def _other_seed(bench: "Bench", benches: "list[tuple[Path, Bench]]") -> "tuple[str, Network] | None":
     """Return another network like this one but for its seed, to make attacks on; a bundle is none."""
-    from hstnn_deploy.robustness.deployed import BundleBench
-
     like = bench.recipe.model_copy(update={"seed": 0}).dump()
     for _, each in benches:
-        if isinstance(each, BundleBench):
+        if each.engine != "torch":
             continue
         if each.recipe.seed != bench.recipe.seed and each.recipe.model_copy(update={"seed": 0}).dump() == like:
             return f"seed {each.recipe.seed}", each.network

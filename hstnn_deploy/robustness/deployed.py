@@ -38,7 +38,7 @@ from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.recipe.adopted import no_data
 from hstnn_deploy.robustness.measure import Bench
-from hstnn_deploy.robustness.record import Curve, Measured
+from hstnn_deploy.robustness.record import Curve
 from hstnn_deploy.train.evaluation import batches, unpadded
 from hstnn_deploy.train.loading import Loader
 
@@ -156,6 +156,7 @@ def open_deployed(folder: Path, provider: str = "cpu", threads: int | None = Non
 class BundleBench(Bench):
     """A bundle and the split that its input is disturbed on; see `Bench`. What it answers is float32."""
 
+    engine = "onnxruntime"
     deployed: Deployed = field(kw_only=True)
 
     @classmethod
@@ -190,10 +191,6 @@ class BundleBench(Bench):
         """See `Bench.curve`; `check` says what is refused."""
         self.check(disturbance)
         return super().curve(disturbance, levels, draws, attacked, done)
-
-    def measured(self, source: str, curves: list[Curve]) -> Measured:
-        """See `Bench.measured`."""
-        return super().measured(source, curves).model_copy(update={"engine": "onnxruntime"})
 
     def _cannot(self, disturbance: Disturbance) -> str:
         steps = self.deployed.steps

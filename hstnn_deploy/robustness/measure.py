@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import torch
 
@@ -51,6 +52,8 @@ def data_named(recipe: Recipe) -> str:
 class Bench:
     """A network and the split that it is disturbed on; what they share over all disturbances is made once."""
 
+    engine: ClassVar[Literal["torch", "onnxruntime"]] = "torch"
+    """What computes its answers."""
     checkpoint: Checkpoint
     splits: Splits
     split_name: str
@@ -161,6 +164,7 @@ class Bench:
         recipe, task = self.recipe, self.task
         return Measured(
             source=source,
+            engine=self.engine,
             parameters=self.checkpoint.fingerprint,
             recipe=recipe.name,
             data=data_named(recipe),
