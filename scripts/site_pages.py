@@ -1,6 +1,7 @@
 """A hook of MkDocs: the pages of the site that the code itself says: options, keys of recipes, the Python interface."""
 
 import importlib
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -37,6 +38,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, page in {"options": options(), "recipes": keys(), "api": api()}.items():
         files.append(File.generated(config, f"reference/{name}.md", content=page))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    r"""Take `\|` in the code of a table for `|`, as GitHub does; MkDocs would show the backslash."""
+    lines = markdown.split("\n")
+    return "\n".join(
+        re.sub(r"`[^`]*`", lambda code: code[0].replace(r"\|", "|"), line) if line.startswith("|") else line
+        for line in lines
+    )
 
 
 def options() -> str:
