@@ -95,7 +95,8 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
     _traceback: Annotated[
-        bool, typer.Option("--traceback", help="After an error, show the traceback too. Works anywhere on the command line.")
+        bool,
+        typer.Option("--traceback", help="After an error, show the traceback too. Works anywhere on the command line."),
     ] = False,
     _plugin: Annotated[
         list[str] | None,

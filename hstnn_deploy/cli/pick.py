@@ -63,7 +63,11 @@ def pick(
         PreferChoice, typer.Option(help="What decides between the networks within the bounds.")
     ] = PreferChoice.accuracy,
     disturbance: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Use robustness under this disturbance (default: the mean over all that every network has).")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Use robustness under this disturbance (default: the mean over all that every network has).",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw accuracy, robustness and cost of all networks.")

@@ -58,7 +58,9 @@ def sweep(
         str | None, typer.Option(metavar="LIST", help="GPU numbers, or none for the CPU (default: every GPU there is).")
     ] = None,
     per_gpu: Annotated[int, typer.Option(min=1, help="Jobs that share a GPU.")] = 1,
-    cpus: Annotated[int | None, typer.Option(min=1, help="Use this many cores, and no GPU (default: all cores).")] = None,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="Use this many cores, and no GPU (default: all cores).")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each job; results depend on them.")] = 1,
     retries: Annotated[int, typer.Option(min=0, help="How often a failed job is tried again.")] = 1,
     after: Annotated[
