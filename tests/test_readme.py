@@ -10,7 +10,7 @@ from hstnn_deploy.cli.app import COMMANDS, commands
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DESCRIBED = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 
 

@@ -1,6 +1,7 @@
 """The `hstnn` command: an explicit list of commands, and the one place that turns errors into exit codes."""
 
 import errno
+import inspect
 import os
 import signal
 import sys
@@ -48,7 +49,7 @@ def commands(*names: str) -> typer.Typer:
     """Return the command line with these commands alone, none of the others' modules being imported."""
     made = typer.Typer(
         name="hstnn",
-        help="Train hybrid spatiotemporal neural networks, export them with proof, and say what they cost.",
+        help="Train hybrid spatiotemporal neural networks, export them with proof, and measure what they cost.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -61,12 +62,23 @@ def commands(*names: str) -> typer.Typer:
             made.add_typer(command)
         else:
             made.command(name)(command)
+    _flow(made)
     return made
 
 
 def app(args: list[str], **options: Any) -> Any:
     """Run words of a command line; where the first names a command, no other command's module is imported."""
     return commands(*(args[:1] if args and args[0] in COMMANDS else COMMANDS))(args=args, **options)
+
+
+def _flow(group: typer.Typer) -> None:
+    """Let `--help` break lines where the terminal ends, not where a docstring does."""
+    for each in group.registered_commands:
+        paragraphs = inspect.cleandoc(each.help or (each.callback and each.callback.__doc__) or "").split("\n\n")
+        each.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _flow(inner.typer_instance)
 
 
 def _print_version(wanted: bool) -> None:
@@ -80,15 +92,16 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
     _traceback: Annotated[
-        bool, typer.Option("--traceback", help="After an error, show the traceback too. May stand anywhere.")
+        bool,
+        typer.Option("--traceback", help="After an error, show the traceback too. Works anywhere on the command line."),
     ] = False,
     _plugin: Annotated[
         list[str] | None,
         typer.Option(
             "--plugin",
             metavar="MODULE",
-            help="Import a Python module that registers neurons, layers, losses, data sets or metrics of your own: "
-            "it runs. May stand anywhere. The variable HSTNN_PLUGINS names modules for every call.",
+            help="Import a Python module that registers neurons, layers, losses, data sets or metrics of your own. "
+            "Its code runs. Works anywhere on the command line. HSTNN_PLUGINS names modules for every call.",
         ),
     ] = None,
 ) -> None:

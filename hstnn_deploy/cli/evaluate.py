@@ -43,7 +43,7 @@ def evaluate(
     draws: Annotated[
         int | None,
         typer.Option(
-            min=0, metavar="N", help="Of weights on devices: measure so many draws of the variation; 0: none."
+            min=0, metavar="N", help="Of weights on devices: measure this many draws of the variation; 0: none."
         ),
     ] = None,
     readapt: Annotated[

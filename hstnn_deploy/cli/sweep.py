@@ -59,7 +59,9 @@ def sweep(
         str | None, typer.Option(metavar="LIST", help="GPU numbers, or none for the CPU (default: every GPU there is).")
     ] = None,
     per_gpu: Annotated[int, typer.Option(min=1, help="Jobs that share a GPU.")] = 1,
-    cpus: Annotated[int | None, typer.Option(min=1, help="Use so many cores, and no GPU (default: all cores).")] = None,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="Use this many cores, and no GPU (default: all cores).")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each job; results depend on them.")] = 1,
     retries: Annotated[int, typer.Option(min=0, help="How often a failed job is tried again.")] = 1,
     after: Annotated[
@@ -301,8 +303,8 @@ def _show_plan(jobs: "list[Job]", estimator: "Estimator", as_json: bool) -> None
     if left:
         work = f"about {duration(sum(known))} of work" if known else "time n/a"
         console.out.print(
-            f"Left: {work}, known for {len(known)} of {len(left)} jobs. Time and peak memory "
-            "are those of earlier runs of like networks in the same folder; n/a where there is none.",
+            f"Left: {work} (known for {len(known)} of {len(left)} jobs). Time and peak memory are estimates "
+            "from earlier runs of similar networks in the same folder.",
             markup=False,
             soft_wrap=True,
         )

@@ -267,7 +267,7 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
             rows.append((run.path.name, "selection.json", "", ""))
     title = f"Run folders in {runs[-1].path.parent}"
     chosen_on = "test, as chosen" if protocol == "test" else "validation"
-    columns = ["folder", "holds", f">{chosen_on} {task.metric}", f">test {task.metric}"]
+    columns = ["folder", "contents", f">{chosen_on} {task.metric}", f">test {task.metric}"]
     console.out.print(console.table(title, columns, rows))
     if protocol:
         disturbed = f"; trained {recipe.disturbed}" if recipe.against else ""

@@ -59,13 +59,13 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    """What the training is called: run folders, tables and pictures bear it."""
+    """The name of the training in run folders, tables and pictures."""
     about: str = ""
-    """A sentence for people."""
+    """A sentence that describes the recipe."""
     experiment: str | None = None
     """The row of the paper's resource table that this recipe reproduces."""
     published: Published | None = None
-    """The results that this recipe answers to, where there are any."""
+    """Published results to compare with, or null."""
     data: DataConfig
     network: NetworkConfig
     kind: Kind = "hybrid"
@@ -77,7 +77,7 @@ class Recipe(BaseModel):
     batch: int = Field(gt=0)
     """Samples of a training step; of a text, how many places of it are read side by side."""
     precision: Precision = "fp32"
-    """In which precision training and evaluation compute; see `models.precision`."""
+    """The precision of training and evaluation; see `models.precision`."""
     protocol: Protocol = "validation"
     """Where the best epoch is chosen: `validation` (held out of training) or `test` (the demo's; overstates)."""
     loss: LossConfig | None = None
