@@ -1,7 +1,7 @@
 """Disturbances of a network as hardware has them: of its weights, its neurons' constants, and its spikes on their way.
 
-Each returns a copy of the network, or changes nothing of it but what is sent from layer to layer. Weights are the
-parameters with two axes or more: biases, norms and neurons' constants are none.
+Each returns a copy of the network, or changes nothing of it but what is sent from layer to layer. Which parameters are
+weights says `weights_of`.
 """
 
 import copy
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hstnn_deploy.disturbances.disturbance import Disturbance, Draw, stream
+from hstnn_deploy.disturbances.disturbance import BOUNDLESS, Disturbance, Draw, stream
 from hstnn_deploy.errors import UsageError
+from hstnn_deploy.models.layers.norm import Norm
 from hstnn_deploy.models.network import SPIKES, Network
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.neurons.numbers import RATE
@@ -55,7 +56,7 @@ def _normal(like: Tensor, draw: np.random.Generator) -> Tensor:
 
 
 def _of(
-    name: str, about: str, unit: str, levels: tuple[float, ...], most: float = np.inf, whole: bool = False
+    name: str, about: str, unit: str, levels: tuple[float, ...], most: float = BOUNDLESS, whole: bool = False
 ) -> Disturbance:
     return Disturbance(name, about, unit, "weights", levels, most, whole)
 
@@ -78,6 +79,7 @@ WEIGHTS: dict[str, tuple[Disturbance, ApplyWeight]] = {
                 "weights times log-normal noise",
                 "standard deviation of the logarithm",
                 (0.1, 0.2, 0.4, 0.8),
+                10,
             ),
             lognormal,
         ),
@@ -124,12 +126,27 @@ TRANSMISSION: dict[str, Disturbance] = {
 """Of what spiking layers send up; the spikes that a layer feeds back to itself are on time and whole."""
 
 
+def weights_of(network: nn.Module) -> list[nn.Parameter]:
+    """Return a network's weights: parameters with two axes or more, but for biases, norms and neurons' numbers.
+
+    Such may have two axes too: a norm has numbers of each step, neurons of maps have some of each channel.
+    """
+    found: dict[int, nn.Parameter] = {}
+    for module in network.modules():
+        if not isinstance(module, Norm):
+            numbers = getattr(module, "own", {})
+            for name, value in module.named_parameters(recurse=False):
+                if value.ndim > 1 and not name.startswith("bias") and name not in numbers:
+                    found[id(value)] = value
+    return [value for value in network.parameters() if id(value) in found]
+
+
 def disturbed_weights(network: Network, name: str, level: float, draw: int) -> Network:
     """Return a copy of a network with disturbed weights."""
     _, apply = WEIGHTS[name]
     changed = copy.deepcopy(network)
     with torch.no_grad():
-        for number, weight in enumerate(each for each in changed.parameters() if each.ndim > 1):
+        for number, weight in enumerate(weights_of(changed)):
             weight.copy_(apply(weight, level, stream(name, draw, number)))
     return changed
 
