@@ -20,7 +20,7 @@ from hstnn_deploy.cli.options import (
     check_out,
     out_paths,
 )
-from hstnn_deploy.errors import UsageError
+from hstnn_deploy.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -81,8 +81,22 @@ def robustness(
     asked = _asked(disturb, DISTURBANCES)
     where = devices.resolve(device, threads)
     benches = _benches(paths, split, batch, where, data_dir, cache)
-    measured = [_measure(path, bench, benches, asked, draws) for path, bench in benches]
-    found = Robustness(device=str(where), environment=environment.describe(str(where)), networks=measured)
+    measured: list[Measured] = []
+
+    def all_of_it() -> Robustness:
+        return Robustness(device=str(where), environment=environment.describe(str(where)), networks=measured)
+
+    try:
+        for path, bench in benches:
+            measured.append(_measure(path, bench, benches, asked, draws))
+    except KeyboardInterrupt:
+        hint = "nothing is written"
+        if measured and out is not None and not any(path.exists() for path in out_paths(out, FILES)):
+            _write(out, all_of_it())
+            hint = f"what is measured of these is in {out}"
+        done = f"{len(measured)} of {console.counted(len(benches), 'network')}"
+        raise Interrupted(f"interrupted: {done} measured", hint) from None
+    found = all_of_it()
     if as_json:
         console.emit(found.plain())
     else:
@@ -135,11 +149,8 @@ def _benches(
 def _measure(
     path: Path, bench: "Bench", benches: "list[tuple[Path, Bench]]", asked: "Asked | None", draws: int
 ) -> "Measured":
-    from hstnn_deploy.disturbances.table import DISTURBANCES
-
     if asked is None:
-        fitting = [each for each in DISTURBANCES.values() if not bench.why_not(each)]
-        asked = [(each, each.ordered(each.levels)) for each in fitting]
+        asked = [(each, each.ordered(each.levels)) for each in bench.usual()]
     other = _other_seed(bench, benches)
     curves: list[Curve] = []
     with console.err.status("") as status:
@@ -155,6 +166,8 @@ def _other_seed(bench: "Bench", benches: "list[tuple[Path, Bench]]") -> "tuple[s
     """Return another network like this one but for its seed, to make attacks on."""
     like = bench.recipe.model_copy(update={"seed": 0}).dump()
     for _, each in benches:
+        if each.checkpoint.stage != bench.checkpoint.stage:
+            continue  # a redundant network is none like the one that was made of it
         if each.recipe.seed != bench.recipe.seed and each.recipe.model_copy(update={"seed": 0}).dump() == like:
             return f"seed {each.recipe.seed}", each.network
     return None
