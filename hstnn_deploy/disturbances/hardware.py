@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.disturbances.disturbance import BOUNDLESS, Disturbance, Draw, stream
 from hstnn_deploy.errors import UsageError
-from hstnn_deploy.models.layers.norm import Norm
+from hstnn_deploy.models.layers.weights import weights_of
 from hstnn_deploy.models.network import SPIKES, Network
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.neurons.numbers import RATE
@@ -124,21 +124,6 @@ TRANSMISSION: dict[str, Disturbance] = {
     )
 }
 """Of what spiking layers send up; the spikes that a layer feeds back to itself are on time and whole."""
-
-
-def weights_of(network: nn.Module) -> list[nn.Parameter]:
-    """Return a network's weights: parameters with two axes or more, but for biases, norms and neurons' numbers.
-
-    Such may have two axes too: a norm has numbers of each step, neurons of maps have some of each channel.
-    """
-    found: dict[int, nn.Parameter] = {}
-    for module in network.modules():
-        if not isinstance(module, Norm):
-            numbers = getattr(module, "own", {})
-            for name, value in module.named_parameters(recurse=False):
-                if value.ndim > 1 and not name.startswith("bias") and name not in numbers:
-                    found[id(value)] = value
-    return [value for value in network.parameters() if id(value) in found]
 
 
 def disturbed_weights(network: Network, name: str, level: float, draw: int) -> Network:

@@ -24,7 +24,7 @@ from hstnn_deploy.data.registry import DataConfig, called
 from hstnn_deploy.data.splits import Split
 from hstnn_deploy.data.text import TextSplit
 from hstnn_deploy.disturbances.disturbance import Disturbance, Trained, Where, drawn, stream
-from hstnn_deploy.disturbances.hardware import WEIGHTS, disturbed_spikes, weights_of
+from hstnn_deploy.disturbances.hardware import WEIGHTS, disturbed_spikes
 from hstnn_deploy.disturbances.inputs import (
     OF_THE_PICTURE,
     Attacked,
@@ -37,6 +37,7 @@ from hstnn_deploy.disturbances.inputs import (
 from hstnn_deploy.disturbances.table import DISTURBANCES, why_not
 from hstnn_deploy.disturbances.values import Range
 from hstnn_deploy.errors import UsageError, nearest
+from hstnn_deploy.models.layers.weights import weights_of
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
 

@@ -129,6 +129,10 @@ def candidates(
         own_sums = {sums[path] for path in paths if path in sums}
         records = [each for each in profiles if _of_run(each.record, same[0], own_sums)]
         used |= {id(each) for each in records}
+        ways = {(r.record.configuration.engine, r.record.configuration.device) for r in records if _timed(r.record)}
+        if len(ways) > 1:
+            listed = ", ".join(" on ".join(way) for way in sorted(ways))
+            few.append(f"latency and RAM of {title} {same[0].network} are means over {listed}")
         own = [each for each in ours if each.parameters in own_numbers]
         if own and len({each.parameters for each in own}) < len(figures):
             few.append(
@@ -219,6 +223,10 @@ def _area(own: Sequence[Measured], shared: set[_Key]) -> float | None:
     areas = [scores(curves).area.mean for curves in alike(own) if curves[0][1].key in shared]
     known = [area for area in areas if area is not None]
     return fmean(known) if known else None
+
+
+def _timed(record: Record) -> bool:
+    return record.status == "measured" and record.configuration.phase == "infer"
 
 
 def _of_run(record: Record, run: Run, sums: set[str]) -> bool:

@@ -12,6 +12,7 @@ from hstnn_deploy.errors import RunError
 from hstnn_deploy.foreign import json_value, one_line, read_bytes, reading
 from hstnn_deploy.models.sizes import Kind
 from hstnn_deploy.robustness.scores import Scores, score
+from hstnn_deploy.stats import summarise
 
 FORMAT, VERSION = "hstnn-robustness", 1
 PATTERN = "robustness*.json"
@@ -144,7 +145,25 @@ class Robustness(_Part):
         for network, made in zip(self.networks, found["networks"], strict=True):
             for curve, plain in zip(network.curves, made["curves"], strict=True):
                 plain["scores"] = scores([(network, curve)]).plain()
+        found["together"] = [
+            {
+                "recipe": recipe,
+                "network": network,
+                "seeds": [each.seed for each in seeds],
+                "areas": [_over_seeds(curves) for curves in alike(seeds)],
+            }
+            for (recipe, network), seeds in together(self.networks)
+        ]
         return found
+
+
+def _over_seeds(curves: "Alike") -> dict[str, Any]:
+    """Return the area over seeds: draws of one network say little about another, so each seed counts once."""
+    first = curves[0][1]
+    areas = [mean for pair in curves if (mean := scores([pair]).area.mean) is not None]
+    return {"name": first.name, "transferred": bool(first.transferred), "levels": first.levels} | summarise(
+        areas
+    )._asdict()
 
 
 def together(networks: Iterable[Measured]) -> list[tuple[tuple[str, str], list[Measured]]]:

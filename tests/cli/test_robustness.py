@@ -176,7 +176,7 @@ def test_ctrl_c_keeps_the_networks_that_are_measured(
     from hstnn_deploy.cli import robustness as command
 
     real, out = command._measure, tmp_path / "robust"
-    asked = ["--disturb", "float16", "--out", out]
+    asked: list[str | Path] = ["--disturb", "float16", "--out", out]
     if there:
         assert hstnn("robustness", "--ckpt", _ckpt(runs), *asked).code == 0
     before = (out / "robustness.json").read_bytes() if there else b""

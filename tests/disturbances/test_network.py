@@ -15,6 +15,7 @@ from hstnn_deploy.disturbances.inputs import Attacked
 from hstnn_deploy.disturbances.values import Range
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.hybrid.sequence import SequenceConfig
+from hstnn_deploy.models.layers.weights import weights_of
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sizes import Sizes
@@ -239,7 +240,7 @@ def test_norms_of_each_step_biases_of_gates_and_numbers_of_maps_are_no_weights()
         {"gru": 3},
     ]
     network = StackConfig(input=[2, 6, 6], layers=layers, readout="sum").build([])
-    own = {id(value) for value in hardware.weights_of(network)}
+    own = {id(value) for value in weights_of(network)}
     several = {name for name, value in network.named_parameters() if value.ndim > 1}
     weights = {name for name, value in network.named_parameters() if id(value) in own}
     assert {name.rpartition(".")[2] for name in weights} == {"weight", "weight_input", "weight_recurrent"}

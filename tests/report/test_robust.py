@@ -213,3 +213,22 @@ def test_what_was_measured_twice_counts_once() -> None:
         [("gaussian", [[78.0, 82.0]]), ("contrast", [[50.0]])],
         [("gaussian", [[60.0]])],
     ]
+
+
+def test_the_area_over_seeds_counts_each_seed_once() -> None:
+    """By hand: areas of (90 + 80) / 2 and (90 + 60) / 2, however many draws there were of one."""
+    one, two = _of(1, {"gaussian": {0.1: 80.0}}), _of(2, {"gaussian": {0.1: 60.0}})
+    one.curves[0].values = [[70.0, 80.0, 90.0]]
+    (found,) = Robustness(networks=[one, two]).plain()["together"]
+    (area,) = found["areas"]
+    assert (found["seeds"], area["number"], area["mean"]) == ([1, 2], 2, 80.0)
+    # Student's t of one degree of freedom, times the standard error of 85 and 75.
+    assert area["half"] == pytest.approx(12.706 * 5, rel=1e-4)
+
+
+def test_robustness_of_some_seeds_alone_is_said(folder: Path) -> None:
+    path = folder / "robustness.json"
+    plain = json.loads(path.read_text())
+    plain["networks"].pop(1)
+    path.write_text(json.dumps(plain))
+    assert "robustness of digits snn is of 1 of its 2 seeds" in robust.joined(collect([folder])).left_out
