@@ -90,7 +90,10 @@ def pick(
         console.err.print(f"warning: {problem}", soft_wrap=True, markup=False)
     robust = networks(collected)
     _check_known(disturbance, robust)
-    found = candidates(collected.runs, collected.profiles, robust, disturbance)
+    joined = candidates(collected.runs, collected.profiles, robust, disturbance)
+    for line in joined.left_out:
+        console.note(line)
+    found = joined.networks
     if not found:
         raise ReportError("there is no finished run to pick from", "give a folder of runs")
     if len({each.metric for each in found}) > 1:

@@ -37,6 +37,7 @@ from hstnn_deploy.disturbances.inputs import (
 from hstnn_deploy.disturbances.table import DISTURBANCES, why_not
 from hstnn_deploy.disturbances.values import Range
 from hstnn_deploy.errors import UsageError, nearest
+from hstnn_deploy.models.layers.weights import weights_of
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
 
@@ -101,8 +102,6 @@ class Against:
             return why
         if disturbance.where == "events" and not (isinstance(self._split, EventSplit) and self._split.remade):
             return f"it acts on raw events, and {called(self._data)} holds none"
-        if disturbance.name in {"stretch", "compress"} and self._network.every_step:
-            return "it changes how many steps there are, and each step has an answer of its own"
         return ""
 
     def _of(self, *where: Where) -> dict[str, float]:
@@ -158,7 +157,7 @@ class Against:
 
     @contextmanager
     def _weights(self, draw: Trained) -> Iterator[None]:
-        found = [each for each in self._network.parameters() if each.ndim > 1] if self._of("weights") else []
+        found = weights_of(self._network) if self._of("weights") else []
         clean = [weight.detach().clone() for weight in found]
         try:
             with torch.no_grad():

@@ -201,8 +201,8 @@ class BundleBench(Bench):
         return ""
 
     @torch.no_grad()
-    def _metric(self, network: Network, split: Split) -> float:
-        """Return the metric of the bundle; a language model carries its states from window to window."""
+    def _answers(self, network: Network, split: Split) -> tuple[float, float]:
+        """Return the loss and the metric of the bundle; a language model carries its states from window to window."""
         score = Score(Subject(network, self.deployed.folder, [], self.task, split))
         steps = self.deployed.steps
         for batch in unpadded(batches(split, self.batch, None, _CPU)):
@@ -212,4 +212,4 @@ class BundleBench(Bench):
                     "export it with --form window or step too",
                 )
             score.take(self.deployed.engine(batch.x, score.start(batch.x)), batch)
-        return score.value()
+        return score.loss, score.value()
