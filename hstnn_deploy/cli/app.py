@@ -53,6 +53,7 @@ def commands(*names: str) -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
     made.callback()(_options)
     for name in names:
@@ -67,7 +68,12 @@ def commands(*names: str) -> typer.Typer:
 
 
 def app(args: list[str], **options: Any) -> Any:
-    """Run words of a command line; where the first names a command, no other command's module is imported."""
+    """Run words of a command line; where the first names a command, no other command's module is imported.
+
+    `help COMMAND` is `COMMAND --help`.
+    """
+    if args[:1] == ["help"]:
+        args = [*args[1:], "--help"]
     return commands(*(args[:1] if args and args[0] in COMMANDS else COMMANDS))(args=args, **options)
 
 

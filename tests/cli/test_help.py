@@ -37,6 +37,25 @@ def test_train_explains_each_of_its_options(hstnn: Hstnn) -> None:
         assert option in out
 
 
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (["-h"], ["--help"]),
+        (["help"], ["--help"]),
+        (["sweep", "-h"], ["sweep", "--help"]),
+        (["help", "sweep"], ["sweep", "--help"]),
+        (["help", "data", "cache", "info"], ["data", "cache", "info", "--help"]),
+    ],
+)
+def test_help_is_there_by_shorter_words(hstnn: Hstnn, short: list[str], long: list[str]) -> None:
+    assert hstnn(*short) == hstnn(*long)
+    assert hstnn(*short).code == 0
+
+
+def test_help_of_an_unknown_command_is_refused(hstnn: Hstnn) -> None:
+    assert "No such command 'swep'" in hstnn("help", "swep").error
+
+
 def test_no_command_shows_help_and_no_empty_error(hstnn: Hstnn) -> None:
     result = hstnn()
     assert result.code == 2
