@@ -1,13 +1,13 @@
 """Training against disturbances: which ones a network learns with, at which strongest levels.
 
     input     each sample of each epoch at a level of its own, drawn evenly from 0 to the strongest one
-    attacks   likewise, through the network as it is when the batch is asked for, undisturbed and in evaluation
+    attacks   the same, through the network as it is when the batch is asked for, undisturbed and in evaluation
     weights   each step's forward and backward pass with disturbed weights; the optimiser changes the undisturbed ones
               by the gradient at the disturbed ones (straight-through: Bengio et al., 2013)
     spikes    each step's passes with spikes that are lost or late
 
-What is drawn follows from the seed, the epoch, the name, and the number of the sample or step alone: a training that
-goes on draws the same, and a sample is disturbed alike whatever batch it comes in. Where there are several, they come
+What is drawn follows from the seed, the epoch, the name, and the number of the sample or step alone: a resumed
+training draws the same, and a sample is disturbed alike whatever batch it comes in. Where there are several, they come
 in this order, those of one sort in that of the tables: events, then images or values, then attacks.
 """
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from hstnn_deploy import files
-from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.values import Measured as Value
 from hstnn_deploy.report import costs
@@ -111,10 +109,9 @@ def candidates(
             Either way, at the levels that these networks have in common.
     """
     groups = _networks(runs)
-    there = [run.path / "best.pt" for _, same in groups for run in same if (run.path / "best.pt").exists()]
-    numbers = {path: Checkpoint.load(path).fingerprint for path in there} if robust else {}
-    sums = {path: files.sha256(path) for path in there} if any(p.record.configuration.ckpt for p in profiles) else {}
-    ours = _once([each for each in robust if each.parameters in numbers.values() and each.split == "test"])
+    known = {run.fingerprint for _, same in groups for run in same} if robust else set()
+    of_checkpoints = any(each.record.configuration.ckpt for each in profiles)
+    ours = _once([each for each in robust if each.parameters in known and each.split == "test"])
     shared = _shared(ours, disturbance)
     made: list[Candidate] = []
     used: set[int] = set()
@@ -124,16 +121,14 @@ def candidates(
         sign = 1 if task.higher_is_better else -1
         figures = {run.recipe.seed: run.value for run in same if run.value is not None}
         best = max(same, key=lambda run, sign=sign: sign * (run.value or 0.0))  # type: ignore[misc]
-        paths = [run.path / "best.pt" for run in same]
-        own_numbers = {numbers[path] for path in paths if path in numbers}
-        own_sums = {sums[path] for path in paths if path in sums}
+        own_sums = {run.checksum for run in same} if of_checkpoints else set()
         records = [each for each in profiles if _of_run(each.record, same[0], own_sums)]
         used |= {id(each) for each in records}
         ways = {(r.record.configuration.engine, r.record.configuration.device) for r in records if _timed(r.record)}
         if len(ways) > 1:
             listed = ", ".join(" on ".join(way) for way in sorted(ways))
             few.append(f"latency and RAM of {title} {same[0].network} are means over {listed}")
-        own = [each for each in ours if each.parameters in own_numbers]
+        own = [each for each in ours if each.parameters in {run.fingerprint for run in same}] if ours else []
         if own and len({each.parameters for each in own}) < len(figures):
             few.append(
                 f"robustness of {title} {same[0].network} is of {len({each.parameters for each in own})} of its "
@@ -153,7 +148,7 @@ def candidates(
             )
         )
     unused = [each for each in profiles if id(each) not in used]
-    return Joined(made, [*_left_out(runs, unused, robust, set(numbers.values())), *few])
+    return Joined(made, [*_left_out(runs, unused, robust, known), *few])
 
 
 def _networks(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
@@ -176,7 +171,7 @@ def _networks(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
 
 
 def _left_out(
-    runs: Sequence[Run], profiles: Sequence[Profiled], robust: Sequence[Measured], known: set[str]
+    runs: Sequence[Run], profiles: Sequence[Profiled], robust: Sequence[Measured], known: set[str | None]
 ) -> list[str]:
     """Say which measurements could not be joined, where there are runs that they bear the name of."""
     names = {(run.recipe.name, str(run.network)) for run in runs if run.stage != "adapt" or run.recipe.kind != "hybrid"}
@@ -235,7 +230,7 @@ def _timed(record: Record) -> bool:
     return record.status == "measured" and record.configuration.phase == "infer"
 
 
-def _of_run(record: Record, run: Run, sums: set[str]) -> bool:
+def _of_run(record: Record, run: Run, sums: set[str | None]) -> bool:
     """Whether a record is of a network: of the checkpoint of one of its seeds, or of random weights by its recipe."""
     asked = record.configuration
     if asked.ckpt is not None or asked.foreign is not None:

@@ -4,7 +4,6 @@ The network itself is read from the bundle's weights too, for what only it says:
 takes. What it answers is asked of the bundle's graph alone.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,7 +37,6 @@ from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.recipe.adopted import no_data
 from hstnn_deploy.robustness.measure import Bench
-from hstnn_deploy.robustness.record import Curve
 from hstnn_deploy.train.evaluation import batches, unpadded
 from hstnn_deploy.train.loading import Loader
 
@@ -168,29 +166,19 @@ class BundleBench(Bench):
         """Refuse what a bundle cannot be measured under.
 
         Raises:
-            UsageError: the disturbance does not act on the input, or makes samples that the graph does not take.
+            UsageError: the disturbance does not act on the input, makes samples that the graph does not take, or does
+                not fit the data.
         """
         if why := self._cannot(disturbance):
             raise UsageError(
                 f"--disturb {disturbance.name} cannot be measured of the bundle {self.deployed.folder}: {why}",
                 "measure the checkpoint instead, with --ckpt",
             )
+        super().check(disturbance)
 
     def why_not(self, disturbance: Disturbance) -> str:
         """See `Bench.why_not`."""
         return self._cannot(disturbance) or super().why_not(disturbance)
-
-    def curve(
-        self,
-        disturbance: Disturbance,
-        levels: Sequence[float],
-        draws: int,
-        attacked: tuple[str, Network] | None = None,
-        done: Callable[[], None] = lambda: None,
-    ) -> Curve:
-        """See `Bench.curve`; `check` says what is refused."""
-        self.check(disturbance)
-        return super().curve(disturbance, levels, draws, attacked, done)
 
     def _cannot(self, disturbance: Disturbance) -> str:
         steps = self.deployed.steps

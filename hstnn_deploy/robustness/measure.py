@@ -149,6 +149,15 @@ class Bench:
                     return self._metric(network, self.split, under)
         return self._metric(network, made, under)
 
+    def check(self, disturbance: Disturbance) -> None:
+        """Refuse a disturbance that does not fit.
+
+        Raises:
+            UsageError: it does not fit this network or data.
+        """
+        if why := self.why_not(disturbance):
+            raise UsageError(f"--disturb {disturbance.name} does not fit {self.recipe.name}: {why}")
+
     def curve(
         self,
         disturbance: Disturbance,
@@ -169,8 +178,7 @@ class Bench:
         Raises:
             UsageError: it does not fit this network or data.
         """
-        if why := self.why_not(disturbance):
-            raise UsageError(f"--disturb {disturbance.name} does not fit {self.recipe.name}: {why}")
+        self.check(disturbance)
         rows: list[list[float]] = []
         for level in levels:
             rows.append([])

@@ -257,3 +257,20 @@ def test_robustness_of_some_seeds_alone_is_said(folder: Path) -> None:
     plain["networks"].pop(1)
     path.write_text(json.dumps(plain))
     assert "robustness of digits snn is of 1 of its 2 seeds" in robust.joined(collect([folder])).left_out
+
+
+def test_a_checkpoint_is_read_once_however_often_networks_are_joined(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected = collect([folder])
+    read: list[Path] = []
+    load_it = Checkpoint.load
+
+    def counted(path: Path) -> Checkpoint:
+        read.append(path)
+        return load_it(path)
+
+    monkeypatch.setattr(Checkpoint, "load", counted)
+    tables, pictures = robust.sheets(collected), robust.drawn(collected)
+    assert (len(tables), len(pictures)) == (2, 1)
+    assert sorted(read) == [folder / f"runs/digits/snn/seed{seed}/best.pt" for seed in (1111, 2222)]
