@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-matrix attack benchmarks engines site clean
+.PHONY: help demo test test-matrix attack benchmarks engines site release clean
 
 help:
 	@echo "make demo        set up .venv and run the whole main path on real digits (about 3 minutes on 2 cores)"
@@ -15,6 +15,7 @@ help:
 	@echo "make benchmarks  set up .venv and run the benchmarks"
 	@echo "make engines     set up .venv and run every export case in other engines (about 3 minutes; needs the network)"
 	@echo "make site        set up .venv and build the documentation as a site, in build/site"
+	@echo "make release     build sdist and wheel, install the wheel into a fresh environment, run the demo (needs the network)"
 	@echo "make clean       remove .venv and what the demo wrote"
 
 demo: $(VENV)/.installed
@@ -40,6 +41,9 @@ engines: $(VENV)/.installed-dev
 site: $(VENV)/.installed-dev
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "built: build/site/index.html"
+
+release: $(VENV)/.installed-dev
+	@PYTHON="$(abspath $(BIN))/python" scripts/release-check
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12")'
