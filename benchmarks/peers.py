@@ -203,6 +203,14 @@ CASES = {
 }
 
 
+def case_of(name: str) -> Case:
+    """Return a case by its name, or the stack 28-n-n that `T,B,n` gives the sizes of; see `benchmarks.growth`."""
+    if name in CASES:
+        return CASES[name]
+    steps, batch, width = map(int, name.split(","))
+    return Case(steps, batch, (width, width))
+
+
 class Stack(nn.Module):
     """The stack of a case over one library's neurons: mean of the last spikes over time, linear readout."""
 
@@ -287,7 +295,7 @@ def peers(rounds: int) -> Iterator[Result]:
 def measure(name: str, rounds: int, device: torch.device, among: Collection[str] = PEERS) -> Iterator[Result]:
     """Yield a result per peer `among` those at hand for a case: the train step, then the forward pass."""
     case = CASES[name]
-    there = {each: PEERS[each] for each in among if _version(PEERS[each])}
+    there = {each: PEERS[each] for each in among if version(PEERS[each])}
     if absent := sorted(set(among) - set(there)):
         print(f"peers: not installed, so not measured: {', '.join(absent)}", flush=True)
     if not there:
@@ -317,7 +325,7 @@ def measure(name: str, rounds: int, device: torch.device, among: Collection[str]
                 warm_up=0 if case.alone else 2,
             )
             for each, peer in there.items():
-                facts: dict[str, Any] = {"gradient_error": errors[each], "version": _version(peer)}
+                facts: dict[str, Any] = {"gradient_error": errors[each], "version": version(peer)}
                 note = [f"{each} {facts['version']}", *filter(None, [peer.differs])]
                 if part == "train":
                     facts |= {"peak_bytes": peaks[each], "ours_peak_bytes": peaks["ours"]}
@@ -338,11 +346,14 @@ def _alone(start: Callable[[], Worker], question: str) -> float:
 
 def serve(name: str, who: str, device: torch.device) -> None:
     """Answer what standard input asks, a line each: the seconds of `train` or `forward`, or the `peak` in bytes."""
-    case, before = CASES[name], 0.0
+    case, before = case_of(name), 0.0
     if who == FLOOR:
         work = {part: _clocked(floor(case, part == "train", device), device) for part in ("train", "forward")}
     else:
-        mine = side(case, OURS if who == "ours" else PEERS[who], device)
+        peer = OURS if who == "ours" else PEERS[who]
+        # What a library or torch imports at its first step is no step's memory.
+        side(case._replace(steps=2, batch=1), peer, device).step()
+        mine = side(case, peer, device)
         work = {"train": _clocked(mine.step, device), "forward": _clocked(mine.look, device)}
         before = torch.cuda.memory_allocated(device) if device.type == "cuda" else memory("VmRSS")
     for line in sys.stdin:
@@ -357,7 +368,8 @@ def _peak(step: Measure, before: float, device: torch.device) -> float:
     return (torch.cuda.max_memory_allocated(device) if device.type == "cuda" else memory("VmHWM")) - before
 
 
-def _version(peer: Peer) -> str:
+def version(peer: Peer) -> str:
+    """Return the version of a library that is installed, or an empty text."""
     try:
         return importlib.metadata.version(peer.package)
     except importlib.metadata.PackageNotFoundError:
