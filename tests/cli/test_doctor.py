@@ -42,6 +42,24 @@ def test_ray_is_named_with_its_version_or_how_to_get_it(hstnn: Hstnn, monkeypatc
     assert "yes  sweep and profile on a Ray cluster" in result.out
 
 
+def test_numba_is_named_or_what_runs_without_it(hstnn: Hstnn, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = metadata.version
+
+    def version(name: str) -> str:
+        if name == "numba":
+            raise metadata.PackageNotFoundError(name)
+        return there(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    result = hstnn("doctor")
+    assert result.code == 0
+    assert "no   kernels compiled for each neuron on the CPU: numba is not installed, so slower kernels" in result.out
+    monkeypatch.setattr(metadata, "version", lambda name: "9.8.7" if name == "numba" else there(name))
+    result = hstnn("doctor")
+    assert "numba          9.8.7, kernels in " in result.out
+    assert "yes  kernels compiled for each neuron on the CPU" in result.out
+
+
 def test_json_holds_the_same(hstnn: Hstnn, mnist: Path) -> None:
     result = hstnn("doctor", "--data-dir", mnist, "--json")
     assert (result.code, result.err) == (0, "")

@@ -37,6 +37,7 @@ def survey(data_dir: Path | None = None) -> dict[str, Any]:
         "machine": _machine(),
         "versions": environment.versions(),
         "torch": _torch(),
+        "numba": _numba(),
         "onnxruntime": _onnxruntime(),
         "nvml": _nvml(),
         "ray": _ray(),
@@ -76,6 +77,19 @@ def _torch() -> dict[str, Any]:
         "gpus": gpus,
         "why_no_gpu": "" if there else devices.why_no_cuda(),
     }
+
+
+def _numba() -> dict[str, Any]:
+    """Return the version of numba, and where its kernels are kept; it is not imported, as that takes a second."""
+    try:
+        from hstnn_deploy.models.kernels.generated.compiled import folder
+
+        return {"version": metadata.version("numba"), "kernels": str(folder()), "problem": ""}
+    except metadata.PackageNotFoundError:
+        lacks = "numba is not installed, so slower kernels of torch's operations run: pip install numba"
+        return {"version": None, "kernels": None, "problem": lacks}
+    except (ImportError, OSError) as error:
+        return {"version": None, "kernels": None, "problem": _line(error)}
 
 
 def _onnxruntime() -> dict[str, Any]:
@@ -143,6 +157,7 @@ def _abilities(facts: dict[str, Any]) -> list[Ability]:
     on_gpu = loads.get("CUDAExecutionProvider", {"loads": False, "reason": "this build of ONNX Runtime has no CUDA"})
     abilities = [
         Ability("train, export and profile on the CPU", torch["problem"], needed=True),
+        Ability("kernels compiled for each neuron on the CPU", facts["numba"]["problem"]),
         Ability("verify and run ONNX graphs on the CPU", on_cpu["reason"], needed=True),
         Ability("train and profile on a GPU", torch["problem"] or torch["why_no_gpu"]),
         Ability("run ONNX graphs on a GPU", runtime["problem"] or on_gpu["reason"]),

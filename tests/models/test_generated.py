@@ -1,0 +1,301 @@
+"""Kernels written from a neuron's step do what the step does; and what is wrong in their text is seen.
+
+Most of it runs the text as Python, which computes the same as numba's machine code; what runs the machine code says so.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hstnn_deploy.models import kernels
+from hstnn_deploy.models.kernels import plain
+from hstnn_deploy.models.kernels.generated import compiled, window
+from hstnn_deploy.models.kernels.generated.source import Text, written
+from hstnn_deploy.models.neurons import AdaptiveLif, Integrator, Lif
+
+SHAPES = ("rectangular", "triangular", "arctan", "sigmoid", "exponential", "fast-sigmoid")
+
+KINDS: dict[str, Any] = {
+    "zero": Lif(decay=0.75, threshold=0.5),
+    "soft": Lif(reset="subtract", fires="at"),
+    "detached": Lif(detach_reset=True, input_decay=True),
+    "soft-detached": Lif(reset="subtract", detach_reset=True),
+    "several": Lif(reset="subtract", fires="several"),
+    "none": Lif(reset="none"),
+    "late": Lif(delayed_reset=True),
+    "late-soft": Lif(delayed_reset=True, reset="subtract"),
+    "late-none": Lif(delayed_reset=True, reset="none"),
+    "cancels": Lif(delayed_reset=True, cancels_input=True),
+    "again": Lif(reset="subtract", reset_again=True),
+    "reset-to": Lif(reset_to=-0.25),
+    "lowest": Lif(reset="subtract", lowest=-0.5),
+    "current": Lif(current_decay=0.5, reset="subtract"),
+    "rest": Lif(rest=0.25, input_decay=True),
+    "plif": Lif(learn=["decay"], input_decay=True),
+    "all-learned": Lif(learn=["decay", "threshold", "current_decay"], current_decay=0.5, learn_as="value"),
+    "each": Lif(each={"decay": "unit", "threshold": "channel", "rest": "unit", "reset_to": "unit"}, rest=0.1),
+    "each-learned": Lif(learn=["decay", "threshold"], each={"decay": "unit", "threshold": "unit"}, reset="subtract"),
+    "scaled": Lif(surrogate="fast-sigmoid", surrogate_scale=0.5),
+    **{f"slope-{shape}": Lif(surrogate=shape, lens=0.75) for shape in SHAPES},
+    "adaptive": AdaptiveLif(),
+    "adaptive-arctan": AdaptiveLif(surrogate="arctan", growth=0.5),
+    "integrator": Integrator(),
+    "integrator-current": Integrator(current_decay=0.5, input_decay=True, rest=0.5),
+    "integrator-each": Integrator(each={"decay": "unit", "rest": "channel"}, rest=0.5),
+    "integrator-reset": Integrator(threshold=0.5),
+    "integrator-zero": Integrator(threshold=0.5, reset="zero"),
+    "integrator-cancels": Integrator(threshold=0.5, reset="zero", cancels_input=True),
+}
+
+
+class Case(NamedTuple):
+    """A random window [T, B, n] in float64, and what the layer holds."""
+
+    neuron: Any
+    current: Tensor
+    state: dict[str, Tensor]
+    own: dict[str, Tensor]
+    lengths: Tensor | None
+    cotangent: Tensor
+    state_cotangents: list[Tensor]
+
+
+def case(
+    kind: str, shape: tuple[int, ...], seed: int = 0, lengths: list[int] | None = None, exact: bool = False
+) -> Case:
+    neuron, generator = KINDS[kind], torch.Generator().manual_seed(seed)
+
+    def normal(*size: int) -> Tensor:
+        values = torch.randn(*size, generator=generator, dtype=torch.float64)
+        # Eighths, so that membranes meet the threshold exactly.
+        return (values * 4).round() / 8 if exact else values
+
+    state = {name: normal(*shape[1:]) for name in neuron.states}
+    if "s" in state:
+        state["s"] = (state["s"] > 0).to(torch.float64)
+    own = {}
+    for name, value in neuron.fresh(shape[2:]).items():
+        moved = value.detach().double() * (1 + 0.2 * torch.rand(value.shape, generator=generator, dtype=torch.float64))
+        own[name] = torch.nn.Parameter(moved) if isinstance(value, torch.nn.Parameter) else moved
+    cotangent = normal(*shape)
+    valid = None if lengths is None else torch.tensor(lengths)
+    if valid is not None:
+        cotangent *= (torch.arange(shape[0])[:, None] < valid).view(*shape[:2], *[1] * (len(shape) - 2))
+    return Case(neuron, normal(*shape), state, own, valid, cotangent, [normal(*shape[1:]) for _ in state])
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    steps, batch, units = draw(st.integers(1, 6)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    lengths = None
+    if draw(st.booleans()):
+        lengths = draw(st.lists(st.integers(0, steps), min_size=batch, max_size=batch))
+    kind = draw(st.sampled_from(sorted(KINDS)))
+    found = case(kind, (steps, batch, units), draw(st.integers(0, 2**31)), lengths, draw(st.booleans()))
+    match draw(st.sampled_from(["contiguous", "strided", "transposed", "expanded"])):
+        case "strided":
+            found = found._replace(current=found.current.repeat_interleave(2, dim=2)[..., ::2])
+        case "transposed":
+            found = found._replace(current=found.current.transpose(0, 2).contiguous().transpose(0, 2))
+        case "expanded":
+            found = found._replace(current=found.current[:, :1].expand(-1, batch, -1))
+        case _:
+            pass
+    return found
+
+
+def run(how: Any, given: Case, dtype: torch.dtype, of: str = "both") -> tuple[list[Tensor], list[Tensor]]:
+    """Return what is handed out and the states; and the gradients of input, states and what is learned."""
+    current = given.current.detach().to(dtype).requires_grad_()
+    state = {name: value.to(dtype).clone().requires_grad_() for name, value in given.state.items()}
+    own = {name: value.detach().to(dtype).requires_grad_(value.requires_grad) for name, value in given.own.items()}
+    out, after = how(current, state, given.neuron, given.lengths, own)
+    states = [after[name] for name in given.neuron.states]
+    loss = torch.zeros((), dtype=dtype)
+    if of != "states":
+        loss = loss + (out * given.cotangent.to(dtype)).sum()
+    if of != "out":
+        for value, cotangent in zip(states, given.state_cotangents, strict=True):
+            loss = loss + (value * cotangent.to(dtype)).sum()
+    learned = [value for value in own.values() if value.requires_grad]
+    inputs = [current, *state.values(), *learned]
+    gradients = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
+    shown = out.detach()
+    if given.lengths is not None:
+        shown = shown[torch.arange(len(shown))[:, None] < given.lengths]
+    return [shown, *(value.detach() for value in states)], list(gradients)
+
+
+def interpreted(text: Text) -> Callable[..., None]:
+    found: dict[str, Any] = {}
+    exec(text.source, found)
+    return found["run"]  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def as_python() -> Iterator[None]:
+    """Run texts as Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "function", interpreted)
+        yield
+
+
+def check(given: Case, of: str = "both") -> None:
+    """Compare a kernel with the step it was written from."""
+    expected, _ = run(plain.spiking, given, torch.float32, of)
+    found, _ = run(window.spiking, given, torch.float32, of)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    expected, gradients = run(plain.spiking, given, torch.float64, of)
+    found, ours = run(window.spiking, given, torch.float64, of)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(ours, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("as_python")
+@given(given=cases(), of=st.sampled_from(["out", "states", "both"]))
+def test_a_kernel_gives_the_bits_of_its_step_and_its_gradients(given: Case, of: str) -> None:
+    check(given, of)
+
+
+@pytest.mark.usefixtures("as_python")
+@pytest.mark.parametrize("lengths", [None, [0, 3, 5]])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_neuron_has_a_kernel(kind: str, lengths: list[int] | None) -> None:
+    check(case(kind, (5, 3, 4), lengths=lengths))
+    check(case(kind, (5, 3, 2, 3, 2), lengths=lengths, exact=True))
+
+
+# What keeps one membrane alone: the others may need more.
+@pytest.mark.parametrize("kind", ["zero", "soft", "detached", "reset-to", "adaptive", "integrator", "late"])
+def test_few_values_are_kept_for_the_way_back(kind: str) -> None:
+    graph, _ = window._noted(KINDS[kind], None)
+    kept = written(graph, window._step_back(graph, ()).kept)
+    assert len(kept) == {"adaptive": 2, "integrator": 0}.get(kind, 1)
+
+
+def _wrong(source: str) -> Iterator[str]:
+    """Yield texts with one operator that is another."""
+    others = {" + ": " - ", " - ": " + ", " * ": " + ", " / ": " * ", " > ": " < ", " < ": " >= ", "= -": "= "}
+    body = source.index("for j in")
+    for found in re.finditer("|".join(map(re.escape, others)), source):
+        line = source[source.rindex("\n", 0, found.start()) : source.index("\n", found.end())]
+        if found.start() > body and "for " not in line and "lengths" not in line:
+            yield source[: found.start()] + others[found[0]] + source[found.end() :]
+
+
+@pytest.mark.parametrize("kind", ["zero", "soft", "late-soft", "current", "all-learned", "adaptive", "slope-arctan"])
+def test_a_wrong_operator_in_a_text_is_seen(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the texts in float64: of those alone, gradients are compared."""
+    # A width of which twice is not 1: else to divide by it and to multiply with it are the same.
+    given = case(kind, (6, 3, 5))
+    given = given._replace(neuron=given.neuron.model_copy(update={"lens": 0.75}))
+    texts: list[Text] = []
+    monkeypatch.setattr(compiled, "function", lambda text: interpreted(texts.append(text) or text))  # type: ignore[func-returns-value]
+    check(given)
+    seen = 0
+    for text in dict.fromkeys(texts):
+        for wrong in _wrong(text.source) if "float64" in text.source else ():
+            monkeypatch.setattr(
+                compiled,
+                "function",
+                lambda asked, text=text, wrong=wrong: interpreted(
+                    Text(wrong, asked.signature, asked.numbers, asked.operands) if asked == text else asked
+                ),
+            )
+            with pytest.raises(AssertionError):
+                check(given)
+            seen += 1
+    assert seen > 10
+
+
+# ------------------------------------------------------------------------------------------------------ machine code
+
+numba_only = pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
+
+
+@numba_only
+@pytest.mark.parametrize("kind", ["zero", "adaptive", "all-learned", "integrator"])
+@pytest.mark.parametrize("lengths", [False, True])
+def test_machine_code_gives_the_same(kind: str, lengths: bool) -> None:
+    """Odd sizes: blocks that are cut short, and several threads."""
+    given = case(kind, (3, 3, 1401), lengths=[0, 2, 3] if lengths else None)
+    expected, gradients = run(plain.spiking, given, torch.float32)
+    found, ours = run(window.spiking, given, torch.float32)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(ours, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4 if one.ndim == 0 else 1e-5)
+
+
+@pytest.mark.usefixtures("as_python")
+def test_second_derivatives_are_refused() -> None:
+    x = torch.full((2, 1, 1), 0.5, requires_grad=True)
+    out, _ = window.spiking(x, {"v": torch.zeros(1, 1)}, Lif())  # type: ignore[misc]
+    (gradient,) = torch.autograd.grad((out * out).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@pytest.mark.usefixtures("as_python")
+@pytest.mark.parametrize("kind", ["zero", "current", "adaptive", "integrator"])
+def test_one_pass_back_leaves_what_another_needs(kind: str) -> None:
+    given = case(kind, (4, 2, 3))
+    x = given.current.requires_grad_()
+    out, _ = window.spiking(x, given.state, given.neuron)  # type: ignore[misc]
+    passes = [torch.autograd.grad(out, x, given.cotangent, retain_graph=again)[0] for again in (True, True, False)]
+    assert torch.equal(passes[0], passes[1])
+    assert torch.equal(passes[0], passes[2])
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(out, x, given.cotangent)
+
+
+@pytest.mark.usefixtures("as_python")
+@given(given=cases())
+def test_arguments_are_left_alone(given: Case) -> None:
+    before = [each.clone() for each in (given.current, *given.state.values(), *given.own.values())]
+    run(window.spiking, given, torch.float64)
+    for one, other in zip(before, (given.current, *given.state.values(), *given.own.values()), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_step_of_other_operations_has_no_kernel() -> None:
+    class Squashing:
+        states: Mapping[str, str] = {"v": "membrane"}
+
+        def step(self, o: Any, drive: Any, state: Mapping[str, Any], own: Any = None) -> Any:
+            v = o.tanh(o.add(state["v"], drive))
+            return v, {"v": v}
+
+    assert window.spiking(torch.zeros(2, 1, 1), {"v": torch.zeros(1, 1)}, Squashing()) is None
+
+
+def test_a_kernel_is_taken_for_large_windows_in_float32_where_numba_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[torch.Size] = []
+    mine = window.spiking
+    monkeypatch.setattr(compiled, "function", interpreted)
+    monkeypatch.setattr(window, "spiking", lambda x, *given: taken.append(x.shape) or mine(x, *given))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(window, "_SMALL", 40)
+    monkeypatch.setattr(compiled, "available", lambda: True)
+    large, small = torch.randn(4, 2, 5), torch.randn(3, 2, 5)
+    for x in (large, small, large.double()):
+        kernels.lif(x, torch.zeros(2, 5, dtype=x.dtype), Lif())
+    assert taken == [large.shape]
+    forms: tuple[kernels.Form, ...] = ("plain", "fused")
+    for form in forms:
+        with kernels.using(form):
+            kernels.lif(large, torch.zeros(2, 5), Lif())
+    monkeypatch.setattr(compiled, "available", lambda: False)
+    kernels.spiking(large, {"v": torch.zeros(2, 5)}, Lif(lowest=-1.0, reset="subtract"))
+    assert taken == [large.shape]
+    with kernels.using("generated"):
+        kernels.lif(small, torch.zeros(2, 5), Lif())
+    assert taken == [large.shape, small.shape]
