@@ -174,6 +174,18 @@ def test_every_neuron_has_a_kernel(kind: str, lengths: list[int] | None) -> None
     check(case(kind, (5, 3, 2, 3, 2), lengths=lengths, exact=True))
 
 
+@pytest.mark.usefixtures("as_python")
+def test_slopes_in_float32_are_right_far_from_the_threshold() -> None:
+    for shape in SHAPES:
+        neuron = Lif(surrogate=shape, lens=0.02, detach_reset=True)
+        x = torch.cat([torch.linspace(-20, 20, 301), torch.tensor([0.6])])[None, None].requires_grad_()
+        out, _ = window.spiking(x, {"v": torch.zeros(1, 302)}, neuron)  # type: ignore[misc]
+        (found,) = torch.autograd.grad(out.sum(), x)
+        expected = neuron.slope.times(torch.ones(302), x[0, 0].detach() - 0.6)
+        # Of the sigmoid 1 - (a number near 1) is left: an error of the last bit of 1, and no less.
+        torch.testing.assert_close(found[0, 0], expected, rtol=2e-6, atol=2e-7 * neuron.slope.peak)
+
+
 # What keeps one membrane alone: the others may need more.
 @pytest.mark.parametrize("kind", ["zero", "soft", "detached", "reset-to", "adaptive", "integrator", "late"])
 def test_few_values_are_kept_for_the_way_back(kind: str) -> None:
@@ -223,7 +235,9 @@ numba_only = pytest.mark.skipif(not compiled.available(), reason="numba is not i
 
 
 @numba_only
-@pytest.mark.parametrize("kind", ["zero", "adaptive", "all-learned", "integrator"])
+@pytest.mark.parametrize(
+    "kind", ["zero", "adaptive", "all-learned", "integrator", "slope-sigmoid", "slope-exponential"]
+)
 @pytest.mark.parametrize("lengths", [False, True])
 def test_machine_code_gives_the_same(kind: str, lengths: bool) -> None:
     """Odd sizes: blocks that are cut short, and several threads."""

@@ -21,8 +21,6 @@ _WRITTEN = {
     "div": "{0} / {1}",
     "neg": "-{0}",
     "abs": "abs({0})",
-    "exp": "real(math.exp({0}))",
-    "sigmoid": "one / (one + real(math.exp(-{0})))",
     "below": "one if {0} < {1} else zero",
     # Of what is not a number, what is not a number: as torch's threshold and clamp have it.
     "at_least": "{1} if {0} <= {1} else {0}",
@@ -36,6 +34,19 @@ _FIRES = {
     "at": "one if {0} - {1} >= zero else zero",
     "several": "zero if np.floor({0} / {1}) < zero else np.floor({0} / {1})",
 }
+
+# e^a in float32 as 2^n e^r with |r| <= ln 2 / 2, by the polynomial of the Cephes library (Moshier, 1992), to 2 units in
+# the last place. The C library's takes one number after another; this takes as many as a vector holds. It is for
+# slopes alone: what goes forward has torch's bits, or no kernel.
+_EXP = """
+{to}_a = min(max({of}, real(-87.0)), real(88.0))
+{to}_n = np.floor({to}_a * real(1.44269504088896341) + real(0.5))
+{to}_r = {to}_a - {to}_n * real(0.693359375) + {to}_n * real(2.12194440e-4)
+{to}_p = ((real(1.9875691500e-4) * {to}_r + real(1.3981999507e-3)) * {to}_r + real(8.3334519073e-3)) * {to}_r
+{to}_p = (({to}_p + real(4.1665795894e-2)) * {to}_r + real(1.6666665459e-1)) * {to}_r + real(5.0000001201e-1)
+{to}_2 = np.int32((np.int32({to}_n) + np.int32(127)) << np.int32(23)).view(np.float32)
+{to} = ({to}_p * {to}_r * {to}_r + {to}_r + one) * {to}_2
+"""
 
 
 @dataclass(frozen=True)
@@ -54,8 +65,8 @@ class Text:
 class _Body:
     """Statements on one unit at one step, in an order in which they can be computed."""
 
-    def __init__(self, nodes: Sequence[Node], each: Sequence[bool]) -> None:
-        self._nodes, self._each = nodes, each
+    def __init__(self, nodes: Sequence[Node], each: Sequence[bool], dtype: torch.dtype) -> None:
+        self._nodes, self._each, self._single = nodes, each, dtype == torch.float32
         self.numbers: list[float | int] = []
         self.operands: list[int] = []
         self.lines: list[str] = []
@@ -84,6 +95,7 @@ class _Body:
         if (when, place) in self._names:
             return self._names[when, place]
         node = self._nodes[place]
+        name = f"{when}{node.op}{place}"
         expression = leaf(place, node)
         if expression is None:
             match node.op:
@@ -97,12 +109,23 @@ class _Body:
                     expression = f"p{node.what}_[j]"
                 case "spike":
                     expression = _FIRES[node.what[0]]
+                case "exp" | "sigmoid":
+                    expression = self._exp(self.write(node.args[0], leaf, when), f"e{name}", node.op == "sigmoid")
                 case _:
                     expression = _WRITTEN[node.op]
         arguments = [self.write(each, leaf, when) for each in node.args] if "{0}" in expression else []
-        name = self._names[when, place] = f"{when}{node.op}{place}"
+        self._names[when, place] = name
         self.lines.append(f"{name} = {expression.format(*arguments)}")
         return name
+
+    def _exp(self, of: str, to: str, sigmoid: bool) -> str:
+        """Write e^a, and return it; or 1 / (1 + e^-a)."""
+        of = f"-{of}" if sigmoid else of
+        if self._single:
+            self.lines += _EXP.format(of=of, to=to).strip().split("\n")
+        else:
+            self.lines.append(f"{to} = real(math.exp({of}))")
+        return f"one / (one + {to})" if sigmoid else to
 
 
 def forward(graph: Graph, kept: Sequence[int], dtype: torch.dtype, lengths: bool) -> Text:
@@ -111,7 +134,7 @@ def forward(graph: Graph, kept: Sequence[int], dtype: torch.dtype, lengths: bool
     run(k, x, *states, *operands, [lengths], out, *kept, start, stop): states are changed in place, out and kept are
     written. What is handed out is not kept twice.
     """
-    body, names = _Body(graph.nodes, graph.operands), _named("s", graph)
+    body, names = _Body(graph.nodes, graph.operands, dtype), _named("s", graph)
 
     def leaf(_: int, node: Node) -> str | None:
         return "x_[j]" if node.op == "drive" else f"{names[node.what]}_[j]" if node.op == "state" else None
@@ -155,7 +178,7 @@ def backward(graph: Graph, step: Backward, dtype: torch.dtype, lengths: bool, in
     unit. Where the gradient of the input goes `into` a kept value, which nobody needs again, there is no out: the
     fewest bytes, and no fresh memory.
     """
-    body = _Body(step.nodes, graph.operands)
+    body = _Body(step.nodes, graph.operands, dtype)
     before, gradients, starts = wanted_before(graph, step, step.kept), _named("g", graph), _named("first", graph)
     sums = [n for n, _ in step.operands]
 
