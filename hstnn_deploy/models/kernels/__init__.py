@@ -13,7 +13,7 @@ or None; steps at or past a sample's length leave its state alone. What a kernel
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ Form = Literal["plain", "fused", "generated", "triton"]
 __all__ = [
     "Form",
     "StepNorms",
+    "by_its_step",
     "conv_rnn_pooled",
     "lif",
     "lif_pooled",
@@ -39,6 +40,7 @@ __all__ = [
     "spiking_pooled",
     "takes_normed",
     "using",
+    "writes",
 ]
 
 
@@ -82,17 +84,35 @@ def _stepped(neuron: Lif, state: Tensor) -> bool:
     return scaled and _form.get() != "plain" and not (_picked(state) == "triton" and gpu.takes(neuron))
 
 
-def _by_its_step(
+class Stepping(Protocol):
+    """Neurons of any kind, as far as a kernel is written from them."""
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """What they carry, with its meaning."""
+
+    @property
+    def step(self) -> Any:
+        """From a reading, the input and the states to what is handed out and the states; see `Lif.step`."""
+
+
+def writes(current: Tensor, state: Mapping[str, Tensor]) -> bool:
+    """Whether a window is run by kernels that are written from a step: where they were asked for or are the fastest."""
+    asked = _form.get()
+    return asked == "generated" or (asked is None and generated.serves(current, next(iter(state.values())).dtype))
+
+
+def by_its_step(
     current: Tensor,
     state: Mapping[str, Tensor],
-    neuron: Neuron,
+    neuron: Stepping,
     lengths: Tensor | None,
     own: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]] | None:
-    """Run neurons by the kernel written from their step, where it was asked for or is the fastest; else None."""
-    dtype = next(iter(state.values())).dtype
-    if _form.get() != "generated" and (_form.get() is not None or not generated.serves(current, dtype)):
+    """Run neurons by the kernel written from their step, if `writes`; None: there is none. See `spiking`."""
+    if not writes(current, state):
         return None
+    dtype = next(iter(state.values())).dtype
     with _single(current):
         return generated.spiking(current.to(dtype), state, neuron, lengths, own)
 
@@ -143,7 +163,7 @@ def spiking(
         own = {key: v.movedim(0, -1) if v.ndim == 3 else v for key, v in (own or {}).items()}
         spikes, after = spiking(moved, {key: v.movedim(1, -1) for key, v in state.items()}, neuron, lengths, own)
         return spikes.movedim(-1, 2), {key: v.movedim(-1, 1) for key, v in after.items()}
-    if found := _by_its_step(current, state, neuron, lengths, own):
+    if found := by_its_step(current, state, neuron, lengths, own):
         return found
     if isinstance(neuron, Lif) and neuron.fast and not _stepped(neuron, state["v"]):
         spikes, v = lif(current, state["v"], neuron, lengths)
@@ -211,7 +231,7 @@ def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None)
         # To a neuron it is all the same where in a map it is; kernels take rows of them.
         spikes, v = lif(current.flatten(2), v0.flatten(1), neuron, lengths)
         return spikes.view(current.shape), v.view(v0.shape)
-    if found := _by_its_step(current, {"v": v0}, neuron, lengths):
+    if found := by_its_step(current, {"v": v0}, neuron, lengths):
         return found[0], found[1]["v"]
     form, current = _taking(current, v0, neuron)
     with _single(current):
