@@ -108,13 +108,14 @@ def by_its_step(
     neuron: Stepping,
     lengths: Tensor | None,
     own: Mapping[str, Tensor] | None = None,
+    pooled: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]] | None:
     """Run neurons by the kernel written from their step, if `writes`; None: there is none. See `spiking`."""
     if not writes(current, state):
         return None
     dtype = next(iter(state.values())).dtype
     with _single(current):
-        return generated.spiking(current.to(dtype), state, neuron, lengths, own)
+        return generated.spiking(current.to(dtype), state, neuron, lengths, own, pooled)
 
 
 @contextmanager
@@ -208,6 +209,8 @@ def spiking_pooled(
     own: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Run spiking neurons in maps [T, B, C, H, W] over a window, their spikes average-pooled 2x2; see `spiking`."""
+    if found := by_its_step(current, state, neuron, lengths, own, pooled=True):
+        return found
     if isinstance(neuron, Lif) and neuron.fast:
         pooled, v = lif_pooled(current, state["v"], neuron, lengths)
         return pooled, {"v": v}

@@ -48,6 +48,25 @@ _EXP = """
 {to} = ({to}_p * {to}_r * {to}_r + {to}_r + one) * {to}_2
 """
 
+# Blocks are whole pairs of rows; what is handed out, or its gradient, is whole in one block at one step alone.
+_MEAN = """
+for r in range((b - a) // (2 * width)):
+    for c in range(half):
+        i = 2 * (r * width + c)
+        whole_sum = (whole[i] + whole[i + 1]) + (whole[i + width] + whole[i + width + 1])
+        out_[r * half + c] = whole_sum * real(0.25)
+""".strip().split("\n")
+_SPREAD = """
+for r in range((b - a) // (2 * width)):
+    for c in range(half):
+        i = 2 * (r * width + c)
+        quarter = given_[r * half + c] * real(0.25)
+        whole[i] = quarter
+        whole[i + 1] = quarter
+        whole[i + width] = quarter
+        whole[i + width + 1] = quarter
+""".strip().split("\n")
+
 
 @dataclass(frozen=True)
 class Text:
@@ -128,11 +147,12 @@ class _Body:
         return f"one / (one + {to})" if sigmoid else to
 
 
-def forward(graph: Graph, kept: Sequence[int], dtype: torch.dtype, lengths: bool) -> Text:
+def forward(graph: Graph, kept: Sequence[int], dtype: torch.dtype, lengths: bool, pooled: bool = False) -> Text:
     """Return the text of a window forward.
 
     run(k, x, *states, *operands, [lengths], out, *kept, start, stop): states are changed in place, out and kept are
-    written. What is handed out is not kept twice.
+    written. What is handed out is not kept twice. Where it is pooled, out has a quarter of the units, and `width` comes
+    before start: that of the maps.
     """
     body, names = _Body(graph.nodes, graph.operands, dtype), _named("s", graph)
 
@@ -141,24 +161,30 @@ def forward(graph: Graph, kept: Sequence[int], dtype: torch.dtype, lengths: bool
 
     emitted = body.write(graph.emitted, leaf)
     after = {name: body.write(place, leaf) for name, place in graph.after}
-    apart = written(graph, kept)
+    apart = written(graph, kept, pooled)
     stores = {f"kept{place}_": body.write(place, leaf) for place in apart}
     old = {name: body.write(place, leaf) for place, node in enumerate(graph.nodes) if (name := _state(node)) in after}
-    lines = [*body.lines, f"out_[j] = {emitted}"]
+    lines = [*body.lines, f"{'whole' if pooled else 'out_'}[j] = {emitted}"]
     lines += [f"{store}[j] = {name}" for store, name in stores.items()]
     for name, new in after.items():
         stored = f"{new} if t < lengths_[j] else {old[name]}" if lengths else new
         lines.append(f"{names[name]}_[j] = {stored}")
     rows = ["x", "out", *(f"kept{place}" for place in apart)]
+    slices = [_slice(row, pooled and row == "out") for row in rows]
     flat = [*names.values(), *(f"p{n}" for n in body.operands), *(["lengths"] if lengths else [])]
-    walk = ["for t in range(x.shape[0]):", *(f"    {row}_ = {row}[t, a:b]" for row in rows), *_each_unit(lines)]
+    walk = ["for t in range(x.shape[0]):", *(f"    {line}" for line in slices), *_each_unit(lines)]
+    walk += [f"    {line}" for line in _MEAN if pooled]
     arguments = ["x", *flat, "out", *rows[2:]]
-    return _text(body, arguments, rows, flat, walk, dtype)
+    return _text(body, arguments, rows, flat, walk, dtype, pooled)
 
 
-def written(graph: Graph, kept: Sequence[int]) -> list[int]:
+def written(graph: Graph, kept: Sequence[int], pooled: bool) -> list[int]:
     """Return what of the kept values forward writes for the way back alone: not its input, nor what it hands out."""
-    return [place for place in kept if place != graph.emitted and graph.nodes[place].op != "drive"]
+    return [place for place in kept if (pooled or place != graph.emitted) and graph.nodes[place].op != "drive"]
+
+
+def _slice(row: str, quarter: bool) -> str:
+    return f"{row}_ = {row}[t, a // 4 : b // 4]" if quarter else f"{row}_ = {row}[t, a:b]"
 
 
 def _state(node: Node) -> str:
@@ -170,13 +196,15 @@ def _named(letter: str, graph: Graph) -> dict[str, str]:
     return {name: f"{letter}{n}" for n, name in enumerate(graph.states)}
 
 
-def backward(graph: Graph, step: Backward, dtype: torch.dtype, lengths: bool, into: int | None = None) -> Text:
+def backward(
+    graph: Graph, step: Backward, dtype: torch.dtype, lengths: bool, into: int | None = None, pooled: bool = False
+) -> Text:
     """Return the text of a window backward.
 
     run(k, given, *kept, *first states, *gradients of states, *operands, [lengths], out, *sums, start, stop): gradients
     of the states after the window become those before it; sums of the gradients of what is learned are written, one a
     unit. Where the gradient of the input goes `into` a kept value, which nobody needs again, there is no out: the
-    fewest bytes, and no fresh memory.
+    fewest bytes, and no fresh memory. `given` is pooled as in `forward`.
     """
     body = _Body(step.nodes, graph.operands, dtype)
     before, gradients, starts = wanted_before(graph, step, step.kept), _named("g", graph), _named("first", graph)
@@ -188,7 +216,8 @@ def backward(graph: Graph, step: Backward, dtype: torch.dtype, lengths: bool, in
                 return f"{row}{place}_[j]"
             match node.op:
                 case "given":
-                    return "given_[j] if live else zero" if lengths else "given_[j]"
+                    given = "whole[j]" if pooled else "given_[j]"
+                    return f"{given} if live else zero" if lengths else given
                 case "later":
                     return f"{gradients[node.what]}_[j]" + (" if live else zero" if lengths else "")
                 case "state" if first:
@@ -220,7 +249,7 @@ def backward(graph: Graph, step: Backward, dtype: torch.dtype, lengths: bool, in
     kept = [f"kept{place}" for place in step.kept]
     outs = ["out"] if into is None else []
     rows = ["given", *kept, *outs]
-    slices = [f"{row}_ = {row}[t, a:b]" for row in rows]
+    slices = [*(_slice(row, pooled and row == "given") for row in rows), *(_SPREAD if pooled else [])]
     walk = [f"for t in range(given.shape[0] - 1, {0 if before else -1}, -1):"]
     walk += [f"    {line}" for line in slices]
     walk += [f"    then{place}_ = kept{place}[t - 1, a:b]" for place in step.kept if before]
@@ -232,7 +261,7 @@ def backward(graph: Graph, step: Backward, dtype: torch.dtype, lengths: bool, in
     flat += [*(["lengths"] if lengths else []), *(f"sum{n}" for n in sums)]
     read = [each for each in flat if not each.startswith("sum")]
     arguments = ["given", *kept, *read, *outs, *(f"sum{n}" for n in sums)]
-    return _text(body, arguments, rows, flat, walk, dtype)
+    return _text(body, arguments, rows, flat, walk, dtype, pooled)
 
 
 def _each_unit(lines: Iterable[str]) -> list[str]:
@@ -246,15 +275,24 @@ def _text(
     flat: Sequence[str],
     walk: Sequence[str],
     dtype: torch.dtype,
+    pooled: bool,
 ) -> Text:
     """Return a function's text around the statements on a block."""
     real = str(dtype).removeprefix("torch.")
     lines = ["zero, one = real(0.0), real(1.0)"]
     lines += [f"k{n} = k[{n}]" for n in range(len(body.numbers))]
-    lines += ["for a in range(start, stop, BLOCK):", "    b = min(a + BLOCK, stop)"]
+    if pooled:
+        lines += [
+            "size = max(BLOCK // (2 * width), 1) * 2 * width",
+            "half = width // 2",
+            "whole = np.empty(size, real)",
+        ]
+    size = "size" if pooled else "BLOCK"
+    lines += [f"for a in range(start, stop, {size}):", f"    b = min(a + {size}, stop)"]
     lines += [f"    {name}_ = {name}[a:b]" for name in flat]
     lines += [f"    {line}" for line in walk]
-    head = f"def run(k, {', '.join(arguments)}, start, stop):"
+    last = ["width", "start", "stop"] if pooled else ["start", "stop"]
+    head = f"def run(k, {', '.join([*arguments, *last])}):"
     source = "\n".join(
         [
             "import math",
@@ -272,5 +310,5 @@ def _text(
     kinds = [f"{real}[::1]"]
     for name in arguments:
         kinds.append("int64[::1]" if name == "lengths" else f"{real}[:, ::1]" if name in rows else f"{real}[::1]")
-    signature = f"void({', '.join([*kinds, 'int64', 'int64'])})"
+    signature = f"void({', '.join([*kinds, *('int64' for _ in last)])})"
     return Text(source, signature, tuple(body.numbers), tuple(body.operands))
