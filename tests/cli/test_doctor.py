@@ -43,17 +43,13 @@ def test_ray_is_named_with_its_version_or_how_to_get_it(hstnn: Hstnn, monkeypatc
 
 
 def test_numba_is_named_or_what_runs_without_it(hstnn: Hstnn, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = metadata.version
-
-    def version(name: str) -> str:
-        if name == "numba":
-            raise metadata.PackageNotFoundError(name)
-        return there(name)
-
-    monkeypatch.setattr(metadata, "version", version)
+    lacks = "numba is not installed: pip install numba"
+    monkeypatch.setattr("hstnn_deploy.models.kernels.generated.compiled.problem", lambda: lacks)
     result = hstnn("doctor")
     assert result.code == 0
-    assert "no   kernels compiled for each neuron on the CPU: numba is not installed, so slower kernels" in result.out
+    assert f"no   kernels compiled for each neuron on the CPU: {lacks}; slower kernels of torch's" in result.out
+    there = metadata.version
+    monkeypatch.setattr("hstnn_deploy.models.kernels.generated.compiled.problem", lambda: "")
     monkeypatch.setattr(metadata, "version", lambda name: "9.8.7" if name == "numba" else there(name))
     result = hstnn("doctor")
     assert "numba          9.8.7, kernels in " in result.out

@@ -21,7 +21,25 @@ from hstnn_deploy.models.neurons import AdaptiveLif, Integrator, Lif
 
 SHAPES = ("rectangular", "triangular", "arctan", "sigmoid", "exponential", "fast-sigmoid")
 
+
+class Bent:
+    """A unit with the operations that no neuron of the package has."""
+
+    states: Mapping[str, str] = {"v": "bounded"}
+    tap = "v"
+
+    def fresh(self, _: tuple[int, ...]) -> dict[str, Tensor]:
+        """Return nothing: it learns nothing."""
+        return {}
+
+    def step(self, o: Any, drive: Any, state: Mapping[str, Any], own: Any = None) -> Any:
+        """Run one step."""
+        v = o.clip(o.add(o.mul(state["v"], 0.5), drive), -0.5, 0.75)
+        return o.relu(v), {"v": v}
+
+
 KINDS: dict[str, Any] = {
+    "bent": Bent(),
     "zero": Lif(decay=0.75, threshold=0.5),
     "soft": Lif(reset="subtract", fires="at"),
     "detached": Lif(detach_reset=True, input_decay=True),
@@ -198,7 +216,7 @@ def check_pooled(given: Case, dtypes: tuple[torch.dtype, ...] = (torch.float32, 
 
 @pytest.mark.usefixtures("as_python")
 @pytest.mark.parametrize("lengths", [None, [0, 3]])
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("integrator")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith(("integrator", "bent"))])
 def test_spikes_are_pooled_on_the_way(kind: str, lengths: list[int] | None) -> None:
     check_pooled(case(kind, (3, 2, 2, 4, 6), lengths=lengths))
 

@@ -1,6 +1,8 @@
 """Machine code of kernels is kept for all processes of a user, and nothing breaks where it cannot be."""
 
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +109,22 @@ def test_it_is_said_once_what_takes_long(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert said.startswith("compiling kernels")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "said"),
+    [
+        ("import os; os.environ['NUMBA_DISABLE_JIT'] = '1'", "numba is switched off by NUMBA_DISABLE_JIT"),
+        ("sys.modules['numba.core'] = None", "numba cannot be imported: "),
+    ],
+)
+def test_a_numba_that_does_not_work_is_named(breaks: str, said: str) -> None:
+    program = (
+        f"import sys; {breaks}; from hstnn_deploy.models.kernels.generated import compiled as c; print(c.problem())"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(said)
 
 
 def test_threads_share_the_units() -> None:

@@ -80,16 +80,15 @@ def _torch() -> dict[str, Any]:
 
 
 def _numba() -> dict[str, Any]:
-    """Return the version of numba, and where its kernels are kept; it is not imported, as that takes a second."""
+    """Return the version of numba, and where the kernels that it compiles are kept."""
+    facts: dict[str, Any] = {"version": None, "kernels": None, "problem": ""}
     try:
-        from hstnn_deploy.models.kernels.generated.compiled import folder
-
-        return {"version": metadata.version("numba"), "kernels": str(folder()), "problem": ""}
-    except metadata.PackageNotFoundError:
-        lacks = "numba is not installed, so slower kernels of torch's operations run: pip install numba"
-        return {"version": None, "kernels": None, "problem": lacks}
+        from hstnn_deploy.models.kernels.generated import compiled
     except (ImportError, OSError) as error:
-        return {"version": None, "kernels": None, "problem": _line(error)}
+        return {**facts, "problem": _line(error)}
+    if problem := compiled.problem():
+        return {**facts, "problem": f"{problem}; slower kernels of torch's operations run"}
+    return {**facts, "version": metadata.version("numba"), "kernels": str(compiled.folder())}
 
 
 def _onnxruntime() -> dict[str, Any]:

@@ -30,9 +30,20 @@ _told = False
 
 
 @functools.cache
+def problem() -> str:
+    """Return why nothing can be compiled, or an empty text. Imports numba."""
+    if importlib.util.find_spec("numba") is None:
+        return "numba is not installed: pip install numba"
+    try:
+        from numba.core import config
+    except Exception as error:  # such as a numpy that is too new for it
+        return f"numba cannot be imported: {' '.join(str(error).split())}"
+    return "numba is switched off by NUMBA_DISABLE_JIT" if getattr(config, "DISABLE_JIT", False) else ""
+
+
 def available() -> bool:
-    """Whether numba is there."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether kernels can be compiled."""
+    return not problem()
 
 
 def folder() -> Path:
