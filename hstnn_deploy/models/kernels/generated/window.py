@@ -32,6 +32,7 @@ def serves(current: Tensor, dtype: torch.dtype) -> bool:
         and current.device.type == "cpu"
         and type(current) in (Tensor, torch.nn.Parameter)
         and dtype == torch.float32
+        and not torch.compiler.is_compiling()
         and compiled.available()
     )
 
