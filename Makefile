@@ -25,7 +25,7 @@ test: $(VENV)/.installed-dev
 	@VIRTUAL_ENV="$(abspath $(VENV))" scripts/check
 
 test-matrix: $(VENV)/.installed-dev
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export/test_matrix.py tests/export/test_proof.py -m "matrix or not matrix"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export/test_matrix.py tests/export/test_neurons.py tests/export/test_proof.py -m "matrix or not matrix"
 
 MINUTES ?= 30
 attack: $(VENV)/.installed-dev

@@ -11,7 +11,10 @@ def main() -> NoReturn:
     # hundreds of megabytes and gives them back, and touching them page by page took a third of its time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
-        from hstnn_deploy.cli.app import main as run
+        from hstnn_deploy.cli.imports import unsearched
+
+        with unsearched():
+            from hstnn_deploy.cli.app import main as run
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -135,22 +135,22 @@ _NETWORK: TypeAdapter[Any] = TypeAdapter(NetworkConfig)
 
 
 class Checkpoint(BaseModel):
-    """A network and what it takes to know, rebuild, continue and judge it: trained here, or imported (`of_network`)."""
+    """A network, trained here or imported (`of_network`), with all that rebuilds, continues and judges it."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     recipe: dict[str, Any]
-    """The resolved recipe; empty of a network that was trained without one."""
+    """The resolved recipe; empty if the network was trained without one."""
     architecture: NetworkConfig
     """What the network is: its family and its layers."""
     stage: Literal["train", "adapt", "restore"]
     sizes: list[Sizes]
-    """Units of each layer and kind; empty of a stack."""
+    """Units of each layer and kind; empty for a stack."""
     parameters: dict[str, torch.Tensor]
     epoch: int
     """Epochs done when these parameters were taken."""
     metrics: dict[str, Any]
-    """What was measured of these parameters, with the protocol."""
+    """The figures measured with these parameters, and the protocol."""
     selection: dict[str, Any] | None = None
     """Of a restored network: ratio, counts and kept indices (see selection.json)."""
     environment: dict[str, Any] = {}
@@ -216,7 +216,7 @@ class Checkpoint(BaseModel):
 
     @property
     def came_from(self) -> str:
-        """Where an imported network came from, in a few words; empty of hstnn's own."""
+        """Where an imported network came from, in a few words; empty for a network of this package."""
         return one_line(str((self.origin or {}).get("source", "elsewhere" if self.origin else "")))
 
     @property
@@ -306,7 +306,7 @@ class Checkpoint(BaseModel):
             raise CheckpointError(f"{self._source}: {error.message}", error.hint) from error
 
     def recipe_or_bare(self, steps: int | None = None) -> Recipe:
-        """Return the recipe, or what stands for it where there is none; see `adopted.bare`.
+        """Return the recipe, or a bare one if there is none; see `adopted.bare`.
 
         Raises:
             CheckpointError: this version of hstnn cannot read it, or a network without a recipe is no stack.
@@ -319,7 +319,7 @@ class Checkpoint(BaseModel):
             raise CheckpointError(error.message, error.hint) from error
 
     def under(self, recipe: Recipe) -> "Checkpoint":
-        """Return the same network with data, loss and training of a recipe in the place of its own.
+        """Return the same network with the data, loss and training of another recipe.
 
         Raises:
             UsageError: its input or its answers do not fit the data.

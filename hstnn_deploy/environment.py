@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ PACKAGES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "scikit-
 
 def versions() -> dict[str, str]:
     """Return the version of hstnn-deploy and of each package it stands on, where installed."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {"hstnn-deploy": hstnn_deploy.__version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -32,6 +38,12 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+@cache
+def _own_state() -> dict[str, Any] | None:
+    """Return the state of this package's checkout when this process first asked: it runs the code that was there."""
+    return git_state(Path(__file__))
 
 
 def git_state(file: Path) -> dict[str, Any] | None:
@@ -62,7 +74,7 @@ def describe(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device,
-        "git": git_state(Path(__file__)),
+        "git": _own_state(),
     }
     if device.startswith("cuda"):
         facts["gpu"] = torch.cuda.get_device_name(device)

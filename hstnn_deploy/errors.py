@@ -37,7 +37,7 @@ class HstnnError(Exception):
 
 
 class UsageError(HstnnError):
-    """An option, name or value that cannot be."""
+    """An invalid option, name or value."""
 
     exit_code = 2
 

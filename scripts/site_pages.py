@@ -1,6 +1,7 @@
 """A hook of MkDocs: the pages of the site that the code itself says: options, keys of recipes, the Python interface."""
 
 import importlib
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from pydantic.fields import FieldInfo
 from typer.cli import get_docs_for_click
 
 import hstnn_deploy
-from hstnn_deploy.cli.app import app
+from hstnn_deploy.cli.app import COMMANDS, commands
 from hstnn_deploy.recipe.recipe import Recipe
 
 _INNER = {"found"}
@@ -39,13 +40,34 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    r"""Take `\|` in the code of a table for `|`, as GitHub does; MkDocs would show the backslash."""
+    lines = markdown.split("\n")
+    return "\n".join(
+        re.sub(r"`[^`]*`", lambda code: code[0].replace(r"\|", "|"), line) if line.startswith("|") else line
+        for line in lines
+    )
+
+
 def options() -> str:
     """Every option of every command, as `--help` says them."""
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(commands(*COMMANDS))
     text = get_docs_for_click(
         obj=command, ctx=click.Context(command, info_name="hstnn"), name="hstnn", title="Every option"
     )
-    return text.replace("<", "&lt;")
+    for short, whole in _summaries(command, "hstnn"):
+        text = text.replace(short, whole)
+    parts = text.split("`")  # every second one is code, where Markdown escapes by itself
+    return "`".join(part if n % 2 else part.replace("<", "&lt;") for n, part in enumerate(parts))
+
+
+def _summaries(command: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield the cut line of each command in a list of commands, and the whole one with a link."""
+    for name, inner in getattr(command, "commands", {}).items():
+        about = (inner.help or "").partition("\n\n")[0]
+        link = f"{path} {name}".replace(" ", "-")
+        yield f"* `{name}`: {inner.get_short_help_str()}\n", f"* [`{name}`](#{link}): {about}\n"
+        yield from _summaries(inner, f"{path} {name}")
 
 
 def api() -> str:
@@ -122,7 +144,8 @@ def keys() -> str:
         text.append(f"## {key}")
         for model in _models(Recipe.model_fields[key].annotation):
             (name,) = [each for each in ("name", "family") if each in model.model_fields][:1]
-            called = ", ".join(typing.get_args(model.model_fields[name].annotation))
+            named = [model.model_fields[each].annotation for each in (name, "kind") if each in model.model_fields]
+            called = ", ".join(each for one in named for each in typing.get_args(one))
             text += [f"### {key}: {called}", _doc(model), _table(model, f"{key}.")]
     return "\n\n".join(text)
 
@@ -153,12 +176,17 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 def _type(field: FieldInfo) -> str:
     bounds = [
-        f"{sign} {getattr(each, name):g}"
+        f"{sign} {_number(getattr(each, name))}"
         for each in field.metadata
         for kind, (name, sign) in _SIGNS.items()
         if isinstance(each, kind)
     ]
     return _words(field.annotation) + (f", {', '.join(bounds)}" if bounds else "")
+
+
+def _number(value: float) -> str:
+    power = value.bit_length() - 1 if isinstance(value, int) else 0
+    return f"2^{power}" if power > 20 and value == 2**power else f"{value:g}"
 
 
 def _words(annotation: Any) -> str:
@@ -169,6 +197,8 @@ def _words(annotation: Any) -> str:
         return " \\| ".join(f"`{each}`" for each in inner)
     if origin in {typing.Union, types.UnionType}:
         return " or ".join(dict.fromkeys(map(_words, inner)))
+    if origin is dict:
+        return f"map from {' to '.join(map(_words, inner))}"
     if origin is not None:
         return f"{origin.__name__} of {', '.join(map(_words, inner))}"
     if annotation is type(None):
@@ -181,6 +211,8 @@ def _words(annotation: Any) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, BaseModel):
         return "its defaults"
+    if value == "":
+        return '""'
     return (
         "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value).replace("|", "\\|")
     )

@@ -7,10 +7,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hstnn_deploy
-from tests.conftest import PATIENCE
+from tests.conftest import PATIENCE, TINY, options
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hstnn_deploy"
@@ -69,6 +70,44 @@ atexit.register(lambda: print("heavy:", *[name for name in {HEAVY!r} if name in 
 {code}
 """
     assert python("-c", report).splitlines()[-1].split() == ["heavy:"]
+
+
+UNUSED = (
+    *("sklearn", "scipy", "pandas", "matplotlib", "tonic", "librosa", "onnx", "onnxruntime", "triton"),
+    *("sympy", "torch._dynamo", "torch._inductor", "torch.onnx"),
+)
+"""What no small training uses, though torch or this package uses it elsewhere."""
+
+
+def imported(tmp_path: Path, *words: str) -> set[str]:
+    """Run a command in a process of its own; return which modules it had imported at its end."""
+    report = tmp_path / "modules.txt"
+    code = f"""
+import atexit, sys
+from pathlib import Path
+atexit.register(lambda: Path({str(report)!r}).write_text("\\n".join(sys.modules)))
+sys.argv = ["hstnn", *sys.argv[1:]]
+from hstnn_deploy.__main__ import main
+main()
+"""
+    python("-c", code, *words)
+    return set(report.read_text().split())
+
+
+def test_a_command_imports_only_what_it_needs(tmp_path: Path) -> None:
+    found = imported(tmp_path, "train", "digits", *options(TINY), "--out", str(tmp_path), "--json")
+    assert "torch" in found
+    assert not found & {*UNUSED, "hstnn_deploy.cli.sweep"}
+    [ckpt] = map(str, tmp_path.glob("digits/*/*/ratio-0.5/best.pt"))
+    assert not imported(tmp_path, "evaluate", "--ckpt", ckpt) & {*UNUSED, "hstnn_deploy.cli.train"}
+    robustness = imported(tmp_path, "robustness", "--ckpt", ckpt, "--disturb", "gaussian=0.1", "--draws", "1")
+    assert not robustness & {*UNUSED, "hstnn_deploy.cli.train"}
+    # The check itself sees what is imported.
+    assert {"onnx", "onnxruntime"} <= imported(tmp_path, "export", "--ckpt", ckpt, "--out", str(tmp_path / "bundle"))
+    np.save(tmp_path / "x.npy", np.zeros((8, 2, 8), np.float32))
+    run = imported(tmp_path, "run", str(tmp_path / "bundle"), "--input", str(tmp_path / "x.npy"))
+    assert "onnxruntime" in run
+    assert not run & {*UNUSED[:7], "torch", "numpy.ma", "yaml", "PIL", "hstnn_deploy.cli.train"}
 
 
 def test_a_bundle_is_run_and_a_ledger_kept_without_torch() -> None:
@@ -172,7 +211,7 @@ def test_no_room_imports_from_one_above_it() -> None:
         if order.index(CODE_MAP["room"](other)) > order.index(CODE_MAP["room"](path))
     }
     # The command's own start, which has to be as short as it is.
-    assert upwards == {("__main__.py", "cli/app.py")}
+    assert upwards == {("__main__.py", "cli/app.py"), ("__main__.py", "cli/imports.py")}
 
 
 def test_no_modules_import_each_other() -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hstnn_deploy.cli.app import app
+from hstnn_deploy.cli.app import COMMANDS, commands
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMANDS = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DESCRIBED = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 
 
 def test_the_code_map_is_that_of_the_code() -> None:
@@ -33,16 +33,17 @@ def test_no_row_of_a_table_stands_twice(page: Path) -> None:
 
 
 def test_every_command_is_described() -> None:
+    app = commands(*COMMANDS)
     for command in app.registered_commands:
         assert command.callback is not None
-        assert f"`hstnn {command.name or command.callback.__name__}" in COMMANDS
+        assert f"`hstnn {command.name or command.callback.__name__}" in DESCRIBED
     for group in app.registered_groups:
         within = group.typer_instance
         assert within is not None
         names = [str(each.name) for each in within.registered_commands]
         names += [str(each.typer_instance.info.name) for each in within.registered_groups if each.typer_instance]
         for name in names:
-            assert re.search(rf"`hstnn {within.info.name} [^`]*{name}", COMMANDS)
+            assert re.search(rf"`hstnn {within.info.name} [^`]*{name}", DESCRIBED)
 
 
 LINK = re.compile(r"\]\(([^)#\s]+)?(#[^)\s]+)?\)")

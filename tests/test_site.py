@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hstnn_deploy import __all__ as public
-from hstnn_deploy.cli.app import app
+from hstnn_deploy.cli.app import COMMANDS, commands
 
 ROOT = Path(__file__).parent.parent
 FROM_ELSEWHERE = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=["']?https?:[^"'>]*""")
@@ -40,11 +40,13 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 
 def test_every_command_is_there_with_its_options(site: Path) -> None:
     text = (site / "reference/options/index.html").read_text(encoding="utf-8")
-    for command in app.registered_commands:
+    for command in commands(*COMMANDS).registered_commands:
         assert command.callback is not None
         name = command.name or command.callback.__name__
         assert f"<code>hstnn {name}</code>" in text, name
     assert "--disturb" in text
+    assert "--kind &lt;rnn|lstm|snn|ffs|hybrid&gt;" in text
+    assert "hybrids in three stages (adapt, select, restore)" in text
 
 
 def test_every_key_of_a_recipe_is_there_with_its_meaning(site: Path) -> None:
@@ -53,6 +55,11 @@ def test_every_key_of_a_recipe_is_there_with_its_meaning(site: Path) -> None:
         row = re.search(rf"<td><code>{re.escape(key)}</code></td>(.*?)</tr>", text, flags=re.DOTALL)
         assert row, key
         assert re.findall(r"<td>(.*?)</td>", row[1], flags=re.DOTALL)[-1].strip(), key
+
+
+def test_a_bar_in_the_code_of_a_table_has_no_backslash(site: Path) -> None:
+    text = (site / "commands/index.html").read_text(encoding="utf-8")
+    assert "<code>--recurrent rnn|lstm</code>" in text
 
 
 def test_every_public_name_is_there(site: Path) -> None:

@@ -1,72 +1,90 @@
 """The `hstnn` command: an explicit list of commands, and the one place that turns errors into exit codes."""
 
 import errno
+import inspect
 import os
 import signal
 import sys
 import traceback
 from contextlib import suppress
+from functools import cache
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 import hstnn_deploy
-from hstnn_deploy.cli import (
-    compare,
-    console,
-    data,
-    demo,
-    doctor,
-    evaluate,
-    export,
-    import_,
-    pick,
-    profile,
-    recipes,
-    report,
-    robustness,
-    run,
-    runs,
-    show,
-    streams,
-    sweep,
-    train,
-    verify,
-)
+from hstnn_deploy.cli import console, streams
 from hstnn_deploy.errors import HstnnError, UsageError, out_of_memory
 from hstnn_deploy.factories import looks_like_module
 from hstnn_deploy.files import cannot_use
 from hstnn_deploy.foreign import brief, one_line
 from hstnn_deploy.plugins.registry import VARIABLE
 
-app = typer.Typer(
-    name="hstnn",
-    help="Train hybrid spatiotemporal neural networks, export them with proof, and say what they cost.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for command in (
-    train.train,
-    evaluate.evaluate,
-    export.export,
-    verify.verify,
-    run.run,
-    profile.profile,
-    recipes.recipes,
-    show.show,
-    sweep.sweep,
-    robustness.robustness,
-    pick.pick,
-    report.report,
-    compare.compare,
-    demo.demo,
-    doctor.doctor,
-):
-    app.command()(command)
-app.command("import")(import_.import_network)
-app.add_typer(data.app)
-app.add_typer(runs.app)
+COMMANDS = {
+    "train": "train:train",
+    "evaluate": "evaluate:evaluate",
+    "export": "export:export",
+    "verify": "verify:verify",
+    "run": "run:run",
+    "profile": "profile:profile",
+    "recipes": "recipes:recipes",
+    "show": "show:show",
+    "sweep": "sweep:sweep",
+    "robustness": "robustness:robustness",
+    "pick": "pick:pick",
+    "report": "report:report",
+    "compare": "compare:compare",
+    "demo": "demo:demo",
+    "doctor": "doctor:doctor",
+    "import": "import_:import_network",
+    "data": "data:app",
+    "runs": "runs:app",
+}
+"""Every command, in the order in which help lists them: its module in this folder, and its function or its group."""
+
+
+@cache
+def commands(*names: str) -> typer.Typer:
+    """Return the command line with these commands alone, none of the others' modules being imported."""
+    made = typer.Typer(
+        name="hstnn",
+        help="Train hybrid spatiotemporal neural networks, export them with proof, and measure what they cost.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(_options)
+    for name in names:
+        module, _, attribute = COMMANDS[name].partition(":")
+        command = getattr(import_module(f"hstnn_deploy.cli.{module}"), attribute)
+        if isinstance(command, typer.Typer):
+            made.add_typer(command)
+        else:
+            made.command(name)(command)
+    _flow(made)
+    return made
+
+
+def app(args: list[str], **options: Any) -> Any:
+    """Run words of a command line; where the first names a command, no other command's module is imported.
+
+    `help COMMAND` is `COMMAND --help`.
+    """
+    if args[:1] == ["help"]:
+        args = [*args[1:], "--help"]
+    return commands(*(args[:1] if args and args[0] in COMMANDS else COMMANDS))(args=args, **options)
+
+
+def _flow(group: typer.Typer) -> None:
+    """Let `--help` break lines where the terminal ends, not where a docstring does."""
+    for each in group.registered_commands:
+        paragraphs = inspect.cleandoc(each.help or (each.callback and each.callback.__doc__) or "").split("\n\n")
+        each.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _flow(inner.typer_instance)
 
 
 def _print_version(wanted: bool) -> None:
@@ -75,21 +93,21 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
     _traceback: Annotated[
-        bool, typer.Option("--traceback", help="After an error, show the traceback too. May stand anywhere.")
+        bool,
+        typer.Option("--traceback", help="After an error, show the traceback too. Works anywhere on the command line."),
     ] = False,
     _plugin: Annotated[
         list[str] | None,
         typer.Option(
             "--plugin",
             metavar="MODULE",
-            help="Import a Python module that registers neurons, layers, losses, data sets or metrics of your own: "
-            "it runs. May stand anywhere. The variable HSTNN_PLUGINS names modules for every call.",
+            help="Import a Python module that registers neurons, layers, losses, data sets or metrics of your own. "
+            "Its code runs. Works anywhere on the command line. HSTNN_PLUGINS names modules for every call.",
         ),
     ] = None,
 ) -> None:

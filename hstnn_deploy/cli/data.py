@@ -1,4 +1,4 @@
-"""`hstnn data`: list, prepare, verify, show and time the data sets, and look after their cache."""
+"""`hstnn data`: list, prepare, verify, show and time the data sets."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from hstnn_deploy.cli import console, data_check
+from hstnn_deploy.cli import console, data_cache, data_check
 from hstnn_deploy.cli.options import Changes, DataDir, Device, Json, SplitChoice
 from hstnn_deploy.errors import DataError, Interrupted, UsageError, nearest
 from hstnn_deploy.plugins import registry as plugins
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="data", help="List, prepare, verify, show and time the data sets, and check your own.", no_args_is_help=True
 )
-cache = typer.Typer(name="cache", help="See and clear what is cached on disk.", no_args_is_help=True)
-app.add_typer(cache)
+app.add_typer(data_cache.app)
 app.command("check")(data_check.check)
 
 Name = Annotated[str, typer.Argument(help="A data set (see `hstnn data list`).")]
@@ -367,60 +366,3 @@ def bench(
         out,
         as_json,
     )
-
-
-@cache.command("info")
-def info(as_json: Json = False) -> None:
-    """List what the cache on disk holds."""
-    from hstnn_deploy.data import cache as cached
-
-    entries = cached.entries()
-    if as_json:
-        console.emit({"folder": str(cached.folder()), "entries": [_entry(entry) for entry in entries]})
-        return
-    rows = [
-        (
-            entry.data_set,
-            entry.split,
-            console.size(entry.bytes),
-            f"{entry.created:%Y-%m-%d %H:%M}",
-            _told(entry.parameters),
-        )
-        for entry in entries
-    ]
-    if rows:
-        columns = ["data set", "split", ">size", "made (UTC)", "of"]
-        console.out.print(console.table(f"Cache {cached.folder()}", columns, rows))
-    total = console.size(sum(entry.bytes for entry in entries))
-    console.out.print(f"{cached.folder()}: {len(entries)} files, {total}", soft_wrap=True, markup=False)
-
-
-def _entry(entry: Any) -> dict[str, Any]:
-    return {**entry._asdict(), "path": str(entry.path), "created": entry.created.isoformat()}
-
-
-def _told(parameters: dict[str, Any]) -> str:
-    """Return what a cached split was made with, in short."""
-    if not parameters:
-        return "damaged: it will be made anew"
-    return ", ".join(f"{key} {value}" for key, value in parameters.items() if key != "files")
-
-
-@cache.command("clear")
-def clear(
-    name: Annotated[str | None, typer.Argument(help="A data set (default: all of them).")] = None,
-    as_json: Json = False,
-) -> None:
-    """Remove what is cached, of one data set or of all; it is made again when it is needed."""
-    from hstnn_deploy.data import cache as cached
-    from hstnn_deploy.data.registry import DATA_SETS
-
-    known = {*DATA_SETS, *(entry.data_set for entry in cached.entries())}
-    if name is not None and name not in known:
-        raise UsageError(f"unknown data set {name!r}", nearest(name, known))
-    gone = cached.clear(name)
-    if as_json:
-        console.emit({"removed": [_entry(entry) for entry in gone]})
-        return
-    size = console.size(sum(entry.bytes for entry in gone))
-    console.out.print(f"removed {len(gone)} files, {size}, from {cached.folder()}", soft_wrap=True, markup=False)

@@ -8,6 +8,7 @@ import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.export import print_bundle, showing_checks
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import ExportError, Interrupted, UsageError, VerificationError
 
@@ -119,6 +120,7 @@ def demo(
 
 
 def _train(task: _Task, out: Path, seed: int, screen: "Console") -> "dict[str, list[RunFolder]]":
+    import_torch()
     from hstnn_deploy import devices
     from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train.fitting.progress import make_observer

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import (
     CacheChoice,
     CacheOption,
@@ -42,7 +43,7 @@ def evaluate(
     draws: Annotated[
         int | None,
         typer.Option(
-            min=0, metavar="N", help="Of weights on devices: measure so many draws of the variation; 0: none."
+            min=0, metavar="N", help="Of weights on devices: measure this many draws of the variation; 0: none."
         ),
     ] = None,
     readapt: Annotated[
@@ -84,6 +85,7 @@ def evaluate(
     With --draws, weights on devices are drawn anew each time, and stay for the whole split. With --variation, several
     networks are measured at several multiples of their sigma.
     """
+    import_torch()
     from hstnn_deploy import devices
 
     where = devices.resolve(device, threads)

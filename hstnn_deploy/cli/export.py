@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import Ckpt, DataDir, ForRecipe, Json, Samples, WholeTest
 from hstnn_deploy.errors import UsageError, VerificationError
 
@@ -172,6 +173,7 @@ def export(
     A checkpoint without a recipe, such as an imported one, is proved on the test split of --recipe, on --samples, or
     else on random inputs; the manifest says which.
     """
+    import_torch()
     from hstnn_deploy.export.bundle.export import export_bundle
     from hstnn_deploy.export.bundle.extras import NirOptions
     from hstnn_deploy.export.graph.nodes import OPSET

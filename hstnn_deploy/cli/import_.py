@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.layers import neuron_text, print_network
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import DataError, RunError, UsageError
@@ -123,6 +124,7 @@ def _from_module(
     as_json: bool,
 ) -> "tuple[Checkpoint, str]":
     """Return the network that a factory makes as a checkpoint, and what its folder is called."""
+    import_torch()
     from hstnn_deploy import environment
     from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.factories import load_factory
@@ -208,6 +210,7 @@ def _from_nir(
     target: str, dt: float | None, method: MethodChoice | None, readout: ReadoutChoice
 ) -> "tuple[Checkpoint, str]":
     """Return the network of a NIR file as a checkpoint, and what its folder is called."""
+    import_torch()
     from hstnn_deploy import environment, files
     from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.export.graph.from_nir import read_nir

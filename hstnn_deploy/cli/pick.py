@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import ReportError, UsageError
 
@@ -34,8 +35,8 @@ class PreferChoice(StrEnum):
     cost = "cost"
 
 
-def _most(name: str, unit: str) -> Any:
-    return typer.Option(f"--max-{name}", metavar=unit, help=f"At most so much {name}.")
+def _most(name: str, unit: str, what: str) -> Any:
+    return typer.Option(f"--max-{name}", metavar=unit, help=f"At most this {what}.")
 
 
 def pick(
@@ -50,20 +51,24 @@ def pick(
     min_robustness: Annotated[
         float | None, typer.Option(metavar="%", help="At least this mean accuracy under disturbances.")
     ] = None,
-    max_energy: Annotated[float | None, _most("energy", "nJ")] = None,
-    max_macs: Annotated[float | None, _most("macs", "N")] = None,
-    max_acs: Annotated[float | None, _most("acs", "N")] = None,
-    max_latency: Annotated[float | None, _most("latency", "ms")] = None,
-    max_ram: Annotated[float | None, _most("ram", "MB")] = None,
-    max_bytes: Annotated[float | None, _most("bytes", "kB")] = None,
-    cost: Annotated[CostChoice, typer.Option(help="The cost that the table shows and networks are compared by.")] = (
+    max_energy: Annotated[float | None, _most("energy", "nJ", "energy of one sample's arithmetic")] = None,
+    max_macs: Annotated[float | None, _most("macs", "N", "number of multiply-accumulates")] = None,
+    max_acs: Annotated[float | None, _most("acs", "N", "number of accumulates")] = None,
+    max_latency: Annotated[float | None, _most("latency", "ms", "median latency")] = None,
+    max_ram: Annotated[float | None, _most("ram", "MB", "memory of a process")] = None,
+    max_bytes: Annotated[float | None, _most("bytes", "kB", "size of the network")] = None,
+    cost: Annotated[CostChoice, typer.Option(help="The cost to show and to compare networks by.")] = (
         CostChoice.energy
     ),
     prefer: Annotated[
-        PreferChoice, typer.Option(help="What decides between the networks that are good enough.")
+        PreferChoice, typer.Option(help="What decides between the networks within the bounds.")
     ] = PreferChoice.accuracy,
     disturbance: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Robustness under this one (default: under all that all have).")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Use robustness under this disturbance (default: the mean over all that every network has).",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw accuracy, robustness and cost of all networks.")
@@ -72,9 +77,10 @@ def pick(
 ) -> None:
     """Name the network to deploy, and the command that exports it.
 
-    Networks are those of finished runs; figures are means over seeds. A bound on something that was not measured of a
-    network leaves that network out.
+    Networks are those of finished runs; figures are means over seeds. A bound on a figure that was not
+    measured excludes the network.
     """
+    import_torch()
     from hstnn_deploy.report.collect import collect
     from hstnn_deploy.report.robust import networks
     from hstnn_deploy.report.tradeoff import candidates, undominated
@@ -84,7 +90,10 @@ def pick(
         console.err.print(f"warning: {problem}", soft_wrap=True, markup=False)
     robust = networks(collected)
     _check_known(disturbance, robust)
-    found = candidates(collected.runs, collected.profiles, robust, disturbance)
+    joined = candidates(collected.runs, collected.profiles, robust, disturbance)
+    for line in joined.left_out:
+        console.note(line)
+    found = joined.networks
     if not found:
         raise ReportError("there is no finished run to pick from", "give a folder of runs")
     if len({each.metric for each in found}) > 1:

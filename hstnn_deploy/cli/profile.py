@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import Address, DataDir, ExecutorChoice, Json, address_of, words
 from hstnn_deploy.errors import Interrupted, ProfileError, UsageError
 
@@ -25,7 +26,7 @@ def profile(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="More recipes, as with --recipe; or one network that is none of hstnn's, time and memory alone: any "
+            help="More recipes, as with --recipe; or one network from elsewhere, time and memory alone: any "
             "FILE.onnx, or PACKAGE.MODULE:FACTORY, a function that returns a torch module. The latter imports and runs "
             "your code, from the current folder first.",
         ),
@@ -98,7 +99,7 @@ def profile(
         str | None, typer.Option(metavar="LIST", help="CPU threads (default: each engine's own choice).")
     ] = None,
     instances: Annotated[
-        int | None, typer.Option(help="Measure so many processes of each configuration at the same time.")
+        int | None, typer.Option(help="Measure this many processes of each configuration at the same time.")
     ] = None,
     find_batch: Annotated[
         bool, typer.Option("--find-batch", help="Find the largest batch that fits, instead of measuring.")
@@ -110,10 +111,10 @@ def profile(
         ),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Measure each configuration for about so long (default: 20).")
+        float | None, typer.Option(help="Measure each configuration for about this many seconds (default: 20).")
     ] = None,
     max_steps: Annotated[
-        int | None, typer.Option(help="Measure so many training steps and extrapolate the epoch.")
+        int | None, typer.Option(help="Measure this many training steps and extrapolate the epoch.")
     ] = None,
     rram_read: Annotated[
         float | None,
@@ -127,7 +128,7 @@ def profile(
             metavar="PJ", help="Energy of a bit read from SRAM (default: 0.156, 8 KB in 45 nm, Horowitz 2014)."
         ),
     ] = None,
-    time_limit: Annotated[float, typer.Option(help="Stop a configuration after so many seconds.")] = 300.0,
+    time_limit: Annotated[float, typer.Option(help="Stop a configuration after this many seconds.")] = 300.0,
     executor: Annotated[
         ExecutorChoice,
         typer.Option(
@@ -213,6 +214,7 @@ def _nodes(address: str | None) -> "Nodes":
 
 
 def _planned(options: dict[str, Any], nodes: "Nodes | None", find_batch: bool) -> "list[Configuration]":
+    import_torch()
     from hstnn_deploy.profile.plan.plan import plan
     from hstnn_deploy.profile.run.fitting import searches
 
@@ -226,6 +228,7 @@ _FOREIGN = {"recipes", "phases", "batches", "steps", "threads", "gpus", "seconds
 
 def _foreign(options: dict[str, Any], inputs: list[str], time_limit: float, resume: bool) -> "list[Configuration]":
     """Return what is to be measured of the one foreign network that is named; say what was guessed of its inputs."""
+    import_torch()
     from hstnn_deploy.profile.foreign.names import is_foreign
     from hstnn_deploy.profile.run.foreign_plan import plan
 
@@ -234,12 +237,12 @@ def _foreign(options: dict[str, Any], inputs: list[str], time_limit: float, resu
         raise UsageError(
             f"--input is for one FILE.onnx or PACKAGE.MODULE:FACTORY, and not for {', '.join(names) or 'no name'}"
             if inputs and not any(map(is_foreign, names))
-            else f"{', '.join(names)}: a network that is none of hstnn's is measured by itself",
+            else f"{', '.join(names)}: a network from elsewhere is measured by itself",
             "for example hstnn profile model.onnx --input x=28,1,28",
         )
     if other := sorted(set(options) - _FOREIGN):
         raise UsageError(
-            f"{names[0]} is none of hstnn's networks: it has no {', '.join(name.replace('_', '-') for name in other)}",
+            f"{names[0]} is a network from elsewhere: it has no {', '.join(name.replace('_', '-') for name in other)}",
             "it takes --input, --batch, --steps, --phases, --threads, --gpus, --seconds and --time-limit",
         )
     if resume and not names[0].lower().endswith(".onnx"):

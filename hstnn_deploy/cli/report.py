@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import UsageError, nearest
 
@@ -62,6 +63,7 @@ def report(
 
     The page needs nothing but itself.
     """
+    import_torch()
     from hstnn_deploy.report.aggregate import studies
     from hstnn_deploy.report.collect import collect
 

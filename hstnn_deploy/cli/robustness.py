@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.networks import networks_in
 from hstnn_deploy.cli.options import (
     CacheChoice,
@@ -20,7 +21,7 @@ from hstnn_deploy.cli.options import (
     check_out,
     out_paths,
 )
-from hstnn_deploy.errors import UsageError
+from hstnn_deploy.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +76,7 @@ def robustness(
     if show:
         _list(as_json)
         return
+    import_torch()
     from hstnn_deploy import devices, environment
     from hstnn_deploy.disturbances.table import DISTURBANCES
     from hstnn_deploy.robustness.record import Robustness
@@ -88,8 +90,22 @@ def robustness(
     benches = _benches(paths, bundle or [], split, batch, where, threads, data_dir, cache)
     if bundle:
         _check_bundles(benches, asked)
-    measured = [_measure(path, bench, benches, asked, draws) for path, bench in benches]
-    found = Robustness(device=str(where), environment=environment.describe(str(where)), networks=measured)
+    measured: list[Measured] = []
+
+    def all_of_it() -> Robustness:
+        return Robustness(device=str(where), environment=environment.describe(str(where)), networks=measured)
+
+    try:
+        for path, bench in benches:
+            measured.append(_measure(path, bench, benches, asked, draws))
+    except KeyboardInterrupt:
+        hint = "nothing is written"
+        if measured and out is not None and not any(path.exists() for path in out_paths(out, FILES)):
+            _write(out, all_of_it())
+            hint = f"what is measured of these is in {out}"
+        done = f"{len(measured)} of {console.counted(len(benches), 'network')}"
+        raise Interrupted(f"interrupted: {done} measured", hint) from None
+    found = all_of_it()
     if as_json:
         console.emit(found.plain())
     else:
@@ -124,7 +140,6 @@ def _benches(
     cache: CacheChoice,
 ) -> "list[tuple[Path, Bench]]":
     """Return what measures each network and each bundle; data is loaded once for all that have the same."""
-    from hstnn_deploy.robustness.deployed import BundleBench, open_deployed
     from hstnn_deploy.robustness.measure import Bench, data_named
     from hstnn_deploy.train.loading import Loader
 
@@ -135,6 +150,10 @@ def _benches(
         _check_data(path, data_named(recipe), benches)
         splits, size = loader.of(checkpoint), batch or recipe.batch
         benches.append((path, Bench(checkpoint, splits, split.value, size, where, data_dir)))
+    if not bundles:
+        return benches
+    from hstnn_deploy.robustness.deployed import BundleBench, open_deployed
+
     provider = "cpu" if where.type == "cpu" else f"cuda:{where.index or 0}"
     for path in dict.fromkeys(bundles):
         deployed = open_deployed(path, provider, threads)
@@ -181,11 +200,8 @@ def _check_bundles(benches: "list[tuple[Path, Bench]]", asked: "Asked | None") -
 def _measure(
     path: Path, bench: "Bench", benches: "list[tuple[Path, Bench]]", asked: "Asked | None", draws: int
 ) -> "Measured":
-    from hstnn_deploy.disturbances.table import DISTURBANCES
-
     if asked is None:
-        fitting = [each for each in DISTURBANCES.values() if not bench.why_not(each)]
-        asked = [(each, each.ordered(each.levels)) for each in fitting]
+        asked = [(each, each.ordered(each.levels)) for each in bench.usual()]
     other = _other_seed(bench, benches)
     curves: list[Curve] = []
     with console.err.status("") as status:
@@ -199,12 +215,10 @@ def _measure(
 
 def _other_seed(bench: "Bench", benches: "list[tuple[Path, Bench]]") -> "tuple[str, Network] | None":
     """Return another network like this one but for its seed, to make attacks on; a bundle is none."""
-    from hstnn_deploy.robustness.deployed import BundleBench
-
     like = bench.recipe.model_copy(update={"seed": 0}).dump()
     for _, each in benches:
-        if isinstance(each, BundleBench):
-            continue
+        if each.engine != "torch" or each.checkpoint.stage != bench.checkpoint.stage:
+            continue  # a redundant network is none like the one that was made of it
         if each.recipe.seed != bench.recipe.seed and each.recipe.model_copy(update={"seed": 0}).dump() == like:
             return f"seed {each.recipe.seed}", each.network
     return None

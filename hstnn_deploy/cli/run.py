@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_onnxruntime
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import DataError, UsageError
 
@@ -87,6 +88,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Classify files with a bundle, predict values, or continue a text; without torch, as deployed."""
+    import_onnxruntime()
     from hstnn_deploy.data.preprocessing import Frames, parse
     from hstnn_deploy.data.readers.event_options import parse_options
     from hstnn_deploy.export.runtime.session import Session

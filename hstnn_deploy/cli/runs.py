@@ -51,8 +51,9 @@ def list_runs(
         for each in facts
     ]
     columns = ["recipe", "kind", ">ratio", ">seed", "stage", "state", ">epoch", ">valid", ">test", ">age", ">size"]
-    metrics = " or ".join(sorted({name for each in facts if (name := _metric(each["valid"]))})) or "n/a"
-    caption = f"valid, test: {metrics} of the best epoch; age: since the last change"
+    metrics = " or ".join(sorted({name for each in facts if (name := _metric(each["valid"]))}))
+    best = f"valid, test: {metrics} of the best epoch; " if metrics else ""
+    caption = f"{best}age: since the last change"
     console.out.print(console.table("Runs", columns, rows, caption, dense=True))
     for each in facts:
         if each["error"]:
@@ -113,7 +114,7 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove run folders: never one in use, nor a folder that is none."""
+    """Remove run folders, but never one in use, nor any other folder."""
     runs = list({path.resolve(): _run(path) for path in paths}.values())
     for run in runs:
         if run.path.is_symlink():
@@ -148,7 +149,7 @@ def rm(
 def logs(
     paths: Paths,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the runs end.")] = False,
-    lines: Annotated[int | None, typer.Option("--lines", "-n", min=0, help="Begin with so many last lines.")] = None,
+    lines: Annotated[int | None, typer.Option("--lines", "-n", min=0, help="Begin with this many last lines.")] = None,
 ) -> None:
     """Print what the processes of a sweep's jobs printed."""
     runs = [run for run in _found(paths) if run.log.exists()]

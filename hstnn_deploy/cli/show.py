@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.layers import neuron_text, print_network
 from hstnn_deploy.cli.options import DataDir, ForRecipe, Json
 from hstnn_deploy.errors import UsageError
@@ -100,6 +101,7 @@ def show(
 
 def _read(what: str, seed: int) -> _Shown:
     """Return what a name or path means: a recipe that ships, a bundle, a recipe in a file, or a checkpoint."""
+    import_torch()
     from hstnn_deploy.export.runtime.manifest import MANIFEST
     from hstnn_deploy.recipe.load import load_recipe, shipped
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from hstnn_deploy.cli import console, then
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import Address, DataDir, ExecutorChoice, Json, address_of, words
 from hstnn_deploy.errors import Interrupted, SweepError, UsageError
 
@@ -58,7 +59,9 @@ def sweep(
         str | None, typer.Option(metavar="LIST", help="GPU numbers, or none for the CPU (default: every GPU there is).")
     ] = None,
     per_gpu: Annotated[int, typer.Option(min=1, help="Jobs that share a GPU.")] = 1,
-    cpus: Annotated[int | None, typer.Option(min=1, help="Use so many cores, and no GPU (default: all cores).")] = None,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="Use this many cores, and no GPU (default: all cores).")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each job; results depend on them.")] = 1,
     retries: Annotated[int, typer.Option(min=0, help="How often a failed job is tried again.")] = 1,
     after: Annotated[
@@ -81,6 +84,7 @@ def sweep(
     All ratios of a seed share one adaptation and its traces, and all recoveries the RRAM network that they start from.
     What is finished is not done again; run the same command to do what is missing.
     """
+    import_torch()
     from hstnn_deploy.runs import find_runs
     from hstnn_deploy.train.sweep.estimate import Estimator
     from hstnn_deploy.train.sweep.launch import Setting
@@ -299,8 +303,8 @@ def _show_plan(jobs: "list[Job]", estimator: "Estimator", as_json: bool) -> None
     if left:
         work = f"about {duration(sum(known))} of work" if known else "time n/a"
         console.out.print(
-            f"Left: {work}, known for {len(known)} of {len(left)} jobs. Time and peak memory "
-            "are those of earlier runs of like networks in the same folder; n/a where there is none.",
+            f"Left: {work} (known for {len(known)} of {len(left)} jobs). Time and peak memory are estimates "
+            "from earlier runs of similar networks in the same folder.",
             markup=False,
             soft_wrap=True,
         )

@@ -4,7 +4,9 @@ Each network, its seeds together, is measured by a process of its own: `hstnn ro
 `hstnn profile`, of the best seed, one at a time, so that no other process disturbs it. What is measured is kept.
 """
 
+import os
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -72,6 +74,7 @@ class After:
     say: Callable[[str], None]
     _running: set[subprocess.Popen[str]] = field(default_factory=set)
     _stopped: bool = False
+    _starting: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, measures: Sequence[str]) -> None:
         """Measure what is missing.
@@ -144,38 +147,59 @@ class After:
         data = ["--data-dir", str(setting.data_dir)] if setting.data_dir else []
         best = [str(run.path / "best.pt") for run in network.ordered]
         if measure == "robustness":
-            chosen = [word for path in best for word in ("--ckpt", path)]
+            chosen = [word for path in [*best, *self._measured_before(network)] for word in ("--ckpt", path)]
             words = [*chosen, "--device", "cpu" if device == "cpu" else "cuda", "--threads", str(setting.threads)]
             return ["robustness", *words, *data, "--out", str(folder / "robustness.json")]
         gpus = "none" if device == "cpu" else "0"
         words = [*_COSTS, "--gpus", gpus, *data, "--out", str(folder), "--resume"]
         return ["profile", "--ckpt", best[0], *words]
 
+    def _measured_before(self, network: _Trained) -> list[str]:
+        """Return the checkpoints of other seeds that an earlier sweep measured, so that their figures are not lost."""
+        from hstnn_deploy.checkpoint import Checkpoint
+        from hstnn_deploy.robustness.record import read
+
+        try:
+            before = read(network.folder / "robustness.json").networks
+            seeds = {run.recipe.seed for run in network.runs}
+            others = [each for each in before if each.seed not in seeds and Path(each.source).exists()]
+            return [each.source for each in others if Checkpoint.load(Path(each.source)).fingerprint == each.parameters]
+        except HstnnError:
+            return []
+
     def _process(self, command: list[str], device: str) -> str:
         """Run a command of ours; return why it failed, or an empty text."""
-        if self._stopped:
-            return "interrupted"
-        process = subprocess.Popen(
-            processes.command("__main__", *command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=processes.environment(device),
-            text=True,
-            errors="replace",
-            # Ctrl-C at the terminal reaches the sweep alone, which then ends them.
-            start_new_session=True,
-        )
-        self._running.add(process)
+        # Its standard input stays open as long as this process is there, and no longer, even after kill -9.
+        theirs, ours = os.pipe()
         try:
-            _, printed = process.communicate()
+            with self._starting:
+                if self._stopped:
+                    return "interrupted"
+                process = subprocess.Popen(
+                    processes.command("cli.measurement", *command),
+                    stdin=theirs,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    env=processes.environment(device),
+                    text=True,
+                    errors="replace",
+                    # Ctrl-C at the terminal reaches the sweep alone, which then ends them.
+                    start_new_session=True,
+                )
+                self._running.add(process)
+            try:
+                _, printed = process.communicate()
+            finally:
+                self._running.discard(process)
         finally:
-            self._running.discard(process)
+            os.close(theirs)
+            os.close(ours)
         said = [line.removeprefix("error: ") for line in printed.splitlines() if line.startswith("error: ")]
         return said[-1] if process.returncode and said else processes.cause(process.returncode, printed)
 
     def _stop(self) -> None:
-        self._stopped = True
+        with self._starting:
+            self._stopped = True
         for process in list(self._running):
             process.terminate()
         for process in list(self._running):
@@ -193,11 +217,12 @@ class After:
         best = [run.path / "best.pt" for run in network.ordered]
         try:
             if measure == "profile":
-                records = read_records(network.folder / "records.jsonl")
-                whole = all(each.status != "failed" for each in records)
-                return whole and {each.configuration.ckpt_sha256 for each in records} == {files.sha256(best[0])}
+                records, ours = read_records(network.folder / "records.jsonl"), files.sha256(best[0])
+                own = [each for each in records if each.configuration.ckpt_sha256 == ours]
+                # After a kill there may be one of two.
+                return {each.configuration.phase for each in own if each.status != "failed"} >= {"work", "infer"}
             measured = read(network.folder / "robustness.json").networks
-            return {each.parameters for each in measured} == {Checkpoint.load(path).fingerprint for path in best}
+            return {each.parameters for each in measured} >= {Checkpoint.load(path).fingerprint for path in best}
         except HstnnError:
             return False
 

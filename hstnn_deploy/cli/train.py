@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hstnn_deploy.cli import console
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import CacheChoice, CacheOption, Changes, DataDir, Device, Json, OwnData, Threads
 from hstnn_deploy.errors import Interrupted, UsageError
 from hstnn_deploy.train import starter
@@ -110,6 +111,7 @@ def train(
     A finished stage is not done again, so another ratio of the same seed starts at its selection. With --init, the
     network of a checkpoint is trained on: one stage, in a run folder that belongs to that checkpoint.
     """
+    import_torch()
     from hstnn_deploy import devices
     from hstnn_deploy.models.rram import STEPS
     from hstnn_deploy.models.sizes import check_ratio
@@ -265,7 +267,7 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
             rows.append((run.path.name, "selection.json", "", ""))
     title = f"Run folders in {runs[-1].path.parent}"
     chosen_on = "test, as chosen" if protocol == "test" else "validation"
-    columns = ["folder", "holds", f">{chosen_on} {task.metric}", f">test {task.metric}"]
+    columns = ["folder", "contents", f">{chosen_on} {task.metric}", f">test {task.metric}"]
     console.out.print(console.table(title, columns, rows))
     if protocol:
         disturbed = f"; trained {recipe.disturbed}" if recipe.against else ""

@@ -7,6 +7,7 @@ import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.export import print_checks, showing_checks
+from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import DataDir, Json, Samples, WholeTest
 from hstnn_deploy.errors import VerificationError
 
@@ -40,6 +41,7 @@ def verify(
     checkpoint that --ckpt names, and the data. Without --ckpt nothing says which network the weights are of. A bundle
     that says another version of hstnn or of its tools wrote it can leave a graph unchecked: --strict does not pass it.
     """
+    import_torch()
     from hstnn_deploy.export.bundle.verify import verify_bundle
 
     screen = console.report(as_json)

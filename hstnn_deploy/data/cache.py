@@ -6,14 +6,21 @@ A file holds the rows one after another, then where each begins, then a footer o
 checksum of what stands before it. KEY hashes the data set, the split, its files and every parameter of what was done
 to them: another transform is another file. Files take their name when they are whole, so a process that is killed
 leaves nothing that is read; two processes that need the same file make it once.
+
+    CACHE/DATASET/SPLIT-KEY.rows.checked     the stamp of a file: its state when it was last read whole and was right
+
+A file in the very state of its stamp is not read whole again. Any other is: one that was written to, copied, restored
+or touched. What a stamp cannot tell is content that changed while size, inode and times stayed: a failing disk, or
+who writes beneath the file system. `verify` reads every file whole, whatever its stamp says.
 """
 
 import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +47,9 @@ _LENGTH = 8
 _LONGEST = 2**20
 """Bytes of a footer, at most."""
 _SUFFIX = ".rows"
+_STAMP = ".checked"
+_SETTLED = 2 * 10**9
+"""Nanoseconds after a change from which another one has another time, on any file system."""
 _LOGGER = logging.getLogger(__name__)
 
 Rows = Callable[[], Iterable[NDArray[np.int32]]]
@@ -61,8 +71,7 @@ class Key(NamedTuple):
     @property
     def path(self) -> Path:
         """Where the entry is, or would be."""
-        digest = hashlib.sha256(_json(self.plain())).hexdigest()
-        return folder() / self.data_set / f"{self.split}-{digest[:20]}{_SUFFIX}"
+        return folder() / self.data_set / f"{self.split}-{_digest(self.plain())}{_SUFFIX}"
 
 
 class Ragged(NamedTuple):
@@ -138,6 +147,30 @@ def entries() -> list[Entry]:
     return found
 
 
+def verify(data_set: str | None = None) -> Iterator[tuple[Entry, str]]:
+    """Read every entry of a data set (None: of all) whole; yield each with what is wrong with it, or an empty text.
+
+    One that is wrong loses its stamp, so that it is made anew at its next use.
+    """
+    for entry in entries():
+        if data_set not in (None, entry.data_set):
+            continue
+        problem = ""
+        try:
+            footer = _footer(entry.path) or {}
+            plain = {name: footer.get(name) for name in Key("", "", {}).plain()}
+            if entry.path.name != f"{entry.split}-{_digest(plain)}{_SUFFIX}":
+                raise ValueError("it does not end as its name says")
+            _rows(entry.path, footer, whole=True)
+        except FileNotFoundError:
+            continue  # just now removed by another process
+        except Exception as error:  # whatever is wrong with it
+            problem = one_line(str(error)) or type(error).__name__
+            with suppress(OSError):
+                _stamp(entry.path).unlink(missing_ok=True)
+        yield entry, problem
+
+
 def clear(data_set: str | None = None, split: str | None = None) -> list[Entry]:
     """Remove the entries of a data set (None: of all) and split (None: of all); return what was removed.
 
@@ -150,6 +183,7 @@ def clear(data_set: str | None = None, split: str | None = None) -> list[Entry]:
     try:
         for entry in gone:
             entry.path.unlink(missing_ok=True)
+            _stamp(entry.path).unlink(missing_ok=True)
         for path in folder().glob(f"{data_set or '*'}/.{split or '*'}-*{_SUFFIX}.lock"):
             try:
                 with FileLock(path, timeout=0):
@@ -231,14 +265,31 @@ def _whole(path: Path, key: Key) -> Ragged:
     # As JSON gives it back: tuples have become lists.
     if footer is None or {name: footer.get(name) for name in key.plain()} != json.loads(_json(key.plain())):
         raise ValueError("it does not end as its name says")
+    return _rows(path, footer)
+
+
+def _rows(path: Path, footer: dict[str, Any], whole: bool = False) -> Ragged:
+    """Return the rows of a file that ends so, memory-mapped; its stamp spares the checksum unless `whole` is set.
+
+    Raises:
+        Exception: it is not whole.
+    """
     values, rows = footer["values"], footer["rows"]
     if type(values) is not int or type(rows) is not int or values < 0 or rows < 0:
         raise ValueError("its sizes are no numbers")
+    now, state = time.time_ns(), _state(path, footer)
     content = np.memmap(path, np.uint8, mode="c")
     places = _aligned(4 * values)
     end = places + 8 * (rows + 1)
-    if len(content) < end or hashlib.sha256(content[:end].data).hexdigest() != footer["sha256"]:
+    if len(content) < end:
         raise ValueError("its checksum differs")
+    if whole or _stamped(path) != state:
+        if hashlib.sha256(content[:end].data).hexdigest() != footer["sha256"]:
+            raise ValueError("its checksum differs")
+        if state == _state(path, footer) and now - max(state["modified"], state["changed"]) >= _SETTLED:
+            # Where it cannot be written the file is read whole again next time.
+            with suppress(RunError):
+                files.write_json(_stamp(path), state)
     offsets = content[places:end].view(np.int64)
     if offsets[0] != 0 or offsets[-1] != values or (np.diff(offsets) < 0).any():
         raise ValueError("its rows overlap")
@@ -264,6 +315,32 @@ def _write(key: Key, rows: Iterable[NDArray[np.int32]]) -> None:
         facts = {"values": values, "rows": len(lengths) - 1, "sha256": digest.hexdigest()}
         footer = _json({**key.plain(), **facts})
         file.write(footer + len(footer).to_bytes(_LENGTH, "little") + _END)
+
+
+def _state(path: Path, footer: dict[str, Any]) -> dict[str, Any]:
+    """Return what a stamp says of a file: all that changes with its content, and the checksum that it ends with."""
+    found = path.stat()
+    return {
+        "size": found.st_size,
+        "modified": found.st_mtime_ns,
+        # Cannot be set: it tells also of who writes and then sets the other one back.
+        "changed": found.st_ctime_ns,
+        "inode": found.st_ino,
+        "sha256": footer["sha256"],
+    }
+
+
+def _stamp(path: Path) -> Path:
+    return path.with_name(path.name + _STAMP)
+
+
+def _stamped(path: Path) -> Any:
+    """Return what the stamp of a file says, or None where there is none that can be read."""
+    try:
+        with _stamp(path).open("rb") as file:
+            return json_value(file.read(_LONGEST))
+    except (OSError, ValueError):
+        return None
 
 
 def _footer(path: Path) -> dict[str, Any] | None:
@@ -298,6 +375,10 @@ def _unwritable(message: str) -> DataError:
 
 def _aligned(size: int) -> int:
     return -(-size // 8) * 8
+
+
+def _digest(plain: dict[str, Any]) -> str:
+    return hashlib.sha256(_json(plain)).hexdigest()[:20]
 
 
 def _json(value: Any) -> bytes:

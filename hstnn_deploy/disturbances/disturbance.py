@@ -6,7 +6,6 @@ batch, in any process and on any machine. Of a training, the seed, the epoch and
 draw's number: they are the upper words of the counter, which are 0 in measurements.
 """
 
-import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,9 @@ by an adversary who knows a network's gradient."""
 INPUTS: tuple[Where, ...] = ("values", "events", "words")
 """Where a disturbance acts on the input alone, so that a bundle can be disturbed too."""
 
+BOUNDLESS = 1e6
+"""The largest level where none is too large by its meaning; far beyond, what is computed is no number any more."""
+
 
 @dataclass(frozen=True)
 class Disturbance:
@@ -39,7 +41,7 @@ class Disturbance:
     where: Where
     levels: tuple[float, ...]
     """Those that are measured where none are asked for, from weak to strong."""
-    most: float = math.inf
+    most: float = BOUNDLESS
     """The largest level that has a meaning."""
     whole: bool = False
     """Whether levels are whole numbers."""
@@ -61,7 +63,7 @@ class Disturbance:
             UsageError: it is below 0, above `most`, or not whole where it must be.
         """
         if not 0 <= level <= self.most or (self.falling and level == 1) or (self.whole and level != int(level)):
-            bound = f"from 0 to {self.most:g}" if math.isfinite(self.most) else "0 or more"
+            bound = f"from 0 to {self.most:g}" if level > 0 or self.most < BOUNDLESS else "0 or more"
             bound = f"0 (none), or from 2 to {self.most:g}" if self.falling else bound
             number = "a whole number " if self.whole else ""
             raise UsageError(f"{asked}{self.name}: level {level:g} must be {number}{bound} ({self.unit})")

@@ -1,7 +1,7 @@
 """Disturbances of a network as hardware has them: of its weights, its neurons' constants, and its spikes on their way.
 
-Each returns a copy of the network, or changes nothing of it but what is sent from layer to layer. Weights are the
-parameters with two axes or more: biases, norms and neurons' constants are none.
+Each returns a copy of the network, or changes nothing of it but what is sent from layer to layer. Which parameters are
+weights says `weights_of`.
 """
 
 import copy
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hstnn_deploy.disturbances.disturbance import Disturbance, Draw, stream
+from hstnn_deploy.disturbances.disturbance import BOUNDLESS, Disturbance, Draw, stream
 from hstnn_deploy.errors import UsageError
+from hstnn_deploy.models.layers.weights import weights_of
 from hstnn_deploy.models.network import SPIKES, Network
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.neurons.numbers import RATE
@@ -55,7 +56,7 @@ def _normal(like: Tensor, draw: np.random.Generator) -> Tensor:
 
 
 def _of(
-    name: str, about: str, unit: str, levels: tuple[float, ...], most: float = np.inf, whole: bool = False
+    name: str, about: str, unit: str, levels: tuple[float, ...], most: float = BOUNDLESS, whole: bool = False
 ) -> Disturbance:
     return Disturbance(name, about, unit, "weights", levels, most, whole)
 
@@ -78,6 +79,7 @@ WEIGHTS: dict[str, tuple[Disturbance, ApplyWeight]] = {
                 "weights times log-normal noise",
                 "standard deviation of the logarithm",
                 (0.1, 0.2, 0.4, 0.8),
+                10,
             ),
             lognormal,
         ),
@@ -129,7 +131,7 @@ def disturbed_weights(network: Network, name: str, level: float, draw: int) -> N
     _, apply = WEIGHTS[name]
     changed = copy.deepcopy(network)
     with torch.no_grad():
-        for number, weight in enumerate(each for each in changed.parameters() if each.ndim > 1):
+        for number, weight in enumerate(weights_of(changed)):
             weight.copy_(apply(weight, level, stream(name, draw, number)))
     return changed
 

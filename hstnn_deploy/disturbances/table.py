@@ -44,6 +44,8 @@ def why_not(disturbance: Disturbance, data: DataConfig, split: Split, network: N
             return "" if raw else f"it acts on raw events, and {called(data)} holds none"
         case "values" | "adversary" if text or network.tokens:
             return f"it acts on values, and {called(data)} is a text"
+        case "values" if disturbance.name in {"stretch", "compress"} and network.every_step:
+            return "it changes how many steps there are, and each step has an answer of its own"
         case "adversary" if isinstance(how, Whole) and how.encoding == "poisson":
             return "its inputs are drawn spikes, through which no gradient goes"
         case "adversary" if isinstance(split, ImageSplit):

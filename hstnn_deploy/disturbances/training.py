@@ -1,13 +1,13 @@
 """Training against disturbances: which ones a network learns with, at which strongest levels.
 
     input     each sample of each epoch at a level of its own, drawn evenly from 0 to the strongest one
-    attacks   likewise, through the network as it is when the batch is asked for, undisturbed and in evaluation
+    attacks   the same, through the network as it is when the batch is asked for, undisturbed and in evaluation
     weights   each step's forward and backward pass with disturbed weights; the optimiser changes the undisturbed ones
               by the gradient at the disturbed ones (straight-through: Bengio et al., 2013)
     spikes    each step's passes with spikes that are lost or late
 
-What is drawn follows from the seed, the epoch, the name, and the number of the sample or step alone: a training that
-goes on draws the same, and a sample is disturbed alike whatever batch it comes in. Where there are several, they come
+What is drawn follows from the seed, the epoch, the name, and the number of the sample or step alone: a resumed
+training draws the same, and a sample is disturbed alike whatever batch it comes in. Where there are several, they come
 in this order, those of one sort in that of the tables: events, then images or values, then attacks.
 """
 
@@ -37,6 +37,7 @@ from hstnn_deploy.disturbances.inputs import (
 from hstnn_deploy.disturbances.table import DISTURBANCES, why_not
 from hstnn_deploy.disturbances.values import Range
 from hstnn_deploy.errors import UsageError, nearest
+from hstnn_deploy.models.layers.weights import weights_of
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task
 
@@ -101,8 +102,6 @@ class Against:
             return why
         if disturbance.where == "events" and not (isinstance(self._split, EventSplit) and self._split.remade):
             return f"it acts on raw events, and {called(self._data)} holds none"
-        if disturbance.name in {"stretch", "compress"} and self._network.every_step:
-            return "it changes how many steps there are, and each step has an answer of its own"
         return ""
 
     def _of(self, *where: Where) -> dict[str, float]:
@@ -158,7 +157,7 @@ class Against:
 
     @contextmanager
     def _weights(self, draw: Trained) -> Iterator[None]:
-        found = [each for each in self._network.parameters() if each.ndim > 1] if self._of("weights") else []
+        found = weights_of(self._network) if self._of("weights") else []
         clean = [weight.detach().clone() for weight in found]
         try:
             with torch.no_grad():

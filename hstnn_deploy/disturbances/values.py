@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hstnn_deploy.disturbances.disturbance import Array, Disturbance
+from hstnn_deploy.disturbances.disturbance import BOUNDLESS, Array, Disturbance
 
 Draw = np.random.Generator
 
@@ -61,9 +61,12 @@ def occlusion(x: Array, level: float, span: Range, draw: Draw) -> Array:
     Of frames it is a rectangle at the same random place at every step; of rows of values, one over steps and values.
     """
     rows, columns = x.shape[-2:] if x.ndim > 2 else x.shape
-    # The sides shrink alike; what rounding takes from one of them, the other gives back.
-    high = max(1, round(rows * level**0.5))
-    wide = min(columns, max(1, round(level * rows * columns / high)))
+    # The sides shrink alike; what rounding takes from the shorter one, the longer one gives back: one value a step, as
+    # of S-MNIST, stays one value, and a share of the steps is covered.
+    short, long = sorted((rows, columns))
+    least = max(1, round(short * level**0.5))
+    other = max(1, min(long, round(level * short * long / least)))
+    high, wide = (least, other) if rows <= columns else (other, least)
     top, left = draw.integers(rows - high + 1), draw.integers(columns - wide + 1)
     covered = x.copy()
     covered[..., top : top + high, left : left + wide] = span.low
@@ -103,7 +106,7 @@ def _resampled(steps: int, factor: float) -> Array:
     return np.minimum(np.floor(np.arange(count) / factor + 1e-9).astype(np.int64), steps - 1)
 
 
-def _input(name: str, about: str, unit: str, levels: tuple[float, ...], most: float = np.inf) -> Disturbance:
+def _input(name: str, about: str, unit: str, levels: tuple[float, ...], most: float = BOUNDLESS) -> Disturbance:
     return Disturbance(name, about, unit, "values", levels, most)
 
 

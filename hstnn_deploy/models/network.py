@@ -165,11 +165,11 @@ class Network(nn.Module, Shown, ABC):
 
     @property
     def sizes(self) -> list[Sizes]:
-        """Spiking and recurrent units of each layer; empty of networks whose layers are not so divided."""
+        """Spiking and recurrent units of each layer; empty for networks whose layers have no such parts."""
         return []
 
     def described(self) -> list["Described"]:
-        """Return the layers of a stack; empty of hybrid networks, whose layers `sizes` describes."""
+        """Return the layers of a stack; empty for hybrid networks, whose layers `sizes` describes."""
         return []
 
     @abstractmethod

@@ -19,7 +19,7 @@ from hstnn_deploy.data.dataset import Protocol, Shape
 from hstnn_deploy.data.registry import DataConfig
 from hstnn_deploy.data.splits import DataSizes, Splits, Targets
 from hstnn_deploy.disturbances.hardware import WEIGHTS
-from hstnn_deploy.errors import HstnnError, RecipeError, UsageError, nearest
+from hstnn_deploy.errors import HstnnError, RecipeError, nearest
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.network import Asked
 from hstnn_deploy.models.precision import Precision
@@ -30,6 +30,7 @@ from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.models.tasks import LossConfig, task_for
 from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.recipe.explain import explained
+from hstnn_deploy.recipe.fits import check_fits
 from hstnn_deploy.recipe.sections import Init, Levels, Published, Regularise, Selection, Stage
 
 Method = Literal["hybrid", "plain"]
@@ -59,13 +60,13 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    """What the training is called: run folders, tables and pictures bear it."""
+    """The name of the training in run folders, tables and pictures."""
     about: str = ""
-    """A sentence for people."""
+    """A sentence that describes the recipe."""
     experiment: str | None = None
     """The row of the paper's resource table that this recipe reproduces."""
     published: Published | None = None
-    """The results that this recipe answers to, where there are any."""
+    """Published results to compare with, or null."""
     data: DataConfig
     network: NetworkConfig
     kind: Kind = "hybrid"
@@ -77,7 +78,7 @@ class Recipe(BaseModel):
     batch: int = Field(gt=0)
     """Samples of a training step; of a text, how many places of it are read side by side."""
     precision: Precision = "fp32"
-    """In which precision training and evaluation compute; see `models.precision`."""
+    """The precision of training and evaluation; see `models.precision`."""
     protocol: Protocol = "validation"
     """Where the best epoch is chosen: `validation` (held out of training) or `test` (the demo's; overstates)."""
     loss: LossConfig | None = None
@@ -265,84 +266,13 @@ class Recipe(BaseModel):
         self.check_fits(there.family, there.sizes)
 
     def check_fits(self, family: str, sizes: DataSizes) -> None:
-        """Refuse a network that is not made for the data.
-
-        Args:
-            family: which family of networks the data is for.
-            sizes: of the data.
-
-        Raises:
-            UsageError: another family, a loss of another sort of targets, or a key of the network that the data
-                contradicts.
-        """
-        if isinstance(self.network, StackConfig):
-            self._check_loss(family, sizes)
-            self._check_shape(self.network, family, sizes)
-            return
-        if self.network.family != family:
-            raise UsageError(
-                f"network.family is {self.network.family}, but {self.data_called} is for the family {family}",
-                "`hstnn recipes` lists recipes to start from",
-            )
-        self._check_loss(family, sizes)
-        if family == "convolutional" and sizes.size is None:
-            raise UsageError(
-                f"network.family is convolutional, but a time step of {self.data_called} has the shape "
-                f"{list(sizes.step)}",
-                "make the frames square (data.resize, or the transform center-crop), or train a network of layers",
-            )
-        for key, name in self.network.data_keys.items():
-            wanted, there = getattr(self.network, key), getattr(sizes, name)
-            if wanted != there:
-                raise UsageError(
-                    f"network.{key} is {wanted}, but {self.data_called} has {there}", f"--set network.{key}={there}"
-                )
+        """Refuse a network that is not made for the data; see `fits.check_fits`."""
+        check_fits(self.network, self.loss, self.data_called, family, sizes)
 
     @property
     def data_called(self) -> str:
         """What the data is called in a sentence."""
         return "your data" if self.data.name == "own" else self.data.name
-
-    def _check_loss(self, family: str, sizes: DataSizes) -> None:
-        """Refuse a loss of another sort of answers than the data has: classes or values of samples, or words."""
-        there = "words" if family == "language" else sizes.targets
-        if self.asks != there:
-            name = self.loss.name if self.loss else f"the usual one, {self.network.usual_loss}"
-            has, right = _LOSSES[there]
-            raise UsageError(f"loss is {name}, but {self.data_called} {has}", f"--set loss={right}")
-        names = self.loss.outputs if self.loss else []
-        if names and len(names) != sizes.classes:
-            raise UsageError(
-                f"loss.outputs names {len(names)} outputs, but {self.data_called} has {sizes.classes} values a sample",
-                "name each of them, or leave loss.outputs out",
-            )
-
-    def _check_shape(self, network: StackConfig, family: str, sizes: DataSizes) -> None:
-        """Refuse a stack that is not made for the data; see `check_fits`."""
-        there = [] if family == "language" else list(sizes.step)
-        if (network.readout == "every") != (family == "language"):
-            each = "word" if family == "language" else "sample"
-            wanted = "every" if family == "language" else "mean"
-            raise UsageError(
-                f"network.readout is {network.readout}, but {self.data_called} asks for one answer for each {each}",
-                f"--set network.readout={wanted}",
-            )
-        if network.input != there:
-            raise UsageError(
-                f"network.input is {network.input}, but a time step of {self.data_called} has the shape {there}",
-                f"--set 'network.input={there}'",
-            )
-        steps, longest = sizes.steps, network.longest
-        if steps is not None and longest is not None and steps > longest:
-            raise UsageError(
-                f"network.layers normalise {longest} steps each by itself, but {self.data_called} has {steps}",
-                f"give norm.steps: {steps}",
-            )
-        if (given := network.outputs) != sizes.classes:
-            raise UsageError(
-                f"network.layers give {given} outputs, but {self.data_called} has {sizes.classes} {sizes.targets}",
-                "the last layer with weights says how many",
-            )
 
     def stage(self, name: str) -> Stage:
         """Return how a stage is trained: train, adapt or restore; of steps with an SRAM part, as `finetune` says."""
@@ -418,13 +348,6 @@ class Recipe(BaseModel):
         except (ValidationError, HstnnError):
             return old
 
-
-_LOSSES: dict[str, tuple[str, str]] = {
-    "classes": ("has a class for each sample", "cross-entropy"),
-    "words": ("is a text", "next-word"),
-    "values": ("has values for each sample, not a class", "regression"),
-}
-"""By what is asked of a network: how data that asks it is described, and the usual loss."""
 
 _COMPENSATED: set[Step | None] = {"recover", "prune"}
 """Steps with an SRAM part, which are trained as `finetune` says."""

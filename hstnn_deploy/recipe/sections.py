@@ -177,21 +177,24 @@ class Selection(BaseModel):
 
 
 class Published(BaseModel):
-    """The published results that a recipe answers to: the metric on the test split, a mean over seeds."""
+    """Published results to compare a recipe's with: the metric on the test split, a mean over seeds."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     source: str
-    """Where the figures stand, and how they were obtained."""
+    """Where the figures were published, and how they were obtained."""
     protocol: Protocol
-    """Where the epoch was chosen of which they are."""
+    """Which split chose the epoch of these figures."""
     rnn: float | None = None
+    """Of the pure rnn network."""
     lstm: float | None = None
+    """Of the pure lstm network."""
     snn: float | None = None
+    """Of the pure snn network."""
     ffs: dict[float, float] = {}
-    """By ratio."""
+    """Of ffs networks, by ratio."""
     hybrid: dict[float, float] = {}
-    """By ratio, of the restored network."""
+    """Of restored hybrid networks, by ratio."""
     plain: float | None = None
     """Of a stack."""
 

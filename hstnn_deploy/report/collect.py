@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hstnn_deploy
+from hstnn_deploy import files
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.errors import HstnnError, RunError
 from hstnn_deploy.foreign import reading
@@ -88,6 +89,18 @@ class Run:
     def task(self) -> Task:
         """What the network is trained for: its metric."""
         return task_for(self.recipe.network, self.recipe.loss)
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """What the numbers of its best.pt are known by (see `Checkpoint.fingerprint`); None where there is none."""
+        best = self.path / "best.pt"
+        return Checkpoint.load(best).fingerprint if best.exists() else None
+
+    @cached_property
+    def checksum(self) -> str | None:
+        """The SHA-256 of its best.pt; None where there is none."""
+        best = self.path / "best.pt"
+        return files.sha256(best) if best.exists() else None
 
     @property
     def value(self) -> float | None:

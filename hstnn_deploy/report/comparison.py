@@ -10,7 +10,7 @@ from typing import Any
 
 from hstnn_deploy import stats
 from hstnn_deploy.errors import ReportError, RunError, UsageError, nearest
-from hstnn_deploy.report import comparing_robustness, costs
+from hstnn_deploy.report import comparing_robustness, costs, robust
 from hstnn_deploy.report.aggregate import Cell, Study, described, studies
 from hstnn_deploy.report.collect import Collected, Profiled, collect, differing
 from hstnn_deploy.report.conditions import Condition
@@ -93,7 +93,7 @@ def compare(first: Path, second: Path, metrics: Sequence[str], conditions: Seque
             "compare runs with runs, and records with records of the same sort",
         )
     if sorts[0] == "robustness records":
-        mine, theirs = ([each for file in side.robustness.values() for each in file.networks] for side in sides)
+        mine, theirs = (robust.networks(side) for side in sides)
         rows, notes = comparing_robustness.rows_of(first, second, mine, theirs, wanted)
     elif sorts[0] == "runs":
         a, b = (_study(path, side) for path, side in zip((first, second), sides, strict=True))

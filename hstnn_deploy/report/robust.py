@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from hstnn_deploy.metrics import titled
 from hstnn_deploy.report.collect import Collected
 from hstnn_deploy.report.sheets import NONE, Column, Entry, Sheet, figure
-from hstnn_deploy.report.tradeoff import COSTS, Candidate, candidates, undominated
+from hstnn_deploy.report.tradeoff import COSTS, Candidate, Joined, candidates, undominated
 from hstnn_deploy.robustness.pictures import panels
-from hstnn_deploy.robustness.record import Measured, alike, scores, title_of, together
+from hstnn_deploy.robustness.record import Measured, alike, once, scores, title_of, together
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,15 +21,15 @@ COST = "energy"
 
 
 def networks(collected: Collected) -> list[Measured]:
-    """Return all networks that were measured under disturbances."""
-    return [network for each in collected.robustness.values() for network in each.networks]
+    """Return all networks that were measured under disturbances, each curve of a network once: that of most draws."""
+    return once(network for each in collected.robustness.values() for network in each.networks)
 
 
 def by_data(collected: Collected) -> list[list[Measured]]:
-    """Return them by data set and metric: what may stand in one table."""
-    found: dict[tuple[str, str], list[Measured]] = {}
+    """Return them by data set, metric and split: what may stand in one table."""
+    found: dict[tuple[str, str, str], list[Measured]] = {}
     for each in networks(collected):
-        found.setdefault((each.data, each.metric), []).append(each)
+        found.setdefault((each.data, each.metric, each.split), []).append(each)
     return list(found.values())
 
 
@@ -64,11 +64,17 @@ def sheet(measured: Sequence[Measured]) -> Sheet:
 
 def compared(collected: Collected) -> list[Candidate]:
     """Return the networks of finished runs with robustness and costs; none where no robustness was measured."""
-    found = candidates(collected.runs, collected.profiles, networks(collected))
+    found = joined(collected).networks
     return found if any(each.robustness is not None for each in found) else []
 
 
-def tradeoff_sheet(found: Sequence[Candidate]) -> Sheet:
+def joined(collected: Collected) -> Joined:
+    """Return the networks of finished runs with what was measured of them, and what belongs to none of them."""
+    measured = networks(collected)
+    return candidates(collected.runs, collected.profiles, measured) if measured else Joined([], [])
+
+
+def tradeoff_sheet(found: Sequence[Candidate], left_out: Sequence[str] = ()) -> Sheet:
     """Return a table of accuracy, robustness and all costs, a row for each network."""
     front = {each.name for each in undominated(found, COST)}
     columns = [
@@ -96,6 +102,7 @@ def tradeoff_sheet(found: Sequence[Candidate]) -> Sheet:
         "Test: mean over seeds. Robustness: mean over all levels of the disturbances that all networks have.",
         f"Undominated: no other network is at least as good in metric, robustness and {COST}, and better in one.",
         "n/a: not measured (hstnn robustness, hstnn profile --phases work,infer).",
+        *(f"{line}." for line in left_out),
     ]
     return Sheet("Accuracy, robustness and cost", columns, rows, notes)
 
@@ -104,7 +111,7 @@ def sheets(collected: Collected) -> list[Sheet]:
     """Return all tables of this kind."""
     made = [sheet(each) for each in by_data(collected)]
     if found := compared(collected):
-        made.append(tradeoff_sheet(found))
+        made.append(tradeoff_sheet(found, joined(collected).left_out))
     return made
 
 

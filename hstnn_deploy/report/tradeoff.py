@@ -2,7 +2,8 @@
 
 A network is a recipe with its kind and ratio; its seeds stand together. Robustness is the mean of the areas of its
 curves (see `robustness.scores`), over the disturbances that all networks were measured under at the same levels. A cost
-is a value of a profile record of the same recipe, kind and ratio.
+is a value of a profile record. Both belong to a network where they were measured of one of its runs' best.pt, whatever
+their names; what was measured of another checkpoint is left out with a word.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ from typing import NamedTuple
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.values import Measured as Value
 from hstnn_deploy.report import costs
-from hstnn_deploy.report.collect import Profiled, Run
+from hstnn_deploy.report.aggregate import AFTER, WORDS, studies
+from hstnn_deploy.report.collect import Profiled, Run, differing
 from hstnn_deploy.robustness.record import Measured, alike, scores
 
 _Key = tuple[str, bool, tuple[float, ...]]
@@ -47,6 +49,7 @@ class Candidate:
     """A network that may be deployed."""
 
     recipe: str
+    """Its name; where several recipes have it, with the keys that tell them apart."""
     network: str
     """Kind and ratio, such as "hybrid 0.5"."""
     kind: str
@@ -82,10 +85,21 @@ class Candidate:
         ]
 
 
+@dataclass(frozen=True)
+class Joined:
+    """What runs, profile records and robustness come to."""
+
+    networks: list[Candidate]
+    left_out: list[str]
+    """A line for each measurement that belongs to none of the runs' checkpoints, or to some seeds alone."""
+
+
 def candidates(
     runs: Sequence[Run], profiles: Sequence[Profiled], robust: Sequence[Measured], disturbance: str | None = None
-) -> list[Candidate]:
+) -> Joined:
     """Return the networks of finished runs, redundant ones left out, with what was measured of each.
+
+    Recipes of one name that train differently are told apart, as in the tables of a report.
 
     Args:
         runs: trainings.
@@ -94,43 +108,102 @@ def candidates(
         disturbance: which one robustness is the area of; None: the mean of all that every network was measured under.
             Either way, at the levels that these networks have in common.
     """
-    found: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        if run.value is not None and not (run.stage == "adapt" and run.recipe.kind == "hybrid"):
-            found.setdefault((run.recipe.name, str(run.network)), []).append(run)
-    robust = _once(robust)
-    shared = _shared(robust, disturbance)
-    made = []
-    for (recipe, network), same in found.items():
+    groups = _networks(runs)
+    known = {run.fingerprint for _, same in groups for run in same} if robust else set()
+    of_checkpoints = any(each.record.configuration.ckpt for each in profiles)
+    ours = _once([each for each in robust if each.parameters in known and each.split == "test"])
+    shared = _shared(ours, disturbance)
+    made: list[Candidate] = []
+    used: set[int] = set()
+    few: list[str] = []
+    for title, same in groups:
         task = same[0].task
         sign = 1 if task.higher_is_better else -1
         figures = {run.recipe.seed: run.value for run in same if run.value is not None}
         best = max(same, key=lambda run, sign=sign: sign * (run.value or 0.0))  # type: ignore[misc]
-        own = [each for each in robust if (each.recipe, each.network) == (recipe, network)]
+        own_sums = {run.checksum for run in same} if of_checkpoints else set()
+        records = [each for each in profiles if _of_run(each.record, same[0], own_sums)]
+        used |= {id(each) for each in records}
+        ways = {(r.record.configuration.engine, r.record.configuration.device) for r in records if _timed(r.record)}
+        if len(ways) > 1:
+            listed = ", ".join(" on ".join(way) for way in sorted(ways))
+            few.append(f"latency and RAM of {title} {same[0].network} are means over {listed}")
+        own = [each for each in ours if each.parameters in {run.fingerprint for run in same}] if ours else []
+        if own and len({each.parameters for each in own}) < len(figures):
+            few.append(
+                f"robustness of {title} {same[0].network} is of {len({each.parameters for each in own})} of its "
+                f"{len(figures)} seeds"
+            )
         made.append(
             Candidate(
-                recipe,
-                network,
+                title,
+                str(same[0].network),
                 same[0].recipe.kind,
                 task.metric,
                 task.higher_is_better,
                 figures,
                 best.path / "best.pt",
                 _area(own, shared),
-                _costs(same[0], [each.record for each in profiles]),
+                _costs([each.record for each in records]),
             )
         )
-    return made
+    unused = [each for each in profiles if id(each) not in used]
+    return Joined(made, [*_left_out(runs, unused, robust, known), *few])
+
+
+def _networks(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
+    """Return the finished runs of each network, one of a seed, with the name of its recipe.
+
+    Where networks of one kind and ratio have recipes of one name, each says what tells it from the others.
+    """
+    found: dict[tuple[Path, ...], tuple[str, list[Run]]] = {}
+    for study in studies(runs):
+        for cell in study.cells:
+            same = list(cell.runs.values())
+            if same and not (cell.stage == "adapt" and same[0].recipe.kind == "hybrid"):
+                # A pure network stands in several studies where hybrids were restored in several ways.
+                found.setdefault(tuple(run.path for run in same), (study.title, same))
+    names = [(same[0].recipe.name, str(same[0].network)) for _, same in found.values()]
+    return [
+        (title if names.count(name) > 1 else name[0], same)
+        for name, (title, same) in zip(names, found.values(), strict=True)
+    ]
+
+
+def _left_out(
+    runs: Sequence[Run], profiles: Sequence[Profiled], robust: Sequence[Measured], known: set[str | None]
+) -> list[str]:
+    """Say which measurements could not be joined, where there are runs that they bear the name of."""
+    names = {(run.recipe.name, str(run.network)) for run in runs if run.stage != "adapt" or run.recipe.kind != "hybrid"}
+    lines = []
+    for each in robust:
+        if (each.recipe, each.network) not in names:
+            continue
+        what = f"not joined: robustness of {each.recipe} {each.network}, seed {each.seed}, measured of {each.source}"
+        if each.parameters not in known:
+            lines.append(
+                f"{what}: none of these runs' best.pt holds those weights (it was trained again, or elsewhere)"
+            )
+        elif each.split != "test":
+            lines.append(f"{what}: it is of the {each.split} split, and accuracy is of the test split")
+    for profiled in profiles:
+        asked = profiled.record.configuration
+        kind, ratio = costs.network(profiled.record)
+        like = any(
+            (run.recipe.name, run.recipe.kind, run.network.ratio) == (asked.recipe.get("name"), kind, ratio)
+            for run in runs
+        )
+        if like and asked.stage != "adapt":
+            of = asked.ckpt or "random weights"
+            why = "none of these runs' best.pt is that file" if asked.ckpt else "their recipes differ"
+            lines.append(f"not joined: a profile record of {asked.recipe.get('name')} {kind}, measured of {of}: {why}")
+    return list(dict.fromkeys(lines))
 
 
 def _once(robust: Sequence[Measured]) -> list[Measured]:
     """Return what was measured without bundles whose checkpoint was measured too, which would count twice."""
-
-    def which(each: Measured) -> tuple[str, str, int]:
-        return each.recipe, each.network, each.seed
-
-    there = {which(each) for each in robust if each.engine == "torch"}
-    return [each for each in robust if each.engine == "torch" or which(each) not in there]
+    there = {each.parameters for each in robust if each.engine == "torch"}
+    return [each for each in robust if each.engine == "torch" or each.parameters not in there]
 
 
 def _shared(robust: Sequence[Measured], disturbance: str | None) -> set[_Key]:
@@ -138,10 +211,10 @@ def _shared(robust: Sequence[Measured], disturbance: str | None) -> set[_Key]:
 
     Where one disturbance is asked for, a network that was not measured under it does not count.
     """
-    keys: dict[tuple[str, str, int], set[_Key]] = {}
+    keys: dict[str, set[_Key]] = {}
     for each in robust:
         own = {curve.key for curve in each.curves if not curve.transferred and disturbance in {None, curve.name}}
-        keys.setdefault((each.recipe, each.network, each.seed), set()).update(own)
+        keys.setdefault(each.parameters, set()).update(own)
     asked = [own for own in keys.values() if own or disturbance is None]
     return set.intersection(*asked) if asked else set()
 
@@ -153,17 +226,24 @@ def _area(own: Sequence[Measured], shared: set[_Key]) -> float | None:
     return fmean(known) if known else None
 
 
-def _costs(run: Run, records: Sequence[Record]) -> dict[str, float]:
-    """Return the mean of each cost over the records of a run's network; inference counts at its smallest batch."""
-    of_kind = (run.network.kind, run.network.ratio)
-    same = [
-        record
-        for record in records
-        if record.status == "measured"
-        and record.configuration.recipe.get("name") == run.recipe.name
-        and record.configuration.stage != "adapt"
-        and costs.network(record) == of_kind
-    ]
+def _timed(record: Record) -> bool:
+    return record.status == "measured" and record.configuration.phase == "infer"
+
+
+def _of_run(record: Record, run: Run, sums: set[str | None]) -> bool:
+    """Whether a record is of a network: of the checkpoint of one of its seeds, or of random weights by its recipe."""
+    asked = record.configuration
+    if asked.ckpt is not None or asked.foreign is not None:
+        return asked.ckpt_sha256 in sums
+    if asked.stage == "adapt" or costs.network(record) != (run.network.kind, run.network.ratio):
+        return False
+    apart = {"seed", *WORDS} | (AFTER if run.stage != "restore" else set())
+    return not [key for key in differing([asked.recipe, run.recipe.dump()]) if key.split(".")[0] not in apart]
+
+
+def _costs(same: Sequence[Record]) -> dict[str, float]:
+    """Return the mean of each cost over the records of a network; inference counts at its smallest batch."""
+    same = [record for record in same if record.status == "measured"]
     found = {}
     for name, cost in COSTS.items():
         there = [

@@ -4,7 +4,6 @@ The network itself is read from the bundle's weights too, for what only it says:
 takes. What it answers is asked of the bundle's graph alone.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,7 +37,6 @@ from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.recipe.adopted import no_data
 from hstnn_deploy.robustness.measure import Bench
-from hstnn_deploy.robustness.record import Curve, Measured
 from hstnn_deploy.train.evaluation import batches, unpadded
 from hstnn_deploy.train.loading import Loader
 
@@ -156,6 +154,7 @@ def open_deployed(folder: Path, provider: str = "cpu", threads: int | None = Non
 class BundleBench(Bench):
     """A bundle and the split that its input is disturbed on; see `Bench`. What it answers is float32."""
 
+    engine = "onnxruntime"
     deployed: Deployed = field(kw_only=True)
 
     @classmethod
@@ -167,33 +166,19 @@ class BundleBench(Bench):
         """Refuse what a bundle cannot be measured under.
 
         Raises:
-            UsageError: the disturbance does not act on the input, or makes samples that the graph does not take.
+            UsageError: the disturbance does not act on the input, makes samples that the graph does not take, or does
+                not fit the data.
         """
         if why := self._cannot(disturbance):
             raise UsageError(
                 f"--disturb {disturbance.name} cannot be measured of the bundle {self.deployed.folder}: {why}",
                 "measure the checkpoint instead, with --ckpt",
             )
+        super().check(disturbance)
 
     def why_not(self, disturbance: Disturbance) -> str:
         """See `Bench.why_not`."""
         return self._cannot(disturbance) or super().why_not(disturbance)
-
-    def curve(
-        self,
-        disturbance: Disturbance,
-        levels: Sequence[float],
-        draws: int,
-        attacked: tuple[str, Network] | None = None,
-        done: Callable[[], None] = lambda: None,
-    ) -> Curve:
-        """See `Bench.curve`; `check` says what is refused."""
-        self.check(disturbance)
-        return super().curve(disturbance, levels, draws, attacked, done)
-
-    def measured(self, source: str, curves: list[Curve]) -> Measured:
-        """See `Bench.measured`."""
-        return super().measured(source, curves).model_copy(update={"engine": "onnxruntime"})
 
     def _cannot(self, disturbance: Disturbance) -> str:
         steps = self.deployed.steps
@@ -204,8 +189,8 @@ class BundleBench(Bench):
         return ""
 
     @torch.no_grad()
-    def _metric(self, network: Network, split: Split) -> float:
-        """Return the metric of the bundle; a language model carries its states from window to window."""
+    def _answers(self, network: Network, split: Split) -> tuple[float, float]:
+        """Return the loss and the metric of the bundle; a language model carries its states from window to window."""
         score = Score(Subject(network, self.deployed.folder, [], self.task, split))
         steps = self.deployed.steps
         for batch in unpadded(batches(split, self.batch, None, _CPU)):
@@ -215,4 +200,4 @@ class BundleBench(Bench):
                     "export it with --form window or step too",
                 )
             score.take(self.deployed.engine(batch.x, score.start(batch.x)), batch)
-        return score.value()
+        return score.loss, score.value()

@@ -1,9 +1,13 @@
 """Measure a network's metric under disturbances, level by level and draw by draw."""
 
+import hashlib
+import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import torch
 
@@ -25,9 +29,9 @@ from hstnn_deploy.disturbances.inputs import (
     disturbed_values,
     range_of,
 )
-from hstnn_deploy.disturbances.table import why_not
+from hstnn_deploy.disturbances.table import DISTURBANCES, why_not
 from hstnn_deploy.disturbances.values import Range
-from hstnn_deploy.errors import UsageError
+from hstnn_deploy.errors import RunError, UsageError
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.tasks import Task, task_for
 from hstnn_deploy.recipe.recipe import Recipe
@@ -47,10 +51,26 @@ def data_named(recipe: Recipe) -> str:
     return recipe.data.name if found is None else f"own data {found.listing[:8]}"
 
 
+def trained_by(recipe: Recipe, stage: str) -> str:
+    """Return the first digits of the SHA-256 of what a training of a stage depends on, but for its seed.
+
+    A network that it begins with, which may be another one for each seed, does not count.
+    """
+    apart = _APART if stage == "restore" else _APART | {"selection", "restore"}
+    plain = {key: value for key, value in recipe.dump().items() if key not in apart}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+_APART = {"seed", "init", "about", "experiment", "published"}
+"""Keys of a recipe in which the seeds of a network may differ."""
+
+
 @dataclass
 class Bench:
     """A network and the split that it is disturbed on; what they share over all disturbances is made once."""
 
+    engine: ClassVar[Literal["torch", "onnxruntime"]] = "torch"
+    """What computes its answers."""
     checkpoint: Checkpoint
     splits: Splits
     split_name: str
@@ -73,7 +93,7 @@ class Bench:
     @cached_property
     def clean(self) -> float:
         """The metric without a disturbance."""
-        return self._metric(self.network, self.split)
+        return self._metric(self.network, self.split, "no disturbance")
 
     @cached_property
     def recordings(self) -> Recordings:
@@ -86,6 +106,11 @@ class Bench:
         """Return why a disturbance is none of this network and data, or an empty text."""
         return why_not(disturbance, self.recipe.data, self.split, self.network)
 
+    def usual(self) -> list[Disturbance]:
+        """Return what is measured where nothing is asked for: all that fit, not more steps than it takes."""
+        fitting = [each for each in DISTURBANCES.values() if not self.why_not(each)]
+        return [each for each in fitting if each.name != "stretch" or self.network.longest is None]
+
     def value(self, disturbance: Disturbance, level: float, draw: int, attacked: Network | None = None) -> float:
         """Return the metric at one level in one draw; at level 0 the undisturbed one.
 
@@ -97,10 +122,12 @@ class Bench:
 
         Raises:
             UsageError: it does not fit this network or data.
+            RunError: the network's loss is no number any more.
         """
         if level == 0:
             return self.clean
         name, network = disturbance.name, self.network
+        under = f"{name} of {level:g}"
         match disturbance.where:
             case "values":
                 made: Split = disturbed_values(self.split, name, level, draw, lambda: self.span, network.longest)
@@ -114,13 +141,22 @@ class Bench:
             case "adversary":
                 made = Attacked(self.split, name, level, draw, self.span, attacked or network, self.task)
             case "weights":
-                return self._metric(hardware.disturbed_weights(network, name, level, draw), self.split)
+                return self._metric(hardware.disturbed_weights(network, name, level, draw), self.split, under)
             case "neurons":
-                return self._metric(hardware.disturbed_neurons(network, name, level, draw), self.split)
+                return self._metric(hardware.disturbed_neurons(network, name, level, draw), self.split, under)
             case "spikes":
                 with hardware.disturbed_spikes(network, name, level, draw):
-                    return self._metric(network, self.split)
-        return self._metric(network, made)
+                    return self._metric(network, self.split, under)
+        return self._metric(network, made, under)
+
+    def check(self, disturbance: Disturbance) -> None:
+        """Refuse a disturbance that does not fit.
+
+        Raises:
+            UsageError: it does not fit this network or data.
+        """
+        if why := self.why_not(disturbance):
+            raise UsageError(f"--disturb {disturbance.name} does not fit {self.recipe.name}: {why}")
 
     def curve(
         self,
@@ -142,8 +178,7 @@ class Bench:
         Raises:
             UsageError: it does not fit this network or data.
         """
-        if why := self.why_not(disturbance):
-            raise UsageError(f"--disturb {disturbance.name} does not fit {self.recipe.name}: {why}")
+        self.check(disturbance)
         rows: list[list[float]] = []
         for level in levels:
             rows.append([])
@@ -152,19 +187,33 @@ class Bench:
                 done()
         return Curve.of(disturbance, levels, rows, attacked[0] if attacked else "")
 
-    def _metric(self, network: Network, split: Split) -> float:
+    def _metric(self, network: Network, split: Split, under: str) -> float:
+        loss, metric = self._answers(network, split)
+        if not math.isfinite(loss):
+            raise RunError(
+                f"{self.recipe.name} under {under}: its loss is {loss}: no {self.task.metric} follows",
+                "leave that level out",
+            )
+        return metric
+
+    def _answers(self, network: Network, split: Split) -> tuple[float, float]:
+        """Return the loss and the metric of a network on a split."""
         found = evaluate(network, self.task, split, self.batch, self.device, self.recipe.precision)
-        return float(found[self.task.metric])
+        return float(found["loss"]), float(found[self.task.metric])
 
     def measured(self, source: str, curves: list[Curve]) -> Measured:
         """Return what was measured of the network, to be written down."""
         recipe, task = self.recipe, self.task
         return Measured(
             source=source,
+            engine=self.engine,
             parameters=self.checkpoint.fingerprint,
             recipe=recipe.name,
             data=data_named(recipe),
+            trained=trained_by(recipe, self.checkpoint.stage),
             kind=recipe.kind,
+            recurrent=recipe.network.recurrent,
+            step=recipe.step,
             ratio=recipe.ratio if recipe.kind in {"ffs", "hybrid"} else None,
             stage=self.checkpoint.stage,
             seed=recipe.seed,

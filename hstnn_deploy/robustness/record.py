@@ -12,6 +12,7 @@ from hstnn_deploy.errors import RunError
 from hstnn_deploy.foreign import json_value, one_line, read_bytes, reading
 from hstnn_deploy.models.sizes import Kind
 from hstnn_deploy.robustness.scores import Scores, score
+from hstnn_deploy.stats import summarise
 
 FORMAT, VERSION = "hstnn-robustness", 1
 PATTERN = "robustness*.json"
@@ -66,9 +67,8 @@ class Curve(_Part):
         )
 
     def level_at(self, place: float) -> float:
-        """Return the level at a place of the axis, interpolated; before the first of falling levels, that one."""
-        falling = self.levels[0] > self.levels[-1]
-        if falling:
+        """Return the level at a place of the axis, interpolated; of bits, before the first level, that one."""
+        if self.axis != self.levels:
             return float(np.interp(place, self.axis, self.levels))
         return float(np.interp(place, [0.0, *self.axis], [0.0, *self.levels]))
 
@@ -96,7 +96,13 @@ class Measured(_Part):
     """The name."""
     data: str
     """The name of the data set; of a user's own, "own data" and what tells it from others."""
+    trained: str = ""
+    """The first digits of the SHA-256 of what its training depends on, its seed aside; see `trained_by`."""
     kind: Kind
+    recurrent: str = "rnn"
+    """The recurrent unit: rnn or lstm."""
+    step: str | None = None
+    """In which step of training weights on devices are; None of other networks."""
     ratio: float | None
     stage: str
     seed: int
@@ -111,8 +117,14 @@ class Measured(_Part):
 
     @property
     def network(self) -> str:
-        """Which network this is, seeds aside, such as "hybrid 0.5"; a redundant one is said to be."""
-        name = self.kind if self.ratio is None else f"{self.kind} {self.ratio:g}"
+        """Which network this is, seeds aside, such as "hybrid 0.5"; a redundant one is said to be.
+
+        The names are those of a report's networks.
+        """
+        family = self.step or (
+            f"{self.kind}-lstm" if self.ratio is not None and self.recurrent == "lstm" else self.kind
+        )
+        name = family if self.ratio is None else f"{family} {self.ratio:g}"
         return f"{name} redundant" if self.stage == "adapt" and self.kind == "hybrid" else name
 
     @property
@@ -140,18 +152,58 @@ class Robustness(_Part):
         for network, made in zip(self.networks, found["networks"], strict=True):
             for curve, plain in zip(network.curves, made["curves"], strict=True):
                 plain["scores"] = scores([(network, curve)]).plain()
+        found["together"] = [
+            {
+                "recipe": recipe,
+                "network": network,
+                "seeds": [each.seed for each in seeds],
+                "areas": [_over_seeds(curves) for curves in alike(seeds)],
+            }
+            for (recipe, network), seeds in together(self.networks)
+        ]
         return found
+
+
+def _over_seeds(curves: "Alike") -> dict[str, Any]:
+    """Return the area over seeds: draws of one network say little about another, so each seed counts once."""
+    first = curves[0][1]
+    areas = [mean for pair in curves if (mean := scores([pair]).area.mean) is not None]
+    return {"name": first.name, "transferred": bool(first.transferred), "levels": first.levels} | summarise(
+        areas
+    )._asdict()
 
 
 def together(networks: Iterable[Measured]) -> list[tuple[tuple[str, str], list[Measured]]]:
     """Return networks by recipe and title, their seeds together, in the order in which they come first.
 
-    A bundle does not stand among the checkpoints: it would count as another seed.
+    A bundle does not stand among the checkpoints: it would count as another seed. Recipes of one name by which networks
+    of one kind and ratio are trained differently, as with another `against`, are told apart by their digits: "digits
+    (recipe 3fa4b2c1)".
     """
-    found: dict[tuple[str, str], list[Measured]] = {}
+    found: dict[tuple[str, str], dict[str, list[Measured]]] = {}
     for each in networks:
-        found.setdefault((each.recipe, each.title), []).append(each)
-    return list(found.items())
+        found.setdefault((each.recipe, each.title), {}).setdefault(each.trained, []).append(each)
+    return [
+        ((f"{recipe} (recipe {trained or 'unknown'})" if len(ways) > 1 else recipe, network), same)
+        for (recipe, network), ways in found.items()
+        for trained, same in ways.items()
+    ]
+
+
+def once(networks: Iterable[Measured]) -> list[Measured]:
+    """Return networks without what was measured twice of the same weights and split: the curve of more draws is kept.
+
+    So a seed that stands in two files, as where `robustness` was called once more, weighs no more than others.
+    """
+    kept: dict[Any, tuple[Measured, dict[Any, Curve]]] = {}
+    for each in networks:
+        who = (each.parameters or id(each), each.recipe, each.title, each.seed, each.split)
+        _, curves = kept.setdefault(who, (each, {}))
+        for curve in each.curves:
+            before = curves.get(curve.key)
+            if before is None or len(curve.values[0]) > len(before.values[0]):
+                curves[curve.key] = curve
+    return [first.model_copy(update={"curves": list(curves.values())}) for first, curves in kept.values()]
 
 
 Alike = list[tuple[Measured, Curve]]

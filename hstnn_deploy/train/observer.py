@@ -29,7 +29,7 @@ class Observer:
         """Say that `done` probes are done."""
 
     def preparing(self, what: str, done: int, total: int) -> None:
-        """Say that of samples which have to be computed once, so many are done."""
+        """Say how many of the samples that have to be computed once are done."""
 
     def note(self, text: str) -> None:
         """Say something worth knowing, in one line."""

@@ -1,10 +1,12 @@
 """Optimisers, their steps, and how their learning rate falls: torch's own, as a stage of a recipe asks for them."""
 
+from inspect import unwrap
 from typing import Literal
 
 import torch
 from torch import nn
 from torch.amp import GradScaler
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
 
 from hstnn_deploy.errors import UsageError
@@ -12,7 +14,31 @@ from hstnn_deploy.models.precision import Precision
 from hstnn_deploy.recipe.sections import Schedule, Stage
 
 
-def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
+class _Eager(Optimizer):
+    """torch's methods as they are, without what hides them from torch.compile.
+
+    That imports torch's compiler, which takes longer than importing torch; no optimiser is compiled here.
+    """
+
+    add_param_group = unwrap(Optimizer.add_param_group)
+    zero_grad = unwrap(Optimizer.zero_grad)
+    state_dict = unwrap(Optimizer.state_dict)
+    load_state_dict = unwrap(Optimizer.load_state_dict)
+
+
+class Adam(_Eager, torch.optim.Adam):
+    """torch's Adam, without torch's compiler. Nothing differentiates through a step."""
+
+    step = torch.no_grad()(unwrap(torch.optim.Adam.step))
+
+
+class SGD(_Eager, torch.optim.SGD):
+    """torch's stochastic gradient descent, without torch's compiler. Nothing differentiates through a step."""
+
+    step = torch.no_grad()(unwrap(torch.optim.SGD.step))
+
+
+def make_optimiser(stage: Stage, network: nn.Module) -> Optimizer:
     """Return the stage's optimiser over a network's parameters.
 
     Raises:
@@ -21,15 +47,11 @@ def make_optimiser(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
     if next(network.parameters(), None) is None:
         raise UsageError("the network has no parameters: there is nothing to train", "put in a layer with weights")
     if stage.optimiser == "adam":
-        return torch.optim.Adam(network.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True)
-    return torch.optim.SGD(
-        network.parameters(), lr=stage.lr, momentum=stage.momentum, weight_decay=stage.weight_decay, fused=True
-    )
+        return Adam(network.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True)
+    return SGD(network.parameters(), lr=stage.lr, momentum=stage.momentum, weight_decay=stage.weight_decay, fused=True)
 
 
-def descend(
-    network: nn.Module, optimiser: torch.optim.Optimizer, clip: float | None, scaler: GradScaler | None = None
-) -> None:
+def descend(network: nn.Module, optimiser: Optimizer, clip: float | None, scaler: GradScaler | None = None) -> None:
     """Do one optimiser step along the gradients at hand, their common norm clipped to `clip`.
 
     Scaled gradients are brought back first; a step in which they overflowed is left out, and the scale halved.
@@ -50,7 +72,7 @@ def make_scaler(precision: Precision, device: torch.device) -> GradScaler | None
     return GradScaler(device.type) if precision == "fp16" else None
 
 
-def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer, higher_is_better: bool = True) -> LRScheduler | None:
+def make_schedule(stage: Stage, optimiser: Optimizer, higher_is_better: bool = True) -> LRScheduler | None:
     """Return the stage's schedule of the learning rate, stepped after each epoch, or None where it stays.
 
     That of a plateau is stepped with the validation metric, of which higher or lower is better.
@@ -79,7 +101,7 @@ def milestones(schedule: Schedule, epochs: int) -> list[int]:
     return [round(share * epochs) for share in shares]
 
 
-def check_state(optimiser: torch.optim.Optimizer) -> None:
+def check_state(optimiser: Optimizer) -> None:
     """Refuse state of another shape than its parameter's; a fused step would not look.
 
     Raises:

@@ -366,7 +366,7 @@ class Training:
         if not (self.resume and (before := run.environment())):
             return
         for change in environment.changes(before, now):
-            self.observer.note(f"{change}: the result will not equal an uninterrupted run's bits")
+            self.observer.note(f"{change}: the result may differ from that of an uninterrupted run")
 
     def _adapted(self) -> Checkpoint:
         run = self.folder("adapt")

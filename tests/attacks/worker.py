@@ -136,7 +136,7 @@ def called(call: Call) -> int:
     try:
         if callable(call):
             function = call
-            app.app = lambda **_: function()  # type: ignore[assignment]
+            app.app = lambda **_: function()
             sys.argv = ["hstnn"]
         else:
             sys.argv = ["hstnn", *map(str, call)]

@@ -101,6 +101,22 @@ def test_no_space_left_while_caching_is_one_clear_line(
     assert not list(cache_folder.glob("nmnist/*.rows"))
 
 
+def test_the_cache_is_verified_on_request(hstnn: Hstnn, nmnist: Path) -> None:
+    assert "0 files" in hstnn("data", "cache", "verify").out
+    assert hstnn("data", "prepare", "nmnist", "--data-dir", nmnist).code == 0
+    good = json.loads(hstnn("data", "cache", "verify", "nmnist", "--json").out)
+    assert good["entries"]
+    assert {each["problem"] for each in good["entries"]} == {""}
+    with Path(good["entries"][0]["path"]).open("r+b") as file:
+        file.write(b"\xff")
+    wrong = hstnn("data", "cache", "verify")
+    assert wrong.code == 3
+    assert f"error: 1 of {len(good['entries'])} cached files are damaged, the first: " in wrong.err
+    assert "its checksum differs\nhint: they are made anew" in wrong.err
+    assert f"{len(good['entries']) - 1} are right" in wrong.out
+    assert hstnn("data", "cache", "verify", "nmnits").hint == "did you mean 'nmnist'?"
+
+
 def test_a_cache_folder_that_cannot_be_written_is_one_clear_line(
     hstnn: Hstnn, nmnist: Path, blocked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

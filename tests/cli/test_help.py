@@ -37,6 +37,25 @@ def test_train_explains_each_of_its_options(hstnn: Hstnn) -> None:
         assert option in out
 
 
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (["-h"], ["--help"]),
+        (["help"], ["--help"]),
+        (["sweep", "-h"], ["sweep", "--help"]),
+        (["help", "sweep"], ["sweep", "--help"]),
+        (["help", "data", "cache", "info"], ["data", "cache", "info", "--help"]),
+    ],
+)
+def test_help_is_there_by_shorter_words(hstnn: Hstnn, short: list[str], long: list[str]) -> None:
+    assert hstnn(*short) == hstnn(*long)
+    assert hstnn(*short).code == 0
+
+
+def test_help_of_an_unknown_command_is_refused(hstnn: Hstnn) -> None:
+    assert "No such command 'swep'" in hstnn("help", "swep").error
+
+
 def test_no_command_shows_help_and_no_empty_error(hstnn: Hstnn) -> None:
     result = hstnn()
     assert result.code == 2
@@ -161,6 +180,21 @@ def test_a_reader_that_leaves_is_not_an_error_to_talk_about() -> None:
 
 
 def test_commands_are_an_explicit_list() -> None:
-    names = [command.callback.__name__ for command in app.app.registered_commands if command.callback]
+    made = app.commands(*app.COMMANDS)
+    names = [command.callback.__name__ for command in made.registered_commands if command.callback]
     assert len(names) == len(set(names))
     assert set(COMMANDS) < set(names)
+
+
+def test_a_command_is_the_same_alone_and_among_the_others(hstnn: Hstnn) -> None:
+    for name in app.COMMANDS:
+        alone, whole = app.commands(name), app.commands(*app.COMMANDS)
+        if alone.registered_groups:
+            assert alone.registered_groups[0].typer_instance in [
+                each.typer_instance for each in whole.registered_groups
+            ]
+        else:
+            [made] = alone.registered_commands
+            assert (made.name, made.callback) in [(each.name, each.callback) for each in whole.registered_commands]
+    assert hstnn("frob").code == 2
+    assert "train" in hstnn("--help").out

@@ -121,7 +121,7 @@ def test_what_would_fill_the_memory_while_it_runs_is_stopped(hstnn: Hstnn, here:
         (["mine:mak", "--input", "6"], 2, "mine:mak: mine has no mak", "did you mean 'make'?"),
         (["mine:broken", "--input", "6"], 2, "mine:broken raises: ValueError: no weights here (mine.py, line ", ""),
         (["absent:make", "--input", "6"], 2, "there is no module absent: searched ", ""),
-        (["mine:make", "digits"], 2, "mine:make, digits: a network that is none of hstnn's is measured by itself", ""),
+        (["mine:make", "digits"], 2, "mine:make, digits: a network from elsewhere is measured by itself", ""),
         (
             ["digits", "--input", "6"],
             2,
@@ -131,7 +131,7 @@ def test_what_would_fill_the_memory_while_it_runs_is_stopped(hstnn: Hstnn, here:
         (
             ["mine:make", "--kinds", "rnn"],
             2,
-            "mine:make is none of hstnn's networks: it has no kinds",
+            "mine:make is a network from elsewhere: it has no kinds",
             "it takes --input",
         ),
         (["mine:make", "--find-batch"], 2, "--find-batch is for hstnn's own networks", "leave it out"),

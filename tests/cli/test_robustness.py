@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -165,3 +166,51 @@ def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(RunError, match=said):
             read(path)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_ctrl_c_keeps_the_networks_that_are_measured(
+    hstnn: Hstnn, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """They are written, unless something whole is there already."""
+    from hstnn_deploy.cli import robustness as command
+
+    real, out = command._measure, tmp_path / "robust"
+    asked: list[str | Path] = ["--disturb", "float16", "--out", out]
+    if there:
+        assert hstnn("robustness", "--ckpt", _ckpt(runs), *asked).code == 0
+    before = (out / "robustness.json").read_bytes() if there else b""
+    calls: list[Path] = []
+
+    def stopped(path: Path, *more: Any) -> Any:
+        calls.append(path)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return real(path, *more)
+
+    monkeypatch.setattr(command, "_measure", stopped)
+    result = hstnn("robustness", "--ckpt", _ckpt(runs), "--ckpt", _ckpt(runs, 2222), *asked)
+    assert (result.code, result.out) == (130, "")
+    assert "interrupted: 1 of 2 networks measured" in result.err
+    if there:
+        assert (out / "robustness.json").read_bytes() == before
+        assert "nothing is written" in result.err
+    else:
+        assert [each.seed for each in read(out / "robustness.json").networks] == [1111]
+
+
+def test_an_attack_comes_from_a_network_of_the_same_stage(hstnn: Hstnn, tmp_path: Path) -> None:
+    """A redundant network of another seed has the same recipe as a restored one, and another size."""
+    for seed in (1111, 2222):
+        train(tiny(seed=seed, adapt__epochs=1, restore__epochs=1), tmp_path)
+    asked = ["--disturb", "fgsm=0.1", "--json"]
+    restored = sorted(tmp_path.rglob("ratio-*/best.pt"))
+    redundant = sorted(tmp_path.rglob("adapt/best.pt"))
+    named = [word for path in (restored[0], redundant[1], restored[1]) for word in ("--ckpt", path)]
+    both = [word for path in (restored[0], restored[1]) for word in ("--ckpt", path)]
+    found = [json.loads(hstnn("robustness", *each, *asked).out)["networks"][0]["curves"] for each in (named, both)]
+    assert [[(curve["transferred"], curve["values"]) for curve in each] for each in found[:1]] == [
+        [(curve["transferred"], curve["values"]) for curve in found[1]]
+    ]
+    alone = json.loads(hstnn("robustness", *named[:4], *asked).out)["networks"][0]["curves"]
+    assert [curve["transferred"] for curve in alone] == [""]

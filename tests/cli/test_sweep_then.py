@@ -1,6 +1,7 @@
 """`hstnn sweep --then`: networks of a sweep under disturbances, and their costs, each measured once."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from hstnn_deploy import processes
 from hstnn_deploy.checkpoint import Checkpoint
-from tests.conftest import TINY, Hstnn, options
+from tests.conftest import PATIENCE, TINY, Hstnn, options
 
 ONE: list[str | Path] = ["sweep", "digits", *options(TINY), "--cpus", "1", "--kinds", "rnn", "--seeds", "7"]
 
@@ -49,6 +50,12 @@ def test_networks_of_a_sweep_are_measured_once(hstnn: Hstnn, tmp_path: Path, mon
     monkeypatch.setattr(processes, "command", command)
     again = hstnn(*ONE, "--out", out, "--then", "robustness,profile")
     assert (again.code, started) == (0, []), again.err
+    # A kill may leave one of two records.
+    lines = (then / "records.jsonl").read_text().splitlines(keepends=True)
+    (then / "records.jsonl").write_text("".join(lines[:1]))
+    assert hstnn(*ONE, "--out", out, "--then", "robustness,profile").code != 0
+    assert started == ["profile"]
+    started.clear()
     # A measurement of another checkpoint is none of this one's.
     old = (then / "robustness.json").read_text()
     (then / "robustness.json").write_text(old.replace(best.fingerprint, "0" * 64))
@@ -65,7 +72,7 @@ def test_one_that_fails_hides_no_other(hstnn: Hstnn, tmp_path: Path, monkeypatch
     real = processes.command
 
     def command(module: str, *words: str) -> list[str]:
-        return [sys.executable, str(script), str(log), *words] if module == "__main__" else real(module, *words)
+        return [sys.executable, str(script), str(log), *words] if module == "cli.measurement" else real(module, *words)
 
     monkeypatch.setattr(processes, "command", command)
     three = [*ONE, "--kinds", "rnn,snn", "--seeds", "7,8"]
@@ -98,3 +105,35 @@ def test_what_is_unknown_is_refused_before_anything_is_trained(
 def test_a_cluster_is_refused(hstnn: Hstnn, tmp_path: Path) -> None:
     result = hstnn(*ONE[:-6], "--out", tmp_path / "runs", "--then", "profile", "--executor", "ray")
     assert result.error == "--then measures on this machine, and the jobs run on a Ray cluster"
+
+
+def test_what_measures_ends_when_the_sweep_is_gone(hstnn: Hstnn, tmp_path: Path) -> None:
+    """Whatever ended it, kill -9 too, the other end of the standard input is closed then."""
+    assert hstnn("train", "digits", *options(TINY), "--kind", "rnn", "--out", tmp_path).code == 0
+    best = str(next(tmp_path.rglob("best.pt")))
+    words = processes.command("cli.measurement", "robustness", "--ckpt", best, "--draws", "100000", "--device", "cpu")
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(PATIENCE) != 0
+
+
+def test_seeds_that_an_earlier_sweep_measured_are_measured_with_others(
+    hstnn: Hstnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, asked = tmp_path / "runs", ["--disturb", "float16", "--draws", "1"]
+    assert hstnn(*ONE, "--out", out).code == 0
+    file = out / "then/digits/rnn/robustness.json"
+    file.parent.mkdir(parents=True)
+    assert hstnn("robustness", out, *asked, "--out", file).code == 0
+    real = processes.command
+    monkeypatch.setattr(processes, "command", lambda module, *words: real(module, *words, *asked)
+                        if module == "cli.measurement" else real(module, *words))  # fmt: skip
+    result = hstnn(*ONE[:-1], "8", "--out", out, "--then", "robustness")
+    assert result.code == 0, result.err
+    assert {each["seed"] for each in json.loads(file.read_text())["networks"]} == {7, 8}
+    # One of both seeds needs no other measurement.
+    again = hstnn(*ONE, "--out", out, "--then", "robustness")
+    assert "1 network, 1 of them measured" in again.out

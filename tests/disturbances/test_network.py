@@ -15,6 +15,7 @@ from hstnn_deploy.disturbances.inputs import Attacked
 from hstnn_deploy.disturbances.values import Range
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.hybrid.sequence import SequenceConfig
+from hstnn_deploy.models.layers.weights import weights_of
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sizes import Sizes
@@ -227,3 +228,23 @@ def test_an_attacked_sample_is_the_same_in_any_batch() -> None:
     one = attacked.batch(torch.tensor([4]), torch.device("cpu")).x
     # Rounding of a product depends on the batch; a sign of the gradient may turn with it, where it is about zero.
     assert (whole[:, 4:5] - one).abs().gt(1e-5).float().mean() < 0.05
+
+
+def test_norms_of_each_step_biases_of_gates_and_numbers_of_maps_are_no_weights() -> None:
+    """They have two axes or more, as weights do."""
+    layers: list[Any] = [
+        {"conv": 4, "kernel": 3},
+        {"norm": {"over": "step", "steps": 7}},
+        {"lif": {"threshold": 0.1, "learn": "decay", "each": {"decay": "unit"}}},
+        "flatten",
+        {"gru": 3},
+    ]
+    network = StackConfig(input=[2, 6, 6], layers=layers, readout="sum").build([])
+    own = {id(value) for value in weights_of(network)}
+    several = {name for name, value in network.named_parameters() if value.ndim > 1}
+    weights = {name for name, value in network.named_parameters() if id(value) in own}
+    assert {name.rpartition(".")[2] for name in weights} == {"weight", "weight_input", "weight_recurrent"}
+    assert several - weights, several
+    before = copy.deepcopy(network.state_dict())
+    changed = hardware.disturbed_weights(network, "weight-gaussian", 0.3, 0).state_dict()
+    assert {name for name, value in changed.items() if not torch.equal(value, before[name])} == weights

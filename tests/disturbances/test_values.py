@@ -184,3 +184,18 @@ def test_levels_go_from_weak_to_strong_each_once() -> None:
 
     assert levels("gaussian=0.4,0.1,0,0.1")[1] == [0.1, 0.4]
     assert levels("weight-bits=2,8,4")[1] == [8, 4, 2]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(784, 1), (1, 784), (100, 2), (28, 28), (8, 8), (50, 20)])
+@pytest.mark.parametrize("level", [0.05, 0.1, 0.2, 0.4, 1.0])
+def test_a_rectangle_covers_its_share_however_narrow_a_sample_is(rows: int, columns: int, level: float) -> None:
+    covered = (_apply("occlusion", np.ones((rows, columns), np.float32), level) == SPAN.low).mean()
+    # What rounding to whole values leaves: half a value of the longer side.
+    assert abs(covered - level) <= 0.5 * min(rows, columns) / (rows * columns) + 1e-6
+
+
+def test_a_level_beyond_all_numbers_is_refused() -> None:
+    for name in ("gaussian", "weight-gaussian", "event-jitter", "weight-lognormal"):
+        for level in ("inf", "1e40", "nan", "-1"):
+            with pytest.raises(UsageError, match=f"{name}: level"):
+                parse(f"{name}={level}", DISTURBANCES)

@@ -48,8 +48,15 @@ def proved(made: HybridNetwork, folder: Path, right: HybridNetwork, family: str)
     return checks
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", NEURONS)
+# Each neuron in one family and each family with one neuron; all pairs in `make test-matrix`.
+PAIRS = [
+    pytest.param(name, family, marks=[] if column == row else pytest.mark.matrix)
+    for row, name in enumerate(NEURONS)
+    for column, family in enumerate(FAMILIES)
+]
+
+
+@pytest.mark.parametrize(("name", "family"), PAIRS)
 def test_it_is_exported_in_every_format_and_proved(name: str, family: str, tmp_path: Path) -> None:
     made = network(family, NEURONS[name])
     checks = proved(made, tmp_path, made, family)

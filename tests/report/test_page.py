@@ -356,3 +356,35 @@ def test_without_scripts_every_table_is_there(browser: Any, made: Path) -> None:
     assert "hybrid" in shown.locator("table").first.inner_text()
     assert "every table is complete" in shown.locator("noscript").inner_text()
     context.close()
+
+
+def robust_page(folder: Path) -> Path:
+    """Write a page with a network under disturbances."""
+    curve = {"name": "gaussian", "unit": "", "where": "values", "levels": [0.1], "axis": [0.1], "values": [[80.0]]}
+    facts: dict[str, Any] = {"source": "", "recipe": "digits", "data": "digits", "kind": "snn", "ratio": None}
+    facts |= {"stage": "train", "seed": 1, "metric": "accuracy", "unit": " %", "higher_is_better": True}
+    facts |= {"split": "test", "batch": 1, "clean": 90.0, "curves": [curve]}
+    found = {"format": "hstnn-robustness", "version": 1, "networks": [facts]}
+    (folder / "robustness.json").write_text(json.dumps(found))
+    path = folder / "report.html"
+    path.write_text(page([], collect([folder])), encoding="utf-8")
+    return path
+
+
+def test_the_policy_lets_pictures_in_the_page_be_seen(tmp_path: Path) -> None:
+    tags = Tags()
+    tags.feed(robust_page(tmp_path).read_text(encoding="utf-8"))
+    sources = [attributes["src"] or "" for name, attributes in tags.seen if name == "img"]
+    policy = next(attributes["content"] or "" for _, attributes in tags.seen if "http-equiv" in attributes)
+    assert sources
+    assert all(source.startswith("data:") for source in sources)
+    assert "img-src data:;" in policy
+
+
+def test_pictures_of_robustness_are_seen_in_a_browser(browser: Any, tmp_path: Path) -> None:
+    shown = View(browser, robust_page(tmp_path), viewport={"width": 1200, "height": 900})
+    widths = shown.page.eval_on_selector_all("img", "all => all.map(each => each.naturalWidth)")
+    assert widths
+    assert min(widths) > 0
+    assert shown.trouble == []
+    shown.page.close()

@@ -9,6 +9,7 @@ import torch
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.registry import load
 from hstnn_deploy.disturbances.table import DISTURBANCES
+from hstnn_deploy.errors import RunError
 from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.robustness.measure import Bench
 from hstnn_deploy.train.stages import train
@@ -79,3 +80,17 @@ def test_a_picture_is_disturbed_before_it_becomes_spikes(tmp_path: Path) -> None
     covered = disturbed_images(split, {"occlusion": 1.0}, 0).batch(torch.arange(2), torch.device("cpu")).x
     # All black: the normalised value of 0 is the same everywhere, and so is the sign of its spikes.
     assert set(covered.unique().tolist()) <= {-1.0, 0.0}
+
+
+def test_what_is_usual_makes_no_more_steps_than_a_network_takes_and_a_loss_is_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network with norms of each step is as long as they are many: it is measured under all else."""
+    bench = _bench(load_recipe("rram-digits", settings({"train.epochs": 1})), tmp_path)
+    assert bench.network.longest is not None
+    usual = [each.name for each in bench.usual()]
+    assert "stretch" not in usual
+    assert {"compress", "gaussian", "weight-bits"} <= set(usual)
+    monkeypatch.setattr("hstnn_deploy.robustness.measure.evaluate", lambda *_: {"loss": float("nan"), "accuracy": 10.0})
+    with pytest.raises(RunError, match=r"^rram-digits under weight-gaussian of 5: its loss is nan"):
+        bench.value(DISTURBANCES["weight-gaussian"], 5.0, 0)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from hstnn_deploy.disturbances.table import DISTURBANCES
+from hstnn_deploy.robustness.record import Curve
 from hstnn_deploy.robustness.scores import score
 
 
@@ -29,3 +31,12 @@ def test_intervals_are_over_the_series() -> None:
     assert found.area.mean == pytest.approx(80.0)
     # Student's t of two degrees of freedom, times the standard error of 75, 80, 85.
     assert found.area.half == pytest.approx(4.302653 * 5 / 3**0.5)
+
+
+def test_a_tenth_lost_of_one_number_of_bits_is_no_fewer_bits() -> None:
+    """Between no rounding and 4 bits lies no number of bits below 4, as it would of a level that grows."""
+    one = Curve.of(DISTURBANCES["weight-bits"], [4], [[50.0]], "")
+    assert one.level_at(0.06) == 4
+    two = Curve.of(DISTURBANCES["weight-bits"], [4, 2], [[90.0], [50.0]], "")
+    assert 2 < two.level_at(0.3) < 4
+    assert Curve.of(DISTURBANCES["gaussian"], [0.4], [[50.0]], "").level_at(0.2) == pytest.approx(0.2)

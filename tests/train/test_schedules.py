@@ -1,5 +1,6 @@
 """Schedules of the learning rate: what they multiply it by, those of the recipes, and wrong ones refused."""
 
+import copy
 import math
 from pathlib import Path
 
@@ -118,3 +119,31 @@ def test_on_a_plateau_the_learning_rate_falls_after_so_many_epochs_without_a_bet
 def test_a_schedule_that_cannot_be_is_refused(schedule: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe("digits", [f"adapt.schedule={schedule}"])
+
+
+@pytest.mark.parametrize(("name", "decay"), [("adam", 0.0), ("adam", 0.1), ("sgd", 0.0), ("sgd", 0.1)])
+def test_optimisers_step_as_torchs_own_to_the_bit_and_share_their_state(name: str, decay: float) -> None:
+    momentum = {"momentum": 0.9} if name == "sgd" else {}
+    stage = Stage.model_validate({"epochs": 9, "lr": 0.1, "optimiser": name, "weight_decay": decay} | momentum)
+    torch.manual_seed(0)
+    x, ours = torch.randn(4, 3), torch.nn.Linear(3, 2)
+    theirs = copy.deepcopy(ours)
+    first = make_optimiser(stage, ours)
+    second: torch.optim.Optimizer
+    if name == "adam":
+        second = torch.optim.Adam(theirs.parameters(), lr=0.1, weight_decay=decay, fused=True)
+    else:
+        second = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=decay, fused=True)
+    assert isinstance(first, type(second))
+    for number in range(4):
+        for network, optimiser in ((ours, first), (theirs, second)):
+            optimiser.zero_grad(set_to_none=True)
+            network(x).square().sum().backward()
+            optimiser.step()
+        assert torch.equal(ours.weight, theirs.weight)
+        assert not ours.weight.grad_fn
+        if number == 1:  # the state of each goes into the other
+            states = copy.deepcopy((first.state_dict(), second.state_dict()))
+            first.load_state_dict(states[1])
+            second.load_state_dict(states[0])
+    assert repr(first) == repr(second)

@@ -57,8 +57,13 @@ def draw_tradeoff(points: Sequence[Point], metric: str, cost: str) -> "Figure":
                 point.name, (point.cost, point.figure), xytext=(6, 5), textcoords="offset points", fontsize=7, color=INK
             )
     if all(point.cost > 0 for point in points):
+        from matplotlib.ticker import LogFormatter
+
         axes.set_xscale("log")
-    axes.set(xlabel=cost, ylabel=metric, title="Named, with a dark rim: no other network is at least as good in all")
+        axes.xaxis.set_major_formatter(LogFormatter())
+        axes.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
+    title = "A name and a dark rim: no other network is at least as good in accuracy, robustness and cost"
+    axes.set(xlabel=cost, ylabel=metric, title=title)
     axes.title.set_fontsize(9)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)

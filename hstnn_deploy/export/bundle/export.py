@@ -66,11 +66,11 @@ class Bundle(Shown):
     checks: list[Check]
     manifest: dict[str, Any]
     reductions: list[Reduction] = field(default_factory=list)
-    """The smaller graphs, those that were refused among them."""
+    """The smaller graphs, with those that were refused."""
     choice: Choice | None = None
-    """Where the form was to be chosen: what was measured."""
+    """With form `auto`: the measurements that chose the form."""
     dropped: list[str] = field(default_factory=list)
-    """Files of an earlier bundle in the folder that this one does not have."""
+    """Files that an earlier bundle in the folder had and this one does not."""
 
     @property
     def failed(self) -> list[Check]:

@@ -426,6 +426,11 @@ class Score:
         self.count += task.answers(batch)
         return run.logits
 
+    @property
+    def loss(self) -> float:
+        """The mean loss of all answers so far."""
+        return self._loss / max(1, self.count)
+
     def value(self) -> float:
         """Return the metric."""
-        return self._subject.task.score(self._loss / max(1, self.count), self._correct, max(1, self.count))
+        return self._subject.task.score(self.loss, self._correct, max(1, self.count))

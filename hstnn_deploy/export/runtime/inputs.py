@@ -7,6 +7,7 @@ Shapes: T time, B batch, N events of all recordings of a batch.
 """
 
 import math
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -384,7 +385,8 @@ def shown(shape: Collection[Any]) -> str:
 
 
 def _array(x: Any) -> Array:
-    if isinstance(x, np.ma.MaskedArray):
+    # Whoever made a masked array has imported what it takes.
+    if "numpy.ma" in sys.modules and isinstance(x, np.ma.MaskedArray):
         raise DataError("x is a masked array: what stands in its gaps is not said", "give x.filled(…)")
     try:
         return np.asarray(x)

@@ -67,7 +67,7 @@ class Session:
 
     Raises:
         BundleError: no bundle, of another version, without an ONNX graph that passed its checks, or changed since.
-        UsageError: an unknown provider, or a number of threads that is none.
+        UsageError: an unknown provider, or an invalid number of threads.
         DeviceError: the provider is not there.
     """
 

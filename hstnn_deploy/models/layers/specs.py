@@ -82,7 +82,7 @@ class IntegratorOptions(TypedDict, total=False):
 def linear(
     outputs: int, *, bias: bool = True, init: Literal["torch", "xavier", "kaiming"] = "torch", gain: float = 1.0
 ) -> LayerSpec:
-    """Return y = x W^T + b with so many outputs."""
+    """Return a fully connected layer, y = x W^T + b."""
     return {"linear": outputs, "bias": bias, "init": init, "gain": gain}
 
 
@@ -98,13 +98,13 @@ def conv(
     init: Literal["torch", "xavier", "kaiming"] = "torch",
     gain: float = 1.0,
 ) -> LayerSpec:
-    """Return a convolution of maps [C, H, W] or rows [C, L] into so many channels."""
+    """Return a convolution of maps [C, H, W] or rows [C, L]."""
     how: LayerSpec = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return {"conv": channels, **how, "bias": bias, "init": init, "gain": gain}
 
 
 def embedding(length: int, *, words: int) -> LayerSpec:
-    """Return the row of each token, so long, of a table of so many words."""
+    """Return a table with a row for each word, which replaces each token by its row."""
     return {"embedding": length, "words": words}
 
 
@@ -128,7 +128,7 @@ def pool(
     stride: Size | None = None,
     to: int | None = None,
 ) -> LayerSpec:
-    """Return the mean, maximum or sum of each window of a map or row: windows of a size, or so many of them."""
+    """Return the mean, maximum or sum of each window of a map or row. Give the size or the number of windows."""
     return {"pool": what, "size": size, "stride": stride, "to": to}
 
 
@@ -138,7 +138,7 @@ def flatten() -> LayerSpec:
 
 
 def vote(units: int) -> LayerSpec:
-    """Return the mean of so many units that stand side by side."""
+    """Return the mean of each group of neighbouring units."""
     return {"vote": units}
 
 
@@ -153,7 +153,7 @@ def scale(factor: float, *, each: Literal["unit", "channel"] | None = None) -> L
 
 
 def delay(steps: int) -> LayerSpec:
-    """Return what came so many steps ago."""
+    """Return the input of an earlier step."""
     return {"delay": steps}
 
 
@@ -189,17 +189,17 @@ def feedback(
 
 
 def rnn(units: int, *, bias: bool = False, nonlinearity: Literal["sigmoid", "tanh", "relu"] = "sigmoid") -> LayerSpec:
-    """Return so many recurrent units."""
+    """Return plain recurrent units."""
     return {"rnn": units, "bias": bias, "nonlinearity": nonlinearity}
 
 
 def lstm(units: int, *, bias: bool = False) -> LayerSpec:
-    """Return so many LSTM units."""
+    """Return LSTM units."""
     return {"lstm": units, "bias": bias}
 
 
 def gru(units: int, *, bias: bool = False) -> LayerSpec:
-    """Return so many GRU units."""
+    """Return GRU units."""
     return {"gru": units, "bias": bias}
 
 
@@ -214,5 +214,5 @@ def parallel(branches: Sequence[Sequence[Layer]]) -> LayerSpec:
 
 
 def repeat(times: int, layers: Sequence[Layer]) -> LayerSpec:
-    """Return layers one after another so many times, each time with weights of their own."""
+    """Return a sequence of layers, repeated; each repetition has its own weights."""
     return {"repeat": times, "layers": list(layers)}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.layers.base import Shape, Stateless, several
+from hstnn_deploy.models.layers.norm import Norm
 
 Init = Literal["torch", "xavier", "kaiming"]
 """How weights start: as torch's own layers do, or by `xavier_uniform` or `kaiming_uniform` times `gain`."""
@@ -190,3 +191,18 @@ def _shown(shape: Shape) -> str:
             return f"{shape[0]} units"
         case _:
             return " x ".join(map(str, shape))
+
+
+def weights_of(network: nn.Module) -> list[nn.Parameter]:
+    """Return a network's weights: parameters with two axes or more, but for biases, norms and neurons' numbers.
+
+    Such may have two axes too: a norm has numbers of each step, neurons of maps have some of each channel.
+    """
+    found: dict[int, nn.Parameter] = {}
+    for module in network.modules():
+        if not isinstance(module, Norm):
+            numbers = getattr(module, "own", {})
+            for name, value in module.named_parameters(recurse=False):
+                if value.ndim > 1 and not name.startswith("bias") and name not in numbers:
+                    found[id(value)] = value
+    return [value for value in network.parameters() if id(value) in found]

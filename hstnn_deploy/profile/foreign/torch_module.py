@@ -25,6 +25,7 @@ from hstnn_deploy.profile.phases.findings import Absent, Findings, Meet
 from hstnn_deploy.profile.phases.inference import WARM_UP_SHARE, repeated
 from hstnn_deploy.profile.record import Configuration
 from hstnn_deploy.profile.values import Measured, Value
+from hstnn_deploy.train.schedules import SGD
 
 PARTS = ("forward", "backward", "optimiser")
 LOSS = "the mean of the squares of the output"
@@ -150,7 +151,7 @@ def step(
     trained = [each for each in network.parameters() if each.requires_grad]
     if not trained:
         raise Absent(f"{name} has no parameter that asks for a gradient")
-    optimiser = torch.optim.SGD(trained, lr=0.0)
+    optimiser = SGD(trained, lr=0.0)
     here = given.on(device)
     parts: list[dict[str, float]] = []
 

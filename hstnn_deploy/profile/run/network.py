@@ -161,7 +161,7 @@ def profile_network(
         What was found. A phase that a network does not have stands in it with the reason.
 
     Raises:
-        UsageError: a name, shape or number that cannot be.
+        UsageError: an invalid name, shape or number.
         ProfileError: the network cannot be run, or a file cannot be read as what it should be.
         HstnnError: see `profile.run.foreign_plan.plan` and `profile.plan.plan.plan`.
     """

@@ -29,9 +29,9 @@ class Evaluation(Shown):
     loss: float
     """The mean loss."""
     count: int
-    """How many samples, or words, it is of."""
+    """The number of samples or words."""
     unit: str = ""
-    """What stands behind the score, such as " %"."""
+    """The unit of the score, such as " %"."""
     counts: str = "samples"
     """What is counted."""
     more: Mapping[str, float] = field(default_factory=dict)
@@ -61,27 +61,27 @@ class Evaluation(Shown):
 
 @dataclass(frozen=True, repr=False)
 class History(Shown):
-    """What `hstnn_deploy.fit` gives back."""
+    """The result of `hstnn_deploy.fit`."""
 
     network: Network
-    """That of the best epoch, in evaluation mode, where the network that was given is."""
+    """The network of the best epoch, in evaluation mode, on the device of the given network."""
     checkpoint: Checkpoint
-    """The same with all that is known of it, as a run folder's best.pt holds it."""
+    """The same network with its whole record, as in best.pt of a run folder."""
     rows: list[dict[str, Any]]
     """A row for each epoch, as in metrics.jsonl."""
     metric: str
     """Such as accuracy."""
     unit: str
     test: Evaluation | None
-    """On the test data, where there was some and the training came to its end."""
+    """The figures on the test data, if there was some and the training finished."""
     folder: Path | None
-    """The run folder, where one was asked for."""
+    """The run folder, if there is one."""
     epochs: int
-    """How many were asked for."""
+    """The requested number of epochs."""
     interrupted: bool = False
-    """Whether Ctrl-C ended it before."""
+    """Whether Ctrl-C ended the training early."""
     notes: list[str] = field(default_factory=list)
-    """What was said while it ran: about the data, and warnings."""
+    """The lines printed about the data, and warnings."""
 
     @property
     def curves(self) -> dict[str, list[float]]:
