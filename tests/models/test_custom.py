@@ -15,11 +15,9 @@ import hstnn_deploy as hd
 from hstnn_deploy.export.bundle.extras import NirOptions
 from hstnn_deploy.export.proof.replay import replay
 from hstnn_deploy.models import kernels
-from hstnn_deploy.models.kernels.generated import compiled
 from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.profile.phases.operations import count
 from tests import own_parts
-from tests.models.test_generated import interpreted
 
 FORMS: tuple[kernels.Form, ...] = ("plain", "generated")
 C, L = hd.custom, hd.layers
@@ -326,7 +324,6 @@ def _run(network: Any, x: Tensor) -> Any:
 
 @pytest.mark.parametrize("kind", ["quadratic", {"low-pass": {"keep": 0.9}}])
 def test_a_neuron_of_ones_own_has_a_kernel_too(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "function", interpreted)
     network = hd.Stack([kind], input=[4], readout="sum")
     layer: Any = network.layers[0]
     x = torch.randn(5, 2, 4)

@@ -2,8 +2,8 @@
 
 `plain` is the definition, each unit's own equation step by step, differentiable twice (selection needs that): the
 oracle of the tests. `generated` is the fast form for training and inference on a CPU: compiled from each neuron's own
-step, differentiable once. `fused` is hand-written, of torch's operations: for recurrences, small windows, and where
-numba is missing. `triton` is the form for GPUs: a window in one launch, and the recurrences through cuDNN; it is picked
+step, differentiable once. `fused` is hand-written, of torch's operations: for recurrences, and where llvmlite is
+missing. `triton` is the form for GPUs: a window in one launch, and the recurrences through cuDNN; it is picked
 where the state lies on a GPU.
 
 Shapes: T time, B batch, I inputs, n units. Every kernel is a pure function over a window and takes `lengths[B]` (int64)

@@ -6,6 +6,7 @@ and only what meets the input or a state becomes part of the graph. So autograd 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, NoReturn
 
 from torch import Tensor
@@ -62,7 +63,7 @@ class Graph:
     operands: tuple[bool, ...]
     """What the layer has of its own: whether each unit has one of it."""
 
-    @property
+    @cached_property
     def states(self) -> tuple[str, ...]:
         """The names of what is carried."""
         return tuple(name for name, _ in self.after)
@@ -120,7 +121,7 @@ class Noted(Algebra[Value]):
         return self._do("mul", a, b)
 
     def sigmoid(self, a: Value, name: str = "") -> Value:
-        """See `Algebra`. Of what is known alone: numba's has other last bits than torch's."""
+        """See `Algebra`. Of what is known alone: what a kernel could compute has other last bits than torch's."""
         return self._do("sigmoid", a) if a.known is not None else self.lacks("a sigmoid")
 
     def tanh(self, a: Value, name: str = "") -> Value:

@@ -1,99 +1,59 @@
-"""The text of a kernel: a Python function over one window that numba compiles, forward or backward.
+"""The text of a kernel: a function of LLVM over one window, forward or backward.
 
-Both walk a range of units in blocks, each through all of time. Rows of a window are [T, B * n], contiguous.
+Both take the units in parts, each through all of time. Rows of a window are [T, B * n], contiguous.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from hstnn_deploy.models.kernels.generated.graph import Graph, Node
+from hstnn_deploy.models.kernels.generated.ir import Code
 from hstnn_deploy.models.kernels.generated.reverse import Backward, roots, wanted_before
 
-BLOCK = 2048
-"""Units of a block: a row of each of its arrays, 8 kB in float32, stays in the innermost caches."""
-
-_WRITTEN = {
-    "add": "{0} + {1}",
-    "sub": "{0} - {1}",
-    "mul": "{0} * {1}",
-    "div": "{0} / {1}",
-    "neg": "-{0}",
-    "abs": "abs({0})",
-    "below": "one if {0} < {1} else zero",
-    # Of what is not a number, what is not a number: as torch's threshold and clamp have it.
-    "at_least": "{1} if {0} <= {1} else {0}",
-    "at_most": "{1} if {0} >= {1} else {0}",
-    "where_above": "zero if {1} <= {2} else {0}",
-    "where_below": "zero if {1} >= {2} else {0}",
-    "fixed": "{0}",
-}
-_FIRES = {
-    "above": "one if {0} - {1} > zero else zero",
-    "at": "one if {0} - {1} >= zero else zero",
-    "several": "zero if np.floor({0} / {1}) < zero else np.floor({0} / {1})",
-}
+BLOCK = 8192
+"""The most units of a part: its states, 32 kB each in float32, stay in the cache of a core."""
 
 # e^a in float32 as 2^n e^r with |r| <= ln 2 / 2, by the polynomial of the Cephes library (Moshier, 1992), to 2 units in
 # the last place. The C library's takes one number after another; this takes as many as a vector holds. It is for
 # slopes alone: what goes forward has torch's bits, or no kernel.
-_EXP = """
-{to}_a = min(max({of}, real(-87.0)), real(88.0))
-{to}_n = np.floor({to}_a * real(1.44269504088896341) + real(0.5))
-{to}_r = {to}_a - {to}_n * real(0.693359375) + {to}_n * real(2.12194440e-4)
-{to}_p = ((real(1.9875691500e-4) * {to}_r + real(1.3981999507e-3)) * {to}_r + real(8.3334519073e-3)) * {to}_r
-{to}_p = (({to}_p + real(4.1665795894e-2)) * {to}_r + real(1.6666665459e-1)) * {to}_r + real(5.0000001201e-1)
-{to}_2 = np.int32((np.int32({to}_n) + np.int32(127)) << np.int32(23)).view(np.float32)
-{to} = ({to}_p * {to}_r * {to}_r + {to}_r + one) * {to}_2
-"""
-
-# Blocks are whole pairs of rows; what is handed out, or its gradient, is whole in one block at one step alone.
-_MEAN = """
-for r in range((b - a) // (2 * width)):
-    for c in range(half):
-        i = 2 * (r * width + c)
-        whole_sum = (whole[i] + whole[i + 1]) + (whole[i + width] + whole[i + width + 1])
-        out_[r * half + c] = whole_sum * real(0.25)
-""".strip().split("\n")
-_SPREAD = """
-for r in range((b - a) // (2 * width)):
-    for c in range(half):
-        i = 2 * (r * width + c)
-        quarter = given_[r * half + c] * real(0.25)
-        whole[i] = quarter
-        whole[i + 1] = quarter
-        whole[i + width] = quarter
-        whole[i + width + 1] = quarter
-""".strip().split("\n")
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_LN2 = (0.693359375, -2.12194440e-4)
+_LOG2E = 1.44269504088896341
+_RANGE = (-87.0, 88.0)
 
 
 @dataclass(frozen=True)
 class Text:
-    """The text of a function `run`, and what it takes."""
+    """The text of a kernel, and what it takes."""
 
     source: str
-    signature: str
-    """As numba has it."""
+    """A module of LLVM with a function `kernel`, see `ir.Code`."""
     numbers: tuple[float | int, ...]
-    """What goes into its first argument: constants (float), and operands that all units share (int)."""
+    """Its numbers: constants (float), and operands that all units share (int)."""
     operands: tuple[int, ...]
-    """The operands that each unit has of its own, in the order of its arguments."""
+    """The operands that each unit has of its own, in the order of its arrays."""
+    arrays: int
+    """How many arrays it takes."""
 
 
 class _Body:
     """Statements on one unit at one step, in an order in which they can be computed."""
 
     def __init__(self, nodes: Sequence[Node], each: Sequence[bool], dtype: torch.dtype) -> None:
-        self._nodes, self._each, self._single = nodes, each, dtype == torch.float32
+        self.code = Code(dtype)
+        self._nodes, self._each = nodes, each
         self.numbers: list[float | int] = []
         self.operands: list[int] = []
-        self.lines: list[str] = []
         self._names: dict[tuple[str, int], str] = {}
+        self.unit = ""
+        """The index of the unit."""
 
-    def fresh(self) -> None:
-        """Begin other statements, over the same arguments."""
-        self.lines, self._names = [], {}
+    def fresh(self, unit: str) -> None:
+        """Begin the statements of a loop over units."""
+        self.unit, self._names = unit, {}
 
     def number(self, number: float | int) -> str:
         """Return the name of a constant, or of an operand that all share."""
@@ -101,22 +61,25 @@ class _Body:
         if repr(number) not in texts:
             self.numbers.append(number)
             texts.append(repr(number))
-        return f"k{texts.index(repr(number))}"
+        return f"%k{texts.index(repr(number))}"
+
+    def load(self, row: str) -> str:
+        """Return the unit's number in a row."""
+        return self.code.load(row, self.unit)
 
     def write(self, place: int, leaf: Callable[[int, Node], str | None], when: str = "") -> str:
         """Write what computes a node, and return its name.
 
         Args:
             place: the node.
-            leaf: returns the expression of what is there already, or None.
+            leaf: writes what is there already and returns its name, or None.
             when: of which step the nodes are.
         """
         if (when, place) in self._names:
             return self._names[when, place]
-        node = self._nodes[place]
-        name = f"{when}{node.op}{place}"
-        expression = leaf(place, node)
-        if expression is None:
+        node, code = self._nodes[place], self.code
+        made = leaf(place, node)
+        if made is None:
             match node.op:
                 case "const":
                     return self.number(node.what)
@@ -125,70 +88,90 @@ class _Body:
                 case "operand":
                     if node.what not in self.operands:
                         self.operands.append(node.what)
-                    expression = f"p{node.what}_[j]"
-                case "spike":
-                    expression = _FIRES[node.what[0]]
-                case "exp" | "sigmoid":
-                    expression = self._exp(self.write(node.args[0], leaf, when), f"e{name}", node.op == "sigmoid")
-                case _:
-                    expression = _WRITTEN[node.op]
-        arguments = [self.write(each, leaf, when) for each in node.args] if "{0}" in expression else []
-        self._names[when, place] = name
-        self.lines.append(f"{name} = {expression.format(*arguments)}")
-        return name
+                    made = self.load(f"%p{node.what}.row")
+                case op:
+                    given = [self.write(each, leaf, when) for each in node.args]
+                    if op == "fixed":
+                        (made,) = given
+                    elif op in ("exp", "sigmoid"):
+                        made = self._exp(given[0], op == "sigmoid")
+                    else:
+                        made = code.do(f"fires {node.what[0]}" if op == "spike" else op, *given, name=op)
+        self._names[when, place] = made
+        return made
 
-    def _exp(self, of: str, to: str, sigmoid: bool) -> str:
+    def _exp(self, of: str, sigmoid: bool) -> str:
         """Write e^a, and return it; or 1 / (1 + e^-a)."""
-        of = f"-{of}" if sigmoid else of
-        if self._single:
-            self.lines += _EXP.format(of=of, to=to).strip().split("\n")
-        else:
-            self.lines.append(f"{to} = real(math.exp({of}))")
-        return f"one / (one + {to})" if sigmoid else to
+        code = self.code
+        of = code.do("neg", of) if sigmoid else of
+        power = self._single_exp(of) if code.kind == "f32" else code.do("exp", of)
+        if not sigmoid:
+            return power
+        return code.do("div", "1.0", code.do("add", "1.0", power))
+
+    def _single_exp(self, of: str) -> str:
+        code = self.code
+        number = code.literal
+        low, high = map(number, _RANGE)
+        a = code.do("at_most", code.do("at_least", of, low), high)
+        n = code.do("floor", code.do("add", code.do("mul", a, number(_LOG2E)), number(0.5)))
+        r = a
+        for part in _LN2:
+            r = code.do("sub", r, code.do("mul", n, number(part)))
+        total = number(_EXP[0])
+        for factor in _EXP[1:]:
+            total = code.do("add", code.do("mul", total, r), number(factor))
+        total = code.do("add", code.do("add", code.do("mul", code.do("mul", total, r), r), r), "1.0")
+        # Of what is not a number there is no whole number; what comes of it stays none, by r.
+        ordered = code.make(f"fcmp ord float {n}, 0.0")
+        whole = code.make(f"fptosi float {code.do('where', ordered, n, '0.0')} to i32")
+        bits = code.make(f"shl i32 {code.make(f'add i32 {whole}, 127')}, 23")
+        return code.do("mul", total, code.make(f"bitcast i32 {bits} to float"))
 
 
 def forward(graph: Graph, kept: Sequence[int], dtype: torch.dtype, lengths: bool, pooled: bool = False) -> Text:
     """Return the text of a window forward.
 
-    run(k, x, *states, *operands, [lengths], out, *kept, start, stop): states are changed in place, out and kept are
-    written. What is handed out is not kept twice. Where it is pooled, out has a quarter of the units, and `width` comes
-    before start: that of the maps.
+    Its arrays: x, *states, *operands, [lengths], out, *kept, [scratch]. States are changed in place, out and kept are
+    written. What is handed out is not kept twice. Where it is pooled, out has a quarter of the units; a part has whole
+    pairs of rows of maps of the given width.
     """
     body, names = _Body(graph.nodes, graph.operands, dtype), _named("s", graph)
+    code, apart = body.code, written(graph, kept, pooled)
 
     def leaf(_: int, node: Node) -> str | None:
-        return "x_[j]" if node.op == "drive" else f"{names[node.what]}_[j]" if node.op == "state" else None
+        match node.op:
+            case "drive":
+                return body.load(rows["x"])
+            case "state":
+                return body.load(f"%{names[node.what]}.row")
+        return None
 
-    emitted = body.write(graph.emitted, leaf)
-    after = {name: body.write(place, leaf) for name, place in graph.after}
-    apart = written(graph, kept, pooled)
-    stores = {f"kept{place}_": body.write(place, leaf) for place in apart}
-    old = {name: body.write(place, leaf) for place, node in enumerate(graph.nodes) if (name := _state(node)) in after}
-    lines = [*body.lines, f"{'whole' if pooled else 'out_'}[j] = {emitted}"]
-    lines += [f"{store}[j] = {name}" for store, name in stores.items()]
-    for name, new in after.items():
-        stored = f"{new} if t < lengths_[j] else {old[name]}" if lengths else new
-        lines.append(f"{names[name]}_[j] = {stored}")
-    rows = ["x", "out", *(f"kept{place}" for place in apart)]
-    slices = [_slice(row, pooled and row == "out") for row in rows]
+    with code.loop("%steps") as t:
+        rows = {name: code.row(name, t) for name in ("x", *(f"kept{place}" for place in apart))}
+        out = code.row("out", t, pooled)
+        with code.loop("%count", apart=True) as j:
+            body.fresh(j)
+            emitted = body.write(graph.emitted, leaf)
+            after = {name: body.write(place, leaf) for name, place in graph.after}
+            stores = {f"kept{place}": body.write(place, leaf) for place in apart}
+            before = ((place, str(node.what)) for place, node in enumerate(graph.nodes) if node.op == "state")
+            old = {name: body.write(place, leaf) for place, name in before}
+            code.store("%mine" if pooled else out, j, emitted)
+            for name, value in stores.items():
+                code.store(rows[name], j, value)
+            live = _live(code, t, j) if lengths else ""
+            for name, new in after.items():
+                code.store(f"%{names[name]}.row", j, code.do("where", live, new, old[name]) if lengths else new)
+        if pooled:
+            _mean(code, out)
     flat = [*names.values(), *(f"p{n}" for n in body.operands), *(["lengths"] if lengths else [])]
-    walk = ["for t in range(x.shape[0]):", *(f"    {line}" for line in slices), *_each_unit(lines)]
-    walk += [f"    {line}" for line in _MEAN if pooled]
-    arguments = ["x", *flat, "out", *rows[2:]]
-    return _text(body, arguments, rows, flat, walk, dtype, pooled)
+    return _text(body, ["x", *flat, "out", *(f"kept{place}" for place in apart)], flat, pooled)
 
 
 def written(graph: Graph, kept: Sequence[int], pooled: bool) -> list[int]:
     """Return what of the kept values forward writes for the way back alone: not its input, nor what it hands out."""
     return [place for place in kept if (pooled or place != graph.emitted) and graph.nodes[place].op != "drive"]
-
-
-def _slice(row: str, quarter: bool) -> str:
-    return f"{row}_ = {row}[t, a // 4 : b // 4]" if quarter else f"{row}_ = {row}[t, a:b]"
-
-
-def _state(node: Node) -> str:
-    return str(node.what) if node.op == "state" else ""
 
 
 def _named(letter: str, graph: Graph) -> dict[str, str]:
@@ -201,114 +184,111 @@ def backward(
 ) -> Text:
     """Return the text of a window backward.
 
-    run(k, given, *kept, *first states, *gradients of states, *operands, [lengths], out, *sums, start, stop): gradients
-    of the states after the window become those before it; sums of the gradients of what is learned are written, one a
-    unit. Where the gradient of the input goes `into` a kept value, which nobody needs again, there is no out: the
-    fewest bytes, and no fresh memory. `given` is pooled as in `forward`.
+    Its arrays: given, *kept, *first states, *gradients of states, *operands, [lengths], out, *sums, [scratch].
+    Gradients of the states after the window become those before it; to the sums, one a unit, the gradients of what is
+    learned are added. Where the gradient of the input goes `into` a kept value, which nobody needs again, there is no
+    out: the fewest bytes, and no fresh memory. `given` is pooled as in `forward`.
     """
     body = _Body(step.nodes, graph.operands, dtype)
+    code = body.code
     before, gradients, starts = wanted_before(graph, step, step.kept), _named("g", graph), _named("first", graph)
-    sums = [n for n, _ in step.operands]
+    sums, kept = [n for n, _ in step.operands], [f"kept{place}" for place in step.kept]
 
-    def leaf(row: str, first: bool) -> Callable[[int, Node], str | None]:
-        def found(place: int, node: Node) -> str | None:
-            if place in step.kept:
-                return f"{row}{place}_[j]"
-            match node.op:
-                case "given":
-                    given = "whole[j]" if pooled else "given_[j]"
-                    return f"{given} if live else zero" if lengths else given
-                case "later":
-                    return f"{gradients[node.what]}_[j]" + (" if live else zero" if lengths else "")
-                case "state" if first:
-                    return f"{starts[node.what]}_[j]"
-                case "state":
-                    return body.write(before[node.what], leaf("then", True), "then_")
-            return None
+    def units(t: str, first: bool) -> None:
+        """Write the loop over the units at a step."""
+        rows = {place: code.row(f"kept{place}", t) for place in step.kept}
+        given, out = code.row("given", t, pooled), code.row("out", t) if into is None else rows[into]
+        earlier = {}
+        if before and not first:
+            earlier = {place: code.row(f"kept{place}", code.whole("sub", t, 1)) for place in step.kept}
+        if pooled:
+            _spread(code, given)
 
-        return found
+        def leaf(rows: dict[int, str]) -> Callable[[int, Node], str | None]:
+            def found(place: int, node: Node) -> str | None:
+                if place in step.kept:
+                    return body.load(rows[place])
+                match node.op:
+                    case "given":
+                        return valid(body.load("%mine" if pooled else given))
+                    case "later":
+                        return valid(body.load(f"%{gradients[node.what]}.row"))
+                    case "state" if first:
+                        return body.load(f"%{starts[node.what]}.row")
+                    case "state":
+                        return body.write(before[node.what], leaf(earlier), "then")
+                return None
 
-    def statements(first: bool) -> list[str]:
-        body.fresh()
-        names = {place: body.write(place, leaf("kept", first)) for place in roots(step)}
-        later = {name: f"{gradients[name]}_[j]" for name in graph.states}
-        lines = [*(["live = t < lengths_[j]"] if lengths else []), *body.lines]
-        made = "zero" if step.drive is None else names[step.drive]
-        out = "out" if into is None else f"kept{into}"
-        lines.append(f"{out}_[j] = {made} if live else zero" if lengths else f"{out}_[j] = {made}")
-        for n, place in step.operands:
-            lines.append(
-                f"sum{n}_[j] += {names[place]} if live else zero" if lengths else f"sum{n}_[j] += {names[place]}"
-            )
-        for name, before_it in step.states:
-            made = "zero" if before_it is None else names[before_it]
-            lines.append(f"{later[name]} = {made} if live else {later[name]}" if lengths else f"{later[name]} = {made}")
-        return lines
+            return found
 
-    usual, at_first = statements(False), statements(True) if before else []
-    kept = [f"kept{place}" for place in step.kept]
-    outs = ["out"] if into is None else []
-    rows = ["given", *kept, *outs]
-    slices = [*(_slice(row, pooled and row == "given") for row in rows), *(_SPREAD if pooled else [])]
-    walk = [f"for t in range(given.shape[0] - 1, {0 if before else -1}, -1):"]
-    walk += [f"    {line}" for line in slices]
-    walk += [f"    then{place}_ = kept{place}[t - 1, a:b]" for place in step.kept if before]
-    walk += _each_unit(usual)
+        with code.loop("%count", apart=True) as j:
+            body.fresh(j)
+            live = _live(code, t, j) if lengths else ""
+
+            def valid(value: str, otherwise: str = "0.0") -> str:
+                return code.do("where", live, value, otherwise) if lengths else value
+
+            made = {place: body.write(place, leaf(rows)) for place in roots(step)}
+            code.store(out, j, valid("0.0" if step.drive is None else made[step.drive]))
+            for n, place in step.operands:
+                row = f"%sum{n}.row"
+                code.store(row, j, code.do("add", body.load(row), valid(made[place])))
+            for name, place_before in step.states:
+                row = f"%{gradients[name]}.row"
+                new = "0.0" if place_before is None else made[place_before]
+                code.store(row, j, valid(new, body.load(row)) if lengths else new)
+
+    last = code.whole("sub", "%steps", 1)
+    with code.loop(last if before else "%steps") as n:
+        units(code.whole("sub", last, n), False)
     if before:
-        walk += ["t = 0", *slices, *(line.removeprefix("    ") for line in _each_unit(at_first))]
-    firsts = [starts[name] for name in before]
-    flat = [*firsts, *gradients.values(), *(f"p{n}" for n in body.operands)]
-    flat += [*(["lengths"] if lengths else []), *(f"sum{n}" for n in sums)]
-    read = [each for each in flat if not each.startswith("sum")]
-    arguments = ["given", *kept, *read, *outs, *(f"sum{n}" for n in sums)]
-    return _text(body, arguments, rows, flat, walk, dtype, pooled)
+        units("0", True)
+    outs = ["out"] if into is None else []
+    read = [*(starts[name] for name in before), *gradients.values(), *(f"p{n}" for n in body.operands)]
+    read += ["lengths"] if lengths else []
+    added = [f"sum{n}" for n in sums]
+    return _text(body, ["given", *kept, *read, *outs, *added], [*read, *added], pooled)
 
 
-def _each_unit(lines: Iterable[str]) -> list[str]:
-    return ["    for j in range(b - a):", *(f"        {line}" for line in lines)]
+def _live(code: Code, t: str, j: str) -> str:
+    """Write whether a unit's sample has not ended before a step."""
+    return code.whole("icmp slt", t, code.load("%lengths.row", j, "i64"))
 
 
-def _text(
-    body: _Body,
-    arguments: Sequence[str],
-    rows: Sequence[str],
-    flat: Sequence[str],
-    walk: Sequence[str],
-    dtype: torch.dtype,
-    pooled: bool,
-) -> Text:
-    """Return a function's text around the statements on a block."""
-    real = str(dtype).removeprefix("torch.")
-    lines = ["zero, one = real(0.0), real(1.0)"]
-    lines += [f"k{n} = k[{n}]" for n in range(len(body.numbers))]
-    if pooled:
-        lines += [
-            "size = max(BLOCK // (2 * width), 1) * 2 * width",
-            "half = width // 2",
-            "whole = np.empty(size, real)",
-        ]
-    size = "size" if pooled else "BLOCK"
-    lines += [f"for a in range(start, stop, {size}):", f"    b = min(a + {size}, stop)"]
-    lines += [f"    {name}_ = {name}[a:b]" for name in flat]
-    lines += [f"    {line}" for line in walk]
-    last = ["width", "start", "stop"] if pooled else ["start", "stop"]
-    head = f"def run(k, {', '.join([*arguments, *last])}):"
-    source = "\n".join(
-        [
-            "import math",
-            "",
-            "import numpy as np",
-            "",
-            f"real, BLOCK = np.{real}, {BLOCK}",
-            "",
-            "",
-            head,
-            *(f"    {line}" for line in lines),
-            "",
-        ]
-    )
-    kinds = [f"{real}[::1]"]
-    for name in arguments:
-        kinds.append("int64[::1]" if name == "lengths" else f"{real}[:, ::1]" if name in rows else f"{real}[::1]")
-    signature = f"void({', '.join([*kinds, *('int64' for _ in last)])})"
-    return Text(source, signature, tuple(body.numbers), tuple(body.operands))
+# A part is whole pairs of rows; what is handed out, or its gradient, is whole in one part at one step alone.
+
+
+@contextmanager
+def _squares(code: Code) -> Iterator[tuple[str, tuple[str, str, str, str]]]:
+    """Write a loop over the squares of 2 x 2 units of a part: give a square's place, and those of its units."""
+    half = code.whole("sdiv", "%width", 2)
+    with code.loop(code.whole("sdiv", code.whole("sdiv", "%count", 2), "%width")) as r:
+        above = code.whole("mul", code.whole("mul", r, 2), "%width")
+        first = code.whole("mul", r, half)
+        with code.loop(half, apart=True) as c:
+            one = code.whole("add", above, code.whole("mul", c, 2))
+            below = code.whole("add", one, "%width")
+            units = (one, code.whole("add", one, 1), below, code.whole("add", below, 1))
+            yield code.whole("add", first, c), units
+
+
+def _mean(code: Code, out: str) -> None:
+    """Write the mean of each square to what is handed out."""
+    with _squares(code) as (square, units):
+        a, b, c, d = (code.load("%mine", each) for each in units)
+        total = code.do("add", code.do("add", a, b), code.do("add", c, d))
+        code.store(out, square, code.do("mul", total, "0.25"))
+
+
+def _spread(code: Code, given: str) -> None:
+    """Write a quarter of each square's gradient to its units."""
+    with _squares(code) as (square, units):
+        quarter = code.do("mul", code.load(given, square), "0.25")
+        for each in units:
+            code.store("%mine", each, quarter)
+
+
+def _text(body: _Body, arrays: Sequence[str], flat: Sequence[str], pooled: bool) -> Text:
+    arrays = [*arrays, *(["scratch"] if pooled else [])]
+    source = body.code.text(len(body.numbers), arrays, flat, pooled)
+    return Text(source, tuple(body.numbers), tuple(body.operands), len(arrays))

@@ -1,35 +1,35 @@
 """A window of neurons by the kernels written from their step, as autograd knows it. Differentiable once."""
 
+import ctypes
 import functools
 import math
-import os
-from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import struct
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hstnn_deploy.models.algebra import Unreadable
 from hstnn_deploy.models.kernels.generated import compiled, reverse, source
+from hstnn_deploy.models.kernels.generated import threads as threading
 from hstnn_deploy.models.kernels.generated.graph import Graph, noted
+from hstnn_deploy.models.kernels.generated.ir import COUNTERS, HEAD
 from hstnn_deploy.models.kernels.generated.source import BLOCK, Text
 
-_SMALL = 2**14
-"""Values of a window from which on it is worth a kernel: to load numba takes most of a second, once a process."""
-
-_EACH = 2**19
-"""Values of a window that are worth a thread: some 0.4 ms, where another thread takes some 0.1 ms to begin."""
+_EACH = 2**15
+"""Values of a window that are worth a thread: what torch has for its own operations (at::internal::GRAIN_SIZE)."""
 
 
 def serves(current: Tensor, dtype: torch.dtype) -> bool:
-    """Whether a window is worth a kernel of this kind, with states of a dtype, and there can be one."""
+    """Whether a window, with states of a dtype, has a kernel of this kind.
+
+    No window is too small for one: with one thread a single step of 10 LIF neurons took 0.04 ms, and 0.13 in torch's
+    operations; 28 steps took 0.03 ms and 0.84. To load LLVM takes 0.04 s, and a kernel that is kept 1.4 ms.
+    """
     return (
-        current.numel() >= _SMALL
-        and current.device.type == "cpu"
+        current.device.type == "cpu"
         and type(current) in (Tensor, torch.nn.Parameter)
         and dtype == torch.float32
         and not torch.compiler.is_compiling()
@@ -64,15 +64,14 @@ def spiking(
     wide = [(each.expand(shape).reshape(-1) if each.numel() > 1 else each.reshape(())).to(current) for each in operands]
     rows = None if lengths is None else lengths.long().repeat_interleave(math.prod(shape[1:]))
     states = [state[name].reshape(-1) for name in graph.states]
-    given = (current.flatten(1), graph, rows, width, len(states), *states, *wide)
-    out, *after = _Window.apply(*given)  # type: ignore[no-untyped-call]
-    if pooled:
-        shape_out: tuple[int, ...] = (*shape[:-2], shape[-2] // 2, width // 2)
+    flat = current.flatten(1)
+    if torch.is_grad_enabled() and any(each.requires_grad for each in (flat, *states, *wide)):
+        out, *after = _Window.apply(flat, graph, rows, width, len(states), *states, *wide)  # type: ignore[no-untyped-call]
     else:
-        shape_out = shape
-    return out.unflatten(1, shape_out), {
-        name: each.unflatten(0, shape) for name, each in zip(graph.states, after, strict=True)
-    }
+        out, after, _ = _ahead(flat.contiguous(), graph, (), rows, width, states, wide)
+    shape_out = (*shape[:-2], shape[-2] // 2, width // 2) if pooled else shape
+    named = zip(graph.states, after, strict=True)
+    return out.view(len(out), *shape_out), {name: each.view(shape) for name, each in named}
 
 
 def _noted(neuron: Any, own: Mapping[str, Tensor] | None) -> tuple[Graph, list[Tensor]]:
@@ -129,11 +128,7 @@ class _Window(torch.autograd.Function):
             learned = tuple(n for n in range(len(operands)) if ctx.needs_input_grad[5 + count + n])
             step = _step_back(graph, learned)
             kept = step.kept
-        text = _forward(graph, kept, current.dtype, lengths is not None, width > 0)
-        out = torch.empty_like(current) if width == 0 else current.new_empty(len(current), current.shape[1] // 4)
-        states = [torch.empty(each.shape, dtype=current.dtype).copy_(each) for each in given[:count]]
-        rooms = {place: torch.empty_like(current) for place in source.written(graph, kept, width > 0)}
-        _run(text, operands, [current, *states], lengths, [out, *rooms.values()], width)
+        out, states, rooms = _ahead(current, graph, kept, lengths, width, given[:count], operands)
         if step is not None:
             found = {graph.emitted: out} | dict.fromkeys(_drives(graph), current) | rooms
             at_first = dict(zip(graph.states, given[:count], strict=True))
@@ -169,6 +164,24 @@ class _Window(torch.autograd.Function):
         return tuple(g if needed else None for g, needed in wanted)
 
 
+def _ahead(
+    current: Tensor,
+    graph: Graph,
+    kept: tuple[int, ...],
+    lengths: Tensor | None,
+    width: int,
+    given: Sequence[Tensor],
+    operands: list[Tensor],
+) -> tuple[Tensor, list[Tensor], dict[int, Tensor]]:
+    """Run a window forward: what is handed out, the states after it, and what is kept of it besides."""
+    out = torch.empty_like(current) if width == 0 else current.new_empty(len(current), current.shape[1] // 4)
+    states = [torch.empty_like(each, dtype=current.dtype).copy_(each) for each in given]
+    rooms = {place: torch.empty_like(current) for place in source.written(graph, kept, width > 0)}
+    text = _forward(graph, kept, current.dtype, lengths is not None, width > 0)
+    _run(text, operands, [current, *states], lengths, [out, *rooms.values()], width)
+    return out, states, rooms
+
+
 def _again() -> bool:
     """Whether there may be another backward pass over what this one has kept."""
     asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
@@ -192,55 +205,36 @@ def _run(
     Args:
         text: the kernel.
         operands: what the layer has of its own.
-        before: its arguments before those, and the last of them of as many numbers as there are units.
+        before: its arrays before those, and the last of them of as many numbers as there are units.
         lengths: valid steps of each unit.
-        after: its arguments behind.
+        after: its arrays behind.
         width: that of the maps where what is handed out is pooled, else 0.
     """
-    units, dtype = len(before[-1]), before[-1].dtype
-    run = compiled.function(text)
+    steps, units = len(before[0]), len(before[-1])
+    threads = max(1, min(torch.get_num_threads(), steps * units // _EACH))
+    size = _part(units, threads, 2 * width)
+    arrays = [*before, *(operands[n].contiguous() for n in text.operands)]
+    arrays += [*([] if lengths is None else [lengths]), *after]
+    if width:
+        arrays.append(before[-1].new_empty(threads * size))
     numbers = [float(operands[n]) if isinstance(n, int) else n for n in text.numbers]
-    k = np.array([*numbers, 0.0], dtype=str(dtype).removeprefix("torch."))
-    tensors = [*before, *(operands[n].contiguous() for n in text.operands)]
-    tensors += [*([] if lengths is None else [lengths]), *after]
-    arrays = [k, *(each.detach().numpy() for each in tensors)]
-    threads = max(1, min(torch.get_num_threads(), len(before[0]) * units // _EACH))
-    maps = [width] if width else []
-    block = max(BLOCK // (2 * width), 1) * 2 * width if width else BLOCK
-    _in_parts(lambda start, stop: run(*arrays, *maps, start, stop), units, threads, block)
+    layout, kernel = _called(text)
+    words = ctypes.create_string_buffer(layout.size)
+    addresses = [each.data_ptr() for each in arrays]
+    layout.pack_into(words, 0, 0, 0, units, size, steps, width, *numbers, *addresses)
+    threading.run(kernel, words, threads)
 
 
-def _in_parts(run: Callable[[int, int], None], units: int, threads: int, block: int = BLOCK) -> None:
-    """Run over a range of units in parts of whole blocks, by several threads.
-
-    Threads take parts as they come to it: on a busy machine those that run do the work of one that does not. They are
-    Python's own, which wait without using the processor. On two cores that others used as well, with products of torch
-    in between, a window [28, 80000] took 1.9 ms so (the quarter of the shortest times), 1.7 with one thread, and 1.8
-    and 6.4 in numba's `prange` over its layers workqueue and omp; the first ends a process that enters it twice.
-    """
-    size = units if threads == 1 else math.ceil(units / (4 * threads) / block) * block
-    todo = deque((start, min(start + size, units)) for start in range(0, units, max(size, 1)))
-
-    def work() -> None:
-        while todo:
-            try:
-                part = todo.popleft()
-            except IndexError:  # another took the last
-                return
-            run(*part)
-
-    others = [_pool().submit(work) for _ in range(min(threads, len(todo)) - 1)]
-    work()
-    for other in others:
-        if not other.cancel():
-            other.result()
+def _part(units: int, threads: int, multiple: int) -> int:
+    """Return how many units a thread takes at once: of parts of one size each thread gets as many, or nearly so."""
+    parts = -(-units // (threads * BLOCK)) * threads
+    # Two threads that write to one line of a cache take it from each other.
+    multiple = multiple or 64
+    return max(-(-units // (max(parts, 1) * multiple)), 1) * multiple
 
 
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(os.cpu_count() or 1, 1), thread_name_prefix="kernel")
-
-
-# A process that was forked has none of its parent's threads.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+@functools.lru_cache(1024)
+def _called(text: Text) -> tuple[struct.Struct, int]:
+    """Return how the words of a kernel are laid out, and where it is."""
+    whole = COUNTERS + len(HEAD)
+    return struct.Struct(f"{whole}q{len(text.numbers)}d{text.arrays}Q"), compiled.function(text).address
