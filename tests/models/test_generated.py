@@ -358,3 +358,39 @@ def test_what_is_handed_out_is_the_same_with_gradients_and_without() -> None:
     assert torch.equal(out, other)
     assert all(torch.equal(after[name], expected[name]) for name in state)
     assert all(torch.equal(before[name], state[name]) for name in state)
+
+
+def test_what_does_not_fit_is_not_read_past_its_end() -> None:
+    """Machine code takes sizes on trust: a state of another shape or type is for other forms, and is refused there."""
+    x, v = torch.randn(4, 3, 5), torch.zeros(3, 5)
+    wrong: list[tuple[Tensor, Tensor | None]] = [
+        (torch.zeros(2, 5), None),
+        (torch.zeros(1, 5), None),
+        (torch.zeros(5), None),
+        (v.double(), None),
+        (v, torch.tensor([4, 4])),
+        (v, torch.tensor([[4], [4], [4]])),
+    ]
+    for state, lengths in wrong:
+        assert window.spiking(x, {"v": state}, Lif(), lengths) is None
+    with pytest.raises(RuntimeError):
+        kernels.lif(x, torch.zeros(2, 5), Lif())
+    assert window.spiking(x, {"v": v}, Lif(), torch.tensor([4, 4, 4], dtype=torch.int32)) is not None
+    graph, _ = window._noted(Lif(), None)
+    text = window._forward(graph, (), torch.float32, False, False)
+    for bad in (torch.zeros(4, 10), torch.zeros(4, 15).double(), torch.zeros(15, 4).t()):
+        with pytest.raises(RuntimeError, match="a kernel over 4 steps of 15 units"):
+            window._run(text, [], [x.flatten(1), v.flatten()], None, [bad], 0, (4, 15))
+
+
+def test_what_torch_only_marks_is_read_as_what_it_is() -> None:
+    """A gradient that is all zero, or a negative part, may be marked as such: no numbers lie in memory, or others."""
+    x, v = torch.randn(4, 3, 5), torch.zeros(3, 5)
+    marked = torch.view_as_complex(torch.stack([x, x], -1)).conj().imag
+    assert marked.is_neg()
+    found, expected = (window.spiking(each, {"v": v}, Lif()) for each in (marked, marked.resolve_neg()))
+    assert torch.equal(found[0], expected[0])  # type: ignore[index]
+    out, _ = window.spiking(x.requires_grad_(), {"v": v}, Lif())  # type: ignore[misc]
+    zero = torch._efficientzerotensor(out.shape)
+    (gradient,) = torch.autograd.grad(out, x, zero)
+    assert not gradient.any()

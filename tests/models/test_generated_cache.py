@@ -24,7 +24,7 @@ def doubled() -> Text:
     code = Code(torch.float32)
     with code.loop("%count", apart=True) as j:
         code.store("%out.row", j, code.do("mul", code.load("%out.row", j), "%k0"))
-    return Text(code.text(1, ["out"], ["out"], False), (2.0,), (), 1)
+    return Text(code.text(1, ["out"], ["out"], False), (2.0,), (), ("flat",))
 
 
 def run(address: int, out: torch.Tensor, count: int = 1, size: int = 64) -> None:

@@ -62,13 +62,18 @@ def spiking(
     if any(each.ndim and each.dtype != current.dtype for each in operands):
         return None
     wide = [(each.expand(shape).reshape(-1) if each.numel() > 1 else each.reshape(())).to(current) for each in operands]
-    rows = None if lengths is None else lengths.long().repeat_interleave(math.prod(shape[1:]))
-    states = [state[name].reshape(-1) for name in graph.states]
+    before = [state[name] for name in graph.states]
+    if any(each.shape != shape or each.dtype != current.dtype for each in before):
+        return None  # others spread them, or refuse them
+    if lengths is not None and lengths.shape != shape[:1]:
+        return None
+    rows = None if lengths is None else lengths.to(current.device, torch.long).repeat_interleave(math.prod(shape[1:]))
+    states = [each.reshape(-1) for each in before]
     flat = current.flatten(1)
     if torch.is_grad_enabled() and any(each.requires_grad for each in (flat, *states, *wide)):
         out, *after = _Window.apply(flat, graph, rows, width, len(states), *states, *wide)  # type: ignore[no-untyped-call]
     else:
-        out, after, _ = _ahead(flat.contiguous(), graph, (), rows, width, states, wide)
+        out, after, _ = _ahead(_dense(flat), graph, (), rows, width, states, wide)
     shape_out = (*shape[:-2], shape[-2] // 2, width // 2) if pooled else shape
     named = zip(graph.states, after, strict=True)
     return out.view(len(out), *shape_out), {name: each.view(shape) for name, each in named}
@@ -121,7 +126,7 @@ class _Window(torch.autograd.Function):
     def forward(
         ctx: Any, current: Tensor, graph: Graph, lengths: Tensor | None, width: int, count: int, *given: Tensor
     ) -> tuple[Tensor, ...]:
-        current, operands = current.contiguous(), list(given[count:])
+        current, operands = _dense(current), list(given[count:])
         step = None
         kept: tuple[int, ...] = ()
         if any(ctx.needs_input_grad):
@@ -146,8 +151,8 @@ class _Window(torch.autograd.Function):
         graph, step, width = ctx.graph, ctx.step, ctx.width
         many, firsts = ctx.counts
         kept, first, operands = saved[:many], saved[many : many + firsts], saved[many + firsts :]
-        room = {"dtype": ctx.dtype}
-        given = torch.zeros(ctx.out, **room) if grads[0] is None else grads[0].contiguous()
+        room = {"dtype": ctx.dtype, "device": "cpu"}
+        given = torch.zeros(ctx.out, **room) if grads[0] is None else _dense(grads[0])
         later = [
             torch.zeros(ctx.shape[1:], **room) if g is None else torch.empty(ctx.shape[1:], **room).copy_(g)
             for g in grads[1:]
@@ -156,7 +161,7 @@ class _Window(torch.autograd.Function):
         into = None if _again() else next(iter(source.written(graph, step.kept, width > 0)), None)
         outs = [torch.empty(ctx.shape, **room)] if into is None else []
         text = _backward(graph, step, ctx.dtype, lengths is not None, into, width > 0)
-        _run(text, operands, [given, *kept, *first, *later], lengths, [*outs, *sums.values()], width)
+        _run(text, operands, [given, *kept, *first, *later], lengths, [*outs, *sums.values()], width, ctx.shape)
         out = kept[step.kept.index(into)] if into is not None else outs[0]
         learned = [sums.get(n) for n in range(len(operands))]
         reduced = [None if g is None else g if p.ndim else g.sum() for g, p in zip(learned, operands, strict=True)]
@@ -175,11 +180,18 @@ def _ahead(
 ) -> tuple[Tensor, list[Tensor], dict[int, Tensor]]:
     """Run a window forward: what is handed out, the states after it, and what is kept of it besides."""
     out = torch.empty_like(current) if width == 0 else current.new_empty(len(current), current.shape[1] // 4)
-    states = [torch.empty_like(each, dtype=current.dtype).copy_(each) for each in given]
+    states = [current.new_empty(each.shape).copy_(each) for each in given]
     rooms = {place: torch.empty_like(current) for place in source.written(graph, kept, width > 0)}
     text = _forward(graph, kept, current.dtype, lengths is not None, width > 0)
-    _run(text, operands, [current, *states], lengths, [out, *rooms.values()], width)
+    _run(text, operands, [current, *states], lengths, [out, *rooms.values()], width, current.shape)
     return out, states, rooms
+
+
+def _dense(values: Tensor) -> Tensor:
+    """Return a tensor that lies in memory number by number: not as one that torch only marks as zero or negated."""
+    if values.is_neg() or values._is_zerotensor():
+        return torch.empty(values.shape, dtype=values.dtype, device=values.device).copy_(values)
+    return values.contiguous()
 
 
 def _again() -> bool:
@@ -199,30 +211,43 @@ def _run(
     lengths: Tensor | None,
     after: list[Tensor],
     width: int,
+    shape: Sequence[int],
 ) -> None:
     """Run a kernel over all units, by several threads where there are many.
 
     Args:
         text: the kernel.
         operands: what the layer has of its own.
-        before: its arrays before those, and the last of them of as many numbers as there are units.
+        before: its arrays before those.
         lengths: valid steps of each unit.
         after: its arrays behind.
         width: that of the maps where what is handed out is pooled, else 0.
+        shape: the steps and the units.
     """
-    steps, units = len(before[0]), len(before[-1])
+    steps, units = shape
     threads = max(1, min(torch.get_num_threads(), steps * units // _EACH))
     size = _part(units, threads, 2 * width)
     arrays = [*before, *(operands[n].contiguous() for n in text.operands)]
     arrays += [*([] if lengths is None else [lengths]), *after]
+    _check(text, arrays, steps, units, before[0].dtype)
     if width:
-        arrays.append(before[-1].new_empty(threads * size))
+        arrays.append(before[0].new_empty(threads * size))
     numbers = [float(operands[n]) if isinstance(n, int) else n for n in text.numbers]
     layout, kernel = _called(text)
     words = ctypes.create_string_buffer(layout.size)
     addresses = [each.data_ptr() for each in arrays]
     layout.pack_into(words, 0, 0, 0, units, size, steps, width, *numbers, *addresses)
     threading.run(kernel, words, threads)
+
+
+def _check(text: Text, arrays: Sequence[Tensor], steps: int, units: int, dtype: torch.dtype) -> None:
+    """Check what machine code takes on trust: where numbers lie, how many and of which type."""
+    sizes = {"row": steps * units, "quarter": steps * units // 4, "flat": units, "lengths": units}
+    for kind, each in zip(text.arrays, arrays, strict=True):
+        right = each.dtype == (torch.int64 if kind == "lengths" else dtype) and each.numel() == sizes[kind]
+        if not (right and each.is_cpu and each.is_contiguous()):
+            given = f"{list(each.shape)}, {each.dtype}, strides {each.stride()}, on {each.device}"
+            raise RuntimeError(f"a kernel over {steps} steps of {units} units in {dtype} was given {given}")
 
 
 def _part(units: int, threads: int, multiple: int) -> int:
@@ -236,5 +261,6 @@ def _part(units: int, threads: int, multiple: int) -> int:
 @functools.lru_cache(1024)
 def _called(text: Text) -> tuple[struct.Struct, int]:
     """Return how the words of a kernel are laid out, and where it is."""
-    whole = COUNTERS + len(HEAD)
-    return struct.Struct(f"{whole}q{len(text.numbers)}d{text.arrays}Q"), compiled.function(text).address
+    scratch = "quarter" in text.arrays
+    layout = f"{COUNTERS + len(HEAD)}q{len(text.numbers)}d{len(text.arrays) + scratch}Q"
+    return struct.Struct(layout), compiled.function(text).address
