@@ -13,7 +13,6 @@ held before its first. Both sides run with THP_MEM_ALLOC_ENABLE=1, as `hstnn tra
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -32,8 +31,6 @@ from benchmarks.report import record, table
 from hstnn_deploy.data.images import encoded
 from hstnn_deploy.models.rram import SIGMA
 from hstnn_deploy.models.stack import Stack, StackConfig
-
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # for the processes that are started; torch reads it once
 
 TOLERANCE = 1e-9
 LEAK, EPS, CLASSES = 0.95, 1e-4, 10

@@ -1,34 +1,60 @@
-"""The neuron kernels alone, forward and backward over one window: fused against plain, and against a floor."""
+"""The neuron kernels alone, forward and backward over one window: against plain, and against a floor."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.floor import flops, recurrent, runner
 from benchmarks.harness import Result, turns, wall
 from benchmarks.networks import BATCH, STEPS
-from hstnn_deploy.models.kernels import fused, plain
-from hstnn_deploy.models.neurons import Lif
+from hstnn_deploy.models.kernels import Form, fused, plain, spiking, using
+from hstnn_deploy.models.neurons import AdaptiveLif, Lif
 
 UNITS = 800
 
+WINDOWS = (
+    ("lif", Lif(), (STEPS, BATCH, UNITS), ("plain", "fused", "generated")),
+    ("lif-16k", Lif(), (500, 16, 1024), ("plain", "fused", "generated")),
+    ("lif-batch-1", Lif(), (STEPS, 1, UNITS), ("plain", "fused", "generated")),
+    ("plif", Lif(learn=["decay"], input_decay=True), (STEPS, BATCH, UNITS), ("plain", "fused", "generated")),
+    ("adaptive-lif", AdaptiveLif(), (STEPS, BATCH, UNITS), ("plain", "generated")),
+)
+"""Neurons, their windows, and the forms that have them: fused, written by hand, and generated from their step."""
+
 
 def kernels(rounds: int) -> Iterator[Result]:
-    """Time lif and rnn over a window [28, 100, 800]."""
+    """Time neurons over their windows, and rnn over a window [28, 100, 800]."""
     torch.manual_seed(0)
+    for name, neuron, shape, forms in WINDOWS:
+        yield _neurons(name, neuron, shape, forms, rounds)
     shape = (STEPS, BATCH, UNITS)
-    current, gradient, state = torch.randn(shape).requires_grad_(), torch.randn(shape), torch.zeros(shape[1:])
+    drive, gradient, state = torch.randn(shape).requires_grad_(), torch.randn(shape), torch.zeros(shape[1:])
     weight = (torch.randn(UNITS, UNITS) / UNITS**0.5).requires_grad_()
 
-    def lif(form: Any) -> list[Tensor]:
-        spikes, _ = form.lif(current, state, Lif())
-        return [spikes.detach(), *torch.autograd.grad(spikes, current, gradient)]
-
     def rnn(form: Any) -> list[Tensor]:
-        h = form.rnn(current, state, weight)
-        return [h.detach(), *torch.autograd.grad(h, [current, weight], gradient)]
+        h = form.rnn(drive, state, weight)
+        return [h.detach(), *torch.autograd.grad(h, [drive, weight], gradient)]
+
+    products = recurrent(UNITS, train=True)
+    runs = {"baseline": lambda: rnn(plain), "ours": lambda: rnn(fused)}
+    yield _measure("rnn", runs, runner(products), rounds, {"gflop": flops(products) / 1e9})
+
+
+def _neurons(name: str, neuron: Any, shape: tuple[int, int, int], forms: tuple[str, ...], rounds: int) -> Result:
+    current, gradient = torch.randn(shape).requires_grad_(), torch.randn(shape)
+    state = {each: torch.zeros(shape[1:]) for each in neuron.states}
+    own = neuron.fresh(shape[2:])
+    wanted = [current, *(each for each in own.values() if isinstance(each, nn.Parameter))]
+
+    def run(form: str) -> Callable[[], list[Tensor]]:
+        def window() -> list[Tensor]:
+            with using(cast(Form, form)):
+                spikes, _ = spiking(current, state, neuron, None, own)
+            return [spikes.detach(), *torch.autograd.grad(spikes, wanted, gradient)]
+
+        return window
 
     # The fewest bytes of lif, 6 windows: forward reads the currents and writes spikes and membranes, backward reads
     # membranes and gradient and writes a gradient. A copy reads one window and writes one.
@@ -38,15 +64,21 @@ def kernels(rounds: int) -> Iterator[Result]:
         for target, source in windows:
             target.copy_(source)
 
-    products = recurrent(UNITS, train=True)
-    yield _measure("lif", lif, move, rounds, {"mbyte": 6 * current.nbytes / 1e6})
-    yield _measure("rnn", rnn, runner(products), rounds, {"gflop": flops(products) / 1e9})
+    names = {"plain": "baseline", "generated": "ours"}
+    runs = {names.get(form, form): run(form) for form in forms}
+    return _measure(name, runs, move, rounds, {"mbyte": 6 * current.nbytes / 1e6})
 
 
 def _measure(
-    name: str, kernel: Callable[[Any], list[Tensor]], floor: Callable[[], None], rounds: int, facts: dict[str, Any]
+    name: str,
+    runs: dict[str, Callable[[], list[Tensor]]],
+    floor: Callable[[], None],
+    rounds: int,
+    facts: dict[str, Any],
 ) -> Result:
-    for expected, found in zip(kernel(plain), kernel(fused), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    candidates = {"baseline": wall(lambda: kernel(plain)), "ours": wall(lambda: kernel(fused)), "floor": wall(floor)}
+    expected = runs["baseline"]()
+    for other in runs.values():
+        for one, found in zip(expected, other(), strict=True):
+            torch.testing.assert_close(found, one, rtol=1e-4, atol=1e-4 * max(1.0, float(one.abs().max())))
+    candidates = {each: wall(run) for each, run in runs.items()} | {"floor": wall(floor)}
     return Result("kernels", name, turns(candidates, rounds), facts)

@@ -35,7 +35,6 @@ from benchmarks.report import record, table
 from hstnn_deploy.models.stack import StackConfig
 
 PAGES = "THP_MEM_ALLOC_ENABLE"
-os.environ.setdefault(PAGES, "1")  # for the processes that are started; torch reads it once
 
 TOLERANCE = 1e-3
 SJ = {

@@ -50,6 +50,7 @@ def _print(facts: dict[str, Any]) -> None:
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     machine, torch, runtime, nvml, data = (facts[key] for key in ("machine", "torch", "onnxruntime", "nvml", "data"))
+    llvm = facts["llvm"]
     memory = f", {machine['memory'] / 1e9:.1f} GB of memory" if machine["memory"] else ""
     build = f"for CUDA {torch['cuda']}" if torch.get("cuda") else "without CUDA"
     rows = [
@@ -60,6 +61,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
             "torch",
             torch["problem"] or f"{torch['version']}, built {build}, {console.counted(torch['threads'], 'thread')}",
         ),
+        ("llvmlite", llvm["problem"] or f"{llvm['version']}, kernels in {llvm['kernels']}"),
         ("ONNX Runtime", runtime["problem"] or runtime["version"]),
     ]
     for provider in runtime["providers"]:

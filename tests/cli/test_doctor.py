@@ -42,6 +42,20 @@ def test_ray_is_named_with_its_version_or_how_to_get_it(hstnn: Hstnn, monkeypatc
     assert "yes  sweep and profile on a Ray cluster" in result.out
 
 
+def test_llvmlite_is_named_or_what_runs_without_it(hstnn: Hstnn, monkeypatch: pytest.MonkeyPatch) -> None:
+    lacks = "llvmlite is not installed: pip install llvmlite"
+    monkeypatch.setattr("hstnn_deploy.models.kernels.generated.compiled.problem", lambda: lacks)
+    result = hstnn("doctor")
+    assert result.code == 0
+    assert f"no   kernels compiled for each neuron on the CPU: {lacks}; slower kernels of torch's" in result.out
+    there = metadata.version
+    monkeypatch.setattr("hstnn_deploy.models.kernels.generated.compiled.problem", lambda: "")
+    monkeypatch.setattr(metadata, "version", lambda name: "9.8.7" if name == "llvmlite" else there(name))
+    result = hstnn("doctor")
+    assert "llvmlite       9.8.7, kernels in " in result.out
+    assert "yes  kernels compiled for each neuron on the CPU" in result.out
+
+
 def test_json_holds_the_same(hstnn: Hstnn, mnist: Path) -> None:
     result = hstnn("doctor", "--data-dir", mnist, "--json")
     assert (result.code, result.err) == (0, "")

@@ -14,10 +14,12 @@ from torch import Tensor
 import hstnn_deploy as hd
 from hstnn_deploy.export.bundle.extras import NirOptions
 from hstnn_deploy.export.proof.replay import replay
+from hstnn_deploy.models import kernels
 from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.profile.phases.operations import count
 from tests import own_parts
 
+FORMS: tuple[kernels.Form, ...] = ("plain", "generated")
 C, L = hd.custom, hd.layers
 
 pytestmark = pytest.mark.usefixtures("no_parts")
@@ -318,3 +320,26 @@ def _run(network: Any, x: Tensor) -> Any:
     from hstnn_deploy.export.proof.engines import network_engine
 
     return network_engine(network, show=True)(x, network.initial_state(x))
+
+
+@pytest.mark.parametrize("kind", ["quadratic", {"low-pass": {"keep": 0.9}}])
+def test_a_neuron_of_ones_own_has_a_kernel_too(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = hd.Stack([kind], input=[4], readout="sum")
+    layer: Any = network.layers[0]
+    x = torch.randn(5, 2, 4)
+    results = []
+    for form in FORMS:
+        state = {name: torch.full((2, 4), 0.25) for name in layer.carries}
+        given_ = x.clone().requires_grad_()
+        with kernels.using(form):
+            out, after = layer(given_, state, torch.tensor([5, 3]))
+        learned = [each for each in layer.parameters() if each.requires_grad]
+        out = out[torch.arange(5)[:, None] < torch.tensor([5, 3])]
+        loss = (out * torch.linspace(0, 1, out.numel()).view(out.shape)).sum()
+        gradients = torch.autograd.grad(loss, [given_, *learned])
+        results.append([out, *after.values(), *gradients])
+    assert "_as_read" in vars(layer)
+    assert copy.deepcopy(layer)._as_read._layer is not layer
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    assert torch.equal(results[0][0], results[1][0])

@@ -1,5 +1,6 @@
 """Neurons of a user's own: a configuration and one `step`; see docs/python.md."""
 
+import functools
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.factories import their_code
 from hstnn_deploy.foreign import brief
-from hstnn_deploy.models.algebra import Algebra, Strand, V
+from hstnn_deploy.models import kernels
+from hstnn_deploy.models.algebra import Algebra, Strand, Unreadable, V
 from hstnn_deploy.models.custom import checks, steps
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.base import Shape
@@ -82,6 +84,15 @@ class OwnNeurons(UnitLayer):
     def _step(self, o: Any, drive: Any, state: Mapping[str, Any]) -> Any:
         return self.neuron.step(o, drive, state, held(self))
 
+    @functools.cached_property
+    def _as_read(self) -> "_AsRead | None":
+        """The step as a kernel is written from it; None where it does something else there than in torch."""
+        try:
+            self.check_reading("a kernel")
+        except Unreadable:
+            return None
+        return _AsRead(self)
+
     def cell(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """See `UnitLayer`."""
         found: tuple[V, dict[str, V]] = steps.run(self, self.tap, self._step, o, drive, state)
@@ -98,6 +109,10 @@ class OwnNeurons(UnitLayer):
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(next(iter(state.values())).dtype)
             noting = steps.Noting(self, self.cell, self.shown)
+            if not noting.listened_to and kernels.writes(x, state) and (read := self._as_read):
+                found = kernels.by_its_step(x, state, read, lengths, held(self))
+                if found:
+                    return found
             strand = Strand("current", x, noting.step, self.state_names, self.tap, True)
             (rows,), after = Eager(lengths).loop([strand], state)
             noting.tell()
@@ -111,6 +126,17 @@ class OwnNeurons(UnitLayer):
     def equation(self) -> str:
         """See `steps.equation`."""
         return steps.equation(self, self.tap, self._step, type(self.neuron).step, self.output)
+
+
+class _AsRead:
+    """A step that sees values which only the operations of `o` take."""
+
+    def __init__(self, layer: OwnNeurons) -> None:
+        self._layer, self.states = layer, dict(layer.neuron.states)
+
+    def step(self, o: Algebra[V], drive: V, state: Mapping[str, V], own: Mapping[str, Tensor]) -> Any:
+        """See `Neuron`. What is learned is the layer's own."""
+        return steps.run(self._layer, "", self._layer._step, o, drive, state)
 
 
 class _Config(BaseModel):

@@ -67,6 +67,11 @@ class Noting:
             name: [] for name in layer.carries if states[f"state_{name}"]._forward_hooks
         }
 
+    @property
+    def listened_to(self) -> bool:
+        """Whether anybody wants to know a state."""
+        return bool(self._rows)
+
     def step(self, o: Any, x: Any, state: Mapping[str, Any]) -> Any:
         """Run a step."""
         y, after = self._step(o, x, state)

@@ -1,9 +1,10 @@
 """The window kernels of the neurons, in several forms with the same results, and the one place that picks a form.
 
 `plain` is the definition, each unit's own equation step by step, differentiable twice (selection needs that): the
-oracle of the tests. `fused` is the fast form for training and inference: hand-written backward, differentiable once.
-`triton` is the form for GPUs: a window in one launch, and the recurrences through cuDNN; it is picked where the state
-lies on a GPU.
+oracle of the tests. `generated` is the fast form for training and inference on a CPU: compiled from each neuron's own
+step, differentiable once. `fused` is hand-written, of torch's operations: for recurrences, and where llvmlite is
+missing. `triton` is the form for GPUs: a window in one launch, and the recurrences through cuDNN; it is picked
+where the state lies on a GPU.
 
 Shapes: T time, B batch, I inputs, n units. Every kernel is a pure function over a window and takes `lengths[B]` (int64)
 or None; steps at or past a sample's length leave its state alone. What a kernel *emits* at such steps is unspecified.
@@ -12,21 +13,23 @@ or None; steps at or past a sample's length leave its state alone. What a kernel
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.kernels import fused, gpu, normed, plain, stepped
+from hstnn_deploy.models.kernels.generated import window as generated
 from hstnn_deploy.models.kernels.normed import StepNorms
 from hstnn_deploy.models.neurons import Lif, Neuron
 
-Form = Literal["plain", "fused", "triton"]
+Form = Literal["plain", "fused", "generated", "triton"]
 
 __all__ = [
     "Form",
     "StepNorms",
+    "by_its_step",
     "conv_rnn_pooled",
     "lif",
     "lif_pooled",
@@ -37,6 +40,7 @@ __all__ = [
     "spiking_pooled",
     "takes_normed",
     "using",
+    "writes",
 ]
 
 
@@ -56,8 +60,8 @@ class _Recurrences(Protocol):
     ) -> tuple[Tensor, Tensor]: ...
 
 
-_SPIKING: dict[Form, _Kernels] = {"plain": plain, "fused": fused, "triton": gpu}
-_RECURRENT: dict[Form, _Recurrences] = {"plain": plain, "fused": fused}
+_SPIKING: dict[Form, _Kernels] = {"plain": plain, "fused": fused, "generated": fused, "triton": gpu}
+_RECURRENT: dict[Form, _Recurrences] = {"plain": plain, "fused": fused, "generated": fused}
 _form: ContextVar[Form | None] = ContextVar("kernel form", default=None)
 
 
@@ -78,6 +82,42 @@ def _stepped(neuron: Lif, state: Tensor) -> bool:
     """Whether plain LIF is run by `stepped` as well: where the input is scaled, which it does on the way."""
     scaled = neuron.input_decay or neuron.fires != "above"
     return scaled and _form.get() != "plain" and not (_picked(state) == "triton" and gpu.takes(neuron))
+
+
+class Stepping(Protocol):
+    """Neurons of any kind, as far as a kernel is written from them."""
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """What they carry, with its meaning."""
+
+    @property
+    def step(self) -> Any:
+        """From a reading, the input and the states to what is handed out and the states; see `Lif.step`."""
+
+
+def writes(current: Tensor, state: Mapping[str, Tensor]) -> bool:
+    """Whether a window is run by kernels that are written from a step: where they were asked for or are the fastest."""
+    asked = _form.get()
+    if asked == "generated":
+        return current.device.type == "cpu"
+    return asked is None and generated.serves(current, next(iter(state.values())).dtype)
+
+
+def by_its_step(
+    current: Tensor,
+    state: Mapping[str, Tensor],
+    neuron: Stepping,
+    lengths: Tensor | None,
+    own: Mapping[str, Tensor] | None = None,
+    pooled: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]] | None:
+    """Run neurons by the kernel written from their step, if `writes`; None: there is none. See `spiking`."""
+    if not writes(current, state):
+        return None
+    dtype = next(iter(state.values())).dtype
+    with _single(current):
+        return generated.spiking(current.to(dtype), state, neuron, lengths, own, pooled)
 
 
 @contextmanager
@@ -126,6 +166,8 @@ def spiking(
         own = {key: v.movedim(0, -1) if v.ndim == 3 else v for key, v in (own or {}).items()}
         spikes, after = spiking(moved, {key: v.movedim(1, -1) for key, v in state.items()}, neuron, lengths, own)
         return spikes.movedim(-1, 2), {key: v.movedim(-1, 1) for key, v in after.items()}
+    if found := by_its_step(current, state, neuron, lengths, own):
+        return found
     if isinstance(neuron, Lif) and neuron.fast and not _stepped(neuron, state["v"]):
         spikes, v = lif(current, state["v"], neuron, lengths)
         return spikes, {"v": v}
@@ -139,7 +181,7 @@ def spiking(
 def takes_normed(x: Tensor, v: Tensor, neuron: Neuron) -> bool:
     """Whether there is a kernel of such neurons whose input is normalised first: see `spiking_normed`."""
     plain_lif = isinstance(neuron, Lif) and neuron.fast and not neuron.input_decay
-    return plain_lif and _picked(v) == "fused" and x.dtype == v.dtype and not _autocast(x)
+    return plain_lif and _picked(v) in ("fused", "generated") and x.dtype == v.dtype and not _autocast(x)
 
 
 def spiking_normed(
@@ -169,6 +211,8 @@ def spiking_pooled(
     own: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Run spiking neurons in maps [T, B, C, H, W] over a window, their spikes average-pooled 2x2; see `spiking`."""
+    if found := by_its_step(current, state, neuron, lengths, own, pooled=True):
+        return found
     if isinstance(neuron, Lif) and neuron.fast:
         pooled, v = lif_pooled(current, state["v"], neuron, lengths)
         return pooled, {"v": v}
@@ -192,6 +236,8 @@ def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None)
         # To a neuron it is all the same where in a map it is; kernels take rows of them.
         spikes, v = lif(current.flatten(2), v0.flatten(1), neuron, lengths)
         return spikes.view(current.shape), v.view(v0.shape)
+    if found := by_its_step(current, {"v": v0}, neuron, lengths):
+        return found[0], found[1]["v"]
     form, current = _taking(current, v0, neuron)
     with _single(current):
         return _SPIKING[form].lif(current if form == "triton" else current.to(v0.dtype), v0, neuron, lengths)

@@ -10,6 +10,7 @@ of a language model [T, B, C].
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,12 +111,14 @@ def _itself(configuration: Configuration, device: Any) -> Callable[[Any], Any]:
 
     asked = recipe_of(configuration).precision
     network: Any = fresh_network(configuration).to(device).eval()
-    # The fused kernels write in place, which the compiler does not follow.
-    form: kernels.Form = "fused" if configuration.engine == "fused" else "plain"
+    # The kernels of training write in place, which the compiler does not follow.
+    quick = configuration.engine == "fused"
+    on_cpu = str(device).startswith("cpu")
     called = torch.compile(network) if configuration.engine == "compile" else network
 
     def run(x: Any) -> Any:
-        with kernels.using(form), products(asked), forward(asked, device):
+        form = nullcontext() if quick and on_cpu else kernels.using("fused" if quick else "plain")
+        with form, products(asked), forward(asked, device):
             return called(x)[0]
 
     return run

@@ -37,6 +37,7 @@ def survey(data_dir: Path | None = None) -> dict[str, Any]:
         "machine": _machine(),
         "versions": environment.versions(),
         "torch": _torch(),
+        "llvm": _llvm(),
         "onnxruntime": _onnxruntime(),
         "nvml": _nvml(),
         "ray": _ray(),
@@ -76,6 +77,18 @@ def _torch() -> dict[str, Any]:
         "gpus": gpus,
         "why_no_gpu": "" if there else devices.why_no_cuda(),
     }
+
+
+def _llvm() -> dict[str, Any]:
+    """Return the version of llvmlite, and where the kernels that it compiles are kept."""
+    facts: dict[str, Any] = {"version": None, "kernels": None, "problem": ""}
+    try:
+        from hstnn_deploy.models.kernels.generated import compiled
+    except (ImportError, OSError) as error:
+        return {**facts, "problem": _line(error)}
+    if problem := compiled.problem():
+        return {**facts, "problem": f"{problem}; slower kernels of torch's operations run"}
+    return {**facts, "version": metadata.version("llvmlite"), "kernels": str(compiled.folder())}
 
 
 def _onnxruntime() -> dict[str, Any]:
@@ -143,6 +156,7 @@ def _abilities(facts: dict[str, Any]) -> list[Ability]:
     on_gpu = loads.get("CUDAExecutionProvider", {"loads": False, "reason": "this build of ONNX Runtime has no CUDA"})
     abilities = [
         Ability("train, export and profile on the CPU", torch["problem"], needed=True),
+        Ability("kernels compiled for each neuron on the CPU", facts["llvm"]["problem"]),
         Ability("verify and run ONNX graphs on the CPU", on_cpu["reason"], needed=True),
         Ability("train and profile on a GPU", torch["problem"] or torch["why_no_gpu"]),
         Ability("run ONNX graphs on a GPU", runtime["problem"] or on_gpu["reason"]),

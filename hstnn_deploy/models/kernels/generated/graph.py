@@ -1,0 +1,192 @@
+"""The reading of a step that notes it: a short graph of operations, each on single numbers of one unit.
+
+What a layer has learned or holds itself is known before the window: operations on it alone are run by torch at once,
+and only what meets the input or a state becomes part of the graph. So autograd takes its gradients the rest of the way.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, NoReturn
+
+from torch import Tensor
+
+from hstnn_deploy.models.algebra import Algebra, Fires
+from hstnn_deploy.models.eager import Eager
+from hstnn_deploy.models.surrogates import Surrogate
+
+Where = tuple[int, int]
+"""Of a node, its operation's place among others; see `Nodes`."""
+
+
+class Node(NamedTuple):
+    """One operation on the values of others, which stand before it."""
+
+    op: str
+    """An operation; or where a value comes from: const, operand, drive, state, gradient of what is handed out (given),
+    gradient of a state after the step (later)."""
+    args: tuple[int, ...] = ()
+    what: Any = None
+    """A constant's number, an operand's place, a state's name, or how a neuron fires and its surrogate."""
+
+
+class Nodes:
+    """Nodes in an order in which they can be computed; what was noted before is not noted twice."""
+
+    def __init__(self, nodes: tuple[Node, ...] = ()) -> None:
+        self.all = list(nodes)
+        # By its text: -0.0 and 0.0 are equal, and not the same.
+        self._places = {repr(node): place for place, node in enumerate(nodes)}
+
+    def add(self, op: str, *args: int, what: Any = None) -> int:
+        """Return the place of an operation."""
+        node = Node(op, args, what)
+        place = self._places.setdefault(repr(node), len(self.all))
+        if place == len(self.all):
+            self.all.append(node)
+        return place
+
+    def const(self, number: float) -> int:
+        """Return the place of a number."""
+        return self.add("const", what=float(number))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One step."""
+
+    nodes: tuple[Node, ...]
+    emitted: int
+    """What is handed out."""
+    after: tuple[tuple[str, int], ...]
+    """Each state after the step."""
+    operands: tuple[bool, ...]
+    """What the layer has of its own: whether each unit has one of it."""
+
+    @cached_property
+    def states(self) -> tuple[str, ...]:
+        """The names of what is carried."""
+        return tuple(name for name, _ in self.after)
+
+
+class Value:
+    """A value of the graph, or one that is known before the window."""
+
+    __slots__ = ("known", "place")
+
+    def __init__(self, place: int = -1, known: Tensor | None = None) -> None:
+        self.place, self.known = place, known
+
+
+Operand = Value | float
+_LACKS = "kernels that are written from a step"
+
+
+class Noted(Algebra[Value]):
+    """See above."""
+
+    reads = "a kernel that is written from a step"
+
+    def __init__(self) -> None:
+        self.nodes = Nodes()
+        self.operands: list[Tensor] = []
+
+    def _place(self, a: Operand) -> int:
+        if not isinstance(a, Value):
+            return self.nodes.const(a)
+        if a.known is None:
+            return a.place
+        if not any(a.known is each for each in self.operands):
+            self.operands.append(a.known)
+        (number,) = (n for n, each in enumerate(self.operands) if each is a.known)
+        return self.nodes.add("operand", what=number)
+
+    def _do(self, op: str, *args: Operand, what: Any = None) -> Value:
+        """Note an operation, or run it where everything is known."""
+        if all(not isinstance(a, Value) or a.known is not None for a in args):
+            known: Tensor = getattr(Eager(), op)(*(a.known if isinstance(a, Value) else a for a in args))
+            return Value(known=known)
+        return Value(self.nodes.add(op, *map(self._place, args), what=what))
+
+    def add(self, a: Operand, b: Operand, name: str = "") -> Value:
+        """See `Algebra`."""
+        return self._do("add", a, b)
+
+    def sub(self, a: Operand, b: Operand, name: str = "") -> Value:
+        """See `Algebra`."""
+        return self._do("sub", a, b)
+
+    def mul(self, a: Operand, b: Operand, name: str = "") -> Value:
+        """See `Algebra`."""
+        return self._do("mul", a, b)
+
+    def sigmoid(self, a: Value, name: str = "") -> Value:
+        """See `Algebra`. Of what is known alone: what a kernel could compute has other last bits than torch's."""
+        return self._do("sigmoid", a) if a.known is not None else self.lacks("a sigmoid")
+
+    def tanh(self, a: Value, name: str = "") -> Value:
+        """See `Algebra`. Of what is known alone."""
+        return self._do("tanh", a) if a.known is not None else self.lacks("a tanh")
+
+    def relu(self, a: Value, name: str = "") -> Value:
+        """See `Algebra`."""
+        if a.known is not None:
+            return self._do("relu", a)
+        return Value(self.nodes.add("at_least", a.place, self.nodes.const(0.0)))
+
+    def clip(self, a: Value, low: float | None, high: float | None, name: str = "") -> Value:
+        """See `Algebra`."""
+        if a.known is not None:
+            return Value(known=Eager().clip(a.known, low, high))
+        place = a.place
+        if low is not None:
+            place = self.nodes.add("at_least", place, self.nodes.const(low))
+        if high is not None:
+            place = self.nodes.add("at_most", place, self.nodes.const(high))
+        return Value(place)
+
+    def parameter(self, value: Tensor) -> Value:
+        """See `Algebra`."""
+        return Value(known=value)
+
+    def spike(
+        self,
+        membrane: Value,
+        threshold: Operand,
+        surrogate: Surrogate,
+        name: str = "spikes",
+        fires: Fires = "above",
+    ) -> Value:
+        """See `Algebra`."""
+        return Value(
+            self.nodes.add("spike", self._place(membrane), self._place(threshold), what=(fires, Surrogate(*surrogate)))
+        )
+
+    def fixed(self, a: Value) -> Value:
+        """See `Algebra`."""
+        return Value(known=a.known.detach()) if a.known is not None else Value(self.nodes.add("fixed", a.place))
+
+    def _no(self, *_: Any, **__: Any) -> NoReturn:
+        self.lacks("an operation that takes more than single numbers of a unit")
+
+    share = product = linear = linear_at_each = convolve = normalise = dropout = embed = _no
+    parts = concat = pool = flatten = vote = total = length = loop = _no
+
+
+def noted(neuron: Any, own: Mapping[str, Tensor] | None) -> tuple[Graph, list[Tensor]]:
+    """Return one step of neurons, and the operands that it takes.
+
+    Args:
+        neuron: with `states` and a `step`.
+        own: what the layer holds itself, see `Lif.fresh`.
+
+    Raises:
+        Unreadable: the step has an operation that a kernel does not.
+    """
+    o, names = Noted(), list(neuron.states)
+    drive = Value(o.nodes.add("drive"))
+    state = {name: Value(o.nodes.add("state", what=name)) for name in names}
+    emitted, after = neuron.step(o, drive, state, own=own)
+    places = tuple((name, o._place(after[name])) for name in names)
+    operands = tuple(each.numel() > 1 for each in o.operands)
+    return Graph(tuple(o.nodes.all), o._place(emitted), places, operands), o.operands
