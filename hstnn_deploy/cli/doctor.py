@@ -62,6 +62,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
             torch["problem"] or f"{torch['version']}, built {build}, {console.counted(torch['threads'], 'thread')}",
         ),
         ("numba", numba["problem"] or f"{numba['version']}, kernels in {numba['kernels']}"),
+        ("Triton", facts["triton"]["problem"] or facts["triton"]["version"]),
         ("ONNX Runtime", runtime["problem"] or runtime["version"]),
     ]
     for provider in runtime["providers"]:

@@ -356,18 +356,21 @@ class _Squashing:
 
 
 def test_what_there_is_no_kernel_of_is_run_step_by_step() -> None:
-    x, maps = torch.ones(2, 1, 3), torch.ones(2, 1, 1, 2, 2)
+    x, maps = torch.ones(2, 1, 3, device=DEVICE), torch.ones(2, 1, 1, 2, 2, device=DEVICE)
     assert triton_window.spiking(x, {"v": x[0]}, _Squashing()) is None
     assert triton_window.spiking(maps, {"m": maps[0]}, Integrator(), pooled=True) is None
     assert triton_window.spiking(x[:, :0], {"v": x[0, :0]}, Lif()) is None
     each = Lif(each={"threshold": "unit"})
     for wrong in (torch.full((3,), 0.6, dtype=torch.float64), torch.full((2, 1, 3), 0.6)):
-        assert triton_window.spiking(x, {"v": x[0]}, each, own={"threshold": wrong}) is None
-    assert triton_window.spiking(x, {"v": x[0]}, each, own={"threshold": torch.full((1, 3), 0.6)}) is not None
+        assert triton_window.spiking(x, {"v": x[0]}, each, own={"threshold": wrong.to(DEVICE)}) is None
+    assert (
+        triton_window.spiking(x, {"v": x[0]}, each, own={"threshold": torch.full((1, 3), 0.6, device=DEVICE)})
+        is not None
+    )
     squashing: Any = _Squashing()
     with kernels.using("triton"):
-        out, _ = kernels.spiking(x, {"v": torch.zeros(1, 3)}, squashing)
-        pooled, _ = kernels.spiking_pooled(maps, {"m": torch.zeros(1, 1, 2, 2)}, Integrator())
+        out, _ = kernels.spiking(x, {"v": torch.zeros_like(x[0])}, squashing)
+        pooled, _ = kernels.spiking_pooled(maps, {"m": torch.zeros_like(maps[0])}, Integrator())
     torch.testing.assert_close(out[0], torch.tanh(x[0]))
     assert pooled.flatten().tolist() == pytest.approx([1, 1.9])
 

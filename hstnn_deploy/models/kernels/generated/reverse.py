@@ -230,14 +230,15 @@ def _is_bit(node: Node) -> bool:
 def _kept_packed(graph: Graph, step: Backward) -> tuple[int, ...]:
     """Return what moves the fewest bits, where a bit is kept as one.
 
-    What is handed out is there anyway, and is read; all else is written and read, in single precision.
+    The input and what is handed out are there anyway, and are read; all else is written and read, in single precision.
     """
     there = [n for n, node in enumerate(graph.nodes) if node.op not in ("const", "operand", "fixed")]
     slopes = [n for n in bits(step, range(len(graph.nodes), len(step.nodes))) if _there_before(step.nodes, n)]
     everything = tuple(n for n in there if graph.nodes[n].op in ("drive", "state"))
 
     def cost(kept: tuple[int, ...]) -> tuple[int, int]:
-        each = (2 if _is_bit(step.nodes[n]) else 32 if n == graph.emitted else 64 for n in kept)
+        anyway = {graph.emitted, *(n for n in kept if step.nodes[n].op == "drive")}
+        each = (2 if _is_bit(step.nodes[n]) else 32 if n in anyway else 64 for n in kept)
         return sum(each), len(kept)
 
     candidates = [*there, *slopes]
