@@ -77,7 +77,8 @@ class _Noting(Observer):
 
 def checks() -> Iterator[Line]:
     """Run every check."""
-    tests = ["tests/models/test_gpu_kernels.py", "tests/train/test_capture.py"]
+    names = ("models/test_gpu_kernels", "models/test_gpu_recurrences", "train/test_capture")
+    tests = [f"tests/{name}.py" for name in names]
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", *tests], capture_output=True, text=True)
     words = (done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or ["no word"])[-1]
     yield Line(" ".join(tests), "all pass", words, done.returncode == 0)

@@ -22,7 +22,7 @@ from torch import Tensor
 import hstnn_deploy as hd
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.kernels import gpu, plain
-from hstnn_deploy.models.kernels.generated import graph, triton_window
+from hstnn_deploy.models.kernels.generated import graph, reverse, triton_window
 from hstnn_deploy.models.neurons import AdaptiveLif, Integrator, Lif
 from tests import own_parts
 from tests.conftest import PATIENCE
@@ -375,6 +375,27 @@ def test_what_there_is_no_kernel_of_is_run_step_by_step() -> None:
     assert pooled.flatten().tolist() == pytest.approx([1, 1.9])
 
 
+class _Long:
+    """A unit of many operations, each of which bends."""
+
+    states: Mapping[str, str] = {"v": "what is left"}
+    tap = "v"
+
+    def fresh(self, _: tuple[int, ...]) -> dict[str, Tensor]:
+        return {}
+
+    def step(self, o: Any, drive: Any, state: Mapping[str, Any], own: Any = None) -> Any:
+        v = o.add(o.mul(state["v"], 0.5), drive)
+        for n in range(16):
+            v = o.add(o.mul(o.clip(o.mul(v, v), None, 0.25 + n), 0.5), o.mul(v, 0.25))
+        return v, {"v": v}
+
+
+def test_a_step_of_many_operations_has_a_kernel() -> None:
+    assert len(graph.noted(_Long(), None)[0].nodes) > reverse._MANY
+    assert_same(window(3, 2, (3,), _Long()))
+
+
 def test_every_neuron_takes_this_form_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[graph.Graph] = []
     mine = graph.remembered
@@ -422,39 +443,6 @@ def test_neurons_of_ones_own_take_it_too(kind: Any, monkeypatch: pytest.MonkeyPa
     assert len(taken) == 1
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-
-
-@few
-@given(
-    st.integers(1, 6), st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(0, 2**31), st.booleans(),
-    st.sampled_from(["rnn", "lstm"]), st.sampled_from([torch.float32, torch.float64]),
-)  # fmt: skip
-def test_library_recurrences_are_the_plain_ones(
-    steps: int, batch: int, inputs: int, units: int, seed: int, padded: bool, unit: str, dtype: torch.dtype
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(DEVICE, dtype)
-
-    gates = (4,) if unit == "lstm" else ()
-    states = [normal(batch, units) for _ in range(2 if unit == "lstm" else 1)]
-    given_tensors = [normal(steps, batch, inputs), normal(inputs, *gates, units), *states, normal(units, *gates, units)]
-    lengths = torch.randint(0, steps + 1, (batch,), generator=generator).to(DEVICE) if padded else None
-    valid = torch.ones(steps, batch, 1, dtype=dtype, device=DEVICE)
-    if lengths is not None:
-        valid = (torch.arange(steps, device=DEVICE)[:, None] < lengths)[..., None].to(dtype)
-    cotangents = [normal(steps, batch, units), *(normal(batch, units) for _ in states)]
-    results = []
-    for form in ("plain", "triton"):
-        tensors = [each.clone().requires_grad_() for each in given_tensors]
-        with kernels.using(form):
-            h, *after = getattr(kernels, unit)(*tensors, lengths)
-        outputs = [h * valid, *after]
-        results.append([*outputs, *torch.autograd.grad(outputs, tensors, cotangents)])
-    tolerance = 1e-4 if dtype == torch.float32 else 1e-9
-    for expected, found in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_a_float32_state_on_a_gpu_takes_this_form(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,9 @@ from hstnn_deploy.models.kernels.generated.graph import Graph, Node, Nodes
 
 LEAVES = frozenset({"const", "operand", "drive", "state", "given", "later"})
 
+_MANY = 64
+"""Values of a step up to which every three of them are tried as what is kept; of more, every two."""
+
 
 @dataclass(frozen=True)
 class Backward:
@@ -242,8 +245,12 @@ def _kept_packed(graph: Graph, step: Backward) -> tuple[int, ...]:
         return sum(each), len(kept)
 
     candidates = [*there, *slopes]
-    found = (kept for size in range(4) for kept in combinations(candidates, size) if _enough(graph, step, kept))
-    return min(found, key=cost, default=everything)
+    best, least = everything, cost(everything)
+    for size in range(4 if len(candidates) <= _MANY else 3):
+        for kept in combinations(candidates, size):
+            if (price := cost(kept)) < least and _enough(graph, step, kept):
+                best, least = kept, price
+    return best
 
 
 def _there_before(nodes: tuple[Node, ...], place: int) -> bool:
