@@ -62,6 +62,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
             torch["problem"] or f"{torch['version']}, built {build}, {console.counted(torch['threads'], 'thread')}",
         ),
         ("llvmlite", llvm["problem"] or f"{llvm['version']}, kernels in {llvm['kernels']}"),
+        ("Triton", facts["triton"]["problem"] or facts["triton"]["version"]),
         ("ONNX Runtime", runtime["problem"] or runtime["version"]),
     ]
     for provider in runtime["providers"]:

@@ -1,5 +1,6 @@
 """`hstnn doctor`: what works here, in words and as JSON."""
 
+import importlib.util
 import json
 from importlib import metadata
 from pathlib import Path
@@ -54,6 +55,22 @@ def test_llvmlite_is_named_or_what_runs_without_it(hstnn: Hstnn, monkeypatch: py
     result = hstnn("doctor")
     assert "llvmlite       9.8.7, kernels in " in result.out
     assert "yes  kernels compiled for each neuron on the CPU" in result.out
+
+
+def test_triton_is_named_or_what_runs_without_it(hstnn: Hstnn, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *of: None if name == "triton" else there(name, *of))
+    assert "Triton         Triton is not installed: it comes with torch for CUDA; slower" in hstnn("doctor").out
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *of: there("json" if name == "triton" else name, *of))
+    for version in ("9.8.7", None):
+
+        def named(name: str, version: str | None = version) -> str:
+            if name == "triton" and version is None:
+                raise metadata.PackageNotFoundError(name)
+            return version or "1" if name == "triton" else "1"
+
+        monkeypatch.setattr(metadata, "version", named)
+        assert f"Triton         {version or 'installed'}" in hstnn("doctor").out
 
 
 def test_json_holds_the_same(hstnn: Hstnn, mnist: Path) -> None:

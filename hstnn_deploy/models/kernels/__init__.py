@@ -3,8 +3,8 @@
 `plain` is the definition, each unit's own equation step by step, differentiable twice (selection needs that): the
 oracle of the tests. `generated` is the fast form for training and inference on a CPU: compiled from each neuron's own
 step, differentiable once. `fused` is hand-written, of torch's operations: for recurrences, and where llvmlite is
-missing. `triton` is the form for GPUs: a window in one launch, and the recurrences through cuDNN; it is picked
-where the state lies on a GPU.
+missing. `triton` is the form for GPUs: written from each neuron's own step too, a window in one launch, and the
+recurrences through cuDNN; it is picked where the state lies on a GPU.
 
 Shapes: T time, B batch, I inputs, n units. Every kernel is a pure function over a window and takes `lengths[B]` (int64)
 or None; steps at or past a sample's length leave its state alone. What a kernel *emits* at such steps is unspecified.
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.kernels import fused, gpu, normed, plain, stepped
+from hstnn_deploy.models.kernels.generated import triton_window
 from hstnn_deploy.models.kernels.generated import window as generated
 from hstnn_deploy.models.kernels.normed import StepNorms
 from hstnn_deploy.models.neurons import Lif, Neuron
@@ -60,7 +61,7 @@ class _Recurrences(Protocol):
     ) -> tuple[Tensor, Tensor]: ...
 
 
-_SPIKING: dict[Form, _Kernels] = {"plain": plain, "fused": fused, "generated": fused, "triton": gpu}
+_SPIKING: dict[Form, _Kernels] = {"plain": plain, "fused": fused, "generated": fused, "triton": fused}
 _RECURRENT: dict[Form, _Recurrences] = {"plain": plain, "fused": fused, "generated": fused}
 _form: ContextVar[Form | None] = ContextVar("kernel form", default=None)
 
@@ -73,15 +74,12 @@ def _picked(state: Tensor) -> Form:
 def _taking(current: Tensor, v0: Tensor, neuron: Lif) -> tuple[Form, Tensor]:
     """Return the form that runs such neurons, and their input as it takes it: the fast ones know no decay of it."""
     form = _picked(v0)
-    if form == "triton" and not gpu.takes(neuron):
-        form = "fused"
     return form, current * (1 - neuron.decay) if neuron.input_decay and form != "plain" else current
 
 
-def _stepped(neuron: Lif, state: Tensor) -> bool:
+def _stepped(neuron: Lif) -> bool:
     """Whether plain LIF is run by `stepped` as well: where the input is scaled, which it does on the way."""
-    scaled = neuron.input_decay or neuron.fires != "above"
-    return scaled and _form.get() != "plain" and not (_picked(state) == "triton" and gpu.takes(neuron))
+    return (neuron.input_decay or neuron.fires != "above") and _form.get() != "plain"
 
 
 class Stepping(Protocol):
@@ -101,7 +99,13 @@ def writes(current: Tensor, state: Mapping[str, Tensor]) -> bool:
     asked = _form.get()
     if asked == "generated":
         return current.device.type == "cpu"
-    return asked is None and generated.serves(current, next(iter(state.values())).dtype)
+    some = next(iter(state.values()))
+    return _on_gpu(some) or (asked is None and generated.serves(current, some.dtype))
+
+
+def _on_gpu(state: Tensor) -> bool:
+    """Whether a window with such a state is run by Triton's kernels, which have float32 alone."""
+    return _picked(state) == "triton" and state.dtype == torch.float32
 
 
 def by_its_step(
@@ -115,9 +119,11 @@ def by_its_step(
     """Run neurons by the kernel written from their step, if `writes`; None: there is none. See `spiking`."""
     if not writes(current, state):
         return None
-    dtype = next(iter(state.values())).dtype
+    some = next(iter(state.values()))
     with _single(current):
-        return generated.spiking(current.to(dtype), state, neuron, lengths, own, pooled)
+        if _on_gpu(some):
+            return triton_window.spiking(current, state, neuron, lengths, own, pooled)
+        return generated.spiking(current.to(some.dtype), state, neuron, lengths, own, pooled)
 
 
 @contextmanager
@@ -168,7 +174,7 @@ def spiking(
         return spikes.movedim(-1, 2), {key: v.movedim(-1, 1) for key, v in after.items()}
     if found := by_its_step(current, state, neuron, lengths, own):
         return found
-    if isinstance(neuron, Lif) and neuron.fast and not _stepped(neuron, state["v"]):
+    if isinstance(neuron, Lif) and neuron.fast and not _stepped(neuron):
         spikes, v = lif(current, state["v"], neuron, lengths)
         return spikes, {"v": v}
     if isinstance(neuron, Lif) and _form.get() != "plain" and stepped.takes(neuron):
@@ -240,7 +246,7 @@ def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None)
         return found[0], found[1]["v"]
     form, current = _taking(current, v0, neuron)
     with _single(current):
-        return _SPIKING[form].lif(current if form == "triton" else current.to(v0.dtype), v0, neuron, lengths)
+        return _SPIKING[form].lif(current.to(v0.dtype), v0, neuron, lengths)
 
 
 def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -256,9 +262,11 @@ def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None 
         Pooled spikes [T, B, C, H // 2, W // 2], quarters from 0 to 1, in the dtype of `current` or of `v0`; and the
         state v after the last valid step.
     """
+    if found := by_its_step(current, {"v": v0}, neuron, lengths, pooled=True):
+        return found[0], found[1]["v"]
     form, current = _taking(current, v0, neuron)
     with _single(current):
-        return _SPIKING[form].lif_pooled(current if form == "triton" else current.to(v0.dtype), v0, neuron, lengths)
+        return _SPIKING[form].lif_pooled(current.to(v0.dtype), v0, neuron, lengths)
 
 
 def rnn(

@@ -1,5 +1,6 @@
 """What this machine can do, and what is missing for what. Nothing here raises: what cannot be asked is said."""
 
+import importlib.util
 import os
 import platform
 import sys
@@ -38,6 +39,7 @@ def survey(data_dir: Path | None = None) -> dict[str, Any]:
         "versions": environment.versions(),
         "torch": _torch(),
         "llvm": _llvm(),
+        "triton": _triton(),
         "onnxruntime": _onnxruntime(),
         "nvml": _nvml(),
         "ray": _ray(),
@@ -89,6 +91,17 @@ def _llvm() -> dict[str, Any]:
     if problem := compiled.problem():
         return {**facts, "problem": f"{problem}; slower kernels of torch's operations run"}
     return {**facts, "version": metadata.version("llvmlite"), "kernels": str(compiled.folder())}
+
+
+def _triton() -> dict[str, Any]:
+    """Return the version of Triton, which compiles kernels for GPUs."""
+    if importlib.util.find_spec("triton") is None:
+        problem = "Triton is not installed: it comes with torch for CUDA; slower kernels of torch's operations run"
+        return {"version": None, "problem": problem}
+    try:
+        return {"version": metadata.version("triton"), "problem": ""}
+    except metadata.PackageNotFoundError:  # builds of torch bring it under other names
+        return {"version": "installed, its package names no version", "problem": ""}
 
 
 def _onnxruntime() -> dict[str, Any]:
@@ -159,6 +172,10 @@ def _abilities(facts: dict[str, Any]) -> list[Ability]:
         Ability("kernels compiled for each neuron on the CPU", facts["llvm"]["problem"]),
         Ability("verify and run ONNX graphs on the CPU", on_cpu["reason"], needed=True),
         Ability("train and profile on a GPU", torch["problem"] or torch["why_no_gpu"]),
+        Ability(
+            "kernels compiled for each neuron on a GPU",
+            torch["problem"] or torch["why_no_gpu"] or facts["triton"]["problem"],
+        ),
         Ability("run ONNX graphs on a GPU", runtime["problem"] or on_gpu["reason"]),
         Ability("CUDA memory per process", nvml["problem"]),
         Ability("sweep and profile on a Ray cluster", facts["ray"]["problem"]),

@@ -1,13 +1,23 @@
-"""Kernels for the CPU that are written from a neuron's own `step`: forward and backward over a window.
+"""Kernels that are written from a neuron's own `step`: forward and backward over a window.
 
-    graph      the reading that notes what one step does, operation by operation
-    reverse    the step backward, and which values of the way there the way back keeps
-    source     the text of both, in LLVM's language
-    ir         that language, as far as kernels use it
-    compiled   from the text to machine code, once for all processes of a user
-    threads    the threads that run it: torch's own
-    window     the two as a function that autograd knows
+    graph           the reading that notes what one step does, operation by operation
+    reverse         the step backward, and which values of the way there the way back keeps
 
-Neurons are taken in blocks that fit the cache, each through all of time: what a step makes and the next one reads never
-leaves it. Spikes and states have the same bits as the derived loop's.
+for the CPU:
+
+    source          the text of both, in LLVM's language
+    ir              that language, as far as kernels use it
+    compiled        from the text to machine code, once for all processes of a user
+    threads         the threads that run it: torch's own
+    window          the two as a function that autograd knows
+
+for GPUs:
+
+    triton_body     the operations of a step in Triton's language
+    triton_text     the text of both, as functions that Triton compiles
+    triton_window   the two as a function that autograd knows
+
+On the CPU, neurons are taken in blocks that fit the cache, each through all of time: what a step makes and the next one
+reads never leaves it. On a GPU it never leaves the registers. Spikes and states have the same bits as the derived
+loop's.
 """

@@ -13,6 +13,9 @@ from hstnn_deploy.models.kernels.generated.graph import Graph, Node, Nodes
 
 LEAVES = frozenset({"const", "operand", "drive", "state", "given", "later"})
 
+_MANY = 64
+"""Values of a step up to which every three of them are tried as what is kept; of more, every two."""
+
 
 @dataclass(frozen=True)
 class Backward:
@@ -30,12 +33,13 @@ class Backward:
     """What forward keeps of every step."""
 
 
-def backward(graph: Graph, learned: Iterable[int]) -> Backward:
+def backward(graph: Graph, learned: Iterable[int], packed: bool = False) -> Backward:
     """Return a step backward.
 
     Args:
         graph: the step.
         learned: which operands have a gradient.
+        packed: whether what is 0 or 1 is kept as a bit; see `bits`.
     """
     nodes = Nodes(graph.nodes)
     learned = frozenset(learned)
@@ -57,7 +61,8 @@ def backward(graph: Graph, learned: Iterable[int]) -> Backward:
     states = tuple((name, by_node.get(("state", name))) for name in graph.states)
     operands = tuple((n, found) for n in sorted(learned) if (found := by_node.get(("operand", n))) is not None)
     result = Backward(tuple(nodes.all), by_node[("drive", None)], states, operands, ())
-    return Backward(result.nodes, result.drive, states, operands, _kept(graph, result))
+    kept = _kept_packed(graph, result) if packed else _kept(graph, result)
+    return Backward(result.nodes, result.drive, states, operands, kept)
 
 
 def _moving(graph: Graph, learned: frozenset[int]) -> set[int]:
@@ -214,3 +219,40 @@ def _kept(graph: Graph, step: Backward) -> tuple[int, ...]:
         if _enough(graph, step, kept)
     )
     return min(found, key=cost, default=everything)
+
+
+def bits(step: Backward, places: Iterable[int]) -> tuple[int, ...]:
+    """Return those of some nodes that are 0 or 1: whether a neuron fires, and whether a slope is one or none."""
+    return tuple(place for place in places if _is_bit(step.nodes[place]))
+
+
+def _is_bit(node: Node) -> bool:
+    return node.op == "below" or (node.op == "spike" and node.what[0] != "several")
+
+
+def _kept_packed(graph: Graph, step: Backward) -> tuple[int, ...]:
+    """Return what moves the fewest bits, where a bit is kept as one.
+
+    The input and what is handed out are there anyway, and are read; all else is written and read, in single precision.
+    """
+    there = [n for n, node in enumerate(graph.nodes) if node.op not in ("const", "operand", "fixed")]
+    slopes = [n for n in bits(step, range(len(graph.nodes), len(step.nodes))) if _there_before(step.nodes, n)]
+    everything = tuple(n for n in there if graph.nodes[n].op in ("drive", "state"))
+
+    def cost(kept: tuple[int, ...]) -> tuple[int, int]:
+        anyway = {graph.emitted, *(n for n in kept if step.nodes[n].op == "drive")}
+        each = (2 if _is_bit(step.nodes[n]) else 32 if n in anyway else 64 for n in kept)
+        return sum(each), len(kept)
+
+    candidates = [*there, *slopes]
+    best, least = everything, cost(everything)
+    for size in range(4 if len(candidates) <= _MANY else 3):
+        for kept in combinations(candidates, size):
+            if (price := cost(kept)) < least and _enough(graph, step, kept):
+                best, least = kept, price
+    return best
+
+
+def _there_before(nodes: tuple[Node, ...], place: int) -> bool:
+    """Whether a node can be computed on the way forward."""
+    return all(nodes[n].op not in ("given", "later") for n in reached(nodes, [place], ()))

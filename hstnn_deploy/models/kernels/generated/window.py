@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from hstnn_deploy.models.algebra import Unreadable
 from hstnn_deploy.models.kernels.generated import compiled, reverse, source
 from hstnn_deploy.models.kernels.generated import threads as threading
-from hstnn_deploy.models.kernels.generated.graph import Graph, noted
+from hstnn_deploy.models.kernels.generated.graph import Graph, remembered
 from hstnn_deploy.models.kernels.generated.ir import COUNTERS, HEAD
 from hstnn_deploy.models.kernels.generated.source import BLOCK, Text
 
@@ -60,7 +60,7 @@ def spiking(
     if pooled and (width % 2 or shape[-2] % 2):
         return None
     try:
-        graph, operands = _noted(neuron, own)
+        graph, operands = remembered(neuron, own)
     except Unreadable:
         return None
     if any(each.ndim and each.dtype != current.dtype for each in operands):
@@ -81,31 +81,6 @@ def spiking(
     shape_out = (*shape[:-2], shape[-2] // 2, width // 2) if pooled else shape
     named = zip(graph.states, after, strict=True)
     return out.view(len(out), *shape_out), {name: each.view(shape) for name, each in named}
-
-
-def _noted(neuron: Any, own: Mapping[str, Tensor] | None) -> tuple[Graph, list[Tensor]]:
-    if own:
-        return noted(neuron, own)
-    return _of(_Same(neuron)), []
-
-
-class _Same:
-    """A neuron's configuration, told from others by which it is: it never changes, and cannot be hashed."""
-
-    def __init__(self, neuron: Any) -> None:
-        self.neuron = neuron
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.neuron is other.neuron
-
-    def __hash__(self) -> int:
-        return id(self.neuron)
-
-
-@functools.lru_cache(256)
-def _of(same: _Same) -> Graph:
-    graph, _ = noted(same.neuron, None)
-    return graph
 
 
 @functools.lru_cache(256)
