@@ -14,6 +14,7 @@ from torch import Tensor
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.kernels import plain
 from hstnn_deploy.models.kernels.generated import compiled, window
+from hstnn_deploy.models.kernels.generated.graph import remembered
 from hstnn_deploy.models.kernels.generated.source import Text, written
 from hstnn_deploy.models.neurons import AdaptiveLif, Integrator, Lif
 
@@ -226,7 +227,7 @@ def test_slopes_in_float32_are_right_far_from_the_threshold() -> None:
 # What keeps one membrane alone: the others may need more.
 @pytest.mark.parametrize("kind", ["zero", "soft", "detached", "reset-to", "adaptive", "integrator", "late"])
 def test_few_values_are_kept_for_the_way_back(kind: str) -> None:
-    graph, _ = window._noted(KINDS[kind], None)
+    graph, _ = remembered(KINDS[kind], None)
     kept = written(graph, window._step_back(graph, ()).kept, False)
     assert len(kept) == {"adaptive": 2, "integrator": 0}.get(kind, 1)
 
@@ -376,7 +377,7 @@ def test_what_does_not_fit_is_not_read_past_its_end() -> None:
     with pytest.raises(RuntimeError):
         kernels.lif(x, torch.zeros(2, 5), Lif())
     assert window.spiking(x, {"v": v}, Lif(), torch.tensor([4, 4, 4], dtype=torch.int32)) is not None
-    graph, _ = window._noted(Lif(), None)
+    graph, _ = remembered(Lif(), None)
     text = window._forward(graph, (), torch.float32, False, False)
     for bad in (torch.zeros(4, 10), torch.zeros(4, 15).double(), torch.zeros(15, 4).t()):
         with pytest.raises(RuntimeError, match="a kernel over 4 steps of 15 units"):

@@ -89,6 +89,11 @@ def _step_back(graph: Graph, learned: tuple[int, ...]) -> reverse.Backward:
 
 
 @functools.lru_cache(256)
+def _wanted_before(graph: Graph, step: reverse.Backward) -> tuple[str, ...]:
+    return tuple(reverse.wanted_before(graph, step, step.kept))
+
+
+@functools.lru_cache(256)
 def _forward(graph: Graph, kept: tuple[int, ...], dtype: torch.dtype, lengths: bool, pooled: bool) -> Text:
     return source.forward(graph, kept, dtype, lengths, pooled)
 
@@ -116,7 +121,7 @@ class _Window(torch.autograd.Function):
         if step is not None:
             found = {graph.emitted: out} | dict.fromkeys(_drives(graph), current) | rooms
             at_first = dict(zip(graph.states, given[:count], strict=True))
-            first = [at_first[name].contiguous() for name in reverse.wanted_before(graph, step, kept)]
+            first = [at_first[name].contiguous() for name in _wanted_before(graph, step)]
             ctx.save_for_backward(lengths, *(found[place] for place in kept), *first, *operands)
             ctx.graph, ctx.step, ctx.counts = graph, step, (len(kept), len(first))
             ctx.shape, ctx.dtype, ctx.width, ctx.out = current.shape, current.dtype, width, out.shape
