@@ -179,6 +179,8 @@ def _explain(error: BaseException) -> int:
     with suppress(OSError):  # standard error may be full as well
         if message:
             console.error(message, hint)
+        for other in error.others if isinstance(error, HstnnError) else ():
+            console.error(other.message, other.hint)
     return code
 
 

@@ -24,19 +24,20 @@ def recipes(
     as_json: Json = False,
 ) -> None:
     """List the shipped recipes, or print one as YAML to start your own from, or its network layer by layer."""
-    from hstnn_deploy.recipe.load import load_recipe, shipped
+    from hstnn_deploy.recipe.load import load_recipe, own_text, shipped
 
     if name is None and shapes:
         raise UsageError("--shapes prints the network of one recipe", "hstnn recipes NAME --shapes")
     if name is not None:
+        if not shapes and not as_json:
+            console.write(own_text(name))
+            return
         recipe = load_recipe(name)
         if shapes:
             _shapes(recipe, as_json)
             _check(recipe)
-        elif as_json:
-            console.emit(recipe.dump())
         else:
-            typer.echo(recipe.yaml(), nl=False)
+            console.emit(recipe.dump())
         return
     found = [load_recipe(each) for each in shipped()]
     if as_json:
