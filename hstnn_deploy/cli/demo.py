@@ -114,7 +114,8 @@ def demo(
                 "not_profiled": not_profiled,
             }
         )
-    _print_end(shown, folder, restored, bundle, records, screen)
+    if not console.quiet():
+        _print_end(shown, folder, restored, bundle, records, screen)
     if bundle and bundle.failed:
         raise VerificationError(f"{len(bundle.failed)} checks of the export failed", f"see {bundle.folder}")
 

@@ -38,9 +38,7 @@ Asked = list[tuple["Disturbance", list[float]]]
 
 
 def robustness(
-    runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUNS…]", help="Folders of runs: their best.pt.")
-    ] = None,
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUNS", help="Folders of runs: their best.pt.")] = None,
     ckpt: Annotated[list[Path] | None, typer.Option("--ckpt", metavar="FILE", help="A checkpoint; repeatable.")] = None,
     bundle: Annotated[
         list[Path] | None,
@@ -204,7 +202,7 @@ def _measure(
         asked = [(each, each.ordered(each.levels)) for each in bench.usual()]
     other = _other_seed(bench, benches)
     curves: list[Curve] = []
-    with console.err.status("") as status:
+    with console.aside.status("") as status:
         for number, (disturbance, levels) in enumerate(asked, 1):
             status.update(f"{path}: {disturbance.name}, {number} of {len(asked)}")
             curves.append(bench.curve(disturbance, levels, draws))
@@ -328,4 +326,4 @@ def _write(out: Path, found: "Robustness") -> None:
                 files.write_text(path, as_csv(found.networks))
             case _:
                 save(draw_robust(found.networks), path)
-    console.err.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
+    console.aside.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)

@@ -93,8 +93,9 @@ def by_section(raw: Mapping[str, Any], error: HstnnError, model: type[BaseModel]
     for key, field in model.model_fields.items():
         if key not in raw:
             continue
+        annotation: Any = Annotated[field.annotation, field]
         try:
-            TypeAdapter(Annotated[field.annotation, field]).validate_python(raw[key])
+            TypeAdapter[Any](annotation).validate_python(raw[key])
         except ValidationError as wrong:
             schema = model.model_json_schema()
             for each in wrong.errors(include_url=False):

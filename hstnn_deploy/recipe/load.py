@@ -59,6 +59,15 @@ def load_recipe(
     return for_its_data(parse(raw, source, kept, say, folder, _places(name, kept)))
 
 
+def raw_recipe(name: str) -> Any:
+    """Return a shipped recipe, or one of a file, as the plain data that is written there; it need not be a recipe.
+
+    Raises:
+        RecipeError: it is not there, or not YAML.
+    """
+    return _read(name)[0]
+
+
 def own_text(name: str) -> str:
     """Return a shipped recipe, or one of a file, as the text of a recipe to change; see `written`.
 
