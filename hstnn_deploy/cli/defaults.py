@@ -58,7 +58,8 @@ def begin() -> None:
         UsageError: the file is not TOML, or holds an unknown key or a wrong value.
     """
     _found.clear()
-    _found.update(_read())
+    path = _file()
+    _found.update(read(path) if path else {})
     where = _found.get("data-dir")
     data.set_default(Path(str(where.value)) if where else None, where.place if where else "")
 
@@ -107,10 +108,12 @@ def _value(name: str) -> tuple[str | int, str]:
     return key.built_in, "built in"
 
 
-def _read() -> dict[str, Setting]:
-    path = _file()
-    if path is None:
-        return {}
+def read(path: Path) -> dict[str, Setting]:
+    """Return what a file says.
+
+    Raises:
+        UsageError: it is not TOML, or holds an unknown key or a wrong value; says the line.
+    """
     with reading(path, "TOML", UsageError, ""):
         text = read_bytes(path, TEXT_LIMIT).decode("utf-8")
         table = _table(path, text)

@@ -6,12 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hstnn_deploy.cli import defaults
 from hstnn_deploy.data.files import folder as data
-from hstnn_deploy.errors import UsageError
 from tests.conftest import TINY, Hstnn, options
 
 FILE = '# mine\ndevice = "cpu"\nthreads = 2\nruns = "my-runs"\ndata-dir = "my-data"\n'
@@ -162,18 +159,13 @@ def test_a_wrong_environment_variable_is_named(hstnn: Hstnn, monkeypatch: pytest
     assert "HSTNN_THREADS" in result.error
 
 
-@settings(max_examples=30)
-@given(st.binary(max_size=200))
-def test_no_bytes_make_more_than_an_error_of_ours(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
-    path = tmp_path_factory.mktemp("any") / "hstnn.toml"
-    path.write_bytes(raw)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HSTNN_CONFIG", str(path))
-        try:
-            found = defaults._read()
-        except UsageError as error:
-            found, said = {}, error.message
-        else:
-            said = ""
-        assert set(found) <= set(defaults.KEYS)
-        assert "\n" not in said
+def test_the_file_on_the_page_of_commands_is_taken(project: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    (project / "hstnn.toml").write_text(text, encoding="utf-8")
+    found = told()
+    assert list(found) == list(defaults.KEYS)
+    assert {came.partition(",")[0] for _, came in found.values()} == {str(project / "hstnn.toml")}
+    for key, each in defaults.KEYS.items():
+        assert f"| `{key}` |" in page
+        assert f"`{each.variable}`" in page

@@ -18,10 +18,11 @@ def best(hstnn: Hstnn, tmp_path: Path) -> Path:
 def test_either_way_gives_the_same(hstnn: Hstnn, best: Path, tmp_path: Path) -> None:
     assert hstnn("evaluate", best) == hstnn("evaluate", "--ckpt", best)
     assert hstnn("evaluate", best).code == 0
-    for number, words in enumerate(([best], ["--ckpt", best])):
+    given: tuple[list[str], ...] = ([str(best)], ["--ckpt", str(best)])
+    for number, words in enumerate(given):
         assert hstnn("export", *words, "--out", tmp_path / f"bundle{number}", "--form", "step").code == 0
     x = tmp_path / "bundle0"
-    for command in (["verify"], ["run", "--input", tmp_path / "none.npy"]):
+    for command in (["verify"], ["run", "--input", str(tmp_path / "none.npy")]):
         assert hstnn(*command, x).err == hstnn(*command, "--bundle", x).err
     assert hstnn("verify", "--bundle", x).code == 0
 
@@ -53,7 +54,7 @@ def test_neither_is_refused_with_what_would_work(hstnn: Hstnn, command: str) -> 
 
 
 def test_profile_takes_a_checkpoint_for_what_it_is(hstnn: Hstnn, tmp_path: Path) -> None:
-    words = ["profile", tmp_path / "none.pt", "--phases", "work"]
-    by_option = ["profile", "--ckpt", tmp_path / "none.pt", "--phases", "work"]
-    assert hstnn(*words) == hstnn(*by_option)
+    none = str(tmp_path / "none.pt")
+    words = ["profile", none, "--phases", "work"]
+    assert hstnn(*words) == hstnn("profile", "--ckpt", none, "--phases", "work")
     assert hstnn(*words).code == 4

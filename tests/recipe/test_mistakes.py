@@ -121,3 +121,12 @@ def test_the_command_line_says_each(hstnn: Hstnn, tmp_path: Path) -> None:
         "hint: did you mean 'epochs'?",
         "hint: did you mean 'seed'?",
     ]
+
+
+def test_the_page_of_commands_shows_what_is_said(hstnn: Hstnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = hstnn("recipes", "digits").out.replace("\nbatch: 100", "\nbatch: 0").replace("epochs: 100", "epoch: 100", 1)
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    said = hstnn("train", "mine.yaml").err
+    assert "".join(f"    {line}\n" for line in said.splitlines()) in page
