@@ -9,9 +9,9 @@ from hstnn_deploy.cli.options import DataDir, Json
 
 
 def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Say what works on this machine: Python, torch, ONNX Runtime and its providers that really load, GPUs, data.
+    """Say what works on this machine (Python, torch, ONNX Runtime, GPUs, data), and which defaults hold.
 
-    Exits with 1 where something is missing that nothing works without.
+    Exits with 1 if something essential is missing.
     """
     from hstnn_deploy.profile.survey.survey import survey
 

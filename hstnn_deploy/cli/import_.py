@@ -94,7 +94,7 @@ def import_network(
     force: Annotated[bool, typer.Option("--force", help="Replace another network in the folder.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Import a network: write it as a checkpoint, which is exported, profiled and trained on like any other.
+    """Import a network as a checkpoint that every other command takes.
 
     A module of snnTorch, SpikingJelly, sinabs, Norse or torch is proved to compute the same as before.
 

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def recipes(
     name: Annotated[
         str | None,
-        typer.Argument(help="A recipe, or a YAML file of one: printed as YAML, or with --shapes as a table."),
+        typer.Argument(help="A recipe, or a YAML file of one. Printed as YAML, or as a table with --shapes."),
     ] = None,
     shapes: Annotated[
         bool, typer.Option("--shapes", help="Print the recipe's network layer by layer: parameters, shapes and states.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the shipped recipes, or print one as YAML to start your own from, or its network layer by layer."""
+    """List the shipped recipes, or print one: as YAML for your own, every key explained, or layer by layer."""
     from hstnn_deploy.recipe.load import load_recipe, own_text, shipped
 
     if name is None and shapes:

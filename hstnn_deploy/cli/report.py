@@ -61,7 +61,7 @@ def report(
 ) -> None:
     """Gather runs, profile records and accuracy under variation into tables, and into one HTML page.
 
-    The page needs nothing but itself.
+    The page is one file and works offline.
     """
     import_torch()
     from hstnn_deploy.report.aggregate import studies

@@ -38,7 +38,13 @@ Asked = list[tuple["Disturbance", list[float]]]
 
 
 def robustness(
-    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUNS", help="Folders of runs: their best.pt.")] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUNS",
+            help="Folders of runs (their best.pt), checkpoints, or bundles.",
+        ),
+    ] = None,
     ckpt: Annotated[list[Path] | None, typer.Option("--ckpt", metavar="FILE", help="A checkpoint; repeatable.")] = None,
     bundle: Annotated[
         list[Path] | None,
@@ -67,9 +73,9 @@ def robustness(
 ) -> None:
     """Measure networks under disturbances of their input, their weights, their neurons and their spikes.
 
-    Level 0 is the undisturbed figure. Networks that differ in their seed alone are shown together. An attack is also
-    made on each network with another one's gradient, where networks of two seeds are given. A bundle is measured under
-    the disturbances that act on its input.
+    Level 0 is the undisturbed figure. Networks that differ in their seed alone are shown together. With networks
+    of two seeds, each is also attacked with the other one's gradient. A bundle is measured under the disturbances that
+    act on its input.
     """
     if show:
         _list(as_json)
@@ -77,15 +83,18 @@ def robustness(
     import_torch()
     from hstnn_deploy import devices, environment
     from hstnn_deploy.disturbances.table import DISTURBANCES
+    from hstnn_deploy.export.runtime.manifest import MANIFEST
     from hstnn_deploy.robustness.record import Robustness
 
-    paths = [*(ckpt or []), *(runs or [])]
+    bundles = [path for path in runs or [] if (path / MANIFEST).is_file()]
+    paths = [*(ckpt or []), *(path for path in runs or [] if path not in bundles)]
+    bundle = [*(bundle or []), *bundles]
     if not paths and not bundle:
         raise UsageError("no network is named", "give --ckpt best.pt, --bundle DIR, or a folder of runs")
     check_out(out, FILES)
     asked = _asked(disturb, DISTURBANCES)
     where = devices.resolve(device, threads)
-    benches = _benches(paths, bundle or [], split, batch, where, threads, data_dir, cache)
+    benches = _benches(paths, bundle, split, batch, where, threads, data_dir, cache)
     if bundle:
         _check_bundles(benches, asked)
     measured: list[Measured] = []

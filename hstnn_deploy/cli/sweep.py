@@ -104,7 +104,7 @@ def sweep(
     """Train over kinds, ratios, seeds and any key, one process per job, on all GPUs, all cores, or a Ray cluster.
 
     All ratios of a seed share one adaptation and its traces, and all recoveries the RRAM network that they start from.
-    What is finished is not done again; run the same command to do what is missing.
+    Finished jobs are skipped: run the same command again to complete a sweep.
     """
     import_torch()
     from hstnn_deploy.runs import find_runs

@@ -131,8 +131,8 @@ def train(
 ) -> None:
     """Train a network: hybrids in three stages (adapt, select, restore), other kinds in one.
 
-    A finished stage is not done again, so another ratio of the same seed starts at its selection. With --init, the
-    network of a checkpoint is trained on: one stage, in a run folder that belongs to that checkpoint.
+    Finished stages are skipped: another ratio of the same seed starts at its selection. --init continues training the
+    network of a checkpoint: one stage, in a run folder of its own.
     """
     import_torch()
     from hstnn_deploy import devices

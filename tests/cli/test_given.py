@@ -1,5 +1,6 @@
 """A checkpoint or a bundle is given as an argument or by its option, and once."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,12 @@ def test_either_way_gives_the_same(hstnn: Hstnn, best: Path, tmp_path: Path) -> 
     for command in (["verify"], ["run", "--input", str(tmp_path / "none.npy")]):
         assert hstnn(*command, x).err == hstnn(*command, "--bundle", x).err
     assert hstnn("verify", "--bundle", x).code == 0
+    figures = []
+    for words in ([str(x)], ["--bundle", str(x)]):
+        result = hstnn("robustness", *words, "--disturb", "gaussian=0.5", "--draws", "1", "--json")
+        assert result.code == 0, result.err
+        figures.append([each["curves"] for each in json.loads(result.out)["networks"]])
+    assert figures[0] == figures[1]
 
 
 @pytest.mark.parametrize(
