@@ -60,28 +60,32 @@ def profile(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Of work, train, select, restore, export, infer (default: work,train,infer); of a FACTORY infer,step.",
+            help="Any of work, train, select, restore, export, infer (default: work,train,infer); for a FACTORY "
+            "infer,step.",
         ),
     ] = None,
     engines: Annotated[
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Of eager, fused, compile, torchscript, onnxruntime, pt2 (default: fused, torchscript, onnxruntime).",
+            help="Any of eager, fused, compile, torchscript, onnxruntime, pt2 (default: fused, torchscript, "
+            "onnxruntime).",
         ),
     ] = None,
     kinds: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Of rnn, lstm, snn, ffs, hybrid (default: the recipe's).")
+        str | None, typer.Option(metavar="LIST", help="Any of rnn, lstm, snn, ffs, hybrid (default: the recipe's).")
     ] = None,
     ratios: Annotated[
         str | None, typer.Option(metavar="LIST", help="Spiking shares of ffs and hybrid (default: the recipe's).")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Of fp32, bf16, fp16, medium (default: the recipe's).")
+        str | None, typer.Option(metavar="LIST", help="Any of fp32, bf16, fp16, medium (default: the recipe's).")
     ] = None,
     modes: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Of layers, steps: how stacks run while training (default: the recipe's)."),
+        typer.Option(
+            metavar="LIST", help="Any of layers, steps: how stacks run while training (default: the recipe's)."
+        ),
     ] = None,
     batch: Annotated[
         str | None, typer.Option(metavar="LIST", help="Batch sizes of inference (default: 1,100).")
