@@ -129,13 +129,13 @@ def parse(
 
 
 def _places(name: str, changed: Collection[str]) -> Where:
-    """Return what says where a key was written: in which line of the recipe's file, or by `--set`."""
+    """Return what says where a key was written: in which line of the recipe's file, unless it was changed."""
     lines: dict[tuple[str, ...], int] = {}
 
     def where(keys: Sequence[str]) -> str:
         path = ".".join(keys)
         if any(f"{path}.".startswith(f"{each}.") for each in changed):
-            return ", with --set"
+            return ""
         if not lines and name not in shipped():
             lines.update(yaml_text.lines(Path(name), RecipeError))
         for length in range(len(keys), 0, -1):
