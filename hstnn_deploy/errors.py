@@ -34,6 +34,8 @@ class HstnnError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.others: tuple[HstnnError, ...] = ()
+        """Further mistakes that were found together with this one."""
 
 
 class UsageError(HstnnError):

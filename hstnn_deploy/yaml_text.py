@@ -53,6 +53,32 @@ def read(path: Path, error: type[HstnnError], hint: str = "") -> Any:
             raise error(f"{path} is not YAML: {one_line(str(found))}", hint) from found
 
 
+def lines(path: Path, error: type[HstnnError]) -> dict[tuple[str, ...], int]:
+    """Return in which line, from 1, each key and each entry of a list of a YAML file stands, by its path of keys.
+
+    What an alias stands for is where it was written first.
+
+    Raises:
+        HstnnError: see `read`.
+    """
+    with reading(path, "YAML", error, ""):
+        loader = _Loader(read_bytes(path, TEXT_LIMIT).decode("utf-8"))
+        root = loader.get_single_node()
+    found: dict[tuple[str, ...], int] = {}
+    waiting: list[tuple[tuple[str, ...], Node]] = [] if root is None else [((), root)]
+    while waiting:
+        place, node = waiting.pop()
+        pairs: list[tuple[str, Node, Node]] = []
+        if isinstance(node, MappingNode):
+            pairs = [(str(key.value), key, value) for key, value in node.value]
+        elif isinstance(node, SequenceNode):
+            pairs = [(str(number), value, value) for number, value in enumerate(node.value)]
+        for name, first, value in pairs:
+            found[*place, name] = first.start_mark.line + 1
+            waiting.append(((*place, name), value))
+    return found
+
+
 def dump(value: Any) -> str:
     """Return plain data as YAML, its keys in their order."""
     text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

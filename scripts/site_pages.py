@@ -21,6 +21,7 @@ from typer.cli import get_docs_for_click
 
 import hstnn_deploy
 from hstnn_deploy.cli.app import COMMANDS, commands
+from hstnn_deploy.cli.examples import EXAMPLES, epilog
 from hstnn_deploy.recipe.recipe import Recipe
 
 _INNER = {"found"}
@@ -57,6 +58,10 @@ def options() -> str:
     )
     for short, whole in _summaries(command, "hstnn"):
         text = text.replace(short, whole)
+    for path in EXAMPLES:
+        title, *lines = epilog(path).splitlines()
+        block = "\n".join([title, "", "```console", *map(str.strip, lines), "```", ""])
+        text = text.replace(f"{epilog(path)}\n", block)
     parts = text.split("`")  # every second one is code, where Markdown escapes by itself
     return "`".join(part if n % 2 else part.replace("<", "&lt;") for n, part in enumerate(parts))
 

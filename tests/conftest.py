@@ -101,8 +101,9 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     for scheme in ("http", "https", "all"):
         for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
             monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name in ("no_proxy", "NO_PROXY", "HSTNN_DATA", "HSTNN_CACHE"):
+    for name in ("no_proxy", "NO_PROXY", "HSTNN_DATA", "HSTNN_CACHE", "HSTNN_RUNS", "HSTNN_DEVICE", "HSTNN_THREADS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HSTNN_CONFIG", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("COLUMNS", "200")

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from hstnn_deploy import checkpoint
 from hstnn_deploy.checkpoint import Checkpoint
+from hstnn_deploy.cli import defaults
 from hstnn_deploy.cli.runs import _facts
 from hstnn_deploy.data import cache
 from hstnn_deploy.data.dataset import Source
@@ -252,6 +253,12 @@ READERS = {
         "a.aedat",
         lambda path: path.write_bytes(aedat2(EVENTS, "eu.seebetter.DAVIS240C", (240, 180))),
         lambda path: read_aedat2(path),
+    ),
+    "defaults": Reader(
+        "hstnn.toml",
+        lambda path: path.write_text('device = "cpu"\nthreads = 2\nruns = "runs"\ndata-dir = "data"\n'),
+        lambda path: defaults.read(path),
+        True,
     ),
     "Prophesee": Reader("a.dat", _dat, lambda path: _read_events(path)),
     "events": Reader("a.npy", _npy(EVENTS.astype(EVENT)), lambda path: _read_events(path)),

@@ -45,7 +45,8 @@ def test_every_command_is_there_with_its_options(site: Path) -> None:
         name = command.name or command.callback.__name__
         assert f"<code>hstnn {name}</code>" in text, name
     assert "--disturb" in text
-    assert "--kind &lt;rnn|lstm|snn|ffs|hybrid&gt;" in text
+    assert "One of: rnn, lstm, snn, ffs, hybrid." in text
+    assert "hstnn train digits --kind hybrid --ratio 0.5\n" in re.sub(r"<[^>]*>", "", text)
     assert "hybrids in three stages (adapt, select, restore)" in text
 
 

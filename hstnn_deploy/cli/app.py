@@ -5,6 +5,7 @@ import inspect
 import os
 import signal
 import sys
+import time
 import traceback
 from contextlib import suppress
 from functools import cache
@@ -14,7 +15,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import hstnn_deploy
-from hstnn_deploy.cli import console, streams
+from hstnn_deploy.cli import console, defaults, streams
+from hstnn_deploy.cli.examples import epilog
+from hstnn_deploy.cli.pages import Command, Group
 from hstnn_deploy.errors import HstnnError, UsageError, out_of_memory
 from hstnn_deploy.factories import looks_like_module
 from hstnn_deploy.files import cannot_use
@@ -51,7 +54,8 @@ def commands(*names: str) -> typer.Typer:
         name="hstnn",
         help="Train hybrid spatiotemporal neural networks, export them with proof, and measure what they cost.",
         no_args_is_help=True,
-        add_completion=False,
+        cls=Group,
+        epilog=epilog(""),
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -63,7 +67,7 @@ def commands(*names: str) -> typer.Typer:
             made.add_typer(command)
         else:
             made.command(name)(command)
-    _flow(made)
+    _dress(made)
     return made
 
 
@@ -74,17 +78,37 @@ def app(args: list[str], **options: Any) -> Any:
     """
     if args[:1] == ["help"]:
         args = [*args[1:], "--help"]
-    return commands(*(args[:1] if args and args[0] in COMMANDS else COMMANDS))(args=args, **options)
+    first = _completed() or args[:1]
+    return commands(*(first if first and first[0] in COMMANDS else COMMANDS))(args=args, prog_name="hstnn", **options)
 
 
-def _flow(group: typer.Typer) -> None:
-    """Let `--help` break lines where the terminal ends, not where a docstring does."""
+def _completed() -> list[str]:
+    """Return the command whose words a shell completes; nothing where it completes the command itself, or none."""
+    if _COMPLETION not in os.environ:
+        return []
+    # A line that is broken would be two suggestions.
+    os.environ["COLUMNS"] = "10000"
+    words = (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or "").replace("\n", " ")
+    parts = words.split()
+    return parts[1:2] if len(parts) > 2 or words.endswith(" ") else []
+
+
+_COMPLETION = "_HSTNN_COMPLETE"
+"""Set by the shell whose completion asks."""
+
+
+def _dress(group: typer.Typer, path: str = "") -> None:
+    """Let `--help` break lines where the terminal ends, not where a docstring does, and end with examples."""
     for each in group.registered_commands:
         paragraphs = inspect.cleandoc(each.help or (each.callback and each.callback.__doc__) or "").split("\n\n")
         each.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        each.cls, each.epilog = Command, epilog(f"{path}{each.name}")
     for inner in group.registered_groups:
         if inner.typer_instance is not None:
-            _flow(inner.typer_instance)
+            about = inner.typer_instance.info
+            name = f"{path}{about.name}"
+            about.cls, about.epilog = Group, epilog(name)
+            _dress(inner.typer_instance, f"{name} ")
 
 
 def _print_version(wanted: bool) -> None:
@@ -100,6 +124,20 @@ def _options(
     _traceback: Annotated[
         bool,
         typer.Option("--traceback", help="After an error, show the traceback too. Works anywhere on the command line."),
+    ] = False,
+    _quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Print results and errors alone: no progress, notes or next steps. Works anywhere."
+        ),
+    ] = False,
+    _verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Also say where defaults came from, how long it took, and tracebacks. Works anywhere.",
+        ),
     ] = False,
     _plugin: Annotated[
         list[str] | None,
@@ -120,6 +158,7 @@ _TyperUsageError: Any = typer.BadParameter.__base__
 
 def main() -> NoReturn:
     """Run the command line and leave with an exit code: see `hstnn_deploy.errors`."""
+    begun = time.perf_counter()
     _asked_to_end.clear()
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in the background
@@ -127,8 +166,13 @@ def main() -> NoReturn:
     streams.prepare()
     try:
         # Processes that this one starts read it there.
-        words, named = _plugins([word for word in sys.argv[1:] if word != "--traceback"])
+        console.speak(quiet=False, verbose=False)
+        words, named = _plugins(_spoken(sys.argv[1:]))
         console.use_plugins(named)
+        if _COMPLETION not in os.environ and not {"-h", "--help", "--version"} & {*words} and words[:1] != ["help"]:
+            defaults.begin()
+            for row in defaults.survey() if console.verbose() else ():
+                console.told_more(f"{row['what']}: {row['value']} ({row['from']})")
         if named:
             os.environ[VARIABLE] = ",".join([*filter(None, [os.environ.get(VARIABLE)]), *named])
         result = app(args=words, standalone_mode=False)
@@ -144,14 +188,31 @@ def main() -> NoReturn:
         code = _explain(left.__context__)
     except BaseException as error:  # a panic of an extension is no Exception
         code = _explain(error)
-        if "--traceback" in sys.argv[1:]:
+        if "--traceback" in sys.argv[1:] or console.verbose():
             with suppress(OSError):
                 traceback.print_exception(error)
+    with suppress(OSError):
+        console.told_more(f"took {time.perf_counter() - begun:.1f} s")
     streams.close()
     if code and "RANK" in os.environ:
         # What exchanges gradients between ranks has threads under way, and would abort as they are torn down.
         os._exit(code)
     sys.exit(code)
+
+
+def _spoken(words: list[str]) -> list[str]:
+    """Take out of the words of the command line how much is said; return what is left."""
+    end = words.index("--") if "--" in words else len(words)
+    before, after = words[:end], words[end:]
+    quiet, verbose = {"-q", "--quiet"} & {*before}, {"-v", "--verbose"} & {*before}
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other", "give one of them, or neither")
+    console.speak(quiet=bool(quiet), verbose=bool(verbose))
+    return [*(word for word in before if word not in _SAID), *after]
+
+
+_SAID = {"--traceback", "-q", "--quiet", "-v", "--verbose"}
+"""Options that work anywhere on the command line."""
 
 
 def _plugins(words: list[str]) -> tuple[list[str], list[str]]:
@@ -179,6 +240,8 @@ def _explain(error: BaseException) -> int:
     with suppress(OSError):  # standard error may be full as well
         if message:
             console.error(message, hint)
+        for other in error.others if isinstance(error, HstnnError) else ():
+            console.error(other.message, other.hint)
     return code
 
 

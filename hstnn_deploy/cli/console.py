@@ -24,12 +24,51 @@ _LONGEST = 2000
 _plugins = list[str]()
 
 out = Screen()
+"""Results: standard output."""
 err = Screen(stderr=True)
+"""Errors, and what is wrong with files: standard error, always."""
+aside = Screen(stderr=True)
+"""What goes with the work, such as progress, notes and the names of written files: standard error, silent with -q."""
+
+_speech = {"quiet": False, "verbose": False}
+
+
+def speak(quiet: bool, verbose: bool) -> None:
+    """Set how much is said: with `quiet` results and errors alone, with `verbose` also what is left out otherwise."""
+    _speech.update(quiet=quiet, verbose=verbose)
+    aside.quiet = quiet
+
+
+def quiet() -> bool:
+    """Whether results and errors alone are wanted."""
+    return _speech["quiet"]
+
+
+def verbose() -> bool:
+    """Whether what is left out otherwise is wanted too: tracebacks, times, where defaults came from."""
+    return _speech["verbose"]
+
+
+def told_more(message: str) -> None:
+    """Print on standard error what is said with `verbose` alone."""
+    if verbose():
+        err.print(Text.assemble(("more: ", "dim"), message), soft_wrap=True)
 
 
 def report(as_json: bool) -> Console:
-    """Return the console for what a person reads: standard output, or standard error where that carries JSON."""
-    return err if as_json else out
+    """Return the console for results that a person reads: standard output, or `aside` where that carries JSON."""
+    return aside if as_json else out
+
+
+def working(as_json: bool) -> Console:
+    """Return the console for the progress of work: that of `report`, or one that is silent where nobody asks."""
+    return aside if as_json or quiet() else out
+
+
+def advise(lines: str) -> None:
+    """Print what to do next, where that is wanted."""
+    if not quiet():
+        out.print(lines, markup=False, soft_wrap=True)
 
 
 def emit(value: Any) -> None:
@@ -67,7 +106,7 @@ def _line(text: str) -> str:
 
 def note(message: str) -> None:
     """Print on standard error, as one line, what a person should know of a result."""
-    err.print(Text.assemble(("note: ", "yellow"), message), soft_wrap=True)
+    aside.print(Text.assemble(("note: ", "yellow"), message), soft_wrap=True)
 
 
 def table(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from hstnn_deploy.cli import console, data_cache, data_check
+from hstnn_deploy.cli import console, data_cache, data_check, defaults
 from hstnn_deploy.cli.options import Changes, DataDir, Device, Json, SplitChoice
 from hstnn_deploy.errors import DataError, Interrupted, UsageError, nearest
 from hstnn_deploy.plugins import registry as plugins
@@ -165,7 +165,7 @@ def prepare(
     for each in names:
         subject = _subject(each, changes or ())
         try:
-            facts.append(_prepare(subject, data_dir, console.report(as_json)))
+            facts.append(_prepare(subject, data_dir, console.working(as_json)))
         except DataError as error:
             if not all_sets:
                 raise
@@ -190,7 +190,7 @@ def _prepare(subject: _Subject, data_dir: Path | None, screen: Any) -> dict[str,
     from hstnn_deploy.data.prepare import prepare as prepare_set
 
     before = {entry.path for entry in cached.entries()}
-    with Working(console.err) as working:
+    with Working(console.aside) as working:
         splits = prepare_set(subject.data_set, subject.config, subject.source(data_dir), working.report)
     entries = [entry for entry in cached.entries() if entry.data_set == subject.data_set.name]
     new = [entry for entry in entries if entry.path not in before]
@@ -216,7 +216,7 @@ def verify(name: Name, changes: Changes = None, data_dir: DataDir = None, as_jso
 
     subject = _subject(name, changes or ())
     found: list[Inspected] = []
-    with Working(console.err) as working:
+    with Working(console.aside) as working:
         for each in verify_set(subject.data_set, subject.config, subject.source(data_dir)):
             found.append(each)
             working.report(f"checking {name}", len(found), unit="checked")
@@ -298,7 +298,7 @@ def show(
         raise UsageError(f"--out {path} is a folder", "give the picture's name")
     if subject.data_set.picture is None:
         raise UsageError(f"{name} is a data set of your own, which nothing here can draw", "draw what its load gives")
-    with console.err.status(f"drawing {name}"):
+    with console.aside.status(f"drawing {name}"):
         source = subject.source(data_dir)
         picture = subject.data_set.picture(subject.config, source, Choice(split.value, index, label, count))
         save(picture.figure, path)
@@ -325,7 +325,9 @@ def bench(
     ] = None,
     changes: Changes = None,
     device: Device = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: one per core).")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, envvar=defaults.THREADS, help="CPU threads (default: one per core).")
+    ] = None,
     data_dir: DataDir = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all that was measured as JSON.")] = None,
     as_json: Json = False,

@@ -71,7 +71,7 @@ def run(asked: Asked, out: Path | None, as_json: bool) -> None:
     stopped = False
     load = [os.getloadavg()[0]]
     with files.temporary_folder("bench") as folder:
-        with Working(console.err) as working:
+        with Working(console.aside) as working:
             bench, origin, recordings = _bench(asked, folder, working.report)
             try:
                 bench.prepare()

@@ -62,7 +62,7 @@ def verify(
 
     _check_name(name)
     found = []
-    with Working(console.err) as working:
+    with Working(console.aside) as working:
         for each in cached.verify(name):
             found.append(each)
             working.report("checking the cache", len(found), unit="files")

@@ -48,7 +48,7 @@ def check(
         raise UsageError("--whole and --files both say how much is read", "give one of them")
     _check_targets(out, write_recipe)
     data = _data(folder, changes or [])
-    with Working(console.err) as working:
+    with Working(console.aside) as working:
 
         def progress(what: str, done: int, total: int) -> None:
             working.report(what, done, total, "read")

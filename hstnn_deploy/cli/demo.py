@@ -88,7 +88,7 @@ def demo(
 ) -> None:
     """Train rnn, snn, ffs and hybrid (or a stack) on data that needs no download, export with proof, and profile.
 
-    Takes a few minutes on two cores. What is finished is not done again: run it twice and it is quick.
+    Takes a few minutes on two cores. Finished steps are skipped, so a second run is quick.
     """
     screen = console.report(as_json)
     shown = _TASKS[task]
@@ -114,7 +114,8 @@ def demo(
                 "not_profiled": not_profiled,
             }
         )
-    _print_end(shown, folder, restored, bundle, records, screen)
+    if not console.quiet():
+        _print_end(shown, folder, restored, bundle, records, screen)
     if bundle and bundle.failed:
         raise VerificationError(f"{len(bundle.failed)} checks of the export failed", f"see {bundle.folder}")
 

@@ -4,23 +4,25 @@ from typing import Any
 
 import typer
 
-from hstnn_deploy.cli import console
+from hstnn_deploy.cli import console, defaults
 from hstnn_deploy.cli.options import DataDir, Json
 
 
 def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Say what works on this machine: Python, torch, ONNX Runtime and its providers that really load, GPUs, data.
+    """Say what works on this machine (Python, torch, ONNX Runtime, GPUs, data), and which defaults hold.
 
-    Exits with 1 where something is missing that nothing works without.
+    Exits with 1 if something essential is missing.
     """
     from hstnn_deploy.profile.survey.survey import survey
 
-    with console.err.status("asking torch, ONNX Runtime and NVML"):
+    with console.aside.status("asking torch, ONNX Runtime and NVML"):
         facts = survey(data_dir)
+    facts["defaults"] = defaults.survey(data_dir)
     if as_json:
         console.emit(facts)
     else:
         _print(facts)
+        _print_defaults(facts["defaults"])
     if any(ability["needed"] and ability["missing"] for ability in facts["abilities"]):
         raise typer.Exit(1)
 
@@ -46,6 +48,12 @@ def _print(facts: dict[str, Any]) -> None:
             Text(ability["what"] + (f": {ability['missing']}" if ability["missing"] else "")),
         )
     console.out.print(able)
+
+
+def _print_defaults(rows: list[dict[str, Any]]) -> None:
+    drawn = [(row["key"], row["what"], row["value"], row["from"]) for row in rows]
+    console.out.print()
+    console.out.print(console.table("Defaults", ["key", "what", "value", "from"], drawn, dense=True))
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -11,7 +11,6 @@ from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.options import (
     CacheChoice,
     CacheOption,
-    Ckpts,
     DataDir,
     Device,
     ForRecipe,
@@ -19,6 +18,7 @@ from hstnn_deploy.cli.options import (
     OwnData,
     SplitChoice,
     Threads,
+    one_of,
 )
 from hstnn_deploy.errors import DataError, UsageError
 
@@ -37,17 +37,26 @@ _OUTPUTS = 20
 
 
 def evaluate(
-    ckpt: Ckpts,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="CKPT",
+            help="A checkpoint, such as best.pt of a run folder. With --variation also several, and folders of runs.",
+        ),
+    ] = None,
+    ckpt: Annotated[
+        list[Path] | None, typer.Option("--ckpt", metavar="FILE", help="The same, in place of the argument.")
+    ] = None,
     split: Annotated[SplitChoice, typer.Option(help="Which samples.")] = SplitChoice.test,
     batch: Annotated[int | None, typer.Option(min=1, help="Batch size (default: the recipe's).")] = None,
     draws: Annotated[
         int | None,
         typer.Option(
-            min=0, metavar="N", help="Of weights on devices: measure this many draws of the variation; 0: none."
+            min=0, metavar="N", help="For weights on devices: measure this many draws of the variation (0: none)."
         ),
     ] = None,
     readapt: Annotated[
-        int, typer.Option(min=0, metavar="N", help="With --draws: let norms follow N training batches after each draw.")
+        int, typer.Option(min=0, metavar="N", help="With --draws: adapt norms to N training batches after each draw.")
     ] = 0,
     variation: Annotated[
         str | None,
@@ -88,6 +97,9 @@ def evaluate(
     import_torch()
     from hstnn_deploy import devices
 
+    if paths and ckpt:
+        one_of(paths[0], ckpt[0], "--ckpt", "checkpoint")
+    named = paths or ckpt or [one_of(None, None, "--ckpt", "checkpoint")]
     where = devices.resolve(device, threads)
     if variation is not None:
         if recipe is not None:
@@ -95,15 +107,17 @@ def evaluate(
                 "--variation measures networks on the data of their own recipes, and --recipe names another",
                 "leave --recipe out",
             )
-        _vary(ckpt, variation, draws, early_exit, where, split, batch, readapt, out, data_dir, cache, as_json)
+        _vary(named, variation, draws, early_exit, where, split, batch, readapt, out, data_dir, cache, as_json)
         return
-    if len(ckpt) > 1:
-        raise UsageError(f"--ckpt is given {len(ckpt)} times", "several networks are measured with --variation 0,0.5,1")
+    if len(named) > 1:
+        raise UsageError(
+            f"{len(named)} checkpoints are given", "several networks are measured with --variation 0,0.5,1"
+        )
     metrics = metric or []
     if metrics and (draws is not None or early_exit):
         raise UsageError("--metric is for one pass over the split", "leave --draws and --early-exit out")
     _evaluate(
-        ckpt[0], split, batch, draws, readapt, early_exit, out, recipe, data, metrics, where, data_dir, cache, as_json
+        named[0], split, batch, draws, readapt, early_exit, out, recipe, data, metrics, where, data_dir, cache, as_json
     )
 
 
@@ -189,7 +203,7 @@ def _evaluate(
     if readapt and not draws:
         raise UsageError("--readapt follows a draw of the weights", "give --draws too")
     network = checkpoint.network().to(where)
-    observer = make_observer(console.report(as_json))
+    observer = make_observer(console.working(as_json))
     try:
         splits = load(asked.data, asked.protocol, data_dir, cache.value, observer.preparing)
     finally:

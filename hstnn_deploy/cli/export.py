@@ -9,7 +9,7 @@ import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.imports import import_torch
-from hstnn_deploy.cli.options import Ckpt, DataDir, ForRecipe, Json, Samples, WholeTest
+from hstnn_deploy.cli.options import Ckpt, CkptArgument, DataDir, ForRecipe, Json, Samples, WholeTest, one_of
 from hstnn_deploy.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -81,17 +81,19 @@ class NirFormChoice(StrEnum):
 
 
 def export(
-    ckpt: Ckpt,
+    path: CkptArgument = None,
+    by_option: Ckpt = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, a window and a step graph (the default).")] = False,
     torchscript: Annotated[bool, typer.Option("--torchscript", help="TorchScript, model.ts.")] = False,
     pt2: Annotated[bool, typer.Option("--pt2", help="torch.export's program, model.pt2.")] = False,
     nir: Annotated[
-        bool, typer.Option("--nir", help="NIR for neuromorphic simulators and chips, model.nir: of a spiking network.")
+        bool,
+        typer.Option("--nir", help="NIR for neuromorphic simulators and chips, model.nir (spiking networks only)."),
     ] = False,
-    nir_dt: Annotated[
-        float, typer.Option("--nir-dt", metavar="SECONDS", help="The step that the simulator takes.")
-    ] = 1e-4,
-    nir_method: Annotated[NirMethod, typer.Option("--nir-method", help="How it takes a step.")] = NirMethod.euler,
+    nir_dt: Annotated[float, typer.Option("--nir-dt", metavar="SECONDS", help="Time step of the simulator.")] = 1e-4,
+    nir_method: Annotated[
+        NirMethod, typer.Option("--nir-method", help="How the simulator integrates a step.")
+    ] = NirMethod.euler,
     nir_form: Annotated[
         NirFormChoice,
         typer.Option(
@@ -100,11 +102,13 @@ def export(
     ] = NirFormChoice.plain,
     standalone: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write a folder too that runs by itself: bundle, Python runner, C++, README."),
+        typer.Option(
+            metavar="DIR", help="Also write a folder that runs without hstnn: bundle, Python runner, C++, README."
+        ),
     ] = None,
     form: Annotated[
         list[FormChoice] | None,
-        typer.Option(help="Form of the ONNX graph, may be given several times (default: window and step)."),
+        typer.Option(help="Form of the ONNX graph; repeatable (default: window and step)."),
     ] = None,
     dynamic: Annotated[
         DynamicChoice | None, typer.Option(help="Axes that must be free, for --form auto and unrolled.")
@@ -124,13 +128,11 @@ def export(
     opset: Annotated[
         OpsetChoice | None, typer.Option(help="Version of ONNX's operators (default: 20); older engines read 17.")
     ] = None,
-    int8: Annotated[Int8Choice | None, typer.Option("--int8", help="Write each ONNX graph in int8 as well.")] = None,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Write each ONNX graph in half precision as well.")] = False,
+    int8: Annotated[Int8Choice | None, typer.Option("--int8", help="Also write each ONNX graph in int8.")] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Also write each ONNX graph in half precision.")] = False,
     integers: Annotated[
         bool,
-        typer.Option(
-            "--integers", help="Write each ONNX graph with weights of few levels stored as integers, as well."
-        ),
+        typer.Option("--integers", help="Also write each ONNX graph with weights of few levels stored as integers."),
     ] = False,
     max_drop: Annotated[
         float,
@@ -147,12 +149,15 @@ def export(
     ] = None,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Check every written file from disk.")] = True,
     allow_redundant: Annotated[
-        bool, typer.Option("--allow-redundant", help="Export an adapted network before selection all the same.")
+        bool,
+        typer.Option("--allow-redundant", help="Export an adapted network although its units are not selected yet."),
     ] = False,
     whole_test: WholeTest = False,
     draw: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Of weights on devices: export draw N of the variation (default: none)."),
+        typer.Option(
+            min=0, metavar="N", help="For weights on devices: export draw N of the variation (default: none)."
+        ),
     ] = None,
     exit_: Annotated[
         str | None,
@@ -173,6 +178,7 @@ def export(
     A checkpoint without a recipe, such as an imported one, is proved on the test split of --recipe, on --samples, or
     else on random inputs; the manifest says which.
     """
+    ckpt = one_of(path, by_option, "--ckpt", "checkpoint")
     import_torch()
     from hstnn_deploy.export.bundle.export import export_bundle
     from hstnn_deploy.export.bundle.extras import NirOptions
@@ -199,7 +205,7 @@ def export(
     smaller += ["fp16"] if fp16 else []
     smaller += ["integers"] if integers else []
     screen = console.report(as_json)
-    with showing_checks(screen) as (on_check, report):
+    with showing_checks(console.working(as_json)) as (on_check, report):
         bundle = export_bundle(
             ckpt,
             out,

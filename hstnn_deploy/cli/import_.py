@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hstnn_deploy.cli import console
+from hstnn_deploy.cli import console, defaults
 from hstnn_deploy.cli.imports import import_torch
 from hstnn_deploy.cli.layers import neuron_text, print_network
 from hstnn_deploy.cli.options import Json
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.importing.proof import Proof
 
-FOLDER = Path("runs") / "imported"
-"""Where imported networks go unless told otherwise, each into a folder of its name."""
+FOLDER = "imported"
+"""Where, among the run folders, imported networks go unless told otherwise, each into a folder of its name."""
 
 
 class MethodChoice(StrEnum):
@@ -53,25 +53,28 @@ def import_network(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="FILE.nir|PACKAGE.MODULE:FACTORY",
-            help="A NIR graph; or a function of yours that returns a torch module. Importing it runs your code.",
+            metavar="NETWORK",
+            help="FILE.nir, a NIR graph; or PACKAGE.MODULE:FACTORY, a function of yours that returns a torch module. "
+            "Importing it runs your code.",
         ),
     ],
     weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Of a module: its state dict, as torch.save wrote it.")
+        Path | None, typer.Option(metavar="FILE", help="For a module: its state dict, as torch.save wrote it.")
     ] = None,
     example: Annotated[
-        Path | None, typer.Option(metavar="FILE.npy", help="Of a module: an input that it takes, for the proof.")
+        Path | None, typer.Option(metavar="FILE.npy", help="For a module: an input that it takes, for the proof.")
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option("--input", metavar="SHAPE", help="Of a module: the shape of a random input, such as 4,2,34,34."),
+        typer.Option("--input", metavar="SHAPE", help="For a module: the shape of a random input, such as 4,2,34,34."),
     ] = None,
     layout: Annotated[
         LayoutChoice | None,
         typer.Option(help="What a module takes: one step [B, ...], or a window (default: as its layers say)."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Of a module that takes one step: how many are compared.")] = 20,
+    steps: Annotated[
+        int, typer.Option(min=1, help="For a module that takes one step: how many steps are compared.")
+    ] = 20,
     dt: Annotated[
         float | None, typer.Option("--dt", metavar="SECONDS", help="A step of the graph (default: what the file says).")
     ] = None,
@@ -91,7 +94,7 @@ def import_network(
     force: Annotated[bool, typer.Option("--force", help="Replace another network in the folder.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Import a network: write it as a checkpoint, which is exported, profiled and trained on like any other.
+    """Import a network as a checkpoint that every other command takes.
 
     A module of snnTorch, SpikingJelly, sinabs, Norse or torch is proved to compute the same as before.
 
@@ -110,7 +113,7 @@ def import_network(
                 "a module is named as PACKAGE.MODULE:FACTORY",
             )
         checkpoint, name = _from_nir(target, dt, method, readout or ReadoutChoice.every)
-    keep(checkpoint, out or FOLDER / name, force, as_json)
+    keep(checkpoint, out or defaults.runs_folder() / FOLDER / name, force, as_json)
 
 
 def _from_module(
@@ -271,9 +274,8 @@ def keep(checkpoint: "Checkpoint", folder: Path, force: bool, as_json: bool) -> 
     size = "a token" if network.tokens else f"{list(network.input_shape)}"
     title = f"{checkpoint.came_from}: a time step of one sample is {size}"
     print_network(network, title, {number: neuron_text(each) for number, each in constants.items()})
-    console.out.print(f"written: {path}\nNext:", markup=False, soft_wrap=True)
-    for line in after:
-        console.out.print(f"  {line}", markup=False, soft_wrap=True)
+    console.out.print(f"written: {path}", markup=False, soft_wrap=True)
+    console.advise("\n".join(["Next:", *(f"  {line}" for line in after)]))
 
 
 def _check_free(checkpoint: "Checkpoint", path: Path, force: bool) -> None:

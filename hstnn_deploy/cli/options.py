@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from hstnn_deploy import files
+from hstnn_deploy.cli import defaults
 from hstnn_deploy.errors import UsageError
+from hstnn_deploy.foreign import one_line
 
 
 class SplitChoice(StrEnum):
@@ -30,18 +32,22 @@ class ExecutorChoice(StrEnum):
 Address = Annotated[
     str | None,
     typer.Option(
-        "--address", metavar="HOST:PORT", help="Of a Ray cluster (default: RAY_ADDRESS, else one started here)."
+        "--address",
+        metavar="HOST:PORT",
+        help="Address of a Ray cluster (default: RAY_ADDRESS, else a new one on this machine).",
     ),
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Data folder (default: HSTNN_DATA, else the user's cache)."),
+    typer.Option(
+        "--data-dir", metavar="DIR", help="Data folder (default: HSTNN_DATA, hstnn.toml, else the user's cache)."
+    ),
 ]
 
 
 OwnData = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Your own data in the place of the recipe's; see docs/own-data.md."),
+    typer.Option("--data", metavar="DIR", help="Your own data, in place of the recipe's; see docs/own-data.md."),
 ]
 
 
@@ -58,24 +64,32 @@ CacheOption = Annotated[
     CacheChoice,
     typer.Option("--cache", help="Where transformed recordings and decoded images are kept; the result is the same."),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:n]", help="Where to run.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="DEVICE", envvar=defaults.DEVICE, help="Where to run: auto, cpu, cuda or cuda:N."),
+]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="CPU threads (default: one per core; small networks are faster with 1)."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Write the result to standard output as JSON.")]
-Ckpt = Annotated[Path, typer.Option("--ckpt", metavar="FILE", help="A checkpoint, such as best.pt of a run folder.")]
-Ckpts = Annotated[
-    list[Path],
     typer.Option(
-        "--ckpt",
-        metavar="FILE",
-        help="A checkpoint, such as best.pt of a run folder. With --variation also several, and folders of runs.",
+        "--threads",
+        min=1,
+        envvar=defaults.THREADS,
+        help="CPU threads (default: one per core; small networks are faster with 1).",
     ),
+]
+RunsDir = Annotated[Path, typer.Option("--out", metavar="DIR", envvar=defaults.RUNS, help="Where the run folders go.")]
+Json = Annotated[bool, typer.Option("--json", help="Write the result to standard output as JSON.")]
+CkptArgument = Annotated[
+    Path | None, typer.Argument(metavar="CKPT", help="A checkpoint, such as best.pt of a run folder.")
+]
+Ckpt = Annotated[Path | None, typer.Option("--ckpt", metavar="FILE", help="The checkpoint, in place of the argument.")]
+BundleArgument = Annotated[Path | None, typer.Argument(metavar="BUNDLE", help="The folder that `hstnn export` wrote.")]
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", metavar="DIR", help="The bundle, in place of the argument.")
 ]
 WholeTest = Annotated[
     bool,
-    typer.Option("--whole-test", help="Ask each file the whole test split, of a large network too, however long."),
+    typer.Option("--whole-test", help="Evaluate every file on the whole test split (slow for large networks)."),
 ]
 Samples = Annotated[
     Path | None,
@@ -91,6 +105,41 @@ ForRecipe = Annotated[
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
 ]
+
+
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", min=1, help="Epochs of each stage: sets the recipe's keys, as --set does.")
+]
+Lr = Annotated[
+    float | None,
+    typer.Option("--lr", metavar="RATE", help="Learning rate of each stage: sets the recipe's keys, as --set does."),
+]
+Batch = Annotated[
+    int | None, typer.Option("--batch", min=1, help="Samples of a training step: sets the recipe's key batch.")
+]
+
+
+def one_of(argument: Path | None, option: Path | None, name: str, what: str) -> Path:
+    """Return what a command works on, which is given as an argument or by an option.
+
+    Args:
+        argument: as it was given.
+        option: the same, by the option.
+        name: of the option, such as `--ckpt`.
+        what: what it is, for errors.
+
+    Raises:
+        UsageError: it is given twice, or not at all.
+    """
+    if argument is not None and option is not None:
+        raise UsageError(
+            f"two {what}s are given: {one_line(str(argument))}, and {one_line(str(option))} by {name}",
+            "give one of them",
+        )
+    found = option if argument is None else argument
+    if found is None:
+        raise UsageError(f"no {what} is given", f"name one, as an argument or with {name}; --help shows an example")
+    return found
 
 
 def words(text: str) -> list[str]:

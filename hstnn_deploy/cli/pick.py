@@ -43,7 +43,7 @@ def pick(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PATH…", help="Folders of runs, of profile records (records.jsonl) and of robustness.json."
+            metavar="PATH", help="Folders of runs, of profile records (records.jsonl) and of robustness.json."
         ),
     ],
     min_accuracy: Annotated[float | None, typer.Option(metavar="%", help="At least this mean test accuracy.")] = None,
@@ -231,4 +231,4 @@ def _draw(out: Path, found: "Sequence[Candidate]", cost: str) -> None:
     if not any(cost in each.costs for each in found):
         raise ReportError(f"no network has a measured {cost}", "`hstnn profile --ckpt …` measures it")
     save(draw(found, cost), out)
-    console.err.print(f"written: {out}", markup=False, soft_wrap=True)
+    console.aside.print(f"written: {out}", markup=False, soft_wrap=True)

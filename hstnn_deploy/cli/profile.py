@@ -10,7 +10,7 @@ import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.imports import import_torch
-from hstnn_deploy.cli.options import Address, DataDir, ExecutorChoice, Json, address_of, words
+from hstnn_deploy.cli.options import Address, DataDir, ExecutorChoice, Json, address_of, one_of, words
 from hstnn_deploy.errors import Interrupted, ProfileError, UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def profile(
     more: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...",
-            help="More recipes, as with --recipe; or one network from elsewhere, time and memory alone: any "
+            metavar="NAME",
+            help="A checkpoint (FILE.pt), or recipes; or one network from elsewhere, time and memory alone: any "
             "FILE.onnx, or PACKAGE.MODULE:FACTORY, a function that returns a torch module. The latter imports and runs "
             "your code, from the current folder first.",
         ),
@@ -40,7 +40,7 @@ def profile(
     ] = None,
     experiments: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Rows of the paper's table: rnn-ptb,rnn-smnist,rcnn-dvsges,rcnn-nmnist."),
+        typer.Option(metavar="LIST", help="Rows of the paper's table: rnn-ptb, rnn-smnist, rcnn-dvsges, rcnn-nmnist."),
     ] = None,
     ckpt: Annotated[Path | None, typer.Option(metavar="FILE", help="A checkpoint, such as best.pt.")] = None,
     inputs: Annotated[
@@ -48,39 +48,44 @@ def profile(
         typer.Option(
             "--input",
             metavar="[NAME=]SHAPE[:TYPE]",
-            help="Of a FILE.onnx, an input whose size the file leaves open, such as x=28,1,28; of a FACTORY, its "
+            help="For FILE.onnx, an input whose size the file leaves open, such as x=28,1,28; for a FACTORY, its "
             "arguments, such as 28,B,28 or '1,3,32,32;1,10:int64'. B stands for --batch, T for --steps. Repeatable.",
         ),
     ] = None,
     matrix: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A YAML file of these options; those given here come first.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A YAML file of these options; options on the command line outweigh it."),
     ] = None,
     phases: Annotated[
         str | None,
         typer.Option(
             metavar="LIST",
-            help="work,train,select,restore,export,infer (default: work,train,infer); of a FACTORY infer,step.",
+            help="Any of work, train, select, restore, export, infer (default: work,train,infer); for a FACTORY "
+            "infer,step.",
         ),
     ] = None,
     engines: Annotated[
         str | None,
         typer.Option(
             metavar="LIST",
-            help="eager,fused,compile,torchscript,onnxruntime,pt2 (default: fused,torchscript,onnxruntime).",
+            help="Any of eager, fused, compile, torchscript, onnxruntime, pt2 (default: fused, torchscript, "
+            "onnxruntime).",
         ),
     ] = None,
     kinds: Annotated[
-        str | None, typer.Option(metavar="LIST", help="rnn,lstm,snn,ffs,hybrid (default: the recipe's).")
+        str | None, typer.Option(metavar="LIST", help="Any of rnn, lstm, snn, ffs, hybrid (default: the recipe's).")
     ] = None,
     ratios: Annotated[
         str | None, typer.Option(metavar="LIST", help="Spiking shares of ffs and hybrid (default: the recipe's).")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(metavar="LIST", help="fp32,bf16,fp16,medium (default: the recipe's).")
+        str | None, typer.Option(metavar="LIST", help="Any of fp32, bf16, fp16, medium (default: the recipe's).")
     ] = None,
     modes: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="layers,steps: how stacks run while training (default: the recipe's)."),
+        typer.Option(
+            metavar="LIST", help="Any of layers, steps: how stacks run while training (default: the recipe's)."
+        ),
     ] = None,
     batch: Annotated[
         str | None, typer.Option(metavar="LIST", help="Batch sizes of inference (default: 1,100).")
@@ -98,16 +103,15 @@ def profile(
     threads: Annotated[
         str | None, typer.Option(metavar="LIST", help="CPU threads (default: each engine's own choice).")
     ] = None,
-    instances: Annotated[
-        int | None, typer.Option(help="Measure this many processes of each configuration at the same time.")
-    ] = None,
+    instances: Annotated[int | None, typer.Option(help="Concurrent processes per configuration.")] = None,
     find_batch: Annotated[
         bool, typer.Option("--find-batch", help="Find the largest batch that fits, instead of measuring.")
     ] = False,
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|real|synthetic", help="Real data where it is at hand (auto), or random of its size."
+            metavar="auto|real|synthetic",
+            help="auto: real data if it is on this machine, else random data of the same size.",
         ),
     ] = None,
     seconds: Annotated[
@@ -142,7 +146,7 @@ def profile(
         Path | None, typer.Option(metavar="DIR", help="Write records.jsonl and report.txt there, replacing old ones.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what is measured in --out already, and measure the rest.")
+        bool, typer.Option("--resume", help="Keep what --out already holds, and measure the rest.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -154,10 +158,14 @@ def profile(
         raise UsageError(f"--time-limit {time_limit:g} is not a positive number", "for example --time-limit 300")
     if resume and out is None:
         raise UsageError("--resume without --out", "name the folder that holds the records with --out")
+    named = more or []
+    if paths := [Path(word) for word in named if word.lower().endswith((".pt", ".pth", ".ckpt"))]:
+        ckpt = one_of(paths[0], paths[1] if len(paths) > 1 else ckpt, "--ckpt", "checkpoint")
+        named = [word for word in named if Path(word) not in paths]
     options: dict[str, Any] = {
         **(read(matrix) if matrix else {}),
         **_given(
-            recipes=_names([*(recipe or []), *(more or [])]) or None,
+            recipes=_names([*(recipe or []), *named]) or None,
             experiments=_words(experiments),
             ckpt=ckpt,
             phases=_words(phases),
@@ -209,7 +217,7 @@ def profile(
 def _nodes(address: str | None) -> "Nodes":
     from hstnn_deploy.profile.run.cluster import Nodes
 
-    with console.err.status("connecting to Ray" if address else "starting Ray"):
+    with console.aside.status("connecting to Ray" if address else "starting Ray"):
         return Nodes(address)
 
 
@@ -250,10 +258,10 @@ def _foreign(options: dict[str, Any], inputs: list[str], time_limit: float, resu
             f"--resume: what {names[0]} makes may have changed since", "measure it again, without --resume"
         )
     chosen = {key: value for key, value in options.items() if key != "recipes"}
-    with console.err.status(f"trying {names[0]} once"):
+    with console.aside.status(f"trying {names[0]} once"):
         found = plan(names[0], inputs, **chosen, time_limit=time_limit)
     for note in found.notes:
-        console.err.print(f"note: {note}", soft_wrap=True, markup=False)
+        console.aside.print(f"note: {note}", soft_wrap=True, markup=False)
     return found.configurations
 
 
@@ -294,7 +302,7 @@ def _measure(
     from hstnn_deploy.profile.show import report
     from hstnn_deploy.profile.show.progress import Progress
 
-    with Progress(console.err) as progress:
+    with Progress(console.aside) as progress:
         try:
             for record in launch.resumed(configurations, old, lambda rest: measure(rest, progress, limit)):
                 records.append(record)
@@ -315,7 +323,7 @@ def _show(records: "list[Record]", out: Path | None, as_json: bool) -> None:
         for part in report.tables(records):
             console.out.print(part)
     if out is not None and records:
-        console.err.print(f"written: {out / 'records.jsonl'}, {out / 'report.txt'}", soft_wrap=True, markup=False)
+        console.aside.print(f"written: {out / 'records.jsonl'}, {out / 'report.txt'}", soft_wrap=True, markup=False)
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -16,27 +16,28 @@ if TYPE_CHECKING:
 def recipes(
     name: Annotated[
         str | None,
-        typer.Argument(help="A recipe, or a YAML file of one: printed as YAML, or with --shapes as a table."),
+        typer.Argument(help="A recipe, or a YAML file of one. Printed as YAML, or as a table with --shapes."),
     ] = None,
     shapes: Annotated[
         bool, typer.Option("--shapes", help="Print the recipe's network layer by layer: parameters, shapes and states.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the shipped recipes, or print one as YAML to start your own from, or its network layer by layer."""
-    from hstnn_deploy.recipe.load import load_recipe, shipped
+    """List the shipped recipes, or print one: as YAML for your own, every key explained, or layer by layer."""
+    from hstnn_deploy.recipe.load import load_recipe, own_text, shipped
 
     if name is None and shapes:
         raise UsageError("--shapes prints the network of one recipe", "hstnn recipes NAME --shapes")
     if name is not None:
+        if not shapes and not as_json:
+            console.write(own_text(name))
+            return
         recipe = load_recipe(name)
         if shapes:
             _shapes(recipe, as_json)
             _check(recipe)
-        elif as_json:
-            console.emit(recipe.dump())
         else:
-            typer.echo(recipe.yaml(), nl=False)
+            console.emit(recipe.dump())
         return
     found = [load_recipe(each) for each in shipped()]
     if as_json:

@@ -33,7 +33,7 @@ def report(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PATH...",
+            metavar="PATH",
             help="Folders of runs; folders or files of profile records (records.jsonl) or of hstnn evaluate --variation"
             " (variation.json).",
         ),
@@ -61,7 +61,7 @@ def report(
 ) -> None:
     """Gather runs, profile records and accuracy under variation into tables, and into one HTML page.
 
-    The page needs nothing but itself.
+    The page is one file and works offline.
     """
     import_torch()
     from hstnn_deploy.report.aggregate import studies
@@ -80,7 +80,7 @@ def report(
         return
     drawn = _pictures(gathered, collected) if "png" in chosen else {}
     written = _write(out, _texts(chosen, csv_layout, gathered, collected), drawn)
-    console.err.print(f"written: {', '.join(map(str, written))}", soft_wrap=True, markup=False)
+    console.aside.print(f"written: {', '.join(map(str, written))}", soft_wrap=True, markup=False)
 
 
 def _formats(given: str | None, out: Path | None, as_json: bool) -> tuple[list[str], Path | None]:

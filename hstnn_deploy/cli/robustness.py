@@ -39,7 +39,11 @@ Asked = list[tuple["Disturbance", list[float]]]
 
 def robustness(
     runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUNS…]", help="Folders of runs: their best.pt.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUNS",
+            help="Folders of runs (their best.pt), checkpoints, or bundles.",
+        ),
     ] = None,
     ckpt: Annotated[list[Path] | None, typer.Option("--ckpt", metavar="FILE", help="A checkpoint; repeatable.")] = None,
     bundle: Annotated[
@@ -69,9 +73,9 @@ def robustness(
 ) -> None:
     """Measure networks under disturbances of their input, their weights, their neurons and their spikes.
 
-    Level 0 is the undisturbed figure. Networks that differ in their seed alone are shown together. An attack is also
-    made on each network with another one's gradient, where networks of two seeds are given. A bundle is measured under
-    the disturbances that act on its input.
+    Level 0 is the undisturbed figure. Networks that differ in their seed alone are shown together. With networks
+    of two seeds, each is also attacked with the other one's gradient. A bundle is measured under the disturbances that
+    act on its input.
     """
     if show:
         _list(as_json)
@@ -79,15 +83,18 @@ def robustness(
     import_torch()
     from hstnn_deploy import devices, environment
     from hstnn_deploy.disturbances.table import DISTURBANCES
+    from hstnn_deploy.export.runtime.manifest import MANIFEST
     from hstnn_deploy.robustness.record import Robustness
 
-    paths = [*(ckpt or []), *(runs or [])]
+    bundles = [path for path in runs or [] if (path / MANIFEST).is_file()]
+    paths = [*(ckpt or []), *(path for path in runs or [] if path not in bundles)]
+    bundle = [*(bundle or []), *bundles]
     if not paths and not bundle:
         raise UsageError("no network is named", "give --ckpt best.pt, --bundle DIR, or a folder of runs")
     check_out(out, FILES)
     asked = _asked(disturb, DISTURBANCES)
     where = devices.resolve(device, threads)
-    benches = _benches(paths, bundle or [], split, batch, where, threads, data_dir, cache)
+    benches = _benches(paths, bundle, split, batch, where, threads, data_dir, cache)
     if bundle:
         _check_bundles(benches, asked)
     measured: list[Measured] = []
@@ -204,7 +211,7 @@ def _measure(
         asked = [(each, each.ordered(each.levels)) for each in bench.usual()]
     other = _other_seed(bench, benches)
     curves: list[Curve] = []
-    with console.err.status("") as status:
+    with console.aside.status("") as status:
         for number, (disturbance, levels) in enumerate(asked, 1):
             status.update(f"{path}: {disturbance.name}, {number} of {len(asked)}")
             curves.append(bench.curve(disturbance, levels, draws))
@@ -328,4 +335,4 @@ def _write(out: Path, found: "Robustness") -> None:
                 files.write_text(path, as_csv(found.networks))
             case _:
                 save(draw_robust(found.networks), path)
-    console.err.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
+    console.aside.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.imports import import_onnxruntime
-from hstnn_deploy.cli.options import Json
+from hstnn_deploy.cli.options import BundleArgument, BundleOption, Json, one_of
 from hstnn_deploy.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -23,36 +23,37 @@ if TYPE_CHECKING:
 
 
 def run(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that `hstnn export` wrote.")],
     input_: Annotated[
         list[Path],
         typer.Option(
             "--input",
             metavar="FILE|-",
             help="An array (.npy, .npz: x[T, B, …]), an image, a recording of events, a text, or time steps of "
-            "numbers, one to a line; `-` is standard input. May be given again.",
+            "numbers, one to a line; `-` is standard input. Repeatable.",
         ),
     ],
+    path: BundleArgument = None,
+    by_option: BundleOption = None,
     stream: Annotated[bool, typer.Option("--stream", help="Step by step, showing each step's prediction.")] = False,
     delay: Annotated[float, typer.Option(min=0, help="Seconds that a step is shown on a terminal.")] = 0.1,
     early_exit: Annotated[
         bool,
         typer.Option(
-            "--early-exit", help="Stop each sample where the step graph says that it may; of a bundle with an --exit."
+            "--early-exit",
+            help="Stop each sample where the step graph says that it may (bundles exported with --exit).",
         ),
     ] = False,
     draw: Annotated[
         int,
         typer.Option(
             min=0,
-            max=2**63 - 1,
             metavar="N",
-            help="Of images that are encoded in spikes: draw them as evaluation draws its sample N.",
+            help="For images that are encoded in spikes: draw them as evaluation draws its sample N.",
         ),
     ] = 0,
-    top: Annotated[int, typer.Option(min=1, help="How many classes or words are given, best first.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes or words to show, best first.")] = 3,
     continue_: Annotated[
-        int, typer.Option("--continue", metavar="N", min=0, help="Of a language model: go on for N words.")
+        int, typer.Option("--continue", metavar="N", min=0, help="For a language model: continue the text by N words.")
     ] = 0,
     resize: Annotated[bool, typer.Option("--resize", help="Bring images to the size that the network takes.")] = False,
     events: Annotated[
@@ -80,7 +81,7 @@ def run(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: ONNX Runtime's choice).")] = None,
     load_state: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Go on from states that --save-state wrote.")
+        Path | None, typer.Option(metavar="FILE", help="Continue from states that --save-state wrote.")
     ] = None,
     save_state: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the states after the last step.")
@@ -88,6 +89,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Classify files with a bundle, predict values, or continue a text; without torch, as deployed."""
+    bundle = one_of(path, by_option, "--bundle", "bundle")
+    if draw >= 2**63:
+        raise UsageError(f"--draw {draw} is no number of a sample", f"give at most {2**63 - 1}")
     import_onnxruntime()
     from hstnn_deploy.data.preprocessing import Frames, parse
     from hstnn_deploy.data.readers.event_options import parse_options

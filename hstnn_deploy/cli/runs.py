@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hstnn_deploy.cli import console
+from hstnn_deploy.cli import console, defaults
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import HstnnError, RunError, UsageError
 from hstnn_deploy.files import cannot_write
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="runs", help="List, show and remove runs, and read their logs.", no_args_is_help=True)
 
-Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Run folders, or folders of them.")]
+Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="Run folders, or folders of them.")]
 
 
 @app.command("list")
 def list_runs(
-    paths: Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="Folders (default: runs).")] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="Folders (default: runs).")] = None,
     as_json: Json = False,
 ) -> None:
     """List the runs at and below some folders."""
-    facts = [_facts(run) for run in _found(paths or [Path("runs")])]
+    facts = [_facts(run) for run in _found(paths or [defaults.runs_folder()])]
     if as_json:
         console.emit({"runs": facts})
         return
@@ -110,7 +110,7 @@ def _lines(
 
 @app.command("rm")
 def rm(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Run folders.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Run folders.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -148,7 +148,7 @@ def rm(
 @app.command("logs")
 def logs(
     paths: Paths,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the runs end.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the logs until the runs end.")] = False,
     lines: Annotated[int | None, typer.Option("--lines", "-n", min=0, help="Begin with this many last lines.")] = None,
 ) -> None:
     """Print what the processes of a sweep's jobs printed."""

@@ -1,5 +1,6 @@
 """`hstnn sweep`: many trainings at once, over kinds, ratios, seeds, and any key of a recipe."""
 
+import json
 import os
 from collections.abc import Callable
 from enum import StrEnum
@@ -9,9 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from hstnn_deploy.cli import console, then
+from hstnn_deploy.cli import console, defaults, then
 from hstnn_deploy.cli.imports import import_torch
-from hstnn_deploy.cli.options import Address, DataDir, ExecutorChoice, Json, address_of, words
+from hstnn_deploy.cli.options import (
+    Address,
+    Batch,
+    DataDir,
+    Epochs,
+    ExecutorChoice,
+    Json,
+    Lr,
+    RunsDir,
+    address_of,
+    words,
+)
 from hstnn_deploy.errors import Interrupted, SweepError, UsageError
 
 if TYPE_CHECKING:
@@ -37,9 +49,13 @@ class StepChoice(StrEnum):
 
 def sweep(
     recipe: Annotated[str, typer.Argument(help="A recipe as for `hstnn train`, or a sweep file (docs/sweeps.md).")],
-    kinds: Annotated[str | None, typer.Option(metavar="LIST", help="Such as rnn,snn,ffs,hybrid.")] = None,
-    ratios: Annotated[str | None, typer.Option(metavar="LIST", help="Of ffs and hybrid, such as 0.05,0.25.")] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Such as 1111,2222.")] = None,
+    kinds: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Kinds of networks, such as rnn,snn,ffs,hybrid.")
+    ] = None,
+    ratios: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Spiking shares of ffs and hybrid, such as 0.05,0.25.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Seeds, such as 1111,2222.")] = None,
     over: Annotated[
         list[str] | None,
         typer.Option(
@@ -49,12 +65,16 @@ def sweep(
     stage: Annotated[
         StepChoice | None,
         typer.Option(
-            help="Of weights on devices: one step, with what it starts from, or all (default: all that the recipe has)."
+            help="For weights on devices: one step, with those it starts from, or all (default: all that the "
+            "recipe has)."
         ),
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
     ] = None,
+    epochs: Epochs = None,
+    lr: Lr = None,
+    batch: Batch = None,
     gpus: Annotated[
         str | None, typer.Option(metavar="LIST", help="GPU numbers, or none for the CPU (default: every GPU there is).")
     ] = None,
@@ -62,7 +82,9 @@ def sweep(
     cpus: Annotated[
         int | None, typer.Option(min=1, help="Use this many cores, and no GPU (default: all cores).")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each job; results depend on them.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, envvar=defaults.THREADS, help="CPU threads of each job; results depend on them.")
+    ] = 1,
     retries: Annotated[int, typer.Option(min=0, help="How often a failed job is tried again.")] = 1,
     after: Annotated[
         str | None,
@@ -75,14 +97,14 @@ def sweep(
     executor: Annotated[ExecutorChoice, typer.Option(help="This machine, or a Ray cluster.")] = ExecutorChoice.local,
     address: Address = None,
     data_dir: DataDir = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run folders go.")] = Path("runs"),
+    out: RunsDir = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train over kinds, ratios, seeds and any key, one process per job, on all GPUs, all cores, or a Ray cluster.
 
     All ratios of a seed share one adaptation and its traces, and all recoveries the RRAM network that they start from.
-    What is finished is not done again; run the same command to do what is missing.
+    Finished jobs are skipped: run the same command again to complete a sweep.
     """
     import_torch()
     from hstnn_deploy.runs import find_runs
@@ -96,7 +118,10 @@ def sweep(
             "--then measures on this machine, and the jobs run on a Ray cluster",
             f"leave it out, and run `hstnn robustness {out}` and `hstnn profile` when the networks are trained",
         )
-    jobs = _plan(recipe, kinds, ratios, seeds, over or [], stage, changes or [], out)
+    short = {"epochs": epochs, "lr": lr, "batch": batch}
+    jobs, set_ = _plan(recipe, kinds, ratios, seeds, over or [], stage, changes or [], short, out)
+    if set_:
+        console.working(as_json).print(f"set in the recipe: {', '.join(set_)}", markup=False, soft_wrap=True)
     check_runs(jobs)
     estimator = Estimator(find_runs(out) if out.is_dir() else [])
     numbers = _gpu_numbers(gpus)
@@ -117,7 +142,7 @@ def sweep(
         local = _local(numbers, per_gpu, cpus, setting)
         _run(jobs, estimator, local, setting, retries, as_json)
         if measures:
-            say = partial(console.report(as_json).print, markup=False, soft_wrap=True)
+            say = partial(console.working(as_json).print, markup=False, soft_wrap=True)
             places = [slot.device for slot in local.slots.all()]
             then.After(jobs, out, setting, places, say).run(measures)
         return
@@ -141,9 +166,11 @@ def _plan(
     over: list[str],
     stage: StepChoice | None,
     changes: list[str],
+    short: dict[str, int | float | None],
     out: Path,
-) -> "list[Job]":
+) -> "tuple[list[Job], list[str]]":
     from hstnn_deploy.models.sizes import check_ratio
+    from hstnn_deploy.recipe.short import short_changes
     from hstnn_deploy.train.sweep.plan import plan
     from hstnn_deploy.train.sweep.points import read, values_of
 
@@ -158,7 +185,9 @@ def _plan(
         found.axes["seed"] = _list("--seeds", seeds, int, "1111,2222")
     for axis, values in map(values_of, over):
         found.axes[axis] = values
-    return plan(found.recipes(recipe, changes, None if stage is None else stage.value), out)
+    in_file = [f"{key}={json.dumps(value)}" for key, value in found.changes.items()]
+    set_ = short_changes(found.recipe, short, [*in_file, *changes], tuple(found.axes))
+    return plan(found.recipes(recipe, [*changes, *set_], None if stage is None else stage.value), out), set_
 
 
 def _list(option: str, text: str, read: Callable[[str], _Value], example: str) -> list[_Value]:
@@ -226,7 +255,7 @@ def _run(
     entries = scheduler.entries
     _note_threads(entries, setting.threads)
     stopped = False
-    with Board(screen, entries, executor.places, estimator) as board:
+    with Board(console.working(as_json), entries, executor.places, estimator) as board:
         scheduler.observer = board
         try:
             scheduler.run(executor)
@@ -250,7 +279,7 @@ def _note_threads(entries: "list[Entry]", threads: int) -> None:
     """Say that finished runs had another thread count than this plan has: they need not have its bits."""
     done = [entry.job.run.environment().get("threads") for entry in entries if entry.state == "done"]
     if others := sorted({str(number) for number in done if number != threads}):
-        console.err.print(
+        console.aside.print(
             f"note: {sum(number != threads for number in done)} finished runs had {', '.join(others)} thread(s), not "
             f"{threads}: their bits may differ from those of this plan",
             markup=False,

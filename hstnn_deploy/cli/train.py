@@ -10,7 +10,20 @@ import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.imports import import_torch
-from hstnn_deploy.cli.options import CacheChoice, CacheOption, Changes, DataDir, Device, Json, OwnData, Threads
+from hstnn_deploy.cli.options import (
+    Batch,
+    CacheChoice,
+    CacheOption,
+    Changes,
+    DataDir,
+    Device,
+    Epochs,
+    Json,
+    Lr,
+    OwnData,
+    RunsDir,
+    Threads,
+)
 from hstnn_deploy.errors import Interrupted, UsageError
 from hstnn_deploy.train import starter
 
@@ -64,23 +77,27 @@ def train(
     stage: Annotated[
         StageChoice | None,
         typer.Option(
-            help="A stage of a hybrid; or, for any stack with convolutions, a step of weights on devices: baseline, "
-            "vat, recover, prune, or all of them (default: all that the recipe has)."
+            help="A stage of a hybrid (adapt, traces, select or restore); or, of a stack with convolutions, a step of "
+            "weights on devices, or all of them (default: all that the recipe has)."
         ),
     ] = None,
     ratio: Annotated[float | None, typer.Option(help="Spiking share of the units, of ffs and hybrid.")] = None,
     vat: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Of recover and prune: the run folder of the RRAM network (default: vat beside theirs)."
+            metavar="DIR",
+            help="For recover and prune: the run folder of the RRAM network (default: vat beside theirs).",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initial weights, order of samples and probes.")] = None,
+    epochs: Epochs = None,
+    lr: Lr = None,
+    batch: Batch = None,
     init: Annotated[
         Path | None,
         typer.Option(
             metavar="CKPT",
-            help="Train this checkpoint's network on: its layers and weights, the recipe's data and training.",
+            help="Continue training this checkpoint's network, with the data and settings of the recipe.",
         ),
     ] = None,
     data: OwnData = None,
@@ -93,29 +110,36 @@ def train(
         ),
     ] = None,
     graphs: Annotated[
-        bool, typer.Option("--graphs/--no-graphs", help="On a GPU, replay steps as CUDA graphs, once seen to be right.")
+        bool,
+        typer.Option(
+            "--graphs/--no-graphs", help="On a GPU, replay steps as CUDA graphs, after a check that they are right."
+        ),
     ] = True,
     test_curve: Annotated[
         bool,
-        typer.Option("--test-curve", help="Measure the test split after every epoch too; no epoch is chosen by it."),
+        typer.Option(
+            "--test-curve",
+            help="Also measure the test split after every epoch; it does not decide which epoch is best.",
+        ),
     ] = False,
     changes: Changes = None,
     data_dir: DataDir = None,
     cache: CacheOption = CacheChoice.disk,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run folders go.")] = Path("runs"),
+    out: RunsDir = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was begun and not finished.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a network: hybrids in three stages (adapt, select, restore), other kinds in one.
 
-    A finished stage is not done again, so another ratio of the same seed starts at its selection. With --init, the
-    network of a checkpoint is trained on: one stage, in a run folder that belongs to that checkpoint.
+    Finished stages are skipped: another ratio of the same seed starts at its selection. --init continues training the
+    network of a checkpoint: one stage, in a run folder of its own.
     """
     import_torch()
     from hstnn_deploy import devices
     from hstnn_deploy.models.rram import STEPS
     from hstnn_deploy.models.sizes import check_ratio
     from hstnn_deploy.recipe.load import load_recipe
+    from hstnn_deploy.recipe.short import short_changes
     from hstnn_deploy.train import ranks as processes
     from hstnn_deploy.train.fitting.progress import make_observer
     from hstnn_deploy.train.stages import assist
@@ -126,7 +150,8 @@ def train(
     options = {"kind": kind, "network.recurrent": recurrent, "ratio": ratio, "seed": seed}
     chosen = [f"{key}={value}" for key, value in options.items() if value is not None]
     fitted = list[str]()
-    resolved = load_recipe(recipe, [*(changes or []), *chosen], data, fitted.append, data_dir)
+    short = short_changes(recipe, {"epochs": epochs, "lr": lr, "batch": batch}, changes or [])
+    resolved = load_recipe(recipe, [*(changes or []), *short, *chosen], data, fitted.append, data_dir)
     if recurrent is not None and resolved.kind not in {"ffs", "hybrid"}:
         raise UsageError(
             f"--recurrent {recurrent} is for ffs and hybrid networks, not for kind {resolved.kind}",
@@ -143,7 +168,7 @@ def train(
         resolved = resolved.on_devices()
     ranks = processes.started()
     if resolved.init is not None and (ranks is None or ranks.leads):
-        _say_network(resolved, console.report(as_json))
+        _say_network(resolved, console.working(as_json))
     if (count := ranks.size if ranks else nproc or 1) > resolved.batch:
         raise UsageError(
             f"--nproc is {count}, but a batch has {resolved.batch} samples", f"give at most {resolved.batch}"
@@ -160,9 +185,11 @@ def train(
             assist(ranks, where, data_dir, cache.value)
         # At once: torchrun ends rank 0 too, should a library abort this process while the interpreter shuts down.
         os._exit(0)
-    for line in fitted if ranks.leads else ():
-        console.report(as_json).print(f"fitted to your data: {line}", markup=False, soft_wrap=True)
-    observer = make_observer(console.report(as_json))
+    if short:
+        console.working(as_json).print(f"set in the recipe: {', '.join(short)}", markup=False, soft_wrap=True)
+    for line in fitted:
+        console.working(as_json).print(f"fitted to your data: {line}", markup=False, soft_wrap=True)
+    observer = make_observer(console.working(as_json))
     try:
         with processes.together(ranks, where):
             runs = run_training(
@@ -276,10 +303,9 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
         )
     best = runs[-1].best
     if best.exists():
-        console.out.print("Next:", markup=False)
         devices = "" if recipe.step is None else " --draws 20"
-        console.out.print(console.again(f"  hstnn evaluate --ckpt {best}{devices}"), markup=False, soft_wrap=True)
+        console.advise(f"Next:\n{console.again(f'  hstnn evaluate --ckpt {best}{devices}')}")
         if redundant:
-            console.out.print("  the same command with --stage select", markup=False, soft_wrap=True)
+            console.advise("  the same command with --stage select")
         else:
-            console.out.print(console.again(f"  hstnn export --ckpt {best}"), markup=False, soft_wrap=True)
+            console.advise(console.again(f"  hstnn export --ckpt {best}"))

@@ -76,7 +76,7 @@ def show_variation(
             raise UsageError(f"--variation is for weights on devices, and {path} has none", "leave this checkpoint out")
     loader = Loader(data_dir, cache)
     curves: list[Curve] = []
-    with console.err.status("") as status:
+    with console.aside.status("") as status:
         for number, (path, checkpoint) in enumerate(loaded, 1):
             recipe = checkpoint.resolved_recipe()
             status.update(f"network {number} of {len(loaded)}: {recipe.name} {recipe.step}")
@@ -110,4 +110,4 @@ def _write(out: Path, measured: "Measurement") -> None:
             case _:
                 draw = draw_memory if path.name == "memory.png" else draw_variation
                 save(draw(measured.networks), path)
-    console.err.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
+    console.aside.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)

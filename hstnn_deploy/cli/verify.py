@@ -8,12 +8,13 @@ import typer
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.export import print_checks, showing_checks
 from hstnn_deploy.cli.imports import import_torch
-from hstnn_deploy.cli.options import DataDir, Json, Samples, WholeTest
+from hstnn_deploy.cli.options import BundleArgument, BundleOption, DataDir, Json, Samples, WholeTest, one_of
 from hstnn_deploy.errors import VerificationError
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that `hstnn export` wrote.")],
+    path: BundleArgument = None,
+    by_option: BundleOption = None,
     ckpt: Annotated[
         Path | None, typer.Option("--ckpt", metavar="FILE", help="Compare the weights with this checkpoint's too.")
     ] = None,
@@ -41,11 +42,12 @@ def verify(
     checkpoint that --ckpt names, and the data. Without --ckpt nothing says which network the weights are of. A bundle
     that says another version of hstnn or of its tools wrote it can leave a graph unchecked: --strict does not pass it.
     """
+    bundle = one_of(path, by_option, "--bundle", "bundle")
     import_torch()
     from hstnn_deploy.export.bundle.verify import verify_bundle
 
     screen = console.report(as_json)
-    with showing_checks(screen) as (on_check, report):
+    with showing_checks(console.working(as_json)) as (on_check, report):
         result = verify_bundle(
             bundle, ckpt, data_dir, provider, whole_test, on_check, report, trust=trust, samples=samples
         )

@@ -40,7 +40,7 @@ class Images(BaseModel):
     std: list[float] = [1.0]
     """What that is divided by."""
     crop: int = Field(0, ge=0, le=1000)
-    """While training, an image is moved by up to so many pixels along both axes, zeros following it."""
+    """While training, an image is moved at random by up to this many pixels along both axes; zeros fill the gap."""
     flip: bool = False
     """While training, half of the images are turned left to right."""
     seed: int = Field(0, ge=0, lt=2**31)

@@ -1,6 +1,7 @@
 """Load recipes: by a shipped name, from a YAML file or from plain data, with `--set key=value` changes.
 
-Unknown keys, wrong types and impossible values fail with the path of the key, what was given and what is allowed.
+Unknown keys, wrong types and impossible values fail with the path of the key, its line in the file, what was given and
+what is allowed; all of them at once. A file that gives no name is called as the file is.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,9 +16,10 @@ from hstnn_deploy.data.own.detect import detect
 from hstnn_deploy.data.registry import shape
 from hstnn_deploy.errors import DataError, HstnnError, RecipeError, nearest
 from hstnn_deploy.foreign import brief, one_line, reading
-from hstnn_deploy.recipe.explain import explained
-from hstnn_deploy.recipe.own_data import Say, fitted, replaced
+from hstnn_deploy.recipe.explain import Where, by_section, mistakes, together
+from hstnn_deploy.recipe.own_data import Say, fitted, replaced, slug
 from hstnn_deploy.recipe.recipe import Recipe
+from hstnn_deploy.recipe.written import written
 
 
 def shipped() -> dict[str, Path]:
@@ -48,12 +50,33 @@ def load_recipe(
         UsageError: the network cannot have its sizes.
     """
     raw, source = _read(name)
+    raw = _named(raw, name)
     if data is not None and isinstance(raw, dict):
         raw = replaced(raw, data, changes)
     for change in changes if isinstance(raw, dict) else ():
         apply_change(raw, change)
     kept = [change.partition("=")[0].strip() for change in changes]
-    return for_its_data(parse(raw, source, kept, say, folder))
+    return for_its_data(parse(raw, source, kept, say, folder, _places(name, kept)))
+
+
+def raw_recipe(name: str) -> Any:
+    """Return a shipped recipe, or one of a file, as the plain data that is written there; it need not be a recipe.
+
+    Raises:
+        RecipeError: it is not there, or not YAML.
+    """
+    return _read(name)[0]
+
+
+def own_text(name: str) -> str:
+    """Return a shipped recipe, or one of a file, as the text of a recipe to change; see `written`.
+
+    Raises:
+        RecipeError: see `load_recipe`.
+    """
+    raw, source = _read(name)
+    recipe = parse(_named(raw, name), source, where=_places(name, ()))
+    return written(raw, recipe, f"`hstnn recipes {name}`" if name in shipped() else name, own=name not in shipped())
 
 
 def for_its_data(recipe: Recipe) -> Recipe:
@@ -71,7 +94,12 @@ def for_its_data(recipe: Recipe) -> Recipe:
 
 
 def parse(
-    raw: Any, source: str, kept: Collection[str] = (), say: Say = lambda _: None, folder: Path | None = None
+    raw: Any,
+    source: str,
+    kept: Collection[str] = (),
+    say: Say = lambda _: None,
+    folder: Path | None = None,
+    where: Where | None = None,
 ) -> Recipe:
     """Return the recipe that plain data describes; its network fits one's own data, where that is the recipe's.
 
@@ -81,19 +109,41 @@ def parse(
         kept: keys of the network that stay as they are, whatever the data is.
         say: told what of the network was fitted.
         folder: where one's own data has moved.
+        where: says where a key was written; None: nobody knows.
 
     Raises:
-        RecipeError: with the path of the first wrong key.
+        RecipeError: with the path of the first wrong key; the others are beside it.
         DataError: one's own data is looked at for the first time, and is not there or cannot be trained on.
         UsageError: the network cannot have its sizes.
     """
     if not isinstance(raw, dict):
         raise RecipeError(f"{source} is not a recipe: it holds {type(raw).__name__}, not keys and values")
     raw = fitted(raw, source, kept, say, folder)
+    where = where or (lambda _: "")
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise explained(error, source, Recipe) from error
+        raise together(mistakes(error, Recipe), source, where) from error
+    except RecipeError as error:
+        raise together(by_section(raw, error, Recipe), source, where) from error
+
+
+def _places(name: str, changed: Collection[str]) -> Where:
+    """Return what says where a key was written: in which line of the recipe's file, unless it was changed."""
+    lines: dict[tuple[str, ...], int] = {}
+
+    def where(keys: Sequence[str]) -> str:
+        path = ".".join(keys)
+        if any(f"{path}.".startswith(f"{each}.") for each in changed):
+            return ""
+        if not lines and name not in shipped():
+            lines.update(yaml_text.lines(Path(name), RecipeError))
+        for length in range(len(keys), 0, -1):
+            if line := lines.get(tuple(keys[:length])):
+                return f", line {line}"
+        return ""
+
+    return where
 
 
 def _read(name: str) -> tuple[Any, str]:
@@ -103,6 +153,11 @@ def _read(name: str) -> tuple[Any, str]:
     path = Path(name)
     with reading(brief(name), "a recipe", RecipeError, ""):
         return _read_file(path, name, known), name
+
+
+def _named(raw: Any, name: str) -> Any:
+    """Return a recipe with a name: that of its file, where it says none itself."""
+    return {"name": slug(Path(name)), **raw} if isinstance(raw, dict) and raw and "name" not in raw else raw
 
 
 def _read_file(path: Path, name: str, known: Mapping[str, Path]) -> Any:

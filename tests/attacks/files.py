@@ -93,6 +93,15 @@ conditions:
     text += b"batch: [1, 32]\ntrain-batch: 25\nsteps: 8\nthreads: [1]\ngpus: none\nseconds: 0.5\ndata: synthetic\n"
     yield Kind("matrix", text, matrix, "yaml")
 
+    def defaults(box: Box, content: bytes) -> Call:
+        from hstnn_deploy.cli.defaults import read
+
+        path = write(box.given / "hstnn.toml", content)
+        return lambda: read(path)
+
+    toml = b'device = "cpu"\nthreads = 2\nruns = "runs"\ndata-dir = "data"\n'
+    yield Kind("defaults", toml, defaults)
+
     def change(box: Box, content: bytes) -> Call:
         # A word of a command line holds no zero byte.
         word = content.replace(b"\0", b"").decode("utf-8", "surrogateescape")

@@ -215,7 +215,7 @@ def test_a_smaller_graph_that_loses_too_much_is_refused(
     ("words", "code", "message"),
     [
         (["--ckpt", "nowhere.pt"], 4, "nowhere.pt does not exist"),
-        ([], 2, "--ckpt"),
+        ([], 2, "no checkpoint is given"),
         (["--ckpt", "nowhere.pt", "--tflite"], 2, "--tflite"),
         (["--ckpt", "."], 4, "is a folder"),
         (["--ckpt", "nowhere.pt", "--form", "spiral"], 2, "spiral"),

@@ -80,7 +80,7 @@ def test_the_version_is_printed(hstnn: Hstnn) -> None:
         (["train", "digits", "--seed", "1.5"], "--seed"),
         (["train", "digits", "--out"], "--out"),
         (["train", "digits", "smnist"], "smnist"),
-        (["evaluate"], "Missing option '--ckpt'"),
+        (["verify", "a", "b"], "Got unexpected extra argument"),
         (["evaluate", "--ckpt", "x", "--split", "y"], "'y' is not one of 'train', 'valid', 'test'"),
         (["evaluate", "--ckpt", "x", "--batch", "0"], "--batch"),
     ],
@@ -117,7 +117,7 @@ def test_the_exit_code_is_that_of_the_errors_class(
         raise error("what [is] wrong", "what [would] work")
 
     monkeypatch.setattr("hstnn_deploy.recipe.load.load_recipe", fail)
-    result = hstnn("recipes", "digits")
+    result = hstnn("recipes", "digits", "--json")
     assert result.code == error.exit_code
     assert result.error == "what [is] wrong"
     assert result.hint == "what [would] work"
@@ -129,7 +129,7 @@ def test_what_nobody_foresaw_is_one_line_too(hstnn: Hstnn, monkeypatch: pytest.M
         raise ZeroDivisionError(message)
 
     monkeypatch.setattr("hstnn_deploy.recipe.load.load_recipe", fail)
-    result = hstnn("recipes", "digits")
+    result = hstnn("recipes", "digits", "--json")
     assert result.code == 70
     assert result.error.startswith("unforeseen: ZeroDivisionError")
     assert "--traceback" in result.hint
@@ -153,7 +153,7 @@ def test_ctrl_c_anywhere_is_one_line(hstnn: Hstnn, monkeypatch: pytest.MonkeyPat
         raise KeyboardInterrupt
 
     monkeypatch.setattr("hstnn_deploy.recipe.load.load_recipe", interrupt)
-    result = hstnn("recipes", "digits")
+    result = hstnn("recipes", "digits", "--json")
     assert result.code == 130
     assert result.err.split() == ["error:", "interrupted"]
 

@@ -107,7 +107,7 @@ def test_options_outweigh_set_and_name_the_folder(hstnn: Hstnn, tmp_path: Path) 
 
 def test_a_recipe_of_your_own_is_trained_by_path(hstnn: Hstnn, tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
-    path.write_text(hstnn("recipes", "digits").out.replace("name: digits\nabout", "name: mine\nabout"))
+    path.write_text(hstnn("recipes", "digits").out.replace("# name: my-digits", "name: mine"))
     result = hstnn("train", path, "--device", "cpu", *options(TINY), "--kind", "rnn", "--out", tmp_path / "out")
     assert result.code == 0
     assert (tmp_path / "out/mine/rnn/seed1111/best.pt").exists()

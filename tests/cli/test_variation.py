@@ -102,7 +102,7 @@ def test_lines_and_points_of_the_pictures(swept: Path) -> None:
         (["--variation", "1", "--draws", "0"], "--variation measures draws, and none is asked for", ""),
         (["--variation", "1", "--draws", "2", "--early-exit"], "--early-exit measures one network", ""),
         (["--variation", "1", "--draws", "2", "--out", "x.txt"], "nothing is written to such a file", "a folder for"),
-        (["--ckpt", "other.pt"], "--ckpt is given 2 times", "--variation"),
+        (["--ckpt", "other.pt"], "2 checkpoints are given", "--variation"),
     ],
 )
 def test_what_is_not_measured(hstnn: Hstnn, swept: Path, words: list[str], what: str, hint: str) -> None:

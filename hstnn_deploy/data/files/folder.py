@@ -10,6 +10,9 @@ from hstnn_deploy.errors import DataError, RunError
 
 VARIABLE = "HSTNN_DATA"
 
+_default: tuple[str, str] | None = None
+"""The value that `set_default` gave the variable, and where it came from."""
+
 
 class Report(Protocol):
     """Told what is under way."""
@@ -21,6 +24,27 @@ class Report(Protocol):
 
 def silent(what: str, done: int = 0, total: int | None = None, unit: str = "bytes") -> None:
     """Say nothing; see `Report`."""
+
+
+def set_default(folder: Path | None, source: str) -> None:
+    """Set the data folder of this process and of those that it starts, where the environment names none.
+
+    Args:
+        folder: the folder; None takes an earlier default back.
+        source: where it was named, for errors.
+    """
+    global _default
+    if is_default():
+        del os.environ[VARIABLE]
+    _default = None
+    if folder is not None and not os.environ.get(VARIABLE):
+        os.environ[VARIABLE] = str(folder)
+        _default = str(folder), source
+
+
+def is_default() -> bool:
+    """Whether the environment names what `set_default` put there."""
+    return _default is not None and os.environ.get(VARIABLE) == _default[0]
 
 
 def data_folder(given: Path | None = None) -> Path:
@@ -35,7 +59,7 @@ def data_folder(given: Path | None = None) -> Path:
 
         return user_cache_path("hstnn-deploy") / "data"
     if not named.is_dir():
-        source = "--data-dir" if given else VARIABLE
+        source = "--data-dir" if given else _default[1] if _default and is_default() else VARIABLE
         state = "is not a folder" if named.exists() else "does not exist"
         raise DataError(f"the data folder {named} (from {source}) {state}", "create it, or give another")
     return named

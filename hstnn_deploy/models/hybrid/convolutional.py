@@ -169,7 +169,7 @@ class ConvolutionalConfig(BaseModel):
     inputs: int = Field(2, gt=0)
     """Channels of a frame: the polarities of an event camera."""
     classes: int = Field(gt=0)
-    """Of a regression: values; 1 is for a regression alone."""
+    """Number of classes; of a regression, of values (1 is for a regression alone)."""
     units: list[PositiveInt] = Field(min_length=1)
     """Channels per layer: of the one kind, of both together (ffs), or of each (hybrid)."""
     size: int = Field(gt=0)

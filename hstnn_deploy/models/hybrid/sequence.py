@@ -33,7 +33,7 @@ class SequenceConfig(BaseModel):
     inputs: int = Field(gt=0)
     """Values per time step."""
     classes: int = Field(gt=0)
-    """Of a regression: values; 1 is for a regression alone."""
+    """Number of classes; of a regression, of values (1 is for a regression alone)."""
     units: list[PositiveInt] = Field(min_length=1)
     """Units per layer: of the one kind, of both together (ffs), or of each (hybrid)."""
     neuron: SpikingNeuron = Lif()

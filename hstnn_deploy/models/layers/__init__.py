@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
 
-from hstnn_deploy.errors import RecipeError, nearest
+from hstnn_deploy.errors import HstnnError, RecipeError, nearest
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.layers.base import Layer, Shape
 from hstnn_deploy.models.layers.blocks import (
@@ -100,7 +100,19 @@ def checked(layers: Any, path: str, depth: int = 0) -> list[dict[str, Any]]:
     # Before any is checked: a short recipe may come to very many.
     if depth == 0 and _count(layers, path) > MOST_LAYERS:
         raise Misfit(f"{path} comes to more than {MOST_LAYERS} layers, blocks and repetitions counted")
-    return [_checked(each, f"{path}.{place}", depth) for place, each in enumerate(layers)]
+    found, wrong = list[dict[str, Any]](), list[HstnnError]()
+    for place, each in enumerate(layers):
+        try:
+            found.append(_checked(each, f"{path}.{place}", depth))
+        except Misfit as error:
+            wrong += [error, *error.others]
+            error.others = ()
+    if wrong:
+        # All of them are said, and not the first alone.
+        first, *rest = wrong
+        first.others = tuple(rest)
+        raise first
+    return found
 
 
 def _count(layers: Any, path: str, depth: int = 0) -> int:

@@ -150,7 +150,7 @@ class Parallel(Block):
 
 
 class RepeatConfig(BaseModel):
-    """`{repeat: 5, layers: [layers]}`: the layers so many times over, each time with weights of their own."""
+    """`{repeat: 5, layers: [layers]}`: the layers this many times over, each time with weights of their own."""
 
     model_config = ConfigDict(extra="forbid")
 

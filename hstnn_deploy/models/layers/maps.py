@@ -20,7 +20,7 @@ class _Config(BaseModel):
 
 
 class PoolConfig(_Config):
-    """`{pool: max, size: 2}`: the mean, largest or sum of each window; or `{pool: mean, to: 1}`, of so many windows."""
+    """`{pool: max, size: 2}`: mean, maximum or sum of each window; or `{pool: mean, to: 1}`, of this many windows."""
 
     pool: Pooling
     size: PositiveInt | list[PositiveInt] | None = None
@@ -187,7 +187,7 @@ class Scale(Stateless):
 
 
 class DelayConfig(_Config):
-    """`{delay: 2}`: what came so many steps before; zeros at first."""
+    """`{delay: 2}`: what came this many steps before; zeros at first."""
 
     delay: PositiveInt = Field(le=1000)
 

@@ -122,7 +122,9 @@ class Sweep(BaseModel):
             recipe = load_recipe(self.recipe, changes)
         except RecipeError as error:
             message = error.message if source in error.message else f"{source}: {error.message}"
-            raise RecipeError(message, error.hint) from error
+            told = RecipeError(message, error.hint)
+            told.others = error.others
+            raise told from error
         return recipe
 
     def _steps(
