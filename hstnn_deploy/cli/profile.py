@@ -101,6 +101,13 @@ def profile(
     instances: Annotated[
         int | None, typer.Option(help="Measure this many processes of each configuration at the same time.")
     ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            help="Measure this many processes of each configuration one after another, in turns (default: 1). A "
+            "comparison needs several, such as 5."
+        ),
+    ] = None,
     find_batch: Annotated[
         bool, typer.Option("--find-batch", help="Find the largest batch that fits, instead of measuring.")
     ] = False,
@@ -172,6 +179,7 @@ def profile(
             gpus=_gpus(gpus),
             threads=_numbers("--threads", threads, int, "1,2"),
             instances=instances,
+            repeats=repeats,
             data=data,
             seconds=seconds,
             max_steps=max_steps,
@@ -180,6 +188,8 @@ def profile(
             data_dir=data_dir,
         ),
     }
+    if find_batch and options.get("repeats", 1) != 1:
+        raise UsageError("--find-batch searches once: it takes no --repeats", "leave one of them out")
     address = address_of(executor, address)
     planned: Callable[[Nodes | None], list[Configuration]] = lambda nodes: _planned(options, nodes, find_batch)  # noqa: E731
     if inputs or any(map(is_foreign, options.get("recipes", []))):
@@ -222,7 +232,7 @@ def _planned(options: dict[str, Any], nodes: "Nodes | None", find_batch: bool) -
     return searches(found) if find_batch else found
 
 
-_FOREIGN = {"recipes", "phases", "batches", "steps", "threads", "gpus", "seconds"}
+_FOREIGN = {"recipes", "phases", "batches", "steps", "threads", "gpus", "repeats", "seconds"}
 """The options that a foreign network has too, as `plan` calls them."""
 
 
@@ -243,7 +253,7 @@ def _foreign(options: dict[str, Any], inputs: list[str], time_limit: float, resu
     if other := sorted(set(options) - _FOREIGN):
         raise UsageError(
             f"{names[0]} is a network from elsewhere: it has no {', '.join(name.replace('_', '-') for name in other)}",
-            "it takes --input, --batch, --steps, --phases, --threads, --gpus, --seconds and --time-limit",
+            "it takes --input, --batch, --steps, --phases, --threads, --gpus, --repeats, --seconds and --time-limit",
         )
     if resume and not names[0].lower().endswith(".onnx"):
         raise UsageError(

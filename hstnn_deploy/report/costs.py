@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from hstnn_deploy.errors import UsageError, nearest
 from hstnn_deploy.profile.record import Record
+from hstnn_deploy.profile.show import several
 from hstnn_deploy.profile.show.cells import digits
 from hstnn_deploy.profile.show.report import protocol
 from hstnn_deploy.profile.values import Measured, Value
@@ -103,7 +104,7 @@ def network(record: Record) -> tuple[str, float | None]:
 
 _NOT_IDENTITY = {
     *("subject", "recipe", "network", "sizes", "no_cuda", "ckpt", "ckpt_sha256", "data_dir", "seconds", "max_steps"),
-    *("instance", "foreign"),
+    *("instance", "repeat", "foreign"),
 }
 
 
@@ -134,9 +135,12 @@ def title(record: Record) -> str:
 
 
 def sheets(records: Sequence[Record]) -> list[Sheet]:
-    """Return a table for each phase of work, a row per record; the last says how all were measured."""
+    """Return a table for each phase of work, a row per configuration; the last says how all were measured.
+
+    Of several processes of a configuration a row gives the median.
+    """
     phases: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda one: one.configuration.phase != "train"):
+    for record in sorted(several.middle(records), key=lambda one: one.configuration.phase != "train"):
         phases.setdefault(record.configuration.phase, []).append(record)
     names = {"train": "training", "infer": "inference", "step": "a training step"}
     made = [
