@@ -170,14 +170,14 @@ def profile(
             phases=_words(phases),
             engines=_words(engines),
             kinds=_words(kinds),
-            ratios=_numbers("--ratios", ratios, float, "0.25,0.5"),
+            ratios=numbers_of("--ratios", ratios, float, "0.25,0.5"),
             precisions=_words(precision),
             modes=_words(modes),
-            batches=_numbers("--batch", batch, int, "1,100"),
-            train_batches=_numbers("--train-batch", train_batch, int, "25,100"),
-            steps=_numbers("--steps", steps, int, "28,56"),
-            gpus=_gpus(gpus),
-            threads=_numbers("--threads", threads, int, "1,2"),
+            batches=numbers_of("--batch", batch, int, "1,100"),
+            train_batches=numbers_of("--train-batch", train_batch, int, "25,100"),
+            steps=numbers_of("--steps", steps, int, "28,56"),
+            gpus=gpus_of(gpus),
+            threads=numbers_of("--threads", threads, int, "1,2"),
             instances=instances,
             repeats=repeats,
             data=data,
@@ -342,14 +342,16 @@ def _words(text: str | None) -> list[str] | None:
     return None if text is None else words(text)
 
 
-def _gpus(text: str | None) -> list[int | None] | None:
+def gpus_of(text: str | None) -> list[int | None] | None:
+    """Return GPU numbers as an option gives them, None for the CPU; None where it was not given."""
     words = _words(text)
     return (
         None if words is None else [None if word == "none" else _number("--gpus", word, int, "0,1") for word in words]
     )
 
 
-def _numbers(option: str, text: str | None, kind: Any, example: str) -> list[Any] | None:
+def numbers_of(option: str, text: str | None, kind: Any, example: str) -> list[Any] | None:
+    """Return numbers as an option gives them, separated by commas; None where it was not given."""
     given = _words(text)
     return None if given is None else [_number(option, word, kind, example) for word in given]
 

@@ -43,6 +43,8 @@ SHARED: dict[str, tuple[str, str, float]] = {
 
 _SCALES = {"s": {"s": 1.0, "ms": 1e3, "us": 1e6}, "B": {"b": 1.0, "kb": 1e-3, "mb": 1e-6, "gb": 1e-9}}
 """By a value's unit, the units that a metric's name may end in."""
+_SHOWN = {"b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}
+"""How such an ending is written as a unit."""
 
 
 class Metric(NamedTuple):
@@ -52,6 +54,10 @@ class Metric(NamedTuple):
     value: str
     """The value's name in a record."""
     scale: float
+    base: str
+    """The unit that records have it in; empty where it was not measured."""
+    unit: str
+    """The unit in which `of` returns it."""
 
     def of(self, record: Record) -> float | None:
         """Return the number, or None where it was not measured."""
@@ -78,7 +84,8 @@ def metric(name: str, records: Sequence[Record]) -> Metric | None:
     for candidate, unit in ((name, ""), (stem, suffix.lower())):
         for full in (candidate, f"latency_{candidate}"):
             if full in known and (not unit or unit in _SCALES.get(known[full], {})):
-                return Metric(name, full, _SCALES[known[full]][unit] if unit else 1.0)
+                base = known[full]
+                return Metric(name, full, _SCALES[base][unit] if unit else 1.0, base, _SHOWN.get(unit, unit) or base)
     return None
 
 
@@ -115,7 +122,20 @@ def identity(record: Record) -> tuple[tuple[str, Any], ...]:
     asked = [(key, str(value)) for key, value in plain.items() if key not in _NOT_IDENTITY]
     if record.configuration.foreign is not None:
         asked.append(("inputs", str(record.configuration.foreign["inputs"])))
+    # How it computes is asked for like the rest, though it stands in the recipe.
+    asked += [
+        ("precision", record.configuration.precision),
+        ("mode", str((plain["recipe"].get("network") or {}).get("mode"))),
+    ]
     return (("recipe", plain["recipe"].get("name", plain["subject"])), ("kind", kind), ("ratio", ratio), *asked)
+
+
+_OF_A_NETWORK = {"recipe", "kind", "ratio", "stage", "steps", "inputs"}
+
+
+def setting(record: Record) -> tuple[tuple[str, Any], ...]:
+    """Return what two records have in common that were measured in the same way, whatever network it was."""
+    return tuple((key, value) for key, value in identity(record) if key not in _OF_A_NETWORK)
 
 
 def label(record: Record) -> str:
@@ -126,10 +146,13 @@ def label(record: Record) -> str:
     return f"{asked.recipe.get('name', asked.subject)} {kind}" + ("" if ratio is None else f" {ratio:g}") + seed
 
 
+_PHASES = {"step": "a training step", "select": "selection", "restore": "restoration"}
+
+
 def title(record: Record) -> str:
     """Return one line that tells a record's configuration from others, without the path of a checkpoint."""
     asked = record.configuration
-    what = {"train": "train", "step": "a training step"}.get(asked.phase, f"infer, {asked.engine}")
+    what = f"infer, {asked.engine}" if asked.phase == "infer" else _PHASES.get(asked.phase, asked.phase)
     batch = f", batch {asked.batch}" if asked.batch else ""
     return f"{label(record)}: {what}{batch}, {asked.device}"
 
