@@ -69,8 +69,8 @@ def measured(
     comparing.check_alike(*sides)
     folders = _folders(out)
     records: tuple[list[Record], list[Record]] = ([], [])
-    total = len(turns.ordered(sides, repeats))
-    with Progress(console.err) as progress:
+    order = turns.ordered(sides, repeats)
+    with Progress(console.err, ["AB"[side] for side, _ in order]) as progress:
         try:
             for side, record in turns.run(sides, repeats, progress):
                 records[side].append(record)
@@ -83,7 +83,9 @@ def measured(
                     compare_records(*records, metrics, conditions)
         except KeyboardInterrupt:
             done = len(records[0]) + len(records[1])
-            raise Interrupted(f"interrupted after {done} of {total} processes", "what --out names is kept") from None
+            raise Interrupted(
+                f"interrupted after {done} of {len(order)} processes", "what --out names is kept"
+            ) from None
     if folders is not None:
         console.err.print(
             f"written: {folders[0]}, {folders[1]}; compare them again with hstnn compare", soft_wrap=True, markup=False

@@ -44,6 +44,22 @@ def run(
     order = ordered(sides, repeats)
     # By its number in the whole each process is a configuration of its own, even where A and B are the same network.
     numbered = [replace(each, repeat=number) for number, (_, each) in enumerate(order, 1)]
-    records = launch.run(numbered, observer, time_limit)
+    listener = _Renumbered(observer or launch.Observer(), [each for _, each in order])
+    records = launch.run(numbered, listener, time_limit)
     for (side, each), record in zip(order, records, strict=True):
         yield side, replace(record, configuration=each)
+
+
+class _Renumbered(launch.Observer):
+    """Tells another one of configurations as they were asked for."""
+
+    def __init__(self, told: launch.Observer, asked: Sequence[Configuration]) -> None:
+        self._told, self._asked = told, asked
+
+    def started(self, what: str, number: int, total: int) -> None:
+        """See `launch.Observer`."""
+        self._told.started(what, number, total)
+
+    def finished(self, record: Record, number: int, total: int, seconds: float) -> None:
+        """See `launch.Observer`."""
+        self._told.finished(replace(record, configuration=self._asked[number - 1]), number, total, seconds)

@@ -59,8 +59,8 @@ class Condition(NamedTuple):
             return value * self.bound
         return value + (abs(value) * self.bound / 100 if self.unit == "%" else self.bound)
 
-    def in_unit(self, unit: str) -> "Condition":
-        """Return the condition with its bound in the unit of what it is compared with.
+    def size_in(self, unit: str) -> float:
+        """Return how much of the metric's unit one of the condition's is, such as 1000 of MB in kB; else 1.
 
         Args:
             unit: the metric's, such as "ms"; empty where it has none.
@@ -69,12 +69,12 @@ class Condition(NamedTuple):
             UsageError: the bound lacks a unit, or has one that the metric does not have.
         """
         if self.relative:
-            return self
+            return 1.0
         how = f"{self.metric} {self.compares}"
         if not unit:
             if self.unit:
                 raise UsageError(f"--fail-if {self.text!r}: {self.metric} has no unit", f"write {how} {self.bound:g}")
-            return self
+            return 1.0
         share = f"for a change relative to A, {how} 10%"
         if not self.unit:
             raise UsageError(
@@ -88,7 +88,7 @@ class Condition(NamedTuple):
                 f"--fail-if {self.text!r}: {self.metric} is in {unit}, and not in {self.unit}",
                 f"known: {', '.join(dict.fromkeys(each.replace(chr(0x3BC), chr(0xB5)) for each in sizes))}; {share}",
             )
-        return self._replace(bound=self.bound * sizes[given] / sizes[unit], unit=unit)
+        return sizes[given] / sizes[unit]
 
 
 def _like(given: str, known: dict[str, float]) -> str | None:
@@ -98,7 +98,7 @@ def _like(given: str, known: dict[str, float]) -> str | None:
 
 
 def parse(text: str) -> Condition:
-    """Return the condition that a text says. Its unit is checked when the metric is known: see `Condition.in_unit`.
+    """Return the condition that a text says. Its unit is checked when the metric is known: see `Condition.size_in`.
 
     Raises:
         UsageError: it says none.

@@ -46,10 +46,13 @@ def rows_of(
     metrics = {name: metric for name, metric in usual.items() if metric is not None}
     if not chosen and any(each.configuration.phase == "step" for each in every):
         metrics["step_p50_ms"] = costs.find_metric("step_p50_ms", every)
-    metrics |= {name: costs.find_metric(name, every) for name in wanted}
+    asked = {name: costs.find_metric(name, every) for name in wanted}
+    # One figure in two units would be two tests.
+    same = {metric.value for metric in asked.values()}
+    metrics = {name: metric for name, metric in metrics.items() if metric.value not in same} | asked
     rows = []
     for group, like in pairs:
-        title = " : ".join(dict.fromkeys(costs.title(each[0]) for each in (group, like)))
+        title = _title(group[0], like[0])
         doubts = _doubts(group, like)
         for name, metric in metrics.items():
             mine, theirs = _numbers(metric, group), _numbers(metric, like)
@@ -99,6 +102,16 @@ def _measured(records: Sequence[Record], side: str, notes: list[str]) -> list[li
             title = costs.title(group[0])
             notes.append(f"{side}: {title} is of {networks} networks: how they differ counts as how processes do.")
     return list(groups.values())
+
+
+def _title(first: Record, second: Record) -> str:
+    """Return what tells a pair from others: both networks where they differ, and how they were measured."""
+    titles = costs.title(first), costs.title(second)
+    networks = costs.label(first), costs.label(second)
+    ways = [title.removeprefix(network) for title, network in zip(titles, networks, strict=True)]
+    if ways[0] == ways[1]:
+        return " : ".join(dict.fromkeys(networks)) + ways[0]
+    return " : ".join(titles)
 
 
 def _numbers(metric: costs.Metric, group: Iterable[Record]) -> dict[int, float]:

@@ -10,21 +10,23 @@ from hstnn_deploy.report.sheets import NONE, Column, Entry, Sheet
 
 
 def sheet(comparison: Comparison) -> Sheet:
-    """Return a comparison as a table. A test that is the same in all rows stands below."""
+    """Return a comparison as a table. What is the same in all rows stands above it (its name) or below (the test)."""
     several = len(comparison.rows) > 1
+    names = list(dict.fromkeys(row.name for row in comparison.rows))
     methods = list(dict.fromkeys(row.test.method for row in comparison.rows))
     columns = [
-        *(Column(name, numeric=False) for name in ("what", "metric")),
-        *(Column(name) for name in ("A", "B", "difference", "± 95 %", "B / A", "p", *(["p, Holm"] if several else []))),
+        *(Column(name, numeric=False) for name in (["what"] if len(names) > 1 else []) + ["metric"]),
+        *(Column(name) for name in ("A", "B", "B - A", "± 95 %", "B / A", "p", *(["p, Holm"] if several else []))),
         *([Column("test", numeric=False)] if len(methods) > 1 else []),
     ]
     rows = []
     for row in comparison.rows:
         a, b = row.means
-        entries = [Entry(row.name), Entry(row.full_metric), _number(a), _number(b)]
-        entries += [_number(row.test.difference, sign=True), _number(row.test.half)]
-        entries += [_number(b / a if a else None), _number(row.test.p)]
-        entries += [_number(row.adjusted)] if several else []
+        entries = [Entry(row.name)] if len(names) > 1 else []
+        entries += [Entry(row.full_metric), _number(a), _number(b)]
+        entries += [_number(row.test.difference, "+.3g"), _number(row.test.half, ".3g")]
+        entries += [_number(b / a if a else None, ".4g"), _number(row.test.p, ".2g")]
+        entries += [_number(row.adjusted, ".2g")] if several else []
         rows.append([*entries, *([Entry(row.test.method)] if len(methods) > 1 else [])])
     notes = [*comparison.notes, *([f"p: {methods[0]}."] if len(methods) == 1 else [])]
     if several and any(row.test.p is not None for row in comparison.rows):
@@ -35,11 +37,12 @@ def sheet(comparison: Comparison) -> Sheet:
     doubts = list(dict.fromkeys(each for row in comparison.rows for each in row.caveats))
     if doubts:
         notes.append(f"Doubtful times: {'; '.join(doubts)}.")
-    return Sheet("Comparison of A and B", columns, rows, notes)
+    of = f": {names[0]}" if len(names) == 1 else ""
+    return Sheet(f"A and B compared{of}", columns, rows, notes)
 
 
-def _number(value: float | None, sign: bool = False) -> Entry:
-    return Entry(NONE) if value is None else Entry(f"{value:{'+' if sign else ''}.5g}", value)
+def _number(value: float | None, form: str = ".5g") -> Entry:
+    return Entry(NONE) if value is None else Entry(format(value, form), value)
 
 
 def plain(comparison: Comparison) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Verdict:
     condition: Condition
     row: Row
     change: float
+    """In the unit of the condition."""
     failed: bool | None
     """None where the row cannot be judged; `why` says why."""
     p: float | None = None
@@ -91,21 +92,22 @@ def _of(condition: Condition, rows: Sequence[Row], despite: bool) -> list[Verdic
         )
     verdicts = []
     for row in mine:
-        own = condition.in_unit(row.unit)
-        change = own.change(*row.means)
+        size = condition.size_in(row.unit)
+        change = condition.change(*(mean / size for mean in row.means))
         if change is None:
             raise ReportError(f"--fail-if {condition.text!r} cannot be judged: {row.metric} of {row.name} is 0 in A")
-        verdicts.append(_verdict(own, row, change, despite))
+        verdicts.append(_verdict(condition, row, size, change, despite))
     return verdicts
 
 
-def _verdict(condition: Condition, row: Row, change: float, despite: bool) -> Verdict:
+def _verdict(condition: Condition, row: Row, size: float, change: float, despite: bool) -> Verdict:
     if not row.processes:
         return Verdict(condition, row, change, condition.holds(change))
     if min(row.counts) < 2:
         return Verdict(condition, row, change, None, None, over_processes.too_few(*row.counts), _MORE)
     if row.caveats and not despite:
         return Verdict(condition, row, change, None, None, "; ".join(row.caveats), _DESPITE)
-    moved = [condition.moved(value) for value in row.first.values()]
-    p = over_processes.beyond(moved, list(row.second.values()), condition.compares.startswith(">"))
+    moved = [condition.moved(value / size) for value in row.first.values()]
+    beside = [value / size for value in row.second.values()]
+    p = over_processes.beyond(moved, beside, condition.compares.startswith(">"))
     return Verdict(condition, row, change, None, p)
