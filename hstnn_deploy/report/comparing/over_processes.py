@@ -95,14 +95,16 @@ def _exact(first: Sequence[float], second: Sequence[float], alternative: str) ->
     import numpy as np
     from scipy.stats import permutation_test
 
-    def difference(b: np.ndarray, a: np.ndarray, axis: int) -> np.ndarray:
-        found: np.ndarray = np.mean(b, axis=axis) - np.mean(a, axis=axis)
+    scale = 2.0**40 / (max(map(abs, [*first, *second])) or 1.0)
+
+    def total(b: np.ndarray, _a: np.ndarray, axis: int) -> np.ndarray:
+        # With the sum of all fixed, it orders the ways as the difference of the means does. Rounded, as equal sums that
+        # were added up in another order would else be no ties.
+        found: np.ndarray = np.round(np.sum(b, axis=axis) * scale)
         return found
 
-    # In units of the largest value and rounded, so that sums in another order tie where they are equal.
-    scale = max(map(abs, [*first, *second])) or 1.0
-    sides = [np.round(np.asarray(side, np.float64) / scale, 12) for side in (second, first)]
-    return float(permutation_test(sides, difference, vectorized=True, n_resamples=inf, alternative=alternative).pvalue)
+    sides = [np.asarray(side, np.float64) for side in (second, first)]
+    return float(permutation_test(sides, total, vectorized=True, n_resamples=inf, alternative=alternative).pvalue)
 
 
 class Note(NamedTuple):
