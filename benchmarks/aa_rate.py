@@ -83,8 +83,8 @@ def over_processes(sides: Sides[float]) -> float:
     return p
 
 
-def over_calls(sides: tuple[Sequence[float], Sequence[float]]) -> float:
-    """Return p of the way that was replaced: all calls of one process against all of another's."""
+def over_calls(sides: tuple[Any, Any]) -> float:
+    """Return p of the way that was replaced: all calls of one process against all of another's, as arrays or lists."""
     return float(mannwhitneyu(*sides).pvalue)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import hstnn_deploy
 from hstnn_deploy import environment
 
 
@@ -65,7 +66,7 @@ def test_where_there_is_no_commit_the_reason_is_said(tmp_path: Path, monkeypatch
 def test_this_package_s_own_repository_is_not_the_user_s(
     mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment.hstnn_deploy, "__file__", str(mine / "hstnn_deploy" / "__init__.py"))
+    monkeypatch.setattr(hstnn_deploy, "__file__", str(mine / "hstnn_deploy" / "__init__.py"))
     monkeypatch.chdir(mine / "nets")
     assert "hstnn-deploy itself" in environment.project()["reason"]
 

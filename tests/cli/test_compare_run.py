@@ -10,7 +10,7 @@ import pytest
 
 from hstnn_deploy.profile.record import Configuration, Record
 from hstnn_deploy.profile.records import read
-from hstnn_deploy.profile.run import launch, turns
+from hstnn_deploy.profile.run import launch
 from tests.conftest import Hstnn
 from tests.export.cases import Case
 from tests.profile.conftest import measured
@@ -40,7 +40,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], list[Configu
                 observer.finished(record, number, len(some), 0.0)
                 yield record
 
-        monkeypatch.setattr(turns.launch, "run", run)
+        monkeypatch.setattr(launch, "run", run)
         return asked
 
     return put
@@ -55,7 +55,18 @@ def steady(asked: Configuration, number: int) -> Record:
 def test_two_checkpoints_are_measured_in_turns_and_compared(
     hstnn: Hstnn, ckpts: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    words = ["--repeats", "2", "--seconds", "0.1", "--gpus", "none", "--threads", "1", "--out", tmp_path / "out"]
+    words: list[str | Path] = [
+        "--repeats",
+        "2",
+        "--seconds",
+        "0.1",
+        "--gpus",
+        "none",
+        "--threads",
+        "1",
+        "--out",
+        tmp_path / "out",
+    ]
     result = hstnn("compare", "--run", *ckpts, *words, "--json")
     assert result.code == 0, result.err
     rows = {row["metric"]: row for row in json.loads(result.out)["rows"]}
@@ -109,7 +120,7 @@ def test_a_busy_machine_refuses_to_judge_unless_despite(hstnn: Hstnn, ckpts: tup
         return replace(record, values=values)
 
     made_up(busy)
-    words = ["compare", "--run", *ckpts, "--gpus", "none", "--fail-if", "p99 > 10%"]
+    words: list[str | Path] = ["compare", "--run", *ckpts, "--gpus", "none", "--fail-if", "p99 > 10%"]
     result = hstnn(*words)
     assert result.code == 13
     assert "A: busy machine in 5 of 5 processes; B: busy machine in 5 of 5 processes" in result.err

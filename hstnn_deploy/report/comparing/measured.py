@@ -73,8 +73,8 @@ def check_alike(first: Sequence[Configuration], second: Sequence[Configuration])
     Raises:
         ReportError: none of A has its like in B.
     """
-    sides = ([[Record(each, "measured")] for each in side] for side in (first, second))
-    _paired(*sides, [])
+    a, b = ([[Record(each, "measured")] for each in side] for side in (first, second))
+    _paired(a, b, [])
 
 
 def _paired(

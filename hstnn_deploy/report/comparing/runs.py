@@ -65,11 +65,11 @@ def rows_of(
     for name in wanted if chosen else dict.fromkeys([a.task.metric, *wanted]):
         for one, other in pairs:
             names = " : ".join(dict.fromkeys((_name(one), _name(other))))
-            mine, theirs = _figures(one, name), _figures(other, name)
+            values, others = _figures(one, name), _figures(other, name)
             if name in _UNITS:
-                rows += by_process(names, name, mine, theirs, _UNITS[name])
+                rows += by_process(names, name, values, others, _UNITS[name])
             else:
-                rows += by_seed(names, name, mine, theirs)
+                rows += by_seed(names, name, values, others)
     return rows, notes
 
 
