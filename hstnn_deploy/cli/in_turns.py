@@ -67,7 +67,7 @@ def measured(
         raise UsageError(f"--repeats {repeats} is not a positive number", "for example --repeats 5")
     sides = _planned(first, asked), _planned(second, asked)
     comparing.check_alike(*sides)
-    folders = _folders(out)
+    folders, names = _folders(out), (str(first), str(second))
     records: tuple[list[Record], list[Record]] = ([], [])
     order = turns.ordered(sides, repeats)
     with Progress(console.err, ["AB"[side] for side, _ in order]) as progress:
@@ -80,7 +80,7 @@ def measured(
                     raise ProfileError(f"{'AB'[side]} could not be measured: {record.reason}")
                 if len(records[0]) + len(records[1]) == len(sides[0]) + len(sides[1]):
                     # A condition that nothing can come of is refused now, and not when all is measured.
-                    compare_records(*records, metrics, conditions)
+                    compare_records(*records, names, metrics, conditions)
         except KeyboardInterrupt:
             done = len(records[0]) + len(records[1])
             raise Interrupted(
@@ -90,7 +90,7 @@ def measured(
         console.err.print(
             f"written: {folders[0]}, {folders[1]}; compare them again with hstnn compare", soft_wrap=True, markup=False
         )
-    return compare_records(*records, metrics, conditions, despite)
+    return compare_records(*records, names, metrics, conditions, despite)
 
 
 def _planned(ckpt: Path, asked: Asked) -> "list[Configuration]":
@@ -106,7 +106,10 @@ def _planned(ckpt: Path, asked: Asked) -> "list[Configuration]":
         "seconds": 5.0 if asked.seconds is None else asked.seconds,
         "data_dir": asked.data_dir,
     }
-    return plan(ckpt=ckpt, **options)
+    planned = plan(ckpt=ckpt, **options)
+    if any(each.at_once for each in planned):
+        raise UsageError(f"--gpus {asked.gpus}: two networks are compared on one device", "give one GPU, or none")
+    return planned
 
 
 def _folders(out: Path | None) -> tuple[Path, Path] | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hstnn_deploy.profile.plan import plan
 from hstnn_deploy.profile.record import Configuration, Record
 from hstnn_deploy.profile.records import read
 from hstnn_deploy.profile.run import launch
@@ -186,6 +187,23 @@ def test_what_cannot_be_measured_in_turns_is_one_line(
     assert message in result.error
     assert hint in result.hint
     assert result.code == code
+
+
+def test_several_gpus_are_refused(hstnn: Hstnn, ckpts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = plan.plan
+
+    def on_two(**options: Any) -> list[Configuration]:
+        assert options.pop("gpus") == [0, 1]
+        found = whole(gpus=[None], **options)
+        return [
+            *found,
+            *(replace(found[0], device=name, at_once=["cuda:0", "cuda:1"]) for name in ("cuda:0", "cuda:1")),
+        ]
+
+    monkeypatch.setattr(plan, "plan", on_two)
+    result = hstnn("compare", "--run", *ckpts, "--gpus", "0,1")
+    assert result.code == 2
+    assert "--gpus 0,1: two networks are compared on one device" in result.error
 
 
 def test_what_is_no_checkpoint_is_refused_before_anything_is_measured(hstnn: Hstnn, tmp_path: Path) -> None:

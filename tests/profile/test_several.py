@@ -100,6 +100,13 @@ def test_how_far_processes_lie_apart_is_shown_whole(tiny: Recipe, width: int) ->
     assert several.spread(processes(tiny, 0.1)) is None
 
 
+def test_what_was_measured_twice_is_not_mixed(tiny: Recipe) -> None:
+    before, after = processes(tiny, 0.001, 0.002), processes(tiny, 0.003, 0.004, 0.005)
+    groups = several.grouped([*before, *after])
+    assert [[each.configuration.repeat for each in group] for group in groups] == [[1, 2], [1, 2, 3]]
+    assert [one.value("latency_p50").plain()["value"] for one in several.middle([*before, *after])] == [0.0015, 0.004]
+
+
 def test_of_one_process_the_report_says_what_a_comparison_needs(tiny: Recipe) -> None:
     said = " ".join(shown(processes(tiny, 0.001)).split())
     assert "a comparison needs several (--repeats 5)" in said

@@ -4,13 +4,17 @@ Processes are simulated with what real ones have: a level of their own, some of 
 drifts from process to process, calls that resemble the one before them, and a tail of slow calls.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import combinations, pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 import hypothesis
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +23,11 @@ from scipy.signal import lfilter
 from benchmarks import aa_rate
 from benchmarks.aa_rate import Rate, consecutive, drawn, in_turns, over_calls, over_processes, rate
 from hstnn_deploy.profile.meter.stats import percentile
+from hstnn_deploy.profile.record import Configuration, Record
+from hstnn_deploy.profile.records import read
+from hstnn_deploy.profile.run import launch
 from hstnn_deploy.report.comparing.over_processes import LEVEL, MOST, beyond, contrast, least_p, said
+from tests.profile.conftest import measured
 
 CALLS = 300
 
@@ -202,3 +210,46 @@ def test_the_benchmark_asks_for_one_configuration_many_times() -> None:
     planned = aa_rate.asked(3, 0.5)
     assert [each.repeat for each in planned] == [1, 2, 3]
     assert len({each.repeated for each in planned}) == 1
+
+
+def test_the_benchmark_keeps_its_pool_and_says_what_came_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[int] = []
+
+    def run(some: Sequence[Configuration], *_: object) -> Iterator[Record]:
+        for each in some:
+            asked.append(each.repeat)
+            # Of every four the first and the third are fast: an order in which turns meet a pattern.
+            level = 0.001 * (1 + each.repeat % 2) + 1e-9 * each.repeat
+            yield replace(measured(each, latency_p50=level), series={"latency": [level, 1.1 * level]})
+
+    monkeypatch.setattr(launch, "run", run)
+    words = ["--repeats", "4", "--comparisons", "20", "--loads", "idle", "--out", str(tmp_path)]
+    aa_rate.main([*words, "--pool", "8", "--comparisons", "1"])
+    assert asked == list(range(1, 9))
+    asked.clear()
+    aa_rate.main([*words, "--pool", "12", "--comparisons", "1"])
+    assert asked == [9, 10, 11, 12]
+    assert len(read(tmp_path / "idle.jsonl")) == 12
+    found = json.loads((tmp_path / "rates.json").read_text())
+    # Every run of eight has the fast ones on one side: such a pattern is what the benchmark is there to find.
+    assert found["rates"]["idle"]["latency_p50"]["consecutive"] == {"alarms": 5, "of": 5}
+    assert "idle, latency_p50, consecutive: 5 of 5 (MORE THAN 2)" in capsys.readouterr().out
+    monkeypatch.setattr(aa_rate, "drawn", lambda pool, repeats, _number: consecutive(pool, repeats))
+    with pytest.raises(SystemExit, match="different from itself too often"):
+        aa_rate.main([*words, "--pool", "12"])
+
+
+@pytest.mark.parametrize("words", [["--pool", "3", "--repeats", "2"], ["--repeats", "1"], ["--loads", "full"]])
+def test_what_the_benchmark_cannot_do_is_refused(words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        aa_rate.main([*words, "--out", str(tmp_path)])
+    assert left.value.code == 2
+
+
+def test_the_load_is_there_and_ends() -> None:
+    before = {each.pid for each in psutil.Process().children()}
+    with aa_rate.busy(1):
+        (process,) = [each for each in psutil.Process().children() if each.pid not in before]
+    assert not process.is_running()

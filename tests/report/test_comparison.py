@@ -215,8 +215,14 @@ def test_no_form_of_a_comparison_gives_one_process_a_verdict(tmp_path: Path) -> 
     (plain_row,) = plain(found)["rows"]
     assert (plain_row["p"], plain_row["p_holm"], plain_row["half_width_95"]) == (None, None, None)
     assert plain_row["b"]["median"] == pytest.approx(1.1)
-    for text in (plain_row["test"], formats.markdown([sheet(found)]), formats.latex([sheet(found)])):
+    for text in (
+        plain_row["unjudged"],
+        plain_row["test"],
+        formats.markdown([sheet(found)]),
+        formats.latex([sheet(found)]),
+    ):
         assert "one process each; " in text
+    assert any(note.startswith("A is ") for note in found.notes)
     (row,) = sheet(found).rows
     shown = dict(zip([column.name for column in sheet(found).columns], [entry.text for entry in row], strict=True))
     assert (shown["p"], shown["± 95 %"], shown["A"], shown["B"], shown["B - A"]) == (

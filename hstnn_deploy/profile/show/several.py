@@ -26,11 +26,19 @@ _SHOWN: dict[str, tuple[tuple[str, str, cells.Form], ...]] = {
 
 
 def grouped(records: Sequence[Record]) -> list[list[Record]]:
-    """Return records by configuration: those of one process after another stand together."""
-    found: dict[str, list[Record]] = {}
+    """Return records by configuration: those of one process after another stand together.
+
+    What was measured again elsewhere, with the same numbers of processes, is a group of its own.
+    """
+    groups: list[list[Record]] = []
+    last: dict[str, list[Record]] = {}
     for record in records:
-        found.setdefault(record.configuration.repeated, []).append(record)
-    return list(found.values())
+        key, number = record.configuration.repeated, record.configuration.repeat
+        if key not in last or any(each.configuration.repeat == number for each in last[key]):
+            last[key] = []
+            groups.append(last[key])
+        last[key].append(record)
+    return groups
 
 
 def middle(records: Sequence[Record]) -> list[Record]:

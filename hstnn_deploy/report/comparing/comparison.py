@@ -73,20 +73,21 @@ def compare(
         rows, notes = runs.rows_of(first, second, [side.runs for side in sides], bool(metrics), wanted)
     else:
         a, b = ([profiled.record for profiled in side.profiles] for side in sides)
-        return compare_records(a, b, metrics, conditions, despite)
+        return compare_records(a, b, (str(first), str(second)), metrics, conditions, despite)
     return _whole(rows, notes, conditions, despite)
 
 
 def compare_records(
     first: Sequence[Record],
     second: Sequence[Record],
+    names: tuple[str, str],
     metrics: Sequence[str],
     conditions: Sequence[Condition],
     despite: bool = False,
 ) -> Comparison:
-    """Compare profile records; see `compare`."""
+    """Compare profile records of two sources of these names; see `compare`."""
     rows, notes = measured.rows_of(first, second, bool(metrics), _wanted(metrics, conditions))
-    return _whole(rows, notes, conditions, despite)
+    return _whole(rows, [f"A is {names[0]}, B is {names[1]}.", *notes], conditions, despite)
 
 
 def _wanted(metrics: Sequence[str], conditions: Sequence[Condition]) -> list[str]:

@@ -61,6 +61,7 @@ def plain(comparison: Comparison) -> dict[str, Any]:
                 "p_holm": row.adjusted,
                 "p_least": over_processes.least_p(*row.counts) if row.processes and row.test.p is not None else None,
                 "test": row.test.method,
+                "unjudged": over_processes.too_few(*row.counts) if row.processes and min(row.counts) < 2 else None,
                 "caveats": list(row.caveats),
             }
             for row in comparison.rows
