@@ -6,10 +6,12 @@ import subprocess
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import hstnn_deploy
+from hstnn_deploy.foreign import one_line
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "scikit-learn", "nvidia-ml-py")
 
@@ -52,15 +54,68 @@ def git_state(file: Path) -> dict[str, Any] | None:
     try:
         # Installed into an environment inside somebody's repository, the package is not of that repository.
         _git(folder, "ls-files", "--error-unmatch", file.name)
-        commit = _git(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "changed": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+        return _state(folder)
     except (OSError, subprocess.SubprocessError):
         return None
 
 
+def project(module: str = "") -> dict[str, Any]:
+    """Return the commit of the user's own project: of the module that is run, else of the working directory.
+
+    This package's own checkout is not the user's project: where a program runs in it, there is no commit.
+
+    Args:
+        module: a module of the user's, such as "nets.conv"; it is not imported.
+
+    Returns:
+        `of` (what the commit is of), `commit`, and `changed` (whether tracked files differ from it); or `commit` None
+        and the `reason`.
+    """
+    if module and (found := _module_state(module.partition(".")[0])) is not None:
+        return found
+    folder, of = Path.cwd(), "the working directory"
+    try:
+        root = _git(folder, "rev-parse", "--show-toplevel")
+        if Path(root).resolve() == Path(hstnn_deploy.__file__).resolve().parent.parent:
+            return {"commit": None, "reason": "the working directory is in the repository of hstnn-deploy itself"}
+        return {"of": of, **_state(folder)}
+    except FileNotFoundError:
+        return {"commit": None, "reason": "git is not installed"}
+    except subprocess.CalledProcessError as error:
+        said = one_line(" ".join(error.stderr.split()))
+        known = {"not a git repository": f"{of} is in no git repository", "HEAD": "the repository has no commit"}
+        why = next((told for words, told in known.items() if words in said), f"git says: {said}")
+        return {"commit": None, "reason": why}
+    except (OSError, subprocess.SubprocessError) as error:
+        return {"commit": None, "reason": f"git did not answer: {one_line(str(error))}"}
+
+
+def _module_state(name: str) -> dict[str, Any] | None:
+    """Return the commit of the repository that tracks a module outside the working directory; None where none does."""
+    if any((Path.cwd() / each).exists() for each in (name, f"{name}.py")):
+        return None
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    state = git_state(Path(spec.origin)) if spec is not None and spec.origin else None
+    return None if state is None else {"of": f"the module {name}", **state}
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    changed = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+    return {"commit": _git(folder, "rev-parse", "HEAD"), "changed": changed}
+
+
 def _git(folder: Path, *words: str) -> str:
-    command = ["git", "-C", str(folder), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    # A repository may be somebody else's: its own settings name no program to run, and nothing is written into it.
+    command = ["git", "-c", "core.fsmonitor=false", "--no-optional-locks", "-C", str(folder), *words]
+    # In a hook, git names its own repository in the environment.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {"LC_ALL": "C"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", check=True, timeout=10, env=variables
+    )
+    return done.stdout.strip()
 
 
 def describe(device: str) -> dict[str, Any]:

@@ -1,19 +1,22 @@
 """`hstnn compare`: two groups of runs, profile records or robustness records, and conditions on how they differ."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hstnn_deploy.cli import console
-from hstnn_deploy.cli.options import Json
-from hstnn_deploy.errors import ConditionMet, ReportError
+from hstnn_deploy.cli.options import DataDir, Json
+from hstnn_deploy.errors import ConditionMet, ReportError, UsageError
+
+if TYPE_CHECKING:
+    from hstnn_deploy.report.comparing.comparison import Comparison
 
 
 def compare(
     first: Annotated[
         Path,
-        typer.Argument(metavar="A", help="A folder of runs, or a folder or file of records."),
+        typer.Argument(metavar="A", help="A folder of runs, or a folder or file of records; with --run a checkpoint."),
     ],
     second: Annotated[Path, typer.Argument(metavar="B", help="What to compare it with, of the same sort.")],
     metric: Annotated[
@@ -27,30 +30,83 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="CONDITION",
-            help="Exit with 14 on a change like 'accuracy < -0.5' (B - A), 'p99_ms > 1.1x' (B / A), 'epoch > 10%'; "
-            "with 13 where it cannot be judged, as with times or memory of one process a side.",
+            help="Exit with 14 on a change like 'accuracy < -0.5' or 'p99 > 10ms' (B - A), 'p99 > 1.1x' (B / A), "
+            "'epoch > 10%'; with 13 where it cannot be judged. Repeatable.",
         ),
+    ] = None,
+    despite: Annotated[
+        bool,
+        typer.Option("--despite", help="Judge --fail-if by doubtful times too, such as those of a busy machine."),
+    ] = False,
+    run: Annotated[
+        bool,
+        typer.Option("--run", help="Measure the checkpoints A and B in turns, A B A B, and compare what was measured."),
+    ] = False,
+    repeats: Annotated[
+        int | None, typer.Option(help="With --run, processes of each side (default: 5, the fewest for a test).")
+    ] = None,
+    phases: Annotated[
+        str | None, typer.Option(metavar="LIST", help="With --run, as in hstnn profile (default: infer).")
+    ] = None,
+    engines: Annotated[
+        str | None, typer.Option(metavar="LIST", help="With --run, as in hstnn profile (default: onnxruntime).")
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="LIST", help="With --run, batch sizes of inference (default: 1).")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="With --run, CPU threads (default: the engine's own choice).")
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="LIST", help="With --run, as in hstnn profile (default: GPU 0 if any).")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="With --run, measure each process for about this many seconds (default: 5).")
+    ] = None,
+    data_dir: DataDir = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --run, keep the records in DIR/A and DIR/B.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare two groups: differences with intervals, a significance test, and an exit code for CI.
 
-    Runs are compared by seed where both sides have the same ones (paired t-test), else by Welch's t-test. Records are
-    compared by process (Welch's t-test): measure each side several times; one process a side gives no verdict. Of
-    robustness records the mean over all levels of each disturbance is compared, by seed.
+    Runs are compared by seed where both sides have the same ones (paired t-test), else by Welch's t-test. Times and
+    memory are compared by process (exact permutation test; many processes: Welch's t-test): measure several processes
+    of each side, best with --run. Of robustness records the mean over all levels of each disturbance is compared, by
+    seed.
     """
-    from hstnn_deploy.report import comparison, conditions
+    from hstnn_deploy.cli import in_turns
+    from hstnn_deploy.report.comparing import comparison, conditions
 
     wanted = [conditions.parse(text) for text in fail_if or []]
-    result = comparison.compare(first, second, metric or [], wanted)
-    if as_json:
-        console.emit(comparison.plain(result))
+    given = {
+        "--repeats": repeats, "--phases": phases, "--engines": engines, "--batch": batch, "--threads": threads,
+        "--gpus": gpus, "--seconds": seconds, "--data-dir": data_dir, "--out": out,
+    }  # fmt: skip
+    if run:
+        asked = in_turns.Asked(repeats, phases, engines, batch, threads, gpus, seconds, data_dir)
+        result = in_turns.measured(first, second, asked, out, metric or [], wanted, despite)
     else:
-        console.print_sheet(comparison.sheet(result))
-        for verdict in result.verdicts:
-            said = {True: "fulfilled", False: "not fulfilled", None: "cannot be judged"}[verdict.failed]
-            line = f"fail if {verdict.condition.text}: {said} by {verdict.row.name} ({verdict.shown})"
-            console.out.print(line, markup=False, soft_wrap=True)
+        if idle := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"{idle[0]} says how to measure, and nothing is measured", "add --run, or leave it out")
+        result = comparison.compare(first, second, metric or [], wanted, despite)
+    _show(result, as_json)
+    _judge(result)
+
+
+def _show(result: "Comparison", as_json: bool) -> None:
+    from hstnn_deploy.report.comparing import shown
+
+    if as_json:
+        console.emit(shown.plain(result))
+        return
+    console.print_sheet(shown.sheet(result))
+    for verdict in result.verdicts:
+        console.out.print(f"fail if {verdict.condition.text}: {verdict.said}", markup=False, soft_wrap=True)
+
+
+def _judge(result: "Comparison") -> None:
     if result.failures:
         worst = result.failures[0]
         more = f" (and {len(result.failures) - 1} more)" if len(result.failures) > 1 else ""
@@ -60,6 +116,5 @@ def compare(
         )
     for verdict in result.unjudged[:1]:
         raise ReportError(
-            f"--fail-if {verdict.condition.text!r} cannot be judged for {verdict.row.name}: {verdict.row.unjudged}",
-            "measure each side several times (hstnn profile --out A/1, --out A/2, …), or train several seeds",
+            f"--fail-if {verdict.condition.text!r} cannot be judged for {verdict.row.name}: {verdict.why}", verdict.hint
         )

@@ -104,6 +104,13 @@ def profile(
         str | None, typer.Option(metavar="LIST", help="CPU threads (default: each engine's own choice).")
     ] = None,
     instances: Annotated[int | None, typer.Option(help="Concurrent processes per configuration.")] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            help="Measure this many processes of each configuration one after another, in turns (default: 1). A "
+            "comparison needs several, such as 5."
+        ),
+    ] = None,
     find_batch: Annotated[
         bool, typer.Option("--find-batch", help="Find the largest batch that fits, instead of measuring.")
     ] = False,
@@ -171,15 +178,16 @@ def profile(
             phases=_words(phases),
             engines=_words(engines),
             kinds=_words(kinds),
-            ratios=_numbers("--ratios", ratios, float, "0.25,0.5"),
+            ratios=numbers_of("--ratios", ratios, float, "0.25,0.5"),
             precisions=_words(precision),
             modes=_words(modes),
-            batches=_numbers("--batch", batch, int, "1,100"),
-            train_batches=_numbers("--train-batch", train_batch, int, "25,100"),
-            steps=_numbers("--steps", steps, int, "28,56"),
-            gpus=_gpus(gpus),
-            threads=_numbers("--threads", threads, int, "1,2"),
+            batches=numbers_of("--batch", batch, int, "1,100"),
+            train_batches=numbers_of("--train-batch", train_batch, int, "25,100"),
+            steps=numbers_of("--steps", steps, int, "28,56"),
+            gpus=gpus_of(gpus),
+            threads=numbers_of("--threads", threads, int, "1,2"),
             instances=instances,
+            repeats=repeats,
             data=data,
             seconds=seconds,
             max_steps=max_steps,
@@ -188,6 +196,8 @@ def profile(
             data_dir=data_dir,
         ),
     }
+    if find_batch and options.get("repeats", 1) != 1:
+        raise UsageError("--find-batch searches once: it takes no --repeats", "leave one of them out")
     address = address_of(executor, address)
     planned: Callable[[Nodes | None], list[Configuration]] = lambda nodes: _planned(options, nodes, find_batch)  # noqa: E731
     if inputs or any(map(is_foreign, options.get("recipes", []))):
@@ -230,7 +240,7 @@ def _planned(options: dict[str, Any], nodes: "Nodes | None", find_batch: bool) -
     return searches(found) if find_batch else found
 
 
-_FOREIGN = {"recipes", "phases", "batches", "steps", "threads", "gpus", "seconds"}
+_FOREIGN = {"recipes", "phases", "batches", "steps", "threads", "gpus", "repeats", "seconds"}
 """The options that a foreign network has too, as `plan` calls them."""
 
 
@@ -251,7 +261,7 @@ def _foreign(options: dict[str, Any], inputs: list[str], time_limit: float, resu
     if other := sorted(set(options) - _FOREIGN):
         raise UsageError(
             f"{names[0]} is a network from elsewhere: it has no {', '.join(name.replace('_', '-') for name in other)}",
-            "it takes --input, --batch, --steps, --phases, --threads, --gpus, --seconds and --time-limit",
+            "it takes --input, --batch, --steps, --phases, --threads, --gpus, --repeats, --seconds and --time-limit",
         )
     if resume and not names[0].lower().endswith(".onnx"):
         raise UsageError(
@@ -340,14 +350,16 @@ def _words(text: str | None) -> list[str] | None:
     return None if text is None else words(text)
 
 
-def _gpus(text: str | None) -> list[int | None] | None:
+def gpus_of(text: str | None) -> list[int | None] | None:
+    """Return GPU numbers as an option gives them, None for the CPU; None where it was not given."""
     words = _words(text)
     return (
         None if words is None else [None if word == "none" else _number("--gpus", word, int, "0,1") for word in words]
     )
 
 
-def _numbers(option: str, text: str | None, kind: Any, example: str) -> list[Any] | None:
+def numbers_of(option: str, text: str | None, kind: Any, example: str) -> list[Any] | None:
+    """Return numbers as an option gives them, separated by commas; None where it was not given."""
     given = _words(text)
     return None if given is None else [_number(option, word, kind, example) for word in given]
 

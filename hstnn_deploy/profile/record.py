@@ -2,27 +2,27 @@
 
 Standard library only, as the measured process writes it. docs/records.md describes the layout for other programs:
 
-    schema         "hstnn-profile", and version: of this layout; a reader refuses any other
+    schema         "hstnn-profile", and version: of this layout; `older` turns an older one into it
     status         "measured", "failed", or "n/a" (there is nothing to measure); both of the latter with a reason
     configuration  what was asked for: see `Configuration`
     values         what was measured: see `values`
     spans          the parts of the process's life, each with values of its own: load, warm-up, training, …
     series         single measurements in order, such as the latency of every call
     timeline       levels and counters over time, in columns of equal length
-    facts          how: data, warm-up, provider, threads, versions, machine, cost of the sampler
+    facts          how: data, warm-up, provider, threads, versions, machine, the user's commit, cost of the sampler
 """
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from hstnn_deploy.errors import ProfileError
 from hstnn_deploy.foreign import brief, one_line
+from hstnn_deploy.profile.older import VERSION, current
 from hstnn_deploy.profile.values import Value, find, value_from
 
 SCHEMA = "hstnn-profile"
-VERSION = 2
 
 Phase = Literal["work", "train", "select", "restore", "export", "infer", "step"]
 """`step` is of foreign torch modules alone: training steps, without data and so without epochs."""
@@ -76,6 +76,8 @@ class Configuration:
     """How many they are."""
     at_once: list[str] = field(default_factory=list)
     """The devices that work at the same time, where they are several."""
+    repeat: int = 1
+    """Which one of several processes that are measured one after another, from 1."""
     find_batch: bool = False
     """Whether the largest batch that fits is looked for, instead of anything being measured."""
     memory_limit: int | None = None
@@ -116,6 +118,8 @@ class Configuration:
             parts.append(f"at once with {len(self.at_once) - 1} more")
         if self.instances > 1:
             parts.append(f"instance {self.instance} of {self.instances}")
+        if self.repeat > 1:
+            parts.append(f"process {self.repeat}")
         return f"{self.subject}: {', '.join(parts)}"
 
     @property
@@ -145,6 +149,11 @@ class Configuration:
     def key(self) -> str:
         """What two configurations have in common that ask for the same."""
         return json.dumps(self.plain(), sort_keys=True)
+
+    @property
+    def repeated(self) -> str:
+        """What configurations have in common that ask for the same, in one process after another."""
+        return replace(self, repeat=1).key
 
     @property
     def together(self) -> str:
@@ -252,11 +261,7 @@ class Record:
         """
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise ProfileError("not a profile record", "give a records.jsonl that `hstnn profile --out` wrote")
-        if data.get("version") != VERSION:
-            raise ProfileError(
-                f"a record of schema version {brief(data.get('version'))}; this hstnn reads version {VERSION}",
-                "measure again, or use the hstnn that wrote it",
-            )
+        data = current(data)
         try:
             return cls(
                 configuration=Configuration.from_plain(data["configuration"]),

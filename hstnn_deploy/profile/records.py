@@ -5,6 +5,7 @@ from typing import Any
 
 from hstnn_deploy.errors import ProfileError
 from hstnn_deploy.foreign import json_value, read_bytes, reading
+from hstnn_deploy.profile.older import current
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.schema import check_shape
 
@@ -23,7 +24,7 @@ def read(path: Path) -> list[Record]:
 
 
 def read_whole(path: Path) -> list[tuple[Record, dict[str, Any]]]:
-    """Read a file of JSON lines; return each record, and the plain data that it was read from.
+    """Read a file of JSON lines; return each record, and its plain data in the layout of now.
 
     Raises:
         ProfileError: see `read`.
@@ -38,6 +39,7 @@ def read_whole(path: Path) -> list[tuple[Record, dict[str, Any]]]:
             raise ProfileError(f"{path}, line {number}: not JSON", _WHAT_IT_IS) from error
         try:
             record = Record.from_plain(plain)
+            plain = current(plain)
             check_shape(plain)
         except ProfileError as error:
             raise ProfileError(f"{path}, line {number}: {error.message}", error.hint) from error

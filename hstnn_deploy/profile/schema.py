@@ -62,6 +62,13 @@ class _Sampler(_Part):
     cores: _Number
 
 
+class _Project(_Part):
+    commit: str | None
+    changed: bool = False
+    of: str = ""
+    reason: str = ""
+
+
 class _Facts(_Part):
     """Of the facts, those that a report shows."""
 
@@ -77,6 +84,8 @@ class _Facts(_Part):
     memory_limit: list[int] = []
     warm_up: _WarmUp = _WarmUp()
     sampler: _Sampler | None = None
+    project: _Project | None = None
+    measured_at: str = ""
 
 
 class _Value(_Part):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from hstnn_deploy.errors import UsageError, nearest
 from hstnn_deploy.profile.record import Record
+from hstnn_deploy.profile.show import several
 from hstnn_deploy.profile.show.cells import digits
 from hstnn_deploy.profile.show.report import protocol
 from hstnn_deploy.profile.values import Measured, Value
@@ -42,6 +43,8 @@ SHARED: dict[str, tuple[str, str, float]] = {
 
 _SCALES = {"s": {"s": 1.0, "ms": 1e3, "us": 1e6}, "B": {"b": 1.0, "kb": 1e-3, "mb": 1e-6, "gb": 1e-9}}
 """By a value's unit, the units that a metric's name may end in."""
+_SHOWN = {"b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}
+"""How such an ending is written as a unit."""
 
 
 class Metric(NamedTuple):
@@ -51,6 +54,10 @@ class Metric(NamedTuple):
     value: str
     """The value's name in a record."""
     scale: float
+    base: str
+    """The unit that records have it in; empty where it was not measured."""
+    unit: str
+    """The unit in which `of` returns it."""
 
     def of(self, record: Record) -> float | None:
         """Return the number, or None where it was not measured."""
@@ -77,7 +84,8 @@ def metric(name: str, records: Sequence[Record]) -> Metric | None:
     for candidate, unit in ((name, ""), (stem, suffix.lower())):
         for full in (candidate, f"latency_{candidate}"):
             if full in known and (not unit or unit in _SCALES.get(known[full], {})):
-                return Metric(name, full, _SCALES[known[full]][unit] if unit else 1.0)
+                base = known[full]
+                return Metric(name, full, _SCALES[base][unit] if unit else 1.0, base, _SHOWN.get(unit, unit) or base)
     return None
 
 
@@ -103,7 +111,7 @@ def network(record: Record) -> tuple[str, float | None]:
 
 _NOT_IDENTITY = {
     *("subject", "recipe", "network", "sizes", "no_cuda", "ckpt", "ckpt_sha256", "data_dir", "seconds", "max_steps"),
-    *("instance", "foreign"),
+    *("instance", "repeat", "foreign"),
 }
 
 
@@ -114,7 +122,20 @@ def identity(record: Record) -> tuple[tuple[str, Any], ...]:
     asked = [(key, str(value)) for key, value in plain.items() if key not in _NOT_IDENTITY]
     if record.configuration.foreign is not None:
         asked.append(("inputs", str(record.configuration.foreign["inputs"])))
+    # How it computes is asked for like the rest, though it stands in the recipe.
+    asked += [
+        ("precision", record.configuration.precision),
+        ("mode", str((plain["recipe"].get("network") or {}).get("mode"))),
+    ]
     return (("recipe", plain["recipe"].get("name", plain["subject"])), ("kind", kind), ("ratio", ratio), *asked)
+
+
+_OF_A_NETWORK = {"recipe", "kind", "ratio", "stage", "steps", "inputs"}
+
+
+def setting(record: Record) -> tuple[tuple[str, Any], ...]:
+    """Return what two records have in common that were measured in the same way, whatever network it was."""
+    return tuple((key, value) for key, value in identity(record) if key not in _OF_A_NETWORK)
 
 
 def label(record: Record) -> str:
@@ -125,18 +146,24 @@ def label(record: Record) -> str:
     return f"{asked.recipe.get('name', asked.subject)} {kind}" + ("" if ratio is None else f" {ratio:g}") + seed
 
 
+_PHASES = {"step": "a training step", "select": "selection", "restore": "restoration"}
+
+
 def title(record: Record) -> str:
     """Return one line that tells a record's configuration from others, without the path of a checkpoint."""
     asked = record.configuration
-    what = {"train": "train", "step": "a training step"}.get(asked.phase, f"infer, {asked.engine}")
+    what = f"infer, {asked.engine}" if asked.phase == "infer" else _PHASES.get(asked.phase, asked.phase)
     batch = f", batch {asked.batch}" if asked.batch else ""
     return f"{label(record)}: {what}{batch}, {asked.device}"
 
 
 def sheets(records: Sequence[Record]) -> list[Sheet]:
-    """Return a table for each phase of work, a row per record; the last says how all were measured."""
+    """Return a table for each phase of work, a row per configuration; the last says how all were measured.
+
+    Of several processes of a configuration a row gives the median.
+    """
     phases: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda one: one.configuration.phase != "train"):
+    for record in sorted(several.middle(records), key=lambda one: one.configuration.phase != "train"):
         phases.setdefault(record.configuration.phase, []).append(record)
     names = {"train": "training", "infer": "inference", "step": "a training step"}
     made = [

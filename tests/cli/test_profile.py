@@ -64,7 +64,7 @@ def test_json_is_the_records_and_nothing_else(hstnn: Hstnn, tiny: Path) -> None:
     result = hstnn("profile", tiny, *words, "--json")
     assert result.code == 0, result.err
     (record,) = json.loads(result.out)
-    assert (record["schema"], record["version"], record["status"]) == ("hstnn-profile", 2, "measured")
+    assert (record["schema"], record["version"], record["status"]) == ("hstnn-profile", 3, "measured")
     values = {value["name"]: value for value in record["values"]}
     assert values["epoch"]["note"] == "training extrapolated from 1 of 7 steps"
     assert values["cuda_allocated_peak"]["value"] is None

@@ -207,8 +207,9 @@ def test_the_exit_code_is_that_of_the_condition(hstnn: Hstnn, runs: Path, condit
 
 
 def test_a_failed_condition_is_in_the_json_too(hstnn: Hstnn, tmp_path: Path) -> None:
-    twice = records_of(tmp_path / "records.jsonl", [inference(0.25), inference(0.25), inference(0.5), inference(0.5)])
-    result = hstnn("compare", twice, twice, "--fail-if", "p99_ms > 0.9x", "--json")
+    same = records_of(tmp_path / "records.jsonl", [*[inference(0.25)] * 5, *[inference(0.5)] * 5])
+    slow = [inference(ratio, latency_p99=0.02) for ratio in (0.25, 0.5) for _ in range(5)]
+    result = hstnn("compare", same, records_of(tmp_path / "slow.jsonl", slow), "--fail-if", "p99_ms > 0.9x", "--json")
     assert result.code == 14
     data = json.loads(result.out)
     assert [verdict["failed"] for verdict in data["conditions"]] == [True, True]
@@ -221,18 +222,18 @@ def test_one_process_a_side_is_shown_but_not_judged(hstnn: Hstnn, tmp_path: Path
     result = hstnn("compare", a, b, "--metric", "p50_ms", "--fail-if", "p50_ms > 1.1x")
     assert result.code == 13
     assert "--fail-if 'p50_ms > 1.1x' cannot be judged" in result.error
-    assert "one process on a side" in result.error
-    assert "measure each side several times (hstnn profile --out A/1" in result.hint
+    assert "one process each; --repeats 5" in result.error
+    assert "measure several processes of each side: hstnn profile --repeats 5" in result.hint
     assert "+1" in result.out
     assert "n/a" in result.out
     assert "fail if p50_ms > 1.1x: cannot be judged" in result.out
     data = json.loads(hstnn("compare", a, b, "--fail-if", "p50_ms > 1.1x", "--json").out)
     (verdict,) = data["conditions"]
     assert verdict["failed"] is None
-    assert "one process on a side" in verdict["unjudged"]
+    assert verdict["unjudged"] == "one process each; --repeats 5"
     shown = hstnn("compare", a, b, "--metric", "p50_ms")
     assert shown.code == 0
-    assert "one process on a side cannot be judged" in " ".join(shown.out.split())
+    assert "n/a: one process each; --repeats 5" in " ".join(shown.out.split())
 
 
 def two_recipes(folder: Path) -> list[str | Path]:

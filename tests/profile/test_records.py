@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from hstnn_deploy.errors import ProfileError
-from hstnn_deploy.profile.record import VERSION, Record, Span, lines
+from hstnn_deploy.profile.older import NOT_SAID, VERSION
+from hstnn_deploy.profile.record import Record, Span, lines
 from hstnn_deploy.profile.records import read
 from hstnn_deploy.profile.values import Measured, NotMeasured, find, value_from
 from hstnn_deploy.recipe.recipe import Recipe
@@ -58,7 +59,11 @@ def test_what_is_not_a_record_is_refused_with_its_line(tiny: Recipe, tmp_path: P
         ("[]", "line 2: not a profile record"),
         (_damaged(plain, schema="other"), "line 2: not a profile record"),
         (_damaged(plain, version=VERSION + 1), f"line 2: a record of schema version {VERSION + 1}"),
-        (_damaged(plain, version=1), "line 2: a record of schema version 1; this hstnn reads version 2"),
+        (_damaged(plain, version=1), "line 2: a record of schema version 1; this hstnn reads versions 2 to 3"),
+        (_damaged(plain, version=True), "line 2: a record of schema version True"),
+        (_damaged(plain, version=2, configuration=[]), "line 2: a record is not whole|configuration is not whole"),
+        (_damaged(plain, version=2, facts=None), "line 2: a record is not whole"),
+        (_damaged(plain, facts={**plain["facts"], "project": {"commit": 3}}), "not whole: facts.project.commit"),
         (_damaged(plain, values=None), "line 2: a record is not whole"),
         (_damaged(plain, spans=[{"name": "x"}]), "line 2: a record is not whole"),
         (_damaged(plain, values=[{**plain["values"][0], "name": {}}]), "line 2: a record is not whole: values.0.name"),
@@ -70,6 +75,36 @@ def test_what_is_not_a_record_is_refused_with_its_line(tiny: Recipe, tmp_path: P
         path.write_text(f"{json.dumps(plain)}\n{bad}\n")
         with pytest.raises(ProfileError, match=message):
             read(path)
+
+
+OLD = Path(__file__).parent.parent / "old" / "records-2.jsonl"
+"""What `hstnn profile` wrote before records numbered processes and held the user's commit."""
+
+
+def test_a_record_of_version_2_is_read_and_written_as_one_of_now(tmp_path: Path) -> None:
+    stored = [json.loads(line) for line in OLD.read_text().splitlines()]
+    assert {(each["version"], "repeat" in each["configuration"], "project" in each["facts"]) for each in stored} == {
+        (2, False, False)
+    }
+    records = read(OLD)
+    assert [(each.configuration.phase, each.configuration.repeat) for each in records] == [("work", 1), ("infer", 1)]
+    assert {str(each.facts["project"]["reason"]) for each in records} == {NOT_SAID}
+    old, new = (
+        next(v for v in each["values"] if v["name"] == "latency_p50") for each in (stored[1], records[1].plain())
+    )
+    assert old == new
+    again = tmp_path / "records.jsonl"
+    again.write_text(lines(records))
+    assert {json.loads(line)["version"] for line in again.read_text().splitlines()} == {VERSION} == {3}
+    assert read(again) == records
+
+
+def test_an_old_record_is_that_of_the_same_configuration_now() -> None:
+    """What is measured already is not measured again with --resume."""
+    old = read(OLD)[1].configuration
+    assert old.key == replace(old, repeat=1).key == old.repeated
+    assert replace(old, repeat=2).key != old.key
+    assert replace(old, repeat=2).repeated == old.repeated
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

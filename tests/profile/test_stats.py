@@ -1,6 +1,7 @@
 """What is said of repeated measurements, against numpy, the binomial distribution, and coverage."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -65,8 +66,16 @@ def test_warming_up_ends_when_steady(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.facts()["rule"] == stats.WARM_UP_RULE
 
 
+def test_calls_of_microseconds_are_warmed_up_for_the_time_of_the_rule() -> None:
+    start = time.perf_counter()
+    done = stats.warm_up(lambda: 1e-5, seconds=1e9)
+    assert time.perf_counter() - start >= 0.5
+    assert done.steady
+    assert len(done.seconds) > 100
+
+
 def test_warming_up_ends_with_its_time_and_says_that_it_is_not_steady() -> None:
-    time = iter(float(2**n) for n in range(1000))
-    done = stats.warm_up(lambda: next(time), seconds=0.0, least=3)
+    times = iter(float(2**n) for n in range(1000))
+    done = stats.warm_up(lambda: next(times), seconds=0.0, least=3)
     assert (len(done.seconds), done.steady) == (3, False)
-    assert len(stats.warm_up(lambda: next(time), seconds=1e9, most=9).seconds) == 9
+    assert len(stats.warm_up(lambda: next(times), seconds=1e9, most=9).seconds) == 9

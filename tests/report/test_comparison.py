@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_ind
 
 from hstnn_deploy.errors import ReportError, UsageError
+from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.report import conditions, formats
-from hstnn_deploy.report.comparison import Comparison, compare, plain, sheet
-from tests.profile.conftest import configured, measured
+from hstnn_deploy.report import formats
+from hstnn_deploy.report.comparing import conditions, over_processes
+from hstnn_deploy.report.comparing.comparison import Comparison, compare
+from hstnn_deploy.report.comparing.measured import COSTS
+from hstnn_deploy.report.comparing.shown import plain, sheet
+from hstnn_deploy.report.comparing.verdicts import Verdict
+from tests.profile.conftest import changed, configured, measured
 from tests.report.conftest import inference, recipe_for, records_of, training, write_run, write_sweep
 
 
@@ -30,6 +35,10 @@ def rows(comparison: Comparison) -> dict[str, float]:
         (" epoch >= 10 % ", "epoch", ">=", 10, "%"),
         ("loss<=+.5", "loss", "<=", 0.5, ""),
         ("loss > 1e-3", "loss", ">", 1e-3, ""),
+        ("p99 > 10ms", "p99", ">", 10, "ms"),
+        ("throughput < -1e3 samples/s", "throughput", "<", -1000, "samples/s"),
+        ("p99 > 5\u00b5s", "p99", ">", 5, "\u00b5s"),
+        ("p99 > 1.5xs", "p99", ">", 1.5, "xs"),
     ],
 )
 def test_a_condition_is_read(text: str, metric: str, compares: str, bound: float, unit: str) -> None:
@@ -40,12 +49,56 @@ def test_a_condition_is_read(text: str, metric: str, compares: str, bound: float
 @pytest.mark.parametrize(
     "text",
     ["", "accuracy", "accuracy <", "< 3", "accuracy = 3", "accuracy < three", "accuracy < 3 %%", "a < 1 or b < 2",
-     "accuracy < nan", "__import__('os') < 1", "accuracy << 3", "accuracy < 3y"],
+     "accuracy < nan", "__import__('os') < 1", "accuracy << 3", "accuracy < 3 m/s/ %", "p99 > 1 0ms", "p99 > 10ms;"],
 )  # fmt: skip
 def test_what_is_no_condition_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match="is not METRIC < NUMBER") as refused:
         conditions.parse(text)
-    assert "p99_ms > 1.1x" in refused.value.hint
+    assert "p99 > 10ms" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "bound"),
+    [
+        ("p99_ms > 10ms", "ms", 10.0),
+        ("p99_ms > 0.01s", "ms", 10),
+        ("p99 > 10ms", "s", 0.01),
+        ("p99 > 10 MS", "s", 0.01),
+        ("p99 > 5\u03bcs", "s", 5e-6),
+        ("epoch > 1min", "s", 60),
+        ("ram_mb > 1GB", "MB", 1000),
+        ("ram > 1mb", "B", 1e6),
+        ("ram > 1KiB", "B", 1024),
+        ("throughput < -5samples/s", "samples/s", -5),
+        ("energy > 2mJ", "J", 0.002),
+        ("p99_ms > 10%", "ms", 10),
+        ("p99_ms > 1.1x", "ms", 1.1),
+        ("accuracy < -0.5", "", -0.5),
+    ],
+)
+def test_a_bound_is_taken_in_the_unit_of_its_metric(text: str, unit: str, bound: float) -> None:
+    condition = conditions.parse(text)
+    assert condition.bound * condition.size_in(unit) == pytest.approx(bound)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "message", "hint"),
+    [
+        ("p99_ms > 10", "ms", "has no unit: p99_ms is in ms", "write 'p99_ms > 10ms'; for a change relative to A"),
+        ("epoch < -.5", "s", "has no unit: epoch is in s", "write 'epoch < -0.5s'"),
+        ("epoch > 0", "s", "has no unit", "epoch > 10%"),
+        ("p99 > 10MB", "s", "p99 is in s, and not in MB", "known: ns, us, \u00b5s, ms, s, min"),
+        ("p99 > 10m", "s", "p99 is in s, and not in m", ""),
+        ("rate > 10 words/s", "samples/s", "rate is in samples/s, and not in words/s", "known: samples/s"),
+        ("accuracy < -0.5ms", "", "accuracy has no unit", "write accuracy < -0.5"),
+    ],
+)
+def test_a_bound_without_its_unit_is_refused_and_told_what_to_write(
+    text: str, unit: str, message: str, hint: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
+        conditions.parse(text).size_in(unit)
+    assert hint in refused.value.hint
 
 
 @given(st.integers(-1000, 1000), st.integers(-1000, 1000), st.integers(-1000, 1000))
@@ -115,15 +168,15 @@ def test_one_seed_is_compared_without_a_test(tmp_path: Path) -> None:
 
 
 def test_records_are_paired_by_what_they_measure(tmp_path: Path) -> None:
-    quick = [inference(0.5), inference(0.5), training(epoch=10.0), training(epoch=10.0)]
+    quick = [*[inference(0.5)] * 5, *[training(epoch=10.0)] * 5]
     a = records_of(tmp_path / "a.jsonl", [inference(0.25), *quick])
-    slower = [inference(0.5, latency_p99=0.0198), inference(0.5, latency_p99=0.0202)]
-    b = records_of(tmp_path / "b.jsonl", [*slower, training(epoch=11.0), training(epoch=11.0)])
+    slower = [inference(0.5, latency_p99=level) for level in (0.0200, 0.0201, 0.0202, 0.0203, 0.0204)]
+    b = records_of(tmp_path / "b.jsonl", [*slower, *[training(epoch=11.0)] * 5])
     condition = conditions.parse("p99_ms > 2.01x")
     found = compare(a, b, [], [condition, conditions.parse("epoch > 9.9%")])
     changes = rows(found)
     assert changes["digits hybrid: train, batch 100, cpu epoch"] == 1
-    assert changes["digits hybrid 0.5: infer, eager, batch 1, cpu p99_ms"] == pytest.approx(20.0 - 9.9)
+    assert changes["digits hybrid 0.5: infer, eager, batch 1, cpu p99_ms"] == pytest.approx(20.2 - 9.9)
     assert "Only in A: digits hybrid 0.25: infer, eager, batch 1, cpu." in found.notes
     # What neither side has measured is no row.
     assert not any("cuda" in name for name in changes)
@@ -131,7 +184,7 @@ def test_records_are_paired_by_what_they_measure(tmp_path: Path) -> None:
         ("p99_ms", True),
         ("epoch", True),
     ]
-    assert found.failures[0].shown == "a factor of 2.02"
+    assert found.failures[0].shown == "a factor of 2.04"
 
 
 def process(folder: Path, number: int, level: float, **changes: Any) -> Path:
@@ -151,7 +204,7 @@ def test_five_measurements_of_the_same_network_give_no_verdict_in_pairs(tmp_path
     for one, other in combinations(measured, 2):
         found = compare(one, other, ["p50_ms", "p99_ms"], [conditions.parse("p50_ms > 1.0001x")])
         assert all(row.test.p is None and row.test.half is None and row.adjusted is None for row in found.rows)
-        assert all("one process on a side cannot be judged" in row.test.method for row in found.rows)
+        assert all(row.test.method == "n/a: one process each; --repeats 5" for row in found.rows)
         assert found.rows[0].test.difference != 0
         assert found.failures == []
         assert [verdict.failed for verdict in found.verdicts] == [None]
@@ -162,11 +215,17 @@ def test_no_form_of_a_comparison_gives_one_process_a_verdict(tmp_path: Path) -> 
     (plain_row,) = plain(found)["rows"]
     assert (plain_row["p"], plain_row["p_holm"], plain_row["half_width_95"]) == (None, None, None)
     assert plain_row["b"]["median"] == pytest.approx(1.1)
-    for text in (plain_row["unjudged"], formats.markdown([sheet(found)]), formats.latex([sheet(found)])):
-        assert "one process on a side cannot be judged" in text
+    for text in (
+        plain_row["unjudged"],
+        plain_row["test"],
+        formats.markdown([sheet(found)]),
+        formats.latex([sheet(found)]),
+    ):
+        assert "one process each; " in text
+    assert any(note.startswith("A is ") for note in found.notes)
     (row,) = sheet(found).rows
     shown = dict(zip([column.name for column in sheet(found).columns], [entry.text for entry in row], strict=True))
-    assert (shown["p"], shown["± 95 %"], shown["A"], shown["B"], shown["difference"]) == (
+    assert (shown["p"], shown["± 95 %"], shown["A"], shown["B"], shown["B - A"]) == (
         *("n/a", "n/a", "1", "1.1", "+0.1"),
     )
 
@@ -177,12 +236,192 @@ def test_several_processes_a_side_are_tested_over_processes(tmp_path: Path) -> N
         process(tmp_path / "b", number, 2 * level)
         process(tmp_path / "same", number, LEVELS[-1 - number])
     (row,) = compare(tmp_path / "a", tmp_path / "b", ["p50_ms"], []).rows
-    assert row.test.method == "Welch's t-test, 5 and 5 values"
-    expected = ttest_ind([2 * level for level in LEVELS], LEVELS, equal_var=False).pvalue
-    assert row.test.p == pytest.approx(expected)
+    assert row.test.method == "exact permutation test, 5 and 5 processes"
+    # All of B lie above all of A: one way of 252, and its mirror image.
+    assert row.test.p == pytest.approx(2 / 252)
+    low, high = ttest_ind(
+        [2e3 * level for level in LEVELS], [1e3 * level for level in LEVELS], equal_var=False
+    ).confidence_interval()
+    assert row.test.half == pytest.approx((high - low) / 2)
     found = compare(tmp_path / "a", tmp_path / "same", ["p50_ms"], [conditions.parse("p50_ms > 1.1x")])
     assert found.rows[0].test.p == pytest.approx(1)
     assert [verdict.failed for verdict in found.verdicts] == [False]
+
+
+def sides(folder: Path, first: list[float], second: list[float], **changes: Any) -> tuple[Path, Path]:
+    """Write processes of A and of B with these medians, in seconds; every p99 is a hundredth above."""
+    for side, levels in (("a", first), ("b", second)):
+        for number, level in enumerate(levels, 1):
+            process(folder / side, number, level, repeat=number, **changes)
+    return folder / "a", folder / "b"
+
+
+def verdict_of(first: Path, second: Path, condition: str, despite: bool = False) -> Verdict:
+    (verdict,) = compare(first, second, [], [conditions.parse(condition)], despite).verdicts
+    return verdict
+
+
+def test_a_condition_is_judged_by_a_test_and_not_by_chance(tmp_path: Path) -> None:
+    a, b = sides(tmp_path, LEVELS, [1.02 * level for level in LEVELS])
+    found = verdict_of(a, b, "p99 > 1%")
+    # B is 2 % slower, but processes differ by 5 %.
+    assert found.change == pytest.approx(2)
+    assert found.failed is False
+    assert found.p is not None
+    assert found.p > 0.05
+    assert "not told from chance" in found.said
+    assert "chance" not in verdict_of(a, b, "p99 > 5%").said
+
+
+@pytest.mark.parametrize(
+    ("condition", "failed"),
+    [
+        ("p99 > 10%", True), ("p99 > 60%", False), ("p99 > 0.2ms", True), ("p99_ms > 0.6ms", False),
+        ("p50 > 1.2x", True), ("p50 < 0.9x", False), ("throughput < -10%", False),
+    ],
+)  # fmt: skip
+def test_a_percentile_is_judged_by_that_percentile_over_processes(tmp_path: Path, condition: str, failed: bool) -> None:
+    a, b = sides(tmp_path, LEVELS, [1.5 * level for level in LEVELS])
+    found = verdict_of(a, b, condition)
+    assert found.failed is failed
+    if failed:
+        assert found.p == pytest.approx(1 / 252)
+    if condition == "p99 > 0.2ms":
+        # 1.01 * (1.5 - 1) * the mean of A, 1.036 ms, and not in seconds as records have it.
+        assert found.shown == "+0.5232 ms"
+
+
+def test_conditions_are_corrected_for_how_many_they_are(tmp_path: Path) -> None:
+    a, b = sides(tmp_path, LEVELS, [1.5 * level for level in LEVELS])
+    several = ["p50 > 10%", "p90 > 10%", "p99 > 10%"]
+    found = compare(a, b, [], [conditions.parse(text) for text in several])
+    # Of p90 nothing has changed.
+    assert [verdict.p for verdict in found.verdicts] == pytest.approx([3 / 252, 1, 3 / 252])
+    assert [verdict.failed for verdict in found.verdicts] == [True, False, True]
+
+
+def test_too_few_processes_for_any_verdict_are_said(tmp_path: Path) -> None:
+    a, b = sides(tmp_path, LEVELS[:3], [9 * level for level in LEVELS[:3]])
+    found = verdict_of(a, b, "p50 > 1.1x")
+    assert found.failed is None
+    assert found.why == "with 3 and 3 processes and 1 test p is 0.05 at least; it must be below 0.05"
+    (notes,) = [sheet(compare(a, b, ["p50"], [])).notes]
+    text = " ".join(notes)
+    assert "With 3 and 3 processes no p is below 0.1: no difference can be told from chance" in text
+    more = verdict_of(*sides(tmp_path / "four", LEVELS[:4], [9 * level for level in LEVELS[:4]]), "p50 > 1.1x")
+    assert more.failed is True
+    assert more.p == pytest.approx(1 / 70)
+
+
+def test_the_smallest_p_is_said_and_corrected(tmp_path: Path) -> None:
+    a, b = sides(tmp_path, LEVELS, LEVELS[::-1])
+    assert "With 5 and 5 processes no p is below 0.0079." in sheet(compare(a, b, ["p50"], [])).notes
+    found = compare(a, b, [], [])
+    text = " ".join(sheet(found).notes)
+    assert f"none below {len(found.rows) * 2 / 252:.2g} when it is corrected for {len(found.rows)} tests (Holm)" in text
+    assert len(found.rows) * 2 / 252 < 0.05
+    assert {row["p_least"] for row in plain(found)["rows"]} == {2 / 252}
+
+
+def test_as_many_default_figures_as_five_processes_can_tell() -> None:
+    """Of inference all but the epoch: with 5 and 5 processes a difference in each can still be told."""
+    assert (len(COSTS) - 1) * over_processes.least_p(5, 5) < over_processes.LEVEL
+
+
+BUSY = {"cpu_cores": 1.0, "cpu_cores_others": 0.9}
+
+
+def doubtful(folder: Path, **numbers: float) -> tuple[Path, Path]:
+    """Write five processes a side, B half as slow again; the last of B with these figures."""
+    a = [inference(latency_p50=level) for level in LEVELS]
+    b = [inference(latency_p50=1.5 * level) for level in LEVELS]
+    b[-1] = inference(0.5, "eager", "hybrid", latency_p50=1.5 * LEVELS[-1], **numbers)
+    return records_of(folder / "a.jsonl", a), records_of(folder / "b.jsonl", b)
+
+
+def test_doubtful_times_are_shown_and_judged_only_when_asked(tmp_path: Path) -> None:
+    a, b = doubtful(tmp_path, **BUSY)
+    found = verdict_of(a, b, "p50 > 1.1x")
+    assert (found.failed, found.why) == (None, "B: busy machine in 1 of 5 processes")
+    assert "--despite" in found.hint
+    result = compare(a, b, ["p50_ms"], [])
+    assert "Doubtful times: B: busy machine in 1 of 5 processes." in sheet(result).notes
+    assert plain(result)["rows"][0]["caveats"] == ["B: busy machine in 1 of 5 processes"]
+    assert verdict_of(a, b, "p50 > 1.1x", despite=True).failed is True
+    calm = doubtful(tmp_path)
+    assert verdict_of(*calm, "p50 > 1.1x").failed is True
+
+
+def test_a_start_that_was_not_steady_is_carried_too(tmp_path: Path) -> None:
+    unsteady = [changed(inference(latency_p50=level), warm_up={"steady": False, "rule": "a rule"}) for level in LEVELS]
+    a = records_of(tmp_path / "a.jsonl", unsteady)
+    b = records_of(tmp_path / "b.jsonl", [inference(latency_p50=9 * level) for level in LEVELS])
+    assert verdict_of(a, b, "p50 > 1.1x").why == "A: not steady in 5 of 5 processes"
+
+
+def test_memory_is_judged_on_a_busy_machine(tmp_path: Path) -> None:
+    a, b = doubtful(tmp_path, **BUSY)
+    (verdict,) = compare(a, b, [], [conditions.parse("host_ram_peak > 10MB")]).verdicts
+    assert verdict.failed is False
+    assert verdict.row.caveats == ()
+
+
+def test_two_sorts_of_machine_are_doubtful(tmp_path: Path) -> None:
+    a = records_of(tmp_path / "a.jsonl", [inference()] * 5)
+    b = records_of(tmp_path / "b.jsonl", [changed(inference(), cpu="another processor")] * 5)
+    found = verdict_of(a, b, "p50 > 1.1x")
+    assert found.failed is None
+    assert "a processor, 2 cores; another processor, 2 cores" in found.why
+
+
+def test_commits_and_order_of_measuring_are_noted(tmp_path: Path) -> None:
+    def at(level: float, minute: int, **project: Any) -> Record:
+        return changed(inference(latency_p50=level), measured_at=f"2026-01-01T00:{minute:02}:00Z", project=project)
+
+    one = {"commit": "a" * 40, "changed": True}
+    a = records_of(tmp_path / "a.jsonl", [at(1, 2 * minute, **one) for minute in range(5)])
+    in_turns = [at(1, 2 * minute + 1, commit=None, reason="no git") for minute in range(5)]
+    notes = compare(a, records_of(tmp_path / "b.jsonl", in_turns), [], []).notes
+    assert "Commit of the user's project: A aaaaaaaaaaaa with changes; B n/a (no git)." in notes
+    assert not any("not in turns" in note for note in notes)
+    later = [at(1, minute, commit="b" * 40) for minute in range(30, 35)]
+    notes = compare(a, records_of(tmp_path / "b.jsonl", later), [], []).notes
+    assert any("One side was measured after the other, not in turns" in note for note in notes)
+
+
+def test_other_networks_measured_in_the_same_ways_are_paired(tmp_path: Path) -> None:
+    a = [each for engine in ("eager", "onnxruntime") for each in [inference(engine=engine)] * 2]
+    b = [each for engine in ("eager", "onnxruntime") for each in [inference(engine=engine, kind="rnn")] * 2]
+    found = compare(records_of(tmp_path / "a.jsonl", a), records_of(tmp_path / "b.jsonl", b), ["p50"], [])
+    assert [row.name.count(" : ") for row in found.rows] == [1, 1]
+    assert "onnxruntime" in found.rows[1].name
+
+
+def test_a_figure_that_a_condition_names_is_not_compared_twice(tmp_path: Path) -> None:
+    a, b = sides(tmp_path, LEVELS, LEVELS)
+    names = [row.metric for row in compare(a, b, [], [conditions.parse("p99 > 10%")]).rows]
+    assert "p99" in names
+    assert "p99_ms" not in names
+    assert "p50_ms" in names
+
+
+def test_one_configuration_is_named_above_the_table(tmp_path: Path) -> None:
+    a, b = sides(tmp_path, LEVELS, LEVELS)
+    shown = sheet(compare(a, b, [], []))
+    assert shown.title == "A and B compared: digits hybrid 0.5: infer, eager, batch 1, cpu"
+    assert [column.name for column in shown.columns][:3] == ["metric", "A", "B"]
+
+
+def test_what_computes_in_another_precision_is_no_process_of_the_same(tmp_path: Path) -> None:
+    mixed = [inference(), replace_precision(inference(latency_p50=9), "bf16")]
+    a, b = (records_of(tmp_path / f"{side}.jsonl", mixed) for side in "ab")
+    found = compare(a, b, ["p50"], [])
+    assert [row.counts for row in found.rows] == [(1, 1), (1, 1)]
+
+
+def replace_precision(record: Record, precision: str) -> Record:
+    asked = record.configuration
+    return replace(record, configuration=replace(asked, recipe={**asked.recipe, "precision": precision}))
 
 
 def test_processes_at_the_same_time_are_one_measurement(tmp_path: Path) -> None:

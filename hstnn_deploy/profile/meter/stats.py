@@ -35,14 +35,14 @@ class WarmUp(NamedTuple):
         return {"runs": runs, "seconds": sum(self.seconds), "steady": self.steady, "rule": WARM_UP_RULE}
 
 
-def warm_up(run: Callable[[], float], seconds: float, least: int = _WINDOW, most: int = 100) -> WarmUp:
+def warm_up(run: Callable[[], float], seconds: float, least: int = _WINDOW, most: int = 10**6) -> WarmUp:
     """Run until steady: see `WARM_UP_RULE`.
 
     Args:
         run: runs once; returns seconds.
         seconds: the time for it. It is exceeded by as much as `least` runs need.
         least: runs that are done whatever the time.
-        most: runs that are enough however unsteady.
+        most: runs that are enough however unsteady; more than the time holds, so that short calls have all of it.
     """
     done: list[float] = []
     begin = time.perf_counter()

@@ -38,6 +38,7 @@ _KEYS = {
     "gpus": _Key("gpus", int),
     "ckpt": _Key("ckpt", str, many=False),
     "instances": _Key("instances", int, many=False),
+    "repeats": _Key("repeats", int, many=False),
     "data": _Key("data", str, many=False),
     "data-dir": _Key("data_dir", str, many=False),
     "seconds": _Key("seconds", float, many=False),

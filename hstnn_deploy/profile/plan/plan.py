@@ -37,6 +37,7 @@ _OPTIONS = {
     "steps": ("--steps", "28,56"),
     "threads": ("--threads", "2"),
     "instances": ("--instances", "5"),
+    "repeats": ("--repeats", "5"),
     "seconds": ("--seconds", "20"),
     "max_steps": ("--max-steps", "10"),
     "rram_read": ("--rram-read", "0.5"),
@@ -65,6 +66,7 @@ def plan(
     threads: Sequence[int | None] = (None,),
     gpus: Sequence[int | None] | None = None,
     instances: int = 1,
+    repeats: int = 1,
     data: str = "auto",
     data_dir: Path | None = None,
     seconds: float = SECONDS,
@@ -91,6 +93,8 @@ def plan(
         gpus: GPU numbers as torch counts them, None for the CPU. Without any: GPU 0 where there is one, else the CPU.
             Several GPUs are measured each by itself, and then all at once.
         instances: so many processes of each configuration at the same time.
+        repeats: so many processes of each configuration one after another, in turns with the other configurations. What
+            is counted and not timed is the same in each of them, and has one.
         data: `real`, `synthetic`, or `auto`: real where it is at hand.
         data_dir: the data folder.
         seconds: how long to measure each configuration for.
@@ -112,6 +116,7 @@ def plan(
         steps=[None, *steps],
         threads=threads,
         instances=[instances],
+        repeats=[repeats],
         seconds=[seconds],
         max_steps=[max_steps],
         rram_read=[rram_read],
@@ -148,7 +153,7 @@ def plan(
     for each in planned:
         if each.phase in _TIMED and cluster_gpus is None:
             memory.check(each, instances)
-    return _multiplied(planned, instances)
+    return repeated(_multiplied(planned, instances), repeats)
 
 
 def _of(
@@ -232,6 +237,12 @@ def _multiplied(planned: list[Configuration], instances: int) -> list[Configurat
         members = [one for one in planned if one.together == each.together]
         found += [replace(one, instance=n, instances=several) for n in range(1, several + 1) for one in members]
     return found
+
+
+def repeated(planned: Sequence[Configuration], repeats: int) -> list[Configuration]:
+    """Return a plan so many times over, in turns: all of it once, then again; what is counted has one process."""
+    again = [each for each in planned if each.phase != "work"]
+    return [*planned, *(replace(each, repeat=number) for number in range(2, repeats + 1) for each in again)]
 
 
 def devices_of(gpus: Sequence[int | None] | None, on_nodes: int | None = None) -> list[tuple[str, str]]:

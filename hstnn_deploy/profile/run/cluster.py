@@ -7,7 +7,6 @@ along; a data set must be there.
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -238,7 +237,8 @@ class _Work:
         """Take a record, or the news that measuring has begun."""
         if record is not None:
             place = running.share.first + running.done
-            facts = {**record.facts, "node": running.node.name, "command": sys.argv}
+            # What is said of the node's own folder means nothing here.
+            facts = {**record.facts, "node": running.node.name, **launch.told(running.current)}
             self.records[place] = replace(record, configuration=running.current, facts=facts)
             self._observer.finished(self.records[place], place + 1, self._total, time.monotonic() - running.began)
             running.done += 1
@@ -266,7 +266,7 @@ class _Work:
 
     def _fail(self, share: _Share, reason: str, facts: dict[str, Any] | None = None) -> None:
         for place, each in enumerate(share.configurations, share.first):
-            self.records[place] = Record(each, "failed", facts={**(facts or {}), "command": sys.argv}, reason=reason)
+            self.records[place] = Record(each, "failed", facts={**(facts or {}), **launch.told(each)}, reason=reason)
             self._observer.finished(self.records[place], place + 1, self._total, 0.0)
 
 

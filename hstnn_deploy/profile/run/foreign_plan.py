@@ -13,7 +13,7 @@ from hstnn_deploy import errors, files
 from hstnn_deploy.errors import HstnnError, ProfileError, UsageError
 from hstnn_deploy.foreign import one_line
 from hstnn_deploy.profile.plan import memory
-from hstnn_deploy.profile.plan.plan import SECONDS, check_numbers, devices_of
+from hstnn_deploy.profile.plan.plan import SECONDS, check_numbers, devices_of, repeated
 from hstnn_deploy.profile.plan.subjects import known, unique
 from hstnn_deploy.profile.record import Configuration, Engine, Phase
 from hstnn_deploy.profile.run import launch
@@ -39,6 +39,7 @@ def plan(
     steps: Sequence[int] = (),
     threads: Sequence[int | None] = (None,),
     gpus: Sequence[int | None] | None = None,
+    repeats: int = 1,
     seconds: float = SECONDS,
     time_limit: float = launch.TIME_LIMIT,
 ) -> Planned:
@@ -49,7 +50,7 @@ def plan(
         inputs: shapes; see `profile.foreign.shapes`.
         phases: some of `PHASES`; none: all that the network has.
         batches, steps: sizes of the batch and of time; none: as the inputs say, or a guess that a note says.
-        threads, gpus, seconds: see `plan.plan`.
+        threads, gpus, repeats, seconds: see `plan.plan`.
         time_limit: seconds that the look may take.
 
     Raises:
@@ -60,7 +61,7 @@ def plan(
         DeviceError: a GPU that is not there.
     """
     onnx = name.lower().endswith(".onnx")
-    check_numbers(batches=[None, *batches], steps=[None, *steps], threads=threads, seconds=[seconds])
+    check_numbers(batches=[None, *batches], steps=[None, *steps], threads=threads, repeats=[repeats], seconds=[seconds])
     chosen = known("phase of a foreign network", phases or PHASES, PHASES)
     if onnx:
         if phases and "infer" not in phases:
@@ -95,7 +96,7 @@ def plan(
         }
         configurations += [Configuration(phase=phase, **shared) for phase in PHASES if phase in chosen]
     notes = unique([one_line(note) for each in found["resolved"] for note in each["notes"]])
-    return Planned(configurations, notes)
+    return Planned(repeated(configurations, repeats), notes)
 
 
 def _examined(

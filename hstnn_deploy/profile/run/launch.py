@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from hstnn_deploy import files, processes
+from hstnn_deploy import environment, files, processes
 from hstnn_deploy.errors import ProfileError
 from hstnn_deploy.profile.phases.inference import FORMATS, PREPARED
 from hstnn_deploy.profile.plan import memory
@@ -69,10 +69,17 @@ def run(
             listener.started(first.label, number + 1, total)
             for record in _measured(group, base / f"measured{number}", ready, time_limit):
                 number += 1
-                facts = {**record.facts, **ready.facts(record), "command": sys.argv, "measured_at": _now()}
+                facts = {**record.facts, **ready.facts(record), **told(record.configuration), "measured_at": _now()}
                 record = replace(record, facts=facts)
                 listener.finished(record, number, total, time.monotonic() - start)
                 yield record
+
+
+def told(configuration: Configuration) -> dict[str, Any]:
+    """Return what a record says of where it was asked for: the command, and the commit of the user's project."""
+    foreign = configuration.foreign
+    module = configuration.subject.partition(":")[0] if foreign is not None and foreign["kind"] == "module" else ""
+    return {"command": sys.argv, "project": environment.project(module)}
 
 
 def resumed(

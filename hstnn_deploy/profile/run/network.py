@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hstnn_deploy import devices
+from hstnn_deploy import devices, environment
 from hstnn_deploy.errors import ProfileError, UsageError
 from hstnn_deploy.foreign import brief
 from hstnn_deploy.models.network import Network, is_network
@@ -287,6 +287,7 @@ def _here(
 
                 record = worker.measure(configuration, Path(), how=how, device=where)
                 record.values[:] = [_noted(each) for each in record.values]
+                record.facts["project"] = environment.project()
                 records.append(record)
     finally:
         kept.put_back()

@@ -1,5 +1,6 @@
 """What a person sees while configurations are measured: the one under way, and a line for each that is done."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,10 +14,16 @@ from hstnn_deploy.profile.values import Measured
 
 
 class Progress(Observer):
-    """Draws on a console: a spinner on a terminal, plain lines elsewhere."""
+    """Draws on a console: a spinner on a terminal, plain lines elsewhere.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: what to draw on.
+        names: by its number, which of several networks a measurement is of.
+    """
+
+    def __init__(self, console: Console, names: Sequence[str] = ()) -> None:
         self.console = console
+        self._names = names
         self._status = Status("", console=console) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -31,15 +38,15 @@ class Progress(Observer):
     def started(self, what: str, number: int, total: int) -> None:
         """See `Observer`."""
         if self._status:
-            self._status.update(f"{number}/{total} {what}")
+            self._status.update(f"{number}/{total} {self._of(number)}{what}")
 
     def finished(self, record: Record, number: int, total: int, seconds: float) -> None:
         """See `Observer`."""
-        self.console.print(
-            f"{number}/{total} {record.configuration.label}: {summary(record)} (took {seconds:.0f} s)",
-            markup=False,
-            soft_wrap=True,
-        )
+        done = f"{number}/{total} {self._of(number)}{record.configuration.label}: {summary(record)}"
+        self.console.print(f"{done} (took {seconds:.0f} s)", markup=False, soft_wrap=True)
+
+    def _of(self, number: int) -> str:
+        return f"{self._names[number - 1]}: " if self._names else ""
 
 
 def summary(record: Record) -> str:

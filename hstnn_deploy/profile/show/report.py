@@ -8,9 +8,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from hstnn_deploy import files
-from hstnn_deploy.profile import resource_table
+from hstnn_deploy.profile import caveats, resource_table
 from hstnn_deploy.profile.record import Record, lines
-from hstnn_deploy.profile.show import cells, foreign
+from hstnn_deploy.profile.show import cells, foreign, several
 from hstnn_deploy.profile.show.cells import Notes
 from hstnn_deploy.profile.show.devices import devices
 from hstnn_deploy.profile.show.tables import (
@@ -26,14 +26,12 @@ from hstnn_deploy.profile.values import Measured
 from hstnn_deploy.screen import Screen
 
 _WIDTH = 100
-_CROWD = 0.1
-"""Others' share of the machine's cores from which they are worth a warning."""
-_FULL = 0.9
-"""Share of the cores in use from which the others' work takes time from the measured one."""
 
 
 def tables(records: Sequence[Record], whole_paper: bool = False) -> list[RenderableType]:
     """Return what to print of some records, in order: tables, footnotes, and the protocol.
+
+    Of several processes of one configuration the tables give the median.
 
     Args:
         records: see `launch.run`.
@@ -41,6 +39,7 @@ def tables(records: Sequence[Record], whole_paper: bool = False) -> list[Rendera
     """
     notes = Notes()
     shown: list[RenderableType] = []
+    every, records = records, several.middle(records)
     strangers = [record for record in records if record.configuration.foreign is not None]
     shown += [foreign.table(group, notes) for group in _networks(strangers)]
     measured = [
@@ -59,10 +58,12 @@ def tables(records: Sequence[Record], whole_paper: bool = False) -> list[Rendera
                 shown.append(devices(records_of_work, notes))
         else:
             shown.append(inference(group, notes) if phase == "infer" else quantities(group, notes))
+    if (apart := several.spread(every)) is not None:
+        shown.append(apart)
     if whole_paper and not _compared(records):
         shown.append(published())
     shown += [Text(f"[{number}] {note}") for number, note in enumerate(notes.texts, 1)]
-    return [*shown, *([Text()] if notes.texts else []), *(Text(line) for line in protocol(records))]
+    return [*shown, *([Text()] if notes.texts else []), *(Text(line) for line in protocol(every))]
 
 
 def at_once(records: Sequence[Record]) -> list[list[Record]]:
@@ -144,6 +145,7 @@ def protocol(records: Sequence[Record]) -> list[str]:
             f"Measured on {len(nodes)} nodes: records.jsonl says which row on which; unlike nodes do not compare."
         )
     said += [*_busy(measured), *_slowed(measured), *_unsteady(measured), *_sampler(measured)]
+    said += several.protocol(records)
     if any(row and not row.source for row in map(_row, measured)):
         said.append(f"Paper: {resource_table.MACHINE}; {resource_table.CAVEAT}.")
     return said
@@ -212,36 +214,28 @@ def _machine(record: Record) -> str:
 
 def _busy(records: Sequence[Record]) -> list[str]:
     """Return a warning where other processes had the cores meanwhile."""
-    most, count = 0.0, 0
-    for record in records:
-        own, others, cores = record.value("cpu_cores"), record.value("cpu_cores_others"), record.facts["cores"]
-        if isinstance(own, Measured) and isinstance(others, Measured):
-            crowded = others.number >= _CROWD * cores and own.number + others.number >= _FULL * cores
-            count += crowded
-            most = max(most, others.number if crowded else 0.0)
-    if not count:
+    crowded = [others for record in records if (others := caveats.crowding(record))]
+    if not crowded:
         return []
     return [
-        f"Busy machine: during {count} of {len(records)} measurements other processes used up to {most:.1f} of"
-        f" {records[0].facts['cores']} cores; those times may be too long."
+        f"Busy machine: during {len(crowded)} of {len(records)} measurements other processes used up to"
+        f" {max(crowded):.1f} of {records[0].facts['cores']} cores; those times may be too long."
     ]
 
 
 def _slowed(records: Sequence[Record]) -> list[str]:
     """Return warnings where the container or the GPU was held back."""
     said = []
-    held = [record for record in records if _number(record, "cpu_throttled") > 0]
-    if held:
-        most = max(_number(record, "cpu_throttled") for record in held)
+    if held := [seconds for record in records if (seconds := caveats.throttled(record)) > 0]:
         said.append(
-            f"Throttled: during {len(held)} measurements the container's CPU limit held up to {most:.1f} s back."
+            f"Throttled: during {len(held)} measurements the container's CPU limit held up to {max(held):.1f} s back."
         )
-    clocks = _distinct(str(record.value("gpu_clock").plain().get("note", "")) for record in records)
+    clocks = _distinct(map(caveats.gpu_clock, records))
     return said + [f"Throttled GPU: clock {note}; those times may be too long." for note in clocks]
 
 
 def _unsteady(records: Sequence[Record]) -> list[str]:
-    count = sum(record.facts.get("warm_up", {}).get("steady") is False for record in records)
+    count = sum(map(caveats.unsteady, records))
     rules = _distinct(record.facts.get("warm_up", {}).get("rule", "") for record in records)
     said = [f"Warm-up: {rule}." for rule in rules]
     if count:
@@ -254,11 +248,6 @@ def _sampler(records: Sequence[Record]) -> list[str]:
     return (
         [f"Measuring itself took up to {100 * max(shares):.1f} % of a core, in a process of its own."] if shares else []
     )
-
-
-def _number(record: Record, name: str) -> float:
-    value = record.value(name)
-    return value.number if isinstance(value, Measured) else 0.0
 
 
 def _range(numbers: Sequence[int]) -> str:

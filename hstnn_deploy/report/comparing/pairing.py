@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from hstnn_deploy import stats
 from hstnn_deploy.errors import ReportError
+from hstnn_deploy.report.comparing import over_processes
 from hstnn_deploy.stats import Contrast
 
 T = TypeVar("T")
@@ -23,27 +24,60 @@ class Row:
     """Values of A: by seed of runs, counted of records."""
     second: dict[int, float]
     test: Contrast
+    unit: str = ""
+    """Of the values; empty where they have none."""
+    processes: bool = False
+    """Whether a value is of a process, and the test is over processes."""
+    caveats: tuple[str, ...] = ()
+    """What makes the values doubtful, each in words."""
     adjusted: float | None = None
     """The p-value adjusted for the number of rows (Holm)."""
-    unjudged: str = ""
-    """Why no condition can be judged by it; empty where one can be."""
 
     @property
     def means(self) -> tuple[float, float]:
         """The mean of A and that of B."""
         return math.fsum(self.first.values()) / len(self.first), math.fsum(self.second.values()) / len(self.second)
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many values A has, and how many B."""
+        return len(self.first), len(self.second)
 
-def row_of(name: str, metric: str, first: dict[int, float], second: dict[int, float], seeds: bool) -> list[Row]:
-    """Return a row, or none where a side has no value; `seeds`: equal numbers on both sides belong together."""
+    @property
+    def full_metric(self) -> str:
+        """The metric with its unit, where its name does not end in it."""
+        known = not self.unit or self.metric.lower().endswith(f"_{self.unit.lower()}")
+        return self.metric if known else f"{self.metric}, {self.unit}"
+
+
+def by_seed(name: str, metric: str, first: dict[int, float], second: dict[int, float]) -> list[Row]:
+    """Return a row, or none where a side has no value; equal seeds on both sides belong together."""
     if not first or not second:
         return []
-    return [Row(name, metric, first, second, stats.compare(first, second, seeds))]
+    return [Row(name, metric, first, second, stats.compare(first, second))]
 
 
-def once(row: Row) -> bool:
-    """Whether a side has one value alone."""
-    return min(len(row.first), len(row.second)) < 2
+def by_process(
+    name: str,
+    metric: str,
+    first: dict[int, float],
+    second: dict[int, float],
+    unit: str,
+    caveats: Sequence[str] = (),
+) -> list[Row]:
+    """Return a row that is tested over processes, or none where a side has no value."""
+    if not first or not second:
+        return []
+    test = over_processes.contrast(list(first.values()), list(second.values()))
+    return [Row(name, metric, first, second, test, unit, True, tuple(caveats))]
+
+
+def counted(name: str, metric: str, first: dict[int, float], second: dict[int, float], unit: str) -> list[Row]:
+    """Return a row of what is counted and the same in every process, or none where a side has no value."""
+    if not first or not second:
+        return []
+    difference = math.fsum(second.values()) / len(second) - math.fsum(first.values()) / len(first)
+    return [Row(name, metric, first, second, Contrast(difference, None, None, "none: counted, not measured"), unit)]
 
 
 def paired(

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 
 from hstnn_deploy.errors import ReportError, UsageError, nearest
-from hstnn_deploy.report.pairing import Row, paired, row_of
+from hstnn_deploy.report.comparing.pairing import Row, by_seed, paired
 from hstnn_deploy.robustness.record import Alike, Measured, alike, scores, title_of, together
 
 Network = tuple[tuple[str, str], list[Measured]]
@@ -48,7 +48,7 @@ def rows_of(
     metric = a[0].metric
     notes = [
         f"A is {first}, B is {second}. Each figure is the area under a curve, the mean {metric} over all levels of a "
-        "disturbance, averaged over the draws of a seed; difference: B less A, with its 95 % confidence interval."
+        "disturbance, averaged over the draws of a seed; difference: B - A, with its 95 % confidence interval."
     ]
     pairs: list[tuple[Network, Network]] = paired(
         together(a),
@@ -62,7 +62,7 @@ def rows_of(
     for (names, ours), (others, other) in pairs:
         name = " : ".join(dict.fromkeys((" ".join(names), " ".join(others))))
         if not wanted or CLEAN in wanted:
-            rows += row_of(name, CLEAN, _clean(ours), _clean(other), seeds=True)
+            rows += by_seed(name, CLEAN, _clean(ours), _clean(other))
         there = {curves[0][1].key: curves for curves in alike(other)}
         for curves in alike(ours):
             if wanted and curves[0][1].name not in wanted:
@@ -71,7 +71,7 @@ def rows_of(
             if like is None:
                 notes.append(f"Only in A, or at other levels in B: {title} of {name}.")
                 continue
-            rows += row_of(name, title, _areas(curves), _areas(like), seeds=True)
+            rows += by_seed(name, title, _areas(curves), _areas(like))
         notes += [
             f"Only in B, or at other levels in A: {title_of(curves)} of {name}."
             for curves in there.values()
