@@ -4,7 +4,7 @@ A folder that cannot be read is a problem with a line of its own; it never hides
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,8 @@ class Run:
     """The rows of steps.jsonl."""
     selection: SelectionResult | None = field(repr=False)
     """Of a restoration."""
+    root: Path | None = None
+    """The folder of those named that it was found in; None where no one asked for several."""
 
     @property
     def network(self) -> Network:
@@ -214,7 +216,7 @@ def collect(paths: Sequence[Path]) -> Collected:
                     problems.append(f"left out: {error.message}")
                 else:
                     if run is not None:
-                        runs[folder.path.resolve()] = run
+                        runs[folder.path.resolve()] = replace(run, root=path) if len(paths) > 1 else run
     if not runs and not any(profiles.values()) and not variations and not robust:
         where = ", ".join(map(str, paths))
         raise RunError(

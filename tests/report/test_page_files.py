@@ -111,11 +111,18 @@ def test_a_figure_as_csv_is_what_was_measured(view: View) -> None:
     rows = list(csv.DictReader(io.StringIO(text)))
     (half,) = [row for row in rows if row["series"] == "ffs" and row["ratio: spiking share of the units"] == "0.5"]
     assert float(half["test accuracy, %"]) == 86.5
+    seeds = {row["series"]: row["test accuracy, %"] for row in rows if row["series"].startswith("rnn, seed")}
+    assert seeds == {"rnn, seed 1": "81", "rnn, seed 2": "82"}
     _, text = download(view, "disturbances", "CSV")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {row["panel"] for row in rows} == {"gaussian", "salt-pepper"}
     ends = [row for row in rows if (row["panel"], row["series"], row["share"]) == ("gaussian", "snn", "0.2")]
     assert [(row["accuracy, %"], row["low"], row["high"]) for row in ends] == [("58.5", "58", "59")]
+
+
+def test_single_seeds_are_dots(view: View) -> None:
+    # Two seeds of rnn, snn, and of ffs and hybrid at three ratios.
+    assert view.figure("ratio").locator("circle.seed").count() == 2 * (2 + 2 * 3)
 
 
 def test_a_hidden_network_is_in_no_panel_and_not_in_the_svg(view: View) -> None:

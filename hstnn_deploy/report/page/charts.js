@@ -104,9 +104,10 @@ function legend(holder, series, changed, highlight) {
 }
 
 // One plot. `options`: title, x and y ({label, log, low, high, ticks, whole}), series, height, phases, legend.
-// A series: name, color, kind ("line", "points", "band"), points [{x, y, low, high, text, fill, name}], dash, marker, hollow,
+// A series: name, color, kind ("line", "points", "band"), points [{x, y, low, high, text, fill, name, seeds}], dash, marker, hollow,
 // hidden; area: low to high is shaded, not barred.
-// A band is a level over the whole width: its first point's y with low and high.
+// A band is a level over the whole width: its first point's y with low and high. Seeds, pairs of a seed and its value, are
+// small dots, of a band at the x that its point calls `at`.
 function plot(parent, options) {
   const holder = element("div", { class: "plot" });
   parent.append(holder);
@@ -138,7 +139,7 @@ function plot(parent, options) {
     const every = shown.flatMap((one) => one.points);
     // A level without a place has the whole width.
     const xs = every.map((point) => point.x).filter((value) => value !== undefined && (!options.x.log || value > 0));
-    const ys = every.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]).filter((value) => !options.y.log || value > 0);
+    const ys = every.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y, ...(point.seeds || []).map(([, value]) => value)]).filter((value) => !options.y.log || value > 0);
     const [xLow, xHigh] = options.x.log ? wider(extent(xs, 0), options.x.pad ?? 0) : extent(xs, options.x.pad ?? 0.04);
     const [yLow, yHigh] = options.y.log ? extent(ys, 0) : extent(ys, 0.06);
     const right = 14, top = 12, bottom = 40;
@@ -185,8 +186,13 @@ function plot(parent, options) {
     if (level.low !== undefined && level.low !== null)
       shape(group, "rect", { x: left, width: right - left, y: y(level.high), height: Math.max(1, y(level.low) - y(level.high)), fill: one.color, opacity: 0.13 });
     shape(group, "line", { x1: left, x2: right, y1: y(level.y), y2: y(level.y), stroke: one.color, "stroke-width": 1.75, "stroke-dasharray": one.dash || "none" });
+    seedsOf(group, one, level, x(level.at ?? x.low), y);
     for (const share of [0.02, 0.25, 0.5, 0.75, 0.98])
       points.push({ px: left + share * (right - left), py: y(level.y), text: `${one.name}\n${level.text}`, series: one });
+  }
+
+  function seedsOf(group, one, point, px, y) {
+    for (const [, value] of point.seeds || []) shape(group, "circle", { class: "seed", cx: px, cy: y(value), r: 1.8, fill: one.color, opacity: 0.75 });
   }
 
   function lineOf(group, one, x, y) {
@@ -213,6 +219,7 @@ function plot(parent, options) {
     if (errors) shape(group, "path", { class: "bars", d: errors, stroke: one.color, opacity: one.faint ? 0.45 : 1 });
     if (one.marker || there.length === 1) shape(group, "path", { d: dots, stroke: one.color, "stroke-width": 1.5, fill: one.hollow ? "var(--paper)" : one.color });
     for (const point of there) {
+      seedsOf(group, one, point, x(point.x) + (one.shift || 0) + 7, y);
       if (point.fill) shape(group, "circle", { cx: x(point.x), cy: y(point.y), r: (one.radius || 4) - 0.75, fill: point.fill });
       if (point.name) {
         const late = x(point.x) > x(x.high) - 110;

@@ -21,6 +21,11 @@ function spread(cell, study) {
   return { low: Math.max(0, cell.mean - cell.half_width_95), high: Math.min(most, cell.mean + cell.half_width_95) };
 }
 
+// Single seeds, where there are several.
+function seedsOf(cell) {
+  return cell.runs.length > 1 ? cell.runs.map((run) => [run.seed, run.value]) : [];
+}
+
 function said(cell, unit) {
   const seeds = `${cell.n} seed${cell.n === 1 ? "" : "s"}`;
   const range = cell.half_width_95 === null ? "no interval: one seed" : `± ${number(cell.half_width_95)} (95 %)`;
@@ -36,10 +41,10 @@ const charts = {
     const series = families.map((family, place) => ({
       name: family, color: color(family), kind: "line", marker: true, caps: true, shift: (place - (families.length - 1) / 2) * 3,
       points: cells.filter((cell) => cell.family === family)
-        .map((cell) => ({ x: cell.ratio, y: cell.mean, ...spread(cell, study), text: `ratio ${cell.ratio}: ${said(cell, unit)}` })),
+        .map((cell) => ({ x: cell.ratio, y: cell.mean, seeds: seedsOf(cell), ...spread(cell, study), text: `ratio ${cell.ratio}: ${said(cell, unit)}` })),
     }));
     for (const cell of cells.filter((one) => one.ratio === null))
-      series.push({ name: cell.kind, color: color(cell.kind), kind: "band", points: [{ y: cell.mean, ...spread(cell, study), text: said(cell, unit) }] });
+      series.push({ name: cell.kind, color: color(cell.kind), kind: "band", points: [{ y: cell.mean, at: cell.kind === "snn" ? 1 : 0, seeds: seedsOf(cell), ...spread(cell, study), text: said(cell, unit) }] });
     const published = study.published;
     if (published) {
       for (const family of ["ffs", "hybrid"]) {
@@ -55,7 +60,7 @@ const charts = {
       x: { label: "ratio: spiking share of the units", ticks: ratios, low: 0, high: 1 },
       y: { label: `test ${study.metric}${study.unit ? `, ${study.unit}` : ""}` },
     });
-    plots.append(note("Error bars and bands: 95 % confidence interval of the mean over seeds. A series without them has one seed." + (study.unit === "%" ? " They are drawn up to 100 %." : "")));
+    plots.append(note("Error bars and bands: 95 % confidence interval of the mean over seeds; small dots: single seeds (of a pure network at the end of the axis). A series without bars has one seed." + (study.unit === "%" ? " They are drawn up to 100 %." : "")));
   },
 
   curves(plots, controls, study) {

@@ -33,8 +33,10 @@ function csvOf(figure) {
     }
     if (!rows.length) rows.push([...(before.length ? ["panel"] : []), "series", panel.x.label, panel.y.label, "low", "high"]);
     for (const one of panel.series)
-      for (const point of one.points)
+      for (const point of one.points) {
         if (point.y !== null) rows.push([...before, one.name, point.x ?? "", point.y, point.low ?? "", point.high ?? ""]);
+        for (const [seed, value] of point.seeds || []) rows.push([...before, `${one.name}, seed ${seed}`, point.x ?? "", value, "", ""]);
+      }
   }
   // What was multiplied for a unit has digits that mean nothing.
   const short = (value) => (typeof value === "number" ? String(Number(value.toPrecision(12))) : String(value));
