@@ -57,12 +57,23 @@ def report(
             help="Write report.html, .md, .tex, .csv, .json and pictures there; or one file by its suffix.",
         ),
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write every figure there for a paper: PDF and SVG with its fonts, and its data as CSV."
+        ),
+    ] = None,
+    width: Annotated[
+        float | None,
+        typer.Option(metavar="INCHES", help="With --figures: the width of a figure (default: 3.5, a column)."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Gather runs, profile records and accuracy under variation into tables, and into one HTML page.
 
-    The page needs nothing but itself.
+    The page needs nothing but itself. With --figures alone, no table is printed.
     """
+    _check_width(width, figures)
     import_torch()
     from hstnn_deploy.report.aggregate import studies
     from hstnn_deploy.report.collect import collect
@@ -72,6 +83,10 @@ def report(
     for problem in collected.problems:
         console.err.print(f"warning: {problem}", soft_wrap=True, markup=False)
     gathered = studies(collected.runs)
+    if figures is not None:
+        _write_figures(figures, width, gathered, collected)
+        if out is None and formats is None and not as_json:
+            return
     if out is None:
         if chosen == ["console"]:
             _print(gathered, collected)
@@ -81,6 +96,34 @@ def report(
     drawn = _pictures(gathered, collected) if "png" in chosen else {}
     written = _write(out, _texts(chosen, csv_layout, gathered, collected), drawn)
     console.err.print(f"written: {', '.join(map(str, written))}", soft_wrap=True, markup=False)
+
+
+def _check_width(width: float | None, figures: Path | None) -> None:
+    from hstnn_deploy.report.paper.draw import NARROWEST, WIDEST
+
+    if width is None:
+        return
+    if figures is None:
+        raise UsageError("--width is the width of the figures of --figures", "add --figures DIR")
+    if not NARROWEST <= width <= WIDEST:
+        raise UsageError(
+            f"--width {width:g} is not between {NARROWEST:g} and {WIDEST:g} inches",
+            "a column is 3.5 inches wide, a page 7.16",
+        )
+
+
+def _write_figures(folder: Path, width: float | None, gathered: "list[Study]", collected: "Collected") -> None:
+    from hstnn_deploy.report.paper.draw import COLUMN, write
+    from hstnn_deploy.report.paper.make import plots
+
+    found = plots(gathered, collected)
+    if not found:
+        raise UsageError("there is nothing to draw in these folders", "give finished runs, or records of measurements")
+    written = write(found, folder, width or COLUMN)
+    count = console.counted(len(found), "figure")
+    console.err.print(
+        f"written: {count} as PDF, SVG and CSV, {len(written)} files in {folder}", soft_wrap=True, markup=False
+    )
 
 
 def _formats(given: str | None, out: Path | None, as_json: bool) -> tuple[list[str], Path | None]:
