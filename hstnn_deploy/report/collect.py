@@ -77,6 +77,8 @@ class Run:
     """The rows of steps.jsonl."""
     selection: SelectionResult | None = field(repr=False)
     """Of a restoration."""
+    made: dict[str, Any] = field(default_factory=dict, repr=False)
+    """environment.json, with `started` and `updated` of status.json: see `provenance`."""
     root: Path | None = None
     """The folder of those named that it was found in; None where no one asked for several."""
 
@@ -278,6 +280,7 @@ def read_run(folder: RunFolder) -> Run | None:
         curve=curve,
         steps=folder.steps(),
         selection=_selection(folder),
+        made={**folder.environment(), **{key: status.get(key) for key in ("started", "updated")}},
     )
 
 

@@ -14,7 +14,7 @@ from hstnn_deploy.errors import UsageError
 from hstnn_deploy.metrics import shown
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.report import costs, robust, variation
+from hstnn_deploy.report import costs, provenance, robust, variation
 from hstnn_deploy.report.aggregate import Cell, Study
 from hstnn_deploy.report.collect import Collected, Run
 from hstnn_deploy.report.sheets import Sheet, by_seed, summary
@@ -227,6 +227,7 @@ def plain(studies: Sequence[Study], collected: Collected) -> dict[str, Any]:
         "robustness": [each.plain() for each in collected.robustness.values()],
         "tradeoff": robust.plain(robust.compared(collected)),
         "records": [profile.plain for profile in collected.profiles],
+        "provenance": provenance.plain(provenance.sources(studies, collected)),
         "problems": collected.problems,
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 import hstnn_deploy
 from hstnn_deploy.metrics import titled
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.report import costs, drawn, robust, sheets, variation
+from hstnn_deploy.report import costs, drawn, provenance, robust, sheets, variation
 from hstnn_deploy.report.aggregate import Study
 from hstnn_deploy.report.collect import Collected
 from hstnn_deploy.report.sheets import Column, Entry, Sheet
@@ -39,6 +39,11 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
         sections.append(_robust(robust_sheets, disturbed, bool(traded)))
     if collected.profiles:
         sections.append(_costs(collected))
+    origin = provenance.sheet(provenance.sources(studies, collected))
+    if origin is not None:
+        recipes = [_folded(f"Recipe of {study.title}", _text(provenance.recipe(study))) for study in studies]
+        inside = f"{_table(origin, wrapped=True)}{''.join(recipes)}"
+        sections.append(f'<section id="provenance"><h2>Provenance</h2>{inside}</section>')
     if collected.problems:
         items = "".join(f"<li>{escape(problem)}</li>" for problem in collected.problems)
         sections.append(
@@ -49,10 +54,12 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
         *map(variation.heading, varied),
         *(["Robustness"] if robust_sheets else []),
         *(["Costs"] if collected.profiles else []),
+        *(["Provenance"] if origin is not None else []),
     ]
     targets = [f"study-{number}" for number in range(len(studies))]
     targets += [f"variation-{number}" for number in range(len(varied))]
     targets += (["robustness"] if robust_sheets else []) + (["costs"] if collected.profiles else [])
+    targets += ["provenance"] if origin is not None else []
     links = "".join(f'<a href="#{target}">{escape(title)}</a>' for target, title in zip(targets, titles, strict=True))
     data = {
         "studies": [drawn.of_study(study) for study in studies],
@@ -171,7 +178,11 @@ def _folded(title: str, inside: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{inside}</details>"
 
 
-def _table(sheet: Sheet) -> str:
+def _text(text: str) -> str:
+    return f"<pre>{escape(text)}</pre>"
+
+
+def _table(sheet: Sheet, wrapped: bool = False) -> str:
     head = ""
     if any(name for name, _ in sheet.groups):
         cells = "".join(
@@ -185,8 +196,9 @@ def _table(sheet: Sheet) -> str:
     )
     rows = "".join(f"<tr>{''.join(map(_cell, sheet.columns, row, range(len(row))))}</tr>" for row in sheet.rows)
     notes = "".join(f"<li>{escape(note)}</li>" for note in sheet.notes)
+    look = "table wrapped" if wrapped else "table"
     return (
-        f'<div class="table"><div class="scroll" tabindex="0" role="region" aria-label="{escape(sheet.title)}">'
+        f'<div class="{look}"><div class="scroll" tabindex="0" role="region" aria-label="{escape(sheet.title)}">'
         f"<table><caption><span>{escape(sheet.title)}</span></caption><thead>{head}<tr>{names}</tr></thead><tbody>{rows}</tbody></table>"
         f"</div>{f'<ul class=notes>{notes}</ul>' if notes else ''}</div>"
     )
