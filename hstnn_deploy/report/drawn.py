@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.report import costs, robust
+from hstnn_deploy.report import costs, networks, robust
 from hstnn_deploy.report.aggregate import Study
 from hstnn_deploy.report.collect import Collected, Run
 from hstnn_deploy.report.formats import plain_cell
@@ -88,7 +88,31 @@ def of_study(study: Study) -> dict[str, Any]:
             if run.curve
         ],
         **_selections(study),
+        "seen": [_seen(name, runs) for name, runs in networks.seen(study)],
     }
+
+
+def _seen(name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the confusion matrix of a network's seeds together, and the raster of its first seed."""
+    found: dict[str, Any] = {"network": name, "seeds": len(runs)}
+    counts = networks.confusion(runs)
+    if counts and len(counts) <= networks.DRAWN_CLASSES:
+        found |= {"confusion": counts, "names": networks.class_names(runs)}
+    first = runs[0].behaviour
+    if first is not None and first.layers and first.steps:
+        layers = [
+            {
+                "layer": layer.layer,
+                "units": layer.units,
+                "shown": layer.shown,
+                "rate": _rounded(layer.rate),
+                # A number for each spike: its step times the units that are shown, and its unit.
+                "places": [step * layer.shown + unit for step, unit in layer.raster],
+            }
+            for layer in first.layers
+        ]
+        found["raster"] = {"steps": first.steps, "seed": runs[0].recipe.seed, "layers": layers}
+    return found
 
 
 def _name(run: Run) -> str:

@@ -10,14 +10,14 @@ from typing import Any
 import hstnn_deploy
 from hstnn_deploy.metrics import titled
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.report import costs, drawn, provenance, robust, sheets, variation
+from hstnn_deploy.report import costs, drawn, networks, provenance, robust, sheets, variation
 from hstnn_deploy.report.aggregate import Study
 from hstnn_deploy.report.collect import Collected
 from hstnn_deploy.report.sheets import Column, Entry, Sheet
 from hstnn_deploy.robustness.record import Measured as Disturbed
 from hstnn_deploy.train.variation import Measurement
 
-_SCRIPTS = ("charts", "save", "figures", "robust", "page")
+_SCRIPTS = ("charts", "save", "figures", "robust", "behaviour", "page")
 """In the order in which they run."""
 
 
@@ -33,6 +33,9 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
         *(_study(study, number) for number, study in enumerate(studies)),
         *(_variation(measured, number) for number, measured in enumerate(varied)),
     ]
+    each_network = networks.sheet(collected)
+    if each_network is not None:
+        sections.insert(len(studies), f'<section id="networks"><h2>Networks</h2>{_table(each_network)}</section>')
     robust_sheets, disturbed = robust.sheets(collected), robust.by_data(collected)
     traded = drawn.of_tradeoff(collected)
     if robust_sheets:
@@ -51,12 +54,14 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
         )
     titles = [
         *(study.title for study in studies),
+        *(["Networks"] if each_network is not None else []),
         *map(variation.heading, varied),
         *(["Robustness"] if robust_sheets else []),
         *(["Costs"] if collected.profiles else []),
         *(["Provenance"] if origin is not None else []),
     ]
     targets = [f"study-{number}" for number in range(len(studies))]
+    targets += ["networks"] if each_network is not None else []
     targets += [f"variation-{number}" for number in range(len(varied))]
     targets += (["robustness"] if robust_sheets else []) + (["costs"] if collected.profiles else [])
     targets += ["provenance"] if origin is not None else []
@@ -109,8 +114,31 @@ def _study(study: Study, number: int) -> str:
             _table(chosen),
             _figure("importance", number, "Importance of the units, and how stable the kept set is"),
         ]
+    figures += _behaviour(study, number)
     figures.append(_folded("Every run", _table(sheets.every_run(study))))
     return f'<section id="study-{number}"><h2>{escape(study.title)}</h2>{"".join(figures)}</section>'
+
+
+def _behaviour(study: Study, number: int) -> list[str]:
+    """Return what the networks of a study do: spike rates, rasters, confusion matrices and tables of classes."""
+    parts = []
+    rates = networks.rates(study)
+    if rates is not None:
+        parts.append(_table(rates))
+    seen = networks.seen(study)
+    if not seen:
+        what = "Confusion matrix and spike raster: n/a" if study.task.asks == "classes" else "Spike raster: n/a"
+        return [*parts, f'<p class="aside">{what}; {escape(networks.EVALUATE)} makes them.</p>']
+    behaviours = [run.behaviour for _, runs in seen for run in runs if run.behaviour is not None]
+    if any(each.layers and each.steps for each in behaviours):
+        parts.append(_figure("raster", number, "Spikes of one sample"))
+    if any(0 < len(each.confusion) <= networks.DRAWN_CLASSES for each in behaviours):
+        parts.append(_figure("confusion", number, "Confusion matrix"))
+    elif any(each.confusion for each in behaviours):
+        most = f"n/a; more than {networks.DRAWN_CLASSES} classes are not drawn"
+        parts.append(f'<p class="aside">Confusion matrix: {most}.</p>')
+    tables = "".join(map(_table, networks.classes(study)))
+    return [*parts, *([_folded("Classes of each network", tables)] if tables else [])]
 
 
 def _variation(measured: Measurement, number: int) -> str:

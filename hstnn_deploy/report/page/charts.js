@@ -192,7 +192,7 @@ function plot(parent, options) {
   }
 
   function seedsOf(group, one, point, px, y) {
-    for (const [, value] of point.seeds || []) shape(group, "circle", { class: "seed", cx: px, cy: y(value), r: 1.8, fill: one.color, opacity: 0.75 });
+    for (const [, value] of point.seeds || []) shape(group, "circle", { class: "seed", cx: px, cy: y(value), r: 2.3, fill: one.color, opacity: 0.8 });
   }
 
   function lineOf(group, one, x, y) {

@@ -26,6 +26,11 @@ function csvOf(figure) {
   const rows = [];
   for (const { figure: panel } of panels) {
     const before = panels.length > 1 ? [panel.heading || panel.title] : [];
+    if (panel.counts) {
+      rows.push(["class", "answer", "samples"]);
+      panel.counts.forEach((row, truth) => row.forEach((count, answer) => rows.push([panel.names[truth], panel.names[answer], count])));
+      continue;
+    }
     if (panel.rows) {
       if (!rows.length) rows.push([...(before.length ? ["panel"] : []), "network", "part", "value"]);
       for (const row of panel.rows) for (const part of row.parts) rows.push([...before, row.label, part.name, part.value]);
