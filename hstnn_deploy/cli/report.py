@@ -65,7 +65,7 @@ def report(
     ] = None,
     width: Annotated[
         float | None,
-        typer.Option(metavar="INCHES", help="With --figures: the width of a figure (default: 3.5, a column)."),
+        typer.Option(metavar="INCHES", help="The width of figures and of LaTeX tables (default: 3.5, a column)."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -73,12 +73,17 @@ def report(
 
     The page needs nothing but itself. With --figures alone, no table is printed.
     """
-    _check_width(width, figures)
+    _check_width(width)
     import_torch()
     from hstnn_deploy.report.aggregate import studies
     from hstnn_deploy.report.collect import collect
 
     chosen, out = _formats(formats, out, as_json)
+    if width is not None and figures is None and "latex" not in chosen:
+        raise UsageError(
+            "--width is the width of figures and of LaTeX tables, and neither is written",
+            "add --figures DIR or --format latex",
+        )
     collected = collect(paths)
     for problem in collected.problems:
         console.err.print(f"warning: {problem}", soft_wrap=True, markup=False)
@@ -91,21 +96,17 @@ def report(
         if chosen == ["console"]:
             _print(gathered, collected)
         else:
-            print(_only(_texts(chosen, csv_layout, gathered, collected)), end="")
+            print(_only(_texts(chosen, csv_layout, width, gathered, collected)), end="")
         return
     drawn = _pictures(gathered, collected) if "png" in chosen else {}
-    written = _write(out, _texts(chosen, csv_layout, gathered, collected), drawn)
+    written = _write(out, _texts(chosen, csv_layout, width, gathered, collected), drawn)
     console.err.print(f"written: {', '.join(map(str, written))}", soft_wrap=True, markup=False)
 
 
-def _check_width(width: float | None, figures: Path | None) -> None:
+def _check_width(width: float | None) -> None:
     from hstnn_deploy.report.paper.draw import NARROWEST, WIDEST
 
-    if width is None:
-        return
-    if figures is None:
-        raise UsageError("--width is the width of the figures of --figures", "add --figures DIR")
-    if not NARROWEST <= width <= WIDEST:
+    if width is not None and not NARROWEST <= width <= WIDEST:
         raise UsageError(
             f"--width {width:g} is not between {NARROWEST:g} and {WIDEST:g} inches",
             "a column is 3.5 inches wide, a page 7.16",
@@ -156,9 +157,11 @@ def _formats(given: str | None, out: Path | None, as_json: bool) -> tuple[list[s
     return chosen or list(FILES), out
 
 
-def _texts(chosen: list[str], layout: CsvLayout, gathered: "list[Study]", collected: "Collected") -> dict[str, str]:
+def _texts(
+    chosen: list[str], layout: CsvLayout, width: float | None, gathered: "list[Study]", collected: "Collected"
+) -> dict[str, str]:
     """Return the texts to write, by the name of their file."""
-    from hstnn_deploy.report import formats, robust, variation
+    from hstnn_deploy.report import formats, latex, robust, variation
     from hstnn_deploy.report.page import page
 
     texts: dict[str, str] = {}
@@ -181,7 +184,7 @@ def _texts(chosen: list[str], layout: CsvLayout, gathered: "list[Study]", collec
             case "markdown":
                 texts["report.md"] = formats.markdown(formats.every_sheet(gathered, collected))
             case "latex":
-                texts["report.tex"] = formats.latex(formats.every_sheet(gathered, collected))
+                texts["report.tex"] = latex.latex(formats.every_sheet(gathered, collected), width or latex.COLUMN)
             case "json":
                 texts["report.json"] = formats.dumps(formats.plain(gathered, collected))
             case "html":
