@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from hstnn_deploy.recipe.recipe import Recipe
     from hstnn_deploy.runs import RunFolder
+    from hstnn_deploy.train.observer import Observer
 
 
 class KindChoice(StrEnum):
@@ -99,6 +100,19 @@ def train(
         bool,
         typer.Option("--test-curve", help="Measure the test split after every epoch too; no epoch is chosen by it."),
     ] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the numbers of every epoch there for TensorBoard (extra tensorboard)."),
+    ] = None,
+    observers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--observer",
+            metavar="MODULE:CLASS",
+            help="An observer of your own that is told of every batch and epoch; see docs/python.md. It runs your "
+            "code. Repeatable.",
+        ),
+    ] = None,
     changes: Changes = None,
     data_dir: DataDir = None,
     cache: CacheOption = CacheChoice.disk,
@@ -118,6 +132,7 @@ def train(
     from hstnn_deploy.recipe.load import load_recipe
     from hstnn_deploy.train import ranks as processes
     from hstnn_deploy.train.fitting.progress import make_observer
+    from hstnn_deploy.train.observer import Observers
     from hstnn_deploy.train.stages import assist
     from hstnn_deploy.train.stages import train as run_training
 
@@ -162,7 +177,8 @@ def train(
         os._exit(0)
     for line in fitted if ranks.leads else ():
         console.report(as_json).print(f"fitted to your data: {line}", markup=False, soft_wrap=True)
-    observer = make_observer(console.report(as_json))
+    screen = make_observer(console.report(as_json))
+    observer = Observers([screen, *_loggers(tensorboard, observers or [])])
     try:
         with processes.together(ranks, where):
             runs = run_training(
@@ -192,6 +208,14 @@ def train(
         console.emit({"runs": [_facts(run) for run in runs]})
     else:
         _print(runs, resolved, redundant=resolved.kind == "hybrid" and stage is StageChoice.adapt)
+
+
+def _loggers(tensorboard: Path | None, names: list[str]) -> "list[Observer]":
+    """Return the observers that write for other programs."""
+    from hstnn_deploy.train.loggers import TensorBoard, load_observer
+
+    found = [] if tensorboard is None else [TensorBoard(tensorboard)]
+    return [*found, *map(load_observer, names)]
 
 
 def _trained_on(ckpt: Path, recipe: "Recipe", changes: list[str], kind: object) -> "Recipe":
