@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from hstnn_deploy.models.network import Network
     from hstnn_deploy.models.tasks import Task
     from hstnn_deploy.recipe.recipe import Recipe
-    from hstnn_deploy.train.behaviour import Watch
     from hstnn_deploy.train.early_exit import Answers
+    from hstnn_deploy.train.fitting.behaviour import Watch
     from hstnn_deploy.train.variation import Draws
 
 
@@ -301,7 +301,7 @@ def _evaluate(
 
 def _watch(network: "Network", task: "Task") -> "Watch":
     """Return what counts spikes, and classes where the network answers with one."""
-    from hstnn_deploy.train.behaviour import CLASSES, Watch
+    from hstnn_deploy.train.fitting.behaviour import CLASSES, Watch
 
     classes = network.outputs if task.asks == "classes" else 0
     return Watch(network, classes if classes <= CLASSES else 0)
@@ -320,7 +320,7 @@ def _save(
     """Write what was seen beside the checkpoint."""
     from hstnn_deploy import files
     from hstnn_deploy.data.registry import DATA_SETS
-    from hstnn_deploy.train.behaviour import FILE, Behaviour
+    from hstnn_deploy.train.fitting.behaviour import FILE, Behaviour
 
     known = DATA_SETS.get(recipe.data.name)
     names = list(known.card.classes) if known is not None else []

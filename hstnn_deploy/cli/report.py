@@ -162,7 +162,7 @@ def _texts(
 ) -> dict[str, str]:
     """Return the texts to write, by the name of their file."""
     from hstnn_deploy.report import formats, latex, robust, variation
-    from hstnn_deploy.report.page import page
+    from hstnn_deploy.report.page.document import page
 
     texts: dict[str, str] = {}
     for name in chosen:

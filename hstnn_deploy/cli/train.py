@@ -212,7 +212,7 @@ def train(
 
 def _loggers(tensorboard: Path | None, names: list[str]) -> "list[Observer]":
     """Return the observers that write for other programs."""
-    from hstnn_deploy.train.loggers import TensorBoard, load_observer
+    from hstnn_deploy.train.fitting.loggers import TensorBoard, load_observer
 
     found = [] if tensorboard is None else [TensorBoard(tensorboard)]
     return [*found, *map(load_observer, names)]

@@ -216,9 +216,9 @@ def _study(title: str, runs: list[Run]) -> Study:
     ]
     published = next((run.recipe.published for run in runs if run.recipe.published), None)
     if published is not None:
-        said, other = _differs_from_published(runs, published)
+        said, elsewhere = _differs_from_published(runs, published)
         notes += said
-        published = None if other else published
+        published = None if elsewhere else published
     made = [
         _cell(network, stage or next(iter(by_seed.values())).stage, by_seed, seeds, published)
         for (stage, network), by_seed in cells.items()

@@ -25,9 +25,9 @@ from hstnn_deploy.report import variation_file
 from hstnn_deploy.robustness import record
 from hstnn_deploy.robustness.record import PATTERN, Robustness
 from hstnn_deploy.runs import RunFolder, find_runs
-from hstnn_deploy.train import behaviour
-from hstnn_deploy.train.behaviour import Behaviour
 from hstnn_deploy.train.doubts import WARNINGS
+from hstnn_deploy.train.fitting import behaviour
+from hstnn_deploy.train.fitting.behaviour import Behaviour
 from hstnn_deploy.train.ranking import SelectionResult
 from hstnn_deploy.train.variation import Measurement
 

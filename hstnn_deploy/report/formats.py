@@ -13,9 +13,10 @@ from hstnn_deploy.errors import UsageError
 from hstnn_deploy.metrics import shown
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.report import costs, networks, provenance, robust, variation
+from hstnn_deploy.report import costs, networks, robust, variation
 from hstnn_deploy.report.aggregate import Cell, Study
 from hstnn_deploy.report.collect import Collected, Run
+from hstnn_deploy.report.page import provenance
 from hstnn_deploy.report.sheets import Sheet, by_seed, summary
 
 SCHEMA, VERSION = "hstnn-report", 1

@@ -12,7 +12,7 @@ from scipy.stats import ttest_ind
 
 from hstnn_deploy.errors import ReportError, UsageError
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.report import conditions, formats
+from hstnn_deploy.report import conditions, formats, latex
 from hstnn_deploy.report.comparison import Comparison, compare, plain, sheet
 from tests.profile.conftest import configured, measured
 from tests.report.conftest import inference, recipe_for, records_of, training, write_run, write_sweep
@@ -162,7 +162,7 @@ def test_no_form_of_a_comparison_gives_one_process_a_verdict(tmp_path: Path) -> 
     (plain_row,) = plain(found)["rows"]
     assert (plain_row["p"], plain_row["p_holm"], plain_row["half_width_95"]) == (None, None, None)
     assert plain_row["b"]["median"] == pytest.approx(1.1)
-    for text in (plain_row["unjudged"], formats.markdown([sheet(found)]), formats.latex([sheet(found)])):
+    for text in (plain_row["unjudged"], formats.markdown([sheet(found)]), latex.latex([sheet(found)])):
         assert "one process on a side cannot be judged" in text
     (row,) = sheet(found).rows
     shown = dict(zip([column.name for column in sheet(found).columns], [entry.text for entry in row], strict=True))

@@ -13,9 +13,9 @@ from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.report import networks
 from hstnn_deploy.report.aggregate import studies
 from hstnn_deploy.report.collect import Collected, collect
-from hstnn_deploy.report.page import page
+from hstnn_deploy.report.page.document import page
 from hstnn_deploy.report.sheets import Sheet
-from hstnn_deploy.train.behaviour import FILE, Behaviour, Layer
+from hstnn_deploy.train.fitting.behaviour import FILE, Behaviour, Layer
 from hstnn_deploy.train.stages import train
 from tests.conftest import Hstnn
 from tests.report.conftest import inference, recipe_for, records_of, study_of, write_run

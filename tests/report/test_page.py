@@ -15,7 +15,7 @@ from hstnn_deploy import files
 from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.report.aggregate import studies
 from hstnn_deploy.report.collect import collect
-from hstnn_deploy.report.page import embedded, page
+from hstnn_deploy.report.page.document import embedded, page
 from hstnn_deploy.train.variation import Measurement
 from tests.report.conftest import PUBLISHED, inference, recipe_for, records_of, training, varied, write_run, write_sweep
 from tests.report.views import View

@@ -12,8 +12,8 @@ import pytest
 
 from hstnn_deploy.report.aggregate import studies
 from hstnn_deploy.report.collect import collect
-from hstnn_deploy.report.drawn import of_disturbed
-from hstnn_deploy.report.page import page
+from hstnn_deploy.report.page.document import page
+from hstnn_deploy.report.page.drawn import of_disturbed
 from hstnn_deploy.robustness.record import Curve, Measured
 from tests.report.conftest import inference, records_of, training, write_sweep
 from tests.report.views import View

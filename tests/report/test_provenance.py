@@ -5,10 +5,10 @@ from pathlib import Path
 
 from hstnn_deploy import environment, yaml_text
 from hstnn_deploy.recipe.load import parse
-from hstnn_deploy.report import provenance
 from hstnn_deploy.report.aggregate import studies
 from hstnn_deploy.report.collect import collect
-from hstnn_deploy.report.page import page
+from hstnn_deploy.report.page import provenance
+from hstnn_deploy.report.page.document import page
 from hstnn_deploy.report.sheets import Sheet
 from hstnn_deploy.train.stages import train
 from tests.report.conftest import inference, recipe_for, records_of, study_of, write_run
@@ -76,7 +76,10 @@ def test_many_commands_are_counted_and_records_have_a_column(tmp_path: Path) -> 
     records_of(tmp_path / "records.jsonl", [inference()])
     sheet = table(tmp_path)
     assert [column.name for column in sheet.columns[1:]] == ["digits: 7 runs", "1 profile record"]
-    assert facts(sheet)["command"][0].splitlines()[-1] == "… and 3 more"
+    assert facts(sheet)["command"] == ["hstnn train 1\n… and 6 more", "n/a"]
+    collected = collect([tmp_path / "runs"])
+    every = provenance.commands(provenance.sources(studies(collected.runs), collected))
+    assert every.splitlines() == ["# digits: 7 runs", *(f"hstnn train {seed}" for seed in range(1, 8))]
 
 
 def test_the_recipe_in_full_is_one_that_can_be_trained(tmp_path: Path) -> None:

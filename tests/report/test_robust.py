@@ -14,7 +14,7 @@ from hstnn_deploy.disturbances.table import DISTURBANCES
 from hstnn_deploy.report import robust
 from hstnn_deploy.report.collect import collect
 from hstnn_deploy.report.formats import every_sheet, markdown, plain
-from hstnn_deploy.report.page import page
+from hstnn_deploy.report.page.document import page
 from hstnn_deploy.report.tradeoff import candidates
 from hstnn_deploy.robustness.measure import Bench
 from hstnn_deploy.robustness.pictures import panels

@@ -1,7 +1,6 @@
 """Observers that write for other programs: TensorBoard through a fake writer, and a user's own by name."""
 
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +8,8 @@ import pytest
 
 import hstnn_deploy as hd
 from hstnn_deploy.errors import RunError, UsageError
-from hstnn_deploy.train import loggers
-from hstnn_deploy.train.loggers import TensorBoard, load_observer
+from hstnn_deploy.train.fitting import loggers
+from hstnn_deploy.train.fitting.loggers import TensorBoard, load_observer
 from hstnn_deploy.train.observer import Observer, Observers
 from hstnn_deploy.train.stages import train
 from tests.conftest import TINY, Hstnn, options
@@ -43,17 +42,16 @@ class Fake:
 
 
 @pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Fake]]:
+def fakes(monkeypatch: pytest.MonkeyPatch) -> list[Fake]:
     Fake.made = []
     monkeypatch.setattr(loggers, "summary_writer", lambda: Fake)
-    return iter([Fake.made])  # type: ignore[return-value]
+    return Fake.made
 
 
-def test_every_stage_has_a_folder_with_the_numbers_of_each_epoch(tmp_path: Path, fakes: Iterator[list[Fake]]) -> None:
+def test_every_stage_has_a_folder_with_the_numbers_of_each_epoch(tmp_path: Path, fakes: list[Fake]) -> None:
     runs = train(tiny(), tmp_path / "runs", observer=TensorBoard(tmp_path / "tb"))
-    made = next(fakes)
-    assert [Path(fake.folder).relative_to(tmp_path / "tb").as_posix() for fake in made] == ["adapt", "restore"]
-    for fake, run in zip(made, (runs[0], runs[-1]), strict=True):
+    assert [Path(fake.folder).relative_to(tmp_path / "tb").as_posix() for fake in fakes] == ["adapt", "restore"]
+    for fake, run in zip(fakes, (runs[0], runs[-1]), strict=True):
         rows = run.metrics()
         assert fake.scalars["loss/train"] == {row["epoch"]: row["train_loss"] for row in rows}
         assert fake.scalars["accuracy/valid"] == {row["epoch"]: row["valid_accuracy"] for row in rows}
@@ -64,18 +62,18 @@ def test_every_stage_has_a_folder_with_the_numbers_of_each_epoch(tmp_path: Path,
         assert fake.closed == 1
 
 
-def test_a_training_that_fails_closes_its_writer(fakes: Iterator[list[Fake]]) -> None:
+def test_a_training_that_fails_closes_its_writer(fakes: list[Fake]) -> None:
     watched = TensorBoard("tb")
     watched.stage_started("train", 2, 0)
     watched.close()
     watched.close()
     watched.epoch_done({"epoch": 1, "train_loss": 1.0})
-    (fake,) = next(fakes)
+    (fake,) = fakes
     assert fake.closed == 1
     assert fake.scalars == {}
 
 
-def test_fit_closes_what_was_given(fakes: Iterator[list[Fake]], tmp_path: Path) -> None:
+def test_fit_closes_what_was_given(fakes: list[Fake], tmp_path: Path) -> None:
     class Closed(Observer):
         times = 0
 
@@ -90,7 +88,7 @@ def test_fit_closes_what_was_given(fakes: Iterator[list[Fake]], tmp_path: Path) 
     with pytest.raises(RunError, match="stop"):
         hd.fit(net, (x, y), observer=[TensorBoard(tmp_path), closed], progress=False)
     assert closed.times == 1
-    assert [fake.closed for fake in next(fakes)] == [1]
+    assert [fake.closed for fake in fakes] == [1]
 
 
 @pytest.mark.skipif(HERE, reason="tensorboard is installed")

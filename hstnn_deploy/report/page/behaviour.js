@@ -50,7 +50,7 @@ Object.assign(charts, {
       const one = there[chosen.selectedIndex];
       const names = one.names.length ? one.names : one.confusion.map((_, number) => String(number));
       matrix(plots, { title: `Confusion matrix of ${one.network}`, counts: one.confusion, names });
-      plots.append(note(`Test split, ${one.seeds === 1 ? "one seed" : `${one.seeds} seeds together`}. A row is a class, the darker the larger its share; green: right answers.`));
+      plots.append(note(`Test split, ${one.seeds === 1 ? "one seed" : `${one.seeds} seeds together`}. A row is a class; the stronger a colour, the larger the share of the row; green: right answers.`));
     };
     const chosen = choice(controls, "network", there.map((one) => one.network), draw);
     draw();

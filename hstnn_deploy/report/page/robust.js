@@ -62,7 +62,7 @@ Object.assign(charts, {
         y: { label: `test ${found.metric}${found.unit ? `, ${found.unit}` : ""}` },
       });
       plots.append(note("A name: no other network is at least as good in accuracy, robustness and this cost. " +
-        (known.length ? `Inside: robustness, the darker the better (${number(low)} to ${number(high)}).` : "Robustness: not measured.")));
+        (known.length ? `Inside: robustness, the fuller the circle the better (${number(low)} to ${number(high)}).` : "Robustness: not measured.")));
     };
     const choiceOf = choice(controls, "cost", found.costs.map((cost) => cost.name), draw);
     draw();

@@ -26,7 +26,7 @@ _COLOURS = {
 }  # fmt: skip
 """As on the page. They differ in lightness too, and for most people who tell red and green apart badly."""
 _DASHES: list[Any] = ["-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (3, 1)), (0, (8, 2))]
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.labelsize": 8,
@@ -87,7 +87,7 @@ def draw(plot: Plot, width: float = COLUMN) -> "Figure":
     bottoms: dict[float, float] = {}
     for series, (colour, dash) in zip(plot.series, looks, strict=True):
         _series(axes, series, colour, dash, bottoms)
-    _dress(axes, plot)
+    _dress(axes, plot, width)
     if len(named) > 1:
         figure.legend(
             loc="outside upper left", ncols=min(columns, len(named)), frameon=False, borderaxespad=0.1,
@@ -148,10 +148,10 @@ def _series(axes: "Axes", series: Series, colour: Any, dash: Any, bottoms: dict[
             axes.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=6, color=_INK)
 
 
-def _dress(axes: "Axes", plot: Plot) -> None:
+def _dress(axes: "Axes", plot: Plot, width: float) -> None:
     lying = any(each.kind == "bars" for each in plot.series)
     # A letter of 8 points is about 0.062 inches wide.
-    letters = int(0.8 * axes.figure.get_figwidth() / 0.062)
+    letters = int(0.8 * width / 0.062)
     axes.set(xlabel="\n".join(wrap(plot.y if lying else plot.x, letters)), ylabel="" if lying else plot.y)
     if plot.log:
         from matplotlib.ticker import LogLocator

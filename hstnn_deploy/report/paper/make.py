@@ -95,14 +95,15 @@ def _by_ratio(study: Study, cells: Sequence[Cell]) -> Iterator[Series]:
                 if len(cell.runs) > 1
                 for seed, value in cell.values.items()
             ]
-            yield Series(family, family, ratios, [_mean(cell) for cell in own], *zip(*ends, strict=True), seeds=seeds)
+            low, high = ([pair[place] for pair in ends] for place in (0, 1))
+            yield Series(family, family, ratios, [_mean(cell) for cell in own], low, high, seeds=seeds)
     for cell in cells:
         if cell.network.ratio is None:
-            low, high = _ends(cell, most)
+            least, largest = _ends(cell, most)
             place = 1.0 if cell.network.kind == "snn" else 0.0
             seeds = [(place, seed, value) for seed, value in cell.values.items()] if len(cell.runs) > 1 else []
             name = cell.network.family
-            yield Series(name, name, [place], [_mean(cell)], [low], [high], "level", seeds=seeds)
+            yield Series(name, name, [place], [_mean(cell)], [least], [largest], "level", seeds=seeds)
 
 
 def _mean(cell: Cell) -> float:

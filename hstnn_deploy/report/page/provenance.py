@@ -47,7 +47,7 @@ def sheet(found: Sequence[Source]) -> Sheet | None:
     if not names:
         return None
     columns = [Column("", numeric=False), *(Column(each.name, numeric=False) for each in found)]
-    rows = [[Entry(name), *(Entry(_listed(each.facts.get(name, []))) for each in found)] for name in names]
+    rows = [[Entry(name), *(Entry(_listed(each.facts.get(name, []), name)) for each in found)] for name in names]
     notes = ["n/a: older versions of hstnn-deploy did not write it down."] if _lacks(rows) else []
     return Sheet("Where these figures come from", columns, rows, notes)
 
@@ -120,11 +120,21 @@ def _command(words: Any) -> str | None:
     return shlex.join([first, *words[1:]])
 
 
-def _listed(values: Sequence[str]) -> str:
+def commands(found: Sequence[Source]) -> str:
+    """Return every command, a line each under what it gave; empty where a table holds them all."""
+    parts = [(each.name, each.facts.get("command", [])) for each in found]
+    if all(len(words) < 2 for _, words in parts):
+        return ""
+    return "\n".join("\n".join([f"# {name}", *words]) for name, words in parts if words)
+
+
+def _listed(values: Sequence[str], name: str) -> str:
     if not values:
         return NONE
-    more = f"\n… and {len(values) - _MOST} more" if len(values) > _MOST else ""
-    return "\n".join(values[:_MOST]) + more
+    # A command is long: one shows how it was done.
+    most = 1 if name == "command" else _MOST
+    more = f"\n… and {len(values) - most} more" if len(values) > most else ""
+    return "\n".join(values[:most]) + more
 
 
 def _lacks(rows: Sequence[Sequence[Entry]]) -> bool:

@@ -10,13 +10,16 @@ from typing import Any
 import hstnn_deploy
 from hstnn_deploy.metrics import titled
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.report import costs, drawn, networks, provenance, robust, sheets, variation
+from hstnn_deploy.report import costs, networks, robust, sheets, variation
 from hstnn_deploy.report.aggregate import Study
 from hstnn_deploy.report.collect import Collected
+from hstnn_deploy.report.page import drawn, provenance
 from hstnn_deploy.report.sheets import Column, Entry, Sheet
 from hstnn_deploy.robustness.record import Measured as Disturbed
 from hstnn_deploy.train.variation import Measurement
 
+_MANY = 9
+"""Columns of a table that fit on a printed page."""
 _SCRIPTS = ("charts", "save", "figures", "robust", "behaviour", "page")
 """In the order in which they run."""
 
@@ -42,9 +45,12 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
         sections.append(_robust(robust_sheets, disturbed, bool(traded)))
     if collected.profiles:
         sections.append(_costs(collected))
-    origin = provenance.sheet(provenance.sources(studies, collected))
+    came = provenance.sources(studies, collected)
+    origin = provenance.sheet(came)
     if origin is not None:
         recipes = [_folded(f"Recipe of {study.title}", _text(provenance.recipe(study))) for study in studies]
+        every = provenance.commands(came)
+        recipes += [_folded("Every command", _text(every))] if every else []
         inside = f"{_table(origin, wrapped=True)}{''.join(recipes)}"
         sections.append(f'<section id="provenance"><h2>Provenance</h2>{inside}</section>')
     if collected.problems:
@@ -224,7 +230,8 @@ def _table(sheet: Sheet, wrapped: bool = False) -> str:
     )
     rows = "".join(f"<tr>{''.join(map(_cell, sheet.columns, row, range(len(row))))}</tr>" for row in sheet.rows)
     notes = "".join(f"<li>{escape(note)}</li>" for note in sheet.notes)
-    look = "table wrapped" if wrapped else "table"
+    # Many columns are set smaller on paper, which does not scroll.
+    look = "table wrapped" if wrapped else "table wide" if len(sheet.columns) > _MANY else "table"
     return (
         f'<div class="{look}"><div class="scroll" tabindex="0" role="region" aria-label="{escape(sheet.title)}">'
         f"<table><caption><span>{escape(sheet.title)}</span></caption><thead>{head}<tr>{names}</tr></thead><tbody>{rows}</tbody></table>"
