@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
@@ -135,6 +136,13 @@ def describe(device: str) -> dict[str, Any]:
         facts["gpu"] = torch.cuda.get_device_name(device)
         facts["cuda"] = torch.version.cuda
     return facts
+
+
+def command() -> list[str]:
+    """Return what was typed to start this process: `hstnn` with its words, or the name of a script with its own."""
+    name = Path(sys.argv[0]).name
+    package = Path(sys.argv[0]).parent.name == "hstnn_deploy" or Path(sys.argv[0]).parent.parent.name == "hstnn_deploy"
+    return ["hstnn" if name == "hstnn" or package else name or "python", *sys.argv[1:]]
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,9 @@
 """`hstnn evaluate`: a checkpoint on a split."""
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,11 +25,14 @@ from hstnn_deploy.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
 
     from hstnn_deploy.checkpoint import Checkpoint
+    from hstnn_deploy.models.network import Network
     from hstnn_deploy.models.tasks import Task
     from hstnn_deploy.recipe.recipe import Recipe
     from hstnn_deploy.train.early_exit import Answers
+    from hstnn_deploy.train.fitting.behaviour import Watch
     from hstnn_deploy.train.variation import Draws
 
 
@@ -76,6 +80,14 @@ def evaluate(
             "against variation, a .csv or a .json, or a folder for all of them and accuracy against memory.",
         ),
     ] = None,
+    save: Annotated[
+        bool,
+        typer.Option(
+            "--save",
+            help="Write the confusion matrix and the spikes of each layer beside the checkpoint (evaluation.json), "
+            "for hstnn report.",
+        ),
+    ] = False,
     recipe: ForRecipe = None,
     data: OwnData = None,
     metric: Annotated[
@@ -101,6 +113,11 @@ def evaluate(
         one_of(paths[0], ckpt[0], "--ckpt", "checkpoint")
     named = paths or ckpt or [one_of(None, None, "--ckpt", "checkpoint")]
     where = devices.resolve(device, threads)
+    if save and (variation is not None or draws is not None or early_exit or recipe is not None or data is not None):
+        raise UsageError(
+            "--save is for one pass of a checkpoint on the data of its own recipe",
+            "leave --variation, --draws, --early-exit, --recipe and --data out",
+        )
     if variation is not None:
         if recipe is not None:
             raise UsageError(
@@ -117,8 +134,9 @@ def evaluate(
     if metrics and (draws is not None or early_exit):
         raise UsageError("--metric is for one pass over the split", "leave --draws and --early-exit out")
     _evaluate(
-        named[0], split, batch, draws, readapt, early_exit, out, recipe, data, metrics, where, data_dir, cache, as_json
-    )
+        named[0], split, batch, draws, readapt, early_exit, out, save, recipe, data, metrics, where, data_dir, cache,
+        as_json,
+    )  # fmt: skip
 
 
 def _vary(
@@ -165,6 +183,7 @@ def _evaluate(
     readapt: int,
     early_exit: bool,
     out: Path | None,
+    save: bool,
     recipe: str | None,
     data: Path | None,
     metrics: list[str],
@@ -242,8 +261,14 @@ def _evaluate(
         figures.take(output, target)
         if each is not None:
             each.take(output, target)
+        if watch is not None:
+            watch.take(output, target)
 
-    result = run_evaluation(network, task, samples, size, where, asked.precision, shown=take)
+    watch = _watch(network, task) if save else None
+    with watch or nullcontext():
+        result = run_evaluation(network, task, samples, size, where, asked.precision, shown=take)
+    if watch is not None:
+        _save(watch, ckpt, network, task, asked, split.value, result, console.report(as_json))
     own = figures.plain()
     outputs = each.plain(asked.loss.outputs if asked.loss else ()) if each else []
     facts = {
@@ -286,6 +311,49 @@ def _evaluate(
         console.out.print(f"output {name}: rmse {one['rmse']:.4g}, R² {explained}", markup=False, soft_wrap=True)
     if len(outputs) > _OUTPUTS:
         console.out.print(f"… {len(outputs)} outputs; --json gives all")
+
+
+def _watch(network: "Network", task: "Task") -> "Watch":
+    """Return what counts spikes, and classes where the network answers with one."""
+    from hstnn_deploy.train.fitting.behaviour import CLASSES, Watch
+
+    classes = network.outputs if task.asks == "classes" else 0
+    return Watch(network, classes if classes <= CLASSES else 0)
+
+
+def _save(
+    watch: "Watch",
+    ckpt: Path,
+    network: "Network",
+    task: "Task",
+    recipe: "Recipe",
+    split: str,
+    result: dict[str, Any],
+    screen: "Console",
+) -> None:
+    """Write what was seen beside the checkpoint."""
+    from hstnn_deploy import files
+    from hstnn_deploy.data.registry import DATA_SETS
+    from hstnn_deploy.train.fitting.behaviour import FILE, Behaviour
+
+    known = DATA_SETS.get(recipe.data.name)
+    names = list(known.card.classes) if known is not None else []
+    count = int(result[task.counts])
+    found = Behaviour(
+        checkpoint_sha256=files.sha256(ckpt),
+        split=split,
+        samples=count,
+        metric=task.metric,
+        value=result[task.metric],
+        parameters=sum(each.numel() for each in network.parameters()),
+        steps=watch.steps,
+        layers=watch.layers(count),
+        names=names if len(names) == len(watch.confusion) else [],
+        confusion=watch.confusion,
+    )
+    path = ckpt.parent / FILE
+    files.write_json(path, found.model_dump(mode="json"))
+    screen.print(f"written: {path}", soft_wrap=True, markup=False)
 
 
 def _weights_said(checkpoint: "Checkpoint", draws: int | None) -> str:

@@ -139,6 +139,14 @@ def profile(
             metavar="PJ", help="Energy of a bit read from SRAM (default: 0.156, 8 KB in 45 nm, Horowitz 2014)."
         ),
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Instead of measuring, write what torch.profiler sees of one training step and one inference of one "
+            "recipe or checkpoint, for chrome://tracing or Perfetto (.json.gz: compressed).",
+        ),
+    ] = None,
     time_limit: Annotated[float, typer.Option(help="Stop a configuration after this many seconds.")] = 300.0,
     executor: Annotated[
         ExecutorChoice,
@@ -199,6 +207,12 @@ def profile(
     if find_batch and options.get("repeats", 1) != 1:
         raise UsageError("--find-batch searches once: it takes no --repeats", "leave one of them out")
     address = address_of(executor, address)
+    if trace is not None:
+        other = {"--out": out, "--resume": resume, "--find-batch": find_batch, "--input": inputs, "--executor": address}
+        from hstnn_deploy.cli.trace import write_trace
+
+        write_trace(trace, options, [name for name, value in other.items() if value], as_json)
+        return
     planned: Callable[[Nodes | None], list[Configuration]] = lambda nodes: _planned(options, nodes, find_batch)  # noqa: E731
     if inputs or any(map(is_foreign, options.get("recipes", []))):
         if find_batch or executor is ExecutorChoice.ray:

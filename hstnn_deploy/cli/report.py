@@ -57,30 +57,74 @@ def report(
             help="Write report.html, .md, .tex, .csv, .json and pictures there; or one file by its suffix.",
         ),
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write every figure there for a paper: PDF and SVG with its fonts, and its data as CSV."
+        ),
+    ] = None,
+    width: Annotated[
+        float | None,
+        typer.Option(metavar="INCHES", help="The width of figures and of LaTeX tables (default: 3.5, a column)."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Gather runs, profile records and accuracy under variation into tables, and into one HTML page.
 
-    The page is one file and works offline.
+    The page is one file and works offline. With --figures alone, no table is printed.
     """
+    _check_width(width)
     import_torch()
     from hstnn_deploy.report.aggregate import studies
     from hstnn_deploy.report.collect import collect
 
     chosen, out = _formats(formats, out, as_json)
+    if width is not None and figures is None and "latex" not in chosen:
+        raise UsageError(
+            "--width is the width of figures and of LaTeX tables, and neither is written",
+            "add --figures DIR or --format latex",
+        )
     collected = collect(paths)
     for problem in collected.problems:
         console.err.print(f"warning: {problem}", soft_wrap=True, markup=False)
     gathered = studies(collected.runs)
+    if figures is not None:
+        _write_figures(figures, width, gathered, collected)
+        if out is None and formats is None and not as_json:
+            return
     if out is None:
         if chosen == ["console"]:
             _print(gathered, collected)
         else:
-            print(_only(_texts(chosen, csv_layout, gathered, collected)), end="")
+            print(_only(_texts(chosen, csv_layout, width, gathered, collected)), end="")
         return
     drawn = _pictures(gathered, collected) if "png" in chosen else {}
-    written = _write(out, _texts(chosen, csv_layout, gathered, collected), drawn)
+    written = _write(out, _texts(chosen, csv_layout, width, gathered, collected), drawn)
     console.aside.print(f"written: {', '.join(map(str, written))}", soft_wrap=True, markup=False)
+
+
+def _check_width(width: float | None) -> None:
+    from hstnn_deploy.report.paper.draw import NARROWEST, WIDEST
+
+    if width is not None and not NARROWEST <= width <= WIDEST:
+        raise UsageError(
+            f"--width {width:g} is not between {NARROWEST:g} and {WIDEST:g} inches",
+            "a column is 3.5 inches wide, a page 7.16",
+        )
+
+
+def _write_figures(folder: Path, width: float | None, gathered: "list[Study]", collected: "Collected") -> None:
+    from hstnn_deploy.report.paper.draw import COLUMN, write
+    from hstnn_deploy.report.paper.make import plots
+
+    found = plots(gathered, collected)
+    if not found:
+        raise UsageError("there is nothing to draw in these folders", "give finished runs, or records of measurements")
+    written = write(found, folder, width or COLUMN)
+    count = console.counted(len(found), "figure")
+    console.aside.print(
+        f"written: {count} as PDF, SVG and CSV, {len(written)} files in {folder}", soft_wrap=True, markup=False
+    )
 
 
 def _formats(given: str | None, out: Path | None, as_json: bool) -> tuple[list[str], Path | None]:
@@ -113,10 +157,12 @@ def _formats(given: str | None, out: Path | None, as_json: bool) -> tuple[list[s
     return chosen or list(FILES), out
 
 
-def _texts(chosen: list[str], layout: CsvLayout, gathered: "list[Study]", collected: "Collected") -> dict[str, str]:
+def _texts(
+    chosen: list[str], layout: CsvLayout, width: float | None, gathered: "list[Study]", collected: "Collected"
+) -> dict[str, str]:
     """Return the texts to write, by the name of their file."""
-    from hstnn_deploy.report import formats, robust, variation
-    from hstnn_deploy.report.page import page
+    from hstnn_deploy.report import formats, latex, robust, variation
+    from hstnn_deploy.report.page.document import page
 
     texts: dict[str, str] = {}
     for name in chosen:
@@ -138,7 +184,7 @@ def _texts(chosen: list[str], layout: CsvLayout, gathered: "list[Study]", collec
             case "markdown":
                 texts["report.md"] = formats.markdown(formats.every_sheet(gathered, collected))
             case "latex":
-                texts["report.tex"] = formats.latex(formats.every_sheet(gathered, collected))
+                texts["report.tex"] = latex.latex(formats.every_sheet(gathered, collected), width or latex.COLUMN)
             case "json":
                 texts["report.json"] = formats.dumps(formats.plain(gathered, collected))
             case "html":

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from hstnn_deploy.recipe.recipe import Recipe
     from hstnn_deploy.runs import RunFolder
+    from hstnn_deploy.train.observer import Observer
 
 
 class KindChoice(StrEnum):
@@ -122,6 +123,19 @@ def train(
             help="Also measure the test split after every epoch; it does not decide which epoch is best.",
         ),
     ] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the numbers of every epoch there for TensorBoard (extra tensorboard)."),
+    ] = None,
+    observers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--observer",
+            metavar="MODULE:CLASS",
+            help="An observer of your own that is told of every batch and epoch; see docs/python.md. It runs your "
+            "code. Repeatable.",
+        ),
+    ] = None,
     changes: Changes = None,
     data_dir: DataDir = None,
     cache: CacheOption = CacheChoice.disk,
@@ -142,6 +156,7 @@ def train(
     from hstnn_deploy.recipe.short import short_changes
     from hstnn_deploy.train import ranks as processes
     from hstnn_deploy.train.fitting.progress import make_observer
+    from hstnn_deploy.train.observer import Observers
     from hstnn_deploy.train.stages import assist
     from hstnn_deploy.train.stages import train as run_training
 
@@ -185,11 +200,12 @@ def train(
             assist(ranks, where, data_dir, cache.value)
         # At once: torchrun ends rank 0 too, should a library abort this process while the interpreter shuts down.
         os._exit(0)
-    if short:
-        console.working(as_json).print(f"set in the recipe: {', '.join(short)}", markup=False, soft_wrap=True)
-    for line in fitted:
-        console.working(as_json).print(f"fitted to your data: {line}", markup=False, soft_wrap=True)
-    observer = make_observer(console.working(as_json))
+    working = console.working(as_json)
+    if short and ranks.leads:
+        working.print(f"set in the recipe: {', '.join(short)}", markup=False, soft_wrap=True)
+    for line in fitted if ranks.leads else ():
+        working.print(f"fitted to your data: {line}", markup=False, soft_wrap=True)
+    observer = Observers([make_observer(working), *_loggers(tensorboard, observers or [])])
     try:
         with processes.together(ranks, where):
             runs = run_training(
@@ -219,6 +235,14 @@ def train(
         console.emit({"runs": [_facts(run) for run in runs]})
     else:
         _print(runs, resolved, redundant=resolved.kind == "hybrid" and stage is StageChoice.adapt)
+
+
+def _loggers(tensorboard: Path | None, names: list[str]) -> "list[Observer]":
+    """Return the observers that write for other programs."""
+    from hstnn_deploy.train.fitting.loggers import TensorBoard, load_observer
+
+    found = [] if tensorboard is None else [TensorBoard(tensorboard)]
+    return [*found, *map(load_observer, names)]
 
 
 def _trained_on(ckpt: Path, recipe: "Recipe", changes: list[str], kind: object) -> "Recipe":

@@ -7,6 +7,7 @@ selection and no restoration, stand in every study of the same adaptation; two w
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hstnn_deploy.models.rram import STEPS
@@ -74,6 +75,8 @@ class Study:
     Of weights on devices, the steps in order."""
     notes: list[str]
     """What a reader has to know: other results for a seed, how the recipe differs from the shipped one."""
+    published: Published | None = None
+    """The published results that the recipe names; None where the runs have another size or number of epochs."""
 
     @property
     def protocol(self) -> str:
@@ -84,11 +87,6 @@ class Study:
     def task(self) -> Task:
         """The metric."""
         return self.runs[0].task
-
-    @property
-    def published(self) -> Published | None:
-        """The published results that the recipe names."""
-        return next((run.recipe.published for run in self.runs if run.recipe.published), None)
 
     @property
     def redundant(self) -> list[Cell]:
@@ -122,7 +120,7 @@ def studies(runs: Sequence[Run]) -> list[Study]:
     for run in runs:
         bases.setdefault(repr(base(run)), []).append(run)
     gathered = []
-    for same in bases.values():
+    for same in (one for each in bases.values() for one in _apart(each)):
         restored: dict[str, list[Run]] = {}
         for run in same:
             if run.stage == "restore":
@@ -130,6 +128,19 @@ def studies(runs: Sequence[Run]) -> list[Study]:
         shared = [run for run in same if run.stage != "restore"]
         gathered += [[*shared, *each] for each in restored.values()] or [shared]
     return [_study(title, each) for title, each in zip(_titles(gathered), gathered, strict=True)]
+
+
+def _apart(runs: list[Run]) -> list[list[Run]]:
+    """Keep folders apart that were named beside each other and hold the same networks and seeds; else all together."""
+    places: dict[Any, set[Path | None]] = {}
+    for run in runs:
+        places.setdefault((run.stage == "adapt", run.network, run.recipe.seed), set()).add(run.root)
+    if all(len(roots) == 1 for roots in places.values()):
+        return [runs]
+    apart: dict[Path | None, list[Run]] = {}
+    for run in runs:
+        apart.setdefault(run.root, []).append(run)
+    return list(apart.values())
 
 
 def base(run: Run) -> dict[str, Any]:
@@ -160,7 +171,22 @@ def _titles(groups: list[list[Run]]) -> list[str]:
         mine = described(runs)
         telling = [f"{key} {_get(mine, key)}" for key in differing(namesakes) if _get(mine, key) is not None]
         titles.append(name + (f" ({', '.join(telling)})" if telling else ""))
-    return titles
+    roots = [runs[0].root for runs in groups]
+    titles = [
+        f"{title}, {_folder(root, roots)}" if titles.count(title) > 1 and len(set(roots)) > 1 else title
+        for title, root in zip(titles, roots, strict=True)
+    ]
+    # Whatever tells them apart lies where no title can say it: they are numbered.
+    return [
+        f"{title}, no. {titles[:place].count(title) + 1}" if titles.count(title) > 1 else title
+        for place, title in enumerate(titles)
+    ]
+
+
+def _folder(root: Path | None, roots: Sequence[Path | None]) -> str:
+    """Return what a folder is called beside others: its name, or its path where another one has that name."""
+    names = [each.name for each in set(roots) if each is not None]
+    return "" if root is None else root.name if names.count(root.name) == 1 and root.name else str(root)
 
 
 def _get(recipe: dict[str, Any], key: str) -> Any:
@@ -189,13 +215,15 @@ def _study(title: str, runs: list[Run]) -> Study:
         for warning in run.warnings
     ]
     published = next((run.recipe.published for run in runs if run.recipe.published), None)
+    if published is not None:
+        said, elsewhere = _differs_from_published(runs, published)
+        notes += said
+        published = None if elsewhere else published
     made = [
         _cell(network, stage or next(iter(by_seed.values())).stage, by_seed, seeds, published)
         for (stage, network), by_seed in cells.items()
     ]
-    return Study(
-        title, runs, seeds, sorted(made, key=_order), notes + (_differs_from_shipped(runs) if published else [])
-    )
+    return Study(title, runs, seeds, sorted(made, key=_order), notes, published)
 
 
 def _cell(network: Network, stage: str, runs: dict[int, Run], seeds: list[int], published: Published | None) -> Cell:
@@ -215,14 +243,35 @@ def _order(cell: Cell) -> tuple[Any, ...]:
     return place, network.ratio or 0.0, network.recurrent == "lstm", network.kind, step
 
 
-def _differs_from_shipped(runs: list[Run]) -> list[str]:
-    """Say where a study departs from the shipped recipe of its name, to which the published figures belong."""
-    name = runs[0].recipe.name
-    if name not in shipped():
-        return []
-    mine, original = described(runs), load_recipe(name).dump()
+def _differs_from_published(runs: list[Run], published: Published) -> tuple[list[str], bool]:
+    """Say where a study departs from the shipped recipe of its name or of its published figures.
+
+    Returns:
+        A line; and whether the published figures are of another size or number of epochs, so that they do not belong
+        beside these runs. What somebody wrote into a recipe of their own belongs to it.
+    """
+    originals = {name: load_recipe(name) for name in shipped()}
+    theirs = [name for name, each in originals.items() if each.published == published]
+    own = runs[0].recipe.name
+    name = own if own in theirs else next(iter(theirs), own)
+    if name not in originals:
+        return [], False
+    mine, original = described(runs), originals[name].dump()
     keys = [key for key in differing([mine, original]) if key not in {"network.recurrent", "network.weights.step"}]
     if not keys:
-        return []
+        return [], False
     changes = ", ".join(f"{key} is {_get(mine, key)}, not {_get(original, key)}" for key in keys)
-    return [f"These runs differ from the shipped recipe {name}: {changes}."]
+    said = f"These runs differ from the shipped recipe {name}: {changes}."
+    if not theirs or not any(map(_of_size_or_epochs, keys)):
+        return [said], False
+    return [f"{said} The published figures belong to that recipe and are left out."], True
+
+
+_SIZES = {"inputs", "input", "classes", "vocabulary", "units", "size", "form", "hidden", "layers"}
+"""Keys of a network that say how large it is; of a stack, all that its layers are."""
+
+
+def _of_size_or_epochs(key: str) -> bool:
+    """Whether a key says how large the network is, or how long it trains."""
+    section, _, rest = key.partition(".")
+    return (section == "network" and rest in _SIZES) or rest in {"epochs", "batches"}

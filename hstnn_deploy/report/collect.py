@@ -4,7 +4,7 @@ A folder that cannot be read is a problem with a line of its own; it never hides
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from hstnn_deploy.robustness import record
 from hstnn_deploy.robustness.record import PATTERN, Robustness
 from hstnn_deploy.runs import RunFolder, find_runs
 from hstnn_deploy.train.doubts import WARNINGS
+from hstnn_deploy.train.fitting import behaviour
+from hstnn_deploy.train.fitting.behaviour import Behaviour
 from hstnn_deploy.train.ranking import SelectionResult
 from hstnn_deploy.train.variation import Measurement
 
@@ -77,6 +79,12 @@ class Run:
     """The rows of steps.jsonl."""
     selection: SelectionResult | None = field(repr=False)
     """Of a restoration."""
+    made: dict[str, Any] = field(default_factory=dict, repr=False)
+    """environment.json, with `started` and `updated` of status.json: see `provenance`."""
+    behaviour: Behaviour | None = field(default=None, repr=False)
+    """What `hstnn evaluate --save` wrote of its best.pt; None where nobody did."""
+    root: Path | None = None
+    """The folder of those named that it was found in; None where no one asked for several."""
 
     @property
     def network(self) -> Network:
@@ -214,7 +222,8 @@ def collect(paths: Sequence[Path]) -> Collected:
                     problems.append(f"left out: {error.message}")
                 else:
                     if run is not None:
-                        runs[folder.path.resolve()] = run
+                        run = replace(run, behaviour=_behaviour(run, problems))
+                        runs[folder.path.resolve()] = replace(run, root=path) if len(paths) > 1 else run
     if not runs and not any(profiles.values()) and not variations and not robust:
         where = ", ".join(map(str, paths))
         raise RunError(
@@ -276,7 +285,26 @@ def read_run(folder: RunFolder) -> Run | None:
         curve=curve,
         steps=folder.steps(),
         selection=_selection(folder),
+        made={**folder.environment(), **{key: status.get(key) for key in ("started", "updated")}},
     )
+
+
+def _behaviour(run: Run, problems: list[str]) -> Behaviour | None:
+    """Return what was seen of a run's network; where that cannot be read or is of another one, say so."""
+    path = run.path / behaviour.FILE
+    if not path.exists():
+        return None
+    try:
+        found = behaviour.read(path)
+    except RunError as error:
+        problems.append(f"left out: {error.message}")
+        return None
+    if found.split != "test":
+        return None
+    if found.checksum_of(run.path / "best.pt"):
+        return found
+    problems.append(f"left out: {path} is of another checkpoint than the best.pt beside it")
+    return None
 
 
 def _recipe(folder: RunFolder) -> Recipe:

@@ -1,10 +1,9 @@
-"""The same tables as plain text, CSV, Markdown, LaTeX and JSON."""
+"""The same tables as CSV, Markdown and JSON; `latex` has them for papers."""
 
 import csv
 import io
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from statistics import fmean, pvariance
 from typing import Any
@@ -14,9 +13,10 @@ from hstnn_deploy.errors import UsageError
 from hstnn_deploy.metrics import shown
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.report import costs, robust, variation
+from hstnn_deploy.report import costs, networks, robust, variation
 from hstnn_deploy.report.aggregate import Cell, Study
 from hstnn_deploy.report.collect import Collected, Run
+from hstnn_deploy.report.page import provenance
 from hstnn_deploy.report.sheets import Sheet, by_seed, summary
 
 SCHEMA, VERSION = "hstnn-report", 1
@@ -39,74 +39,6 @@ def markdown(sheets: Sequence[Sheet]) -> str:
 
 def _markdown(text: str) -> str:
     return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", text)
-
-
-_TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"$\sim$", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "<": r"$<$", ">": r"$>$",
-    "[": "{[}", "]": "{]}", "*": "{*}", "|": r"$|$", '"': "''",
-}  # fmt: skip
-
-_BEFORE = r"""% Compiles by itself, and inside of a document that uses booktabs: \input{this file}
-\makeatletter
-\ifx\@nodocument\relax
-  \def\hstnnend{}
-\else
-  \documentclass{article}
-  \usepackage[margin=15mm]{geometry}
-  \usepackage{booktabs}
-  \begin{document}
-  \def\hstnnend{\end{document}}
-\fi
-\makeatother
-"""
-
-
-def latex(sheets: Sequence[Sheet]) -> str:
-    """Return tables as LaTeX with booktabs: a document that compiles, and a file that another document may input."""
-    return _BEFORE + "".join(map(_latex_table, sheets)) + "\\hstnnend\n"
-
-
-def _latex_table(sheet: Sheet) -> str:
-    align = "".join("r" if column.numeric else "l" for column in sheet.columns)
-    head = []
-    if any(name for name, _ in sheet.groups):
-        spans, rules, start = [], [], 1
-        for name, span in sheet.groups:
-            spans.append(rf"\multicolumn{{{span}}}{{c}}{{{_tex(name)}}}")
-            if name:
-                rules.append(rf"\cmidrule(lr){{{start}-{start + span - 1}}}")
-            start += span
-        head = [" & ".join(spans) + r" \\", " ".join(rules)]
-    lines = [
-        r"\begin{table}[htbp]",
-        r"\centering\setlength{\belowcaptionskip}{4pt}",
-        rf"\caption{{{_tex(sheet.title)}}}",
-        r"\small\setlength{\tabcolsep}{4pt}",
-        rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
-        r"\toprule",
-        *head,
-        " & ".join(_tex(column.name) for column in sheet.columns) + r" \\",
-        r"\midrule",
-        *(" & ".join(_tex(entry.text) for entry in row) + r" \\" for row in sheet.rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-        *(rf"\par\smallskip\parbox{{0.95\linewidth}}{{\footnotesize {_tex(note)}}}" for note in sheet.notes),
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _tex(text: str) -> str:
-    return "".join(map(_tex_letter, " ".join(text.split())))
-
-
-def _tex_letter(letter: str) -> str:
-    if letter in _TEX or (letter.isascii() and letter.isprintable()):
-        return _TEX.get(letter, letter)
-    # A letter without its accent, or a question mark, rather than an error that stops the compilation.
-    plain_letter = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode("ascii")
-    return "".join(_TEX.get(one, one) for one in plain_letter if one.isprintable()) or "?"
 
 
 def csv_results(studies: Sequence[Study]) -> str:
@@ -209,11 +141,18 @@ def _csv(rows: Iterable[Iterable[Any]]) -> str:
 
 
 def every_sheet(studies: Sequence[Study], collected: Collected) -> list[Sheet]:
-    """Return all tables of a report: studies, weights under variation, robustness, trade-off and profile records."""
+    """Return all tables of a report: studies, networks, variation, robustness, trade-off and profile records."""
     of_runs = [make(study) for study in studies for make in (summary, by_seed)]
     varied = [sheet for measured in collected.variations.values() for sheet in variation.sheets(measured)]
     records = [profile.record for profile in collected.profiles]
-    return [*of_runs, *varied, *robust.sheets(collected), *costs.sheets(records)]
+    each_network = networks.sheet(collected)
+    return [
+        *of_runs,
+        *([] if each_network is None else [each_network]),
+        *varied,
+        *robust.sheets(collected),
+        *costs.sheets(records),
+    ]
 
 
 def plain(studies: Sequence[Study], collected: Collected) -> dict[str, Any]:
@@ -227,6 +166,7 @@ def plain(studies: Sequence[Study], collected: Collected) -> dict[str, Any]:
         "robustness": [each.plain() for each in collected.robustness.values()],
         "tradeoff": robust.plain(robust.compared(collected)),
         "records": [profile.plain for profile in collected.profiles],
+        "provenance": provenance.plain(provenance.sources(studies, collected)),
         "problems": collected.problems,
     }
 

@@ -94,7 +94,7 @@ def tradeoff_sheet(found: Sequence[Candidate], left_out: Sequence[str] = ()) -> 
                 Entry(each.metric),
                 figure(each.figure, metric=each.metric),
                 figure(each.robustness, metric=each.metric),
-                *(Entry(NONE) if price is None else Entry(f"{price:.4g}", price) for price in prices),
+                *(Entry(NONE) if price is None else Entry(_price(price), price) for price in prices),
                 Entry("yes" if each.name in front else "no"),
             ]
         )
@@ -105,6 +105,11 @@ def tradeoff_sheet(found: Sequence[Candidate], left_out: Sequence[str] = ()) -> 
         *(f"{line}." for line in left_out),
     ]
     return Sheet("Accuracy, robustness and cost", columns, rows, notes)
+
+
+def _price(price: float) -> str:
+    """Return a cost with four digits, and large ones whole: 365934, not 3.659e+05."""
+    return f"{price:.0f}" if price >= 1000 else f"{price:.4g}"
 
 
 def sheets(collected: Collected) -> list[Sheet]:

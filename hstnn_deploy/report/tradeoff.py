@@ -63,6 +63,10 @@ class Candidate:
     """None where it was not measured under all disturbances that others were."""
     costs: Mapping[str, float] = field(default_factory=dict)
     """By the names of `COSTS`, those that were measured."""
+    runs: Sequence[Run] = ()
+    """One of each seed."""
+    parameters: float | None = None
+    """How many, where a record says it."""
 
     @property
     def figure(self) -> float:
@@ -145,6 +149,8 @@ def candidates(
                 best.path / "best.pt",
                 _area(own, shared),
                 _costs([each.record for each in records]),
+                same,
+                _parameters([each.record for each in records]),
             )
         )
     unused = [each for each in profiles if id(each) not in used]
@@ -256,6 +262,11 @@ def _costs(same: Sequence[Record]) -> dict[str, float]:
             least = min(batch for batch, _ in there) if name in {"latency", "ram"} else None
             found[name] = fmean(number for batch, number in there if least is None or batch == least)
     return found
+
+
+def _parameters(same: Sequence[Record]) -> float | None:
+    counts = [value.number for record in same if isinstance(value := record.value("parameters"), Value)]
+    return fmean(counts) if counts else None
 
 
 def undominated(all_of_them: Sequence[Candidate], cost: str) -> list[Candidate]:

@@ -1,4 +1,7 @@
-"""What a training tells whoever watches it. The command line draws it; tests and scripts need not listen."""
+"""What a training tells whoever watches it: derive from `Observer` to write for a logger of your own.
+
+The command line draws it; `loggers` writes it for TensorBoard; tests and scripts need not listen.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +36,9 @@ class Observer:
 
     def note(self, text: str) -> None:
         """Say something worth knowing, in one line."""
+
+    def close(self) -> None:
+        """Say that nothing more comes: the training is over, was interrupted, or failed."""
 
 
 class Observers(Observer):
@@ -86,3 +92,8 @@ class Observers(Observer):
         """See `Observer`."""
         for one in self._each:
             one.note(text)
+
+    def close(self) -> None:
+        """See `Observer`."""
+        for one in self._each:
+            one.close()

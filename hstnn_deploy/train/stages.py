@@ -302,7 +302,9 @@ class Training:
             self.observer.note(f"trained {recipe.disturbed}")
         facts = environment.describe(str(self.device)) | {"processes": self.ranks.size}
         self._check_environment(run, facts)
-        with run.open(recipe.for_stage(stage), facts, self.resume, recipe.upgraded):
+        # What was typed tells nothing of the network: it is no part of the checkpoint.
+        written = facts | {"command": environment.command()}
+        with run.open(recipe.for_stage(stage), written, self.resume, recipe.upgraded):
             files.write_text(run.path / "recipe.yaml", recipe.yaml())
             if run.last.exists():
                 self._check_vocabulary(Checkpoint.load(run.last), run.last)

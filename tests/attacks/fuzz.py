@@ -19,7 +19,7 @@ _FIRST = (
     *("h5py", "expelliarmus", "tonic.io", "onnxruntime", "onnx", "sklearn.datasets", "scipy.stats", "nir"),
     *("PIL.PngImagePlugin", "PIL.JpegImagePlugin", "rich.progress", "rich.live", "torch.jit"),
     "torch.export.pt2_archive",
-    *(f"hstnn_deploy.{name}" for name in ("report.page", "report.comparing.comparison", "profile.plan.plan")),
+    *(f"hstnn_deploy.{name}" for name in ("report.page.document", "report.comparing.comparison", "profile.plan.plan")),
     *(f"hstnn_deploy.{name}" for name in ("profile.plan.matrix", "export.runtime.session", "export.bundle.verify")),
     *(f"hstnn_deploy.{name}" for name in ("train.stages", "cli.app")),
 )

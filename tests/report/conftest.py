@@ -1,7 +1,7 @@
 """What the tests of reports share: run folders and records that nobody trained or measured, with known figures."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from hstnn_deploy.train.stages import stage_folder
 from hstnn_deploy.train.variation import Curve, Draws
 from tests.conftest import TINY, settings
 from tests.profile.conftest import configured, measured
+from tests.report.views import ARGUMENTS, CHROMIUM
 
 PUBLISHED = (
     "{source: a table, protocol: validation, rnn: 80, snn: 70, ffs: {0.25: 81, 0.5: 82}, hybrid: {0.25: 91, 0.75: 92}}"
@@ -139,3 +140,15 @@ def varied(step: Step = "vat", name: str = "net", seed: int = 1, bits: int = 4, 
     memory = DeviceMemory(**{**_MEMORY.plain(), "beyond": beyond, "parts": _MEMORY.parts})
     sparsity = (0.25, 0.125) if step == "prune" else None
     return Curve("runs/best.pt", name, seed, step, bits, "accuracy", 80.0, scales, sparsity, memory)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; it is in the system, not in the package."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium (as .ci/run does) makes this test run")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()

@@ -249,3 +249,48 @@ def test_a_row_with_odd_warnings_is_read(said: object, tmp_path: Path) -> None:
     rows = [row | {"warnings": said} for row in run.metrics()]
     (run.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert study_of(tmp_path).runs[0].warnings == []
+
+
+def test_folders_that_are_named_beside_each_other_are_kept_apart(tmp_path: Path) -> None:
+    for folder, value in (("before/runs", 81.0), ("after/runs", 91.0)):
+        write_run(tmp_path / folder, recipe_for("rnn", seed=1), value)
+    first, second = studies(collect([tmp_path / "before/runs", tmp_path / "after/runs"]).runs)
+    assert [cell(study, "rnn").values for study in (first, second)] == [{1: 81.0}, {1: 91.0}]
+    # Both are called runs: their paths tell them apart.
+    assert [study.title for study in (first, second)] == [
+        f"digits, {tmp_path / folder}" for folder in ("before/runs", "after/runs")
+    ]
+    assert first.notes == second.notes == []
+    (tmp_path / "before/runs").rename(tmp_path / "before/old")
+    titles = [study.title for study in studies(collect([tmp_path / "before/old", tmp_path / "after/runs"]).runs)]
+    assert titles == ["digits, old", "digits, runs"]
+
+
+def test_folders_of_other_seeds_are_one_study(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write_run(tmp_path / str(seed), recipe_for("rnn", seed=seed), 80.0 + seed)
+    (study,) = studies(collect([tmp_path / "1", tmp_path / "2"]).runs)
+    assert study.title == "digits"
+    assert cell(study, "rnn").values == {1: 81.0, 2: 82.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "left_out"),
+    [("network.units=[8, 8]", True), ("adapt.epochs=2", True), ("adapt.lr=0.5", False), ("batch=7", False)],
+)
+def test_published_figures_are_left_out_where_size_or_epochs_are_others(
+    tmp_path: Path, change: str, left_out: bool
+) -> None:
+    write_run(tmp_path, load_recipe("smnist", ["kind=rnn", "seed=1", change]), 90.0)
+    study = study_of(tmp_path)
+    assert (study.published is None) == left_out
+    assert (cell(study, "rnn").published is None) == left_out
+    said = " ".join(sheets.summary(study).notes)
+    assert f"differ from the shipped recipe smnist: {change.partition('=')[0]} is" in said
+    assert ("The published figures belong to that recipe and are left out." in said) == left_out
+    assert ("Published:" in said) != left_out
+
+
+def test_published_figures_stand_beside_the_recipe_itself(tmp_path: Path) -> None:
+    write_run(tmp_path, load_recipe("smnist", ["kind=rnn", "seed=1"]), 90.0)
+    assert cell(study_of(tmp_path), "rnn").published is not None

@@ -13,7 +13,7 @@ from scipy.stats import ttest_ind
 from hstnn_deploy.errors import ReportError, UsageError
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.report import formats
+from hstnn_deploy.report import formats, latex
 from hstnn_deploy.report.comparing import conditions, over_processes
 from hstnn_deploy.report.comparing.comparison import Comparison, compare
 from hstnn_deploy.report.comparing.measured import COSTS
@@ -219,7 +219,7 @@ def test_no_form_of_a_comparison_gives_one_process_a_verdict(tmp_path: Path) -> 
         plain_row["unjudged"],
         plain_row["test"],
         formats.markdown([sheet(found)]),
-        formats.latex([sheet(found)]),
+        latex.latex([sheet(found)]),
     ):
         assert "one process each; " in text
     assert any(note.startswith("A is ") for note in found.notes)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstnn_deploy.report import formats, sheets
+from hstnn_deploy.report import formats, latex, sheets
 from hstnn_deploy.report.aggregate import Study, studies
 from hstnn_deploy.report.collect import collect
 from hstnn_deploy.report.costs import sheets as cost_sheets
@@ -122,33 +122,68 @@ def latex_is_sound(text: str) -> None:
     assert begun == ended
     assert body.count("$") - body.count(r"\$") == 2 * len(re.findall(r"\$(?:\\pm|\\sim|<|>|\|)\$", body))
     assert not re.search(r"(?<!\\)[#%_^~]", body)
-    for columns, inside in re.findall(r"\\begin{tabular}{@{}([lr]+)@{}}(.*?)\\end{tabular}", body, re.DOTALL):
+    tabular = r"\\begin{tabular}{@{}((?:[lr]|p{\w+})+)@{}}(.*?)\\end{tabular}"
+    for columns, inside in re.findall(tabular, body, re.DOTALL):
+        count = len(re.sub(r"p{\w+}", "l", columns))
         rows = re.findall(r"^(.*) \\\\$", inside, re.MULTILINE)
         assert len(rows) > 1
         for row in rows:
             spans = [int(span) for span in re.findall(r"\\multicolumn{(\d+)}", row)]
-            assert (sum(spans) or len(re.findall(r"(?<!\\)&", row)) + 1) == len(columns)
+            assert (sum(spans) or len(re.findall(r"(?<!\\)&", row)) + 1) == count
 
 
 def test_latex_is_sound(sweep: Path) -> None:
-    text = formats.latex([sheets.summary(study_of(sweep)), sheets.by_seed(study_of(sweep)), ODD])
+    text = latex.latex([sheets.summary(study_of(sweep)), sheets.by_seed(study_of(sweep)), ODD])
     latex_is_sound(text)
     for rule in ("toprule", "midrule", "bottomrule", "cmidrule(lr){2-4}"):
         assert f"\\{rule}" in text
     assert r"0.25 & 84.50 & 1.00 & 2.48 & 93.00 & 1.00 & 2.48 \\" in text
 
 
+def test_each_table_has_a_label_of_its_own(sweep: Path) -> None:
+    sheet = sheets.summary(study_of(sweep))
+    text = latex.latex([sheet, sheet, replace(sheet, title="λ")])
+    labels = re.findall(r"\\caption{.*}\n\\label{(.*)}", text)
+    assert labels == [
+        *("tab:digits-test-accuracy-mean-over-seeds-1-2-3", "tab:digits-test-accuracy-mean-over-seeds-1-2-3-2"),
+        "tab:table",
+    ]
+
+
+def test_a_wide_table_is_set_in_parts_that_fit_a_column() -> None:
+    columns = [Column("network", numeric=False), *(Column("figure", f"group {place // 3}") for place in range(12))]
+    rows = [[Entry(f"net {number}"), *(Entry("123.45") for _ in range(12))] for number in range(2)]
+    sheet = Sheet("wide", columns, rows)
+    text = latex.latex([sheet])
+    latex_is_sound(text)
+    parts = re.findall(r"\\begin{tabular}{@{}([lr]+)@{}}", text)
+    assert len(parts) == 2
+    assert sum(len(part) - 1 for part in parts) == 12
+    assert text.count("net 0 &") == len(parts)
+    assert text.count(r"\begin{table}") == 1
+    # Asked for a page's width, it is one.
+    assert len(re.findall(r"\\begin{tabular}", latex.latex([sheet], 7.16))) == 1
+
+
+def test_long_text_is_broken_into_lines() -> None:
+    sheet = Sheet("t", [Column("a", numeric=False), Column("b")], [[Entry("a long name " * 9), Entry("1")]])
+    text = latex.latex([sheet])
+    latex_is_sound(text)
+    assert r"\begin{tabular}{@{}p{92pt}r@{}}" in text
+    assert r"{\raggedright a long name" in text
+
+
 @given(st.text(max_size=30))
 def test_no_text_breaks_latex(text: str) -> None:
     sheet = Sheet(text, [Column("a"), Column("b")], [[Entry(text), Entry("1")]])
-    latex_is_sound(formats.latex([sheet]))
+    latex_is_sound(latex.latex([sheet]))
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex: apt-get install texlive-latex-base")
 def test_latex_compiles_by_itself_and_inside_of_a_document(sweep: Path, tmp_path: Path) -> None:
     records_of(tmp_path / "records.jsonl", [inference(), training()])
     made = [*every_sheet([study_of(sweep)], collect([tmp_path / "records.jsonl"])), ODD]
-    (tmp_path / "report.tex").write_text(formats.latex(made), encoding="utf-8")
+    (tmp_path / "report.tex").write_text(latex.latex(made), encoding="utf-8")
     outer = r"\documentclass{article}\usepackage{booktabs}\begin{document}A\input{report.tex}B\end{document}"
     (tmp_path / "paper.tex").write_text(outer, encoding="utf-8")
     for name in ("report", "paper"):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,13 +15,11 @@ from hstnn_deploy import files
 from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.report.aggregate import studies
 from hstnn_deploy.report.collect import collect
-from hstnn_deploy.report.page import embedded, page
+from hstnn_deploy.report.page.document import embedded, page
 from hstnn_deploy.train.variation import Measurement
 from tests.report.conftest import PUBLISHED, inference, recipe_for, records_of, training, varied, write_run, write_sweep
+from tests.report.views import View
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
 TIMELINE = {
     "seconds": 0.1,
     "columns": {
@@ -101,7 +98,7 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(made: Path) ->
 def test_tables_have_captions_headings_and_scopes(made: Path) -> None:
     text = made.read_text(encoding="utf-8")
     tables = re.findall(r"<table>.*?</table>", text, re.DOTALL)
-    assert len(tables) == 7
+    assert len(tables) == 9
     for table in tables:
         assert table.startswith("<table><caption><span>")
         header = re.findall(r'<th scope="col"[^>]*><button', table)
@@ -121,36 +118,6 @@ def test_text_from_runs_is_text_in_the_page(made: Path) -> None:
     text = made.read_text(encoding="utf-8")
     assert NAUGHTY not in text
     assert "&lt;/script&gt;&lt;script&gt;alert(1)" in text
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium; it is in the system, not in the package."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium (as .ci/run does) makes this test run")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
-
-
-class View:
-    """The page in a browser, with all that went wrong and all that it asked for."""
-
-    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
-        self.page = browser.new_page(**options)
-        self.trouble: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.trouble.append(message.text))
-        self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.trouble.append(dialog.message))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-
-    def figure(self, kind: str) -> Any:
-        """Return a picture."""
-        return self.page.locator(f'[data-chart="{kind}"]')
 
 
 @pytest.fixture
@@ -371,20 +338,12 @@ def robust_page(folder: Path) -> Path:
     return path
 
 
-def test_the_policy_lets_pictures_in_the_page_be_seen(tmp_path: Path) -> None:
-    tags = Tags()
-    tags.feed(robust_page(tmp_path).read_text(encoding="utf-8"))
-    sources = [attributes["src"] or "" for name, attributes in tags.seen if name == "img"]
-    policy = next(attributes["content"] or "" for _, attributes in tags.seen if "http-equiv" in attributes)
-    assert sources
-    assert all(source.startswith("data:") for source in sources)
-    assert "img-src data:;" in policy
-
-
-def test_pictures_of_robustness_are_seen_in_a_browser(browser: Any, tmp_path: Path) -> None:
-    shown = View(browser, robust_page(tmp_path), viewport={"width": 1200, "height": 900})
-    widths = shown.page.eval_on_selector_all("img", "all => all.map(each => each.naturalWidth)")
-    assert widths
-    assert min(widths) > 0
+def test_pictures_of_robustness_are_drawn_by_the_page_itself(browser: Any, tmp_path: Path) -> None:
+    path = robust_page(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert "data:" not in text
+    assert "img-src" not in text
+    shown = View(browser, path, viewport={"width": 1200, "height": 900})
+    assert shown.figure("disturbances").locator("svg[role=img] path.line").count() == 1
     assert shown.trouble == []
     shown.page.close()

@@ -12,7 +12,7 @@ from hstnn_deploy import files
 from hstnn_deploy.errors import RunError
 from hstnn_deploy.report import variation
 from hstnn_deploy.report.collect import collect
-from hstnn_deploy.report.page import page
+from hstnn_deploy.report.page.document import page
 from hstnn_deploy.report.variation_file import read
 from hstnn_deploy.train.variation import Measurement
 from tests.conftest import Hstnn

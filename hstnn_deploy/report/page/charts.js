@@ -60,6 +60,12 @@ function extent(values, pad) {
   return [low - room, high + room];
 }
 
+// A logarithmic range with room on both sides.
+function wider([low, high], pad) {
+  const factor = low > 0 ? (high / low > 1 ? high / low : 10) ** pad : 1;
+  return [low / factor, high * factor];
+}
+
 // What is drawn anew whenever its width changes.
 const drawn = new Set();
 function redraw() { for (const draw of drawn) draw(); }
@@ -98,11 +104,14 @@ function legend(holder, series, changed, highlight) {
 }
 
 // One plot. `options`: title, x and y ({label, log, low, high, ticks, whole}), series, height, phases, legend.
-// A series: name, color, kind ("line", "points", "band"), points [{x, y, low, high, text}], dash, marker, hollow, hidden.
-// A band is a level over the whole width: its first point's y with low and high.
+// A series: name, color, kind ("line", "points", "band"), points [{x, y, low, high, text, fill, name, seeds}], dash, marker, hollow,
+// hidden; area: low to high is shaded, not barred.
+// A band is a level over the whole width: its first point's y with low and high. Seeds, pairs of a seed and its value, are
+// small dots, of a band at the x that its point calls `at`.
 function plot(parent, options) {
   const holder = element("div", { class: "plot" });
   parent.append(holder);
+  holder.figure = options;
   if (options.heading) holder.append(element("h3", {}, options.heading));
   let bright = null;
   if (options.legend !== false && options.series.length > 1)
@@ -111,6 +120,7 @@ function plot(parent, options) {
   for (const [name, value] of Object.entries({ role: "img", tabindex: 0, "aria-label": `${options.title}. ${options.description || ""} Left and right arrow keys go from point to point.` })) svg.setAttribute(name, value);
   const tip = element("div", { class: "tip", role: "status", hidden: "" });
   holder.append(svg, tip);
+  holder.brighten = (place) => { bright = place === null ? null : options.series[place]; paint(); };
   let points = [];
   let current = -1;
 
@@ -129,24 +139,27 @@ function plot(parent, options) {
     const every = shown.flatMap((one) => one.points);
     // A level without a place has the whole width.
     const xs = every.map((point) => point.x).filter((value) => value !== undefined && (!options.x.log || value > 0));
-    const ys = every.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]).filter((value) => !options.y.log || value > 0);
-    const [xLow, xHigh] = options.x.log ? extent(xs, 0) : extent(xs, options.x.pad ?? 0.04);
+    const ys = every.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y, ...(point.seeds || []).map(([, value]) => value)]).filter((value) => !options.y.log || value > 0);
+    const [xLow, xHigh] = options.x.log ? wider(extent(xs, 0), options.x.pad ?? 0) : extent(xs, options.x.pad ?? 0.04);
     const [yLow, yHigh] = options.y.log ? extent(ys, 0) : extent(ys, 0.06);
-    const left = 58, right = 14, top = 12, bottom = 40;
-    const x = scale(options.x.low ?? xLow, options.x.high ?? xHigh, left, width - right, options.x.log);
+    const right = 14, top = 12, bottom = 40;
     const y = scale(options.y.low ?? yLow, options.y.high ?? yHigh, height - bottom, top, options.y.log);
+    // Room for the longest number and for the axis' name beside it.
+    const left = Math.max(58, 28 + 7 * Math.max(...y.ticks(5).map((tick) => number(tick).length)));
+    const x = scale(options.x.low ?? xLow, options.x.high ?? xHigh, left, width - right, options.x.log);
     for (const phase of options.phases || []) phaseOf(phase, x, top, height - bottom);
     for (const tick of y.ticks(5)) {
       shape(svg, "line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) });
       shape(svg, "text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, number(tick));
     }
     let clear = -Infinity;
+    const named = options.x.names || {};
     for (const tick of options.x.ticks || x.ticks(Math.max(3, Math.floor(width / 90)))) {
       if (options.x.whole && !Number.isInteger(tick)) continue;
       if (x(tick) < left - 1 || x(tick) > width - right + 1) continue;
       shape(svg, "line", { class: "axis", x1: x(tick), x2: x(tick), y1: height - bottom, y2: height - bottom + 4 });
       if (x(tick) - clear < 34) continue;
-      shape(svg, "text", { x: x(tick), y: height - bottom + 17, "text-anchor": "middle" }, number(tick));
+      shape(svg, "text", { x: x(tick), y: height - bottom + 17, "text-anchor": "middle" }, named[tick] ?? number(tick));
       clear = x(tick);
     }
     shape(svg, "line", { class: "axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom });
@@ -173,17 +186,26 @@ function plot(parent, options) {
     if (level.low !== undefined && level.low !== null)
       shape(group, "rect", { x: left, width: right - left, y: y(level.high), height: Math.max(1, y(level.low) - y(level.high)), fill: one.color, opacity: 0.13 });
     shape(group, "line", { x1: left, x2: right, y1: y(level.y), y2: y(level.y), stroke: one.color, "stroke-width": 1.75, "stroke-dasharray": one.dash || "none" });
+    seedsOf(group, one, level, x(level.at ?? x.low), y);
     for (const share of [0.02, 0.25, 0.5, 0.75, 0.98])
       points.push({ px: left + share * (right - left), py: y(level.y), text: `${one.name}\n${level.text}`, series: one });
+  }
+
+  function seedsOf(group, one, point, px, y) {
+    for (const [, value] of point.seeds || []) shape(group, "circle", { class: "seed", cx: px, cy: y(value), r: 2.3, fill: one.color, opacity: 0.8 });
   }
 
   function lineOf(group, one, x, y) {
     const there = one.points.filter((point) => point.y !== null && (!options.x.log || point.x > 0) && (!options.y.log || point.y > 0));
     let errors = "", dots = "";
+    if (one.area && there.length > 1 && there.some((point) => point.high !== point.low)) {
+      const along = (some, key) => some.map((point) => `${x(point.x)} ${y(point[key])}`).join("L");
+      shape(group, "path", { class: "area", d: `M${along(there, "high")}L${along([...there].reverse(), "low")}Z`, fill: one.color, opacity: 0.1 });
+    }
     for (const point of there) {
       const [px, py] = [x(point.x) + (one.shift || 0), y(point.y)];
       points.push({ px, py, text: `${one.name}\n${point.text}`, series: one });
-      if (point.low !== undefined && point.low !== null) {
+      if (!one.area && point.low !== undefined && point.low !== null) {
         errors += `M${px} ${y(point.low)}V${y(point.high)}`;
         if (one.caps) errors += `M${px - 4} ${y(point.low)}h8M${px - 4} ${y(point.high)}h8`;
       }
@@ -196,6 +218,14 @@ function plot(parent, options) {
     }
     if (errors) shape(group, "path", { class: "bars", d: errors, stroke: one.color, opacity: one.faint ? 0.45 : 1 });
     if (one.marker || there.length === 1) shape(group, "path", { d: dots, stroke: one.color, "stroke-width": 1.5, fill: one.hollow ? "var(--paper)" : one.color });
+    for (const point of there) {
+      seedsOf(group, one, point, x(point.x) + (one.shift || 0) + 7, y);
+      if (point.fill) shape(group, "circle", { cx: x(point.x), cy: y(point.y), r: (one.radius || 4) - 0.75, fill: point.fill });
+      if (point.name) {
+        const late = x(point.x) > x(x.high) - 110;
+        shape(group, "text", { x: x(point.x) + (late ? -8 : 8), y: y(point.y) - 7, "text-anchor": late ? "end" : "start" }, point.name);
+      }
+    }
   }
 
   function show(place) {
@@ -246,6 +276,7 @@ function plot(parent, options) {
 // Horizontal bars in parts. `rows`: [{label, parts: [{value, color, name}]}], all to one scale.
 function bars(parent, options) {
   const holder = element("div", { class: "plot" });
+  holder.figure = options;
   if (options.heading) holder.append(element("h3", {}, options.heading));
   const svg = document.createElementNS(SVG, "svg");
   const said = options.rows.map((row) => `${row.label}: ${row.parts.map((part) => `${part.text} ${part.name}`).join(", ")}`).join("; ");

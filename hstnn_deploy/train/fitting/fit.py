@@ -172,6 +172,8 @@ def fit(
             return _run(training, network, run, heard, None if out is None else run.path)
     finally:
         screen.close()
+        for each in more:
+            each.close()
 
 
 def _observers(given: Any) -> list[Observer]:

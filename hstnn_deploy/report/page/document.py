@@ -1,29 +1,27 @@
 """The report as one HTML page that needs nothing but itself: tables in the page, pictures drawn from data within it."""
 
-import base64
-import io
 import json
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hstnn_deploy
 from hstnn_deploy.metrics import titled
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.report import costs, robust, sheets, variation
+from hstnn_deploy.report import costs, networks, robust, sheets, variation
 from hstnn_deploy.report.aggregate import Study
-from hstnn_deploy.report.collect import Collected, Run
-from hstnn_deploy.report.formats import plain_cell
+from hstnn_deploy.report.collect import Collected
+from hstnn_deploy.report.page import drawn, provenance
 from hstnn_deploy.report.sheets import Column, Entry, Sheet
+from hstnn_deploy.robustness.record import Measured as Disturbed
 from hstnn_deploy.train.variation import Measurement
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_DIGITS = 4
-"""Significant digits of what is only drawn."""
+_MANY = 9
+"""Columns of a table that fit on a printed page."""
+_SCRIPTS = ("charts", "save", "figures", "robust", "behaviour", "page")
+"""In the order in which they run."""
 
 
 def page(studies: Sequence[Study], collected: Collected) -> str:
@@ -38,11 +36,23 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
         *(_study(study, number) for number, study in enumerate(studies)),
         *(_variation(measured, number) for number, measured in enumerate(varied)),
     ]
-    robust_sheets, pictures = robust.sheets(collected), robust.drawn(collected)
+    each_network = networks.sheet(collected)
+    if each_network is not None:
+        sections.insert(len(studies), f'<section id="networks"><h2>Networks</h2>{_table(each_network)}</section>')
+    robust_sheets, disturbed = robust.sheets(collected), robust.by_data(collected)
+    traded = drawn.of_tradeoff(collected)
     if robust_sheets:
-        sections.append(_robust(robust_sheets, pictures))
+        sections.append(_robust(robust_sheets, disturbed, bool(traded)))
     if collected.profiles:
         sections.append(_costs(collected))
+    came = provenance.sources(studies, collected)
+    origin = provenance.sheet(came)
+    if origin is not None:
+        recipes = [_folded(f"Recipe of {study.title}", _text(provenance.recipe(study))) for study in studies]
+        every = provenance.commands(came)
+        recipes += [_folded("Every command", _text(every))] if every else []
+        inside = f"{_table(origin, wrapped=True)}{''.join(recipes)}"
+        sections.append(f'<section id="provenance"><h2>Provenance</h2>{inside}</section>')
     if collected.problems:
         items = "".join(f"<li>{escape(problem)}</li>" for problem in collected.problems)
         sections.append(
@@ -50,18 +60,24 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
         )
     titles = [
         *(study.title for study in studies),
+        *(["Networks"] if each_network is not None else []),
         *map(variation.heading, varied),
         *(["Robustness"] if robust_sheets else []),
         *(["Costs"] if collected.profiles else []),
+        *(["Provenance"] if origin is not None else []),
     ]
     targets = [f"study-{number}" for number in range(len(studies))]
+    targets += ["networks"] if each_network is not None else []
     targets += [f"variation-{number}" for number in range(len(varied))]
     targets += (["robustness"] if robust_sheets else []) + (["costs"] if collected.profiles else [])
+    targets += ["provenance"] if origin is not None else []
     links = "".join(f'<a href="#{target}">{escape(title)}</a>' for target, title in zip(targets, titles, strict=True))
     data = {
-        "studies": [_study_data(study) for study in studies],
+        "studies": [drawn.of_study(study) for study in studies],
         "variations": [variation.charted(measured) for measured in varied],
-        "records": [_record_data(profile.record, profile.plain) for profile in collected.profiles],
+        "disturbed": [drawn.of_disturbed(measured) for measured in disturbed],
+        "tradeoff": traded,
+        "records": [drawn.of_record(profile.record, profile.plain) for profile in collected.profiles],
     }
     return Template(_asset("page.html")).substitute(
         title=escape(", ".join(titles)),
@@ -71,7 +87,7 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
         sections="\n".join(sections),
         data=embedded(data),
         style=_asset("page.css"),
-        script=_asset("charts.js") + _asset("page.js"),
+        script="".join(_asset(f"{name}.js") for name in _SCRIPTS),
     )
 
 
@@ -104,8 +120,31 @@ def _study(study: Study, number: int) -> str:
             _table(chosen),
             _figure("importance", number, "Importance of the units, and how stable the kept set is"),
         ]
+    figures += _behaviour(study, number)
     figures.append(_folded("Every run", _table(sheets.every_run(study))))
     return f'<section id="study-{number}"><h2>{escape(study.title)}</h2>{"".join(figures)}</section>'
+
+
+def _behaviour(study: Study, number: int) -> list[str]:
+    """Return what the networks of a study do: spike rates, rasters, confusion matrices and tables of classes."""
+    parts = []
+    rates = networks.rates(study)
+    if rates is not None:
+        parts.append(_table(rates))
+    seen = networks.seen(study)
+    if not seen:
+        what = "Confusion matrix and spike raster: n/a" if study.task.asks == "classes" else "Spike raster: n/a"
+        return [*parts, f'<p class="aside">{what}; {escape(networks.EVALUATE)} makes them.</p>']
+    behaviours = [run.behaviour for _, runs in seen for run in runs if run.behaviour is not None]
+    if any(each.layers and each.steps for each in behaviours):
+        parts.append(_figure("raster", number, "Spikes of one sample"))
+    if any(0 < len(each.confusion) <= networks.DRAWN_CLASSES for each in behaviours):
+        parts.append(_figure("confusion", number, "Confusion matrix"))
+    elif any(each.confusion for each in behaviours):
+        most = f"n/a; more than {networks.DRAWN_CLASSES} classes are not drawn"
+        parts.append(f'<p class="aside">Confusion matrix: {most}.</p>')
+    tables = "".join(map(_table, networks.classes(study)))
+    return [*parts, *([_folded("Classes of each network", tables)] if tables else [])]
 
 
 def _variation(measured: Measurement, number: int) -> str:
@@ -121,14 +160,13 @@ def _variation(measured: Measurement, number: int) -> str:
     return f'<section id="variation-{number}"><h2>{heading}</h2>{"".join(parts)}</section>'
 
 
-def _robust(tables: Sequence[Sheet], pictures: "dict[str, Figure]") -> str:
+def _robust(tables: Sequence[Sheet], disturbed: Sequence[Sequence[Disturbed]], traded: bool) -> str:
     parts = [_table(sheet) for sheet in tables]
-    for name, picture in pictures.items():
-        stream = io.BytesIO()
-        picture.savefig(stream, format="svg", metadata={"Date": None})
-        source = base64.b64encode(stream.getvalue()).decode("ascii")
-        what = "accuracy, robustness and cost" if name.startswith("tradeoff") else "networks under disturbances"
-        parts.append(f'<figure><img alt="{what}" src="data:image/svg+xml;base64,{source}" style="width:100%"></figure>')
+    for number, measured in enumerate(disturbed):
+        title = f"{measured[0].data}: {measured[0].metric} under disturbances"
+        parts.insert(2 * number + 1, _figure("disturbances", number, title, "disturbed"))
+    if traded:
+        parts.append(_figure("tradeoff", 0, "Accuracy, robustness and cost", "tradeoff"))
     return f'<section id="robustness"><h2>Robustness</h2>{"".join(parts)}</section>'
 
 
@@ -174,7 +212,11 @@ def _folded(title: str, inside: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{inside}</details>"
 
 
-def _table(sheet: Sheet) -> str:
+def _text(text: str) -> str:
+    return f"<pre>{escape(text)}</pre>"
+
+
+def _table(sheet: Sheet, wrapped: bool = False) -> str:
     head = ""
     if any(name for name, _ in sheet.groups):
         cells = "".join(
@@ -188,8 +230,10 @@ def _table(sheet: Sheet) -> str:
     )
     rows = "".join(f"<tr>{''.join(map(_cell, sheet.columns, row, range(len(row))))}</tr>" for row in sheet.rows)
     notes = "".join(f"<li>{escape(note)}</li>" for note in sheet.notes)
+    # Many columns are set smaller on paper, which does not scroll.
+    look = "table wrapped" if wrapped else "table wide" if len(sheet.columns) > _MANY else "table"
     return (
-        f'<div class="table"><div class="scroll" tabindex="0" role="region" aria-label="{escape(sheet.title)}">'
+        f'<div class="{look}"><div class="scroll" tabindex="0" role="region" aria-label="{escape(sheet.title)}">'
         f"<table><caption><span>{escape(sheet.title)}</span></caption><thead>{head}<tr>{names}</tr></thead><tbody>{rows}</tbody></table>"
         f"</div>{f'<ul class=notes>{notes}</ul>' if notes else ''}</div>"
     )
@@ -206,90 +250,3 @@ def _cell(column: Column, entry: Entry, place: int) -> str:
 
 def _right(column: Column) -> str:
     return ' class="number"' if column.numeric else ""
-
-
-def _study_data(study: Study) -> dict[str, Any]:
-    published = study.published
-    order = [f"{cell.network} redundant" if cell.stage == "adapt" else str(cell.network) for cell in study.cells]
-    return {
-        "title": study.title,
-        "metric": study.task.metric,
-        "unit": study.task.unit.strip(),
-        "cells": [plain_cell(cell) | {"runs": [_run_data(run) for run in cell.runs.values()]} for cell in study.cells],
-        "published": published and published.model_dump(mode="json"),
-        "curves": [
-            {"network": _name(run), "family": run.network.family, "seed": run.recipe.seed, "rows": _curve(run)}
-            for run in sorted(study.runs, key=lambda run: (order.index(_name(run)), run.recipe.seed))
-            if run.curve
-        ],
-        **_selections(study),
-    }
-
-
-def _name(run: Run) -> str:
-    return f"{run.network} redundant" if run.stage == "adapt" else str(run.network)
-
-
-def _run_data(run: Run) -> dict[str, Any]:
-    return {"seed": run.recipe.seed, "value": run.value, "units": [list(size) for size in run.sizes]}
-
-
-def _curve(run: Run) -> dict[str, list[float | None]]:
-    """Return the quantities of metrics.jsonl as columns."""
-    names = [name for name in run.curve[0] if name.startswith(("train_", "valid_")) and not name.endswith("_seconds")]
-    return {name: [_rounded(row.get(name)) for row in run.curve] for name in ("epoch", *names)}
-
-
-def _selections(study: Study) -> dict[str, Any]:
-    """Return importances once per adapted network, and per ratio what was kept and how often again."""
-    importances: dict[str, Any] = {}
-    selections = []
-    for run in study.runs:
-        if run.selection is None:
-            continue
-        key = f"{run.network.family} {run.recipe.seed}"
-        importances[key] = [
-            {
-                "layer": group.layer,
-                "kind": group.kind,
-                "importance": [_rounded(value) for value in group.importance],
-                "error": [_rounded(value) for value in group.standard_error],
-            }
-            for group in run.selection.units
-        ]
-        selections.append(
-            {
-                "of": key,
-                "network": str(run.network),
-                "seed": run.recipe.seed,
-                "mean": run.selection.mean_stability_of_kept,
-                "groups": [
-                    {"kept": group.kept, "stability": [_rounded(value) for value in group.stability]}
-                    for group in run.selection.units
-                ],
-            }
-        )
-    return {"importances": importances, "selections": selections}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.{_DIGITS}g}")
-
-
-def _record_data(record: Any, plain: dict[str, Any]) -> dict[str, Any]:
-    kind, ratio = costs.network(record)
-    asked = record.configuration
-    return {
-        "title": costs.title(record),
-        "series": f"{kind} {asked.phase}, {asked.engine}, batch {asked.batch}, {asked.device}",
-        "kind": kind,
-        "ratio": ratio,
-        "phase": asked.phase,
-        "values": {
-            value.name: {"number": value.number, "unit": value.unit}
-            for value in record.values
-            if isinstance(value, Measured)
-        },
-        "latencies": costs.latencies(plain),
-        "timeline": costs.timeline(plain),
-    }
