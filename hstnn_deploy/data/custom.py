@@ -142,7 +142,7 @@ class _Checked:
             return len(self._split)
 
     def batch(self, indices: torch.Tensor, device: torch.device) -> Batch:
-        """See `Split`.
+        """Return a batch after checking it.
 
         Raises:
             UsageError: it raises.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.data.dataset import Recordings
 from hstnn_deploy.data.events.events import Events
@@ -45,7 +46,7 @@ def range_of(split: Split, size: int) -> Range:
 
 
 @dataclass(frozen=True)
-class DisturbedValues:
+class DisturbedValues(Split):
     """A split whose values are disturbed, sample by sample."""
 
     whole: Split
@@ -59,8 +60,9 @@ class DisturbedValues:
     def __len__(self) -> int:
         return len(self.whole)
 
+    @override
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
-        """See `Split`.
+        """Return the samples `indices`, disturbed, on `device`.
 
         Raises:
             UsageError: a sample becomes longer than the network takes.
@@ -124,7 +126,7 @@ def disturbed_values(
 
 
 @dataclass(frozen=True)
-class DisturbedEvents:
+class DisturbedEvents(Split):
     """A split of recordings whose raw events are disturbed before they are framed."""
 
     recordings: Recordings
@@ -138,8 +140,8 @@ class DisturbedEvents:
     def __len__(self) -> int:
         return len(self.recordings.target)
 
+    @override
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
-        """See `Split`."""
         _, apply = EVENTS[self.name]
         made = []
         for number in indices.tolist():
@@ -210,8 +212,8 @@ class DisturbedText(TextSplit):
     seen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     """[N] int64: what is read at each place."""
 
+    @override
     def windows(self, batch: int, device: torch.device) -> Any:
-        """See `TextSplit`."""
         read = replace(self, tokens=self.seen)
         theirs = TextSplit.windows(read, batch, device)
         for true, other in zip(TextSplit.windows(self, batch, device), theirs, strict=True):
@@ -235,7 +237,7 @@ def disturbed_text(split: TextSplit, name: str, level: float, draw: Draw) -> Dis
 
 
 @dataclass(frozen=True)
-class Attacked:
+class Attacked(Split):
     """A split whose samples are those that an adversary makes of them."""
 
     whole: Split
@@ -250,8 +252,8 @@ class Attacked:
     def __len__(self) -> int:
         return len(self.whole)
 
+    @override
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
-        """See `Split`."""
         batch = self.whole.batch(indices, device)
         disturbance, attack = ATTACKS[self.name]
         places = [drawn(disturbance, self.level, self.draw, number) for number in indices.tolist()]

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hstnn_deploy.errors import ExportError, UsageError
 from hstnn_deploy.foreign import brief
@@ -97,8 +98,9 @@ class Network(nn.Module, Shown, ABC):
     carried: dict[str, tuple[int, ...]] | None = None
     """Shapes of its states for one sample, once a call was given some."""
 
+    @override
     def __call__(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        """See `forward`.
+        """Run the network on x; see `Network.forward`.
 
         Raises:
             UsageError: another shape, type or device than the network takes.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
+from typing_extensions import override
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.splits import Split, Splits
@@ -176,8 +177,8 @@ class BundleBench(Bench):
             )
         super().check(disturbance)
 
+    @override
     def why_not(self, disturbance: Disturbance) -> str:
-        """See `Bench.why_not`."""
         return self._cannot(disturbance) or super().why_not(disturbance)
 
     def _cannot(self, disturbance: Disturbance) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import override
+
 
 class Observer:
     """Listens to a training. Every method may be overridden; these do nothing."""
@@ -47,42 +49,42 @@ class Observers(Observer):
         for one in self._each if name == "counts" else ():
             one.counts = value
 
+    @override
     def stage_started(self, title: str, epochs: int, done: int) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.stage_started(title, epochs, done)
 
+    @override
     def batch_done(self, epoch: int, batch: int, batches: int, samples: int) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.batch_done(epoch, batch, batches, samples)
 
+    @override
     def epoch_done(self, row: dict[str, Any]) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.epoch_done(row)
 
+    @override
     def stage_finished(self, summary: str) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.stage_finished(summary)
 
+    @override
     def probes_started(self, title: str, probes: int, done: int) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.probes_started(title, probes, done)
 
+    @override
     def probe_done(self, done: int) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.probe_done(done)
 
+    @override
     def preparing(self, what: str, done: int, total: int) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.preparing(what, done, total)
 
+    @override
     def note(self, text: str) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.note(text)

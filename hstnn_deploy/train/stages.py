@@ -257,7 +257,7 @@ class Training:
         return network
 
     def folder(self, stage: str) -> RunFolder:
-        """See `stage_folder`."""
+        """Return the folder of a stage."""
         return stage_folder(self.recipe, self.out, stage)
 
     def splits(self) -> Splits:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
+from typing_extensions import override
 
 from hstnn_deploy.data.events.transforms import CropTime, Transform
 
@@ -75,22 +76,23 @@ class ByTime(_Kind):
     """Where the first window begins."""
 
     @property
+    @override
     def fixed(self) -> None:
-        """See `_Kind`."""
+        pass
 
+    @override
     def most(self, lasts: int) -> int:
-        """See `_Kind`."""
         return max(1, -(-lasts // self.time))
 
+    @override
     def cut(self, time: NDArray[np.int64]) -> Cut:
-        """See `_Kind`."""
         if len(time) == 0:
             return time, 1
         frame, count = (time - time[0]) // self.time, self.most(int(time[-1] - time[0]))
         return np.where(frame < count, frame, -1), count
 
+    @override
     def told(self) -> str:
-        """See `_Kind`."""
         return f"frames of {self.time / 1000:g} ms from the first event on"
 
 
@@ -107,24 +109,24 @@ class ByBins(_Kind):
     """Frames."""
 
     @property
+    @override
     def fixed(self) -> int:
-        """See `_Kind`."""
         return self.bins
 
+    @override
     def most(self, lasts: int) -> int:
-        """See `_Kind`."""
         return self.bins
 
+    @override
     def cut(self, time: NDArray[np.int64]) -> Cut:
-        """See `_Kind`."""
         span = int(time[-1] - time[0]) // self.bins if len(time) else 0
         if span == 0:
             return np.full(len(time), -1, np.int64), self.bins
         frame = (time - time[0]) // span
         return np.where(frame < self.bins, frame, -1), self.bins
 
+    @override
     def told(self) -> str:
-        """See `_Kind`."""
         return f"{self.bins} frames of equal time from the first event to the last"
 
 
@@ -141,23 +143,23 @@ class ByParts(_Kind):
     """Frames."""
 
     @property
+    @override
     def fixed(self) -> int:
-        """See `_Kind`."""
         return self.parts
 
+    @override
     def most(self, lasts: int) -> int:
-        """See `_Kind`."""
         return self.parts
 
+    @override
     def cut(self, time: NDArray[np.int64]) -> Cut:
-        """See `_Kind`."""
         span = int(time[-1] - time[0]) // self.parts if len(time) else 0
         if span == 0:
             return np.full(len(time), self.parts - 1, np.int64), self.parts
         return np.minimum((time - time[0]) // span, self.parts - 1), self.parts
 
+    @override
     def told(self) -> str:
-        """See `_Kind`."""
         return f"{self.parts} frames of equal time, of which the last takes the rest"
 
 
@@ -174,23 +176,23 @@ class ByNumber(_Kind):
     """Frames."""
 
     @property
+    @override
     def fixed(self) -> int:
-        """See `_Kind`."""
         return self.number
 
+    @override
     def most(self, lasts: int) -> int:
-        """See `_Kind`."""
         return self.number
 
+    @override
     def cut(self, time: NDArray[np.int64]) -> Cut:
-        """See `_Kind`."""
         events = len(time) // self.number
         if events == 0:
             return np.full(len(time), self.number - 1, np.int64), self.number
         return np.minimum(np.arange(len(time)) // events, self.number - 1), self.number
 
+    @override
     def told(self) -> str:
-        """See `_Kind`."""
         return f"{self.number} frames of equal numbers of events"
 
 
@@ -211,22 +213,23 @@ class ByCount(_Kind):
     """Frames at most; what comes after them is dropped."""
 
     @property
+    @override
     def fixed(self) -> None:
-        """See `_Kind`."""
+        pass
 
+    @override
     def most(self, lasts: int) -> int:
-        """See `_Kind`."""
         return self.steps
 
+    @override
     def cut(self, time: NDArray[np.int64]) -> Cut:
-        """See `_Kind`."""
         full = -(-len(time) // self.count) if self.keep_incomplete else len(time) // self.count
         count = min(max(1, full), self.steps)
         frame = np.arange(len(time)) // self.count
         return np.where(frame < count, frame, -1), count
 
+    @override
     def told(self) -> str:
-        """See `_Kind`."""
         return f"frames of {self.count} events, {self.steps} at most,"
 
 

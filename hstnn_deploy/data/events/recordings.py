@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.data.cache import Key
 from hstnn_deploy.data.dataset import DataSet, Inspected, Recordings, Shape, Source
@@ -120,7 +121,7 @@ class EventConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class SomeRecordings:
+class SomeRecordings(Recordings):
     """Some of the recordings of a split."""
 
     whole: Recordings
@@ -128,16 +129,16 @@ class SomeRecordings:
     """Their numbers there, ascending."""
 
     @property
+    @override
     def target(self) -> Tensor:
-        """See `Recordings`."""
         return self.whole.target[self.numbers]
 
+    @override
     def read(self, number: int) -> Events:
-        """See `Recordings`."""
         return self.whole.read(int(self.numbers[number]))
 
+    @override
     def name(self, number: int) -> str:
-        """See `Recordings`."""
         return self.whole.name(int(self.numbers[number]))
 
     def fingerprint(self) -> None:

@@ -139,7 +139,7 @@ class _Arriving:
         self._report(self._file.tell(), self._total)
 
     def flush(self) -> None:
-        """See `IO`."""
+        """Write buffered bytes to the file."""
         self._file.flush()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
 
 from hstnn_deploy.data.given.checks import Wanted, as_tensor, check_sample, check_target, check_x, time_first
 from hstnn_deploy.data.splits import PADDING, ArraySplit, Batch, Split
@@ -49,7 +50,7 @@ def from_list(x: Sequence[Any], y: Any, wanted: Wanted, name: str) -> "ListSplit
 
 
 @dataclass(frozen=True, repr=False)
-class DenseSplit:
+class DenseSplit(Split):
     """Samples of one length: of tokens, or with an answer at every step.
 
     Args:
@@ -63,8 +64,8 @@ class DenseSplit:
     def __len__(self) -> int:
         return len(self.x)
 
+    @override
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
-        """See `Split`."""
         target = self.target[indices]
         return Batch(
             self.x[indices].to(device).movedim(0, 1).contiguous(),
@@ -73,7 +74,7 @@ class DenseSplit:
 
 
 @dataclass(frozen=True, repr=False)
-class ListSplit:
+class ListSplit(Split):
     """Samples each of its own length; a batch is padded with zeros, and says how long each is.
 
     Args:
@@ -98,13 +99,13 @@ class ListSplit:
             raise AttributeError("every step has a class of its own")
         return torch.stack(self.answers)
 
+    @override
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
-        """See `Split`."""
         return padded([self.x[n] for n in indices.tolist()], [self.answers[n] for n in indices.tolist()], device)
 
 
 @dataclass(frozen=True, repr=False)
-class PartSplit:
+class PartSplit(Split):
     """Some samples of a split, which are not copied."""
 
     whole: Split
@@ -116,8 +117,8 @@ class PartSplit:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @override
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
-        """See `Split`."""
         return self.whole.batch(self.numbers[indices], device)
 
 

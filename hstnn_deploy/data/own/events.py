@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.data import cache
 from hstnn_deploy.data.dataset import Recordings, Source
@@ -184,7 +185,7 @@ class Reader:
 
 
 @dataclass(frozen=True)
-class OwnRecordings:
+class OwnRecordings(Recordings):
     """The recordings of a split."""
 
     reader: Reader
@@ -192,20 +193,20 @@ class OwnRecordings:
     """Their numbers in the listing, ascending."""
 
     @property
+    @override
     def target(self) -> Tensor:
-        """See `Recordings`."""
         return torch.from_numpy(self.reader.listing.labels.astype(np.int64))[self.numbers]
 
+    @override
     def read(self, number: int) -> Events:
-        """See `Recordings`."""
         return self.reader.read(int(self.numbers[number]))
 
+    @override
     def name(self, number: int) -> str:
-        """See `Recordings`."""
         return str(self.reader.listing.path(int(self.numbers[number])))
 
+    @override
     def fingerprint(self) -> str:
-        """See `Recordings`."""
         listing = self.reader.listing
         return cache.fingerprint(listing.folder, (listing.path(number) for number in self.numbers.tolist()))
 

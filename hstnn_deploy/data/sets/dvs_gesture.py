@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.data.cache import fingerprint
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Recordings, Source
@@ -66,7 +67,7 @@ class DvsGestureConfig(EventConfig):
 
 
 @dataclass(frozen=True)
-class NpyRecordings:
+class NpyRecordings(Recordings):
     """A split as tonic distributes it; the label is the name of the file."""
 
     folder: Path
@@ -88,20 +89,20 @@ class NpyRecordings:
         return cls(folder, paths)
 
     @property
+    @override
     def target(self) -> Tensor:
-        """See `Recordings`."""
         return torch.tensor([int(path.stem) for path in self.paths], dtype=torch.int64)
 
+    @override
     def read(self, number: int) -> Events:
-        """See `Recordings`."""
         return read_npy(self.paths[number])
 
+    @override
     def name(self, number: int) -> str:
-        """See `Recordings`."""
         return str(self.paths[number])
 
+    @override
     def fingerprint(self) -> str:
-        """See `Recordings`."""
         return fingerprint(self.folder, self.paths)
 
 
@@ -134,7 +135,7 @@ class _Gesture(NamedTuple):
 
 
 @dataclass(frozen=True)
-class AedatRecordings:
+class AedatRecordings(Recordings):
     """A split as it was recorded: gestures cut out of AEDAT files by the tables beside them."""
 
     folder: Path
@@ -155,12 +156,12 @@ class AedatRecordings:
         return cls(folder, [gesture for path in paths for gesture in _gestures(path)])
 
     @property
+    @override
     def target(self) -> Tensor:
-        """See `Recordings`."""
         return torch.tensor([gesture.label for gesture in self.gestures], dtype=torch.int64)
 
+    @override
     def read(self, number: int) -> Events:
-        """See `Recordings`."""
         path, label, start, stop = self.gestures[number]
         with reading(path, "an AEDAT file"):
             events = check(read_aedat(path), DvsGestureConfig.sensor, path)
@@ -171,12 +172,12 @@ class AedatRecordings:
         cut["t"] -= start
         return cut
 
+    @override
     def name(self, number: int) -> str:
-        """See `Recordings`."""
         return f"{self.gestures[number].path}, gesture at {self.gestures[number].start} us"
 
+    @override
     def fingerprint(self) -> str:
-        """See `Recordings`."""
         paths = dict.fromkeys(gesture.path for gesture in self.gestures)
         return fingerprint(self.folder, [file for path in paths for file in (path, _table(path))])
 

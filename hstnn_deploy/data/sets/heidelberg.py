@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.data.cache import fingerprint
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Recordings, Source
@@ -61,7 +62,7 @@ _KNOWN = {
 
 
 @dataclass(frozen=True)
-class Hdf5Recordings:
+class Hdf5Recordings(Recordings):
     """A split in its file, which stays open."""
 
     path: Path
@@ -92,8 +93,8 @@ class Hdf5Recordings:
         return file
 
     @cached_property
+    @override
     def target(self) -> Tensor:
-        """See `Recordings`."""
         with reading(self.path, "a file of labels", says=False):
             table = self._table("labels")
             if table.ndim != 1 or table.nbytes > self.path.stat().st_size * _DEFLATED:
@@ -106,8 +107,8 @@ class Hdf5Recordings:
     def _table(self, name: str) -> Any:
         return self._file[name]
 
+    @override
     def read(self, number: int) -> Events:
-        """See `Recordings`."""
         name = self.name(number)
         with reading(name, "a recording", says=False):
             times, units = self._table("spikes/times")[number], self._table("spikes/units")[number]
@@ -123,12 +124,12 @@ class Hdf5Recordings:
         # A row is a set of pairs: unlike a camera's file, it does not promise an order.
         return check(events[np.argsort(events["t"], kind="stable")], HeidelbergConfig.sensor, name)
 
+    @override
     def name(self, number: int) -> str:
-        """See `Recordings`."""
         return f"{self.path}, recording {number}"
 
+    @override
     def fingerprint(self) -> str:
-        """See `Recordings`."""
         return fingerprint(self.path.parent, [self.path])
 
 

@@ -122,14 +122,14 @@ class Values:
         self._dtype = np.dtype(np.float32 if words is None else np.int64)
 
     def shaped(self, x: Any, batch: int | None = None) -> Array:
-        """See `Taking`. x must hold real numbers, or words by number."""
+        """x must hold real numbers, or words by number."""
         values = self._shaped(x, ("T", "B" if batch is None else batch, *self._step))
         if batch is None:
             self._trained.check_steps(values.shape)
         return values
 
     def checked(self, x: Any, time: bool = True, batch: int | None = None) -> Array:
-        """See `Taking`. x must hold finite numbers that training can have had; or words that there are."""
+        """x must hold finite numbers that training can have had; or words that there are."""
         if time:
             return self._valued(self.shaped(x, batch))
         # What comes step by step comes as it should, as a rule: that costs nothing to see.
@@ -159,30 +159,24 @@ class Values:
         return values
 
     def batch(self, x: Array) -> int:
-        """See `Taking`."""
         return int(x.shape[1])
 
     def steps(self, x: Array, state: Mapping[str, Array] | None = None) -> int:
-        """See `Taking`."""
         return len(x)
 
     def split(self, x: Array, frames: int | None = None, state: Mapping[str, Array] | None = None) -> Iterator[Array]:
-        """See `Taking`."""
         yield from x
 
     def pieces(
         self, x: Array, length: int, frames: int | None = None, state: Mapping[str, Array] | None = None
     ) -> Iterator[tuple[Array, None]]:
-        """See `Taking`."""
         for start in range(0, len(x), length):
             yield self._valued(x[start : start + length], start), None
 
     def samples(self, x: Array, start: int, stop: int) -> Array:
-        """See `Taking`."""
         return x[:, start:stop]
 
     def window(self, x: Array) -> Array:
-        """See `Taking`."""
         return x[None]
 
 
@@ -200,11 +194,10 @@ class Images:
         self.values = self._height * int(how["colours"])
 
     def shaped(self, x: Any, batch: int | None = None) -> Array:
-        """See `Taking`."""
         return self.checked(x, batch=batch)
 
     def checked(self, x: Any, time: bool = True, batch: int | None = None) -> Array:
-        """See `Taking`. Pixels are bytes, up to what is white in the training's files."""
+        """Pixels are bytes, up to what is white in the training's files."""
         values, name = _array(x), self.name if time else "column"
         if values.dtype != np.uint8:
             raise DataError(
@@ -221,31 +214,25 @@ class Images:
         return np.ascontiguousarray(values)
 
     def batch(self, x: Array) -> int:
-        """See `Taking`."""
         return len(x)
 
     def steps(self, x: Array, state: Mapping[str, Array] | None = None) -> int:
-        """See `Taking`."""
         return int(x.shape[2])
 
     def split(self, x: Array, frames: int | None = None, state: Mapping[str, Array] | None = None) -> Iterator[Array]:
-        """See `Taking`."""
         for column in range(x.shape[2]):
             yield np.ascontiguousarray(x[:, :, column])
 
     def pieces(
         self, x: Array, length: int, frames: int | None = None, state: Mapping[str, Array] | None = None
     ) -> Iterator[tuple[Array, None]]:
-        """See `Taking`."""
         for start in range(0, x.shape[2], length):
             yield np.ascontiguousarray(x[:, :, start : start + length]), None
 
     def samples(self, x: Array, start: int, stop: int) -> Array:
-        """See `Taking`."""
         return x[start:stop]
 
     def window(self, x: Array) -> Array:
-        """See `Taking`."""
         return x[:, :, None]
 
 
@@ -266,11 +253,10 @@ class RawEvents:
         self.values = math.prod(self._sizes)
 
     def shaped(self, x: Any, batch: int | None = None) -> Array:
-        """See `Taking`."""
         return self.checked(x, batch=batch)
 
     def checked(self, x: Any, time: bool = True, batch: int | None = None) -> Array:
-        """See `Taking`. Events lie on the sensor and after the beginning."""
+        """Events lie on the sensor and after the beginning."""
         values = _array(x)
         if values.dtype.kind not in "iu":
             raise DataError(
@@ -296,11 +282,11 @@ class RawEvents:
         return np.ascontiguousarray(values, np.int64)
 
     def batch(self, x: Array) -> int:
-        """See `Taking`. Recordings are numbered from 0; what comes after the last event's is not seen."""
+        """Recordings are numbered from 0; what comes after the last event's is not seen."""
         return int(x[:, 0].max(initial=0)) + 1
 
     def steps(self, x: Array, state: Mapping[str, Array] | None = None) -> int:
-        """See `Taking`. As many as in training; of whole recordings, as many as are still to come."""
+        """As many as in training; of whole recordings, as many as are still to come."""
         if self._steps:
             return int(self._steps)
         if (count := self.batch(x)) > 1:
@@ -310,14 +296,14 @@ class RawEvents:
         return max(0, int(self._frames(x, state or {}).max(initial=0))) + 1
 
     def split(self, x: Array, frames: int | None = None, state: Mapping[str, Array] | None = None) -> Iterator[Array]:
-        """See `Taking`. Each step is given the events of its frame."""
+        """Each step is given the events of its frame."""
         for now, _ in self.pieces(x, 1, frames, state):
             yield now
 
     def pieces(
         self, x: Array, length: int, frames: int | None = None, state: Mapping[str, Array] | None = None
     ) -> Iterator[tuple[Array, int]]:
-        """See `Taking`. Each piece is given the events of its frames."""
+        """Each piece is given the events of its frames."""
         steps = frames or self.steps(x, state)
         frame = self._frames(x, state or {})
         order = np.argsort(frame, kind="stable")
@@ -331,7 +317,6 @@ class RawEvents:
             first = last
 
     def samples(self, x: Array, start: int, stop: int) -> Array:
-        """See `Taking`."""
         return x
 
     def _frames(self, x: Array, before: Mapping[str, Array]) -> Array:
@@ -347,7 +332,6 @@ class RawEvents:
         return found
 
     def window(self, x: Array) -> Array:
-        """See `Taking`."""
         return x
 
 

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.errors import HstnnError, RecipeError, UsageError, nearest
 from hstnn_deploy.factories import their_code
@@ -34,16 +35,16 @@ class _Watched(Eager):
             raise AttributeError(f"o has no operation {name!r} for a step")
         return super().__getattribute__(name)
 
+    @override
     def spike(self, *given: Any, **named: Any) -> Tensor:
-        """See `Algebra`."""
         surrogate = SIGNATURES["spike"].bind(None, *given, **named).arguments["surrogate"]
         if not isinstance(surrogate, Surrogate):
             raise UsageError(f"o.spike has the surrogate {brief(surrogate)}", 'give hd.custom.Surrogate("arctan", 0.5)')
         self.fired.append(super().spike(*given, **named))
         return self.fired[-1]
 
+    @override
     def exceeds(self, *given: Any, **named: Any) -> Tensor:
-        """See `Algebra`."""
         return Eager().exceeds(*given, **named)
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hstnn_deploy.errors import HstnnError, RecipeError, UsageError
 from hstnn_deploy.factories import their_code
@@ -63,8 +64,9 @@ class Layer(base.Layer):
         `o.parameter(self.gain)` of a parameter or buffer.
         """
 
+    @override
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `base.Layer`: over tensors alone, step by step."""
+        """Over tensors alone, step by step."""
         assert isinstance(o, Eager)
         found: tuple[V, dict[str, V]] = self(x, dict(state), o.lengths)
         return found
@@ -87,26 +89,27 @@ class _Own(Layer):
     def _step(self, o: Any, x: Any, state: Mapping[str, Any]) -> Any:
         return self.written(o, x, state)
 
+    @override
     def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `steps.run`."""
         found: tuple[V, dict[str, V]] = steps.run(self, self.tap, self._step, o, x, state)
         return found
 
+    @override
     def taps(self) -> dict[Tap, nn.Module]:
-        """See `base.Layer`: nothing of a layer that carries nothing."""
+        """Nothing of a layer that carries nothing."""
         states = {Tap(self.number, name): self.shown[f"state_{name}"] for name in self.carries}
         return {Tap(self.number, self.tap): self, **states} if self.tap else {}
 
+    @override
     def membranes(self) -> set[str]:
-        """See `base.Layer`."""
         return set(self.carries) if self.spikes else set()
 
+    @override
     def check_reading(self, reads: str) -> None:
-        """See `steps.check_reading`."""
         steps.check_reading(reads, self, self._step, self.input_shape)
 
     def equation(self) -> str:
-        """See `steps.equation`; `shape` is what comes in."""
+        """Return a hash of what its step does, for comparing checkpoints; see `steps.equation`."""
         return steps.equation(self, self.tap, self._step, type(self).written, self.input_shape)
 
     input_shape: Shape = ()

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.factories import their_code
@@ -82,13 +83,14 @@ class OwnNeurons(UnitLayer):
     def _step(self, o: Any, drive: Any, state: Mapping[str, Any]) -> Any:
         return self.neuron.step(o, drive, state, held(self))
 
+    @override
     def cell(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `UnitLayer`."""
         found: tuple[V, dict[str, V]] = steps.run(self, self.tap, self._step, o, drive, state)
         return found
 
+    @override
     def taps(self) -> dict[Tap, nn.Module]:
-        """See `Layer`: what it hands out, and its states."""
+        """What it hands out, and its states."""
         states = {Tap(self.number, name): self.shown[f"state_{name}"] for name in self.carries}
         return {Tap(self.number, self.tap): self, **states}
 
@@ -104,12 +106,12 @@ class OwnNeurons(UnitLayer):
         assert rows is not None
         return rows, after
 
+    @override
     def check_reading(self, reads: str) -> None:
-        """See `steps.check_reading`."""
         steps.check_reading(reads, self, self._step, self.output)
 
     def equation(self) -> str:
-        """See `steps.equation`."""
+        """Return a hash of what its step does, for comparing checkpoints; see `steps.equation`."""
         return steps.equation(self, self.tap, self._step, type(self.neuron).step, self.output)
 
 

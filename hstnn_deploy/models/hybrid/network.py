@@ -7,6 +7,7 @@ from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.algebra import Algebra, Strand, V
@@ -65,8 +66,8 @@ class HybridNetwork(Network):
             for name, width in layer.state_sizes.items()
         }
 
+    @override
     def parts(self) -> list[Part]:
-        """See `Network`."""
         like = torch.zeros(1, 1, *self.input_shape, device="meta", dtype=torch.int64 if self.tokens else None)
         states = {name: list(value.shape[1:]) for name, value in self.initial_state(like).items()}
         parameters: dict[str, int] = {}

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
+from typing_extensions import override
 
 from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.layers.base import Layer
@@ -91,12 +92,12 @@ class Block(Layer):
         """Return what the branches' outputs come to."""
         raise NotImplementedError
 
+    @override
     def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`."""
         return self.run(o, x, state, False)
 
+    @override
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`."""
         return self.run(o, x, state, True)
 
 
@@ -121,8 +122,8 @@ class Residual(Block):
             self.shortcut = shortcut
         self.chains = [body] if shortcut is None else [body, shortcut]
 
+    @override
     def together(self, o: Algebra[V], x: V, outputs: list[V], window: bool) -> V:
-        """See `Block`."""
         return o.add(outputs[0], outputs[1] if len(outputs) > 1 else x, "sum")
 
 
@@ -144,8 +145,8 @@ class Parallel(Block):
         self.branches = nn.ModuleList(branches)
         self.chains, self._axis = list(branches), -axes
 
+    @override
     def together(self, o: Algebra[V], x: V, outputs: list[V], window: bool) -> V:
-        """See `Block`."""
         return o.concat(outputs, self._axis, "joined")
 
 

@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from hstnn_deploy.models.algebra import Algebra, Pooling, V
 from hstnn_deploy.models.eager import Eager
@@ -65,8 +66,8 @@ class Pool(Stateless):
         super().__init__()
         self.how, self.size, self.stride = how, size, stride
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         return o.pool(x, self.how, self.size, self.stride, "pooled")
 
 
@@ -86,8 +87,8 @@ class Flatten(Stateless):
     kind = "flatten"
     over_time = False
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         if window:
             assert isinstance(x, Tensor)
             return x.flatten(2)  # type: ignore[return-value]
@@ -121,8 +122,8 @@ class Vote(Stateless):
         super().__init__()
         self.voters = voters
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         return o.vote(x, self.voters, "vote")
 
 
@@ -145,8 +146,8 @@ class Activation(Stateless):
         super().__init__()
         self.function = function
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         match self.function:
             case "relu":
                 return o.relu(x, "activated")
@@ -181,8 +182,8 @@ class Scale(Stateless):
             del self.factors
             self.register_buffer("factors", spread(factor, each, shape))
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         return o.mul(x, self.factor if self.factors is None else o.parameter(self.factors), "scaled")
 
 
@@ -209,15 +210,16 @@ class Delay(Layer):
             name: (shape, f"what came to layer {{layer}} {step} steps ago") for step, name in enumerate(self.names, 1)
         }
 
+    @override
     def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`."""
         moved = [x, *(state[name] for name in self.names[:-1])]
         # A value of its own under each name: a graph may not hand out one twice.
         after = {name: o.mul(value, 1.0, name) for name, value in zip(self.names, moved, strict=True)}
         return state[self.names[-1]], after
 
+    @override
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`: over tensors alone."""
+        """Over tensors alone."""
         return stepped(self, o, x, state)  # type: ignore[no-any-return]
 
 
@@ -244,8 +246,8 @@ class Dropout(Stateless):
         self.mask: Tensor | None = None
         """In the place of one that is drawn, [B, …]: for comparisons with other libraries."""
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         return self._dropped(o, x, window) if self.training and isinstance(o, Eager) else x
 
     def _dropped(self, o: Any, x: Any, window: bool) -> Any:

@@ -7,6 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from hstnn_deploy.errors import RunError
 from hstnn_deploy.models import kernels
@@ -75,8 +76,8 @@ class Norm(Layer):
         if options.steps is not None:
             self.carries = {"step": ((1,), "steps before, of which layer {layer} normalises each by itself")}
 
+    @override
     def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`."""
         if self.options.steps is None:
             return (self._trained(o, x, 0) if self._trains(o) else o.normalise(x, self, None, "normalised")), {}
         after = {"step": o.add(state["step"], 1.0, "step")}
@@ -84,8 +85,9 @@ class Norm(Layer):
             return self._trained(o, x, self._first(state["step"])), after
         return o.normalise(x, self, state["step"], "normalised"), after
 
+    @override
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`: over tensors alone, as no other reading takes maps over all of time."""
+        """Over tensors alone, as no other reading takes maps over all of time."""
         return self._over(o, x, state)  # type: ignore[no-any-return]
 
     def _over(self, o: Any, x: Any, state: Mapping[str, Any]) -> Any:
@@ -95,10 +97,11 @@ class Norm(Layer):
             return o.normalise(x.flatten(0, 1), self).unflatten(0, x.shape[:2]), {}
         return stepped(self, o, x, state)
 
+    @override
     def with_next(
         self, o: Algebra[V], x: V, own: Mapping[str, V], following: Layer, theirs: Mapping[str, V]
     ) -> tuple[V, dict[str, V], dict[str, V]] | None:
-        """See `Layer`: while training, neurons that see what each step's own statistics make of x."""
+        """While training, neurons that see what each step's own statistics make of x."""
         if not (isinstance(o, Fast) and self._trains(o) and self.options.over == "step" and o.lengths is None):
             return None
         return self._with_neurons(x, own, following, theirs) if isinstance(following, Spiking) else None

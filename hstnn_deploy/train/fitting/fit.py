@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from typing_extensions import override
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.given.checks import Wanted
@@ -47,8 +48,8 @@ class _Notes(Observer):
     def __init__(self) -> None:
         self.notes: list[str] = []
 
+    @override
     def note(self, text: str) -> None:
-        """See `Observer`."""
         self.notes.append(text)
 
 

@@ -168,7 +168,7 @@ class Scheduler:
         return next((each for each in needed if each.state in states), None)
 
     def _look(self, entry: Entry) -> None:
-        """See whether another process has done a job meanwhile, or works on it."""
+        """Check whether another process has finished a job meanwhile or is working on it."""
         try:
             state = entry.job.run.state
         except HstnnError as error:
