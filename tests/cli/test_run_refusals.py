@@ -26,7 +26,7 @@ FILES: dict[str, bytes] = {
     "spaces.txt": b" \n \n",
 }
 WRONG: list[tuple[str, str, int, str]] = [
-    ("images", "nowhere.npy", 3, "nowhere.npy cannot be read: No such file"),
+    ("images", "nowhere.npy", 3, "cannot read nowhere.npy: No such file"),
     ("images", ".", 3, ". is a folder"),
     ("images", "empty.npy", 3, "empty.npy is empty"),
     ("images", "cut.npy", 3, "cut.npy is damaged, or not a file of plain numbers"),
@@ -39,7 +39,7 @@ WRONG: list[tuple[str, str, int, str]] = [
     ("images", "short.csv", 3, "short.csv: line 1 holds 3 numbers; a time step is 8"),
     ("images", "blank.csv", 3, "blank.csv holds no time step"),
     ("images", "letter.doc", 3, "letter.doc is no .npy, .npz, .png or .jpg file"),
-    ("images", "nowhere.csv", 3, "nowhere.csv cannot be read: No such file"),
+    ("images", "nowhere.csv", 3, "cannot read nowhere.csv: No such file"),
     ("events", "picture.png", 3, "picture.png is an image; the network takes recordings of events (16 x 16)"),
     ("events", "letter.doc", 3, "letter.doc is no recording of events that hstnn reads"),
     ("events", "cut.bin", 3, "cut.bin is truncated: 3 bytes are not whole events"),

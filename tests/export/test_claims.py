@@ -200,7 +200,7 @@ def test_a_damaged_nir_graph_is_read_in_a_process_of_its_own(bundle: Path, monke
         monkeypatch.setattr(nir_apart, "_SECONDS", 3)
         (check,) = verify_bundle(bundle).failed
         assert (check.file, check.name) == ("model.nir", "graph = written again")
-        assert check.figure.startswith("it cannot be read: ")
+        assert check.figure.startswith("cannot read it: ")
         assert figure in check.figure
 
 

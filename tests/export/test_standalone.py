@@ -67,8 +67,8 @@ def test_the_python_runner_says_what_is_wrong(folders: dict[str, tuple[Path, Any
     (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01")
     for given, code, message in (
         (str(tmp_path / "wide.npy"), 3, "error: x has the shape [3, 1, 99]; the network takes [T, B, 8]"),
-        ("nowhere.npy", 3, "error: nowhere.npy cannot be read: No such file"),
-        (".", 3, "error: . cannot be read: Is a directory"),
+        ("nowhere.npy", 3, "error: cannot read nowhere.npy: No such file"),
+        (".", 3, "error: cannot read .: Is a directory"),
         (str(tmp_path / "raw.npy"), 3, "error: x holds 255 at [0, 0, 0]; the network was trained on 0 to 1"),
         (str(tmp_path / "cut.npy"), 3, f"error: {tmp_path / 'cut.npy'} is damaged"),
     ):

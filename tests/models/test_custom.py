@@ -229,7 +229,7 @@ def test_a_wrong_step_is_refused_when_a_network_is_made(name: str) -> None:
         (lambda: C.layer("linear")(own_parts.Gated), "linear is built in"),
         (lambda: C.layer("quadratic")(own_parts.Gated), "has registered a neuron quadratic"),
         (lambda: C.neuron("gated")(own_parts.Quadratic), "has registered a layer gated"),
-        (lambda: C.neuron("Odd One")(own_parts.Quadratic), "'Odd One' is no name of a neuron"),
+        (lambda: C.neuron("Odd One")(own_parts.Quadratic), "'Odd One' is not a valid name for a neuron"),
         (lambda: C.neuron("odd")(own_parts.Gated), "derive"),  # type: ignore[type-var]
         (lambda: C.layer("odd")(own_parts.Quadratic), "derive"),  # type: ignore[type-var]
         (lambda: C.neuron("odd")(type("Odd", (C.Neuron,), {})), "neuron odd has no step"),

@@ -239,8 +239,8 @@ def test_an_unreadable_folder_and_file(pets: Path, monkeypatch: pytest.MonkeyPat
         images, "read_bytes", lambda path, limit: refuse(path) if path.name == "1.png" else read(path, limit)
     )
     found = checked(pets)
-    said(found, "cat/1.png cannot be read: Permission denied", "(and 1 more: dog/1.png)", refused=True)
-    said(found, "dog/deep cannot be read: Permission denied", refused=True)
+    said(found, "cannot read cat/1.png: Permission denied", "(and 1 more: dog/1.png)", refused=True)
+    said(found, "cannot read dog/deep: Permission denied", refused=True)
 
 
 def test_many_files_are_listed_and_few_read(tmp_path: Path) -> None:
