@@ -115,7 +115,7 @@ class Framing:
 
     def _too_long(self, what: str) -> DataError:
         return DataError(
-            f"{what} on {self.sensor.places} places are too many to be packed",
+            f"{what} on {self.sensor.places} places are too many to pack",
             "downsample the events, or crop them in time",
         )
 
@@ -225,7 +225,7 @@ class Kept(Store):
 
 @dataclass(frozen=True)
 class Resident(Store):
-    """All recordings packed, on whatever device first asks for them."""
+    """All recordings packed, copied to each device on first use."""
 
     packed: Packed
     _there: dict[torch.device, Packed] = field(default_factory=dict)
@@ -239,7 +239,7 @@ class Resident(Store):
 
 @dataclass(frozen=True)
 class Computed(Store):
-    """Nothing is kept: every recording is read and transformed whenever it is asked for."""
+    """Nothing is kept: every recording is read and transformed each time it is needed."""
 
     read: Read
     framing: Framing

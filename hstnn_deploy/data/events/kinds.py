@@ -32,7 +32,7 @@ class _Kind(BaseModel, ABC):
     """Why a graph that sees events one after another cannot make such frames."""
 
     pick: int | None = Field(None, gt=1)
-    """Of the frames, every so many-th pixel in y and in x is kept, and the others' events are dropped; null: all are.
+    """Keep every `pick`-th pixel of the frames in y and in x and drop the others' events; null: keep all.
 
     So torch's `interpolate` makes frames smaller. The transform `pick` does it before the events are cut into frames,
     which gives others."""
@@ -50,7 +50,7 @@ class _Kind(BaseModel, ABC):
 
     @abstractmethod
     def most(self, lasts: int) -> int:
-        """Return how many frames a recording has at most, of so many microseconds from its first to its last event."""
+        """Return the most frames of a recording that lasts `span` microseconds from its first to its last event."""
 
     @abstractmethod
     def cut(self, time: NDArray[np.int64]) -> Cut:
@@ -97,7 +97,7 @@ class ByTime(_Kind):
 
 
 class ByBins(_Kind):
-    """Equal times, as many as asked for, rounded down to microseconds; what comes after the last is dropped.
+    """Equal times, as many as requested, rounded down to microseconds; what comes after the last is dropped.
 
     So does tonic's `ToFrame(n_time_bins)`; where all frames are as long as can be, that is the last event.
     """
@@ -131,7 +131,7 @@ class ByBins(_Kind):
 
 
 class ByParts(_Kind):
-    """Equal times, as many as asked for, of which the last takes the rest: no event is dropped.
+    """Equal times, as many as requested; the last takes the rest: no event is dropped.
 
     So does SpikingJelly's split by `time`, which fails where a frame holds no event; here that frame is all zeros.
     """
@@ -160,7 +160,7 @@ class ByParts(_Kind):
 
     @override
     def told(self) -> str:
-        return f"{self.parts} frames of equal time, of which the last takes the rest"
+        return f"{self.parts} frames of equal time, the last takes the rest"
 
 
 class ByNumber(_Kind):
@@ -197,12 +197,12 @@ class ByNumber(_Kind):
 
 
 class ByCount(_Kind):
-    """So many events a frame, in order: tonic's `ToFrame(event_count)`.
+    """A fixed number of events per frame, in order: tonic's `ToFrame(event_count)`.
 
     A recording of fewer events is one frame, whatever is done with an incomplete one.
     """
 
-    whole: ClassVar[str] = "hold so many events each"
+    whole: ClassVar[str] = "have a fixed number of events each"
 
     by: Literal["count"] = "count"
     count: PositiveInt

@@ -32,7 +32,9 @@ def from_arrays(x: Any, y: Any, wanted: Wanted, name: str) -> Split:
     check_x(inputs, wanted, f"x of {name}", ("N", "T"), len(target) if target.ndim else None)
     target = check_target(target, wanted, f"y of {name}")
     if wanted.per_step and target.shape != inputs.shape[:2]:
-        raise DataError(f"y of {name} is {list(target.shape)}, and x has {list(inputs.shape[:2])} samples and steps")
+        raise DataError(
+            f"y of {name} has shape {list(target.shape)}, but x has {list(inputs.shape[:2])} samples and steps"
+        )
     if wanted.tokens or wanted.per_step:
         return DenseSplit(inputs.to(torch.int64 if wanted.tokens else torch.float32), target)
     return ArraySplit(inputs, target)
@@ -42,7 +44,9 @@ def from_list(x: Sequence[Any], y: Any, wanted: Wanted, name: str) -> "ListSplit
     """Return the split of samples of several lengths; see `from_arrays`."""
     answers = list(y) if wanted.per_step else as_tensor(y, f"y of {name}")
     if len(answers) != len(x):
-        raise DataError(f"x of {name} holds {len(x)} samples, and y {len(answers)}", "give one class for each sample")
+        raise DataError(
+            f"x of {name} contains {len(x)} samples, and y {len(answers)}", "give one class for each sample"
+        )
     if isinstance(answers, Tensor):
         answers = check_target(answers, wanted, f"y of {name}")
     pairs = [check_sample(pair, wanted, f"{name} sample {n}") for n, pair in enumerate(zip(x, answers, strict=True))]

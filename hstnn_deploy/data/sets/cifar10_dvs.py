@@ -92,9 +92,9 @@ def read_recording(path: Path) -> Events:
     """
     found, sensor = read_aedat2(path), Cifar10DvsConfig.sensor
     if found.sensor != sensor:
-        raise DataError(f"{path} is from a {found.camera}; CIFAR10-DVS is from a DVS128", "take it out of the data set")
+        raise DataError(f"{path} is from a {found.camera}; CIFAR10-DVS is from a DVS128", "remove it from the data set")
     if len(found.events) == 0:
-        raise DataError(f"{path} holds no events", AGAIN)
+        raise DataError(f"{path} contains no events", AGAIN)
     return check(found.events, sensor, path)
 
 

@@ -84,7 +84,7 @@ class NpyRecordings(Recordings):
         for path in paths:
             if not path.stem.isdigit() or int(path.stem) >= _KNOWN.classes:
                 raise DataError(
-                    f"{path} is not named after a class, 0 to {_KNOWN.classes - 1}", "take it out of the data set"
+                    f"{path} is not named after a class, 0 to {_KNOWN.classes - 1}", "remove it from the data set"
                 )
         return cls(folder, paths)
 
@@ -115,9 +115,9 @@ def read_npy(path: Path) -> Events:
     with reading(path, "a .npy file of numbers"):
         rows = np.load(path, allow_pickle=False)
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 4 or len(rows) == 0:
-        raise DataError(f"{path} does not hold events [N, 4] of x, y, p and t", AGAIN)
+        raise DataError(f"{path} does not contain events [N, 4] of x, y, p and t", AGAIN)
     if rows.dtype.kind not in "biuf" or not np.isfinite(rows).all():
-        raise DataError(f"{path} holds what is no number, in an array of type {rows.dtype}", AGAIN)
+        raise DataError(f"{path} contains values that are not numbers, in an array of type {rows.dtype}", AGAIN)
     x, y, p, milliseconds = rows.T
     # What is too large for a wider type, or for microseconds, becomes infinite, which no event may be.
     with reading(path, "a file of events"), np.errstate(over="ignore"):
@@ -167,7 +167,7 @@ class AedatRecordings(Recordings):
             events = check(read_aedat(path), DvsGestureConfig.sensor, path)
         first, after = np.searchsorted(events["t"], (start, stop))
         if first == after:
-            raise DataError(f"{path} holds no event of its gesture {label + 1}, {start} to {stop} us", AGAIN)
+            raise DataError(f"{path} contains no event of its gesture {label + 1}, {start} to {stop} us", AGAIN)
         cut = events[first:after].copy()
         cut["t"] -= start
         return cut
@@ -198,8 +198,8 @@ def _gestures(path: Path) -> list[_Gesture]:
         possible = 0 <= gesture.label < _KNOWN.classes and 0 <= gesture.start < gesture.stop < 2**63
         if not possible:
             raise DataError(
-                f"{table} holds a gesture of class {gesture.label + 1} from {gesture.start} to {gesture.stop} us, "
-                f"which cannot be",
+                f"{table} contains a gesture of class {gesture.label + 1} from {gesture.start} to {gesture.stop} us, "
+                f"which is impossible",
                 AGAIN,
             )
     return found

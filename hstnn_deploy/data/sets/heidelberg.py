@@ -87,7 +87,9 @@ class Hdf5Recordings(Recordings):
         if lacking or len(counts) > 1:
             file.close()
             what = (
-                f"holds no {lacking[0]}" if lacking else f"has times, units and labels of {sorted(counts)} recordings"
+                f"contains no {lacking[0]}"
+                if lacking
+                else f"has times, units and labels of {sorted(counts)} recordings"
             )
             raise DataError(f"{self.path} {what}", AGAIN)
         return file
@@ -98,10 +100,10 @@ class Hdf5Recordings(Recordings):
         with reading(self.path, "a file of labels", says=False):
             table = self._table("labels")
             if table.ndim != 1 or table.nbytes > self.path.stat().st_size * _DEFLATED:
-                raise ValueError("its labels are no list")
+                raise ValueError("its labels are not a list")
             labels = torch.from_numpy(table[()].astype(np.int64))
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
-            raise DataError(f"{self.path} holds a label beyond {self.classes - 1}", AGAIN)
+            raise DataError(f"{self.path} contains a label beyond {self.classes - 1}", AGAIN)
         return labels
 
     def _table(self, name: str) -> Any:
@@ -116,7 +118,9 @@ class Hdf5Recordings(Recordings):
 
     def _events(self, times: Any, units: Any, name: str) -> Events:
         if len(times) != len(units) or not np.isfinite(times).all():
-            what = f"{len(times)} times for {len(units)} units" if len(times) != len(units) else "a time is no number"
+            what = (
+                f"{len(times)} times for {len(units)} units" if len(times) != len(units) else "a time is not a number"
+            )
             raise DataError(f"{name}: {what}", AGAIN)
         # Times are kept in half precision: widened before they are scaled, as tonic does.
         with reading(name, "a recording"), np.errstate(over="ignore"):
