@@ -1,4 +1,4 @@
-"""Splits of a data set whose samples are disturbed when they are asked for."""
+"""Splits of a data set that disturb samples on access."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,7 +33,7 @@ def range_of(split: Split, size: int) -> Range:
     """Return between which values the inputs of a split lie; steps past a sample's length do not count.
 
     Raises:
-        UsageError: they are all the same.
+        UsageError: they are all equal.
     """
     low, high = np.inf, -np.inf
     for numbers in torch.arange(len(split)).split(size):
@@ -41,7 +41,7 @@ def range_of(split: Split, size: int) -> Range:
         valid = x if lengths is None else x[torch.arange(len(x))[:, None] < lengths]
         low, high = min(low, float(valid.min())), max(high, float(valid.max()))
     if not low < high:
-        raise UsageError(f"all values of the split are {low:g}, so there is no range to disturb them in")
+        raise UsageError(f"all values of the split are {low:g}, so they have no range for a disturbance")
     return Range(low, high)
 
 
@@ -77,7 +77,7 @@ class DisturbedValues(Split):
         most = max(map(len, made))
         if self.longest is not None and most > self.longest:
             raise UsageError(
-                f"{self.name} of {self.level:g} makes {most} steps, but the network takes {self.longest} at most"
+                f"{self.name} of {self.level:g} makes {most} steps, but the network takes at most {self.longest}"
             )
         return _joined(made, target, lengths is not None, device)
 
@@ -207,7 +207,7 @@ def _joined(made: Sequence[Any], target: Tensor, padded: bool, device: torch.dev
 
 @dataclass(frozen=True)
 class DisturbedText(TextSplit):
-    """A text of which other words are read than are to be predicted."""
+    """A text whose input words differ from the words to predict."""
 
     seen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     """[N] int64: what is read at each place."""
@@ -221,7 +221,7 @@ class DisturbedText(TextSplit):
 
 
 def disturbed_text(split: TextSplit, name: str, level: float, draw: Draw) -> DisturbedText:
-    """Return a text of which other words are read.
+    """Return a text with other input words.
 
     In a training each stretch of the text as long as a window has a level of its own, drawn evenly from 0 to `level`.
     """

@@ -86,7 +86,7 @@ class Eager(Algebra[Tensor]):
 
     @override
     def clip(self, a: Tensor, low: float | None, high: float | None, name: str = "") -> Tensor:
-        """At a bound there is no gradient, as in sinabs."""
+        """At a bound the gradient is 0, as in sinabs."""
         bounded = a if low is None else functional.threshold(a, low, low)
         return bounded if high is None else -functional.threshold(-bounded, -high, -high)
 

@@ -47,12 +47,12 @@ _AT_LEAST = 4
 
 
 class StackConfig(BaseModel):
-    """What a recipe says of a stack."""
+    """A stack's keys in a recipe."""
 
     model_config = ConfigDict(extra="forbid")
 
     usual_loss: ClassVar[LossName] = "cross-entropy"
-    """What its networks are trained for, where a recipe does not say."""
+    """The default task of its networks."""
     data_keys: ClassVar[dict[str, str]] = {}
     recurrent: ClassVar[Literal["rnn"]] = "rnn"
     """Of hybrid families. A stack says in its layers what its units are."""
@@ -98,7 +98,7 @@ class StackConfig(BaseModel):
             )
         if not any(each.taps() for each in network.leaves()):
             raise RecipeError(
-                "network.layers: no layer carries anything over time", "put in neurons, such as {lif: {tau: 2}}"
+                "network.layers: no layer carries anything over time", "add neurons, such as {lif: {tau: 2}}"
             )
         if self.weights is not None:
             check_devices(self.weights, network.convolutions())
@@ -151,7 +151,7 @@ class Stack(Network):
         self, layers: Sequence[Spec], *, input: Sequence[int], readout: Readout = "mean", mode: Mode = "layers"
     ) -> None:
         if isinstance(layers, str | Mapping):
-            raise RecipeError(f"layers is {brief(layers)}, not a list of layers", "put it into brackets: [...]")
+            raise RecipeError(f"layers is {brief(layers)}, not a list of layers", "put it in brackets: [...]")
         shape: object = list(input) if isinstance(input, Sequence) else input
         given = {"input": shape, "layers": list(layers), "readout": readout, "mode": mode}
         try:
@@ -379,7 +379,7 @@ class Stack(Network):
 
     def _check_readable(self) -> None:
         if not self._computing:
-            raise RuntimeError("weights on devices are read as they are deployed: see Checkpoint.deployed")
+            raise RuntimeError("weights on devices can be read only as deployed: see Checkpoint.deployed")
 
     def layer_by_layer(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """Run a window, each layer over all of it."""

@@ -17,13 +17,13 @@ from hstnn_deploy.models.sizes import Sizes
 
 
 def as_hybrid(network: Network) -> "HybridNetwork":
-    """Return a network as the hybrid one that it is: units can be ranked, and some of them taken, of no other.
+    """Return a network as a hybrid one: only hybrid networks have units to rank and select.
 
     Raises:
         UsageError: it is not one.
     """
     if not isinstance(network, HybridNetwork):
-        raise UsageError("units are selected of hybrid networks only; this one is a plain stack of layers")
+        raise UsageError("only hybrid networks have units to select; this one is a plain stack of layers")
     return network
 
 
@@ -169,7 +169,7 @@ class HybridNetwork(Network):
         return [joined(output) for output in outputs], after
 
     def run_groups(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[list[Outputs], State]:
-        """Do the same, but leave the kinds of each layer apart: who reads the last layer needs no joined copy of it."""
+        """Do the same, but keep the kinds of each layer apart, which saves a joined copy of the last layer."""
         outputs: list[Outputs] = []
         after: State = {}
         for number, layer in enumerate(self.stack, 1):

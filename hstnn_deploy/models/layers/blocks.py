@@ -68,7 +68,7 @@ def _named(layer: Layer, after: Mapping[str, V]) -> dict[str, V]:
 
 
 class Block(Layer):
-    """Layers that stand in the place of one. Its states and its number are theirs."""
+    """Layers that count as one. Its states and its number are theirs."""
 
     chains: Sequence[Chain]
 
@@ -151,7 +151,7 @@ class Parallel(Block):
 
 
 class RepeatConfig(BaseModel):
-    """`{repeat: 5, layers: [layers]}`: the layers so many times over, each time with weights of their own."""
+    """`{repeat: 5, layers: [layers]}`: the layers repeated 5 times, each time with weights of their own."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -21,7 +21,7 @@ class _Config(BaseModel):
 
 
 class PoolConfig(_Config):
-    """`{pool: max, size: 2}`: the mean, largest or sum of each window; or `{pool: mean, to: 1}`, of so many windows."""
+    """`{pool: max, size: 2}`: the mean, largest or sum of each window; or `{pool: mean, to: 1}`, 1 window in all."""
 
     pool: Pooling
     size: PositiveInt | list[PositiveInt] | None = None
@@ -44,7 +44,9 @@ class PoolConfig(_Config):
         if self.to is not None:
             to = self.to
             if self.stride is not None or any(length % to for length in axes):
-                raise ValueError(f"a map of {' x '.join(map(str, axes))} is not cut into {to} equal windows an axis")
+                raise ValueError(
+                    f"a map of {' x '.join(map(str, axes))} does not divide into {to} equal windows per axis"
+                )
             size = stride = tuple(length // to for length in axes)
         else:
             size = several(self.size, len(axes))
@@ -108,7 +110,7 @@ class VoteConfig(_Config):
         """
         if len(shape) != 1 or shape[0] % self.vote:
             what = f"{shape[0]} units" if len(shape) == 1 else f"the shape {list(shape)}"
-            raise ValueError(f"{what} cannot be divided into groups of {self.vote} voters")
+            raise ValueError(f"{what} do not divide into groups of {self.vote} voters")
         return Vote(self.vote), (shape[0] // self.vote,)
 
 
@@ -188,7 +190,7 @@ class Scale(Stateless):
 
 
 class DelayConfig(_Config):
-    """`{delay: 2}`: what came so many steps before; zeros at first."""
+    """`{delay: 2}`: the input of 2 steps before; zeros at first."""
 
     delay: PositiveInt = Field(le=1000)
 
@@ -219,7 +221,7 @@ class Delay(Layer):
 
     @override
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """Over tensors alone."""
+        """Tensors only."""
         return stepped(self, o, x, state)  # type: ignore[no-any-return]
 
 
@@ -236,7 +238,7 @@ class DropoutConfig(_Config):
 
 
 class Dropout(Stateless):
-    """x, of which a part is dropped while training, the rest divided by what is left."""
+    """x with a part of it dropped while training, and the rest divided by the share that is left."""
 
     kind = "dropout"
 

@@ -25,7 +25,7 @@ class NormOptions(BaseModel):
     over: Literal["all", "step"] = "all"
     """While training, the statistics are those of all steps of a window together, or of each step by itself."""
     steps: PositiveInt | None = Field(None, le=100_000)
-    """Of over: step. So many steps have statistics, scale and shift of their own; null: all steps share them."""
+    """For over: step. The number of steps with statistics, scale and shift of their own; null: all steps share them."""
     eps: float = Field(1e-5, gt=0)
     momentum: float = Field(0.1, gt=0, le=1)
     """The share of a batch's statistics in the running ones."""
@@ -47,9 +47,9 @@ class NormConfig(BaseModel):
             ValueError: the inputs are tokens; or steps of their own are asked for with statistics over all.
         """
         if not shape:
-            raise ValueError("tokens cannot be normalised")
+            raise ValueError("a normalisation does not take tokens")
         if self.norm.steps is not None and self.norm.over == "all":
-            raise ValueError("norm.steps gives each step its own normalisation: say over: step with it")
+            raise ValueError("norm.steps gives each step its own normalisation: give over: step with it")
         return Norm(shape, self.norm), shape
 
 
@@ -87,7 +87,7 @@ class Norm(Layer):
 
     @override
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """Over tensors alone, as no other reading takes maps over all of time."""
+        """Tensors only: no other reading takes maps over all of time."""
         return self._over(o, x, state)  # type: ignore[no-any-return]
 
     def _over(self, o: Any, x: Any, state: Mapping[str, Any]) -> Any:
@@ -166,5 +166,5 @@ class Norm(Layer):
         if rows.numel() == rows.shape[1]:
             raise RunError(
                 f"layer {self.number} normalises over a batch with a single value of each channel",
-                "choose a batch size that leaves no sample alone, or over: all",
+                "choose a batch size that leaves no batch of one sample, or over: all",
             )

@@ -52,7 +52,7 @@ class RecurrentConfig(BaseModel):
             raise ValueError(f"recurrent units take units, not the shape {list(shape)}: put flatten before them")
         units = self.rnn or self.lstm or self.gru
         if units is None:
-            raise ValueError("it must say how many units there are")
+            raise ValueError("give the number of units")
         return Recurrent(self, shape[0], units), (units,)
 
 

@@ -169,7 +169,7 @@ class FeedbackConfig(_Config):
     feedback: Lif = Lif()
     bias: bool = False
     through: Literal["all", "own"] = "all"
-    """What a unit sees: spikes of all units, or its own alone."""
+    """What a unit sees: the spikes of all units, or only its own."""
     kernel: PositiveInt | None = None
     """Of maps: the size of the convolution through which they see the spikes; an odd number."""
 
