@@ -1,4 +1,4 @@
-"""What a training tells whoever watches it. The command line draws it; tests and scripts need not listen."""
+"""The events of a training, for observers. The command line draws them; tests and scripts need not listen."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +34,7 @@ class Observer:
         """Say how many of the samples that have to be computed once are done."""
 
     def note(self, text: str) -> None:
-        """Say something worth knowing, in one line."""
+        """Report a remark, in one line."""
 
 
 class Observers(Observer):

@@ -38,7 +38,7 @@ def valid_metric(row: dict[str, Any]) -> str:
 
 
 def firing(row: dict[str, Any]) -> str:
-    """Return which share of its steps a spiking unit of each layer fires at, as "  firing 5.1, 12 %"; empty without."""
+    """Return each layer's mean spike rate as "  firing 5.1, 12 %"; empty without spiking layers."""
     rates = [rate for key, rate in row.items() if key.startswith("spike_rate.")]
     return f"  firing {', '.join(f'{100 * rate:.2g}' for rate in rates)} %" if rates else ""
 
@@ -74,7 +74,7 @@ class PlainObserver(Observer):
             self._within(epoch, batch, batches)
 
     def _within(self, epoch: int, batch: int, batches: int) -> None:
-        """Say how far an epoch is that takes long."""
+        """Report progress within a long epoch."""
         speed = self._samples / max(time.monotonic() - self._begun, 1e-9)
         self.say(f"{self._title}: epoch {epoch}/{self.epochs}, batch {batch}/{batches}  {speed:.0f} {self.counts}/s")
 

@@ -60,7 +60,7 @@ class Cluster(Executor):
             fetch: whether run folders are sent and fetched back (None: where a node does not see `out`).
 
         Raises:
-            UsageError: Ray is not installed, or the address is none.
+            UsageError: Ray is not installed, or the address is invalid.
             DeviceError: nothing answers there, or no node is large enough for a job.
         """
         here = setting.data_dir and setting.data_dir.absolute()
@@ -119,7 +119,7 @@ class Cluster(Executor):
 
     @override
     def stop(self) -> None:
-        """What a job that is fetched back has not finished is lost."""
+        """A fetched-back job loses what it has not finished."""
         cluster.stop(self._ray, list(self._running))
         for reference in list(self._running):
             self._result(reference)
@@ -191,7 +191,7 @@ def _work(job: Job, setting: Setting, on_gpu: bool, sent: bytes | None) -> tuple
     with files.temporary_folder("job") as folder:
         here = replace(job, out=folder)
         unpack(sent, here.out)
-        # The run is not finished, and nobody works on it here: the status that was sent is that of its owner.
+        # The run is unfinished and nobody works on it here: the status that was sent is that of its owner.
         (here.run.path / "status.json").unlink(missing_ok=True)
         failure = _run(here, setting, on_gpu)
         return failure, pack([here.run], here.out)
@@ -213,7 +213,7 @@ def _run(job: Job, setting: Setting, on_gpu: bool) -> Failure | None:
 
 
 def _stop(process: Process) -> None:
-    """End a job in an orderly way. A cancellation that is said again meanwhile does not cut that short."""
+    """Let a job shut down. A repeated cancellation does not cut that short."""
     until = time.monotonic() + GRACE
     with suppress(KeyboardInterrupt):
         process.ask_to_stop()
