@@ -32,7 +32,7 @@ class Sheet:
 
 
 class Shown:
-    """A result with a sheet."""
+    """A result that can display itself."""
 
     def sheet(self) -> Sheet:
         """Return what is shown."""

@@ -427,7 +427,7 @@ class Training:
         kept = ", ".join(f"layer {unit.layer} {unit.kind} {len(unit.kept)}" for unit in result.units)
         self.observer.stage_finished(
             f"select: kept {counts.snn} spiking and {counts.rnn} recurrent units ({kept}); "
-            f"bootstraps keep a kept unit again in {100 * result.mean_stability_of_kept:.0f} % of cases on average"
+            f"a kept unit is kept again in {100 * result.mean_stability_of_kept:.0f} % of bootstraps on average"
         )
         return run
 

@@ -185,5 +185,5 @@ def test_a_stream_is_read_up_to_a_limit() -> None:
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*none\.npy: No such file"):
         read_array(tmp_path / "none.npy")
-    with pytest.raises(DataError, match="cannot read .*: Is a directory"):
+    with pytest.raises(DataError, match=r"cannot read .*: Is a directory"):
         read_array(tmp_path)

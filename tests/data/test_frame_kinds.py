@@ -437,5 +437,5 @@ def test_a_recording_of_which_no_frame_holds_an_event_is_refused_in_one_line() -
 
 def test_raw_events_are_taken_only_where_a_graph_can_frame_them() -> None:
     how = Frames(sensor=SENSOR, transforms=[], binary=False, frames=kind(by="bins", bins=5)).model_dump(mode="json")
-    with pytest.raises(DataError, match="takes raw events, but its preprocessing says no frame_time"):
+    with pytest.raises(DataError, match="takes raw events, but its preprocessing has no frame_time"):
         taking({"inputs": [{"name": "events"}]}, how)

@@ -148,7 +148,7 @@ def shared(one: Any, *others: Any) -> nn.Sequential:
 
 
 REFUSED: dict[str, tuple[Callable[[], Made], str]] = {
-    "unknown": (lambda: (chain(nn.Linear(5, 4), leaky(), nn.Softmax(1)), X), "2: hstnn does not support Softmax of torch"),
+    "unknown": (lambda: (chain(nn.Linear(5, 4), leaky(), nn.Softmax(1)), X), "2: hstnn does not support Softmax"),
     "training": (lambda: (changed(lambda net: net[1].train()), X), "its part 1 is in training mode"),
     "weights that do not fit": (lambda: (chain(nn.Linear(5, 4), leaky(), nn.Linear(5, 3)), X), "fails on the example"),
     "raises": (lambda: (Net(lambda _net, _x: 1 // 0).eval(), X), "Net fails on the example.*division"),
@@ -163,7 +163,7 @@ REFUSED: dict[str, tuple[Callable[[], Made], str]] = {
     ),
     "own parameter": (lambda: (Net(lambda net, x: net.l(net.a(x) + net.w)).eval(), X), "uses a parameter or buffer"),
     "counts calls": (lambda: (Net(counts).eval(), X), "the stack differs"),
-    "random": (lambda: (Net(lambda net, x: net.l(net.a(x) + torch.randn(5))).eval(), X), "a parameter or buffer outside"),
+    "random": (lambda: (Net(lambda net, x: net.l(net.a(x) + torch.randn(5))).eval(), X), "or buffer outside any"),
     "dropout left on": (lambda: (Net(lambda net, x: net.l(dropout(net.a(x), 0.5))).eval(), X), "drops in evaluation"),
     "written over": (lambda: (Net(writes_over).eval(), X), "the stack differs"),
     "one linear layer twice": (lambda: (shared(nn.Linear(5, 5), leaky()), X), "2 .Linear. runs in two places"),

@@ -141,7 +141,7 @@ class Values:
         values = _array(x)
         if values.dtype.kind not in ("biuf" if self._words is None else "iu"):
             wanted = "real numbers" if self._words is None else "whole numbers, the words'"
-            raise DataError(f"x is of type {values.dtype}; the network takes {wanted}")
+            raise DataError(f"x has type {values.dtype}; the network takes {wanted}")
         _fitting("x", values, axes)
         return values
 
@@ -149,7 +149,7 @@ class Values:
         if self._words is not None:
             low, high = int(values.min()), int(values.max())
             if low < 0 or high >= self._words:
-                raise DataError(f"x holds {low if low < 0 else high}; words are numbered 0 to {self._words - 1}")
+                raise DataError(f"x contains {low if low < 0 else high}; words are numbered 0 to {self._words - 1}")
             return np.ascontiguousarray(values, np.int64)
         if values.dtype != self._dtype:
             with np.errstate(over="ignore"):
@@ -201,14 +201,14 @@ class Images:
         values, name = _array(x), self.name if time else "column"
         if values.dtype != np.uint8:
             raise DataError(
-                f"{name} is of type {values.dtype}; the graph takes raw pixels, uint8 (0 to {self._white})",
-                "preprocessing is in the graph: give pixels as they come out of an image file",
+                f"{name} has type {values.dtype}; the graph takes raw pixels, uint8 (0 to {self._white})",
+                "preprocessing is in the graph: give pixels as an image file has them",
             )
         axes = ("B" if batch is None else batch, self._height, *(("T",) if time else ()), *self._colours)
         _fitting(name, values, axes)
         if (high := int(values.max())) > self._white:
             raise DataError(
-                f"{name} holds {high}; white is {self._white} in the data that was trained on",
+                f"{name} contains {high}; white is {self._white} in the training data",
                 f"scale pixels to 0 to {self._white}; `hstnn run` does so with image files",
             )
         return np.ascontiguousarray(values)
@@ -260,7 +260,7 @@ class RawEvents:
         values = _array(x)
         if values.dtype.kind not in "iu":
             raise DataError(
-                f"events are of type {values.dtype}; the graph takes raw events, whole numbers",
+                f"events have type {values.dtype}; the graph takes raw events, whole numbers",
                 "preprocessing is in the graph: give events as they were recorded",
             )
         if values.ndim != 2 or values.shape[1] != len(_FIELDS):
@@ -276,8 +276,8 @@ class RawEvents:
                 raise DataError(f"{what}; it must be 0 {'or more' if end is None else f'to {end - 1}'}")
         if batch is None and len(values) and (most := int(values[:, 0].max())) >= len(values):
             raise DataError(
-                f"recording {most} of {len(values)} events: there are fewer events than recordings",
-                f"the columns are {', '.join(_FIELDS)}; with a batch of many empty recordings, say how many there are",
+                f"recording {most} of {len(values)} events: fewer events than recordings",
+                f"the columns are {', '.join(_FIELDS)}; with a batch of many empty recordings, give their number",
             )
         return np.ascontiguousarray(values, np.int64)
 
@@ -353,7 +353,7 @@ def taking(tensors: Mapping[str, Any], how: Mapping[str, Any], any_range: bool =
         case "events" | "frame_events":
             if "frame_time" not in how:
                 raise DataError(
-                    "the bundle takes raw events, but its preprocessing says no frame_time", "export the bundle again"
+                    "the bundle takes raw events, but its preprocessing has no frame_time", "export the bundle again"
                 )
             return RawEvents(how)
         case _:
@@ -371,7 +371,7 @@ def shown(shape: Collection[Any]) -> str:
 def _array(x: Any) -> Array:
     # Whoever made a masked array has imported what it takes.
     if "numpy.ma" in sys.modules and isinstance(x, np.ma.MaskedArray):
-        raise DataError("x is a masked array: what stands in its gaps is not said", "give x.filled(…)")
+        raise DataError("x is a masked array: its masked values are unknown", "give x.filled(…)")
     try:
         return np.asarray(x)
     except ValueError as error:
@@ -384,4 +384,4 @@ def _fitting(name: str, values: Array, axes: tuple[Any, ...]) -> None:
         size > 0 if isinstance(axis, str) else size == axis for size, axis in zip(values.shape, axes, strict=True)
     )
     if not fits:
-        raise DataError(f"{name} has the shape {shown(values.shape)}; the network takes {shown(axes)}")
+        raise DataError(f"{name} has shape {shown(values.shape)}; the network takes {shown(axes)}")
