@@ -64,7 +64,7 @@ _PUBLIC = {
     "Evaluation": "hstnn_deploy.train.fitting.history:Evaluation",
     "History": "hstnn_deploy.train.fitting.history:History",
     "Observer": "hstnn_deploy.train.observer:Observer",
-    # Not `train`: that is the room, and importing anything of it makes it an attribute here.
+    # Not `train`: importing anything from the package of that name makes it an attribute here.
     "train_recipe": "hstnn_deploy.train.stages:train",
 }
 

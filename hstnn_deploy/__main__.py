@@ -1,4 +1,4 @@
-"""`hstnn` and `python -m hstnn_deploy`: the command line, whose own start may be interrupted as well."""
+"""`hstnn` and `python -m hstnn_deploy`: the command line; Ctrl-C also works while it starts."""
 
 import os
 import sys
@@ -7,8 +7,8 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run the command line; see `hstnn_deploy.cli.app`."""
-    # Before torch: it then asks Linux for large pages for large tensors. A step of a convolutional network makes
-    # hundreds of megabytes and gives them back, and touching them page by page took a third of its time.
+    # Set before torch is imported: torch then asks Linux for large pages for large tensors. A step of a convolutional
+    # network allocates and frees hundreds of megabytes, and touching them page by page took a third of its time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         from hstnn_deploy.cli.imports import unsearched

@@ -68,10 +68,10 @@ def load(path: Path, content: str) -> dict[str, Any]:
             f"{path} has format version {brief(version)}; this hstnn reads up to {VERSION}", "upgrade hstnn-deploy"
         )
     if whole.get("content") != content:
-        raise CheckpointError(f"{path} holds {brief(whole.get('content'))}, not {content!r}", _RUN_FOLDER)
+        raise CheckpointError(f"{path} contains {brief(whole.get('content'))}, not {content!r}", _RUN_FOLDER)
     data = whole.get("data")
     if not isinstance(data, dict):
-        raise CheckpointError(f"{path} is not whole: it holds no data", _TAKE_ANOTHER)
+        raise CheckpointError(f"{path} is incomplete: it contains no data", _TAKE_ANOTHER)
     for older in range(version, VERSION):
         data = MIGRATIONS[older](data)
     return data
@@ -88,7 +88,7 @@ def read_archive(path: Path, name: Path) -> Any:
     with reading(name, "a whole file", CheckpointError, _TAKE_ANOTHER, says=False):
         _check_archive(path, name)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch has to say of foreign files is said below, in one line
+            warnings.simplefilter("ignore")  # torch's warnings about foreign files: the error below says it in one line
             try:
                 return torch.load(path, map_location="cpu", weights_only=True)
             except pickle.UnpicklingError as error:
@@ -98,7 +98,7 @@ def read_archive(path: Path, name: Path) -> Any:
 
 
 def _unsafe(name: Path) -> CheckpointError:
-    what = f"{name} holds more than tensors and plain data, so it was refused and nothing in it was run"
+    what = f"{name} contains more than tensors and plain data; hstnn refused it and ran nothing in it"
     return CheckpointError(what, "give a checkpoint that hstnn wrote")
 
 
@@ -106,7 +106,7 @@ def _check_archive(path: Path, name: Path) -> None:
     """Refuse what is not an archive as `torch.save` writes it, byte for byte: torch itself does not look at checksums.
 
     Raises:
-        CheckpointError: it is some other file, or holds more than tensors and plain data.
+        CheckpointError: it is some other file, or contains more than tensors and plain data.
         Exception: it is damaged.
     """
     with path.open("rb") as file:
@@ -116,7 +116,7 @@ def _check_archive(path: Path, name: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         names = {member.rpartition("/")[2]: member for member in archive.namelist()}
         if "constants.pkl" in names or "data.pkl" not in names:
-            what = "a TorchScript file" if "constants.pkl" in names else "some other archive"
+            what = "a TorchScript file" if "constants.pkl" in names else "another kind of archive"
             raise CheckpointError(f"{name} is {what}, not a checkpoint", _RUN_FOLDER)
         check_stored(archive, path.stat().st_size)
         if archive.testzip() is not None:
@@ -135,14 +135,14 @@ _NETWORK: TypeAdapter[Any] = TypeAdapter(NetworkConfig)
 
 
 class Checkpoint(BaseModel):
-    """A network, trained here or imported (`of_network`), with all that rebuilds, continues and judges it."""
+    """A network, trained here or imported (`of_network`), with what is needed to rebuild, continue and judge it."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     recipe: dict[str, Any]
     """The resolved recipe; empty if the network was trained without one."""
     architecture: NetworkConfig
-    """What the network is: its family and its layers."""
+    """The network's family and its layers."""
     stage: Literal["train", "adapt", "restore"]
     sizes: list[Sizes]
     """Units of each layer and kind; empty for a stack."""
@@ -180,7 +180,7 @@ class Checkpoint(BaseModel):
 
         Args:
             network: a stack, with the weights that it is to have.
-            origin: plain data: where it came from, by which versions, how it was proved; None: as the network says.
+            origin: plain data: where it came from, which versions, how it was proved; None: the network's own `origin`.
 
         Raises:
             CheckpointError: its configuration does not make this network again, or `origin` is not plain data.
@@ -192,7 +192,7 @@ class Checkpoint(BaseModel):
         try:
             check_plain(origin, "origin")
         except ValueError as error:
-            raise CheckpointError(f"the origin of a network is plain data: {error}") from error
+            raise CheckpointError(f"the network's origin must be plain data: {error}") from error
         found = cls(
             recipe={},
             architecture=architecture,
@@ -206,7 +206,7 @@ class Checkpoint(BaseModel):
         )
         found._source = "the network"
         if architecture != network.config or found.network().described() != network.described():
-            raise CheckpointError("the network is another one than its configuration makes")
+            raise CheckpointError("the network differs from the one that its configuration makes")
         return found
 
     @property
@@ -235,7 +235,7 @@ class Checkpoint(BaseModel):
 
     @model_validator(mode="after")
     def _records_its_parts(self) -> "Checkpoint":
-        """Note which parts of a user's own it is made of, where that is not noted yet."""
+        """Record which custom parts it is made of, where that is not recorded yet."""
         if parts.PARTS not in self.environment and (own := parts.recorded(self.recipe, self.architecture)):
             self.environment = {**self.environment, parts.PARTS: own}
         return self
@@ -245,7 +245,7 @@ class Checkpoint(BaseModel):
         """Read from a file; see `load`.
 
         Raises:
-            CheckpointError: see `load`; or a neuron or layer of a user's own is not here, or is another one.
+            CheckpointError: see `load`; or a custom neuron or layer is missing, or has changed.
         """
         data = load(path, "network")
         told = data.get("environment")
@@ -259,9 +259,9 @@ class Checkpoint(BaseModel):
             _check_training(found.training)
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"]))
-            raise CheckpointError(f"{path} is not whole: {brief(where)}: {error.errors()[0]['msg']}") from error
+            raise CheckpointError(f"{path} is incomplete: {brief(where)}: {error.errors()[0]['msg']}") from error
         except ValueError as error:
-            raise CheckpointError(f"{path} is not whole: {error}", _TAKE_ANOTHER) from error
+            raise CheckpointError(f"{path} is incomplete: {error}", _TAKE_ANOTHER) from error
         if changed := parts.altered(own, found.architecture, str(path)):
             raise CheckpointError(*changed)
         found._source = str(path)
@@ -269,7 +269,7 @@ class Checkpoint(BaseModel):
         return found
 
     def _check_recipe(self) -> None:
-        """Refuse a recipe that is another network's; one that is none, or of another version, says so where it is read.
+        """Refuse a recipe of another network; reading it refuses one that is invalid or of another version.
 
         Raises:
             CheckpointError: two networks.
@@ -284,7 +284,7 @@ class Checkpoint(BaseModel):
             told = told.model_copy(update={"recurrent": "lstm" if unit == "lstm" else "rnn"})
         if told != self.architecture:
             raise CheckpointError(
-                f"{self._source} is not whole: its architecture is not that of its recipe", _TAKE_ANOTHER
+                f"{self._source} is incomplete: its architecture differs from that of its recipe", _TAKE_ANOTHER
             )
 
     def resolved_recipe(self) -> Recipe:
@@ -295,8 +295,8 @@ class Checkpoint(BaseModel):
         """
         if not self.recipe:
             raise CheckpointError(
-                f"{self._source} has no recipe: nothing says which data and loss belong to its network",
-                "evaluate, export and show take one with --recipe NAME; `hstnn train NAME --init FILE` trains it on",
+                f"{self._source} has no recipe, so hstnn does not know which data and loss its network needs",
+                "evaluate, export and show take one with --recipe NAME; `hstnn train NAME --init FILE` continues it",
             )
         if lacks := parts.missing(self.environment.get(parts.PARTS), tuple(plugins.ONE), self._source):
             raise CheckpointError(*lacks)
@@ -309,7 +309,7 @@ class Checkpoint(BaseModel):
         """Return the recipe, or a bare one if there is none; see `adopted.bare`.
 
         Raises:
-            CheckpointError: this version of hstnn cannot read it, or a network without a recipe is no stack.
+            CheckpointError: this version of hstnn cannot read it, or a network without a recipe is not a stack.
         """
         if self.recipe:
             return self.resolved_recipe()
@@ -327,11 +327,11 @@ class Checkpoint(BaseModel):
         changed = for_network(recipe, self.architecture, self.resolved_recipe() if self.recipe else None)
         if (known := registry.shape(changed.data)) is not None:
             check_network(changed, known.family, known.sizes, self._source)
-        # What was measured by another recipe is no result of this one.
+        # Figures measured with another recipe are not results of this one.
         return self.model_copy(update={"recipe": changed.dump(), "metrics": {} if self.recipe else self.metrics})
 
     def begin(self, recipe: Recipe, path: Path) -> Recipe:
-        """Return the recipe that trains this network, read from `path`, on; see `under`."""
+        """Return the recipe that continues the training of this network, read from `path`; see `under`."""
         begun = self.under(recipe).resolved_recipe()
         begun.init = Init(checkpoint=str(path), parameters=self.fingerprint)
         return begun
@@ -353,17 +353,17 @@ class Checkpoint(BaseModel):
         return network.eval()
 
     def _asks_values(self) -> bool:
-        """Whether the network's answers are values; known without the data set, where that is somebody's own."""
+        """Whether the network's answers are values; known without loading a custom data set."""
         own = self.environment.get(parts.PARTS)
         if lost := plugins.missing(own, ("losses", "data", "metrics")):
             loss = self.recipe.get("loss")
             asks = lost.get("asks") if lost["group"] == "losses" else None
-            # A list: the file may have anything here, and not all of it has a place in a set.
+            # A list: the file may contain anything here, and not all of it is hashable.
             return (asks or (loss.get("name") if isinstance(loss, dict) else "")) in ["values", "regression"]
         return bool(self.recipe) and self.resolved_recipe().asks == "values"
 
     def deployed(self, draw: int | None = None) -> "Checkpoint":
-        """Return the checkpoint of the network as it computes: weights on devices as the numbers that they come to.
+        """Return the checkpoint of the network as it computes: with the effective values of weights on devices.
 
         Args:
             draw: the seed of one draw of the variation; None: without variation.
@@ -375,13 +375,13 @@ class Checkpoint(BaseModel):
         plain = {key: value for key, value in self.recipe.get("network", {}).items() if key != "weights"}
         recipe = {key: value for key, value in self.recipe.items() if key != "finetune"} | {"network": plain}
         if weights.compensated and self.recipe.get("finetune") is not None:
-            # Without its step nothing else says how it was trained.
+            # Only its step says how it was trained.
             recipe["train"] = self.recipe["finetune"]
         changed = {
             "architecture": self.architecture.model_copy(update={"weights": None}),
             "recipe": recipe if self.recipe else {},
             "parameters": parameters,
-            # Measured of other draws.
+            # Measured with other draws.
             "metrics": {key: value for key, value in self.metrics.items() if key != "test"},
         }
         return self.model_copy(update=changed)
@@ -400,30 +400,30 @@ class Checkpoint(BaseModel):
             what = f"{len(config.units)} layers in the recipe, {len(self.sizes)} sizes, {len(self.parameters)} tensors"
             raise refused(what)
         if any(size < 0 for sizes in self.sizes for size in sizes):
-            raise refused("a layer has less than no units")
+            raise refused("a layer has a negative number of units")
         # Shapes alone, on the device that holds no numbers.
         with torch.device("meta"):
             wanted = build(config, self.sizes).state_dict()
         if missing := sorted(wanted.keys() ^ self.parameters.keys()):
-            raise refused(f"{brief(missing[0])} is {'missing' if missing[0] in wanted else 'not part of it'}")
+            raise refused(f"{brief(missing[0])} is {'missing' if missing[0] in wanted else 'not a parameter of it'}")
         for name, tensor in self.parameters.items():
             if tensor.shape != wanted[name].shape:
-                raise refused(f"{name} is {brief(list(tensor.shape))}, not {list(wanted[name].shape)}")
+                raise refused(f"{name} has shape {brief(list(tensor.shape))}, not {list(wanted[name].shape)}")
             if tensor.dtype != wanted[name].dtype or tensor.layout != torch.strided or tensor.device.type != "cpu":
-                raise refused(f"{name} is of {tensor.dtype}, {tensor.layout}")
-            # A shape alone costs nothing: every number of it has to be there.
+                raise refused(f"{name} has type {tensor.dtype}, {tensor.layout}")
+            # A tensor may claim any shape at no cost: every number must be present.
             if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-                raise refused(f"{name} does not hold the numbers of its shape")
-            # A comparison with a threshold would hide them, and the answers look like any other.
+                raise refused(f"{name} has fewer numbers than its shape")
+            # A comparison with a threshold would hide them, and the answers would look normal.
             if tensor.is_floating_point() and (wrong := int((~torch.isfinite(tensor)).sum())):
-                raise refused(f"{name} holds NaN or infinity ({wrong} of {tensor.numel()} numbers)")
+                raise refused(f"{name} contains NaN or infinity ({wrong} of {tensor.numel()} numbers)")
 
 
 def _check_training(training: dict[str, Any] | None) -> None:
-    """Refuse what no optimiser of ours can have left; whether it fits the network, its own loading says.
+    """Refuse what none of our optimisers can have saved; loading it shows whether it fits the network.
 
     Raises:
-        ValueError: a tensor that is not of real numbers, or does not hold them all; or other things than plain data.
+        ValueError: a tensor is not real, or has fewer numbers than its shape; or something is not plain data.
     """
     training = training or {}
     check_plain(training.get("best"), "training.best")
@@ -438,9 +438,9 @@ def _check_training(training: dict[str, Any] | None) -> None:
             if not isinstance(value, torch.Tensor):
                 check_plain(value, place)
             elif not value.dtype.is_floating_point or value.layout != torch.strided or value.device.type != "cpu":
-                raise ValueError(f"{place} is of {value.dtype}, {value.layout}")
+                raise ValueError(f"{place} has type {value.dtype}, {value.layout}")
             elif value.untyped_storage().nbytes() < value.numel() * value.element_size():
-                raise ValueError(f"{place} does not hold the numbers of its shape")
+                raise ValueError(f"{place} has fewer numbers than its shape")
 
 
 def load_network(path: Path | str) -> Network:

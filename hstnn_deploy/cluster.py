@@ -1,4 +1,4 @@
-"""A Ray cluster: connect to one or start one here, ask its nodes, and stop what runs there (extra `cluster`)."""
+"""A Ray cluster: connect to one or start one here, query its nodes, and stop what runs there (extra `cluster`)."""
 
 import importlib.util
 import os
@@ -23,14 +23,14 @@ _PATIENCE = 5.0
 
 
 class Node(NamedTuple):
-    """A machine of a cluster, as it was when it was asked for."""
+    """A machine of a cluster, as it was when it was queried."""
 
     number: str
     """What Ray calls it."""
     name: str
     """The name of the host."""
     address: str
-    """Of the host; where a machine pretends to be several nodes, they have the same one."""
+    """The host's address; several nodes on one machine share it."""
     cpus: int
     gpus: int
 
@@ -51,7 +51,7 @@ def connect(
         variables: environment variables of that head, besides.
 
     Raises:
-        UsageError: Ray is not installed, or the address is none.
+        UsageError: Ray is not installed, or the address is invalid.
         DeviceError: nothing answers there.
     """
     if importlib.util.find_spec("ray") is None:
@@ -77,10 +77,10 @@ def connect(
             ray.init(**options)
         except (ray.exceptions.RayError, RuntimeError, ValueError, ImportError, OSError) as error:
             what = f"there is no Ray cluster at {address}" if address else "Ray cannot start here"
-            hint = "`ray status` shows whether it runs; if it wants a token, set RAY_AUTH_MODE=token"
+            hint = "`ray status` shows whether it runs; if it requires a token, set RAY_AUTH_MODE=token"
             raise DeviceError(f"{what}: {said(error)}", hint if address else "") from error
         finally:
-            signal.signal(signal.SIGTERM, handler)  # Ray puts its own, which leaves without stopping the work
+            signal.signal(signal.SIGTERM, handler)  # Ray's own handler exits without stopping the work
     return ray
 
 
@@ -95,14 +95,14 @@ def nodes(ray: Any) -> list[Node]:
 
 
 def on(node: Node) -> Any:
-    """Return what makes a task run on a node and nowhere else, as its option `scheduling_strategy`."""
+    """Return the option `scheduling_strategy` that makes a task run on this node only."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(node.number, soft=False)
 
 
 def ask(ray: Any, where: Sequence[Node], function: Callable[..., Any], *words: Any) -> list[Any]:
-    """Return what a function says on each of some nodes; it takes no core, so that busy nodes answer too."""
+    """Return a function's result on each of some nodes; it occupies no core, so that busy nodes answer too."""
     remote = ray.remote(num_cpus=0, max_retries=0)(function)
     return list(ray.get([remote.options(scheduling_strategy=on(node)).remote(*words) for node in where]))
 
@@ -110,7 +110,7 @@ def ask(ray: Any, where: Sequence[Node], function: Callable[..., Any], *words: A
 def heed_cancellations() -> None:
     """Let a cancellation reach this worker; called at the beginning of a task.
 
-    Ray says it by SIGINT. A process that was started in the background of a shell script ignores that signal, and so do
+    Ray sends SIGINT. A process that was started in the background of a shell script ignores that signal, and so do
     all that it starts: nodes, workers and their tasks.
     """
     if (
@@ -121,7 +121,7 @@ def heed_cancellations() -> None:
 
 
 def stop(ray: Any, running: Sequence[Any]) -> None:
-    """Cancel the tasks of some results, and wait for their ends: in an orderly way, at last by force."""
+    """Cancel the tasks of some results and wait until they end; force them if they do not."""
     # On a busy node a cancellation can get lost, so it is said again, but not before one that was heard has had its
     # time: it would cut that short. Who never hears it is ended with its worker.
     left = list(running)
@@ -132,18 +132,18 @@ def stop(ray: Any, running: Sequence[Any]) -> None:
 
 
 def said(error: Exception) -> str:
-    """Return what an exception of Ray's says, in one line of reasonable length; of a task's own, what that one says."""
+    """Return the message of a Ray exception in one short line; for an error inside a task, that error's message."""
     cause = getattr(error, "cause", None)
     text = f"{type(cause).__name__}: {cause}" if isinstance(cause, Exception) else str(error)
     return " ".join(text.split())[:300]
 
 
 def _check_address(address: str) -> None:
-    """Refuse an address that is none, or where nothing answers: Ray itself would try for minutes."""
+    """Refuse an invalid address, or one where nothing answers: Ray itself would try for minutes."""
     if address == "auto":
         return
     if not (match := re.fullmatch(r"(?:ray://)?\[?([^\s/]+?)\]?:(\d{1,5})", address)) or int(match[2]) > 65535:
-        raise UsageError(f"--address {address!r} is no address", "give HOST:PORT, ray://HOST:PORT, or auto")
+        raise UsageError(f"--address {address!r} is not an address", "give HOST:PORT, ray://HOST:PORT, or auto")
     try:
         socket.create_connection((match[1], int(match[2])), _PATIENCE).close()
     except OSError as error:
@@ -155,7 +155,7 @@ def _check_address(address: str) -> None:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep from standard error what Ray's C++ side logs there while it connects; what matters, Ray raises."""
+    """Suppress what Ray's C++ side logs to standard error while it connects; Ray raises what matters."""
     sys.stderr.flush()
     before = os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:
@@ -169,7 +169,7 @@ def _silence() -> Iterator[None]:
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Have environment variables for a while: what Ray starts inherits them."""
+    """Set environment variables for a while: what Ray starts inherits them."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -1,4 +1,4 @@
-"""From what a user asks for to a device that is really there. Never a silent fall back."""
+"""The device that a user asked for, if it exists; never a silent fallback."""
 
 import re
 
@@ -12,7 +12,7 @@ def resolve(asked: str, threads: int | None = None) -> torch.device:
 
     Raises:
         UsageError: not one of these.
-        DeviceError: it is not there.
+        DeviceError: it is not available.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -23,7 +23,7 @@ def resolve(asked: str, threads: int | None = None) -> torch.device:
     if not (match := re.fullmatch(r"cuda(?::(\d+))?", asked)):
         raise UsageError(f"unknown device {asked!r}", "choose auto, cpu, cuda or cuda:N")
     if not torch.cuda.is_available():
-        raise DeviceError(f"device {asked!r} was asked for, but {why_no_cuda()}", "use --device cpu or --device auto")
+        raise DeviceError(f"device {asked!r} is not available: {why_no_cuda()}", "use --device cpu or --device auto")
     index, count = int(match[1] or 0), torch.cuda.device_count()
     if index >= count:
         raise DeviceError(f"device {asked!r} does not exist: torch sees {count} GPU(s), numbered 0 to {count - 1}")

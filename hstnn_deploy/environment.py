@@ -18,7 +18,7 @@ PACKAGES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "scikit-
 
 
 def versions() -> dict[str, str]:
-    """Return the version of hstnn-deploy and of each package it stands on, where installed."""
+    """Return the version of hstnn-deploy and of each package it depends on, where installed."""
     return dict(_versions())
 
 

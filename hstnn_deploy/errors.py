@@ -1,21 +1,21 @@
 """Every mistake has a class, and every class an exit code.
 
 HstnnError              1
-├── UsageError          2   an option, name or value that cannot be
-│   └── RecipeError     2   a recipe that is not one
+├── UsageError          2   an invalid option, name or value
+│   └── RecipeError     2   an invalid recipe
 ├── DataError           3   a data set that is missing, truncated or not what it claims
 ├── CheckpointError     4   a checkpoint that is missing, damaged, foreign, unsafe or too new
 ├── RunError            5   a run folder that cannot be written, continued or mixed
-├── DeviceError         6   a device or cluster that was asked for and is not there
+├── DeviceError         6   a requested device or cluster that is not available
 ├── ExportError         7   a network that cannot be exported
-│   ├── ImportRefused  15   a network of another library that is not taken, or not proved to be the same
+│   ├── ImportRefused  15   a network from another library that hstnn does not support, or could not prove equal
 │   └── VerificationError 8 an exported file that does not compute what the network computes
 ├── ProfileError        9   a measurement that cannot be taken
 ├── OutOfMemoryError   10   work that does not fit into memory
 ├── BundleError        11   a bundle that is missing, damaged, or not what its manifest says
-├── SweepError         12   a sweep of which some jobs failed
-├── ReportError        13   results that cannot be compared, or that a condition on them cannot be judged by
-│   └── ConditionMet   14   a comparison that meets a condition under which it was to fail
+├── SweepError         12   a sweep in which some jobs failed
+├── ReportError        13   results that cannot be compared, or that cannot decide a condition
+│   └── ConditionMet   14   a comparison that meets a `--fail-if` condition
 └── Interrupted       130   stopped by Ctrl-C or SIGTERM; what was finished is kept
 
 Anything unforeseen exits with 70.
@@ -45,7 +45,7 @@ class UsageError(HstnnError):
 
 
 class RecipeError(UsageError):
-    """A recipe with an unknown key, a wrong type or an impossible value; the message holds the key's path."""
+    """A recipe with an unknown key, a wrong type or an impossible value; the message gives the key's path."""
 
 
 class DataError(HstnnError):
@@ -67,19 +67,19 @@ class RunError(HstnnError):
 
 
 class DeviceError(HstnnError):
-    """A device or cluster that was asked for by name and is not there."""
+    """A device or cluster that was requested by name and is not available."""
 
     exit_code = 6
 
 
 class ExportError(HstnnError):
-    """A network that cannot be exported as asked."""
+    """A network that cannot be exported as requested."""
 
     exit_code = 7
 
 
 class ImportRefused(ExportError):
-    """A network of another library that is not taken, or not proved to be the same."""
+    """A network from another library that hstnn does not support, or could not prove equal."""
 
     exit_code = 15
 
@@ -109,19 +109,19 @@ class BundleError(HstnnError):
 
 
 class SweepError(HstnnError):
-    """A sweep of which some jobs failed; the others are done."""
+    """A sweep in which some jobs failed; the others have finished."""
 
     exit_code = 12
 
 
 class ReportError(HstnnError):
-    """Results that cannot be compared, or by which a condition cannot be judged."""
+    """Results that cannot be compared, or that cannot decide a condition."""
 
     exit_code = 13
 
 
 class ConditionMet(ReportError):
-    """A comparison that meets a condition under which it was to fail (`hstnn compare --fail-if`)."""
+    """A comparison that meets a condition given with `hstnn compare --fail-if`."""
 
     exit_code = 14
 
@@ -144,11 +144,11 @@ _NO_MEMORY = (
     "storage size calculation overflowed",
     "overflow when unpacking long",
 )
-"""How Python, numpy, torch, CUDA and ONNX Runtime say it."""
+"""Phrases with which Python, numpy, torch, CUDA and ONNX Runtime report it."""
 
 
 def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
-    """Return the error that says so where memory ran out, whichever library said it; None where it did not."""
+    """Return an OutOfMemoryError if `error` is any library's report that memory ran out; otherwise None."""
     text = str(error)
     if isinstance(error, MemoryError) or any(words in text.lower() for words in _NO_MEMORY):
         return OutOfMemoryError(
@@ -159,7 +159,7 @@ def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """Return a hint that names what `given` probably meant, or all there is."""
+    """Return a hint that names what `given` probably meant, or lists all known names."""
     known = sorted(known)
     close = get_close_matches(given, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

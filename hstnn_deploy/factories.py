@@ -1,6 +1,6 @@
-"""A network that somebody else wrote, by the name of the function that makes it: PACKAGE.MODULE:FACTORY.
+"""A user's own network, named by the function that makes it: PACKAGE.MODULE:FACTORY.
 
-This runs the user's own code: whatever stands at the top of the module, and then the factory.
+This runs the user's own code: the top level of the module, and then the factory.
 """
 
 import importlib
@@ -24,12 +24,12 @@ _EXAMPLE = "for example nets.conv:make, where nets/conv.py has a function make t
 
 
 def looks_like_module(text: str) -> bool:
-    """Return whether a word has the form of PACKAGE.MODULE; it need not exist."""
+    """Return whether a word has the form PACKAGE.MODULE; the module need not exist."""
     return all(part.isidentifier() for part in text.split("."))
 
 
 def looks_like_factory(text: str) -> bool:
-    """Return whether a word has the form of PACKAGE.MODULE:FACTORY; it need not exist."""
+    """Return whether a word has the form PACKAGE.MODULE:FACTORY; neither need exist."""
     module, colon, name = text.partition(":")
     return bool(colon) and all(part.isidentifier() for part in [*module.split("."), *name.split(".")])
 
@@ -67,7 +67,7 @@ def _parts(name: str) -> tuple[str, str]:
         return module, attribute
     if module.endswith(".py") or "/" in module or "\\" in module:
         dotted = module.removesuffix(".py").replace("\\", "/").strip("./").replace("/", ".")
-        hint = f"write {dotted}:{attribute or 'FACTORY'}, and run this in the folder that {dotted} starts from"
+        hint = f"write {dotted}:{attribute or 'FACTORY'}, and run this in the folder that contains {dotted}"
         raise UsageError(f"{brief(name)} names a file, not a module", hint)
     raise UsageError(f"{brief(name)} is not {FORM}", _EXAMPLE)
 
@@ -95,8 +95,8 @@ def _not_found(name: str, missing: str, here: str) -> UsageError:
     """Return the error for a module that is not there: the one that was named, or one that it imports."""
     if missing != name and not name.startswith(f"{missing}."):
         return UsageError(
-            f"{name} imports {missing or 'a module'}, which is not there",
-            f"install it into this Python ({sys.executable}), or run this in the folder that {missing} starts from",
+            f"{name} imports {missing or 'a module'}, which is not installed",
+            f"install it into this Python ({sys.executable}), or run this in the folder that contains {missing}",
         )
     parent, _, last = missing.rpartition(".")
     package = sys.modules.get(parent) if parent else None
@@ -106,7 +106,7 @@ def _not_found(name: str, missing: str, here: str) -> UsageError:
     searched = ", ".join(places) + ("" if package else " (the current folder) and where Python looks")
     wanted = f"there is no module {missing}" + ("" if missing == name else f", the first part of {name}")
     known = sorted({found for place in places for found in _modules(Path(place))})
-    hint = nearest(last, known) if known else "run this in the folder that holds it"
+    hint = nearest(last, known) if known else "run this in the folder that contains it"
     return UsageError(f"{wanted}: searched {searched}", hint)
 
 
@@ -122,7 +122,7 @@ def _modules(folder: Path) -> Iterator[str]:
 def _hint(found: Any, part: str) -> str:
     names = [each for each in vars(found) if not each.startswith("_")] if hasattr(found, "__dict__") else []
     own = [each for each in names if callable(getattr(found, each, None))]
-    return nearest(part, own or names) if own or names else "it holds nothing"
+    return nearest(part, own or names) if own or names else "it defines nothing"
 
 
 def _made(name: str, found: Any) -> "nn.Module":
@@ -132,19 +132,19 @@ def _made(name: str, found: Any) -> "nn.Module":
         return found
     if not callable(found):
         hint = "name a function without arguments that returns the network"
-        raise UsageError(f"{name} is {_kind(found)}, and not something to call", hint)
+        raise UsageError(f"{name} is {_kind(found)}, not a callable", hint)
     try:
         inspect.signature(found).bind()
     except TypeError as error:
         hint = "name a function without arguments: def make(): return Net(64)"
-        raise UsageError(f"{name} wants arguments: {first_line(error)}", hint) from error
+        raise UsageError(f"{name} requires arguments: {first_line(error)}", hint) from error
     except ValueError:
-        pass  # what is written in C does not say what it takes
+        pass  # functions written in C have no signature
     with their_code(f"{name} raises"):
         network = found()
     if not isinstance(network, nn.Module):
         hint = "let the factory return the network" if network is None else "let the factory return the network alone"
-        raise UsageError(f"{name} returns {_kind(network)}, and not a torch.nn.Module", hint)
+        raise UsageError(f"{name} returns {_kind(network)}, not a torch.nn.Module", hint)
     return network
 
 
@@ -165,7 +165,7 @@ def their_code(what: str) -> Iterator[None]:
         said = first_line(error)
         kind = type(error).__name__
         reason = said if said == kind else f"{kind}: {said}"
-        raise UsageError(f"{what}: {reason}{_place(error)}", "--traceback shows where it comes from") from error
+        raise UsageError(f"{what}: {reason}{_place(error)}", "--traceback shows where it was raised") from error
 
 
 def _place(error: BaseException) -> str:

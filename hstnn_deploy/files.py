@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, checksums, and the words for what a disk refuses."""
+"""Files that are either complete or absent: atomic writes, checksums, and messages for errors of the disk."""
 
 import errno
 import fcntl
@@ -22,7 +22,7 @@ _REASONS = {
     errno.EPERM: ("not permitted", "choose a folder you may write to with --out"),
     errno.EROFS: ("the file system is read-only", "choose a folder you may write to with --out"),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another folder with --out"),
-    errno.EEXIST: ("there is a file in the place of the folder", "choose another folder with --out"),
+    errno.EEXIST: ("a file has the name of the folder", "choose another folder with --out"),
 }
 
 
@@ -33,7 +33,7 @@ def cannot_write(path: Path, error: OSError) -> RunError:
 
 
 def cannot_use(error: OSError) -> RunError:
-    """Say in one line what the system refused, of an error that nobody explained nearer to where it was."""
+    """Return one line for a system error that nothing closer to it explained."""
     reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
     what = (
         f"{error.filename}: "
@@ -49,7 +49,7 @@ _PARTIAL = ".partial"
 
 
 def clear_partial(folder: Path) -> None:
-    """Remove what a killed process left half-written; for a folder to which nobody else is writing."""
+    """Remove half-written files of a killed process, from a folder to which nobody else is writing."""
     for path in folder.glob(f".*{_PARTIAL}"):
         path.unlink(missing_ok=True)
 
@@ -112,8 +112,8 @@ _HELD = ".held"
 def temporary_folder(kind: str) -> Iterator[Path]:
     """Yield a fresh folder, removed at the end; what a killed process left of the same kind is removed first.
 
-    A folder is held by a lock, which the system lets go when its process ends, however it ends. Several processes may
-    do this at once: none touches what another one holds.
+    The process locks its folder; the system releases the lock when the process ends. Several processes may
+    do this at once: none touches what another has locked.
 
     Args:
         kind: what the folder is for, such as "profile"; in its name.
@@ -135,8 +135,8 @@ def temporary_folder(kind: str) -> Iterator[Path]:
 
 
 def _make_temporary(base: Path, kind: str) -> tuple[Path, int]:
-    """Make a folder that this process holds; return it, and what holds it."""
-    # Under another name until the lock is held: nobody takes it for one that was left.
+    """Make a folder that this process has locked; return it and its lock."""
+    # Under another name until it is locked, so that nobody takes it for an abandoned one.
     made = Path(tempfile.mkdtemp(dir=base, prefix=_MAKING))
     path = base / f"{_TEMPORARY}{kind}-{made.name.removeprefix(_MAKING)}"
     holder = -1
@@ -153,9 +153,9 @@ def _make_temporary(base: Path, kind: str) -> tuple[Path, int]:
 
 
 def _sweep(base: Path, prefix: str) -> None:
-    """Remove the temporary folders of this user that no process holds any more."""
+    """Remove the temporary folders of this user that no process has locked any more."""
     for path in base.glob(f"{prefix}*"):
-        # What is not ours, or just now being removed, is left alone.
+        # Leave alone what is not ours, or is being removed just now.
         with suppress(OSError):
             found = path.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():

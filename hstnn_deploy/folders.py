@@ -1,7 +1,7 @@
-"""A folder that is replaced whole: after a kill at any moment there is the old one or the new one, under its name.
+"""Replace a folder atomically: after a kill at any moment, either the old or the new folder has its name.
 
 The new folder is made beside the old one, under a hidden name, and then takes its name. Linux exchanges the two names
-at once. Where that cannot be, the old folder is set aside first; if the process dies before the new one has its name,
+at once. Elsewhere, the old folder is set aside first; if the process dies before the new one has its name,
 `restore` gives the old one back. Whoever makes a folder holds a lock on it, which ends with the process: what lies
 about without a lock was left by one that was killed, and the next `beside` removes it.
 
@@ -23,7 +23,7 @@ from hstnn_deploy.files import cannot_write
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked there, and so nothing that lies about is removed
+except ImportError:  # Windows: nothing is locked there, so nothing abandoned is removed
     fcntl = None  # type: ignore[assignment]
 
 _NEW, _ASIDE = ".new", ".old"
@@ -33,7 +33,7 @@ _HERE, _EXCHANGE = -100, 2
 
 @contextmanager
 def beside(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside another, to be filled and `put` in its place; what is left of it is removed.
+    """Yield an empty folder beside another, to fill and `put` in its place; afterwards what is left of it is removed.
 
     Raises:
         RunError: it cannot be made.
@@ -46,7 +46,7 @@ def beside(folder: Path) -> Iterator[Path]:
         except OSError as error:
             raise cannot_write(folder, error) from error
         with _locked(staging, wait=True):
-            # Between the two lines above another process may have taken it for one that was left behind.
+            # Between the two lines above, another process may have taken it for an abandoned one.
             if not staging.is_dir():
                 continue
             try:
@@ -57,15 +57,15 @@ def beside(folder: Path) -> Iterator[Path]:
 
 
 def put(staging: Path, folder: Path, ours: Callable[[str], bool]) -> None:
-    """Give a new folder the name of another, whose other files it takes along.
+    """Give a new folder the name of an old one, and keep the old one's other files.
 
     Args:
-        staging: the new folder; what has its name afterwards is of no use.
-        folder: the other one, if it is there.
-        ours: says by its name whether a file of the other is a part of what is replaced.
+        staging: the new folder; afterwards discard whatever has its name.
+        folder: the old one, if it exists.
+        ours: returns, for a file's name, whether it is replaced (True) or kept.
 
     Raises:
-        RunError: it cannot be done; all is as it was.
+        RunError: it failed; nothing has changed.
     """
     folder = folder.resolve()
     try:
@@ -97,7 +97,7 @@ def _put(staging: Path, folder: Path, ours: Callable[[str], bool]) -> None:
 
 
 def restore(folder: Path) -> None:
-    """Give a folder back that a process had set aside when it was killed; nothing to do where it is there."""
+    """Restore a folder that a killed process had set aside; does nothing if the folder exists."""
     if folder.exists():
         return
     folder = folder.resolve()
@@ -109,7 +109,7 @@ def restore(folder: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what killed processes left beside a folder, and give back what they had set aside."""
+    """Remove what killed processes left beside a folder, and restore what they had set aside."""
     restore(folder)
     for left in (*_left(folder, _NEW), *_left(folder, _ASIDE)):
         with _locked(left) as free:
@@ -126,7 +126,7 @@ def _left(folder: Path, suffix: str) -> list[Path]:
 
 @contextmanager
 def _locked(folder: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock of a folder; yield whether it is held: not where another process has it, or there are no locks."""
+    """Lock a folder; yield whether that worked: not if another process has the lock, or the system has no locks."""
     if fcntl is None:
         yield False
         return
@@ -158,7 +158,7 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a file, or all in a folder, a second name; where the file system has none, copy it."""
+    """Hard-link a file, or every file in a folder; copy where the file system has no hard links."""
     if source.is_dir() and not source.is_symlink():
         shutil.copytree(source, target, symlinks=True, copy_function=_link_file)
     else:

@@ -1,9 +1,9 @@
-"""Files that others wrote: whatever a parser raises becomes one error of ours, and no claim is believed unchecked.
+"""Files from elsewhere: whatever a parser raises becomes one error of ours, and no claim in them is trusted unchecked.
 
     with reading(path, "a .npy file"):
         rows = np.load(path, allow_pickle=False)
 
-Standard library only: bundles that run by themselves carry this module.
+Standard library only: standalone bundles include this module.
 """
 
 import json
@@ -25,7 +25,7 @@ TEXT_LIMIT = 2**20
 """Bytes of a recipe, sweep file, matrix or status: far more than anybody writes by hand."""
 
 _WORDS = 200
-"""Letters of what a parser says that an error repeats."""
+"""The most characters of a parser's message that an error repeats."""
 
 
 @contextmanager
@@ -34,8 +34,8 @@ def reading(
 ) -> Iterator[None]:
     """Turn whatever is raised while a foreign file is parsed into one error of ours, in one line.
 
-    Our own errors pass, and so do Ctrl-C and the end of the process. Everything else is caught, panics of extensions
-    that are no `Exception` included.
+    Our own errors, Ctrl-C and SystemExit pass through. Everything else is caught, including panics of extensions
+    that are not an `Exception`.
 
     Args:
         name: the file.
@@ -54,7 +54,7 @@ def reading(
     except OSError as found:
         # A parser's own OSError has no number: h5py, gzip and PIL raise such.
         if found.errno and found.strerror:
-            raise error(f"{name} cannot be read: {one_line(found.strerror)}", hint) from found
+            raise error(f"cannot read {name}: {one_line(found.strerror)}", hint) from found
         raise _damaged(name, what, error, hint, found, says) from found
     except BaseException as found:
         raise _damaged(name, what, error, hint, found, says) from found
@@ -63,15 +63,15 @@ def reading(
 def _damaged(
     name: Path | str, what: str, error: type[HstnnError], hint: str, found: BaseException, says: bool
 ) -> HstnnError:
-    # Python's own parser, which numpy reads headers with, says so of brackets that are nested too deep.
+    # Python's own parser, with which numpy reads headers, reports this for brackets that are nested too deep.
     if "too complex" not in str(found) and (full := out_of_memory(found)):
-        return OutOfMemoryError(f"{name}: {full.message}", "the file, or what it says of itself, is too large")
+        return OutOfMemoryError(f"{name}: {full.message}", "the file, or a size that it claims, is too large")
     reason = one_line(_said(found)) or type(found).__name__
     return error(f"{name} is damaged" + (f", or not {what}" if what else "") + (f": {reason}" if says else ""), hint)
 
 
 def _said(found: BaseException) -> str:
-    # pydantic says what is wrong in several lines; its first mistake is enough.
+    # pydantic's message has several lines; the first mistake is enough.
     if mistakes := getattr(found, "errors", None):
         first = mistakes()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -79,29 +79,29 @@ def _said(found: BaseException) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return text as one line of visible letters, cut where it is long."""
+    """Return text as one line of visible characters, cut if it is long."""
     line = " ".join(visible(text).split())
     return line if len(line) <= _WORDS else line[: _WORDS - 1] + "…"
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what a library raised: traces may follow it; its type where it says nothing."""
+    """Return the first line of an exception's message, or its type if it has none."""
     return one_line(str(error).lstrip().partition("\n")[0]) or type(error).__name__
 
 
 _TURNS = "\u200e\u200f\u202a-\u202e\u2066-\u2069"
-"""The letters that change the direction of those beside them."""
+"""The characters that change the direction of text."""
 _BEYOND = re.compile(f"[\x7f-\x9f{_TURNS}]")
 _OBEYED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNS}]")
 
 
 def visible(text: str) -> str:
-    """Return text without what a terminal obeys instead of showing it: escape sequences, and changes of direction."""
+    """Return text without what a terminal executes instead of showing: escape sequences and changes of direction."""
     return _OBEYED.sub("", text)
 
 
 def escaped(json_text: str) -> str:
-    """Return JSON text in which what a terminal obeys is written as \\u…: the same value, harmless on a screen."""
+    """Return JSON text with terminal control characters written as \\u…: the same value, harmless on a screen."""
     return _BEYOND.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)
 
 
@@ -117,11 +117,11 @@ class _Brief(reprlib.Repr):
 
 
 brief = _Brief().repr
-"""Returns a value as an error shows it: in bounded time and length, however large and nested it is."""
+"""Returns a value as an error shows it, in bounded time and length however large or nested it is."""
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Return what a file holds, of `limit` bytes at most.
+    """Return the content of a file of at most `limit` bytes.
 
     Raises:
         OSError: it cannot be read.
@@ -135,7 +135,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def json_value(text: str | bytes) -> Any:
-    """Return the value of JSON text that JSON could have written: no NaN, no infinity, no number beyond 64 bits.
+    """Return the value of strictly valid JSON text: no NaN, no infinity, no number beyond 64 bits.
 
     Raises:
         ValueError: it is not JSON, or nested too deep.
@@ -147,27 +147,27 @@ def json_value(text: str | bytes) -> Any:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is too large a number")
+        raise ValueError(f"the number {text[:40]} is too large")
     return value
 
 
 def _whole(text: str) -> int:
-    # Python refuses to read thousands of digits, and says so at length.
+    # Python refuses to read thousands of digits, with a long message.
     if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
-        raise ValueError(f"{text[:40]} is too large a whole number")
+        raise ValueError(f"the integer {text[:40]} is too large")
     return int(text)
 
 
 _DEPTH = 32
 """How deep plain data may be nested."""
 _VALUES = 2**20
-"""How many values plain data may hold: a pickle can repeat a list in a list without end."""
+"""How many values plain data may have: a pickle can repeat a list in a list without end."""
 
 
 def check_plain(value: Any, place: str) -> None:
@@ -186,7 +186,7 @@ def check_plain(value: Any, place: str) -> None:
         place, value, depth = left.pop()
         found += 1
         if depth > _DEPTH or found > _VALUES:
-            raise ValueError(f"{one_line(place)} is nested too deep, or holds too much")
+            raise ValueError(f"{one_line(place)} is nested too deep, or too large")
         if type(value) is dict:
             if any(type(key) is not str or not _encodable(key) for key in value):
                 raise ValueError(f"{one_line(place)} has a key that is not text")
@@ -204,19 +204,19 @@ def _not_plain(value: Any) -> str:
     if type(value) is float:
         return "" if math.isfinite(value) else f"{value}, not a finite number"
     if type(value) is int:
-        return "" if -(2**63) <= value < 2**64 else "too large a whole number"
+        return "" if -(2**63) <= value < 2**64 else "an integer beyond 64 bits"
     if type(value) is str:
-        return "" if _encodable(value) else "text that no file can hold"
+        return "" if _encodable(value) else "text that UTF-8 cannot encode"
     return f"of type {type(value).__name__}, not plain data"
 
 
 def _encodable(text: str) -> bool:
-    """Whether text is without halves of letters, which UTF-8 does not have."""
+    """Whether text has no surrogates, which UTF-8 cannot encode."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def check_stored(archive: zipfile.ZipFile, size: int) -> None:
-    """Refuse a zip archive whose members unpack to more than the file holds.
+    """Refuse a zip archive whose members unpack to more than the file's size.
 
     Args:
         archive: the archive; its members must be stored as they are.
@@ -234,7 +234,7 @@ def check_stored(archive: zipfile.ZipFile, size: int) -> None:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Keep what extensions write to standard error by themselves, such as the report of a panic, from the user."""
+    """Suppress what extensions write to standard error themselves, such as the report of a panic."""
     try:
         kept = os.dup(2)
     except OSError:  # there is no standard error

@@ -1,4 +1,4 @@
-"""What the figures of a metric mean, by its name: which are better, and how they are written. Needs no torch."""
+"""For each metric: which figures are better, and how to write them. Needs no torch."""
 
 import math
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ ACCURACY, PERPLEXITY, RMSE = "accuracy", "perplexity", "rmse"
 
 
 def shown(metric: str, value: float, sign: bool = False) -> str:
-    """Return a figure for people: with two decimals, or four digits of an error, whose size depends on its unit."""
+    """Return a figure as text: with two decimals, or with four digits for an error, whose size depends on its unit."""
     how = ".4g" if metric == RMSE else ".2f"
     return format(value, f"+{how}" if sign else how)
 
@@ -25,7 +25,7 @@ def ends(metric: str, values: Iterable[float]) -> tuple[float, float]:
 
 
 def worse(metric: str, before: float, after: float) -> float:
-    """Return how much worse a figure is than one before: in the metric's own points, of an error in % of it."""
+    """Return how much worse a figure is than an earlier one: in the metric's own points, or for an error in percent."""
     if metric == ACCURACY:
         return before - after
     lost = after - before
@@ -33,5 +33,5 @@ def worse(metric: str, before: float, after: float) -> float:
 
 
 def points(metric: str) -> str:
-    """Return what `worse` counts in."""
+    """Return the unit of `worse`."""
     return "%" if metric == RMSE else "points"

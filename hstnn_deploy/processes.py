@@ -1,4 +1,4 @@
-"""How our own modules are started as processes, end with whoever started them, and how they ended.
+"""Start our own modules as processes that end with their starter, and say how they ended.
 
 Standard library only.
 """
@@ -13,12 +13,12 @@ from pathlib import Path
 import hstnn_deploy
 
 GRACE = 20.0
-"""Seconds that a process has to end in an orderly way, before it is killed."""
+"""Seconds that a process has to shut down before it is killed."""
 
 
 def command(module: str, *words: str) -> list[str]:
     """Return the command line that runs one of our modules, such as "profile.run.worker", with this interpreter."""
-    # -P: a file called `json.py` where the user stands must not become part of the process.
+    # -P: a file called `json.py` in the current folder must not become part of the process.
     return [sys.executable, "-P", "-m", f"hstnn_deploy.{module}", *words]
 
 
@@ -43,13 +43,13 @@ def _visible(device: str) -> str:
     if device == "cpu":
         return ""
     number = int(device.removeprefix("cuda:"))
-    # What this process calls GPU N is the N-th of those that it was given itself.
+    # This process's GPU N is the N-th of those that are visible to it.
     given = [each.strip() for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip()]
     return given[number] if number < len(given) else str(number)
 
 
 def cause(code: int, printed: str) -> str:
-    """Say in one line how a process failed; "" where it did not."""
+    """Return in one line how a process failed; "" if it did not."""
     if code == 0:
         return ""
     if code < 0:
@@ -63,10 +63,10 @@ def end_with_starter(patience: float = 0.0) -> None:
     """End this process as soon as its standard input closes.
 
     The starter holds the other end and never writes to it, so it closes when the starter ends, however that happens;
-    then nobody is left to read the result.
+    then nobody reads the result any more.
 
     Args:
-        patience: seconds in which it may end in an orderly way, as after SIGTERM; 0: it ends at once.
+        patience: seconds in which it may shut down, as after SIGTERM; 0: it ends at once.
     """
     threading.Thread(target=_wait, args=(patience,), daemon=True).start()
 

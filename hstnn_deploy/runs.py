@@ -50,7 +50,7 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class _Result(BaseModel):
-    """What came of a finished stage; there may be more."""
+    """The result of a finished stage; the file may have more keys."""
 
     model_config = ConfigDict(strict=True)
 
@@ -62,7 +62,7 @@ class _Result(BaseModel):
 
 
 class _Status(BaseModel):
-    """What status.json may hold of what is read from it; there may be more."""
+    """The keys of status.json that are read; the file may have more."""
 
     model_config = ConfigDict(strict=True)
 
@@ -89,7 +89,7 @@ class RunFolder:
         self.path = path
 
     def __repr__(self) -> str:
-        """Return where it is and how far."""
+        """Return the path and the state."""
         return f"<RunFolder {self.path}: {self.state or 'not begun'}>"
 
     @property
@@ -109,7 +109,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """What the processes printed that worked here, where a sweep started them."""
+        """What the processes of a sweep printed while they worked here."""
         return self.path / "log.txt"
 
     def status(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class RunFolder:
 
     @property
     def state(self) -> State | Literal["dead", ""]:
-        """How far the stage is: as its status says, or `dead` where that says running but the process is gone."""
+        """The state in status.json, or `dead` if that says running but the process is gone."""
         status = self.status()
         state: State | Literal[""] = status.get("state", "")
         return "dead" if state == "running" and not self._alive(status) else state
@@ -136,7 +136,7 @@ class RunFolder:
         """Whether the process that wrote a status is still there."""
         if status.get("host", platform.node()) == platform.node():
             return _process_lives(status)
-        # Of another machine only the lock can tell. (It would do here too, but a look would be in a new process's way.)
+        # For another machine only the lock tells. (It would tell here too, but testing it could block a new process.)
         return self.in_use
 
     @property
@@ -224,7 +224,7 @@ class RunFolder:
             try:
                 yield
             except (KeyboardInterrupt, BrokenPipeError):
-                # Whoever read what was printed has gone; what is finished stays so.
+                # The reader of the output has gone; a finished stage stays finished.
                 if not self.finished:
                     self.set_status("interrupted")
                 raise
@@ -234,10 +234,10 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder against every other process.
+        """Lock the folder against every other process.
 
         Raises:
-            RunError: another one holds it.
+            RunError: another process has locked it.
         """
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
@@ -250,7 +250,7 @@ class RunFolder:
             lock.release()
 
     def record_failure(self, recipe: dict[str, Any], reason: str, upgrade: Upgrade | None = None) -> None:
-        """Record that the stage failed, on behalf of a process that could not do it itself.
+        """Record that the stage failed, on behalf of a process that could not record it itself.
 
         Raises:
             RunError: the folder is in use, or cannot be written.
@@ -268,7 +268,7 @@ class RunFolder:
         self.claim_recipe(recipe, upgrade)
         if begun and not resume and not self.finished:
             raise RunError(
-                f"{self.path} holds a run that is not finished ({self.status().get('state')})",
+                f"{self.path} contains an unfinished run ({self.status().get('state')})",
                 "add --resume to continue it, or give another folder with --out",
             )
         files.write_json(self.path / "environment.json", environment)
@@ -284,7 +284,7 @@ class RunFolder:
 
         Args:
             recipe: what this stage depends on.
-            upgrade: how an older version's recipe reads today: a key that did not exist then has its default.
+            upgrade: turns an older version's recipe into today's: a key that did not exist then has its default.
         """
         old = _read_yaml(self.path / "stage.yaml")
         if old and upgrade is not None and differences(old, recipe):
@@ -340,7 +340,7 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _short(value: Any) -> Any:
-    """Return a value, of a SHA-256 its first digits."""
+    """Return a value as text; a SHA-256 is cut to its first digits."""
     return f"{value[:12]}…" if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else value
 
 
@@ -372,7 +372,7 @@ def _process_lives(status: dict[str, Any]) -> bool:
     """Whether the process of this machine that wrote a status is still there."""
     try:
         process = psutil.Process(status["pid"])
-        # A number is given again: the process must be older than what it wrote (to the second).
+        # Process numbers are reused: the process must be older than what it wrote (to the second).
         written = calendar.timegm(time.strptime(status["updated"], _TIME))
         return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() < written + 1)
     except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):

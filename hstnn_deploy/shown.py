@@ -1,4 +1,4 @@
-"""How results show themselves: in a line, as a table on a terminal, as a table and a picture in a notebook."""
+"""How results display: as one line, as a table on a terminal, as a table and a picture in a notebook."""
 
 import html
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sheet:
-    """What is shown of a result."""
+    """A result's title, table and notes, for display."""
 
     title: str
     columns: tuple[str, ...]
@@ -19,10 +19,10 @@ class Sheet:
     notes: Sequence[str] = ()
     """Lines below the table."""
     picture: str = ""
-    """An SVG, where there is one: a notebook shows it."""
+    """An SVG for notebooks, or empty."""
 
     def lines(self, most: int = 12) -> list[str]:
-        """Return title and rows as lines of text, in columns; rows past `most` are counted."""
+        """Return title and rows as lines of text, in columns; rows past `most` are only counted."""
         shown = self.rows if len(self.rows) <= most else self.rows[: most - 1]
         cells = [self.columns, *shown]
         widths = [max(len(row[place]) for row in cells) for place in range(len(self.columns))]
@@ -32,7 +32,7 @@ class Sheet:
 
 
 class Shown:
-    """A result with a sheet."""
+    """A result that can display itself."""
 
     def sheet(self) -> Sheet:
         """Return what is shown."""

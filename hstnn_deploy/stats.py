@@ -1,4 +1,4 @@
-"""Means over seeds, and how far they can be trusted. What one seed cannot tell is None with the reason, never 0."""
+"""Means over seeds and their uncertainty. What one seed cannot show is None with the reason, never 0."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 LEVEL = 0.95
-ONE = "one seed only: no spread is known"
+ONE = "one seed only: spread unknown"
 
 
 class Summary(NamedTuple):
@@ -25,13 +25,13 @@ class Contrast(NamedTuple):
     """How two groups of values differ."""
 
     difference: float
-    """The mean of the second less that of the first."""
+    """The mean of the second minus that of the first."""
     half: float | None
-    """Half the width of the difference's 95 % confidence interval; None where it cannot be had."""
+    """Half the width of the difference's 95 % confidence interval; None if it cannot be computed."""
     p: float | None
-    """Of the two-sided test that there is no difference; None where it cannot be had."""
+    """Of the two-sided test that there is no difference; None if it cannot be computed."""
     method: str
-    """Which test, or why there is none."""
+    """Which test, or why no test."""
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -65,7 +65,7 @@ def compare(first: dict[int, float], second: dict[int, float], paired: bool = Tr
         below = sum(part**2 / (len(group) - 1) for part, group in zip(parts, (first, second), strict=True))
         freedom = sum(parts) ** 2 / below if below else math.nan
         method = f"Welch's t-test, {len(first)} and {len(second)} values"
-    # Differences that rounding alone makes are no spread.
+    # Differences that come from rounding alone are not a spread.
     scale = max(map(abs, [*first.values(), *second.values()]))
     if spread <= 1e-12 * scale:
         return Contrast(difference, None, None, "no test: the difference does not vary")

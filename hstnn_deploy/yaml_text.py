@@ -1,7 +1,7 @@
 """YAML as this project reads it: plain data, each key once, in bounded time and memory.
 
-Numbers, text, true and false, null, lists and keys with values; nothing else (no dates, sets or binary). What cannot
-be is refused with its place: a key that stands twice, brackets nested too deep, aliases that grow into millions.
+Numbers, text, true and false, null, lists and keys with values; nothing else (no dates, sets or binary). What is
+invalid is refused with its place: a key that appears twice, brackets nested too deep, aliases that grow into millions.
 """
 
 from collections.abc import Hashable
@@ -16,7 +16,7 @@ from hstnn_deploy.errors import HstnnError
 from hstnn_deploy.foreign import TEXT_LIMIT, brief, one_line, read_bytes, reading
 
 _DEPTH, _NODES = 50, 50_000
-"""Of lists and sections within each other, and of values in all, each alias counted as what it stands for."""
+"""Limits on the nesting depth and the number of values, with every alias expanded."""
 
 _BITS = 256
 """Of a whole number: enough to be shown as it was given, where it is too large for what it is for."""
@@ -26,7 +26,7 @@ _PLAIN = {_TAG + name for name in ("null", "bool", "int", "float", "str", "seq",
 
 
 def parse(text: str) -> Any:
-    """Return the plain data that YAML text holds.
+    """Return the plain data of YAML text.
 
     Raises:
         ValueError: it is not YAML, or holds what is refused; in one line, with the place.
@@ -104,7 +104,7 @@ class _Loader(yaml.SafeLoader):
         if self._depth > _DEPTH:
             raise self._refused(f"it is nested more than {_DEPTH} deep", self.peek_event())  # type: ignore[no-untyped-call]
         if self._nodes > _NODES:
-            raise self._refused(f"it holds more than {_NODES} values", self.peek_event())  # type: ignore[no-untyped-call]
+            raise self._refused(f"it has more than {_NODES} values", self.peek_event())  # type: ignore[no-untyped-call]
         node: Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -116,10 +116,10 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def _check_size(self, node: Node, known: dict[int, _Size]) -> _Size:
-        """Return how many values a node stands for, and how deep, once its aliases are written out."""
+        """Return how many values a node has, and how deep they are nested, once its aliases are expanded."""
         if (found := known.get(id(node))) is not None:
             if found is _UNDER_WAY:
-                raise self._refused("an alias stands for what it is part of", node)
+                raise self._refused("an alias contains itself", node)
             return found
         known[id(node)] = _UNDER_WAY
         children: list[Node] = []
@@ -133,7 +133,7 @@ class _Loader(yaml.SafeLoader):
             count += below.values
             depth = max(depth, below.depth + 1)
             if count > _NODES or depth > _DEPTH:
-                raise self._refused(f"its aliases stand for more than {_NODES} values, or {_DEPTH} levels", node)
+                raise self._refused(f"its aliases expand to more than {_NODES} values, or {_DEPTH} levels", node)
         known[id(node)] = _Size(count, depth)
         return known[id(node)]
 
@@ -145,9 +145,9 @@ class _Loader(yaml.SafeLoader):
         except yaml.YAMLError:
             raise
         except Exception as error:  # a scalar that only begins as its type
-            raise self._refused(f"{brief(node.value)} is no {_short(node.tag)}", node) from error
+            raise self._refused(f"{brief(node.value)} is not a valid {_short(node.tag)}", node) from error
         if isinstance(value, int) and value.bit_length() > _BITS:
-            raise self._refused(f"a whole number of more than {_BITS} bits", node)
+            raise self._refused(f"an integer of more than {_BITS} bits", node)
         return value
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -158,7 +158,7 @@ class _Loader(yaml.SafeLoader):
                     raise self._refused("a key is a list or a section", key_node)
                 key = key_node.value if isinstance(key_node, ScalarNode) else None
                 if key in seen and seen[key].tag == key_node.tag:
-                    raise self._refused(f"the key {brief(key)} stands twice", key_node)
+                    raise self._refused(f"the key {brief(key)} appears twice", key_node)
                 seen[key] = key_node
         found: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return found
@@ -167,7 +167,7 @@ class _Loader(yaml.SafeLoader):
         return ConstructorError(None, None, what, place.start_mark)
 
 
-# `2001-01-01` is text: nothing here takes a date, and one that does not exist would not even be text.
+# `2001-01-01` is text: nothing here takes a date, and an impossible date would fail to parse.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag in _PLAIN]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()

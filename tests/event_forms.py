@@ -126,14 +126,14 @@ _DAVIS = "eu.seebetter.ini.chips.davis.Davis346red"
 _DETECTED = "plain columns, detected as"
 
 FORMS: dict[str, Form] = {
-    "tonic": Form(".npy", _array(lambda e: e), f"{_T} microseconds (whole numbers are taken as such)"),
+    "tonic": Form(".npy", _array(lambda e: e), f"{_T} microseconds (whole numbers count as microseconds)"),
     "another order": Form(".npy", _array(fields), "file's clock"),
     "big endian": Form(".npy", _array(lambda e: e.astype([(name, ">i8") for name in "xytp"]))),
     "unsigned": Form(".npy", _array(lambda e: fields(e, e["t"].astype(np.uint64), p="u1")), "polarity 0 and 1"),
     "float32 microseconds": Form(".npy", _array(lambda e: fields(e, e["t"].astype(np.float32))), "microseconds"),
     "float seconds": Form(".npy", _array(lambda e: fields(e, e["t"] / 1e6, p="?")), f"{_T} seconds (fractions"),
-    "said seconds": Form(".npy", _array(lambda e: fields(e, e["t"] / 1e6)), f"{_T} seconds (as said)", "unit=s"),
-    "said ns": Form(".npy", _array(lambda e: fields(e, e["t"] * 1000)), f"{_T} nanoseconds (as said)", "t=ns"),
+    "said seconds": Form(".npy", _array(lambda e: fields(e, e["t"] / 1e6)), f"{_T} seconds (as given)", "unit=s"),
+    "said ns": Form(".npy", _array(lambda e: fields(e, e["t"] * 1000)), f"{_T} nanoseconds (as given)", "t=ns"),
     "timedelta": Form(".npy", _array(lambda e: fields(e, e["t"].astype("m8[us]"))), "their type, timedelta64[us]"),
     "timedelta in ns": Form(".npy", _array(lambda e: fields(e, (e["t"] * 1000).astype("m8[ns]"))), "nanoseconds"),
     "float places": Form(".npy", _array(lambda e: fields(e, x="<f4", y="<f4", p="<f4"))),
@@ -142,19 +142,19 @@ FORMS: dict[str, Form] = {
         ".npy", _array(lambda e: polarity(lambda p: 2 * p - 1, e)), "polarity -1 and 1, taken as 0 and 1"
     ),
     "polarity 1 and 2": Form(
-        ".npy", _array(lambda e: polarity(lambda p: p + 1, e)), "taken as 0 and 1, as said", "p=1/2"
+        ".npy", _array(lambda e: polarity(lambda p: p + 1, e)), "taken as 0 and 1, as given", "p=1/2"
     ),
     "swapped polarity": Form(".npy", _array(lambda e: polarity(lambda p: 1 - p, e)), "polarity 1 and 0", "p=1/0"),
     "counted from 1": Form(
         ".npy",
         _array(lambda e: plain(e, "txyp") + np.array([0, 1, 1, 0])),
-        "x and y are counted from 1 (as said): 1 is taken off those of",
+        "x and y are counted from 1 (as given): 1 is taken off those of",
         "order=txyp,origin=1",
     ),
     "counted from below": Form(
         ".npy",
         lambda path, e, sensor: np.save(path, plain(e, "txyp") * [1, 1, -1, 1] + [0, 0, sensor.height - 1, 0]),
-        "is counted from the other side, as said",
+        "is counted from the other side, as given",
         "order=txyp,flip=y",
     ),
     "other names": Form(
@@ -170,11 +170,11 @@ FORMS: dict[str, Form] = {
         "f0 as t, f1 as x, f2 as y, f3 as p",
         "t=us,x,y,p",
     ),
-    "shuffled": Form(".npy", _array(shuffled), "events were not in order of time, and were put in order", "sort"),
+    "shuffled": Form(".npy", _array(shuffled), "events were out of order in time and were sorted", "sort"),
     "plain txyp": Form(".npy", _array(lambda e: plain(e, "txyp")), f"{_DETECTED} t, x, y, p"),
     "plain xytp": Form(".npy", _array(lambda e: plain(e, "xytp", np.float64)), f"{_DETECTED} x, y, t, p"),
-    "plain xypt": Form(".npy", _array(lambda e: plain(e, "xypt")), "columns xypt, as said", "order=xypt"),
-    "plain pyxt": Form(".npy", _array(lambda e: plain(e, "pyxt")), "columns pyxt, as said", "p,y,x,t=us"),
+    "plain xypt": Form(".npy", _array(lambda e: plain(e, "xypt")), "columns xypt, as given", "order=xypt"),
+    "plain pyxt": Form(".npy", _array(lambda e: plain(e, "pyxt")), "columns pyxt, as given", "p,y,x,t=us"),
     "plain and zeros": Form(".npy", _array(lambda e: plain(e, "txyp0")), f"{_DETECTED} t, x, y, p, -"),
     "arrays by name": Form(".npz", _arrays(columns), "arrays by name"),
     "arrays, packed": Form(".npz", lambda path, e, _: np.savez_compressed(path, **columns(e)), "arrays by name"),

@@ -95,7 +95,7 @@ def test_a_path_below_a_file_cannot_be_written(blocked: Path) -> None:
 
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="a file in the place of the folder"):
+    with pytest.raises(RunError, match="a file has the name of the folder"):
         files.make_folder(tmp_path / "file")
 
 

@@ -65,13 +65,13 @@ def test_an_entry_point_is_imported_when_its_name_is_asked_for(offer: Offer) -> 
 BROKEN: dict[str, tuple[str, str, str]] = {
     "it does not import": (
         "import nowhere_at_all",
-        "own-plugin 1.2 has the neuron quadratic, and does not import: ModuleNotFoundError",
+        "own-plugin 1.2 provides the neuron quadratic, but importing it fails: ModuleNotFoundError",
         "update it or uninstall it",
     ),
-    "it leaves": ("raise SystemExit(3)", "does not import: SystemExit", ""),
+    "it leaves": ("raise SystemExit(3)", "importing it fails: SystemExit", ""),
     "it registers nothing": (
         "class Quadratic: pass",
-        "says that own_plugin:Quadratic is the neuron quadratic, but it registers none",
+        "says that own_plugin:Quadratic is the neuron quadratic, but that registers nothing",
         "@hstnn_deploy.custom.neuron('quadratic')",
     ),
     "it takes a built-in name": (
@@ -97,7 +97,7 @@ def test_a_plug_in_that_is_broken_is_one_line_that_names_it(name: str, offer: Of
 def test_two_distributions_with_one_name_are_refused(offer: Offer) -> None:
     offer()
     offer(points="[hstnn.neurons]\nquadratic = other_plugin:Quadratic\n", name="other-plugin")
-    with pytest.raises(hd.HstnnError, match="both have a neuron quadratic"):
+    with pytest.raises(hd.HstnnError, match="both provide a neuron quadratic"):
         stack()
     assert not {"own_plugin", "other_plugin"} & set(sys.modules)
 
@@ -113,7 +113,7 @@ def test_a_checkpoint_says_which_distribution_it_needs(offer: Offer, tmp_path: P
     plugins._parts.clear()
     with pytest.raises(hd.HstnnError) as found:
         hd.load_network(file)
-    assert "net.pt needs the layer gated of own-plugin 1.2, which is not here" in found.value.message
+    assert "net.pt needs the layer gated from own-plugin 1.2, which is not available" in found.value.message
     assert found.value.hint == "pip install own-plugin==1.2"
 
 

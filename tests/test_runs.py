@@ -56,7 +56,7 @@ def test_how_work_ended_is_recorded(run: RunFolder, error: type[BaseException], 
 
 def test_a_run_that_was_begun_needs_resume(run: RunFolder) -> None:
     begin(run)
-    with pytest.raises(RunError, match="not finished") as refused:
+    with pytest.raises(RunError, match="unfinished") as refused:
         begin(run)
     assert "--resume" in refused.value.hint
     begin(run, resume=True)

@@ -17,7 +17,7 @@ ORDERS = ("T", "I", "TI", "CL", "TCL", "CHW", "TCHW")
 """What the axes of a sample may be, in the order in which a network takes them."""
 
 STEPS = 10
-"""Steps for which a sample without time is shown, where nobody says how many."""
+"""Default number of steps for which a sample without time is shown."""
 
 
 def order_of(axes: str) -> str:
@@ -32,7 +32,7 @@ def as_input(values: Array, axes: str, steps: int, mean: Sequence[float] = (), s
         values: [B, …], the axes of a sample as `axes` says.
         axes: a letter for each; of samples without T, one sample is shown at every step; with T alone, a step is [1].
         steps: T of samples without time.
-        mean: what is taken from each channel, or one number; none where values stay as they are.
+        mean: subtracted from each channel, or one number for all; none where values stay as they are.
         std: what that is divided by.
     """
     order = order_of(axes)

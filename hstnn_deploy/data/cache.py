@@ -57,7 +57,7 @@ Rows = Callable[[], Iterable[NDArray[np.int32]]]
 
 
 class Key(NamedTuple):
-    """What an entry of the cache depends on."""
+    """Everything that an entry of the cache depends on."""
 
     data_set: str
     split: str
@@ -96,7 +96,7 @@ class Entry(NamedTuple):
     created: datetime
     path: Path
     parameters: dict[str, Any]
-    """What the key holds; empty where the file is damaged (it would be made anew)."""
+    """The key's content; empty if the file is damaged (it would be computed again)."""
 
 
 _ELSEWHERE: ContextVar[Path | None] = ContextVar("elsewhere", default=None)
@@ -104,7 +104,7 @@ _ELSEWHERE: ContextVar[Path | None] = ContextVar("elsewhere", default=None)
 
 @contextmanager
 def elsewhere(path: Path) -> Iterator[None]:
-    """Let the cache be another folder meanwhile, so that who measures takes and leaves no entries here."""
+    """Use another cache folder for a while, so that measuring neither uses nor leaves entries here."""
     token = _ELSEWHERE.set(path)
     try:
         yield
@@ -124,7 +124,7 @@ def folder() -> Path:
 
 
 def entries() -> list[Entry]:
-    """Return what the cache holds, by data set and split; nothing is verified but the footers."""
+    """Return the entries of the cache by data set and split; only their footers are verified."""
     found = []
     for path in sorted(folder().glob(f"*/*{_SUFFIX}")):
         try:
@@ -150,7 +150,7 @@ def entries() -> list[Entry]:
 def verify(data_set: str | None = None) -> Iterator[tuple[Entry, str]]:
     """Read every entry of a data set (None: of all) whole; yield each with what is wrong with it, or an empty text.
 
-    One that is wrong loses its stamp, so that it is made anew at its next use.
+    A damaged entry loses its stamp, so that it is computed again at its next use.
     """
     for entry in entries():
         if data_set not in (None, entry.data_set):
@@ -174,7 +174,7 @@ def verify(data_set: str | None = None) -> Iterator[tuple[Entry, str]]:
 def clear(data_set: str | None = None, split: str | None = None) -> list[Entry]:
     """Remove the entries of a data set (None: of all) and split (None: of all); return what was removed.
 
-    What a killed process left half-written goes too. A process that is reading an entry keeps it until it ends.
+    Half-written files of a killed process are removed too. A process that is reading an entry keeps it until it ends.
 
     Raises:
         DataError: a file cannot be removed.
@@ -228,7 +228,7 @@ def on_disk(key: Key, rows: Rows) -> Ragged:
     except OSError as error:
         raise _unwritable(files.cannot_write(key.path, error).message) from error
     if found is None:
-        raise _unwritable(f"{key.path} does not hold what was just written to it")
+        raise _unwritable(f"{key.path} differs from what was just written to it")
     return found
 
 
@@ -251,7 +251,7 @@ def read(key: Key) -> Ragged | None:
         return _whole(path, key)
     except Exception as error:  # whatever is wrong with it, it can be made anew
         reason = one_line(str(error)) or type(error).__name__
-        _LOGGER.warning("warning: %s is damaged and will be made anew: %s", visible(str(path)), reason)
+        _LOGGER.warning("warning: %s is damaged; hstnn computes it again: %s", visible(str(path)), reason)
         return None
 
 
@@ -276,7 +276,7 @@ def _rows(path: Path, footer: dict[str, Any], whole: bool = False) -> Ragged:
     """
     values, rows = footer["values"], footer["rows"]
     if type(values) is not int or type(rows) is not int or values < 0 or rows < 0:
-        raise ValueError("its sizes are no numbers")
+        raise ValueError("its sizes are not numbers")
     now, state = time.time_ns(), _state(path, footer)
     content = np.memmap(path, np.uint8, mode="c")
     places = _aligned(4 * values)
@@ -369,7 +369,7 @@ def _clear_partial(path: Path) -> None:
 
 def _unwritable(message: str) -> DataError:
     return DataError(
-        message, f"free some space, name another cache folder with {VARIABLE}, or go on with --cache memory"
+        message, f"free some space, set another cache folder with {VARIABLE}, or continue with --cache memory"
     )
 
 

@@ -67,12 +67,12 @@ def arrays(train: tuple[Any, Any], test: tuple[Any, Any], protocol: Protocol = "
     tested, trained = _split(test, "test"), _split(train, "train")
     if tested.x.shape[2:] != trained.x.shape[2:]:
         steps = [list(each.x.shape[2:]) for each in (trained, tested)]
-        raise DataError(f"a time step of train has the shape {steps[0]}, and one of test {steps[1]}")
+        raise DataError(f"a time step of train has shape {steps[0]}, one of test has shape {steps[1]}")
     rest, valid = with_validation(trained, protocol)
     step = tuple(trained.x.shape[2:])
     values = trained.target.is_floating_point()
     if values != tested.target.is_floating_point():
-        raise DataError("y of train and y of test are not of one sort", "give classes in both, or values in both")
+        raise DataError("y of train and y of test differ in kind", "give classes in both, or values in both")
     classes = trained.target.shape[1] if values else int(max(trained.target.max(), tested.target.max())) + 1
     size, frame = frame_of(step)
     family: Family = "sequence" if len(step) == 1 else "convolutional"
@@ -94,7 +94,9 @@ def _split(given: Any, name: str) -> ArraySplit:
     if y.is_floating_point():
         return ArraySplit(x.float(), as_values(y, f"y of {name}"))
     if y.ndim != 1 or int(y.min()) < 0:
-        raise DataError(f"y of {name} is {list(y.shape)} from {int(y.min())} on", "classes are y[N], from 0")
+        raise DataError(
+            f"y of {name} has shape {list(y.shape)}, its smallest value is {int(y.min())}", "classes are y[N], from 0"
+        )
     return ArraySplit(x.float(), y.long())
 
 
@@ -117,8 +119,8 @@ def loaded(config: Data, source: Source) -> Splits:
         if type(each).__module__.startswith("hstnn_deploy."):
             continue
         if not hasattr(each, "batch") or not hasattr(each, "__len__"):
-            raise UsageError(f"{split} of data set {name} is {brief(type(each).__name__)}, no split", _SPLIT)
-        # One that stands for two stays one: an epoch that is chosen on the test split is said to be.
+            raise UsageError(f"{split} of data set {name} is {brief(type(each).__name__)}, not a split", _SPLIT)
+        # One object used for two splits stays one, so that an epoch chosen on the test split is reported as such.
         same = checked.get("test") if each is found.test else None
         checked[split] = same or _Checked(each, f"{split} of data set {name}", found)
     return replace(found, **checked)  # type: ignore[arg-type]
@@ -138,11 +140,11 @@ class _Checked:
         return getattr(self._split, name)
 
     def __len__(self) -> int:
-        with their_code(f"{self._what} raises when it is asked how long it is"):
+        with their_code(f"{self._what} raises in __len__"):
             return len(self._split)
 
     def batch(self, indices: torch.Tensor, device: torch.device) -> Batch:
-        """See `Split`.
+        """Return a batch after checking it.
 
         Raises:
             UsageError: it raises.
@@ -155,7 +157,7 @@ class _Checked:
             raise DataError(f"{self._what} gives {told}", hint)
 
         if not isinstance(found, Batch) or not isinstance(found.x, Tensor) or not isinstance(found.target, Tensor):
-            refuse(f"{brief(type(found).__name__)}, no Batch of tensors")
+            refuse(f"{brief(type(found).__name__)}, not a Batch of tensors")
         x, target, lengths = found
         if x.ndim < 2 or x.shape[1] != len(indices) or not len(x):
             refuse(f"x{list(x.shape)} for {len(indices)} samples")
@@ -190,7 +192,7 @@ def _read(config: BaseModel) -> Shape | None:
     assert isinstance(config, Data)
     told = config.model_dump_json()
     if told not in _SHAPES:
-        with their_code(f"data set {config.name} raises when its shape is asked for"):  # type: ignore[attr-defined]
+        with their_code(f"data set {config.name} raises in shape()"):  # type: ignore[attr-defined]
             found = config.shape()
         if found is not None and not isinstance(found, Shape):
             told_name = config.name
@@ -222,11 +224,13 @@ def data_set(name: str) -> Callable[[type[D]], type[D]]:
 
     def registered(defined: type[D]) -> type[D]:
         if not (isinstance(defined, type) and issubclass(defined, Data)):
-            raise UsageError(f"{name} is {brief(defined)}, no data set", "derive its class from hd.custom.Data")
+            raise UsageError(f"{name} is {brief(defined)}, not a data set", "derive its class from hd.custom.Data")
         if defined.load is Data.load:
             raise UsageError(f"data set {name} has no load", "write def load(self, source)")
         if "name" in defined.model_fields:
-            raise UsageError(f"data set {name} has an option called name", "that is the data set's; call it otherwise")
+            raise UsageError(
+                f"data set {name} has an option called name", "name is the data set's own key; rename the option"
+            )
         named: Any = (Literal[name], name)
         config = create_model(defined.__name__, __base__=defined, __doc__=defined.__doc__, name=named)
         plugins.register("data", name, config, defined)

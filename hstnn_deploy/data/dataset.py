@@ -88,12 +88,12 @@ class Recordings(typing.Protocol):
 
 
 class Card(NamedTuple):
-    """What a person wants to know of a data set before using it."""
+    """What a person wants to know about a data set before using it."""
 
     about: str
     """One line: what it is."""
     task: str
-    """What is asked of a network: "classification, 10 classes", "language model"."""
+    """The task of a network: "classification, 10 classes", "language model"."""
     licence: str
     home: str
     """Where it is published."""
@@ -152,7 +152,7 @@ def _silent(_what: str, _done: int, _total: int) -> None:
 
 
 class Source(NamedTuple):
-    """From where and how a data set is loaded; nothing of it changes what a training computes, but the protocol."""
+    """From where and how a data set is loaded; of these, only the protocol changes what a training computes."""
 
     protocol: Protocol = "validation"
     folder: Path | None = None
@@ -186,10 +186,10 @@ class DataSet(Generic[C]):
     place: Callable[[C, Path | None], Path] | None = None
     """The folder where its files are, or would be put; None where it has none."""
     remotes: tuple[Remote, ...] = ()
-    """Its published files, for who prepares it; none where it has none, or none that a program may fetch."""
+    """Its published files, for `prepare`; empty if it has none, or none that a program may fetch."""
     recordings: Callable[[C, Path | None], Mapping[str, Recordings]] | None = None
     """The recordings of each split as they were recorded; None where it holds none."""
     inspect: Callable[[C, Path | None], Iterator[Inspected]] | None = None
-    """Read and check its files one after another; a wrong one is yielded with its problem, not raised."""
+    """Read and check its files one after another; a damaged one is yielded with its problem, not raised."""
     picture: Callable[[C, Source, Choice], Picture] | None = None
     """Draw some of its samples."""

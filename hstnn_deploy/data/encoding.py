@@ -32,11 +32,11 @@ class Encoding(Protocol):
 
     @property
     def mean(self) -> Sequence[float]:
-        """What is taken from each colour, of 0 to 1; one number, or one for each colour."""
+        """Subtracted from each colour, of 0 to 1; one number, or one for each colour."""
 
     @property
     def std(self) -> Sequence[float]:
-        """What that is divided by."""
+        """Divides the difference."""
 
     @property
     def seed(self) -> int:

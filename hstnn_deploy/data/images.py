@@ -36,7 +36,7 @@ class Images(BaseModel):
     """`poisson`: e = sign(x) where 2 u <= |x|, else 0, with u drawn from [0, 1) for each value and step (BNTT's); or
     `repeat`: x itself at every step."""
     mean: list[float] = [0.0]
-    """What is taken from each colour, of 0 (black) to 1 (white); one number, or one for each colour."""
+    """Subtracted from each colour, of 0 (black) to 1 (white); one number, or one for each colour."""
     std: list[float] = [1.0]
     """What that is divided by."""
     crop: int = Field(0, ge=0, le=1000)
@@ -50,7 +50,7 @@ class Images(BaseModel):
     def _numbers_can_be(self) -> "Images":
         for key in ("mean", "std"):
             if len(getattr(self, key)) not in (1, 3):
-                raise ValueError(f"{key} is one number, or one for each of three colours")
+                raise ValueError(f"{key} must be one number, or one for each of three colours")
         if min(self.std) <= 0:
             raise ValueError("std must be above 0")
         return self
@@ -177,7 +177,7 @@ def shape_of(config: ImageConfig, columns: Shape, colours: int) -> Shape:
     for key in ("mean", "std"):
         if (given := len(getattr(config.images, key))) not in (1, colours):
             raise UsageError(
-                f"data.images.{key} has {given} numbers, and an image has {colours} colours",
+                f"data.images.{key} has {given} numbers, but an image has {colours} colours",
                 "give one, or one for each",
             )
     return columns._replace(steps=config.images.steps, inputs=colours, size=columns.steps)

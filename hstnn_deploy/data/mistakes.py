@@ -1,4 +1,4 @@
-"""What is wrong with a `data` section that somebody wrote, in one line and a hint."""
+"""The mistake in a `data` section as one line and a hint."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from hstnn_deploy.foreign import brief, one_line
 
 
 def mistake(error: ValidationError, keys: Iterable[str]) -> tuple[str, str]:
-    """Return the first thing that pydantic found wrong, and what would work where that is known.
+    """Return the first mistake that pydantic found, and a hint where one is known.
 
     Args:
         error: of a `data` section alone.

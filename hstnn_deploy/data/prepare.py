@@ -1,4 +1,4 @@
-"""Prepare a data set once, so that every training finds it ready; and verify what is there."""
+"""Prepare a data set once for every training, and verify it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +12,9 @@ from hstnn_deploy.errors import DataError
 
 
 def prepare(data_set: DataSet[Any], config: Any, source: Source, report: Report = silent) -> Splits:
-    """Get what is missing where it may be got, check it, and fill the disk cache for a configuration.
+    """Download what is missing if allowed, check it, and fill the disk cache for a configuration.
 
-    Safe with many processes at once, and to be run again: what is finished is not done twice.
+    Safe with many processes at once, and safe to run again: finished work is not repeated.
 
     Args:
         data_set: which one.
@@ -32,14 +32,14 @@ def prepare(data_set: DataSet[Any], config: Any, source: Source, report: Report 
         folder = data_set.place(config, source.folder)
         if not data_set.remotes:
             raise DataError(
-                f"{data_set.name} is not at {folder} ({missing[0]} is missing), and cannot be downloaded",
+                f"{data_set.name} is not at {folder} ({missing[0]} is missing), and hstnn cannot download it",
                 f"{data_set.card.get}; it is published at {data_set.card.home} ({data_set.card.licence})",
             )
         fetch(data_set.remotes, folder, report)
         if still := data_set.missing(config, source.folder):
             raise DataError(
-                f"{data_set.name} at {folder} is not whole ({still[0]} is missing)",
-                "move what is there out of the way, and run it again",
+                f"{data_set.name} at {folder} is incomplete ({still[0]} is missing)",
+                "move what is there away, and run it again",
             )
     report(f"loading {data_set.name}")
 
@@ -58,7 +58,7 @@ def verify(data_set: DataSet[Any], config: Any, source: Source) -> Iterator[Insp
     """
     if (missing := data_set.missing(config, source.folder)) and data_set.place:
         raise DataError(
-            f"{data_set.name} is not whole at {data_set.place(config, source.folder)}: {', '.join(missing)} missing",
+            f"{data_set.name} is incomplete at {data_set.place(config, source.folder)}: {', '.join(missing)} missing",
             f"`hstnn data prepare {data_set.name}` gets it" if data_set.remotes else data_set.card.get,
         )
     wrong = False

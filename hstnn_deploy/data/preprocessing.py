@@ -67,9 +67,9 @@ class Whole(Picture):
     """T."""
     encoding: Literal["poisson", "repeat"]
     mean: list[float]
-    """What is taken from each colour, of 0 to 1; one number, or one for each colour."""
+    """Subtracted from each colour, of 0 to 1; one number, or one for each colour."""
     std: list[float]
-    """What that is divided by."""
+    """Divides the difference."""
     seed: int = Field(ge=0, lt=2**31)
     """Of the draws."""
 
@@ -78,7 +78,7 @@ class Whole(Picture):
         for key in ("mean", "std"):
             if len(getattr(self, key)) not in (1, self.colours):
                 raise ValueError(
-                    f"{key} has {len(getattr(self, key))} numbers, and an image has {self.colours} colours"
+                    f"{key} has {len(getattr(self, key))} numbers, but an image has {self.colours} colours"
                 )
         if not all(0 < value < float("inf") for value in self.std):
             raise ValueError("std must be above 0")
@@ -102,15 +102,15 @@ class Frames(_Preprocessing):
     frames: FrameKind | None = None
     """How a recording is cut into frames, in the place of `frame_time` and `steps`."""
     events: str = ""
-    """What the files did not say of themselves, as `hstnn run --events` takes it."""
+    """What the files did not state, as `hstnn run --events` takes it."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         given = {"frame_time", "steps"} & self.model_fields_set
         if self.frames is None and len(given) < 2:
-            raise ValueError("it must say frame_time and steps, or frames")
+            raise ValueError("give frame_time and steps, or frames")
         if self.frames is not None and given:
-            raise ValueError(f"{min(given)} and frames cannot both say what frames are")
+            raise ValueError(f"{min(given)} and frames both define what frames are")
         return self
 
     @model_serializer(mode="wrap")
@@ -161,9 +161,9 @@ class Arrays(_Preprocessing):
     steps: int = Field(ge=1, le=100_000)
     """Steps for which a sample without time is shown."""
     mean: list[float] = []
-    """What is taken from each channel; none where values stay as they are."""
+    """Subtracted from each channel; none where values stay as they are."""
     std: list[float] = []
-    """What that is divided by."""
+    """Divides the difference."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -176,7 +176,7 @@ class Arrays(_Preprocessing):
         if any(len(each) not in (0, 1, channels) for each in (self.mean, self.std)) or bool(self.mean) != bool(
             self.std
         ):
-            raise ValueError(f"mean and std are numbers for {channels} channels")
+            raise ValueError(f"mean and std must be numbers for {channels} channels")
         return self
 
 
@@ -267,7 +267,7 @@ def parse(plain: Any) -> Preprocessing:
     """Return the preprocessing that plain data describes.
 
     Raises:
-        BundleError: this version of hstnn knows none such.
+        BundleError: this version of hstnn does not know it.
     """
     try:
         made: Preprocessing = TypeAdapter(Preprocessing).validate_python(plain)
@@ -275,6 +275,6 @@ def parse(plain: Any) -> Preprocessing:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BundleError(
-            f"the manifest's preprocessing cannot be: {where}: {first['msg']}", "export the bundle again"
+            f"the manifest's preprocessing is invalid: {where}: {first['msg']}", "export the bundle again"
         ) from error
     return made

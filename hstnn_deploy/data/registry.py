@@ -36,7 +36,7 @@ from hstnn_deploy.plugins import registry as plugins
 
 
 def _of_own(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    """Take a data set of a user's own, which the union does not know."""
+    """Accept a custom data set, which the union does not know."""
     name = given.get("name") if isinstance(given, dict) else None
     if isinstance(given, custom.Data):
         return given
@@ -95,7 +95,7 @@ DATA_SETS: dict[str, DataSet[Any]] = {
         WIKITEXT2,
     )
 }
-"""Those that a person can choose."""
+"""Data sets that users can choose by name."""
 
 BUILT_IN = {*DATA_SETS, "own", "none", "python"}
 plugins.reserve("data", BUILT_IN)

@@ -1,4 +1,4 @@
-"""What the rest of the house sees of a data set: three splits that hand out time-major batches."""
+"""The interface of a data set: three splits that return time-major batches."""
 
 import math
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 
 class Split(Protocol):
-    """A finite set of samples that can be asked for by number."""
+    """A finite set of samples, indexed by number."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -71,7 +71,7 @@ class DataSizes(NamedTuple):
 
 
 class Labelled(Protocol):
-    """Samples of one class or row of values each, of which some can be taken."""
+    """Samples with one class or row of values each, with `take` to select some."""
 
     @property
     def target(self) -> Tensor:
@@ -197,8 +197,8 @@ def hold_out(target: Tensor, fraction: float, seed: int = 0) -> tuple[Tensor, Te
     rest_count = len(classes) - held_count
     if len(counts) == 0 or counts.min() < 2 or min(held_count, rest_count) < len(counts):
         raise DataError(
-            f"{100 * fraction:g} % of {len(target)} samples cannot be held out with every class on both sides",
-            "give more samples of each class; protocol=test holds no validation split out of training",
+            f"cannot hold out {100 * fraction:g} % of {len(target)} samples with every class on both sides",
+            "give more samples of each class; protocol=test needs no validation split",
         )
     draw = np.random.RandomState(seed)
     resting = _shares(counts, rest_count, draw)
@@ -216,8 +216,8 @@ def _plainly(samples: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     held_count = math.ceil(fraction * samples)
     if not 0 < held_count < samples:
         raise DataError(
-            f"{100 * fraction:g} % of {samples} samples cannot be held out with samples on both sides",
-            "give more samples; protocol=test holds no validation split out of training",
+            f"cannot hold out {100 * fraction:g} % of {samples} samples with samples on both sides",
+            "give more samples; protocol=test needs no validation split",
         )
     order = np.random.RandomState(seed).permutation(samples)
     return torch.from_numpy(np.sort(order[held_count:])), torch.from_numpy(np.sort(order[:held_count]))
@@ -238,16 +238,16 @@ def as_values(target: Tensor, source: str) -> Tensor:
     """
     shape = list(target.shape)
     if not target.is_floating_point():
-        raise DataError(f"{source} holds {target.dtype}", "targets of a regression are floating-point numbers")
+        raise DataError(f"{source} has type {target.dtype}", "targets of a regression must be floating-point numbers")
     if target.ndim not in {1, 2} or 0 in shape:
         more = "a target for each time step is not supported" if target.ndim > 2 else "there is nothing to learn"
-        raise DataError(f"{source} holds targets of the shape {shape}: {more}", "give [N] or [N, K], a row per sample")
+        raise DataError(f"{source} contains targets with shape {shape}: {more}", "give [N] or [N, K], a row per sample")
     found = target.to(torch.float32).reshape(len(target), -1)
     if not found.isfinite().all():
         row = int((~found.isfinite()).any(1).nonzero()[0, 0])
         which = f": sample {row}" if len(found) > 1 else ""
         raise DataError(
-            f"{source} holds a target that is not a finite number of float32{which}", "leave that sample out"
+            f"{source} contains a target that is not a finite number of float32{which}", "leave that sample out"
         )
     return found
 

@@ -61,7 +61,7 @@ class TextSplit:
         rows = len(self.tokens) // batch
         if rows < 2:
             raise DataError(
-                f"{self.name} holds {len(self.tokens)} words, too few for a batch of {batch} columns",
+                f"{self.name} has {len(self.tokens)} words, too few for a batch of {batch} columns",
                 f"give a batch of at most {len(self.tokens) // 2}, or more text",
             )
         return self.tokens[: rows * batch].view(batch, rows).t().contiguous()

@@ -1,4 +1,4 @@
-"""Attacks on the input by who knows a network's gradient, through its surrogate.
+"""Attacks on the input that use a network's gradient, through its surrogate.
 
     FGSM   x' = x + eps * sign(dL/dx)                               (Goodfellow et al., ICLR 2015)
     PGD    x' <- x' + a * sign(dL/dx'), brought back into |x' - x| <= eps, from a random start, several times

@@ -1,4 +1,4 @@
-"""What a disturbance is: a named, seeded function of one number, its level, with a unit; level 0 is no disturbance.
+"""A disturbance: a named, seeded function of one number, its level, with a unit; level 0 does nothing.
 
 What a disturbance draws follows from its name, the number of the draw and, where it acts on samples, the sample's
 number alone: the words of Philox4x64-10 (Salmon et al., SC 2011) under that key. So a sample is disturbed alike in any
@@ -26,7 +26,7 @@ INPUTS: tuple[Where, ...] = ("values", "events", "words")
 """Where a disturbance acts on the input alone, so that a bundle can be disturbed too."""
 
 BOUNDLESS = 1e6
-"""The largest level where none is too large by its meaning; far beyond, what is computed is no number any more."""
+"""The largest level if the meaning sets no limit; far larger levels would give NaN or infinity."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Disturbance:
     """What a level is, such as "share of the events"."""
     where: Where
     levels: tuple[float, ...]
-    """Those that are measured where none are asked for, from weak to strong."""
+    """The default levels, from weak to strong."""
     most: float = BOUNDLESS
     """The largest level that has a meaning."""
     whole: bool = False
@@ -53,7 +53,7 @@ class Disturbance:
         return 2.0 ** (1 - level) if self.falling and level else level
 
     def check(self, level: float, asked: str = "--disturb ") -> float:
-        """Return a level if it can be.
+        """Return a level after checking it.
 
         Args:
             level: which one.
@@ -124,11 +124,11 @@ def parse(text: str, known: Mapping[str, Disturbance]) -> tuple[Disturbance, lis
     """Return the disturbance and the levels of `NAME` or `NAME=LEVEL,LEVEL,…`.
 
     Raises:
-        UsageError: no such disturbance, or a level that cannot be.
+        UsageError: an unknown disturbance, or an invalid level.
     """
     name, equals, listed = text.partition("=")
     if name.strip() not in known:
-        raise UsageError(f"there is no disturbance {name.strip()!r}", nearest(name.strip(), known))
+        raise UsageError(f"unknown disturbance {name.strip()!r}", nearest(name.strip(), known))
     found = known[name.strip()]
     if not equals:
         return found, found.ordered(found.levels)

@@ -145,7 +145,7 @@ def disturbed_neurons(network: Network, name: str, level: float, draw: int) -> N
     changed = copy.deepcopy(network).eval()
     layers: list[Any] = [each for each in changed.taps.values() if isinstance(getattr(each, "neuron", None), Lif)]
     if not layers:
-        raise UsageError(f"--disturb {name} is for LIF neurons, and this network has none")
+        raise UsageError(f"--disturb {name} needs LIF neurons, but this network has none")
     shapes = _shapes(changed, layers)
     for number, layer in enumerate(layers):
         neuron: Any = layer.neuron
@@ -189,7 +189,7 @@ def disturbed_spikes(network: Network, name: str, level: float, draw: Draw) -> I
     device = network.device
     layers = [module for tap, module in network.taps.items() if tap.name == SPIKES]
     if not layers:
-        raise UsageError(f"--disturb {name} is for spiking layers, and this network has none")
+        raise UsageError(f"--disturb {name} needs spiking layers, but this network has none")
 
     under_way: dict[int, Tensor] = {}
 
@@ -201,7 +201,7 @@ def disturbed_spikes(network: Network, name: str, level: float, draw: Draw) -> I
             if name == "spike-loss":
                 kept = torch.rand(spikes.shape, generator=generator, device=device) >= level
                 return spikes * kept, after
-            # A window may come in parts: what is under way goes on into the next one.
+            # A window may come in parts: delayed spikes continue into the next one.
             earlier = under_way.get(number, spikes.new_zeros((int(level), *spikes.shape[1:])))
             sent = torch.cat([earlier, spikes])
             under_way[number] = sent[len(spikes) :]

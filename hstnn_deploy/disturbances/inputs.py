@@ -1,4 +1,4 @@
-"""Splits of a data set whose samples are disturbed when they are asked for."""
+"""Splits of a data set that disturb samples on access."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.data.dataset import Recordings
 from hstnn_deploy.data.events.events import Events
@@ -32,7 +33,7 @@ def range_of(split: Split, size: int) -> Range:
     """Return between which values the inputs of a split lie; steps past a sample's length do not count.
 
     Raises:
-        UsageError: they are all the same.
+        UsageError: they are all equal.
     """
     low, high = np.inf, -np.inf
     for numbers in torch.arange(len(split)).split(size):
@@ -40,12 +41,12 @@ def range_of(split: Split, size: int) -> Range:
         valid = x if lengths is None else x[torch.arange(len(x))[:, None] < lengths]
         low, high = min(low, float(valid.min())), max(high, float(valid.max()))
     if not low < high:
-        raise UsageError(f"all values of the split are {low:g}, so there is no range to disturb them in")
+        raise UsageError(f"all values of the split are {low:g}, so they have no range for a disturbance")
     return Range(low, high)
 
 
 @dataclass(frozen=True)
-class DisturbedValues:
+class DisturbedValues(Split):
     """A split whose values are disturbed, sample by sample."""
 
     whole: Split
@@ -59,8 +60,9 @@ class DisturbedValues:
     def __len__(self) -> int:
         return len(self.whole)
 
+    @override
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
-        """See `Split`.
+        """Return the samples `indices`, disturbed, on `device`.
 
         Raises:
             UsageError: a sample becomes longer than the network takes.
@@ -75,7 +77,7 @@ class DisturbedValues:
         most = max(map(len, made))
         if self.longest is not None and most > self.longest:
             raise UsageError(
-                f"{self.name} of {self.level:g} makes {most} steps, but the network takes {self.longest} at most"
+                f"{self.name} of {self.level:g} makes {most} steps, but the network takes at most {self.longest}"
             )
         return _joined(made, target, lengths is not None, device)
 
@@ -124,7 +126,7 @@ def disturbed_values(
 
 
 @dataclass(frozen=True)
-class DisturbedEvents:
+class DisturbedEvents(Split):
     """A split of recordings whose raw events are disturbed before they are framed."""
 
     recordings: Recordings
@@ -138,8 +140,8 @@ class DisturbedEvents:
     def __len__(self) -> int:
         return len(self.recordings.target)
 
+    @override
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
-        """See `Split`."""
         _, apply = EVENTS[self.name]
         made = []
         for number in indices.tolist():
@@ -205,13 +207,13 @@ def _joined(made: Sequence[Any], target: Tensor, padded: bool, device: torch.dev
 
 @dataclass(frozen=True)
 class DisturbedText(TextSplit):
-    """A text of which other words are read than are to be predicted."""
+    """A text whose input words differ from the words to predict."""
 
     seen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     """[N] int64: what is read at each place."""
 
+    @override
     def windows(self, batch: int, device: torch.device) -> Any:
-        """See `TextSplit`."""
         read = replace(self, tokens=self.seen)
         theirs = TextSplit.windows(read, batch, device)
         for true, other in zip(TextSplit.windows(self, batch, device), theirs, strict=True):
@@ -219,7 +221,7 @@ class DisturbedText(TextSplit):
 
 
 def disturbed_text(split: TextSplit, name: str, level: float, draw: Draw) -> DisturbedText:
-    """Return a text of which other words are read.
+    """Return a text with other input words.
 
     In a training each stretch of the text as long as a window has a level of its own, drawn evenly from 0 to `level`.
     """
@@ -235,7 +237,7 @@ def disturbed_text(split: TextSplit, name: str, level: float, draw: Draw) -> Dis
 
 
 @dataclass(frozen=True)
-class Attacked:
+class Attacked(Split):
     """A split whose samples are those that an adversary makes of them."""
 
     whole: Split
@@ -250,8 +252,8 @@ class Attacked:
     def __len__(self) -> int:
         return len(self.whole)
 
+    @override
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
-        """See `Split`."""
         batch = self.whole.batch(indices, device)
         disturbance, attack = ATTACKS[self.name]
         places = [drawn(disturbance, self.level, self.draw, number) for number in indices.tolist()]

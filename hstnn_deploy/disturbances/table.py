@@ -38,18 +38,18 @@ def why_not(disturbance: Disturbance, data: DataConfig, split: Split, network: N
     text, how = isinstance(split, TextSplit), preprocessing(data)
     match disturbance.where:
         case "words":
-            return "" if text else f"it acts on words, and {called(data)} is no text"
+            return "" if text else f"it acts on words, but {called(data)} is not text"
         case "events":
             raw = isinstance(how, Frames) and data_set(data).recordings is not None
-            return "" if raw else f"it acts on raw events, and {called(data)} holds none"
+            return "" if raw else f"it acts on raw events, but {called(data)} has none"
         case "values" | "adversary" if text or network.tokens:
-            return f"it acts on values, and {called(data)} is a text"
+            return f"it acts on values, but {called(data)} is a text"
         case "values" if disturbance.name in {"stretch", "compress"} and network.every_step:
-            return "it changes how many steps there are, and each step has an answer of its own"
+            return "it changes the number of steps, but each step has an answer of its own"
         case "adversary" if isinstance(how, Whole) and how.encoding == "poisson":
-            return "its inputs are drawn spikes, through which no gradient goes"
+            return "its inputs are random spikes, which pass no gradient"
         case "adversary" if isinstance(split, ImageSplit):
-            return "an image is shown at every step, and an attack would change each step by itself"
+            return "every step shows the same image, but an attack would change each step separately"
         case "neurons":
             lif = any(isinstance(getattr(each, "neuron", None), Lif) for each in network.taps.values())
             return "" if lif else "this network has no LIF neurons"

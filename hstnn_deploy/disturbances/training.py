@@ -58,18 +58,18 @@ def checked(levels: Mapping[str, float]) -> dict[str, float]:
     """Return the disturbances of a training and their strongest levels, in the order of the tables.
 
     Raises:
-        UsageError: there is no such disturbance, a training has none such, or a level that cannot be.
+        UsageError: an unknown disturbance, one that training does not support, or an invalid level.
     """
     for name, level in levels.items():
         if name not in DISTURBANCES:
-            raise UsageError(f"against.{name}: there is no disturbance {name!r}", nearest(name, LEARNT))
+            raise UsageError(f"against.{name}: unknown disturbance {name!r}", nearest(name, LEARNT))
         if name not in LEARNT:
             raise UsageError(
                 f"against.{name}: a training does not disturb neurons, only `hstnn robustness` does",
                 f"train against {', '.join(LEARNT)}",
             )
         if DISTURBANCES[name].check(level, "against.") == 0:
-            raise UsageError(f"against.{name}: level 0 is no disturbance", "leave it out, or give a level above 0")
+            raise UsageError(f"against.{name}: level 0 is not a disturbance", "leave it out, or give a level above 0")
     return {name: levels[name] for name in DISTURBANCES if name in levels}
 
 
@@ -101,7 +101,7 @@ class Against:
         if why := why_not(disturbance, self._data, self._split, self._network):
             return why
         if disturbance.where == "events" and not (isinstance(self._split, EventSplit) and self._split.remade):
-            return f"it acts on raw events, and {called(self._data)} holds none"
+            return f"it acts on raw events, but {called(self._data)} has none"
         return ""
 
     def _of(self, *where: Where) -> dict[str, float]:

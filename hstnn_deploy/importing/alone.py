@@ -1,4 +1,4 @@
-"""Each module alone against the layers that it was taken as, in float64, on input that tells one option from another.
+"""Compare each module alone with the layers that replace it, in float64, on input that tells options apart.
 
 Neurons see random currents, and such as bring their membranes next to the threshold, on both sides of it: with their
 own constants, and with constants that are multiples of 1/8, so that a membrane meets its threshold exactly and whether
@@ -92,7 +92,7 @@ def _check_stored(parts: list[Part], precise: list[Part], module: nn.Module, pat
             same = same and value.shape == part.weights[name].shape
             same = same and bool(((value - part.weights[name]).abs() <= bound).all())
         if not same or not _near(part.config, exact.config):
-            raise ImportRefused(f"{named(path)} ({kind_of(module)}) has other constants in float64 than in float32")
+            raise ImportRefused(f"{named(path)} ({kind_of(module)}) has different constants in float64 and in float32")
 
 
 def _near(one: Any, other: Any) -> bool:
@@ -210,9 +210,9 @@ def _check_same(found: Tensor, wanted: Tensor, module: nn.Module, path: str, how
             return
         at = f"at step {int(wrong.flatten(1).any(1).int().argmax()) + 1}"
     else:
-        at = f"in its shape: {list(wanted.shape)}, and not {list(found.shape)}"
+        at = f"in its shape: {list(wanted.shape)}, not {list(found.shape)}"
     raise ImportRefused(
-        f"{named(path)} ({kind_of(module)}) alone, {how}, differs from what it was taken as {at}: "
+        f"{named(path)} ({kind_of(module)}) alone, {how}, differs from its replacement {at}: "
         "this is a mistake of hstnn, or a class or an output that was changed (by a forward hook, say)"
     )
 

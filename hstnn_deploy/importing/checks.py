@@ -1,4 +1,4 @@
-"""What is refused of a module before it is read, and the copy that everything else is done with."""
+"""Check a module before it is read, and copy it for everything else."""
 
 from typing import Any
 
@@ -23,22 +23,22 @@ _WRAPPERS = {
 
 
 def ready(module: Any, example: Any) -> tuple[nn.Module, Tensor, list[str]]:
-    """Return a copy of a module on the CPU in float32, the example likewise, and what is to be said of them.
+    """Return a copy of a module and of the example on the CPU in float32, and notes about them.
 
     Raises:
-        ImportRefused: a module or an example that says nothing of what is computed in evaluation.
+        ImportRefused: a module or an example that does not show what evaluation computes.
     """
     if not isinstance(module, nn.Module):
-        raise ImportRefused(f"{type(module).__name__} is no torch module")
+        raise ImportRefused(f"{type(module).__name__} is not a torch module")
     if training := next((name for name, each in module.named_modules() if each.training), None):
         where = f"its part {training}" if training else type(module).__name__
         raise ImportRefused(f"{where} is in training mode", "call module.eval() first")
     if not isinstance(example, Tensor) or example.is_complex() or example.dtype is torch.bool:
         raise ImportRefused("the example must be a tensor of numbers, of the shape that the module takes")
     if example.numel() == 0 or example.device.type == "meta" or not bool(example.isfinite().all()):
-        raise ImportRefused(f"the example {list(example.shape)} holds no values, or some that are not finite")
+        raise ImportRefused(f"the example {list(example.shape)} is empty or contains values that are not finite")
     if (inside := _WRAPPERS.get(type(module).__name__)) and type(module).__module__.startswith("torch."):
-        raise ImportRefused(f"{type(module).__name__} only wraps a module", f"hand over {inside}")
+        raise ImportRefused(f"{type(module).__name__} only wraps a module", f"give {inside}")
     _check_tensors(module)
     for path, each in module.named_modules():
         if "forward" in vars(each):
@@ -56,12 +56,12 @@ def ready(module: Any, example: Any) -> tuple[nn.Module, Tensor, list[str]]:
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImportRefused(
             f"{type(module).__name__} fails on the example {list(example.shape)}: {said}",
-            "the example must be what module(example) takes; states that a forward takes need a default",
+            "the example must be what module(example) takes; a forward's states need defaults",
         ) from error
     if not isinstance(given, Tensor):
-        raise ImportRefused(f"{type(module).__name__} gives {type(given).__name__} and no tensor")
+        raise ImportRefused(f"{type(module).__name__} gives {type(given).__name__}, not a tensor")
     if not bool(given.isfinite().all()):
-        raise ImportRefused(f"{type(module).__name__} gives values on the example that are not finite")
+        raise ImportRefused(f"{type(module).__name__} gives values that are not finite for the example")
     reset(copy)
     return copy, example, notes
 
@@ -73,9 +73,9 @@ def _check_tensors(module: nn.Module) -> None:
         if value.device.type == "meta":
             raise ImportRefused(f"{path} is on the device meta: it has no values", "load the module's weights")
         if value.is_complex() or value.is_sparse or value.is_quantized:
-            raise ImportRefused(f"{path} is complex, sparse or quantised; dense real numbers are taken")
+            raise ImportRefused(f"{path} is complex, sparse or quantised; hstnn takes dense real numbers")
         if bool(value.isnan().any()):
-            raise ImportRefused(f"{path} holds NaN")
+            raise ImportRefused(f"{path} contains NaN")
 
 
 def _notes(module: nn.Module) -> list[str]:
@@ -83,11 +83,13 @@ def _notes(module: nn.Module) -> list[str]:
     found = []
     kinds = sorted({str(each.dtype) for each in module.parameters() if each.is_floating_point()} - {"torch.float32"})
     if kinds:
-        found.append(f"weights of {', '.join(kinds)} are float32 in the stack, and were compared so")
+        found.append(f"weights of {', '.join(kinds)} are float32 in the stack; the comparison used float32")
     for path, each in module.named_modules():
         hooks = [*each._forward_hooks.values(), *each._forward_pre_hooks.values()]
         if any(not type(hook).__module__.startswith("torch.nn.utils") for hook in hooks):
-            found.append(f"{named(path)} ({kind_of(each)}): its forward hooks stay behind; they changed no output here")
+            found.append(
+                f"{named(path)} ({kind_of(each)}): the stack omits its forward hooks; they changed no output here"
+            )
     return found
 
 
@@ -120,7 +122,7 @@ def check_shared(module: nn.Module, chain: Chain) -> None:
             continue
         if not is_bare(each):
             raise ImportRefused(
-                f"{paths[1]} ({kind_of(each)}) is run in two places, with one set of weights and states",
+                f"{paths[1]} ({kind_of(each)}) runs in two places with one set of weights and states",
                 "give each place a module of its own",
             )
         _unnamed(chain, set(paths))
@@ -144,5 +146,5 @@ def tied(module: nn.Module, chain: Chain) -> list[str]:
         for name, value in each.named_parameters(path, recurse=False):
             first = seen.setdefault(value, name)
             if first != name:
-                found.append(f"{first} and {name} are one tensor; in the stack each layer has its own")
+                found.append(f"{first} and {name} share one tensor; in the stack each layer has its own")
     return found

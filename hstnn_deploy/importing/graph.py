@@ -126,8 +126,8 @@ def _is_for_its_steps(reader: "_Reader", sizes: tuple[int, ...], axes: int, time
         return reader.loop is not None
     if configs(again.chain) != configs(reader.chain):
         raise ImportRefused(
-            f"{whole_name('', reader.module)}: what its layers compute depends on the number of steps of its window",
-            "a mean over time is taken where a sum over it is divided: torch.stack(out).sum(0) / len(out)",
+            f"{whole_name('', reader.module)}: what its layers compute depends on the number of steps in its window",
+            "for a mean over time, divide a sum: torch.stack(out).sum(0) / len(out)",
         )
     return reader.loop is not None and again.loop is not None and again.loop.steps == reader.loop.steps
 
@@ -203,30 +203,30 @@ class _Reader:
                 self.found[node] = Value(node, shape, [start])
             else:
                 self.found[node] = self._value(node)
-        raise ImportRefused(f"{whole_name(self.path, self.module)}: its forward gives nothing")
+        raise ImportRefused(f"{whole_name(self.path, self.module)}: its forward returns nothing")
 
     def _answer(self, node: fx.Node) -> Value:
         given: Any = node.args[0]
         if isinstance(given, tuple | list):
             values = [self.found[each] for each in given if isinstance(each, fx.Node)]
             if not values or not all(self._is_beside(each) for each in values[1:]):
-                raise self.refused(node, "gives several values that are no states of neurons")
+                raise self.refused(node, "returns several values that are not states of neurons")
             given, self.beside = given[0], len(given) - 1
         found = self.found.get(given) if isinstance(given, fx.Node) else None
         if isinstance(found, State):
             if found.membrane_of is None:
-                raise self.refused(node, "gives what neurons carry (currents, or sizes) first, not what they give")
+                raise self.refused(node, "returns what neurons carry (currents, or sizes) first, not their output")
             found = self._membrane(found.membrane_of)
         if not isinstance(found, Value):
-            raise self.refused(node, "gives nothing that comes from its input")
+            raise self.refused(node, "returns nothing that depends on its input")
         if self.loop is not None and self.readout is None and given in self.loop.label:
             if self.loop.label[given] != self.loop.steps - 1:
-                raise self.refused(node, f"gives the output of step {self.loop.label[given] + 1} alone")
+                raise self.refused(node, f"returns only the output of step {self.loop.label[given] + 1}")
             self.readout = "last"
         if self.loop is not None and self.readout is None:
             self.turned = self.time_axis != (self.loop.axis or 0)
             if self.turned and self.time_axis != 0:
-                raise self.refused(node, "gives [B, T, ...] of a window [T, B, ...]")
+                raise self.refused(node, "returns [B, T, ...] for a window [T, B, ...]")
         return found
 
     def _is_beside(self, value: Any) -> bool:
@@ -265,10 +265,10 @@ class _Reader:
             self.readout, self.divides = "mean", True
             return Value(node, values[0].shape, [values[0]])
         if self.readout not in (None, "last"):
-            raise self.refused(node, f"comes behind the {self.readout} over time, which must be the last")
+            raise self.refused(node, f"comes after the {self.readout} over time, which must be last")
         rule = OPERATIONS.get(str(name).removesuffix("_"))
         if rule is None or any(each.pieces for each in values):
-            raise self.refused(node, "is no layer of a stack", _HINTS.get(str(name), ""))
+            raise self.refused(node, "is not a layer of a stack", _HINTS.get(str(name), ""))
         return rule(self, node, values[0])
 
     def _inputs(self, node: fx.Node) -> list[Any]:
@@ -280,22 +280,22 @@ class _Reader:
             value = getattr(value, part)
         if isinstance(value, Tensor) and not value.any():
             return State()
-        raise self.refused(node, "takes a parameter or buffer of its own, outside any layer")
+        raise self.refused(node, "uses a parameter or buffer outside any layer")
 
     def _of_module(self, node: fx.Node) -> Value:
         name = str(node.target)
         inner = self.module.get_submodule(name)
         if name in self.calls and not is_bare(inner):
-            raise self.refused(node, "is run more than once at a step")
+            raise self.refused(node, "runs more than once per step")
         self.calls.add(name)
         if self.readout is not None and (self.readout != "last" or _carries_on(inner)):
-            raise self.refused(node, f"comes behind the {self.readout} over time, where nothing may carry on")
+            raise self.refused(node, f"comes after the {self.readout} over time, where nothing may have a state")
         first = self.found.get(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
         if not isinstance(first, Value) or first.pieces:
             raise self.refused(node, "does not take one value that comes from the input")
         others = [self.found[each] for each in node.all_input_nodes[1:]]
         if not all(isinstance(each, State) for each in others):
-            raise self.refused(node, "takes other values beside its input that are no states of neurons")
+            raise self.refused(node, "takes values beside its input that are not states of neurons")
         path = f"{self.path}.{name}" if self.path else name
         chain = take(inner, path, first.shape, self.axes)
         tuples = _gives_tuple(inner)
@@ -306,7 +306,7 @@ class _Reader:
             if self.time_axis is not None and index_of(node, value.node) == (-1, self.time_axis):
                 self.readout, self.axes = "last", 1
                 return Value(node, value.shape, [value])
-            raise self.refused(node, "takes a part of a value (a loop over time must have two steps or more)")
+            raise self.refused(node, "takes a part of a value (a loop over time needs at least two steps)")
         if node.args[1] == 0:
             return Value(node, value.shape, [value])
         if value.largest:
@@ -327,7 +327,7 @@ class _Reader:
         if node.args[1] not in (-1, layers.num_layers - 1) or node not in self.answering:
             return State()
         if self.time_axis is None or self.loop is not None or self.readout is not None:
-            raise self.refused(node, "takes what a recurrent layer holds at the end, beside other steps")
+            raise self.refused(node, "takes a recurrent layer's final state together with other steps")
         self.readout, self.axes = "last", 1
         return Value(node, given.shape, [given])
 
@@ -349,8 +349,8 @@ class _Reader:
         rule = rule_of(inner, membrane=True)
         if rule is None:
             raise ImportRefused(
-                f"{named(path)} ({kind_of(inner)}): its membrane is the answer, which is taken of "
-                f"{', '.join(sorted(MEMBRANES[library(inner)]))} alone",
+                f"{named(path)} ({kind_of(inner)}): its membrane is the answer, which hstnn supports for "
+                f"{', '.join(sorted(MEMBRANES[library(inner)]))} only",
                 "give its spikes, or put a Leaky(…, reset_mechanism='none') at the end",
             )
         return Value(
@@ -364,7 +364,7 @@ class _Reader:
         labels = [self.loop.label.get(each) for each in rows]
         axis = argument(node, 1, "dim", 0)
         if labels != list(range(self.loop.steps)) or axis not in (0, 1):
-            raise self.refused(node, "stacks other values than one of every step in order, along axis 0 or 1")
+            raise self.refused(node, "must stack one value of every step in order, along axis 0 or 1")
         found = self.found[rows[0]]
         if isinstance(found, State):
             return found
@@ -378,7 +378,7 @@ class _Reader:
         if isinstance(found, State) or node not in self.answering:
             return State()
         if self.readout is not None:
-            raise self.refused(node, "comes behind another readout over time")
+            raise self.refused(node, "comes after another readout over time")
         self.readout, self.time_axis = "sum", 0
         return Value(node, found.shape, [found])
 
@@ -397,7 +397,7 @@ class _Reader:
         if self.time_axis is None or axis not in (self.time_axis, self.time_axis - rank):
             return None
         if self.readout is not None or argument(node, 2, "keepdim", False):
-            raise self.refused(node, "comes behind another readout over time, or keeps its axis")
+            raise self.refused(node, "comes after another readout over time, or keeps its axis")
         self.readout = _OVER_TIME[name]
         return Value(node, value.shape, [value], largest=name == "max", pieces=name == "max")
 
@@ -418,8 +418,8 @@ def _answering(graph: fx.Graph) -> set[fx.Node]:
 
 _OVER_TIME: dict[str, Readout] = {"sum": "sum", "mean": "mean", "amax": "max", "max": "max"}
 """Functions and methods over the axis of time, and the readouts that they are."""
-_LATER = "give the network without it, and let the loss or whoever reads the answer do it"
-_REPEAT = "x[B, ...] may be repeated as a window [T, B, ...] before all else; or hand over the part that takes a window"
+_LATER = "give the network without it, and apply it in the loss or to the answer"
+_REPEAT = "x[B, ...] may be repeated as a window [T, B, ...] before all else; or give the part that takes a window"
 _HINTS = dict.fromkeys(("softmax", "log_softmax"), _LATER) | dict.fromkeys(("unsqueeze", "repeat", "expand"), _REPEAT)
 
 

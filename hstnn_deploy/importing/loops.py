@@ -9,7 +9,7 @@ from hstnn_deploy.errors import ImportRefused
 from hstnn_deploy.importing.tree import is_bare, is_neuron
 
 STEP = (
-    "hand over a module whose forward takes one step: x[B, ...] in, what the last layer gives out; neurons keep their "
+    "give a module whose forward takes one step: x[B, ...] in, what the last layer gives out; neurons keep their "
     "states themselves (snnTorch: init_hidden=True) or take and return them: forward(x, mem1, mem2) -> (y, mem1, mem2)"
 )
 
@@ -56,9 +56,7 @@ def loop_of(graph: fx.Graph, module: nn.Module) -> Loop | None:
         steps[label].append(node)
     for number, nodes in enumerate(steps):
         if [_kind(node) for node in nodes] != [_kind(node) for node in steps[0]]:
-            raise ImportRefused(
-                f"its forward goes through time, and does something else at step {number + 1} than at the first", STEP
-            )
+            raise ImportRefused(f"its forward loops over time, but step {number + 1} differs from the first", STEP)
         found.first |= dict(zip(nodes, steps[0], strict=True))
     _check_links(found, steps, start)
     return found
@@ -153,7 +151,7 @@ def _check_links(loop: Loop, steps: list[list[fx.Node]], start: fx.Node) -> None
                     continue
                 if loop.label[mine] == number and loop.first[mine] is not its:
                     raise ImportRefused(
-                        f"its forward goes through time, and {node} takes another value than at the first step", STEP
+                        f"its forward loops over time, but {node} takes another value than at the first step", STEP
                     )
 
 

@@ -82,7 +82,7 @@ def _imported(module: nn.Module, example: Tensor, layout: Layout | None, readout
     axes = FOLDED if how == "squeezed" else 1 if how in ("step", "constant") else 2
     tokens = not example.is_floating_point()
     if example.ndim < axes + (not tokens) and not (axes == 2 and repeats(copy, tuple(example.shape))):
-        raise ImportRefused(f"the example has the shape {list(example.shape)}; this module takes {_TAKES[how]}")
+        raise ImportRefused(f"the example has shape {list(example.shape)}; this module takes {_TAKES[how]}")
     read = _read(copy, example, how, axes)
     chain, carries = read.chain, read.loop is None and carries_states(copy)
     shape = tuple(example.shape[axes:])
@@ -116,7 +116,11 @@ def _left_out(read: Read) -> list[str]:
         return notes
     last = next((part.path for part in reversed(list(every_part(read.chain))) if part.membrane), "")
     what = f"the membrane of {last}" if last else "the first of what its forward gives"
-    others = "another value that it gives stays" if read.beside == 1 else f"{read.beside} others that it gives stay"
+    others = (
+        "the stack omits another value that it returns"
+        if read.beside == 1
+        else f"{read.beside} others that it gives stay"
+    )
     return [*notes, f"the answer is {what}; {others} behind"]
 
 

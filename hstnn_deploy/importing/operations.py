@@ -31,7 +31,7 @@ def argument(node: fx.Node, place: int, name: str, usual: Any) -> Any:
 def _add(reader: Any, node: fx.Node, _value: Value) -> Value:
     both = [each for each in node.args[:2] if isinstance(each, fx.Node)]
     if len(both) != 2 or node.kwargs.get("alpha", 1) != 1 or len(node.args) > 2:
-        raise reader.refused(node, "adds something that is no value of the network")
+        raise reader.refused(node, "adds something that is not a value of the network")
     a, b = reader.found[both[0]], reader.found[both[1]]
     if not isinstance(a, Value) or not isinstance(b, Value) or a.shape != b.shape:
         raise reader.refused(node, "adds values of different shapes, or states")
@@ -43,10 +43,10 @@ def _cat(reader: Any, node: fx.Node, _value: Value) -> Value:
     parts: list[Any] = [reader.found[each] for each in given]
     dim = argument(node, 1, "dim", 0)
     if not all(isinstance(each, Value) for each in parts) or len(parts) < 2:
-        raise reader.refused(node, "puts together something that is no value of the network")
+        raise reader.refused(node, "joins something that is not a value of the network")
     rank = reader.axes + len(parts[0].shape)
     if dim not in (reader.axes, reader.axes - rank):
-        raise reader.refused(node, f"puts values together along axis {dim}, which is not that of channels")
+        raise reader.refused(node, f"joins values along axis {dim}, not along the channels")
     shape = (sum(each.shape[0] for each in parts), *parts[0].shape[1:])
     return Value(node, shape, parts, how="parallel")
 
@@ -61,7 +61,7 @@ def _mul(reader: Any, node: fx.Node, value: Value) -> Value:
 def _div(reader: Any, node: fx.Node, value: Value) -> Value:
     by = argument(node, 1, "other", None)
     if not isinstance(by, int | float) or not by or node.args[:1] != (value.node,) or node.kwargs.get("rounding_mode"):
-        raise reader.refused(node, "divides otherwise than a value by a number that is not 0")
+        raise reader.refused(node, "must divide a value by a number that is not 0")
     return _layer(reader, node, value, {"scale": 1 / by})
 
 
@@ -71,14 +71,14 @@ def _neg(reader: Any, node: fx.Node, value: Value) -> Value:
 
 def _clamp(reader: Any, node: fx.Node, value: Value) -> Value:
     if argument(node, 1, "min", None) != 0 or argument(node, 2, "max", None) is not None:
-        raise reader.refused(node, "clamps otherwise than to 0 or more, which is relu")
+        raise reader.refused(node, "must clamp to 0 or more, which is relu")
     return _layer(reader, node, value, {"activation": "relu"})
 
 
 def _to(reader: Any, node: fx.Node, value: Value) -> Value:
     given = [*node.args[1:], *node.kwargs.values()]
     if any(isinstance(each, torch.dtype) and each not in (torch.float32, torch.float64) for each in given):
-        raise reader.refused(node, "gives a type other than torch.float32 or torch.float64")
+        raise reader.refused(node, "converts to a type other than torch.float32 or torch.float64")
     return _layer(reader, node, value, None)
 
 
@@ -99,7 +99,7 @@ def _view(reader: Any, node: fx.Node, value: Value) -> Value:
     for length in value.shape:
         total *= length
     if len(wanted) != reader.axes + 1 or wanted[-1] not in (-1, total):
-        raise reader.refused(node, "changes the shape otherwise than by flattening what belongs to a sample")
+        raise reader.refused(node, "changes the shape other than by flattening each sample")
     return _layer(reader, node, value, None if len(value.shape) == 1 else {"flatten": True})
 
 
@@ -115,7 +115,7 @@ def _pool(how: str) -> Operation:
         found["dilation"] = node.kwargs.get("dilation", 1)
         found["divisor_override"] = node.kwargs.get("divisor_override")
         if len(node.args) > 4:
-            raise reader.refused(node, "has more arguments than are known here; give them by name")
+            raise reader.refused(node, "has too many positional arguments; give them by name")
         try:
             chain = plain.pool(how)(type("P", (), found), value.shape, reader.axes).chain
         except ImportRefused as error:
@@ -127,7 +127,7 @@ def _pool(how: str) -> Operation:
 
 def _dropout(reader: Any, node: fx.Node, value: Value) -> Value:
     if argument(node, 2, "training", True):
-        raise reader.refused(node, "drops in evaluation too; give it training=self.training")
+        raise reader.refused(node, "also drops in evaluation; give it training=self.training")
     return _layer(reader, node, value, {"dropout": float(argument(node, 1, "p", 0.5))})
 
 

@@ -114,7 +114,7 @@ def own_value(name: str, value: Any, shape: Shape, config: dict[str, Any], weigh
     """
     values = torch.as_tensor(value).detach()
     if not torch.isfinite(values).all():
-        raise ImportRefused(f"{name} holds a value that is not finite")
+        raise ImportRefused(f"{name} contains a value that is not finite")
     if values.numel() == 1 or bool((values == values.flatten()[0]).all()):
         config[name] = float(values.flatten()[0])
         return
@@ -123,7 +123,7 @@ def own_value(name: str, value: Any, shape: Shape, config: dict[str, Any], weigh
     try:
         spread = values.expand(shape)
     except RuntimeError as error:
-        raise ImportRefused(f"{name} has the shape {list(values.shape)}, which does not fit {list(shape)}") from error
+        raise ImportRefused(f"{name} has shape {list(values.shape)}, which does not fit {list(shape)}") from error
     channels = spread[(slice(None), *[slice(0, 1)] * (len(shape) - 1))]
     by_channel = len(shape) > 1 and bool((spread == channels).all())
     config[name] = float(values.mean())

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.importing.parts import Part
 from hstnn_deploy.importing.stacks import start
@@ -37,8 +38,8 @@ class Counting(Eager):
         # One object, which the copies of this reading for each layer share.
         self.count = Counts()
 
+    @override
     def spike(self, membrane: Tensor, threshold: Any, *others: Any, **named: Any) -> Tensor:
-        """See `Eager`."""
         found = super().spike(membrane, threshold, *others, **named)
         self.count.met += int((membrane == threshold).sum())
         self.count.spikes += int((found > 0).sum())

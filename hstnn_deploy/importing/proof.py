@@ -1,4 +1,4 @@
-"""Whether a stack is the module that it was made of: both are run on the same inputs, in float64, module by module.
+"""Prove that a stack equals the module it was made from: run both on the same inputs in float64, module by module.
 
 - Each layer of neurons and of weights alone, on input that tells one option from another (see `importing.alone`).
 - The whole network on the input that was given and on random input, each module's output compared with the stack's.
@@ -70,8 +70,8 @@ class Proof:
             f"module {path} never fired in the comparison of the whole: give an example that makes it fire"
             for path in self.silent
         ]
-        found += [f"module {path}, alone, never fired or never met its threshold exactly" for path in self.weak]
-        return found + [f"it fails with another batch than {self.batch}, and was compared with that alone"] * bool(
+        found += [f"module {path} alone never fired or never met its threshold exactly" for path in self.weak]
+        return found + [f"it fails with batches other than {self.batch}, so only that batch was compared"] * bool(
             self.batch
         )
 
@@ -126,8 +126,7 @@ def _squeezed(module: nn.Module, rows: int) -> tuple[int, int]:
             batch = rows // steps if batch < 0 else int(batch)
             if not batch or rows % batch or steps not in (-1, rows // batch):
                 raise ImportRefused(
-                    f"the example has {rows} rows, which are not batch_size {each.batch_size} times "
-                    f"num_timesteps {steps}"
+                    f"the example has {rows} rows, not batch_size {each.batch_size} times num_timesteps {steps}"
                 )
             return batch, rows // batch
     return 1, rows
@@ -260,13 +259,13 @@ def _check_kept(network: Stack, exact: Stack) -> None:
     """Refuse a network whose weights are others than those that were compared, beyond rounding to float32."""
     for (name, kept), (_, compared) in zip(network.state_dict().items(), exact.state_dict().items(), strict=True):
         if not torch.allclose(kept.double(), compared.double(), rtol=STORED, atol=1e-30):
-            raise ImportRefused(f"{name} of the stack is not what was compared with the module")
+            raise ImportRefused(f"{name} of the stack differs from what was compared with the module")
 
 
 def _compare(path: str, module: nn.Module, ours: Tensor, theirs: Tensor, total: Total, spikes: bool) -> None:
     name = f"{path} ({kind_of(module)})" if path else f"the whole ({kind_of(module)})"
     if ours.shape != theirs.shape:
-        raise ImportRefused(f"{name} gives {list(theirs.shape)} over a window, and the stack {list(ours.shape)}")
+        raise ImportRefused(f"{name} gives {list(theirs.shape)} over a window, but the stack gives {list(ours.shape)}")
     if not theirs.isfinite().all():
         raise ImportRefused(f"{name} gives values that are not finite")
     spiking = spikes and is_neuron(module) and bool((theirs == theirs.round()).all())
@@ -284,7 +283,7 @@ def _compare(path: str, module: nn.Module, ours: Tensor, theirs: Tensor, total: 
         at = f"step {step}, sample {sample}, unit {'.'.join(map(str, unit)) or '1'}"
         raise ImportRefused(
             f"{name}: the stack differs from it in {int(wrong.sum())} of {wrong.numel()} values, first at {at}, "
-            f"{float(ours[tuple(place)]):.6g} and not {float(theirs[tuple(place)]):.6g}"
+            f"{float(ours[tuple(place)]):.6g} instead of {float(theirs[tuple(place)]):.6g}"
         )
 
 

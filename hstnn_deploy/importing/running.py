@@ -78,7 +78,7 @@ def copied(module: nn.Module) -> nn.Module:
     """Return a copy of a module.
 
     Raises:
-        ImportRefused: it can be copied in no way.
+        ImportRefused: it cannot be copied.
     """
     # What backward made of weights or states is copied as what it is now.
     made = [
@@ -97,7 +97,7 @@ def copied(module: nn.Module) -> nn.Module:
         except Exception as error:
             said = " ".join(str(error).split())
             raise ImportRefused(
-                f"{type(module).__name__} cannot be copied: {said}", "take out what it holds on to, such as counters"
+                f"could not copy {type(module).__name__}: {said}", "remove what it keeps, such as counters"
             ) from error
         return again
 
@@ -279,7 +279,7 @@ def layout_of(module: nn.Module) -> Layout:
     ask(module, "")
     if len(said) > 1:
         what = " and ".join(f"{path} takes {name}" for name, path in said.items())
-        raise ImportRefused(f"layers disagree on what comes in: {what}", "say which with the argument layout")
+        raise ImportRefused(f"layers disagree on their input: {what}", "choose one with the argument layout")
     if not said:
         return "step"
     return next(iter(said))

@@ -13,7 +13,7 @@ from hstnn_deploy.models.stack import Stack, StackConfig
 
 
 def check_whole(chain: Chain, shape: Shape, readout: Readout) -> None:
-    """Refuse what no recipe could say, so that no checkpoint could hold it.
+    """Refuse what no recipe, and so no checkpoint, could express.
 
     Raises:
         ImportRefused: nothing carries anything over time, an answer is no row of numbers, or it is too large.
@@ -25,7 +25,7 @@ def check_whole(chain: Chain, shape: Shape, readout: Readout) -> None:
     except RecipeError as error:
         raise ImportRefused(error.message.replace("network.layers", "the layers"), error.hint) from error
     except ValidationError as error:
-        raise ImportRefused(f"the layers make no stack: {error.errors()[0]['msg']}") from error
+        raise ImportRefused(f"the layers do not form a stack: {error.errors()[0]['msg']}") from error
 
 
 def built(chain: Chain, shape: Shape, readout: Readout, precise: bool = False) -> Stack:
@@ -60,7 +60,7 @@ def built(chain: Chain, shape: Shape, readout: Readout, precise: bool = False) -
         for name, value in part.weights.items():
             if own[name].shape != value.shape:
                 wanted = f"{layer.kind} takes {list(own[name].shape)}"
-                raise ImportRefused(f"{part.path}: {name} has the shape {list(value.shape)}, and {wanted}")
+                raise ImportRefused(f"{part.path}: {name} has shape {list(value.shape)}, but {wanted}")
         layer.load_state_dict(part.weights)
     return network.eval()
 

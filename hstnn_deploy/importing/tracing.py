@@ -42,7 +42,7 @@ class _Window(fx.Proxy):
     def unbind(self, dim: int = 0) -> Any:
         """Return its steps, or its samples."""
         if dim not in (0, 1):
-            raise ImportRefused(f"unbind along axis {dim}: time is the first or the second")
+            raise ImportRefused(f"unbind along axis {dim}: time must be the first or the second")
         return tuple(operator.getitem(self, (slice(None), step) if dim else step) for step in range(self.size(dim)))
 
     def transpose(self, dim0: int, dim1: int) -> Any:
@@ -121,14 +121,14 @@ def graph_of(module: nn.Module, path: str, sizes: tuple[int, ...]) -> fx.Graph:
     """
     if base := derived_from(module):
         raise ImportRefused(
-            f"{whole_name(path, module)} is derived from {base} and computes something of its own", f"use {base} itself"
+            f"{whole_name(path, module)} derives from {base} but computes something else", f"use {base} itself"
         )
     try:
         graph = _Tracer(sizes).trace(module, _settings(module))
     except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())[:200]
         raise ImportRefused(
-            f"{whole_name(path, module)}: its forward depends on values, or goes through time in a way not taken "
+            f"{whole_name(path, module)}: its forward depends on values, or loops over time in an unsupported way "
             f"({said})",
             STEP,
         ) from error

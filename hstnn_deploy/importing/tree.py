@@ -138,9 +138,11 @@ def not_taken(module: nn.Module, path: str) -> ImportRefused:
     package, kind = library(module), class_of(module)
     known = [name for name in RULES[package] if name not in plain.RULES or package == "torch"]
     if kind.__name__ in known:
-        said = f"{kind.__module__}.{kind.__name__} is another class than the {kind.__name__} that is taken"
+        said = f"{kind.__module__}.{kind.__name__} is not the {kind.__name__} that hstnn supports"
         return ImportRefused(f"{named(path)}: {said}")
-    return ImportRefused(f"{named(path)}: {kind.__name__} of {package} is not taken", nearest(kind.__name__, known))
+    return ImportRefused(
+        f"{named(path)}: hstnn does not support {kind.__name__} of {package}", nearest(kind.__name__, known)
+    )
 
 
 def after(chain: Chain, shape: Shape, path: str) -> Shape:
@@ -177,7 +179,7 @@ def taken(rule: Rule, module: nn.Module, path: str, shape: Shape, axes: int, mem
         part.path, part.shape, part.axes, part.membrane = path, shape, axes, membrane
         for name, value in part.weights.items():
             if not bool(value.isfinite().all()):
-                raise ImportRefused(f"{named(path)} ({kind_of(module)}): {name} holds a value that is not finite")
+                raise ImportRefused(f"{named(path)} ({kind_of(module)}): {name} contains a value that is not finite")
     after(found.chain, shape, path)
     return found
 

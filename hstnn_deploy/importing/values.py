@@ -63,7 +63,7 @@ def between(start: Value, end: Value, path: str, refused: Callable[[fx.Node, str
             return [*chain_to(end.before[0], start), *end.chain]
         fork = _meeting(end.before)
         if fork is None:
-            raise refused(end.node, "puts together values that have nothing in common")
+            raise refused(end.node, "joins values that have nothing in common")
         branches = [chain_to(each, fork) for each in end.before]
         if end.how == "residual":
             branches.sort(key=len, reverse=True)

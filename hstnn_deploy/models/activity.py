@@ -14,12 +14,12 @@ Extreme = Literal["silent", "saturated"]
 
 
 class Activity:
-    """Counts the spikes of every spiking layer as long as it is entered; steps past a sample's length do not count."""
+    """Context that counts the spikes of every spiking layer; steps past a sample's length do not count."""
 
     def __init__(self, network: Network) -> None:
         self._groups = {tap.layer: units for tap, units in network.taps.items() if tap.name == SPIKES}
         self.counts = torch.zeros((len(self._groups), 2), dtype=torch.float64, device=network.device)
-        """Of each spiking layer: spikes, and how many there could have been. Ranks may add theirs up."""
+        """For each spiking layer: spikes, and the most there could have been. Ranks may sum theirs."""
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Self:
@@ -63,5 +63,5 @@ class Activity:
 
 
 def extremes(rates: Mapping[int, float]) -> dict[int, Extreme]:
-    """Return the layers that tell the next one nothing: of no unit a spike, or of each unit one at every step."""
+    """Return the layers that pass on no information: no unit ever spikes, or every unit spikes at every step."""
     return {number: "saturated" if rate else "silent" for number, rate in rates.items() if rate in (0, 1)}

@@ -10,7 +10,7 @@ A layer states what it computes as `step(o, drive, state)`, a network as `window
     Bounded    float64 values with the rounding error that float32 allows: the proof            (export)
     Counted    what is multiplied and what is added up                                          (profile)
 
-A reading that lacks an operation raises `Unreadable`, which names it: nothing else is computed in its place.
+A reading that lacks an operation raises `Unreadable`, which names it; it never computes something else instead.
 
 Values are of a type V that only the reading knows. An operand may be a number as well. `name` is what a reading that
 gives its values names calls the result; it has no other meaning. Shapes: T time, B batch, I inputs, n units.
@@ -54,7 +54,7 @@ class Strand(Generic[V]):
     tap: str = ""
     """The name of what it hands out."""
     needed: bool = False
-    """Whether anybody sees what it hands out at every step."""
+    """Whether its output at every step is used."""
 
 
 class Units(Protocol):
@@ -111,7 +111,7 @@ class Normed(Protocol):
 
 
 class Unreadable(ExportError):
-    """A reading met an operation that it has no rule for."""
+    """A reading has no rule for an operation."""
 
 
 class Algebra(ABC, Generic[V]):
@@ -128,14 +128,14 @@ class Algebra(ABC, Generic[V]):
         return self._with(layer=layer)
 
     def _with(self, **changes: object) -> Self:
-        """Return this reading with other attributes; what it collects, both add to."""
-        other = object.__new__(type(self))  # a third of the time of copy.copy, and it is asked for at every step
+        """Return this reading with other attributes; both add to the same collection."""
+        other = object.__new__(type(self))  # takes a third of the time of copy.copy, and runs at every step
         vars(other).update(vars(self), **changes)
         return other
 
     def lacks(self, operation: str, hint: str = "") -> NoReturn:
         """Refuse an operation."""
-        raise Unreadable(f"{self.reads} cannot hold {operation}", hint)
+        raise Unreadable(f"{self.reads} cannot express {operation}", hint)
 
     # ------------------------------------------------------------------------------------------------- arithmetic
 
@@ -165,7 +165,7 @@ class Algebra(ABC, Generic[V]):
 
     @abstractmethod
     def clip(self, a: V, low: float | None, high: float | None, name: str = "") -> V:
-        """Return a, brought between two bounds; None is no bound."""
+        """Return a, clipped to two bounds; None means unbounded."""
 
     @abstractmethod
     def parameter(self, value: Tensor) -> V:
@@ -233,7 +233,7 @@ class Algebra(ABC, Generic[V]):
         """
 
     def dropout(self, x: V, layer: nn.Dropout) -> V:
-        """Return x, of which a part is dropped while training."""
+        """Return x, with a part of it dropped while training."""
         return x
 
     @abstractmethod

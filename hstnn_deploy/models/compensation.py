@@ -1,4 +1,4 @@
-"""What a network with an SRAM part starts from: a trained one without it, and perhaps another one."""
+"""Initialise a network that has an SRAM part from a trained one without it, and perhaps from another one."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from hstnn_deploy.models.stack import Stack
 
 @torch.no_grad()
 def compensate(network: Network, rram: Network, sram: Network | None = None) -> None:
-    """Give a network with an SRAM part what it starts from.
+    """Initialise a network that has an SRAM part.
 
     Args:
         network: freshly built.
@@ -20,7 +20,7 @@ def compensate(network: Network, rram: Network, sram: Network | None = None) -> 
         sram: where the SRAM part starts from another network: that one.
 
     Raises:
-        RunError: one of them is another network.
+        RunError: one of them does not have the same layers.
     """
     assert isinstance(network, Stack)
     weights = network.devices
@@ -52,6 +52,6 @@ def _check_same(own: Mapping[str, Tensor], others: Mapping[str, Tensor], fixed: 
         if name not in others or others[name].shape != own[name].shape:
             there = list(others[name].shape) if name in others else "nothing"
             raise RunError(
-                f"{what} is another network: {name} is {there} there, and {list(own[name].shape)} here",
-                "take a checkpoint of the same layers",
+                f"{what} is another network: {name} is {there} there, but {list(own[name].shape)} here",
+                "use a checkpoint with the same layers",
             )

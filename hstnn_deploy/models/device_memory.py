@@ -1,7 +1,7 @@
 """How many bits of RRAM and SRAM the weights of a network on devices take, and what is left in float32 beside them.
 
     RRAM      a weight takes the bits of its quantiser; ternary ones, of three levels, take 2
-    SRAM      likewise; of pruned layers a quantiser without a level at zero takes 1 bit more, for what is pruned
+    SRAM      the same; for pruned layers a quantiser without a level at zero takes 1 bit more, for what is pruned
     groups    of pruned layers alone the groups that are not zero, and a bit for each group that says which they are
 
 The uniform quantiser does not clamp: weights beyond 1 have levels that so many bits do not hold. They are counted.
@@ -29,9 +29,9 @@ class DeviceMemory:
     sram_groups: int
     """Bits of SRAM where pruned layers store only groups that are not zero, and which these are."""
     other: int
-    """Bits of all else: linear layers, biases, normalisations with their statistics, in float32."""
+    """Bits of everything else: linear layers, biases, normalisations with their statistics, in float32."""
     beyond: int
-    """Weights of RRAM and SRAM whose level so many bits do not hold."""
+    """Weights of RRAM and SRAM whose level needs more bits."""
     reads_rram: int
     """Bits of RRAM that are read for one weight."""
     reads_sram: int

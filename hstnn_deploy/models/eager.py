@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Strand, Units
 from hstnn_deploy.models.surrogates import Surrogate
@@ -59,43 +60,45 @@ class Eager(Algebra[Tensor]):
         self.masks: dict[int, Tensor] = {}
         """Of the layers whose dropout is one for the whole window, by their number."""
 
+    @override
     def add(self, a: Tensor | float, b: Tensor | float, name: str = "") -> Tensor:
-        """See `Algebra`."""
         return a + b  # type: ignore[return-value]
 
+    @override
     def sub(self, a: Tensor | float, b: Tensor | float, name: str = "") -> Tensor:
-        """See `Algebra`."""
         return a - b  # type: ignore[return-value]
 
+    @override
     def mul(self, a: Tensor | float, b: Tensor | float, name: str = "") -> Tensor:
-        """See `Algebra`."""
         return a * b  # type: ignore[return-value]
 
+    @override
     def sigmoid(self, a: Tensor, name: str = "") -> Tensor:
-        """See `Algebra`."""
         return torch.sigmoid(a)
 
+    @override
     def tanh(self, a: Tensor, name: str = "") -> Tensor:
-        """See `Algebra`."""
         return torch.tanh(a)
 
+    @override
     def relu(self, a: Tensor, name: str = "") -> Tensor:
-        """See `Algebra`."""
         return torch.relu(a)
 
+    @override
     def clip(self, a: Tensor, low: float | None, high: float | None, name: str = "") -> Tensor:
-        """See `Algebra`. At a bound there is no gradient, as in sinabs."""
+        """At a bound the gradient is 0, as in sinabs."""
         bounded = a if low is None else functional.threshold(a, low, low)
         return bounded if high is None else -functional.threshold(-bounded, -high, -high)
 
+    @override
     def parameter(self, value: Tensor) -> Tensor:
-        """See `Algebra`."""
         return value
 
+    @override
     def share(self, total: Tensor, count: Tensor, name: str = "") -> Tensor:
-        """See `Algebra`."""
         return total / count.clamp(min=1)
 
+    @override
     def spike(
         self,
         membrane: Tensor,
@@ -104,7 +107,6 @@ class Eager(Algebra[Tensor]):
         name: str = "spikes",
         fires: Fires = "above",
     ) -> Tensor:
-        """See `Algebra`."""
         several = None
         if fires == "several":
             with torch.no_grad():
@@ -114,38 +116,39 @@ class Eager(Algebra[Tensor]):
         )
         return spikes
 
+    @override
     def fixed(self, a: Tensor) -> Tensor:
-        """See `Algebra`."""
         return a.detach()
 
+    @override
     def product(self, x: Tensor, weight: Tensor, name: str = "") -> Tensor:
-        """See `Algebra`."""
         if weight.ndim == 2:
             return x @ weight
         several: Tensor = (x @ weight.flatten(1)).unflatten(-1, weight.shape[1:])
         return several
 
+    @override
     def linear(self, x: Tensor, layer: nn.Linear, name: str = "") -> Tensor:
-        """See `Algebra`."""
         output: Tensor = layer(x)
         return output
 
+    @override
     def linear_at_each(self, x: Tensor, layer: nn.Linear, name: str = "") -> Tensor:
-        """See `Algebra`."""
         output: Tensor = layer(x)
         return output
 
+    @override
     def dropout(self, x: Tensor, layer: nn.Dropout) -> Tensor:
-        """See `Algebra`."""
         output: Tensor = layer(x)
         return output
 
+    @override
     def convolve(self, x: Tensor, layer: Convolution, name: str = "") -> Tensor:
-        """See `Algebra`."""
         return _at_each(layer, x, layer.weight.ndim)
 
+    @override
     def normalise(self, x: Tensor, norm: Normed, step: Tensor | None = None, name: str = "") -> Tensor:
-        """See `Algebra`. What normalises while training is the layer itself; this is with statistics at rest."""
+        """What normalises while training is the layer itself; this is with statistics at rest."""
         if step is None:
             return functional.batch_norm(x, norm.mean, norm.variance, norm.scale, norm.shift, eps=norm.eps)
         beside = (..., *[None] * (x.ndim - 2))
@@ -154,62 +157,62 @@ class Eager(Algebra[Tensor]):
         y = (x - norm.mean[at][beside]) * (factor if norm.scale is None else factor * norm.scale[at])[beside]
         return y if norm.shift is None else y + norm.shift[at][beside]
 
+    @override
     def embed(self, tokens: Tensor, layer: nn.Embedding, name: str = "") -> Tensor:
-        """See `Algebra`."""
         output: Tensor = layer(tokens)
         return output
 
+    @override
     def likeliest(self, logits: Tensor, name: str = "") -> Tensor:
-        """See `Algebra`."""
         return logits.softmax(-1).amax(-1)
 
+    @override
     def mean_scale(self, norm: Normed, step: Tensor, name: str = "") -> Tensor:
-        """See `Algebra`."""
         assert norm.scale is not None
         return norm.scale.abs().mean(1)[step[:, 0].long()]
 
+    @override
     def compared(self, a: Tensor, how: Comparison, threshold: float, name: str = "") -> Tensor:
-        """See `Algebra`."""
         return (a >= threshold if how == "at least" else a < threshold).to(a.dtype)
 
+    @override
     def parts(self, x: Tensor, count: int, name: str = "") -> list[Tensor]:
-        """See `Algebra`."""
         return list(x.unbind(1))
 
+    @override
     def concat(self, values: Sequence[Tensor], axis: int, name: str = "") -> Tensor:
-        """See `Algebra`."""
         return values[0] if len(values) == 1 else torch.cat(list(values), dim=axis)
 
+    @override
     def pool(self, x: Tensor, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> Tensor:
-        """See `Algebra`."""
         return _at_each(lambda maps: pooled(maps, how, size, stride), x, len(size) + 2)
 
+    @override
     def flatten(self, x: Tensor, name: str = "") -> Tensor:
-        """See `Algebra`."""
         return x.flatten(1)
 
+    @override
     def vote(self, x: Tensor, voters: int, name: str = "") -> Tensor:
-        """See `Algebra`."""
         mean: Tensor = x.unflatten(-1, (-1, voters)).mean(-1)
         return mean
 
+    @override
     def total(self, x: Tensor, name: str = "") -> Tensor:
-        """See `Algebra`."""
         if self.lengths is not None:
             valid = torch.arange(len(x), device=x.device)[:, None] < self.lengths
             x = torch.where(_beside(valid, x), x, 0)
         return x.sum(0)
 
+    @override
     def length(self, x: Tensor, name: str = "") -> Tensor:
-        """See `Algebra`."""
         if self.lengths is None:
             return x.new_full((x.shape[1], 1), len(x))
         return self.lengths[:, None].to(x.dtype)
 
+    @override
     def loop(
         self, strands: Sequence[Strand[Tensor]], state: Mapping[str, Tensor]
     ) -> tuple[list[Tensor | None], dict[str, Tensor]]:
-        """See `Algebra`."""
         rows: list[list[Tensor]] = [[] for _ in strands]
         now = {name: state[name] for strand in strands for name in strand.states}
         # unbind, not x[t]: indexing in a loop makes backward quadratic in T.
@@ -235,10 +238,10 @@ class Eager(Algebra[Tensor]):
 class Fast(Eager):
     """Tensors, the windows of groups of units run by the kernels of `models.kernels`."""
 
+    @override
     def whole(
         self, group: Units, x: Tensor, state: Mapping[str, Tensor], needed: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Algebra`."""
         return group(x, dict(state), self.lengths)  # type: ignore[no-any-return]
 
 

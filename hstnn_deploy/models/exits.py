@@ -20,7 +20,7 @@ Rule = Literal["confidence", "scale"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 
 EXIT = "exit"
-"""What says whether an answer may be given is called in graphs."""
+"""The name, in graphs, of the output that says whether the answer may be given."""
 EXIT_MEANING = "1 where the answer after this step may be given, else 0"
 
 _HINT = "give confidence=P with P above 0 and at most 1, or scale=S with S above 0"
@@ -31,7 +31,7 @@ class Exit:
     """A rule and its threshold.
 
     Raises:
-        UsageError: an unknown rule, or a threshold that it cannot have.
+        UsageError: an unknown rule, or an invalid threshold.
     """
 
     rule: Rule
@@ -40,11 +40,11 @@ class Exit:
     def __post_init__(self) -> None:
         """Check both."""
         if self.rule not in RULES:
-            raise UsageError(f"there is no exit by {str(self.rule)[:40]!r}", _HINT)
+            raise UsageError(f"unknown exit rule {str(self.rule)[:40]!r}", _HINT)
         most = 1.0 if self.rule == "confidence" else float("inf")
         # Written so that NaN is refused.
         if not (0 < self.threshold <= most and self.threshold < float("inf")):
-            raise UsageError(f"an exit by {self.rule} cannot have the threshold {self.threshold:g}", _HINT)
+            raise UsageError(f"the exit {self.rule} has the invalid threshold {self.threshold:g}", _HINT)
 
     def reached(self, o: Algebra[V], logits: V, after: Mapping[str, V], norms: Mapping[str, Normed]) -> V:
         """Return 1 where the answer may be given, else 0, [B].
@@ -80,11 +80,11 @@ def parse_exit(text: str) -> Exit:
     """Return the exit that `confidence=0.9` or `scale=0.1` says.
 
     Raises:
-        UsageError: it says none.
+        UsageError: it is not valid.
     """
     rule, _, number = text.partition("=")
     try:
         threshold = float(number)
     except ValueError as error:
-        raise UsageError(f"no exit is {text[:60]!r}", _HINT) from error
+        raise UsageError(f"{text[:60]!r} is not an exit", _HINT) from error
     return Exit(rule.strip(), threshold)  # type: ignore[arg-type]

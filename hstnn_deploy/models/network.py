@@ -1,4 +1,4 @@
-"""What every network is, whatever it is made of: one call that carries a state, and equations for any reading."""
+"""The interface of every network: one call that carries a state, and equations for any reading."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hstnn_deploy.errors import ExportError, UsageError
 from hstnn_deploy.foreign import brief
@@ -81,9 +82,9 @@ class Network(nn.Module, Shown, ABC):
     """A network over time."""
 
     config: Any
-    """Of a network that was built from a configuration (`models.registry`): that."""
+    """The configuration (`models.registry`) from which the network was built, if any."""
     origin: dict[str, Any] | None = None
-    """Of a network from elsewhere: plain data that says where from, and how it was proved."""
+    """For an imported network: plain data that says where it came from, and how it was proved."""
 
     every_step: bool = False
     """Whether there is an answer to every step, or one to everything seen."""
@@ -92,13 +93,14 @@ class Network(nn.Module, Shown, ABC):
     values: bool = False
     """Whether its answer is values, [B, K], not a score for each class: it was trained by regression."""
     exit: Exit | None = None
-    """By which rule its graphs say that an answer may be given early; None: they do not. See `leave_by`."""
+    """The rule by which its graphs report that an answer may be given early; None: they do not. See `leave_by`."""
 
     carried: dict[str, tuple[int, ...]] | None = None
     """Shapes of its states for one sample, once a call was given some."""
 
+    @override
     def __call__(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        """See `forward`.
+        """Run the network on x; see `Network.forward`.
 
         Raises:
             UsageError: another shape, type or device than the network takes.
@@ -108,7 +110,7 @@ class Network(nn.Module, Shown, ABC):
         try:
             found: tuple[Tensor, State] = super().__call__(x, state, lengths)
         except (RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
-            # Asked of whoever failed alone: it costs more than a check.
+            # Only after a failure: it costs more than a check.
             if told := _explained(self, x, state, lengths):
                 raise told from error
             raise
@@ -207,7 +209,7 @@ class Network(nn.Module, Shown, ABC):
         return {}
 
     def check_steps(self, reads: str) -> None:
-        """Refuse steps of a user's own that a file would hold as something else than torch computes.
+        """Refuse custom steps that a file would express differently from what torch computes.
 
         Args:
             reads: what is written, for the error.
@@ -223,13 +225,13 @@ class Network(nn.Module, Shown, ABC):
             ExportError: the network cannot leave so.
         """
         if exit is not None and self.values:
-            raise ExportError("an exit is for networks that answer with a class", "this one gives values (regression)")
+            raise ExportError("an exit needs a network that answers with a class", "this one gives values (regression)")
         if exit is not None and self.every_step:
-            raise ExportError("an exit is for networks of one answer a sample", "this one answers at every step")
+            raise ExportError("an exit needs a network with one answer per sample", "this one answers at every step")
         if exit is not None and exit.rule == "scale" and not self.step_norms():
             raise ExportError(
                 "an exit by scale needs a layer that normalises each step by itself with a scale",
-                "the network has none: take confidence=P",
+                "the network has none: use confidence=P",
             )
         self.exit = exit
 
@@ -285,9 +287,9 @@ class Network(nn.Module, Shown, ABC):
 
 
 def _check_call(network: Network, x: Any, state: Any, lengths: Any) -> None:
-    """Refuse what torch might take, and answer something else: it repeats axes of size 1.
+    """Refuse input that torch would accept but compute wrongly: it repeats axes of size 1.
 
-    It asks no device for a number, so it costs a few microseconds.
+    It reads no number from a device, so it costs a few microseconds.
 
     Args:
         network: what is called.
@@ -300,18 +302,18 @@ def _check_call(network: Network, x: Any, state: Any, lengths: Any) -> None:
     """
     if not isinstance(x, Tensor):
         hint = "give a tensor: torch.from_numpy(x) makes one of an array"
-        raise UsageError(f"x is {type(x).__name__}, and the network takes a tensor", hint)
+        raise UsageError(f"x is {type(x).__name__}, but the network takes a tensor", hint)
     if tuple(x.shape[2:]) != tuple(network.input_shape) or x.ndim < 2 or not len(x):
         raise _wrong_shape(network, x)
     if network.tokens and (x.is_floating_point() or x.dtype == torch.bool):
         raise UsageError(
-            f"x holds {_type(x.dtype)}, and the network takes tokens, which are whole numbers", "give x.long()"
+            f"x has type {_type(x.dtype)}, but the network takes tokens, which are whole numbers", "give x.long()"
         )
     batch = x.shape[1]
     if lengths is not None and (not isinstance(lengths, Tensor) or lengths.shape != (batch,)):
         given = f"[{', '.join(map(str, lengths.shape))}]" if isinstance(lengths, Tensor) else brief(lengths)
         hint = "give the number of valid steps of each sample: torch.tensor([5, 3])"
-        raise UsageError(f"lengths is {given}, and x has a batch of {batch}", hint)
+        raise UsageError(f"lengths is {given}, but x has a batch of {batch}", hint)
     if state is not None:
         _check_state(network, x, state)
 
@@ -319,7 +321,7 @@ def _check_call(network: Network, x: Any, state: Any, lengths: Any) -> None:
 def _check_state(network: Network, x: Tensor, state: Any) -> None:
     hint = "give the state that a call for the same samples returned, or None"
     if not isinstance(state, dict):
-        raise UsageError(f"state is {type(state).__name__}, no dict of tensors", hint)
+        raise UsageError(f"state is {type(state).__name__}, not a dict of tensors", hint)
     if network.carried is None:
         began = network.initial_state(x[:1, :1].to("meta"))
         network.carried = {name: tuple(value.shape[1:]) for name, value in began.items()}
@@ -329,7 +331,7 @@ def _check_state(network: Network, x: Tensor, state: Any) -> None:
         given = state[name]
         if not isinstance(given, Tensor) or given.shape != (x.shape[1], *shape):
             told = list(given.shape) if isinstance(given, Tensor) else type(given).__name__
-            raise UsageError(f"the state {name} is {told}, and for this x it is {[x.shape[1], *shape]}", hint)
+            raise UsageError(f"the state {name} is {told}, but this x needs {[x.shape[1], *shape]}", hint)
 
 
 def _wrong_shape(network: Network, x: Tensor) -> UsageError:
@@ -342,29 +344,29 @@ def _wrong_shape(network: Network, x: Tensor) -> UsageError:
         hint = "one step of one sample is x[None, None]"
     elif not x.numel():
         hint = "it is empty"
-    return UsageError(f"x has the shape {given}, and the network takes {takes}", hint)
+    return UsageError(f"x has shape {given}, but the network takes {takes}", hint)
 
 
 def _explained(
     network: Network, x: Tensor, state: dict[str, Tensor] | None, lengths: Tensor | None
 ) -> UsageError | None:
-    """Return why a call failed, where it lies in what was given: a device, a type, a token, a state; else None."""
+    """Return why a call failed if the arguments are the cause (a device, a type, a token, a state); else None."""
     given = {"x": x, **{f"the state {brief(name)}": value for name, value in (state or {}).items()}}
     if lengths is not None:
         given["lengths"] = lengths
     for what, value in given.items():
         if value.device != network.device:
-            told = f"{what} is on {value.device}, and the network on {network.device}"
+            told = f"{what} is on {value.device}, but the network is on {network.device}"
             return UsageError(told, "move one of them: x.to(network.device)")
     if network.tokens:
         least, most = int(x.min()), int(x.max())
         if least < 0 or most >= network.words:
-            told = f"x holds tokens from {least} to {most}, and the network knows {network.words} words"
+            told = f"x contains tokens from {least} to {most}, but the network knows {network.words} words"
             return UsageError(told, "number the words from 0")
     else:
         numbers = next((each.dtype for each in network.parameters() if each.is_floating_point()), torch.float32)
         if x.dtype != numbers:
-            told = f"x holds {_type(x.dtype)}, and the network computes in {_type(numbers)}"
+            told = f"x has type {_type(x.dtype)}, but the network computes in {_type(numbers)}"
             return UsageError(told, f"give x.to({numbers})")
     return None
 

@@ -41,7 +41,7 @@ def neurons(network: Network, hybrid: BaseModel | None = None) -> dict[int, dict
     for layer in network.leaves():
         if (neuron := getattr(layer, "neuron", None)) is not None:
             told = {key: value for key, value in neuron.model_dump(mode="json").items() if key != "type"}
-            # The value that it began with says nothing of what it is now.
+            # Its initial value says nothing about its value now.
             own = {*getattr(neuron, "learn", []), *getattr(neuron, "each", {})}
             found[layer.number] = told | {name: _own(layer, name) for name in sorted(own)}
     return found

@@ -94,7 +94,7 @@ class Weights(_Section):
         if self.step != "baseline" and self.variation.sigma is None and self.bits not in SIGMA and self.variation.scale:
             known = ", ".join(map(str, SIGMA))
             raise RecipeError(
-                f"network.weights.bits is {self.bits}, and no variation was measured at {self.bits} bits",
+                f"network.weights.bits is {self.bits}, but no variation was measured at {self.bits} bits",
                 f"give network.weights.variation.sigma, or bits of {known}",
             )
         return self
@@ -116,7 +116,7 @@ class Weights(_Section):
         found = self.model_copy(update={"step": "vat"}) if self.step == "baseline" else self
         if not found.sigma and self.variation.scale:
             raise UsageError(
-                f"no variation was measured at {self.bits} bits, so no draw of it is known",
+                f"no variation was measured at {self.bits} bits, so hstnn cannot draw it",
                 "train with network.weights.variation.sigma, or with other bits",
             )
         return found

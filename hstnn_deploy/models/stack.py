@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hstnn_deploy.errors import RecipeError
 from hstnn_deploy.foreign import brief
@@ -46,12 +47,12 @@ _AT_LEAST = 4
 
 
 class StackConfig(BaseModel):
-    """What a recipe says of a stack."""
+    """A stack's keys in a recipe."""
 
     model_config = ConfigDict(extra="forbid")
 
     usual_loss: ClassVar[LossName] = "cross-entropy"
-    """What its networks are trained for, where a recipe does not say."""
+    """The default task of its networks."""
     data_keys: ClassVar[dict[str, str]] = {}
     recurrent: ClassVar[Literal["rnn"]] = "rnn"
     """Of hybrid families. A stack says in its layers what its units are."""
@@ -97,7 +98,7 @@ class StackConfig(BaseModel):
             )
         if not any(each.taps() for each in network.leaves()):
             raise RecipeError(
-                "network.layers: no layer carries anything over time", "put in neurons, such as {lif: {tau: 2}}"
+                "network.layers: no layer carries anything over time", "add neurons, such as {lif: {tau: 2}}"
             )
         if self.weights is not None:
             check_devices(self.weights, network.convolutions())
@@ -116,7 +117,7 @@ class StackConfig(BaseModel):
 
     @property
     def longest(self) -> int | None:
-        """See `Network.longest`."""
+        """The most time steps that the network takes; None: any number."""
         with torch.device("meta"):
             return self.build([]).longest
 
@@ -150,7 +151,7 @@ class Stack(Network):
         self, layers: Sequence[Spec], *, input: Sequence[int], readout: Readout = "mean", mode: Mode = "layers"
     ) -> None:
         if isinstance(layers, str | Mapping):
-            raise RecipeError(f"layers is {brief(layers)}, not a list of layers", "put it into brackets: [...]")
+            raise RecipeError(f"layers is {brief(layers)}, not a list of layers", "put it in brackets: [...]")
         shape: object = list(input) if isinstance(input, Sequence) else input
         given = {"input": shape, "layers": list(layers), "readout": readout, "mode": mode}
         try:
@@ -186,8 +187,8 @@ class Stack(Network):
         """Yield all layers in the order of their numbers."""
         return self.layers.leaves()
 
+    @override
     def check_steps(self, reads: str) -> None:
-        """See `Network`."""
         for layer in self.leaves():
             layer.check_reading(reads)
 
@@ -216,8 +217,8 @@ class Stack(Network):
         return found
 
     @torch.no_grad()
+    @override
     def deployed(self, draw: int | None = None) -> dict[str, Tensor]:
-        """See `Network`."""
         if self.devices is None:
             return self.state_dict()
         generator = None if draw is None else torch.Generator().manual_seed(draw)
@@ -227,14 +228,14 @@ class Stack(Network):
             found[f"{names[id(layer)]}.weight"] = value.clone()
         return found
 
+    @override
     def sparsity(self) -> tuple[float, float] | None:
-        """See `Network`."""
         if self.devices is None or self.devices.step != "prune":
             return None
         return self.devices.sparsity([each.weight for each in self.convolutions()])
 
+    @override
     def device_memory(self) -> DeviceMemory | None:
-        """See `Network`."""
         return None if self.devices is None else device_memory(self.devices, self.convolutions(), self.state_dict())
 
     def weight_penalty(self) -> Tensor | None:
@@ -259,23 +260,23 @@ class Stack(Network):
                 layer.effective = None
 
     @property
+    @override
     def input_shape(self) -> tuple[int, ...]:
-        """See `Network`."""
         return self._shape
 
     @property
+    @override
     def outputs(self) -> int:
-        """See `Network`."""
         return self.output_shape[0]
 
     @property
+    @override
     def words(self) -> int:
-        """See `Network`."""
         return next((layer.num_embeddings for layer in self.leaves() if isinstance(layer, Embedding)), self.outputs)
 
     @property
+    @override
     def taps(self) -> dict[Tap, nn.Module]:
-        """See `Network`."""
         return {tap: units for layer in self.leaves() for tap, units in layer.taps().items()}
 
     def part(self, layer: int) -> str:
@@ -283,22 +284,23 @@ class Stack(Network):
         return next(f"layer{each.number}.{each.kind}" for each in self.leaves() if each.number == layer)
 
     @property
+    @override
     def longest(self) -> int | None:
-        """See `Network`: a normalisation may know a number of steps."""
+        """The fewest steps that any of its normalisation layers has statistics for, or None."""
         known = [each.options.steps for each in self.leaves() if isinstance(each, Norm) and each.options.steps]
         return min(known, default=None)
 
+    @override
     def step_norms(self) -> dict[str, Normed]:
-        """See `Network`."""
         norms = (each for each in self.leaves() if isinstance(each, Norm) and each.options.steps)
         return {f"step{each.number}": each for each in norms if each.scale is not None}
 
+    @override
     def joins(self, layer: int) -> bool:
-        """See `Network`."""
         return any(each.number == layer and isinstance(each, Residual) for each in self.leaves())
 
+    @override
     def part_of(self, parameter: str) -> str:
-        """See `Network`."""
         holder = cast(Layer, self.get_submodule(parameter.rpartition(".")[0]))
         while not isinstance(holder, Layer):
             parameter = parameter.rpartition(".")[0]
@@ -321,16 +323,16 @@ class Stack(Network):
         }
         return carried | gathered
 
+    @override
     def meanings(self) -> dict[str, str]:
-        """See `Network`."""
         return {
             f"{name}{layer.number}": meaning.format(layer=layer.number)
             for layer in self.leaves()
             for name, (_, meaning) in layer.carries.items()
         } | GATHERED[self.readout]
 
+    @override
     def membranes(self) -> set[str]:
-        """See `Network`."""
         return {f"{name}{layer.number}" for layer in self.leaves() for name in layer.membranes()}
 
     def described(self) -> list[Described]:
@@ -346,8 +348,8 @@ class Stack(Network):
             for layer in own.values()
         ]
 
+    @override
     def parts(self) -> list[Part]:
-        """See `Network`."""
         left = {name: list(shape) for name, shape in self.state_shapes().items()}
         found = []
         for layer, told in zip(self.leaves(), self.described(), strict=True):
@@ -362,14 +364,14 @@ class Stack(Network):
         """Whether a window is read step by step, all layers at each: where a layer cannot be taken over all of time."""
         return self.readout in {"last", "max"} or not all(layer.over_time for layer in self.leaves())
 
+    @override
     def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Network`."""
         self._check_readable()
         y, after = self._one_step(o, x, state)
         return answer(self.readout, o, y, after), after
 
+    @override
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Network`."""
         self._check_readable()
         if self.together:
             return self._step_by_step(o, x, state)
@@ -377,7 +379,7 @@ class Stack(Network):
 
     def _check_readable(self) -> None:
         if not self._computing:
-            raise RuntimeError("weights on devices are read as they are deployed: see Checkpoint.deployed")
+            raise RuntimeError("weights on devices can be read only as deployed: see Checkpoint.deployed")
 
     def layer_by_layer(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """Run a window, each layer over all of it."""

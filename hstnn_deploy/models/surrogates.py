@@ -33,7 +33,7 @@ def spelt_out(given: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(surrogate, dict):
         return given
     if len(surrogate) != 1 or "lens" in given:
-        raise ValueError("surrogate is one shape with its width, such as {arctan: 2.0}")
+        raise ValueError("surrogate must be one shape with its width, such as {arctan: 2.0}")
     ((shape, width),) = surrogate.items()
     if shape not in get_args(Shape):
         return given | {"surrogate": shape}

@@ -37,14 +37,14 @@ class Task(Protocol):
     counts: str
     """What the metric is a mean over, in the plural."""
     asks: Asked
-    """What is asked of the network."""
+    """What the network has to predict."""
 
     def loss(self, output: Tensor, target: Tensor, steps: int = 1) -> Tensor:
         """Return the mean loss over the batch, scalar; `steps` is T of its windows."""
         ...
 
     def correct(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return how many answers of the batch are right, scalar; 0 where the metric does not ask."""
+        """Return how many answers of the batch are correct, scalar; 0 if the metric does not need it."""
         ...
 
     def answer(self, output: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class Classification:
         return _entropy(answers, outputs)
 
     def carried(self, network: Network, x: Tensor, after: State | None) -> None:
-        """Return None: samples have nothing to do with each other."""
+        """Return None: samples are independent of each other."""
 
 
 class OneHot(Classification):
@@ -137,7 +137,7 @@ class SpikeCount(Classification):
         return functional.mse_loss(output, wanted.to(output.dtype)) / steps
 
     def constant(self, answers: Tensor, outputs: int) -> float:
-        """Return infinity: it depends on the number of steps, so no loss is called no better than a constant's."""
+        """Return infinity: it depends on the number of steps, so no loss counts as no better than a constant's."""
         return math.inf
 
 
@@ -159,13 +159,13 @@ class Regression:
         """
         if output.shape != target.shape:
             raise UsageError(
-                f"the network gives {list(output.shape)}, and the targets are {list(target.shape)}",
-                "loss regression takes as many outputs as a sample has values, and one row of them a sample",
+                f"the network gives {list(output.shape)}, but the targets are {list(target.shape)}",
+                "loss regression needs one output per value, and one row of values per sample",
             )
         return functional.mse_loss(output, target)
 
     def correct(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return 0: the error does not ask."""
+        """Return 0: the error does not need it."""
         return torch.zeros((), dtype=torch.long, device=target.device)
 
     def answer(self, output: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ class Regression:
         return float(answers.double().var(0, correction=0).mean())
 
     def carried(self, network: Network, x: Tensor, after: State | None) -> None:
-        """Return None: samples have nothing to do with each other."""
+        """Return None: samples are independent of each other."""
 
 
 class LanguageModelling:
@@ -203,7 +203,7 @@ class LanguageModelling:
         return functional.cross_entropy(output.flatten(0, 1), target.flatten(), ignore_index=PADDING)
 
     def correct(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return 0: perplexity does not ask."""
+        """Return 0: perplexity does not need it."""
         return target.new_zeros(())
 
     def answer(self, output: Tensor) -> Tensor:
@@ -246,7 +246,7 @@ LOSSES: tuple[str, ...] = get_args(LossName)
 
 
 class LossConfig(BaseModel):
-    """What a recipe says of its loss: a name, and what belongs to it."""
+    """The loss in a recipe: a name and its options."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -261,7 +261,7 @@ class LossConfig(BaseModel):
     """Of regression: what each output is called; empty: by its number."""
 
     options: dict[str, bool | int | float | str] = {}
-    """Of a loss of a user's own: what else it takes."""
+    """Options of a custom loss."""
 
     @model_serializer(mode="wrap")
     def _its_own(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -276,7 +276,7 @@ class LossConfig(BaseModel):
     def _known(cls, name: str) -> str:
         if name not in LOSSES and plugins.find("losses", name) is None:
             known = [*LOSSES, *plugins.names("losses")]
-            raise ValueError(f"no loss has this name; {nearest(name, known)}; {plugins.hint('losses')}")
+            raise ValueError(f"unknown loss; {nearest(name, known)}; {plugins.hint('losses')}")
         return name
 
     @model_validator(mode="after")
@@ -290,7 +290,7 @@ class LossConfig(BaseModel):
     @model_validator(mode="after")
     def _names_fit(self) -> "LossConfig":
         if self.outputs and self.name != "regression":
-            raise RecipeError(f"loss.outputs names outputs, and loss.name is {self.name}", "leave loss.outputs out")
+            raise RecipeError(f"loss.outputs names outputs, but loss.name is {self.name}", "leave loss.outputs out")
         if len(set(self.outputs)) < len(self.outputs):
             raise RecipeError("loss.outputs names an output twice", "give each a name of its own")
         return self
@@ -321,6 +321,6 @@ def task_for(config: NetworkConfig, loss: LossConfig | None = None) -> Task:
 
 
 def _own(name: str) -> Any:
-    """Return the loss of a user's own that has a name; None of one that is built in."""
+    """Return the custom loss of a name; None for a built-in one."""
     part = None if name in LOSSES else plugins.find("losses", name)
     return part.value if part else None

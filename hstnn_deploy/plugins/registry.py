@@ -1,12 +1,12 @@
-"""Parts of a user's own: neurons, layers, losses, data sets and metrics that are registered from outside the package.
+"""Custom parts: neurons, layers, losses, data sets and metrics that users register from outside the package.
 
 A part is known by its name. A decorator of `hstnn_deploy.custom` registers it, in a module that somebody imports:
 
 - the user's script;
 - a module that the environment variable `HSTNN_PLUGINS` names; `hstnn --plugin MODULE` sets it;
-- an installed distribution that has an entry point of the name, in a group such as `hstnn.neurons`.
+- an installed distribution that has an entry point of that name, in a group such as `hstnn.neurons`.
 
-The last two are imported when a name is asked for that is not known, and not before. Nothing that a file says is
+The last two are imported only when an unknown name is looked up. Nothing that a file says is
 imported: it can only name a part.
 """
 
@@ -42,7 +42,7 @@ VARIABLE = "HSTNN_PLUGINS"
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SHARED: dict[Group, tuple[Group, ...]] = {"neurons": ("layers",), "layers": ("neurons",)}
-"""Groups whose names stand in the same place of a recipe."""
+"""Groups whose names share one key of a recipe."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Part:
     group: Group
     name: str
     value: Any
-    """What the group's users know how to build from."""
+    """The object from which the part is built."""
     module: str
     """Where it was defined."""
     qualified: str
@@ -83,13 +83,13 @@ class Part:
 _parts: dict[tuple[Group, str], Part] = {}
 _built_in: dict[Group, set[str]] = {}
 _imported: set[str] = set()
-"""Modules of the environment variable that were imported."""
+"""Modules named by the environment variable that are already imported."""
 _under_way: ContextVar[frozenset[str]] = ContextVar("plug-ins under way", default=frozenset())
-"""Those that this thread is importing: what they ask for themselves does not import them again."""
+"""The ones that this thread is importing: their own look-ups do not import them again."""
 
 
 def reserve(group: Group, names: Iterable[str]) -> None:
-    """Note names of the package's own parts, which nobody else's may have."""
+    """Reserve the names of the package's own parts."""
     _built_in.setdefault(group, set()).update(names)
 
 
@@ -108,8 +108,10 @@ def register(group: Group, name: str, value: Any, defined: Any) -> None:
     """
     one = ONE[group]
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 60:
-        raise UsageError(f"{brief(name)} is no name of a {one}", "small letters and digits, with hyphens: my-neuron")
-    # What is neither a class nor a plain function, such as a partial one, may have neither.
+        raise UsageError(
+            f"{brief(name)} is not a valid name for a {one}", "use letters a-z, digits and hyphens: my-neuron"
+        )
+    # An object that is neither a class nor a plain function, such as a partial, may have neither.
     module, called = (getattr(defined, key, None) for key in ("__module__", "__qualname__"))
     part = Part(group, name, value, module or "__main__", called or type(defined).__qualname__)
     for other in (group, *_SHARED.get(group, ())):
@@ -148,7 +150,7 @@ def names(group: Group) -> list[str]:
 
 
 def survey() -> list[dict[str, str]]:
-    """Return every part that is registered or offered: group, name, where from, and why it is not to be had, if so.
+    """Return every part that is registered or offered: group, name, origin, and why it is unavailable, if so.
 
     The modules of the environment variable are imported for it, and of installed distributions all that offer parts.
     """
@@ -167,7 +169,7 @@ def survey() -> list[dict[str, str]]:
             try:
                 part = _parts.get((group, name))
                 if part is None and not _NAME.fullmatch(name):
-                    told["problem"] = "it is no name of a part: small letters and digits, with hyphens"
+                    told["problem"] = "not a valid name: use letters a-z, digits and hyphens"
                 elif part is None and name in _built_in.get(group, ()):
                     told["problem"] = "the name is built in"
                 elif part is None:
@@ -181,12 +183,12 @@ def survey() -> list[dict[str, str]]:
 
 
 def hint(group: Group) -> str:
-    """Return how a part becomes known that is not."""
-    return f"a {ONE[group]} of your own: import its module first, or give --plugin MODULE"
+    """Return a hint that says how to make an unknown part known."""
+    return f"for a {ONE[group]} of your own, import its module first, or give --plugin MODULE"
 
 
 def missing(recorded: Any, groups: Collection[Group] = tuple(ONE)) -> dict[str, str] | None:
-    """Return the first of the parts that a file records (see `Part.plain`) which is not here; None where all are.
+    """Return the first part that a file records (see `Part.plain`) and that is not available; None if all are.
 
     Args:
         recorded: as the file has it. What has another form is passed over: whoever reads the names will miss the part.
@@ -201,15 +203,15 @@ def missing(recorded: Any, groups: Collection[Group] = tuple(ONE)) -> dict[str, 
 
 
 def not_here(source: str, part: Mapping[str, str]) -> tuple[str, str]:
-    """Return message and hint for a file that needs a part which is not here."""
+    """Return message and hint for a file that needs a part that is not available."""
     came, module = (one_line(str(part.get(key) or "")) for key in ("from", "module"))
-    told = f" of {came}" if came else f" of the module {module}" if module else ""
+    told = f" from {came}" if came else f" from the module {module}" if module else ""
     name, _, version = came.partition(" ")
     install = f"pip install {name}=={version}" if came else f"import {module or 'its module'} first"
     group = part.get("group")
     one = next((word for key, word in ONE.items() if key == group), "part")
     more = "" if came else f", or give --plugin {module or 'MODULE'}"
-    return f"{source} needs the {one} {one_line(str(part.get('name')))}{told}, which is not here", install + more
+    return f"{source} needs the {one} {one_line(str(part.get('name')))}{told}, which is not available", install + more
 
 
 def _import_named() -> None:
@@ -235,7 +237,7 @@ def _load(group: Group, name: str) -> None:
         return
     told = [_told(each) for each in found]
     if len(found) > 1:
-        raise UsageError(f"{' and '.join(told)} both have a {ONE[group]} {name}", "uninstall one of them")
+        raise UsageError(f"{' and '.join(told)} both provide a {ONE[group]} {name}", "uninstall one of them")
     try:
         found[0].load()
     except HstnnError as error:
@@ -243,18 +245,19 @@ def _load(group: Group, name: str) -> None:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise UsageError(
-            f"{told[0]} has the {ONE[group]} {name}, and does not import: {type(error).__name__}: {first_line(error)}",
+            f"{told[0]} provides the {ONE[group]} {name}, but importing it fails: {reason}",
             f"update it or uninstall it; its entry point is {one_line(found[0].value)}",
         ) from error
     if (group, name) not in _parts:
         decorator = {"data": "data_set", "losses": "loss"}.get(group, ONE[group])
         raise UsageError(
-            f"{told[0]} says that {one_line(found[0].value)} is the {ONE[group]} {name}, but it registers none",
+            f"{told[0]} says that {one_line(found[0].value)} is the {ONE[group]} {name}, but that registers nothing",
             f"decorate it with @hstnn_deploy.custom.{decorator}({name!r})",
         )
 
 
 def _told(point: metadata.EntryPoint) -> str:
-    """Return which distribution an entry point is of."""
+    """Return the distribution of an entry point."""
     return one_line(f"{point.dist.name} {point.dist.version}") if point.dist else "a distribution"

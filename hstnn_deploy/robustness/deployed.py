@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
+from typing_extensions import override
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.splits import Split, Splits
@@ -99,14 +100,14 @@ def open_deployed(folder: Path, provider: str = "cpu", threads: int | None = Non
     if name is None:
         there = ", ".join(facts["files"]) or "no graph"
         raise BundleError(
-            f"{folder} holds no ONNX graph that passed its checks; it holds {there}",
+            f"{folder} contains no verified ONNX graph; it contains {there}",
             "export the checkpoint with --onnx, or measure the checkpoint with --ckpt",
         )
     check_files(folder, facts, [name])
     recipe = recipe_of(folder, facts)
     if no_data(recipe):
         raise UsageError(
-            f"{folder} says no data to measure it on: {no_data(recipe)}",
+            f"{folder} names no data to measure it on: {no_data(recipe)}",
             "export its network with a recipe that names data: --recipe NAME, recipe= in Python",
         )
     form, states = VARIANTS[name]
@@ -134,7 +135,7 @@ def open_deployed(folder: Path, provider: str = "cpu", threads: int | None = Non
     face = interface(network)
     if states == "inside" and face.every_step:
         raise UsageError(
-            f"the graphs of {folder} have their states inside, and perplexity is measured with states that are carried "
+            f"the graphs of {folder} have their states inside, but measuring perplexity needs states carried "
             "from window to window",
             "export it with --states named, or measure the checkpoint with --ckpt",
         )
@@ -142,7 +143,7 @@ def open_deployed(folder: Path, provider: str = "cpu", threads: int | None = Non
         graph = open_graph(alone, provider, threads)
     wanted = {each.name for each in face.states} if states == "named" else set()
     if graph.x != "x" or set(graph.states) != wanted or "logits" not in graph.outputs:
-        raise ExportError(f"{folder / name} takes or gives other values than its network", "export the bundle again")
+        raise ExportError(f"{folder / name} has other inputs or outputs than its network", "export the bundle again")
     if states == "inside":
         engine = answering(graph)
     else:
@@ -171,21 +172,21 @@ class BundleBench(Bench):
         """
         if why := self._cannot(disturbance):
             raise UsageError(
-                f"--disturb {disturbance.name} cannot be measured of the bundle {self.deployed.folder}: {why}",
+                f"--disturb {disturbance.name} does not work with the bundle {self.deployed.folder}: {why}",
                 "measure the checkpoint instead, with --ckpt",
             )
         super().check(disturbance)
 
+    @override
     def why_not(self, disturbance: Disturbance) -> str:
-        """See `Bench.why_not`."""
         return self._cannot(disturbance) or super().why_not(disturbance)
 
     def _cannot(self, disturbance: Disturbance) -> str:
         steps = self.deployed.steps
         if disturbance.where not in INPUTS:
-            return f"{_OWN[disturbance.where]}, and ONNX Runtime runs the graph as it is"
+            return f"{_OWN[disturbance.where]}, but ONNX Runtime runs the graph as it is"
         if steps and disturbance.name in _LENGTHS:
-            return f"it changes the number of steps, and the graph takes {steps}"
+            return f"it changes the number of steps, but the graph takes {steps}"
         return ""
 
     @torch.no_grad()
@@ -196,7 +197,7 @@ class BundleBench(Bench):
         for batch in unpadded(batches(split, self.batch, None, _CPU)):
             if steps and len(batch.x) != steps:
                 raise UsageError(
-                    f"a sample has {len(batch.x)} steps; the only graph of {self.deployed.folder} takes {steps}",
+                    f"a sample has {len(batch.x)} steps, but the only graph of {self.deployed.folder} takes {steps}",
                     "export it with --form window or step too",
                 )
             score.take(self.deployed.engine(batch.x, score.start(batch.x)), batch)

@@ -39,7 +39,7 @@ from hstnn_deploy.robustness.record import Curve, Measured
 from hstnn_deploy.train.evaluation import evaluate
 
 _SURE = {"contrast", "stretch", "compress", "fgsm", "weight-bits", "float16", "spike-delay"}
-"""Those that draw nothing: one draw says all."""
+"""Disturbances without randomness: one draw is enough."""
 
 
 def data_named(recipe: Recipe) -> str:
@@ -103,11 +103,11 @@ class Bench:
         return as_trained(found(self.recipe.data, self.data_folder), self.recipe.protocol)[self.split_name]
 
     def why_not(self, disturbance: Disturbance) -> str:
-        """Return why a disturbance is none of this network and data, or an empty text."""
+        """Return why a disturbance does not apply to this network and data, or an empty text."""
         return why_not(disturbance, self.recipe.data, self.split, self.network)
 
     def usual(self) -> list[Disturbance]:
-        """Return what is measured where nothing is asked for: all that fit, not more steps than it takes."""
+        """Return the default disturbances: all that fit and make no more steps than the network takes."""
         fitting = [each for each in DISTURBANCES.values() if not self.why_not(each)]
         return [each for each in fitting if each.name != "stretch" or self.network.longest is None]
 
@@ -122,7 +122,7 @@ class Bench:
 
         Raises:
             UsageError: it does not fit this network or data.
-            RunError: the network's loss is no number any more.
+            RunError: the network's loss became NaN or infinite.
         """
         if level == 0:
             return self.clean
@@ -191,7 +191,7 @@ class Bench:
         loss, metric = self._answers(network, split)
         if not math.isfinite(loss):
             raise RunError(
-                f"{self.recipe.name} under {under}: its loss is {loss}: no {self.task.metric} follows",
+                f"{self.recipe.name} under {under}: its loss is {loss}, which gives no {self.task.metric}",
                 "leave that level out",
             )
         return metric

@@ -16,7 +16,7 @@ from hstnn_deploy.stats import summarise
 
 FORMAT, VERSION = "hstnn-robustness", 1
 PATTERN = "robustness*.json"
-"""How such files are called."""
+"""The name of these files."""
 _LARGEST = 2**28
 """Bytes of a file, at most."""
 
@@ -46,9 +46,9 @@ class Curve(_Part):
     @model_validator(mode="after")
     def _even(self) -> "Curve":
         if not len(self.levels) == len(self.axis) == len(self.values):
-            raise ValueError("levels, axis and values are not of one length")
+            raise ValueError("levels, axis and values differ in length")
         if len({len(row) for row in self.values}) != 1 or not self.values[0]:
-            raise ValueError("not every level has as many draws")
+            raise ValueError("the levels differ in their number of draws")
         if sorted({0.0, *self.axis}) != [0.0, *self.axis]:
             raise ValueError("the axis does not ascend from 0")
         return self
@@ -236,14 +236,14 @@ def read(path: Path) -> Robustness:
     """Read a file that `hstnn robustness --out` wrote.
 
     Raises:
-        RunError: it cannot be read, or is none.
+        RunError: it cannot be read, or is not a robustness record.
     """
     with reading(path, "a robustness record", RunError, "give a robustness.json that hstnn robustness wrote"):
         plain = json_value(read_bytes(path, _LARGEST))
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
-        raise RunError(f"{path} is no robustness record", "give a robustness.json that hstnn robustness wrote")
+        raise RunError(f"{path} is not a robustness record", "give a robustness.json that hstnn robustness wrote")
     if plain.get("version") != VERSION:
-        raise RunError(f"{path} is of version {plain.get('version')!r}; this hstnn reads {VERSION}", "upgrade hstnn")
+        raise RunError(f"{path} has version {plain.get('version')!r}; this hstnn reads {VERSION}", "upgrade hstnn")
     try:
         return Robustness.model_validate(plain)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What a curve of a metric over levels comes to: the area under it, where a tenth is lost, and the worst of it.
+"""Scores of a curve of a metric over levels: the area under it, the level where a tenth is lost, and the worst value.
 
 Every score is taken of each series of values alone (of one seed and one draw), and then summarised over them.
 """

@@ -1,4 +1,4 @@
-"""Trainings that begin with a network that is there: which one it is, and whether it is still the same."""
+"""Trainings that begin with an existing network: which one it is, and whether it has changed."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,21 +20,21 @@ def first_network(recipe: Recipe, stage: str) -> Checkpoint:
 
     Raises:
         CheckpointError: it cannot be read.
-        RunError: it holds other numbers than when the training was begun.
-        UsageError: the stage is no stage of it.
+        RunError: its parameters differ from those that the training began with.
+        UsageError: it has no such stage.
     """
     init = recipe.init
     assert init is not None
     begun = Checkpoint.load(Path(init.checkpoint))
     if begun.fingerprint != init.parameters:
         raise RunError(
-            f"{init.checkpoint} holds other parameters than those that this training began with",
+            f"{init.checkpoint} has other parameters than the checkpoint that this training began with",
             "give the checkpoint that it began with, with --init",
         )
     if recipe.step is not None or stage in STEPS:
         raise UsageError(
-            "a checkpoint's network is trained on as it is, without steps of weights on devices",
-            "network.weights.sram.start names a network that weights on devices start from",
+            "training continues a checkpoint's network as it is, without steps for weights on devices",
+            "network.weights.sram.start names the network that weights on devices start from",
         )
     after = {"traces", "select", "restore"} if begun.stage == "adapt" else set()
     if stage not in {"all", begun.stage, *after}:
@@ -118,6 +118,6 @@ def check_begun_from(run: RunFolder, before: Sequence[Checkpoint]) -> None:
         there = rram.parameters.get(name.replace(".fixed", ".weight"))
         if there is None or not own[name].equal(there):
             raise RunError(
-                f"{run.path} was begun from another RRAM network than {rram.source} holds now",
+                f"{run.path} was begun from another RRAM network than the one now in {rram.source}",
                 "remove it with `hstnn runs rm`, and train it again; or give another folder with --out",
             )

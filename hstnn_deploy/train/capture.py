@@ -30,7 +30,7 @@ def replayed(
 ) -> Work:
     """Return what does `work` on inputs of these shapes by replaying a CUDA graph, or `work` itself.
 
-    What a replay returns is overwritten by the next one. Draws of random numbers go on as they would without.
+    The next replay overwrites the result. Random numbers continue as they would without a graph.
 
     Args:
         work: what to do.
@@ -48,7 +48,7 @@ def replayed(
 
 
 def record(work: Work, inputs: Sequence[Tensor], stream: torch.cuda.Stream | None = None) -> Work:
-    """Return a CUDA graph of `work`. It is recorded with zeros in the place of the inputs.
+    """Return a CUDA graph of `work`, recorded with zeros as inputs.
 
     Raises:
         RuntimeError: something in the work cannot be recorded.
@@ -76,7 +76,7 @@ def record(work: Work, inputs: Sequence[Tensor], stream: torch.cuda.Stream | Non
 
 
 def checked(work: Work, inputs: Sequence[Tensor], graph: Work) -> Work:
-    """Return the graph, which has been seen to do the work.
+    """Return the graph after checking that it does the work.
 
     Raises:
         RuntimeError: it does something else.

@@ -1,4 +1,4 @@
-"""What makes a training look as though nothing is learned: layers without spikes, a loss that says nothing."""
+"""Signs that a training learns nothing: layers without spikes, a loss no better than a constant answer's."""
 
 import math
 from itertools import pairwise
@@ -32,7 +32,7 @@ class Doubt(NamedTuple):
     """One reason to look at a training."""
 
     about: frozenset[str]
-    """What it is about, such as {"layer 1 silent"}; of each there is one warning in a stage."""
+    """The subjects, such as {"layer 1 silent"}; each gets one warning per stage."""
     finding: str
     advice: str
 
@@ -56,7 +56,7 @@ class Doubts:
         self._losses: list[float] = []
 
     def look(self, row: dict[str, Any]) -> list[str]:
-        """Put what is doubtful after an epoch into its row, under `WARNINGS`; return the warnings that are new."""
+        """Put an epoch's doubts into its row, under `WARNINGS`; return the new warnings."""
         found = [*self._of_spikes(row), *self._of_loss(row)]
         new = [doubt for doubt in found if not doubt.about <= self._said]
         self._said |= {each for doubt in found for each in doubt.about}
@@ -98,13 +98,17 @@ class Doubts:
         beside = f"the training loss is {loss:.4g} after epoch {row['epoch']}"
         if max(loss, row["valid_loss"]) > _ASTRONOMIC * self.constant:
             beside += (
-                f" and the validation loss {row['valid_loss']:.4g}, against {self.constant:.4g} of a constant answer"
+                f" and the validation loss {row['valid_loss']:.4g}, against {self.constant:.4g} for a constant answer"
             )
             return [Doubt(_LOSS, beside, "lower the learning rate, or clip the gradient")]
         if row["epoch"] >= PATIENCE and not self._learned:
             finding = f"{beside}, and was never clearly below the {self.constant:.4g} of a constant answer"
             return [
-                Doubt(_LOSS, finding, "nothing is learned so far: try another learning rate, and look at the spikes")
+                Doubt(
+                    _LOSS,
+                    finding,
+                    "the network has learned nothing so far: try another learning rate, and check the spikes",
+                )
             ]
         grown = all(before < after for before, after in pairwise(self._losses))
         if grown and len(self._losses) > PATIENCE and loss > self.constant:
@@ -118,7 +122,7 @@ def constant_loss(task: Task, splits: Splits) -> float:
     train: Any = splits.train
     answers: Tensor | None = train.tokens if isinstance(train, TextSplit) else getattr(train, "target", None)
     if answers is None and task.asks == "values":
-        # How far the values lie apart is not known: no loss is called no better than a constant's.
+        # The spread of the values is unknown: no loss counts as no better than a constant's.
         return math.inf
     # As if every class came as often as any other, where that is not known.
     return task.constant(torch.arange(splits.classes) if answers is None else answers, splits.classes)

@@ -1,6 +1,6 @@
 """Answering before all time steps are seen: what it saves, and what it costs.
 
-    steps        all samples stop after so many steps
+    steps        all samples stop after a number of steps
     confidence   a sample stops at the first step at which its largest probability reaches a threshold
     scale        all samples stop at the first step at which every normalisation's mean scale is below a threshold
 
@@ -25,7 +25,7 @@ SCALES = (1.0, 0.8, 0.6, 0.4, 0.2, 0.1)
 
 
 class Exit(NamedTuple):
-    """What a rule comes to at a threshold."""
+    """The result of a rule at a threshold."""
 
     rule: str
     threshold: float
@@ -56,23 +56,23 @@ class Answers:
         return None if self.scales is None else [float(value) for value in self.scales.amax(0)]
 
     def after(self, steps: int) -> Exit:
-        """Return what stopping all samples after so many steps comes to."""
+        """Return the result of stopping all samples after `steps` steps."""
         return self._exit("steps", steps, torch.full((self.right.shape[1],), steps - 1))
 
     def confident(self, threshold: float) -> Exit:
-        """Return what the confidence rule comes to."""
+        """Return the result of the confidence rule."""
         reached = self.confidence >= threshold
         reached[-1] = True
         return self._exit("confidence", threshold, reached.int().argmax(0))
 
     def scaled(self, threshold: float) -> Exit:
-        """Return what the rule of scales comes to.
+        """Return the result of the scale rule.
 
         Raises:
             UsageError: no layer normalises each step by itself with a scale.
         """
         if self.scales is None:
-            raise UsageError("no layer normalises each step by itself with a scale", "the rule confidence needs none")
+            raise UsageError("no layer normalises each step by itself with a scale", "use the rule confidence")
         below = (self.scales < threshold).all(0)
         below[-1] = True
         return self._exit("scale", threshold, below.int().argmax().expand(self.right.shape[1]))
@@ -90,7 +90,7 @@ class Answers:
 
 @torch.no_grad()
 def answers(network: Network, split: Split, batch: int, device: torch.device, precision: Precision) -> Answers:
-    """Run a split step by step, and keep what the network answers after each.
+    """Run a split step by step, and keep the network's answer after each.
 
     Args:
         network: of one answer a sample.
@@ -103,14 +103,14 @@ def answers(network: Network, split: Split, batch: int, device: torch.device, pr
         UsageError: the network answers at every step, or samples differ in length or have values for classes.
     """
     if network.every_step:
-        raise UsageError("an early exit is for networks of one answer a sample", "this one answers at every step")
+        raise UsageError("an early exit needs a network with one answer per sample", "this one answers at every step")
     network.eval()
     right, confidence = [], []
     for each in batches(split, batch, None, device):
         if each.target.is_floating_point():
-            raise UsageError("an early exit is measured on samples with a class", "these have values (regression)")
+            raise UsageError("measuring an early exit needs samples with a class", "these have values (regression)")
         if each.lengths is not None:
-            raise UsageError("an early exit is measured on samples of equal length", "these differ in length")
+            raise UsageError("measuring an early exit needs samples of equal length", "these differ in length")
         state: State | None = None
         rows = []
         for t in range(len(each.x)):

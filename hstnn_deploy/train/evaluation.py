@@ -47,7 +47,7 @@ class Part(NamedTuple):
 
     batch: Batch
     share: float
-    """Of the batch's samples, 0..1. At 0 there was none left for this rank: its sample is one that must not count."""
+    """Share of the batch's samples, 0..1. At 0 none was left for this rank: its sample must not count."""
 
 
 def parts(split: Split, size: int, order: torch.Tensor | None, device: torch.device, ranks: Ranks) -> Iterator[Part]:
@@ -103,7 +103,7 @@ def evaluate(
     batch, such as `PerOutput.take`.
     """
     network.eval()
-    # They stay on the device: asking for one would wait for it, once per batch.
+    # They stay on the device: reading one would wait for it, once per batch.
     loss = torch.zeros((), dtype=torch.float64, device=device)
     # Of a loss of a user's own, `correct` may be a sum of errors.
     correct = torch.zeros(1, dtype=torch.float64, device=device)
@@ -127,14 +127,14 @@ def evaluate(
 
 
 class Figures:
-    """Metrics of a user's own over a split: hand `take` to `evaluate`.
+    """Custom metrics over a split: pass `take` to `evaluate`.
 
     Args:
         names: which; see `hstnn_deploy.custom.metric`.
         task: what the network is trained for.
 
     Raises:
-        UsageError: nobody registered one, or the network answers at every step.
+        UsageError: one is not registered, or the network answers at every step.
     """
 
     def __init__(self, names: Sequence[str], task: Task) -> None:
@@ -142,7 +142,7 @@ class Figures:
             raise UsageError(f"metrics is {brief(names)}, not a list of names", f"give [{brief(names)}]")
         self._functions = {name: _metric(name) for name in names}
         if names and task.asks == "words":
-            raise UsageError(f"metric {names[0]} is for one answer a sample, and a text asks for one at every word")
+            raise UsageError(f"metric {names[0]} needs one answer per sample, but a text has one at every word")
         self._outputs: list[torch.Tensor] = []
         self._targets: list[torch.Tensor] = []
 
@@ -181,12 +181,12 @@ def _metric(name: str) -> Any:
     if part is None:
         known = plugins.names("metrics")
         hint = f"{nearest(name, known)}; " if known else ""
-        raise UsageError(f"no metric is called {brief(name)}", f"{hint}{plugins.hint('metrics')}")
+        raise UsageError(f"unknown metric {brief(name)}", f"{hint}{plugins.hint('metrics')}")
     return part.value
 
 
 class PerOutput:
-    """The error of each output of a regression over a split: hand `take` to `evaluate`."""
+    """The error of each output of a regression over a split: pass `take` to `evaluate`."""
 
     def __init__(self) -> None:
         self._outputs: list[torch.Tensor] = []
@@ -200,7 +200,7 @@ class PerOutput:
     def plain(self, names: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Return of each output its number, its name if it has one, its root mean squared error, and R².
 
-        R² is 1 less the sum of squared errors over that of the targets' distances from their mean, on the samples that
+        R² is 1 minus the sum of squared errors over that of the targets' distances from their mean, on the samples that
         were taken (1: all is explained; 0: as good as their mean). It is None where all targets are equal.
         """
         outputs, targets = (torch.cat(each).double() for each in (self._outputs, self._targets))

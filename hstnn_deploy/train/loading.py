@@ -37,7 +37,7 @@ def for_training(recipe: Recipe, folder: Path | None, cache: Cache, observer: Ob
     if isinstance(there.train, TextSplit):
         trained = f"{len(there.train.tokens)} of them to train on"
         for split in (there.train, there.valid, there.test):
-            # Asked now, so that a text too short for the batch is refused before anything is trained.
+            # Checked now, so that a text too short for the batch is refused before training.
             count_batches(split, recipe.batch)
     observer.note(f"data: {there.origin}, {trained}")
     return there
@@ -74,12 +74,12 @@ class Loader:
 
 
 def check_vocabulary(checkpoint: Checkpoint, splits: Splits) -> None:
-    """Refuse data of another vocabulary than a network was trained with: its words would mean something else.
+    """Refuse data whose vocabulary differs from the one that a network was trained with.
 
     A network that came from elsewhere may not say what its words are; then the data's are taken.
 
     Raises:
-        DataError: it is another one.
+        DataError: it differs.
     """
     if checkpoint.vocabulary != splits.vocabulary and not (checkpoint.origin and not checkpoint.vocabulary):
         raise DataError(

@@ -1,4 +1,4 @@
-"""The epoch loop: train, evaluate, keep the best epoch, and be able to stop and go on anywhere between epochs.
+"""The epoch loop: train, evaluate, keep the best epoch, and stop and resume between any two epochs.
 
 On the CPU a seed fixes the result to the bit (at the same thread count and torch version), interrupted or not: the
 order of samples in epoch e depends on the seed and e alone, and last.pt holds the optimiser's state.
@@ -40,7 +40,7 @@ from hstnn_deploy.train.schedules import check_state, descend, make_optimiser, m
 Step = tuple[Tensor, Tensor, State]
 """What a step returns: the batch's mean loss, how many answers were right, and the state after it."""
 Disturbed = AbstractContextManager[None]
-"""See `Against.step`."""
+"""Disturbs a step; see `Against.step`."""
 
 
 @dataclass
@@ -56,12 +56,12 @@ class Fit:
     device: torch.device
     run: RunFolder
     header: Checkpoint
-    """What every checkpoint of this stage says of itself; its parameters and metrics are filled in here."""
+    """The common content of every checkpoint of this stage; parameters and metrics are filled in here."""
     observer: Observer
     precision: Precision = "fp32"
     ranks: Ranks = ALONE
     graphs: bool = False
-    """See `Trainer`."""
+    """Whether steps on a GPU are replayed as a CUDA graph; see `Trainer`."""
     test_curve: bool = False
     """Whether the test split is measured after every epoch too; no epoch is chosen by it."""
 
@@ -141,12 +141,12 @@ class Fit:
     def _restore(
         self, optimiser: torch.optim.Optimizer, schedule: LRScheduler | None, scaler: GradScaler | None
     ) -> tuple[int, dict[str, Any] | None]:
-        """Take up from last.pt; return the epochs done and the best row so far."""
+        """Resume from last.pt; return the epochs done and the best row so far."""
         if not self.run.last.exists():
             return 0, None
         last = Checkpoint.load(self.run.last)
         if last.training is None:
-            raise CheckpointError(f"{self.run.last} holds no optimiser state, so it cannot be continued")
+            raise CheckpointError(f"{self.run.last} has no optimiser state, so training cannot resume from it")
         try:
             self.network.load_state_dict(last.parameters)
             optimiser.load_state_dict(last.training["optimiser"])
@@ -161,7 +161,7 @@ class Fit:
             return last.epoch, best
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{self.run.last} does not fit this training, so it cannot be continued",
+                f"{self.run.last} does not fit this training, so training cannot resume from it",
                 "remove the run folder, or give another with --out",
             ) from error
 
@@ -192,10 +192,10 @@ class Fit:
         }
 
     def _check_parameters(self, epoch: int) -> None:
-        """Refuse parameters that are no longer numbers: a spiking network may have a loss all the same."""
+        """Refuse NaN and infinite parameters: a spiking network may still have a finite loss."""
         for name, value in self.network.named_parameters():
             if not torch.isfinite(value).all():
-                raise RunError(f"{name} holds NaN or infinity after epoch {epoch}", _CALM)
+                raise RunError(f"{name} contains NaN or infinity after epoch {epoch}", _CALM)
 
 
 _CALM = "lower the learning rate or clip the gradient"
@@ -272,7 +272,7 @@ class Trainer:
         return float(loss_sum) / int(count), float(correct), int(count)
 
     def _look(self, at: tuple[int, int, int], loss: Tensor, correct: Tensor, count: Tensor) -> None:
-        """Measure the validation split within an epoch; training goes on as if nothing had been measured."""
+        """Measure the validation split within an epoch; training continues as if nothing had been measured."""
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             held = self.evaluate()
         self.network.train()
@@ -320,7 +320,7 @@ class Trainer:
 
 
 def assist(ranks: Ranks, device: torch.device, splits: Callable[[Recipe], Splits]) -> None:
-    """Train along with rank 0, whatever it trains, until it says that all is done.
+    """Train along with rank 0 until it reports that everything is done.
 
     Args:
         ranks: this rank, which is not rank 0.

@@ -1,10 +1,12 @@
-"""What a training tells whoever watches it: derive from `Observer` to write for a logger of your own.
+"""The events of a training, for observers: derive from `Observer` to write for a logger of your own.
 
-The command line draws it; `loggers` writes it for TensorBoard; tests and scripts need not listen.
+The command line draws them; `loggers` writes them for TensorBoard; tests and scripts need not listen.
 """
 
 from collections.abc import Sequence
 from typing import Any
+
+from typing_extensions import override
 
 
 class Observer:
@@ -35,7 +37,7 @@ class Observer:
         """Say how many of the samples that have to be computed once are done."""
 
     def note(self, text: str) -> None:
-        """Say something worth knowing, in one line."""
+        """Report a remark, in one line."""
 
     def close(self) -> None:
         """Say that nothing more comes: the training is over, was interrupted, or failed."""
@@ -53,47 +55,47 @@ class Observers(Observer):
         for one in self._each if name == "counts" else ():
             one.counts = value
 
+    @override
     def stage_started(self, title: str, epochs: int, done: int) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.stage_started(title, epochs, done)
 
+    @override
     def batch_done(self, epoch: int, batch: int, batches: int, samples: int) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.batch_done(epoch, batch, batches, samples)
 
+    @override
     def epoch_done(self, row: dict[str, Any]) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.epoch_done(row)
 
+    @override
     def stage_finished(self, summary: str) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.stage_finished(summary)
 
+    @override
     def probes_started(self, title: str, probes: int, done: int) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.probes_started(title, probes, done)
 
+    @override
     def probe_done(self, done: int) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.probe_done(done)
 
+    @override
     def preparing(self, what: str, done: int, total: int) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.preparing(what, done, total)
 
+    @override
     def note(self, text: str) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.note(text)
 
+    @override
     def close(self) -> None:
-        """See `Observer`."""
         for one in self._each:
             one.close()

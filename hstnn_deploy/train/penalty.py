@@ -1,4 +1,4 @@
-"""What a training adds to its loss: for the spikes themselves, as many as are wanted; for weights, groups of zeros."""
+"""Penalties that a training adds to its loss: for too many or too few spikes, and for weights to zero in groups."""
 
 from types import TracebackType
 from typing import Any, Self

@@ -37,7 +37,7 @@ class SelectedUnits(BaseModel):
 
 
 class SelectionResult(BaseModel):
-    """What selection.json holds."""
+    """The content of selection.json."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -57,13 +57,15 @@ class SelectionResult(BaseModel):
         """
         named = [(unit.layer, unit.kind) for unit in self.units]
         if sorted(named) != sorted((n, kind) for n in range(1, len(sizes) + 1) for kind in get_args(UnitKind)):
-            raise ValueError(f"its layers are not those of a network of {len(sizes)}")
+            raise ValueError(f"its layers do not match a network of {len(sizes)} layers")
         for unit in self.units:
             there = getattr(sizes[unit.layer - 1], unit.kind)
             if unit.kept != sorted(set(unit.kept)) or any(not 0 <= each < there for each in unit.kept):
-                raise ValueError(f"layer {unit.layer} has {there} {unit.kind} units, and does not keep each once")
+                raise ValueError(
+                    f"layer {unit.layer} has {there} {unit.kind} units; the selection must name each at most once"
+                )
         if empty := [n for n, layer in enumerate(self.kept(), 1) if not any(layer.values())]:
-            raise ValueError(f"it leaves nothing of layer {empty[0]}")
+            raise ValueError(f"it keeps no unit of layer {empty[0]}")
 
     def kept(self) -> Kept:
         """Return the kept units of each layer and kind."""

@@ -1,4 +1,4 @@
-"""The processes that train one network together (ranks): who one is, what it takes of a batch, what all of them share.
+"""The processes that train one network together (ranks): a rank's number, its part of a batch, and what all share.
 
 Every rank holds the whole network and takes its part of every batch; gradients are averaged by torch's
 DistributedDataParallel, weighted by the parts' sizes, so that a step is that of one process with the whole batch.
@@ -25,11 +25,11 @@ RENDEZVOUS = "HSTNN_RENDEZVOUS"
 """Environment: where ranks that `train.starter` started find each other. Those of torchrun find each other its way."""
 
 _PATIENCE = timedelta(days=30)
-"""A waiting rank waits: for hours, while rank 0 ranks units. Who has died is seen by whoever started the ranks."""
+"""A rank may wait for hours while rank 0 ranks units. The starter of the ranks notices when one dies."""
 
 
 class LostError(RunError):
-    """Another rank ended: whoever started the ranks says which, and why."""
+    """Another rank ended: the starter of the ranks says which, and why."""
 
     exit_code = LOST
 
@@ -133,7 +133,7 @@ def watched() -> Iterator[None]:
 
 
 def _end_with_starter(ranks: Ranks) -> None:
-    """End this process when its standard input closes: whoever started it is gone. Rank 0 may tidy up before."""
+    """End this process when its standard input closes, that is, when its starter is gone. Rank 0 may clean up first."""
 
     def wait() -> None:
         while os.read(0, 1):

@@ -45,7 +45,7 @@ def make_optimiser(stage: Stage, network: nn.Module) -> Optimizer:
         UsageError: it has none.
     """
     if next(network.parameters(), None) is None:
-        raise UsageError("the network has no parameters: there is nothing to train", "put in a layer with weights")
+        raise UsageError("the network has no parameters to train", "add a layer with weights")
     if stage.optimiser == "adam":
         return Adam(network.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True)
     return SGD(network.parameters(), lr=stage.lr, momentum=stage.momentum, weight_decay=stage.weight_decay, fused=True)
@@ -111,4 +111,4 @@ def check_state(optimiser: Optimizer) -> None:
         for name, value in state.items():
             wanted = torch.Size() if name == "step" else parameter.shape
             if isinstance(value, torch.Tensor) and value.shape != wanted:
-                raise ValueError(f"{name} is {list(value.shape)}, not {list(wanted)}")
+                raise ValueError(f"{name} has shape {list(value.shape)}, not {list(wanted)}")

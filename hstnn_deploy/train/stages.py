@@ -87,7 +87,7 @@ def train(
         device: where it is computed.
         data_folder: the data folder; None: the usual one.
         cache: where prepared recordings are kept.
-        resume: whether a run that was begun and not finished goes on.
+        resume: whether to continue an unfinished run.
         observer: what is told how it goes.
         ranks: the processes that train together.
         graphs: whether what repeats on a GPU is replayed as CUDA graphs.
@@ -170,8 +170,8 @@ class Training:
         recipe = self.recipe
         if self.vat is not None and (recipe.step is None or stage not in {"recover", "prune"}):
             raise UsageError(
-                f"stage {stage!r} starts from no RRAM network, and {self.vat} is named as one",
-                "--vat is for --stage recover and --stage prune",
+                f"stage {stage!r} does not start from an RRAM network, but --vat names {self.vat}",
+                "use --vat with --stage recover or --stage prune",
             )
         if recipe.init is not None and (kept := self._from_init(stage)) is not None:
             return kept
@@ -179,15 +179,17 @@ class Training:
             return self._on_devices(stage)
         if stage in STEPS:
             raise UsageError(
-                f"stage {stage!r} is a step of weights on devices, and this recipe has none",
-                "Recipe.on_devices gives it some; see docs/rram.md",
+                f"stage {stage!r} needs weights on devices, but this recipe has none",
+                "Recipe.on_devices adds them; see docs/rram.md",
             )
         if recipe.kind != "hybrid":
             if recipe.kind == "plain" and stage != "all":
-                raise UsageError(f"a plain network has no stage {stage!r}", "leave --stage out: it has one, train")
+                raise UsageError(
+                    f"a plain network has no stage {stage!r}", "leave --stage out: its only stage is train"
+                )
             if stage not in {"all", "adapt"}:
                 raise UsageError(
-                    f"kind {recipe.kind} has no stage {stage!r}", "only hybrid networks are selected and restored"
+                    f"kind {recipe.kind} has no stage {stage!r}", "only hybrid networks have selection and restoration"
                 )
             sizes = layer_sizes(recipe.kind, recipe.network.units, recipe.ratio)
             return [self._fit("train", self.folder("train"), lambda: self._fresh(sizes), None)]
@@ -205,7 +207,7 @@ class Training:
         return list({run.path: run for run in done}.values())
 
     def _from_init(self, stage: StageName) -> list[RunFolder] | None:
-        """Train a network on that is there, in the stage that it is in; return None where another one is asked for.
+        """Continue training an existing network in its own stage; return None if another stage is requested.
 
         Only an adapted network has stages after its own.
         """
@@ -239,7 +241,7 @@ class Training:
         for recipe in recipes:
             own = replace(self, recipe=recipe)
             own._splits = self._splits
-            # Asked before the folder is begun: what is missing is no failure of this step.
+            # Checked before the folder is begun: a missing network is not a failure of this step.
             before = rram_networks(recipe, partial(stage_folder, out=self.out, stage="train"), self.vat)
             check_begun_from(own.folder("train"), before)
             done.append(own._fit("train", own.folder("train"), partial(own._for_step, before), None))
@@ -257,7 +259,7 @@ class Training:
         return network
 
     def folder(self, stage: str) -> RunFolder:
-        """See `stage_folder`."""
+        """Return the folder of a stage."""
         return stage_folder(self.recipe, self.out, stage)
 
     def splits(self) -> Splits:
@@ -274,7 +276,7 @@ class Training:
         if earlier.vocabulary != self.splits().vocabulary:
             raise RunError(
                 f"{path} was trained with another vocabulary than {self.recipe.data_called} has now",
-                "put back the text it was trained on, or give another folder with --out",
+                "restore the text it was trained on, or give another folder with --out",
             )
         return earlier
 

@@ -21,7 +21,7 @@ _GRACE = 10.0
 
 
 class RankError(RunError):
-    """A rank ended; `exit_code` is that rank's where it had one of its own."""
+    """A rank ended; `exit_code` is that rank's own, if it had one."""
 
     def __init__(self, message: str, hint: str, code: int) -> None:
         super().__init__(message, hint)

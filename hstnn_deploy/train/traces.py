@@ -204,9 +204,9 @@ def read_traces(path: Path, units: Mapping[tuple[int, UnitKind], int]) -> Traces
         found = {(group.layer, group.kind): len(group.scale) for group in groups}
         samples: Tensor = data["samples"]
         if found != units or len(groups) != len(units):
-            raise ValueError("its groups are not those of the network")
+            raise ValueError("its groups differ from those of the network")
         if samples.ndim != 2 or samples.shape[1] != sum(units.values()) or not len(samples):
-            raise ValueError(f"its samples are {brief(list(samples.shape))}")
+            raise ValueError(f"its samples have shape {brief(list(samples.shape))}")
         if samples.dtype != torch.float64 or samples.untyped_storage().nbytes() < 8 * samples.numel():
-            raise ValueError("it does not hold the numbers of its samples")
+            raise ValueError("it has fewer numbers than its samples' shape")
         return Traces(groups, samples.numpy())

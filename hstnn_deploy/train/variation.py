@@ -1,4 +1,4 @@
-"""How networks do under draws of the variation of their weights, at one scale or several; each draw is one device."""
+"""Measure networks under draws of the variation of their weights, at one scale or several; each draw is one device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Draws:
 
     @property
     def deviation(self) -> float | None:
-        """The standard deviation, of a sample; None of a single draw, which says nothing of it."""
+        """The sample standard deviation; None for a single draw, which cannot show it."""
         return summarise(self.values).sd
 
     @property

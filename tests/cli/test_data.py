@@ -88,7 +88,7 @@ def test_the_picture_is_of_the_samples_that_were_asked_for(hstnn: Hstnn, mnist: 
         (["--index", "108"], "--index 108 is not in the train split of 108 samples"),
         (["--index", "-1"], "--index -1 is not in"),
         (["--label", "10"], "no sample of the train split has --label 10"),
-        (["--label", "1", "--index", "1"], "--index and --label both say which samples"),
+        (["--label", "1", "--index", "1"], "--index and --label both choose samples"),
         (["--count", "0"], "--count"),
     ):
         refused = hstnn(*words, *more)

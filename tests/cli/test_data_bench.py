@@ -156,7 +156,7 @@ def test_a_gpu_that_is_not_there_is_one_clear_line(hstnn: Hstnn, nmnist: Path, m
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = hstnn("data", "bench", "nmnist", "--data-dir", nmnist, "--device", "cuda")
     assert result.code == 6
-    assert "device 'cuda' was asked for" in result.error
+    assert "device 'cuda' is not available" in result.error
 
 
 def test_a_damaged_recording_is_named(hstnn: Hstnn, nmnist: Path) -> None:

@@ -90,7 +90,7 @@ def test_odd_names_disturb_nothing(hstnn: Hstnn) -> None:
     ("words", "what"),
     [
         (["nowhere"], "nowhere does not exist"),
-        (["empty"], "empty holds nothing"),
+        (["empty"], "empty contains nothing"),
         (["file.bin"], "file of no kind"),
         (["loop"], "loop"),
         (["pets", "--out", "x.jpg"], "does not end in .png"),

@@ -131,7 +131,7 @@ def test_a_cache_folder_that_cannot_be_written_is_one_clear_line(
     [
         (b"", "is empty"),
         (b"1234", "is truncated: 4 bytes are not whole events of 5"),
-        (bytes([40, 1, 0, 0, 1]), "event 0 of 1 has x 40, where the sensor ends at 33"),
+        (bytes([40, 1, 0, 0, 1]), "event 0 of 1 has x 40, but the sensor ends at 33"),
         (bytes([1, 1, 0, 0, 9]) + bytes([1, 1, 0, 0, 3]), "event 1 of 2 is at 3 us, before the one before it (9)"),
     ],
 )
@@ -151,7 +151,7 @@ def test_every_damaged_recording_is_named(hstnn: Hstnn, nmnist: Path, content: b
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("nmnist", "Train", "holds no train recordings"),
+        ("nmnist", "Train", "contains no train recordings"),
         ("nmnist", "Test", "nmnist is not whole"),
         ("shd", "shd_test.h5", "shd_test.h5 is damaged, or not an HDF5 file"),
         ("dvs-gesture", "ibmGestureTest/user00_led/4.npy", "4.npy is damaged, or not a .npy file"),
@@ -191,7 +191,7 @@ def test_a_validation_split_out_of_train_is_drawn_as_a_training_has_it(
     few = make_nmnist(tmp_path / "few", train=2)
     refused = hstnn("data", "show", "nmnist", "--data-dir", few, "--out", tmp_path / "x.png", "--split", "valid")
     assert refused.code == 3
-    assert "cannot be held out with every class on both sides" in refused.error
+    assert "samples with every class on both sides" in refused.error
 
 
 def test_the_published_files_are_those_that_tonic_knows() -> None:

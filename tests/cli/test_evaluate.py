@@ -75,9 +75,9 @@ def test_last_can_be_evaluated_too(hstnn: Hstnn, run: RunFolder) -> None:
         ("truncated", "is damaged, or not a whole file", "run folder"),
         ("random", "is not a checkpoint", "best.pt"),
         ("foreign", "was not written by hstnn", "best.pt"),
-        ("code", "nothing in it was run", "hstnn wrote"),
+        ("code", "ran nothing in it", "hstnn wrote"),
         ("newer", "format version 99", "upgrade"),
-        ("traces", "holds 'traces', not 'network'", "best.pt"),
+        ("traces", "contains 'traces', not 'network'", "best.pt"),
         ("shape", "do not fit the network", ""),
     ],
 )

@@ -137,7 +137,7 @@ def test_an_unrolled_graph_is_of_the_datas_length_and_proved(hstnn: Hstnn, runs:
     assert answer["verification"]["result"] == "passed"
     assert answer["files"]["model.unrolled.onnx"]["inputs"][0]["shape"] == [8, "B", 8]
     refused = hstnn(*words, "--dynamic", "time,batch")
-    assert (refused.code, "time is not free" in refused.error) == (2, True)
+    assert (refused.code, "time axis is fixed" in refused.error) == (2, True)
     both = hstnn(*words, "--form", "auto")
     assert (both.code, "--form auto chooses" in both.error) == (2, True)
 
@@ -270,7 +270,7 @@ def test_a_spiking_network_goes_to_nir_alone_or_beside_onnx_and_a_hybrid_does_no
     assert "model.nir is not the file that was exported" in damaged.error
     refused = hstnn("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--nir", "--out", tmp_path / "c")
     assert refused.code == 7
-    assert "NIR holds spiking units only: layer 1 has" in refused.error
+    assert "NIR has spiking units only: layer 1 has" in refused.error
     assert "--kind snn" in refused.hint
     assert not (tmp_path / "c").exists()
     assert hstnn(*words, tmp_path / "c", "--nir-dt", "0").code == 2

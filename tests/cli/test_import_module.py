@@ -68,7 +68,7 @@ def test_weights_come_from_a_file_and_must_be_those_of_the_module(hstnn: Hstnn) 
     around: dict[str, object] = {}
     around["model"] = around
     torch.save(around, "own.pt")
-    assert "holds no state dict" in hstnn("import", MAKE, "--input", "4,8", "--weights", "own.pt").error
+    assert "contains no state dict" in hstnn("import", MAKE, "--input", "4,8", "--weights", "own.pt").error
     wrong = module.state_dict()
     del wrong["2.bias"]
     torch.save(wrong, "own.pt")

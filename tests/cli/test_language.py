@@ -48,7 +48,7 @@ def test_a_hybrid_language_model_goes_through_its_stages_and_is_judged_by_perple
     ("words", "content", "code", "message"),
     [
         ([], None, 3, "(ptb.valid.txt is missing)"),
-        ([], b"", 3, "ptb.valid.txt holds no words"),
+        ([], b"", 3, "ptb.valid.txt contains no words"),
         ([], b"\xff\xfe\n", 3, "ptb.valid.txt is not UTF-8 text: byte 0 is 0xff"),
         (["--set", "batch=400"], b"w1 w2 w3\n", 3, "too few for a batch of 400 columns"),
         (["--set", "network.vocabulary=5"], b"w1 w2 w3\n", 2, "network.vocabulary is 5, but ptb has 13"),

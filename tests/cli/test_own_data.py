@@ -132,7 +132,7 @@ def test_what_was_trained_is_told_from_what_lies_there_now(hstnn: Hstnn) -> None
     assert "data.found." in changed.error
     result = hstnn("evaluate", "--ckpt", run / "best.pt")
     assert result.code == 3
-    assert "pets is not what the recipe was made for: train cat had" in result.error
+    assert "pets differs from the data that the recipe was made for: train cat had" in result.error
     # The recipe and the checkpoint say what they need without the files.
     plain = yaml.safe_load((run / "recipe.yaml").read_text())
     assert plain["data"]["found"]["classes"] == ["cat", "dog"]
@@ -187,7 +187,7 @@ def test_a_key_that_is_set_stays(hstnn: Hstnn) -> None:
 def test_the_sensor_is_asked_for_where_files_do_not_say_it(hstnn: Hstnn) -> None:
     own_data.events(Path("gestures"))
     result = hstnn("train", "stack-events", "--data", "gestures")
-    assert "does not say how large its sensor is" in result.error
+    assert "does not state its sensor size" in result.error
     assert "data.sensor_size=[WIDTH,HEIGHT]" in result.hint
     assert "[20,14]" in result.hint
 
@@ -203,7 +203,7 @@ def test_a_bundle_refuses_arrays_of_another_shape(hstnn: Hstnn) -> None:
     assert "1 samples [T, I] of [10, 3], normalised" in result.err
     np.save("odd.npy", np.zeros((2, 10, 4), np.float32))
     assert (
-        "is of shape [2, 10, 4]; the network was trained on samples [T, I] of [10, 3]"
+        "has shape [2, 10, 4]; the network was trained on samples [T, I] of [10, 3]"
         in hstnn("run", "bundle", "--input", "odd.npy").error
     )
 
@@ -227,7 +227,10 @@ def test_names_of_classes_in_a_bundle_are_proved_and_streamed(hstnn: Hstnn) -> N
     assert "network.classes.0 is 'dog'; it should be 'cat'" in refused.out
     manifest["network"]["classes"] = ["dog"]
     write_json(Path("bundle/manifest.json"), manifest | {"seal": seal(manifest)})
-    assert "names 1 classes, and its graphs tell 2 apart" in hstnn("run", "bundle", "--input", "pets/cat/1.png").error
+    assert (
+        "names 1 classes, but its graphs distinguish 2 apart"
+        in hstnn("run", "bundle", "--input", "pets/cat/1.png").error
+    )
 
 
 def test_images_of_another_size_are_not_measured(hstnn: Hstnn) -> None:
@@ -263,11 +266,11 @@ def test_a_bundle_keeps_how_recordings_are_read(hstnn: Hstnn) -> None:
     assert hstnn("export", "--ckpt", ckpt, "--out", "bundle").code == 0
     file = "gestures/left/p0_0.npy"
     for more in ([], ["--events", "sort"]):
-        assert "polarity 1 and 0, taken as 0 and 1, as said" in hstnn("run", "bundle", "--input", file, *more).err
+        assert "polarity 1 and 0, taken as 0 and 1, as given" in hstnn("run", "bundle", "--input", file, *more).err
     events = np.load(file)
     events["t"] //= 1000
     np.save("ms.npy", events)
     refused = hstnn("run", "bundle", "--input", "ms.npy")
-    assert "ms.npy does not say the unit of its times" in refused.error
+    assert "ms.npy does not specify the unit of its times" in refused.error
     assert refused.hint.startswith("--events unit=ms")
     assert hstnn("run", "bundle", "--input", "ms.npy", "--events", "unit=ms").code == 0

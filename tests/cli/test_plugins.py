@@ -46,7 +46,7 @@ def test_without_it_what_is_missing_is_named(hstnn: Hstnn, here: Path, monkeypat
     monkeypatch.setenv("HSTNN_PLUGINS", "")
     result = hstnn("evaluate", "--ckpt", best)
     assert result.code == 4
-    assert "best.pt needs the layer gated of the module own_plugin, which is not here" in result.err
+    assert "best.pt needs the layer gated from the module own_plugin, which is not available" in result.err
     assert "import own_plugin first, or give --plugin own_plugin" in result.err
 
 

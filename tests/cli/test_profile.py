@@ -104,7 +104,7 @@ def test_a_row_that_fails_is_shown_and_changes_the_exit_code(hstnn: Hstnn, tiny:
         (["digits", "--data", "fake"], 2, "unknown data source 'fake'", "known: auto, real, synthetic"),
         (["digits", "--instances", "0"], 2, "--instances 0 is not a positive number", "for example --instances 5"),
         (["digits", "--resume"], 2, "--resume without --out", "name the folder"),
-        (["--matrix", "none.yaml"], 2, "none.yaml cannot be read: No such file or directory", "give a YAML file"),
+        (["--matrix", "none.yaml"], 2, "cannot read none.yaml: No such file or directory", "give a YAML file"),
         (["--time-limit", "nan"], 2, "--time-limit nan is not a positive number", "for example --time-limit 300"),
         (["--address", "h:1"], 2, "--address is for --executor ray", "add --executor ray"),
         (["--ckpt", "nothing.pt"], 4, "nothing.pt does not exist", "give a best.pt"),

@@ -78,9 +78,9 @@ def test_evaluate_says_the_error_of_each_output(hstnn: Hstnn, best: Path) -> Non
 
 def test_an_early_exit_is_refused(hstnn: Hstnn, best: Path, folder: Path) -> None:
     measured = hstnn("evaluate", "--ckpt", best, "--early-exit")
-    assert (measured.code, measured.error) == (2, "an early exit is measured on samples with a class")
+    assert (measured.code, measured.error) == (2, "measuring an early exit needs samples with a class")
     exported = hstnn("export", "--ckpt", best, "--exit", "confidence=0.9", "--out", folder / "none")
-    assert exported.error == "an exit is for networks that answer with a class"
+    assert exported.error == "an exit needs a network that answers with a class"
     assert not (folder / "none").exists()
 
 

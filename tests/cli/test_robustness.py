@@ -90,11 +90,11 @@ def test_the_list_says_what_each_level_is(hstnn: Hstnn) -> None:
     ("words", "said", "hint"),
     [
         ([], "no network is named", "--ckpt"),
-        (["--disturb", "gausian"], "there is no disturbance 'gausian'", "gaussian"),
+        (["--disturb", "gausian"], "unknown disturbance 'gausian'", "gaussian"),
         (["--disturb", "frame-loss=2"], "level 2 must be from 0 to 1", ""),
-        (["--disturb", "event-drop"], "acts on raw events, and digits holds none", ""),
-        (["--disturb", "word-drop"], "acts on words, and digits is no text", ""),
-        (["--disturb", "gaussian=0"], "is no disturbance", "above 0"),
+        (["--disturb", "event-drop"], "acts on raw events, but digits has none", ""),
+        (["--disturb", "word-drop"], "acts on words, but digits is not text", ""),
+        (["--disturb", "gaussian=0"], "is not a disturbance", "above 0"),
         (["--disturb", "pgd", "--disturb", "pgd=0.1"], "names a disturbance twice", "together"),
         (["--out", "x.txt"], "nothing is written to such a file", ".png"),
     ],
@@ -159,7 +159,7 @@ def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "robustness.json"
     for text, said in (
         ("{", "robustness"),
-        ('{"format": "other"}', "no robustness record"),
+        ('{"format": "other"}', "not a robustness record"),
         ('{"format": "hstnn-robustness", "version": 9}', "version 9"),
         ('{"format": "hstnn-robustness", "version": 1, "networks": []}', "networks"),
     ):

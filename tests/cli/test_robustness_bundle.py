@@ -172,7 +172,7 @@ def test_a_language_model_carries_its_states_from_window_to_window(
     others = hstnn("robustness", "--bundle", tmp_path / "words", *asked)
     assert "words: the checkpoint was trained with another vocabulary" in others.error
     refused = hstnn("robustness", "--bundle", tmp_path / "inside")
-    assert "have their states inside, and perplexity is measured with states" in refused.error
+    assert "have their states inside, but measuring perplexity needs states" in refused.error
     assert "--states named" in refused.hint
     # The same without what is carried.
     monkeypatch.setattr(comparisons.Score, "start", lambda *_: None)
@@ -205,8 +205,8 @@ def test_values_are_compared_in_their_own_unit(hstnn: Hstnn, tmp_path: Path, mon
         ("both", "weight-gaussian", "it acts on the network's weights", "--ckpt"),
         ("both", "leak-mismatch", "it acts on the network's neurons", "--ckpt"),
         ("both", "spike-loss", "it acts on the network's spikes", "--ckpt"),
-        ("both", "word-drop", "it acts on words, and digits is no text", ""),
-        ("unrolled", "stretch", "it changes the number of steps, and the graph takes 8", "--ckpt"),
+        ("both", "word-drop", "it acts on words, but digits is not text", ""),
+        ("unrolled", "stretch", "it changes the number of steps, but the graph takes 8", "--ckpt"),
         ("digits1111.pt", "gaussian", "is not a bundle: it is a file", "hstnn export"),
         ("nowhere", "gaussian", "does not exist", "hstnn export"),
     ],
@@ -230,7 +230,7 @@ def test_damage_and_what_is_missing_are_said_in_one_line(
     (damaged / "manifest.json").write_text("{")
     assert "is damaged" in hstnn("robustness", "--bundle", damaged).error
     export_bundle(digits / "digits1111.pt", tmp_path / "script", {"torchscript"}, verify=False)
-    assert "holds no ONNX graph" in hstnn("robustness", "--bundle", tmp_path / "script").error
+    assert "contains no verified ONNX graph" in hstnn("robustness", "--bundle", tmp_path / "script").error
     export_bundle(Case("dvs", "snn").checkpoint(tmp_path / "events.pt"), tmp_path / "events", verify=False)
     two = hstnn("robustness", *_bundles(digits / "both", tmp_path / "events"))
     assert "was trained on digit-events, and" in two.error

@@ -203,20 +203,20 @@ def test_raw_pixels_in_an_array_are_scaled_as_in_training_and_that_is_said(
 
 
 ARRAYS: list[tuple[str, Any, str]] = [
-    ("images", np.full((2, 8, 8), 200, np.uint8), "holds 200; raw pixels are 0 to 16"),
-    ("images", np.full((8, 3, 8), 200, np.uint8), "x holds 200 at [0, 0, 0]; the network was trained on 0 to 1"),
-    ("images", np.full((8, 3, 8), 16, np.uint8), "x holds 16 at [0, 0, 0]"),
-    ("images", np.full((2, 8, 8), -3), "holds -3; raw pixels are 0 to 16"),
-    ("images", np.eye(8, dtype=np.uint8), "holds uint8 0 and 1 alone"),
-    ("images", np.eye(8, dtype=bool), "holds bool 0 and 1 alone"),
-    ("images", np.full((8, 8), 16.0), "x holds 16 at"),
-    ("images", np.full((8, 1, 8), -0.5), "x holds -0.5 at"),
+    ("images", np.full((2, 8, 8), 200, np.uint8), "contains 200; raw pixels are 0 to 16"),
+    ("images", np.full((8, 3, 8), 200, np.uint8), "x contains 200 at [0, 0, 0]; the network was trained on 0 to 1"),
+    ("images", np.full((8, 3, 8), 16, np.uint8), "x contains 16 at [0, 0, 0]"),
+    ("images", np.full((2, 8, 8), -3), "contains -3; raw pixels are 0 to 16"),
+    ("images", np.eye(8, dtype=np.uint8), "contains only uint8 0 and 1"),
+    ("images", np.eye(8, dtype=bool), "contains only bool 0 and 1"),
+    ("images", np.full((8, 8), 16.0), "x contains 16 at"),
+    ("images", np.full((8, 1, 8), -0.5), "x contains -0.5 at"),
     ("images", np.zeros((3, 8, 8)), "x has 3 steps of 8 sequences; the network was trained on 8 steps"),
-    ("images", np.zeros((8, 2, 8), complex), "x is of type complex128"),
-    ("images", np.zeros((8, 2, 8, 1)), "x has the shape [8, 2, 8, 1]"),
-    ("events", np.full((12, 1, 2, 16, 16), -1), "x holds -1 at"),
+    ("images", np.zeros((8, 2, 8), complex), "x has type complex128"),
+    ("images", np.zeros((8, 2, 8, 1)), "x has shape [8, 2, 8, 1]"),
+    ("events", np.full((12, 1, 2, 16, 16), -1), "x contains -1 at"),
     ("events", np.full((12, 1, 2, 16, 16), 0.3), "counts of events, whole numbers from 0"),
-    ("events", np.zeros((12, 1, 16, 16, 2)), "x has the shape [12, 1, 16, 16, 2]"),
+    ("events", np.zeros((12, 1, 16, 16, 2)), "x has shape [12, 1, 16, 16, 2]"),
     ("events", np.zeros((1, 12, 2, 16, 16)), "x has 1 steps of 12 sequences; the network was trained on 12 steps"),
 ]
 
@@ -291,7 +291,7 @@ def test_what_is_too_large_is_refused_before_it_is_read(hstnn: Hstnn, bundles: d
     words = ("run", bundles["images"], "--input", tmp_path / "x.npz")
     refused = hstnn(*words, "--max-array", "0.001")
     assert refused.code == 3
-    assert "holds an array of 1.28 MB" in refused.error
+    assert "contains an array of 1.28 MB" in refused.error
     assert "--max-array" in refused.hint
     assert hstnn(*words, "--max-array", "0.002").code == 0
 
@@ -315,7 +315,9 @@ def test_standard_input_that_is_closed_or_no_text_gets_one_line(
     hstnn: Hstnn, bundles: dict[str, Path], tmp_path: Path, standard_input: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     standard_input(b"\xff\xfe1 2 3\n")
-    assert "standard input is not text: it holds the byte 0xff" in hstnn("run", bundles["images"], "--input", "-").error
+    assert (
+        "standard input is not text: it contains the byte 0xff" in hstnn("run", bundles["images"], "--input", "-").error
+    )
     standard_input(b"1" * 2**21)
     assert "line 1 is longer than 1048576 letters" in hstnn("run", bundles["images"], "--input", "-").error
     monkeypatch.setattr(sys, "stdin", None)
@@ -377,7 +379,7 @@ def test_a_bundle_without_words_says_so(hstnn: Hstnn, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("the\n")
     result = hstnn("run", bundle, "--input", tmp_path / "text.txt")
     assert result.code == 11
-    assert "carries no vocabulary" in result.error
+    assert "has no vocabulary" in result.error
 
 
 def test_a_recording_is_reported_and_options_say_what_it_does_not(
@@ -395,13 +397,13 @@ def test_a_recording_is_reported_and_options_say_what_it_does_not(
     assert len(told.out.splitlines()) == 1
     refused = hstnn(*words, tmp_path / "ns.npy")
     assert (refused.code, refused.hint) == (3, "--events unit=ns, if they are nanoseconds")
-    assert "does not say the unit of its times" in refused.error
+    assert "does not specify the unit of its times" in refused.error
     refused = hstnn(*words, tmp_path / "ns.npy", "--events", "unit=ns")
     assert "--events sort" in refused.hint
     (result,) = answers(hstnn(*words, tmp_path / "ns.npy", "--events", "unit=ns,sort", "--json"))
     assert result["samples"] == answers(hstnn(*words, tmp_path / "us.npy", "--json"))[0]["samples"]
     report = result["recording"]
-    assert (report["unit"], report["events"]) == ("nanoseconds (as said)", len(events))
+    assert (report["unit"], report["events"]) == ("nanoseconds (as given)", len(events))
     assert any("put in order" in note for note in report["notes"])
     wrong = hstnn(*words, tmp_path / "us.npy", "--events", "unit=h")
     assert (wrong.code, wrong.error) == (2, "--events: unit cannot be 'h'")

@@ -195,7 +195,7 @@ def test_two_sweeps_in_one_folder_share_the_work(tmp_path: Path, undisturbed: di
         (["--set", "adapt.epoch=2"], 2, "unknown key 'adapt.epoch'", "did you mean 'epochs'?"),
         (["--gpus", "zero"], 2, "--gpus 'zero' is not a whole number", ""),
         (["--gpus", "0,0"], 2, "--gpus 0,0 names a GPU twice", "--per-gpu"),
-        (["--gpus", "0"], 6, "device 'cuda:0' was asked for", ""),
+        (["--gpus", "0"], 6, "device 'cuda:0' is not available", ""),
         (["--gpus", "0", "--cpus", "2"], 2, "--gpus and --cpus exclude each other", ""),
         (["--cpus", "1", "--threads", "2"], 2, "--threads 2 is more than the 1 core(s)", "--threads 1"),
         (["--address", "here:1"], 2, "--address is for --executor ray", "--executor ray"),

@@ -85,7 +85,7 @@ def test_vat_is_of_steps_that_start_from_one(hstnn: Hstnn, swept: Path, tmp_path
     assert (other.code, "network.weights.bits was 4, is 1" in other.err) == (5, True)
     nowhere = hstnn(*words, tmp_path / "nowhere", "--stage", "prune")
     assert "there is no finished RRAM network in" in nowhere.err
-    assert "starts from no RRAM network" in hstnn(*words, vat, "--stage", "baseline").err
+    assert "does not start from an RRAM network" in hstnn(*words, vat, "--stage", "baseline").err
 
 
 def test_a_stack_of_convolutions_is_swept_plainly(hstnn: Hstnn, tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ from tests.contents import raw
         (["train", "stack-digits", "--set", "network.readout=every"], 2, "readout is every", "network.readout=mean"),
         (["train", "pydoc-text", "--set", "loss=mse"], 2, "loss is mse, but pydoc-text is a text", "loss=next-word"),
         ([*DIGITS, "--device", "frob"], 2, "unknown device 'frob'", "choose auto, cpu, cuda or cuda:N"),
-        ([*DIGITS, "--device", "cuda"], 6, "device 'cuda' was asked for", "--device cpu"),
-        ([*DIGITS, "--device", "cuda:1"], 6, "device 'cuda:1' was asked for", "--device cpu"),
+        ([*DIGITS, "--device", "cuda"], 6, "device 'cuda' is not available", "--device cpu"),
+        ([*DIGITS, "--device", "cuda:1"], 6, "device 'cuda:1' is not available", "--device cpu"),
         ([*DIGITS, "--stage", "select"], 5, "there is no finished adaptation", "--stage adapt"),
         ([*DIGITS, "--stage", "restore"], 5, "there is no selection for ratio 0.5", "--stage select"),
         ([*SMNIST, "--data-dir", "no/such"], 3, "the data folder no/such (from --data-dir) does not exist", "create"),
@@ -85,8 +85,8 @@ def test_missing_files_without_network_say_which_to_put_where(hstnn: Hstnn, tmp_
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("truncated", "is truncated: 94095 bytes, where its header says 94096"),
-        ("header", "is truncated: 10 bytes do not hold its header"),
+        ("truncated", "is truncated: 94095 bytes, but its header says 94096"),
+        ("header", "is truncated: 10 bytes are shorter than its header"),
         ("too long", "is too long"),
         ("magic", "is not an IDX file of 3 dimension(s): it begins with 00000801"),
         ("gzip", "Not a gzipped file"),
@@ -163,7 +163,7 @@ def test_a_begun_run_is_continued_only_with_resume_and_only_with_its_recipe(
     before = raw(tmp_path)
     result = hstnn(*words)
     assert result.code == 5
-    assert "holds a run that is not finished (interrupted)" in result.error
+    assert "contains an unfinished run (interrupted)" in result.error
     assert "--resume" in result.hint
     result = hstnn(*words, "--resume", "--set", "adapt.lr=0.5", "--set", "batch=100")
     assert result.code == 5

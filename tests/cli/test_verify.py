@@ -89,7 +89,7 @@ def test_without_a_checkpoint_no_line_speaks_of_one_and_torchscript_is_not_opene
     checks = json.loads(result.out)["checks"]
     left_out = {check["file"]: check for check in checks if check["outcome"] == "not run"}
     assert left_out["model.ts"]["figure"] == (
-        "not checked: TorchScript can run code; add --trust where you know who wrote it"
+        "not checked: TorchScript can run code; add --trust if you trust its writer"
     )
     assert "--ckpt" in left_out["manifest.json"]["figure"]
     assert set(left_out) == {"model.ts", "manifest.json"}
@@ -131,7 +131,7 @@ def edit(path: Path, change: Callable[[str], str]) -> None:
         (lambda b: (b / "model.step.onnx").unlink(), "model.step.onnx is missing"),
         (
             lambda b: shutil.copy(b / "model.step.onnx", b / "model.window.onnx"),
-            "holds what belongs in model.step.onnx",
+            "has the content of model.step.onnx",
         ),
         (lambda b: (b / "model.ts").write_bytes((b / "model.ts").read_bytes()[:-10]), "not the file that was exported"),
         (lambda b: (b / "model.extra.onnx").write_bytes(b"?"), "model.extra.onnx is not in the manifest"),

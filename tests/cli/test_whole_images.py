@@ -112,9 +112,9 @@ def test_each_sample_stops_at_its_exit(hstnn: Hstnn, bundle: Path, test: ImageSp
 @pytest.mark.parametrize(
     ("exit", "said", "code"),
     [
-        ("confidence=1.5", "an exit by confidence cannot have the threshold 1.5", 2),
-        ("scale=0", "an exit by scale cannot have the threshold 0", 2),
-        ("soon", "no exit is 'soon'", 2),
+        ("confidence=1.5", "the exit confidence has the invalid threshold 1.5", 2),
+        ("scale=0", "the exit scale has the invalid threshold 0", 2),
+        ("soon", "'soon' is not an exit", 2),
     ],
 )
 def test_no_exit(hstnn: Hstnn, bundle: Path, exit: str, said: str, code: int) -> None:

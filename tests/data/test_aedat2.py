@@ -71,7 +71,7 @@ def test_a_clock_that_begins_anew_goes_on(path: Path, start: int) -> None:
 def test_an_event_that_begins_like_a_line_of_the_header_is_an_event(path: Path) -> None:
     events = make_events([100], [179 - 140], [1000], [1])
     content = aedat2(events, "eu.seebetter.ini.chips.davis.DAVIS240C", (240, 180))
-    # Its first byte is that of #, and somewhere behind it is one of a new line.
+    # Its first byte is that of #, and somewhere behind use one of a new line.
     assert content.partition(b"DAVIS240C\r\n")[2][:1] == b"#"
     for more in (b"", words((0x2300_0000, 10), (0x0A0A_0A0A & 0x7FFF_FBFF, 10))):
         path.write_bytes(content + more)
@@ -85,7 +85,7 @@ def test_an_event_that_begins_like_a_line_of_the_header_is_an_event(path: Path) 
     [
         (b"", "it is empty"),
         (aedat(random_events(0, 9, Sensor(128, 128), 99)), "it begins with '#!AER-DAT3.1', not with #!AER-DAT2.0"),
-        (b"\x89PNG\r\n", "no AEDAT 2.0 file: it begins with"),
+        (b"\x89PNG\r\n", "not an AEDAT 2.0 file: it begins with"),
         (DVS128 + bytes(12), "is truncated: 12 bytes after its header are not whole events of 8"),
         (DVS128 + words((0x10000, 1)), "is damaged, or not of a DVS128: event 0 has the address 0x00010000"),
         (

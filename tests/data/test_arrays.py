@@ -72,12 +72,12 @@ DAMAGED: list[tuple[bytes, str]] = [
     (b"", "is damaged, or not a file of plain numbers"),
     (b"\x93NUMPY", "is damaged, or not"),
     (b"\x93NUMPY\x09\x00\x01\x00x", "is damaged, or not"),
-    (npy(np.zeros(4))[:-1], "has 32 bytes, of which 31 are there"),
-    (npy(np.zeros(4)) + b"\0", "holds 1 more bytes than its array has"),
+    (npy(np.zeros(4))[:-1], "has 32 bytes, the file has 31 of them"),
+    (npy(np.zeros(4)) + b"\0", "contains 1 more bytes than its array has"),
     (npy(np.zeros(4)) + npy(np.zeros(4)), "more bytes than its array has"),
-    (npy(np.array([{}], object), allow_pickle=True), "holds Python objects"),
-    (claiming(HUGE), "has 4000000000000 bytes, of which 0 are"),
-    (claiming(HUGE.replace("<f4", "V0")), "which holds nothing"),
+    (npy(np.array([{}], object), allow_pickle=True), "contains Python objects"),
+    (claiming(HUGE), "has 4000000000000 bytes, the file has 0"),
+    (claiming(HUGE.replace("<f4", "V0")), "whose items have no bytes"),
     (claiming(HUGE.replace("1, 1", "-1, 1")), "its header is not one of numpy's"),
     (claiming(HUGE.replace("1, 1", "1.5, 1")), "its header is not one of numpy's"),
     (claiming(HUGE.replace("False", "0")), "its header is not one of numpy's"),
@@ -88,10 +88,10 @@ DAMAGED: list[tuple[bytes, str]] = [
     (claiming("{'descr': '2001-99-99'}"), "its header is not one of numpy's"),
     (claiming("x" * 60_000), "is damaged, or not"),
     (claiming("x" * 10, version=2)[:-4], "is damaged, or not"),
-    (zipped(), "holds no array"),
-    (zipped(a=npy(np.zeros(1)), b=npy(np.zeros(1))), r"holds several arrays \(a, b\)"),
-    (zipped(x=npy(np.zeros(4))[:-1]), "has 32 bytes, of which 31 are there"),
-    (zipped(x=claiming(HUGE)), "has 4000000000000 bytes, of which 0 are"),
+    (zipped(), "contains no array"),
+    (zipped(a=npy(np.zeros(1)), b=npy(np.zeros(1))), r"contains several arrays \(a, b\)"),
+    (zipped(x=npy(np.zeros(4))[:-1]), "has 32 bytes, the file has 31 of them"),
+    (zipped(x=claiming(HUGE)), "has 4000000000000 bytes, the file has 0"),
     (zipped(x=npy(np.zeros(4)))[:-30], "is damaged, or not a file of plain numbers"),
 ]
 
@@ -116,7 +116,7 @@ def changed(content: bytes, field: int, value: int) -> bytes:
 
 def test_zip_files_that_zipfile_itself_stumbles_over_get_one_line() -> None:
     content = zipped(x=npy(np.zeros(4)))
-    for field, value, message in ((6, 168, "zip file version"), (10, 97, "packed in a way"), (8, 1, "encrypted")):
+    for field, value, message in ((6, 168, "zip file version"), (10, 97, "compressed in a way"), (8, 1, "encrypted")):
         with pytest.raises(DataError, match=message):
             read_array(changed(content, field, value), "x.npz")
     wrong = bytearray(content)
@@ -147,7 +147,7 @@ def test_any_damage_ends_in_an_array_or_in_one_line(data: st.DataObject) -> None
 def test_what_is_larger_than_the_limit_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "x.npz", x=np.zeros(4_000_000))
     tracemalloc.start()
-    with pytest.raises(DataError, match=r"holds an array of 32 MB .* at most 31 MB are read") as found:
+    with pytest.raises(DataError, match=r"contains an array of 32 MB .* at most 31 MB are read") as found:
         read_array(tmp_path / "x.npz", limit=31_000_000)
     assert tracemalloc.get_traced_memory()[1] < 3e6
     tracemalloc.stop()
@@ -170,20 +170,20 @@ def test_arrays_by_name_are_held_to_their_names_and_sizes() -> None:
     content = zipped(a=npy(np.zeros(4)), b=npy(np.ones(2)))
     assert set(read_arrays(content, {"a": 32, "b": 16, "c": 8})) == {"a", "b"}
     assert set(read_arrays(content, {"a": 32}, besides=None)) == {"a"}
-    with pytest.raises(DataError, match="holds 'b', which does not belong there"):
+    with pytest.raises(DataError, match="contains 'b', which does not belong there"):
         read_arrays(content, {"a": 32}, name="states")
-    with pytest.raises(DataError, match="states: a holds an array of 32 bytes"):
+    with pytest.raises(DataError, match="states: a contains an array of 32 bytes"):
         read_arrays(content, {"a": 31, "b": 16}, name="states")
 
 
 def test_a_stream_is_read_up_to_a_limit() -> None:
     assert read_bounded(io.BytesIO(b"cd"), "pipe", 4, b"ab") == b"abcd"
-    with pytest.raises(DataError, match="pipe is longer than 3 bytes"):
+    with pytest.raises(DataError, match="pipe is longer than the limit of 3 bytes"):
         read_bounded(io.BytesIO(b"cd"), "pipe", 3, b"ab")
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.npy cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"cannot read .*none\.npy: No such file"):
         read_array(tmp_path / "none.npy")
-    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+    with pytest.raises(DataError, match=r"cannot read .*: Is a directory"):
         read_array(tmp_path)

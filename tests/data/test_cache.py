@@ -123,7 +123,7 @@ def test_a_damaged_entry_is_made_anew_and_said_in_one_line(damage: str, caplog: 
     KEY.path.write_bytes(damaged)
     assert cache.read(KEY) is None
     (said,) = caplog.messages
-    assert f"{KEY.path} is damaged and will be made anew: " in said
+    assert f"{KEY.path} is damaged; hstnn computes it again: " in said
     assert "\n" not in said
     assert listed(cache.on_disk(KEY, rows)) == [row.tolist() for row in ROWS]
     assert rows.times == 2

@@ -92,7 +92,9 @@ def test_a_published_folder_must_be_whole(published: Path) -> None:
         load_cifar(Cifar10Config(), Source("test", published))
     assert "hstnn data prepare cifar10" in refused.value.hint
     write_cifar(folder / "data_batch_3.bin", TEN[:39])
-    with pytest.raises(DataError, match=r"data_batch_3\.bin is truncated: 119847 bytes, where 122920 are published"):
+    with pytest.raises(
+        DataError, match=r"data_batch_3\.bin is truncated: 119847 bytes, but the published file has 122920"
+    ):
         load_cifar(Cifar10Config(), Source("test", published))
     write_cifar(folder / "data_batch_3.bin", TEN * 2)
     with pytest.raises(DataError, match=r"data_batch_3\.bin is too long"):
@@ -103,8 +105,8 @@ def test_a_published_folder_must_be_whole(published: Path) -> None:
     ("content", "message"),
     [
         (b"", "test_some.bin is empty"),
-        (bytes(3072), "3072 bytes are no whole number of records of 3073"),
-        (b"<!doctype html><html></html>", "28 bytes are no whole number of records"),
+        (bytes(3072), "3072 bytes are not a whole number of records of 3073"),
+        (b"<!doctype html><html></html>", "28 bytes are not a whole number of records"),
         (bytes(3073) + bytes([10]) + bytes(3072), "image 1 has the label 10, beyond 9"),
     ],
 )

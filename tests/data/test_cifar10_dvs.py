@@ -81,9 +81,9 @@ def test_a_part_is_whole_but_not_while_other_archives_are_on_their_way(tmp_path:
         ("cifar10_dog_3.aedat", None, "is not named cifar10_cat_NUMBER.aedat"),
         ("cifar10_cat_1.aedat", b"", "it is empty"),
         ("cifar10_cat_1.aedat", aedat2(random_events(0, 9, CAMERA, 99))[:-1], "is truncated"),
-        ("cifar10_cat_1.aedat", aedat2(random_events(0, 0, CAMERA, 99)), "holds no events"),
+        ("cifar10_cat_1.aedat", aedat2(random_events(0, 0, CAMERA, 99)), "contains no events"),
         ("cifar10_cat_1.aedat", aedat2(random_events(0, 9, CAMERA, 99)[::-1]), "before the one before it"),
-        ("cifar10_cat_1.aedat", aedat(random_events(0, 9, CAMERA, 99)), "is no AEDAT 2.0 file"),
+        ("cifar10_cat_1.aedat", aedat(random_events(0, 9, CAMERA, 99)), "is not an AEDAT 2.0 file"),
         (
             "cifar10_cat_1.aedat",
             aedat2(random_events(0, 9, CAMERA, 99), "eu.seebetter.ini.chips.davis.DAVIS240B", (240, 180)),
@@ -103,5 +103,5 @@ def test_a_file_that_does_not_belong_is_named(tmp_path: Path, name: str, content
 
 
 def test_classes_without_a_second_file_test_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no test recordings"):
+    with pytest.raises(DataError, match="contains no test recordings"):
         load_cifar10_dvs(Cifar10DvsConfig(), Source("test", make_cifar10_dvs(tmp_path, 1)))

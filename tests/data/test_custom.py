@@ -66,8 +66,8 @@ SPLITS: dict[str, tuple[Own, str]] = {
     "fewer samples": (Own(lambda b: Batch(b.x[:, :1], b.target[:1])), r"x\[5, 1, 4\] for [12] samples"),
     "fewer classes": (Own(lambda b: b._replace(target=b.target[:1])), r"target\[1\] for [12] samples"),
     "NaN": (Own(lambda b: b._replace(x=b.x * float("nan"))), "NaN or infinity in x"),
-    "no batch": (Own(lambda b: tuple(b)), "'tuple', no Batch of tensors"),
-    "arrays": (Own(lambda b: b._replace(x=cast(Any, b.x.numpy()))), "no Batch of tensors"),
+    "no batch": (Own(lambda b: tuple(b)), "'tuple', not a Batch of tensors"),
+    "arrays": (Own(lambda b: b._replace(x=cast(Any, b.x.numpy()))), "not a Batch of tensors"),
     "no step": (Own(lambda b: b._replace(x=b.x[:0])), r"x\[0, 2, 4\] for [12] samples"),
     "it raises": (Own(lambda b: 1 / 0), "raises: ZeroDivisionError"),
 }
@@ -101,9 +101,9 @@ def test_a_split_that_is_what_it_says_is_trained_on(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: C.arrays((BAD, Y), (X, Y)), "x of train holds NaN or infinity, first in sample 3"),
-        (lambda: C.arrays((X, Y), (BAD, Y)), "x of test holds NaN or infinity, first in sample 3"),
-        (lambda: splits(3), "train of data set odd is 'int', no split"),
+        (lambda: C.arrays((BAD, Y), (X, Y)), "x of train contains NaN or infinity, first in sample 3"),
+        (lambda: C.arrays((X, Y), (BAD, Y)), "x of test contains NaN or infinity, first in sample 3"),
+        (lambda: splits(3), "train of data set odd is 'int', not a split"),
     ],
 )
 def test_what_is_no_data_is_refused_when_it_is_loaded(make: Any, said: str) -> None:

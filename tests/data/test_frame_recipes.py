@@ -27,12 +27,12 @@ REFUSED = [
         "unknown key 'data.frames.begin'",
         "from",
     ),
-    ("leaky-dvs", ["data.steps=3"], "data.steps is 3, but data.frames says", "data.steps=null"),
-    ("leaky-dvs", ["data.crop=random"], "data.crop is 'random', but data.frames says", "data.crop=null"),
+    ("leaky-dvs", ["data.steps=3"], "data.steps is 3, but data.frames already defines", "data.steps=null"),
+    ("leaky-dvs", ["data.crop=random"], "data.crop is 'random', but data.frames already defines", "data.crop=null"),
     (
         "shd",
         ["data.frames={by: number, number: 3}"],
-        "data.frame_time is 14000, but data.frames says",
+        "data.frame_time is 14000, but data.frames already defines",
         "frame_time=null",
     ),
 ]

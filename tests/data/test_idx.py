@@ -69,7 +69,7 @@ def test_a_truncated_file_is_refused(file: Path, left: int) -> None:
 
 def test_a_file_that_is_too_long_is_refused(file: Path) -> None:
     file.write_bytes(file.read_bytes() + b"\0")
-    with pytest.raises(DataError, match="too long: more than 40 bytes, where its header says 40"):
+    with pytest.raises(DataError, match="too long: more than 40 bytes, but its header says 40"):
         read_idx(file, 3)
 
 
@@ -99,5 +99,5 @@ def test_a_damaged_gzip_file_is_refused_wherever_it_breaks(file: Path) -> None:
 
 
 def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot read"):
         read_idx(tmp_path, 3)

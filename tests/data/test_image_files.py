@@ -128,7 +128,7 @@ REFUSED: list[tuple[bytes, str]] = [
     (saved(Image.fromarray(LEVELS.astype(np.uint16)), transparency=3), "has transparent pixels"),
     (
         saved(Image.fromarray(LEVELS), save_all=True, append_images=[Image.fromarray(LEVELS.T)]),
-        "is animated: it holds 2 images",
+        "is animated: it contains 2 images",
     ),
     (saved(Image.fromarray(THREE).convert("CMYK"), "JPEG"), "has the colours CMYK"),
     (png_that_claims(15_000, 15_000), "is too large: at most 64 million pixels are read"),
@@ -188,10 +188,10 @@ def test_colours_may_come_last_or_first() -> None:
 
 def test_whole_numbers_that_are_no_raw_pixels_are_refused_or_left_alone() -> None:
     for values, message in (
-        (LEVELS, "raw pixels are 0 to 16 in the data that was trained on"),
-        (LEVELS.astype(np.int16) * -1, "raw holds -"),
-        (LEVELS % 2, "raw holds uint8 0 and 1 alone"),
-        (LEVELS > 9, "raw holds bool 0 and 1 alone"),
+        (LEVELS, "raw pixels are 0 to 16 in the training data"),
+        (LEVELS.astype(np.int16) * -1, "raw contains -"),
+        (LEVELS % 2, "raw contains only uint8 0 and 1"),
+        (LEVELS > 9, "raw contains only bool 0 and 1"),
     ):
         with pytest.raises(DataError, match=message):
             from_levels(values, "raw", GREY, print)

@@ -136,7 +136,7 @@ def test_a_data_set_of_whole_images_says_so() -> None:
     ("change", "said"),
     [
         ("data.images.steps=0", "data.images.steps is 0"),
-        ("data.images.mean=[0.1,0.2]", "mean is one number, or one for each of three colours"),
+        ("data.images.mean=[0.1,0.2]", "mean must be one number, or one for each of three colours"),
         ("data.images.std=[0]", "std must be above 0"),
         ("data.images.encoding=rate", "data.images.encoding is 'rate'"),
     ],

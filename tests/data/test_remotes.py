@@ -128,7 +128,7 @@ def test_a_broken_download_goes_on_where_it_stopped(server: Server, tmp_path: Pa
     content = os.urandom(300_000)
     remote = server.remote("file.bin", content)
     server.cut_after, server.knows_ranges = 100_000, knows_ranges
-    with pytest.raises(DataError, match=r"file\.bin could not be downloaded"):
+    with pytest.raises(DataError, match=r"could not download .*file\.bin"):
         fetch([remote], tmp_path)
     assert not (tmp_path / "file.bin").exists()
     kept = (tmp_path / ".file.bin.part").stat().st_size
@@ -184,7 +184,7 @@ def test_what_was_put_there_and_is_not_the_file_is_refused_and_left_alone(
 
 def test_a_file_the_server_does_not_have_is_said_with_its_answer(server: Server, tmp_path: Path) -> None:
     remote = Remote("gone.bin", f"{server.url}/gone.bin", "md5:0")
-    with pytest.raises(DataError, match=r"gone\.bin could not be downloaded \(the server answers 404\)"):
+    with pytest.raises(DataError, match=r"gone\.bin \(the server answers 404\)"):
         fetch([remote], tmp_path)
 
 
@@ -235,7 +235,7 @@ def test_a_folder_that_cannot_be_written_is_said_as_such(blocked: Path) -> None:
         ("t.zip", zipped({"Train/../../evil": b""}), r"has a member outside of it, 'Train/\.\./\.\./evil'"),
         ("t.zip", zipped({"/etc/evil": b""}), "has a member outside of it, '/etc/evil'"),
         ("t.tar.gz", tarred({"Train/a": b"", "../evil": b""}), r"has a member outside of it, '\.\./evil'"),
-        ("t.tar.gz", tarred({"Train/a": b""}, link="/etc/passwd"), "no plain file, 'Train/link'"),
+        ("t.tar.gz", tarred({"Train/a": b""}, link="/etc/passwd"), "not a plain file,  'Train/link'"),
         ("t.zip", zipped(RECORDINGS)[:-100], "is damaged, or not an archive: File is not a zip file"),
         ("t.zip", zipped(RECORDINGS).replace(RECORDINGS["Train/1/a.bin"][:20], bytes(20)), "Bad CRC-32"),
         ("t.tar.gz", tarred(RECORDINGS)[:-100], "is damaged, or not an archive: "),

@@ -63,7 +63,7 @@ def test_windows_are_the_columns_in_order_and_targets_the_next_words(count: int,
     split = TextSplit(torch.arange(count), bptt, "a text")
     rows = count // batch
     if rows < 2:
-        with pytest.raises(DataError, match=f"a text holds {count} words, too few for a batch of {batch} columns"):
+        with pytest.raises(DataError, match=f"a text has {count} words, too few for a batch of {batch} columns"):
             split.steps(batch)
         return
     windows = list(split.windows(batch, CPU))
@@ -90,8 +90,8 @@ def test_single_windows_by_number() -> None:
     [
         (None, "ptb is not at {folder}/ptb (ptb.train.txt is missing)", "put the files ptb.train.txt, ptb.valid.txt"),
         ("partial", "(ptb.test.txt is missing)", "--data-dir"),
-        (b"", "ptb.test.txt holds no words", "download it again"),
-        (b"\n \n", "ptb.test.txt holds no words", "download it again"),
+        (b"", "ptb.test.txt contains no words", "download it again"),
+        (b"\n \n", "ptb.test.txt contains no words", "download it again"),
         (b"caf\xe9 au lait\n", "ptb.test.txt is not UTF-8 text: byte 3 is 0xe9", "save it as UTF-8"),
     ],
 )

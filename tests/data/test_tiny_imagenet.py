@@ -208,10 +208,10 @@ DAMAGED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a class of val alone": (
         replaced(TABLE, f"val_1.JPEG\t{WNIDS[0]}", "val_1.JPEG\tn99999999"),
-        "val_annotations.txt says that val_1.JPEG has the class 'n99999999', which wnids.txt does not name",
+        "val_annotations.txt gives val_1.JPEG the class 'n99999999', which wnids.txt does not name",
     ),
-    "no annotation": (replaced(TABLE, "val_1.JPEG", "val_77.JPEG"), "does not say which class val_1.JPEG has"),
-    "two annotations": (replaced(TABLE, "val_1.JPEG", "val_0.JPEG"), "line 2 names an image for the second time"),
+    "no annotation": (replaced(TABLE, "val_1.JPEG", "val_77.JPEG"), "does not give the class of val_1.JPEG"),
+    "two annotations": (replaced(TABLE, "val_1.JPEG", "val_0.JPEG"), "line 2 repeats an image"),
     "spaces for tabs": (
         replaced(TABLE, f"\t{WNIDS[0]}\t0\t0\t63\t63", f" {WNIDS[0]}"),
         "line 1 is not an image, a tab",
@@ -236,7 +236,7 @@ def test_damaged_texts_and_folders_are_named(name: str, folder: Path) -> None:
 def test_a_split_without_images_is_refused(tmp_path: Path) -> None:
     for split, counts in (("train", (0, 3)), ("test", (3, 0))):
         folder = make_tiny_imagenet(tmp_path / split, *counts)
-        with pytest.raises(DataError, match=f"holds no {split} images"):
+        with pytest.raises(DataError, match=f"contains no {split} images"):
             load_tiny_imagenet(WHOLE, Source("test", folder))
 
 

@@ -285,14 +285,14 @@ def test_levels_come_in_the_order_of_the_tables() -> None:
 @pytest.mark.parametrize(
     ("levels", "message"),
     [
-        ({"gaussiam": 0.2}, r"^against\.gaussiam: there is no disturbance"),
+        ({"gaussiam": 0.2}, r"^against\.gaussiam: unknown disturbance"),
         ({"gaussian": -0.1}, r"^against\.gaussian: level -0\.1 must be 0 or more"),
         ({"frame-loss": 1.5}, r"^against\.frame-loss: level 1\.5 must be from 0 to 1"),
         ({"weight-bits": 2.5}, "must be a whole number"),
-        ({"gaussian": 0}, "level 0 is no disturbance"),
+        ({"gaussian": 0}, "level 0 is not a disturbance"),
         ({"leak-mismatch": 0.1}, "does not disturb neurons"),
-        ({"event-drop": 0.1}, "it acts on raw events, and python holds none"),
-        ({"word-drop": 0.1}, "it acts on words, and python is no text"),
+        ({"event-drop": 0.1}, "it acts on raw events, but python has none"),
+        ({"word-drop": 0.1}, "it acts on words, but python is not text"),
     ],
 )
 def test_what_a_training_is_not_disturbed_by_is_refused(levels: dict[str, float], message: str) -> None:
@@ -309,5 +309,5 @@ def test_what_does_not_fit_the_network_is_refused() -> None:
     with pytest.raises(UsageError, match="each step has an answer of its own"):
         _against({"stretch": 0.1}, every)
     same = ArraySplit(torch.ones(4, 6, 5), torch.arange(4) % 3)
-    with pytest.raises(UsageError, match="so there is no range"):
+    with pytest.raises(UsageError, match="so they have no range"):
         _against({"gaussian": 0.1}, split=same).split(1)

@@ -160,7 +160,7 @@ def test_the_range_leaves_out_what_lies_past_a_samples_length() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("gausian", "there is no disturbance 'gausian'"),
+        ("gausian", "unknown disturbance 'gausian'"),
         ("gaussian=-0.1", "level -0.1 must be 0 or more"),
         ("gaussian=nan", "must be"),
         ("frame-loss=1.5", "must be from 0 to 1"),

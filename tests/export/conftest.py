@@ -43,6 +43,6 @@ def fronts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         assert not bundle.failed
         checks = [check for check in bundle.checks if "raw samples" in check.name]
         assert [check.outcome for check in checks] == ["passed"] * 3
-        assert all("360 of 360 samples equal to the bit" in check.figure for check in checks)
+        assert all("360 of 360 samples equal training's to the bit" in check.figure for check in checks)
         made[name] = bundle.folder
     return made

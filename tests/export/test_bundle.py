@@ -292,4 +292,4 @@ def test_the_part_that_is_asked_is_the_same_from_raw_samples(
     bundle = export_bundle(case.checkpoint(tmp_path / "best.pt"), forms=["window"], preprocess=True)
     assert bundle.failed == []
     (figure,) = [each.figure for each in bundle.checks if each.name.endswith("from raw samples, 3 of 360 samples")]
-    assert figure.startswith("3 of 3 samples equal to the bit to what training makes of them; 3 of 3 answers equal")
+    assert figure.startswith("3 of 3 samples equal training's to the bit; 3 of 3 answers equal")

@@ -32,7 +32,7 @@ def test_the_fastest_that_leaves_the_wanted_axes_free_is_kept(fastest: Form, mon
     free = choose_form(network, "time,batch", 4)
     assert free.form == (fastest if fastest != "unrolled" else "window")
     assert set(free.milliseconds) == {"window", "step"}
-    assert "unrolled not measured: its time is not free" in str(free)
+    assert "unrolled not measured: its time axis is fixed" in str(free)
 
 
 def test_what_would_not_fit_into_a_file_is_not_unrolled() -> None:
@@ -40,7 +40,7 @@ def test_what_would_not_fit_into_a_file_is_not_unrolled() -> None:
 
 
 def test_an_unrolled_graph_is_refused_where_time_must_be_free() -> None:
-    with pytest.raises(UsageError, match="its time is not free"):
+    with pytest.raises(UsageError, match="its time axis is fixed"):
         check_dynamic("unrolled", "time,batch")
     for dynamic in ("batch", None):
         check_dynamic("unrolled", dynamic)

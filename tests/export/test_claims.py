@@ -105,7 +105,7 @@ def test_what_was_exported_is_true(exported: tuple[Path, Path]) -> None:
         (
             lambda f: f["verification"]["checks"][0].update(file="model.window.onnx"),
             "checks on record",
-            "a check is of 'model.window.onnx', which the bundle does not hold",
+            "a check names 'model.window.onnx', which is not in the bundle",
         ),
         (
             lambda f: f["verification"]["checks"][0].update(outcome="failed"),
@@ -132,7 +132,7 @@ def test_what_follows_from_recipe_weights_and_data_cannot_be_said_otherwise(
         (lambda f: f["checkpoint"].update(sha256="0" * 64), "checkpoint.sha256 is"),
         (lambda f: f.update(selection={"ratio": 0.5}), "selection is"),
         (lambda f: f.update(trained_with={"gpu": "none"}), "trained_with.'gpu' should not be there"),
-        (lambda f: f["recipe"].update(seed=3), "the recipe is another one"),
+        (lambda f: f["recipe"].update(seed=3), "the recipe differs"),
     ],
 )
 def test_what_only_the_checkpoint_knows_is_compared_with_it(
@@ -159,7 +159,7 @@ def test_a_bundle_without_a_proof_says_so_and_its_proof_is_made_now(
     folder = export_bundle(exported[0], tmp_path / "b", forms=["step"], verify=False).folder
     result = verify_bundle(folder)
     assert not result.failed
-    assert result.checks[-1].figure == "it was exported without a proof, and says so"
+    assert result.checks[-1].figure == "the bundle was exported without a proof, as its manifest says"
 
 
 def test_the_words_of_a_language_model_are_those_it_was_trained_with(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_the_words_of_a_language_model_are_those_it_was_trained_with(tmp_path: P
     words = bundle / "vocabulary.json"
     for content, figure in (
         (words.read_text().replace('"', "'"), "it is not a list of words"),
-        (json.dumps([*json.loads(words.read_text())[::-1]]), "its words are others than those of the network"),
+        (json.dumps([*json.loads(words.read_text())[::-1]]), "its words differ from the network's"),
     ):
         words.write_text(content)
         forge(bundle, lambda f: f["carried"]["vocabulary.json"].update(sha256=files.sha256(words)))
@@ -194,13 +194,13 @@ def test_a_damaged_nir_graph_is_read_in_a_process_of_its_own(bundle: Path, monke
     raw = bytearray(file.read_bytes())
     # The heap that holds texts says that it is longer than it is: the HDF5 library runs for ever.
     raw[raw.index(b"GCOL") + 9] = 125
-    for damaged, figure in ((bytes(raw), "damaged, or no NIR graph"), (b"not HDF5", "model.nir")):
+    for damaged, figure in ((bytes(raw), "damaged, or not a NIR graph"), (b"not HDF5", "model.nir")):
         file.write_bytes(damaged)
         forge(bundle, lambda f: f["carried"]["model.nir"].update(sha256=files.sha256(file)))
         monkeypatch.setattr(nir_apart, "_SECONDS", 3)
         (check,) = verify_bundle(bundle).failed
         assert (check.file, check.name) == ("model.nir", "graph = written again")
-        assert check.figure.startswith("it cannot be read: ")
+        assert check.figure.startswith("cannot read it: ")
         assert figure in check.figure
 
 

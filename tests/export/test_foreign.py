@@ -193,10 +193,10 @@ def test_what_could_run_code_is_refused_with_one_line_and_nothing_runs(bundle: P
     path = bundle / "model.pt2"
     rewrite(path, lambda members: ATTACKS[attack](members, proof))
     seal_again(bundle)
-    with pytest.raises(BundleError, match="could run code when it is opened, or is not as hstnn writes it") as refused:
+    with pytest.raises(BundleError, match="could run code when opened, or is not as hstnn writes it") as refused:
         verify_bundle(bundle)
     assert "\n" not in refused.value.message
-    assert "it was not opened" in refused.value.message
+    assert "hstnn did not open it" in refused.value.message
     for read in (check_program, open_program, program_weights, module_of):
         with pytest.raises(BundleError):
             read(path)

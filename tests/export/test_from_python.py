@@ -74,7 +74,7 @@ def test_a_history_without_a_folder(tmp_path: Path) -> None:
     assert manifest["recipe"]["data"]["name"] == "python"
     found.checkpoint.save(tmp_path / "own.pt")
     assert not hd.verify_bundle(tmp_path / "bundle", tmp_path / "own.pt", test=TEST).failed
-    with pytest.raises(UsageError, match="no folder that a bundle could lie in"):
+    with pytest.raises(UsageError, match="no folder for a bundle"):
         hd.export_bundle(found)
 
 
@@ -131,9 +131,9 @@ def test_what_cannot_be_exported(trained: hd.History, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Linear is neither a checkpoint file nor a network") as refused:
         hd.export_bundle(torch.nn.Linear(2, 2), out)  # type: ignore[arg-type]
     assert "hd.from_torch" in refused.value.hint
-    with pytest.raises(DataError, match="x of test has the shape"):
+    with pytest.raises(DataError, match="x of test has shape"):
         hd.export_bundle(trained, out, test=(X[..., :2], Y))
-    with pytest.raises(UsageError, match="preprocessing is proved on the files"):
+    with pytest.raises(UsageError, match="the proof of preprocessing needs the files"):
         hd.export_bundle(trained, out, test=TEST, preprocess=True)
     hybrid = hd.train_recipe(
         hd.load_recipe("digits", ["kind=snn", "network.units=[4]", "adapt.epochs=1", "batch=400"]), tmp_path / "runs"

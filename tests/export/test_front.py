@@ -252,8 +252,8 @@ REFUSED: list[tuple[Preprocessing, list[str], str]] = [
     *[
         (frames(Sensor(8, 8), [transform], 10, 2), ["onnx"], f"the transform {transform.name} {why}")
         for transform, why in (
-            (Denoise(), "drops an event for want of neighbours"),
-            (RefractoryPeriod(delta=3), "drops an event for one that came before it"),
+            (Denoise(), "drops an event that lacks neighbours"),
+            (RefractoryPeriod(delta=3), "drops an event because of an earlier one"),
             (Decimation(n=2), "counts the events of each pixel"),
             (HotPixels(frequency=3), "needs the rate of each pixel"),
         )
@@ -263,7 +263,7 @@ REFUSED: list[tuple[Preprocessing, list[str], str]] = [
     (frames(Sensor(8, 8), [TimeAlignment()], 10, None), ["onnx"], "is known only after time-alignment"),
     (frames(Sensor(8, 8), [CenterCrop(size=3), TimeAlignment()], 10, 2), ["onnx"], "is known only after center-crop"),
     (Words(split="spaces", lower=True, window=5), ["onnx"], "cannot look up a text's words in a vocabulary"),
-    (Values(), ["onnx"], "nothing is known of the files that x comes from"),
+    (Values(), ["onnx"], "the format of the files behind x is unknown"),
     (Pixels(height=8, width=8, colours=1), ["onnx", "pt2"], "pt2 has no front"),
     (Pixels(height=8, width=8, colours=1), ["torchscript"], "torchscript has no front"),
 ]

@@ -70,7 +70,7 @@ def test_openvino_runs_windows_and_finds_their_answers(case: Case, states: Any) 
 
 
 def test_a_step_graph_has_no_states_inside() -> None:
-    with pytest.raises(ExportError, match="hands its states from step to step"):
+    with pytest.raises(ExportError, match="passes its states from step to step"):
         build_onnx(Case("sequence", "snn").network(), "step", {}, states="inside")
 
 
@@ -183,7 +183,7 @@ def test_preprocessing_and_smaller_graphs_go_with_it(case: Case, tmp_path: Path)
         assert (facts["form"], facts["states"], facts["opset"]) == ("window", "inside", 18)
     raw = [check for check in bundle.checks if "from raw samples" in check.name]
     assert len(raw) == 3
-    assert all("360 of 360 samples equal to the bit" in check.figure for check in raw)
+    assert all("360 of 360 samples equal training's to the bit" in check.figure for check in raw)
     again = verify_bundle(bundle.folder)
     assert not again.failed, again.failed
     smaller = Session(bundle.folder, smaller="fp16")
@@ -237,7 +237,7 @@ def test_an_unrolled_graph_says_which_length_it_takes(tmp_path: Path) -> None:
     )
     session, face = Session(bundle.folder), interface(case.network())
     assert session.run(face.example(8, 2).numpy()).shape == (2, 10)
-    with pytest.raises(DataError, match=r"x has 7 steps; the only graph of .* takes 8"):
+    with pytest.raises(DataError, match=r"x has 7 steps, but the only graph of .* takes 8"):
         session.run(face.example(7, 2).numpy())
 
 
@@ -254,7 +254,7 @@ def test_of_raw_events_the_graph_counts_the_recordings(tmp_path: Path) -> None:
     session = Session(bundle.folder)
     events = np.array([[0, 5, 1, 1, 0], [1, 7, 2, 2, 1]], np.int64)
     assert session.run(events).shape == session.run(events, batch=2).shape == (2, 10)
-    with pytest.raises(DataError, match="the events are of 2 recordings, not 3"):
+    with pytest.raises(DataError, match="the events are from 2 recordings, not 3"):
         session.run(events, batch=3)
 
 
@@ -268,13 +268,13 @@ def test_both_are_written_side_by_side_and_one_form_alone_is_refused(tmp_path: P
     }
     asked: tuple[StatesAsked, ...] = ("inside", "both")
     for states in asked:
-        with pytest.raises(UsageError, match="a step graph hands its states from step to step"):
+        with pytest.raises(UsageError, match="a step graph passes its states from step to step"):
             export_bundle(ckpt, tmp_path / "c", forms=["step"], states=states)
     chosen = export_bundle(ckpt, tmp_path / "d", forms="auto", states="inside", verify=False)
     assert list(chosen.manifest["files"]) == [WINDOW_INSIDE_ONNX]
     assert chosen.choice is not None
     assert "its states cannot be inside" in chosen.choice.left_out["step"]
-    with pytest.raises(BundleError, match="holds no fp16 ONNX graph"):
+    with pytest.raises(BundleError, match="contains no verified fp16 ONNX graph"):
         Session(tmp_path / "d", smaller="fp16")
 
 

@@ -86,7 +86,7 @@ def test_zeros_with_a_sign_and_what_is_no_number_stay_what_they_are() -> None:
 
 
 def test_what_has_too_many_levels_is_refused() -> None:
-    with pytest.raises(ExportError, match="no array of weights has so few levels"):
+    with pytest.raises(ExportError, match="no array of weights has few enough levels"):
         store_integers(model(w().numpy(), 21))
 
 

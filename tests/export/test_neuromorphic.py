@@ -201,7 +201,7 @@ def test_neurons_that_are_not_the_network_s_are_not_written(
         return graph
 
     monkeypatch.setattr(neuromorphic, "to_nir", off_by_a_millionth)
-    with pytest.raises(ExportError, match=r"does not hold what was written: (decay|threshold) .* of layer 2"):
+    with pytest.raises(ExportError, match=r"differs from what was written: (decay|threshold) .* of layer 2"):
         write_nir(sequence(), tmp_path / "model.nir")
     assert not (tmp_path / "model.nir").exists()
 
@@ -209,7 +209,7 @@ def test_neurons_that_are_not_the_network_s_are_not_written(
 @pytest.mark.parametrize("found", ["1.0.4", "1.0.6", "1.0"])
 def test_a_nir_that_is_too_old_is_refused_with_its_version(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nir_neurons, "version", lambda _name: found)
-    with pytest.raises(ExportError, match=f"nir 1.0.7 or newer, and {found} is installed") as refused:
+    with pytest.raises(ExportError, match=f"nir 1.0.7 or newer, but {found} is installed") as refused:
         to_nir(sequence())
     assert "pip install 'nir>=1.0.7'" in refused.value.hint
 

@@ -63,7 +63,7 @@ def test_it_is_exported_in_every_format_and_proved(name: str, family: str, tmp_p
     assert not [check for check in checks if check.outcome == "failed"]
     replays = [check.figure for check in checks if check.name.startswith("replay")]
     assert len(replays) >= 10
-    assert all("spikes equal" in figure for figure in replays)
+    assert all("spikes identical" in figure for figure in replays)
     with torch.no_grad():
         x = torch.rand(6, 9, *made.input_shape) if not made.tokens else torch.zeros(6, 9, dtype=torch.int64)
         _, state = made(x)

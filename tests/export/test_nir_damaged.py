@@ -92,23 +92,23 @@ DAMAGED: dict[str, tuple[Change, str]] = {
     ),
     "a terabyte of edges": (
         lambda file: replaced(file, "node/edges", shape=(2**38, 2), dtype="S4", chunks=(1024, 2)),
-        "edges has the shape",
+        "edges has shape",
     ),
     "a name of a terabyte": (
         lambda file: replaced(file, "node/nodes/layer1/type", shape=(2**38,), dtype="S4", chunks=(1024,)),
-        "is no text",
+        "is not text",
     ),
     "letters of a gigabyte": (
         lambda file: replaced(file, "node/nodes/layer1/type", shape=(), dtype=f"S{2**31 - 1}"),
         "claims the shape",
     ),
     "long names": (long_names, "has more than 1000 letters"),
-    "sub-graphs in sub-graphs": (deep, "sub-graphs stand in sub-graphs"),
-    "a graph in itself": (looped, "sub-graphs stand in sub-graphs|more than"),
-    "a link to another file": (far, "'weight' is a link to another place, which is not followed"),
-    "a soft link": (soft, "'layer9' is a link to another place, which is not followed"),
-    "weights in another data set": (elsewhere, "lies in another file, which is not followed"),
-    "weights in a file beside it": (outside, "lies in another file, which is not followed"),
+    "sub-graphs in sub-graphs": (deep, "sub-graphs are nested"),
+    "a graph in itself": (looped, "sub-graphs are nested|more than"),
+    "a link to another file": (far, "'weight' is a link, which hstnn does not follow"),
+    "a soft link": (soft, "'layer9' is a link, which hstnn does not follow"),
+    "weights in another data set": (elsewhere, "is in another file, which hstnn does not follow"),
+    "weights in a file beside it": (outside, "is in another file, which hstnn does not follow"),
     "no graph": (lambda file: file.pop("node"), "it has no 'node'"),
     "no nodes": (lambda file: file["node"].pop("nodes"), "it has no 'nodes'"),
     "no edges": (lambda file: file["node"].pop("edges"), "it has no 'edges'"),
@@ -116,15 +116,15 @@ DAMAGED: dict[str, tuple[Change, str]] = {
     "no weight": (lambda file: file["node/nodes/layer1"].pop("weight"), "node 'layer1': .* has no weight"),
     "a weight that is text": (
         lambda file: replaced(file, "node/nodes/layer1/weight", data="heavy"),
-        "node 'layer1': weight is 'heavy', no numbers",
+        "node 'layer1': weight is 'heavy', not numbers",
     ),
     "complex weights": (
         lambda file: replaced(file, "node/nodes/layer1/weight", data=np.ones((5, 6), complex)),
-        "holds neither numbers nor text",
+        "contains neither numbers nor text",
     ),
-    "nodes that are none": (lambda file: replaced(file, "node/nodes", data=1.0), "'nodes' is no group"),
-    "edges that are numbers": (lambda file: replaced(file, "node/edges", data=np.ones((3, 2))), "is no text"),
-    "edges by threes": (lambda file: replaced(file, "node/edges", data=np.ones((3, 3))), "edges has the shape"),
+    "nodes that are none": (lambda file: replaced(file, "node/nodes", data=1.0), "'nodes' is not a group"),
+    "edges that are numbers": (lambda file: replaced(file, "node/edges", data=np.ones((3, 2))), "is not text"),
+    "edges by threes": (lambda file: replaced(file, "node/edges", data=np.ones((3, 3))), "edges has shape"),
     "an edge to nowhere": (
         lambda file: replaced(file, "node/edges", data=[("input", "layer7")], dtype=h5py.string_dtype()),
         "an edge leads from 'input' to 'layer7'",
@@ -136,7 +136,7 @@ DAMAGED: dict[str, tuple[Change, str]] = {
     ),
     "an empty weight": (
         lambda file: replaced(file, "node/nodes/layer1/weight", data=h5py.Empty("f4")),
-        "holds nothing",
+        "is empty",
     ),
 }
 
@@ -174,7 +174,7 @@ def test_a_file_that_makes_the_library_run_for_ever_is_refused_in_time(
     raw[raw.index(b"GCOL") + 9] = 125
     path.write_bytes(raw)
     monkeypatch.setattr(nir_apart, "_SECONDS", 3)
-    with pytest.raises(DataError, match="damaged, or no NIR graph"):
+    with pytest.raises(DataError, match="damaged, or not a NIR graph"):
         hd.read_nir(path)
 
 

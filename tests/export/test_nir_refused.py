@@ -49,7 +49,7 @@ CHAIN = edges("input a", "a b", "b c", "c output")
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "cycle over two layers": (
         lambda: graph_of(affine(), lif(5), affine(5, 5), lif(5), edges=TWO),
-        r"node '[bcd]' is in a cycle that is no recurrence",
+        r"node '[bcd]' is in a cycle that is not a recurrence",
     ),
     "cycle of weights": (
         lambda: graph_of(affine(), affine(5, 5), affine(3, 5), edges=[*CHAIN, ("b", "b")]),
@@ -69,11 +69,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "recurrence, negative r": (
         lambda: graph_of(affine(), lif(5, r=-np.ones(5)), affine(3, 5), edges=LOOP, w=nir.Linear(REC)),
-        "node 'b': it multiplies its input, with its own spikes in it, by 0 or less",
+        "node 'b': it multiplies its input, including its own spikes, by 0 or less",
     ),
     "recurrence of another size": (
         lambda: graph_of(affine(), lif(5), affine(3, 5), edges=LOOP, w=nir.Linear(REC[:, :4])),
-        r"node 'b': recurrent.weight has the shape \[5, 4\], and \[5, 5\] fits",
+        r"node 'b': recurrent.weight has shape \[5, 4\], but its input \[5\] needs \[5, 5\]",
     ),
     "recurrence through an even convolution": (
         lambda: graph_of(
@@ -112,18 +112,18 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "an edge to nowhere": (
         lambda: graph_of(affine(), lif(5), affine(3, 5), edges=[*CHAIN, ("b", "z")]),
-        "an edge leads from 'b' to 'z', and one of them is no node",
+        "an edge leads from 'b' to 'z', but one of them is not a node",
     ),
     "an edge twice": (
         lambda: graph_of(affine(), lif(5), affine(3, 5), edges=[*CHAIN, ("b", "c")]),
-        "the edge from 'b' to 'c' stands twice",
+        "the edge from 'b' to 'c' appears twice",
     ),
     "branches that cross": (
         lambda: graph_of(
             *(affine(), affine(5, 5), affine(5, 5), affine(5, 5), lif(5)),
             edges=edges("input a", "a b", "a c", "b c", "b d", "c e", "d e", "e output"),
         ),
-        "edges part and meet around it",
+        "the branches around it",
     ),
     "sizes that do not add": (
         lambda: graph_of(affine(), lif(5), affine(4, 5), affine(3, 5), edges=SKIP),
@@ -131,11 +131,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "weights that do not fit": (
         lambda: graph_of(affine(5, 7), lif(5)),
-        r"node 'a': weight has the shape \[5, 7\], and \[5, 6\] fits \[6\]",
+        r"node 'a': weight has shape \[5, 7\], but its input \[6\] needs \[5, 6\]",
     ),
     "a bias that does not fit": (
         lambda: graph_of(nir.Affine(REC, np.zeros(4)), lif(5), shape=(5,)),
-        r"node 'a': bias has the shape \[4\]",
+        r"node 'a': bias has shape \[4\]",
     ),
     "maps into units": (
         lambda: graph_of(affine(5, 4), lif(5), shape=(4, 2, 2)),
@@ -147,26 +147,29 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "neurons of another size": (
         lambda: graph_of(affine(), lif(4)),
-        r"node 'b': r has the shape \[4\], and \[5\] comes in",
+        r"node 'b': r has shape \[4\], but its input is \[5\]",
     ),
     "an output of another size": (
         lambda: graph_of(affine(), lif(5), out=(4,)),
-        r"node 'output': it says that \[4\] comes out, and \[5\] comes in",
+        r"node 'output': it states the output \[4\], but its input is \[5\]",
     ),
     "NaN": (
         lambda: graph_of(affine(), lif(5, tau=with_bad(np.nan))),
-        "node 'b': tau holds a number that is not finite",
+        "node 'b': tau contains a number that is not finite",
     ),
     "weights beyond single precision": (
         lambda: graph_of(nir.Linear(np.full((5, 6), 1e300)), lif(5)),
-        "node 'a': it holds a number that is too large for single precision",
+        "node 'a': it contains a number that is too large for float32",
     ),
     "weights with an infinity": (
         lambda: graph_of(nir.Linear(REC / 0), lif(5), shape=(5,)),
-        "node 'a': weight holds a number that is not finite",
+        "node 'a': weight contains a number that is not finite",
     ),
     "a negative tau": (lambda: graph_of(affine(), lif(5, tau=with_bad(-1.0))), "node 'b': tau is -1"),
-    "no tau": (lambda: graph_of(affine(), lif(5, tau=with_bad(0.0))), "node 'b': tau is 0: a time constant is above 0"),
+    "no tau": (
+        lambda: graph_of(affine(), lif(5, tau=with_bad(0.0))),
+        "node 'b': tau is 0: a time constant must be above 0",
+    ),
     "a membrane that turns": (
         lambda: graph_of(affine(), lif(5, tau=with_bad(DT / 3))),
         r"node 'b': at a step of 0.001 s its membrane is multiplied by -2",
@@ -182,7 +185,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a threshold of another size": (
         lambda: graph_of(affine(), nir.Threshold(np.ones(4))),
-        r"node 'b': threshold has the shape \[4\]",
+        r"node 'b': threshold has shape \[4\]",
     ),
     "delays that differ": (
         lambda: graph_of(affine(), lif(5), nir.Delay(np.array([1, 2, 1, 1, 1]) * DT)),
@@ -190,7 +193,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "half a step": (
         lambda: graph_of(affine(), lif(5), nir.Delay(np.full(5, 1.5 * DT))),
-        "node 'c': its delay of 0.0015 s is not one whole number of steps",
+        "node 'c': its delay of 0.0015 s is not a whole number of steps",
     ),
     "a delay of a year": (
         lambda: graph_of(affine(), lif(5), nir.Delay(np.full(5, 3e7))),
@@ -198,7 +201,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "scale of another size": (
         lambda: graph_of(affine(), nir.Scale(np.ones(4)), lif(5)),
-        "node 'b': scale has the shape",
+        "node 'b': scale has shape",
     ),
     "padding that is uneven": (
         lambda: graph_of(conv(nir.Conv2d, numbers(0, -1, 1, 4, 2, 2, 2), (7, 7), padding="same"), shape=(2, 7, 7)),
@@ -206,7 +209,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "padding same with a stride": (
         lambda: graph_of(conv(nir.Conv2d, MAPS, (7, 7), padding="same", stride=(2, 2)), shape=(2, 7, 7)),
-        "node 'a': padding same is for a stride of 1",
+        "node 'a': padding same needs a stride of 1",
     ),
     "a pool that pads": (
         lambda: graph_of(nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([1, 1])), shape=(2, 7, 7)),
@@ -215,16 +218,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a pool of rows": (lambda: graph_of(pool(nir.AvgPool2d), shape=(2, 7)), "node 'a': it takes maps"),
     "a stride of 0": (
         lambda: graph_of(conv(nir.Conv2d, MAPS, None, stride=(0, 0)), shape=(2, 7, 7)),
-        r"node 'a': stride is \[0, 0\]: 1 is the least",
+        r"node 'a': stride is \[0, 0\]; the minimum is 1",
     ),
     "some axes": (
         lambda: graph_of(flatten(2, 7, 7, start=1), shape=(2, 7, 7)),
-        r"node 'a': it flattens axes 1 to -1 of \[2, 7, 7\]; all of them are read",
+        r"node 'a': it flattens axes 1 to -1 of \[2, 7, 7\]; it must flatten all of them",
     ),
     "no neurons": (lambda: graph_of(affine(), affine(3, 5)), "no layer carries anything over time"),
     "maps at the end": (
         lambda: graph_of(conv(nir.Conv2d, MAPS, (7, 7)), lif(4, 5, 5), shape=(2, 7, 7)),
-        r"the graph is no stack: .*\[4, 5, 5\]",
+        r"the graph is not a stack: .*\[4, 5, 5\]",
     ),
     "nothing": (lambda: graph_of(edges=[("input", "output")]), "has no layer"),
     "one output twice": (
@@ -255,7 +258,7 @@ def test_a_type_that_nobody_knows_is_refused_by_the_node_s_name() -> None:
     class Wormhole:
         """No node of NIR."""
 
-    with pytest.raises(ExportError, match="node 'b': its type is 'Wormhole', which no layer of a stack is"):
+    with pytest.raises(ExportError, match="node 'b': its type 'Wormhole' has no layer in a stack"):
         stack_of(graph_of(affine(), Wormhole(), lif(5)), DT)
 
 
@@ -264,10 +267,12 @@ def test_a_type_that_nobody_knows_is_refused_by_the_node_s_name() -> None:
 
 def test_the_length_of_a_step_is_given_or_told_or_asked_for() -> None:
     graph = graph_of(affine(), lif(5))
-    with pytest.raises(ExportError, match="node 'b': it depends on the length of a step, which the file does not say"):
+    with pytest.raises(
+        ExportError, match="node 'b': it depends on the length of a step, which the file does not state"
+    ):
         stack_of(graph)
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ExportError, match="a step takes more than 0 s"):
+        with pytest.raises(ExportError, match="it must be above 0 s"):
             stack_of(graph, wrong)
     graph.metadata |= {"dt": np.float64(DT), "method": b"exponential"}
     x = torch.rand(20, 2, 6)
@@ -324,6 +329,6 @@ def test_a_number_of_a_unit_that_is_off_is_not_written(tmp_path: Path, monkeypat
             return graph
 
         monkeypatch.setattr(neuromorphic, "to_nir", off)
-        with pytest.raises(ExportError, match=r"does not hold what was written: .* of layer 2"):
+        with pytest.raises(ExportError, match=r"differs from what was written: .* of layer 2"):
             write_nir(network, tmp_path / "model.nir")
     assert not list(tmp_path.iterdir())

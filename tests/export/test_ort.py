@@ -85,7 +85,7 @@ def test_a_provider_that_does_not_load_is_an_error_not_a_quiet_cpu(
         return whole(model, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", falls_back)
-    with pytest.raises(DeviceError, match="CUDAExecutionProvider was asked for"):
+    with pytest.raises(DeviceError, match="CUDAExecutionProvider is not available"):
         open_graph(bundle.folder / "model.window.onnx", "cuda")
 
 

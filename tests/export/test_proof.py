@@ -301,7 +301,7 @@ def test_a_back_door_that_no_input_opens_shows_in_the_text(
     checks = prove(right, path, Samples(20, 64))
     assert caught_by(checks) == {TEXT}
     (found,) = (check for check in checks if check.name == TEXT)
-    assert "stands where" in found.figure
+    assert "instead of" in found.figure
 
 
 def _cosine(self: SequenceClassifier, o: Algebra[V], last: Emitted[V], state: Mapping[str, V]) -> V:

@@ -62,15 +62,15 @@ def test_one_value_that_training_cannot_have_given_is_found_wherever_it_is(
         if fits:
             trained.check(x)
             continue
-        with pytest.raises(DataError, match=r"x holds .* at \[") as found:
+        with pytest.raises(DataError, match=r"x contains .* at \[") as found:
             trained.check(x, first=100)
         assert str([place[0] + 100, *place[1:]]) in found.value.message
 
 
 WRONG: list[tuple[str, Any, str, str]] = [
-    ("images", np.full((8, 2, 8), 255, np.uint8), "x holds 255 at", "raw pixels"),
-    ("images", np.full((8, 2, 8), 16.0), "x holds 16 at", "divide"),
-    ("images", np.linspace(-1, 1, 128).reshape(8, 2, 8), "x holds -1 at", "any_range=True"),
+    ("images", np.full((8, 2, 8), 255, np.uint8), "x contains 255 at", "raw pixels"),
+    ("images", np.full((8, 2, 8), 16.0), "x contains 16 at", "divide"),
+    ("images", np.linspace(-1, 1, 128).reshape(8, 2, 8), "x contains -1 at", "any_range=True"),
     (
         "images",
         np.zeros((2, 8, 8)),
@@ -83,13 +83,13 @@ WRONG: list[tuple[str, Any, str, str]] = [
         "x has 3 steps of 12 sequences; the network was trained on 12",
         "swapaxes",
     ),
-    ("events", np.full((12, 1, 2, 16, 16), -1), "x holds -1 at", "as events are counted"),
-    ("events", np.full((12, 1, 2, 16, 16), 0.5), "x holds 0.5 at .*whole numbers", "as events are counted"),
-    ("events", np.zeros((12, 1, 16, 16, 2)), "x has the shape", ""),
+    ("events", np.full((12, 1, 2, 16, 16), -1), "x contains -1 at", "give frames of event counts"),
+    ("events", np.full((12, 1, 2, 16, 16), 0.5), "x contains 0.5 at .*whole numbers", "give frames of event counts"),
+    ("events", np.zeros((12, 1, 16, 16, 2)), "x has shape", ""),
     ("images", np.ma.masked_greater(np.zeros((8, 2, 8)), 1), "x is a masked array", "filled"),
-    ("images", np.full((8, 2, 8), None), "x is of type object", ""),
-    ("images", np.zeros((8, 2, 8), "M8[us]"), "x is of type datetime64", ""),
-    ("images", np.zeros((8, 2, 8), [("a", "f4")]), "x is of type", ""),
+    ("images", np.full((8, 2, 8), None), "x has type object", ""),
+    ("images", np.zeros((8, 2, 8), "M8[us]"), "x has type datetime64", ""),
+    ("images", np.zeros((8, 2, 8), [("a", "f4")]), "x has type", ""),
 ]
 
 
@@ -106,9 +106,9 @@ def test_steps_and_chunks_are_held_to_the_same(made: dict[str, Path]) -> None:
     stream = Session(made["images"]).stream(2)
     before = stream.state
     for wrong in (np.full((2, 8), 255, np.uint8), np.full((2, 8), 2, np.float32), np.full((2, 8), np.nan, np.float32)):
-        with pytest.raises(DataError, match="x holds"):
+        with pytest.raises(DataError, match="x contains"):
             stream.step(wrong)
-        with pytest.raises(DataError, match=r"x holds .* at \[600, 0, 0\]"):
+        with pytest.raises(DataError, match=r"x contains .* at \[600, 0, 0\]"):
             stream.run(np.concatenate([np.zeros((600, 2, 8)), wrong[None]]))
     assert all((stream.state[name] == value).all() for name, value in before.items()), "an error has moved nothing"
     # How many streams there are is known: their chunks may have any length.
@@ -122,7 +122,7 @@ def test_who_knows_better_says_so(made: dict[str, Path]) -> None:
     for now in x:
         logits = stream.step(now)
     np.testing.assert_allclose(session.run(x), logits, atol=1e-5)
-    with pytest.raises(DataError, match="x holds nan"):
+    with pytest.raises(DataError, match="x contains nan"):
         session.run(np.full((8, 1, 8), np.nan))
 
 

@@ -125,7 +125,7 @@ def test_a_back_door_passes_every_replay_and_is_found_by_building_again(bundle: 
     assert {check.outcome for check in replays} == {"passed"}, "no replay asks for the one input"
     result = verify_bundle(bundle)
     assert [(check.file, check.name) for check in result.failed] == [(WINDOW, NAME)]
-    assert result.failed[0].figure == "node sum (ReduceSum) is one too many in node of window graph"
+    assert result.failed[0].figure == "node of window graph has the extra node sum (ReduceSum)"
     assert not any(check.file == WINDOW and "replay" in check.name for check in result.checks), "it is not run"
 
 
@@ -136,7 +136,7 @@ def test_a_back_door_in_a_smaller_graph_is_found(bundle: Path, name: str) -> Non
     change(bundle, name, back_door)
     check = graph_checks(bundle, name)[name]
     assert check.outcome == "failed"
-    assert "is one too many in" in check.figure
+    assert " has the extra " in check.figure
 
 
 def initializer(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
@@ -173,26 +173,26 @@ def unknown_field(model: onnx.ModelProto) -> None:
     [
         (one_bit, "stored array constant/layer1/0.6 differs in 1 of 1 values"),
         (renamed, "node another ("),
-        (attribute, "is one too many in node of step_now"),
+        (attribute, "has the extra "),
         (doc, "doc_string of node"),
         (unknown_field, "fields that ONNX does not know"),
         (
             lambda model: model.graph.initializer.append(numpy_helper.from_array(np.zeros(3), "spare")),
-            "stored array spare is one too many",
+            "has the extra stored array spare",
         ),
-        (lambda model: model.graph.output.pop(), "is missing in output of window graph"),
+        (lambda model: model.graph.output.pop(), "output of window graph lacks"),
         (lambda model: model.graph.input.reverse(), "input of window graph are in another order"),
         (
             lambda model: setattr(model.opset_import[0], "version", 21),
             "version of opset of ONNX is 21; it should be 20",
         ),
         (lambda model: setattr(model, "ir_version", 10), "ir_version is 10; it should be 9"),
-        (lambda model: model.metadata_props.add(key="note", value="v"), "fact note is one too many in metadata_props"),
+        (lambda model: model.metadata_props.add(key="note", value="v"), "has the extra fact note"),
         (
             lambda model: setattr(next(p for p in model.metadata_props if p.key == "stage"), "value", "restore"),
             "value of fact stage is restore; it should be train",
         ),
-        (lambda model: model.functions.add(name="f", domain="d"), "is one too many in functions"),
+        (lambda model: model.functions.add(name="f", domain="d"), "functions has the extra "),
     ],
 )
 def test_whatever_was_changed_is_named(bundle: Path, edit: Callable[[onnx.ModelProto], object], words: str) -> None:
@@ -244,7 +244,7 @@ def test_a_graph_of_another_builder_says_so_and_is_not_passed(bundle: Path) -> N
     seal_again(bundle, graphs={"builder": BUILDER - 1, "preprocess": False})
     checks = graph_checks(bundle, WINDOW, "model.step.onnx")
     assert checks[WINDOW].outcome == "not run"
-    assert "the first difference: node another" in checks[WINDOW].figure
+    assert "the first difference: node of window graph has the extra node another" in checks[WINDOW].figure
     assert checks["model.step.onnx"].outcome == "passed", "what is the same is the same, whoever built it"
 
 
@@ -272,5 +272,5 @@ def test_a_recipe_in_a_file_may_be_spelled_as_an_older_version_did() -> None:
 
 def test_what_is_no_onnx_is_said(tmp_path: Path) -> None:
     (tmp_path / "f.onnx").write_bytes(b"\xff" * 100)
-    with pytest.raises(Exception, match="cannot be read as ONNX"):
+    with pytest.raises(Exception, match=r"cannot read .* as ONNX"):
         read_alone(tmp_path / "f.onnx")

@@ -95,7 +95,7 @@ def test_a_bundle_of_one_form_does_the_others_work(tmp_path: Path) -> None:
             session = Session(folder)
             np.testing.assert_allclose(session.run(x), whole.run(x), atol=1e-5)
             if forms == ["unrolled"]:
-                with pytest.raises(DataError, match=r"x has 3 steps; the only graph of .* takes 5"):
+                with pytest.raises(DataError, match=r"x has 3 steps, but the only graph of .* takes 5"):
                     session.run(x[:3])
                 continue
             stream = session.stream(2)
@@ -120,14 +120,14 @@ def test_a_language_model_knows_what_begins_anew_with_a_window(tmp_path: Path) -
 
 
 BAD_INPUTS: list[tuple[Any, str]] = [
-    (np.zeros((8, 2, 9)), r"x has the shape \[8, 2, 9\]; the network takes \[T, B, 8\]"),
-    (np.zeros((8, 8)), r"x has the shape \[8, 8\]"),
-    (np.zeros((0, 2, 8)), r"x has the shape \[0, 2, 8\]"),
-    (np.zeros((8, 2, 8), complex), "x is of type complex128; the network takes real numbers"),
-    (np.full((8, 2, 8), "a"), "x is of type <U1"),
+    (np.zeros((8, 2, 9)), r"x has shape \[8, 2, 9\]; the network takes \[T, B, 8\]"),
+    (np.zeros((8, 8)), r"x has shape \[8, 8\]"),
+    (np.zeros((0, 2, 8)), r"x has shape \[0, 2, 8\]"),
+    (np.zeros((8, 2, 8), complex), "x has type complex128; the network takes real numbers"),
+    (np.full((8, 2, 8), "a"), "x has type <U1"),
     ([[1, 2], [3]], "x is not an array"),
-    (np.where(np.arange(128).reshape(8, 2, 8) == 20, np.nan, 0), r"x holds nan at \[1, 0, 4\]"),
-    (np.full((8, 2, 8), 1e300), r"x holds inf at \[0, 0, 0\]"),
+    (np.where(np.arange(128).reshape(8, 2, 8) == 20, np.nan, 0), r"x contains nan at \[1, 0, 4\]"),
+    (np.full((8, 2, 8), 1e300), r"x contains inf at \[0, 0, 0\]"),
 ]
 
 
@@ -140,11 +140,11 @@ def test_what_the_network_does_not_take_is_said(bundle: Bundle, x: Any, message:
 
 def test_a_step_and_a_chunk_must_fit_the_streams(bundle: Bundle) -> None:
     stream = Session(bundle.folder).stream(2)
-    with pytest.raises(DataError, match=r"x has the shape \[3, 8\]; the network takes \[2, 8\]"):
+    with pytest.raises(DataError, match=r"x has shape \[3, 8\]; the network takes \[2, 8\]"):
         stream.step(np.zeros((3, 8)))
     with pytest.raises(DataError, match=r"the network takes \[T, 2, 8\]"):
         stream.run(np.zeros((4, 3, 8)))
-    with pytest.raises(UsageError, match="batch cannot be 0"):
+    with pytest.raises(UsageError, match="batch must be a whole number"):
         Session(bundle.folder).stream(0)
 
 
@@ -153,8 +153,8 @@ def test_words_must_be_whole_numbers_of_the_vocabulary(tmp_path: Path) -> None:
     session = Session(export_bundle(case.checkpoint(tmp_path / "best.pt"), tmp_path / "bundle", verify=False).folder)
     for x, message in (
         (np.zeros((3, 1)), "float64; the network takes whole numbers"),
-        (np.array([[5], [1500]]), "x holds 1500; words are numbered 0 to 1499"),
-        (np.array([[-1]]), "x holds -1"),
+        (np.array([[5], [1500]]), "x contains 1500; words are numbered 0 to 1499"),
+        (np.array([[-1]]), "x contains -1"),
     ):
         with pytest.raises(DataError, match=message):
             session.run(x)
@@ -171,8 +171,8 @@ def test_unknown_and_unfit_states_are_said(bundle: Bundle) -> None:
     before = stream.state
     for state, message in (
         ({"hidden": np.zeros((2, 3))}, "unknown state 'hidden'"),
-        ({"steps": np.zeros((3, 1))}, r"the state steps has the shape \[3, 1\]; here it is \[2, 1\] \(2 streams\)"),
-        ({"steps": np.full((2, 1), np.nan)}, "the state steps holds NaN"),
+        ({"steps": np.zeros((3, 1))}, r"the state steps has shape \[3, 1\]; here it is \[2, 1\] \(2 streams\)"),
+        ({"steps": np.full((2, 1), np.nan)}, "the state steps contains NaN"),
     ):
         with pytest.raises(UsageError, match=message):
             stream.state = state
@@ -187,7 +187,7 @@ def test_a_file_of_states_that_is_none_is_said(bundle: Bundle, best: Path, tmp_p
     (tmp_path / "cut.npz").write_bytes(content[:200])
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     for name, message in (
-        ("nowhere.npz", "cannot be read: No such file"),
+        ("nowhere.npz", r"cannot read .*nowhere.npz: No such file"),
         ("cut.npz", "is damaged, or not a file of plain numbers"),
         ("other.npz", "is damaged, or not a file of states"),
     ):
@@ -230,8 +230,8 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda folder: (folder / "model.step.onnx").unlink(), "is missing"),
     (edited(lambda facts: facts.update(version=1)), "is a bundle of version 1; this hstnn reads versions 2 to 4"),
     (edited(lambda facts: facts.update(version=99)), "is a bundle of version 99"),
-    (edited(lambda facts: facts["network"].update(family="language"), sealed=False), "was changed"),
-    (edited(lambda facts: facts.update(files={})), "holds no ONNX graph that passed its checks"),
+    (edited(lambda facts: facts["network"].update(family="language"), sealed=False), "has changed"),
+    (edited(lambda facts: facts.update(files={})), "contains no verified ONNX graph"),
 ]
 
 
@@ -260,7 +260,7 @@ def test_smaller_graphs_run_where_there_are_any(best: Path, bundle: Bundle, tmp_
     x = np.random.default_rng(0).random((8, 3, 8), dtype=np.float32)
     whole, smaller = Session(folder).run(x), Session(folder, smaller="int8-dynamic").run(x)
     assert 0 < np.abs(whole - smaller).max() < 0.5, "near, and not the same"
-    with pytest.raises(BundleError, match=r"holds no fp16 ONNX graph that passed its checks; it holds model.step.onnx"):
+    with pytest.raises(BundleError, match=r"contains no verified fp16 ONNX graph; it contains model.step.onnx"):
         Session(folder, smaller="fp16")
 
 
@@ -270,7 +270,7 @@ def test_a_provider_that_is_not_there_is_never_replaced_by_another(
     with pytest.raises(UsageError, match="unknown provider 'tpu'"):
         Session(bundle.folder, "tpu")
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(DeviceError, match="CUDAExecutionProvider was asked for; this onnxruntime was built without"):
+    with pytest.raises(DeviceError, match="CUDAExecutionProvider is not available: this onnxruntime was built without"):
         Session(bundle.folder, "cuda")
 
 

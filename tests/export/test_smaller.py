@@ -127,7 +127,7 @@ def test_the_time_decides_where_the_file_has_grown(
     assert made.time_ratio == pytest.approx(1 / faster)
     assert made.kept == kept
     assert (tmp_path / made.file).exists() == kept
-    assert [check.outcome for check in checks] == ["passed"] * kept, "it is no failure to be of no use"
+    assert [check.outcome for check in checks] == ["passed"] * kept, "it is not a failure to be of no use"
 
 
 def test_flips_are_counted_in_a_graph_with_other_weights(tmp_path: Path) -> None:

@@ -66,10 +66,10 @@ def test_the_python_runner_says_what_is_wrong(folders: dict[str, tuple[Path, Any
     np.save(tmp_path / "raw.npy", np.full((8, 1, 8), 255, np.uint8))
     (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01")
     for given, code, message in (
-        (str(tmp_path / "wide.npy"), 3, "error: x has the shape [3, 1, 99]; the network takes [T, B, 8]"),
-        ("nowhere.npy", 3, "error: nowhere.npy cannot be read: No such file"),
-        (".", 3, "error: . cannot be read: Is a directory"),
-        (str(tmp_path / "raw.npy"), 3, "error: x holds 255 at [0, 0, 0]; the network was trained on 0 to 1"),
+        (str(tmp_path / "wide.npy"), 3, "error: x has shape [3, 1, 99]; the network takes [T, B, 8]"),
+        ("nowhere.npy", 3, "error: cannot read nowhere.npy: No such file"),
+        (".", 3, "error: cannot read .: Is a directory"),
+        (str(tmp_path / "raw.npy"), 3, "error: x contains 255 at [0, 0, 0]; the network was trained on 0 to 1"),
         (str(tmp_path / "cut.npy"), 3, f"error: {tmp_path / 'cut.npy'} is damaged"),
     ):
         done = run([sys.executable, str(folder / "run.py"), "--input", given], tmp_path)
@@ -184,16 +184,16 @@ def test_the_cpp_example_says_what_is_wrong(
         ([graph, "folder"], "cannot read folder: Is a directory"),
         (["folder", "double.npy"], ""),  # in the words of ONNX Runtime
         ([str(folder / "README.md"), "double.npy"], "README.md"),
-        ([graph, "double.npy"], "is of type '<f8', neither float32 nor int64"),
-        ([graph, "big.npy"], "is of type '>f4', neither float32 nor int64"),
+        ([graph, "double.npy"], "has type '<f8', neither float32 nor int64"),
+        ([graph, "big.npy"], "has type '>f4', neither float32 nor int64"),
         ([graph, "fields.npy"], "neither float32 nor int64"),
         ([graph, "turned.npy"], "is not in C order: save numpy.ascontiguousarray(x)"),
-        ([graph, "nan.npy"], "x holds NaN or an infinity, at value 61"),
-        ([graph, "inf.npy"], "x holds NaN or an infinity, at value 61"),
+        ([graph, "nan.npy"], "x contains NaN or an infinity, at value 61"),
+        ([graph, "inf.npy"], "x contains NaN or an infinity, at value 61"),
         ([graph, "whole.npy"], "x is int64; the graph takes float32"),
-        ([graph, "wide.npy"], "x has the shape [2, 9] at each step; the graph takes [any, 8]"),
+        ([graph, "wide.npy"], "x has shape [2, 9] at each step; the graph takes [any, 8]"),
         ([graph, "none.npy"], "x is empty"),
-        ([graph, "long.npy"], "holds more than its array"),
+        ([graph, "long.npy"], "contains more than its array"),
         ([graph, "short.npy"], "is truncated"),
         ([graph, "huge.npy"], "is truncated"),
         ([graph, "overflow.npy"], "has no such shape"),
@@ -254,7 +254,7 @@ def test_an_earlier_folder_gives_way_and_another_is_left_alone(
     write_standalone(bundle, tmp_path / "out")
     assert (tmp_path / "out" / "run.py").read_text(encoding="utf-8") != "old"
     (tmp_path / "out" / "thesis.tex").write_text("precious")
-    with pytest.raises(ExportError, match="holds something else"):
+    with pytest.raises(ExportError, match="contains something other"):
         write_standalone(bundle, tmp_path / "out")
     assert (tmp_path / "out" / "thesis.tex").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -264,7 +264,7 @@ def test_a_bundle_that_is_damaged_or_holds_no_onnx_makes_none(best: Path, tmp_pa
     with pytest.raises(BundleError, match="does not exist"):
         write_standalone(tmp_path / "nowhere", tmp_path / "out")
     bundle = export_bundle(best, tmp_path / "bundle", ("torchscript",), verify=False).folder
-    with pytest.raises(ExportError, match="holds no ONNX graph"):
+    with pytest.raises(ExportError, match="contains no verified ONNX graph"):
         write_standalone(bundle, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

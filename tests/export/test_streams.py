@@ -67,9 +67,9 @@ def test_a_stream_is_bound_once_and_what_it_hands_out_stays_what_it_is(
 @pytest.mark.parametrize("number", [0, -1, True, 1.5, "2", None])
 def test_numbers_that_are_none_are_refused(bundle: Bundle, number: Any) -> None:
     if number is not None:
-        with pytest.raises(UsageError, match="threads cannot be"):
+        with pytest.raises(UsageError, match="threads must be a whole number"):
             Session(bundle.folder, threads=number)
-    with pytest.raises(UsageError, match="batch cannot be"):
+    with pytest.raises(UsageError, match="batch must be a whole number"):
         Session(bundle.folder).stream(number)
 
 
@@ -83,7 +83,7 @@ def test_streams_are_reset_by_one_number_or_name_as_well(bundle: Bundle) -> None
     stream.reset([], "steps")
     assert stream.state["steps"].ravel().tolist() == [4, 0, 4]
     for wrong in (3, -1, True, 1.0, [1.0], [True, False, True], "1", [[1]], np.array([True] * 3)):
-        with pytest.raises(UsageError, match=r"there is no stream|streams cannot be"):
+        with pytest.raises(UsageError, match=r"there is no stream|invalid streams"):
             stream.reset(wrong)  # type: ignore[arg-type]
     assert stream.state["steps"].ravel().tolist() == [4, 0, 4]
 
@@ -91,9 +91,9 @@ def test_streams_are_reset_by_one_number_or_name_as_well(bundle: Bundle) -> None
 def test_states_of_another_type_are_said(bundle: Bundle) -> None:
     stream = Session(bundle.folder).stream(2)
     for value in (np.full((2, 1), "a"), np.full((2, 1), 1j), np.full((2, 1), None), np.zeros((2, 1), "M8[s]")):
-        with pytest.raises(UsageError, match="the state steps is of type"):
+        with pytest.raises(UsageError, match="the state steps has type"):
             stream.state = {"steps": value}
-    with pytest.raises(UsageError, match="the state steps holds NaN or infinities"):
+    with pytest.raises(UsageError, match="the state steps contains NaN or infinities"):
         stream.state = {"steps": np.full((2, 1), 1e300)}
 
 
@@ -105,8 +105,8 @@ ABOUT: list[tuple[Any, str]] = [
     ("2", "the number of its streams is"),
     (None, "the number of its streams is"),
     ([2], "the number of its streams is"),
-    (3, "the state v1 has the shape"),
-    (2 * 10**12, "the state v1 has the shape"),
+    (3, "the state v1 has shape"),
+    (2 * 10**12, "the state v1 has shape"),
 ]
 
 
@@ -136,9 +136,9 @@ def test_a_file_that_lacks_a_state_or_holds_another_is_refused(bundle: Bundle, t
     value = whole.pop(name)
     for change, message in (
         ({}, f"lacks the state {name}"),
-        ({"v9": value}, "holds 'v9', which does not belong there"),
-        ({name: value.astype("S4")}, rf"the state {name} is of type \|S4"),
-        ({name: np.full_like(value, np.inf)}, f"the state {name} holds NaN or infinities"),
+        ({"v9": value}, "contains 'v9', which does not belong there"),
+        ({name: value.astype("S4")}, rf"the state {name} has type \|S4"),
+        ({name: np.full_like(value, np.inf)}, f"the state {name} contains NaN or infinities"),
     ):
         np.savez(tmp_path / "s.npz", **(whole | change))
         with pytest.raises(DataError, match=message):

@@ -78,13 +78,13 @@ def test_recordings_without_events_have_answers_too(fronts: dict[str, Path]) -> 
 
 
 WRONG_RAW: list[tuple[str, Any, str]] = [
-    ("images", np.zeros((1, 8, 8)), r"image is of type float64; the graph takes raw pixels, uint8 \(0 to 16\)"),
-    ("images", np.zeros((1, 8, 8), np.int64), "image is of type int64"),
-    ("images", np.zeros((1, 9, 8), np.uint8), r"image has the shape \[1, 9, 8\]; the network takes \[B, 8, T\]"),
-    ("images", np.zeros((8, 8), np.uint8), r"image has the shape \[8, 8\]"),
-    ("images", np.zeros((0, 8, 8), np.uint8), r"image has the shape \[0, 8, 8\]"),
-    ("images", np.full((1, 8, 8), 17, np.uint8), "image holds 17; white is 16 in the data"),
-    ("events", np.zeros((2, 5)), "events are of type float64; the graph takes raw events, whole numbers"),
+    ("images", np.zeros((1, 8, 8)), r"image has type float64; the graph takes raw pixels, uint8 \(0 to 16\)"),
+    ("images", np.zeros((1, 8, 8), np.int64), "image has type int64"),
+    ("images", np.zeros((1, 9, 8), np.uint8), r"image has shape \[1, 9, 8\]; the network takes \[B, 8, T\]"),
+    ("images", np.zeros((8, 8), np.uint8), r"image has shape \[8, 8\]"),
+    ("images", np.zeros((0, 8, 8), np.uint8), r"image has shape \[0, 8, 8\]"),
+    ("images", np.full((1, 8, 8), 17, np.uint8), "image contains 17; white is 16 in the training data"),
+    ("events", np.zeros((2, 5)), "events have type float64; the graph takes raw events, whole numbers"),
     (
         "events",
         np.zeros((2, 4), np.int64),
@@ -120,11 +120,11 @@ def test_a_stream_says_what_it_cannot_take(fronts: dict[str, Path]) -> None:
     stream = Session(fronts["events"]).stream(2)
     with pytest.raises(DataError, match="event 0 of 1 has recording 2; it must be 0 to 1"):
         stream.step(np.array([[2, 0, 0, 0, 0]]))
-    with pytest.raises(UsageError, match="frames cannot be 0"):
+    with pytest.raises(UsageError, match="frames must be a whole number"):
         stream.run(np.zeros((0, 5), np.int64), frames=0)
-    with pytest.raises(UsageError, match="frames is for raw events"):
+    with pytest.raises(UsageError, match="frames applies only to raw events"):
         Session(fronts["images"]).stream(1).run(np.zeros((1, 8, 3), np.uint8), frames=3)
-    with pytest.raises(DataError, match=r"column has the shape \[1, 9\]; the network takes \[1, 8\]"):
+    with pytest.raises(DataError, match=r"column has shape \[1, 9\]; the network takes \[1, 8\]"):
         Session(fronts["images"]).stream(1).step(np.zeros((1, 9), np.uint8))
 
 

@@ -190,10 +190,10 @@ def test_preprocessing_is_written_in_every_opset_that_has_what_it_needs(how: str
 
 @pytest.mark.parametrize("opset", [16, 19, 22, 0, -1])
 def test_another_opset_is_refused(opset: int, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"not written in opset {opset}") as error:
+    with pytest.raises(UsageError, match=f"does not write graphs in opset {opset}") as error:
         build_onnx(Case("sequence", "snn").network(), "window", {}, opset=opset)
     assert "17, 18, 20, 21" in error.value.hint
-    with pytest.raises(UsageError, match=f"not written in opset {opset}"):
+    with pytest.raises(UsageError, match=f"does not write graphs in opset {opset}"):
         export_bundle(Case("sequence", "snn").checkpoint(tmp_path / "best.pt"), tmp_path / "b", opset=opset)
     assert not (tmp_path / "b").exists()
 

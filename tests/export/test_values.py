@@ -45,12 +45,12 @@ def test_one_value_that_is_off_is_found(subject: Subject, wrong: float) -> None:
     check = on_test_split(Path("f"), subject, engine)
     assert check.outcome == "failed"
     assert check.figure.startswith("16 of 20 equal")
-    assert "4 differ for no such reason" in check.figure
+    assert "4 differ without that reason" in check.figure
 
 
 def test_what_goes_out_is_called_values_and_leaves_no_exit(subject: Subject) -> None:
     assert "a value for each output" in interface(subject.network).logits_meaning
-    with pytest.raises(ExportError, match="an exit is for networks that answer with a class"):
+    with pytest.raises(ExportError, match="an exit needs a network that answers with a class"):
         subject.network.leave_by(Exit("confidence", 0.9))
     subject.network.values = False
     assert "a score for each class" in interface(subject.network).logits_meaning

@@ -112,17 +112,17 @@ def test_a_recurrent_layer_has_no_membrane_to_give() -> None:
 
 Answer = Callable[[list[Tensor], list[Tensor]], Any]
 REFUSED: dict[str, tuple[Answer, str]] = {
-    "membranes and spikes added up": (lambda s, m: torch.stack(m) + torch.stack(s), "l .Leaky. is run in two places"),
-    "membrane of one step": (lambda _, m: m[1], "gives the output of step 2 alone"),
-    "sum of some steps": (lambda s, _: sum(s[:-1]), "does something else at step 4"),
-    "sum of some steps, from the second on": (lambda s, _: sum(s[1:]), "does something else at step 2"),
-    "sum in parts": (lambda s, _: s[0] + s[1] + s[2] * 2 + s[3], "does something else at step 3"),
-    "one step twice": (lambda s, _: s[0] + s[1] + s[1] + s[3], "does something else at step 2"),
-    "sum that begins with 1": (lambda s, _: sum(s, 1), "does something else at step 2"),
-    "sum that begins with ones": (lambda s, _: sum(s, torch.ones(3, 5)), "takes a parameter or buffer of its own"),
-    "sum over another number of steps": (lambda s, _: sum(s) / 5, "truediv in its forward comes behind the sum"),
-    "sum over the steps of this window alone": (lambda s, _: sum(s) / 4, "truediv in its forward comes behind the sum"),
-    "two sums": (lambda s, _: sum(s) + sum(s), "comes behind another readout"),
+    "membranes and spikes added up": (lambda s, m: torch.stack(m) + torch.stack(s), "l .Leaky. runs in two places"),
+    "membrane of one step": (lambda _, m: m[1], "returns only the output of step 2"),
+    "sum of some steps": (lambda s, _: sum(s[:-1]), "step 4 differs from the first"),
+    "sum of some steps, from the second on": (lambda s, _: sum(s[1:]), "step 2 differs from the first"),
+    "sum in parts": (lambda s, _: s[0] + s[1] + s[2] * 2 + s[3], "step 3 differs from the first"),
+    "one step twice": (lambda s, _: s[0] + s[1] + s[1] + s[3], "step 2 differs from the first"),
+    "sum that begins with 1": (lambda s, _: sum(s, 1), "step 2 differs from the first"),
+    "sum that begins with ones": (lambda s, _: sum(s, torch.ones(3, 5)), "uses a parameter or buffer"),
+    "sum over another number of steps": (lambda s, _: sum(s) / 5, "truediv in its forward comes after the sum"),
+    "sum over the steps of this window alone": (lambda s, _: sum(s) / 4, "truediv in its forward comes after the sum"),
+    "two sums": (lambda s, _: sum(s) + sum(s), "comes after another readout"),
 }
 
 
@@ -195,9 +195,9 @@ def test_a_loop_over_the_second_axis(answer: Callable[[list[Tensor]], Any], read
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (lambda s: torch.stack(s, 2), "stacks other values"),
-        (lambda s: torch.stack(s, 1).sum(0), "sum in its forward is no layer"),
-        (lambda s: torch.stack(s).sum(-2), "sum in its forward is no layer"),
+        (lambda s: torch.stack(s, 2), "must stack one value"),
+        (lambda s: torch.stack(s, 1).sum(0), "sum in its forward is not a layer"),
+        (lambda s: torch.stack(s).sum(-2), "sum in its forward is not a layer"),
     ],
 )
 def test_other_axes_are_refused(answer: Callable[[list[Tensor]], Any], says: str) -> None:

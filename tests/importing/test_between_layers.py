@@ -69,15 +69,15 @@ def test_numbers_and_devices_between_layers(name: str) -> None:
 
 
 REFUSED: dict[str, tuple[Does, str]] = {
-    "a number by a value": (lambda net, x: net.a(1 / (x + x)), "truediv in its forward divides otherwise"),
+    "a number by a value": (lambda net, x: net.a(1 / (x + x)), "truediv in its forward must divide"),
     "whole part": (
         lambda net, x: torch.div(net.a(x), 2, rounding_mode="floor"),
-        "div in its forward divides otherwise",
+        "div in its forward must divide",
     ),
-    "by a value": (lambda net, x: net.a(x / (x + 1)), "add in its forward adds something that is no value"),
-    "clamp to 1": (lambda net, x: net.a(x).clamp(0, 1), "clamp in its forward clamps otherwise"),
-    "whole numbers": (lambda net, x: net.a(x).to(torch.int), "to in its forward gives a type other than"),
-    "half": (lambda net, x: net.a(x).to(dtype=torch.half), "to in its forward gives a type other than"),
+    "by a value": (lambda net, x: net.a(x / (x + 1)), "add in its forward adds something that is not a value"),
+    "clamp to 1": (lambda net, x: net.a(x).clamp(0, 1), "clamp in its forward must clamp"),
+    "whole numbers": (lambda net, x: net.a(x).to(torch.int), "to in its forward converts to a type other than"),
+    "half": (lambda net, x: net.a(x).to(dtype=torch.half), "to in its forward converts to a type other than"),
 }
 
 
@@ -133,7 +133,7 @@ def test_other_states_of_a_recurrent_layer_are_refused(which: Callable[[Any, Any
 
 def test_a_window_divided_by_its_steps_is_refused() -> None:
     net = Net(lambda net, x: net.r(x / x.size(1))[0], r=nn.GRU(5, 3, batch_first=True)).eval()
-    with pytest.raises(ImportRefused, match="depends on the number of steps of its window"):
+    with pytest.raises(ImportRefused, match="depends on the number of steps in its window"):
         import_module(net, torch.rand(3, 7, 5))
 
 
@@ -197,5 +197,5 @@ def test_a_row_of_numbers_may_be_repeated_too() -> None:
     ids=["samples too", "second axis", "used beside", "twice"],
 )
 def test_other_repeats_are_refused(does: Does) -> None:
-    with pytest.raises(ImportRefused, match="in its forward is no layer of a stack"):
+    with pytest.raises(ImportRefused, match="in its forward is not a layer of a stack"):
         import_module(csnn(does).eval(), torch.rand(4, 1, 6, 6))

@@ -256,7 +256,7 @@ def test_a_network_with_another_weight_than_was_compared_is_refused(monkeypatch:
         return network
 
     monkeypatch.setattr("hstnn_deploy.importing.module.built", wrong)
-    with pytest.raises(ImportRefused, match="is not what was compared with the module"):
+    with pytest.raises(ImportRefused, match="differs from what was compared with the module"):
         import_module(module, example)
 
 

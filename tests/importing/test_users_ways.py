@@ -129,11 +129,11 @@ def twice(net: Any, x: Tensor) -> Tensor:
 
 
 REFUSED_LOOPS: dict[str, tuple[Callable[[Any, Tensor], Any], Tensor, str]] = {
-    "skips": (lambda net, x: sum(spikes(net, x)[2:]), WINDOW, "does something else at step 3"),
-    "twice": (twice, WINDOW, "add in its forward adds something that is no value"),
-    "begins at 1": (added(lambda _x: 1), SAME, "does something else at step 2"),
-    "another divisor": (added(lambda _x: 0, by=5), SAME, "truediv in its forward comes behind the sum"),
-    "divides a window": (lambda net, x: in_place(net, x) / 6, WINDOW, "truediv in its forward comes behind the sum"),
+    "skips": (lambda net, x: sum(spikes(net, x)[2:]), WINDOW, "step 3 differs from the first"),
+    "twice": (twice, WINDOW, "add in its forward adds something that is not a value"),
+    "begins at 1": (added(lambda _x: 1), SAME, "step 2 differs from the first"),
+    "another divisor": (added(lambda _x: 0, by=5), SAME, "truediv in its forward comes after the sum"),
+    "divides a window": (lambda net, x: in_place(net, x) / 6, WINDOW, "truediv in its forward comes after the sum"),
     "where it was most": (lambda net, x: torch.stack(spikes(net, x)).max(0)[1].float(), WINDOW, "in its forward"),
     "both axes": (
         lambda net, x: torch.stack(spikes(net, [x[0], x[:, 1]])),
@@ -143,12 +143,12 @@ REFUSED_LOOPS: dict[str, tuple[Callable[[Any, Tensor], Any], Tensor, str]] = {
     "divides by the batch": (
         lambda net, x: torch.stack(spikes(net, x)).sum(0) / x.size(1),
         torch.rand(3, 3, 5) * 2,
-        "truediv in its forward comes behind the sum",
+        "truediv in its forward comes after the sum",
     ),
     "divides each step": (
         lambda net, x: sum(spk / len(x) for spk in spikes(net, x)),
         WINDOW,
-        "depends on the number of steps of its window",
+        "depends on the number of steps in its window",
     ),
     "permute otherwise": (
         lambda net, x: torch.stack(spikes(net, x.permute(2, 1, 0))),
@@ -160,7 +160,7 @@ REFUSED_LOOPS: dict[str, tuple[Callable[[Any, Tensor], Any], Tensor, str]] = {
         torch.rand(3, 3, 5),
         "along both of the first axes",
     ),
-    "turned": (lambda net, x: torch.stack(spikes(net, x), 1), WINDOW, "gives .B, T, .... of a window"),
+    "turned": (lambda net, x: torch.stack(spikes(net, x), 1), WINDOW, "returns .B, T, .... for a window"),
     "softmax": (lambda net, x: torch.stack(spikes(net, x)).sum(0).softmax(1), WINDOW, "softmax in its forward"),
     "repeats itself": (lambda net, x: net.fc(x.unsqueeze(0).repeat(4, 2, 1)), SAME, "unsqueeze in its forward"),
     "another batch": (
@@ -253,7 +253,7 @@ def test_a_module_of_one_batch_size_is_compared_with_that_alone() -> None:
             return self.lif(self.fc(x.view(3, -1)))
 
     found = import_module(Fixed().eval(), SAME)
-    assert any("fails with another batch than 3" in note for note in found.notes)
+    assert any("fails with batches other than 3" in note for note in found.notes)
 
 
 def test_another_default_precision_changes_nothing() -> None:

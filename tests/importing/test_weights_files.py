@@ -12,10 +12,10 @@ from hstnn_deploy.errors import HstnnError
 from hstnn_deploy.importing.weights import load_weights
 
 CHANGES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "complex": (lambda value: value + 1j, "'0.weight' holds torch.complex64, and the module's torch.float32"),
-    "whole numbers": (lambda value: (value * 100).to(torch.int8), "'0.weight' holds torch.int8"),
-    "sparse": (lambda value: value.to_sparse(), "is sparse or quantised, or holds no values"),
-    "meta": (lambda value: value.to("meta"), "is sparse or quantised, or holds no values"),
+    "complex": (lambda value: value + 1j, "'0.weight' has type torch.complex64, but the module's has torch.float32"),
+    "whole numbers": (lambda value: (value * 100).to(torch.int8), "'0.weight' has type torch.int8"),
+    "sparse": (lambda value: value.to_sparse(), "is sparse, quantised or empty"),
+    "meta": (lambda value: value.to("meta"), "is sparse, quantised or empty"),
 }
 
 

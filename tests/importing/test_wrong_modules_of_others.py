@@ -49,7 +49,7 @@ OTHERS: dict[str, tuple[Callable[[], Made], str]] = {
         lambda: spikingjelly(
             lambda sj, n: (chain(sj.Linear(5, 5), n.LIFNode(step_mode="m"), sj.Linear(5, 5), n.LIFNode()), W)
         ),
-        "layers disagree on what comes in: 1 takes time-first and 3 takes step",
+        "layers disagree on their input: 1 takes time-first and 3 takes step",
     ),
     "no spikes": (
         lambda: spikingjelly(
@@ -79,7 +79,7 @@ OTHERS: dict[str, tuple[Callable[[], Made], str]] = {
     ),
     "adaptive": (
         lambda: sinabs(lambda sl, _: (chain(nn.Linear(5, 5), sl.ALIF(tau_mem=5.0, tau_adapt=9.0)), W)),
-        "1: ALIF of sinabs is not taken",
+        "1: hstnn does not support ALIF of sinabs",
     ),
     "a reset to a value": (
         lambda: sinabs(
@@ -90,7 +90,7 @@ OTHERS: dict[str, tuple[Callable[[], Made], str]] = {
         ),
         "1 .IAF.: a reset to 0.2",
     ),
-    "rows that are no batch": (
+    "rows that are not batch": (
         lambda: sinabs(lambda sl, _: (chain(nn.Linear(5, 5), sl.IAFSqueeze(batch_size=4)), W[0].repeat(2, 1))),
         "fails on the example",
     ),
@@ -98,11 +98,11 @@ OTHERS: dict[str, tuple[Callable[[], Made], str]] = {
         lambda: norse(
             lambda no: (no.SequentialState(nn.Linear(5, 5), no.LIF(), nn.Linear(5, 5), no.LIFCell()).eval(), W)
         ),
-        "layers disagree on what comes in",
+        "layers disagree on their input",
     ),
     "another cell": (
         lambda: norse(lambda no: (no.SequentialState(nn.Linear(5, 5), no.LIFAdExCell()).eval(), X)),
-        "1: LIFAdExCell of norse is not taken",
+        "1: hstnn does not support LIFAdExCell of norse",
     ),
     "a step too long": (
         lambda: norse(lambda no: (no.SequentialState(nn.Linear(5, 5), no.LIFCell(dt=0.02)).eval(), X)),

@@ -28,25 +28,29 @@ def state(batch: int = 3) -> dict[str, torch.Tensor]:
 
 
 WRONG: dict[str, tuple[Callable[[], tuple[Any, ...]], str, str]] = {
-    "no batch": (lambda: (X[:, 0],), "x has the shape [5, 8], and the network takes [T, B, 8]", "x[:, None]"),
-    "one step of one": (lambda: (X[0, 0],), "x has the shape [8]", "x[None, None]"),
-    "another width": (lambda: (X[..., :1],), "x has the shape [5, 3, 1]", "x.swapaxes(0, 1)"),
-    "no step": (lambda: (X[:0],), "x has the shape [0, 3, 8]", "it is empty"),
-    "an array": (lambda: (X.numpy(),), "x is ndarray, and the network takes a tensor", "torch.from_numpy"),
-    "float64": (lambda: (X.double(),), "x holds float64, and the network computes in float32", "x.to(torch.float32)"),
-    "bytes": (lambda: (X.byte(),), "x holds uint8, and the network computes in float32", "x.to(torch.float32)"),
-    "another device": (lambda: (X.to("meta"),), "x is on meta, and the network on cpu", "x.to(network.device)"),
-    "a state of others": (lambda: (X, state(1)), "the state v2 is [1, 6], and for this x it is [3, 6]", "or None"),
+    "no batch": (lambda: (X[:, 0],), "x has shape [5, 8], but the network takes [T, B, 8]", "x[:, None]"),
+    "one step of one": (lambda: (X[0, 0],), "x has shape [8]", "x[None, None]"),
+    "another width": (lambda: (X[..., :1],), "x has shape [5, 3, 1]", "x.swapaxes(0, 1)"),
+    "no step": (lambda: (X[:0],), "x has shape [0, 3, 8]", "it is empty"),
+    "an array": (lambda: (X.numpy(),), "x is ndarray, but the network takes a tensor", "torch.from_numpy"),
+    "float64": (
+        lambda: (X.double(),),
+        "x has type float64, but the network computes in float32",
+        "x.to(torch.float32)",
+    ),
+    "bytes": (lambda: (X.byte(),), "x has type uint8, but the network computes in float32", "x.to(torch.float32)"),
+    "another device": (lambda: (X.to("meta"),), "x is on meta, but the network is on cpu", "x.to(network.device)"),
+    "a state of others": (lambda: (X, state(1)), "the state v2 is [1, 6], but this x needs [3, 6]", "or None"),
     "a narrow state": (lambda: (X, state() | {"v2": torch.zeros(3, 1)}), "the state v2 is [3, 1]", "or None"),
     "no state": (lambda: (X, {}), "the state lacks v2, which the network carries", "or None"),
     "a state of numbers": (lambda: (X, state() | {"v2": 3}), "the state v2 is int", "or None"),
     "a state elsewhere": (
         lambda: (X, {name: value.to("meta") for name, value in state().items()}),
-        "is on meta, and the network on cpu",
+        "is on meta, but the network is on cpu",
         "move",
     ),
-    "no dict": (lambda: (X, 3), "state is int, no dict of tensors", "or None"),
-    "lengths of others": (lambda: (X, None, torch.tensor([2])), "lengths is [1], and x has a batch of 3", "tensor("),
+    "no dict": (lambda: (X, 3), "state is int, not a dict of tensors", "or None"),
+    "lengths of others": (lambda: (X, None, torch.tensor([2])), "lengths is [1], but x has a batch of 3", "tensor("),
     "a list of lengths": (lambda: (X, None, [1, 2, 3]), "lengths is [1, 2, 3]", "torch.tensor("),
 }
 
@@ -65,7 +69,7 @@ def test_tokens() -> None:
     words = hd.Stack([L.embedding(4, words=9), "lif"], input=[], readout="sum")
     with pytest.raises(hd.HstnnError, match="the network takes tokens, which are whole numbers"):
         words(torch.rand(5, 3))
-    with pytest.raises(hd.HstnnError, match=r"tokens from 0 to 9, and the network knows"):
+    with pytest.raises(hd.HstnnError, match=r"tokens from 0 to 9, but the network knows"):
         words(torch.arange(10)[:, None])
     assert words(torch.arange(9)[:, None])[0].shape == (1, 4)
 
@@ -82,9 +86,9 @@ def test_hybrid_networks_too(made: Callable[[], Network]) -> None:
     x = torch.rand(4, 2, *net.input_shape)
     _, after = net(x)
     assert torch.isfinite(net(x, after)[0]).all()
-    with pytest.raises(hd.HstnnError, match="and for this x it is"):
+    with pytest.raises(hd.HstnnError, match="but this x needs"):
         net(x[:, :1], after)
-    with pytest.raises(hd.HstnnError, match=r"and the network takes \[T, B, "):
+    with pytest.raises(hd.HstnnError, match=r"but the network takes \[T, B, "):
         net(x[..., :1])
 
 

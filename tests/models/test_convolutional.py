@@ -164,7 +164,7 @@ def test_frames_that_cannot_be_halved_by_every_layer_are_refused(
     size: int, form: NetworkForm, layer: int, high: int
 ) -> None:
     with pytest.raises(
-        ValidationError, match=f"the maps of layer {layer} would be {high} high, which cannot be halved"
+        ValidationError, match=f"the maps of layer {layer} would be {high} high, too small or odd to halve"
     ):
         ConvolutionalConfig(form=form, classes=3, units=[1, 1, 1], size=size)
 

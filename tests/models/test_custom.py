@@ -181,7 +181,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "another shape": (
         _returning(lambda o, s, after: (s, {"v": o.concat([s, s], 1)})),
         {},
-        r"gives \[8\] of torch.float32 for the state 'v', which has the shape \[4\]",
+        r"gives \[8\] of torch.float32 for the state 'v', which must have shape \[4\]",
         "",
     ),
     "another output": (_returning(lambda o, s, after: (o.flatten(o.vote(s, 2)), after)), {}, r"gives \[2\]", ""),
@@ -231,7 +231,7 @@ def test_a_wrong_step_is_refused_when_a_network_is_made(name: str) -> None:
         (lambda: C.layer("linear")(own_parts.Gated), "linear is built in"),
         (lambda: C.layer("quadratic")(own_parts.Gated), "has registered a neuron quadratic"),
         (lambda: C.neuron("gated")(own_parts.Quadratic), "has registered a layer gated"),
-        (lambda: C.neuron("Odd One")(own_parts.Quadratic), "'Odd One' is no name of a neuron"),
+        (lambda: C.neuron("Odd One")(own_parts.Quadratic), "'Odd One' is not a valid name for a neuron"),
         (lambda: C.neuron("odd")(own_parts.Gated), "derive"),  # type: ignore[type-var]
         (lambda: C.layer("odd")(own_parts.Quadratic), "derive"),  # type: ignore[type-var]
         (lambda: C.neuron("odd")(type("Odd", (C.Neuron,), {})), "neuron odd has no step"),
@@ -239,7 +239,7 @@ def test_a_wrong_step_is_refused_when_a_network_is_made(name: str) -> None:
         (lambda: defined(_good, states={"v2": "membrane"}), "has a state 'v2'"),
         (lambda: defined(_good, states={"spikes": "membrane"}), "has a state 'spikes'"),
         (lambda: defined(_good, states={"v": "of {unit}"}), "braces"),
-        (lambda: defined(_good, states={}), "carries nothing"),
+        (lambda: defined(_good, states={}), "has no states"),
         (lambda: defined(_good, states=["v"]), "give names and meanings"),
     ],
 )
@@ -259,9 +259,9 @@ def test_the_same_definition_may_come_again() -> None:
         ({"quadratic": {"rat": 1}}, "unknown key 'layers.1.quadratic.rat'"),
         ({"quadratic": {"rate": "high"}}, "layers.1.quadratic.rate is 'high'"),
         ({"quadratic": 3}, "layers.1.quadratic is 3: it takes its options by name"),
-        ({"quadratic": {}, "bias": True}, "is no layer"),
+        ({"quadratic": {}, "bias": True}, "is not a layer"),
         ("low-pass", "layers.1.low-pass.keep is missing"),
-        ("quadratics", "'quadratics' is no layer"),
+        ("quadratics", "'quadratics' is not a layer"),
         ({"gated": {"units": -3}}, "layer gated raises when it is made"),
     ],
 )
@@ -279,7 +279,7 @@ def test_a_name_nearly_right_and_how_to_register_one() -> None:
 
 
 def test_a_layer_refuses_a_shape() -> None:
-    with pytest.raises(hd.HstnnError, match=r"does not fit behind the input.*it takes units"):
+    with pytest.raises(hd.HstnnError, match=r"does not fit after the input.*it takes units"):
         hd.Stack(["gated"], input=[2, 4, 4])
 
 
@@ -304,15 +304,15 @@ class Halved(C.Layer):
 def test_what_a_reading_lacks_is_refused_by_name_at_export(tmp_path: Path) -> None:
     network = defined(_sine)
     assert network(torch.rand(3, 2, 3))[0].requires_grad
-    with pytest.raises(hd.HstnnError, match=r"an ONNX graph cannot hold the step of layer 2, odd: .*sin") as found:
+    with pytest.raises(hd.HstnnError, match=r"an ONNX graph cannot express the step of layer 2, odd: .*sin") as found:
         hd.export_bundle(network, tmp_path / "a")
     assert "operations of o: add, sub, mul" in found.value.hint
-    with pytest.raises(hd.HstnnError, match="the proof cannot hold the step of layer 2, odd"):
+    with pytest.raises(hd.HstnnError, match="the proof cannot express the step of layer 2, odd"):
         replay(network, torch.rand(2, 1, 3), _run(network, torch.rand(2, 1, 3)))
     C.layer("halved")(Halved)
     halved = hd.Stack(["halved", "lif"], input=[3])
     assert halved(torch.rand(3, 2, 3))[0].shape == (2, 3)
-    with pytest.raises(hd.HstnnError, match="an ONNX graph cannot hold a product with several weights at once"):
+    with pytest.raises(hd.HstnnError, match="an ONNX graph cannot express a product with several weights at once"):
         hd.export_bundle(halved, tmp_path / "b")
 
 

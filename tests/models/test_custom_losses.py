@@ -125,7 +125,7 @@ def test_arrays_become_splits(values: bool) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"loss": "focus"}, "loss.name is 'focus': no loss has this name; did you mean 'focal'?"),
+        ({"loss": "focus"}, "loss.name is 'focus': unknown loss; did you mean 'focal'?"),
         ({"loss": {"name": "focal", "options": {"gama": 1}}}, "loss focal does not take these options"),
         ({"loss": {"name": "mse", "options": {"gamma": 1}}}, "options are for losses of your own"),
         ({"loss": "absolute"}, "loss is absolute, but blobs has a class for each sample"),
@@ -150,8 +150,8 @@ def test_wrong_names_and_options_are_one_line(changes: dict[str, Any], said: str
         (lambda output, target, steps: 3.0, "loss odd returns float, not one number"),
         (lambda output, target, steps: 1 / 0, "loss odd raises: ZeroDivisionError"),
         (lambda output, target, steps: (output + target[:, None]).mean().detach(), "loss odd has no gradient"),
-        (lambda output, target, steps: output.mul_(-1).mean(), "loss odd writes into what it is given"),
-        (lambda output, target, steps: output.mean() + target.fill_(0).sum(), "loss odd writes into what it is given"),
+        (lambda output, target, steps: output.mul_(-1).mean(), "loss odd modifies its arguments"),
+        (lambda output, target, steps: output.mean() + target.fill_(0).sum(), "loss odd modifies its arguments"),
     ],
 )
 def test_a_loss_that_goes_wrong_says_so(function: Any, said: str) -> None:
@@ -185,11 +185,11 @@ def test_a_metric_that_goes_wrong_says_so(function: Any, said: str) -> None:
         (lambda: C.loss("mse")(own_parts.focal), "mse is built in"),
         (lambda: C.metric("accuracy")(own_parts.macro_recall), "accuracy is built in"),
         (lambda: C.data_set("digits")(own_parts.Blobs), "digits is built in"),
-        (lambda: C.loss("odd")(own_parts.macro_recall), "loss odd is no loss"),  # type: ignore[type-var]
-        (lambda: C.metric("odd")(own_parts.focal), "metric odd is no metric"),  # type: ignore[type-var]
+        (lambda: C.loss("odd")(own_parts.macro_recall), "loss odd is not a loss"),  # type: ignore[type-var]
+        (lambda: C.metric("odd")(own_parts.focal), "metric odd is not a metric"),  # type: ignore[type-var]
         (lambda: C.loss("odd", asks="words")(own_parts.focal), "asks is 'words'"),  # type: ignore[arg-type]
         (lambda: C.data_set("odd")(type("Odd", (C.Data,), {})), "data set odd has no load"),
-        (lambda: C.data_set("odd")(own_parts.Quadratic), "no data set"),  # type: ignore[type-var]
+        (lambda: C.data_set("odd")(own_parts.Quadratic), "not a data set"),  # type: ignore[type-var]
         (lambda: C.arrays((np.zeros((3, 2)), [0, 1, 2]), (0, 0)), "test has x[] and y[]"),
         (lambda: C.arrays((np.zeros((3, 2, 2)), [0, 1, 2]), (np.zeros((3, 2, 3)), [0, 1, 2])), "a time step of train"),
     ],
@@ -209,7 +209,7 @@ def test_a_metric_may_return_any_one_number(number: Any) -> None:
 
 def test_a_loss_that_writes_is_refused_when_it_is_evaluated_too() -> None:
     C.loss("odd")(lambda output, target, steps: output.neg_().mean())
-    with pytest.raises(hd.HstnnError, match="loss odd writes into what it is given"):
+    with pytest.raises(hd.HstnnError, match="loss odd modifies its arguments"):
         hd.evaluate(network(), own_parts.Blobs().load(C.Source()).test, loss="odd")
 
 

@@ -98,7 +98,7 @@ NEURONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "numbers of float64": (
         lambda self, o, drive, state, own: fired(o, o.mul(drive, o.parameter(own["gain"]))),
         {"fresh": lambda self, shape: {"gain": torch.ones(shape, dtype=torch.float64)}},
-        "o.parameter is given numbers of float64",
+        "o.parameter is given numbers of type float64",
     ),
     "NaN": (lambda self, o, drive, state, own: fired(o, o.mul(drive, float("nan"))), {}, "o.mul is given nan"),
     "no surrogate": (
@@ -108,9 +108,13 @@ NEURONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "fresh gives a list": (good, {"fresh": lambda self, shape: [1]}, "fresh of neuron odd gives [1]"),
     "fresh gives numbers": (good, {"fresh": lambda self, shape: {"gain": 1.0}}, "give tensors by name"),
-    "fresh takes a name": (good, {"fresh": lambda self, shape: {"tap": torch.ones(1)}}, "a name that is taken"),
+    "fresh takes a name": (
+        good,
+        {"fresh": lambda self, shape: {"tap": torch.ones(1)}},
+        "a name that is already in use",
+    ),
     "fresh has no name": (good, {"fresh": lambda self, shape: {3: torch.ones(1)}}, "give tensors by name"),
-    "states as an option": (good, {"states": {}, "__annotations__": {"states": dict}}, "has states as an option"),
+    "states as an option": (good, {"states": {}, "__annotations__": {"states": dict}}, "declares states as an option"),
 }
 
 
@@ -145,15 +149,15 @@ def _remembers(self: Any, o: Any, x: Any, state: Any) -> Any:
 LAYERS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a count of its own": (_counts, {"seen": 0}, "the step of layer odd-layer changes self.seen"),
     "a value of its own": (_remembers, {"last": None}, "the step of layer odd-layer changes self.last"),
-    "a taken name": (adds, {"number": 3}, "has 'number' of its own, a name that every layer has already"),
-    "a taken module": (adds, {"shown": nn.Linear(2, 2)}, "has 'shown' of its own"),
+    "a taken name": (adds, {"number": 3}, "defines 'number', a name that every layer already has"),
+    "a taken module": (adds, {"shown": nn.Linear(2, 2)}, "defines 'shown'"),
     "no shape after": (adds, {"after": ()}, "gives the shape ()"),
     "no shape of a state": (adds, {"carries": {"h": (4, "a sum")}}, "carries (4, 'a sum')"),
     "an empty shape": (adds, {"carries": {"h": ((0,), "a sum")}}, "carries ((0,), 'a sum')"),
     "another one each time": (
         lambda self, o, x, state: adds(self, o, o.mul(x, self.gain), state),
         {"gain": lambda: float(next(_COUNT))},
-        "is another one each time it is made",
+        "differs each time it is made",
     ),
     "a buffer that is not kept": (adds, {"noise": lambda: Noise()}, "has the buffer noise.drawn, which no checkpoint"),
     "no mapping": (adds, {"carries": ["h"]}, "carries ['h']"),
@@ -171,7 +175,7 @@ def test_a_layer_that_keeps_more_than_it_declares_is_refused(name: str) -> None:
 
 
 def test_a_method_with_a_name_of_every_layer_is_refused_when_it_is_registered() -> None:
-    with pytest.raises(hd.HstnnError, match="layer mine has 'window' of its own"):
+    with pytest.raises(hd.HstnnError, match="layer mine defines 'window'"):
         C.layer("mine")(type("Mine", (Gated,), {"window": lambda self: None, "__module__": __name__}))
 
 
@@ -236,7 +240,7 @@ def _foreign(self: Any, o: Any, drive: Any, state: Any, own: Any) -> Any:
 def test_every_form_refuses_a_step_of_other_operations(step: Any, form: Any, tmp_path: Path) -> None:
     network = neuron(step)
     assert network(torch.rand(3, 2, 3))[0].requires_grad  # it can be trained
-    with pytest.raises(hd.HstnnError, match="cannot hold the step of layer 2, odd") as found:
+    with pytest.raises(hd.HstnnError, match="cannot express the step of layer 2, odd") as found:
         hd.export_bundle(network, tmp_path / "b", [form])
     assert "operations of o: add, sub, mul" in found.value.hint
     assert not (tmp_path / "b").exists()
@@ -257,13 +261,13 @@ def _hooked() -> nn.Linear:
 
 
 MODULES: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "a class of one's own": (lambda: Doubled(4, 4), "no Doubled"),
+    "a class of one's own": (lambda: Doubled(4, 4), "not Doubled"),
     "a hook": (_hooked, "its inner has a hook"),
     "weights of a norm": (
         lambda: torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)),
-        "no ParametrizedLinear",
+        "not ParametrizedLinear",
     ),
-    "several": (lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU()), "no Sequential"),
+    "several": (lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU()), "not Sequential"),
 }
 
 
@@ -282,9 +286,9 @@ def test_a_module_that_does_more_than_its_weights_is_refused(name: str, tmp_path
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), "a padding of zeros, as numbers"),
-        (lambda: nn.Conv2d(2, 2, 3, padding="same"), "a padding of zeros, as numbers"),
-        (lambda: nn.ConvTranspose2d(2, 2, 3, padding=1), "no ConvTranspose2d"),
+        (lambda: nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), "zero padding, given as numbers"),
+        (lambda: nn.Conv2d(2, 2, 3, padding="same"), "zero padding, given as numbers"),
+        (lambda: nn.ConvTranspose2d(2, 2, 3, padding=1), "not ConvTranspose2d"),
     ],
 )
 def test_a_convolution_of_another_kind_is_refused(make: Any, said: str, tmp_path: Path) -> None:
@@ -345,5 +349,5 @@ def test_a_network_without_parameters_is_measured_and_disturbed() -> None:
     with torch.no_grad(), Activity(network) as activity:
         network(2 * torch.ones(4, 2, 3))
     assert activity.rates() == {1: 1.0}
-    with pytest.raises(hd.HstnnError, match="the network has no parameters: there is nothing to train"):
+    with pytest.raises(hd.HstnnError, match="the network has no parameters to train"):
         hd.fit(network, (np.ones((8, 4, 3), np.float32), np.zeros(8, np.int64)), progress=False)

@@ -112,15 +112,15 @@ def _steps(made: Stack, x: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("confidence=0", "cannot have the threshold 0"),
-        ("confidence=1.01", "cannot have the threshold 1.01"),
-        ("confidence=nan", "cannot have the threshold nan"),
-        ("scale=0", "cannot have the threshold 0"),
-        ("scale=inf", "cannot have the threshold inf"),
-        ("scale=-1", "cannot have the threshold -1"),
-        ("entropy=0.5", "there is no exit by 'entropy'"),
-        ("confidence", "no exit is 'confidence'"),
-        ("confidence=high", "no exit is 'confidence=high'"),
+        ("confidence=0", "has the invalid threshold 0"),
+        ("confidence=1.01", "has the invalid threshold 1.01"),
+        ("confidence=nan", "has the invalid threshold nan"),
+        ("scale=0", "has the invalid threshold 0"),
+        ("scale=inf", "has the invalid threshold inf"),
+        ("scale=-1", "has the invalid threshold -1"),
+        ("entropy=0.5", "unknown exit rule 'entropy'"),
+        ("confidence", "'confidence' is not an exit"),
+        ("confidence=high", "'confidence=high' is not an exit"),
     ],
 )
 def test_what_is_no_exit_is_refused(text: str, said: str) -> None:
@@ -132,7 +132,7 @@ def test_what_is_no_exit_is_refused(text: str, said: str) -> None:
 
 def test_a_network_that_cannot_leave_so_refuses() -> None:
     assert parse_exit("confidence=0.9") == Exit("confidence", 0.9)
-    with pytest.raises(ExportError, match="one answer a sample"):
+    with pytest.raises(ExportError, match="one answer per sample"):
         network(readout="every").leave_by(Exit("confidence", 0.9))
     bare = network(norm=False)
     with pytest.raises(ExportError, match="normalises each step by itself"):

@@ -102,7 +102,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"layers": [L.linear(3), {"lif": {"taus": 2}}]}, "unknown key 'layers.1.lif.taus'"),
     ({"layers": [L.linear(3), L.lif(tau=0.5)]}, "layers.1.lif"),
     ({"layers": [L.conv(3), "lif"]}, "layers.0"),
-    ({"layers": ["lfi"]}, "layers.0: 'lfi' is no layer"),
+    ({"layers": ["lfi"]}, "layers.0: 'lfi' is not a layer"),
     ({"layers": [3]}, "layers.0 is 3, not a layer"),
     ({"layers": "lif"}, "layers is 'lif', not a list of layers"),
     ({"layers": L.lif()}, "not a list of layers"),

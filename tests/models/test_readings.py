@@ -57,7 +57,7 @@ def test_a_window_is_its_steps(case: Case) -> None:
 
 
 def test_an_operation_without_a_rule_is_refused_by_name() -> None:
-    with pytest.raises(Unreadable, match="torch cannot hold a delay line"):
+    with pytest.raises(Unreadable, match="torch cannot express a delay line"):
         Eager().lacks("a delay line")
     assert {"add", "spike", "loop"} <= Algebra.__abstractmethods__
 

@@ -38,7 +38,7 @@ WRONG: dict[str, tuple[list[int], list[Any], list[str]]] = {
     "unknown name": (UNITS, [*END, "liff"], ["network.layers.3", "did you mean 'lif'?"]),
     "no layer": (UNITS, [3], ["network.layers.0 is 3", "{linear: 100}"]),
     "two layers in one": (UNITS, [{"linear": 3, "conv": 3}], ["network.layers.0 names 2 layers: linear, conv"]),
-    "layer alone": (UNITS, ["linear"], ["network.layers.0 is linear alone", "{linear: …}"]),
+    "layer alone": (UNITS, ["linear"], ["network.layers.0 is linear without a value", "{linear: …}"]),
     "unknown key": (UNITS, [{"linear": 3, "biass": False}], ["'network.layers.0.biass'", "did you mean 'bias'?"]),
     "unknown key of neurons": (UNITS, lif(treshold=1), ["'network.layers.1.lif.treshold'", "'threshold'"]),
     "unknown key in a block": (
@@ -67,7 +67,7 @@ WRONG: dict[str, tuple[list[int], list[Any], list[str]]] = {
     "vote": (
         UNITS,
         [{"linear": 10}, "lif", {"vote": 4}],
-        ["network.layers.2 (vote)", "network.layers.1 (lif)", "10 units cannot be divided into groups of 4 voters"],
+        ["network.layers.2 (vote)", "network.layers.1 (lif)", "10 units do not divide into groups of 4 voters"],
     ),
     "pool": (
         MAPS,
@@ -93,7 +93,7 @@ WRONG: dict[str, tuple[list[int], list[Any], list[str]]] = {
     "parallel": (
         MAPS,
         [{"parallel": [[{"conv": 4}], [{"conv": 3, "kernel": 1}]]}],
-        ["network.layers.0 (parallel)", "[4, 3, 3], [3, 5, 5]: not of one size"],
+        ["network.layers.0 (parallel)", "[4, 3, 3], [3, 5, 5], which differ in size"],
     ),
     "steps of a norm over all": (UNITS, [{"norm": {"steps": 3}}, *END], ["network.layers.0 (norm)", "over: step"]),
     "without neurons": (UNITS, [{"linear": 3}], ["network.layers: no layer carries", "{lif: {tau: 2}}"]),
@@ -113,12 +113,16 @@ WRONG: dict[str, tuple[list[int], list[Any], list[str]]] = {
     "several, to zero": (UNITS, lif(fires="several"), ["network.layers.1.lif", "reset 'subtract'"]),
     "delayed, to a value": (UNITS, lif(delayed_reset=True, reset_to=0.1), ["network.layers.1.lif", "reset_to"]),
     "delayed, bounded": (UNITS, lif(delayed_reset=True, lowest=-1.0), ["network.layers.1.lif", "lowest"]),
-    "decay of 1 learned": (UNITS, lif(learn="decay", decay=1.0), ["network.layers.1.lif", "a decay of 1 cannot be"]),
+    "decay of 1 learned": (
+        UNITS,
+        lif(learn="decay", decay=1.0),
+        ["network.layers.1.lif", "a learned decay must start between 0 and 1"],
+    ),
     "input": ([0], END, ["network.input is [0]"]),
     "input too large": ([2**20, 2**20, 2**20], END, ["network.input is [", "values"]),
 }
 TOO_LARGE: dict[str, tuple[list[int], list[Any], list[str]]] = {
-    "10 000 layers": (UNITS, [{"linear": 6}] * 10_000, ["network.layers comes to more than 1000 layers"]),
+    "10 000 layers": (UNITS, [{"linear": 6}] * 10_000, ["network.layers has more than 1000 layers"]),
     "10 000, repeated": (UNITS, repeated(100, 2), ["more than 1000 layers"]),
     "a million": (UNITS, repeated(1000, 2, {"linear": 6}), ["more than 1000 layers"]),
     "10 to the 18": (UNITS, repeated(1000, 6), ["more than 1000 layers"]),

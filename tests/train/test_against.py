@@ -148,7 +148,7 @@ def test_the_command_says_what_was_trained_against_and_reports_tell_runs_apart(h
 @pytest.mark.parametrize(
     ("given", "message", "hint"),
     [
-        ("{gaussiam: 0.2}", "against.gaussiam: there is no disturbance 'gaussiam'", "did you mean 'gaussian'?"),
+        ("{gaussiam: 0.2}", "against.gaussiam: unknown disturbance 'gaussiam'", "did you mean 'gaussian'?"),
         ("{frame-loss: 2}", "against.frame-loss: level 2 must be from 0 to 1 (share of the time steps)", ""),
         ("{gaussian: yes}", "against.gaussian is True, not a number", "such as against: {gaussian: 0.2}"),
         ("{gaussian: .nan}", "against.gaussian: level nan must be 0 or more", ""),

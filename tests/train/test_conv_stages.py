@@ -93,7 +93,7 @@ def test_frames_that_cannot_be_halved_are_refused_with_the_key(hstnn: Hstnn, tmp
     result = hstnn("train", "digit-events", "--out", tmp_path, *options({"network.size": 20}))
     assert result.code == 2
     assert "network.size is 20: " in result.error
-    assert "the maps of layer 3 would be 5 high, which cannot be halved" in result.error
+    assert "the maps of layer 3 would be 5 high, too small or odd to halve" in result.error
 
 
 def test_lstm_units_are_refused(hstnn: Hstnn, tmp_path: Path) -> None:

@@ -56,5 +56,5 @@ def test_what_has_no_single_answer_is_refused() -> None:
     layers = [{"linear": 4}, "lif", {"linear": 3}]
     network = StackConfig.model_validate({"input": [2], "layers": layers, "readout": "every"}).build([])
     split = ArraySplit(torch.zeros(3, 4, 2), torch.zeros(3, dtype=torch.long))
-    with pytest.raises(UsageError, match="one answer a sample"):
+    with pytest.raises(UsageError, match="one answer per sample"):
         answers(network, split, 2, CPU, "fp32")

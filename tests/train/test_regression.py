@@ -130,7 +130,7 @@ def test_regression_of_classes_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_p
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (["loss={name: mse, outputs: [a]}"], "loss.outputs names outputs, and loss.name is mse"),
+        (["loss={name: mse, outputs: [a]}"], "loss.outputs names outputs, but loss.name is mse"),
         (["loss={name: regression, outputs: [a, a]}"], "names an output twice"),
         (["loss={name: regression, outputs: ['']}"], "loss.outputs.0"),
         (["loss=regresion"], "loss.name"),
@@ -166,12 +166,12 @@ def test_errors_of_each_output_are_numpys() -> None:
 
 
 def test_outputs_of_another_shape_are_never_repeated_along_the_targets() -> None:
-    with pytest.raises(UsageError, match=r"the network gives \[4, 1\], and the targets are \[4, 2\]"):
+    with pytest.raises(UsageError, match=r"the network gives \[4, 1\], but the targets are \[4, 2\]"):
         Regression().loss(torch.zeros(4, 1), torch.zeros(4, 2))
 
 
 def test_an_early_exit_is_refused() -> None:
     network = load_recipe("stack-digits", SPIKING).network.build([])
     split = load_values(DigitsConfig(), Source()).test
-    with pytest.raises(UsageError, match="an early exit is measured on samples with a class"):
+    with pytest.raises(UsageError, match="measuring an early exit needs samples with a class"):
         answers(network, split, 10, CPU, "fp32")

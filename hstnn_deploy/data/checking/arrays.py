@@ -1,4 +1,4 @@
-"""Arrays of one's own: shapes, ranges, numbers that are none, features that never change, and copies.
+"""Check a user's arrays: shapes, ranges, NaN and infinity, features that never change, and copies.
 
 Shapes: N samples.
 """
@@ -26,9 +26,9 @@ from hstnn_deploy.errors import DataError
 Array = NDArray[Any]
 
 _BYTES = 2**30
-"""Bytes of the arrays that are read where nobody asks for all."""
+"""Bytes of the arrays that are read by default."""
 _AT_ONCE = 2**22
-"""Numbers that are looked at at once."""
+"""Numbers that are checked at once."""
 
 
 def check(found: Checked, config: OwnArrays, asked: Asked) -> None:
@@ -92,13 +92,13 @@ def _check_held(found: Checked, config: OwnArrays, held: Held, asked: Asked) -> 
     if held.numbers is not None:
         values = spread(held.numbers.ravel())
         found.facts["targets"] = values
-        found.lines.append(f"values to be told, {held.numbers.shape[1]} of each sample: {told(values)}")
+        found.lines.append(f"target values, {held.numbers.shape[1]} per sample: {told(values)}")
         for k in range(min(2, held.numbers.shape[1])):
             zeros = np.zeros(len(held.numbers), np.int32)
             found.measures.append(Measure(f"y[{k}]", held.numbers[:, k].astype(np.float64), zeros))
         if constant := [k for k in range(held.numbers.shape[1]) if np.ptp(held.numbers[:, k]) == 0]:
             found.notes.note(
-                f"y[:, {constant[0]}] is the same for every sample", "nothing can be learned of it: leave it out"
+                f"y[:, {constant[0]}] is the same for every sample", "a network learns nothing from it: leave it out"
             )
 
 
@@ -161,8 +161,8 @@ def _check_folders(found: Checked, config: OwnArrays, asked: Asked) -> None:
             axes = _axes(found, config, sample.shape, str(listing.path(number)))
         if sample.shape != ranges.shape:
             unlike = DataError(
-                f"{listing.path(number)} is of shape {list(sample.shape)}, and others of {list(ranges.shape)}",
-                "samples must be of one shape: cut or pad them first",
+                f"{listing.path(number)} has shape {list(sample.shape)}, and others of {list(ranges.shape)}",
+                "all samples must have the same shape: cut or pad them first",
             )
             found.notes.refuse(unlike, folder.name(number))
             continue

@@ -1,4 +1,4 @@
-"""Data of one's own before anybody trains: what is there, what is odd, and what a training would refuse.
+"""Check a user's data before training: what is there, what is odd, and what a training would refuse.
 
 Files are listed, divided and read by the functions that a training reads them with; where a training stops at the first
 fault, a check notes it and goes on. Many files are not all read: see `sample`.

@@ -40,14 +40,14 @@ class Checked:
     path: str
     kind: Kind
     why: str
-    """What says the kind."""
+    """What the kind was recognised by."""
     config: Own
     notes: Notes = field(default_factory=Notes)
     classes: tuple[str, ...] = ()
     counts: dict[str, list[int]] = field(default_factory=lambda: {split: [] for split in SPLITS})
     """Samples of each class in each split; of values one number each; of text words."""
     how: str = ""
-    """What says the classes and splits."""
+    """Where the classes and splits come from."""
     unit: str = "samples"
     total: int = 0
     """Samples there are."""
@@ -70,7 +70,7 @@ class Checked:
         if self.read >= self.total:
             return f"all {self.total} {self.unit} were read"
         return (
-            f"{self.read} of {self.total} {self.unit} were read, drawn with a fixed seed: what follows is of these "
+            f"{self.read} of {self.total} {self.unit} were read, drawn with a fixed seed; all figures describe these "
             "(--whole reads all)"
         )
 
@@ -104,7 +104,7 @@ def spread(values: NDArray[Any], digits: int = 3) -> dict[str, float]:
 def told(values: Mapping[str, float], unit: str = "") -> str:
     """Return a spread in words."""
     if not values:
-        return "n/a: none was read"
+        return "n/a: nothing was read"
     behind = f" {unit}" if unit else ""
     if values["min"] == values["max"]:
         return f"{values['min']:.4g}{behind}"

@@ -7,9 +7,9 @@ from hstnn_deploy.data.checking.notes import Notes, some
 from hstnn_deploy.data.own.parts import SPLITS
 
 _TIMES = 5
-"""So many times as frequent as another, a class is said to outweigh it."""
+"""The ratio of frequencies from which one class outweighs another."""
 _FEW = 20
-"""Fewer samples than so many are no test."""
+"""The fewest samples that make a test."""
 _NAMED = 5
 
 
@@ -21,7 +21,7 @@ def tell_names(notes: Notes, classes: Sequence[str]) -> None:
     for names in alike.values():
         if len(names) > 1:
             told = " and ".join(map(repr, names[:_NAMED]))
-            notes.note(f"the classes {told} differ in capitals or spaces alone", "are they one class? rename one")
+            notes.note(f"the classes {told} differ only in capitals or spaces", "are they the same class? rename one")
     if all(name.isascii() and name.isdigit() for name in classes) and classes:
         moved = [(place, name) for place, name in enumerate(classes) if name != str(place)]
         if moved:
@@ -42,7 +42,7 @@ def tell_splits(notes: Notes, classes: Sequence[str], counts: Mapping[str, Seque
     """
     if 0 < (tests := sum(counts["test"])) < _FEW:
         notes.note(
-            f"the test split has {some(tests, 'sample')}: one more that is right is {100 / tests:.0f} % of accuracy",
+            f"the test split has {some(tests, 'sample')}: one more correct answer is {100 / tests:.0f} % of accuracy",
             "add samples, or raise data.split.test, before you compare networks",
         )
     for split in SPLITS if classes else ():
@@ -50,7 +50,7 @@ def tell_splits(notes: Notes, classes: Sequence[str], counts: Mapping[str, Seque
             told = ", ".join(lacking[:_NAMED]) + (", …" if len(lacking) > _NAMED else "")
             notes.note(
                 f"{split} has no sample of {len(lacking)} of {len(classes)} classes: {told}",
-                f"add some to {split}; its accuracy says nothing of these classes",
+                f"add some to {split}; its accuracy says nothing about these classes",
             )
 
 
@@ -64,8 +64,8 @@ def tell_weights(notes: Notes, classes: Sequence[str], trained: Sequence[int]) -
         share = 100 * most / sum(trained)
         notes.note(
             f"the class {frequent} has {some(most, 'sample')} to train on, and {rare} has {least}: "
-            f"who always says {frequent} is right in {share:.0f} % of train",
-            f"add samples of {rare}, or take some of {frequent} out; accuracy alone says little here",
+            f"always answering {frequent} is correct for {share:.0f} % of train",
+            f"add samples of {rare}, or remove some of {frequent}; accuracy alone says little here",
         )
 
 

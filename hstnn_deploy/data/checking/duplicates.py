@@ -104,13 +104,13 @@ def tell(
         pair = f"such as {name(first[kind][0])} and {name(first[kind][1])}"
         if kind == "labels":
             notes.note(
-                f"{some(count, what, 'have')} the content of another one of another class, {pair}", "keep the right one"
+                f"{some(count, what)} with the same content as one of another class, {pair}", "keep the right one"
             )
         elif "and" in kind:
             side = kind.rpartition(" ")[2]
-            do = f"take them out of one side, or say groups: a network that has seen them is no proof in {side}"
-            notes.note(f"{some(count, what)} of {side} with the content of one of train, {pair}", do)
+            do = f"take them out of one side, or set groups: a network that has seen them proves nothing in {side}"
+            notes.note(f"{some(count, what)} of {side} with the same content as one of train, {pair}", do)
         else:
             where = "" if kind == "all" else f" of {kind}"
-            notes.note(f"{some(count, what)}{where} with the content of another, {pair}", "take out what is no sample")
+            notes.note(f"{some(count, what)}{where} with the same content as another, {pair}", "remove the copies")
     return dict(found)

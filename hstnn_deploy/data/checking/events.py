@@ -108,11 +108,11 @@ def _sensor(found: Checked, config: OwnEvents, folder: Folder, asked: Asked) -> 
                 reach[axis] = max(reach[axis], int(min(max(most, 0.0), _WIDEST - 1)))
     width, height = reach[0] + 1, reach[1] + 1
     error = DataError(
-        f"no recording says how large its sensor is; the events of those that were read fit on {width} x {height}",
-        f"say it: --set data.sensor_size=[{width},{height}], or larger, if that is the sensor",
+        f"no recording states its sensor size; the events of those that were read fit on {width} x {height}",
+        f"specify it: --set data.sensor_size=[{width},{height}], or larger, if that is the sensor",
     )
     found.notes.refuse(error)
-    return Sensor(width, height, 1 if height == 1 else 2), "not said: as large as the events reach"
+    return Sensor(width, height, 1 if height == 1 else 2), "not given: as large as the events reach"
 
 
 def _row(number: int, events: Events, sensor: Sensor) -> _Row:
@@ -129,10 +129,12 @@ def _tell_report(found: Checked, folder: Folder, number: int, recording: Recordi
     read[f"{report.form}; times in {report.unit.partition(' ')[0]}; polarity {report.polarity.partition(' (')[0]}"] += 1
     for what, count in report.dropped.items():
         if count:
-            found.notes.of_file(f"{path}: left out are {count} {what}", "nothing, if that is right", name)
+            found.notes.of_file(f"{path}: left out {count} {what}", "nothing, if that is correct", name)
     for note in report.notes:
-        if note.endswith("?") or "were put in order" in note or "has fractions" in note:
-            found.notes.of_file(f"{path}: {note}", "look at it: `hstnn run` and data.events say how it is read", name)
+        if note.endswith("?") or "were sorted" in note or "has fractions" in note:
+            found.notes.of_file(
+                f"{path}: {note}", "inspect it: `hstnn run` and data.events control how it is read", name
+            )
 
 
 def _tell_rows(found: Checked, folder: Folder, rows: list[_Row]) -> None:
@@ -148,25 +150,25 @@ def _tell_rows(found: Checked, folder: Folder, rows: list[_Row]) -> None:
             found.notes.of_file(f"{path} {message}", hint, name)
 
         if row.events < _FEW or row.events < usual / 100:
-            note(f"has {row.events} events, where {usual:.0f} are usual", "look at it; take it out if it is empty")
+            note(f"has {row.events} events; {usual:.0f} are usual", "inspect it; remove it if it is empty")
         elif row.milliseconds == 0:
-            note("has all its events at one time", "is the unit of its times right? --set data.events=unit=…")
+            note("has all its events at the same time", "is its unit of time correct? --set data.events=unit=…")
         elif row.milliseconds > _ODD * long or row.milliseconds < long / _ODD:
             note(
-                f"lasts {row.milliseconds:.4g} ms, where {long:.4g} are usual",
-                "look at it: is its unit of time that of the others, and was it cut?",
+                f"lasts {row.milliseconds:.4g} ms; {long:.4g} are usual",
+                "inspect it: does it have the same unit of time as the others, and was it cut?",
             )
         if row.busiest > _HOT and row.events >= _FEW:
             note(
                 f"has {100 * row.busiest:.0f} % of its events at one pixel",
-                "is that pixel broken? data.transforms drops such events: refractory-period, denoise",
+                "is that pixel broken? data.transforms can drop its events: refractory-period, denoise",
             )
     one = [row.number for row in rows if row.brighter in (0, 1)]
     if one and len(one) < len(rows):
         for number in one:
             found.notes.of_file(
-                f"{folder.listing.path(number)} has events of one polarity alone",
-                "was the other one lost? --set data.events=p=OFF/ON says which numbers they are",
+                f"{folder.listing.path(number)} has events of one polarity only",
+                "did the other one get lost? --set data.events=p=OFF/ON says which numbers they are",
                 folder.name(number),
             )
 
@@ -204,7 +206,9 @@ def _write(found: Checked, folder: Folder, rows: list[_Row], sensor: Sensor, how
     }
     if len(read) > 1:
         kinds = "; or ".join(f"{what} ({times})" for what, times in read.most_common(4))
-        found.notes.note(f"recordings are read in {len(read)} ways: {kinds}", "is each of them right? data.events says")
+        found.notes.note(
+            f"recordings are read in {len(read)} ways: {kinds}", "is each of them correct? data.events says"
+        )
     found.lines += [
         f"sensor: {sensor.width} x {sensor.height}, {sensor.polarities} polarities, {how}",
         *(f"read as: {what} ({times})" for what, times in read.most_common(4)),

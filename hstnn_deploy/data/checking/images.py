@@ -48,8 +48,8 @@ def check(found: Checked, config: OwnImages, asked: Asked) -> None:
         seen.append((number, height, width, planes, float(levels.mean())))
         if levels.min() == levels.max():
             found.notes.of_file(
-                f"{listing.path(number)} is of one colour everywhere",
-                "take it out, if that is no class",
+                f"{listing.path(number)} has the same colour everywhere",
+                "remove it, unless that is a class",
                 folder.name(number),
             )
         if label not in drawn:
@@ -86,7 +86,7 @@ def _levels(found: Checked, folder: Folder, number: int, content: bytes, size: t
     said: list[str] = []
     levels = read_levels(content, path, how, False, said.append)
     for line in said:
-        found.notes.of_file(line, "nothing, if that is right", name)
+        found.notes.of_file(line, "nothing, if that is correct", name)
     return levels
 
 
@@ -104,7 +104,7 @@ def _tell_sizes(
         for number, h, w, *_ in other:
             error = DataError(
                 f"{folder.listing.path(number)} is {w} x {h} pixels, and {first} is {width} x {height}",
-                f"images must be of one size: --set data.resize=[{common[0]},{common[1]}] brings all to it",
+                f"all images must have the same size: --set data.resize=[{common[0]},{common[1]}] scales all of them",
             )
             found.notes.refuse(error, folder.name(number))
         if max(height, width) > _LARGE:
@@ -118,12 +118,12 @@ def _tell_sizes(
         if there > planes:
             error = DataError(
                 f"{folder.listing.path(number)} has colours, and {first} is grey",
-                "say which all are to be: --set data.colours=3, or data.colours=1 for grey",
+                "choose one for all: --set data.colours=3, or data.colours=1 for grey",
             )
             found.notes.refuse(error, folder.name(number))
         elif there < planes:
             found.notes.of_file(
                 f"{folder.listing.path(number)} is grey, and {first} has colours: it is read as colours that are equal",
-                "nothing, if that is right; --set data.colours=1 makes all grey",
+                "nothing, if that is correct; --set data.colours=1 makes all grey",
                 folder.name(number),
             )

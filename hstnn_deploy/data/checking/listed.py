@@ -88,7 +88,7 @@ def divided(found: Checked, samples: Samples) -> tuple[NDArray[np.int8], dict[st
         found.how += drawn_by
     except DataError as error:
         found.notes.refuse(error)
-        found.how += ", no splits could be drawn" if drawn_by else ""
+        found.how += ", no splits drawn" if drawn_by else ""
         parts = {name: np.arange(0) for name in SPLITS}
         if samples.split is not None:
             parts = {name: np.flatnonzero(samples.split == place) for place, name in enumerate(SPLITS)}
@@ -105,14 +105,14 @@ def _tell_left_out(found: Checked, listing: Listing) -> None:
         if suffix == AGAIN_LISTED:
             found.notes.note(
                 f"left out: {some(count, 'link')} to a folder that is listed already",
-                "take it out, or make it a folder",
+                "remove it, or make it a folder",
             )
             continue
         what = f"{suffix} file" if suffix else "file"
         ending = "" if suffix else " without a suffix"
-        why = "labels.csv does not name them" if listing.how == LABELS else f"no {found.kind} that are read"
+        why = "labels.csv does not name them" if listing.how == LABELS else f"not {found.kind} in a supported format"
         found.notes.note(
-            f"left out: {some(count, what)}{ending}, {why}", "take them out, or save them in a format that is read"
+            f"left out: {some(count, what)}{ending}, {why}", "remove them, or save them in a supported format"
         )
 
 
@@ -121,8 +121,8 @@ def _tell_odd_names(found: Checked, listing: Listing) -> None:
     odd = [name for name in listing.names if not (name.isprintable() and name == name.strip())]
     if odd:
         found.notes.note(
-            "a name holds letters that no screen shows, or spaces at its end: " + "".join(map(_letter, odd[0])),
-            "rename it: such names get lost in lists and in other programs",
+            "a name contains letters that no screen shows, or spaces at its end: " + "".join(map(_letter, odd[0])),
+            "rename it: lists and other programs may not handle this name",
             odd,
         )
 

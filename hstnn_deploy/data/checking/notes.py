@@ -94,7 +94,7 @@ class Notes:
     def _add(self, refused: bool, message: str, hint: str, name: str) -> None:
         kind = _NUMBER.sub("#", message.replace(name, "") if name else message)
         if (refused, kind) not in self._found and len(self._found) >= _KINDS:
-            message, hint, kind = "other things are wrong", "mend the others first, and check again", "others"
+            message, hint, kind = "other things are wrong", "fix the others first, then check again", "others"
         there = self._found.get((refused, kind))
         if there is None:
             names = [shown(name)] if name else []

@@ -31,7 +31,7 @@ class Ranges:
         self.dtype: np.dtype[Any] | None = None
         """The type that holds all of them; None: there is none."""
         self.wrong = 0
-        """Numbers that are none."""
+        """NaN and infinite numbers."""
         self._first = 0.0
         """Is taken from all numbers before they are summed: sums of large numbers would lose small changes."""
         self._count, self._sum, self._squares = 0, 0.0, 0.0
@@ -60,8 +60,8 @@ class Ranges:
             inside = [int(each) for each in np.unravel_index(at, self.shape)]
             where = inside if rows is None else [int(rows[row]), *inside]
             told = DataError(
-                f"{name} holds {values[row, at]} at {where} ({int(wrong.sum())} such numbers in {len(x)} samples)",
-                f"samples are finite numbers of float32; {AGAIN}, or mend it",
+                f"{name} contains {values[row, at]} at {where} ({int(wrong.sum())} numbers in {len(x)} samples)",
+                f"samples must be finite float32 numbers; {AGAIN}, or fix it",
             )
             notes.refuse(told, key)
             values = values[~wrong.any(1)]
@@ -99,12 +99,12 @@ class Ranges:
             size = int(np.prod(self.shape))
             notes.note(
                 f"{len(still)} of {size} numbers of a sample are the same in every sample, the first at {place}",
-                "they say nothing: leave them out, unless they are the border of a picture",
+                "they carry no information: leave them out, unless they are the border of a picture",
             )
         if not normalised and (abs(self.mean) > _WIDE or self.std > _WIDE):
             notes.note(
                 f"numbers reach from {self._low:.4g} to {self._high:.4g}, with the mean {self.mean:.4g}",
-                "--set data.normalise=auto brings them to mean 0 and deviation 1",
+                "--set data.normalise=auto scales them to mean 0 and deviation 1",
             )
 
     @property
@@ -133,7 +133,7 @@ class Ranges:
     def lines(self) -> list[str]:
         """Return them in words."""
         if not self._count:
-            return ["range: n/a, no sample of finite numbers was read"]
+            return ["range: n/a, no finite sample was read"]
         return [
             f"range: {self._low:.4g} to {self._high:.4g}, mean {self.mean:.4g}, deviation {self.std:.4g}",
         ]

@@ -42,7 +42,7 @@ def check(found: Checked, config: OwnText, asked: Asked) -> None:
     _tell_left_out(found, where, list(files.values()))
     if asked.most is not None and found.total > _BYTES:
         found.notes.note(
-            f"the text has {found.total} bytes, more than {_BYTES}: it was not read, and nothing is known of its words",
+            f"the text has {found.total} bytes, more than {_BYTES}: hstnn did not read it and has not seen its words",
             "--whole reads it, in memory of about 40 times its size",
         )
         return
@@ -69,7 +69,7 @@ def check(found: Checked, config: OwnText, asked: Asked) -> None:
             found.notes.note(
                 f"{100 * len(strange) / len(words[split]):.0f} % of the words of {split} are not in the vocabulary of "
                 f"train, such as {common}",
-                f"each of them is read as {UNKNOWN}: train on more text, or --set data.lower=true",
+                f"each of them becomes {UNKNOWN}: train on more text, or --set data.lower=true",
             )
     found.facts |= {"splits": facts, "vocabulary": len(known), "once": sum(count == 1 for count in counted.values())}
     _tell_words(found, words, counted)
@@ -92,30 +92,32 @@ def _tell_left_out(found: Checked, where: Path, files: list[Path]) -> None:
         found.left_out = dict(Counter(Path(name).suffix.lower() for name in others))
         found.notes.note(
             f"left out: {some(len(others), 'name')} beside the text, such as {others[0]}",
-            "take them out, or call texts train.txt, valid.txt and test.txt",
+            "remove them, or name texts train.txt, valid.txt and test.txt",
             others,
         )
 
 
 def _tell_words(found: Checked, words: Words, counted: Counter[str]) -> None:
     if len(words["train"]) < _FEW:
-        found.notes.note(f"train has {len(words['train'])} words", "a network learns little of so few: give more text")
+        found.notes.note(
+            f"train has {len(words['train'])} words", "a network learns little from this few: give more text"
+        )
     if long := [word for word in counted if len(word) > _LONG]:
         found.notes.note(
             f"{some(len(long), 'word', 'are')} longer than {_LONG} letters, such as {long[0][:30]}…",
-            "is that text, in a language with spaces? --set data.tokens=punctuation divides at marks too",
+            "is this text in a language with spaces? --set data.tokens=punctuation divides at marks too",
         )
     if odd := [word for word in counted if "\ufffd" in word or any(ord(letter) < 32 for letter in word)]:
         found.notes.note(
-            f"{some(len(odd), 'word', 'hold')} letters that were damaged before, such as {odd[0][:30]!r}",
+            f"{some(len(odd), 'word', 'have')} damaged letters, such as {odd[0][:30]!r}",
             "save it as UTF-8 again",
         )
     if counted[EOS] == 1:
-        found.notes.note("train is one line", "write a sentence to a line: lines are what a text is divided by")
+        found.notes.note("train is one line", "write one sentence per line: a text is divided by lines")
 
 
 def _tell_lines(found: Checked, words: Words) -> None:
-    """Note lines of the test that stand in train too. Empty lines count for nothing."""
+    """Note lines of the test that train contains too. Empty lines are not counted."""
     seen: set[bytes] = set()
     total: Counter[str] = Counter()
     copied: Counter[str] = Counter()
@@ -136,7 +138,7 @@ def _tell_lines(found: Checked, words: Words) -> None:
     for split in ("valid", "test"):
         if total[split] and copied[split] > _COPIED * total[split]:
             found.notes.note(
-                f"{copied[split]} of the {total[split]} lines of {split}: they stand in train too",
-                "take them out of one side: a network that has seen them is no proof",
+                f"{copied[split]} of the {total[split]} lines of {split}: train contains them too",
+                "remove them from one side: a network that has seen them proves nothing",
             )
     found.facts["copies"] = {split: copied[split] for split in ("valid", "test")}

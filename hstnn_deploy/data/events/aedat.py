@@ -83,8 +83,8 @@ def _read(path: Path, _size: int, _changed: int) -> Packets:
         if start + _HEADER + size * room > len(raw):
             raise _truncated(path, start)
         if count > room or (kind == _POLARITY and size != _POLARITY_BYTES):
-            what = f"{count} events of {size} bytes where there is room for {room}"
-            raise DataError(f"{path} is damaged: its packet at byte {start} says that it holds {what}", AGAIN)
+            what = f"{count} events of {size} bytes, with space for {room}"
+            raise DataError(f"{path} is damaged: its packet at byte {start} claims {what}", AGAIN)
         if kind == _POLARITY:
             sources.add(source)
             rows = np.frombuffer(raw, "<u4", 2 * count, start + _HEADER).reshape(-1, 2).astype(np.int64)
@@ -99,7 +99,7 @@ def _read(path: Path, _size: int, _changed: int) -> Packets:
             dropped[name] = dropped.get(name, 0) + count
         start += _HEADER + size * room
     if len(sources) > 1:
-        raise DataError(f"{path} holds events of {len(sources)} cameras", "write those of one camera into a file")
+        raise DataError(f"{path} contains events of {len(sources)} cameras", "write one camera's events to a file")
     return Packets(np.concatenate(parts), dropped, version)
 
 

@@ -83,7 +83,7 @@ def read_aedat2(path: Path) -> Found2:
     if not raw.startswith(b"#!AER-DAT2"):
         first = one_line(raw[:40].partition(b"\n")[0].decode("latin-1"))
         what = "is empty" if not raw else f"begins with {first!r}, not with #!AER-DAT2.0"
-        raise DataError(f"{path} is no AEDAT 2.0 file: it {what}", AGAIN)
+        raise DataError(f"{path} is not an AEDAT 2.0 file: it {what}", AGAIN)
     start = _after_header(raw)
     if (len(raw) - start) % _EVENT_BYTES:
         left = f"{len(raw) - start} bytes after its header are not whole events of {_EVENT_BYTES}"
@@ -144,7 +144,7 @@ def _camera(path: Path, header: bytes, address: NDArray[np.int64]) -> tuple[_Cam
             raise DataError(f"{path} names no camera (# AEChip: …), and its addresses are not a DVS128's", _CONVERT)
         return _DVS128, False
     if len(names) > 1:
-        raise DataError(f"{path} names {len(names)} cameras", "write those of one camera into a file")
+        raise DataError(f"{path} names {len(names)} cameras", "write one camera's events to a file")
     (name,) = names
     for pattern, camera in _CAMERAS.items():
         if re.fullmatch(pattern, name.lower()):

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import override
 
 from hstnn_deploy.data import cache
 from hstnn_deploy.data.cache import Key
@@ -43,8 +44,8 @@ class DropEvent(_Augmentation):
     p: float = Field(gt=0, lt=1)
     """The share."""
 
+    @override
     def build(self, sensor: Sensor) -> Draw:
-        """See `_Augmentation`."""
         return _tonic("DropEvent", p=self.p)
 
 
@@ -55,8 +56,8 @@ class TimeJitter(_Augmentation):
     std: float = Field(gt=0, le=1e9)
     """Microseconds."""
 
+    @override
     def build(self, sensor: Sensor) -> Draw:
-        """See `_Augmentation`."""
         return _tonic("TimeJitter", std=self.std, clip_negative=True, sort_timestamps=True)
 
 
@@ -67,8 +68,8 @@ class Flip(_Augmentation):
     p: float = Field(0.5, gt=0, le=1)
     """How often."""
 
+    @override
     def build(self, sensor: Sensor) -> Draw:
-        """See `_Augmentation`."""
         return _tonic("RandomFlipLR", sensor_size=tuple(sensor), p=self.p)
 
 

@@ -44,13 +44,13 @@ def make_events(x: Any, y: Any, t: Any, p: Any) -> Events:
         column = np.asarray(values)
         # NaN fails both comparisons; a cast would make some number of it.
         if column.dtype.kind in "uf" and column.size and not (column.min() >= -(2.0**63) and column.max() < 2.0**63):
-            raise ValueError(f"{name} is from {column.min()} to {column.max()}, where an event has 64 bits")
+            raise ValueError(f"{name} is from {column.min()} to {column.max()}, but an event has 64 bits")
         events[name] = column
     return events
 
 
 def unwrapped(times: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
-    """Return times of a counter of so many bits that began anew whenever it was full, as if it had gone on."""
+    """Return times of a counter of `bits` bits that wrapped around, as if it had not."""
     return times + (np.cumsum(np.diff(times, prepend=times[:1]) < -(1 << (bits - 1))) << bits)
 
 
@@ -61,7 +61,7 @@ def event_rows(events: Events, recording: int = 0) -> NDArray[np.int64]:
 
 
 def check(events: Events, sensor: Sensor, name: str | Path) -> Events:
-    """Return the events of the recording `name` if they can be.
+    """Return the events of the recording `name` if they are valid.
 
     Raises:
         DataError: an event before the one that stands before it, before the beginning, or outside the sensor; it says
@@ -79,13 +79,11 @@ def check(events: Events, sensor: Sensor, name: str | Path) -> Events:
         if len(outside):
             number = int(outside[0])
             what = "polarity" if field == "p" else field
-            raise _wrong(
-                name, events, number, f"has {what} {events[field][number]}, where the sensor ends at {size - 1}"
-            )
+            raise _wrong(name, events, number, f"has {what} {events[field][number]}, but the sensor ends at {size - 1}")
     return events
 
 
 def _wrong(name: str | Path, events: Events, number: int, what: str) -> DataError:
     return DataError(
-        f"{name}: event {number} of {len(events)} {what}", "copy or download it again, or take it out of the data set"
+        f"{name}: event {number} of {len(events)} {what}", "copy or download it again, or remove it from the data set"
     )

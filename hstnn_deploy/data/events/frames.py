@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.data import cache
 from hstnn_deploy.data.cache import Key, Ragged
@@ -114,7 +115,7 @@ class Framing:
 
     def _too_long(self, what: str) -> DataError:
         return DataError(
-            f"{what} on {self.sensor.places} places are too many to be packed",
+            f"{what} on {self.sensor.places} places are too many to pack",
             "downsample the events, or crop them in time",
         )
 
@@ -212,39 +213,39 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True)
-class Kept:
+class Kept(Store):
     """All recordings packed, mapped from disk or in memory."""
 
     packed: Packed
 
+    @override
     def fetch(self, numbers: Tensor, device: torch.device) -> tuple[Packed, Tensor]:
-        """See `Store`."""
         return self.packed, numbers
 
 
 @dataclass(frozen=True)
-class Resident:
-    """All recordings packed, on whatever device first asks for them."""
+class Resident(Store):
+    """All recordings packed, copied to each device on first use."""
 
     packed: Packed
     _there: dict[torch.device, Packed] = field(default_factory=dict)
 
+    @override
     def fetch(self, numbers: Tensor, device: torch.device) -> tuple[Packed, Tensor]:
-        """See `Store`."""
         if device not in self._there:
             self._there[device] = replace(self.packed, rows=self.packed.rows.to(device))
         return self._there[device], numbers
 
 
 @dataclass(frozen=True)
-class Computed:
-    """Nothing is kept: every recording is read and transformed whenever it is asked for."""
+class Computed(Store):
+    """Nothing is kept: every recording is read and transformed each time it is needed."""
 
     read: Read
     framing: Framing
 
+    @override
     def fetch(self, numbers: Tensor, device: torch.device) -> tuple[Packed, Tensor]:
-        """See `Store`."""
         rows = cache.in_memory(None, lambda: (self.framing.pack(self.read(int(number))) for number in numbers))
         return Packed(rows, self.framing), torch.arange(len(numbers))
 

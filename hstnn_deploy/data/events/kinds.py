@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
+from typing_extensions import override
 
 from hstnn_deploy.data.events.transforms import CropTime, Transform
 
@@ -31,7 +32,7 @@ class _Kind(BaseModel, ABC):
     """Why a graph that sees events one after another cannot make such frames."""
 
     pick: int | None = Field(None, gt=1)
-    """Of the frames, every so many-th pixel in y and in x is kept, and the others' events are dropped; null: all are.
+    """Keep every `pick`-th pixel of the frames in y and in x and drop the others' events; null: keep all.
 
     So torch's `interpolate` makes frames smaller. The transform `pick` does it before the events are cut into frames,
     which gives others."""
@@ -49,7 +50,7 @@ class _Kind(BaseModel, ABC):
 
     @abstractmethod
     def most(self, lasts: int) -> int:
-        """Return how many frames a recording has at most, of so many microseconds from its first to its last event."""
+        """Return the most frames of a recording that lasts `span` microseconds from its first to its last event."""
 
     @abstractmethod
     def cut(self, time: NDArray[np.int64]) -> Cut:
@@ -75,27 +76,28 @@ class ByTime(_Kind):
     """Where the first window begins."""
 
     @property
+    @override
     def fixed(self) -> None:
-        """See `_Kind`."""
+        pass
 
+    @override
     def most(self, lasts: int) -> int:
-        """See `_Kind`."""
         return max(1, -(-lasts // self.time))
 
+    @override
     def cut(self, time: NDArray[np.int64]) -> Cut:
-        """See `_Kind`."""
         if len(time) == 0:
             return time, 1
         frame, count = (time - time[0]) // self.time, self.most(int(time[-1] - time[0]))
         return np.where(frame < count, frame, -1), count
 
+    @override
     def told(self) -> str:
-        """See `_Kind`."""
         return f"frames of {self.time / 1000:g} ms from the first event on"
 
 
 class ByBins(_Kind):
-    """Equal times, as many as asked for, rounded down to microseconds; what comes after the last is dropped.
+    """Equal times, as many as requested, rounded down to microseconds; what comes after the last is dropped.
 
     So does tonic's `ToFrame(n_time_bins)`; where all frames are as long as can be, that is the last event.
     """
@@ -107,29 +109,29 @@ class ByBins(_Kind):
     """Frames."""
 
     @property
+    @override
     def fixed(self) -> int:
-        """See `_Kind`."""
         return self.bins
 
+    @override
     def most(self, lasts: int) -> int:
-        """See `_Kind`."""
         return self.bins
 
+    @override
     def cut(self, time: NDArray[np.int64]) -> Cut:
-        """See `_Kind`."""
         span = int(time[-1] - time[0]) // self.bins if len(time) else 0
         if span == 0:
             return np.full(len(time), -1, np.int64), self.bins
         frame = (time - time[0]) // span
         return np.where(frame < self.bins, frame, -1), self.bins
 
+    @override
     def told(self) -> str:
-        """See `_Kind`."""
         return f"{self.bins} frames of equal time from the first event to the last"
 
 
 class ByParts(_Kind):
-    """Equal times, as many as asked for, of which the last takes the rest: no event is dropped.
+    """Equal times, as many as requested; the last takes the rest: no event is dropped.
 
     So does SpikingJelly's split by `time`, which fails where a frame holds no event; here that frame is all zeros.
     """
@@ -141,24 +143,24 @@ class ByParts(_Kind):
     """Frames."""
 
     @property
+    @override
     def fixed(self) -> int:
-        """See `_Kind`."""
         return self.parts
 
+    @override
     def most(self, lasts: int) -> int:
-        """See `_Kind`."""
         return self.parts
 
+    @override
     def cut(self, time: NDArray[np.int64]) -> Cut:
-        """See `_Kind`."""
         span = int(time[-1] - time[0]) // self.parts if len(time) else 0
         if span == 0:
             return np.full(len(time), self.parts - 1, np.int64), self.parts
         return np.minimum((time - time[0]) // span, self.parts - 1), self.parts
 
+    @override
     def told(self) -> str:
-        """See `_Kind`."""
-        return f"{self.parts} frames of equal time, of which the last takes the rest"
+        return f"{self.parts} frames of equal time, the last takes the rest"
 
 
 class ByNumber(_Kind):
@@ -174,33 +176,33 @@ class ByNumber(_Kind):
     """Frames."""
 
     @property
+    @override
     def fixed(self) -> int:
-        """See `_Kind`."""
         return self.number
 
+    @override
     def most(self, lasts: int) -> int:
-        """See `_Kind`."""
         return self.number
 
+    @override
     def cut(self, time: NDArray[np.int64]) -> Cut:
-        """See `_Kind`."""
         events = len(time) // self.number
         if events == 0:
             return np.full(len(time), self.number - 1, np.int64), self.number
         return np.minimum(np.arange(len(time)) // events, self.number - 1), self.number
 
+    @override
     def told(self) -> str:
-        """See `_Kind`."""
         return f"{self.number} frames of equal numbers of events"
 
 
 class ByCount(_Kind):
-    """So many events a frame, in order: tonic's `ToFrame(event_count)`.
+    """A fixed number of events per frame, in order: tonic's `ToFrame(event_count)`.
 
     A recording of fewer events is one frame, whatever is done with an incomplete one.
     """
 
-    whole: ClassVar[str] = "hold so many events each"
+    whole: ClassVar[str] = "have a fixed number of events each"
 
     by: Literal["count"] = "count"
     count: PositiveInt
@@ -211,22 +213,23 @@ class ByCount(_Kind):
     """Frames at most; what comes after them is dropped."""
 
     @property
+    @override
     def fixed(self) -> None:
-        """See `_Kind`."""
+        pass
 
+    @override
     def most(self, lasts: int) -> int:
-        """See `_Kind`."""
         return self.steps
 
+    @override
     def cut(self, time: NDArray[np.int64]) -> Cut:
-        """See `_Kind`."""
         full = -(-len(time) // self.count) if self.keep_incomplete else len(time) // self.count
         count = min(max(1, full), self.steps)
         frame = np.arange(len(time)) // self.count
         return np.where(frame < count, frame, -1), count
 
+    @override
     def told(self) -> str:
-        """See `_Kind`."""
         return f"frames of {self.count} events, {self.steps} at most,"
 
 

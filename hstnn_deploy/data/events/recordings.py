@@ -1,4 +1,4 @@
-"""What all sets of event recordings share: how a recipe says what becomes of them, and their way into splits.
+"""What all sets of event recordings share: their keys in a recipe, and how they become splits.
 
 recordings on disk -> checked events -> transforms -> packed cells (cache) -> frames, per batch
 """
@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.data.cache import Key
 from hstnn_deploy.data.dataset import DataSet, Inspected, Recordings, Shape, Source
@@ -37,7 +38,7 @@ _OF_FIXED_TIMES = ("frame_time", "steps", "crop")
 """Keys that belong to frames at fixed times."""
 
 _KEPT = 2**30
-"""Bytes of raw training events that are kept in memory where they are changed from epoch to epoch."""
+"""Bytes of raw training events that are kept in memory if they change from epoch to epoch."""
 
 
 class EventConfig(BaseModel):
@@ -76,7 +77,7 @@ class EventConfig(BaseModel):
         given = {key: value for key, value in given.items() if key not in _OF_FIXED_TIMES or value is not None}
         if wrong := [key for key in _OF_FIXED_TIMES if key in given]:
             raise RecipeError(
-                f"data.{wrong[0]} is {brief(given[wrong[0]])}, but data.frames says how recordings are cut into frames",
+                f"data.{wrong[0]} is {brief(given[wrong[0]])}, but data.frames already defines the frames",
                 f"leave {wrong[0]} out: --set data.{wrong[0]}=null, or data.frames=null",
             )
         return given
@@ -120,7 +121,7 @@ class EventConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class SomeRecordings:
+class SomeRecordings(Recordings):
     """Some of the recordings of a split."""
 
     whole: Recordings
@@ -128,16 +129,16 @@ class SomeRecordings:
     """Their numbers there, ascending."""
 
     @property
+    @override
     def target(self) -> Tensor:
-        """See `Recordings`."""
         return self.whole.target[self.numbers]
 
+    @override
     def read(self, number: int) -> Events:
-        """See `Recordings`."""
         return self.whole.read(int(self.numbers[number]))
 
+    @override
     def name(self, number: int) -> str:
-        """See `Recordings`."""
         return self.whole.name(int(self.numbers[number]))
 
     def fingerprint(self) -> None:
@@ -178,7 +179,9 @@ def make_splits(
     """
     for split, recordings in parts.items():
         if len(recordings.target) == 0:
-            raise DataError(f"{known.title} from {where} holds no {split} recordings", "copy or download the set again")
+            raise DataError(
+                f"{known.title} from {where} contains no {split} recordings", "copy or download the set again"
+            )
     splits = {
         split: _augmented(config, name, recordings, source)
         if split == "train" and config.augment
@@ -228,7 +231,7 @@ def as_trained(parts: Mapping[str, Recordings], protocol: str) -> Mapping[str, R
 def not_here(
     data_set: DataSet[Any], title: str, folder: Path, missing: str, layout: str, more: Iterable[str]
 ) -> DataError:
-    """Say that a set is not in its folder, and how it gets there.
+    """Return the error for a set that is not in its folder, with how to get it.
 
     Args:
         data_set: which one.
@@ -245,7 +248,7 @@ def not_here(
         hint = f"unpack {lying} there first"
     else:
         hint = (
-            f"`hstnn data prepare {data_set.name}` gets it; or put {layout} there, or name their folder with "
+            f"`hstnn data prepare {data_set.name}` gets it; or put {layout} there, or give their folder with "
             f"--data-dir or {VARIABLE}"
         )
     return DataError(f"{title} is not at {folder} ({missing} is missing)", hint)

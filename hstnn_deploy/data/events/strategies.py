@@ -1,4 +1,4 @@
-"""Other ways to keep event recordings than ours, as splits, to be measured beside it: their batches are equal to ours.
+"""Other ways to store event recordings, as splits, to measure against ours: their batches equal ours.
 
 They hold what tonic makes: a recording's frames as an array of int16, [T, polarities, height, width]. Frames that are
 kept cannot be cropped at another time, so that of these splits `Naive` alone crops at random.

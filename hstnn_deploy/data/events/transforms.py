@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import override
 
 from hstnn_deploy.data.events.events import Events, Sensor
 
@@ -37,8 +38,8 @@ class Denoise(_Transform):
     filter_time: float = Field(10_000, gt=0)
     """Microseconds within which one of the four neighbouring pixels must have had an event."""
 
+    @override
     def build(self, sensor: Sensor) -> Chain:
-        """See `_Transform`."""
         return _tonic("Denoise", filter_time=self.filter_time)
 
 
@@ -48,12 +49,12 @@ class Downsample(_Transform):
     name: Literal["downsample"] = "downsample"
     factor: int = Field(gt=1)
 
+    @override
     def build(self, sensor: Sensor) -> Chain:
-        """See `_Transform`."""
         return _tonic("Downsample", spatial_factor=(1 / self.factor, 1 / self.factor))
 
+    @override
     def after(self, sensor: Sensor) -> Sensor:
-        """See `_Transform`."""
         return sensor._replace(width=-(-sensor.width // self.factor), height=-(-sensor.height // self.factor))
 
 
@@ -63,8 +64,8 @@ class Pick(_Transform):
     name: Literal["pick"] = "pick"
     factor: int = Field(gt=1)
 
+    @override
     def build(self, sensor: Sensor) -> Chain:
-        """See `_Transform`."""
         return self._picked
 
     def _picked(self, events: Events) -> Events:
@@ -73,8 +74,8 @@ class Pick(_Transform):
         kept["y"] //= self.factor
         return kept
 
+    @override
     def after(self, sensor: Sensor) -> Sensor:
-        """See `_Transform`."""
         return sensor._replace(width=-(-sensor.width // self.factor), height=-(-sensor.height // self.factor))
 
 
@@ -84,13 +85,13 @@ class CenterCrop(_Transform):
     name: Literal["center-crop"] = "center-crop"
     size: int = Field(gt=0)
 
+    @override
     def build(self, sensor: Sensor) -> Chain:
-        """See `_Transform`."""
         after = self.after(sensor)
         return _tonic("CenterCrop", sensor_size=tuple(sensor), size=(after.width, after.height))
 
+    @override
     def after(self, sensor: Sensor) -> Sensor:
-        """See `_Transform`."""
         return sensor._replace(width=min(self.size, sensor.width), height=min(self.size, sensor.height))
 
 
@@ -109,8 +110,8 @@ class CropTime(_Transform):
             raise ValueError(f"stop {self.stop} is not after start {self.start}")
         return self
 
+    @override
     def build(self, sensor: Sensor) -> Chain:
-        """See `_Transform`."""
         return _tonic("CropTime", min=self.start, max=self.stop - 1)
 
 
@@ -119,8 +120,8 @@ class TimeAlignment(_Transform):
 
     name: Literal["time-alignment"] = "time-alignment"
 
+    @override
     def build(self, sensor: Sensor) -> Chain:
-        """See `_Transform`."""
         return _tonic("TimeAlignment")
 
 
@@ -131,8 +132,8 @@ class RefractoryPeriod(_Transform):
     delta: int = Field(gt=0)
     """Microseconds."""
 
+    @override
     def build(self, sensor: Sensor) -> Chain:
-        """See `_Transform`."""
         return _tonic("RefractoryPeriod", delta=self.delta)
 
 
@@ -142,8 +143,8 @@ class Decimation(_Transform):
     name: Literal["decimation"] = "decimation"
     n: int = Field(gt=1)
 
+    @override
     def build(self, sensor: Sensor) -> Chain:
-        """See `_Transform`."""
         return _tonic("Decimation", n=self.n)
 
 
@@ -154,8 +155,8 @@ class HotPixels(_Transform):
     frequency: int = Field(gt=0)
     """Events per second."""
 
+    @override
     def build(self, sensor: Sensor) -> Chain:
-        """See `_Transform`."""
         return _tonic("DropPixel", hot_pixel_frequency=self.frequency)
 
 
@@ -164,12 +165,12 @@ class MergePolarities(_Transform):
 
     name: Literal["merge-polarities"] = "merge-polarities"
 
+    @override
     def build(self, sensor: Sensor) -> Chain:
-        """See `_Transform`."""
         return _tonic("MergePolarities")
 
+    @override
     def after(self, sensor: Sensor) -> Sensor:
-        """See `_Transform`."""
         return sensor._replace(polarities=1)
 
 

@@ -77,6 +77,6 @@ def _members(path: Path, raw: IO[bytes]) -> Iterator[tuple[str, IO[bytes] | None
         for member in tape:
             if not (member.isreg() or member.isdir()):
                 raise DataError(
-                    f"{path} has a member that is no plain file, {brief(member.name)}: nothing was unpacked"
+                    f"{path} has a member that is not a plain file, {brief(member.name)}: nothing was unpacked"
                 )
             yield member.name, tape.extractfile(member) if member.isreg() else None

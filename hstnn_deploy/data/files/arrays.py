@@ -1,4 +1,4 @@
-"""Arrays of .npy and .npz files from anywhere: nothing they say of themselves costs memory before it is checked.
+"""Arrays of .npy and .npz files from anywhere: no size that they claim costs memory before it is checked.
 
 A large .npy file is mapped, not read. A member of a .npz file is unpacked in pieces, if the size that it states is
 within a limit: a large one into a temporary file, which is mapped. No file runs code: arrays of Python objects are
@@ -80,7 +80,7 @@ def read_array(source: Path | bytes, name: str = "", limit: int | None = None, m
             members = _members(archive, name)
             if not members or (len(members) > 1 and "x" not in members):
                 held = f"several arrays ({', '.join(list(members)[:9])})" if members else "no array"
-                raise DataError(f"{name} holds {held}", "call the one to run x")
+                raise DataError(f"{name} contains {held}", "name the one to run x")
             return _member(archive, members.get("x") or next(iter(members.values())), name, limit)
 
 
@@ -103,7 +103,7 @@ def read_arrays(
         members = _members(archive, name)
         for each in members:
             if besides is not None and each not in limits and each not in besides:
-                raise DataError(f"{name} holds {each!r}, which does not belong there")
+                raise DataError(f"{name} contains {each!r}, which does not belong there")
         return {
             each: _member(archive, members[each], f"{name}: {each}", limit)
             for each, limit in limits.items()
@@ -122,7 +122,7 @@ def read_bounded(file: IO[bytes], name: str, limit: int | None = None, start: by
     while piece := file.read(_PIECE):
         content += piece
         if len(content) > limit:
-            raise DataError(f"{name} is longer than {shown_bytes(limit)}, which is the limit", _RAISE)
+            raise DataError(f"{name} is longer than the limit of {shown_bytes(limit)}", _RAISE)
     return bytes(content)
 
 
@@ -131,7 +131,9 @@ def shown_bytes(count: int) -> str:
     return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.3g} MB" if count >= 1e5 else f"{count} bytes"
 
 
-_RAISE = "raise the limit (--max-array GB), or save it with numpy.save as a .npy file, which is not read whole"
+_RAISE = (
+    "raise the limit (--max-array GB), or save it with numpy.save as a .npy file, which hstnn maps instead of reading"
+)
 
 
 @contextmanager
@@ -142,7 +144,7 @@ def _file(source: Path | bytes, name: str) -> Iterator[IO[bytes]]:
     try:
         file = source.open("rb")
     except OSError as error:
-        raise DataError(f"{name} cannot be read: {error.strerror}") from error
+        raise DataError(f"cannot read {name}: {error.strerror}") from error
     with file:
         yield file
 
@@ -169,14 +171,14 @@ def _members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:
         if not info.filename.endswith(".npy"):
             continue
         if (key := info.filename.removesuffix(".npy")) in found:
-            raise DataError(f"{name} holds two arrays called {key}", _SAVE_AGAIN)
+            raise DataError(f"{name} contains two arrays called {key}", _SAVE_AGAIN)
         found[key] = info
     return found
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, limit: int | None) -> Array:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DataError(f"{name} is packed in a way that numpy does not write", "write it with numpy.savez")
+        raise DataError(f"{name} is compressed in a way that numpy does not write", "write it with numpy.savez")
     with _sound(name), archive.open(info) as file:
         header = _header(file, name)
         _fits(header, info.file_size, name)
@@ -207,9 +209,9 @@ def _header(file: IO[bytes], name: str) -> _Header:
     except Exception as error:  # the parser's errors share no base; it refuses deep nesting with a MemoryError
         raise DataError(f"{name} is damaged: its header is not one of numpy's", _SAVE_AGAIN) from error
     if dtype.hasobject:
-        raise DataError(f"{name} holds Python objects, which could run code", "save plain numbers")
+        raise DataError(f"{name} contains Python objects, which could run code", "save plain numbers")
     if dtype.itemsize == 0:
-        raise DataError(f"{name} is of type {dtype}, which holds nothing", _SAVE_AGAIN)
+        raise DataError(f"{name} has type {dtype}, whose items have no bytes", _SAVE_AGAIN)
     return _Header(shape, dtype, facts["fortran_order"], 8 + width + length)
 
 
@@ -218,10 +220,10 @@ def _fits(header: _Header, size: int, name: str) -> None:
     there, stated = size - header.start, header.bytes
     if there < stated:
         raise DataError(
-            f"{name} is truncated: its array has {stated} bytes, of which {max(there, 0)} are there", _SAVE_AGAIN
+            f"{name} is truncated: its array has {stated} bytes, the file has {max(there, 0)} of them", _SAVE_AGAIN
         )
     if there > stated:
-        raise DataError(f"{name} holds {there - stated} more bytes than its array has", "save one array to a file")
+        raise DataError(f"{name} contains {there - stated} more bytes than its array has", "save one array to a file")
 
 
 def _filled(header: _Header, file: IO[bytes], name: str, limit: int | None) -> Array:
@@ -229,7 +231,7 @@ def _filled(header: _Header, file: IO[bytes], name: str, limit: int | None) -> A
     limit = ARRAY_LIMIT if limit is None else limit
     if header.bytes > limit:
         what = f"an array of {shown_bytes(header.bytes)} ({list(header.shape)}, {header.dtype})"
-        raise DataError(f"{name} holds {what}; at most {shown_bytes(limit)} are read", _RAISE)
+        raise DataError(f"{name} contains {what}; at most {shown_bytes(limit)} are read", _RAISE)
     values: Array
     if header.bytes < _MAPPED:
         values = np.frombuffer(bytearray().join(_pieces(file, header.bytes, name)), np.uint8)

@@ -43,10 +43,12 @@ def _read(path: Path, dimensions: int) -> Tensor:
             f"{path} is not an IDX file of {dimensions} dimension(s): it begins with {raw[:4].hex()}, not {magic.hex()}"
         )
     if len(raw) < header:
-        raise DataError(f"{path} is truncated: {len(raw)} bytes do not hold its header", "copy or download it again")
+        raise DataError(
+            f"{path} is truncated: {len(raw)} bytes are shorter than its header", "copy or download it again"
+        )
     if len(raw) != expected:
         state = f"truncated: {len(raw)} bytes" if len(raw) < expected else f"too long: more than {expected} bytes"
-        raise DataError(f"{path} is {state}, where its header says {expected}", "copy or download it again")
+        raise DataError(f"{path} is {state}, but its header says {expected}", "copy or download it again")
     pixels = np.frombuffer(raw, np.uint8, offset=header).reshape(_shape(raw, dimensions))
     return torch.from_numpy(pixels.copy())
 

@@ -27,16 +27,16 @@ def read_inputs(path: Path, step: tuple[int, ...], tokens: int | None = None, mo
     if x.ndim == len(step) + 1:
         x = x[None]
     if x.ndim != len(step) + 2 or tuple(x.shape[2:]) != step or 0 in x.shape:
-        raise DataError(f"{path} holds an array of shape {list(x.shape)}; the network takes {wanted}")
+        raise DataError(f"{path} contains an array with shape {list(x.shape)}; the network takes {wanted}")
     x = x[:most]
     if tokens is not None:
         if x.dtype.kind not in "iu" or x.min() < 0 or x.max() >= tokens:
-            raise DataError(f"{path} holds other numbers than tokens from 0 to {tokens - 1}")
+            raise DataError(f"{path} contains numbers that are not tokens from 0 to {tokens - 1}")
         return torch.from_numpy(np.ascontiguousarray(x.astype(np.int64).swapaxes(0, 1)))
     if x.dtype.kind not in "iufb" or not np.isfinite(x).all():
-        raise DataError(f"{path} holds values that are no finite numbers")
+        raise DataError(f"{path} contains values that are not finite numbers")
     with np.errstate(over="ignore"):
         given = np.ascontiguousarray(x.swapaxes(0, 1).astype(np.float32))
     if not np.isfinite(given).all():
-        raise DataError(f"{path} holds numbers beyond those of float32")
+        raise DataError(f"{path} contains numbers too large for float32")
     return torch.from_numpy(given)

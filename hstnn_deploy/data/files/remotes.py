@@ -37,9 +37,9 @@ class Remote(NamedTuple):
 
 
 def fetch(remotes: Iterable[Remote], folder: Path, report: Report = silent) -> None:
-    """Bring what is not at hand into a folder, one process at a time; what is finished is not done again.
+    """Download what is missing into a folder, one process at a time; finished work is not repeated.
 
-    A file that lies there already is not downloaded, but checked.
+    A file that is there already is checked instead of downloaded.
 
     Raises:
         DataError: there is no network, what came or lay there is not the file, or the folder cannot be written to.
@@ -114,13 +114,13 @@ def _unreachable(remote: Remote, folder: Path, error: Exception) -> DataError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     reason = f"the server answers {status}" if status else type(error).__name__
     return DataError(
-        f"{remote.url} could not be downloaded ({reason})",
-        f"run it again to go on; or get it by hand, and put it into {folder} as {remote.name}",
+        f"could not download {remote.url} ({reason})",
+        f"run it again to resume; or get it by hand, and put it into {folder} as {remote.name}",
     )
 
 
 class _Arriving:
-    """The file that a download writes: goes on at its end, or from the beginning where the server sends all of it."""
+    """The file that a download writes: appends, or begins again if the server sends all of it."""
 
     def __init__(self, file: IO[bytes], report: Callable[[int, int | None], None]) -> None:
         self._file, self._report = file, report
@@ -139,7 +139,7 @@ class _Arriving:
         self._report(self._file.tell(), self._total)
 
     def flush(self) -> None:
-        """See `IO`."""
+        """Write buffered bytes to the file."""
         self._file.flush()
 
 
@@ -156,7 +156,7 @@ def check(path: Path, remote: Remote, came: bool = False) -> None:
     Args:
         path: the file.
         remote: what it should be.
-        came: whether it was just downloaded, and so will be removed.
+        came: whether it was just downloaded; then it is removed.
 
     Raises:
         DataError: it is a web page, or its checksum is another.
@@ -168,7 +168,7 @@ def check(path: Path, remote: Remote, came: bool = False) -> None:
             beginning = file.read(512).lstrip().lower()
         right = _matches(path, remote)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
     if beginning.startswith((b"<!doctype html", b"<html")):
         raise DataError(f"{what} is an HTML page, not {remote.name}", hint)
     if not right:

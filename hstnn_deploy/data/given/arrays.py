@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
 
 from hstnn_deploy.data.given.checks import Wanted, as_tensor, check_sample, check_target, check_x, time_first
 from hstnn_deploy.data.splits import PADDING, ArraySplit, Batch, Split
@@ -31,7 +32,9 @@ def from_arrays(x: Any, y: Any, wanted: Wanted, name: str) -> Split:
     check_x(inputs, wanted, f"x of {name}", ("N", "T"), len(target) if target.ndim else None)
     target = check_target(target, wanted, f"y of {name}")
     if wanted.per_step and target.shape != inputs.shape[:2]:
-        raise DataError(f"y of {name} is {list(target.shape)}, and x has {list(inputs.shape[:2])} samples and steps")
+        raise DataError(
+            f"y of {name} has shape {list(target.shape)}, but x has {list(inputs.shape[:2])} samples and steps"
+        )
     if wanted.tokens or wanted.per_step:
         return DenseSplit(inputs.to(torch.int64 if wanted.tokens else torch.float32), target)
     return ArraySplit(inputs, target)
@@ -41,7 +44,9 @@ def from_list(x: Sequence[Any], y: Any, wanted: Wanted, name: str) -> "ListSplit
     """Return the split of samples of several lengths; see `from_arrays`."""
     answers = list(y) if wanted.per_step else as_tensor(y, f"y of {name}")
     if len(answers) != len(x):
-        raise DataError(f"x of {name} holds {len(x)} samples, and y {len(answers)}", "give one class for each sample")
+        raise DataError(
+            f"x of {name} contains {len(x)} samples, and y {len(answers)}", "give one class for each sample"
+        )
     if isinstance(answers, Tensor):
         answers = check_target(answers, wanted, f"y of {name}")
     pairs = [check_sample(pair, wanted, f"{name} sample {n}") for n, pair in enumerate(zip(x, answers, strict=True))]
@@ -49,7 +54,7 @@ def from_list(x: Sequence[Any], y: Any, wanted: Wanted, name: str) -> "ListSplit
 
 
 @dataclass(frozen=True, repr=False)
-class DenseSplit:
+class DenseSplit(Split):
     """Samples of one length: of tokens, or with an answer at every step.
 
     Args:
@@ -63,8 +68,8 @@ class DenseSplit:
     def __len__(self) -> int:
         return len(self.x)
 
+    @override
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
-        """See `Split`."""
         target = self.target[indices]
         return Batch(
             self.x[indices].to(device).movedim(0, 1).contiguous(),
@@ -73,7 +78,7 @@ class DenseSplit:
 
 
 @dataclass(frozen=True, repr=False)
-class ListSplit:
+class ListSplit(Split):
     """Samples each of its own length; a batch is padded with zeros, and says how long each is.
 
     Args:
@@ -98,13 +103,13 @@ class ListSplit:
             raise AttributeError("every step has a class of its own")
         return torch.stack(self.answers)
 
+    @override
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
-        """See `Split`."""
         return padded([self.x[n] for n in indices.tolist()], [self.answers[n] for n in indices.tolist()], device)
 
 
 @dataclass(frozen=True, repr=False)
-class PartSplit:
+class PartSplit(Split):
     """Some samples of a split, which are not copied."""
 
     whole: Split
@@ -116,8 +121,8 @@ class PartSplit:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @override
     def batch(self, indices: Tensor, device: torch.device) -> Batch:
-        """See `Split`."""
         return self.whole.batch(self.numbers[indices], device)
 
 

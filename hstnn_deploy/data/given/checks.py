@@ -55,7 +55,7 @@ def as_tensor(value: Any, what: str) -> Tensor:
     """
     if isinstance(value, Tensor):
         if value.device.type == "meta":
-            raise DataError(f"{what} is a tensor on the device meta, which holds no numbers", "give one on the CPU")
+            raise DataError(f"{what} is a tensor on the device meta, which contains no numbers", "give one on the CPU")
         if value.layout != torch.strided or value.is_complex() or value.is_quantized:
             raise DataError(f"{what} is a tensor of {value.dtype}, {value.layout}", "give a dense tensor of numbers")
         return value.detach()
@@ -63,14 +63,14 @@ def as_tensor(value: Any, what: str) -> Tensor:
         array = np.asarray(value)
     except Exception as error:  # whatever an object of somebody else's does when it is asked for its numbers
         raise DataError(
-            f"{what} is {type(value).__name__}, no array of numbers", "give an array or a tensor"
+            f"{what} is {type(value).__name__}, not an array of numbers", "give an array or a tensor"
         ) from error
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         hint = {
-            "O": "lists of arrays of several lengths are given as they are, one array [T, ...] a sample",
+            "O": "give arrays of several lengths as a list, one array [T, ...] per sample",
             "U": "np.unique(y, return_inverse=True)[1] numbers names of classes from 0" if what[:1] == "y" else "",
         }.get(array.dtype.kind, "")
-        raise DataError(f"{what} holds {array.dtype}, not numbers", hint)
+        raise DataError(f"{what} contains {array.dtype}, not numbers", hint)
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.int64)
     with warnings.catch_warnings():
@@ -99,13 +99,13 @@ def check_x(x: Tensor, wanted: Wanted, what: str, axes: Sequence[str], count: in
             hint = "there is no axis of time: x[:, None] is one step, x[:, None].repeat(1, T, ...) shows it T times"
         elif before > 1 and len(here) > 2 and int(np.prod(here[2:])) == int(np.prod(wanted.step)):
             hint = f"give x.reshape(N, T, {', '.join(map(str, wanted.step))})"
-        raise DataError(f"{what} has the shape {here}, but {takes}", hint)
+        raise DataError(f"{what} has shape {here}, but {takes}", hint)
     if count is not None and here[0] != count:
         turned = len(here) > 1 and here[1] == count
         hint = "samples come first: give x.swapaxes(0, 1)" if turned else "give one class for each sample"
-        raise DataError(f"{what} holds {here[0]} samples, and y {count}", hint)
+        raise DataError(f"{what} contains {here[0]} samples, and y {count}", hint)
     if 0 in here[:before]:
-        raise DataError(f"{what} has the shape {here}: it is empty")
+        raise DataError(f"{what} has shape {here}: it is empty")
     if wanted.longest is not None and here[before - 1] > wanted.longest:
         raise DataError(f"{what} has {here[before - 1]} time steps; the network has numbers for {wanted.longest}")
     if wanted.tokens:
@@ -115,16 +115,16 @@ def check_x(x: Tensor, wanted: Wanted, what: str, axes: Sequence[str], count: in
 
 
 def check_finite(x: Tensor, what: str, each: str) -> None:
-    """Refuse numbers that are none, or are none in float32, which networks compute in."""
+    """Refuse NaN and infinity, also where they come from rounding to float32, in which networks compute."""
     for begin in range(0, len(x), _AT_ONCE):
         part = x[begin : begin + _AT_ONCE]
         fine = torch.isfinite(part.to(torch.float32)).reshape(len(part), -1).all(1)
         if not bool(fine.all()):
             number = int((~fine).nonzero()[0, 0])
             large = bool(torch.isfinite(part[number]).all())
-            holds = "numbers that are too large for float32" if large else "NaN or infinity"
+            held = "numbers that are too large for float32" if large else "NaN or infinity"
             hint = "scale them" if large else "numpy.isfinite tells where"
-            raise DataError(f"{what} holds {holds}, first in {each} {begin + number}", hint)
+            raise DataError(f"{what} contains {held}, first in {each} {begin + number}", hint)
 
 
 def check_target(y: Tensor, wanted: Wanted, what: str) -> Tensor:
@@ -143,7 +143,7 @@ def check_target(y: Tensor, wanted: Wanted, what: str) -> Tensor:
         elif axes == 1 and y.ndim == 2 and y.shape[1] == wanted.classes:
             hint = 'one-hot rows become classes by y.argmax(1); loss="regression" learns the values themselves'
         each = "step of each sample, [N, T]" if wanted.per_step else "sample, [N]"
-        raise DataError(f"{what} has the shape {list(y.shape)}: give one class for each {each}", hint)
+        raise DataError(f"{what} has shape {list(y.shape)}: give one class for each {each}", hint)
     _check_whole(y, what, wanted.classes, "scores", "class")
     return y.to(torch.int64)
 
@@ -152,14 +152,14 @@ def _check_values(y: Tensor, outputs: int, what: str) -> Tensor:
     """Return the values of a regression, [N, K]; [N] where a sample has one."""
     if not y.is_floating_point():
         raise DataError(
-            f"{what} holds {_type(y)}, but a regression learns floating-point numbers",
+            f"{what} contains {_type(y)}, but a regression learns floating-point numbers",
             'give y.astype("float32"), or y.float() of a tensor; loss="cross-entropy" learns classes',
         )
     found = as_values(y, what)
     if found.shape[1] != outputs:
         raise DataError(
             f"{what} has rows of {found.shape[1]}, one for each sample, but the network has {outputs} outputs",
-            "the last layer with weights says how many",
+            "the last layer with weights sets how many",
         )
     return found
 
@@ -178,14 +178,14 @@ def _check_whole(value: Tensor, what: str, count: int, of: str, each: str) -> No
         hint = "tokens are whole numbers"
         if each == "class":
             hint = 'give y.astype(int), or y.long() of a tensor; loss="regression" learns values'
-        raise DataError(f"{what} holds {_type(value)}, not whole numbers", hint)
+        raise DataError(f"{what} contains {_type(value)}, not whole numbers", hint)
     wrong = (value < 0) | (value >= count)
     if bool(wrong.any()):
         place = wrong.nonzero()[0].tolist()
         found = brief(int(value[tuple(place)]))
         where = f" at {place[0] if len(place) == 1 else place}" if value.numel() > 1 else ""
         raise DataError(
-            f"{what} holds {each} {found}{where}, but the network has {count} {of}: they are numbered 0 to {count - 1}",
+            f"{what} contains {each} {found}{where}, but the network has {count} {of}, numbered 0 to {count - 1}",
             "number them from 0" if each == "token" else "number classes from 0, or give the last layer more outputs",
         )
 

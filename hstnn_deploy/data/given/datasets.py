@@ -56,7 +56,7 @@ class _Items(Dataset[Any]):
             return index, self.dataset[index]
         except Exception as error:  # the user's own code
             said = one_line(f"{type(error).__name__}: {error}")[:300]
-            what = f"sample {index} of {type(self.dataset).__name__} cannot be read for {self.name}: {said}"
+            what = f"sample {index} of {type(self.dataset).__name__} fails for {self.name}: {said}"
             return index, _Failed(what, f"dataset[{index}] shows where")
 
 
@@ -89,7 +89,9 @@ class _Collate:
         except Exception as error:  # the user's own code
             return _Failed(f"collate_fn fails for {what}: {one_line(f'{type(error).__name__}: {error}')[:300]}")
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):
-            return _Failed(f"collate_fn gives no (x, y) or (x, y, lengths) for {what}", "x is [B, T, ...], y [B]")
+            return _Failed(
+                f"collate_fn returns neither (x, y) nor (x, y, lengths) for {what}", "x is [B, T, ...], y [B]"
+            )
         x, y = as_tensor(given[0], f"x of {what}"), as_tensor(given[1], f"y of {what}")
         check_x(x, self.wanted, f"x of {what}", ("B", "T"), len(y) if y.ndim else None)
         target = check_target(y, self.wanted, f"y of {what}")
@@ -234,11 +236,11 @@ def _split(
 ) -> DatasetSplit:
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise DataError(
-            f"{name} is {type(dataset).__name__}, which has no samples by number",
+            f"{name} is {type(dataset).__name__}, which does not give samples by number",
             "give a map-style Dataset (__len__ and __getitem__), or arrays (x, y)",
         )
     if not len(dataset):
-        raise DataError(f"{name} is {type(dataset).__name__} without a sample")
+        raise DataError(f"{name} is {type(dataset).__name__} with no samples")
     return DatasetSplit(_Items(dataset, name), _Collate(wanted, name, own), torch.arange(len(dataset)), None, workers)
 
 

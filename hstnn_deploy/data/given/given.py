@@ -79,7 +79,7 @@ def split_of(data: Any, wanted: Wanted, name: str, progress: Progress) -> Split:
         return from_dataset(data, wanted, name, look)
     what = f"a {type(data).__name__} of {len(data)}" if isinstance(data, tuple | list) else type(data).__name__
     pair = isinstance(data, list) and len(data) == 2
-    raise DataError(f"{name} is {what}, which is no data", "give a tuple: (x, y), not [x, y]" if pair else _KINDS)
+    raise DataError(f"{name} is {what}, which is not data", "give a tuple: (x, y), not [x, y]" if pair else _KINDS)
 
 
 def is_split(data: Any) -> TypeGuard[Split]:
@@ -90,18 +90,18 @@ def is_split(data: Any) -> TypeGuard[Split]:
 def _fitting(split: Split, wanted: Wanted, name: str) -> Split:
     if isinstance(split, TextSplit):
         if not wanted.tokens or not wanted.per_step:
-            raise DataError(f"{name} is a text, and the network answers no words at every step")
+            raise DataError(f"{name} is a text, but the network does not answer with a word at every step")
         return split
     if not len(split):
         raise DataError(f"{name} has no sample")
     batch = split.batch(torch.tensor([0]), torch.device("cpu"))
     if tuple(batch.x.shape[2:]) != wanted.step:
         shown = [len(split), *batch.x.shape[:1], *batch.x.shape[2:]]
-        raise DataError(f"{name} has the shape {shown}, but the network takes {wanted.shown('N', 'T')}")
+        raise DataError(f"{name} has shape {shown}, but the network takes {wanted.shown('N', 'T')}")
     target = getattr(split, "target", None)
     if target is not None and target.is_floating_point() != wanted.values:
         has, right = ("classes", "cross-entropy") if wanted.values else ("values", "regression")
-        raise DataError(f"{name} has {has} for targets, and the loss is of another sort", f'give loss="{right}"')
+        raise DataError(f"{name} has {has} for targets, which the loss does not take", f'give loss="{right}"')
     if wanted.values and target is not None and target.shape[1] != wanted.classes:
         raise DataError(f"{name} has {target.shape[1]} values a sample, but the network has {wanted.classes} outputs")
     if target is not None and not wanted.values and target.ndim == 1 and int(target.max()) >= wanted.classes:
@@ -117,7 +117,7 @@ def held_out(train: Split, seed: int) -> tuple[Split, Split]:
     """
     target = None if isinstance(train, TextSplit) else getattr(train, "target", None)
     if target is None or (target.ndim != 1 and not target.is_floating_point()):
-        raise DataError("no validation data is given, and none can be held out of train by class", "give valid=")
+        raise DataError("no validation data is given, and train has no classes to hold some out by", "give valid=")
     try:
         rest, held = hold_out(target.cpu(), HELD_OUT, seed % 2**32)
     except DataError as error:

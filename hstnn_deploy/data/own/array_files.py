@@ -51,12 +51,14 @@ def find_parts(where: Path) -> tuple[list[Part], list[Path]]:
     if where.is_file():
         return _parts({"": _members(where)}), [where]
     if not where.is_dir():
-        raise DataError(f"your arrays {where} are not there", "data.path says where they are")
+        raise DataError(f"your arrays {where} do not exist", "set data.path to where they are")
     files = sorted(path for path in where.iterdir() if path.is_file() and not path.name.startswith("."))
     holding = [path for path in files if path.suffix.lower() in _HOLD]
     single = [path for path in files if path.suffix.lower() == ".npy" and _role(path.stem)]
     if holding and single:
-        raise DataError(f"{where} holds {holding[0].name} and {single[0].name}: which is it?", "keep one of them there")
+        raise DataError(
+            f"{where} contains {holding[0].name} and {single[0].name}: which is it?", "keep one of them there"
+        )
     if single:
         held = _by_name(((path.stem, (read_array(path), str(path))) for path in single), where)
         return _parts({"": held}), single
@@ -64,13 +66,13 @@ def find_parts(where: Path) -> tuple[list[Part], list[Path]]:
     if "train" in said.values():
         if len(set(said.values())) < len(said):
             names = ", ".join(path.name for path in said)
-            raise DataError(f"{where} holds two files for one split: {names}", "keep one")
+            raise DataError(f"{where} contains two files for one split: {names}", "keep one")
         return _parts({split: _members(path) for path, split in said.items()}), list(said)
     if len(holding) == 1:
         return _parts({"": _members(holding[0])}), holding
     names = ", ".join(path.name for path in holding[:6])
     raise DataError(
-        f"{where} holds {names or 'no x.npy, .npz or .pt file'}",
+        f"{where} contains {names or 'no x.npy, .npz or .pt file'}",
         "give x.npy and y.npy, one .npz or .pt file with x and y, or train.npz and test.npz",
     )
 
@@ -83,12 +85,12 @@ def _members(path: Path) -> dict[str, tuple[Any, str]]:
         if isinstance(held, list | tuple) and len(held) == 2:
             held = {"x": held[0], "y": held[1]}
         if not isinstance(held, dict):
-            raise DataError(f"{path} holds {type(held).__name__}", 'save torch.save({"x": x, "y": y}, FILE)')
+            raise DataError(f"{path} contains a {type(held).__name__}", 'save torch.save({"x": x, "y": y}, FILE)')
         named = ((str(name), value) for name, value in held.items() if _role(str(name)))
         arrays = ((name, (numbers_of(value, f"{path}: {name}"), f"{path}: {name}")) for name, value in named)
         return _by_name(arrays, path)
     if suffix != ".npz":
-        raise DataError(f"{path} holds no x and y", "give a .npz or .pt file, or the folder of x.npy and y.npy")
+        raise DataError(f"{path} contains no x and y", "give a .npz or .pt file, or the folder of x.npy and y.npy")
     names = [f"{each}{split}" for each in _NAMES for split in ("", *(f"_{said}" for said in SAID))]
     limits = dict.fromkeys([*names, *(name.upper() for name in names), *(_capital(name) for name in names)], LIMIT)
     read = read_arrays(path, limits, besides=None)
@@ -104,7 +106,7 @@ def _by_name(arrays: Iterable[tuple[str, tuple[Any, str]]], where: Path) -> dict
     found: dict[str, tuple[Any, str]] = {}
     for name, value in arrays:
         if (other := found.setdefault(name.lower(), value)) is not value:
-            raise DataError(f"{where}: {other[1]} and {value[1]} have one name in small letters", "keep one of them")
+            raise DataError(f"{where}: {other[1]} and {value[1]} have the same name in lowercase", "keep one of them")
     return found
 
 
@@ -133,14 +135,14 @@ def _parts(held: dict[str, dict[str, tuple[Any, str]]]) -> list[Part]:
                 raise DataError(f"{value[1]} and {there[what][1]} are both {what}", "keep one of them")
             there[what] = value
     if not by_split:
-        raise DataError("no array is called x or y", "call them so: numpy.savez(FILE, x=x, y=y)")
+        raise DataError("no array is called x or y", "name them so: numpy.savez(FILE, x=x, y=y)")
     if "" in by_split and len(by_split) > 1:
         raise DataError(
-            f"{next(iter(by_split[''].values()))[1]} lies beside arrays of splits",
-            "give x and y, or x_train, y_train, x_test and y_test; groups likewise",
+            f"{next(iter(by_split[''].values()))[1]} lies next to arrays of splits",
+            "give x and y, or x_train, y_train, x_test and y_test; the same for groups",
         )
     if "" not in by_split and "train" not in by_split:
-        raise DataError(f"there is {next(iter(by_split))} and nothing to train on", "give x_train and y_train")
+        raise DataError(f"there is {next(iter(by_split))} but nothing to train on", "give x_train and y_train")
     order = ("", *SPLITS)
     return [_part(split, by_split[split]) for split in order if split in by_split]
 
@@ -148,23 +150,25 @@ def _parts(held: dict[str, dict[str, tuple[Any, str]]]) -> list[Part]:
 def _part(split: str, members: dict[str, tuple[Any, str]]) -> Part:
     for one, other in (("x", "y"), ("y", "x")):
         if one not in members:
-            raise DataError(f"{members.get(other, ('', 'the file'))[1]} has no {one} beside it", "give x and y")
+            raise DataError(f"{members.get(other, ('', 'the file'))[1]} comes without {one}", "give x and y")
     (x, name), (y, of_y) = members["x"], members["y"]
     x, y = _numbers(x, name), _labels(y, of_y)
     if len(x) != len(y):
-        raise DataError(f"{name} holds {len(x)} samples, and {of_y} {len(y)}", "each sample has one label")
+        raise DataError(f"{name} contains {len(x)} samples, and {of_y} {len(y)}", "each sample has one label")
     groups = _labels(*members["group"]) if "group" in members else None
     if groups is not None and groups.shape != (len(x),):
-        raise DataError(f"{members['group'][1]} is of shape {list(groups.shape)}", f"give a group for each of {len(x)}")
+        raise DataError(
+            f"{members['group'][1]} has shape {list(groups.shape)}", f"give a group for each of {len(x)} samples"
+        )
     return Part(split, x, y, groups, name)
 
 
 def _numbers(value: Any, name: str) -> Array:
     if not isinstance(value, np.ndarray):
-        raise DataError(f"{name} is of type {type(value).__name__}, not an array", "save an array or a tensor")
+        raise DataError(f"{name} has type {type(value).__name__}, not an array", "save an array or a tensor")
     check_real(value, name)
     if value.ndim < 2 or 0 in value.shape:
-        raise DataError(f"{name} is of shape {list(value.shape)}", "give samples [N, …] of at least one number each")
+        raise DataError(f"{name} has shape {list(value.shape)}", "give samples [N, …] of at least one number each")
     return value
 
 
@@ -175,7 +179,7 @@ def check_real(value: Array, name: str) -> None:
         DataError: names its type.
     """
     if value.dtype.kind not in "iufb" or value.dtype.names:
-        raise DataError(f"{name} is of type {value.dtype}", "give real numbers")
+        raise DataError(f"{name} has type {value.dtype}", "give real numbers")
 
 
 def _labels(value: Any, name: str) -> Array:
@@ -186,12 +190,14 @@ def _labels(value: Any, name: str) -> Array:
     if not isinstance(value, np.ndarray) or value.ndim < 1:
         raise DataError(f"{name} is {brief(value)}, not an array", "save an array of labels")
     if value.dtype.kind not in "iufbUS" or value.dtype.names:
-        raise DataError(f"{name} is of type {value.dtype}", "give whole numbers, names, or fractions to be told")
+        raise DataError(
+            f"{name} has type {value.dtype}", "give whole numbers or names as classes, or fractions as values"
+        )
     if value.dtype.kind != "S":
         return value
     try:
         return np.char.decode(value, "utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{name} holds bytes that are no UTF-8 text: {brief(error.object)}", "save names as text"
+            f"{name} contains bytes that are not UTF-8 text: {brief(error.object)}", "save names as text"
         ) from error

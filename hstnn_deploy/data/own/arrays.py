@@ -1,4 +1,4 @@
-"""Arrays of one's own: samples and their classes, or the numbers that are to be told of them.
+"""A user's arrays: samples with their classes, or with target values.
 
 Shapes: N samples, K numbers of a target, T time, B batch.
 """
@@ -39,7 +39,7 @@ _LEVELS = 256
 _HASHED = 2**26
 """Bytes of an array that are hashed, about."""
 _AT_ONCE = 2**22
-"""Numbers that are looked at at once."""
+"""Numbers that are checked at once."""
 
 
 class Held(NamedTuple):
@@ -64,7 +64,7 @@ class ArrayFileSplit:
     """Samples of arrays that may be mapped from files, brought to a network's form when a batch is asked for."""
 
     x: Sequence[Array]
-    """See `Held`."""
+    """Arrays [n, …], one after another; see `Held`."""
     starts: Array
     """The number of each array's first sample."""
     target: Tensor
@@ -130,9 +130,9 @@ def axes_of(config: OwnArrays, shape: Sequence[int], name: str) -> str:
     axes = config.axes or _BY_NUMBER.get(len(shape), "")
     if len(axes) != len(shape):
         raise DataError(
-            f"{name} holds samples of shape {list(shape)}"
-            + (f", and data.axes says {axes}" if axes else ", more axes than samples have"),
-            "say what they are: --set data.axes=TI (also T, I, CL, TCL, CHW, TCHW, in the file's order)",
+            f"{name} contains samples with shape {list(shape)}"
+            + (f", but data.axes is {axes}" if axes else ", more axes than samples have"),
+            "specify the axes: --set data.axes=TI (also T, I, CL, TCL, CHW, TCHW, in the file's order)",
         )
     return axes
 
@@ -184,9 +184,9 @@ def hold(config: OwnArrays, given: Path | None = None, known: Sequence[str] = ()
     for part in parts[1:]:
         if part.x.shape[1:] != first.x.shape[1:]:
             raise DataError(
-                f"{first.name} holds samples of shape {list(first.x.shape[1:])}, and {part.name} of "
+                f"{first.name} contains samples with shape {list(first.x.shape[1:])}, but {part.name} has "
                 f"{list(part.x.shape[1:])}",
-                "samples must be of one shape",
+                "all samples must have the same shape",
             )
     digest = hashlib.sha256()
     for path in files:
@@ -201,7 +201,7 @@ def hold(config: OwnArrays, given: Path | None = None, known: Sequence[str] = ()
     groups = None
     if any(part.groups is not None for part in parts):
         if lacking := next((part for part in parts if part.groups is None), None):
-            raise DataError(f"{lacking.name} has no groups, and other arrays have", "give all of them groups, or none")
+            raise DataError(f"{lacking.name} has no groups, but other arrays have", "give all of them groups, or none")
         groups = [str(each) for part in parts if part.groups is not None for each in part.groups.tolist()]
     divided = divide(Samples(labels, classes, str, split, groups, where), config.split, config.measured)
     names = [part.name for part in parts]
@@ -223,8 +223,8 @@ def _of_folders(config: OwnArrays, given: Path | None, where: Path, known: Seque
         row = read_sample(path)
         if rows and row.shape != rows[0].shape:
             raise DataError(
-                f"{path} is of shape {list(row.shape)}, and {listing.path(0)} of {list(rows[0].shape)}",
-                "samples must be of one shape: cut or pad them first",
+                f"{path} has shape {list(row.shape)}, but {listing.path(0)} has {list(rows[0].shape)}",
+                "all samples must have the same shape: cut or pad them first",
             )
         rows.append(row)
     x = np.stack(rows)
@@ -242,7 +242,7 @@ def read_sample(path: Path) -> Array:
     sample = read_array(path)
     check_real(sample, str(path))
     if sample.ndim == 0 or 0 in sample.shape:
-        raise DataError(f"{path} is of shape {list(sample.shape)}", "give a sample of some numbers")
+        raise DataError(f"{path} has shape {list(sample.shape)}", "give a sample with at least one number")
     return sample
 
 
@@ -260,49 +260,49 @@ def _targets(
         DataError: they may be classes or numbers, or are neither.
     """
     if len({(y.ndim, y.shape[1:], y.dtype.kind in "US") for y in given}) > 1:
-        raise DataError(f"{where}: the arrays y of the splits are of several shapes or types", "save all alike")
+        raise DataError(f"{where}: the arrays y of the splits differ in shape or type", "save all alike")
     y = np.concatenate(given)
     if y.dtype.kind == "f":
         if not np.isfinite(y).all():
             place_ = [int(each) for each in np.argwhere(~np.isfinite(y))[0]]
-            raise DataError(f"{where}: y holds {y[tuple(place_)]} at {place_}", "take the sample out, or mend it")
+            raise DataError(f"{where}: y contains {y[tuple(place_)]} at {place_}", "remove the sample, or fix it")
         whole = np.array_equal(np.floor(y), y)
         if config.targets is None and whole:
             raise DataError(
-                f"{where}: y holds whole numbers as fractions, such as {y.flat[0]}: are they classes, or values?",
-                "say it: --set data.targets=classes, or data.targets=values",
+                f"{where}: y contains whole numbers as fractions, such as {y.flat[0]}: are they classes, or values?",
+                "specify it: --set data.targets=classes, or data.targets=values",
             )
         if config.targets == "classes":
             if not whole:
                 odd = y[np.floor(y) != y][0]
                 raise DataError(
-                    f"{where}: y holds {odd}, and data.targets says classes", "--set data.targets=values with a loss "
+                    f"{where}: y contains {odd}, but data.targets is classes", "--set data.targets=values with a loss "
                     "of regression, or give whole numbers"
                 )  # fmt: skip
             if np.abs(y).max() > _WHOLE:
                 raise DataError(
-                    f"{where}: y holds {np.abs(y).max()}, too large for the number of a class", "count from 0"
+                    f"{where}: y contains {np.abs(y).max()}, too large for the number of a class", "count from 0"
                 )
             y = y.astype(np.int64)
     numbers = config.targets == "values" or y.dtype.kind == "f"
     if numbers and y.dtype.kind == "U":
-        raise DataError(f"{where}: y holds names, and data.targets says values", "--set data.targets=classes")
+        raise DataError(f"{where}: y contains names, but data.targets is values", "--set data.targets=classes")
     if numbers:
         if y.ndim > 2:
-            raise DataError(f"{where}: y is of shape {list(y.shape)}", "give [N] or [N, K] numbers")
+            raise DataError(f"{where}: y has shape {list(y.shape)}", "give [N] or [N, K] numbers")
         with np.errstate(over="ignore"):
             told = y.astype(np.float32).reshape(len(y), -1)
         if not np.isfinite(told).all():
-            raise DataError(f"{where}: y holds {np.abs(y).max()}, more than float32 can", "scale the values")
+            raise DataError(f"{where}: y contains {np.abs(y).max()}, too large for float32", "scale the values")
         _check_told_apart(y.reshape(len(y), -1), f"{where}: y")
         return np.zeros(len(y), np.int32), told, ()
     if y.ndim != 1:
         column, one_hot = y.shape[1:] == (1,), y.ndim == 2 and set(np.unique(y).tolist()) <= {0, 1}
         raise DataError(
-            f"{where}: y is of shape {list(y.shape)}, where a class for each sample is needed",
+            f"{where}: y has shape {list(y.shape)}, but each sample needs one class",
             "save y[:, 0]" if column
             else "one-hot rows as classes: save y.argmax(1)" if one_hot
-            else "--set data.targets=values tells all of them",
+            else "--set data.targets=values learns all of them",
         )  # fmt: skip
     values, place_of = np.unique(y, return_inverse=True)
     names = [str(each) for each in values.tolist()]
@@ -329,7 +329,7 @@ def _check_finite(x: Array, name: str) -> None:
             value = some[tuple(at)]
             at[0] += start
             raise DataError(
-                f"{name} holds {value} at {at}", f"samples are finite numbers of float32; {AGAIN}, or mend it"
+                f"{name} contains {value} at {at}", f"samples must be finite float32 numbers; {AGAIN}, or fix it"
             )
 
 
@@ -340,7 +340,7 @@ def by_channel(x: Array, axes: str) -> Array:
 
 
 def _check_told_apart(values: Array, name: str) -> None:
-    """Refuse what float32, in which networks count, makes steps of: small changes of large numbers, such as Unix times.
+    """Refuse values that float32 rounds to steps: small changes of large numbers, such as Unix times.
 
     Args:
         values: [N, …, channels].
@@ -354,7 +354,7 @@ def _check_told_apart(values: Array, name: str) -> None:
 
 
 def check_coarse(low: Array, high: Array, dtype: np.dtype[Any], name: str) -> None:
-    """Refuse channels whose values float32 does not tell apart.
+    """Refuse channels whose values float32 cannot distinguish.
 
     Args:
         low: the least value of each channel, [channels].
@@ -369,14 +369,14 @@ def check_coarse(low: Array, high: Array, dtype: np.dtype[Any], name: str) -> No
         return
     spacing = np.spacing(np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64))).astype(np.float32))
     span = high.astype(np.float64) - low.astype(np.float64)
-    # Whole numbers that float32 holds are told apart, however large.
+    # Whole numbers that float32 represents are distinct, however large.
     coarse = (span > 0) & (span < _LEVELS * spacing) & ((spacing > 1) | (dtype.kind == "f"))
     if not coarse.any():
         return
     at = int(np.flatnonzero(coarse)[0])
     raise DataError(
-        f"{name} channel {at} holds {low[at]} to {high[at]}, of which float32 tells every {spacing[at]:g} apart only",
-        "take a number from them first, such as the first time, or leave the channel out",
+        f"{name} channel {at} ranges from {low[at]} to {high[at]}, where float32 has steps of {spacing[at]:g}",
+        "subtract a number first, such as the first time, or leave the channel out",
     )
 
 
@@ -396,7 +396,7 @@ def _normal(config: OwnArrays, held: Held, axes: str) -> tuple[list[float], list
             if len(getattr(config.normalise, key)) not in (1, channels):
                 given = len(getattr(config.normalise, key))
                 raise DataError(
-                    f"data.normalise.{key} has {given} numbers, and a sample has {channels} channels",
+                    f"data.normalise.{key} has {given} numbers, but a sample has {channels} channels",
                     "give one, or one for each",
                 )
         return config.normalise.mean, config.normalise.std
@@ -420,6 +420,6 @@ def _normal(config: OwnArrays, held: Held, axes: str) -> tuple[list[float], list
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     mean += first_of[:, 0]
-    # A channel that never changes says nothing, and stays at 0.
+    # A channel that never changes carries no information and stays at 0.
     std[std < np.maximum(1e-12, np.spacing(np.abs(mean).astype(np.float32)))] = 1.0
     return [float(f"{each:.9g}") for each in mean], [float(f"{each:.9g}") for each in std]

@@ -1,6 +1,6 @@
-"""What a recipe says of data of one's own: `data: {name: own, kind: …, path: DIR, …}`, and what was found there.
+"""The `data` section for a user's own data, `data: {name: own, kind: …, path: DIR, …}`, and what was found there.
 
-`found` is no key that anybody writes: it holds what network and bundle need to know of the files, so that a recipe that
+Nobody writes the key `found`: it has what network and bundle need to know about the files, so that a recipe that
 was trained, and a checkpoint, say it without them.
 """
 
@@ -156,13 +156,13 @@ class OwnImages(ImageConfig, _Own):
     normalise: Literal["auto"] | None = None
     """`auto`: the mean and deviation of each colour over the training images become `images.mean` and `images.std`."""
     unlabelled: Literal["refuse", "ignore"] = "refuse"
-    """What becomes of files that labels.csv does not name."""
+    """What to do with files that labels.csv does not name."""
     found: FoundImages | None = None
 
     @model_validator(mode="after")
     def _whole_alone(self) -> Self:
         if self.normalise and self.images is None:
-            raise ValueError("normalise is for whole images: give the section images too, such as {steps: 10}")
+            raise ValueError("normalise is for whole images: also give the section images, such as {steps: 10}")
         return self
 
     @model_serializer(mode="wrap")
@@ -224,7 +224,7 @@ class OwnArrays(_Own):
     @classmethod
     def _known(cls, axes: str | None) -> str | None:
         if axes is not None and not any(sorted(axes) == sorted(each) for each in ORDERS):
-            raise ValueError(f"axes are the letters of one of {', '.join(ORDERS)}, in the order of the file")
+            raise ValueError(f"axes must be the letters of one of {', '.join(ORDERS)}, in the order of the file")
         return axes
 
     @model_serializer(mode="wrap")
@@ -259,7 +259,7 @@ class OwnEvents(EventConfig, _Own):
     sensor_size: tuple[PositiveInt, PositiveInt] | tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     """Width, height and perhaps polarities of the sensor; null: as the files say."""
     events: str = Field("", max_length=1000)
-    """What files do not say of themselves, as `hstnn run --events` takes it: unit=us,order=txyp,sort and so on."""
+    """What the files do not state, as `hstnn run --events` takes it: unit=us,order=txyp,sort and so on."""
     unlabelled: Literal["refuse", "ignore"] = "refuse"
     found: FoundEvents | None = None
     square: ClassVar[bool] = False

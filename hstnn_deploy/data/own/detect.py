@@ -1,4 +1,4 @@
-"""What kind of data a folder holds, by what lies there; said where it is clear, and asked for where it is not."""
+"""Detect the kind of data in a folder; where it is not clear, an error asks the user."""
 
 import itertools
 import os
@@ -19,8 +19,8 @@ _EVENTS = frozenset(event_files.EVENT_FILES) - _NUMPY - _TEXTS
 _LOOKED_AT = 1000
 """Files that are looked at."""
 
-_WHERE = "--data DIR says where it is, or data.path in a recipe"
-_SAY = "say it: --set data.kind=images, arrays, events or text"
+_WHERE = "give its folder with --data DIR, or as data.path in a recipe"
+_SAY = "specify it: --set data.kind=images, arrays, events or text"
 
 
 def detect(where: Path) -> Kind:
@@ -40,7 +40,7 @@ def detect_why(where: Path) -> tuple[Kind, str]:
             return "arrays", f"the file ends in {suffix}"
         if suffix == ".txt":
             return "text", f"the file ends in {suffix}"
-        raise DataError(f"{where} is a file of no kind that is trained on", "give a folder, a .npz, .pt or .txt file")
+        raise DataError(f"{where} is a file of no supported kind", "give a folder, a .npz, .pt or .txt file")
     if not where.is_dir():
         raise DataError(f"the folder of your own data {where} does not exist", _WHERE)
     found = list(itertools.islice(_files(where), _LOOKED_AT))
@@ -55,23 +55,23 @@ def detect_why(where: Path) -> tuple[Kind, str]:
         if suffixes & _NUMPY and not kinds:
             first = next(path for path in found if path.suffix.lower() in _NUMPY)
             events = _holds_events(first)
-            kinds["events" if events else "arrays"] = f"{first} holds {'events' if events else 'no events'}"
+            kinds["events" if events else "arrays"] = f"{first} contains {'events' if events else 'no events'}"
         if suffixes & _TEXTS and not kinds:
             raise DataError(
-                f"{where} holds texts in folders: are these events, one to a line?", "if so: --set data.kind=events"
+                f"{where} contains texts in folders: are these events, one per line?", "if so: --set data.kind=events"
             )
     else:
         if suffixes & (_HELD | {".npy"}):
-            kinds["arrays"] = f"it holds {_and(suffixes & (_HELD | {'.npy'}))} files and no folders"
+            kinds["arrays"] = f"it contains {_and(suffixes & (_HELD | {'.npy'}))} files and no folders"
         if ".txt" in suffixes and not kinds:
-            kinds["text"] = "it holds .txt files and no folders"
+            kinds["text"] = "it contains .txt files and no folders"
     if len(kinds) == 1:
         return kinds.popitem()
     held = ", ".join(sorted(suffix or "files without suffix" for suffix in suffixes)[:8]) or "nothing"
-    may = f", which may be {' or '.join(sorted(kinds))}" if kinds else ", which is of no kind that is trained on"
+    may = f", which may be {' or '.join(sorted(kinds))}" if kinds else ", which is no supported kind of data"
     raise DataError(
-        f"{where} holds {held}{may}",
-        _SAY if kinds else "a folder for each class holds its images (.png, .jpg), recordings or arrays (.npy)",
+        f"{where} contains {held}{may}",
+        _SAY if kinds else "a folder for each class contains its images (.png, .jpg), recordings or arrays (.npy)",
     )
 
 

@@ -40,6 +40,6 @@ def check_length(longest: int, config: OwnEvents) -> None:
     """
     if longest >= _MOST:
         raise DataError(
-            f"the longest recording lasts {longest / 1e6:.0f} s, and one sample lasts {_MOST / 1e6:.0f} s at most",
-            f"if it is shorter, say the unit of its times: {said(config, 'unit=us')}; else cut it",
+            f"the longest recording lasts {longest / 1e6:.0f} s, but a sample may last at most {_MOST / 1e6:.0f} s",
+            f"if it is shorter, specify the unit of its times: {said(config, 'unit=us')}; else cut it",
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.data import cache
 from hstnn_deploy.data.dataset import Recordings, Source
@@ -107,8 +108,8 @@ def load(config: OwnEvents, source: Source) -> Splits:
     check_same(config, found, folder)
     if config.measured and (empty := next((name for name in SPLITS if not len(parts[name].numbers)), None)):
         raise DataError(
-            f"{folder} holds no {empty} recordings",
-            "where folders or a list say splits, each must have some; without any, all recordings are measured",
+            f"{folder} contains no {empty} recordings",
+            "if folders or a list define splits, each needs recordings; without splits, hstnn measures all recordings",
         )
     if source.protocol == "test":
         merged = torch.cat([parts["train"].numbers, parts["valid"].numbers]).sort().values
@@ -172,19 +173,19 @@ class Reader:
         except DataError as error:
             if config.measured and "--events" in error.hint:
                 message = in_recipe(error, config).message
-                raise DataError(message, "bring them into the form of those that were trained on") from error
+                raise DataError(message, "convert them to the form of the training recordings") from error
             stated = None if said else sensor_stated(path, config)
             if stated is None or stated == sensor[:2]:
                 raise in_recipe(error, config) from error
             raise DataError(
-                f"{path} is from a sensor of {stated[0]} x {stated[1]}, and {self.listing.path(0)} from one of "
+                f"{path} is from a sensor of {stated[0]} x {stated[1]}, but {self.listing.path(0)} is from one of "
                 f"{sensor.width} x {sensor.height}",
-                "recordings must be of one sensor: divide them, or say one size with --set data.sensor_size=[W,H]",
+                "all recordings must come from the same sensor: separate them, or --set data.sensor_size=[W,H]",
             ) from error
 
 
 @dataclass(frozen=True)
-class OwnRecordings:
+class OwnRecordings(Recordings):
     """The recordings of a split."""
 
     reader: Reader
@@ -192,20 +193,20 @@ class OwnRecordings:
     """Their numbers in the listing, ascending."""
 
     @property
+    @override
     def target(self) -> Tensor:
-        """See `Recordings`."""
         return torch.from_numpy(self.reader.listing.labels.astype(np.int64))[self.numbers]
 
+    @override
     def read(self, number: int) -> Events:
-        """See `Recordings`."""
         return self.reader.read(int(self.numbers[number]))
 
+    @override
     def name(self, number: int) -> str:
-        """See `Recordings`."""
         return str(self.reader.listing.path(int(self.numbers[number])))
 
+    @override
     def fingerprint(self) -> str:
-        """See `Recordings`."""
         listing = self.reader.listing
         return cache.fingerprint(listing.folder, (listing.path(number) for number in self.numbers.tolist()))
 
@@ -228,7 +229,7 @@ def sensor_of(path: Path, config: OwnEvents) -> Sensor:
     x, y = (np.asarray(found.columns[each]) if each in found.columns else np.zeros(1) for each in "xy")
     reach = f"{int(x.max()) + 1},{int(y.max()) + 1}" if x.size and y.size else "W,H"
     raise DataError(
-        f"{path} does not say how large its sensor is",
+        f"{path} does not state its sensor size",
         f"--set data.sensor_size=[WIDTH,HEIGHT]; its own events would fit on [{reach}]",
     )
 

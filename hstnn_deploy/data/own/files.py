@@ -37,21 +37,21 @@ def check_same(config: Any, found: Found, where: Path) -> None:
     if told is None or told.listing == found.listing:
         return
     raise DataError(
-        f"{where} is not what the recipe was made for: {_difference(told, found)}",
-        f"bring it back; or train anew from the recipe that you wrote (`hstnn train RECIPE --data {where}`)",
+        f"{where} differs from the data that the recipe was made for: {_difference(told, found)}",
+        f"restore it; or train again from the recipe that you wrote (`hstnn train RECIPE --data {where}`)",
     )
 
 
 def _difference(told: Found, found: Found) -> str:
     if told.classes != found.classes:
-        return f"its classes were {_some(told.classes)}, and are {_some(found.classes)}"
+        return f"its classes were {_some(told.classes)}, and now are {_some(found.classes)}"
     for split in SPLITS:
         before, now = getattr(told, split), getattr(found, split)
         for place_, (one, other) in enumerate(zip(before, now, strict=False)):
             if one != other:
                 name = f" {told.classes[place_]}" if told.classes else ""
-                return f"{split}{name} had {one} samples, and has {other}"
-    return "names, sizes or labels of files are others"
+                return f"{split}{name} had {one} samples, and now has {other}"
+    return "names, sizes or labels of files have changed"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -89,7 +89,7 @@ def mean_and_std(config: OwnImages, source: Source) -> tuple[list[float], list[f
     if float(std.min()) < 1e-6:
         raise DataError(
             f"{listing.folder}: a colour is the same in every pixel of the training images",
-            "nothing can be normalised by its deviation: leave data.normalise out",
+            "its deviation is 0, so it cannot be normalised: leave data.normalise out",
         )
     return [round(float(each), 6) for each in mean], [round(float(each), 6) for each in std]
 
@@ -137,17 +137,17 @@ def read_image(path: Path, config: OwnImages, first: Path) -> NDArray[np.uint8]:
     if config.measured and config.size is None and (height, width) != (found.height, found.width):
         raise DataError(
             f"{path} is {width} x {height} pixels; the network was trained on {found.width} x {found.height}",
-            "scale it first; a network that is trained with data.resize takes images of every size",
+            "scale it first; a network trained with data.resize takes images of any size",
         )
     if config.size is None and (height, width) != (found.height, found.width):
         raise DataError(
             f"{path} is {width} x {height} pixels, and {first} is {found.width} x {found.height}",
-            f"images must be of one size: --set data.resize=[{found.height},{found.width}] brings all to it",
+            f"all images must have the same size: --set data.resize=[{found.height},{found.width}] scales all of them",
         )
     if config.colours is None and colours > found.colours:
         raise DataError(
             f"{path} has colours, and {first} is grey",
-            "say which all are to be: --set data.colours=3, or data.colours=1 for grey",
+            "choose one for all: --set data.colours=3, or data.colours=1 for grey",
         )
     how = Picture(height=found.height, width=found.width, colours=found.colours)
     with reading(path, "an image"):
@@ -195,7 +195,7 @@ def _bytes(config: OwnImages, listing: Listing, source: Source) -> Tensor:
     try:
         files = cache.fingerprint(listing.folder, listing.paths)
     except OSError as error:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}", AGAIN) from error
+        raise DataError(f"cannot read {error.filename}: {error.strerror}", AGAIN) from error
     parameters = {
         "files": files, "pillow": PIL.__version__, "resize": config.size, "size": [found.height, found.width],
         "colours": [found.colours, config.colours],

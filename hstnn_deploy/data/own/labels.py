@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     files: Sequence[str]
     labels: Sequence[str]
     splits: Sequence[int] | None
-    """See `parts.Samples`; None where there is no such column."""
+    """The split of each line as in `parts.Samples`; None if there is no such column."""
     groups: Sequence[str] | None
     lines: Sequence[int]
     """The number of each line in the file."""
@@ -82,8 +82,8 @@ def read_labels(path: Path, most: int) -> Rows:
                 name = _inside(path, number, cell["file"])
                 if name in files:
                     raise DataError(
-                        f"{path}: line {number} names {brief(name)} for the second time (line {files[name]})",
-                        "a sample has one line",
+                        f"{path}: line {number} repeats {brief(name)} (line {files[name]})",
+                        "give each sample one line",
                     )
                 if len(files) >= most:
                     raise DataError(f"{path} has more than {most} lines", "train on a part of them")
@@ -93,7 +93,7 @@ def read_labels(path: Path, most: int) -> Rows:
                 groups.append(cell.get("group", ""))
                 splits.append(_split(path, number, cell["split"]) if "split" in cell else 0)
     if not files:
-        raise DataError(f"{path} names no file", "write a line for each sample: file,label")
+        raise DataError(f"{path} lists no files", "write a line for each sample: file,label")
     return Rows(
         list(files),
         labels,
@@ -114,7 +114,7 @@ def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
             columns[name] = place
     if missing := [name for name in ("file", "label") if name not in columns]:
         raise DataError(
-            f"{path}: its first line names no column {missing[0]}: {brief(','.join(header)[:80])}",
+            f"{path}: its first line lacks the column {missing[0]}: {brief(','.join(header)[:80])}",
             "it must be file,label and perhaps split and group",
         )
     return columns
@@ -123,7 +123,7 @@ def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
 def _cells(path: Path, number: int, columns: dict[str, int], row: Sequence[str]) -> dict[str, str]:
     cells = {name: row[place].strip() if place < len(row) else "" for name, place in columns.items()}
     if lacking := next((name for name, value in cells.items() if not value), None):
-        raise DataError(f"{path}: line {number} has no {lacking}: {brief(','.join(row)[:80])}", "write it in")
+        raise DataError(f"{path}: line {number} has no {lacking}: {brief(','.join(row)[:80])}", "add it")
     return cells
 
 
@@ -133,7 +133,7 @@ def _inside(path: Path, number: int, name: str) -> str:
     if given.is_absolute() or ".." in given.parts or (given.parts and given.parts[0].endswith(":")):
         raise DataError(
             f"{path}: line {number} names {brief(name)}, which is not below the folder of the list",
-            "write paths as they are seen from there, such as takes/1.png",
+            "write paths relative to it, such as takes/1.png",
         )
     return str(given)
 
@@ -145,13 +145,13 @@ def _label(path: Path, number: int, label: str) -> str:
         fraction = False
     if fraction:
         raise DataError(
-            f"{path}: line {number} has the label {brief(label)}, a number and not the name of a class",
-            "numbers are learned from arrays: save x.npy and y.npy, of kind arrays",
+            f"{path}: line {number} has the label {brief(label)}, a number instead of the name of a class",
+            "to learn numbers, save arrays x.npy and y.npy (kind arrays)",
         )
     return label
 
 
 def _split(path: Path, number: int, word: str) -> int:
     if (found := SAID.get(word.lower())) is None:
-        raise DataError(f"{path}: line {number} has the split {brief(word)}", "it is train, valid or test")
+        raise DataError(f"{path}: line {number} has the split {brief(word)}", "use train, valid or test")
     return found

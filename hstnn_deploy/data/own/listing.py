@@ -52,7 +52,7 @@ class Listing:
     """The class of each, [N]."""
     classes: tuple[str, ...]
     split: NDArray[np.int8] | None
-    """See `parts.Samples`."""
+    """As in `parts.Samples`."""
     groups: Sequence[str] | None
     left_out: Mapping[str, int]
     """Files that are no samples, by how their names end."""
@@ -127,7 +127,7 @@ def list_folder(
     if listed is None:
         return _by_folders(folder, suffixes, known, group, tell or _refuse)
     if listed != LABELS:
-        error = DataError(f"{folder / listed} is not read under this name", f"call it {LABELS}")
+        error = DataError(f"{folder / listed} has the wrong name", f"rename it to {LABELS}")
         (tell or _refuse)(error, listed)
     return _by_list(folder / listed, suffixes, known, group, ignore, tell or _refuse)
 
@@ -159,7 +159,7 @@ def _list_in(folder: Path) -> str | None:
     try:
         return min((path.name for path in folder.iterdir() if path.name.lower() == LABELS), default=None)
     except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+        raise DataError(f"cannot read {folder}: {error.strerror}") from error
 
 
 def check_folder(folder: Path) -> None:
@@ -172,7 +172,7 @@ def check_folder(folder: Path) -> None:
         state = "is a file, not a folder" if folder.exists() else "does not exist"
         raise DataError(
             f"the folder of your own data {folder} {state}",
-            "data.path says where it is; --data-dir DIR says so where it has moved",
+            "set data.path to it; if it has moved, give --data-dir DIR",
         )
 
 
@@ -188,18 +188,18 @@ def _by_folders(
     alone = len(splits) == len(tops) > 0
     if alone and 0 not in splits.values() and not known:
         raise DataError(
-            f"{folder} holds {', '.join(splits)} and no train",
-            f"bring what is to be trained on into {folder / 'train'}; of classes that are called so, write a {LABELS}",
+            f"{folder} contains {', '.join(splits)} but no train",
+            f"put the training samples into {folder / 'train'}; if these are names of classes, write a {LABELS}",
         )
     if 0 in splits.values() or (alone and not splits.keys() & set(known)):
         for strange in (each for each in tops if each not in splits):
             error = DataError(
-                f"{folder} holds {brief(strange)} beside its split folders {', '.join(splits)}",
-                "take it out, or bring it into one of them",
+                f"{folder} contains {brief(strange)} next to its split folders {', '.join(splits)}",
+                "remove it, or move it into one of them",
             )
             tell(error, strange)
         if len(set(splits.values())) < len(splits):
-            raise DataError(f"{folder} holds {' and '.join(splits)}, two of which mean the same split", "keep one")
+            raise DataError(f"{folder} contains {' and '.join(splits)}; two of them mean the same split", "keep one")
         places = [(f"{each}/", side) for each, side in splits.items()]
     else:
         places = [("", -1)]
@@ -219,15 +219,15 @@ def _by_folders(
                 check_count(folder, len(files.names))
             if len(files.names) == count:
                 error = DataError(
-                    f"{folder / start / each} holds no {_kinds(suffixes)} file, and is taken as the folder of a class",
-                    "take it out, or put its samples in",
+                    f"{folder / start / each} contains no {_kinds(suffixes)} file, but hstnn takes it as a class",
+                    "remove it, or put its samples in",
                 )
                 tell(error, start + each)
     for name in loose:
         if suffix(name) in suffixes:
             error = DataError(
-                f"{folder / name} lies beside the folders of classes, so nothing says which class it has",
-                f"put it into a folder of its class, or write {folder / LABELS} with the columns file and label",
+                f"{folder / name} is next to the folders of classes, so its class is unknown",
+                f"put it into the folder of its class, or write {folder / LABELS} with the columns file and label",
             )
             tell(error, name)
             continue
@@ -267,10 +267,10 @@ def _by_list(
     for number in absent:
         name = rows.files[number]
         there_, end = (folder / name).exists(), suffix(name)
-        what = f"which is no {_kinds(suffixes)} file ({end or 'no suffix'})" if there_ else "which is not there"
+        what = f"which is no {_kinds(suffixes)} file ({end or 'no suffix'})" if there_ else "which does not exist"
         error = DataError(
             f"{table}: line {rows.lines[number]} names {brief(name)}, {what}",
-            "the column file says paths below the folder of the list; take the line out, or put the file there",
+            "the column file has paths relative to the list's folder; remove the line, or put the file there",
         )
         tell(error, name)
     if absent:
@@ -279,8 +279,8 @@ def _by_list(
         spare = sorted(there.keys() - set(rows.files))
         if not ignore:
             error = DataError(
-                f"{table} does not say which class {brief(spare[0])} has ({len(spare)} files without a label)",
-                "add lines for them, take them out, or leave them out: --set data.unlabelled=ignore",
+                f"{table} does not give the class of {brief(spare[0])} ({len(spare)} files without a label)",
+                "add lines for them, remove them, or ignore them: --set data.unlabelled=ignore",
             )
             tell(error, spare[0])
         for name in spare:
@@ -305,7 +305,7 @@ def _check_no_splits(table: Path, names: Sequence[str], tell: Tell) -> None:
     if len(splits) == len(tops) > 1:
         error = DataError(
             f"{table} has no column split, and its files lie in {', '.join(splits)}",
-            "add the column split: train, valid or test; or rename these folders, if splits are to be drawn",
+            "add the column split: train, valid or test; or rename these folders, to draw the splits instead",
         )
         tell(error, "")
 
@@ -328,7 +328,7 @@ def _ordered(
     order = sorted(range(len(names)), key=names.__getitem__)
     sizes = files.sizes(np.asarray(places, np.int64))
     for number in (number for number in order if sizes[number] == 0):
-        tell(DataError(f"{folder / names[number]} is empty", f"{AGAIN}, or take it out"), names[number])
+        tell(DataError(f"{folder / names[number]} is empty", f"{AGAIN}, or remove it"), names[number])
     order = [number for number in order if sizes[number]]
     sorted_split = None if split is None else split[order]
     tell_linked(folder, files, np.asarray(places, np.int64)[order], labels[order], sorted_split, tell)
@@ -364,7 +364,8 @@ def _kinds(suffixes: Collection[str]) -> str:
 def _empty(folder: Path, suffixes: Collection[str], left_out: Mapping[str, int]) -> DataError:
     others = ", ".join(f"{count} {end or 'without suffix'}" for end, count in sorted(left_out.items())[:6])
     return DataError(
-        f"{folder} holds no {_kinds(suffixes)} file" + (f"; it holds {visible(others)}" if others else ": it is empty"),
+        f"{folder} contains no {_kinds(suffixes)} file"
+        + (f"; it contains {visible(others)}" if others else ": it is empty"),
         "give a folder with a folder of samples for each class, or with labels.csv",
     )
 

@@ -34,7 +34,8 @@ def class_names(found: Iterable[str], where: object, known: Sequence[str] = ()) 
     for name in names:
         if not name or len(name) > _LONGEST or one_line(name) != name or not _is_text(name):
             raise DataError(
-                f"{where}: {brief(name)} cannot be the name of a class", f"give a name of 1 to {_LONGEST} plain letters"
+                f"{where}: {brief(name)} cannot be the name of a class",
+                f"use a name of 1 to {_LONGEST} printable characters",
             )
     _check_apart(names, where)
     if known:
@@ -45,12 +46,10 @@ def class_names(found: Iterable[str], where: object, known: Sequence[str] = ()) 
             )
         return tuple(known)
     if len(names) == 1:
-        raise DataError(
-            f"{where} has one class only, {brief(min(names))}", "a network that classifies needs two classes or more"
-        )
+        raise DataError(f"{where} has only one class, {brief(min(names))}", "classification needs at least two classes")
     if len(names) > MOST_CLASSES:
         raise DataError(
-            f"{where} has {len(names)} classes, and at most {MOST_CLASSES} are taken",
+            f"{where} has {len(names)} classes; hstnn takes at most {MOST_CLASSES}",
             "is a folder of the class missing above these?",
         )
     return tuple(sorted(names, key=natural))
@@ -78,6 +77,6 @@ def _check_apart(names: Iterable[str], where: object) -> None:
             same = float(name)
         if (other := seen.setdefault(same, name)) != name:
             raise DataError(
-                f"{where} has the classes {brief(other)} and {brief(name)}, which say the same",
+                f"{where} has the classes {brief(other)} and {brief(name)}, which mean the same",
                 "give both one name, or names that can be told apart",
             )

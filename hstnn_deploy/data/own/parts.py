@@ -75,7 +75,7 @@ def divide(samples: Samples, how: Drawn, measured: bool = False) -> dict[str, Nu
     if measured:
         return parts
     if not len(parts["train"]):
-        raise DataError(f"{samples.where} says of no sample that it trains", "name some: train")
+        raise DataError(f"{samples.where} assigns no sample to train", "assign some to train")
     for name in ("test", "valid"):
         if not len(parts[name]):
             share = how.test if name == "test" else how.valid
@@ -127,7 +127,7 @@ def group_of(name: str, text: str) -> str:
     group, found, _ = name.rpartition("/")[2].partition(text)
     if not found:
         raise DataError(
-            f"{name}: its name holds no {brief(text)}, up to which data.split.group says that its group stands",
+            f"{name}: its name does not contain {brief(text)}, which data.split.group says ends the group",
             "rename it, or give another text",
         )
     return group
@@ -159,7 +159,7 @@ def _draw_groups(
         raise DataError(
             f"{samples.where}: {len(names)} of the groups are left ({', '.join(map(brief, names))}), too few to hold "
             f"one out for {name}",
-            "groups come to one side as a whole: where splits are drawn, give samples of 3 groups at least",
+            "a group stays on one side: to draw splits, give samples of at least 3 groups",
         )
     place = {each: at for at, each in enumerate(names)}
     owner = np.array([place[groups[number]] for number in numbers.tolist()])
@@ -182,8 +182,8 @@ def _draw_groups(
                 break
     if best is None:
         raise DataError(
-            f"{samples.where}: groups come to one side as a whole, and no draw leaves some of every class to train",
-            "give samples of more groups of each class, or say the splits in folders or in labels.csv",
+            f"{samples.where}: a group stays on one side, and no draw leaves samples of every class to train",
+            "give samples of more groups of each class, or define the splits in folders or in labels.csv",
         )
     return best[1], best[2]
 
@@ -197,7 +197,7 @@ def _check_groups(samples: Samples) -> None:
         if sides.setdefault(group, side) != side:
             raise DataError(
                 f"{samples.where}: the group {brief(group)} is in {SPLITS[sides[group]]} and in {SPLITS[side]}",
-                "a subject that trains must not test: bring all its samples to one side",
+                "a subject must not be in both: put all its samples on one side",
             )
 
 
@@ -206,8 +206,8 @@ def _check_classes(samples: Samples, parts: dict[str, Numbers]) -> None:
     for name in ("valid", "test"):
         if strange := sorted(set(samples.labels[parts[name]].tolist()) - there):
             raise DataError(
-                f"{samples.where}: the class {brief(samples.classes[strange[0]])} is in {name} and not in train",
-                "give samples of it to train on, or take it out",
+                f"{samples.where}: the class {brief(samples.classes[strange[0]])} is in {name} but not in train",
+                "add samples of it to train, or remove it",
             )
 
 
@@ -215,7 +215,7 @@ def _too_few(samples: Samples, label: int, count: int, name: str) -> DataError:
     what = f"the class {brief(samples.classes[label])}" if samples.classes else "it"
     return DataError(
         f"{samples.where}: {what} has {count} samples, too few to hold some out for {name}",
-        "where splits are drawn, give 3 samples of each class at least; or say the splits in folders or in labels.csv",
+        "to draw splits, give at least 3 samples of each class; or define the splits in folders or in labels.csv",
     )
 
 

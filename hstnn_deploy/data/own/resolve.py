@@ -68,7 +68,7 @@ def configured(plain: dict[str, Any]) -> Own:
     """
     plain = _begun(plain)
     if plain["kind"] not in CONFIGS:
-        raise DataError(f"data.kind is {brief(plain['kind'])}", f"it is one of {', '.join(CONFIGS)}")
+        raise DataError(f"data.kind is {brief(plain['kind'])}", f"use one of {', '.join(CONFIGS)}")
     return _validated(plain)
 
 
@@ -144,7 +144,7 @@ def own(config: Any) -> DataSet[Any]:
     return DataSet(
         "own",
         type(config),
-        Card(f"your own {config.kind} in {config.path}", task, "yours", "", "data.path says where it is", 0, classes),
+        Card(f"your own {config.kind} in {config.path}", task, "yours", "", "see data.path", 0, classes),
         load,
         _shape,
         _missing,

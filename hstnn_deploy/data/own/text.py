@@ -104,19 +104,19 @@ def find_texts(where: Path) -> dict[str, Path]:
     if where.is_file():
         return {"train": where}
     if not where.is_dir():
-        raise DataError(f"your text {where} does not exist", "data.path says where it is")
+        raise DataError(f"your text {where} does not exist", "set data.path to where it is")
     texts = sorted(path for path in where.iterdir() if path.suffix.lower() == ".txt" and path.is_file())
     said = {path: SPLITS[SAID[path.stem.lower()]] for path in texts if path.stem.lower() in SAID}
     if "train" in said.values():
         found = {split: path for path, split in said.items()}
         if len(found) < len(said):
-            raise DataError(f"{where} holds two files for one split: {', '.join(p.name for p in said)}", "keep one")
+            raise DataError(f"{where} contains two files for one split: {', '.join(p.name for p in said)}", "keep one")
         return found
     if len(texts) == 1:
         return {"train": texts[0]}
     names = ", ".join(path.name for path in texts[:6]) or "no .txt file"
     raise DataError(
-        f"{where} holds {names}", "give train.txt and perhaps valid.txt and test.txt, or a single .txt file"
+        f"{where} contains {names}", "give train.txt and perhaps valid.txt and test.txt, or a single .txt file"
     )
 
 
@@ -125,7 +125,7 @@ def _content(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(MOST + 1)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
     if len(content) > MOST:
         raise DataError(f"{path} is larger than {MOST} bytes", "train on a part of it")
     return content
@@ -142,5 +142,5 @@ def _lines(config: OwnText, path: Path, content: bytes) -> list[list[str]]:
     pattern = r"\S+" if config.tokens == "spaces" else r"\w+|[^\w\s]"
     lines = [re.findall(pattern, line) for line in text.splitlines()]
     if not any(lines):
-        raise DataError(f"{path} holds no words", "copy it again")
+        raise DataError(f"{path} contains no words", "copy it again")
     return lines

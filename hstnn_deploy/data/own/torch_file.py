@@ -27,25 +27,23 @@ def read_torch(path: Path) -> Any:
         warnings.simplefilter("ignore")
         with path.open("rb") as file:
             if file.read(2) != b"PK":
-                raise DataError(
-                    f"{path} holds a pickle, which could run code, so it was refused and not opened", _AGAIN
-                )
+                raise DataError(f"{path} contains a pickle, which could run code; hstnn did not open it", _AGAIN)
         with zipfile.ZipFile(path) as archive:
             check_stored(archive, path.stat().st_size)
             names = {member.rpartition("/")[2]: member for member in archive.namelist()}
             if "data.pkl" not in names or "constants.pkl" in names:
-                raise DataError(f"{path} holds no tensors that torch.save wrote", _AGAIN)
+                raise DataError(f"{path} contains no tensors that torch.save wrote", _AGAIN)
             for operation, argument, _ in pickletools.genops(archive.read(names["data.pkl"])):
                 if operation.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not str(argument).startswith(_ALLOWED):
                     raise DataError(
-                        f"{path} holds more than tensors and plain data ({brief(str(argument))}), so it was refused "
-                        "and nothing in it was run",
+                        f"{path} contains more than tensors and plain data ({brief(str(argument))}); hstnn refused it "
+                        "and ran nothing in it",
                         _AGAIN,
                     )
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except pickle.UnpicklingError as error:
-            raise DataError(f"{path} holds more than tensors and plain data, so it was refused", _AGAIN) from error
+            raise DataError(f"{path} contains more than tensors and plain data; hstnn refused it", _AGAIN) from error
 
 
 def numbers_of(value: Any, name: str) -> Any:
@@ -59,7 +57,7 @@ def numbers_of(value: Any, name: str) -> Any:
     if value.layout != torch.strided or value.is_complex() or value.is_quantized:
         raise DataError(f"{name} is a tensor of {value.dtype}, {value.layout}", "save plain real numbers")
     if value.untyped_storage().nbytes() < value.numel() * value.element_size():
-        raise DataError(f"{name} does not hold the numbers of its shape", "save value.clone()")
+        raise DataError(f"{name} has fewer numbers than its shape", "save value.clone()")
     if value.dtype == torch.bfloat16:
         value = value.float()
     return value.detach().numpy()

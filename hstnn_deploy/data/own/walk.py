@@ -102,8 +102,8 @@ def tell_linked(
     if count:
         more = f" ({count} pairs are)" if count > 1 else ""
         error = DataError(
-            f"{folder / wrong[0]} and {folder / wrong[1]} are links to one file{more}",
-            "it would be of two classes, or train and test: keep one of them",
+            f"{folder / wrong[0]} and {folder / wrong[1]} are links to the same file{more}",
+            "the sample would be in two classes, or in train and test: keep one of them",
         )
         tell(error, wrong[1])
 
@@ -123,7 +123,7 @@ def top(folder: Path) -> tuple[list[str], list[str]]:
                 (folders if _is_folder(entry) else loose).append(entry.name)
                 check_count(folder, len(loose))
     except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+        raise DataError(f"cannot read {folder}: {error.strerror}") from error
     return sorted(folders, key=natural), loose
 
 
@@ -158,7 +158,7 @@ def walk(
                 continue
             seen.add((status.st_dev, status.st_ino))
             if depth > _DEEPEST:
-                error = DataError(f"{folder / below} lies more than {_DEEPEST} folders deep", "bring its files up")
+                error = DataError(f"{folder / below} is more than {_DEEPEST} folders deep", "move its files up")
                 tell(error, below)
                 continue
             with os.scandir(folder / below) as entries:
@@ -173,13 +173,15 @@ def walk(
                         if (file := _file(entry, below, tell)) is not None:
                             yield file
                     elif end in _OTHER_IMAGES and suffixes == IMAGES:
-                        error = DataError(f"{folder / below / entry.name} is no PNG or JPEG image", "save it as .png")
+                        error = DataError(
+                            f"{folder / below / entry.name} is not a PNG or JPEG image", "save it as .png"
+                        )
                         tell(error, below + entry.name)
                     elif entry.name != besides:
                         left_out[end] += 1
         except OSError as error:
             tell(
-                DataError(f"{folder / below} cannot be read: {error.strerror}", "take it out, or mend its rights"),
+                DataError(f"cannot read {folder / below}: {error.strerror}", "remove it, or fix its permissions"),
                 below,
             )
 
@@ -195,8 +197,8 @@ def _file(entry: "os.DirEntry[str]", below: str, tell: Tell) -> File | None:
     try:
         status = entry.stat()
     except OSError as error:
-        state = "leads nowhere, or was just now removed" if isinstance(error, FileNotFoundError) else error.strerror
-        tell(DataError(f"{entry.path} {state}", "take it out"), below + entry.name)
+        state = "leads nowhere, or was just removed" if isinstance(error, FileNotFoundError) else error.strerror
+        tell(DataError(f"{entry.path} {state}", "remove it"), below + entry.name)
         return None
     return File(below + entry.name, status.st_size, status.st_dev, status.st_ino)
 
@@ -217,4 +219,4 @@ def check_count(folder: Path, count: int) -> None:
         DataError: there are more.
     """
     if count > MOST_FILES:
-        raise DataError(f"{folder} holds more than {MOST_FILES} files", "train on a part of them")
+        raise DataError(f"{folder} contains more than {MOST_FILES} files", "train on a part of them")

@@ -49,7 +49,7 @@ def choose(target: Tensor, choice: Choice, most: int) -> list[int]:
         UsageError: a number or class that the split does not have.
     """
     if choice.index is not None and choice.label is not None:
-        raise UsageError("--index and --label both say which samples", "give one of them")
+        raise UsageError("--index and --label both choose samples", "give one of them")
     count = choice.count or most
     if choice.index is not None:
         if not 0 <= choice.index < len(target):

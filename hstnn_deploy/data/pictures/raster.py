@@ -29,7 +29,7 @@ def draw_raster(title: str, shown: Sequence[tuple[str, Mapping[str, NDArray[Any]
     """
     drawn, notes = list(shown[:_LAYERS]), []
     if len(shown) > _LAYERS:
-        notes.append(f"the picture shows {_LAYERS} of {len(shown)} layers; --npz holds all")
+        notes.append(f"the picture shows {_LAYERS} of {len(shown)} layers; --npz contains all")
     width = max((len(values) for _, values in drawn), default=1)
     figure = new_figure(2 + 4.2 * width, 0.8 + 1.7 * len(drawn))
     figure.suptitle(title, fontsize=11, color=INK)

@@ -32,7 +32,7 @@ def open_arrays(path: Path) -> dict[str, NDArray[Any]]:
             packed = file.read(2) == b"PK"
             file.seek(0)
             if not packed and _holds_objects(file):
-                raise DataError(f"{path} holds Python objects, which are not read", "save an array of numbers")
+                raise DataError(f"{path} contains Python objects, which are not read", "save an array of numbers")
         if not packed:
             return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
     return _members(path)
@@ -76,7 +76,7 @@ def read_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], options: EventOp
             raise DataError(f"{path} has no part {options.part!r}", f"it has {told}")
         arrays = {options.part: arrays[options.part]}
     if not arrays:
-        raise DataError(f"{path} holds no array", "save the events with numpy.save")
+        raise DataError(f"{path} contains no array", "save the events with numpy.save")
     if len(arrays) > 1:
         if set(_ES_IMAGENET) <= set(arrays):
             return _es_imagenet(path, arrays, options)
@@ -98,7 +98,7 @@ def read_table(path: Path, values: NDArray[Any], options: EventOptions, fields: 
             return named(path, fields, {name: table[name] for name in values.dtype.names}, options)
     if values.ndim != 2 or values.dtype.kind not in "biuf":
         raise DataError(
-            f"{path} holds an array {list(values.shape)} of type {values.dtype}, not events",
+            f"{path} contains an array {list(values.shape)} of type {values.dtype}, not events",
             "events are an array with the fields t, x, y and p, arrays of these names, or plain rows [N, 4]",
         )
     return plain(path, values, options, rows)
@@ -113,7 +113,7 @@ def _members(path: Path) -> dict[str, NDArray[Any]]:
             size, given = sum(each.file_size for each in archive.infolist()), path.stat().st_size
             names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         if size > _LARGE and size > _RATIO * given:
-            raise DataError(f"{path} of {given} bytes unpacks to {size}", "save it with numpy.savez, unpacked")
+            raise DataError(f"{path} of {given} bytes unpacks to {size}", "save it with numpy.savez, uncompressed")
         return read_members(path, dict.fromkeys(names, ARRAY_LIMIT), None)
 
 
@@ -124,8 +124,8 @@ def _es_imagenet(path: Path, arrays: Mapping[str, NDArray[Any]], options: EventO
     if sorted(order) != ["t", "x", "y"] or any(each.ndim != 2 or each.shape[1] != 3 for each in rows):
         shapes = ", ".join(f"{name} {list(arrays[name].shape)}" for name in _ES_IMAGENET)
         raise DataError(
-            f"{path} holds events by polarity as ES-ImageNet does ({shapes}), whose columns do not say which they are",
-            "say it: --events order=xyt, or order=yxt (as SpikingJelly reads ES-ImageNet)",
+            f"{path} contains events by polarity as ES-ImageNet does ({shapes}), whose columns are ambiguous",
+            "specify it: --events order=xyt, or order=yxt (as SpikingJelly reads ES-ImageNet)",
         )
     whole = np.concatenate(rows)
     columns = {letter: whole[:, number] for number, letter in enumerate(order)}
@@ -133,7 +133,7 @@ def _es_imagenet(path: Path, arrays: Mapping[str, NDArray[Any]], options: EventO
     # Two lists of events become one, in order of time.
     after = np.argsort(columns["t"], kind="stable")
     columns = {each: values[after] for each, values in columns.items()}
-    return Found("arrays pos and neg", columns, notes=(f"columns {order}, as said; pos and neg put together by time",))
+    return Found("arrays pos and neg", columns, notes=(f"columns {order}, as given; pos and neg put together by time",))
 
 
 def _holds_objects(file: Any) -> bool:

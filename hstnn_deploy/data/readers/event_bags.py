@@ -37,7 +37,7 @@ def read_bag(path: Path, options: EventOptions) -> Found:
     try:
         from rosbags.rosbag1 import Reader
     except ImportError as error:
-        raise DataError(f"{path} is a ROS bag: the package rosbags reads it", "pip install rosbags") from error
+        raise DataError(f"{path} is a ROS bag, which needs the package rosbags", "pip install rosbags") from error
     with reading(path, "a ROS bag with its index", hint="rosbag reindex FILE, or copy it again"), Reader(path) as bag:
         chosen, other = _choose(path, bag.connections, options)
         for place, chunk in bag.chunks.items():
@@ -45,12 +45,14 @@ def read_bag(path: Path, options: EventOptions) -> Found:
         parts, sizes, left = [], set(), max(_LARGE, _RATIO * path.stat().st_size)
         for _, _, raw in bag.messages(chosen):
             if (left := left - len(raw) - 64) < 0:
-                raise ValueError("its messages are far more than it holds")
+                raise ValueError("its messages are far larger than the file")
             events, size = _events(raw)
             parts.append(events)
             sizes.add(size)
     if len(sizes) > 1:
-        raise DataError(f"{path} holds events of {len(sizes)} sizes of sensors in one topic", "write one camera's only")
+        raise DataError(
+            f"{path} contains events from sensors of {len(sizes)} sizes in one topic", "write one camera's only"
+        )
     whole = np.concatenate(parts) if parts else np.empty(0, _EVENT)
     time = whole["s"].astype(np.int64) * 10**9 + whole["ns"]
     columns = {"t": time, **{each: whole[each] for each in "xyp"}}
@@ -64,13 +66,13 @@ def _choose(path: Path, connections: list[Any], options: EventOptions) -> tuple[
     topics = {each.topic for each in connections if each.digest == _LAYOUT}
     told = ", ".join(f"{one_line(each.topic)} ({one_line(each.msgtype)})" for each in connections[:8]) or "nothing"
     if options.part is not None and options.part not in topics:
-        raise DataError(f"{path} has no events in the topic {options.part!r}", f"it holds {told}")
+        raise DataError(f"{path} has no events in the topic {options.part!r}", f"it contains {told}")
     if not topics:
-        raise DataError(f"{path} holds no messages of events that are known: {told}", _CONVERT)
+        raise DataError(f"{path} contains no known event messages: {told}", _CONVERT)
     if options.part is None and len(topics) > 1:
         names = ", ".join(sorted(map(one_line, topics)))
         raise DataError(
-            f"{path} holds events of {len(topics)} topics: {names}", f"say which: --events part={min(topics)}"
+            f"{path} contains events of {len(topics)} topics: {names}", f"specify which: --events part={min(topics)}"
         )
     topic = options.part or min(topics)
     chosen = [each for each in connections if each.topic == topic and each.digest == _LAYOUT]

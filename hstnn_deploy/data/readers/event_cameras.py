@@ -41,13 +41,13 @@ def read_aedat3(path: Path, options: EventOptions) -> Found:
         version = file.readline(64)[len(b"#!AER-DAT") :].strip().decode("ascii", errors="replace")
     if version.startswith("1"):
         raise DataError(
-            f"{path} is of AEDAT 1, whose addresses do not say what they mean",
+            f"{path} is of AEDAT 1, whose addresses have no known meaning",
             "convert it with jAER or DV to AEDAT 3.1 or 4",
         )
     if version == "3.0" and options.sensor is None:
         raise DataError(
-            f"{path} is of AEDAT 3.0, which counts y from below and does not say how high the sensor is",
-            "say it: --events sensor=WxH; or convert it with DV to AEDAT 4",
+            f"{path} is of AEDAT 3.0, which counts y from below and does not state the sensor's height",
+            "specify it: --events sensor=WxH; or convert it with DV to AEDAT 4",
         )
     packets = read_packets(path)
     events = packets.events
@@ -84,9 +84,11 @@ def read_aedat4(path: Path, options: EventOptions) -> Found:
     if options.part is not None and options.part not in able:
         raise DataError(f"{path} has no stream of events {options.part!r}", f"it has {told}")
     if not able:
-        raise DataError(f"{path} holds no stream of events", "give the file of the camera's events")
+        raise DataError(f"{path} contains no stream of events", "give the file of the camera's events")
     if options.part is None and len(able) > 1:
-        raise DataError(f"{path} holds {len(able)} streams of events: {told}", f"say which: --events part={min(able)}")
+        raise DataError(
+            f"{path} contains {len(able)} streams of events: {told}", f"specify which: --events part={min(able)}"
+        )
     chosen = able[options.part or min(able)]
     others = sum(len(stream.events) for stream in able.values() if stream is not chosen)
     left = {**dropped, "events of other streams": others} if others else dropped
@@ -101,15 +103,17 @@ def read_dat(path: Path) -> Found:
         start = _after_header(raw)
         # The header: lines of text, then the type and size of an event in a byte each.
         if start == 0 or len(raw) < start + 2 or (len(raw) - start - 2) % 8 or raw[start + 1] != 8:
-            raise ValueError("it does not hold a header and whole events of 8 bytes")
+            raise ValueError("it does not contain a header and whole events of 8 bytes")
         words = np.frombuffer(raw, "<u4", offset=start + 2).reshape(-1, 2).astype(np.int64)
     if raw[start] == _DAT_TRIGGER:
         raise DataError(
-            f"{path} holds {len(words)} external triggers (type 0x0E), which are not events of a camera's pixels",
+            f"{path} contains {len(words)} external triggers (type 0x0E), which are not events of a camera's pixels",
             "give the .dat file of CD events that was recorded beside it",
         )
     if raw[start] not in _DAT_EVENTS:
-        raise DataError(f"{path} holds events of type 0x{raw[start]:02X}, which is not known", "known: CD events, 0x0C")
+        raise DataError(
+            f"{path} contains events of type 0x{raw[start]:02X}, which is unknown", "known: CD events, 0x0C"
+        )
     time, place = words.T
     columns = {
         "t": _unwrapped(time, np.ones(len(time), bool), 32),

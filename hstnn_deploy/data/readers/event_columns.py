@@ -20,7 +20,7 @@ from hstnn_deploy.errors import DataError
 
 __all__ = ["Expected", "Found", "Recording", "Report", "as_order", "make_recording", "see"]
 
-_SHORTER = "say the unit of its times, begin at the first event (--events unit=…,start=first), or cut it"
+_SHORTER = "specify the unit of its times, begin at the first event (--events unit=…,start=first), or cut it"
 _MOST = 2**31
 """Values that the frames of a whole recording may have."""
 
@@ -53,7 +53,7 @@ def make_recording(name: str, found: Found, expected: Expected, options: EventOp
     if (late := int((time[1:] < time[:-1]).sum())) and options.sort:
         late = int((time < np.maximum.accumulate(time)).sum())
         events = events[np.argsort(time, kind="stable")]
-        notes.append(f"{late} of {len(events)} events were not in order of time, and were put in order")
+        notes.append(f"{late} of {len(events)} events were out of order in time and were sorted")
         late = 0
     first, last = int(events["t"].min()), int(events["t"].max())
     events["t"], start, after = moved(events["t"], expected, options)
@@ -70,7 +70,7 @@ def make_recording(name: str, found: Found, expected: Expected, options: EventOp
     if sensor.height > 1 and 2 * width <= sensor.width and 2 * height <= sensor.height:
         notes.append(f"all events are within {width} x {height}: is it from a smaller sensor?")
     notes += see(name, events["t"], expected)
-    sensor_from = "as said" if options.sensor else "as the file states" if found.sensor else "as the network's"
+    sensor_from = "as given" if options.sensor else "as the file states" if found.sensor else "as the network's"
     return Recording(
         events,
         Report(
@@ -95,7 +95,7 @@ def see(name: str, time: NDArray[np.int64], expected: Expected) -> list[str]:
         return []
     if (kind := expected.how.frames) is not None:
         if (count := kind.cut(time)[1]) * expected.sensor.places >= _MOST:
-            raise DataError(f"{name}: it makes {count} {kind.told()}, which are too many", _SHORTER)
+            raise DataError(f"{name}: it makes {count} {kind.told()}, too many", _SHORTER)
         return []
     frame, steps = expected.how.frame_time, expected.how.steps
     seen = time - time.min() if expected.aligned else time
@@ -106,13 +106,13 @@ def see(name: str, time: NDArray[np.int64], expected: Expected) -> list[str]:
         window = f"{steps} frames of {ms(frame)} ms"
         if len(inside) == 0:
             raise DataError(
-                f"{name}: none of its {len(seen)} events is in the {window} that the network sees; they are at {span}",
-                "say the unit of its times, or begin at the first event: --events unit=s|ms|us|ns,start=first",
+                f"{name}: none of its {len(seen)} events is within the {window} that the network sees, but at {span}",
+                "specify the unit of its times, or begin at the first event: --events unit=s|ms|us|ns,start=first",
             )
     elif int(seen.max()) // frame * expected.sensor.places >= _MOST:
         raise DataError(
             f"{name}: its last event, at {ms(int(seen.max()))} ms, makes {int(seen.max()) // frame + 1} frames of "
-            f"{ms(frame)} ms, which are too many",
+            f"{ms(frame)} ms, too many",
             _SHORTER,
         )
     notes = []
@@ -120,7 +120,7 @@ def see(name: str, time: NDArray[np.int64], expected: Expected) -> list[str]:
         notes.append(f"{len(inside)} of {len(seen)} events are in the {window} that the network sees")
     if steps != 1 and len(inside) > 1 and len(np.unique(inside // frame)) == 1:
         where = f"frame {int(inside[0]) // frame}" + (f" of {steps}" if steps else "")
-        notes.append(f"all {len(inside)} events that the network sees are in {where}: is the unit of time right?")
+        notes.append(f"all {len(inside)} events that the network sees are in {where}: is the unit of time correct?")
     return notes
 
 
@@ -147,8 +147,8 @@ def as_order(name: str, rows: NDArray[Any]) -> tuple[str, str]:
             kinds[""].append(number)
     if len(kinds["t"]) != 1 or len(kinds["p"]) != 1 or len(kinds[""]) != 2 or len(kinds["-"]) != len(columns) - 4:
         raise DataError(
-            f"{name} holds plain numbers {list(rows.shape)}, and which column is which is not certain",
-            "say it: --events order=txyp, in the order of the columns, with - for one to leave out",
+            f"{name} contains plain numbers {list(rows.shape)}, but which column is which is not certain",
+            "specify it: --events order=txyp, in the order of the columns, with - for one to leave out",
         )
     (t,), (p,), (x, y) = kinds["t"], kinds["p"], kinds[""]
     order = "".join({t: "t", p: "p", x: "x", y: "y"}.get(number, "-") for number in columns)
@@ -175,28 +175,28 @@ def _numbers(
     shapes = {each: values.shape for each, values in columns.items()}
     if any(len(shape) != 1 for shape in shapes.values()) or len(set(shapes.values())) != 1:
         told = ", ".join(f"{each} {list(shape)}" for each, shape in shapes.items())
-        raise DataError(f"{name}: its columns are not of one length: {told}", "give one number of each to an event")
+        raise DataError(f"{name}: its columns differ in length: {told}", "give one number of each to an event")
     if len(columns["t"]) == 0:
         left = "".join(f"; {count} {what} were left out" for what, count in dropped.items() if count)
-        raise DataError(f"{name} holds no events{left}", "there is nothing for the network to see")
+        raise DataError(f"{name} contains no events{left}", "there is nothing for the network to see")
     kept = np.ones(len(columns["t"]), bool)
     for each, values in columns.items():
         if values.dtype.kind not in ("biufmM" if each == "t" else "biuf"):
-            raise DataError(f"{name}: {each} is of type {values.dtype}", "the columns of events are real numbers")
+            raise DataError(f"{name}: {each} has type {values.dtype}", "the columns of events must be real numbers")
         wrong = np.isnat(values) if values.dtype.kind in "mM" else ~np.isfinite(values)
         kept &= ~wrong
         if wrong.any() and not options.drop_nan:
             number = int(np.flatnonzero(wrong)[0])
             raise DataError(
-                f"{name}: event {number} of {len(values)} has {each} {values[number]}, which is no number "
+                f"{name}: event {number} of {len(values)} has {each} {values[number]}, which is not a number "
                 f"({int(wrong.sum())} such events)",
-                "take such events out first, or let them be left out: --events drop=nan",
+                "remove these events first, or drop them: --events drop=nan",
             )
     if kept.all():
         return columns
-    dropped["events with what is no number"] = int((~kept).sum())
+    dropped["events with a value that is not a number"] = int((~kept).sum())
     if not kept.any():
-        raise DataError(f"{name} holds no event that is all numbers", "there is nothing for the network to see")
+        raise DataError(f"{name} contains no event that is all numbers", "there is nothing for the network to see")
     return {each: values[kept] for each, values in columns.items()}
 
 
@@ -220,11 +220,11 @@ def _places(
         fields[each] = whole.astype(np.int64)
     origin = found.origin if options.origin is None else options.origin
     if origin:
-        how = "by the format" if options.origin is None else "as said"
+        how = "by the format" if options.origin is None else "as given"
         notes.append(f"x and y are counted from 1 ({how}): 1 is taken off those of {len(fields['x'])} events")
         fields = {each: values - origin for each, values in fields.items()}
     for each in options.flip:
-        notes.append(f"{each} of {len(fields[each])} events is counted from the other side, as said")
+        notes.append(f"{each} of {len(fields[each])} events is counted from the other side, as given")
         fields[each] = (sensor.width if each == "x" else sensor.height) - 1 - fields[each]
     return fields
 
@@ -240,17 +240,17 @@ def _polarity(
         pair = (-1, 1) if low == -1 else (0, 1)
     if not np.isin(values, pair).all():
         wrong = int((~np.isin(values, pair)).sum())
-        known = f"{pair[0]} and {pair[1]}, as said" if options.polarity else "0 and 1, or -1 and 1"
+        known = f"{pair[0]} and {pair[1]}, as given" if options.polarity else "0 and 1, or -1 and 1"
         raise DataError(
             f"{name}: polarity is {low:g} to {high:g}; {known} are expected ({wrong} of {len(values)} events)",
-            "say which number is to darker and which to brighter (--events p=1/2), or which column it is "
+            "specify which number means darker and which brighter (--events p=1/2), or which column it is "
             "(order=txyp or p=NAME)",
         )
     made = (values == pair[1]).astype(np.int64)
     if pair == (0, 1):
         return made, "0 and 1"
     changed = int((made != values).sum())
-    how = ", as said" if options.polarity else ""
+    how = ", as given" if options.polarity else ""
     return made, f"{pair[0]} and {pair[1]}, taken as 0 and 1{how} ({changed} of {len(values)} events changed)"
 
 
@@ -260,14 +260,16 @@ def _why_not(events: Events, sensor: Sensor, late: int, options: EventOptions) -
         (events[each] < 0).any() or (events[each] >= size).any() for each, size in zip("xy", sensor[:2], strict=True)
     )
     if late and not outside:
-        return f"{late} events are before the one before them: --events sort puts them in order and says how many moved"
+        return (
+            f"{late} events are earlier than the one before them: --events sort sorts them and reports how many moved"
+        )
     if int(events["t"].min()) < 0 and not outside:
         return "let time begin at the first event: --events start=first"
     counted = [
         (int(events[each].min()), int(events[each].max()), size) for each, size in zip("xy", sensor[:2], strict=True)
     ]
     if options.origin is None and all(low == 1 and high == size for low, high, size in counted):
-        return "they are counted from 1, it seems: --events origin=1"
+        return "they seem to be counted from 1: --events origin=1"
     reach = ", ".join(f"{each} {int(events[each].min())} to {int(events[each].max())}" for each in "xy")
     return (
         f"its events have {reach}; the network was trained on recordings of a sensor of "

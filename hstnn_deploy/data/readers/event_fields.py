@@ -51,15 +51,15 @@ def named(
     taken = _by_order(path, columns, options) if options.order else _by_name(path, columns, options)
     if "t" not in taken or "x" not in taken:
         raise DataError(
-            f"{path} holds no events: its fields are {told}",
-            "events have t, x, y and p; name those that are called otherwise: --events t=NAME,x=NAME",
+            f"{path} contains no events: its fields are {told}",
+            "events have t, x, y and p; give the names of the others: --events t=NAME,x=NAME",
         )
     other = {each: name for each, name in taken.items() if each != name}
     notes: tuple[str, ...] = (
         (f"fields taken as: {', '.join(f'{name} as {each}' for each, name in other.items())}",) if other else ()
     )
     left = [name for name in columns if name not in taken.values()]
-    notes += (f"fields that are no part of an event: {', '.join(left)}",) if left else ()
+    notes += (f"fields that are not part of an event: {', '.join(left)}",) if left else ()
     how = "by the format"
     if unit is None and (says := _WITH_UNIT.fullmatch(taken["t"].lower())):
         unit, how = cast(Unit, says[2]), f"by its name, {taken['t']}"
@@ -74,11 +74,11 @@ def plain(path: Path, rows: NDArray[Any], options: EventOptions, form: str) -> F
     """
     if rows.ndim != 2 or (options.order is None and rows.shape[1] not in WIDTHS):
         raise DataError(
-            f"{path} holds plain numbers {list(rows.shape)}; rows of events are [N, 4] or [N, 5]",
+            f"{path} contains plain numbers {list(rows.shape)}; rows of events are [N, 4] or [N, 5]",
             "say what their columns are: --events order=txyp",
         )
     if len(rows) == 0:
-        raise DataError(f"{path} holds no events", "there is nothing for the network to see")
+        raise DataError(f"{path} contains no events", "there is nothing for the network to see")
     if options.names:
         each, name = next(iter(options.names.items()))
         raise DataError(
@@ -89,7 +89,7 @@ def plain(path: Path, rows: NDArray[Any], options: EventOptions, form: str) -> F
             f"{path} has {rows.shape[1]} columns; --events order={options.order} names {len(options.order)}",
             "name each once, with - for one to leave out",
         )
-    order, how = (options.order, f"columns {options.order}, as said") if options.order else as_order(str(path), rows)
+    order, how = (options.order, f"columns {options.order}, as given") if options.order else as_order(str(path), rows)
     columns = {letter: rows[:, number] for number, letter in enumerate(order) if letter != "-"}
     return Found(form, columns, notes=(how,))
 
@@ -111,7 +111,7 @@ def _by_name(path: Path, columns: Mapping[str, Any], options: EventOptions) -> d
         # The letter itself is meant, whatever else is there.
         able = [name for name in able if name == each] or able
         if len(able) > 1:
-            raise DataError(f"{path}: {' or '.join(able)} may be {each}", f"say which: --events {each}={able[0]}")
+            raise DataError(f"{path}: {' or '.join(able)} may be {each}", f"specify which: --events {each}={able[0]}")
         if able:
             taken[each] = able[0]
     return taken
@@ -122,7 +122,7 @@ def _by_order(path: Path, columns: Mapping[str, Any], options: EventOptions) -> 
     if len(order) != len(columns):
         raise DataError(
             f"{path} has {len(columns)} columns, {', '.join(columns)}; --events order={order} names {len(order)}",
-            "name each once, with - for one to leave out; or leave order out, since they have names",
+            "name each once, with - for one to leave out; or omit order, since they have names",
         )
     for each, name in zip(order, columns, strict=True):
         if (means := letter(name, options)) and each not in ("-", means):

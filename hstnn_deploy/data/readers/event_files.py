@@ -85,9 +85,9 @@ _OTHERS: Mapping[bytes, tuple[str, str]] = {
 }
 _OPTIONS = {
     "order": "whose columns have their own order",
-    "names": "which has no fields that could be called otherwise",
+    "names": "whose fields have fixed names",
     "part": "which has no parts",
-    "recording": "which holds one recording",
+    "recording": "which contains one recording",
 }
 
 
@@ -154,7 +154,7 @@ def _found(path: Path, expected: Expected, options: EventOptions) -> Found:
     for each, why in _OPTIONS.items():
         if each not in kind.takes and getattr(options, each) not in (None, {}):
             said = "t=NAME" if each == "names" else f"{each}={getattr(options, each)}"
-            raise DataError(f"--events {said} says nothing of {path}: it is {kind.title}, {why}", "leave it out")
+            raise DataError(f"--events {said} does not apply to {path}: it is {kind.title}, {why}", "leave it out")
     if kind is FORMATS["numpy"] and (found := _own(path, expected, options)):
         return found
     return kind.read(path, options)
@@ -164,9 +164,7 @@ def _format(path: Path, start: bytes, options: EventOptions) -> Format:
     """Return what a file is: as said, as it begins, or as it is called."""
     if options.format is not None:
         if options.format not in FORMATS:
-            raise DataError(
-                f"--events format={options.format}: there is no such format", nearest(options.format, FORMATS)
-            )
+            raise DataError(f"--events format={options.format}: unknown format", nearest(options.format, FORMATS))
         return FORMATS[options.format]
     suffix = path.suffix.lower()
     for each in FORMATS.values():
@@ -174,12 +172,12 @@ def _format(path: Path, start: bytes, options: EventOptions) -> Format:
             return each
     for begins, (what, hint) in _OTHERS.items():
         if start.startswith(begins) and suffix not in (".bin", ".dat", ".raw"):
-            raise DataError(f"{path} is {what}, which is not read", hint)
+            raise DataError(f"{path} is {what}, which hstnn does not read", hint)
     able = [each for each in FORMATS.values() if suffix in each.suffixes]
     if not able:
         raise DataError(
-            f"{path} is no recording of events that hstnn reads, by its beginning or its name",
-            f"known names: {', '.join(EVENT_FILES)}; or say what it is: --events format={'|'.join(FORMATS)}",
+            f"{path} is not a recording of events that hstnn reads, judging by its first bytes and its name",
+            f"known names: {', '.join(EVENT_FILES)}; or specify the format: --events format={'|'.join(FORMATS)}",
         )
     # A file of version 4 of Matlab begins with nothing of its own, as HDF5 may behind 512 bytes.
     if able[0].starts and suffix != ".mat":
@@ -208,7 +206,7 @@ def _state(path: Path) -> tuple[int, int]:
     with reading(path, "a recording"):
         now = path.stat()
     if not stat.S_ISREG(now.st_mode):
-        raise DataError(f"{path} is a pipe or a device, which ends nobody knows where", "give a file")
+        raise DataError(f"{path} is a pipe or a device, which has no known end", "give a file")
     return now.st_size, now.st_mtime_ns
 
 
@@ -216,8 +214,8 @@ def _check_still(path: Path, before: tuple[int, int]) -> None:
     """Refuse a file that was written to while it was read: what was read is neither the one nor the other."""
     if (now := _state(path)) != before:
         raise DataError(
-            f"{path} was written to while it was read: it had {before[0]} bytes, and has {now[0]}",
-            "wait until its recording or copying has ended",
+            f"{path} changed while hstnn read it: it had {before[0]} bytes and now has {now[0]}",
+            "wait until recording or copying it has ended",
         )
 
 

@@ -90,7 +90,7 @@ def walk(file: Any) -> Iterator[tuple[str, Any]]:
         if not isinstance(item, h5py.Group):
             continue
         if seen + len(item) > MOST or place.count("/") > _DEPTH:
-            raise ValueError(f"it holds more than {MOST} objects, or they are nested deeper than {_DEPTH}")
+            raise ValueError(f"it contains more than {MOST} objects, or they are nested deeper than {_DEPTH}")
         for name in reversed(list(islice(item, MOST))):
             if isinstance(item.get(name, getlink=True), h5py.HardLink):
                 left.append((f"{place}/{name}" if place else name, item[name]))
@@ -138,11 +138,12 @@ def choose(path: Path, found: Mapping[str, Table], options: EventOptions) -> tup
             raise DataError(f"{path} has no events at {options.part!r}", f"parts with events: {told}")
         return place, found[place]
     if not found:
-        raise DataError(f"{path} holds no events that are known", _KNOWN)
+        raise DataError(f"{path} contains no known events", _KNOWN)
     if len(found) > 1:
         told = ", ".join(each or "/" for each in list(found)[:8])
         raise DataError(
-            f"{path} holds events in {len(found)} places: {told}", f"say which: --events part={next(iter(found))}"
+            f"{path} contains events in {len(found)} places: {told}",
+            f"specify which: --events part={next(iter(found))}",
         )
     return next(iter(found.items()))
 
@@ -155,13 +156,15 @@ def values(path: Path, table: Any) -> NDArray[Any]:
     """
     name = f"{path}: {one_line(table.name)}"
     if table.shape is None:
-        raise DataError(f"{name} holds no numbers", AGAIN)
+        raise DataError(f"{name} contains no numbers", AGAIN)
     if table.external or table.is_virtual:
-        raise DataError(f"{name} is kept in another file, which is not read", "write the recording into one file")
+        raise DataError(
+            f"{name} is stored in another file, which hstnn does not read", "write the recording into one file"
+        )
     _check_codec(path, table)
     there = min(table.id.get_storage_size(), path.stat().st_size)
     if table.nbytes > max(_LARGE, _RATIO * there):
-        raise DataError(f"{name} claims {table.nbytes} bytes, and the file holds {there} of them", AGAIN)
+        raise DataError(f"{name} claims {table.nbytes} bytes, but the file contains {there} of them", AGAIN)
     return np.asarray(table[()])
 
 
@@ -177,7 +180,7 @@ def _dsec(path: Path, file: Any, columns: Mapping[str, NDArray[Any]], options: E
     found = named(path, "DSEC HDF5", columns, options, unit="us")
     index, time = values(path, file["ms_to_idx"]), np.asarray(found.columns["t"])
     if index.ndim != 1 or index.dtype.kind not in "iu" or time.dtype.kind not in "iu" or time.ndim != 1:
-        raise DataError(f"{path}: its ms_to_idx {list(index.shape)} is no index of events", AGAIN)
+        raise DataError(f"{path}: its ms_to_idx {list(index.shape)} is not an index of events", AGAIN)
     at, start = index.astype(np.int64), 1000 * np.arange(len(index))
     wrong = (at < 0) | (at > len(time))
     inside = np.clip(at, 0, max(len(time) - 1, 0))
@@ -187,7 +190,7 @@ def _dsec(path: Path, file: Any, columns: Mapping[str, NDArray[Any]], options: E
     if wrong.any():
         number = int(np.flatnonzero(wrong)[0])
         raise DataError(
-            f"{path} is damaged, or its times are no microseconds: ms_to_idx says that event {at[number]} of "
+            f"{path} is damaged, or its times are not microseconds: ms_to_idx says that event {at[number]} of "
             f"{len(time)} is the first from {number} ms on",
             AGAIN,
         )
@@ -207,10 +210,10 @@ def _heidelberg(path: Path, options: EventOptions) -> Found:
     recordings = Hdf5Recordings(path, classes=2**31)
     count = len(recordings.target)
     if options.recording is None and count != 1:
-        raise DataError(f"{path} holds {count} recordings", "choose one: --events recording=N, from 0")
+        raise DataError(f"{path} contains {count} recordings", "choose one: --events recording=N, from 0")
     number = options.recording or 0
     if number >= count:
-        raise DataError(f"{path} holds {count} recordings; there is no {number}", "they are counted from 0")
+        raise DataError(f"{path} contains {count} recordings; there is no {number}", "they are counted from 0")
     events = recordings.read(number)
     note = f"recording {number} of {count}, of class {int(recordings.target[number])}"
     columns = {"t": events["t"] / 1e6, **{each: events[each] for each in "xyp"}}
@@ -239,7 +242,7 @@ def _check_codec(path: Path, table: Any) -> None:
         if not h5py.h5z.filter_avail(code):
             codec = one_line(name.decode(errors="replace")) or "without a name"
             raise DataError(
-                f"{path} is packed by a codec that is not installed here: {codec} ({code})",
+                f"{path} is compressed with a codec that is not installed: {codec} ({code})",
                 "of DSEC: pip install hdf5plugin; of Metavision (ECF): its tools write it as .dat or .csv, or set "
                 "HDF5_PLUGIN_PATH to the codec's folder",
             )

@@ -82,12 +82,12 @@ def _tactile(path: Path, train: NDArray[Any]) -> Found:
     """
     if train.ndim != 2 or train.shape[0] != _TAXELS + 1 or train.dtype.kind not in "iuf":
         raise DataError(
-            f"{path}: its spiketrain is {list(train.shape)}, of type {train.dtype}; ST-MNIST's is [101, N]",
+            f"{path}: its spiketrain has shape {list(train.shape)} and type {train.dtype}; ST-MNIST's is [101, N]",
             "10 x 10 taxels and the times in seconds",
         )
     spikes, time = train[:_TAXELS], train[_TAXELS]
     if not np.isin(spikes, (-1, 0, 1)).all():
-        raise DataError(f"{path}: its spiketrain holds other numbers than -1, 0 and 1", "these are no spikes")
+        raise DataError(f"{path}: its spiketrain contains numbers other than -1, 0 and 1", "these are not spikes")
     number, taxel = np.nonzero(spikes.T)
     columns = {"t": time[number], "x": taxel % 10, "y": taxel // 10, "p": spikes[taxel, number]}
     dropped = {"times without a spike": int((~spikes.any(axis=0)).sum())}

@@ -1,4 +1,4 @@
-"""What a user says about a recording where its file does not: unit of time, order of columns, names of fields."""
+"""What a user specifies about a recording where its file does not: unit of time, order of columns, names of fields."""
 
 import re
 from collections.abc import Mapping
@@ -99,7 +99,7 @@ def parse_options(text: str | None) -> EventOptions:
             case "p" if pair := re.fullmatch(r"([+-]?\d{1,9})/([+-]?\d{1,9})", value, re.ASCII):
                 options, columns = options._replace(polarity=(int(pair[1]), int(pair[2]))), columns + "p"
                 if int(pair[1]) == int(pair[2]):
-                    raise UsageError(f"--events: p cannot be {value!r}", "the two numbers of polarity differ")
+                    raise UsageError(f"--events: p is {value!r}", "give two different numbers for the polarities")
             case "t" | "x" | "y" | "p" if value and not re.fullmatch(r"[\d+/-]*/[\d+/-]*", value, re.ASCII):
                 names[key] = value
             case "unit" if value in get_args(Unit):
@@ -114,14 +114,14 @@ def parse_options(text: str | None) -> EventOptions:
         return options
     if not _is_order(columns) or (options.order and options.order != columns):
         raise UsageError(
-            f"--events: the columns cannot be {','.join(columns)}", f"each once, t and x among them: {KEYS['order']}"
+            f"--events: the columns are {','.join(columns)}", f"name each once, including t and x: {KEYS['order']}"
         )
     return options._replace(order=columns)
 
 
 def _unit(options: EventOptions, unit: str) -> EventOptions:
     if options.unit not in (None, unit):
-        raise UsageError(f"--events: the unit is said twice, {options.unit} and {unit}", "say it once")
+        raise UsageError(f"--events: the unit is given twice, {options.unit} and {unit}", "give it once")
     return options._replace(unit=cast(Unit, unit))
 
 
@@ -150,8 +150,8 @@ def _others(options: EventOptions, key: str, value: str, equals: bool) -> EventO
         case "format" if value:
             return options._replace(format=value)
     if key in KEYS or key in _LETTERS:
-        raise UsageError(f"--events: {key} cannot be {value!r}", f"known: {SYNTAX}")
-    raise UsageError(f"--events: there is no {key!r}", nearest(key, tuple(KEYS)))
+        raise UsageError(f"--events: invalid {key} {value!r}", f"known: {SYNTAX}")
+    raise UsageError(f"--events: unknown key {key!r}", nearest(key, tuple(KEYS)))
 
 
 def _is_order(text: str) -> bool:

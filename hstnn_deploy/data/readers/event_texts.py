@@ -40,14 +40,14 @@ def read_text(path: Path, options: EventOptions) -> Found:
             sensor, start = (int(first[0]), int(first[1])), start + 1
         body = [line for line in lines[start:] if line.strip() and line.lstrip()[0] not in _COMMENT]
         if not body:
-            raise DataError(f"{path} holds no events", "there is nothing for the network to see")
+            raise DataError(f"{path} contains no events", "there is nothing for the network to see")
         blank = str.maketrans(",;", "  ")
         rows = np.loadtxt((line.translate(blank) for line in body), dtype=np.float64, ndmin=2)
     if names:
         if rows.shape[1] != len(names):
-            raise DataError(f"{path} names {len(names)} columns and has {rows.shape[1]}", "mend its first line")
+            raise DataError(f"{path} names {len(names)} columns but has {rows.shape[1]}", "fix its first line")
         if len(set(names)) < len(names):
-            raise DataError(f"{path} has two columns of one name: {', '.join(names)}", "mend its first line")
+            raise DataError(f"{path} has two columns with the same name: {', '.join(names)}", "fix its first line")
         found = named(path, "a text with names", dict(zip(names, rows.T, strict=True)), options)
     else:
         found = plain(path, rows, options, "a text")

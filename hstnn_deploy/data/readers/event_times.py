@@ -30,11 +30,11 @@ def microseconds(
     if time.dtype.kind in "mM":
         step, count = np.datetime_data(time.dtype)
         if step not in NAMES or count != 1:
-            raise DataError(f"{name}: its times are of type {time.dtype}", "datetimes in s, ms, us or ns are read")
-        unit, how = step, f"says their type, {time.dtype}"  # type: ignore[assignment]
+            raise DataError(f"{name}: its times have type {time.dtype}", "datetimes in s, ms, us or ns are read")
+        unit, how = step, f"by their type, {time.dtype}"  # type: ignore[assignment]
         time = time.astype(np.int64)
     elif options.unit:
-        unit, how = options.unit, "as said"
+        unit, how = options.unit, "as given"
         if found.unit not in (None, options.unit):
             how += f"; {found.unit_from} they are {NAMES[found.unit]}"
     elif found.unit:
@@ -70,18 +70,18 @@ def _detected(name: str, time: NDArray[Any], expected: Expected) -> tuple[Unit, 
 
     whole = time.dtype.kind != "f" or np.array_equal(np.floor(time), time)
     if whole and (span == 0 or fits("us")):
-        return "us", "whole numbers are taken as such"
+        return "us", "whole numbers count as microseconds"
     if not whole and fits("s") and span < 1000:
-        return "s", f"fractions that span {span:.3g} are taken as such"
+        return "s", f"fractions that span {span:.3g} count as seconds"
     if not whole and usual and fits("us"):
         return "us", f"as long as those of the training, {ms(usual)} ms at most"
     raw = "whole numbers" if whole else "fractions"
     most = f"; the recordings of the training last up to {ms(usual)} ms" if usual else ""
     likely = next((unit for unit in NAMES if usual and fits(unit)), None)
     raise DataError(
-        f"{name} does not say the unit of its times, {raw} that span {span:.12g}: that is {ms(lasts('us'))} ms in "
+        f"{name} does not specify the unit of its times, {raw} that span {span:.12g}: that is {ms(lasts('us'))} ms in "
         f"microseconds{most}",
-        f"--events unit={likely}, if they are {NAMES[likely]}" if likely else "say it: --events unit=s|ms|us|ns",
+        f"--events unit={likely}, if they are {NAMES[likely]}" if likely else "specify it: --events unit=s|ms|us|ns",
     )
 
 
@@ -111,5 +111,5 @@ def moved(
         return time - begin, start, np.ones(len(time), bool)
     begin, start = beginning(first, last, expected, options._replace(start=options.start or "file"))
     made = time - begin + round(options.offset)
-    told = f"{start}, moved by {ms(options.offset)} ms as said ({len(time)} events)"
+    told = f"{start}, moved by {ms(options.offset)} ms as given ({len(time)} events)"
     return made, told, made >= 0

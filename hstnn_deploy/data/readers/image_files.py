@@ -37,7 +37,7 @@ _OTHERS = {
 }
 _ORIENTATION = 0x0112
 _BYTE = 255
-_OPAQUE = "save it without transparency, on the background that was trained on"
+_OPAQUE = "save it without transparency, on the background used in training"
 
 
 def is_image(start: bytes) -> bool:
@@ -115,17 +115,19 @@ def as_levels(values: Array, name: str, how: Picture, steps: int = 1) -> tuple[A
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > how.white:
         raise DataError(
-            f"{name} holds {low if low < 0 else high}; raw pixels are 0 to {how.white} in the data that was trained on",
+            f"{name} contains {low if low < 0 else high}; raw pixels are 0 to {how.white} in the training data",
             f"scale them to 0 to {how.white}, or give x[T, B, …] in 0 to 1, of a floating type",
         )
     if high == 1 < how.white:
         raise DataError(
-            f"{name} holds {values.dtype} 0 and 1 alone: raw pixels are 0 to {how.white}, and x is 0 to 1",
+            f"{name} contains only {values.dtype} 0 and 1: raw pixels are 0 to {how.white}, and x is 0 to 1",
             f"of raw pixels, multiply by {how.white}; of x[T, B, …], give a floating type",
         )
     if 4 * steps * values.size > ARRAY_LIMIT:
         size = shown_bytes(4 * steps * values.size)
-        raise DataError(f"{name} holds raw pixels that take {size}; at most {shown_bytes(ARRAY_LIMIT)} do", "split it")
+        raise DataError(
+            f"{name} contains raw pixels that take {size}; at most {shown_bytes(ARRAY_LIMIT)} do", "split it"
+        )
     return images, axes
 
 
@@ -184,11 +186,11 @@ def _refuse(image: "Image", name: str, how: Picture, resize: bool) -> None:
         )
     frames = int(getattr(image, "n_frames", 1))
     if frames > 1 and image.format == "PNG":
-        raise DataError(f"{name} is animated: it holds {frames} images", "give one image to a file")
+        raise DataError(f"{name} is animated: it contains {frames} images", "give one image per file")
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA") and not image.mode.startswith("I"):
         raise DataError(f"{name} has the colours {image.mode}", "save it as RGB or as grey levels")
     if image.mode.startswith("I") and "transparency" in image.info:
-        raise DataError(f"{name} has transparent pixels: what lies behind them is not said", _OPAQUE)
+        raise DataError(f"{name} has transparent pixels: the background is unknown", _OPAQUE)
 
 
 def _upright(image: "Image", name: str, say: Callable[[str], None]) -> "Image":
@@ -205,7 +207,7 @@ def _drawn(image: "Image", name: str, how: Picture, say: Callable[[str], None]) 
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (255, 255):
-            raise DataError(f"{name} has transparent pixels: what lies behind them is not said", _OPAQUE)
+            raise DataError(f"{name} has transparent pixels: the background is unknown", _OPAQUE)
         image = image.convert("RGB")
     if how.colours == 3:
         return image.convert("RGB")

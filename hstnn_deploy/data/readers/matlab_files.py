@@ -82,7 +82,7 @@ def _elements(data: memoryview, order: str) -> Iterator[_Element]:
             at += 8
             continue
         if length > len(data) - at - 8:
-            raise ValueError(f"an element claims {length} bytes, of which {len(data) - at - 8} are there")
+            raise ValueError(f"an element claims {length} bytes, but only {len(data) - at - 8} are there")
         yield _Element(first, data[at + 8 : at + 8 + length])
         at += 8 + length + (0 if first == _COMPRESSED else -length % 8)
 
@@ -107,7 +107,7 @@ def _matrix(data: memoryview, order: str, place: str, found: Values, depth: int)
     if bits & 0xFF in _NUMBERS and not bits & _COMPLEX:
         values = _numbers(next(parts, None), order)
         if len(values) != size:
-            raise ValueError(f"a matrix of {size} numbers holds {len(values)}")
+            raise ValueError(f"a matrix of {size} numbers contains {len(values)}")
         found[place] = values.reshape(shape.tolist(), order="F")
     elif bits & 0xFF == _STRUCT and size == 1:
         wide = _numbers(next(parts, None), order)
@@ -133,10 +133,10 @@ def _numbers(element: _Element | None, order: str) -> NDArray[Any]:
     data = _data(element)
     assert element is not None
     if element.kind not in _TYPES:
-        raise ValueError(f"numbers are of the unknown type {element.kind}")
+        raise ValueError(f"numbers have the unknown type {element.kind}")
     kind = np.dtype(order + _TYPES[element.kind])
     if len(data) % kind.itemsize:
-        raise ValueError(f"{len(data)} bytes are no numbers of {kind.itemsize}")
+        raise ValueError(f"{len(data)} bytes are not numbers of {kind.itemsize}")
     return np.frombuffer(data, kind)
 
 
@@ -154,7 +154,7 @@ def _version_4(raw: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
         kind, rows, columns, imaginary, length = struct.unpack_from(f"{order}IIIII", raw, at)
         number, form = kind % 100 // 10, kind % 10
         if kind // 1000 != (order == ">") or kind % 1000 >= 100 or number >= len(_TYPES_4) or form > 2 or imaginary > 1:
-            raise ValueError(f"a matrix is of the unknown type {kind}")
+            raise ValueError(f"a matrix has the unknown type {kind}")
         one = np.dtype(order + _TYPES_4[number])
         begin, count = at + 20 + length, rows * columns
         end = begin + count * one.itemsize * (1 + imaginary)

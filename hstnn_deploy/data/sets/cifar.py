@@ -151,18 +151,20 @@ def read_records(path: Path, name: str) -> tuple[NDArray[np.uint8], NDArray[np.u
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
     again = f"copy it again, or get it with `hstnn data prepare {name}`"
     published = (form.train | form.test).get(path.name) if path.parent.name == form.folder else None
     if published is not None and len(raw) != published * form.record:
         state = "truncated" if len(raw) < published * form.record else "too long"
-        raise DataError(f"{path} is {state}: {len(raw)} bytes, where {published * form.record} are published", again)
+        raise DataError(
+            f"{path} is {state}: {len(raw)} bytes, but the published file has {published * form.record}", again
+        )
     if not raw:
         raise DataError(f"{path} is empty", again)
     if len(raw) % form.record:
         raise DataError(
             f"{path} is truncated or not {form.title}: "
-            f"{len(raw)} bytes are no whole number of records of {form.record}",
+            f"{len(raw)} bytes are not a whole number of records of {form.record}",
             again,
         )
     records = np.frombuffer(raw, np.uint8).reshape(-1, form.record)

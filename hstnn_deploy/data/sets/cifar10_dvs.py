@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.data.cache import fingerprint
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Recordings, Source
@@ -59,27 +60,27 @@ class Cifar10DvsConfig(EventConfig):
 
 
 @dataclass(frozen=True)
-class Cifar10DvsRecordings:
+class Cifar10DvsRecordings(Recordings):
     """The recordings of a split; the label is the folder's name."""
 
     folder: Path
     paths: Sequence[Path]
 
     @property
+    @override
     def target(self) -> Tensor:
-        """See `Recordings`."""
         return torch.tensor([_CLASSES.index(path.parent.name) for path in self.paths], dtype=torch.int64)
 
+    @override
     def read(self, number: int) -> Events:
-        """See `Recordings`."""
         return read_recording(self.paths[number])
 
+    @override
     def name(self, number: int) -> str:
-        """See `Recordings`."""
         return str(self.paths[number])
 
+    @override
     def fingerprint(self) -> str:
-        """See `Recordings`."""
         return fingerprint(self.folder, self.paths)
 
 
@@ -91,9 +92,9 @@ def read_recording(path: Path) -> Events:
     """
     found, sensor = read_aedat2(path), Cifar10DvsConfig.sensor
     if found.sensor != sensor:
-        raise DataError(f"{path} is from a {found.camera}; CIFAR10-DVS is from a DVS128", "take it out of the data set")
+        raise DataError(f"{path} is from a {found.camera}; CIFAR10-DVS is from a DVS128", "remove it from the data set")
     if len(found.events) == 0:
-        raise DataError(f"{path} holds no events", AGAIN)
+        raise DataError(f"{path} contains no events", AGAIN)
     return check(found.events, sensor, path)
 
 

@@ -58,18 +58,18 @@ class SimulatedRecordings:
 
     events: Sequence[Events]
     target: Tensor
-    """See `Recordings`."""
+    """The class of each, [N], int64."""
 
     def read(self, number: int) -> Events:
-        """See `Recordings`."""
+        """Return one."""
         return self.events[number]
 
     def name(self, number: int) -> str:
-        """See `Recordings`."""
+        """Return the name that messages call it by."""
         return f"recording {number}"
 
     def fingerprint(self) -> None:
-        """See `Recordings`."""
+        """Return None: there are no files."""
 
 
 def load_digit_events(config: DigitEventsConfig, source: Source) -> Splits:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.data.cache import fingerprint
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Recordings, Source
@@ -66,7 +67,7 @@ class DvsGestureConfig(EventConfig):
 
 
 @dataclass(frozen=True)
-class NpyRecordings:
+class NpyRecordings(Recordings):
     """A split as tonic distributes it; the label is the name of the file."""
 
     folder: Path
@@ -83,25 +84,25 @@ class NpyRecordings:
         for path in paths:
             if not path.stem.isdigit() or int(path.stem) >= _KNOWN.classes:
                 raise DataError(
-                    f"{path} is not named after a class, 0 to {_KNOWN.classes - 1}", "take it out of the data set"
+                    f"{path} is not named after a class, 0 to {_KNOWN.classes - 1}", "remove it from the data set"
                 )
         return cls(folder, paths)
 
     @property
+    @override
     def target(self) -> Tensor:
-        """See `Recordings`."""
         return torch.tensor([int(path.stem) for path in self.paths], dtype=torch.int64)
 
+    @override
     def read(self, number: int) -> Events:
-        """See `Recordings`."""
         return read_npy(self.paths[number])
 
+    @override
     def name(self, number: int) -> str:
-        """See `Recordings`."""
         return str(self.paths[number])
 
+    @override
     def fingerprint(self) -> str:
-        """See `Recordings`."""
         return fingerprint(self.folder, self.paths)
 
 
@@ -114,9 +115,9 @@ def read_npy(path: Path) -> Events:
     with reading(path, "a .npy file of numbers"):
         rows = np.load(path, allow_pickle=False)
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 4 or len(rows) == 0:
-        raise DataError(f"{path} does not hold events [N, 4] of x, y, p and t", AGAIN)
+        raise DataError(f"{path} does not contain events [N, 4] of x, y, p and t", AGAIN)
     if rows.dtype.kind not in "biuf" or not np.isfinite(rows).all():
-        raise DataError(f"{path} holds what is no number, in an array of type {rows.dtype}", AGAIN)
+        raise DataError(f"{path} contains values that are not numbers, in an array of type {rows.dtype}", AGAIN)
     x, y, p, milliseconds = rows.T
     # What is too large for a wider type, or for microseconds, becomes infinite, which no event may be.
     with reading(path, "a file of events"), np.errstate(over="ignore"):
@@ -134,7 +135,7 @@ class _Gesture(NamedTuple):
 
 
 @dataclass(frozen=True)
-class AedatRecordings:
+class AedatRecordings(Recordings):
     """A split as it was recorded: gestures cut out of AEDAT files by the tables beside them."""
 
     folder: Path
@@ -155,28 +156,28 @@ class AedatRecordings:
         return cls(folder, [gesture for path in paths for gesture in _gestures(path)])
 
     @property
+    @override
     def target(self) -> Tensor:
-        """See `Recordings`."""
         return torch.tensor([gesture.label for gesture in self.gestures], dtype=torch.int64)
 
+    @override
     def read(self, number: int) -> Events:
-        """See `Recordings`."""
         path, label, start, stop = self.gestures[number]
         with reading(path, "an AEDAT file"):
             events = check(read_aedat(path), DvsGestureConfig.sensor, path)
         first, after = np.searchsorted(events["t"], (start, stop))
         if first == after:
-            raise DataError(f"{path} holds no event of its gesture {label + 1}, {start} to {stop} us", AGAIN)
+            raise DataError(f"{path} contains no event of its gesture {label + 1}, {start} to {stop} us", AGAIN)
         cut = events[first:after].copy()
         cut["t"] -= start
         return cut
 
+    @override
     def name(self, number: int) -> str:
-        """See `Recordings`."""
         return f"{self.gestures[number].path}, gesture at {self.gestures[number].start} us"
 
+    @override
     def fingerprint(self) -> str:
-        """See `Recordings`."""
         paths = dict.fromkeys(gesture.path for gesture in self.gestures)
         return fingerprint(self.folder, [file for path in paths for file in (path, _table(path))])
 
@@ -197,8 +198,8 @@ def _gestures(path: Path) -> list[_Gesture]:
         possible = 0 <= gesture.label < _KNOWN.classes and 0 <= gesture.start < gesture.stop < 2**63
         if not possible:
             raise DataError(
-                f"{table} holds a gesture of class {gesture.label + 1} from {gesture.start} to {gesture.stop} us, "
-                f"which cannot be",
+                f"{table} contains a gesture of class {gesture.label + 1} from {gesture.start} to {gesture.stop} us, "
+                f"which is impossible",
                 AGAIN,
             )
     return found

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.data.cache import fingerprint
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Recordings, Source
@@ -61,7 +62,7 @@ _KNOWN = {
 
 
 @dataclass(frozen=True)
-class Hdf5Recordings:
+class Hdf5Recordings(Recordings):
     """A split in its file, which stays open."""
 
     path: Path
@@ -86,28 +87,30 @@ class Hdf5Recordings:
         if lacking or len(counts) > 1:
             file.close()
             what = (
-                f"holds no {lacking[0]}" if lacking else f"has times, units and labels of {sorted(counts)} recordings"
+                f"contains no {lacking[0]}"
+                if lacking
+                else f"has times, units and labels of {sorted(counts)} recordings"
             )
             raise DataError(f"{self.path} {what}", AGAIN)
         return file
 
     @cached_property
+    @override
     def target(self) -> Tensor:
-        """See `Recordings`."""
         with reading(self.path, "a file of labels", says=False):
             table = self._table("labels")
             if table.ndim != 1 or table.nbytes > self.path.stat().st_size * _DEFLATED:
-                raise ValueError("its labels are no list")
+                raise ValueError("its labels are not a list")
             labels = torch.from_numpy(table[()].astype(np.int64))
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
-            raise DataError(f"{self.path} holds a label beyond {self.classes - 1}", AGAIN)
+            raise DataError(f"{self.path} contains a label beyond {self.classes - 1}", AGAIN)
         return labels
 
     def _table(self, name: str) -> Any:
         return self._file[name]
 
+    @override
     def read(self, number: int) -> Events:
-        """See `Recordings`."""
         name = self.name(number)
         with reading(name, "a recording", says=False):
             times, units = self._table("spikes/times")[number], self._table("spikes/units")[number]
@@ -115,7 +118,9 @@ class Hdf5Recordings:
 
     def _events(self, times: Any, units: Any, name: str) -> Events:
         if len(times) != len(units) or not np.isfinite(times).all():
-            what = f"{len(times)} times for {len(units)} units" if len(times) != len(units) else "a time is no number"
+            what = (
+                f"{len(times)} times for {len(units)} units" if len(times) != len(units) else "a time is not a number"
+            )
             raise DataError(f"{name}: {what}", AGAIN)
         # Times are kept in half precision: widened before they are scaled, as tonic does.
         with reading(name, "a recording"), np.errstate(over="ignore"):
@@ -123,12 +128,12 @@ class Hdf5Recordings:
         # A row is a set of pairs: unlike a camera's file, it does not promise an order.
         return check(events[np.argsort(events["t"], kind="stable")], HeidelbergConfig.sensor, name)
 
+    @override
     def name(self, number: int) -> str:
-        """See `Recordings`."""
         return f"{self.path}, recording {number}"
 
+    @override
     def fingerprint(self) -> str:
-        """See `Recordings`."""
         return fingerprint(self.path.parent, [self.path])
 
 

@@ -144,7 +144,7 @@ def _path(folder: Path, file: _File) -> Path:
     except DataError as error:
         names = ", ".join(f"{entry.name}[.gz]" for entry in _FILES.values())
         raise DataError(
-            f"MNIST is not at {folder} ({file.name} is missing), and {error.message}",
+            f"MNIST is not at {folder} ({file.name} is missing); {error.message}",
             f"put the four files {names} into {folder}, or name their folder with --data-dir or {VARIABLE}",
         ) from error
     return _existing(folder, file) or folder / file.remote.name

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.data.cache import fingerprint
 from hstnn_deploy.data.dataset import Card, Choice, DataSet, Picture, Recordings, Source
@@ -39,7 +40,7 @@ class NMnistConfig(EventConfig):
 
 
 @dataclass(frozen=True)
-class NMnistRecordings:
+class NMnistRecordings(Recordings):
     """The recordings of a split; the label is the name of the folder."""
 
     folder: Path
@@ -52,20 +53,20 @@ class NMnistRecordings:
         return cls(folder, [path for digit in range(10) for path in sorted((folder / str(digit)).glob("*.bin"))])
 
     @property
+    @override
     def target(self) -> Tensor:
-        """See `Recordings`."""
         return torch.tensor([int(path.parent.name) for path in self.paths], dtype=torch.int64)
 
+    @override
     def read(self, number: int) -> Events:
-        """See `Recordings`."""
         return read_bin(self.paths[number])
 
+    @override
     def name(self, number: int) -> str:
-        """See `Recordings`."""
         return str(self.paths[number])
 
+    @override
     def fingerprint(self) -> str:
-        """See `Recordings`."""
         return fingerprint(self.folder, self.paths)
 
 

@@ -1,4 +1,4 @@
-"""No data: what stands in the place of a data set where none is at hand. It has a length, and no samples."""
+"""No data: used where no data set is available. It has a length, but no samples."""
 
 from typing import ClassVar, Literal, NoReturn
 
@@ -48,7 +48,7 @@ class PythonDataConfig(AbsentConfig):
 
 def _refuse(config: AbsentConfig, _source: Source) -> NoReturn:
     raise DataError(
-        f"{config.why}, so no data is at hand",
+        f"{config.why}, so no data is available",
         "evaluate, export and show take a recipe with data of its shape: --recipe NAME",
     )
 

@@ -49,8 +49,8 @@ def read_words(config: PydocTextConfig) -> dict[str, list[str]]:
     del counts[EOS]
     if len(counts) < config.words - 1:
         raise DataError(
-            f"the help topics hold {len(counts)} different words, too few for a vocabulary of {config.words}",
-            "set data.words and network.vocabulary to less",
+            f"the help topics have {len(counts)} different words, too few for a vocabulary of {config.words}",
+            "lower data.words and network.vocabulary",
         )
     # By count, then by the word itself: the same on every machine with this Python.
     common = sorted(counts, key=lambda word: (-counts[word], word))[: config.words - 2]

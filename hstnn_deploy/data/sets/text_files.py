@@ -84,7 +84,7 @@ def _words(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}",
@@ -95,7 +95,7 @@ def _words(path: Path) -> list[str]:
         lines.pop()
     words = [word for line in lines for word in (*line.split(), EOS)]
     if all(word == EOS for word in words):
-        raise DataError(f"{path} holds no words", "copy or download it again")
+        raise DataError(f"{path} contains no words", "copy or download it again")
     return words
 
 

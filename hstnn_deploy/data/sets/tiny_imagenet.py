@@ -69,7 +69,7 @@ def load_tiny_imagenet(config: TinyImageNetConfig, source: Source) -> Splits:
     for split, found in parts.items():
         if not found.paths:
             place = folder / ("train/*/images" if split == "train" else "val/images")
-            raise DataError(f"Tiny-ImageNet holds no {split} images: {place} has no .JPEG file", AGAIN)
+            raise DataError(f"Tiny-ImageNet contains no {split} images: {place} has no .JPEG file", AGAIN)
     origin = f"Tiny-ImageNet from {folder}{_part(parts, len(read_classes(folder / 'wnids.txt')))}"
     bytes = {split: _bytes(split, found, folder, source) for split, found in parts.items()}
     if (how := config.images) is None:
@@ -117,7 +117,9 @@ def read_classes(path: Path) -> dict[str, int]:
     with reading(path, "a list of classes"):
         names = read_bytes(path, TEXT_LIMIT).decode("ascii").split()
     if wrong := next((name for name in names if not _WNID.fullmatch(name)), None):
-        raise DataError(f"{path} names the class {brief(wrong)}, which is no WordNet number such as n01443537", AGAIN)
+        raise DataError(
+            f"{path} names the class {brief(wrong)}, which is not a WordNet number such as n01443537", AGAIN
+        )
     if not names or len(set(names)) != len(names) or len(names) > _CLASSES:
         what = f"{len(names)} classes, {len(set(names))} of them different"
         raise DataError(f"{path} names {what}; Tiny-ImageNet has {_CLASSES}", AGAIN)
@@ -143,16 +145,16 @@ def _testing(folder: Path, labels: Mapping[str, int]) -> Files:
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0]
         if not name or not wnid or name in classes:
-            what = "names an image for the second time" if name in classes else "is not an image, a tab and its class"
+            what = "repeats an image" if name in classes else "is not an image, a tab and its class"
             raise DataError(f"{table}: line {number} {what}: {brief(line)}", AGAIN)
         classes[name] = wnid
     found: list[tuple[Path, int]] = []
     for path in sorted((folder / "images").glob("*.JPEG")):
         if (known := classes.get(path.name)) is None:
-            raise DataError(f"{table} does not say which class {path.name} has", AGAIN)
+            raise DataError(f"{table} does not give the class of {path.name}", AGAIN)
         if known not in labels:
             raise DataError(
-                f"{table} says that {path.name} has the class {brief(known)}, which wnids.txt does not name",
+                f"{table} gives {path.name} the class {brief(known)}, which wnids.txt does not name",
                 "copy both whole",
             )
         found.append((path, labels[known]))

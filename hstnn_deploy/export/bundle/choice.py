@@ -1,4 +1,4 @@
-"""Which form of the ONNX graph is fastest on this machine: measured, in turns, on the network itself.
+"""Choose the fastest form of the ONNX graph on this machine: measured, in turns, on the network itself.
 
 Shapes: T time, B batch.
 """
@@ -75,7 +75,7 @@ def check_dynamic(wanted: Form, dynamic: Dynamic | None) -> None:
     """
     if wanted == "unrolled" and dynamic == "time,batch":
         raise UsageError(
-            "an unrolled graph takes windows of one length: its time is not free",
+            "an unrolled graph takes windows of one length: its time axis is fixed",
             "add --dynamic batch, or choose the window or step form",
         )
 
@@ -92,7 +92,7 @@ def choose_form(network: Network, dynamic: Dynamic, steps: int, batch: int = 1, 
     """
     left_out: dict[str, str] = {}
     if dynamic == "time,batch":
-        left_out["unrolled"] = "its time is not free"
+        left_out["unrolled"] = "its time axis is fixed"
     elif steps > _MOST_UNROLLED:
         left_out["unrolled"] = f"{steps} steps are too many to unroll (most {_MOST_UNROLLED})"
     if inside:
@@ -125,7 +125,7 @@ def calling(graph: Graph, form: Form, x: np.ndarray[Any, Any]) -> Callable[[], o
 
 
 def in_turns(calls: Mapping[K, Callable[[], object]]) -> dict[K, float]:
-    """Return the median seconds of each call, made in turns over and over, so that a busy moment meets them all."""
+    """Return the median seconds of each call; calls alternate, so that a busy moment affects all of them."""
     spent: dict[K, list[float]] = {name: [] for name in calls}
     begin = time.perf_counter()
     for turn in range(_WARM_UP + _ROUNDS):

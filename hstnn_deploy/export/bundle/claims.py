@@ -1,4 +1,4 @@
-"""What a bundle's manifest says, compared with what recipe, weights, data and checkpoint say themselves."""
+"""Compare a bundle's manifest with the recipe, weights, data and checkpoint."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -99,9 +99,9 @@ def check_checkpoint(facts: dict[str, Any], recipe: Recipe, ckpt: Path | None, c
 def _other_recipe(recipe: Recipe, checkpoint: Checkpoint) -> str:
     """Return how a bundle's recipe differs from a checkpoint's, which has perhaps none."""
     if checkpoint.recipe:
-        return "" if recipe == checkpoint.resolved_recipe() else "the recipe is another one"
+        return "" if recipe == checkpoint.resolved_recipe() else "the recipe differs"
     # It was exported alone, or under a recipe that only gave the data of the proof.
-    return "" if recipe.network == checkpoint.architecture else "the network is another one"
+    return "" if recipe.network == checkpoint.architecture else "the network differs"
 
 
 def check_metric(facts: dict[str, Any], subject: Subject) -> Iterator[Check]:
@@ -112,7 +112,7 @@ def check_metric(facts: dict[str, Any], subject: Subject) -> Iterator[Check]:
         return
     value, count = (said.get(key) for key in (task.metric, task.counts))
     if value is None or not count:
-        yield Check(MANIFEST, name, "failed", f"the manifest has no {task.metric} and number of {task.counts}")
+        yield Check(MANIFEST, name, "failed", f"the manifest lacks the {task.metric} and the number of {task.counts}")
         return
     if subject.test is None:
         yield Check(MANIFEST, name, "not run", subject.no_test)
@@ -120,7 +120,9 @@ def check_metric(facts: dict[str, Any], subject: Subject) -> Iterator[Check]:
     measured = own_answers(subject, False)
     answered = measured.answered
     if part_asked(subject, answered):
-        yield Check(MANIFEST, name, "not run", "only a part of the test split was asked; --whole-test asks it all")
+        yield Check(
+            MANIFEST, name, "not run", "only a part of the test split was evaluated; --whole-test evaluates all of it"
+        )
         return
     loose = _LOOSE if facts["metrics"].get("precision", "fp32") != "fp32" else 1
     if task.higher_is_better:
@@ -152,11 +154,11 @@ def check_record(facts: dict[str, Any], ran: Sequence[Check], complete: bool) ->
     wanted = {(each.file, _kind(each.name)) for each in ran} if complete else set()
     stray = [file for file, _ in done if not {file, _unverified(file)} & known and not parse_name(file)]
     if result != "not run" and result != ("failed" if failed else "passed"):
-        wrong = f"the result is {result}, of {len(checks)} checks of which {len(failed)} failed"
+        wrong = f"the result is {result}, but {len(failed)} of {len(checks)} checks failed"
     elif stray:
-        wrong = f"a check is of {brief(min(stray))}, which the bundle does not hold"
+        wrong = f"a check names {brief(min(stray))}, which is not in the bundle"
     elif result == "not run":
-        return Check(MANIFEST, name, "passed", "it was exported without a proof, and says so")
+        return Check(MANIFEST, name, "passed", "the bundle was exported without a proof, as its manifest says")
     elif missing := sorted(there - {name for file, _ in done for name in (file, _unverified(file))}):
         wrong = f"it has no check of {missing[0]}"
     elif lacking := sorted(wanted - done):
@@ -183,8 +185,8 @@ def check_carried(folder: Path, facts: dict[str, Any], network: Network) -> Iter
         words, why = _words(folder / VOCABULARY), "it is not a list of words"
         if words is not None:
             right = vocabulary_hash(words) == facts["network"]["vocabulary"]
-            why = "" if right else "its words are others than those of the network, by their SHA-256"
-        figure = why or f"{len(words or ())} words, by their SHA-256 those of the network"
+            why = "" if right else "its words differ from the network's (SHA-256)"
+        figure = why or f"{len(words or ())} words, equal to the network's (SHA-256)"
         yield Check(VOCABULARY, "words of the network", "failed" if why else "passed", figure)
     if NIR in facts["carried"]:
         yield _nir(folder, facts["carried"][NIR].get("options"), network)
@@ -205,18 +207,18 @@ def _nir(folder: Path, options: Any, network: Network) -> Check:
 
     name = "graph = written again"
     if not isinstance(options, dict):
-        return Check(NIR, name, "not run", "an earlier hstnn wrote it, and not with which options")
+        return Check(NIR, name, "not run", "an earlier hstnn wrote it, with unknown options")
     if find_spec("nir") is None:
         return Check(NIR, name, "not run", "the package nir is not installed")
     try:
         with TemporaryDirectory() as there:
             wanted = read_graph(write_nir(network, Path(there) / NIR, **options))
     except (ExportError, TypeError) as error:  # no such options
-        return Check(NIR, name, "failed", f"it cannot be written again: {error}")
+        return Check(NIR, name, "failed", f"cannot write it again: {error}")
     try:
         difference = differs(wanted, read_apart(folder / NIR))
     except HstnnError as error:
-        return Check(NIR, name, "failed", f"it cannot be read: {one_line(str(error))}")
+        return Check(NIR, name, "failed", f"cannot read it: {one_line(str(error))}")
     return Check(NIR, name, "failed" if difference else "passed", difference or "every number is equal to the bit")
 
 

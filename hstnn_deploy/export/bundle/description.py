@@ -1,4 +1,4 @@
-"""manifest.json: what a bundle says of itself; see `contents` for how it is read."""
+"""Write manifest.json, a bundle's description; see `contents` for how it is read."""
 
 import time
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ _RESETS_ALONE = {
 
 
 IN_PYTHON = "(a network in Python)"
-"""What stands in the place of a checkpoint's file in the manifest of a network that came from none."""
+"""The entry for the checkpoint's file in the manifest of a network without one."""
 
 
 def manifest(ckpt: Path | None, checkpoint: Checkpoint, how: Pixels | Frames | None = None) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def metadata(recipe: Recipe, stage: str, network: Network, metrics: dict[str, An
 
 
 def result_of(checks: Sequence[Check]) -> str:
-    """Return what a verification comes to, all its checks being done."""
+    """Return the result of a verification from all its checks."""
     return "failed" if any(check.outcome == "failed" for check in checks) else "passed"
 
 

@@ -137,7 +137,7 @@ def export_bundle(
         nir: write a NIR graph too, of a spiking network.
         preprocess: whether the graphs begin with the preprocessing of the recipe's data, and take raw pixels or events.
         data_folder: where the recipe's data is, for the checks on the test split and a text's words.
-        whole_test: whether each file is asked all of the test split, however large the network.
+        whole_test: whether to evaluate every file on the full test split (slow for large networks).
         draw: of weights on devices, the seed of the draw of their variation that is exported; None: without variation.
         exit: the rule by which the step graph, TorchScript and .pt2 say that the answer may be given early.
         recipe: of a checkpoint without one: whose test split the files are proved on, and whose preprocessing counts.
@@ -169,10 +169,10 @@ def export_bundle(
             raise UsageError(f"{name} has a recipe of its own", "leave --recipe out")
         checkpoint = checkpoint.under(recipe)
     if trained.architecture == checkpoint.architecture and draw is not None:
-        raise UsageError(f"a draw is of weights on devices, and {name} has none", "leave --draw out")
+        raise UsageError(f"a draw needs weights on devices, but {name} has none", "leave --draw out")
     if checkpoint.redundant and not allow_redundant:
         raise ExportError(
-            f"{name} is the redundant network, before selection: it holds every unit twice over",
+            f"{name} is the redundant network, before selection: it has twice the units",
             "export the best.pt of a ratio-… folder, or add --allow-redundant",
         )
     for form in () if forms == "auto" else forms:
@@ -180,12 +180,12 @@ def export_bundle(
     check_opset(opset)
     kept_states = _states(states, forms)
     if exit is not None and "onnx" in formats and (forms == "auto" or "step" not in forms):
-        raise UsageError("an exit is an output of the step graph, which is not asked for", "add --form step")
+        raise UsageError("an exit is an output of the step graph, which this export does not write", "add --form step")
     if exit is not None and not formats:
-        raise UsageError("an exit is an output of the step graph, which is not asked for", "add --onnx")
+        raise UsageError("an exit is an output of the step graph, which this export does not write", "add --onnx")
     if out is None:
         if path is None:
-            raise UsageError("a network in Python has no folder that a bundle could lie in", "give out=")
+            raise UsageError("a network in Python has no folder for a bundle", "give out=")
         out = path.parent / "bundle"
     folder = Path(out)
     _check_target(folder)
@@ -193,13 +193,13 @@ def export_bundle(
     network.leave_by(exit)
     if "int8-static" in smaller and (why := no_data(recipe)):
         raise UsageError(
-            f"{why}, so there are no training samples that int8 ranges come from",
-            "name a recipe with --recipe, or ask for --int8 dynamic",
+            f"{why}, so there are no training samples to find int8 ranges on",
+            "name a recipe with --recipe, or use --int8 dynamic",
         )
     given = None
     if test is not None:
         if preprocess:
-            raise UsageError("preprocessing is proved on the files of the recipe's data", "leave test= out")
+            raise UsageError("the proof of preprocessing needs the files of the recipe's data", "leave test= out")
         given = split_of(test, wanted(network), "test", lambda *_: None)
     how = possible(preprocessing(recipe.data), formats) if preprocess else None
     steps = steps or steps_of(recipe.data)
@@ -267,7 +267,7 @@ def export_bundle(
                 path.rename(path.with_name(name))
         for path in staging.glob("model.*"):
             if path.name not in facts["files"] | carried:
-                # What a tool began and could not finish: a bundle holds nothing that its manifest does not list.
+                # A tool's unfinished files: a bundle contains nothing that its manifest does not list.
                 path.unlink()
         facts = write_manifest(staging, facts)
         left = {path.name for path in folder.glob("model.*")} - {path.name for path in staging.iterdir()}
@@ -284,13 +284,13 @@ def _read(source: Path | str | Network | History) -> tuple[Path | None, Checkpoi
         stack = as_stack(source)
         if stack is None:
             raise UsageError(
-                "a hybrid network is described by its recipe, which is in its checkpoint",
+                "only its checkpoint has the recipe that describes a hybrid network",
                 "give the file best.pt that it was read from, the .best of what hd.train_recipe returned, or what "
                 "hd.fit returned",
             )
         if source.values:
             raise UsageError(
-                "this network was trained by regression, which only its checkpoint says",
+                "only its checkpoint records that this network was trained by regression",
                 "give the file best.pt, or what hd.fit returned",
             )
         return None, Checkpoint.of_network(stack)
@@ -341,7 +341,7 @@ def _states(asked: StatesAsked, forms: Collection[Form] | Literal["auto"]) -> tu
     """Return what is written of the graphs of windows."""
     if asked != "named" and set(forms) == {"step"}:
         raise UsageError(
-            f"states {asked} is for graphs of windows: a step graph hands its states from step to step",
+            f"states {asked} needs a window graph: a step graph passes its states from step to step",
             "add the form window, or unrolled",
         )
     return ("named", "inside") if asked == "both" else (asked,)

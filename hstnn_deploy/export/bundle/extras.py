@@ -1,4 +1,4 @@
-"""What a bundle carries beside its graphs: the words of a language model, and a spiking network for NIR."""
+"""A bundle's other files: the words of a language model, and a spiking network for NIR."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +51,7 @@ def write_extras(
         if words:
             files.write_json(folder / VOCABULARY, list(words))
             carried[VOCABULARY] = _described(folder / VOCABULARY, "words in the order of their numbers")
-            figure = f"{len(words)} words, by their SHA-256 those of the checkpoint"
+            figure = f"{len(words)} words, equal to the checkpoint's (SHA-256)"
             checks.append(Check(VOCABULARY, "carried", "passed", figure))
         else:
             checks.append(Check(VOCABULARY, "carried", "not run", missing))
@@ -64,9 +64,9 @@ def _words(checkpoint: Checkpoint, data_folder: Path | None) -> tuple[tuple[str,
     try:
         splits = load(recipe.data, recipe.protocol, data_folder)
     except DataError as error:
-        return (), f"the text is not at hand: {error.message}"
+        return (), f"the text is not available: {error.message}"
     if splits.vocabulary != checkpoint.vocabulary:
-        return (), f"{recipe.data.name} has another vocabulary here than the network was trained with"
+        return (), f"{recipe.data.name} now has another vocabulary than the network was trained with"
     return splits.words, ""
 
 

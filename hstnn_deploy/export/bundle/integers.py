@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from hstnn_deploy.errors import ExportError
 
 _LEAST = 64
-"""Values of an array below which nothing is gained."""
+"""The fewest values of an array for which integers save space."""
 _FINEST = 16
 """The finest scale is 2^-16."""
 
@@ -36,7 +36,7 @@ def store_integers(model: onnx.ModelProto) -> int:
     opset = max(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
     count = sum(_of_graph(graph, opset) for graph in graphs(model.graph))
     if not count:
-        raise ExportError("no array of weights has so few levels that integers hold it")
+        raise ExportError("no array of weights has few enough levels for integers")
     return count
 
 

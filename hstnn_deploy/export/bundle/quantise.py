@@ -59,7 +59,7 @@ _PRODUCTS = ("MatMul", "Gemm", "Conv", "LSTM")
 """What has weights."""
 _CALIBRATION_CALLS = 64
 _FASTER = 1.05
-"""The least speed-up that is called one: a median of some twenty calls moves by less."""
+"""The smallest speed-up that counts: a median of some twenty calls varies by less."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ class Reduction:
     left: str
     """What was not converted, and why."""
     keep_all: bool = False
-    """Whether it is kept though it gains nothing."""
+    """Whether it is kept even though it gains nothing."""
 
     @property
     def refused(self) -> bool:
-        """Whether it loses too much, or nobody can say."""
+        """Whether it loses too much, or an unknown amount."""
         if self.how == "integers":
             return self.flipped > 0
         return self.lost is None or not self.lost <= self.limit
@@ -119,7 +119,7 @@ class Reduction:
 
     @property
     def effect(self) -> str:
-        """What became of size and speed, in words."""
+        """The change of size and speed, in words."""
         size = "smaller" if self.size_ratio < 1 else "larger" if self.size_ratio > 1 else "as large"
         speed = "faster" if self.time_ratio <= 1 / _FASTER else "slower" if self.time_ratio >= _FASTER else "as fast"
         return f"{size}, {speed}"
@@ -142,7 +142,7 @@ class Reduction:
             name = "integers stand for the same numbers"
             return Check(self.file, name, "failed" if self.refused else "passed", figure)
         if self.lost is None or self.value is None or self.value_before is None:
-            figure = f"the {self.metric} lost cannot be measured: no test data"
+            figure = f"the lost {self.metric} is unknown: no test data"
         else:
             figure = (
                 f"{self.metric} {shown(self.metric, self.value)} ({shown(self.metric, self.value_before)} before): "
@@ -198,12 +198,12 @@ def reduce(path: Path, form: Form, how: How, training: list[Tensor]) -> Path:
                 onnx.save(raw_input.join(head, read_model(temporary)), str(temporary))
         except (OSError, ExportError):
             raise
-        except Exception as error:  # the tools raise whatever they stumble over
-            raise ExportError(f"{path.name} cannot be made {how}: {' '.join(str(error).split())}") from error
+        except Exception as error:  # the tools raise exceptions of many kinds
+            raise ExportError(f"cannot make {path.name} {how}: {' '.join(str(error).split())}") from error
     if how not in {"fp16", "integers"} and not (_products(path) - _unconverted(target)):
         why = left_over(path, target, how)
         target.unlink()
-        raise ExportError(f"nothing in {path.name} can be made {how}: {why}")
+        raise ExportError(f"nothing in {path.name} converts to {how}: {why}")
     return target
 
 
@@ -307,7 +307,7 @@ def make_smaller(
         except ExportError as error:
             done(Check(reduced_name(Path(name), how), f"{how} can be made", "failed", error.message))
             continue
-        # What gains nothing is no failure, and no file of the bundle to be checked.
+        # A graph that gains nothing is not a failure, and not a file of the bundle to check.
         if found[-1].kept or found[-1].refused:
             done(found[-1].check())
         if not found[-1].kept:
@@ -421,7 +421,7 @@ def _products(path: Path) -> Counter[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the tools' talk from the user."""
+    """Suppress the output of the tools."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

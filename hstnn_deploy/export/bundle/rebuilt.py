@@ -48,12 +48,10 @@ def read_alone(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's errors share no public base
-        raise ExportError(f"{path} cannot be read as ONNX: {' '.join(str(error).split())}") from error
+        raise ExportError(f"cannot read {path} as ONNX: {' '.join(str(error).split())}") from error
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise ExportError(
-                f"{path} has numbers of {_shown(tensor.name)} in another file; hstnn writes no such graph"
-            )
+            raise ExportError(f"{path} stores numbers of {_shown(tensor.name)} in another file, which hstnn never does")
     return model
 
 
@@ -92,14 +90,14 @@ class Rebuilt:
             stored["recipe"] = text
         steps = self.facts["files"][name].get("steps")
         if steps and steps > len(found.graph.node):
-            raise ExportError(f"{name} has {len(found.graph.node)} nodes; the manifest says that it has {steps} steps")
+            raise ExportError(f"{name} has {len(found.graph.node)} nodes, but the manifest claims {steps} steps")
         form, states = VARIANTS[name]
         opset = self.facts["files"][name].get("opset", OPSET)
         return build_onnx(self.network, form, stored, steps=steps, how=self.how, opset=opset, states=states)
 
     def _smaller(self, name: str, found: onnx.ModelProto, source: str, form: Form, how: How) -> Check:
         if source not in self.facts["files"]:
-            return Check(name, NAME, "failed", f"{source}, which it is made of, is not in the bundle")
+            return Check(name, NAME, "failed", f"{source}, its source, is not in the bundle")
         try:
             training = training_windows(self.recipe, self.data_folder) if how == "int8-static" else []
             with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +105,7 @@ class Rebuilt:
                 onnx.save(self._built(source, found), str(whole))
                 wanted = read_alone(reduce(whole, form, how, training))
         except (ExportError, DataError) as error:
-            return Check(name, NAME, "not run", f"it cannot be made again here: {error.message}")
+            return Check(name, NAME, "not run", f"cannot make it again here: {error.message}")
         difference = first_difference(found, wanted)
         tools, here = self.facts["tools"], environment.versions()
         others = [tool for tool in _TOOLS if tool in tools and tools[tool] != here.get(tool)]
@@ -117,21 +115,21 @@ class Rebuilt:
         if difference and how == "int8-static":
             # On another processor calibration finds other ranges; all else is the same.
             difference = first_difference(found, wanted, _CALIBRATED)
-            figure = f"{_size(found)}, but for the ranges that calibration found"
+            figure = f"{_size(found)}, except for the ranges that calibration found"
             return self._check(name, found, difference, figure)
         return self._check(name, found, difference)
 
     def _check(self, name: str, found: onnx.ModelProto, difference: str, figure: str = "") -> Check:
         builder = self.facts["graphs"]["builder"]
         if difference and builder != BUILDER:
-            wrote = f"an hstnn that builds graphs in another way wrote it (builder {builder}, here {BUILDER})"
+            wrote = f"an hstnn with another graph builder wrote it (builder {builder}, here {BUILDER})"
             return Check(name, NAME, "not run", f"{wrote}; the first difference: {difference}")
         return Check(name, NAME, "failed" if difference else "passed", difference or figure or _size(found))
 
 
 def _same_recipe(text: str, recipe: Recipe) -> bool:
     """Return whether the text in a file is of a recipe, though an older hstnn may have left out what was not yet."""
-    # What takes long to read is no recipe that hstnn wrote: brackets in brackets, and names for what comes again.
+    # hstnn never writes a recipe that takes long to read: deep brackets, or anchors and aliases.
     if len(text) > _LONGEST or text.count("[") + text.count("{") > _BRACKETS or re.search(r"(^|[\s\[{,])[&*]\S", text):
         return text == recipe.yaml()
     try:
@@ -191,7 +189,7 @@ def _difference(found: Any, wanted: Any, where: str, free: Sequence[str]) -> str
             if not there and not wanted.HasField(field.name):
                 continue
             if there != wanted.HasField(field.name):
-                difference = f"{inside} is there, and should not be" if there else f"{inside} is missing"
+                difference = f"{inside} is there but should not be" if there else f"{inside} is missing"
             else:
                 difference = _difference(ours, theirs, _called(theirs, where or field.name), free)
         else:
@@ -205,9 +203,9 @@ def _of_lists(found: Sequence[Any], wanted: Sequence[Any], where: str, free: Seq
     ours, theirs = [_called(each, "") for each in found], [_called(each, "") for each in wanted]
     if ours != theirs:
         if more := [name for name in ours if ours.count(name) > theirs.count(name)]:
-            return f"{_shown(more[0])} is one too many in {where}"
+            return f"{where} has the extra {_shown(more[0])}"
         if missing := [name for name in theirs if name not in ours]:
-            return f"{_shown(missing[0])} is missing in {where}"
+            return f"{where} lacks {_shown(missing[0])}"
         return f"{where} are in another order"
     for name, one, other in zip(theirs, found, wanted, strict=True):
         if difference := _difference(one, other, name or where, free):

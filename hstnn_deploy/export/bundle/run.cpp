@@ -179,7 +179,7 @@ static Array read_npy(const std::string &path) {
         array.type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
         array.size = 1;
     } else if (type != "'<f4'") {
-        fail(path + " is of type " + type + ", neither float32 nor int64 nor uint8, little-endian: save x.astype('<f4')");
+        fail(path + " has type " + type + ", neither float32 nor int64 nor uint8, little-endian: save x.astype('<f4')");
     }
     if (header.find("'fortran_order': False") == std::string::npos)
         fail(path + " is not in C order: save numpy.ascontiguousarray(x)");
@@ -198,7 +198,7 @@ static Array read_npy(const std::string &path) {
     }
     array.bytes = take(file, path, values * array.size);
     if (array.bytes.size() != values * array.size) fail(path + " is truncated");
-    if (std::fgetc(file) != EOF) fail(path + " holds more than its array");
+    if (std::fgetc(file) != EOF) fail(path + " contains more than its array");
     std::fclose(file);
     return array;
 }
@@ -208,7 +208,7 @@ static void check_finite(const Array &array, const std::string &name) {
     for (size_t i = 0; i < array.bytes.size() / sizeof(float); ++i) {
         float value;
         std::memcpy(&value, array.bytes.data() + i * sizeof(float), sizeof value);
-        if (!std::isfinite(value)) fail(name + " holds NaN or an infinity, at value " + std::to_string(i));
+        if (!std::isfinite(value)) fail(name + " contains NaN or an infinity, at value " + std::to_string(i));
     }
 }
 
@@ -277,7 +277,7 @@ static int run(int count, char **words) {
     if (steps < 1 || x.bytes.empty()) fail(takes + " is empty");
     for (size_t i = 0; i < slice.size(); ++i)
         if (shapes[0][i] >= 0 && shapes[0][i] != slice[i])
-            fail(takes + " has the shape " + shown(slice) + (by_steps ? " at each step" : "") + "; the graph takes " + shown(shapes[0]));
+            fail(takes + " has shape " + shown(slice) + (by_steps ? " at each step" : "") + "; the graph takes " + shown(shapes[0]));
     check_finite(x, takes);
     int64_t batch = takes == "x" ? x.shape[1] : x.shape[0];
     if (takes == "events") {  // of as many recordings as they say; so many have states

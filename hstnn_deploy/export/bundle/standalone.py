@@ -1,4 +1,4 @@
-"""A folder that runs by itself: a bundle, a runner in one file of Python, the same in C++, and how to use them.
+"""A standalone folder: a bundle, a runner in one file of Python, the same in C++, and how to use them.
 
 bundle/      the bundle as it is
 run.py       this package's own runtime, its modules written one after another; needs numpy and onnxruntime
@@ -31,20 +31,20 @@ RUNNER, CPP, README, BUNDLE = "run.py", "run.cpp", "README.md", "bundle"
 
 
 def write_standalone(bundle: Path, folder: Path) -> Path:
-    """Write the folder for a bundle, whole or not at all; an earlier one gives way.
+    """Write the folder for a bundle atomically; it replaces an earlier one.
 
     Raises:
         BundleError: the bundle is damaged.
-        ExportError: it holds no ONNX graph, or the folder holds something else.
+        ExportError: it contains no ONNX graph, or the folder contains something else.
         RunError: the folder cannot be written.
     """
     facts = read_manifest(bundle)
     check_files(bundle, facts)
     graphs = [name for name, each in facts["files"].items() if each["engine"] == "ONNX" and "unverified" not in name]
     if not graphs:
-        raise ExportError(f"{bundle} holds no ONNX graph that passed its checks", "export with --onnx")
+        raise ExportError(f"{bundle} contains no verified ONNX graph", "export with --onnx")
     if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - _CONTENT):
-        raise ExportError(f"{folder} holds something else than a standalone runner", "give another folder")
+        raise ExportError(f"{folder} contains something other than a standalone runner", "give another folder")
     files.make_folder(folder.parent)
     with folders.beside(folder) as staging:
         try:

@@ -1,6 +1,6 @@
 """Repeat a bundle's proof anywhere, from the weights in its files: what `hstnn verify` does.
 
-Nothing that the bundle says is believed: whoever wrote it may have written any file, and sealed it. Its graphs are
+Nothing in the bundle is trusted: its writer may have written any file, and sealed it. Its graphs are
 built again from its weights and recipe, and so is what its manifest says of them; only then do they run. What would run
 code is not opened (`foreign`). What the weights themselves are worth only a checkpoint can say.
 """
@@ -40,7 +40,7 @@ from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.shown import Sheet, Shown
 from hstnn_deploy.train.fitting.given import wanted
 
-NOT_TRUSTED = "not checked: TorchScript can run code; add --trust where you know who wrote it"
+NOT_TRUSTED = "not checked: TorchScript can run code; add --trust if you trust its writer"
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +90,7 @@ def verify_bundle(
         ckpt: a checkpoint whose weights the files must hold; None: they are only compared with each other.
         data_folder: where the recipe's data is.
         provider: of ONNX Runtime: beside all that is checked on the CPU, `cuda` or `cuda:n` repeats the replay there.
-        whole_test: whether each file is asked all of the test split, however large the network.
+        whole_test: whether to evaluate every file on the full test split (slow for large networks).
         on_check: called with each check as it is done.
         report: told what is under way.
         samples: a .npy or .npz file of inputs x[N, T, …] to prove the files on; None: the recipe's data.
@@ -107,7 +107,7 @@ def verify_bundle(
     folder, ckpt = Path(folder), None if ckpt is None else Path(ckpt)
     facts = read_manifest(folder)
     if test is not None and facts["graphs"]["preprocess"]:
-        raise UsageError("preprocessing is proved on the files of the recipe's data", "leave test= out")
+        raise UsageError("the proof of preprocessing needs the files of the recipe's data", "leave test= out")
     check_files(folder, facts)
     if PT2 in facts["files"]:
         check_program(folder / PT2)
@@ -124,7 +124,7 @@ def verify_bundle(
     for name in facts["files"]:
         done(Check(name, "as exported", "passed", f"SHA-256 {facts['files'][name]['sha256'][:12]}…"))
         if name not in CHECKS and not parse_name(name):
-            done(Check(name, "proved when exported", "failed", "it failed a check then, and says so in its name"))
+            done(Check(name, "proved when exported", "failed", "it failed a check then, as its name says"))
     for name, each in facts["carried"].items():
         done(Check(name, "as exported", "passed", f"SHA-256 {each['sha256'][:12]}…"))
     names = [name for name in facts["files"] if name in CHECKS and (trust or name != TORCHSCRIPT)]
@@ -147,7 +147,7 @@ def verify_bundle(
                 MANIFEST,
                 "holds the network",
                 "not run",
-                "no file that may be opened holds weights: give --ckpt (ckpt= in Python)",
+                "no file that hstnn may open contains weights: give --ckpt (ckpt= in Python)",
             )
         )
         return found
@@ -167,7 +167,7 @@ def verify_bundle(
     for name in (*(name for name in names if name in VARIANTS), *smaller):
         done(rebuilt.check(name))
         if checks[-1].outcome == "failed":
-            # Nobody knows what it does, or how long: it is not run.
+            # Its effect and running time are unknown, so it is not run.
             wrong_graphs.add(name)
     vocabulary = facts["network"]["vocabulary"]
     given = None if test is None else split_of(test, wanted(network), "test", lambda *_: None)
@@ -227,7 +227,7 @@ def _check_smaller(
     if name in wrong or parsed[0] in wrong:
         return
     if limit is None:
-        done(Check(name, "loses little", "failed", "the manifest does not say how much it may lose"))
+        done(Check(name, "loses little", "failed", "the manifest does not state how much it may lose"))
         return
     try:
         done(compare(subject, name, limit).check())

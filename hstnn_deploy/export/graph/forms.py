@@ -33,7 +33,7 @@ FORMS: tuple[Form, ...] = get_args(Form)
 States = Literal["named", "inside"]
 """Whether a graph takes its states by name and returns them, or makes its zeros itself."""
 
-_HAS_INSIDE = "a window graph can have them inside: --form window, or unrolled"
+_HAS_INSIDE = "use a window graph with states inside: --form window, or unrolled"
 
 
 def time_axis(form: Form, steps: int | None) -> list[int | str]:
@@ -71,7 +71,7 @@ def build(
         ExportError: the network computes what no graph is written of, or a step graph with its states inside.
     """
     if form == "step" and states == "inside":
-        raise ExportError("a step graph hands its states from step to step: they cannot be inside it", _HAS_INSIDE)
+        raise ExportError("a step graph passes its states from step to step, so they are never inside it", _HAS_INSIDE)
     network.check_steps("an ONNX graph")
     face = interface(network)
     g = Nodes()

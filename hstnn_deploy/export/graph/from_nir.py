@@ -1,4 +1,4 @@
-"""A NIR graph as a stack: the table FROM. What a stack cannot hold is refused by the node's name.
+"""Convert a NIR graph to a stack: the table FROM. A node that a stack cannot express is refused by name.
 
 NIR's neurons are differential equations. They are read for a step and a method: those that are given, or that the
 graph's metadata name. Spikes are those of the recurrence that `recurrence_of` gives. Where a node multiplies its input
@@ -30,11 +30,11 @@ Weights = dict[str, Tensor]
 Layers = list[tuple[dict[str, Any], Weights]]
 """Layers as a recipe has them, each with its weights: what a node becomes."""
 
-NO_DT = "--dt SECONDS, or dt=…, says how long a step is; ask who wrote the file (snnTorch writes for 1e-4)"
+NO_DT = "give the length of a step with --dt SECONDS, or dt=…; ask the file's author (snnTorch writes for 1e-4)"
 
 
 class At(NamedTuple):
-    """Where a node stands."""
+    """The context of a node."""
 
     shape: Shape
     """Of what comes in."""
@@ -50,10 +50,10 @@ class At(NamedTuple):
         """Seconds of a step.
 
         Raises:
-            ExportError: nobody has said.
+            ExportError: it is unknown.
         """
         if self.dt is None:
-            raise ExportError("it depends on the length of a step, which the file does not say", NO_DT)
+            raise ExportError("it depends on the length of a step, which the file does not state", NO_DT)
         return self.dt
 
 
@@ -78,7 +78,9 @@ def read_nir(
         network.origin = {"source": path.name, "format": "NIR"}
         return network
     except DataError as error:
-        said = error.message if str(path) in error.message else f"{path} is damaged, or no NIR graph: {error.message}"
+        said = (
+            error.message if str(path) in error.message else f"{path} is damaged, or not a NIR graph: {error.message}"
+        )
         raise DataError(said, error.hint) from error
 
 
@@ -106,7 +108,7 @@ def _stack(graph: Graph, dt: float | None, method: Method | None, readout: Reado
         network = StackConfig(input=list(shapes[order.source]), layers=layers, readout=readout).build([])
     except (HstnnError, ValidationError) as error:
         message = error.message if isinstance(error, HstnnError) else error.errors()[0]["msg"]
-        raise ExportError(f"the graph is no stack: {message}", getattr(error, "hint", "")) from error
+        raise ExportError(f"the graph is not a stack: {message}", getattr(error, "hint", "")) from error
     network.load_state_dict(network.state_dict() | weights)
     return network.eval()
 
@@ -118,10 +120,10 @@ def _how(graph: Graph, dt: float | None, method: Method | None) -> tuple[float |
         found = np.ravel(told.array("dt"))
         dt = float(found[0]) if found.size == 1 else math.nan
     if dt is not None and not (math.isfinite(dt) and dt > 0):
-        raise ExportError(f"dt is {dt:g}; a step takes more than 0 s")
+        raise ExportError(f"dt is {dt:g}; it must be above 0 s")
     name = method or told.text("method") or "euler"
     if name not in ("euler", "exponential"):
-        raise ExportError(f"the method is {brief(name)}; euler and exponential are read")
+        raise ExportError(f"the method is {brief(name)}; hstnn reads euler and exponential")
     return dt, "exponential" if name == "exponential" else "euler"
 
 
@@ -137,13 +139,13 @@ def _read(order: Order, name: str, shapes: dict[str, Shape], dt: float | None, m
             raise ExportError(f"it adds {one} and {list(shapes[other])} from {brief(other)}")
     if name == order.sink:
         if "shape" in node.fields and tuple(node.whole("shape", 1)) != shape:
-            raise ExportError(f"it says that {node.whole('shape')} comes out, and {list(shape)} comes in")
+            raise ExportError(f"it states the output {node.whole('shape')}, but its input is {list(shape)}")
         return [], shape
     if node.kind == "pass":
         return [], shape
     read = FROM.get(node.kind)
     if read is None:
-        raise ExportError(f"its type is {brief(node.kind)}, which no layer of a stack is")
+        raise ExportError(f"its type {brief(node.kind)} has no layer in a stack")
     through = order.seen.get(name)
     at = At(shape, dt, method, order.nodes[through] if through else None, name in order.seen)
     layers = read(node, at)
@@ -175,7 +177,7 @@ def _after(config: dict[str, Any], weights: Weights, shape: Shape) -> Shape:
         given = weights.get(key)
         if given is None or given.shape != value.shape:
             what = "none" if given is None else list(given.shape)
-            raise ExportError(f"{key} has the shape {what}, and {list(value.shape)} fits {list(shape)}, which comes in")
+            raise ExportError(f"{key} has shape {what}, but its input {list(shape)} needs {list(value.shape)}")
     return tuple(after)
 
 
@@ -205,14 +207,14 @@ def _tensor(value: Any) -> Tensor:
     with np.errstate(over="ignore"):
         found = np.array(value, np.float32)
     if not np.isfinite(found).all():
-        raise ExportError("it holds a number that is too large for single precision")
+        raise ExportError("it contains a number that is too large for float32")
     return torch.from_numpy(found)
 
 
 def _weights(node: Node, axes: int) -> Weights:
     weight = node.array("weight")
     if weight.ndim != axes:
-        raise ExportError(f"weight has the shape {list(weight.shape)}; one of {axes} axes is read")
+        raise ExportError(f"weight has shape {list(weight.shape)}; hstnn reads {axes} axes")
     found = {"weight": _tensor(weight)}
     return found | ({"bias": _tensor(node.array("bias"))} if "bias" in node.fields else {})
 
@@ -240,7 +242,7 @@ def _conv(axes: int) -> Callable[[Node, At], Layers]:
             "bias": "bias" in weights,
         }
         if len(at.shape) != axes + 1:
-            raise ExportError(f"it takes {axes + 1} axes, and {list(at.shape)} comes in")
+            raise ExportError(f"it takes {axes + 1} axes, but its input is {list(at.shape)}")
         return [(found, weights)]
 
     return read
@@ -253,13 +255,13 @@ def _padding(node: Node, kernel: list[int], stride: list[int], dilation: list[in
     if text == "valid":
         return 0
     if text != "same":
-        raise ExportError(f"padding {brief(text)} is not read; it may be numbers, valid or same")
+        raise ExportError(f"unknown padding {brief(text)}; use numbers, valid or same")
     if set(stride) != {1}:
-        raise ExportError(f"padding same is for a stride of 1, and this one is {stride}")
+        raise ExportError(f"padding same needs a stride of 1, but this one is {stride}")
     around = [each * (size - 1) for each, size in zip(dilation * (len(kernel) // len(dilation)), kernel, strict=True)]
     if any(each % 2 for each in around):
         raise ExportError(
-            f"padding same of a kernel {kernel} would be {around} in all, which is not the same on both sides"
+            f"padding same of a kernel {kernel} would be {around} in all, which differs between the sides"
         )
     return _one_or_all([each // 2 for each in around])
 
@@ -269,7 +271,7 @@ def _pool(how: str) -> Callable[[Node, At], Layers]:
         if any(node.whole("padding")):
             raise ExportError("it pads its input, which no layer does before pooling")
         if len(at.shape) != 3:
-            raise ExportError(f"it takes maps [C, H, W], and {list(at.shape)} comes in")
+            raise ExportError(f"it takes maps [C, H, W], but its input is {list(at.shape)}")
         size, stride = _one_or_all(node.whole("kernel_size", 1)), _one_or_all(node.whole("stride", 1))
         return [({"pool": how, "size": size, "stride": stride}, {})]
 
@@ -283,7 +285,7 @@ def _flatten(node: Node, at: At) -> Layers:
     if begin == end and 0 <= begin < axes and axes > 1:
         return []
     if (begin, end) != (0, axes - 1):
-        raise ExportError(f"it flattens axes {first} to {last} of {list(at.shape)}; all of them are read")
+        raise ExportError(f"it flattens axes {first} to {last} of {list(at.shape)}; it must flatten all of them")
     return [({"flatten": True}, {})] if axes > 1 else []
 
 
@@ -315,7 +317,7 @@ def _spiking(node: Node, at: At) -> Layers:
     own = recurrence_of(node, at.shape, at.step, at.method)
     fires = scaled(own)
     if fires is None and at.sees:
-        raise ExportError("it multiplies its input, with its own spikes in it, by 0 or less")
+        raise ExportError("it multiplies its input, including its own spikes, by 0 or less")
     before = [] if fires else [_factor(own.gain, at.shape)]
     return [*before, _fires(fires or own, "zero", at)]
 
@@ -324,7 +326,7 @@ def _threshold(node: Node, at: At) -> Layers:
     zero, one = np.asarray(0.0), np.asarray(1.0)
     threshold = node.array("threshold")
     if threshold.size > 1 and threshold.shape != at.shape:
-        raise ExportError(f"threshold has the shape {list(threshold.shape)}, and {list(at.shape)} comes in")
+        raise ExportError(f"threshold has shape {list(threshold.shape)}, but its input is {list(at.shape)}")
     threshold = threshold if threshold.size > 1 else threshold.reshape(())
     return [_fires(Numbers(zero, one, threshold, zero, zero, None), "none", at)]
 
@@ -333,7 +335,7 @@ def _fires(own: Numbers, reset: str, at: At) -> tuple[dict[str, Any], Weights]:
     """Return spiking neurons as a layer, with what they see of themselves."""
     assert own.threshold is not None
     if (own.threshold <= 0).any():
-        raise ExportError(f"its threshold is {float(own.threshold.min()):g}; neurons of a stack have one above 0")
+        raise ExportError(f"its threshold is {float(own.threshold.min()):g}; a stack needs one above 0")
     named = {"decay": own.decay, "threshold": own.threshold, "current_decay": own.current_decay}
     rest = None if (own.decay == 1).all() else own.rest
     keys, weights = _each({**named, "rest": rest, "reset_to": own.reset_to}, at.shape)
@@ -361,7 +363,7 @@ def _seen(at: At) -> tuple[dict[str, Any], Weights]:
             found: dict[str, Any] = {"bias": not plain}
         case _:
             if node.kind != "Conv2d":
-                raise ExportError(f"it sees its own spikes through a {node.kind}, which is not read")
+                raise ExportError(f"it sees its own spikes through a {node.kind}, which hstnn does not read")
             (config, weights), *_ = _conv(2)(node, at)
             plain = "bias" not in weights or not weights["bias"].any()
             size, rest = config["kernel"], [config[key] for key in ("stride", "dilation", "groups")]
@@ -385,7 +387,7 @@ def _integrator(node: Node, at: At) -> Layers:
 
 def _factors(found: Array, shape: Shape) -> Array:
     if found.size > 1 and found.shape != shape:
-        raise ExportError(f"scale has the shape {list(found.shape)}, and {list(shape)} comes in")
+        raise ExportError(f"scale has shape {list(found.shape)}, but its input is {list(shape)}")
     return np.broadcast_to(found.reshape(()) if found.size == 1 else found, shape)
 
 
@@ -403,12 +405,12 @@ def _scale(node: Node, at: At) -> Layers:
 def _delay(node: Node, at: At) -> Layers:
     delays = np.unique(node.array("delay"))
     if delays.size != 1:
-        raise ExportError("delay differs from unit to unit; one delay for all is read")
+        raise ExportError("delay differs from unit to unit; hstnn reads one delay for all")
     if not delays[0]:
         return []
     steps = round(float(delays[0]) / at.step) if float(delays[0]) / at.step < 2**31 else -1
     if steps < 1 or not math.isclose(steps * at.step, float(delays[0]), rel_tol=1e-6):
-        raise ExportError(f"its delay of {float(delays[0]):g} s is not one whole number of steps of {at.step:g} s")
+        raise ExportError(f"its delay of {float(delays[0]):g} s is not a whole number of steps of {at.step:g} s")
     return [({"delay": steps}, {})]
 
 

@@ -61,7 +61,7 @@ def program(network: Network, show: bool = False) -> ExportedProgram:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the exporters' talk (deprecations, missing torchvision) from the user."""
+    """Suppress the exporters' warnings (deprecations, missing torchvision)."""
     loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -169,7 +169,7 @@ def write_nir(network: Network, path: Path, dt: float = DT, method: Method = "eu
         temporary.write_bytes(written.getvalue())
         read = nir.read(temporary)
         if difference := differs(graph_of(graph), graph_of(read)) or _other_neurons(network, read):
-            raise ExportError(f"{path} does not hold what was written: {difference}")
+            raise ExportError(f"{path} differs from what was written: {difference}")
     return path
 
 
@@ -241,7 +241,7 @@ def _lif(group: SpikingGroup | SpikingConvolution) -> Lif:
         ExportError: NIR has no node for it.
     """
     if not isinstance(group.neuron, Lif):
-        raise ExportError(f"NIR has no node for neurons of type {group.neuron.type}", "it holds those of type lif")
+        raise ExportError(f"NIR has no node for neurons of type {group.neuron.type}", "it has neurons of type lif")
     return group.neuron
 
 
@@ -250,9 +250,9 @@ def _check(network: HybridNetwork, method: Method) -> None:
         if size.rnn:
             kind = "LSTM" if "c" in network.stack[number - 1].state_sizes else "recurrent"
             raise ExportError(
-                f"NIR holds spiking units only: layer {number} has {size.rnn} {kind} units beside {size.snn} spiking "
-                "ones, and NIR has no node for their sigmoid, tanh or ReLU",
-                "--nir takes networks of --kind snn; a hybrid exports to ONNX",
+                f"NIR has spiking units only: layer {number} has {size.rnn} {kind} units beside {size.snn} spiking "
+                "ones, but NIR has no node for their sigmoid, tanh or ReLU",
+                "--nir takes networks of --kind snn; export a hybrid to ONNX",
             )
         group = network.stack[number - 1].groups["snn"]
         assert isinstance(group, SpikingGroup | SpikingConvolution)

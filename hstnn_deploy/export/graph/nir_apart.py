@@ -38,12 +38,12 @@ def read_apart(path: Path) -> Graph:
         # The process stops itself in time; this limit is for one that cannot.
         done = subprocess.run(words, capture_output=True, timeout=2 * limit, env=environment("cpu"), check=False)
     except subprocess.TimeoutExpired as error:
-        raise DataError(f"{path} is damaged, or no NIR graph: reading it takes over {limit} s", AGAIN) from error
+        raise DataError(f"{path} is damaged, or not a NIR graph: reading it takes over {limit} s", AGAIN) from error
     if done.returncode == -signal.SIGALRM:
-        raise DataError(f"{path} is damaged, or no NIR graph: reading it takes over {limit} s", AGAIN)
+        raise DataError(f"{path} is damaged, or not a NIR graph: reading it takes over {limit} s", AGAIN)
     if done.returncode:
         said = cause(done.returncode, done.stderr.decode("utf-8", "replace"))
-        raise DataError(f"{path} is damaged, or no NIR graph: its reader {said}", AGAIN)
+        raise DataError(f"{path} is damaged, or not a NIR graph: its reader {said}", AGAIN)
     line, _, rest = done.stdout.partition(b"\n")
     told = json.loads(line)
     if "error" in told:

@@ -1,4 +1,4 @@
-"""What a NIR file holds, as plain nodes and edges: read in bounded time and memory, whichever version of nir wrote it.
+"""Read a NIR file as plain nodes and edges, in bounded time and memory, whichever version of nir wrote it.
 
 Nothing that a file says of itself is believed before it is checked: no link is followed but hard ones, no data set is
 read that claims more than its stored bytes can unpack to, and sub-graphs may stand in a few others only. Nodes are read
@@ -47,9 +47,9 @@ class Node(NamedTuple):
             raise DataError(f"a node of type {self.kind} has no {name}")
         found = np.asarray(self.fields[name])
         if found.dtype.kind not in "fiub":
-            raise DataError(f"{name} is {brief(self.fields[name])}, no numbers")
+            raise DataError(f"{name} is {brief(self.fields[name])}, not numbers")
         if not np.isfinite(found).all():
-            raise DataError(f"{name} holds a number that is not finite")
+            raise DataError(f"{name} contains a number that is not finite")
         return found
 
     def whole(self, name: str, least: int = 0) -> list[int]:
@@ -60,9 +60,9 @@ class Node(NamedTuple):
         """
         found = np.ravel(self.array(name))
         if not found.size or found.size > 3 or (found != np.round(found)).any() or (abs(found) > 2**31).any():
-            raise DataError(f"{name} is {brief(found.tolist())}: 1 to 3 whole numbers are read")
+            raise DataError(f"{name} is {brief(found.tolist())}; it must be 1 to 3 whole numbers")
         if (found < least).any():
-            raise DataError(f"{name} is {found.tolist()}: {least} is the least")
+            raise DataError(f"{name} is {found.tolist()}; the minimum is {least}")
         return [int(each) for each in found]
 
     def text(self, name: str) -> str | None:
@@ -116,7 +116,7 @@ def differs(one: Graph, other: Graph) -> str:
     for name, node in one.nodes.items():
         there = other.nodes[name]
         if isinstance(node, Graph):
-            inside = differs(node, there) if isinstance(there, Graph) else "it is no graph"
+            inside = differs(node, there) if isinstance(there, Graph) else "it is not a graph"
             if inside:
                 return f"{inside} in node {name}"
             continue
@@ -182,13 +182,13 @@ class _Reader:
         """Return a group within another."""
         found = self._child(parent, name)
         if not isinstance(found, self._h5py.Group):
-            raise DataError(f"{brief(name)} is no group: it is damaged, or no NIR graph")
+            raise DataError(f"{brief(name)} is not a group: it is damaged, or not a NIR graph")
         return found
 
     def graph(self, group: Any, depth: int) -> Graph:
         """Return a graph of a group."""
         if depth > _DEEPEST:
-            raise DataError(f"sub-graphs stand in sub-graphs, more than {_DEEPEST} deep")
+            raise DataError(f"sub-graphs are nested more than {_DEEPEST} deep")
         inside = self.group(group, "nodes")
         nodes: dict[str, Node | Graph] = {}
         for name in self._names(inside):
@@ -218,26 +218,26 @@ class _Reader:
         """Return what stands in a group under a name, if it stands there itself."""
         self._objects += 1
         if self._objects > _OBJECTS:
-            raise DataError(f"it holds more than {_OBJECTS} groups and data sets")
+            raise DataError(f"it contains more than {_OBJECTS} groups and data sets")
         link = group.get(name, getlink=True)
         if link is None:
-            raise DataError(f"it has no {brief(name)}: it is damaged, or no NIR graph")
+            raise DataError(f"it has no {brief(name)}: it is damaged, or not a NIR graph")
         if not isinstance(link, self._h5py.HardLink):
-            raise DataError(f"{brief(name)} is a link to another place, which is not followed")
+            raise DataError(f"{brief(name)} is a link, which hstnn does not follow")
         return group[name]
 
     def _check(self, dataset: Any) -> None:
         """Refuse a data set that is elsewhere, or that claims more than its bytes can hold."""
         if dataset.is_virtual or dataset.external:
-            raise DataError(f"{brief(dataset.name)} lies in another file, which is not followed")
+            raise DataError(f"{brief(dataset.name)} is in another file, which hstnn does not follow")
         if dataset.shape is None:
-            raise DataError(f"{brief(dataset.name)} holds nothing")
+            raise DataError(f"{brief(dataset.name)} is empty")
         claimed = dataset.size * dataset.dtype.itemsize
         self._bytes += claimed
         stored = dataset.id.get_storage_size()
         if self._bytes > MOST or claimed > _RATIO * max(stored, 64):
             shape = f"shape {brief(list(dataset.shape))}"
-            raise DataError(f"{brief(dataset.name)} claims the {shape}, and {stored} bytes of it are stored")
+            raise DataError(f"{brief(dataset.name)} claims the {shape}, but only {stored} bytes of it are stored")
 
     def _value(self, dataset: Any) -> Any:
         """Return the numbers or the text of a data set."""
@@ -245,7 +245,7 @@ class _Reader:
         if kind in "SO":
             return self._text(dataset)
         if kind not in "fiub":
-            raise DataError(f"{brief(dataset.name)} holds neither numbers nor text")
+            raise DataError(f"{brief(dataset.name)} contains neither numbers nor text")
         self._check(dataset)
         return np.asarray(dataset[()])
 
@@ -255,9 +255,9 @@ class _Reader:
 
     def _check_text(self, dataset: Any, shape: tuple[int, ...]) -> None:
         if not isinstance(dataset, self._h5py.Dataset) or dataset.shape != shape:
-            raise DataError(f"{brief(dataset.name)} is no text")
+            raise DataError(f"{brief(dataset.name)} is not text")
         if self._h5py.check_string_dtype(dataset.dtype) is None:
-            raise DataError(f"{brief(dataset.name)} is no text")
+            raise DataError(f"{brief(dataset.name)} is not text")
         self._check(dataset)
 
     def _decoded(self, text: Any) -> str:
@@ -269,12 +269,12 @@ class _Reader:
     def _edges(self, group: Any) -> list[tuple[str, str]]:
         dataset = self._child(group, "edges")
         if not isinstance(dataset, self._h5py.Dataset):
-            raise DataError("edges is no data set: it is damaged, or no NIR graph")
+            raise DataError("edges is not a data set: it is damaged, or not a NIR graph")
         if dataset.shape is not None and 0 in dataset.shape:
             return []
         if dataset.shape is None or len(dataset.shape) != 2 or dataset.shape[1] != 2 or len(dataset) > 2 * _NODES:
             shape = None if dataset.shape is None else list(dataset.shape)
-            raise DataError(f"edges has the shape {brief(shape)}; [n, 2] is read, n at most {2 * _NODES}")
+            raise DataError(f"edges has shape {brief(shape)}; it must be [n, 2] with n at most {2 * _NODES}")
         self._check_text(dataset, dataset.shape)
         # Row by row: texts of any length can be stored once and be there in every row.
         pairs = (dataset[row] for row in range(len(dataset)))

@@ -1,4 +1,4 @@
-"""The shape of a NIR graph: which nodes stand one behind the other, side by side, or see their own spikes.
+"""The structure of a NIR graph: which nodes follow one another, run side by side, or see their own spikes.
 
 Sub-graphs are taken apart. A layer of spiking neurons whose spikes come back through one node of weights is a
 recurrence; any other cycle is refused. What is left must be a series-parallel network: it is reduced, edge by edge, to
@@ -50,7 +50,7 @@ def in_order(graph: Graph) -> Order:
     """Return a graph as a stack can run it.
 
     Raises:
-        DataError: an edge leads to no node, or stands twice.
+        DataError: an edge leads to no node, or appears twice.
         ExportError: the graph is no such stack; the message names a node.
     """
     nodes, edges = _flat(graph, "")
@@ -99,10 +99,10 @@ def _flat(graph: Graph, place: str) -> tuple[dict[str, Node], list[Edge]]:
             ends.get(f"{place}{b}", (f"{place}{b}", ""))[0],
         )
         if source not in nodes or target not in nodes:
-            raise DataError(f"an edge leads from {brief(a)} to {brief(b)}, and one of them is no node")
+            raise DataError(f"an edge leads from {brief(a)} to {brief(b)}, but one of them is not a node")
         own.append((source, target))
     if twice := [edge for edge, count in Counter(own).items() if count > 1]:
-        raise DataError(f"the edge from {brief(twice[0][0])} to {brief(twice[0][1])} stands twice")
+        raise DataError(f"the edge from {brief(twice[0][0])} to {brief(twice[0][1])} appears twice")
     return nodes, own + inner
 
 
@@ -152,7 +152,7 @@ def _recurrences(nodes: dict[str, Node], edges: list[Edge]) -> tuple[dict[str, s
             if nodes[each].kind in WEIGHTS and before[each] == [name] and after[each] == [name]
         ]
         if len(loops) > 1:
-            raise ExportError(f"node {brief(name)} sees its own spikes in {len(loops)} ways; one is read")
+            raise ExportError(f"node {brief(name)} sees its own spikes in {len(loops)} ways; hstnn reads one")
         if loops:
             seen[name] = loops[0]
     gone = {(name, each or name) for name, each in seen.items()} | {(each or name, name) for name, each in seen.items()}
@@ -178,8 +178,8 @@ def _sorted(nodes: dict[str, Node], edges: list[Edge], weights: set[str | None])
             passed.add(name)
             name = next(each for each in before[name] if each not in found)
         raise ExportError(
-            f"node {brief(name)} is in a cycle that is no recurrence",
-            "what is read: spiking neurons whose spikes come back through one node of weights to themselves",
+            f"node {brief(name)} is in a cycle that is not a recurrence",
+            "hstnn reads spiking neurons whose spikes come back to themselves through one node of weights",
         )
     return found
 
@@ -208,7 +208,9 @@ def _with_meetings(edges: list[Edge]) -> list[Edge]:
     often = Counter(each for found in sums.values() for each in found)
     sums = {name: found for name, found in sums.items() if sum(often[each] > 1 for each in found) > 1}
     if len(sums) > _MEETINGS:
-        raise ExportError(f"node {brief(min(sums))}: edges meet there and at {len(sums) - 1} more nodes in one another")
+        raise ExportError(
+            f"node {brief(min(sums))}: edges meet there and at {len(sums) - 1} more nodes that depend on each other"
+        )
     number = 0
     while True:
         shared = [
@@ -268,7 +270,7 @@ def _reduced(edges: list[Edge], source: str, sink: str) -> list[str | Branches]:
     if list(paths) != [(source, sink)]:
         left = sorted(each for each in after if after[each] and not each.startswith("\0") and each != source)
         name = left[0] if left else source
-        raise ExportError(f"node {brief(name)}: edges part and meet around it in a way that no blocks within blocks do")
+        raise ExportError(f"node {brief(name)}: the branches around it do not form nested blocks")
     return paths[source, sink].steps
 
 
@@ -280,5 +282,5 @@ def _beside(one: _Path, other: _Path, where: str) -> _Path:
         raise ExportError(f"{what} adds one output to itself")
     depth = max(one.depth, other.depth) + 1
     if depth > _DEEPEST:
-        raise ExportError(f"{what}: blocks stand within blocks, more than {_DEEPEST} deep")
+        raise ExportError(f"{what}: blocks are nested more than {_DEEPEST} deep")
     return _Path([Branches(body.steps, shortcut.steps)], first.place, depth)

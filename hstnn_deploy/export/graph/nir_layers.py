@@ -1,4 +1,4 @@
-"""The layers of a stack as nodes of NIR: the table TO. What NIR has no node for is refused by the layer's name.
+"""The layers of a stack as nodes of NIR: the table TO. A layer without a NIR node is refused by name.
 
 Neurons that see their own spikes are a sub-graph of `lif` and `w_rec`, as snnTorch writes it; it is what all simulators
 that were tried read. What a residual block adds comes together in the node behind it: edges that meet are added.
@@ -84,9 +84,9 @@ class At(NamedTuple):
 
 
 _WHY = {
-    "norm": "a normalisation is folded into the linear layer or convolution right before it; this one has none there",
-    "parallel": "edges that meet are added in NIR; nothing puts outputs side by side",
-    **dict.fromkeys(("rnn", "lstm", "gru"), "it holds spiking units only"),
+    "norm": "a normalisation is folded into the linear layer or convolution right before it, which is missing here",
+    "parallel": "NIR adds edges that meet; it does not join outputs side by side",
+    **dict.fromkeys(("rnn", "lstm", "gru"), "it has spiking units only"),
 }
 
 

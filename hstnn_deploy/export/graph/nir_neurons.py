@@ -54,11 +54,11 @@ def refuse_neuron(neuron: Any, method: Method) -> None:
         ExportError: see the message.
     """
     if not isinstance(neuron, Lif):
-        raise ExportError(f"NIR has no node for neurons of type {neuron.type}", "it holds those of type lif")
+        raise ExportError(f"NIR has no node for neurons of type {neuron.type}", "it has neurons of type lif")
     if neuron.reset == "none" and not is_threshold(neuron):
-        raise ExportError("a neuron that is never reset has no NIR form", "network.neuron.reset=zero has one")
+        raise ExportError("a neuron that is never reset has no NIR form", "use network.neuron.reset=zero")
     if neuron.reset == "subtract":
-        raise ExportError("a reset by subtraction has no NIR form", "leave out --nir; neurons with reset zero have one")
+        raise ExportError("a reset by subtraction has no NIR form", "leave out --nir, or use reset zero")
     for key, there, what in (
         ("fires", neuron.fires != "above", "NIR's neurons fire above the threshold, once a step"),
         ("delayed_reset", neuron.delayed_reset, "NIR's neurons are reset in the step of the spike"),
@@ -187,7 +187,7 @@ def recurrence_of(node: Node, shape: tuple[int, ...], dt: float, method: Method)
 
     Raises:
         DataError: see `Node.array`.
-        ExportError: a field does not fit the shape, or a number is none that neurons may have.
+        ExportError: a field does not fit the shape, or a number is invalid for neurons.
     """
 
     def field(name: str) -> Array:
@@ -198,13 +198,13 @@ def recurrence_of(node: Node, shape: tuple[int, ...], dt: float, method: Method)
         # One for each channel stands as [C, 1, 1].
         if found.ndim == len(shape) and all(one in (1, length) for one, length in zip(found.shape, shape, strict=True)):
             return found
-        raise ExportError(f"{name} has the shape {list(found.shape)}, and {list(shape)} comes in")
+        raise ExportError(f"{name} has shape {list(found.shape)}, but its input is {list(shape)}")
 
     def share(name: str) -> tuple[Array, Array]:
         """Return what is left after a step, and what has passed."""
         tau = field(name)
         if (tau <= 0).any():
-            raise ExportError(f"{name} is {float(tau.min()):g}: a time constant is above 0")
+            raise ExportError(f"{name} is {float(tau.min()):g}: a time constant must be above 0")
         with np.errstate(over="ignore"):
             passed = dt / tau
         left, passed = (1 - passed, passed) if method == "euler" else (np.exp(-passed), -np.expm1(-passed))
@@ -212,7 +212,7 @@ def recurrence_of(node: Node, shape: tuple[int, ...], dt: float, method: Method)
             raise ExportError(
                 f"at a step of {dt:g} s its {'membrane' if name != 'tau_syn' else 'current'} is multiplied by "
                 f"{float(left.min()):.6g} a step",
-                "a smaller dt or the method exponential; dt must be that of who wrote the file",
+                "use a smaller dt or the method exponential; dt must be the one that the file was written for",
             )
         return left, passed
 
@@ -257,7 +257,7 @@ def neuron_of(node: Any, dt: float, method: Method) -> tuple[float, float]:
     own = node_of(node)
     found = scaled(recurrence_of(own, own.array("v_threshold").shape, dt, method))
     if found is None or found.threshold is None:
-        raise ExportError("its input is not multiplied by a number above 0")
+        raise ExportError("it does not multiply its input by a number above 0")
     return float(np.ravel(found.decay)[0]), float(np.ravel(found.threshold)[0])
 
 
@@ -277,7 +277,7 @@ def package() -> Any:
     if tuple(map(int, re.findall(r"\d+", found)[:3])) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
         raise ExportError(
-            f"NIR needs the package nir {wanted} or newer, and {found} is installed",
-            f"pip install 'nir>={wanted}'; a simulator that needs an older one can have an environment of its own",
+            f"NIR needs the package nir {wanted} or newer, but {found} is installed",
+            f"pip install 'nir>={wanted}'; install a simulator that needs an older one in another environment",
         )
     return nir

@@ -1,7 +1,7 @@
 """A small builder of ONNX graphs: nodes are added one by one, every value under a name that explains it.
 
 The graphs are written by hand, not traced: then no size of an example can get into them, a scan holds exactly what it
-needs, and the names in a file are the ones this room documents.
+needs, and the names in a file are the ones documented here.
 """
 
 from collections.abc import Iterator, Sequence

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 # No public name for the scan operator yet (torch 2.11 to 2.13).
 from torch._higher_order_ops.scan import scan
+from typing_extensions import override
 
 from hstnn_deploy.export.graph.interface import interface
 from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Strand
@@ -48,12 +49,13 @@ class Traced(Eager):
         self.tapped = tapped
         self.taps: dict[str, Tensor] = {}
 
+    @override
     def tap(self, a: Tensor, name: str) -> Tensor:
-        """See `Algebra`."""
         if self.tapped:
             self.taps[f"layer{self.layer}_{name}"] = a
         return a
 
+    @override
     def spike(
         self,
         membrane: Tensor,
@@ -62,30 +64,33 @@ class Traced(Eager):
         name: str = "spikes",
         fires: Fires = "above",
     ) -> Tensor:
-        """See `Algebra`; there is no backward pass."""
+        """There is no backward pass."""
         return fired(membrane, threshold, fires)
 
+    @override
     def clip(self, a: Tensor, low: float | None, high: float | None, name: str = "") -> Tensor:
-        """See `Algebra`; there is no backward pass."""
+        """There is no backward pass."""
         return a.clamp(low, high)
 
+    @override
     def share(self, total: Tensor, count: Tensor, name: str = "") -> Tensor:
-        """See `Algebra`; a window has at least one step."""
+        """A window has at least one step."""
         return total / count
 
+    @override
     def dropout(self, x: Tensor, layer: nn.Dropout) -> Tensor:
-        """See `Algebra`; nothing is dropped."""
+        """Nothing is dropped."""
         return x
 
+    @override
     def length(self, x: Tensor, name: str = "") -> Tensor:
-        """See `Algebra`."""
         # Counted: the length itself would be that of the example.
         return torch.ones_like(x[..., :1]).sum(0)
 
+    @override
     def loop(
         self, strands: Sequence[Strand[Tensor]], state: Mapping[str, Tensor]
     ) -> tuple[list[Tensor | None], dict[str, Tensor]]:
-        """See `Algebra`."""
         names = [name for strand in strands for name in strand.states]
 
         def step(
@@ -175,84 +180,85 @@ class Script(Algebra[str]):
 
     # ------------------------------------------------------------------------------------------------- arithmetic
 
+    @override
     def add(self, a: str | float, b: str | float, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"{a} + {b}")
 
+    @override
     def sub(self, a: str | float, b: str | float, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"{a} - {b}")
 
+    @override
     def mul(self, a: str | float, b: str | float, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"{a} * {b}")
 
+    @override
     def sigmoid(self, a: str, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"torch.sigmoid({a})")
 
+    @override
     def tanh(self, a: str, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"torch.tanh({a})")
 
+    @override
     def relu(self, a: str, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"torch.relu({a})")
 
+    @override
     def clip(self, a: str, low: float | None, high: float | None, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"{a}.clamp({low}, {high})")
 
+    @override
     def parameter(self, value: Tensor) -> str:
-        """See `Algebra`."""
         return self._weight(value)
 
+    @override
     def share(self, total: str, count: str, name: str = "") -> str:
-        """See `Algebra`; a window has at least one step."""
+        """A window has at least one step."""
         return self._set(name, f"{total} / {count}")
 
+    @override
     def spike(
         self, membrane: str, threshold: str | float, surrogate: Surrogate, name: str = "spikes", fires: Fires = "above"
     ) -> str:
-        """See `Algebra`."""
         if fires == "several":
             return self._set(name, f"torch.floor({membrane} / {threshold}).clamp(min=0.0)")
         return self._set(name, f"({membrane} {'>' if fires == 'above' else '>='} {threshold}).to({membrane}.dtype)")
 
+    @override
     def tap(self, a: str, name: str) -> str:
-        """See `Algebra`."""
         if self._tapped:
             self.line(f"{self._named(name)}_rows.append({a})")
         return a
 
     # --------------------------------------------------------------------------------------------------------- weights
 
+    @override
     def product(self, x: str, weight: Tensor, name: str = "") -> str:
-        """See `Algebra`."""
         if weight.ndim == 2:
             return self._set(name, f"torch.matmul({x}, {self._weight(weight)})")
         shape = list(weight.shape[1:])
         return self._set(name, f"torch.matmul({x}, {self._weight(weight)}.flatten(1)).unflatten(-1, {shape})")
 
+    @override
     def linear(self, x: str, layer: nn.Linear, name: str = "") -> str:
-        """See `Algebra`."""
         bias = "None" if layer.bias is None else self._weight(layer.bias)
         return self._set(name, f"torch.nn.functional.linear({x}, {self._weight(layer.weight)}, {bias})")
 
+    @override
     def linear_at_each(self, x: str, layer: nn.Linear, name: str = "") -> str:
-        """See `Algebra`."""
         return self.linear(x, layer, name)
 
+    @override
     def convolve(self, x: str, layer: Convolution, name: str = "") -> str:
-        """See `Algebra`."""
         bias = "None" if layer.bias is None else self._weight(layer.bias)
         how = [list(each) for each in (layer.stride, layer.padding, layer.dilation)]
         settings = ", ".join(map(str, [*how, layer.groups]))
         flat = "1d" if layer.weight.ndim == 3 else "2d"
         return self._set(name, f"torch.conv{flat}({x}, {self._weight(layer.weight)}, {bias}, {settings})")
 
+    @override
     def normalise(self, x: str, norm: Normed, step: str | None = None, name: str = "") -> str:
-        """See `Algebra`."""
         mean, variance = self._weight(norm.mean), self._weight(norm.variance)
         scale, shift = ("None" if each is None else self._weight(each) for each in (norm.scale, norm.shift))
         if step is None:
@@ -268,36 +274,36 @@ class Script(Algebra[str]):
         y = f"({x} - {row(mean)}) * ({factor})"
         return self._set(name, y if norm.shift is None else f"{y} + {row(shift)}")
 
+    @override
     def embed(self, tokens: str, layer: nn.Embedding, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"torch.nn.functional.embedding({tokens}, {self._weight(layer.weight)})")
 
     # ---------------------------------------------------------------------------------------------------------- shapes
 
+    @override
     def likeliest(self, logits: str, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"{logits}.softmax(-1).amax(-1)")
 
+    @override
     def mean_scale(self, norm: Normed, step: str, name: str = "") -> str:
-        """See `Algebra`."""
         assert norm.scale is not None
         place = self._set(f"{name}_place", f"{step}.select(1, 0).to(torch.int64)")
         return self._set(name, f"{self._weight(norm.scale)}.abs().mean(1).index_select(0, {place})")
 
+    @override
     def compared(self, a: str, how: Comparison, threshold: float, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"({a} {'>=' if how == 'at least' else '<'} {threshold}).to({a}.dtype)")
 
+    @override
     def parts(self, x: str, count: int, name: str = "") -> list[str]:
-        """See `Algebra`."""
         return [self._set(f"{name}{n}", f"{x}.select(1, {n})") for n in range(count)]
 
+    @override
     def concat(self, values: Sequence[str], axis: int, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"torch.cat([{', '.join(values)}], dim={axis})")
 
+    @override
     def pool(self, x: str, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> str:
-        """See `Algebra`."""
         if (how, size, stride) == ("mean", (2, 2), (2, 2)):
             return self._set(name, f"torch.nn.functional.avg_pool2d({x}, 2)")
         if len(size) == 1:
@@ -312,26 +318,26 @@ class Script(Algebra[str]):
         divisor = ", [0, 0], False, True, 1" if how == "sum" else ""
         return f"torch.nn.functional.avg_pool2d({settings}{divisor})"
 
+    @override
     def vote(self, x: str, voters: int, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"{x}.unflatten(-1, [-1, {voters}]).mean(-1)")
 
+    @override
     def flatten(self, x: str, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"{x}.flatten(1)")
 
     # ------------------------------------------------------------------------------------------------------------ time
 
+    @override
     def total(self, x: str, name: str = "") -> str:
-        """See `Algebra`."""
         return self._set(name, f"{x}.sum(0)")
 
+    @override
     def length(self, x: str, name: str = "") -> str:
-        """See `Algebra`."""
         return f"{x}.size(0)"
 
+    @override
     def loop(self, strands: Sequence[Strand[str]], state: Mapping[str, str]) -> tuple[list[str | None], dict[str, str]]:
-        """See `Algebra`."""
         now = {name: self._set(f"{name}_before", state[name]) for strand in strands for name in strand.states}
         rows = [self._set(f"{strand.name}_rows", _NO_ROWS) if strand.needed else None for strand in strands]
         self.line(f"for t in range({strands[0].over}.size(0)):")

@@ -52,12 +52,12 @@ _CONSTANTS = f"{CONSTANT}preprocessing/"
 _IN_A_GRAPH = (CropTime, TimeAlignment, Downsample, Pick, CenterCrop, MergePolarities)
 _DROPS = (CropTime, CenterCrop, Pick)
 _WHY_NOT = {
-    "denoise": "drops an event for want of neighbours in place and time",
-    "refractory-period": "drops an event for one that came before it",
+    "denoise": "drops an event that lacks neighbours in place and time",
+    "refractory-period": "drops an event because of an earlier one",
     "decimation": "counts the events of each pixel",
     "hot-pixels": "needs the rate of each pixel over the whole recording",
 }
-_WITHOUT = "leave out --preprocess: `hstnn run` and the runtime's readers then do it"
+_WITHOUT = "leave out --preprocess: `hstnn run` and the runtime's readers then preprocess"
 
 
 class Input(NamedTuple):
@@ -95,20 +95,21 @@ def possible(how: Preprocessing, formats: Collection[str] = ("onnx",)) -> Pixels
                     raise ExportError(f"--preprocess: the transform {each.name} {_WHY_NOT[each.name]}", _WITHOUT)
                 if isinstance(each, TimeAlignment) and dropped:
                     raise ExportError(
-                        f"--preprocess: which event time-alignment finds first is known only after {dropped}", _WITHOUT
+                        f"--preprocess: time-alignment knows the first event only after {dropped}", _WITHOUT
                     )
                 if isinstance(each, _DROPS):
                     dropped = each.name
                 if how.steps is None and isinstance(each, (*_DROPS, TimeAlignment)):
                     raise ExportError(
-                        f"--preprocess: how many frames a whole recording has is known only after {each.name}", _WITHOUT
+                        f"--preprocess: the number of frames of a whole recording is known only after {each.name}",
+                        _WITHOUT,
                     )
         case _:
-            raise ExportError("--preprocess: nothing is known of the files that x comes from", _WITHOUT)
+            raise ExportError("--preprocess: the format of the files behind x is unknown", _WITHOUT)
     if wrong := sorted(set(formats) - {"onnx"}):
         raise ExportError(
-            f"--preprocess: {wrong[0]} has no front: only of an ONNX graph can it be taken off again for the proof",
-            "give --onnx alone, or export twice",
+            f"--preprocess: {wrong[0]} has no front: the proof can separate a front only from an ONNX graph",
+            "give only --onnx, or export twice",
         )
     return how
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hstnn_deploy.export.graph.interface import Interface, state_after
 from hstnn_deploy.export.graph.nodes import CONSTANT, Nodes
@@ -76,78 +77,80 @@ class Onnx(Algebra[str]):
 
     # ------------------------------------------------------------------------------------------------- arithmetic
 
+    @override
     def add(self, a: str | float, b: str | float, name: str = "") -> str:
-        """See `Algebra`."""
         return self._node("Add", name, a, b)
 
+    @override
     def sub(self, a: str | float, b: str | float, name: str = "") -> str:
-        """See `Algebra`."""
         return self._node("Sub", name, a, b)
 
+    @override
     def mul(self, a: str | float, b: str | float, name: str = "") -> str:
-        """See `Algebra`."""
         return self._node("Mul", name, a, b)
 
+    @override
     def sigmoid(self, a: str, name: str = "") -> str:
-        """See `Algebra`."""
         return self._node("Sigmoid", name, a)
 
+    @override
     def tanh(self, a: str, name: str = "") -> str:
-        """See `Algebra`."""
         return self._node("Tanh", name, a)
 
+    @override
     def relu(self, a: str, name: str = "") -> str:
-        """See `Algebra`."""
         return self._node("Relu", name, a)
 
+    @override
     def clip(self, a: str, low: float | None, high: float | None, name: str = "") -> str:
-        """See `Algebra`."""
         return self._node("Clip", name, a, *("" if each is None else self.g.number(each) for each in (low, high)))
 
+    @override
     def parameter(self, value: Tensor) -> str:
-        """See `Algebra`."""
         return self._weight(value)
 
+    @override
     def share(self, total: str, count: str, name: str = "") -> str:
-        """See `Algebra`; a graph has always seen a step."""
+        """A graph has always seen a step."""
         return self._node("Div", name, total, count)
 
+    @override
     def spike(
         self, membrane: str, threshold: str | float, surrogate: Surrogate, name: str = "spikes", fires: Fires = "above"
     ) -> str:
-        """See `Algebra`."""
         if fires == "several":
             whole = self._node("Floor", "floor", self._node("Div", "multiple", membrane, threshold))
             return self._node("Relu", name, whole)
         operator = "Greater" if fires == "above" else "GreaterOrEqual"
         return self._node("Cast", name, self._node(operator, "fires", membrane, threshold), to=1)
 
+    @override
     def exceeds(self, a: str, threshold: str | float, name: str = "exceeds") -> str:
-        """See `Algebra`."""
         return self._node("Cast", name, self._node("Greater", f"{name}_above", a, threshold), to=1)
 
     # --------------------------------------------------------------------------------------------------------- weights
 
+    @override
     def product(self, x: str, weight: Tensor, name: str = "") -> str:
-        """See `Algebra`."""
         if weight.ndim != 2:
             self.lacks("a product with several weights at once")
         return self._node("MatMul", name, x, self._weight(weight))
 
+    @override
     def linear(self, x: str, layer: nn.Linear, name: str = "") -> str:
-        """See `Algebra`."""
         weights = [self._weight(each) for each in (layer.weight, layer.bias) if each is not None]
         return self._node("Gemm", name, x, *weights, transB=1)
 
+    @override
     def linear_at_each(self, x: str, layer: nn.Linear, name: str = "") -> str:
-        """See `Algebra`. The weight is stored transposed."""
+        """The weight is stored transposed."""
         weight = self._weight(layer.weight, TRANSPOSED, array(layer.weight).T)
         if layer.bias is None:
             return self._node("MatMul", name, x, weight)
         return self._node("Add", name, self._node("MatMul", f"{name}_product", x, weight), self._weight(layer.bias))
 
+    @override
     def convolve(self, x: str, layer: Convolution, name: str = "") -> str:
-        """See `Algebra`."""
         inputs = [x, self._weight(layer.weight)]
         if layer.bias is not None:
             inputs.append(self._weight(layer.bias))
@@ -160,8 +163,9 @@ class Onnx(Algebra[str]):
             how["group"] = layer.groups
         return self._node("Conv", name, *inputs, **how)
 
+    @override
     def normalise(self, x: str, norm: Normed, step: str | None = None, name: str = "") -> str:
-        """See `Algebra`. One that has no scale or shift of its own takes ones or zeros."""
+        """One that has no scale or shift of its own takes ones or zeros."""
         channels = norm.mean.shape[-1]
         held = [
             self._weight(value) if value is not None else self.g.filled(number, channels)
@@ -192,22 +196,22 @@ class Onnx(Algebra[str]):
             return self._node("Mul", name, centred, factor)
         return self._node("Add", name, self._node("Mul", f"{name}_product", centred, factor), row("shift", norm.shift))
 
+    @override
     def embed(self, tokens: str, layer: nn.Embedding, name: str = "") -> str:
-        """See `Algebra`."""
         return self._node("Gather", name, self._weight(layer.weight), tokens)
 
     # ---------------------------------------------------------------------------------------------------------- shapes
 
+    @override
     def likeliest(self, logits: str, name: str = "") -> str:
-        """See `Algebra`."""
         chances = self._node("Softmax", f"{name}_chances", logits, axis=-1)
         # A maximum has its axis as an attribute up to version 17, as an input from 18 on; this has it always as one.
         best, at = (f"{self.named(f'{name}_{what}')}{self.g.suffix}" for what in ("best", "at"))
         self.g.add_many("TopK", [chances, self.g.axes(1)], [best, at], axis=-1)
         return self._node("Squeeze", name, best, self.g.axes(1))
 
+    @override
     def mean_scale(self, norm: Normed, step: str, name: str = "") -> str:
-        """See `Algebra`."""
         assert norm.scale is not None
         place = self._node("Squeeze", f"{name}_place", self._node("Cast", f"{name}_number", step, to=7), self.g.axes(1))
         row = self._node("Gather", f"{name}_row", self._weight(norm.scale), place, axis=0)
@@ -216,32 +220,33 @@ class Onnx(Algebra[str]):
         )
         return self._node("Div", name, total, float(norm.scale.shape[1]))
 
+    @override
     def compared(self, a: str, how: Comparison, threshold: float, name: str = "") -> str:
-        """See `Algebra`."""
         operator = "GreaterOrEqual" if how == "at least" else "Less"
         return self._node("Cast", name, self._node(operator, f"{name}_holds", a, threshold), to=1)
 
+    @override
     def parts(self, x: str, count: int, name: str = "") -> list[str]:
-        """See `Algebra`."""
         self.lacks("values cut into parts")
 
+    @override
     def concat(self, values: Sequence[str], axis: int, name: str = "") -> str:
-        """See `Algebra`."""
         return self._node("Concat", name, *values, axis=axis)
 
+    @override
     def pool(self, x: str, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> str:
-        """See `Algebra`. A sum is the mean times the number of terms, exact where the mean is."""
+        """A sum is the mean times the number of terms, exact where the mean is."""
         if how == "sum":
             return self.mul(self.pool(x, "mean", size, stride, f"{name}_mean"), float(prod(size)), name)
         operator = "MaxPool" if how == "max" else "AveragePool"
         return self._node(operator, name, x, kernel_shape=list(size), strides=list(stride))
 
+    @override
     def flatten(self, x: str, name: str = "") -> str:
-        """See `Algebra`."""
         return self._node("Flatten", name, x, axis=1)
 
+    @override
     def vote(self, x: str, voters: int, name: str = "") -> str:
-        """See `Algebra`."""
         several = self._node("Reshape", f"{name}_several", x, self.g.axes(0, -1, voters))
         # An axis as an attribute up to version 17, as an input from 18 on: a mean over the last axis is neither.
         total = self._node("ReduceSum", f"{name}_total", several, self.g.axes(2), keepdims=0)
@@ -249,29 +254,29 @@ class Onnx(Algebra[str]):
 
     # ------------------------------------------------------------------------------------------------------------ time
 
+    @override
     def total(self, x: str, name: str = "") -> str:
-        """See `Algebra`."""
         return self._node("ReduceSum", name, x, self.g.axes(0), keepdims=0)
 
+    @override
     def length(self, x: str, name: str = "") -> str:
-        """See `Algebra`."""
         return self.lacks("the length of one step")
 
+    @override
     def loop(self, strands: Sequence[Strand[str]], state: Mapping[str, str]) -> tuple[list[str | None], dict[str, str]]:
-        """See `Algebra`."""
         return self.lacks("a loop within one step")
 
     # ------------------------------------------------------------------------------- what ONNX has an operator for
 
+    @override
     def whole_step(self, group: Units, x: str, state: Mapping[str, str]) -> tuple[str, dict[str, str]] | None:
-        """See `Algebra`."""
         if _gated(group) is None:
             return None
         _, after = self._gates(group, self._node("Unsqueeze", "x_row", x, self.g.axes(0)), state, "")
         return after["h"], after
 
+    @override
     def whole(self, group: Units, x: str, state: Mapping[str, str], needed: bool) -> tuple[str, dict[str, str]] | None:
-        """See `Algebra`."""
         return None if _gated(group) is None else self._gates(group, x, state, self.row(group.tap) if needed else "")
 
     def _gates(self, group: Units, x: str, state: Mapping[str, str], output: str) -> tuple[str, dict[str, str]]:
@@ -323,13 +328,13 @@ def _gated(group: Units) -> tuple[str, str] | None:
 class Scanned(Onnx):
     """Nodes of a window of any length: time is a scan."""
 
+    @override
     def length(self, x: str, name: str = "") -> str:
-        """See `Algebra`."""
         shape = self._node("Shape", f"{name}_length", x, start=0, end=1)
         return self._node("Cast", f"{name}_steps", shape, to=1)
 
+    @override
     def loop(self, strands: Sequence[Strand[str]], state: Mapping[str, str]) -> tuple[list[str | None], dict[str, str]]:
-        """See `Algebra`."""
         body = Nodes(NOW, f"{CONSTANT}layer{self.layer}/" if self.layer else f"{CONSTANT}step/")
         inside = self._with(g=body)
         of = {name: self._state(name) for strand in strands for name in strand.states}
@@ -379,12 +384,12 @@ class Unrolled(Onnx):
         super().__init__(g, network, face)
         self.steps = steps
 
+    @override
     def length(self, x: str, name: str = "") -> str:
-        """See `Algebra`."""
         return self.g.number(float(self.steps))
 
+    @override
     def loop(self, strands: Sequence[Strand[str]], state: Mapping[str, str]) -> tuple[list[str | None], dict[str, str]]:
-        """See `Algebra`."""
         g = self.g
         names = [name for strand in strands for name in strand.states]
         now = {name: state[name] for name in names}

@@ -169,7 +169,7 @@ def check_opset(opset: int) -> Opset:
     for known in OPSETS:
         if known == opset:
             return known
-    raise UsageError(f"graphs are not written in opset {opset}", f"known: {', '.join(map(str, OPSETS))}")
+    raise UsageError(f"hstnn does not write graphs in opset {opset}", f"known: {', '.join(map(str, OPSETS))}")
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -1,4 +1,4 @@
-"""What is said at export of a network that does not spike, or that learned nothing: a proof of it proves little."""
+"""Warnings at export for a network that does not spike or learned nothing: its proof says little."""
 
 from collections.abc import Iterable, Iterator
 

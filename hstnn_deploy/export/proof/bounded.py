@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Strand
 from hstnn_deploy.models.eager import Eager
@@ -74,18 +75,18 @@ class Bounded(Algebra[Value]):
 
     # ------------------------------------------------------------------------------------------------- arithmetic
 
+    @override
     def add(self, a: Value | float, b: Value | float, name: str = "") -> Value:
-        """See `Algebra`."""
         a, b = _value(a), _value(b)
         return _rounded(a.v + b.v, a.e + b.e)
 
+    @override
     def sub(self, a: Value | float, b: Value | float, name: str = "") -> Value:
-        """See `Algebra`."""
         a, b = _value(a), _value(b)
         return _rounded(a.v - b.v, a.e + b.e)
 
+    @override
     def mul(self, a: Value | float, b: Value | float, name: str = "") -> Value:
-        """See `Algebra`."""
         a, b = _value(a), _value(b)
         v, e = a.v * b.v, a.v.abs() * b.e + b.v.abs() * a.e + a.e * b.e
         rounding = UNIT_ROUNDOFF * v.abs()
@@ -94,38 +95,42 @@ class Bounded(Algebra[Value]):
             rounding = torch.where((each.e == 0) & ((each.v == 0) | (each.v.abs() == 1)), 0.0, rounding)
         return Value(v, e + rounding)
 
+    @override
     def share(self, total: Value, count: Value, name: str = "") -> Value:
-        """See `Algebra`."""
         v = total.v / count.v
         return _rounded(v, (total.e + v.abs() * count.e) / count.v.abs())
 
+    @override
     def sigmoid(self, a: Value, name: str = "") -> Value:
-        """See `Algebra`. Its slope is at most 1/4."""
+        """Its slope is at most 1/4."""
         v = torch.sigmoid(a.v)
         return Value(v, a.e / 4 + 4 * ulp(v))
 
+    @override
     def tanh(self, a: Value, name: str = "") -> Value:
-        """See `Algebra`. Its slope is at most 1."""
+        """Its slope is at most 1."""
         v = torch.tanh(a.v)
         return Value(v, a.e + 4 * ulp(v))
 
+    @override
     def relu(self, a: Value, name: str = "") -> Value:
-        """See `Algebra`."""
         return Value(a.v.relu(), a.e)
 
+    @override
     def clip(self, a: Value, low: float | None, high: float | None, name: str = "") -> Value:
-        """See `Algebra`. It takes two numbers no further apart than they are, and a bound is what it is."""
+        """It takes two numbers no further apart than they are, and a bound is what it is."""
         low, high = (None if each is None else float(_value(each).v) for each in (low, high))
         v = a.v.clamp(low, high)
         beyond = (a.v + a.e < v) | (a.v - a.e > v)
         return Value(v, torch.where(beyond, 0.0, a.e))
 
+    @override
     def parameter(self, value: Tensor) -> Value:
-        """See `Algebra`."""
         return exact(value.detach())
 
     # ------------------------------------------------------------------------------------------- what units hand out
 
+    @override
     def spike(
         self,
         membrane: Value,
@@ -134,42 +139,44 @@ class Bounded(Algebra[Value]):
         name: str = "spikes",
         fires: Fires = "above",
     ) -> Value:
-        """See `Algebra`. What the engine claims is checked, and taken."""
+        """What the engine claims is checked, and taken."""
         return exact(self._claims.spikes(self.layer, name, self._step, membrane, _value(threshold), fires))
 
+    @override
     def exceeds(self, a: Value, threshold: Value | float, name: str = "exceeds") -> Value:
-        """See `Algebra`. Where the bound reaches the threshold, an engine may have either: the bound is 1."""
+        """Where the bound reaches the threshold, an engine may have either: the bound is 1."""
         threshold = _value(threshold)
         reach = a.e + threshold.e
         near = (reach > 0) & ((a.v - threshold.v).abs() <= reach)
         return Value((a.v > threshold.v).double(), near.double())
 
+    @override
     def tap(self, a: Value, name: str) -> Value:
-        """See `Algebra`. What the engine claims is checked, and taken; spikes have been."""
+        """What the engine claims is checked, and taken; spikes have been."""
         if name == "spikes":
             return a
         return exact(self._claims.values(self.layer, name, self._step, a))
 
     # --------------------------------------------------------------------------------------------------------- weights
 
+    @override
     def product(self, x: Value, weight: Tensor, name: str = "") -> Value:
-        """See `Algebra`."""
         w = weight.detach().double().flatten(1)
         result = _sum(x, lambda values, form: values @ form(w), x.v.count_nonzero(-1)[..., None])
         return Value(*(part.unflatten(-1, weight.shape[1:]) for part in result)) if weight.ndim > 2 else result
 
+    @override
     def linear(self, x: Value, layer: nn.Linear, name: str = "") -> Value:
-        """See `Algebra`."""
         w = layer.weight.detach().double().T
         bias = None if layer.bias is None else layer.bias.detach().double()
         return _sum(x, lambda values, form: values @ form(w), x.v.count_nonzero(-1)[..., None], bias)
 
+    @override
     def linear_at_each(self, x: Value, layer: nn.Linear, name: str = "") -> Value:
-        """See `Algebra`."""
         return self.linear(x, layer)
 
+    @override
     def convolve(self, x: Value, layer: Convolution, name: str = "") -> Value:
-        """See `Algebra`."""
         if x.v.ndim > layer.weight.ndim:
             rows = self.convolve(Value(x.v.flatten(0, 1), x.e.flatten(0, 1) if x.e.ndim else x.e), layer)
             return Value(*(part.unflatten(0, x.v.shape[:2]) for part in rows))
@@ -186,8 +193,9 @@ class Bounded(Algebra[Value]):
         bias = None if layer.bias is None else layer.bias.detach().double()[beside]
         return _sum(x, lambda values, form: convolved(values, form(w)), terms, bias)
 
+    @override
     def normalise(self, x: Value, norm: Normed, step: Value | None = None, name: str = "") -> Value:
-        """See `Algebra`. Engines may take it as (x - mean) * factor + shift, or as x * factor + what is left.
+        """Engines may take it as (x - mean) * factor + shift, or as x * factor + what is left.
 
         The factor scale / sqrt(variance + eps) takes four roundings at most, each product and sum one more.
         """
@@ -205,14 +213,15 @@ class Bounded(Algebra[Value]):
         size = (x.v * factor).abs() + (mean * factor).abs() + shift.abs()
         return Value(v, x.e * factor.abs() + 8 * UNIT_ROUNDOFF * size)
 
+    @override
     def embed(self, tokens: Value, layer: nn.Embedding, name: str = "") -> Value:
-        """See `Algebra`."""
         return exact(layer.weight.detach()[tokens.v.long()])
 
     # ---------------------------------------------------------------------------------------------------------- shapes
 
+    @override
     def likeliest(self, logits: Value, name: str = "") -> Value:
-        """See `Algebra`. With logits off by e at most, each probability is off by a factor e^(2 e) at most.
+        """With logits off by e at most, each probability is off by a factor e^(2 e) at most.
 
         An engine rounds each logit's distance d from the largest, takes 4 ulp for its exponential, adds up n of them in
         an order nobody knows, and divides: relative to a probability, (n + 8 + the mean distance) u.
@@ -223,31 +232,34 @@ class Bounded(Algebra[Value]):
         rounding = UNIT_ROUNDOFF * (logits.v.shape[-1] + 8 + away)
         return Value(v, v * (torch.expm1(2 * off) + rounding))
 
+    @override
     def mean_scale(self, norm: Normed, step: Value, name: str = "") -> Value:
-        """See `Algebra`. Of n terms, each is rounded n times at most, and the mean once more."""
+        """Of n terms, each is rounded n times at most, and the mean once more."""
         assert norm.scale is not None
         v = norm.scale.detach().double().abs().mean(1)[step.v[:, 0].long()]
         return Value(v, (norm.scale.shape[1] + 1) * UNIT_ROUNDOFF * v)
 
+    @override
     def compared(self, a: Value, how: Comparison, threshold: float, name: str = "") -> Value:
-        """See `Algebra`. Where the bound reaches the threshold, an engine may have either: the bound is 1."""
+        """Where the bound reaches the threshold, an engine may have either: the bound is 1."""
         border = _value(threshold).v
         near = (a.e > 0) & ((a.v - border).abs() <= a.e)
         return Value((a.v >= border if how == "at least" else a.v < border).double(), near.double())
 
+    @override
     def parts(self, x: Value, count: int, name: str = "") -> list[Value]:
-        """See `Algebra`."""
         return [Value(v, e) for v, e in zip(x.v.unbind(1), x.e.expand_as(x.v).unbind(1), strict=True)]
 
+    @override
     def concat(self, values: Sequence[Value], axis: int, name: str = "") -> Value:
-        """See `Algebra`."""
         return Value(
             torch.cat([each.v for each in values], dim=axis),
             torch.cat([each.e.expand_as(each.v) for each in values], dim=axis),
         )
 
+    @override
     def pool(self, x: Value, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> Value:
-        """See `Algebra`. Of n terms, each is rounded n times at most; the largest is not rounded."""
+        """Of n terms, each is rounded n times at most; the largest is not rounded."""
         v, e = (self._run.pool(part, how, size, stride) for part in (x.v, x.e.expand_as(x.v)))
         if how == "max":
             return Value(v, e)
@@ -257,33 +269,33 @@ class Bounded(Algebra[Value]):
         rounding = terms * UNIT_ROUNDOFF * magnitude
         return Value(v, e + torch.where((e == 0) & _single(total) & _single(v), 0.0, rounding))
 
+    @override
     def vote(self, x: Value, voters: int, name: str = "") -> Value:
-        """See `Algebra`."""
         v, e, magnitude = (self._run.vote(part, voters) for part in (x.v, x.e.expand_as(x.v), x.v.abs()))
         rounding = torch.where((e == 0) & _single(v * voters), UNIT_ROUNDOFF, (voters + 1) * UNIT_ROUNDOFF) * magnitude
         return Value(v, e + torch.where((e == 0) & _single(v * voters) & _single(v), 0.0, rounding))
 
+    @override
     def flatten(self, x: Value, name: str = "") -> Value:
-        """See `Algebra`."""
         return Value(x.v.flatten(1), x.e.expand_as(x.v).flatten(1))
 
     # ------------------------------------------------------------------------------------------------------------ time
 
+    @override
     def total(self, x: Value, name: str = "") -> Value:
-        """See `Algebra`."""
         result = Value(x.v[0], x.e.expand_as(x.v)[0])
         for v, e in zip(x.v[1:], x.e.expand_as(x.v)[1:], strict=True):
             result = self.add(result, Value(v, e))
         return result
 
+    @override
     def length(self, x: Value, name: str = "") -> Value:
-        """See `Algebra`."""
         return exact(torch.full((x.v.shape[1], 1), float(len(x.v))))
 
+    @override
     def loop(
         self, strands: Sequence[Strand[Value]], state: Mapping[str, Value]
     ) -> tuple[list[Value | None], dict[str, Value]]:
-        """See `Algebra`."""
         now = {name: state[name] for strand in strands for name in strand.states}
         rows: list[list[Value]] = [[] for _ in strands]
         for t in range(len(strands[0].over.v)):

@@ -27,7 +27,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where an engine's output is not what its own past makes it."""
+    """Where an engine's output does not follow from its own past."""
 
     layer: int
     """Counted from 1; 0 for the readout."""
@@ -90,11 +90,14 @@ class Certificate:
             return f"diverges first at {self.divergences[0]}"
         parts = []
         if self.spikes:
-            parts.append(f"{self.spikes} spikes equal ({self.borderline} borderline)")
+            parts.append(f"{self.spikes} spikes identical ({self.borderline} borderline)")
         if self.values:
-            parts.append(f"{self.values} recurrent values in bound (worst {self.worst:.2f} of it)")
+            parts.append(
+                f"{self.values} recurrent values within the rounding bound "
+                f"(largest error {100 * self.worst:.0f} % of it)"
+            )
         if self.exits:
-            parts.append(f"{self.exits} exits equal ({self.exits_borderline} borderline)")
+            parts.append(f"{self.exits} exits identical ({self.exits_borderline} borderline)")
         return ", ".join(parts)
 
     @property

@@ -215,7 +215,7 @@ def run_checks_on(subject: Subject, names: list[str], provider: str, done: Calla
         try:
             shipped = open_network(path, provider)
         except ExportError as error:
-            raise DeviceError(f"{provider} was asked for: {error.message}", error.hint or _DOCTOR) from error
+            raise DeviceError(f"{provider} is not available: {error.message}", error.hint or _DOCTOR) from error
         where = shipped.provider
         try:
             if states == "inside":

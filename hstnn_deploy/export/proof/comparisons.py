@@ -38,9 +38,9 @@ from hstnn_deploy.train.evaluation import batches, unpadded
 Outcome = Literal["passed", "failed", "not run"]
 
 _MOST_VALUES = 2e9
-"""How much of the test split is asked, in values of the states at all steps: a minute or so of one core."""
+"""How much of the test split is evaluated, in values of the states at all steps: about a minute of one core."""
 _SLOW_BATCHES, _SLOW_VALUES = 2, 1e7
-"""The same for a slow engine, which is asked this many batches at most."""
+"""The same for a slow engine, which evaluates at most this many batches."""
 _CPU = torch.device("cpu")
 
 
@@ -92,7 +92,7 @@ class Subject:
     raw: Callable[[Sequence[int]], Any] | None = None
     """Gives samples of the test split, by number, as they were before that."""
     whole_test: bool = False
-    """Whether all of the test split is asked, however large the network."""
+    """Whether to evaluate the full test split, however large the network."""
     report: Report = silent
     """Told what is under way."""
     source: str = "checkpoint"
@@ -198,11 +198,11 @@ def built(path: Path, subject: Subject, loaded: Any, facts: dict[str, str]) -> C
         return Check(path.name, name, "passed", f"{len(found.splitlines())} lines equal, torch {here['torch']}")
     for package, version in here.items():
         if facts.get(package) != version:
-            wrote = f"written by {package} {facts[package]}" if package in facts else f"it names no {package}"
+            wrote = f"written by {package} {facts[package]}" if package in facts else f"it does not name {package}"
             return Check(path.name, name, "not run", f"{wrote}, this is {version}; the texts differ")
     pairs = zip_longest(found.splitlines(), fresh.splitlines(), fillvalue="nothing")
     theirs, ours = next((one.strip(), two.strip()) for one, two in pairs if one != two)
-    return Check(path.name, name, "failed", f"{theirs[:100]!r} stands where {ours[:100]!r} should")
+    return Check(path.name, name, "failed", f"{theirs[:100]!r} instead of {ours[:100]!r}")
 
 
 def identical_runs(path: Path, subject: Subject, engine: Engine, shown: Engine) -> Check:
@@ -330,7 +330,7 @@ def _apart(logits: Tensor, own: Tensor) -> Tensor:
 
 
 class Answers(NamedTuple):
-    """What the network itself says of what it is asked."""
+    """The network's own answers."""
 
     best: list[Tensor]
     """Of each batch the class [B], or the words [T, B], with the largest logit; or the values [B, K]."""
@@ -342,7 +342,7 @@ class Answers(NamedTuple):
 
 @torch.no_grad()
 def own_answers(subject: Subject, slow: bool, steps: int = 0) -> Answers:
-    """Return the network's own answers to what is asked; worked out once, for all files."""
+    """Return the network's own answers, computed once for all files."""
     if (slow, steps) not in subject.answers:
         score = Score(subject)
         best = [
@@ -354,7 +354,7 @@ def own_answers(subject: Subject, slow: bool, steps: int = 0) -> Answers:
 
 
 def asked(subject: Subject, slow: bool, what: str, steps: int = 0) -> Iterator[Batch]:
-    """Yield what is asked of the test split: all of it, or of a large network or for a slow engine a part.
+    """Yield the batches to evaluate: the full test split, or a part for a large network or a slow engine.
 
     A part is of samples from all over the split, which may be in the order of classes, or the beginning of a text.
     Samples of unequal length come one by one, for what is exported knows no padding.
@@ -381,7 +381,7 @@ def asked(subject: Subject, slow: bool, what: str, steps: int = 0) -> Iterator[B
 
 
 def numbers_asked(subject: Subject, slow: bool = False) -> Tensor:
-    """Return the numbers of the samples of the test split that are asked, ascending."""
+    """Return the numbers of the evaluated samples of the test split, ascending."""
     test = subject.test
     assert test is not None
     steps = len(test.batch(torch.tensor([0]), _CPU).x)

@@ -55,7 +55,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     try:
         return onnx.load(str(path))
     except Exception as error:  # protobuf's errors share no public base
-        raise ExportError(f"{path} cannot be read as ONNX: {' '.join(str(error).split())}") from error
+        raise ExportError(f"cannot read {path} as ONNX: {' '.join(str(error).split())}") from error
 
 
 def read_network(path: Path) -> onnx.ModelProto:
@@ -226,7 +226,7 @@ def module_engine(module: Any, face: Interface) -> Engine:
                 raise ValueError("it does not return an exit" if face.leaves else "it returns more than it should")
             return Run(logits, {}, dict(after), left[0] if left else None)
         except Exception as error:  # a file may hold any other module
-            raise ExportError(f"it cannot be called as the network is: {one_line(str(error))}") from error
+            raise ExportError(f"its call differs from the network's: {one_line(str(error))}") from error
 
     return run
 

@@ -22,7 +22,7 @@ from hstnn_deploy.models.eager import Eager
 
 
 def check_exits(path: Path, subject: Subject, engine: Engine, shown: Engine) -> Iterator[Check]:
-    """Check the exits of a file; nothing of a network that has none.
+    """Check the exits of a file, if its network has any.
 
     Args:
         path: the file.
@@ -44,7 +44,7 @@ def _replayed(path: Path, subject: Subject, shown: Engine) -> Check:
     for t, now in enumerate(x):
         run = shown(now[None], state)
         if run.exit is None:
-            return Check(path.name, name, "failed", "it says no exit")
+            return Check(path.name, name, "failed", "it returns no exit")
         certificate: Certificate = replay(subject.network, now[None], run, state)
         if not certificate.passed:
             return Check(path.name, name, "failed", f"from step {t} on, {certificate}")
@@ -74,7 +74,7 @@ def _on_test_split(path: Path, subject: Subject, engine: Engine, shown: Engine) 
     equal = tally.samples - tally.excused - tally.unexplained
     figure = f"{equal} of {tally.samples} equal; {left / samples:.2f} of {steps} steps on average"
     if tally.unexplained:
-        figure += f", {tally.unexplained} differ for no reason"
+        figure += f", {tally.unexplained} differ without a reason"
     if tally.excused:
         figure += f", {tally.excused} differ at the threshold or a borderline spike"
     return Check(path.name, name + part_asked(subject, samples), "passed" if tally.passed else "failed", figure)
@@ -92,7 +92,7 @@ def _one(
     network = subject.network
     run, own = engine(x, state), subject.eager(x, state)
     if run.exit is None:
-        raise ExportError("it says no exit")
+        raise ExportError("it returns no exit")
     leaves = network.may_leave(Eager(), own.logits, own.state)
     # Written so that NaN counts as different.
     differs = ~(run.exit == leaves)

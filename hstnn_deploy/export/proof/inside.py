@@ -107,7 +107,7 @@ def _from_zeros(session: Session) -> Session:
     def run(feeds: dict[str, Any]) -> dict[str, Any]:
         for name, value in feeds.items():
             if name != "x" and torch.as_tensor(value).any():
-                raise ExportError(f"the graph has its states inside: it cannot begin at another {name} than zero")
+                raise ExportError(f"the graph has its states inside, so {name} must begin at zero")
         return session({"x": feeds["x"]})
 
     return run

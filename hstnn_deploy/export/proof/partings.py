@@ -26,7 +26,7 @@ _FEW, _SHARE = 3, 0.005
 
 
 def handful(samples: int) -> int:
-    """Return how many of so many samples may part at a borderline spike."""
+    """Return how many of `count` samples may part at a borderline spike."""
     return max(_FEW, math.ceil(_SHARE * samples))
 
 
@@ -122,7 +122,7 @@ def certified(
 
 @dataclass
 class Tally:
-    """What became of the samples that were compared."""
+    """The outcomes of the compared samples."""
 
     samples: int = 0
     excused: int = 0
@@ -146,4 +146,4 @@ class Tally:
             return ""
         most = handful(self.samples)
         many = f" (more than {most})" if self.excused > most else ""
-        return f", {self.excused} part at a borderline spike{many}, {self.unexplained} differ for no such reason"
+        return f", {self.excused} part at a borderline spike{many}, {self.unexplained} differ without that reason"

@@ -1,4 +1,4 @@
-"""Open files that somebody else may have written: what could run code is refused before torch sees the file.
+"""Open files from elsewhere: anything that could run code is refused before torch sees the file.
 
 A .pt2 is a zip of weights as bare bytes, of JSON, and of pickles. `torch.export.load` unpickles with code what does not
 load without, evaluates some of the JSON's texts (sizes, guards), makes Python of its names, and calls whatever operator
@@ -101,7 +101,7 @@ _TEXTS = {
 
 
 class _Unsafe(Exception):
-    """What is in a file that could run code, or that hstnn does not write."""
+    """Something in a file that could run code, or that hstnn does not write."""
 
 
 def open_program(path: Path) -> Any:
@@ -117,7 +117,7 @@ def open_program(path: Path) -> Any:
         try:
             return torch.export.load(_copy(members))
         except Exception as error:  # torch raises many kinds for a file it cannot read
-            raise ExportError(f"{path} cannot be read: {first_line(error)}") from error
+            raise ExportError(f"cannot read {path}: {first_line(error)}") from error
 
 
 def check_program(path: Path) -> None:
@@ -142,7 +142,7 @@ def open_script(path: Path) -> Any:
         try:
             return torch.jit.load(str(path), map_location="cpu")
         except Exception as error:  # torch raises many kinds for a file it cannot read
-            raise ExportError(f"{path} cannot be read: {first_line(error)}") from error
+            raise ExportError(f"cannot read {path}: {first_line(error)}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _read(path: Path) -> dict[str, Any]:
         if members.get("byteorder", b"little") != b"little":
             raise _Unsafe("its weights are not little-endian")
         if len(members[_MODEL]) > _LARGEST_MODEL:
-            raise _Unsafe(f"its program has {len(members[_MODEL])} bytes, of {_LARGEST_MODEL} at most")
+            raise _Unsafe(f"its program has {len(members[_MODEL])} bytes; the limit is {_LARGEST_MODEL}")
         members[_MODEL] = _plain(json.loads(members[_MODEL]))
         if json.loads(members[_CONSTANTS]) != {"config": {}}:
             raise _Unsafe("it has constants beside its weights")
@@ -163,14 +163,14 @@ def _read(path: Path) -> dict[str, Any]:
         _check_samples(members[_SAMPLES])
     except _Unsafe as error:
         raise BundleError(
-            f"{path} could run code when it is opened, or is not as hstnn writes it: {error}; it was not opened",
-            "open it nowhere, and export the checkpoint again",
+            f"{path} could run code when opened, or is not as hstnn writes it: {error}; hstnn did not open it",
+            "do not open it; export the checkpoint again",
         ) from error
     except OSError as error:
-        raise ExportError(f"{path} cannot be read: {error.strerror}") from error
+        raise ExportError(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # a foreign file is of any shape
         raise ExportError(
-            f"{path} cannot be read as hstnn writes it: {type(error).__name__}: {one_line(str(error))}"
+            f"{path} is not as hstnn writes it: {type(error).__name__}: {one_line(str(error))}"
         ) from error
     return members
 
@@ -182,7 +182,7 @@ def _members(content: bytes, allowed: re.Pattern[str]) -> dict[str, bytes]:
     the file.
     """
     if content[:2] != b"PK":
-        raise _Unsafe("it is no archive")
+        raise _Unsafe("it is not an archive")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         found = archive.infolist()
         names = [each.filename for each in found]
@@ -200,7 +200,7 @@ def _members(content: bytes, allowed: re.Pattern[str]) -> dict[str, bytes]:
         ends = [each.header_offset + 30 + len(each.filename) + each.file_size for each in found]
         in_a_row = starts[0] == 0 and all(end <= start for end, start in zip(ends, starts[1:], strict=True))
         if not in_one_way or not in_a_row:
-            raise _Unsafe("its archive can be read in more than one way")
+            raise _Unsafe("its archive is ambiguous")
         return {each.filename.removeprefix(_ROOT): archive.read(each) for each in found}
 
 
@@ -267,7 +267,7 @@ def _weights(members: dict[str, Any]) -> dict[str, np.ndarray[Any, np.dtype[np.f
         weights[name] = np.frombuffer(members[member], "<f4").reshape(shape).copy()
         used.add(member)
     if left := {name for name in members if name.startswith(f"{_WEIGHTS}weight_")} - used:
-        raise _Unsafe(f"its member {min(left)} is no weight")
+        raise _Unsafe(f"its member {min(left)} is not a weight")
     return weights
 
 

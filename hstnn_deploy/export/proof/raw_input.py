@@ -82,7 +82,7 @@ def check_front(path: Path, subject: Subject, form: Form, provider: str = "cpu")
         different = [name for name, raw, x in cases if not _equal(run(raw, x.shape[1]), x)]
         figure = ", ".join(name for name, _, _ in cases) + ": equal to the bit"
         if different:
-            figure = f"{', '.join(different)}: not what training makes of it"
+            figure = f"{', '.join(different)}: differs from training"
         yield Check(path.name, f"preprocessing in {engine}", "failed" if different else "passed", figure)
     yield _on_test_split(path, subject, head, form, takes, steps, provider)
 
@@ -170,7 +170,7 @@ def _on_test_split(
     """Take what is asked of the test split, raw, through the front alone and through the file as it ships."""
     name = "answers on the test split, from raw samples"
     if subject.test is None or subject.raw is None:
-        return Check(path.name, name, "not run", subject.no_test or "the raw samples are not at hand")
+        return Check(path.name, name, "not run", subject.no_test or "the raw samples are not available")
     run = _front_alone(onnxruntime_session(head, provider), head, form, takes)
     behind = graph_engine(open_network(path, provider), subject.face)
     if form == "step":
@@ -204,7 +204,7 @@ def _on_test_split(
             worst = max(worst, difference)
     passed = same == count and not unexplained
     figure = (
-        f"{same} of {count} samples equal to the bit to what training makes of them; "
+        f"{same} of {count} samples equal training's to the bit; "
         f"{answers} of {count} answers equal (logits to {worst:.1e})"
     )
     return Check(path.name, name + part_asked(subject, count), "passed" if passed else "failed", figure)

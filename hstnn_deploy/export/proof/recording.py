@@ -57,7 +57,7 @@ def record(network: Network, x: Tensor) -> Recording:
     values = 2 * sum(prod(value.shape) for value in like.values()) + network.outputs
     if 4 * values * len(x) > _MOST:
         raise OutOfMemoryError(
-            f"{len(x)} steps of {values} values are more than 2 GiB to record", "give a sample of fewer steps"
+            f"recording {len(x)} steps of {values} values needs more than 2 GiB", "give a sample with fewer steps"
         )
     engine, state = network_engine(network, show=True), like
     rows: dict[str, list[Tensor]] = {}

@@ -23,8 +23,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
-from hstnn_deploy.export.proof.bounded import UNIT_ROUNDOFF, Bounded, Value, exact, ulp
+from hstnn_deploy.export.proof.bounded import UNIT_ROUNDOFF, Bounded, Claims, Value, exact, ulp
 from hstnn_deploy.export.proof.certificate import Certificate, Place, Run
 from hstnn_deploy.models.algebra import Fires
 from hstnn_deploy.models.exits import EXIT
@@ -109,7 +110,7 @@ def _firing(membrane: Value, threshold: Value, fires: Fires, spikes: Tensor) -> 
     return (multiple - border).abs(), off, (least <= spikes) & (spikes <= most) & (spikes == spikes.floor())
 
 
-class _Claims:
+class _Claims(Claims):
     """What an engine claims its units handed out.
 
     Args:
@@ -121,8 +122,8 @@ class _Claims:
     def __init__(self, taps: Mapping[Tap, Tensor], other: Mapping[Tap, Tensor] | None, result: Certificate) -> None:
         self._taps, self._other, self._result = taps, other, result
 
+    @override
     def spikes(self, layer: int, tap: str, step: int, membrane: Value, threshold: Value, fires: Fires) -> Tensor:
-        """See `bounded.Claims`."""
         spikes = self._taps[Tap(layer, tap)][step].double()
         distance, eps, right = _firing(membrane, threshold, fires, spikes)
         near = distance < eps
@@ -138,8 +139,8 @@ class _Claims:
             spikes, near = functional.avg_pool2d(spikes, 2), functional.max_pool2d(near.double(), 2) > 0
         self._result.beside(spikes != theirs, near, step)
 
+    @override
     def values(self, layer: int, tap: str, step: int, expected: Value) -> Tensor:
-        """See `bounded.Claims`."""
         values = self._taps[Tap(layer, tap)][step].double()
         self._result.values_of(values, expected.v, expected.e, Place(layer, tap, step))
         self._result.values += values.numel()

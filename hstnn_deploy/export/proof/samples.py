@@ -51,7 +51,7 @@ def make_subject(
         recipe: of the network.
         vocabulary: of a language model, the SHA-256 of its words.
         data_folder: where the recipe's data is; None: where data usually is.
-        whole_test: whether all of the test split is asked, however large the network.
+        whole_test: whether to evaluate the full test split, however large the network.
         report: told what is under way.
         samples: a .npy or .npz file of inputs that the files are replayed on, x[N, T, …], in the place of other ones.
         given: samples with their answers, in the place of the test split.
@@ -68,7 +68,7 @@ def make_subject(
     recordings = data_set(recipe.data).recordings
     windows, sampled = _windows(test, face, network.longest, samples)
     if given is not None and samples is None:
-        sampled, recordings = "windows of the samples that were given", None
+        sampled, recordings = "windows of the given samples", None
     return Subject(
         network,
         folder,
@@ -113,7 +113,7 @@ def _test_split(recipe: Recipe, vocabulary: str, data_folder: Path | None) -> tu
     except DataError as error:
         return None, f"no test data: {error.message}"
     if splits.vocabulary != vocabulary:
-        return None, f"no test data: {recipe.data.name} has another vocabulary here than the network was trained with"
+        return None, f"no test data: {recipe.data.name} now has another vocabulary than the network was trained with"
     return splits.test, ""
 
 

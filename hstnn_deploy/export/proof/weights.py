@@ -69,7 +69,7 @@ def network_of(path: Path, config: NetworkConfig, sizes: list[Sizes]) -> Network
         with torch.device("meta"):
             shapes = {name: tuple(value.shape) for name, value in build(config, sizes).state_dict().items()}
         for name in sorted(shapes.keys() ^ weights.keys()):
-            raise RuntimeError(f"{name} is in one only")
+            raise RuntimeError(f"only one of them has {name}")
         for name, shape in shapes.items():
             if tuple(weights[name].shape) != shape:
                 raise RuntimeError(f"{name} is {tuple(weights[name].shape)}, not {shape}")
@@ -77,7 +77,7 @@ def network_of(path: Path, config: NetworkConfig, sizes: list[Sizes]) -> Network
         network.load_state_dict(weights)
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:  # of numbers that cannot be units
         raise ExportError(
-            f"{path} does not hold the network of the manifest: {' '.join(str(error).split())}"
+            f"{path} does not contain the network of the manifest: {' '.join(str(error).split())}"
         ) from error
     return network.eval()
 

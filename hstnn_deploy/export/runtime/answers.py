@@ -1,4 +1,4 @@
-"""What a bundle's network says of its input, as plain data: a class, values, or the words that follow a text.
+"""The answers of a bundle's network as plain data: a class, values, or the words that follow a text.
 
 Shapes: T time, B samples side by side, C classes, V words.
 """

@@ -70,7 +70,7 @@ class Given(NamedTuple):
             with self.source.open("rb") as file:
                 return read_bounded(file, self.name, self.limit)
         except OSError as error:
-            raise DataError(f"{self.name} cannot be read: {error.strerror}") from error
+            raise DataError(f"cannot read {self.name}: {error.strerror}") from error
 
 
 def is_file(start: bytes) -> bool:
@@ -85,7 +85,7 @@ def standard_input() -> Any:
         DataError: it is closed.
     """
     if sys.stdin is None or sys.stdin.closed:
-        raise DataError("standard input is closed", "give a file, or send something through a pipe")
+        raise DataError("standard input is closed", "give a file, or pipe data in")
     return sys.stdin
 
 
@@ -113,7 +113,7 @@ def read_file(path: Path, limit: int | None = None) -> Given:
     except IsADirectoryError as error:
         raise DataError(f"{path} is a folder", "give a file") from error
     except OSError as error:
-        raise DataError(f"{name} cannot be read: {error.strerror}") from error
+        raise DataError(f"cannot read {name}: {error.strerror}") from error
     if not start:
         raise DataError(f"{name} is empty")
     return Given(name, path, source, start, limit)
@@ -159,10 +159,10 @@ def read_samples(
     if isinstance(how, Frames) and (recording := read_recording(given.path, how, session)):
         return recorded(recording, how, raw)
     if given.is_array:
-        raise DataError(f"{given.name} holds events", _taken(how, raw))
+        raise DataError(f"{given.name} contains events", _taken(how, raw))
     if kind := image_files.another_format(given.start):
         raise DataError(f"{given.name} is {kind} image", "save it as .png")
-    raise DataError(f"{given.name} is no .npy, .npz{_files(how)} file", _taken(how, raw))
+    raise DataError(f"{given.name} is not a .npy, .npz{_files(how)} file", _taken(how, raw))
 
 
 def _check_shape(how: Whole, session: Session) -> None:
@@ -170,7 +170,7 @@ def _check_shape(how: Whole, session: Session) -> None:
     shape = (how.colours, how.height, how.width)
     if session.step_shape != shape:
         raise BundleError(
-            f"{session.folder} says that its network takes images of shape {list(shape)}, and its graphs take "
+            f"{session.folder} states that its network takes images with shape {list(shape)}, but its graphs take "
             f"{list(session.step_shape)}",
             "export the bundle again",
         )
@@ -216,7 +216,7 @@ def _from_samples(values: Array, name: str, how: Arrays, session: Session, say: 
     """
     shape, axes = tuple(how.shape), ", ".join(how.axes)
     if values.dtype.kind not in "iufb" or values.size == 0:
-        raise DataError(f"{name} holds {values.dtype} of shape {list(values.shape)}", f"give numbers [B, {axes}]")
+        raise DataError(f"{name} contains {values.dtype} with shape {list(values.shape)}", f"give numbers [B, {axes}]")
     if values.shape == shape:
         values = values[None]
     free = [letter == "T" for letter in how.axes]
@@ -225,15 +225,15 @@ def _from_samples(values: Array, name: str, how: Arrays, session: Session, say: 
     )
     if not fits:
         raise DataError(
-            f"{name} is of shape {list(values.shape)}; the network was trained on samples [{axes}] of {list(shape)}",
-            "give an array [B, …] of such samples, or one sample; --any-range takes x[T, B, …] as it stands",
+            f"{name} has shape {list(values.shape)}; the network was trained on samples [{axes}] of {list(shape)}",
+            "give an array [B, …] of such samples, or one sample; --any-range takes x[T, B, …] as it is",
         )
     if 4 * values.size * (how.steps if "T" not in how.axes else 1) > ARRAY_LIMIT:
         raise DataError(f"{name}: its steps take more than {shown_bytes(ARRAY_LIMIT)}", "split it")
     x = as_input(values, how.axes, how.steps, how.mean, how.std)
     if x.shape[2:] != session.step_shape:
         raise BundleError(
-            f"{session.folder} says that its network takes steps of shape {list(x.shape[2:])}, and its graphs take "
+            f"{session.folder} states that its network takes steps with shape {list(x.shape[2:])}, but its graphs take "
             f"{list(session.step_shape)}",
             "export the bundle again",
         )
@@ -282,13 +282,13 @@ def recorded(recording: "Recording", how: Preprocessing, raw: bool) -> Array:
     if not frames.any() and how.frames is not None:
         names = ", ".join(each.name for each in how.transforms) or "none"
         raise DataError(
-            f"{recording.report.file}: no event is in the {how.frames.told().rstrip(',')} that the network sees",
+            f"{recording.report.file}: no event is within the {how.frames.told().rstrip(',')} that the network sees",
             f"its {recording.report.count} events are too few or too close in time, or the transforms leave none of "
             f"them; these are: {names}",
         )
     if not frames.any():
         raise DataError(
-            f"{recording.report.file}: no event is left by the transforms that the network was trained with",
+            f"{recording.report.file}: the network's transforms leave no event",
             f"they are: {', '.join(each.name for each in how.transforms)}",
         )
     return frames
@@ -305,7 +305,7 @@ def seen_rows(name: str, rows: Array, how: Preprocessing, session: Session) -> l
     from hstnn_deploy.data.readers.event_columns import see
 
     if len(rows) == 0:
-        raise DataError(f"{name} holds no events", "there is nothing for the network to see")
+        raise DataError(f"{name} contains no events", "there is nothing for the network to see")
     notes = []
     for number in np.unique(rows[:, 0]):
         which = f"{name}, recording {number}"
@@ -335,7 +335,7 @@ def read_rows(given: Path, session: Session) -> Iterator[Array]:
     try:
         lines = standard_input() if str(given) == STANDARD_INPUT else given.open(encoding="utf-8")
     except OSError as error:
-        raise DataError(f"{name} cannot be read: {error.strerror}") from error
+        raise DataError(f"cannot read {name}: {error.strerror}") from error
     with lines:
         number = 0
         try:
@@ -344,22 +344,22 @@ def read_rows(given: Path, session: Session) -> Iterator[Array]:
                 if (row := _row(line, f"{name}: line {number}", width, most)) is not None:
                     yield row.reshape(session.step_shape)
         except UnicodeDecodeError as error:
-            raise DataError(f"{name} is not text: it holds the byte 0x{error.object[error.start]:02x}") from error
+            raise DataError(f"{name} is not text: it contains the byte 0x{error.object[error.start]:02x}") from error
 
 
 def _row(line: str, name: str, width: int, most: int) -> Array | None:
     """Return the numbers of a line; None of an empty one."""
     if len(line) >= most and not line.endswith("\n"):
-        raise DataError(f"{name} is longer than {most} letters", f"a time step is {width} numbers")
+        raise DataError(f"{name} is longer than {most} characters", f"a time step is {width} numbers")
     words = re.split(r"[\s,;]+", line.strip())
     if words == [""]:
         return None
     try:
         row = np.array([float(word) for word in words])
     except ValueError as error:
-        raise DataError(f"{name} holds {line.strip()[:40]!r}, not numbers") from error
+        raise DataError(f"{name} contains {line.strip()[:40]!r}, not numbers") from error
     if len(row) != width:
-        raise DataError(f"{name} holds {len(row)} numbers; a time step is {width}")
+        raise DataError(f"{name} contains {len(row)} numbers; a time step is {width}")
     return row
 
 
@@ -372,14 +372,14 @@ def read_vocabulary(session: Session) -> list[str]:
     path = session.folder / VOCABULARY
     if VOCABULARY not in session.manifest["carried"]:
         raise BundleError(
-            f"{session.folder} carries no vocabulary: its text was not at hand when it was exported",
+            f"{session.folder} has no vocabulary: its text was not available at export",
             "export it again with --data-dir",
         )
     check_files(session.folder, session.manifest, [VOCABULARY])
     with reading(path, "a vocabulary", BundleError):
         words: list[str] = json_value(path.read_bytes())
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise ValueError("it holds no list of words")
+            raise ValueError("it is not a list of words")
     return words
 
 
@@ -403,12 +403,12 @@ def read_words(given: Given, how: Words, vocabulary: list[str]) -> tuple[list[in
     text = text.lower() if how.lower else text
     pattern = r"\S+" if how.split == "spaces" else r"\w+|[^\w\s]"
     lines = [re.findall(pattern, line) for line in text.splitlines()]
-    # A last line without an end is still being written: what follows it is what is asked for.
+    # A last line without an end is still being written: the network predicts what follows it.
     ended = text.endswith("\n")
     words = [word for line in lines for word in (*line, EOS)]
     words = words if ended else words[:-1]
     if all(word == EOS for word in words):
-        raise DataError(f"{given.name} holds no words")
+        raise DataError(f"{given.name} contains no words")
     numbers = {word: number for number, word in enumerate(vocabulary)}
     missing = list(dict.fromkeys(word for word in words if word not in numbers))
     if missing and UNKNOWN not in numbers:
@@ -437,7 +437,7 @@ def _taken(how: Preprocessing, raw: bool = False) -> str:
             axes = ", ".join(how.axes)
             return f"the network takes arrays [B, {axes}] of samples of shape {how.shape}"
         case _:
-            return "the network takes arrays x[T, B, …], or text with one time step of numbers to a line"
+            return "the network takes arrays x[T, B, …], or text with the numbers of one time step per line"
 
 
 def _files(how: Preprocessing) -> str:

@@ -122,14 +122,14 @@ class Values:
         self._dtype = np.dtype(np.float32 if words is None else np.int64)
 
     def shaped(self, x: Any, batch: int | None = None) -> Array:
-        """See `Taking`. x must hold real numbers, or words by number."""
+        """x must hold real numbers, or words by number."""
         values = self._shaped(x, ("T", "B" if batch is None else batch, *self._step))
         if batch is None:
             self._trained.check_steps(values.shape)
         return values
 
     def checked(self, x: Any, time: bool = True, batch: int | None = None) -> Array:
-        """See `Taking`. x must hold finite numbers that training can have had; or words that there are."""
+        """x must hold finite numbers that training can have had; or words that there are."""
         if time:
             return self._valued(self.shaped(x, batch))
         # What comes step by step comes as it should, as a rule: that costs nothing to see.
@@ -141,7 +141,7 @@ class Values:
         values = _array(x)
         if values.dtype.kind not in ("biuf" if self._words is None else "iu"):
             wanted = "real numbers" if self._words is None else "whole numbers, the words'"
-            raise DataError(f"x is of type {values.dtype}; the network takes {wanted}")
+            raise DataError(f"x has type {values.dtype}; the network takes {wanted}")
         _fitting("x", values, axes)
         return values
 
@@ -149,7 +149,7 @@ class Values:
         if self._words is not None:
             low, high = int(values.min()), int(values.max())
             if low < 0 or high >= self._words:
-                raise DataError(f"x holds {low if low < 0 else high}; words are numbered 0 to {self._words - 1}")
+                raise DataError(f"x contains {low if low < 0 else high}; words are numbered 0 to {self._words - 1}")
             return np.ascontiguousarray(values, np.int64)
         if values.dtype != self._dtype:
             with np.errstate(over="ignore"):
@@ -159,30 +159,24 @@ class Values:
         return values
 
     def batch(self, x: Array) -> int:
-        """See `Taking`."""
         return int(x.shape[1])
 
     def steps(self, x: Array, state: Mapping[str, Array] | None = None) -> int:
-        """See `Taking`."""
         return len(x)
 
     def split(self, x: Array, frames: int | None = None, state: Mapping[str, Array] | None = None) -> Iterator[Array]:
-        """See `Taking`."""
         yield from x
 
     def pieces(
         self, x: Array, length: int, frames: int | None = None, state: Mapping[str, Array] | None = None
     ) -> Iterator[tuple[Array, None]]:
-        """See `Taking`."""
         for start in range(0, len(x), length):
             yield self._valued(x[start : start + length], start), None
 
     def samples(self, x: Array, start: int, stop: int) -> Array:
-        """See `Taking`."""
         return x[:, start:stop]
 
     def window(self, x: Array) -> Array:
-        """See `Taking`."""
         return x[None]
 
 
@@ -200,52 +194,45 @@ class Images:
         self.values = self._height * int(how["colours"])
 
     def shaped(self, x: Any, batch: int | None = None) -> Array:
-        """See `Taking`."""
         return self.checked(x, batch=batch)
 
     def checked(self, x: Any, time: bool = True, batch: int | None = None) -> Array:
-        """See `Taking`. Pixels are bytes, up to what is white in the training's files."""
+        """Pixels are bytes, up to what is white in the training's files."""
         values, name = _array(x), self.name if time else "column"
         if values.dtype != np.uint8:
             raise DataError(
-                f"{name} is of type {values.dtype}; the graph takes raw pixels, uint8 (0 to {self._white})",
-                "preprocessing is in the graph: give pixels as they come out of an image file",
+                f"{name} has type {values.dtype}; the graph takes raw pixels, uint8 (0 to {self._white})",
+                "preprocessing is in the graph: give pixels as an image file has them",
             )
         axes = ("B" if batch is None else batch, self._height, *(("T",) if time else ()), *self._colours)
         _fitting(name, values, axes)
         if (high := int(values.max())) > self._white:
             raise DataError(
-                f"{name} holds {high}; white is {self._white} in the data that was trained on",
+                f"{name} contains {high}; white is {self._white} in the training data",
                 f"scale pixels to 0 to {self._white}; `hstnn run` does so with image files",
             )
         return np.ascontiguousarray(values)
 
     def batch(self, x: Array) -> int:
-        """See `Taking`."""
         return len(x)
 
     def steps(self, x: Array, state: Mapping[str, Array] | None = None) -> int:
-        """See `Taking`."""
         return int(x.shape[2])
 
     def split(self, x: Array, frames: int | None = None, state: Mapping[str, Array] | None = None) -> Iterator[Array]:
-        """See `Taking`."""
         for column in range(x.shape[2]):
             yield np.ascontiguousarray(x[:, :, column])
 
     def pieces(
         self, x: Array, length: int, frames: int | None = None, state: Mapping[str, Array] | None = None
     ) -> Iterator[tuple[Array, None]]:
-        """See `Taking`."""
         for start in range(0, x.shape[2], length):
             yield np.ascontiguousarray(x[:, :, start : start + length]), None
 
     def samples(self, x: Array, start: int, stop: int) -> Array:
-        """See `Taking`."""
         return x[start:stop]
 
     def window(self, x: Array) -> Array:
-        """See `Taking`."""
         return x[:, :, None]
 
 
@@ -266,15 +253,14 @@ class RawEvents:
         self.values = math.prod(self._sizes)
 
     def shaped(self, x: Any, batch: int | None = None) -> Array:
-        """See `Taking`."""
         return self.checked(x, batch=batch)
 
     def checked(self, x: Any, time: bool = True, batch: int | None = None) -> Array:
-        """See `Taking`. Events lie on the sensor and after the beginning."""
+        """Events lie on the sensor and after the beginning."""
         values = _array(x)
         if values.dtype.kind not in "iu":
             raise DataError(
-                f"events are of type {values.dtype}; the graph takes raw events, whole numbers",
+                f"events have type {values.dtype}; the graph takes raw events, whole numbers",
                 "preprocessing is in the graph: give events as they were recorded",
             )
         if values.ndim != 2 or values.shape[1] != len(_FIELDS):
@@ -290,17 +276,17 @@ class RawEvents:
                 raise DataError(f"{what}; it must be 0 {'or more' if end is None else f'to {end - 1}'}")
         if batch is None and len(values) and (most := int(values[:, 0].max())) >= len(values):
             raise DataError(
-                f"recording {most} of {len(values)} events: there are fewer events than recordings",
-                f"the columns are {', '.join(_FIELDS)}; with a batch of many empty recordings, say how many there are",
+                f"recording {most} of {len(values)} events: fewer events than recordings",
+                f"the columns are {', '.join(_FIELDS)}; with a batch of many empty recordings, give their number",
             )
         return np.ascontiguousarray(values, np.int64)
 
     def batch(self, x: Array) -> int:
-        """See `Taking`. Recordings are numbered from 0; what comes after the last event's is not seen."""
+        """Recordings are numbered from 0; what comes after the last event's is not seen."""
         return int(x[:, 0].max(initial=0)) + 1
 
     def steps(self, x: Array, state: Mapping[str, Array] | None = None) -> int:
-        """See `Taking`. As many as in training; of whole recordings, as many as are still to come."""
+        """As many as in training; of whole recordings, as many as are still to come."""
         if self._steps:
             return int(self._steps)
         if (count := self.batch(x)) > 1:
@@ -310,14 +296,14 @@ class RawEvents:
         return max(0, int(self._frames(x, state or {}).max(initial=0))) + 1
 
     def split(self, x: Array, frames: int | None = None, state: Mapping[str, Array] | None = None) -> Iterator[Array]:
-        """See `Taking`. Each step is given the events of its frame."""
+        """Each step is given the events of its frame."""
         for now, _ in self.pieces(x, 1, frames, state):
             yield now
 
     def pieces(
         self, x: Array, length: int, frames: int | None = None, state: Mapping[str, Array] | None = None
     ) -> Iterator[tuple[Array, int]]:
-        """See `Taking`. Each piece is given the events of its frames."""
+        """Each piece is given the events of its frames."""
         steps = frames or self.steps(x, state)
         frame = self._frames(x, state or {})
         order = np.argsort(frame, kind="stable")
@@ -331,7 +317,6 @@ class RawEvents:
             first = last
 
     def samples(self, x: Array, start: int, stop: int) -> Array:
-        """See `Taking`."""
         return x
 
     def _frames(self, x: Array, before: Mapping[str, Array]) -> Array:
@@ -347,7 +332,6 @@ class RawEvents:
         return found
 
     def window(self, x: Array) -> Array:
-        """See `Taking`."""
         return x
 
 
@@ -369,7 +353,7 @@ def taking(tensors: Mapping[str, Any], how: Mapping[str, Any], any_range: bool =
         case "events" | "frame_events":
             if "frame_time" not in how:
                 raise DataError(
-                    "the bundle takes raw events, but its preprocessing says no frame_time", "export the bundle again"
+                    "the bundle takes raw events, but its preprocessing has no frame_time", "export the bundle again"
                 )
             return RawEvents(how)
         case _:
@@ -387,7 +371,7 @@ def shown(shape: Collection[Any]) -> str:
 def _array(x: Any) -> Array:
     # Whoever made a masked array has imported what it takes.
     if "numpy.ma" in sys.modules and isinstance(x, np.ma.MaskedArray):
-        raise DataError("x is a masked array: what stands in its gaps is not said", "give x.filled(…)")
+        raise DataError("x is a masked array: its masked values are unknown", "give x.filled(…)")
     try:
         return np.asarray(x)
     except ValueError as error:
@@ -400,4 +384,4 @@ def _fitting(name: str, values: Array, axes: tuple[Any, ...]) -> None:
         size > 0 if isinstance(axis, str) else size == axis for size, axis in zip(values.shape, axes, strict=True)
     )
     if not fits:
-        raise DataError(f"{name} has the shape {shown(values.shape)}; the network takes {shown(axes)}")
+        raise DataError(f"{name} has shape {shown(values.shape)}; the network takes {shown(axes)}")

@@ -1,4 +1,4 @@
-"""What a bundle holds: its manifest, with a seal over every word of it, and its files, each with its hash.
+"""A bundle's content: its manifest, with a seal over every word of it, and its files, each with its hash.
 
 Needs nothing beyond Python: whoever only runs a bundle reads it through here. The seal is a plain hash, which tells
 damage; it does not tell who wrote the bundle. So nothing in a manifest is used before it is known to be of the shape
@@ -42,11 +42,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{folder} is not a bundle: it {what}", hint)
     try:
         if (size := path.stat().st_size) > LARGEST:
-            raise BundleError(f"{path} has {size} bytes; a manifest has {LARGEST} at most", _EXPORT_AGAIN)
+            raise BundleError(f"{path} has {size} bytes; a manifest has at most {LARGEST}", _EXPORT_AGAIN)
         text = path.read_text(encoding="utf-8")
         facts: dict[str, Any] = json.loads(text)
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+        raise BundleError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is damaged: it is not JSON ({error})", _EXPORT_AGAIN) from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
@@ -64,7 +64,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):  # NaN, half a character, or too many brackets
         sealed = False
     if not sealed:
-        raise BundleError(f"{path} was changed since it was written: its seal does not fit", _EXPORT_AGAIN)
+        raise BundleError(f"{path} has changed since it was written: its seal does not match", _EXPORT_AGAIN)
     if wrong := misfit(facts, SHAPES[version]):
         raise BundleError(f"{path} is not as hstnn writes it: {wrong}", _EXPORT_AGAIN)
     for older in range(version, VERSION):
@@ -95,11 +95,11 @@ def check_files(folder: Path, facts: dict[str, Any], chosen: Collection[str] | N
         try:
             found = sha256(path)
         except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+            raise BundleError(f"cannot read {path}: {error.strerror}") from error
         if found == each["sha256"]:
             continue
         if found in names:
-            raise BundleError(f"{path} holds what belongs in {names[found]}", _EXPORT_AGAIN)
+            raise BundleError(f"{path} has the content of {names[found]}", _EXPORT_AGAIN)
         raise BundleError(
             f"{path} is not the file that was exported: SHA-256 {found[:12]}…, {path.stat().st_size} bytes; "
             f"the manifest says {each['sha256'][:12]}…, {each['bytes']} bytes",

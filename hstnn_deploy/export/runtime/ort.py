@@ -238,7 +238,7 @@ def open_graph(source: Path | bytes, provider: str = "cpu", threads: int | None 
     running = session.get_providers()[0]
     if running != wanted:
         raise DeviceError(
-            f"{wanted} was asked for, but ONNX Runtime would run {_name(source)} on {running}",
+            f"{wanted} is not available: ONNX Runtime would run {_name(source)} on {running}",
             _DOCTOR,
         )
     return Graph(session, running, device)
@@ -281,7 +281,7 @@ def whole_number(value: Any, what: str) -> int:
     except TypeError:
         number = 0
     if number < 1 or isinstance(value, bool):
-        raise UsageError(f"{what} cannot be {value!r}", "give a whole number, at least 1")
+        raise UsageError(f"{what} must be a whole number, at least 1 (got {value!r})", "give 1 or more")
     return number
 
 
@@ -291,10 +291,10 @@ def _session(source: Path | bytes, provider: str, options: Any) -> Any:
     wanted, device = _provider(provider)
     if provider != "cpu":
         load_cuda_libraries()
-        # It has pages to say of libraries that are missing; who asked gets one line, and `hstnn doctor` the reason.
+        # It prints pages about missing libraries; the user gets one line, and `hstnn doctor` the reason.
         onnxruntime.set_default_logger_severity(4)
     if wanted not in onnxruntime.get_available_providers():
-        raise DeviceError(f"{wanted} was asked for; this onnxruntime was built without it", _DOCTOR)
+        raise DeviceError(f"{wanted} is not available: this onnxruntime was built without it", _DOCTOR)
     # Without TF32, which would round every product to ten bits: what was proved is float32.
     providers = [wanted] if provider == "cpu" else [(wanted, {"device_id": device, "use_tf32": 0})]
     try:

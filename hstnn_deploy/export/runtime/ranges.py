@@ -1,6 +1,6 @@
 """What x was in training: which values it could have, and how many steps. Needs numpy alone.
 
-A network answers to anything, and most surely to what it never saw: raw pixels in the place of x in 0..1, say. What
+A network answers any input, also wrong ones, such as raw pixels instead of x in 0..1. What
 preprocessing cannot have given is refused, in one pass over x that looks for NaN and infinities as well.
 """
 
@@ -17,7 +17,7 @@ Array = NDArray[Any]
 _MOST = float(np.finfo(np.float32).max)
 _ROUNDING = 1e-5
 """How far a value may be outside where it comes from another arithmetic than the training's."""
-_ANYWAY = "; any_range=True (`hstnn run --any-range`) takes x as it stands"
+_ANYWAY = "; any_range=True (`hstnn run --any-range`) takes x as it is"
 
 
 _EQUAL = {"bins", "parts", "number"}
@@ -59,8 +59,8 @@ class Range(NamedTuple):
         value = x[tuple(place)]
         place[0] += first
         if not np.isfinite(value):
-            raise DataError(f"x holds {value} at {place}; the network takes finite numbers")
-        raise DataError(f"x holds {value:.6g} at {place}; the network was trained on {self.trained}", self.hint)
+            raise DataError(f"x contains {value} at {place}; the network takes finite numbers")
+        raise DataError(f"x contains {value:.6g} at {place}; the network was trained on {self.trained}", self.hint)
 
     def check_steps(self, shape: tuple[int, ...]) -> None:
         """Check that x[T, B, …] of this shape does not look like [B, T, …].
@@ -91,7 +91,7 @@ def trained_range(how: Mapping[str, Any]) -> Range:
                 1 + _ROUNDING,
                 steps=how["width"],
                 trained=f"0 to 1, pixels times 1 / {white}",
-                hint=f"divide by what is white, or give `hstnn run` raw pixels {shape}, uint8 (0 to {white}){_ANYWAY}",
+                hint=f"divide by the white level, or give raw pixels {shape}, uint8 (0 to {white}){_ANYWAY}",
             )
         case "images":
             poisson = how["encoding"] == "poisson"
@@ -104,7 +104,7 @@ def trained_range(how: Mapping[str, Any]) -> Range:
                 high + room,
                 whole=poisson,
                 steps=how["steps"],
-                trained=spikes if poisson else f"pixels of 0 to 1 less mean, by std: {low:.4g} to {high:.4g}",
+                trained=spikes if poisson else f"pixels of 0 to 1 minus mean, divided by std: {low:.4g} to {high:.4g}",
                 hint=f"give `hstnn run` the image itself, or raw pixels, uint8 (0 to {how['white']}){_ANYWAY}",
             )
         case "frames":
@@ -116,7 +116,7 @@ def trained_range(how: Mapping[str, Any]) -> Range:
                 whole=True,
                 steps=how["steps"] if "steps" in how else kind.get(kind["by"]) if kind["by"] in _EQUAL else None,
                 trained="0 and 1, whether there were events" if binary else "counts of events, whole numbers from 0",
-                hint=f"give frames as events are counted into them{_ANYWAY}",
+                hint=f"give frames of event counts{_ANYWAY}",
             )
         case _:
             return ANY

@@ -19,12 +19,14 @@ def main() -> int:
         "--input", required=True, metavar="X.npy", help="x[T, B, …], or raw pixels or events, as numpy.save wrote it"
     )
     parser.add_argument("--output", metavar="LOGITS.npy", help="write the logits there")
-    parser.add_argument("--steps", action="store_true", help="one time step after another, in the step graph")
-    parser.add_argument("--early-exit", action="store_true", help="answer each sample at its exit, in the step graph")
+    parser.add_argument("--steps", action="store_true", help="run one time step after another in the step graph")
+    parser.add_argument("--early-exit", action="store_true", help="answer each sample at its exit in the step graph")
     parser.add_argument("--bundle", default=str(Path(__file__).parent / "bundle"), help="another bundle")
     parser.add_argument("--provider", default="cpu", help="cpu, cuda or cuda:n (default %(default)s)")
-    parser.add_argument("--any-range", action="store_true", help="take values that training cannot have given, too")
-    parser.add_argument("--max-array", type=float, metavar="GB", help="the most that is read into memory (default 2.1)")
+    parser.add_argument("--any-range", action="store_true", help="accept values outside the training range")
+    parser.add_argument(
+        "--max-array", type=float, metavar="GB", help="most bytes read into memory, in GB (default 2.1)"
+    )
     options = parser.parse_args()
     steps = None
     try:

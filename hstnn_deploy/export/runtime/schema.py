@@ -123,7 +123,7 @@ def _answers(value: Any, where: str) -> str:
     """Return what is wrong with outputs: the first is the logits, and their last axis is the classes, or values."""
     wrong = _tensors(value, where)
     known = wrong or type(value[0]["shape"][-1]) is int
-    return wrong if known else f"{where} does not say how many classes the logits have"
+    return wrong if known else f"{where} does not state how many classes the logits have"
 
 
 _FILE = {

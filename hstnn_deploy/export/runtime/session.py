@@ -94,8 +94,7 @@ class Session:
         if not self._files:
             what = ", ".join(files) or "no graph"
             raise BundleError(
-                f"{self.folder} holds no {f'{smaller} ' if smaller else ''}ONNX graph that passed its checks; "
-                f"it holds {what}",
+                f"{self.folder} contains no verified {f'{smaller} ' if smaller else ''}ONNX graph; it contains {what}",
                 "export the checkpoint with --onnx" + (", and --int8 or --fp16" if smaller else ""),
             )
         if check:
@@ -137,7 +136,7 @@ class Session:
         """The names of the classes, where they have any."""
         if len(self.class_names) not in (0, self.classes):
             raise BundleError(
-                f"{self.folder} names {len(self.class_names)} classes, and its graphs tell {self.classes} apart",
+                f"{self.folder} names {len(self.class_names)} classes, but its graphs distinguish {self.classes}",
                 "export the bundle again",
             )
         of_step = files[self._files["step"]]["outputs"] if "step" in self._files else []
@@ -164,8 +163,8 @@ class Session:
         count = samples if batch is None else whole_number(batch, "batch")
         if self.whole_only and count != samples:
             raise DataError(
-                f"the events are of {samples} recordings, not {count}: the graphs of {self.folder} count them",
-                "export with --states named to say yourself how many there are",
+                f"the events are from {samples} recordings, not {count}: the graphs of {self.folder} count them",
+                "export with --states named to set the number yourself",
             )
         # Samples do not know of each other: those that are too many for a chunk go through one part after another.
         most = count if self.takes == "events" else max(1, CHUNK_VALUES // self._values)
@@ -209,7 +208,7 @@ class Session:
         """
         if self.exit is None:
             raise UsageError(
-                f"{self.folder} does not say when an answer may be given early",
+                f"{self.folder} has no early exit",
                 "export its checkpoint again with --exit, such as --exit confidence=0.9, and a step graph",
             )
 
@@ -331,7 +330,7 @@ class Stream:
             DataError: see `Session.run`.
         """
         if frames is not None and self.session.takes != "events":
-            raise UsageError("frames is for raw events; a chunk of anything else says itself how long it is")
+            raise UsageError("frames applies only to raw events; other chunks have a length of their own")
         with self._lock:
             x = self.session.taking.shaped(x, self.batch)
             logits, self._state = self._run(x, None if frames is None else whole_number(frames, "frames"))
@@ -373,7 +372,7 @@ class Stream:
                 raise DataError(
                     f"{steps} steps take about {shown_bytes(4 * steps * values)}: with its states inside, the graph of "
                     f"{session.folder} takes them all at once, up to {shown_bytes(ARRAY_LIMIT)}",
-                    "export it with its states by name, or with --form step: both are run in chunks",
+                    "export it with its states by name, or with --form step: both run in chunks",
                 )
             return self._alone(inside[0] + _INSIDE), steps
         if "step" in files:
@@ -384,7 +383,7 @@ class Stream:
                 "export it with its states by name, or with --form step",
             )
         raise DataError(
-            f"{session.takes} has {steps} steps; the only graph of {session.folder} takes {session._unrolled}",
+            f"{session.takes} has {steps} steps, but the only graph of {session.folder} takes {session._unrolled}",
             "export it with --form window or step too",
         )
 

@@ -66,7 +66,7 @@ def read_states(path: Path, network: str, states: Sequence[NamedState], bundle: 
     about = _about(path)
     if about.get("network") != network:
         raise DataError(
-            f"{path} holds the states of another network than {bundle}", "restore it with the bundle it is of"
+            f"{path} contains the states of another network than {bundle}", "restore it with its own bundle"
         )
     batch = about.get("batch")
     if type(batch) is not int or batch < 1:
@@ -78,7 +78,7 @@ def read_states(path: Path, network: str, states: Sequence[NamedState], bundle: 
     for each in states:
         if (shape := found[each.name].shape) != (batch, *each.shape):
             wanted = [batch, *each.shape]
-            raise DataError(f"{path}: the state {each.name} has the shape {list(shape)}, not {wanted}", _GIVE)
+            raise DataError(f"{path}: the state {each.name} has shape {list(shape)}, not {wanted}", _GIVE)
     return batch, found
 
 
@@ -109,14 +109,14 @@ def fitting(name: str, value: Any, now: Array) -> Array:
     given = np.asarray(value)
     if given.shape != now.shape:
         raise UsageError(
-            f"the state {name} has the shape {list(given.shape)}; here it is {list(now.shape)} ({now.shape[0]} streams)"
+            f"the state {name} has shape {list(given.shape)}; here it is {list(now.shape)} ({now.shape[0]} streams)"
         )
     if given.dtype.kind not in "biuf" or not np.can_cast(given.dtype, now.dtype, "same_kind"):
-        raise UsageError(f"the state {name} is of type {given.dtype}; here it is {now.dtype}")
+        raise UsageError(f"the state {name} has type {given.dtype}; here it is {now.dtype}")
     with np.errstate(over="ignore"):
         fitted = np.array(given, now.dtype, order="C")
     if not np.isfinite(fitted).all():
-        raise UsageError(f"the state {name} holds NaN or infinities")
+        raise UsageError(f"the state {name} contains NaN or infinities")
     return fitted
 
 
@@ -154,7 +154,7 @@ def stream_numbers(streams: Any, batch: int) -> list[int]:
     """
     numbers = np.asarray(streams if isinstance(streams, np.ndarray) or np.ndim(streams) else [streams])
     if numbers.size and (numbers.dtype.kind not in "iu" or numbers.ndim != 1):
-        raise UsageError(f"streams cannot be {streams!r}", f"give their numbers, 0 to {batch - 1}")
+        raise UsageError(f"invalid streams {streams!r}", f"give their numbers, 0 to {batch - 1}")
     if wrong := [int(number) for number in numbers if not 0 <= number < batch]:
         raise UsageError(f"there is no stream {wrong[0]}: they are numbered 0 to {batch - 1}")
     return [int(number) for number in numbers]

@@ -75,7 +75,7 @@ def integrate(module: Any, shape: Shape, _axes: int) -> Taken:
 def recurrent(module: Any, shape: Shape, axes: int) -> Taken:
     """Take LIFRecurrent and LIFRecurrentCell: input weights, and weights from the layer's own spikes."""
     if shape != (int(module.input_size),):
-        raise ImportRefused(f"it takes {int(module.input_size)} units, and {list(shape)} come in")
+        raise ImportRefused(f"it takes {int(module.input_size)} units, but gets {list(shape)}")
     units = int(module.hidden_size)
     (part,) = spiking(True)(module, (units,), axes).chain
     assert isinstance(part, Part)
@@ -93,7 +93,7 @@ def integrator(current: bool) -> Rule:
     def take(module: Any, shape: Shape, _axes: int) -> Taken:
         leak = torch.as_tensor(module.p.v_leak).detach()
         if bool((leak != 0).any()):
-            raise ImportRefused("a membrane that never fires with v_leak other than 0, at which it begins")
+            raise ImportRefused("a membrane that never fires, with v_leak other than 0")
         config: dict[str, Any] = {}
         weights: dict[str, Tensor] = {}
         _decays(module, shape, config, weights, current)

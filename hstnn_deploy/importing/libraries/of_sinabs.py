@@ -26,7 +26,7 @@ def _reset(module: Any, config: dict[str, Any]) -> None:
     """
     fires = getattr(module.spike_fn, "__name__", type(module.spike_fn).__name__)
     if fires not in ("MultiSpike", "SingleSpike"):
-        raise ImportRefused(f"spike_fn is {fires}; MultiSpike and SingleSpike are taken")
+        raise ImportRefused(f"spike_fn is {fires}; hstnn takes MultiSpike and SingleSpike")
     config["fires"] = "several" if fires == "MultiSpike" else "at"
     how = module.reset_fn
     match type(how).__name__:
@@ -36,12 +36,12 @@ def _reset(module: Any, config: dict[str, Any]) -> None:
             config["reset"] = "subtract"
         case "MembraneReset":
             if how.reset_value:
-                raise ImportRefused(f"a reset to {how.reset_value}, which sinabs adds at steps without a spike too")
+                raise ImportRefused(f"a reset to {how.reset_value}, which sinabs also adds at steps without a spike")
             if config["fires"] == "several":
                 raise ImportRefused("MembraneReset with MultiSpike: several spikes and a reset to 0")
             config["reset"] = "zero"
         case other:
-            raise ImportRefused(f"reset_fn is {other}; MembraneSubtract and MembraneReset are taken")
+            raise ImportRefused(f"reset_fn is {other}; hstnn takes MembraneSubtract and MembraneReset")
 
 
 def _surrogate(module: Any, threshold: float) -> tuple[dict[str, Any], str]:
@@ -111,9 +111,7 @@ def recurrent(module: Any, shape: Shape, axes: int) -> Taken:
     if not isinstance(inner, nn.Linear) or len(shape) != 1:
         raise ImportRefused("rec_connect is not one linear layer over units")
     if inner.bias is not None and bool(inner.bias.any()):
-        raise ImportRefused(
-            "rec_connect has a bias, which sinabs leaves out at the first step alone", "give bias=False"
-        )
+        raise ImportRefused("rec_connect has a bias, which sinabs omits only at the first step", "give bias=False")
     *before, part = taken.chain
     assert isinstance(part, Part)
     seen = held(inner, **{"recurrent.weight": "weight"})

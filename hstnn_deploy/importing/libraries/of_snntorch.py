@@ -143,7 +143,7 @@ def recurrent(with_current: bool) -> Rule:
             case nn.Conv2d():
                 size = module.recurrent.kernel_size
                 if len(set(size)) > 1:
-                    raise ImportRefused(f"a recurrent kernel of {list(size)}: only square ones")
+                    raise ImportRefused(f"a recurrent kernel of {list(size)}: it must be square")
                 layer |= {"kernel": size[0], "bias": module.recurrent.bias is not None}
                 weights |= held(module.recurrent, **{"recurrent.weight": "weight", "recurrent.bias": "bias"})
             case _:
@@ -162,11 +162,11 @@ def slstm(module: Any, _shape: Shape, axes: int) -> Taken:
     """
     if module.reset_mechanism_val != 2:
         raise ImportRefused(
-            "a reset of an LSTM's output, which it computes with again", "reset_mechanism='none', the default, is taken"
+            "a reset of an LSTM's output, which feeds back into it", "use reset_mechanism='none', the default"
         )
     if module.input_size != module.hidden_size:
         said = f"input_size {module.input_size} and hidden_size {module.hidden_size} differ"
-        raise ImportRefused(f"{said}: snnTorch forgets its states at every step then", "give both the same size")
+        raise ImportRefused(f"{said}: snnTorch then forgets its states at every step", "give both the same size")
     size = (module.hidden_size,)
     found = leaky(_Threshold(module), size, axes)
     cell = plain.recurrent("lstm")(_Lstm(module.lstm_cell), size, axes)
@@ -238,7 +238,7 @@ def membrane(rule: Rule) -> Rule:
         assert isinstance(part, Part)
         lif = part.config["lif"]
         if lif["reset"] != "none" and not lif.get("delayed_reset"):
-            raise ImportRefused("its membrane as the answer, with reset_delay=False", "reset_delay=True is taken")
+            raise ImportRefused("its membrane as the answer, with reset_delay=False", "use reset_delay=True")
         names = ["decay", "current_decay"] + ([] if lif["reset"] == "none" else ["threshold", "reset", "cancels_input"])
         config = {name: lif[name] for name in names if name in lif}
         if each := {name: how for name, how in lif.get("each", {}).items() if name in names}:

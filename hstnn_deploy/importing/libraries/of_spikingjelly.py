@@ -96,7 +96,7 @@ def recurrent(module: Any, shape: Shape, axes: int) -> Taken:
             offset = each.bias.detach().double() + (0 if offset is None else offset)
     inputs = weight.shape[1] - weight.shape[0]
     if shape != (inputs,):
-        raise ImportRefused(f"it takes {inputs} units, and {list(shape)} come in")
+        raise ImportRefused(f"it takes {inputs} units, but gets {list(shape)}")
     of_input: dict[str, Tensor] = {"weight": weight[:, :inputs].clone()}
     if offset is not None:
         of_input["bias"] = offset.clone()

@@ -28,7 +28,7 @@ def one(config: dict[str, Any], weights: dict[str, Tensor] | None = None) -> Tak
 def linear(module: Any, shape: Shape, _axes: int) -> Taken:
     """Take nn.Linear."""
     if len(shape) != 1:
-        raise ImportRefused(f"a linear layer over the shape {list(shape)}: only over units, behind a flatten")
+        raise ImportRefused(f"a linear layer over the shape {list(shape)}: only over units, after a flatten")
     return one(
         {"linear": module.out_features, "bias": module.bias is not None}, held(module, weight="weight", bias="bias")
     )
@@ -42,7 +42,7 @@ def _sizes(value: Any) -> Any:
 def conv(module: Any, _shape: Shape, _axes: int) -> Taken:
     """Take nn.Conv1d and nn.Conv2d."""
     if module.padding_mode != "zeros":
-        raise ImportRefused(f"padding_mode is {module.padding_mode!r}; only zeros are taken")
+        raise ImportRefused(f"padding_mode is {module.padding_mode!r}; hstnn takes only zeros")
     padding = module.padding
     if padding == "valid":
         padding = 0
@@ -122,7 +122,7 @@ def flatten(module: Any, shape: Shape, axes: int) -> Taken:
     last = module.end_dim if module.end_dim >= 0 else module.end_dim + axes + len(shape)
     if module.start_dim not in (axes, axes - axes - len(shape)) or last != axes + len(shape) - 1:
         what = f"start_dim {module.start_dim} and end_dim {module.end_dim}"
-        raise ImportRefused(f"a flatten with {what} of {axes + len(shape)} axes: only all axes of a step at once")
+        raise ImportRefused(f"a flatten with {what} of {axes + len(shape)} axes: it must flatten all axes of a step")
     return Taken([]) if len(shape) == 1 else one({"flatten": True})
 
 

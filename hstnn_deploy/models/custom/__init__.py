@@ -1,4 +1,4 @@
-"""What a user writes parts of their own with: `hstnn_deploy.custom`. docs/python.md has an example of each.
+"""The tools for custom parts: `hstnn_deploy.custom`. docs/python.md has an example of each.
 
 A part is registered by a decorator, and from then on known by its name: in recipes, in `hd.Stack` and in options.
 """

@@ -1,4 +1,4 @@
-"""What a user's definition says of itself is checked when a network is made of it, on values without numbers."""
+"""Check a user's definition when a network is made from it, on tensors without numbers."""
 
 import re
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.errors import HstnnError, RecipeError, UsageError, nearest
 from hstnn_deploy.factories import their_code
@@ -23,7 +24,7 @@ _TAKEN = {SPIKES, VALUES, "fires", "floor", "multiple", "total", "steps", "lates
 
 
 class _Watched(Eager):
-    """Tensors without numbers; counts spikes, and has the operations of a step alone."""
+    """Tensors without numbers; counts spikes, and offers only the operations of a step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,16 +35,16 @@ class _Watched(Eager):
             raise AttributeError(f"o has no operation {name!r} for a step")
         return super().__getattribute__(name)
 
+    @override
     def spike(self, *given: Any, **named: Any) -> Tensor:
-        """See `Algebra`."""
         surrogate = SIGNATURES["spike"].bind(None, *given, **named).arguments["surrogate"]
         if not isinstance(surrogate, Surrogate):
             raise UsageError(f"o.spike has the surrogate {brief(surrogate)}", 'give hd.custom.Surrogate("arctan", 0.5)')
         self.fired.append(super().spike(*given, **named))
         return self.fired[-1]
 
+    @override
     def exceeds(self, *given: Any, **named: Any) -> Tensor:
-        """See `Algebra`."""
         return Eager().exceeds(*given, **named)
 
 
@@ -68,9 +69,9 @@ def check_states(what: str, states: Any) -> None:
         raise UsageError(f"the states of {what} are {brief(states)}", 'give names and meanings: {"v": "membrane"}')
     for name, meaning in states.items():
         if not isinstance(name, str) or not _STATE.fullmatch(name) or name in _TAKEN:
-            raise UsageError(f"{what} has a state {brief(name)}", "name it by small letters, such as v or trace")
+            raise UsageError(f"{what} has a state {brief(name)}", "use lowercase letters, such as v or trace")
         if re.search(r"[{}]", meaning.replace("{layer}", "")):
-            raise UsageError(f"{what} says {brief(meaning)} of a state", "braces are for {layer} alone")
+            raise UsageError(f"{what} describes a state as {brief(meaning)}", "use braces only for {layer}")
 
 
 def check(what: str, layer: Layer, spiking: bool, step: Step, shape: Shape, after: Shape) -> None:
@@ -122,7 +123,7 @@ def check(what: str, layer: Layer, spiking: bool, step: Step, shape: Shape, afte
             refuse(f"gives a {type(value).__name__} for {told}", "give a value that an operation of o returned")
         if tuple(value.shape) != (2, *wanted) or not value.is_floating_point():
             got = f"{list(value.shape[1:])} of {value.dtype}" if value.ndim else "a single number"
-            refuse(f"gives {got} for {told}, which has the shape {list(wanted)}")
+            refuse(f"gives {got} for {told}, which must have shape {list(wanted)}")
     if not spiking and o.fired:
         refuse("calls o.spike, but it hands out no spikes", "set spikes = True; o.exceeds compares without spiking")
     if spiking and len(o.fired) != 1:
@@ -132,11 +133,11 @@ def check(what: str, layer: Layer, spiking: bool, step: Step, shape: Shape, afte
     try:  # what is not made of the operations of o is trained, and export refuses it
         differs = dry(layer, step, shape) != dry(layer, step, shape)
     except HstnnError as error:
-        refuse(f"is wrong: {error.message}", error.hint)
+        refuse(f"is invalid: {error.message}", error.hint)
     except Exception:
         differs = False
     if differs:
-        refuse("computes something else each time", "it may depend on what comes in, the states and its options alone")
+        refuse("computes something else each time", "it may depend only on its input, its states and its options")
 
 
 def check_made_alike(what: str, one: Any, other: Any, shape: Shape) -> None:
@@ -156,8 +157,8 @@ def check_made_alike(what: str, one: Any, other: Any, shape: Shape) -> None:
     except Exception:  # see `check`
         return
     if not alike:
-        hint = "hold what is drawn as a parameter or a buffer"
-        raise RecipeError(f"{what} is another one each time it is made, and no checkpoint would hold which", hint)
+        hint = "store random numbers as a parameter or a buffer"
+        raise RecipeError(f"{what} differs each time it is made, and no checkpoint would store how", hint)
 
 
 def _kept(layer: Layer) -> dict[str, tuple[int, int]]:

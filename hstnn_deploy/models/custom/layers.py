@@ -1,4 +1,4 @@
-"""Layers of a user's own: options, weights and one `step`; see docs/python.md."""
+"""Custom layers: options, weights and one `step`; see docs/python.md."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hstnn_deploy.errors import HstnnError, RecipeError, UsageError
 from hstnn_deploy.factories import their_code
@@ -22,7 +23,7 @@ from hstnn_deploy.plugins import registry as plugins
 
 
 class Options(BaseModel):
-    """What a recipe says of a layer: the fields of a subclass."""
+    """A layer's keys in a recipe: the fields of a subclass."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -63,8 +64,9 @@ class Layer(base.Layer):
         `o.parameter(self.gain)` of a parameter or buffer.
         """
 
+    @override
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `base.Layer`: over tensors alone, step by step."""
+        """Tensors only, step by step."""
         assert isinstance(o, Eager)
         found: tuple[V, dict[str, V]] = self(x, dict(state), o.lengths)
         return found
@@ -78,7 +80,7 @@ class Layer(base.Layer):
 
 
 class _Own(Layer):
-    """A layer as networks have it: its step in any reading. Each registered class is a subclass of this and its own."""
+    """A layer inside a network: its step in any reading. Each registered class gets a subclass of this and itself."""
 
     tap: str
     written: ClassVar[Any]
@@ -87,26 +89,27 @@ class _Own(Layer):
     def _step(self, o: Any, x: Any, state: Mapping[str, Any]) -> Any:
         return self.written(o, x, state)
 
+    @override
     def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `steps.run`."""
         found: tuple[V, dict[str, V]] = steps.run(self, self.tap, self._step, o, x, state)
         return found
 
+    @override
     def taps(self) -> dict[Tap, nn.Module]:
-        """See `base.Layer`: nothing of a layer that carries nothing."""
+        """Empty for a layer without states."""
         states = {Tap(self.number, name): self.shown[f"state_{name}"] for name in self.carries}
         return {Tap(self.number, self.tap): self, **states} if self.tap else {}
 
+    @override
     def membranes(self) -> set[str]:
-        """See `base.Layer`."""
         return set(self.carries) if self.spikes else set()
 
+    @override
     def check_reading(self, reads: str) -> None:
-        """See `steps.check_reading`."""
         steps.check_reading(reads, self, self._step, self.input_shape)
 
     def equation(self) -> str:
-        """See `steps.equation`; `shape` is what comes in."""
+        """Return a hash of what its step does, for comparing checkpoints; see `steps.equation`."""
         return steps.equation(self, self.tap, self._step, type(self).written, self.input_shape)
 
     input_shape: Shape = ()
@@ -118,7 +121,7 @@ _OURS = {
     for name in (*vars(each), *each.__annotations__)
     if not name.startswith(("__", "_abc_"))
 } - {"Options", "spikes", "carries", "step", "shape_after"}
-"""What a layer has already; what a user calls so would take its place."""
+"""Names that every layer already has; a user's attribute must not replace them."""
 
 
 class _Config(BaseModel):
@@ -159,7 +162,7 @@ class _Config(BaseModel):
             if lost := sorted(module._non_persistent_buffers_set):
                 place = ".".join(filter(None, (name, lost[0])))
                 raise RecipeError(
-                    f"{what} has the buffer {place}, which no checkpoint would hold", "let it be persistent"
+                    f"{what} has the buffer {place}, which no checkpoint would store", "make it persistent"
                 )
         checks.check(what, layer, layer.spikes, layer._step, shape, after)
         if torch.empty(0).is_meta:
@@ -183,7 +186,7 @@ def _meaning(what: str, carried: Any) -> str:
 
 def _refuse_ours(what: str, names: Iterable[str], kind: type[HstnnError]) -> None:
     if taken := sorted(_OURS.intersection(names)):
-        raise kind(f"{what} has {taken[0]!r} of its own, a name that every layer has already", "call it something else")
+        raise kind(f"{what} defines {taken[0]!r}, a name that every layer already has", "rename it")
 
 
 L = TypeVar("L", bound=Layer)
@@ -193,12 +196,12 @@ def layer(name: str) -> Callable[[type[L]], type[L]]:
     """Return a decorator that registers a layer under a name, by which lists of layers have it: `{name: {…}}`.
 
     Raises:
-        UsageError: the name is another part's, or the class is no `Layer`.
+        UsageError: another part has the name, or the class is not a `Layer`.
     """
 
     def registered(defined: type[L]) -> type[L]:
         if not (isinstance(defined, type) and issubclass(defined, Layer)):
-            raise UsageError(f"{name} is {brief(defined)}, no layer", "derive its class from hd.custom.Layer")
+            raise UsageError(f"{name} is {brief(defined)}, not a layer", "derive its class from hd.custom.Layer")
         if getattr(defined.step, "__isabstractmethod__", False):
             raise UsageError(f"layer {name} has no step", "write def step(self, o, x, state)")
         for each in defined.__mro__:
@@ -209,7 +212,7 @@ def layer(name: str) -> Callable[[type[L]], type[L]]:
             raise UsageError(f"the Options of layer {name} are {brief(options)}", "derive them from hd.custom.Options")
         made = type(defined.__name__, (_Own, defined), {"written": defined.step, "kind": name})
         default: Any = Field(alias=name)
-        # Unless something of it has no default, and has to be given.
+        # Unless an option without a default must be given.
         with suppress(ValidationError):
             default = Field(options(), alias=name)
         config: Any = create_model(f"{defined.__name__}Config", __base__=_Config, own=(options, default))

@@ -1,4 +1,4 @@
-"""Losses and metrics of a user's own: functions; see docs/python.md."""
+"""Custom losses and metrics: functions; see docs/python.md."""
 
 import inspect
 import math
@@ -25,7 +25,7 @@ _Metric = TypeVar("_Metric", bound=Callable[[Tensor, Tensor], float])
 
 
 class OwnLoss:
-    """A loss that is registered: a function, and what it asks of a network."""
+    """A registered loss: a function, and the targets that it needs."""
 
     def __init__(self, name: str, function: Callable[..., Tensor], asks: Asked) -> None:
         self.name, self.function, self.asks = name, function, asks
@@ -49,7 +49,7 @@ class OwnLoss:
         """Return the loss of a batch.
 
         Raises:
-            UsageError: the function raises, changes what it is given, or returns anything but one number that follows
+            UsageError: the function raises, modifies its arguments, or returns anything but one number that follows
                 from the outputs.
         """
         before = _versions(output, target)
@@ -59,12 +59,10 @@ class OwnLoss:
             told = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise UsageError(f"loss {self.name} returns {told}, not one number", "return a mean over the batch")
         if _versions(output, target) != before:
-            # The metric is taken of them too.
-            raise UsageError(
-                f"loss {self.name} writes into what it is given", "return a new value: x + 1, not x.add_(1)"
-            )
+            # The metric uses them too.
+            raise UsageError(f"loss {self.name} modifies its arguments", "return a new value: x + 1, not x.add_(1)")
         if torch.is_grad_enabled() and output.requires_grad and not found.requires_grad:
-            hint = "compute it of output in torch, without detach, item, argmax or numpy"
+            hint = "compute it from output in torch, without detach, item, argmax or numpy"
             raise UsageError(f"loss {self.name} has no gradient", hint)
         return found
 
@@ -85,7 +83,7 @@ class _OwnClasses(Classification):
         return self._own(output, target, steps, self._options)
 
     def constant(self, answers: Tensor, outputs: int) -> float:
-        """Return infinity: nobody knows, so no loss is called no better than a constant's."""
+        """Return infinity: it is unknown, so no loss counts as no better than a constant's."""
         return math.inf
 
 
@@ -108,7 +106,7 @@ class _OwnValues(Regression):
         return math.sqrt(correct / answers)
 
     def constant(self, answers: Tensor, outputs: int) -> float:
-        """Return infinity: nobody knows, so no loss is called no better than a constant's."""
+        """Return infinity: it is unknown, so no loss counts as no better than a constant's."""
         return math.inf
 
 
@@ -126,14 +124,14 @@ def loss(name: str, *, asks: Asked = "classes") -> Callable[[_Loss], _Loss]:
         UsageError: the name is another part's, or the function takes other arguments.
     """
     if asks not in ("classes", "values"):
-        raise UsageError(f"asks is {brief(asks)}", "classes or values")
+        raise UsageError(f"asks is {brief(asks)}", "use classes or values")
 
     def registered(function: _Loss) -> _Loss:
         own = OwnLoss(name, function, asks)
         try:
             own.check({})
         except (TypeError, ValueError) as error:
-            raise UsageError(f"loss {name} is no loss: {error}", "write def loss(output, target, steps)") from error
+            raise UsageError(f"loss {name} is not a loss: {error}", "write def loss(output, target, steps)") from error
         plugins.register("losses", name, own, function)
         return function
 
@@ -155,7 +153,7 @@ def metric(name: str) -> Callable[[_Metric], _Metric]:
             inspect.signature(function).bind(None, None)
         except (TypeError, ValueError) as error:
             raise UsageError(
-                f"metric {name} is no metric: {first_line(error)}", "write def metric(outputs, targets) -> float"
+                f"metric {name} is not a metric: {first_line(error)}", "write def metric(outputs, targets) -> float"
             ) from error
         plugins.register("metrics", name, function, function)
         return function

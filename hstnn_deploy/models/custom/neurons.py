@@ -1,4 +1,4 @@
-"""Neurons of a user's own: a configuration and one `step`; see docs/python.md."""
+"""Custom neurons: a configuration and one `step`; see docs/python.md."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.factories import their_code
@@ -25,7 +26,7 @@ from hstnn_deploy.plugins import registry as plugins
 class Neuron(BaseModel):
     """A neuron, one for each value that comes in. Its fields are its configuration.
 
-    A subclass says its `states` and writes `step`; where something is learned, `fresh` too. It is registered by
+    A subclass declares its `states` and defines `step`; if it learns something, `fresh` too. Register it with
     `@neuron("name")`.
     """
 
@@ -77,7 +78,7 @@ class OwnNeurons(UnitLayer):
         for name in given:
             if hasattr(self, name):
                 raise UsageError(
-                    f"fresh of neuron {kind} gives {brief(name)}, a name that is taken", "give another name"
+                    f"fresh of neuron {kind} gives {brief(name)}, a name that is already in use", "give another name"
                 )
         hold(self, given)
 
@@ -93,19 +94,20 @@ class OwnNeurons(UnitLayer):
             return None
         return _AsRead(self)
 
+    @override
     def cell(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `UnitLayer`."""
         found: tuple[V, dict[str, V]] = steps.run(self, self.tap, self._step, o, drive, state)
         return found
 
+    @override
     def taps(self) -> dict[Tap, nn.Module]:
-        """See `Layer`: what it hands out, and its states."""
+        """Its output and its states."""
         states = {Tap(self.number, name): self.shown[f"state_{name}"] for name in self.carries}
         return {Tap(self.number, self.tap): self, **states}
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window x[T, B, …], step by step; return what is handed out, and the state after it."""
-        # A rounding error of half precision would go on from step to step, and move spikes.
+        # Rounding errors of half precision would accumulate from step to step, and move spikes.
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(next(iter(state.values())).dtype)
             noting = steps.Noting(self, self.cell, self.shown)
@@ -119,12 +121,12 @@ class OwnNeurons(UnitLayer):
         assert rows is not None
         return rows, after
 
+    @override
     def check_reading(self, reads: str) -> None:
-        """See `steps.check_reading`."""
         steps.check_reading(reads, self, self._step, self.output)
 
     def equation(self) -> str:
-        """See `steps.equation`."""
+        """Return a hash of what its step does, for comparing checkpoints; see `steps.equation`."""
         return steps.equation(self, self.tap, self._step, type(self.neuron).step, self.output)
 
 
@@ -168,21 +170,23 @@ def neuron(name: str) -> Callable[[type[N]], type[N]]:
     """Return a decorator that registers a neuron under a name, by which lists of layers have it: `{name: {…}}`.
 
     Raises:
-        UsageError: the name is another part's, or the class is no `Neuron` that declares its states and has a step.
+        UsageError: another part has the name, or the class is not a `Neuron` with states and a step.
     """
 
     def registered(defined: type[N]) -> type[N]:
         if not (isinstance(defined, type) and issubclass(defined, Neuron)):
-            raise UsageError(f"{name} is {brief(defined)}, no neuron", "derive its class from hd.custom.Neuron")
+            raise UsageError(f"{name} is {brief(defined)}, not a neuron", "derive its class from hd.custom.Neuron")
         if defined.step is Neuron.step:
             raise UsageError(f"neuron {name} has no step", "write def step(self, o, drive, state, own)")
         if "states" in defined.model_fields:
-            raise UsageError(f"neuron {name} has states as an option", 'write it without a type: states = {"v": "…"}')
+            raise UsageError(
+                f"neuron {name} declares states as an option", 'write it without a type: states = {"v": "…"}'
+            )
         checks.check_states(f"neuron {name}", defined.states)
         if not defined.states:
-            raise UsageError(f"neuron {name} carries nothing", 'declare its states: states = {"v": "membrane"}')
+            raise UsageError(f"neuron {name} has no states", 'declare its states: states = {"v": "membrane"}')
         default: Any = Field(alias=name)
-        # Unless something of it has no default, and has to be given.
+        # Unless an option without a default must be given.
         with suppress(ValidationError):
             default = Field(defined(), alias=name)
         config = create_model(f"{defined.__name__}Config", __base__=_Config, own=(defined, default))

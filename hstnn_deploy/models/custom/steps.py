@@ -43,7 +43,7 @@ Step = Callable[[Any, Any, Mapping[str, Any]], Any]
 
 
 class Shown(nn.Module):
-    """Stands for a state that is handed out at every step, so that a proof can take it from an engine.
+    """Marks a state as an output at every step, so that a proof can read it from an engine.
 
     Nobody knows how an equation treats an error: bounds that went on from step to step could grow without end.
     """
@@ -54,12 +54,12 @@ class Shown(nn.Module):
 
 
 def shown(layer: Layer) -> nn.ModuleDict:
-    """Return what stands for each state of a layer."""
+    """Return a `Shown` module for each state of a layer."""
     return nn.ModuleDict({f"state_{name}": Shown() for name in layer.carries})
 
 
 class Noting:
-    """A step that notes states for those who listen to them."""
+    """A step that reports states to listeners."""
 
     def __init__(self, layer: Layer, step: Step, states: nn.ModuleDict) -> None:
         self._step, self._states = step, states
@@ -80,7 +80,7 @@ class Noting:
         return y, after
 
     def tell(self) -> None:
-        """Tell those who listen, after the last step."""
+        """Report the states to listeners, after the last step."""
         for name, rows in self._rows.items():
             self._states[f"state_{name}"](torch.stack(rows))
 
@@ -88,7 +88,7 @@ class Noting:
 class Boxed:
     """A value that only the operations of `o` take: Python's and torch's own operators raise.
 
-    Python compares all objects and takes all for true; an answer to that would be one for every sample.
+    Python compares any objects and treats them as true; such an answer would hold for every sample.
     """
 
     __slots__ = ("number", "value")
@@ -101,13 +101,13 @@ class Boxed:
         return f"value {self.number}"
 
     def __bool__(self) -> NoReturn:
-        raise TypeError("if, and, or, not decide about numbers, and a graph has none yet; o.exceeds compares")
+        raise TypeError("if, and, or, not need numbers, but a graph has none yet; use o.exceeds")
 
     def __eq__(self, other: object) -> NoReturn:
-        raise TypeError("== and != compare numbers, and a graph has none yet; o.exceeds compares")
+        raise TypeError("== and != need numbers, but a graph has none yet; use o.exceeds")
 
     def __hash__(self) -> NoReturn:
-        raise TypeError("a value is no key: a graph has no numbers yet")
+        raise TypeError("a value cannot be a key: a graph has no numbers yet")
 
 
 class Boxing:
@@ -148,12 +148,12 @@ class Boxing:
             arguments["name"] = SPIKES if operation == "spike" else f"{operation}_{self._count}"
         for value in arguments.values():
             if isinstance(value, float) and math.isnan(value):
-                raise UsageError(f"o.{operation} is given {value}, which is no number", "leave it out")
+                raise UsageError(f"o.{operation} is given {value}, which is not a number", "leave it out")
             if isinstance(value, Tensor) and operation in _TAKES_TENSORS and value.dtype != torch.get_default_dtype():
                 given_type = str(value.dtype).removeprefix("torch.")
                 raise UsageError(
-                    f"o.{operation} is given numbers of {given_type}",
-                    "hold them as float32: torch.ones(shape), or value.float()",
+                    f"o.{operation} is given numbers of type {given_type}",
+                    "store them as float32: torch.ones(shape), or value.float()",
                 )
             if isinstance(value, Tensor | nn.Module) and id(value) not in self._held:
                 raise TypeError(f"o.{operation} takes parameters, buffers and modules of the layer, as they are")
@@ -162,7 +162,7 @@ class Boxing:
             # A graph would have to hold it as an array of its own.
             if isinstance(value, np.generic) or (isinstance(value, Tensor) and operation not in _TAKES_TENSORS):
                 raise TypeError(
-                    f"o.{operation} takes no {type(value).__name__}: give a number, float(…), or o.parameter(…)"
+                    f"o.{operation} does not take {type(value).__name__}: give a number, float(…), or o.parameter(…)"
                 )
         plain = {key: _unboxed(value) for key, value in arguments.items()}
         result = getattr(self._o, operation)(**plain)
@@ -185,15 +185,15 @@ class Boxing:
 
 
 def _check_module(operation: str, module: nn.Module) -> None:
-    """Refuse a module of which a graph would hold the weights alone, and not what else it does."""
+    """Refuse a module that does more than a graph would express from its weights."""
     if type(module) not in (nn.Linear, nn.Conv1d, nn.Conv2d):
         raise TypeError(
-            f"o.{operation} takes an nn.Linear, nn.Conv1d or nn.Conv2d as torch has it, no {type(module).__name__}"
+            f"o.{operation} takes an nn.Linear, nn.Conv1d or nn.Conv2d as torch defines it, not {type(module).__name__}"
         )
     if isinstance(module, nn.Conv1d | nn.Conv2d) and (
         module.padding_mode != "zeros" or isinstance(module.padding, str)
     ):
-        raise TypeError(f"o.{operation} takes a padding of zeros, as numbers")
+        raise TypeError(f"o.{operation} takes zero padding, given as numbers")
 
 
 def _unboxed(value: Any) -> Any:
@@ -219,7 +219,7 @@ def run(layer: Layer, tap: str, step: Step, o: Algebra[Any], x: Any, state: Mapp
         What goes out, and the states.
 
     Raises:
-        Unreadable: the reading cannot hold the step; says why.
+        Unreadable: the reading cannot express the step; says why.
     """
     if isinstance(o, Eager):
         y, after = step(o, x, state)
@@ -247,7 +247,7 @@ def _refuse(reads: str, layer: Layer, error: Exception) -> NoReturn:
     if isinstance(error, MemoryError):
         raise error
     raise Unreadable(
-        f"{reads} cannot hold the step of layer {layer.number}, {layer.kind}: {first_line(error)}", _USE
+        f"{reads} cannot express the step of layer {layer.number}, {layer.kind}: {first_line(error)}", _USE
     ) from error
 
 
@@ -268,9 +268,9 @@ def check_reading(reads: str, layer: Layer, step: Step, shape: Shape) -> None:
     try:
         for name, module in layer.named_modules():
             if name and (module._forward_hooks or module._forward_pre_hooks):
-                raise TypeError(f"its {name} has a hook, which nothing but torch would call")
+                raise TypeError(f"its {name} has a hook, which only torch would call")
         if _differs(layer, step, shape):
-            raise TypeError("it computes something else there than in torch, by asking what sort of values it is given")
+            raise TypeError("it computes something else there than in torch, because it checks the type of its values")
     except HstnnError:
         raise
     except Exception as error:
@@ -308,7 +308,7 @@ def _device(layer: Layer) -> torch.device:
 
 
 def _differs(layer: Layer, step: Step, shape: Shape) -> bool:
-    """Whether a step computes something else of tensors than of values that only the operations of `o` take."""
+    """Whether a step computes something else from tensors than from values that only the operations of `o` take."""
     device, draw = _device(layer), torch.Generator().manual_seed(0)
     for batch in (1, 3):
         x = 2 * torch.randn(batch, *shape, generator=draw)

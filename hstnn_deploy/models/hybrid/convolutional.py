@@ -105,7 +105,7 @@ class SpikingConvolution(ConvolutionalGroup):
         self.neuron = neuron
         self.states = neuron.states
         self.own: dict[str, Tensor] = {}
-        """Numbers that each neuron has of its own; no trained network has any. See `give`."""
+        """Numbers that each neuron has for itself; no trained network has any. See `give`."""
 
     def step(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         """Run the neurons; see the neuron's `step`."""
@@ -155,14 +155,14 @@ class RecurrentConvolution(ConvolutionalGroup):
 
 
 class ConvolutionalConfig(BaseModel):
-    """What a recipe says of a convolutional classifier."""
+    """A convolutional classifier's keys in a recipe."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     usual_loss: ClassVar[LossName] = "mse"
-    """What its networks are trained for, where a recipe does not say."""
+    """The default task of its networks."""
     data_keys: ClassVar[dict[str, str]] = {"inputs": "inputs", "classes": "classes", "size": "size"}
-    """What of a data set each of these keys must equal."""
+    """The property of a data set that each of these keys must equal."""
 
     family: Literal["convolutional"] = "convolutional"
     form: Form = "dvs"
@@ -197,7 +197,7 @@ class ConvolutionalConfig(BaseModel):
         sizes = [size - (_KERNEL - 1) if form == "nmnist" else size]
         for layer in range(1, layers + 1):
             if sizes[-1] < 2 or sizes[-1] % 2:
-                raise ValueError(f"the maps of layer {layer} would be {sizes[-1]} high, which cannot be halved")
+                raise ValueError(f"the maps of layer {layer} would be {sizes[-1]} high, too small or odd to halve")
             sizes.append(sizes[-1] // 2)
         return sizes
 

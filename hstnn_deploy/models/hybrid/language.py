@@ -21,14 +21,14 @@ from hstnn_deploy.models.sizes import Sizes
 
 
 class LanguageConfig(BaseModel):
-    """What a recipe says of a language model."""
+    """A language model's keys in a recipe."""
 
     model_config = ConfigDict(extra="forbid")
 
     usual_loss: ClassVar[LossName] = "next-word"
-    """What its networks are trained for, where a recipe does not say."""
+    """The default task of its networks."""
     data_keys: ClassVar[dict[str, str]] = {"vocabulary": "classes"}
-    """What of a data set each of these keys must equal."""
+    """The property of a data set that each of these keys must equal."""
 
     family: Literal["language"] = "language"
     vocabulary: int = Field(gt=1)

@@ -7,6 +7,7 @@ from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hstnn_deploy.errors import UsageError
 from hstnn_deploy.models.algebra import Algebra, Strand, V
@@ -16,13 +17,13 @@ from hstnn_deploy.models.sizes import Sizes
 
 
 def as_hybrid(network: Network) -> "HybridNetwork":
-    """Return a network as the hybrid one that it is: units can be ranked, and some of them taken, of no other.
+    """Return a network as a hybrid one: only hybrid networks have units to rank and select.
 
     Raises:
         UsageError: it is not one.
     """
     if not isinstance(network, HybridNetwork):
-        raise UsageError("units are selected of hybrid networks only; this one is a plain stack of layers")
+        raise UsageError("only hybrid networks have units to select; this one is a plain stack of layers")
     return network
 
 
@@ -65,8 +66,8 @@ class HybridNetwork(Network):
             for name, width in layer.state_sizes.items()
         }
 
+    @override
     def parts(self) -> list[Part]:
-        """See `Network`."""
         like = torch.zeros(1, 1, *self.input_shape, device="meta", dtype=torch.int64 if self.tokens else None)
         states = {name: list(value.shape[1:]) for name, value in self.initial_state(like).items()}
         parameters: dict[str, int] = {}
@@ -168,7 +169,7 @@ class HybridNetwork(Network):
         return [joined(output) for output in outputs], after
 
     def run_groups(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[list[Outputs], State]:
-        """Do the same, but leave the kinds of each layer apart: who reads the last layer needs no joined copy of it."""
+        """Do the same, but keep the kinds of each layer apart, which saves a joined copy of the last layer."""
         outputs: list[Outputs] = []
         after: State = {}
         for number, layer in enumerate(self.stack, 1):

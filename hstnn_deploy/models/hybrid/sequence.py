@@ -20,14 +20,14 @@ from hstnn_deploy.models.sizes import Sizes
 
 
 class SequenceConfig(BaseModel):
-    """What a recipe says of a sequence classifier."""
+    """A sequence classifier's keys in a recipe."""
 
     model_config = ConfigDict(extra="forbid")
 
     usual_loss: ClassVar[LossName] = "cross-entropy"
-    """What its networks are trained for, where a recipe does not say."""
+    """The default task of its networks."""
     data_keys: ClassVar[dict[str, str]] = {"inputs": "inputs", "classes": "classes"}
-    """What of a data set each of these keys must equal."""
+    """The property of a data set that each of these keys must equal."""
 
     family: Literal["sequence"] = "sequence"
     inputs: int = Field(gt=0)

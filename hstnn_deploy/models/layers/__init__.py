@@ -81,7 +81,7 @@ plugins.reserve("layers", {*LAYERS, *(key for each in LAYERS.values() for key in
 
 
 class Misfit(RecipeError):
-    """Layers that do not fit together, or a layer that is none; says where."""
+    """Layers that do not fit together, or an unknown layer; says where."""
 
 
 def checked(layers: Any, path: str, depth: int = 0) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ def checked(layers: Any, path: str, depth: int = 0) -> list[dict[str, Any]]:
         raise Misfit(f"{path} is {brief(layers)}, not a list of layers")
     # Before any is checked: a short recipe may come to very many.
     if depth == 0 and _count(layers, path) > MOST_LAYERS:
-        raise Misfit(f"{path} comes to more than {MOST_LAYERS} layers, blocks and repetitions counted")
+        raise Misfit(f"{path} has more than {MOST_LAYERS} layers, counting blocks and repetitions")
     found, wrong = list[dict[str, Any]](), list[HstnnError]()
     for place, each in enumerate(layers):
         try:
@@ -143,7 +143,7 @@ def _count(layers: Any, path: str, depth: int = 0) -> int:
 
 
 def registered(kind: str) -> type[BaseModel] | None:
-    """Return the configuration of a layer or neuron of a user's own; None where nobody registered one of the name.
+    """Return the configuration of a custom layer or neuron; None if none is registered under the name.
 
     Raises:
         UsageError: see `plugins.find`.
@@ -154,7 +154,7 @@ def registered(kind: str) -> type[BaseModel] | None:
 
 
 def _unknown(name: str) -> str:
-    """Return a hint for the name of a layer that is none."""
+    """Return a hint for an unknown layer name."""
     own = [*plugins.names("neurons"), *plugins.names("layers")]
     return f"{nearest(name, [*LAYERS, *own])}; {plugins.hint('layers')}"
 
@@ -166,15 +166,15 @@ def _checked(given: Any, path: str, depth: int) -> dict[str, Any]:
     kinds = [key for key in given if key in LAYERS]
     if len(kinds) != 1:
         if kinds:
-            raise Misfit(f"{path} names {len(kinds)} layers: {', '.join(kinds)}", "give each an item of its own")
+            raise Misfit(f"{path} names {len(kinds)} layers: {', '.join(kinds)}", "make each a list item of its own")
         name = str(next(iter(given), ""))
         if len(given) == 1 and (own := registered(name)):
             plain = {name: {} if given[name] is None else given[name]}
             return _validated(own, name, plain, path).model_dump(mode="json", by_alias=True)
-        raise Misfit(f"{path}: {brief(name)} is no layer", _unknown(name))
+        raise Misfit(f"{path}: {brief(name)} is not a layer", _unknown(name))
     (kind,) = kinds
     if given[kind] is None and kind != "flatten" and not _keys(LAYERS[kind], [kind]):
-        raise Misfit(f"{path} is {kind} alone: it takes a value, as in {{{kind}: …}}")
+        raise Misfit(f"{path} is {kind} without a value: give one, as in {{{kind}: …}}")
     # `- lif` alone, or `lif:` with nothing behind it, is one with its defaults.
     plain = {key: ({} if key == kind and value is None else value) for key, value in given.items()}
     if kind == "flatten":
@@ -266,9 +266,7 @@ def build_chain(layers: Sequence[dict[str, Any]], shape: Shape, path: str) -> tu
         except Misfit:
             raise
         except ValueError as error:
-            raise Misfit(
-                f"{place} ({kind}) does not fit behind {before}, which gives {list(shape)}: {error}"
-            ) from error
+            raise Misfit(f"{place} ({kind}) does not fit after {before}, which gives {list(shape)}: {error}") from error
         if prod(after) > WIDEST:
             raise Misfit(f"{place} ({kind}) gives {list(after)}: more than {WIDEST} values")
         layer.output = after
@@ -295,14 +293,14 @@ def _build(plain: dict[str, Any], kind: str, shape: Shape, path: str) -> tuple[L
             shortcut, beside = build_chain(plain["shortcut"], shape, f"{path}.shortcut")
         if beside != after:
             raise ValueError(
-                f"its layers give {list(after)}, and {'its shortcut' if shortcut else 'the input'} is {list(beside)}"
+                f"its layers give {list(after)}, but {'its shortcut' if shortcut else 'the input'} is {list(beside)}"
             )
         return Residual(body, shortcut), after
     if kind == "parallel":
         branches = [build_chain(each, shape, f"{path}.parallel.{n}") for n, each in enumerate(plain["parallel"])]
         shapes = [after for _, after in branches]
         if any(each[1:] != shapes[0][1:] or not each for each in shapes):
-            raise ValueError(f"its branches give {', '.join(str(list(each)) for each in shapes)}: not of one size")
+            raise ValueError(f"its branches give {', '.join(str(list(each)) for each in shapes)}, which differ in size")
         joined = (sum(each[0] for each in shapes), *shapes[0][1:])
         return Parallel([chain for chain, _ in branches], len(joined)), joined
     config: Any = (LAYERS.get(kind) or registered(kind) or _gone(kind)).model_validate(plain)
@@ -311,4 +309,4 @@ def _build(plain: dict[str, Any], kind: str, shape: Shape, path: str) -> tuple[L
 
 
 def _gone(kind: str) -> NoReturn:
-    raise Misfit(f"{brief(kind)} is no layer", plugins.hint("layers"))
+    raise Misfit(f"{brief(kind)} is not a layer", plugins.hint("layers"))

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.network import Tap
@@ -76,12 +77,12 @@ class Stateless(Layer):
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
         """Return the output of x, of a step or of a window."""
 
+    @override
     def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`."""
         return self.apply_to(o, x, False), {}
 
+    @override
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`."""
         return self.apply_to(o, x, True), {}
 
 

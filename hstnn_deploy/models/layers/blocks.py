@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
+from typing_extensions import override
 
 from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.layers.base import Layer
@@ -67,7 +68,7 @@ def _named(layer: Layer, after: Mapping[str, V]) -> dict[str, V]:
 
 
 class Block(Layer):
-    """Layers that stand in the place of one. Its states and its number are theirs."""
+    """Layers that count as one. Its states and its number are theirs."""
 
     chains: Sequence[Chain]
 
@@ -91,12 +92,12 @@ class Block(Layer):
         """Return what the branches' outputs come to."""
         raise NotImplementedError
 
+    @override
     def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`."""
         return self.run(o, x, state, False)
 
+    @override
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`."""
         return self.run(o, x, state, True)
 
 
@@ -121,8 +122,8 @@ class Residual(Block):
             self.shortcut = shortcut
         self.chains = [body] if shortcut is None else [body, shortcut]
 
+    @override
     def together(self, o: Algebra[V], x: V, outputs: list[V], window: bool) -> V:
-        """See `Block`."""
         return o.add(outputs[0], outputs[1] if len(outputs) > 1 else x, "sum")
 
 
@@ -144,13 +145,13 @@ class Parallel(Block):
         self.branches = nn.ModuleList(branches)
         self.chains, self._axis = list(branches), -axes
 
+    @override
     def together(self, o: Algebra[V], x: V, outputs: list[V], window: bool) -> V:
-        """See `Block`."""
         return o.concat(outputs, self._axis, "joined")
 
 
 class RepeatConfig(BaseModel):
-    """`{repeat: 5, layers: [layers]}`: the layers this many times over, each time with weights of their own."""
+    """`{repeat: 5, layers: [layers]}`: the layers repeated 5 times, each time with weights of their own."""
 
     model_config = ConfigDict(extra="forbid")
 

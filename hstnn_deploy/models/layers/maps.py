@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from hstnn_deploy.models.algebra import Algebra, Pooling, V
 from hstnn_deploy.models.eager import Eager
@@ -43,7 +44,9 @@ class PoolConfig(_Config):
         if self.to is not None:
             to = self.to
             if self.stride is not None or any(length % to for length in axes):
-                raise ValueError(f"a map of {' x '.join(map(str, axes))} is not cut into {to} equal windows an axis")
+                raise ValueError(
+                    f"a map of {' x '.join(map(str, axes))} does not divide into {to} equal windows per axis"
+                )
             size = stride = tuple(length // to for length in axes)
         else:
             size = several(self.size, len(axes))
@@ -65,8 +68,8 @@ class Pool(Stateless):
         super().__init__()
         self.how, self.size, self.stride = how, size, stride
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         return o.pool(x, self.how, self.size, self.stride, "pooled")
 
 
@@ -86,8 +89,8 @@ class Flatten(Stateless):
     kind = "flatten"
     over_time = False
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         if window:
             assert isinstance(x, Tensor)
             return x.flatten(2)  # type: ignore[return-value]
@@ -107,7 +110,7 @@ class VoteConfig(_Config):
         """
         if len(shape) != 1 or shape[0] % self.vote:
             what = f"{shape[0]} units" if len(shape) == 1 else f"the shape {list(shape)}"
-            raise ValueError(f"{what} cannot be divided into groups of {self.vote} voters")
+            raise ValueError(f"{what} do not divide into groups of {self.vote} voters")
         return Vote(self.vote), (shape[0] // self.vote,)
 
 
@@ -121,8 +124,8 @@ class Vote(Stateless):
         super().__init__()
         self.voters = voters
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         return o.vote(x, self.voters, "vote")
 
 
@@ -145,8 +148,8 @@ class Activation(Stateless):
         super().__init__()
         self.function = function
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         match self.function:
             case "relu":
                 return o.relu(x, "activated")
@@ -181,8 +184,8 @@ class Scale(Stateless):
             del self.factors
             self.register_buffer("factors", spread(factor, each, shape))
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         return o.mul(x, self.factor if self.factors is None else o.parameter(self.factors), "scaled")
 
 
@@ -209,15 +212,16 @@ class Delay(Layer):
             name: (shape, f"what came to layer {{layer}} {step} steps ago") for step, name in enumerate(self.names, 1)
         }
 
+    @override
     def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`."""
         moved = [x, *(state[name] for name in self.names[:-1])]
         # A value of its own under each name: a graph may not hand out one twice.
         after = {name: o.mul(value, 1.0, name) for name, value in zip(self.names, moved, strict=True)}
         return state[self.names[-1]], after
 
+    @override
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`: over tensors alone."""
+        """Tensors only."""
         return stepped(self, o, x, state)  # type: ignore[no-any-return]
 
 
@@ -234,7 +238,7 @@ class DropoutConfig(_Config):
 
 
 class Dropout(Stateless):
-    """x, of which a part is dropped while training, the rest divided by what is left."""
+    """x with a part of it dropped while training, and the rest divided by the share that is left."""
 
     kind = "dropout"
 
@@ -244,8 +248,8 @@ class Dropout(Stateless):
         self.mask: Tensor | None = None
         """In the place of one that is drawn, [B, …]: for comparisons with other libraries."""
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         return self._dropped(o, x, window) if self.training and isinstance(o, Eager) else x
 
     def _dropped(self, o: Any, x: Any, window: bool) -> Any:

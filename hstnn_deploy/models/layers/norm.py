@@ -7,6 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from hstnn_deploy.errors import RunError
 from hstnn_deploy.models import kernels
@@ -24,7 +25,7 @@ class NormOptions(BaseModel):
     over: Literal["all", "step"] = "all"
     """While training, the statistics are those of all steps of a window together, or of each step by itself."""
     steps: PositiveInt | None = Field(None, le=100_000)
-    """Of over: step. So many steps have statistics, scale and shift of their own; null: all steps share them."""
+    """For over: step. The number of steps with statistics, scale and shift of their own; null: all steps share them."""
     eps: float = Field(1e-5, gt=0)
     momentum: float = Field(0.1, gt=0, le=1)
     """The share of a batch's statistics in the running ones."""
@@ -46,9 +47,9 @@ class NormConfig(BaseModel):
             ValueError: the inputs are tokens; or steps of their own are asked for with statistics over all.
         """
         if not shape:
-            raise ValueError("tokens cannot be normalised")
+            raise ValueError("a normalisation does not take tokens")
         if self.norm.steps is not None and self.norm.over == "all":
-            raise ValueError("norm.steps gives each step its own normalisation: say over: step with it")
+            raise ValueError("norm.steps gives each step its own normalisation: give over: step with it")
         return Norm(shape, self.norm), shape
 
 
@@ -75,8 +76,8 @@ class Norm(Layer):
         if options.steps is not None:
             self.carries = {"step": ((1,), "steps before, of which layer {layer} normalises each by itself")}
 
+    @override
     def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`."""
         if self.options.steps is None:
             return (self._trained(o, x, 0) if self._trains(o) else o.normalise(x, self, None, "normalised")), {}
         after = {"step": o.add(state["step"], 1.0, "step")}
@@ -84,8 +85,9 @@ class Norm(Layer):
             return self._trained(o, x, self._first(state["step"])), after
         return o.normalise(x, self, state["step"], "normalised"), after
 
+    @override
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`: over tensors alone, as no other reading takes maps over all of time."""
+        """Tensors only: no other reading takes maps over all of time."""
         return self._over(o, x, state)  # type: ignore[no-any-return]
 
     def _over(self, o: Any, x: Any, state: Mapping[str, Any]) -> Any:
@@ -95,10 +97,11 @@ class Norm(Layer):
             return o.normalise(x.flatten(0, 1), self).unflatten(0, x.shape[:2]), {}
         return stepped(self, o, x, state)
 
+    @override
     def with_next(
         self, o: Algebra[V], x: V, own: Mapping[str, V], following: Layer, theirs: Mapping[str, V]
     ) -> tuple[V, dict[str, V], dict[str, V]] | None:
-        """See `Layer`: while training, neurons that see what each step's own statistics make of x."""
+        """While training, neurons that see what each step's own statistics make of x."""
         if not (isinstance(o, Fast) and self._trains(o) and self.options.over == "step" and o.lengths is None):
             return None
         return self._with_neurons(x, own, following, theirs) if isinstance(following, Spiking) else None
@@ -163,5 +166,5 @@ class Norm(Layer):
         if rows.numel() == rows.shape[1]:
             raise RunError(
                 f"layer {self.number} normalises over a batch with a single value of each channel",
-                "choose a batch size that leaves no sample alone, or over: all",
+                "choose a batch size that leaves no batch of one sample, or over: all",
             )

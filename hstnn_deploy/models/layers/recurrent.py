@@ -6,6 +6,7 @@ from typing import Literal, Self
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hstnn_deploy.models import cells, kernels
 from hstnn_deploy.models.algebra import Algebra, Strand, V
@@ -51,7 +52,7 @@ class RecurrentConfig(BaseModel):
             raise ValueError(f"recurrent units take units, not the shape {list(shape)}: put flatten before them")
         units = self.rnn or self.lstm or self.gru
         if units is None:
-            raise ValueError("it must say how many units there are")
+            raise ValueError("give the number of units")
         return Recurrent(self, shape[0], units), (units,)
 
 
@@ -82,24 +83,24 @@ class Recurrent(UnitLayer):
         """What the units are."""
         return self._what
 
+    @override
     def ranked(self) -> list[nn.Parameter]:
-        """See `UnitLayer`."""
         return [self.weight_input, self.weight_recurrent]
 
+    @override
     def biases(self) -> list[nn.Parameter]:
-        """See `UnitLayer`."""
         if self.bias is None:
             return []
         return [self.bias, self.bias_recurrent] if self._what == "gru" else [self.bias]
 
+    @override
     def drive(self, o: Algebra[V], x: V) -> V:
-        """See `UnitLayer`."""
         if self.bias is None:
             return o.product(x, self.weight_input, "drive")
         return o.add(o.product(x, self.weight_input, "product"), o.parameter(self.bias), "drive")
 
+    @override
     def cell(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `UnitLayer`."""
         match self._what:
             case "rnn":
                 return cells.rnn(o, drive, state, self.weight_recurrent, self._activation)

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.algebra import Algebra, Strand, V
@@ -77,12 +78,12 @@ class UnitLayer(Layer):
         """Return what is added to the sums: beside the input, then beside the state before."""
         return []
 
+    @override
     def step(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`."""
         return o.whole_step(self, x, state) or self.cell(o, self.drive(o, x), state)
 
+    @override
     def window(self, o: Algebra[V], x: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `Layer`."""
         if whole := o.whole(self, x, state, True):
             return whole
         strand = Strand("units_drive", self.drive(o, x), self.cell, self.state_names, self.tap, True)
@@ -90,12 +91,12 @@ class UnitLayer(Layer):
         assert row is not None
         return row, after
 
+    @override
     def taps(self) -> dict[Tap, nn.Module]:
-        """See `Layer`."""
         return {Tap(self.number, self.tap): self}
 
+    @override
     def membranes(self) -> set[str]:
-        """See `Layer`."""
         return set(self.carries) if self.tap == SPIKES else set()
 
 
@@ -146,8 +147,8 @@ class Spiking(UnitLayer):
         """Let each neuron have a number of its own, such as its threshold; value has the layer's shape."""
         self.neuron = give(self, self.neuron, name, value)
 
+    @override
     def cell(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `UnitLayer`."""
         return self.neuron.step(o, drive, state, self.own)
 
     def forward(
@@ -168,7 +169,7 @@ class FeedbackConfig(_Config):
     feedback: Lif = Lif()
     bias: bool = False
     through: Literal["all", "own"] = "all"
-    """What a unit sees: spikes of all units, or its own alone."""
+    """What a unit sees: the spikes of all units, or only its own."""
     kernel: PositiveInt | None = None
     """Of maps: the size of the convolution through which they see the spikes; an odd number."""
 
@@ -231,8 +232,8 @@ class Feedback(UnitLayer):
             case _:
                 return o.mul(fired, o.parameter(self.own_weight), "own")
 
+    @override
     def cell(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
-        """See `UnitLayer`."""
         current = o.add(drive, self._seen(o, state["fired"]), "current")
         spikes, after = self.neuron.step(o, current, state, held(self))
         # A value of its own: a graph may not hand out one twice.

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.layers.base import Shape, Stateless, several
@@ -58,8 +59,8 @@ class Linear(nn.Linear, Stateless):
         super().__init__(inputs, config.linear, config.bias)
         started(self.weight, config.init, config.gain)
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         return o.linear_at_each(x, self, "product")
 
 
@@ -125,8 +126,8 @@ class Rows(_OnDevices, nn.Conv1d, Stateless):
         y: Tensor = self._conv_forward(x, self.weight if self.effective is None else self.effective, self.bias)
         return y
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         return o.convolve(x, self, "product")
 
 
@@ -146,8 +147,8 @@ class Maps(_OnDevices, nn.Conv2d, Stateless):
         y: Tensor = self._conv_forward(x, self.weight if self.effective is None else self.effective, self.bias)
         return y
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         return o.convolve(x, self, "product")
 
 
@@ -178,8 +179,8 @@ class Embedding(nn.Embedding, Stateless):
     def __init__(self, config: EmbeddingConfig) -> None:
         super().__init__(config.words, config.embedding)
 
+    @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        """See `Stateless`."""
         return o.embed(x, self, "row")
 
 

@@ -55,9 +55,9 @@ class Integrator(Extended):
     @model_validator(mode="after")
     def _together(self) -> Self:
         if self.threshold is None and (self.reset != "subtract" or "threshold" in self.each):
-            raise ValueError("reset and each name what a threshold does, but there is none: give threshold")
+            raise ValueError("reset and each refer to a threshold, but there is none: give threshold")
         if self.cancels_input and (self.threshold is None or self.reset != "zero"):
-            raise ValueError("cancels_input is for a reset to zero: threshold and reset 'zero'")
+            raise ValueError("cancels_input needs a reset to zero: give threshold and reset 'zero'")
         return self
 
     @property

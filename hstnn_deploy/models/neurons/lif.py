@@ -1,4 +1,4 @@
-"""What a spiking neuron is: its constants, checked once, and its one equation."""
+"""A spiking neuron: its constants, checked once, and its one equation."""
 
 import math
 from collections.abc import Mapping
@@ -107,13 +107,13 @@ class Lif(Extended):
     @model_validator(mode="before")
     @classmethod
     def _spelt_out(cls, given: Any) -> Any:
-        """Take `tau`, a surrogate with its width, and one thing to learn, and say them in the fields' own words."""
+        """Convert `tau`, a surrogate with its width, and a single name to learn to the fields' own form."""
         if not isinstance(given, dict):
             return given
         given = dict(given)
         if (tau := given.pop("tau", None)) is not None:
             if "decay" in given:
-                raise ValueError("tau and decay both say how much is left after a step: give one of them")
+                raise ValueError("tau and decay both set how much is left after a step: give one of them")
             if not isinstance(tau, int | float) or not tau >= 1:
                 raise ValueError(f"tau is {tau}: it must be 1 step or more")
             given["decay"] = 1 - 1 / tau
@@ -124,9 +124,9 @@ class Lif(Extended):
     @model_validator(mode="after")
     def _together(self) -> Self:
         if self.delayed_reset and self.reset_to:
-            raise ValueError("a delayed reset sets the membrane to zero: reset_to cannot be given with it")
+            raise ValueError("a delayed reset sets the membrane to zero, so it does not take reset_to")
         if self.delayed_reset and self.lowest is not None:
-            raise ValueError("lowest bounds a membrane after its reset: it cannot be given with a delayed reset")
+            raise ValueError("lowest bounds a membrane after its reset, so a delayed reset does not take it")
         if self.reset_again and (self.reset != "subtract" or self.delayed_reset or self.fires != "above"):
             raise ValueError("reset_again needs reset 'subtract' and fires 'above', without a delayed reset")
         if self.reset != "zero" and self.reset_to:
@@ -136,11 +136,11 @@ class Lif(Extended):
         if self.current_decay is None and ("current_decay" in self.learn or "current_decay" in self.each):
             raise ValueError("learn and each name current_decay, but there is no synaptic current: give current_decay")
         if self.cancels_input and not (self.delayed_reset and self.reset == "zero"):
-            raise ValueError("cancels_input is for a delayed reset to zero: delayed_reset true, reset 'zero'")
+            raise ValueError("cancels_input needs a delayed reset to zero: delayed_reset true, reset 'zero'")
         if "reset_to" in self.each and (self.reset != "zero" or self.delayed_reset):
-            raise ValueError("each names reset_to, which is for a reset to zero in the step of the spike")
+            raise ValueError("each names reset_to, which needs a reset to zero in the step of the spike")
         if "decay" in self.learn and self.learn_as == "rate" and not 0 < self.decay < 1:
-            raise ValueError(f"a decay of {self.decay:g} cannot be learned from: it must lie between 0 and 1")
+            raise ValueError(f"a learned decay must start between 0 and 1, not at {self.decay:g}")
         return self
 
     @property

@@ -51,7 +51,7 @@ def number(o: Algebra[V], neuron: Any, own: Mapping[str, Tensor], name: str) -> 
 
 
 def share_left(o: Algebra[V], neuron: Any, own: Mapping[str, Tensor], name: str = "decay") -> tuple[Operand, Operand]:
-    """Return what is left after a step, and 1 less it.
+    """Return the share that is left after a step, and 1 minus it.
 
     One that is learned as `rate` is 1 - sigmoid(w); one that is learned as it is, is brought between 0 and 1, as
     snnTorch does.

@@ -60,14 +60,14 @@ def evaluate(network: Network, *given: Any, **options: Any) -> Any:
     Raises:
         UsageError: no network, no data, or a loss that does not fit the network.
         DataError: data of a wrong shape, type or class, or a Dataset that raises; says which.
-        DeviceError: the device is not there.
+        DeviceError: the device is not available.
     """
     if "data" in options:
         given = (options.pop("data"), *given)
     if len(given) > 1 or options.keys() & {"task", "split", "size", "ranks"}:
         return evaluation.evaluate(network, *given, **options)
     if not given:
-        raise UsageError("no data is given to evaluate on", "give (x, y), a Dataset, a DataLoader or a split")
+        raise UsageError("evaluate got no data", "give (x, y), a Dataset, a DataLoader or a split")
     return _evaluate(network, given[0], **options)
 
 
@@ -87,7 +87,7 @@ def _evaluate(
     split = split_of(data, wanted(network, asked), "data", lambda *_: None)
     size = batch if batch is not None else getattr(data, "batch_size", None) or BATCH
     if size < 1:
-        raise UsageError(f"batch is {size}, which is no number of samples")
+        raise UsageError(f"batch must be at least 1 (got {size})")
     try:
         network.to(where)
         figures = evaluation.Figures(metrics, task)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from typing_extensions import override
 
 from hstnn_deploy.checkpoint import Checkpoint
 from hstnn_deploy.data.given.checks import Wanted
@@ -47,13 +48,13 @@ class _Notes(Observer):
     def __init__(self) -> None:
         self.notes: list[str] = []
 
+    @override
     def note(self, text: str) -> None:
-        """See `Observer`."""
         self.notes.append(text)
 
 
 class _Training(Training):
-    """A training on data that is there already; perhaps without any to test on."""
+    """A training on data that is loaded already; perhaps without test data."""
 
     def given(self, splits: Splits, tested: bool) -> "_Training":
         """Take the splits."""
@@ -69,7 +70,7 @@ class _Training(Training):
         run.set_status("finished", result={"epoch": best.epoch, **best.metrics})
         metric = self.task.metric
         valid = f"{metric} {shown(metric, best.metrics['valid'][f'valid_{metric}'])}{self.task.unit}"
-        self.observer.stage_finished(f"{best.stage}: best epoch {best.epoch}, valid {valid}; no test data was given")
+        self.observer.stage_finished(f"{best.stage}: best epoch {best.epoch}, valid {valid}; no test data given")
 
 
 def fit(
@@ -112,12 +113,12 @@ def fit(
         epochs: passes over the training samples.
         loss: cross-entropy, mse, count, next-word, regression (docs/layers.md), or one of your own; None: what the
             network was trained for, of a new one cross-entropy, or next-word where it answers at every step.
-        metrics: names of metrics of your own that are measured on `test` as well.
+        metrics: names of custom metrics to measure on `test` as well.
         lr: the learning rate.
         batch: samples of a batch; None: as the DataLoader has it, else 100.
         optimiser: adam or sgd.
         momentum: of sgd.
-        weight_decay: what of each parameter is added to its gradient.
+        weight_decay: the share of each parameter that is added to its gradient.
         clip: the largest norm of the whole gradient; a larger one is scaled down to it. None: it is left as it is.
         schedule: how the learning rate falls, as a recipe says it, such as {"name": "cosine", "factor": 0.01}.
         against: what training is disturbed by, and the strongest levels, such as {"gaussian": 0.2}; see
@@ -125,20 +126,20 @@ def fit(
         seed: of the order of the samples, and of what is drawn; on the CPU it fixes the result to the bit.
         device: cpu, cuda or cuda:N; None: where the network is.
         precision: fp32, medium, bf16 or fp16.
-        observer: who is told how it goes; several are told in turn.
+        observer: receives progress; several receive it in turn.
         progress: whether to show progress: a bar in a terminal and in a notebook, lines in a log.
         out: a folder that becomes a run folder, which `hstnn report`, `export` and `evaluate` read; None: none.
-        resume: whether a training that was begun in `out` goes on, or is given back where it is finished.
+        resume: whether to continue a training that was begun in `out`, or return it if it is finished.
         name: what the training is called in reports.
 
     Returns:
         The history. Ctrl-C ends the training early: the history is that of the epochs that are done.
 
     Raises:
-        UsageError: something that is no network or no observer, an option out of its range, or a loss that does not
+        UsageError: something is not a network or not an observer, an option is out of range, or the loss does not
             fit the network.
         DataError: data of a wrong shape, type or class, none to validate on, or a Dataset that raises; says which.
-        DeviceError: the device is not there.
+        DeviceError: the device is not available.
         RunError: `out` holds another training, or the loss is no longer a number.
         KeyboardInterrupt: no epoch was done yet.
     """
@@ -161,7 +162,7 @@ def fit(
         disturbed = dict(against) if isinstance(against, Mapping) else against
         recipe |= {"metrics": list(metrics), "against": disturbed}
         recipe |= _of_network(network, stage)
-        # Numbers that cannot be are refused before the data is looked at, which may take a while.
+        # Invalid numbers are refused before the data is read, which may take a while.
         parse(recipe | {"data": {"name": "none"}}, "fit")
         with _folder(out, resume) as run, _own_randomness(where):
             takes = wanted(network, asked)
@@ -187,7 +188,8 @@ def _observers(given: Any) -> list[Observer]:
         if not isinstance(each, Observer):
             what = each.__name__ if isinstance(each, type) else type(each).__name__
             raise UsageError(
-                f"observer is {what}, which is no observer", "give an object of a class that inherits from hd.Observer"
+                f"observer is {what}, not an observer object",
+                "give an object of a class that inherits from hd.Observer",
             )
     return found
 
@@ -212,8 +214,8 @@ def _run(training: _Training, network: Network, run: RunFolder, heard: _Notes, f
     best, rows = Checkpoint.load(run.best), run.metrics()
     if interrupted:
         count = "1 epoch" if len(rows) == 1 else f"{len(rows)} epochs"
-        goes_on = "; resume=True goes on with it" if folder else ""
-        training.observer.note(f"interrupted after {count}: the network is that of epoch {best.epoch}{goes_on}")
+        goes_on = "; resume=True continues it" if folder else ""
+        training.observer.note(f"interrupted after {count}: the network is the one of epoch {best.epoch}{goes_on}")
     measured = best.metrics.get("test")
     done = best.network().to(network.device)
     return History(
@@ -251,8 +253,8 @@ def _splits(
         there["train"], there["valid"] = held_out(there["train"], seed)
         share = "" if takes.values else ", each class in its share"
         told.note(
-            f"no validation data: {100 * HELD_OUT:g} % of train is held out to choose the best epoch on, "
-            f"{len(there['valid'])} samples drawn by seed {seed}{share}; valid= gives your own"
+            f"no validation data: {100 * HELD_OUT:g} % of train is held out to choose the best epoch, "
+            f"{len(there['valid'])} samples drawn by seed {seed}{share}; give your own with valid="
         )
     counts = ", ".join(f"{len(there[key])} {verb}" for key, verb in _VERBS.items() if key in there)
     family: Family = "language" if takes.per_step else "convolutional" if len(takes.step) == 3 else "sequence"
@@ -275,7 +277,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _of_data(network: Network, splits: Splits, tested: bool) -> dict[str, Any]:
-    """Return what a recipe says of data that was given in Python."""
+    """Return the `data` section for data that was given in Python."""
     parts = {"train": splits.train, "valid": splits.valid} | ({"test": splits.test} if tested else {})
     first = splits.train.batch(torch.tensor([0]), torch.device("cpu"))
     return {
@@ -289,7 +291,7 @@ def _of_data(network: Network, splits: Splits, tested: bool) -> dict[str, Any]:
 
 
 def _of_network(network: Network, stage: dict[str, Any]) -> dict[str, Any]:
-    """Return what a recipe says of the network, and how it is trained."""
+    """Return the recipe's sections for the network and its training."""
     config = config_of(network)
     found: dict[str, Any] = {"network": config.model_dump(mode="json")}
     if not network.sizes:
@@ -327,13 +329,13 @@ def _folder(out: Path | str | None, resume: bool) -> Iterator[RunFolder]:
     """Give the run folder: the one asked for, or one that is gone afterwards."""
     if out is None:
         if resume:
-            raise UsageError("resume=True goes on in a folder, and none is given", "give out=")
+            raise UsageError("resume=True needs a folder", "give out=")
         with tempfile.TemporaryDirectory(prefix="hstnn-fit-") as folder:
             yield RunFolder(Path(folder) / "run")
         return
     run = RunFolder(Path(out))
     if not resume and (state := run.state):
-        raise RunError(f"{out} holds a training already ({state})", "resume=True goes on with it, or give another out=")
+        raise RunError(f"{out} already contains a training ({state})", "resume=True continues it; or give another out=")
     try:
         yield run
     except RunError as error:
@@ -343,7 +345,7 @@ def _folder(out: Path | str | None, resume: bool) -> Iterator[RunFolder]:
 
 @contextmanager
 def _own_randomness(device: torch.device) -> Iterator[None]:
-    """Leave torch's generators as they were: whoever calls draws as if nothing had been trained."""
+    """Restore torch's generators afterwards: the caller draws as if nothing had been trained."""
     with torch.enable_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
 

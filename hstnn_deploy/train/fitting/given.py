@@ -1,4 +1,4 @@
-"""What a network takes of data that is handed over in Python, and on which device it computes."""
+"""What a network needs from data that is given in Python, and on which device it computes."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ BATCH = 100
 
 
 def check_network(network: Any) -> Network:
-    """Return a network, refused where it is none of this package's.
+    """Return a network, or refuse it if it is not one of this package.
 
     Raises:
         UsageError: it is something else.
@@ -34,8 +34,8 @@ def check_network(network: Any) -> Network:
         return network
     hint = "hd.Stack([...]) makes one, hd.load_network reads one"
     if isinstance(network, torch.nn.Module):
-        hint = "hd.from_torch(module, example) makes one of a module of snnTorch, SpikingJelly, sinabs, Norse or torch"
-    raise UsageError(f"network is {type(network).__name__}, no network of this package", hint)
+        hint = "hd.from_torch(module, example) converts a module of snnTorch, SpikingJelly, sinabs, Norse or torch"
+    raise UsageError(f"network is {type(network).__name__}, not a network of this package", hint)
 
 
 def config_of(network: Network) -> NetworkConfig:
@@ -47,7 +47,7 @@ def config_of(network: Network) -> NetworkConfig:
     config: NetworkConfig | None = getattr(network, "config", None)
     if config is None:
         raise UsageError(
-            f"this {type(network).__name__} does not say what it was built from", "take it from hd.load_network"
+            f"this {type(network).__name__} does not record what it was built from", "use one from hd.load_network"
         )
     return config
 
@@ -94,7 +94,7 @@ def loss_of(network: Network, asked: Any) -> LossConfig:
         raise UsageError(f"loss is {brief(asked)}, which is unknown", f"give {known}") from error
     if (loss.name == "next-word") != network.every_step:
         each = "at every step" if network.every_step else "once for each sample"
-        hint = "its readout would have to be another one, such as sum" if network.every_step else "give cross-entropy"
+        hint = "use another readout, such as sum" if network.every_step else "give cross-entropy"
         raise UsageError(f"loss is {loss.name}, but the network answers {each}", hint)
     return loss
 
@@ -104,7 +104,7 @@ def device_of(network: Network, asked: Any) -> torch.device:
 
     Raises:
         UsageError: no device; or a network that lies on several, or on none.
-        DeviceError: it is not there.
+        DeviceError: it is not available.
     """
     if asked is not None:
         try:

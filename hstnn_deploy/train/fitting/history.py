@@ -1,4 +1,4 @@
-"""What a training in Python gives back: the network of the best epoch, the curves, and how all of it came about."""
+"""The result of a training in Python: the network of the best epoch, the curves, and how they came about."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class Evaluation(Shown):
     counts: str = "samples"
     """What is counted."""
     more: Mapping[str, float] = field(default_factory=dict)
-    """The metrics of a user's own that were asked for, by name."""
+    """The requested custom metrics, by name."""
 
     @classmethod
     def of(cls, found: dict[str, Any], task: Task) -> "Evaluation":
@@ -114,7 +114,7 @@ class History(Shown):
         try:
             import pandas
         except ImportError as error:
-            hint = "pip install pandas, or take .curves, a dict of lists"
+            hint = "pip install pandas, or use .curves, a dict of lists"
             raise UsageError("pandas is not installed", hint) from error
         return pandas.DataFrame(self.curves)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing_extensions import override
 
 from hstnn_deploy.metrics import shown
 from hstnn_deploy.screen import Screen
@@ -37,7 +38,7 @@ def valid_metric(row: dict[str, Any]) -> str:
 
 
 def firing(row: dict[str, Any]) -> str:
-    """Return which share of its steps a spiking unit of each layer fires at, as "  firing 5.1, 12 %"; empty without."""
+    """Return each layer's mean spike rate as "  firing 5.1, 12 %"; empty without spiking layers."""
     rates = [rate for key, rate in row.items() if key.startswith("spike_rate.")]
     return f"  firing {', '.join(f'{100 * rate:.2g}' for rate in rates)} %" if rates else ""
 
@@ -56,14 +57,14 @@ class PlainObserver(Observer):
         """Print a line."""
         self.console.print(text, soft_wrap=True, markup=False)
 
+    @override
     def stage_started(self, title: str, epochs: int, done: int) -> None:
-        """See `Observer`."""
         self._title, self.epochs = title, epochs
         count = "1 epoch" if epochs == 1 else f"{epochs} epochs"
         self.say(f"{title}: {count}" + (f", continuing after epoch {done}" if done else ""))
 
+    @override
     def batch_done(self, epoch: int, batch: int, batches: int, samples: int) -> None:
-        """See `Observer`."""
         now = time.monotonic()
         if batch == 1:
             self._samples, self._begun = 0, now
@@ -73,12 +74,12 @@ class PlainObserver(Observer):
             self._within(epoch, batch, batches)
 
     def _within(self, epoch: int, batch: int, batches: int) -> None:
-        """Say how far an epoch is that takes long."""
+        """Report progress within a long epoch."""
         speed = self._samples / max(time.monotonic() - self._begun, 1e-9)
         self.say(f"{self._title}: epoch {epoch}/{self.epochs}, batch {batch}/{batches}  {speed:.0f} {self.counts}/s")
 
+    @override
     def epoch_done(self, row: dict[str, Any]) -> None:
-        """See `Observer`."""
         now = time.monotonic()
         if now - self._said >= _EVERY or row["epoch"] == self.epochs:
             self._said = now
@@ -91,24 +92,24 @@ class PlainObserver(Observer):
             f"{firing(row)}  {speed:.0f} {self.counts}/s{'  best' if row['best'] else ''}"
         )
 
+    @override
     def stage_finished(self, summary: str) -> None:
-        """See `Observer`."""
         self.say(summary)
 
+    @override
     def probes_started(self, title: str, probes: int, done: int) -> None:
-        """See `Observer`."""
         self._title, self.epochs = title, probes
         self.say(f"{title}: {probes} Hessian probes" + (f", continuing after {done}" if done else ""))
 
+    @override
     def probe_done(self, done: int) -> None:
-        """See `Observer`."""
         now = time.monotonic()
         if now - self._said >= _EVERY:
             self._said = now
             self.say(f"{self._title}: probe {done}/{self.epochs}")
 
+    @override
     def preparing(self, what: str, done: int, total: int) -> None:
-        """See `Observer`."""
         now = time.monotonic()
         if done == 1:
             self._said = now
@@ -116,8 +117,8 @@ class PlainObserver(Observer):
             self._said = now
             self.say(f"{what}: {done} of {total}")
 
+    @override
     def note(self, text: str) -> None:
-        """See `Observer`."""
         self.say(text)
 
     def close(self) -> None:
@@ -148,12 +149,12 @@ class LiveObserver(PlainObserver):
         self._title, self.epochs, self._facts = title, total, ""
         self._progress.start()
 
+    @override
     def stage_started(self, title: str, epochs: int, done: int) -> None:
-        """See `Observer`."""
         self._begin(title, epochs, done)
 
+    @override
     def batch_done(self, epoch: int, batch: int, batches: int, samples: int) -> None:
-        """See `Observer`."""
         now = time.monotonic()
         if batch == 1:
             self._samples, self._begun = 0, now
@@ -167,26 +168,26 @@ class LiveObserver(PlainObserver):
                 facts=f"{self._facts}  batch {batch}/{batches}  {speed:.0f} {self.counts}/s",
             )
 
+    @override
     def epoch_done(self, row: dict[str, Any]) -> None:
-        """See `Observer`."""
         self._facts = f"loss {row['train_loss']:.4f}  {valid_metric(row)}{firing(row)}"
         self._progress.update(self._task, completed=row["epoch"], facts=self._facts)
 
+    @override
     def stage_finished(self, summary: str) -> None:
-        """See `Observer`."""
         self.close()
         super().stage_finished(summary)
 
+    @override
     def probes_started(self, title: str, probes: int, done: int) -> None:
-        """See `Observer`."""
         self._begin(f"{title} (Hessian probes)", probes, done)
 
+    @override
     def probe_done(self, done: int) -> None:
-        """See `Observer`."""
         self._progress.update(self._task, completed=done)
 
+    @override
     def preparing(self, what: str, done: int, total: int) -> None:
-        """See `Observer`."""
         now = time.monotonic()
         if done == 1:
             self._begin(what, total, 0)
@@ -196,8 +197,8 @@ class LiveObserver(PlainObserver):
         if done == total:
             self.close()
 
+    @override
     def close(self) -> None:
-        """See `PlainObserver`."""
         self._progress.stop()
 
 
@@ -220,13 +221,13 @@ class NotebookObserver(PlainObserver):
         self._lines.append(text)
         self._draw()
 
+    @override
     def stage_started(self, title: str, epochs: int, done: int) -> None:
-        """See `Observer`."""
         self._title, self.epochs, self._facts = title, epochs, ""
         self._show(done, epochs, title)
 
+    @override
     def batch_done(self, epoch: int, batch: int, batches: int, samples: int) -> None:
-        """See `Observer`."""
         now = time.monotonic()
         if batch == 1:
             self._samples, self._begun = 0, now
@@ -236,37 +237,37 @@ class NotebookObserver(PlainObserver):
             facts = f"{self._facts}  batch {batch}/{batches}  {speed:.0f} {self.counts}/s"
             self._show(epoch - 1 + batch / (batches + 1), self.epochs, f"{self._title}: epoch {epoch}{facts}")
 
+    @override
     def epoch_done(self, row: dict[str, Any]) -> None:
-        """See `Observer`."""
         self._facts = f"  loss {row['train_loss']:.4f}  {valid_metric(row)}{firing(row)}"
         if time.monotonic() - self._said >= _REFRESH or row["epoch"] == self.epochs:
             self._show(row["epoch"], self.epochs, f"{self._title}: epoch {row['epoch']}/{self.epochs}{self._facts}")
 
+    @override
     def stage_finished(self, summary: str) -> None:
-        """See `Observer`."""
         self._bar = None
         self.say(summary)
 
+    @override
     def probes_started(self, title: str, probes: int, done: int) -> None:
-        """See `Observer`."""
         self._title, self.epochs = title, probes
         self._show(done, probes, f"{title}: {probes} Hessian probes")
 
+    @override
     def probe_done(self, done: int) -> None:
-        """See `Observer`."""
         if time.monotonic() - self._said >= _REFRESH:
             self._show(done, self.epochs, f"{self._title}: probe {done}/{self.epochs}")
 
+    @override
     def preparing(self, what: str, done: int, total: int) -> None:
-        """See `Observer`."""
         if done == total:
             self._bar = None
             self._draw()
         elif time.monotonic() - self._said >= _REFRESH:
             self._show(done, total, f"{what}: {done} of {total}")
 
+    @override
     def close(self) -> None:
-        """See `PlainObserver`."""
         self._bar = None
         self._draw()
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from hstnn_deploy import cluster, files
 from hstnn_deploy.cluster import Node
 from hstnn_deploy.errors import DeviceError, HstnnError
@@ -21,7 +23,7 @@ from hstnn_deploy.processes import GRACE
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.sweep.launch import Failure, Process, Setting
 from hstnn_deploy.train.sweep.plan import Job
-from hstnn_deploy.train.sweep.scheduler import Ended, Wanted
+from hstnn_deploy.train.sweep.scheduler import Ended, Executor, Wanted
 
 
 @dataclass
@@ -32,7 +34,7 @@ class _Running:
     """Holds the run folder here while the job works on it elsewhere."""
 
 
-class Cluster:
+class Cluster(Executor):
     """Runs jobs as Ray tasks."""
 
     def __init__(
@@ -58,7 +60,7 @@ class Cluster:
             fetch: whether run folders are sent and fetched back (None: where a node does not see `out`).
 
         Raises:
-            UsageError: Ray is not installed, or the address is none.
+            UsageError: Ray is not installed, or the address is invalid.
             DeviceError: nothing answers there, or no node is large enough for a job.
         """
         here = setting.data_dir and setting.data_dir.absolute()
@@ -84,12 +86,12 @@ class Cluster:
         return min(by_cpu, int(total.get("GPU", 0)) * self._per_gpu) if self._on_gpu else by_cpu
 
     @property
+    @override
     def shares_gpus(self) -> bool:
-        """See `scheduler.Executor`."""
         return self._on_gpu and self._per_gpu > 1
 
+    @override
     def start(self, wanted: Sequence[Wanted]) -> list[tuple[Job, str]]:
-        """See `scheduler.Executor`."""
         free = self.places - sum(running.cost for running in self._running.values())
         started = []
         for each in sorted(wanted, key=lambda one: not one.alone):
@@ -104,8 +106,8 @@ class Cluster:
                 self._failed.append(Ended(each.job, Failure(error.message)))
         return started
 
+    @override
     def wait(self, seconds: float) -> list[Ended]:
-        """See `scheduler.Executor`."""
         found, self._failed = self._failed, []
         if found:
             return found
@@ -115,8 +117,9 @@ class Cluster:
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         return [Ended(self._running[reference].job, self._result(reference)) for reference in ready]
 
+    @override
     def stop(self) -> None:
-        """See `scheduler.Executor`. What a job that is fetched back has not finished is lost."""
+        """A fetched-back job loses what it has not finished."""
         cluster.stop(self._ray, list(self._running))
         for reference in list(self._running):
             self._result(reference)
@@ -188,7 +191,7 @@ def _work(job: Job, setting: Setting, on_gpu: bool, sent: bytes | None) -> tuple
     with files.temporary_folder("job") as folder:
         here = replace(job, out=folder)
         unpack(sent, here.out)
-        # The run is not finished, and nobody works on it here: the status that was sent is that of its owner.
+        # The run is unfinished and nobody works on it here: the status that was sent is that of its owner.
         (here.run.path / "status.json").unlink(missing_ok=True)
         failure = _run(here, setting, on_gpu)
         return failure, pack([here.run], here.out)
@@ -210,7 +213,7 @@ def _run(job: Job, setting: Setting, on_gpu: bool) -> Failure | None:
 
 
 def _stop(process: Process) -> None:
-    """End a job in an orderly way. A cancellation that is said again meanwhile does not cut that short."""
+    """Let a job shut down. A repeated cancellation does not cut that short."""
     until = time.monotonic() + GRACE
     with suppress(KeyboardInterrupt):
         process.ask_to_stop()

@@ -1,4 +1,4 @@
-"""What a job will take, judged by earlier runs: seconds and peak memory, or nothing where there are none."""
+"""A job's estimated seconds and peak memory, from earlier runs; nothing if there are none."""
 
 import json
 import statistics
@@ -39,13 +39,13 @@ class Estimator:
     """Knows earlier runs."""
 
     def __init__(self, runs: Iterable[RunFolder]) -> None:
-        """Read runs; what cannot be understood is left out."""
+        """Read runs; unreadable ones are left out."""
         self._seen: dict[str, _Seen] = {}
         for run in runs:
             self.learn(run)
 
     def learn(self, run: RunFolder) -> None:
-        """Read one more run, if it can be understood."""
+        """Read one more run, if it is readable."""
         try:
             self._learn(run)
         except (HstnnError, KeyError, TypeError, AttributeError):
@@ -85,7 +85,7 @@ class Estimator:
 
 
 def _like(stage: str, recipe: Mapping[str, Any]) -> str:
-    """Return what jobs of like cost have in common."""
+    """Return the key that jobs of similar cost share."""
     kept = {key: recipe.get(key) for key in ("data", "network", "kind", "batch", "precision")}
     if recipe.get("kind") == "ffs" or stage == "restore":
         kept["ratio"] = recipe.get("ratio")

@@ -87,7 +87,7 @@ class Process:
         self._process.terminate()
 
     def stop(self, patience: float = GRACE) -> None:
-        """End the process: in an orderly way, or after `patience` seconds by force."""
+        """End the process: let it shut down, or after `patience` seconds kill it."""
         try:
             self._process.terminate()
             self._process.wait(patience)
@@ -98,7 +98,7 @@ class Process:
             self._process.wait()
 
     def ended_within(self, seconds: float) -> bool:
-        """Wait for the end for so many seconds; return whether it has ended."""
+        """Wait at most `seconds` for the end; return whether it has ended."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -124,7 +124,7 @@ class Process:
 
     def _reason(self, code: int) -> str:
         with self.job.run.log.open("rb") as file:
-            # A library may say much; the error is at the end.
+            # A library may print a lot; the error is at the end.
             file.seek(max(self._begin, file.seek(0, os.SEEK_END) - 20_000))
             printed = file.read().decode(errors="replace")
         errors = [line for line in printed.splitlines() if line.startswith("error: ")]

@@ -4,16 +4,18 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
+from typing_extensions import override
+
 from hstnn_deploy.errors import HstnnError
 from hstnn_deploy.train.sweep.launch import Failure, Process, Setting, stop_all
 from hstnn_deploy.train.sweep.plan import Job
-from hstnn_deploy.train.sweep.scheduler import Ended, Wanted
+from hstnn_deploy.train.sweep.scheduler import Ended, Executor, Wanted
 from hstnn_deploy.train.sweep.slots import Slot, Slots
 
 Launch = Callable[[Job, Slot], Process]
 
 
-class Local:
+class Local(Executor):
     """Runs jobs in the slots of this machine."""
 
     def __init__(self, slots: Slots, setting: Setting, launch: Launch | None = None) -> None:
@@ -31,8 +33,8 @@ class Local:
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
 
     @property
+    @override
     def places(self) -> int:
-        """See `scheduler.Executor`."""
         return len(self.slots)
 
     @property
@@ -40,8 +42,8 @@ class Local:
         """Whether a job may have other jobs beside it on its GPU."""
         return self.slots.per_device > 1 and self.slots.devices[0] != "cpu"
 
+    @override
     def start(self, wanted: Sequence[Wanted]) -> list[tuple[Job, str]]:
-        """See `scheduler.Executor`."""
         started = []
         for each, slot in zip(wanted, self.slots.assign([each.alone for each in wanted]), strict=True):
             if slot is None:
@@ -57,8 +59,8 @@ class Local:
             threading.Thread(target=self._watch, args=(each.job, process), daemon=True).start()
         return started
 
+    @override
     def wait(self, seconds: float) -> list[Ended]:
-        """See `scheduler.Executor`."""
         found = []
         try:
             found.append(self._ended.get(timeout=seconds))
@@ -71,8 +73,8 @@ class Local:
                 self.slots.give_back(at[0])
         return found
 
+    @override
     def stop(self) -> None:
-        """See `scheduler.Executor`."""
         stop_all([process for _, process in self._running.values()])
 
     def _train(self, job: Job, slot: Slot) -> Process:

@@ -108,7 +108,7 @@ def plan(recipes: Sequence[Recipe], out: Path) -> list[Job]:
     for recipe in recipes:
         if recipe.init is not None and recipe.kind == "hybrid":
             raise UsageError(
-                "a sweep does not train a hybrid network's checkpoint on", "use `hstnn train RECIPE --init CKPT`"
+                "a sweep does not continue a hybrid network's checkpoint", "use `hstnn train RECIPE --init CKPT`"
             )
         if recipe.step is not None:
             step(recipe)

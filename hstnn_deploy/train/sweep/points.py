@@ -48,7 +48,7 @@ _ONLY_HYBRID = ("selection", "restore")
 
 
 class Condition(BaseModel):
-    """What holds for some points: they are left out, or some keys are set."""
+    """A rule for some points: leave them out, or set some keys."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -60,7 +60,7 @@ class Condition(BaseModel):
     @model_validator(mode="after")
     def _does_something(self) -> "Condition":
         if self.skip == bool(self.changes):
-            raise ValueError("a condition has either `skip: true` or `set`")
+            raise ValueError("a condition needs either `skip: true` or `set`")
         return self
 
     def holds(self, point: Mapping[str, Any]) -> bool:
@@ -69,7 +69,7 @@ class Condition(BaseModel):
 
 
 class Sweep(BaseModel):
-    """What a sweep file holds."""
+    """The content of a sweep file."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -96,7 +96,7 @@ class Sweep(BaseModel):
                 is too long.
             RecipeError: a point that is not a recipe, with the path of the key.
         """
-        load_recipe(self.recipe)  # without changes: is it a recipe at all?
+        load_recipe(self.recipe)  # without changes: is it a valid recipe?
         for axis, values in self.axes.items():
             if not values:
                 raise UsageError(f"{source}: axis {axis} is empty", f"give it values, or leave {axis} out")
@@ -111,7 +111,7 @@ class Sweep(BaseModel):
             if not any(condition.skip for condition in held):
                 found += self._steps(self._recipe(point, held, source, more), point, source, stage)
         if not found:
-            raise UsageError(f"{source}: its conditions leave no point", "remove a condition")
+            raise UsageError(f"{source}: its conditions skip every point", "remove a condition")
         return found
 
     def _recipe(self, point: dict[str, Any], held: list[Condition], source: str, more: Sequence[str]) -> Recipe:
@@ -136,7 +136,9 @@ class Sweep(BaseModel):
         if recipe.step is None:
             return [self._named(recipe, point, source)]
         if f"{_DEVICES}step" in point:
-            raise UsageError(f"{source}: {_DEVICES}step is no axis", "every point is several steps; --stage names one")
+            raise UsageError(
+                f"{source}: {_DEVICES}step is not an axis", "every point has several steps; --stage names one"
+            )
         steps = (
             STEPS if stage in {None, "all"} else [each for each in STEPS if each in {stage, *_BEFORE.get(stage, ())}]
         )
@@ -150,8 +152,8 @@ class Sweep(BaseModel):
                 name += f"-{axis.removeprefix(_DEVICES)}-{_in_name(value)}"
         if len(name) > _LONGEST:
             raise UsageError(
-                f"{source}: the name {name} is longer than {_LONGEST} letters",
-                "sweep over fewer keys, or name it shorter",
+                f"{source}: the name {name} is longer than {_LONGEST} characters",
+                "sweep over fewer keys, or give it a shorter name",
             )
         return recipe.model_copy(update={"name": name})
 
@@ -161,7 +163,9 @@ class Sweep(BaseModel):
             if unknown := [axis for axis in condition.when if axis not in self.axes]:
                 raise UsageError(f"{where}: {unknown[0]!r} is not an axis", f"axes: {', '.join(self.axes)}")
             if not any(condition.holds(point) for point in points):
-                raise UsageError(f"{where} is {condition.when}: no point is so", "every condition must hold somewhere")
+                raise UsageError(
+                    f"{where} is {condition.when}, which matches no point", "every condition must match some point"
+                )
 
 
 _BEFORE: dict[Any, tuple[Step, ...]] = {"recover": ("vat",), "prune": ("vat",)}
@@ -172,7 +176,7 @@ def values_of(text: str) -> tuple[str, list[Any]]:
     """Return the key and the values of an axis, `key.path=value,value`; each value is YAML.
 
     Raises:
-        UsageError: it is no such text.
+        UsageError: it has another form.
     """
     key, equals, listed = text.partition("=")
     example = "for example --over network.weights.bits=1,2,4"

@@ -1,4 +1,4 @@
-"""Jobs in the order of their needs, on whatever runs them; a failure stops nobody but those that need it."""
+"""Run jobs in the order of their needs; a failure stops only the jobs that need it."""
 
 import time
 from collections.abc import Sequence
@@ -45,10 +45,10 @@ class Executor(Protocol):
         """Whether a job may have other jobs beside it on its GPU."""
 
     def start(self, wanted: Sequence[Wanted]) -> list[tuple[Job, str]]:
-        """Start as many jobs as there is room for, the first first; return them, each with the place it got."""
+        """Start as many jobs as fit, in order; return them, each with its place."""
 
     def wait(self, seconds: float) -> list[Ended]:
-        """Wait for ends of jobs, at most so long; return those that came."""
+        """Wait at most `seconds` for jobs to end; return those that did."""
 
     def stop(self) -> None:
         """End all jobs, keeping what they have finished; Ctrl-C meanwhile ends them by force."""
@@ -56,7 +56,7 @@ class Executor(Protocol):
 
 @dataclass
 class Entry:
-    """What became of a job so far."""
+    """The progress of a job so far."""
 
     job: Job
     state: JobState = "waiting"
@@ -66,7 +66,7 @@ class Entry:
     attempts: int = 0
     alone: bool = False
     seconds: float = 0.0
-    """What its attempts took, in this sweep."""
+    """Seconds of its attempts, in this sweep."""
     began: float = 0.0
     """When its present attempt began, by the monotonic clock."""
 
@@ -87,13 +87,13 @@ class Observer:
     """Listens to a sweep. Every method may be overridden; these do nothing."""
 
     def changed(self, entry: Entry) -> None:
-        """Say that a job's state is another now."""
+        """Report that a job's state has changed."""
 
     def retried(self, entry: Entry, failure: Failure) -> None:
-        """Say that an attempt failed and there will be another."""
+        """Report that an attempt failed and another will follow."""
 
     def looked(self) -> None:
-        """Say that time has passed."""
+        """Report that time has passed."""
 
 
 class Scheduler:
@@ -168,7 +168,7 @@ class Scheduler:
         return next((each for each in needed if each.state in states), None)
 
     def _look(self, entry: Entry) -> None:
-        """See whether another process has done a job meanwhile, or works on it."""
+        """Check whether another process has finished a job meanwhile or is working on it."""
         try:
             state = entry.job.run.state
         except HstnnError as error:

@@ -1,4 +1,4 @@
-"""Where jobs may run at once: CPU slots, or so many slots on each GPU. Pure bookkeeping; starts nothing."""
+"""Where jobs may run at once: CPU slots, or a number of slots on each GPU. Pure bookkeeping; starts nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Slots:
         return [Slot(device, number) for device in self.devices for number in range(self.per_device)]
 
     def assign(self, alone: Sequence[bool]) -> list[Slot | None]:
-        """Return a slot, now taken, for each of some jobs as far as there are any; of several devices the emptiest.
+        """Take and return a slot for each of some jobs, as long as slots are free; the emptiest device comes first.
 
         A job that must have its device alone goes first. Where no device is empty, one is kept from the other jobs
         until those on it have ended: ask again then.

@@ -53,7 +53,7 @@ def test_clean_values(tmp_path: Path) -> None:
     clean(found)
     assert found.classes == ()
     assert found.counts == {"train": [86], "valid": [10], "test": [24]}
-    assert any(line.startswith("values to be told, 1 of each sample") for line in found.lines)
+    assert any(line.startswith("target values, 1 per sample") for line in found.lines)
 
 
 def spoil(value: float) -> Any:
@@ -70,12 +70,12 @@ def times(x: np.ndarray) -> Any:
 
 
 REFUSED: dict[str, tuple[str, Any, tuple[str, ...]]] = {
-    "times": ("x", times, ("channel 1 holds 1700000000.0 to 1700000099.0", "float32 tells every 128 apart only")),
-    "nan": ("x", spoil(np.nan), ("x.npy holds nan at [3, 2, 1] (1 such numbers in 120 samples)",)),
-    "infinity": ("x", spoil(-np.inf), ("holds -inf at [3, 2, 1]",)),
-    "float32": ("x", lambda x: np.where(x == x[5, 5, 1], 1e300, x.astype(float)), ("holds 1e+300 at [5, 5, 1]",)),
-    "fewer labels": ("y", lambda y: y[:-2], ("x.npy holds 120 samples, and", "y.npy 118")),
-    "one class": ("y", lambda y: np.zeros(len(y), int), ("has one class only",)),
+    "times": ("x", times, ("channel 1 ranges from 1700000000.0 to 1700000099.0", "float32 has steps of 128")),
+    "nan": ("x", spoil(np.nan), ("x.npy contains nan at [3, 2, 1] (1 numbers in 120 samples)",)),
+    "infinity": ("x", spoil(-np.inf), ("contains -inf at [3, 2, 1]",)),
+    "float32": ("x", lambda x: np.where(x == x[5, 5, 1], 1e300, x.astype(float)), ("contains 1e+300 at [5, 5, 1]",)),
+    "fewer labels": ("y", lambda y: y[:-2], ("x.npy contains 120 samples, and", "y.npy 118")),
+    "one class": ("y", lambda y: np.zeros(len(y), int), ("has only one class",)),
     "whole fractions": ("y", lambda y: (y == "up").astype(float), ("are they classes, or values?", "data.targets=")),
     "lone class": ("y", lambda y: np.where(np.arange(len(y)) == 0, "rare", y), ("'rare' has 1 samples, too few",)),
     "axes": ("x", lambda x: x.reshape(120, 5, 2, 3, 1, 1), ("more axes than samples have", "data.axes=TI")),
@@ -87,7 +87,7 @@ def test_what_training_refuses_is_refused(series: Path, name: str) -> None:
     array, edit, words = REFUSED[name]
     change(series, array, edit)
     if name == "fewer labels":  # x and y do not belong together: nothing can be looked at
-        with pytest.raises(DataError, match=r"holds 120 samples, and .*y\.npy 118"):
+        with pytest.raises(DataError, match=r"contains 120 samples, and .*y\.npy 118"):
             checked(series)
     else:
         said(checked(series), *words, refused=True)
@@ -107,8 +107,8 @@ def test_what_is_odd_is_noted(series: Path) -> None:
     assert not found.notes.refused
     said(found, "10 of 30 numbers of a sample are the same in every sample, the first at [0, 2]")
     said(found, "numbers reach from", "data.normalise=auto")
-    said(found, "1 sample has the content of another one of another class, such as sample 8 and sample 9")
-    said(found, "with the content of", "sample 5", "sample 7")
+    said(found, "1 sample with the same content as one of another class, such as sample 8 and sample 9")
+    said(found, "with the same content as", "sample 5", "sample 7")
     assert not any("data.normalise" in note.hint for note in checked(series, normalise="auto").notes.found)
 
 
@@ -125,9 +125,9 @@ def test_a_file_for_each_sample(tmp_path: Path) -> None:
     np.save(tmp_path / "a" / "2.npy", np.array(["x"]))
     np.save(tmp_path / "b" / "3.npy", np.full((6, 7), np.nan))
     found = checked(tmp_path)
-    said(found, "1.npy is of shape [6, 8], and others of [6, 7]", refused=True)
-    said(found, "2.npy is of type <U1", refused=True)
-    said(found, "3.npy holds nan at [0, 0] (42 such numbers in 1 samples)", refused=True)
+    said(found, "1.npy has shape [6, 8], and others of [6, 7]", refused=True)
+    said(found, "2.npy has type <U1", refused=True)
+    said(found, "3.npy contains nan at [0, 0] (42 numbers in 1 samples)", refused=True)
 
 
 def test_of_large_arrays_a_part_is_drawn(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +152,6 @@ def test_numbers_of_files_that_float32_does_not_tell_apart(tmp_path: Path) -> No
         (tmp_path / f"c{number % 2}").mkdir(exist_ok=True)
         np.save(tmp_path / f"c{number % 2}" / f"{number}.npy", 1.7e9 + np.arange(8) + number)
     found = checked(tmp_path)
-    said(found, "channel 0 holds 1700000000.0 to 1700000036.0", refused=True)
-    with pytest.raises(DataError, match="float32 tells"):
+    said(found, "channel 0 ranges from 1700000000.0 to 1700000036.0", refused=True)
+    with pytest.raises(DataError, match="where float32 has steps"):
         load_folder(tmp_path)

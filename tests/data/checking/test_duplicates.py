@@ -33,7 +33,7 @@ def test_a_file_is_hashed_as_its_content(tmp_path: Path) -> None:
     found.add_file(0, tmp_path / "a")
     found.add(1, b"x" * 3_000_000)
     assert [group.tolist() for group in found.groups()] == [[0, 1]]
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot read"):
         found.add_file(2, tmp_path / "gone")
 
 
@@ -44,7 +44,7 @@ def test_copies_are_told_by_split_and_class() -> None:
     found = tell(notes, groups, labels, sides, lambda number: f"n{number}")
     assert found == {"train and test": 2, "train": 1}
     lines = [note.line() for note in notes.found]
-    assert any("2 files of test with the content of one of train, such as n0 and n2" in line for line in lines)
+    assert any("2 files of test with the same content as one of train, such as n0 and n2" in line for line in lines)
     found = tell(notes, [np.array([2, 3])], labels, np.full(5, -1, np.int8), lambda number: f"n{number}")
     assert found == {"labels": 1, "all": 1}
 

@@ -49,7 +49,7 @@ def test_a_clean_folder_has_no_note(gestures: Path) -> None:
 
 def test_the_sensor_is_asked_for_with_what_would_hold_all_events(gestures: Path) -> None:
     found = checked(gestures)
-    said(found, "no recording says how large its sensor is", "20 x 14", "data.sensor_size=[20,14]", refused=True)
+    said(found, "no recording states its sensor size", "20 x 14", "data.sensor_size=[20,14]", refused=True)
     assert len(found.notes.found) == 1
     assert found.read == 104
 
@@ -62,7 +62,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unsorted": ({"t": wrong_order}, ("unsorted.npy: event", "before the one before it", "--set data.events=sort")),
     "outside": (
         {"x": lambda x: x + 30},
-        ("outside.npy", "where the sensor ends at 19", "--set data.sensor_size=[WIDTH,HEIGHT]"),
+        ("outside.npy", "but the sensor ends at 19", "--set data.sensor_size=[WIDTH,HEIGHT]"),
     ),
     "polarity": ({"p": lambda p: p + 3}, ("polarity is 3 to 4", "--set data.events=p=1/2")),
 }
@@ -86,7 +86,7 @@ def test_empty_and_damaged_recordings(gestures: Path) -> None:
         (gestures / "right" / f"cut{number}.npy").write_bytes(content[:900])
     (gestures / "right" / "zero.npy").write_bytes(b"")
     found = checked(gestures, **SIZE)
-    said(found, "none.npy holds no events", refused=True)
+    said(found, "none.npy contains no events", refused=True)
     said(found, "cut0.npy is damaged", "(and 4 more: right/cut1.npy,", refused=True)
     said(found, "zero.npy is empty", refused=True)
 
@@ -101,11 +101,11 @@ def test_what_is_odd_is_noted(gestures: Path) -> None:
     (gestures / "left" / "notes.md").write_text("x")
     found = checked(gestures, events="unit=us", **SIZE)
     assert not found.notes.refused
-    said(found, "one.npy has events of one polarity alone")
-    said(found, "long.npy lasts", "where 99.", "are usual")
+    said(found, "one.npy has events of one polarity only")
+    said(found, "long.npy lasts", "99.", "are usual")
     said(found, "hot.npy has 50 % of its events at one pixel")
-    said(found, "at once.npy has all its events at one time")
-    said(found, "few.npy has 4 events, where 600 are usual")
+    said(found, "at once.npy has all its events at the same time")
+    said(found, "few.npy has 4 events; 600 are usual")
     said(found, "of another class, such as left/p0_0.npy and right/p9_9.npy")
     said(found, "left out: 1 .md file")
     load_folder(gestures, cache="memory", events="unit=us", **SIZE)
@@ -114,7 +114,7 @@ def test_what_is_odd_is_noted(gestures: Path) -> None:
 def test_put_in_order_as_said(gestures: Path) -> None:
     put(gestures, "unsorted.npy", t=wrong_order)
     found = checked(gestures, **SIZE, events="sort")
-    said(found, "unsorted.npy: 8 of 600 events were not in order of time, and were put in order")
+    said(found, "unsorted.npy: 8 of 600 events were out of order in time and were sorted")
     assert not found.notes.refused
 
 
@@ -128,7 +128,7 @@ def test_recordings_of_several_sensors_and_units(tmp_path: Path) -> None:
             lines = [size, *(f"{t} {x} {y} {p}" for t, x, y, p in zip(*(rows[each] for each in "txyp"), strict=True))]
             (folder / name / f"{number}.txt").write_text("\n".join(lines))
     found = checked(folder, kind="events", events="unit=us,order=txyp")
-    said(found, "left/3.txt is from a sensor of 40 x 28, and", "from one of 20 x 14", refused=True)
+    said(found, "left/3.txt is from a sensor of 40 x 28, but", "from one of 20 x 14", refused=True)
     assert found.facts["sensor_from"].endswith("left/0.txt states")
     text = (folder / "right" / "2.txt").read_text().replace(" 0\n", " -1\n")
     (folder / "right" / "2.txt").write_text(text[:-1] + "1")
@@ -140,7 +140,7 @@ def test_recordings_of_several_sensors_and_units(tmp_path: Path) -> None:
 def test_a_recording_in_another_unit_than_the_others_is_refused(gestures: Path) -> None:
     put(gestures, "nanoseconds.npy", t=lambda time: time * 1000)
     found = checked(gestures, **SIZE)
-    said(found, "nanoseconds.npy does not say the unit of its times", "--set data.events=unit=ns", refused=True)
+    said(found, "nanoseconds.npy does not specify the unit of its times", "--set data.events=unit=ns", refused=True)
     assert len(found.notes.refused) == 1
-    with pytest.raises(DataError, match="does not say the unit of its times"):
+    with pytest.raises(DataError, match="does not specify the unit of its times"):
         load_folder(gestures, cache="memory", **SIZE)

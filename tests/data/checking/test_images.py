@@ -127,17 +127,17 @@ REFUSED = {
     "text": (plant_text, ("dog/1.png is damaged, or not a PNG or JPEG",)),
     "size": (plant_size, ("cat/big.png is 12 x 14 pixels", "data.resize=[12,12]")),
     "colours": (plant_colours, ("has colours, and", "is grey", "data.colours=3")),
-    "other": (plant_other, ("dog/x.bmp is no PNG or JPEG image", "save it as .png")),
-    "stray": (plant_stray, ("stray.png lies beside the folders of classes",)),
-    "empty class": (plant_empty_class, ("newt holds no",)),
+    "other": (plant_other, ("dog/x.bmp is not a PNG or JPEG image", "save it as .png")),
+    "stray": (plant_stray, ("stray.png is next to the folders of classes",)),
+    "empty class": (plant_empty_class, ("newt contains no",)),
     "dangling": (plant_dangling, ("gone.png leads nowhere",)),
     "clear": (plant_clear, ("clear.png has transparent pixels",)),
     "few": (plant_few, ("the class 'newt' has 1 samples, too few",)),
-    "link": (plant_link, ("cat/1.png and", "dog/1.png are links to one file (2 pairs are)", "keep one of them")),
-    "same names": (plant_same_names, ("has the classes '1' and '1.0', which say the same",)),
-    "name of list": (plant_name_of_list, ("Labels.csv is not read under this name", "call it labels.csv")),
+    "link": (plant_link, ("cat/1.png and", "dog/1.png are links to the same file (2 pairs are)", "keep one of them")),
+    "same names": (plant_same_names, ("has the classes '1' and '1.0', which mean the same",)),
+    "name of list": (plant_name_of_list, ("Labels.csv has the wrong name", "rename it to labels.csv")),
     "list without splits": (plant_list_without_splits, ("labels.csv has no column split", "test, train")),
-    "one class": (plant_one_class, ("has one class only, 'dog'",)),
+    "one class": (plant_one_class, ("has only one class, 'dog'",)),
 }
 
 
@@ -165,9 +165,9 @@ def test_what_is_odd_is_noted(pets: Path) -> None:
     found = checked(pets)
     assert not found.notes.refused
     assert found.total == 124
-    said(found, "with the content of", "such as cat/1.png and cat/copy.png")
+    said(found, "with the same content as", "such as cat/1.png and cat/copy.png")
     said(found, "of another class", "cat/2.png and dog/copy of cat.png", "keep the right one")
-    said(found, "dog/black.png is of one colour everywhere")
+    said(found, "dog/black.png has the same colour everywhere")
     said(found, "left out: 1 .txt file")
     said(found, "left out: 1 link to a folder that is listed already")
     said(found, "letters that no screen shows", "dog/\\xff\\x0a\\x1b.png")
@@ -184,7 +184,7 @@ def test_copies_between_splits(tmp_path: Path) -> None:
     folder = tmp_path / "split"
     clean(checked(folder))
     shutil.copy(folder / "train" / "cat" / "3.png", folder / "test" / "cat" / "x.png")
-    said(checked(folder), "1 file of test with the content of one of train, such as", "no proof in test")
+    said(checked(folder), "1 file of test with the same content as one of train, such as", "proves nothing in test")
     for path in (folder / "test" / "dog").iterdir():
         path.unlink()
     shutil.rmtree(folder / "test" / "dog")
@@ -194,7 +194,7 @@ def test_copies_between_splits(tmp_path: Path) -> None:
 def test_split_folders_without_train_are_not_listed(pets: Path) -> None:
     (pets / "cat").rename(pets / "valid")
     (pets / "dog").rename(pets / "test")
-    with pytest.raises(DataError, match="holds test, valid and no train"):
+    with pytest.raises(DataError, match="contains test, valid but no train"):
         checked(pets)
 
 
@@ -205,13 +205,13 @@ def test_imbalance_small_tests_and_names(tmp_path: Path) -> None:
     for number in range(5, 40):
         (pets / "1" / f"{number}.png").unlink()
     found = checked(pets)
-    said(found, "the class 3 has", "who always says 3 is right in 91 % of train")
+    said(found, "the class 3 has", "always answering 3 is correct for 91 % of train")
     said(found, "the test split has 9 samples", "11 % of accuracy")
     said(found, "the class 1 is output 0")
     assert not found.notes.refused
     (pets / "1").rename(pets / "Newt")
     (pets / "3").rename(pets / "newt")
-    said(checked(pets), "'Newt' and 'newt' differ in capitals or spaces alone")
+    said(checked(pets), "'Newt' and 'newt' differ only in capitals or spaces")
 
 
 def test_a_list_of_labels(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_list_of_labels(tmp_path: Path) -> None:
     clean(checked(pets))
     (pets / "labels.csv").write_text("file,label\nnowhere.png,cat\nalso/not.png,dog\n" + "\n".join(lines[:-2]))
     found = checked(pets)
-    said(found, "line 2 names 'nowhere.png', which is not there", "(and 1 more: also/not.png)", refused=True)
+    said(found, "line 2 names 'nowhere.png', which does not exist", "(and 1 more: also/not.png)", refused=True)
     said(found, "2 files without a label", refused=True)
     assert found.total == 118
 
@@ -239,8 +239,8 @@ def test_an_unreadable_folder_and_file(pets: Path, monkeypatch: pytest.MonkeyPat
         images, "read_bytes", lambda path, limit: refuse(path) if path.name == "1.png" else read(path, limit)
     )
     found = checked(pets)
-    said(found, "cat/1.png cannot be read: Permission denied", "(and 1 more: dog/1.png)", refused=True)
-    said(found, "dog/deep cannot be read: Permission denied", refused=True)
+    said(found, "cannot read ", "cat/1.png: Permission denied", "(and 1 more: dog/1.png)", refused=True)
+    said(found, "cannot read ", "dog/deep: Permission denied", refused=True)
 
 
 def test_many_files_are_listed_and_few_read(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_what_training_refuses_is_refused(book: Path) -> None:
     (book / "book.txt").write_text("only one line")
     said(checked(book), "too few to hold some out for test", refused=True)
     (book / "book.txt").write_text("\n\n")
-    said(checked(book), "holds no words", refused=True)
+    said(checked(book), "contains no words", refused=True)
     with pytest.raises(DataError):
         load_folder(book)
 
@@ -49,10 +49,10 @@ def test_what_is_odd_is_noted(book: Path) -> None:
     (book / "README.md").write_text("x")
     found = checked(book)
     assert not found.notes.refused
-    said(found, "5 of the 5 lines of valid: they stand in train too")
+    said(found, "5 of the 5 lines of valid: train contains them too")
     said(found, "40 % of the words of test are not in the vocabulary of train, such as zebra, quux")
     said(found, "1 word is longer than 100 letters")
-    said(found, "1 word holds letters that were damaged before")
+    said(found, "1 word has damaged letters")
     said(found, "left out: 1 name beside the text, such as README.md")
     (book / "train.txt").write_text("few words are here")
     found = checked(book)
@@ -63,6 +63,6 @@ def test_what_is_odd_is_noted(book: Path) -> None:
 def test_a_large_text_is_read_where_all_is_asked_for(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "_BYTES", 100)
     found = checked(book, most=1)
-    said(found, "more than 100: it was not read", "--whole reads it")
+    said(found, "more than 100: hstnn did not read it", "--whole reads it")
     assert found.read == 0
     clean(checked(book))

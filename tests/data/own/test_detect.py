@@ -30,10 +30,10 @@ def test_files_of_one_sample_each_are_events_or_arrays_by_what_they_hold(tmp_pat
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ([], "holds nothing"),
+        ([], "contains nothing"),
         (["a/1.png", "b/2.aedat4"], "may be events or images"),
         (["a/1.txt", "b/2.txt"], "texts in folders: are these events"),
-        (["a/1.xyz"], "holds .xyz, which is of no kind"),
+        (["a/1.xyz"], "contains .xyz, which is no supported kind"),
     ],
 )
 def test_what_is_not_clear_is_asked_for(tmp_path: Path, files: list[str], words: str) -> None:

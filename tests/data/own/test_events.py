@@ -99,7 +99,7 @@ def test_what_files_do_not_say_is_said_and_kept_for_the_bundle(tmp_path: Path) -
     how = preprocessing(config)
     assert isinstance(how, Frames)
     assert how.events == "unit=s,order=xytp"
-    with pytest.raises(DataError, match=r"^data\.events is 'unit=hours': unit cannot be 'hours'"):
+    with pytest.raises(DataError, match=r"^data\.events is 'unit=hours': invalid unit 'hours'"):
         load_folder(tmp_path / "g", **{**said, "events": "unit=hours"})
 
 
@@ -133,12 +133,12 @@ def test_files_that_state_two_sensors_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "g" / "b" / "3.dat", 24)
     with pytest.raises(DataError) as error:
         load_folder(tmp_path / "g")
-    assert "b/3.dat is from a sensor of 24 x 14, and" in error.value.message
-    assert "a/0.dat from one of 20 x 14" in error.value.message
+    assert "b/3.dat is from a sensor of 24 x 14, but" in error.value.message
+    assert "a/0.dat is from one of 20 x 14" in error.value.message
 
 
 def test_a_sensor_that_nobody_states_is_asked_for(folder: Path) -> None:
-    with pytest.raises(DataError, match="does not say how large its sensor is") as error:
+    with pytest.raises(DataError, match="does not state its sensor size") as error:
         load_folder(folder)
     assert "[20,14]" in error.value.hint
 
@@ -212,7 +212,7 @@ def test_a_recording_in_another_unit_is_refused(
     folder: Path, number: int, frames: Any, factor: float, unit: str
 ) -> None:
     with_times(folder, number, lambda time: (time * factor) // 1)
-    with pytest.raises(DataError, match="does not say the unit of its times") as error:
+    with pytest.raises(DataError, match="does not specify the unit of its times") as error:
         load_folder(folder, sensor_size=(20, 14), **frames)
     assert sorted(folder.rglob("*.npy"))[number].name in error.value.message
     assert f"--set data.events=unit={unit}" in error.value.hint
@@ -223,7 +223,7 @@ def test_how_recordings_are_read_is_said(folder: Path, caplog: pytest.LogCapture
     load_folder(folder, sensor_size=(20, 14))
     notes = [each.message for each in caplog.records if each.message.startswith("note: ")]
     assert len(notes) == 2
-    assert "times in microseconds (whole numbers are taken as such)" in notes[0]
+    assert "times in microseconds (whole numbers count as microseconds)" in notes[0]
     assert "times in seconds (fractions that span" in notes[1]
 
 

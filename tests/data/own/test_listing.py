@@ -71,7 +71,7 @@ def test_a_list_says_classes_splits_and_groups(tmp_path: Path) -> None:
 def test_names_say_groups(tmp_path: Path) -> None:
     fill(tmp_path, "a/s1_1.png", "b/s2_1.png")
     assert list_folder(tmp_path, IMAGES, group="_").groups == ["s1", "s2"]
-    refused(tmp_path, "a/s1_1.png: its name holds no '+'", group="+")
+    refused(tmp_path, "a/s1_1.png: its name does not contain '+'", group="+")
 
 
 def test_the_digest_knows_names_sizes_and_classes(tmp_path: Path) -> None:
@@ -89,19 +89,19 @@ def test_the_digest_knows_names_sizes_and_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (["a/1.png"], ["one class only, 'a'"]),
-        ([], ["holds no .jpeg, .jpg, .png file: it is empty"]),
-        (["a/1.txt", "b/2.txt"], ["a holds no .jpeg, .jpg, .png file"]),
-        (["a/1.png", "b/2.png", "3.png"], ["3.png lies beside the folders of classes", "labels.csv"]),
-        (["a/1.png", "b/2.bmp"], ["b/2.bmp is no PNG or JPEG image"]),
-        (["train/a/1.png", "c/2.png"], ["holds 'c' beside its split folders train"]),
-        (["train/a/1.png", "valid/a/1.png", "val/b/2.png"], ["two of which mean the same split"]),
-        (["valid/1.png", "test/2.png"], ["holds test, valid and no train"]),
-        (["test/a/1.png", "test/b/2.png"], ["holds test and no train"]),
-        (["a/1.png", "b/2.png", "Labels.csv"], ["Labels.csv is not read under this name", "call it labels.csv"]),
-        (["1/1.png", "01/2.png"], ["has the classes '01' and '1', which say the same"]),
-        (["1/1.png", "1.0/2.png"], ["which say the same"]),
-        (["caf\u00e9/1.png", "cafe\u0301/2.png"], ["which say the same"]),
+        (["a/1.png"], ["only one class, 'a'"]),
+        ([], ["contains no .jpeg, .jpg, .png file: it is empty"]),
+        (["a/1.txt", "b/2.txt"], ["a contains no .jpeg, .jpg, .png file"]),
+        (["a/1.png", "b/2.png", "3.png"], ["3.png is next to the folders of classes", "labels.csv"]),
+        (["a/1.png", "b/2.bmp"], ["b/2.bmp is not a PNG or JPEG image"]),
+        (["train/a/1.png", "c/2.png"], ["contains 'c' next to its split folders train"]),
+        (["train/a/1.png", "valid/a/1.png", "val/b/2.png"], ["two of them mean the same split"]),
+        (["valid/1.png", "test/2.png"], ["contains test, valid but no train"]),
+        (["test/a/1.png", "test/b/2.png"], ["contains test but no train"]),
+        (["a/1.png", "b/2.png", "Labels.csv"], ["Labels.csv has the wrong name", "rename it to labels.csv"]),
+        (["1/1.png", "01/2.png"], ["has the classes '01' and '1', which mean the same"]),
+        (["1/1.png", "1.0/2.png"], ["which mean the same"]),
+        (["caf\u00e9/1.png", "cafe\u0301/2.png"], ["which mean the same"]),
     ],
 )
 def test_what_is_odd_is_refused(tmp_path: Path, files: list[str], words: list[str]) -> None:
@@ -120,19 +120,19 @@ def test_an_empty_file_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
     ("lines", "words"),
     [
         ("file,label\n1.png,a\n2.png,", ["line 3 has no label"]),
-        ("file,label\n1.png,a\n9.png,b", ["line 3 names '9.png', which is not there"]),
+        ("file,label\n1.png,a\n9.png,b", ["line 3 names '9.png', which does not exist"]),
         (
             "file,label\n1.png,a",
-            ["does not say which class '2.png' has (1 files without a label)", "unlabelled=ignore"],
+            ["does not give the class of '2.png' (1 files without a label)", "unlabelled=ignore"],
         ),
-        ("file,label\n1.png,a\n1.png,b", ["line 3 names '1.png' for the second time (line 2)"]),
+        ("file,label\n1.png,a\n1.png,b", ["line 3 repeats '1.png' (line 2)"]),
         ("file,label\n../1.png,a", ["line 2 names '../1.png', which is not below"]),
         ("file,label\n/1.png,a", ["not below the folder"]),
-        ("file,label\n1.png,0.75\n2.png,a", ["the label '0.75', a number and not the name of a class", "arrays"]),
+        ("file,label\n1.png,0.75\n2.png,a", ["the label '0.75', a number instead of the name of a class", "arrays"]),
         ("file,label,split\n1.png,a,train\n2.png,b,later", ["line 3 has the split 'later'"]),
-        ("name,label\n1.png,a", ["names no column file"]),
+        ("name,label\n1.png,a", ["lacks the column file"]),
         ("file,label,label\n1.png,a,b", ["names the column label twice"]),
-        ("file,label\n", ["names no file"]),
+        ("file,label\n", ["lists no files"]),
         ("file,label\n1.png,a\nlabels.csv,b", ["which is no .jpeg, .jpg, .png file"]),
     ],
 )
@@ -223,7 +223,7 @@ def test_a_file_that_is_there_twice(tmp_path: Path, link: str, one: str, other: 
     (tmp_path / other).parent.mkdir(exist_ok=True, parents=True)
     getattr(tmp_path / other, link)(tmp_path / one)
     if wrong and not one.startswith("valid"):
-        refused(tmp_path, "are links to one file", "keep one of them")
+        refused(tmp_path, "are links to the same file", "keep one of them")
     else:
         assert len(list_folder(tmp_path, IMAGES).names) == len(names) + 2 + one.startswith("valid")
 
@@ -231,7 +231,7 @@ def test_a_file_that_is_there_twice(tmp_path: Path, link: str, one: str, other: 
 def test_a_folder_that_is_linked_as_another_split_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, "train/a/1.png", "train/b/1.png")
     (tmp_path / "test").symlink_to(tmp_path / "train")
-    refused(tmp_path, "test/a/1.png", "train/a/1.png", "are links to one file")
+    refused(tmp_path, "test/a/1.png", "train/a/1.png", "are links to the same file")
 
 
 def test_a_list_without_splits_of_files_in_split_folders_is_refused(tmp_path: Path) -> None:

@@ -85,9 +85,9 @@ def test_every_class_stays_in_training_where_groups_allow_it() -> None:
         (samples([0, 0, 0, 1]), "the class 'class1' has 1 samples, too few"),
         (samples([0, 1, 0, 1], [0, 0, 2, 2], ["a", "b", "a", "c"]), "the group 'a' is in train and in test"),
         (samples([0, 1, 0, 1], None, ["a"] * 4), "1 of the groups are left ('a'), too few"),
-        (samples([0, 1, 2] * 2, None, ["a", "b", "c"] * 2), "no draw leaves some of every class to train"),
-        (samples([0, 0, 0, 1], [0, 0, 0, 2]), "'class1' is in test and not in train"),
-        (samples([0, 1], [2, 2]), "says of no sample that it trains"),
+        (samples([0, 1, 2] * 2, None, ["a", "b", "c"] * 2), "no draw leaves samples of every class to train"),
+        (samples([0, 0, 0, 1], [0, 0, 0, 2]), "'class1' is in test but not in train"),
+        (samples([0, 1], [2, 2]), "assigns no sample to train"),
     ],
 )
 def test_what_cannot_be_divided_is_refused(found: Samples, words: str) -> None:

@@ -58,9 +58,9 @@ def test_the_most_frequent_words_are_kept(tmp_path: Path) -> None:
     ("texts", "message"),
     [
         ({"train": "a b"}, "has 1 lines left, too few to hold some out for test"),
-        ({"one": "a", "two": "b"}, "holds one.txt, two.txt"),
+        ({"one": "a", "two": "b"}, "contains one.txt, two.txt"),
         ({"train": "a", "valid": "b", "val": "c"}, "two files for one split"),
-        ({"train": " \n \n"}, "holds no words"),
+        ({"train": " \n \n"}, "contains no words"),
     ],
 )
 def test_what_is_odd_is_refused(tmp_path: Path, texts: dict[str, str], message: str) -> None:

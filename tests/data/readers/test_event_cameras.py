@@ -42,7 +42,7 @@ def test_a_packet_that_claims_more_events_than_it_has_room_for_is_damaged(tmp_pa
     at = whole.index(b"Header\r\n") + 8
     whole[at + 22] = 1
     path.write_bytes(whole)
-    with pytest.raises(DataError, match=r"holds 65586 events of 8 bytes where there is room for 50"):
+    with pytest.raises(DataError, match=r"claims 65586 events of 8 bytes, with space for 50"):
         read(path)
     # One whose kind says so is compressed, and its room is a number of bytes.
     whole[at + 1] = 0x80
@@ -97,14 +97,14 @@ def test_aedat4_is_read_as_its_package_reads_it(tmp_path: Path) -> None:
 def test_of_two_cameras_of_an_aedat4_file_one_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.aedat4"
     path.write_bytes(aedat4([later(5), REF], (34, 34)))
-    with pytest.raises(DataError, match=r"holds 2 streams of events: 0, 1$") as error:
+    with pytest.raises(DataError, match=r"contains 2 streams of events: 0, 1$") as error:
         read(path)
-    assert error.value.hint == "say which: --events part=0"
+    assert error.value.hint == "specify which: --events part=0"
     assert read(path, said="part=1").report.dropped == {"events of other streams": 900}
     with pytest.raises(DataError, match="has no stream of events '2'"):
         read(path, said="part=2")
     path.write_bytes(aedat4([], (34, 34)))
-    with pytest.raises(DataError, match=r"holds no stream of events$"):
+    with pytest.raises(DataError, match=r"contains no stream of events$"):
         read(path)
     path.write_bytes(aedat4([REF], (346, 260)))
     with pytest.raises(DataError, match="is from a sensor of 346 x 260"):
@@ -204,7 +204,7 @@ def test_a_recording_of_another_sensor_in_the_form_of_nmnist(tmp_path: Path) -> 
     large = random_events(0, 500, Sensor(128, 128), 100_000)
     write_bin(tmp_path / "a.bin", large)
     assert np.array_equal(read(tmp_path / "a.bin", GESTURE).events, large)
-    with pytest.raises(DataError, match="where the sensor ends at 33") as error:
+    with pytest.raises(DataError, match="but the sensor ends at 33") as error:
         read(tmp_path / "a.bin")
     assert "x 0 to 127, y 0 to 127" in error.value.hint
     write_bin(tmp_path / "small.bin", REF)
@@ -212,7 +212,7 @@ def test_a_recording_of_another_sensor_in_the_form_of_nmnist(tmp_path: Path) -> 
     (tmp_path / "a.dat").write_bytes(dat(REF, size=(304, 240)))
     found = read(tmp_path / "a.dat", said="sensor=34x34")
     assert np.array_equal(found.events, REF)
-    assert found.report.sensor_from == "as said"
+    assert found.report.sensor_from == "as given"
     (tmp_path / "b.dat").write_bytes(dat(REF, size=(34, 34)))
     assert read(tmp_path / "b.dat").report.sensor_from == "as the file states"
     (tmp_path / "b.dat").write_bytes(dat(REF))

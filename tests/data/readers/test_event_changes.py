@@ -38,7 +38,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_refused(
         return found
 
     monkeypatch.setitem(event_files.FORMATS, form.format, kind._replace(read=meanwhile))
-    with pytest.raises(DataError, match=r"was written to while it was read: it had \d+ bytes, and has \d+$") as error:
+    with pytest.raises(DataError, match=r"changed while hstnn read it: it had \d+ bytes and now has \d+$") as error:
         read(path)
     assert "wait until" in error.value.hint
 
@@ -62,7 +62,7 @@ def test_a_large_array_that_shrinks_while_it_is_read_does_not_end_the_process(
         return values
 
     monkeypatch.setattr(event_arrays, "read_array", cut)
-    with pytest.raises(DataError, match="was written to while it was read"):
+    with pytest.raises(DataError, match="changed while hstnn read it"):
         read(path)
 
 
@@ -162,7 +162,7 @@ def test_what_is_no_file_is_refused_before_it_is_waited_for(make: Callable[[Path
 
 def test_a_recording_without_an_event_and_one_with_one(tmp_path: Path) -> None:
     (tmp_path / "a.dat").write_bytes(dat(REF[:0]))
-    with pytest.raises(DataError, match=r"holds no events$"):
+    with pytest.raises(DataError, match=r"contains no events$"):
         read(tmp_path / "a.dat")
     (tmp_path / "a.dat").write_bytes(dat(REF[:1]))
     assert np.array_equal(frames(read(tmp_path / "a.dat").events), frames(REF[:1]))

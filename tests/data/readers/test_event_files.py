@@ -106,13 +106,13 @@ def test_nothing_is_framed_into_nothing_or_into_one_frame_without_a_word(tmp_pat
 
     np.save(tmp_path / "ms.npy", fields(REF, REF["t"] // 1000))
     report = read(tmp_path / "ms.npy", said="unit=us").report
-    assert "all 900 events that the network sees are in frame 0 of 15: is the unit of time right?" in report.notes
+    assert "all 900 events that the network sees are in frame 0 of 15: is the unit of time correct?" in report.notes
     np.save(tmp_path / "late.npy", fields(later(60_000)))
-    with pytest.raises(DataError, match="none of its 900 events is in the 15 frames of 3 ms that the network sees"):
+    with pytest.raises(DataError, match="none of its 900 events is within the 15 frames of 3 ms that the network sees"):
         read(tmp_path / "late.npy", said="start=file")
     whole = Expected(HOW.model_copy(update={"steps": None}), "nmnist")
     np.save(tmp_path / "epoch.npy", fields(later(10**15)))
-    with pytest.raises(DataError, match="which are too many"):
+    with pytest.raises(DataError, match="too many"):
         read(tmp_path / "epoch.npy", whole, "start=file")
     assert np.array_equal(read(tmp_path / "epoch.npy", whole).events, later(-654))
 

@@ -21,16 +21,16 @@ def test_each_option_says_how_many_events_it_touched(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, shuffled())
     moved = int((shuffled()["t"] < np.maximum.accumulate(shuffled()["t"])).sum())
-    assert f"{moved} of 900 events were not in order of time" in notes(path, "sort")
+    assert f"{moved} of 900 events were out of order in time" in notes(path, "sort")
     np.save(path, polarity(lambda p: 2 * p - 1))
     dark = int((REF["p"] == 0).sum())
-    assert f"polarity -1 and 1, taken as 0 and 1, as said ({dark} of 900 events changed)" in notes(path, "p=-1/+1")
-    assert "polarity 1 and -1, taken as 0 and 1, as said (900 of 900 events changed)" in notes(path, "p=1/-1")
+    assert f"polarity -1 and 1, taken as 0 and 1, as given ({dark} of 900 events changed)" in notes(path, "p=-1/+1")
+    assert "polarity 1 and -1, taken as 0 and 1, as given (900 of 900 events changed)" in notes(path, "p=1/-1")
     assert np.array_equal(read(path, said="p=1/-1").events["p"], 1 - REF["p"])
     made = fields(REF, REF["t"].astype(float))
     made["t"][[3, 7]] = np.nan
     np.save(path, made)
-    assert "left out: 2 events with what is no number" in notes(path, "drop=nan")
+    assert "left out: 2 events with a value that is not a number" in notes(path, "drop=nan")
     assert np.array_equal(read(path, said="drop=nan").events, np.delete(REF, [3, 7]))
     np.save(path, plain(REF, "txyp", float) + np.array([0, 0.25, 0, 0]))
     assert "x of 900 events has fractions; the whole part is taken" in notes(path, "order=txyp")
@@ -41,7 +41,7 @@ def test_an_offset_moves_all_times_and_what_comes_before_0_is_left_out_and_count
     np.save(path, fields(REF))
     found = read(path, said="offset=-20.5ms")
     early = int((REF["t"] < 20_500).sum())
-    assert "time begins with the file's clock, moved by -20.5 ms as said (900 events)" in found.report.lines()[0]
+    assert "time begins with the file's clock, moved by -20.5 ms as given (900 events)" in found.report.lines()[0]
     assert found.report.dropped == {"events before the recording began, at its offset": early}
     assert np.array_equal(found.events, later(-20_500)[early:])
     assert (found.report.first, found.report.last) == (654, int(REF["t"][-1]))
@@ -51,7 +51,7 @@ def test_an_offset_moves_all_times_and_what_comes_before_0_is_left_out_and_count
     # A clock that began elsewhere: the offset is of it.
     np.save(path, fields(later(10**15)))
     assert np.array_equal(read(path, said="offset=-1000000000s").events, REF)
-    with pytest.raises(DataError, match="none of its 900 events is in the 15 frames"):
+    with pytest.raises(DataError, match="none of its 900 events is within the 15 frames"):
         read(path, said="offset=1s")
 
 
@@ -64,7 +64,7 @@ def test_the_report_as_plain_data_has_all_that_is_known(tmp_path: Path) -> None:
         "sensor_from": "as the network's",
         "first_us": 654,
         "last_us": int(REF["t"][-1]),
-        "unit": "seconds (as said)",
+        "unit": "seconds (as given)",
         "polarity": "0 and 1",
         "start": "time begins with the file's clock",
         "dropped": {},
@@ -77,7 +77,7 @@ def test_a_unit_against_the_formats_own_is_said(tmp_path: Path) -> None:
 
     (tmp_path / "a.dat").write_bytes(dat(REF))
     unit = read(tmp_path / "a.dat", said="unit=ns").report.unit
-    assert unit == "nanoseconds (as said; by the format they are microseconds)"
+    assert unit == "nanoseconds (as given; by the format they are microseconds)"
 
 
 def test_where_nobody_knows_how_long_recordings_are_one_that_comes_late_begins_at_its_first_event() -> None:

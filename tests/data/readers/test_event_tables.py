@@ -52,21 +52,21 @@ def test_dsec_says_what_it_did_not_add_and_its_index_is_compared_with_its_times(
         read(path)
     with h5py.File(path, "r+") as file:
         file["events/t"][:] = REF["t"] // 10
-    with pytest.raises(DataError, match="is damaged, or its times are no microseconds"):
+    with pytest.raises(DataError, match="is damaged, or its times are not microseconds"):
         read(path)
 
 
 def test_of_several_places_with_events_one_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     hdf5(path, {f"davis/{side}/events": plain(REF, "xytp", float) for side in ("left", "right")})
-    with pytest.raises(DataError, match="holds events in 2 places: davis/left/events, davis/right/events") as error:
+    with pytest.raises(DataError, match="contains events in 2 places: davis/left/events, davis/right/events") as error:
         read(path)
-    assert error.value.hint == "say which: --events part=davis/left/events"
+    assert error.value.hint == "specify which: --events part=davis/left/events"
     with pytest.raises(DataError, match="has no events at 'davis'"):
         read(path, said="part=davis")
     # Rows of another name are taken where they are named.
     hdf5(path, {"rows": plain(REF, "xytp", float)})
-    with pytest.raises(DataError, match="holds no events that are known"):
+    with pytest.raises(DataError, match="contains no known events"):
         read(path)
     assert np.array_equal(read(path, said="part=/rows").events, REF)
 
@@ -84,14 +84,14 @@ def test_nothing_is_read_out_of_another_file(tmp_path: Path) -> None:
     hdf5(tmp_path / "secret.h5", columns(REF, place="events/"))
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["events"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/events")
-    with pytest.raises(DataError, match="holds no events that are known"):
+    with pytest.raises(DataError, match="contains no known events"):
         read(tmp_path / "a.h5")
     (tmp_path / "raw").write_bytes(REF["t"].tobytes())
     with h5py.File(tmp_path / "b.h5", "w") as file:
         for name in "xyp":
             file[name] = REF[name]
         file.create_dataset("t", (900,), "<i8", external=[(str(tmp_path / "raw"), 0, 7200)])
-    with pytest.raises(DataError, match="/t is kept in another file, which is not read"):
+    with pytest.raises(DataError, match="/t is stored in another file, which hstnn does not read"):
         read(tmp_path / "b.h5")
     with h5py.File(tmp_path / "c.h5", "w") as file:
         for name in "xyp":
@@ -99,7 +99,7 @@ def test_nothing_is_read_out_of_another_file(tmp_path: Path) -> None:
         layout = h5py.VirtualLayout((900,), "<i8")
         layout[:] = h5py.VirtualSource(str(tmp_path / "secret.h5"), "events/t", (900,))
         file.create_virtual_dataset("t", layout)
-    with pytest.raises(DataError, match="/t is kept in another file, which is not read"):
+    with pytest.raises(DataError, match="/t is stored in another file, which hstnn does not read"):
         read(tmp_path / "c.h5")
 
 
@@ -114,7 +114,7 @@ def test_groups_that_hold_themselves_or_too_much_are_refused(tmp_path: Path, mon
         read(path)
     hdf5(path, columns(REF, place="events/"))
     monkeypatch.setattr(event_hdf5, "MOST", 3)
-    with pytest.raises(DataError, match="holds more than 3 objects"):
+    with pytest.raises(DataError, match="contains more than 3 objects"):
         read(path)
 
 
@@ -140,7 +140,7 @@ def test_a_sets_own_files_are_taken_as_the_set_takes_them(tmp_path: Path) -> Non
         assert np.array_equal(found.events, recordings.read(number))
         assert f"recording {number} of 3, of class {number}" in found.report.lines()[1]
         assert found.report.polarity == "none"
-    with pytest.raises(DataError, match=r"holds 3 recordings$") as error:
+    with pytest.raises(DataError, match=r"contains 3 recordings$") as error:
         read(tmp_path / "shd.h5", SHD)
     assert "recording=N" in error.value.hint
     with pytest.raises(DataError, match="there is no 3"):
@@ -154,7 +154,7 @@ def test_a_sets_own_files_are_taken_as_the_set_takes_them(tmp_path: Path) -> Non
     assert np.array_equal(read(tmp_path / "tonic.npy", SHD).events, spoken[0])
     tonic["t"] *= 1000
     np.save(tmp_path / "tonic.npy", tonic)
-    with pytest.raises(DataError, match="does not say the unit"):
+    with pytest.raises(DataError, match="does not specify the unit"):
         read(tmp_path / "tonic.npy", SHD)
 
 
@@ -177,11 +177,11 @@ def test_st_mnist_is_read_as_its_paper_and_tonic_say(tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "a.mat", {"spiketrain": train})
     assert read(tmp_path / "a.mat", TAXELS).report.dropped == {"times without a spike": 7}
     scipy.io.savemat(tmp_path / "a.mat", {"spiketrain": train[1:]})
-    with pytest.raises(DataError, match=r"its spiketrain is \[100, 400\]"):
+    with pytest.raises(DataError, match=r"its spiketrain has shape \[100, 400\]"):
         read(tmp_path / "a.mat", TAXELS)
     train[3, 3] = 0.5
     scipy.io.savemat(tmp_path / "a.mat", {"spiketrain": train})
-    with pytest.raises(DataError, match="other numbers than -1, 0 and 1"):
+    with pytest.raises(DataError, match="numbers other than -1, 0 and 1"):
         read(tmp_path / "a.mat", TAXELS)
 
 
@@ -202,10 +202,10 @@ def test_a_struct_td_counts_from_1_unless_there_is_a_0(tmp_path: Path) -> None:
 def test_matlab_files_without_events_or_with_several_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"weights": np.ones((3, 3)), "name": "nobody", "cells": np.array([1, "a"], object)})
-    with pytest.raises(DataError, match="holds no events that are known"):
+    with pytest.raises(DataError, match="contains no known events"):
         read(path)
     scipy.io.savemat(path, {"left": columns(REF), "right": columns(later(5))})
-    with pytest.raises(DataError, match="holds events in 2 places: left, right"):
+    with pytest.raises(DataError, match="contains events in 2 places: left, right"):
         read(path)
     assert np.array_equal(read(path, said="part=right").events, later(5))
 
@@ -213,7 +213,7 @@ def test_matlab_files_without_events_or_with_several_are_refused(tmp_path: Path)
 @pytest.mark.parametrize(
     ("place", "value", "wrong"),
     [
-        (128, 99, "has no events|holds no events"),
+        (128, 99, "has no events|contains no known events"),
         (132, 2**31, "an element claims 2147483648 bytes"),
         (136, 7 << 16 | 6, "a short element claims 7 bytes"),
         (136, 99, "flags of a matrix"),
@@ -275,23 +275,23 @@ def test_of_several_topics_one_is_named_and_other_messages_are_said(tmp_path: Pa
     path, kind = tmp_path / "a.bag", "dvs_msgs/msg/EventArray"
     one = (kind, LAYOUT, [message(REF, (34, 34))])
     bag(path, {"/left": one, "/right": (kind, LAYOUT, [message(later(5), (34, 34))])})
-    with pytest.raises(DataError, match="holds events of 2 topics: /left, /right") as error:
+    with pytest.raises(DataError, match="contains events of 2 topics: /left, /right") as error:
         read(path)
-    assert error.value.hint == "say which: --events part=/left"
+    assert error.value.hint == "specify which: --events part=/left"
     assert np.array_equal(read(path, said="part=/right").events, later(5))
     with pytest.raises(DataError, match="has no events in the topic '/up'"):
         read(path, said="part=/up")
     bag(path, {"/left": ("event_camera_msgs/msg/EventPacket", "0" * 32, [bytes(9)])})
-    with pytest.raises(DataError, match=r"no messages of events that are known: /left \(event_camera_msgs"):
+    with pytest.raises(DataError, match=r"no known event messages: /left \(event_camera_msgs"):
         read(path)
     bag(path, {"/left": (kind, LAYOUT, [message(REF, (346, 260))])})
     with pytest.raises(DataError, match="is from a sensor of 346 x 260"):
         read(path)
     bag(path, {"/left": (kind, LAYOUT, [message(REF, (34, 34)), message(REF, (30, 30))])})
-    with pytest.raises(DataError, match="events of 2 sizes of sensors"):
+    with pytest.raises(DataError, match="events from sensors of 2 sizes"):
         read(path)
     bag(path, {"/left": (kind, LAYOUT, [message(REF[:0], (0, 0))])})
-    with pytest.raises(DataError, match=r"holds no events$"):
+    with pytest.raises(DataError, match=r"contains no events$"):
         read(path)
 
 
@@ -334,7 +334,7 @@ def test_without_rosbags_a_bag_is_refused_by_name(tmp_path: Path, monkeypatch: p
         return whole(name, *given, **how)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(DataError, match=r"is a ROS bag: the package rosbags reads it$") as error:
+    with pytest.raises(DataError, match=r"is a ROS bag, which needs the package rosbags$") as error:
         read(tmp_path / "a.bag")
     assert error.value.hint == "pip install rosbags"
 

@@ -43,7 +43,7 @@ def test_values_are_learned_measured_and_proved(tmp_path: Path) -> None:
     assert found.test.loss < Regression().constant(torch.from_numpy(VALUES[100:]), 2) / 4
     assert found.best_epoch == 1 + int(np.argmin(found.curves["valid_loss"]))
     assert f"test rmse {found.test.score:.4g}>" in repr(found)
-    assert "drawn by seed 1111; valid=" in found.notes[0]  # nothing of classes
+    assert "drawn by seed 1111; give your own with valid=" in found.notes[0]  # nothing of classes
     # The network knows what it was trained for.
     assert found.network.values
     assert "2 values" in repr(found.network)
@@ -92,11 +92,11 @@ def test_tokens_may_have_values() -> None:
 
 REFUSED: list[tuple[Any, str, str]] = [
     ((X, VALUES[:, :1]), "y of train has rows of 1, one for each sample, but the network has 2 outputs", "last layer"),
-    ((X, Y), "y of train holds int64, but a regression learns floating-point numbers", "cross-entropy"),
+    ((X, Y), "y of train contains int64, but a regression learns floating-point numbers", "cross-entropy"),
     ((X, VALUES[:, None]), "a target for each time step is not supported", "[N, K]"),
     ((X, np.where(np.arange(COUNT)[:, None] == 9, np.nan, VALUES)), "not a finite number of float32: sample 9", ""),
-    (Samples(lambda n: (X[n], VALUES[n] / (n != 9))), "y of train sample 9 holds a target that is not a finite", ""),
-    ((X[:50], VALUES), "x of train holds 50 samples, and y 120", ""),
+    (Samples(lambda n: (X[n], VALUES[n] / (n != 9))), "y of train sample 9 contains a target that is not a finite", ""),
+    ((X[:50], VALUES), "x of train contains 50 samples, and y 120", ""),
 ]
 
 
@@ -111,7 +111,7 @@ def test_values_that_cannot_be_learned(data: Any, message: str, hint: str) -> No
 
 
 def test_values_are_not_taken_for_classes() -> None:
-    with pytest.raises(DataError, match="holds float32, not whole numbers") as refused:
+    with pytest.raises(DataError, match="contains float32, not whole numbers") as refused:
         fit((X, VALUES[:, 0]), loss=None)
     assert 'loss="regression"' in refused.value.hint
     with pytest.raises(DataError, match="one class for each sample") as refused:

@@ -108,8 +108,8 @@ def test_without_ray_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
         ("127.0.0.1:9", DeviceError, "nothing answers at --address 127.0.0.1:9: Connection refused"),
         ("ray://127.0.0.1:9", DeviceError, "nothing answers"),
         ("no-such-host.invalid:6379", DeviceError, "nothing answers"),
-        ("somewhere", UsageError, "'somewhere' is no address"),
-        ("host:99999", UsageError, "is no address"),
+        ("somewhere", UsageError, "'somewhere' is not an address"),
+        ("host:99999", UsageError, "is not an address"),
     ],
 )
 def test_an_address_where_nothing_is(address: str, error: type[Exception], message: str, tmp_path: Path) -> None:

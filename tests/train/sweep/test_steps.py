@@ -77,7 +77,7 @@ def test_a_step_s_recipe_is_that_of_any_other_step() -> None:
 @pytest.mark.parametrize(
     ("recipe", "axes", "stage", "what"),
     [
-        ("rram-digits", {"network.weights.step": ["vat", "prune"]}, None, "network.weights.step is no axis"),
+        ("rram-digits", {"network.weights.step": ["vat", "prune"]}, None, "network.weights.step is not an axis"),
         ("digits", {}, "all", "are for stacks, and this is a sequence"),
         ("stack-digits", {}, "vat", "network.weights is for convolutions"),
         ("rram-digits", {"network.weights.bits": [4, 5]}, None, "no variation was measured at 5 bits"),
@@ -90,7 +90,7 @@ def test_what_is_no_sweep_of_steps(recipe: str, axes: dict[str, list[Any]], stag
 
 def test_a_name_is_not_longer_than_a_recipe_takes() -> None:
     axes: dict[str, list[Any]] = {"network.weights.sram.start": ["a" * 90, "zeros"]}
-    with pytest.raises(UsageError, match="is longer than 100 letters"):
+    with pytest.raises(UsageError, match="is longer than 100 characters"):
         Sweep(recipe="rram-digits", axes=axes).recipes("x")
 
 
@@ -131,5 +131,5 @@ def test_a_recovery_starts_from_a_vat_of_another_name_if_it_is_the_same(tmp_path
         train(other, tmp_path, stage="recover", vat=vat.path)
     with pytest.raises(RunError, match="there is no finished RRAM network in"):
         train(named(recipe, "fourth"), tmp_path, stage="recover", vat=tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="starts from no RRAM network"):
+    with pytest.raises(UsageError, match="does not start from an RRAM network"):
         train(named(recipe, "fifth"), tmp_path, stage="vat", vat=vat.path)
