@@ -101,6 +101,8 @@ class Subject:
     """What the windows are, in words."""
     answers: "dict[tuple[bool, int], Answers]" = field(init=False, default_factory=dict)
     """What the network itself answers; see `own_answers`."""
+    logits_of: dict[str, list[Tensor]] = field(init=False, default_factory=dict)
+    """Of files, by name, what they answered to what is asked, batch by batch, where raw samples are at hand too."""
     scores: "dict[str, Score]" = field(init=False, default_factory=dict)
     """Of files, by name, that were asked what a quick engine is."""
 
@@ -292,10 +294,13 @@ def on_test_split(
         return Check(path.name, name, "not run", f"samples have {length} steps; the graph takes {steps}")
     here, tally, task = Score(subject), Tally(), subject.task
     unequal = ties = 0
+    kept: list[Tensor] = []
     for batch, theirs in zip(asked(subject, slow, f"{path.name}: {name}", steps), known.best, strict=True):
         x, start = batch.x, here.start(batch.x)
         run = engine(x, start)
         logits = here.take(run, batch)
+        if subject.raw is not None:
+            kept.append(logits)
         differs, reasons = torch.zeros(x.shape[1], dtype=torch.bool), None
         if _unlike(task, logits, theirs).any():
             own = subject.watched(x, start)
@@ -310,6 +315,7 @@ def on_test_split(
         tally.add(differs, differs if reasons is None else reasons)
     if not slow:
         subject.scores[path.name] = here
+        subject.logits_of[path.name] = kept
     ours, its = (f"{metrics.shown(task.metric, value)}{task.unit}" for value in (here.value(), known.value))
     figure = f"{here.count - unequal} of {here.count} equal; {task.metric} {ours} ({subject.source} {its})"
     if ties:
