@@ -261,7 +261,11 @@ REFUSED: list[tuple[Preprocessing, list[str], str]] = [
     (frames(Sensor(8, 8), [Pick(factor=2)], 10, None), ["onnx"], "is known only after pick"),
     (frames(Sensor(8, 8), [CropTime(stop=9)], 10, None), ["onnx"], "is known only after crop-time"),
     (frames(Sensor(8, 8), [TimeAlignment()], 10, None), ["onnx"], "is known only after time-alignment"),
-    (frames(Sensor(8, 8), [CenterCrop(size=3), TimeAlignment()], 10, 2), ["onnx"], "is known only after center-crop"),
+    (
+        frames(Sensor(8, 8), [CenterCrop(size=3), TimeAlignment()], 10, 2),
+        ["onnx"],
+        "knows the first event only after center-crop",
+    ),
     (Words(split="spaces", lower=True, window=5), ["onnx"], "cannot look up a text's words in a vocabulary"),
     (Values(), ["onnx"], "the format of the files behind x is unknown"),
     (Pixels(height=8, width=8, colours=1), ["onnx", "pt2"], "pt2 has no front"),
