@@ -7,13 +7,13 @@ from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from hstnn_deploy.cli import console as house
 from hstnn_deploy.errors import HstnnError
 from hstnn_deploy.metrics import shown
 from hstnn_deploy.runs import RunFolder
+from hstnn_deploy.tables import Table
 from hstnn_deploy.train.fitting.progress import valid_metric
 from hstnn_deploy.train.sweep.estimate import Estimator
 from hstnn_deploy.train.sweep.launch import Failure
@@ -101,20 +101,18 @@ class Board(Observer):
 
     def _drawn(self) -> Group:
         running = sorted((entry for entry in self.entries if entry.state == "running"), key=lambda each: each.place)
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        for name in ("slot", "job", "done", "best so far", "left"):
-            table.add_column(name, no_wrap=True, overflow="ellipsis")
+        table = Table(["job", "done", "left", "best so far", "slot"], style="plain", more="")
         now, left = time.monotonic(), list[float | None]()
         for entry in running:
             facts = _tolerant(RunFolder.status, entry.job.run) or {}
             seconds = _left(entry, facts)
             left.append(seconds)
             table.add_row(
-                entry.place,
-                Text(entry.job.name),
+                entry.job.name,
                 _done(entry, facts),
-                valid_metric(facts["best"]) if facts.get("best") else "",
                 "n/a" if seconds is None else duration(seconds),
+                valid_metric(facts["best"]) if facts.get("best") else "",
+                entry.place,
             )
         waiting = [entry for entry in self.entries if entry.state in {"waiting", "elsewhere"}]
         left += [self.estimator.of(entry.job).seconds for entry in waiting]

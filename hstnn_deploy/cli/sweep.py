@@ -327,7 +327,7 @@ def _show_plan(jobs: "list[Job]", estimator: "Estimator", as_json: bool) -> None
         for row in rows
     ]
     columns = ["job", "state", ">steps", "waits for", ">time", ">RAM", ">CUDA"]
-    console.out.print(console.table("Plan", columns, shown, dense=True))
+    console.out.print(console.table("Plan", columns, shown, dense=True, drop=["CUDA", "RAM", "waits for"]))
     console.out.print(f"{len(jobs)} jobs, {len(jobs) - len(left)} of them done.", markup=False)
     if left:
         work = f"about {duration(sum(known))} of work" if known else "time n/a"

@@ -44,8 +44,8 @@ def test_a_terminal_shows_slots_epochs_metric_and_time_left(tmp_path: Path) -> N
     for text in (
         "1 done, 2 running, 1 waiting of 4 jobs",
         "time left n/a",
-        "cuda:0/0  digits/hybrid/seed1111/traces  of 4 probes",
-        "cuda:0/1  digits/hybrid/seed1111/adapt   epoch 4/10   valid accuracy 91.25  2 min 6 s",
+        "digits/hybrid/seed1111/traces  of 4 probes  n/a                              cuda:0/0",
+        "digits/hybrid/seed1111/adapt   epoch 4/10   2 min 6 s  valid accuracy 91.25  cuda:0/1",
         "[1/4] digits/snn/seed1111: finished by another process",
     ):
         assert text in shown, shown
