@@ -18,8 +18,14 @@ _UNITS = (
     r"%|[TGMkmµun]?(?:B|J|s|W|Hz|Wh|bit)|KiB|MiB|GiB|bits?|bytes?|min|h|d|days?|[TGMkmµnp]|x|thr\.|GPUs?|cores?|epochs?"
     r"|steps?|probes?|points?|per"
 )
-_GLUED = re.compile(rf"(?<=[\d∞]) (?=(?:{_UNITS})(?:[\s,;:.)/]|$))|(?<=[<>~±≤≥=]) (?=\d)|(?<=\S) (?=±|\[\d+\])")
-"""Spaces at which no line breaks: before a unit, before and behind ±, before the mark of a footnote."""
+_GLUED = re.compile(
+    rf"(?<=[\d∞]) (?=(?:{_UNITS})(?:[\s,;:.)/]|$))"  # before a unit
+    r"|(?<=\d) (?=\d{3}(?!\d))"  # between thousands
+    r"|(?<=\d) (?=to [~\d])|(?<=\d to) (?=[~\d])"  # in a range
+    r"|(?<=[<>~±≤≥=]) (?=\d)|(?<=\S) (?=±|\[\d+\])"  # around ±, and before the mark of a footnote
+    r"|(?<=\S) (?=[-/] )|(?<= [-/]) (?=\S)"  # in a formula such as B - A
+)
+"""Spaces at which no line breaks."""
 _GLUE = "\ue000"
 """Stands for such a space while a text is wrapped: a letter of private use, one cell wide."""
 _LONG = 20
@@ -81,7 +87,7 @@ class Words:
             line = indent
             # A word that does not fit even a line of its own; it is no number, whose length the width is at least.
             for piece in _pieces(word) if cell_len(indent + word) > width else [word]:
-                if cell_len(line + piece) > width:
+                if line.strip() and cell_len(line + piece) > width:
                     lines.append(line)
                     line = indent
                 line += piece
@@ -125,9 +131,6 @@ def _pieces(word: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Column:
-    name: str
-    right: bool
-    group: str
     cells: tuple[Cell, ...]
 
     def least(self, header: str) -> int:
@@ -266,10 +269,13 @@ class Table:
     def _laid(self, places: list[int], style: Style, width: int) -> _Laid | None:
         """Return the widths of some columns, or None where they do not fit."""
         headers = self._headers(places)
-        columns = [_Column(self.names[each], self._right[each], "", tuple(row[each] for row in self._rows))
+        columns = [_Column(tuple(row[each] for row in self._rows))
                    for each in places]  # fmt: skip
         least = [column.least(header) for column, header in zip(columns, headers, strict=True)]
         widths = [column.natural(header) for column, header in zip(columns, headers, strict=True)]
+        if self.whole:
+            # Its parts below one another are told apart by their first column.
+            least[0] = widths[0]
         room = width - _between(style, len(places))
         if sum(least) > room:
             return None

@@ -5,8 +5,7 @@ Records of processes that ran at the same time are one column or row, from the l
 
 from collections.abc import Sequence
 
-from rich.console import Group, RenderableType
-from rich.text import Text
+from rich.console import RenderableType
 
 from hstnn_deploy.profile import resource_table
 from hstnn_deploy.profile.record import Record
@@ -223,20 +222,6 @@ def experiments(rows: Sequence[Together], notes: Notes) -> RenderableType:
         source = notes.mark(f"{row.experiment}: {row.source}") if row.source else ""
         table.add_row(f"  published{source}", *_published_row(row), style="dim")
     return table
-
-
-def published() -> RenderableType:
-    """Return the whole published resource table, for where no experiment of it was measured."""
-    table = Table(_PUBLISHED, title="Published resources, for comparison", more="")
-    for row in resource_table.ROWS:
-        if row.figures:
-            table.add_row(row.experiment, *_published_row(row))
-    without = ", ".join(row.experiment for row in resource_table.ROWS if not row.figures)
-    others = "".join(f" {row.experiment}: {row.source}." for row in resource_table.ROWS if row.source and row.figures)
-    note = f"The paper's four rows: on {resource_table.MACHINE}; {resource_table.CAVEAT}.{others}"
-    if without:
-        note += f" Nothing is published of {without}."
-    return Group(table, Text(note))
 
 
 def _published(row: resource_table.Row | None) -> dict[str, str]:
