@@ -43,7 +43,7 @@ class Shown:
         from rich.console import Group
         from rich.text import Text
 
-        from hstnn_deploy.tables import Table
+        from hstnn_deploy.screen import Table
 
         sheet = self.sheet()
         table = Table(sheet.columns, title=sheet.title, style="plain", more="")

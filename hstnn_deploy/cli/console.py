@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hstnn_deploy.foreign import escaped, visible
-from hstnn_deploy.screen import Screen
-from hstnn_deploy.tables import Cell, Table
+from hstnn_deploy.screen import Cell, Screen, Table
 
 if TYPE_CHECKING:
     from hstnn_deploy.report.sheets import Sheet
@@ -117,7 +116,7 @@ def table(
     drop: Sequence[str] = (),
     more: str = "--json",
 ) -> Table:
-    """Return a table; see `tables.Table`. A dense one has no box."""
+    """Return a table; see `screen.Table`. A dense one has no box."""
     made = Table(columns, title=title, caption=caption, style="dense" if dense else "lines", drop=drop, more=more)
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text | Cell) else str(cell) for cell in row))

@@ -30,7 +30,7 @@ def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
 def _print(facts: dict[str, Any]) -> None:
     from rich.text import Text
 
-    from hstnn_deploy.tables import Table
+    from hstnn_deploy.screen import Table
 
     shown = Table(["", ""], style="plain")
     for name, value in _rows(facts):

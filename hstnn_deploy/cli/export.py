@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hstnn_deploy.export.graph.forms import Form
     from hstnn_deploy.export.graph.write import Format
     from hstnn_deploy.export.proof.comparisons import Check
-    from hstnn_deploy.tables import Table
+    from hstnn_deploy.screen import Table
 
 
 class FormChoice(StrEnum):

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hstnn_deploy.models.network import Network, Part
-    from hstnn_deploy.tables import Table
+    from hstnn_deploy.screen import Table
 
 _MOST_STATES = 4
 """Of a layer, in the table; JSON names all."""

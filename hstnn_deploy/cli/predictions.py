@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from hstnn_deploy.export.runtime.values import in_words
-from hstnn_deploy.tables import Table
+from hstnn_deploy.screen import Table
 
 Answers = list[dict[str, Any]]
 """Of each sample; see `export.runtime.answers.answered`."""

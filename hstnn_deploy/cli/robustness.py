@@ -254,7 +254,7 @@ def _list(as_json: bool) -> None:
 def _print(found: "Robustness", draws: int) -> None:
     from hstnn_deploy.metrics import RMSE, shown
     from hstnn_deploy.robustness.record import alike, scores, title_of, together
-    from hstnn_deploy.tables import Pairs
+    from hstnn_deploy.screen import Pairs
 
     first = found.networks[0]
     unit = first.unit.strip()

@@ -288,7 +288,7 @@ def _note_threads(entries: "list[Entry]", threads: int) -> None:
 
 
 def _show_plan(jobs: "list[Job]", estimator: "Estimator", as_json: bool) -> None:
-    from hstnn_deploy.cli.board import duration
+    from hstnn_deploy.screen import duration
 
     names = {job.identity: job.name for job in jobs}
     rows: list[dict[str, Any]] = []

@@ -31,8 +31,8 @@ from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.report import variation
 from hstnn_deploy.report.tradeoff import Candidate
 from hstnn_deploy.robustness.record import Curve, Measured, Robustness
+from hstnn_deploy.screen import Table, Words
 from hstnn_deploy.shown import Sheet, Shown
-from hstnn_deploy.tables import Table, Words
 from hstnn_deploy.train.variation import Measurement
 from tests.conftest import TINY, Hstnn, settings
 from tests.profile.conftest import configured, measured
@@ -111,7 +111,7 @@ def test_nothing_else_draws_a_table() -> None:
     for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module == "rich.table":
-                assert path == package / "tables.py"
+                assert path == package / "screen.py"
 
 
 @pytest.mark.parametrize(

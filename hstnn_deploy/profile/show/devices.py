@@ -9,7 +9,7 @@ from hstnn_deploy.profile.show import cells
 from hstnn_deploy.profile.show.cells import Notes
 from hstnn_deploy.profile.show.tables import MORE
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.tables import Table
+from hstnn_deploy.screen import Table
 
 _COLUMNS = (
     ("rram_bits", "RRAM\nbit"),

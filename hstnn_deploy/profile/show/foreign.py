@@ -8,7 +8,7 @@ from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.show import cells
 from hstnn_deploy.profile.show.cells import Form, Notes
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
-from hstnn_deploy.tables import Table
+from hstnn_deploy.screen import Table
 
 _ROWS: tuple[tuple[tuple[str, ...], str, Form], ...] = (
     (("latency_p50", "step_p50"), "median", cells.duration),

@@ -10,7 +10,7 @@ from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.show import cells
 from hstnn_deploy.profile.show.tables import MORE
 from hstnn_deploy.profile.values import Measured, Value
-from hstnn_deploy.tables import Table
+from hstnn_deploy.screen import Table
 
 ENOUGH = 5
 """Processes a side from which an exact test can find a difference in a few figures at once."""

@@ -12,7 +12,7 @@ from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.show import cells
 from hstnn_deploy.profile.show.cells import Form, Notes
 from hstnn_deploy.profile.values import Measured
-from hstnn_deploy.tables import Table
+from hstnn_deploy.screen import Table
 
 Together = Sequence[Record]
 """Records of one configuration, of several where instances ran at the same time."""
