@@ -41,16 +41,15 @@ class Shown:
     def __rich__(self) -> "RenderableType":
         """Return a table for rich's console."""
         from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
+        from hstnn_deploy.screen import Table
+
         sheet = self.sheet()
-        table = Table(box=None, pad_edge=False)
-        for column in sheet.columns:
-            table.add_column(Text(column), justify="left", overflow="fold")
+        table = Table(sheet.columns, title=sheet.title, style="plain", more="")
         for row in sheet.rows:
-            table.add_row(*map(Text, row))
-        return Group(Text(sheet.title, style="bold"), table, *map(Text, sheet.notes))
+            table.add_row(*row)
+        return Group(table, *map(Text, sheet.notes))
 
     def _repr_html_(self) -> str:
         """Return a table, and the picture, for a notebook."""

@@ -7,30 +7,22 @@ from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from hstnn_deploy.cli import console as house
 from hstnn_deploy.errors import HstnnError
 from hstnn_deploy.metrics import shown
 from hstnn_deploy.runs import RunFolder
+from hstnn_deploy.screen import Table, duration
 from hstnn_deploy.train.fitting.progress import valid_metric
 from hstnn_deploy.train.sweep.estimate import Estimator
 from hstnn_deploy.train.sweep.launch import Failure
 from hstnn_deploy.train.sweep.scheduler import Entry, JobState, Observer
 
+_EVERY = 30.0
+"""Seconds between lines on what is under way, where there is no live display."""
+
 _SETTLED = {"done", "failed", "blocked", "interrupted"}
-
-
-def duration(seconds: float | None) -> str:
-    """Return seconds for people, such as "3 min 20 s"; n/a where there are none."""
-    if seconds is None:
-        return "n/a"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def result_line(run: RunFolder) -> str:
@@ -52,7 +44,7 @@ class Board(Observer):
         self.entries = entries
         self.places = places
         self.estimator = estimator
-        self._start = time.monotonic()
+        self._start = self._said = time.monotonic()
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -93,35 +85,44 @@ class Board(Observer):
         """See `Observer`."""
         if self._live:
             self._live.update(self._drawn(), refresh=True)
+        elif time.monotonic() - self._said >= _EVERY:
+            self._said = time.monotonic()
+            under_way = [f"{entry.job.name}: {_done(entry, facts)}" for entry, facts, _ in self._running()]
+            self.console.print("; ".join([self._head(), *under_way]), markup=False, soft_wrap=True)
 
     def _say(self, entry: Entry, text: str) -> None:
         settled = sum(each.state in _SETTLED for each in self.entries)
         line = f"[{settled}/{len(self.entries)}] {entry.job.name}: {text}"
         self.console.print(line, markup=False, soft_wrap=True)
 
-    def _drawn(self) -> Group:
-        running = sorted((entry for entry in self.entries if entry.state == "running"), key=lambda each: each.place)
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        for name in ("slot", "job", "done", "best so far", "left"):
-            table.add_column(name, no_wrap=True, overflow="ellipsis")
-        now, left = time.monotonic(), list[float | None]()
-        for entry in running:
+    def _running(self) -> list[tuple[Entry, dict[str, Any], float | None]]:
+        """Return the jobs under way, with what their folders say and the seconds that each has left."""
+        found = []
+        for entry in sorted((each for each in self.entries if each.state == "running"), key=lambda each: each.place):
             facts = _tolerant(RunFolder.status, entry.job.run) or {}
-            seconds = _left(entry, facts)
-            left.append(seconds)
-            table.add_row(
-                entry.place,
-                Text(entry.job.name),
-                _done(entry, facts),
-                valid_metric(facts["best"]) if facts.get("best") else "",
-                "n/a" if seconds is None else duration(seconds),
-            )
+            found.append((entry, facts, _left(entry, facts)))
+        return found
+
+    def _head(self) -> str:
+        """Return in one line how far all is, and how long it will take."""
+        left = [seconds for _, _, seconds in self._running()]
         waiting = [entry for entry in self.entries if entry.state in {"waiting", "elsewhere"}]
         left += [self.estimator.of(entry.job).seconds for entry in waiting]
         known = [seconds for seconds in left if seconds is not None]
         whole = f"about {duration(sum(known) / self.places)} left" if len(known) == len(left) else "time left n/a"
-        head = Text(f"{counts(self.entries)}  ·  {duration(now - self._start)} so far, {whole}", style="bold")
-        return Group(head, table)
+        return f"{counts(self.entries)}  ·  {duration(time.monotonic() - self._start)} so far, {whole}"
+
+    def _drawn(self) -> Group:
+        table = Table(["job", "done", "left", "best so far", "slot"], style="plain", more="")
+        for entry, facts, seconds in self._running():
+            table.add_row(
+                entry.job.name,
+                _done(entry, facts),
+                duration(seconds),
+                valid_metric(facts["best"]) if facts.get("best") else "",
+                entry.place,
+            )
+        return Group(Text(self._head(), style="bold"), table)
 
 
 def counts(entries: list[Entry]) -> str:
@@ -142,15 +143,24 @@ def failures(entries: list[Entry]) -> Table:
 def _done(entry: Entry, status: dict[str, Any]) -> str:
     if entry.job.stage == "traces":
         return f"of {entry.job.steps} probes"
-    return f"epoch {status.get('epoch', 0)}/{entry.job.steps}"
+    within = status.get("within")
+    batch = f", batch {within['batch']}/{within['batches']}" if within else ""
+    return f"epoch {status.get('epoch', 0)}/{entry.job.steps}{batch}"
 
 
 def _left(entry: Entry, status: dict[str, Any]) -> float | None:
-    """Return the seconds a running job has left, judged by its own epochs."""
-    best = status.get("best")
-    if entry.job.stage == "traces" or not best:
+    """Return the seconds a running job has left, judged by its own epochs, or by the batches of its first one."""
+    best, within = status.get("best"), status.get("within")
+    share = within["batch"] / within["batches"] if within else 0.0
+    if entry.job.stage == "traces":
         return None
-    return (entry.job.steps - int(status.get("epoch", 0))) * float(best["train_seconds"] + best["valid_seconds"])
+    if best:
+        epoch = float(best["train_seconds"] + best["valid_seconds"])
+    elif within:
+        epoch = float(within["seconds"]) / share
+    else:
+        return None
+    return (entry.job.steps - int(status.get("epoch", 0)) - share) * epoch
 
 
 def _tolerant(look: Any, run: RunFolder) -> Any:

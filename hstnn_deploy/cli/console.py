@@ -5,13 +5,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from hstnn_deploy.foreign import escaped, visible
-from hstnn_deploy.screen import Screen
+from hstnn_deploy.screen import Cell, Screen, Table
 
 if TYPE_CHECKING:
     from hstnn_deploy.report.sheets import Sheet
@@ -110,19 +108,19 @@ def note(message: str) -> None:
 
 
 def table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "", dense: bool = False
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    caption: str = "",
+    dense: bool = False,
+    drop: Sequence[str] = (),
+    more: str = "--json",
 ) -> Table:
-    """Return a table; a column whose name begins with `>` is aligned to the right. A dense one has no lines between."""
-    drawn = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
-    if dense:
-        drawn.box, drawn.show_edge, drawn.padding = SIMPLE_HEAD, False, 0
-    for column in columns:
-        drawn.add_column(
-            column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold"
-        )
+    """Return a table; see `screen.Table`. A dense one has no box."""
+    made = Table(columns, title=title, caption=caption, style="dense" if dense else "lines", drop=drop, more=more)
     for row in rows:
-        drawn.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
-    return drawn
+        made.add_row(*(cell if isinstance(cell, Text | Cell) else str(cell) for cell in row))
+    return made
 
 
 def counted(count: int, what: str) -> str:
@@ -142,18 +140,15 @@ def size(count: int) -> str:
 
 def print_sheet(sheet: "Sheet") -> None:
     """Print a table of a report: its title, its rows, and its notes below."""
-    grouped = any(group for group, _ in sheet.groups)
-    drawn = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    before = ""
-    for column in sheet.columns:
-        # A group's name stands above its first column.
-        group, before = column.group if column.group != before else "", column.group
-        header = f"{group}\n{column.name}" if grouped else column.name
-        drawn.add_column(header, justify="right" if column.numeric else "left", overflow="fold")
+    made = Table(
+        [f">{column.name}" if column.numeric else column.name for column in sheet.columns],
+        title=sheet.title,
+        groups=[column.group for column in sheet.columns],
+        drop=sheet.drop,
+    )
     for row in sheet.rows:
-        drawn.add_row(*(entry.text for entry in row))
-    out.print(Text(sheet.title, style="bold"), soft_wrap=True)
-    out.print(drawn)
+        made.add_row(*(entry.text for entry in row))
+    out.print(made)
     for note in sheet.notes:
         out.print(note, markup=False, soft_wrap=True)
     out.print()

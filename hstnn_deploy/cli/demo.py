@@ -238,7 +238,7 @@ def _profile(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[l
     with Progress(screen) as progress:
         records = list(launch.run(configurations, progress))
     report.write(folder, records)
-    for part in report.tables(records, whole_paper=True):
+    for part in report.tables(records):
         screen.print(part)
     return records, ""
 

@@ -28,24 +28,21 @@ def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    shown = Table.grid(padding=(0, 2))
-    shown.add_column(style="bold", no_wrap=True)
-    shown.add_column(overflow="fold")
+    from hstnn_deploy.screen import Table
+
+    shown = Table(["", ""], style="plain")
     for name, value in _rows(facts):
-        shown.add_row(name, Text(value))
+        shown.add_row(Text(name, "bold"), value)
     console.out.print(shown)
     console.out.print("\nWhat works, and what is missing for what", style="bold")
-    able = Table.grid(padding=(0, 2))
-    able.add_column(no_wrap=True)
-    able.add_column(overflow="fold")
+    able = Table(["", ""], style="plain")
     for ability in facts["abilities"]:
         mark = Text("missing" if ability["needed"] else "no", "red" if ability["needed"] else "yellow")
         able.add_row(
             mark if ability["missing"] else Text("yes", "green"),
-            Text(ability["what"] + (f": {ability['missing']}" if ability["missing"] else "")),
+            ability["what"] + (f": {ability['missing']}" if ability["missing"] else ""),
         )
     console.out.print(able)
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from rich.console import Console
-    from rich.table import Table
 
     from hstnn_deploy.data.files.folder import Report
     from hstnn_deploy.export.bundle.export import Bundle
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from hstnn_deploy.export.graph.forms import Form
     from hstnn_deploy.export.graph.write import Format
     from hstnn_deploy.export.proof.comparisons import Check
+    from hstnn_deploy.screen import Table
 
 
 class FormChoice(StrEnum):
@@ -310,8 +310,8 @@ def print_checks(checks: "list[Check]", screen: "Console") -> None:
     styles = {"passed": "green", "failed": "bold red", "not run": "yellow"}
     for name in dict.fromkeys(check.file for check in checks):
         rows_of = [check for check in checks if check.file == name]
-        drawn = [(Text(check.outcome, styles[check.outcome]), check.name, check.figure) for check in rows_of]
-        screen.print(console.table(f"Verification of {name}", ["", "check", "figure"], drawn))
+        drawn = [(check.name, Text(check.outcome, styles[check.outcome]), check.figure) for check in rows_of]
+        screen.print(console.table(f"Verification of {name}", ["check", "outcome", "figure"], drawn))
     if checks:
         counts = {outcome: sum(check.outcome == outcome for check in checks) for outcome in styles}
         rest = "".join(f", {count} {outcome}" for outcome, count in counts.items() if outcome != "passed" and count)
@@ -343,9 +343,20 @@ def _smaller_table(bundle: "Bundle") -> "Table":
             )
         )
     first = bundle.reductions[0]
-    columns = ["", "file", ">kB", ">ms", "so it is", ">spikes\nflipped", f">{first.metric}\nlost", "not\nconverted"]
+    columns = [
+        "outcome",
+        "file",
+        ">kB",
+        ">ms",
+        "so it is",
+        ">spikes\nflipped",
+        f">{first.metric}\nlost",
+        "not\nconverted",
+    ]
     caption = (
         "kB, ms: in brackets, as a share of before. ms: one window at batch 1.\n"
         f"Lost: {points(first.metric)} on the test split{first.asked}; at most {first.limit:g} may be."
     )
-    return console.table("Smaller graphs", columns, rows, caption, dense=True)
+    return console.table(
+        "Smaller graphs", columns, rows, caption, dense=True, drop=["not\nconverted", "spikes\nflipped"]
+    )

@@ -8,9 +8,8 @@ from hstnn_deploy.cli import console
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.table import Table
-
     from hstnn_deploy.models.network import Network, Part
+    from hstnn_deploy.screen import Table
 
 _MOST_STATES = 4
 """Of a layer, in the table; JSON names all."""

@@ -208,8 +208,8 @@ def _print(
                 "picked" if each is chosen else why[each.name],
             )
         )
-    columns = ["network", f">{metric}\n(seeds)", ">robust-\nness", f">{cost},\n{price.unit}", "undomi-\nnated", ""]
-    console.out.print(console.table("Networks", columns, rows, dense=True))
+    columns = ["network", f">{metric}\n(seeds)", ">robustness", f">{cost},\n{price.unit}", "undominated", "decision"]
+    console.out.print(console.table("Networks", columns, rows, dense=True, drop=["undominated", "robustness"]))
     console.out.print(
         f"{titled(metric)}: mean over seeds, test split. Robustness: mean {metric} over all levels of disturbances. "
         f"{cost.capitalize()}: {price.about}. n/a: not measured. Undominated: no other network is at least as good in "

@@ -5,13 +5,12 @@ import time
 from abc import ABC, abstractmethod
 from typing import Any
 
-from rich.bar import Bar
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from hstnn_deploy.export.runtime.values import in_words
+from hstnn_deploy.screen import Table
 
 Answers = list[dict[str, Any]]
 """Of each sample; see `export.runtime.answers.answered`."""
@@ -20,6 +19,8 @@ _SHOWN = 12
 """Samples that are shown of a larger batch."""
 _HISTORY = 40
 """Steps back that are shown."""
+_BAR = 20
+"""Letters of a bar that is full."""
 
 
 class Display(ABC):
@@ -85,22 +86,22 @@ class LiveTable(Display):
         self._live.stop()
 
     def _table(self, number: int, total: int | None, answers: Answers) -> Table:
-        drawn = Table(title=f"{self._name}: step {_place(number, total)}", title_justify="left")
-        if len(answers) > 1:
-            drawn.add_column("sample", justify="right")
-        drawn.add_column("class", justify="right", style="bold")
-        drawn.add_column("probability" if "probability" in answers[0] else "score", justify="right")
-        drawn.add_column("", width=20)
-        drawn.add_column("then")
-        drawn.add_column("class after each step", no_wrap=True)
+        kind = "probability" if "probability" in answers[0] else "score"
+        columns = [">class", f">{kind}", "", "then", "class after each step"]
+        drawn = Table(
+            [*([">sample"] if len(answers) > 1 else []), *columns],
+            title=f"{self._name}: step {_place(number, total)}",
+            style="lines",
+            drop=["", "class after each step"],
+        )
         for sample, each in enumerate(answers[:_SHOWN]):
             then = ", ".join(f"{n} {value:.2f}" for n, value in each["best"][1:])
             history = self._history[sample]
             past = ("… " if len(history) > _HISTORY else "") + " ".join(history[-_HISTORY:])
             value = _value(each)
-            bar = Bar(1, 0, min(max(value, 0.0), 1.0), width=20)
+            bar = ("█" * round(_BAR * min(max(value, 0.0), 1.0))).ljust(_BAR)
             which = [str(sample)] if len(answers) > 1 else []
-            drawn.add_row(*which, Text(_class(each)), f"{value:.3f}", bar, then, past)
+            drawn.add_row(*which, Text(_class(each), "bold"), f"{value:.3f}", bar, then, past)
         if len(answers) > _SHOWN:
             drawn.caption = f"and {len(answers) - _SHOWN} more samples"
         return drawn
@@ -117,10 +118,9 @@ def _class(answer: dict[str, Any]) -> str:
 
 def _of_values(title: str, answers: Answers) -> Table:
     """Return a row of values per sample, of a regression."""
-    drawn = Table(title=Text(title), title_justify="left")
     names = answers[0].get("names") or [f"output {number}" for number in range(len(answers[0]["values"]))]
-    for name in (*(["sample"] if len(answers) > 1 else []), *names):
-        drawn.add_column(Text(name), justify="right")
+    columns = [f">{name}" for name in (*(["sample"] if len(answers) > 1 else []), *names)]
+    drawn = Table(columns, title=title, style="lines")
     for sample, each in enumerate(answers[:_SHOWN]):
         which = [str(sample)] if len(answers) > 1 else []
         drawn.add_row(*which, *(f"{value:.6g}" for value in each["values"]))

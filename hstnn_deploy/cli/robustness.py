@@ -254,6 +254,7 @@ def _list(as_json: bool) -> None:
 def _print(found: "Robustness", draws: int) -> None:
     from hstnn_deploy.metrics import RMSE, shown
     from hstnn_deploy.robustness.record import alike, scores, title_of, together
+    from hstnn_deploy.screen import Pairs
 
     first = found.networks[0]
     unit = first.unit.strip()
@@ -275,13 +276,9 @@ def _print(found: "Robustness", draws: int) -> None:
                 lost += f" ({beyond} of {beyond + tenth.number} not)"
             assert found_scores.area.mean is not None
             figures = (brief(found_scores.area.mean), lost, brief(found_scores.worst))
-            # The mean of each level below the level, so that a narrow terminal folds no number.
             pairs = [(f"{level:g}", brief(mean)) for level, mean in zip(curve.levels, means, strict=True)]
-            width = max(5, *(len(text) for pair in pairs for text in pair))
-            above, below = (" ".join(text.rjust(width) for text in line) for line in zip(*pairs, strict=True))
-            rows.append((title_of(curves), above, "", "", ""))
-            rows.append(("", below, *figures))
-        columns = ["disturbance", "level, mean", ">area", ">a tenth lost", ">worst"]
+            rows.append((title_of(curves), Pairs(pairs), *figures))
+        columns = ["disturbance", "level\nmean", ">area", ">a tenth lost", ">worst"]
         console.out.print(
             console.table(f"{title}; undisturbed {shown(first.metric, clean)}", columns, rows, dense=True)
         )

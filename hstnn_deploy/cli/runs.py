@@ -54,7 +54,7 @@ def list_runs(
     metrics = " or ".join(sorted({name for each in facts if (name := _metric(each["valid"]))}))
     best = f"valid, test: {metrics} of the best epoch; " if metrics else ""
     caption = f"{best}age: since the last change"
-    console.out.print(console.table("Runs", columns, rows, caption, dense=True))
+    console.out.print(console.table("Runs", columns, rows, caption, dense=True, drop=["size", "age", "valid", "stage"]))
     for each in facts:
         if each["error"]:
             console.out.print(f"{each['folder']}: {each['error']}", markup=False, soft_wrap=True)

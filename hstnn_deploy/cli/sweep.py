@@ -288,7 +288,7 @@ def _note_threads(entries: "list[Entry]", threads: int) -> None:
 
 
 def _show_plan(jobs: "list[Job]", estimator: "Estimator", as_json: bool) -> None:
-    from hstnn_deploy.cli.board import duration
+    from hstnn_deploy.screen import duration
 
     names = {job.identity: job.name for job in jobs}
     rows: list[dict[str, Any]] = []
@@ -327,7 +327,7 @@ def _show_plan(jobs: "list[Job]", estimator: "Estimator", as_json: bool) -> None
         for row in rows
     ]
     columns = ["job", "state", ">steps", "waits for", ">time", ">RAM", ">CUDA"]
-    console.out.print(console.table("Plan", columns, shown, dense=True))
+    console.out.print(console.table("Plan", columns, shown, dense=True, drop=["CUDA", "RAM", "waits for"]))
     console.out.print(f"{len(jobs)} jobs, {len(jobs) - len(left)} of them done.", markup=False)
     if left:
         work = f"about {duration(sum(known))} of work" if known else "time n/a"

@@ -38,6 +38,8 @@ class Sheet:
     rows: list[list[Entry]]
     notes: list[str] = field(default_factory=list)
     """Footnotes and remarks, each a sentence."""
+    drop: tuple[str, ...] = ()
+    """Columns that a narrow screen leaves out first, in this order."""
 
     @property
     def groups(self) -> list[tuple[str, int]]:

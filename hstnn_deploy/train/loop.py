@@ -32,7 +32,7 @@ from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.capture import Gradients
 from hstnn_deploy.train.doubts import RATE, Doubts, constant_loss
 from hstnn_deploy.train.evaluation import count_batches, evaluate, parts
-from hstnn_deploy.train.observer import Observer
+from hstnn_deploy.train.observer import Observer, Observers, Within
 from hstnn_deploy.train.penalty import Penalty
 from hstnn_deploy.train.ranks import ALONE, Ranks, watched
 from hstnn_deploy.train.schedules import check_state, descend, make_optimiser, make_scaler, make_schedule
@@ -77,7 +77,7 @@ class Fit:
         scaler = make_scaler(self.precision, self.device)
         done, best = self._restore(optimiser, schedule, scaler)
         self.run.keep_metrics(done)
-        self.run.set_status("running", epoch=done, epochs=self.stage.epochs, best=best)
+        self.run.set_status("running", epoch=done, epochs=self.stage.epochs, best=best, within=None)
         self.observer.stage_started(self.header.resolved_recipe().step or self.header.stage, self.stage.epochs, done)
         doubts = self._doubts()
         trainer = self._trainer(optimiser, scaler)
@@ -103,7 +103,7 @@ class Fit:
                 "best": best,
             } | ({"scaler": scaler.state_dict()} if scaler else {})
             last.save(self.run.last)
-            self.run.set_status("running", epoch=epoch, epochs=self.stage.epochs, best=best)
+            self.run.set_status("running", epoch=epoch, epochs=self.stage.epochs, best=best, within=None)
             self.observer.epoch_done(row)
         self.ranks.share(None)
         return Checkpoint.load(self.run.best)
@@ -171,7 +171,9 @@ class Fit:
 
     def _epoch(self, epoch: int, optimiser: torch.optim.Optimizer, trainer: "Trainer") -> dict[str, Any]:
         start = time.perf_counter()
-        train_loss, correct, count = trainer.train(epoch, self.observer)
+        train_loss, correct, count = trainer.train(
+            epoch, Observers([self.observer, Within(lambda it: self.run.set_status("running", within=it))])
+        )
         trained = time.perf_counter()
         held = trainer.evaluate()
         validated = time.perf_counter()

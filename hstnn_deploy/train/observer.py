@@ -3,7 +3,8 @@
 The command line draws them; `loggers` writes them for TensorBoard; tests and scripts need not listen.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from typing_extensions import override
@@ -99,3 +100,28 @@ class Observers(Observer):
     def close(self) -> None:
         for one in self._each:
             one.close()
+
+
+class Within(Observer):
+    """Notes every few seconds how far an epoch is, for those who look from outside; short epochs are not noted.
+
+    Args:
+        note: takes the number of the batch, the number of all, and the seconds since the epoch's first batch ended,
+            scaled to all batches up to this one.
+        every: seconds between two notes.
+    """
+
+    def __init__(self, note: Callable[[dict[str, Any]], None], every: float = 10.0) -> None:
+        self._note, self._every = note, every
+        self._begun = self._said = time.monotonic()
+
+    @override
+    def batch_done(self, epoch: int, batch: int, batches: int, samples: int) -> None:
+        now = time.monotonic()
+        if batch == 1:
+            # The first batch is not timed: it may wait for data, and be compiled.
+            self._begun = self._said = now
+        elif now - self._said >= self._every:
+            self._said = now
+            seconds = (now - self._begun) * batch / (batch - 1)
+            self._note({"batch": batch, "batches": batches, "seconds": round(seconds, 3)})

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hstnn_deploy.cli.board import Board, duration
+from hstnn_deploy.cli.board import Board
 from hstnn_deploy.recipe.load import load_recipe
+from hstnn_deploy.screen import duration
 from hstnn_deploy.train.sweep.estimate import Estimator
 from hstnn_deploy.train.sweep.launch import Failure
 from hstnn_deploy.train.sweep.plan import plan
@@ -44,8 +45,8 @@ def test_a_terminal_shows_slots_epochs_metric_and_time_left(tmp_path: Path) -> N
     for text in (
         "1 done, 2 running, 1 waiting of 4 jobs",
         "time left n/a",
-        "cuda:0/0  digits/hybrid/seed1111/traces  of 4 probes",
-        "cuda:0/1  digits/hybrid/seed1111/adapt   epoch 4/10   valid accuracy 91.25  2 min 6 s",
+        "digits/hybrid/seed1111/traces  of 4 probes  n/a                              cuda:0/0",
+        "digits/hybrid/seed1111/adapt   epoch 4/10   2 min 6 s  valid accuracy 91.25  cuda:0/1",
         "[1/4] digits/snn/seed1111: finished by another process",
     ):
         assert text in shown, shown
@@ -75,6 +76,26 @@ def test_elsewhere_there_are_plain_lines(tmp_path: Path) -> None:
         "[1/4] digits/hybrid/seed1111/adapt: failed: why [not]",
         "[2/4] digits/hybrid/seed1111/traces: blocked: it needs that",
         "[2/4] digits/snn/seed1111: another process works on it; waiting",
+    ]
+
+
+def test_a_log_says_every_half_minute_how_far_each_job_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("hstnn_deploy.cli.board.time.monotonic", lambda: now[0])
+    _, _, _, pure = entries(tmp_path)
+    pure.state, pure.place = "running", "cpu/0"
+    pure.job.run.path.mkdir(parents=True)
+    # A quarter of the first epoch took 10 seconds: three quarters and the other epochs are left.
+    pure.job.run.set_status("running", epoch=0, within={"batch": 25, "batches": 100, "seconds": 10.0})
+    console, file = screen(terminal=False)
+    with Board(console, [pure], 1, Estimator([])) as board:
+        for _ in range(3):
+            now[0] += 15
+            board.looked()
+    left = duration((pure.job.steps - 0.25) * 40)
+    assert file.getvalue().splitlines() == [
+        f"1 running of 1 jobs  ·  30 s so far, about {left} left; digits/snn/seed1111: epoch 0/{pure.job.steps}, batch"
+        " 25/100"
     ]
 
 

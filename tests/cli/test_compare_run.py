@@ -77,7 +77,16 @@ def test_two_checkpoints_are_measured_in_turns_and_compared(
     sides = [read(tmp_path / "out" / side / "records.jsonl") for side in "AB"]
     assert [[record.configuration.repeat for record in side] for side in sides] == [[1, 2], [1, 2]]
     assert [{record.configuration.kind for record in side} for side in sides] == [{"ffs"}, {"snn"}]
-    assert [line.split(":")[0] for line in result.err.splitlines()[:4]] == ["1/4 A", "2/4 B", "3/4 A", "4/4 B"]
+    # The path of each side once, and after that its letter.
+    assert [line.split(":")[0] for line in result.err.splitlines()[:6]] == [
+        "A",
+        "1/4 A",
+        "B",
+        "2/4 B",
+        "3/4 A",
+        "4/4 B",
+    ]
+    assert [result.err.count(str(path)) for path in ckpts] == [1, 1]
     assert all("commit" in record.facts["project"] for side in sides for record in side)
     again = json.loads(hstnn("compare", tmp_path / "out" / "A", tmp_path / "out" / "B", "--json").out)
     assert again["rows"] == json.loads(result.out)["rows"]

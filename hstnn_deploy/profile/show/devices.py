@@ -7,8 +7,9 @@ from rich.console import RenderableType
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.show import cells
 from hstnn_deploy.profile.show.cells import Notes
-from hstnn_deploy.profile.show.tables import blank, titled
+from hstnn_deploy.profile.show.tables import MORE
 from hstnn_deploy.profile.values import Measured
+from hstnn_deploy.screen import Table
 
 _COLUMNS = (
     ("rram_bits", "RRAM\nbit"),
@@ -23,10 +24,8 @@ _COLUMNS = (
 
 def devices(records: Sequence[Record], notes: Notes) -> RenderableType:
     """Return the table of those records that hold weights on devices: a row for each network."""
-    table = blank()
-    table.add_column("network")
-    for _, heading in _COLUMNS:
-        table.add_column(heading, justify="right", no_wrap=True)
+    title = "Weights on devices: memory, and the energy of reading it for one sample"
+    table = Table(["network", *(f">{heading}" for _, heading in _COLUMNS)], title=title, more=MORE)
     for record in records:
         if not isinstance(record.value("rram_bits"), Measured):
             continue
@@ -36,4 +35,4 @@ def devices(records: Sequence[Record], notes: Notes) -> RenderableType:
             if name.startswith("energy_") and "source" in plain and "reads" in name and name != "energy_with_reads":
                 shown[place] += notes.mark(f"{plain['source']}; {plain['note']}")
         table.add_row(record.configuration.subject, *shown)
-    return titled("Weights on devices: memory, and the energy of reading it for one sample", table)
+    return table

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
 
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.show import cells
 from hstnn_deploy.profile.show.cells import Form, Notes
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
+from hstnn_deploy.screen import Table
 
 _ROWS: tuple[tuple[tuple[str, ...], str, Form], ...] = (
     (("latency_p50", "step_p50"), "median", cells.duration),
@@ -43,10 +41,8 @@ def table(records: Sequence[Record], notes: Notes) -> RenderableType:
         notes: gets footnotes.
     """
     first = records[0].configuration
-    made = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    made.add_column("", no_wrap=True)
-    for record in records:
-        made.add_column(_column(record), justify="right")
+    heads = ["", *(f">{_column(record)}" for record in records)]
+    made = Table(heads, title=f"{first.subject}: {first.network}", whole=True)
     for place, (names, label, form) in enumerate(_ROWS):
         values = [_value(record, names) for record in records]
         if not any(values):
@@ -62,7 +58,7 @@ def table(records: Sequence[Record], notes: Notes) -> RenderableType:
                 unit = _UNITS.get(names[0], "")
                 shown.append(f"{notes.show(value, form)}{unit if isinstance(value, Measured) else ''}" if value else "")
         made.add_row(label, *shown)
-    return Group(Text(f"{first.subject}: {first.network}", style="bold"), made)
+    return made
 
 
 def _column(record: Record) -> str:

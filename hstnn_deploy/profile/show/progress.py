@@ -24,6 +24,7 @@ class Progress(Observer):
     def __init__(self, console: Console, names: Sequence[str] = ()) -> None:
         self.console = console
         self._names = names
+        self._told = set[str]()
         self._status = Status("", console=console) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -42,8 +43,14 @@ class Progress(Observer):
 
     def finished(self, record: Record, number: int, total: int, seconds: float) -> None:
         """See `Observer`."""
-        done = f"{number}/{total} {self._of(number)}{record.configuration.label}: {summary(record)}"
-        self.console.print(f"{done} (took {seconds:.0f} s)", markup=False, soft_wrap=True)
+        name, subject = self._of(number), record.configuration.subject
+        if (whose := f"{name}{subject}") not in self._told:
+            # A line of its own, once: it may be a long path.
+            self._told = {whose, *(self._told if name else ())}
+            self.console.print(whose, markup=False, soft_wrap=True)
+        label = record.configuration.label.removeprefix(f"{subject}: ")
+        done = f"{number}/{total} {name}{label}: {summary(record)} (took {seconds:.0f} s)"
+        self.console.print(done, markup=False, soft_wrap=True)
 
     def _of(self, number: int) -> str:
         return f"{self._names[number - 1]}: " if self._names else ""

@@ -18,7 +18,6 @@ from hstnn_deploy.profile.show.tables import (
     experiments,
     inference,
     largest_batches,
-    published,
     quantities,
     work,
 )
@@ -28,14 +27,13 @@ from hstnn_deploy.screen import Screen
 _WIDTH = 100
 
 
-def tables(records: Sequence[Record], whole_paper: bool = False) -> list[RenderableType]:
+def tables(records: Sequence[Record]) -> list[RenderableType]:
     """Return what to print of some records, in order: tables, footnotes, and the protocol.
 
     Of several processes of one configuration the tables give the median.
 
     Args:
         records: see `launch.run`.
-        whole_paper: whether to show the paper's whole table where no record reproduces a row of it.
     """
     notes = Notes()
     shown: list[RenderableType] = []
@@ -60,8 +58,6 @@ def tables(records: Sequence[Record], whole_paper: bool = False) -> list[Rendera
             shown.append(inference(group, notes) if phase == "infer" else quantities(group, notes))
     if (apart := several.spread(every)) is not None:
         shown.append(apart)
-    if whole_paper and not _compared(records):
-        shown.append(published())
     shown += [Text(f"[{number}] {note}") for number, note in enumerate(notes.texts, 1)]
     return [*shown, *([Text()] if notes.texts else []), *(Text(line) for line in protocol(every))]
 

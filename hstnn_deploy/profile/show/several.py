@@ -8,8 +8,9 @@ from rich.console import RenderableType
 
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.show import cells
-from hstnn_deploy.profile.show.tables import blank, titled
+from hstnn_deploy.profile.show.tables import MORE
 from hstnn_deploy.profile.values import Measured, Value
+from hstnn_deploy.screen import Table
 
 ENOUGH = 5
 """Processes a side from which an exact test can find a difference in a few figures at once."""
@@ -80,10 +81,8 @@ def spread(records: Sequence[Record]) -> RenderableType | None:
     if not several:
         return None
     subjects = {members[0].configuration.subject for members, _ in several}
-    table = blank()
-    table.add_column("measured")
-    for column in ("processes", "figure", "median", "least", "most"):
-        table.add_column(column, justify="right", no_wrap=True)
+    title = f"Over processes: {min(subjects)}" if len(subjects) == 1 else "Over processes"
+    table = Table(["measured", ">processes", ">figure", ">median", ">least", ">most"], title=title, more=MORE)
     for members, measured in several:
         asked = measured[0].configuration
         label = replace(asked, repeat=1).label
@@ -95,8 +94,7 @@ def spread(records: Sequence[Record]) -> RenderableType | None:
                 shown = [form(number) for number in (median(numbers), min(numbers), max(numbers))]
                 table.add_row(name, count, what, *shown)
                 name = count = ""
-    title = f"Over processes: {subjects.pop()}" if len(subjects) == 1 else "Over processes"
-    return titled(title, table)
+    return table
 
 
 def protocol(records: Sequence[Record]) -> list[str]:

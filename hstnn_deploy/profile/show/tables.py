@@ -5,16 +5,14 @@ Records of processes that ran at the same time are one column or row, from the l
 
 from collections.abc import Sequence
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
 
 from hstnn_deploy.profile import resource_table
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.show import cells
 from hstnn_deploy.profile.show.cells import Form, Notes
 from hstnn_deploy.profile.values import Measured
+from hstnn_deploy.screen import Table
 
 Together = Sequence[Record]
 """Records of one configuration, of several where instances ran at the same time."""
@@ -67,6 +65,12 @@ _QUANTITIES = {"train": _TRAINING, "restore": _TRAINING, "select": _SELECTION, "
 _TITLES = {"train": "Training", "restore": "Restoration", "select": "Selection", "export": "Export"}
 _HEADS = {"train": "one epoch", "restore": "one epoch", "select": "once", "export": "once"}
 
+MORE = "--json"
+"""Where a table that is too wide says that all of it is."""
+
+_PUBLISHED = ("experiment", "CPU cores", "CUDA memory", "main memory", "epoch time")
+"""The columns of the paper's resource table."""
+
 _STEPS = ("train_steps", "eval_steps")
 _CUDA = ("cuda_allocated_peak", "cuda_reserved_peak", "cuda_process")
 
@@ -79,12 +83,9 @@ def quantities(columns: Sequence[Together], notes: Notes) -> RenderableType:
     title = f"{_TITLES[first.phase]}: {first.subject}, {first.network}"
     if first.phase != "export":
         title += f", batch {first.batch}, T {first.steps}"
-    table = blank()
-    table.add_column(_HEADS[first.phase], no_wrap=True)
-    for together in columns:
-        table.add_column(column_name(together), justify="right")
-    if row is not None:
-        table.add_column(f"{'published' if row.source else 'paper'}: {row.experiment}", justify="right")
+    heads = [_HEADS[first.phase], *(f">{column_name(together)}" for together in columns)]
+    heads += [] if row is None else [f">{'published' if row.source else 'paper'}: {row.experiment}"]
+    table = Table(heads, title=title, whole=True)
     published = _published(row)
     for place, (name, label, form) in enumerate(_QUANTITIES[first.phase]):
         trial = Notes()
@@ -97,7 +98,7 @@ def quantities(columns: Sequence[Together], notes: Notes) -> RenderableType:
         notes.texts = trial.texts
         label = label.format(unit=_unit(columns, name))
         table.add_row(label, *shown, *([published.get(name, "")] if row else []))
-    return titled(title, table)
+    return table
 
 
 def column_name(together: Together) -> str:
@@ -118,13 +119,9 @@ def inference(rows: Sequence[Together], notes: Notes) -> RenderableType:
     first = rows[0][0].configuration
     on_gpu = first.device != "cpu"
     title = f"Inference: {first.subject}, {first.network}, T {first.steps}, {column_name(rows[0])}"
-    table = blank()
-    table.add_column("engine", no_wrap=True)
-    for column in ("batch", "median\nms", "p90\nms", "p99\nms", "samples\n/s", "RAM\nMB", "CPU\ncores"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column(
-        "CUDA MB: allocated/\nreserved/process" if on_gpu else "CUDA\nMB", justify="right", no_wrap=not on_gpu
-    )
+    heads = ["engine", ">batch", ">median\nms", ">p90\nms", ">p99\nms", ">samples\n/s", ">RAM\nMB", ">CPU\ncores"]
+    heads.append(">CUDA MB: allocated/\nreserved/process" if on_gpu else ">CUDA\nMB")
+    table = Table(heads, title=title, drop=["CPU\ncores", "p90\nms"], more=MORE)
     for together in rows:
         engine, batch = together[0].configuration.engine, str(together[0].configuration.batch)
         if problem := _problem(together, notes):
@@ -144,15 +141,13 @@ def inference(rows: Sequence[Together], notes: Notes) -> RenderableType:
         ]
         cuda = [_cell(together, name, cells.megabytes, notes) for name in _CUDA]
         table.add_row(engine, batch, *speeds, *rest, "/".join(dict.fromkeys(cuda)))
-    return titled(title, table)
+    return table
 
 
 def work(records: Sequence[Record], notes: Notes) -> RenderableType:
     """Return the table of what networks compute for one sample: a row per network, and one per group of its units."""
-    table = blank()
-    table.add_column("network")
-    for column in ("parameters", "dense MACs", "MACs", "ACs", "spikes\n/step", "energy\nJ"):
-        table.add_column(column, justify="right", no_wrap=True)
+    heads = ["network", ">parameters", ">dense MACs", ">MACs", ">ACs", ">spikes\n/step", ">energy\nJ"]
+    table = Table(heads, title="Work for one sample", drop=["dense MACs", "parameters"], more=MORE)
     for record in records:
         asked = record.configuration
         name = f"{asked.subject}, {asked.network}, T {asked.steps}"
@@ -175,17 +170,15 @@ def work(records: Sequence[Record], notes: Notes) -> RenderableType:
                 ]
                 spikes = cells.percent(rate.number) if isinstance(rate, Measured) else ""
                 table.add_row(f"  {part}", "", *cells_, spikes, "")
-    return titled("Work for one sample", table)
+    return table
 
 
 def largest_batches(records: Sequence[Record], notes: Notes) -> RenderableType:
     """Return the table of one network's largest batches that fit: a row per way of running."""
     first = records[0].configuration
-    table = blank()
-    table.add_column("phase", no_wrap=True)
-    table.add_column("device")
-    for column in ("largest\nbatch", "does not\nfit", "RAM\nMB", "CUDA\nMB"):
-        table.add_column(column, justify="right", no_wrap=True)
+    title = f"Largest batch that fits: {first.subject}, {first.network}, T {first.steps}"
+    heads = ["phase", "device", ">largest\nbatch", ">does not\nfit", ">RAM\nMB", ">CUDA\nMB"]
+    table = Table(heads, title=title, more=MORE)
     for record in records:
         asked = record.configuration
         phase = f"{asked.phase}, {asked.engine}" if asked.phase == "infer" else asked.phase
@@ -201,14 +194,13 @@ def largest_batches(records: Sequence[Record], notes: Notes) -> RenderableType:
             notes.show(record.value("cuda_reserved_peak"), cells.megabytes),
         ]
         table.add_row(phase, column_name([record]), *shown)
-    return titled(f"Largest batch that fits: {first.subject}, {first.network}, T {first.steps}", table)
+    return table
 
 
 def experiments(rows: Sequence[Together], notes: Notes) -> RenderableType:
     """Return measured trainings in the columns of the paper's resource table, the published row under each."""
-    table = blank()
-    for column in ("experiment", "CPU cores", "CUDA memory", "main memory", "epoch time"):
-        table.add_column(column)
+    title = "Resources, in the paper's columns (a range: least to most of the instances)"
+    table = Table(_PUBLISHED, title=title, more=MORE)
     for together in rows:
         asked = together[0].configuration
         row = resource_table.matching(asked.experiment)
@@ -229,34 +221,7 @@ def experiments(rows: Sequence[Together], notes: Notes) -> RenderableType:
             table.add_row(name, *shown)
         source = notes.mark(f"{row.experiment}: {row.source}") if row.source else ""
         table.add_row(f"  published{source}", *_published_row(row), style="dim")
-    return titled("Resources, in the paper's columns (a range: least to most of the instances)", table)
-
-
-def published() -> RenderableType:
-    """Return the whole published resource table, for where no experiment of it was measured."""
-    table = blank()
-    for column in ("experiment", "CPU cores", "CUDA memory", "main memory", "epoch time"):
-        table.add_column(column)
-    for row in resource_table.ROWS:
-        if row.figures:
-            table.add_row(row.experiment, *_published_row(row))
-    without = ", ".join(row.experiment for row in resource_table.ROWS if not row.figures)
-    others = "".join(f" {row.experiment}: {row.source}." for row in resource_table.ROWS if row.source and row.figures)
-    note = f"The paper's four rows: on {resource_table.MACHINE}; {resource_table.CAVEAT}.{others}"
-    if without:
-        note += f" Nothing is published of {without}."
-    return titled("Published resources, for comparison", table, note)
-
-
-def blank() -> Table:
-    """Return an empty table in the style of all."""
-    return Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-
-
-def titled(title: str, *below: RenderableType) -> RenderableType:
-    """Return what stands below a title."""
-    # Not the table's own title, which would be wrapped to the table's width.
-    return Group(Text(title, style="bold"), *below)
+    return table
 
 
 def _published(row: resource_table.Row | None) -> dict[str, str]:

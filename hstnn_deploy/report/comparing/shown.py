@@ -38,7 +38,7 @@ def sheet(comparison: Comparison) -> Sheet:
     if doubts:
         notes.append(f"Doubtful times: {'; '.join(doubts)}.")
     of = f": {names[0]}" if len(names) == 1 else ""
-    return Sheet(f"A and B compared{of}", columns, rows, notes)
+    return Sheet(f"A and B compared{of}", columns, rows, notes, drop=("test", "p", "± 95 %", "B / A"))
 
 
 def _number(value: float | None, form: str = ".5g") -> Entry:

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typing_extensions import override
 
 from hstnn_deploy.metrics import shown
-from hstnn_deploy.screen import Screen
+from hstnn_deploy.screen import Screen, duration
 from hstnn_deploy.train.observer import Observer
 
 _EVERY = 5.0
@@ -52,6 +52,8 @@ class PlainObserver(Observer):
         self._said = 0.0
         self._samples, self._begun = 0, 0.0
         self._title = ""
+        self._first: tuple[float, float] | None = None
+        """When the first batch of this stage was done, and how many epochs were done then."""
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -59,7 +61,7 @@ class PlainObserver(Observer):
 
     @override
     def stage_started(self, title: str, epochs: int, done: int) -> None:
-        self._title, self.epochs = title, epochs
+        self._title, self.epochs, self._first = title, epochs, None
         count = "1 epoch" if epochs == 1 else f"{epochs} epochs"
         self.say(f"{title}: {count}" + (f", continuing after epoch {done}" if done else ""))
 
@@ -69,14 +71,22 @@ class PlainObserver(Observer):
         if batch == 1:
             self._samples, self._begun = 0, now
         self._samples += samples
+        done = epoch - 1 + batch / batches
+        if self._first is None:
+            self._first = now, done
         if now - max(self._said, self._begun) >= _WITHIN:
             self._said = now
-            self._within(epoch, batch, batches)
+            begun, before = self._first
+            left = (now - begun) / (done - before) * (self.epochs - done)
+            self._within(epoch, batch, batches, left)
 
-    def _within(self, epoch: int, batch: int, batches: int) -> None:
-        """Report progress within a long epoch."""
+    def _within(self, epoch: int, batch: int, batches: int, left: float) -> None:
+        """Report progress within a long epoch, and the seconds that the stage has left at its speed so far."""
         speed = self._samples / max(time.monotonic() - self._begun, 1e-9)
-        self.say(f"{self._title}: epoch {epoch}/{self.epochs}, batch {batch}/{batches}  {speed:.0f} {self.counts}/s")
+        self.say(
+            f"{self._title}: epoch {epoch}/{self.epochs}, batch {batch}/{batches}  {speed:.0f} {self.counts}/s"
+            f"  about {duration(left)} left"
+        )
 
     @override
     def epoch_done(self, row: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from hstnn_deploy.train.fitting import progress
 from hstnn_deploy.train.fitting.fit import fit
 from hstnn_deploy.train.fitting.progress import LiveObserver, NotebookObserver, PlainObserver, observer_here
-from hstnn_deploy.train.observer import Observer, Observers
+from hstnn_deploy.train.observer import Observer, Observers, Within
 from tests.train.fitting.cases import X, Y, network
 
 ROW = {"train_loss": 0.5, "valid_loss": 0.6, "valid_accuracy": 90.0, "train_seconds": 10.0, "best": True}
@@ -100,6 +100,21 @@ def test_a_log_of_long_epochs_has_a_line_each_half_minute(clock: Clock) -> None:
     assert 10 <= len(within) <= 14
     assert "epoch 1/2, batch 16/100" in within[0]
     assert "samples/s" in within[0]
+    # Of 200 batches of 2 seconds, 16 are done.
+    assert within[0].endswith("about 6 min 8 s left")
+
+
+def test_how_far_an_epoch_is_is_noted_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, noted = Clock(), list[dict[str, Any]]()
+    monkeypatch.setattr("hstnn_deploy.train.observer.time.monotonic", clock)
+    run(Within(noted.append), clock, 1, 26, 1.0)
+    assert noted == [
+        {"batch": 11, "batches": 26, "seconds": 11.0},
+        {"batch": 21, "batches": 26, "seconds": 21.0},
+    ]
+    noted.clear()
+    run(Within(noted.append), clock, 50, 9, 1.0)
+    assert not noted
 
 
 def test_a_notebook_has_one_display_that_ends_without_a_bar(clock: Clock, display: Display) -> None:
