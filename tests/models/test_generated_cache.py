@@ -157,6 +157,7 @@ def test_it_is_said_once_what_takes_long(
     [
         ("sys.modules['llvmlite.binding'] = None", "llvmlite does not work: "),
         ("metadata.version = lambda _: '0.44.1'", "llvmlite 0.44.1 is too old: pip install 'llvmlite>=0.45'"),
+        ("sys.modules['llvmlite'] = type(sys)('llvmlite')", "llvmlite does not work: "),
         ("importlib.util.find_spec = lambda _: None", "llvmlite is not installed: pip install llvmlite"),
     ],
 )
