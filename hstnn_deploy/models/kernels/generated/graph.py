@@ -189,7 +189,7 @@ def noted(neuron: Any, own: Mapping[str, Tensor] | None) -> tuple[Graph, list[Te
     state = {name: Value(o.nodes.add("state", what=name)) for name in names}
     emitted, after = neuron.step(o, drive, state, own=own)
     places = tuple((name, o._place(after[name])) for name in names)
-    operands = tuple(each.numel() > 1 for each in o.operands)
+    operands = tuple(each.numel() != 1 for each in o.operands)
     return Graph(tuple(o.nodes.all), o._place(emitted), places, operands), o.operands
 
 
