@@ -345,7 +345,7 @@ def test_where_torch_notes_or_replaces_operations_no_machine_code_runs() -> None
 
     other = 2 * x.flip(0)
     expected = spikes(other)
-    assert torch.equal(torch.jit.trace(spikes, x, check_trace=False)(other), expected)  # type: ignore[no-untyped-call]
+    assert torch.equal(torch.jit.trace(spikes, x, check_trace=False)(other), expected)
     assert torch.equal(make_fx(spikes)(x)(other), expected)
     with FakeTensorMode(allow_non_fake_inputs=True):
         assert spikes(x).shape == x.shape

@@ -145,6 +145,8 @@ def _place(source: str) -> Path | None:
     import llvmlite.binding as llvm
 
     path = folder()
+    if not path.is_absolute():  # of a user without a home: it would lie wherever a program was started
+        return None
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = path.stat()
