@@ -343,3 +343,25 @@ def test_a_neuron_of_ones_own_has_a_kernel_too(kind: Any, monkeypatch: pytest.Mo
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
     assert torch.equal(results[0][0], results[1][0])
+
+
+def test_a_kernel_sees_what_a_step_reads_from_elsewhere() -> None:
+    """Such as a width that a user makes smaller from epoch to epoch."""
+    left = [0.25]
+
+    def step(self: Any, o: Any, drive: Any, state: Any, own: Any) -> Any:
+        m = o.add(o.mul(state["v"], left[0]), drive)
+        s = o.spike(m, 1.0, C.Surrogate("arctan", left[0]))
+        return s, {"v": o.mul(m, o.sub(1.0, s))}
+
+    defined(step)
+    layer: Any = hd.Stack(["odd"], input=[4], readout="sum").layers[0]
+    for left[0] in (0.25, 0.75):
+        results = []
+        for form in FORMS:
+            x = torch.linspace(-1, 1, 40).view(5, 2, 4).requires_grad_()
+            with kernels.using(form):
+                out, after = layer(x, {"v": torch.full((2, 4), 0.5)}, None)
+            results.append([out, after["v"], *torch.autograd.grad(out.sum() + after["v"].sum(), x)])
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

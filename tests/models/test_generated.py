@@ -10,6 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.kernels import plain
@@ -288,11 +291,68 @@ def test_threads_give_the_same(kind: str, lengths: bool, monkeypatch: pytest.Mon
 
 
 def test_second_derivatives_are_refused() -> None:
-    x = torch.full((2, 1, 1), 0.5, requires_grad=True)
-    out, _ = window.spiking(x, {"v": torch.zeros(1, 1)}, Lif())  # type: ignore[misc]
-    (gradient,) = torch.autograd.grad((out * out).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+    x, state = torch.full((2, 1, 1), 0.5, requires_grad=True), {"v": torch.zeros(1, 1)}
+    out, after = window.spiking(x, state, Lif())  # type: ignore[misc]
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.autograd.grad((out * out).sum(), x, create_graph=True)
+    # torch's own decorator has zeros here.
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.autograd.functional.hessian(lambda x: kernels.lif(x, state["v"], Lif())[1].square().sum(), x)
+    with pytest.raises(RuntimeError, match="not a batch"):
+        torch.autograd.grad(after["v"], x, torch.ones(3, 1, 1), is_grads_batched=True)
+
+
+def test_what_hooks_were_given_to_keep_stays_as_it_is() -> None:
+    held: list[Tensor] = []
+    x, state = torch.randn(4, 2, 3, requires_grad=True), {"v": torch.zeros(2, 3)}
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: held.append(each) or each, lambda each: each):  # type: ignore[func-returns-value]
+        out, _ = window.spiking(x, state, Lif())  # type: ignore[misc]
+    before = [each.clone() for each in held]
+    torch.autograd.grad(out.sum(), x)
+    assert held
+    assert all(map(torch.equal, held, before))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_window_without_steps_or_units_leaves_everything_alone(kind: str) -> None:
+    for shape in ((0, 3, 4), (3, 0, 4), (3, 2, 0)):
+        given = case(kind, shape)
+        if shape[0]:
+            check(given)
+            continue
+        found, gradients = run(window.spiking, given, torch.float32)
+        assert found[0].shape == shape
+        for one, other, before in zip(found[1:], gradients[1:], given.state.items(), strict=False):
+            assert torch.equal(one, before[1].float())
+            place = list(given.state).index(before[0])
+            assert torch.equal(other, given.state_cotangents[place].float())
+    x = torch.zeros(0, 2, 1, 4, 6)
+    state = {name: x.new_zeros(x.shape[1:]) for name in KINDS[kind].states}
+    own = {name: value.detach() for name, value in KINDS[kind].fresh((1, 4, 6)).items()}
+    assert window.spiking(x, state, KINDS[kind], None, own, pooled=True)[0].shape == (0, 2, 1, 2, 3)  # type: ignore[index]
+
+
+def test_lengths_may_be_no_whole_numbers() -> None:
+    given = case("current", (5, 3, 4), lengths=[2, 2, 5])._replace(lengths=torch.tensor([1.5, 2.0, 7.25]))
+    check(given)
+
+
+def test_where_torch_notes_or_replaces_operations_no_machine_code_runs() -> None:
+    x, v = torch.randn(4, 2, 3), torch.zeros(2, 3)
+
+    def spikes(x: Tensor) -> Tensor:
+        return kernels.lif(x, v, Lif())[0]
+
+    other = 2 * x.flip(0)
+    expected = spikes(other)
+    assert torch.equal(torch.jit.trace(spikes, x, check_trace=False)(other), expected)
+    assert torch.equal(make_fx(spikes)(x)(other), expected)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert spikes(x).shape == x.shape
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="jvp"):
+        spikes(forward_ad.make_dual(x, x))
+    with pytest.raises(RuntimeError, match="functorch"):
+        torch.vmap(spikes)(torch.stack([x, other]))
 
 
 @pytest.mark.parametrize("kind", ["zero", "current", "adaptive", "integrator"])

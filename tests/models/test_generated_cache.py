@@ -82,6 +82,15 @@ def test_a_folder_that_cannot_be_made_is_done_without(own_folder: Path) -> None:
     assert own_folder.read_text() == "a file in its place"
 
 
+def test_a_user_without_a_home_gets_no_folder_where_a_program_was_started(
+    own_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compiled, "folder", lambda: Path("~/.cache/hstnn-deploy/kernels"))
+    assert works()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_others_may_write_is_not_used(own_folder: Path) -> None:
     own_folder.mkdir(mode=0o777)
     own_folder.chmod(0o777)
@@ -157,6 +166,7 @@ def test_it_is_said_once_what_takes_long(
     [
         ("sys.modules['llvmlite.binding'] = None", "llvmlite does not work: "),
         ("metadata.version = lambda _: '0.44.1'", "llvmlite 0.44.1 is too old: pip install 'llvmlite>=0.45'"),
+        ("sys.modules['llvmlite'] = type(sys)('llvmlite')", "llvmlite does not work: "),
         ("importlib.util.find_spec = lambda _: None", "llvmlite is not installed: pip install llvmlite"),
     ],
 )

@@ -82,6 +82,29 @@ def test_a_forked_process_does_not_wait_for_the_threads_of_its_parent(own: str) 
         process.kill()
 
 
+def test_a_process_that_is_forked_while_another_thread_compiles_compiles_too(own: str) -> None:
+    context = multiprocessing.get_context("fork")
+    queue: multiprocessing.Queue[bool] = context.Queue()
+    held, done = threading.Event(), threading.Event()
+
+    def compiles() -> None:
+        with compiled._lock:
+            held.set()
+            done.wait(PATIENCE)
+
+    other = threading.Thread(target=compiles)
+    other.start()
+    held.wait(PATIENCE)
+    process = context.Process(target=in_child, args=(queue,))
+    process.start()
+    try:
+        assert queue.get(timeout=PATIENCE)
+    finally:
+        done.set()
+        other.join(PATIENCE)
+        process.kill()
+
+
 def test_inside_of_a_parallel_region(own: str) -> None:
     if own != "torch's":
         pytest.skip("Python's threads know no regions")

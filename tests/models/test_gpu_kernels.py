@@ -278,9 +278,8 @@ def test_the_kernels_refuse_to_be_differentiated_twice() -> None:
     for neuron in (Lif(), AdaptiveLif(), Lif(detach_reset=True)):
         state = {name: torch.zeros(1, 1, device=DEVICE) for name in neuron.states}
         out, _ = triton_window.spiking(x, state, neuron)  # type: ignore[misc]
-        (gradient,) = torch.autograd.grad((out * out).sum(), x, create_graph=True)
-        with pytest.raises(RuntimeError, match="once_differentiable"):
-            gradient.sum().backward()
+        with pytest.raises(RuntimeError, match="no second derivatives"):
+            torch.autograd.grad((out * out).sum(), x, create_graph=True)
 
 
 @pytest.mark.parametrize("kind", ["soft", "current", "adaptive", "integrator"])

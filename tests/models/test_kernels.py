@@ -236,9 +236,8 @@ def test_fused_kernels_refuse_to_be_differentiated_twice() -> None:
     drive, recurrent = x[:, :, None].expand(-1, -1, 4, -1), torch.ones(1, 4, 1, dtype=torch.float64)
     hidden = fused.lstm(drive, state, state, recurrent)[0]
     for outputs in (fused.lif(x, state, Lif())[0], fused.rnn(x, state, weight), hidden):
-        (gradient,) = torch.autograd.grad((outputs * outputs).sum(), x, create_graph=True)
-        with pytest.raises(RuntimeError, match="once_differentiable"):
-            gradient.sum().backward()
+        with pytest.raises(RuntimeError, match="no second derivatives"):
+            torch.autograd.grad((outputs * outputs).sum(), x, create_graph=True)
 
 
 def test_plain_kernels_can_be_differentiated_twice() -> None:

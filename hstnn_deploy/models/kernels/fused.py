@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.eager import fired
+from hstnn_deploy.models.kernels.once import differentiable_once
 from hstnn_deploy.models.neurons import Lif
 
 # where_between(g, x, low, high, grad_input=out) is g where low < x < high, else 0, in one pass.
@@ -85,7 +85,7 @@ class _Lif(torch.autograd.Function):
         return spikes, _state_after(m, v0, neuron, lengths)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Any) -> Any:
         grad_spikes, grad_v = grads
         m, lengths = ctx.saved_tensors
@@ -113,7 +113,7 @@ class _LifPooled(torch.autograd.Function):
         return pooled, _state_after(m, start, neuron, lengths).unflatten(1, current.shape[2:])
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Any) -> Any:
         grad_pooled, grad_v = grads
         m, lengths = ctx.saved_tensors
@@ -276,7 +276,7 @@ class _Rnn(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Any) -> Any:
         """Walk back with gz_t = (gh_t + gz_{t+1} @ W^T) * h_t * (1 - h_t); the weight's gradient is one product."""
         outputs, h0, weight = ctx.saved_tensors
@@ -315,7 +315,7 @@ class _Lstm(torch.autograd.Function):
         return outputs, cells
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Any) -> Any:
         """Walk back with gc_t = gc_{t+1} * f_{t+1} + gh_t * o_t * (1 - tanh(c_t)^2); the weight's is one product."""
         gates, outputs, cells, h0, c0, weight = ctx.saved_tensors

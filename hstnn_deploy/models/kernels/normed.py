@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from hstnn_deploy.models.kernels import fused
+from hstnn_deploy.models.kernels.once import differentiable_once
 from hstnn_deploy.models.neurons import Lif
 
 _normalise = torch.ops.aten.native_batch_norm.out
@@ -72,7 +72,7 @@ class _Lif(torch.autograd.Function):
         return spikes, v
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Any) -> Any:
         grad_spikes, grad_v = grads
         x, v0, scale, shift = ctx.saved_tensors

@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from hstnn_deploy.models.eager import fired
 from hstnn_deploy.models.kernels.fused import times_surrogate, where_between
+from hstnn_deploy.models.kernels.once import differentiable_once
 from hstnn_deploy.models.neurons import Lif
 
 _BLOCK = 2**15
@@ -136,7 +136,7 @@ class _Window(torch.autograd.Function):
         return spikes, v
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Any) -> Any:
         grad_spikes, grad_v = grads
         m, v0, s0, gain, lengths = ctx.saved_tensors

@@ -34,6 +34,16 @@ _lock = threading.RLock()
 _told = False
 
 
+def _after_fork() -> None:
+    """Take a lock of one's own: what another thread of the parent holds, nobody here releases."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Kernel(NamedTuple):
     """Machine code that has been loaded."""
 
@@ -45,9 +55,9 @@ class Kernel(NamedTuple):
 @functools.cache
 def problem() -> str:
     """Return why nothing can be compiled, or an empty text. Imports llvmlite's library."""
-    if importlib.util.find_spec("llvmlite") is None:
-        return "llvmlite is not installed: pip install llvmlite"
     try:
+        if importlib.util.find_spec("llvmlite") is None:
+            return "llvmlite is not installed: pip install llvmlite"
         version = metadata.version("llvmlite")
         if tuple(int(each) for each in re.findall(r"\d+", version)[:2]) < OLDEST:
             return f"llvmlite {version} is too old: pip install 'llvmlite>={'.'.join(map(str, OLDEST))}'"
@@ -135,6 +145,8 @@ def _place(source: str) -> Path | None:
     import llvmlite.binding as llvm
 
     path = folder()
+    if not path.is_absolute():  # of a user without a home: it would lie wherever a program was started
+        return None
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = path.stat()

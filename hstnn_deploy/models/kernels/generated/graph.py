@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, NoReturn
 
+from pydantic import BaseModel
 from torch import Tensor
 
 from hstnn_deploy.models.algebra import Algebra, Fires
@@ -189,13 +190,16 @@ def noted(neuron: Any, own: Mapping[str, Tensor] | None) -> tuple[Graph, list[Te
     state = {name: Value(o.nodes.add("state", what=name)) for name in names}
     emitted, after = neuron.step(o, drive, state, own=own)
     places = tuple((name, o._place(after[name])) for name in names)
-    operands = tuple(each.numel() > 1 for each in o.operands)
+    operands = tuple(each.numel() != 1 for each in o.operands)
     return Graph(tuple(o.nodes.all), o._place(emitted), places, operands), o.operands
 
 
 def remembered(neuron: Any, own: Mapping[str, Tensor] | None) -> tuple[Graph, list[Tensor]]:
-    """Return what `noted` does; of neurons whose layer holds nothing itself, noted once."""
-    return noted(neuron, own) if own else (_of(_Same(neuron)), [])
+    """Return what `noted` does; of a configuration whose layer holds nothing itself, noted once.
+
+    A step that is a user's own is noted each time: it may read what has changed since.
+    """
+    return noted(neuron, own) if own or not isinstance(neuron, BaseModel) else (_of(_Same(neuron)), [])
 
 
 class _Same:

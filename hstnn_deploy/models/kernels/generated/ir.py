@@ -14,6 +14,9 @@ HEAD = ("units", "size", "steps", "width")
 COUNTERS = 2
 """Words before them, 0 at first: of the units that have been taken, and of the threads."""
 
+KINDS = {torch.float32: ("float", "f32"), torch.float64: ("double", "f64")}
+"""The precisions that kernels have, and LLVM's names of them."""
+
 _ZERO, _ONE = "{real} 0.0", "{real} 1.0"
 
 # Each line makes a value; those made before are r[0], r[1] and so on, the operation's arguments a[0], a[1] and so on.
@@ -61,7 +64,7 @@ class Code:
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
-        self.real, self.kind = {torch.float32: ("float", "f32"), torch.float64: ("double", "f64")}[dtype]
+        self.real, self.kind = KINDS[dtype]
         self._lines: list[str] = []
         self._label, self._count, self._loops = "part", 0, 0
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from hstnn_deploy.models.algebra import Unreadable
 from hstnn_deploy.models.kernels.generated import reverse, triton_text
 from hstnn_deploy.models.kernels.generated.graph import Graph, remembered
 from hstnn_deploy.models.kernels.generated.triton_text import WORD, Text
+from hstnn_deploy.models.kernels.once import differentiable_once
 
 _HALVES = (torch.float16, torch.bfloat16)
 
@@ -188,7 +188,7 @@ class _Window(torch.autograd.Function):
         return out, *after
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Any) -> Any:
         lengths, *saved = ctx.saved_tensors
         graph, step, (many, firsts), maps = ctx.graph, ctx.step, ctx.counts, ctx.maps

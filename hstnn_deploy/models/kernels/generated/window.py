@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from hstnn_deploy.models.algebra import Unreadable
 from hstnn_deploy.models.kernels.generated import compiled, reverse, source
 from hstnn_deploy.models.kernels.generated import threads as threading
 from hstnn_deploy.models.kernels.generated.graph import Graph, remembered
-from hstnn_deploy.models.kernels.generated.ir import COUNTERS, HEAD
+from hstnn_deploy.models.kernels.generated.ir import COUNTERS, HEAD, KINDS
 from hstnn_deploy.models.kernels.generated.source import BLOCK, Text
+from hstnn_deploy.models.kernels.once import differentiable_once
 
 _EACH = 2**16
 """Values of a window that are worth a thread.
@@ -36,8 +36,22 @@ def serves(current: Tensor, dtype: torch.dtype) -> bool:
         current.device.type == "cpu"
         and type(current) in (Tensor, torch.nn.Parameter)
         and dtype == torch.float32
-        and not torch.compiler.is_compiling()
+        and not _watched()
         and compiled.available()
+    )
+
+
+def _watched() -> bool:
+    """Whether torch's operations are noted or replaced at present: nobody would see what machine code does.
+
+    Such as by torch.compile, torch.jit.trace, torch.func, tensors without numbers, and differentiation forward.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._is_tracing()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd.forward_ad._current_level >= 0
     )
 
 
@@ -56,21 +70,28 @@ def spiking(
         the maps are odd.
     """
     shape = current.shape[1:]
+    if not shape or current.dtype not in KINDS:
+        return None
     width = shape[-1] if pooled else 0
     if pooled and (width % 2 or shape[-2] % 2):
         return None
+    if len(current) == 0:  # the way back of a kernel begins at a last step
+        return (current[..., ::2, ::2] if pooled else current).clone(), dict(state)
     try:
         graph, operands = remembered(neuron, own)
     except Unreadable:
         return None
     if any(each.ndim and each.dtype != current.dtype for each in operands):
         return None
-    wide = [(each.expand(shape).reshape(-1) if each.numel() > 1 else each.reshape(())).to(current) for each in operands]
+    spread = (each.reshape(()) if each.numel() == 1 else each.expand(shape).reshape(-1) for each in operands)
+    wide = [each.to(current) for each in spread]
     before = [state[name] for name in graph.states]
     if any(each.shape != shape or each.dtype != current.dtype for each in before):
         return None  # others spread them, or refuse them
     if lengths is not None and lengths.shape != shape[:1]:
         return None
+    if lengths is not None and lengths.is_floating_point():
+        lengths = lengths.ceil()  # steps before 2.5 are those before 3
     rows = None if lengths is None else lengths.to(current.device, torch.long).repeat_interleave(math.prod(shape[1:]))
     states = [each.reshape(-1) for each in before]
     flat = current.flatten(1)
@@ -121,15 +142,17 @@ class _Window(torch.autograd.Function):
         if step is not None:
             found = {graph.emitted: out} | dict.fromkeys(_drives(graph), current) | rooms
             at_first = dict(zip(graph.states, given[:count], strict=True))
-            first = [at_first[name].contiguous() for name in _wanted_before(graph, step)]
+            first = [_dense(at_first[name]) for name in _wanted_before(graph, step)]
             ctx.save_for_backward(lengths, *(found[place] for place in kept), *first, *operands)
+            # What hooks were given to keep, somebody else may read.
+            ctx.shared = torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
             ctx.graph, ctx.step, ctx.counts = graph, step, (len(kept), len(first))
             ctx.shape, ctx.dtype, ctx.width, ctx.out = current.shape, current.dtype, width, out.shape
         ctx.set_materialize_grads(False)
         return out, *states
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Any) -> Any:
         lengths, *saved = ctx.saved_tensors
         graph, step, width = ctx.graph, ctx.step, ctx.width
@@ -142,7 +165,7 @@ class _Window(torch.autograd.Function):
             for g in grads[1:]
         ]
         sums = {n: torch.zeros(ctx.shape[1:], **room) for n, _ in step.operands}
-        into = None if _again() else next(iter(source.written(graph, step.kept, width > 0)), None)
+        into = None if ctx.shared or _again() else next(iter(source.written(graph, step.kept, width > 0)), None)
         outs = [torch.empty(ctx.shape, **room)] if into is None else []
         text = _backward(graph, step, ctx.dtype, lengths is not None, into, width > 0)
         _run(text, operands, [given, *kept, *first, *later], lengths, [*outs, *sums.values()], width, ctx.shape)
@@ -211,7 +234,7 @@ def _run(
     steps, units = shape
     threads = max(1, min(torch.get_num_threads(), steps * units // _EACH))
     size = _part(units, threads, 2 * width)
-    arrays = [*before, *(operands[n].contiguous() for n in text.operands)]
+    arrays = [*before, *(_dense(operands[n]) for n in text.operands)]
     arrays += [*([] if lengths is None else [lengths]), *after]
     _check(text, arrays, steps, units, before[0].dtype)
     if width:
