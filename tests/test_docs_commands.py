@@ -31,8 +31,11 @@ LESS = {"1111,2222,3333": "1111,2222", "rnn,snn,hybrid": "rnn,snn", "1,100": "1"
 
 def of(page: Path) -> Iterator[tuple[str, bool]]:
     """Yield the words behind `hstnn` of each command of a page, and whether it stands alone or within a sentence."""
+    fenced = False
     for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
-        if found := re.match(r"\s*(?:\$ )?hstnn ([a-z].*)$", line):
+        if line.startswith("```"):
+            fenced = not fenced
+        if found := re.match(r"(?: {4,}|\$ )hstnn ([a-z].*)$" if not fenced else r"(?:\$ )?hstnn ([a-z].*)$", line):
             yield found[1], True
         else:
             yield from ((each, False) for each in re.findall(r"`hstnn ([a-z][^`]*)`", line))
@@ -41,6 +44,7 @@ def of(page: Path) -> Iterator[tuple[str, bool]]:
 def parse(words: str) -> None:
     """Parse a command as the program does, without running it."""
     args = [PLACES.get(word, word) for word in shlex.split(words, comments=True)]
+    args = args[: args.index(">")] if ">" in args else args
     args = [*args[1:], "--help"] if args[:1] == ["help"] else args
     command: Any = typer.main.get_command(commands(*COMMANDS))
     context = command.make_context("hstnn", args)
@@ -52,10 +56,11 @@ def parse(words: str) -> None:
 def look_up(words: str) -> None:
     """See that a command exists, and that the options named with it are its own."""
     command: Any = typer.main.get_command(commands(*COMMANDS))
+    words = words.removeprefix("help ")
     for word in words.split():
         if word in getattr(command, "commands", {}):
             command = command.commands[word]
-    assert words.split()[0] in COMMANDS, words
+    assert words.split()[0] in {*COMMANDS, "COMMAND"}, words
     options = {name for each in command.params for name in each.opts} | {"--plugin", "--help"}
     assert set(re.findall(r"(?<!\S)--[a-z-]+", words)) <= options, words
 
