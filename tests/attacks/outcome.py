@@ -17,6 +17,9 @@ DOCUMENTED = {0, BROKEN_PIPE} | {
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _FOREIGN = re.compile(r"^Traceback|^  File \"|Warning: |terminate called|panicked at|Fatal Python error|^\S*Error: ")
 
+_MOST = 20
+"""Errors that are said at once; the first says how many more there are."""
+
 
 class Limits(NamedTuple):
     """What one case may take: generous, so that a slow or busy machine fails none."""
@@ -74,15 +77,18 @@ def _complaints(outcome: Outcome, limits: Limits, must_answer: bool) -> Iterable
 
 
 def _lines(code: int, lines: list[str]) -> str:
-    """Check that there is one error and at most one hint, both at the end; nothing of the kind beside an answer."""
+    """Check that errors stand at the end, each with at most one hint; nothing of the kind beside an answer.
+
+    A recipe's mistakes are said all at once, `_MOST` of them at most; anything else is one error.
+    """
     while lines and not lines[-1]:
         lines = lines[:-1]
     numbers = [number for number, line in enumerate(lines) if line.startswith(("error:", "hint:"))]
     kinds = [lines[number].partition(":")[0] for number in numbers]
     if code in (0, BROKEN_PIPE):
         return f"an error beside an answer: {lines[numbers[0]]}" if numbers else ""
-    if kinds not in (["error"], ["error", "hint"]):
-        return f"not one error and at most one hint, but {kinds}: {lines[-1] if lines else 'nothing'}"
+    if not re.fullmatch("(error (hint )?)+", "".join(f"{kind} " for kind in kinds)) or kinds.count("error") > _MOST:
+        return f"not errors with at most one hint each, but {kinds}: {lines[-1] if lines else 'nothing'}"
     return "" if numbers[-1] == len(lines) - 1 else f"something follows the error: {lines[-1]}"
 
 

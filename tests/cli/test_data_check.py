@@ -91,7 +91,7 @@ def test_odd_names_disturb_nothing(hstnn: Hstnn) -> None:
     [
         (["nowhere"], "nowhere does not exist"),
         (["empty"], "empty contains nothing"),
-        (["file.bin"], "file of no kind"),
+        (["file.bin"], "file of no supported kind"),
         (["loop"], "loop"),
         (["pets", "--out", "x.jpg"], "does not end in .png"),
         (["pets", "--out", "pets.png"], "is a folder"),

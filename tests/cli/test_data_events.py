@@ -152,7 +152,7 @@ def test_every_damaged_recording_is_named(hstnn: Hstnn, nmnist: Path, content: b
     ("name", "damage", "message"),
     [
         ("nmnist", "Train", "contains no train recordings"),
-        ("nmnist", "Test", "nmnist is not whole"),
+        ("nmnist", "Test", "nmnist is incomplete"),
         ("shd", "shd_test.h5", "shd_test.h5 is damaged, or not an HDF5 file"),
         ("dvs-gesture", "ibmGestureTest/user00_led/4.npy", "4.npy is damaged, or not a .npy file"),
     ],

@@ -52,7 +52,8 @@ def test_each_is_known_with_where_it_came_from(project: Path, monkeypatch: pytes
     assert told(project / "inner")["data-dir"] == (str(project / "inner"), "--data-dir")
 
 
-def test_the_doctor_shows_them(hstnn: Hstnn, project: Path) -> None:
+def test_the_doctor_shows_them(hstnn: Hstnn, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # a path of any length in one line
     (project / "hstnn.toml").write_text(FILE, encoding="utf-8")
     out = hstnn("doctor").out
     assert re.search(rf"device +device +cpu +{project / 'hstnn.toml'}, line 2", out)

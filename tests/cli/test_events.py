@@ -219,7 +219,7 @@ def test_bad_recordings_are_one_line(hstnn: Hstnn, nmnist: Path, tmp_path: Path)
     for where in CACHES:
         result = hstnn(*words, tmp_path / where, "--cache", where)
         assert (result.code, result.error) == (3, f"{bad}: event 1 of 2 has x 40, but the sensor ends at 33")
-        assert "take it out of the data set" in result.hint
+        assert "remove it from the data set" in result.hint
     bad.write_bytes(bad.read_bytes()[:-1])
     result = hstnn(*words, tmp_path / "runs")
     assert (result.code, result.error) == (3, f"{bad} is truncated: 9 bytes are not whole events of 5")
