@@ -130,7 +130,7 @@ def _asked(disturb: list[str] | None, known: "dict[str, Disturbance]") -> "Asked
     found = [parse(text, known) for text in disturb]
     for each, levels in found:
         if not levels:
-            raise UsageError(f"--disturb {each.name}=0 is no disturbance", "name a level above 0")
+            raise UsageError(f"--disturb {each.name}=0 is not a disturbance", "name a level above 0")
     if len({each.name for each, _ in found}) < len(found):
         raise UsageError("--disturb names a disturbance twice", "list its levels together, such as gaussian=0.1,0.2")
     return found

@@ -228,7 +228,7 @@ def test_names_of_classes_in_a_bundle_are_proved_and_streamed(hstnn: Hstnn) -> N
     manifest["network"]["classes"] = ["dog"]
     write_json(Path("bundle/manifest.json"), manifest | {"seal": seal(manifest)})
     assert (
-        "names 1 classes, but its graphs distinguish 2 apart"
+        "names 1 classes, but its graphs distinguish 2"
         in hstnn("run", "bundle", "--input", "pets/cat/1.png").error
     )
 

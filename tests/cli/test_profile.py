@@ -48,8 +48,9 @@ def test_training_and_inference_are_measured_and_written(hstnn: Hstnn, tiny: Pat
         ("infer", "onnxruntime", 3),
     ]
     assert (out / "report.txt").read_text().startswith("Resources, in the paper's columns")
+    assert result.err.splitlines().count(str(tiny)) == 1
     for number in (1, 2, 3, 4):
-        assert f"{number}/4 {tiny}: " in result.err
+        assert f"\n{number}/4 " in result.err
     assert f"written: {out / 'records.jsonl'}" in result.err
     peaks = [record.value("host_ram_peak").plain()["value"] for record in records]
     # torch alone is larger than all of the process that runs ONNX Runtime.

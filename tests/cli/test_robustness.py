@@ -140,7 +140,7 @@ def test_own_data_is_measured_by_its_own_metric_and_never_beside_other_data(
     mixed = hstnn("robustness", "--ckpt", best["few"], "--ckpt", best["values"], *asked)
     assert "is measured by rmse" in mixed.error
     Path("few").rename("moved")
-    assert "not there" in hstnn("robustness", "--ckpt", best["few"], *asked).error
+    assert "do not exist" in hstnn("robustness", "--ckpt", best["few"], *asked).error
     moved = json.loads(hstnn("robustness", "--ckpt", best["few"], *asked, "--data-dir", "moved", "--json").out)
     assert moved["networks"][0]["metric"] == "accuracy"
 

@@ -200,7 +200,7 @@ def test_values_are_compared_in_their_own_unit(hstnn: Hstnn, tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("name", "asked", "said", "hint"),
     [
-        ("both", "pgd", "--disturb pgd cannot be measured of the bundle", "--ckpt"),
+        ("both", "pgd", "--disturb pgd does not work with the bundle", "--ckpt"),
         ("both", "fgsm=0.1", "goes through the network's gradient", "--ckpt"),
         ("both", "weight-gaussian", "it acts on the network's weights", "--ckpt"),
         ("both", "leak-mismatch", "it acts on the network's neurons", "--ckpt"),
@@ -247,7 +247,7 @@ def test_a_bundle_without_a_recipe_is_refused_and_told_what_works(hstnn: Hstnn, 
     hd.export_bundle(network, tmp_path / "own", verify=False)
     refused = hstnn("robustness", "--bundle", tmp_path / "own")
     assert refused.code == 2
-    assert "says no data to measure it on: the network has no recipe" in refused.error
+    assert "names no data to measure it on: the network has no recipe" in refused.error
     assert "--recipe NAME" in refused.hint
 
 

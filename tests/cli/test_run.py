@@ -319,7 +319,7 @@ def test_standard_input_that_is_closed_or_no_text_gets_one_line(
         "standard input is not text: it contains the byte 0xff" in hstnn("run", bundles["images"], "--input", "-").error
     )
     standard_input(b"1" * 2**21)
-    assert "line 1 is longer than 1048576 letters" in hstnn("run", bundles["images"], "--input", "-").error
+    assert "line 1 is longer than 1048576 characters" in hstnn("run", bundles["images"], "--input", "-").error
     monkeypatch.setattr(sys, "stdin", None)
     # A stream that is closed is read as one that is empty.
     assert "standard input holds no time step" in hstnn("run", bundles["images"], "--input", "-").error
@@ -404,9 +404,9 @@ def test_a_recording_is_reported_and_options_say_what_it_does_not(
     assert result["samples"] == answers(hstnn(*words, tmp_path / "us.npy", "--json"))[0]["samples"]
     report = result["recording"]
     assert (report["unit"], report["events"]) == ("nanoseconds (as given)", len(events))
-    assert any("put in order" in note for note in report["notes"])
+    assert any("were sorted" in note for note in report["notes"])
     wrong = hstnn(*words, tmp_path / "us.npy", "--events", "unit=h")
-    assert (wrong.code, wrong.error) == (2, "--events: unit cannot be 'h'")
+    assert (wrong.code, wrong.error) == (2, "--events: invalid unit 'h'")
     wrong = hstnn("run", bundles["images"], "--input", "x.npy", "--events", "unit=s")
     assert wrong.code == 2
     assert "--events is for recordings of events" in wrong.error
