@@ -227,10 +227,7 @@ def test_names_of_classes_in_a_bundle_are_proved_and_streamed(hstnn: Hstnn) -> N
     assert "network.classes.0 is 'dog'; it should be 'cat'" in refused.out
     manifest["network"]["classes"] = ["dog"]
     write_json(Path("bundle/manifest.json"), manifest | {"seal": seal(manifest)})
-    assert (
-        "names 1 classes, but its graphs distinguish 2"
-        in hstnn("run", "bundle", "--input", "pets/cat/1.png").error
-    )
+    assert "names 1 classes, but its graphs distinguish 2" in hstnn("run", "bundle", "--input", "pets/cat/1.png").error
 
 
 def test_images_of_another_size_are_not_measured(hstnn: Hstnn) -> None:

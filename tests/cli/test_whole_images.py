@@ -141,7 +141,7 @@ def test_an_exit_needs_a_step_graph_and_a_bundle_that_has_it(
     image = saved(test, 0, tmp_path)
     refused = hstnn("run", tmp_path / "bundle", "--input", image, "--early-exit")
     assert refused.code == 2
-    assert "does not say when an answer may be given early" in refused.err
+    assert "has no early exit" in refused.err
     assert "--exit confidence=0.9" in refused.err
     refused = hstnn("run", bundle, "--input", image, "--early-exit", "--save-state", tmp_path / "state.npz")
     assert refused.code == 2

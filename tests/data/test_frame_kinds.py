@@ -431,7 +431,7 @@ def test_a_recording_of_which_no_frame_holds_an_event_is_refused_in_one_line() -
     found = make_recording(
         "a.npy", Found("plain", {name: events[name] for name in "txyp"}, "us"), Expected(how), EventOptions()
     )
-    with pytest.raises(DataError, match=r"a\.npy: no event is in the 50 frames of equal time from the first event"):
+    with pytest.raises(DataError, match=r"a\.npy: no event is within the 50 frames of equal time from the first event"):
         recorded(found, how, raw=False)
 
 

@@ -235,7 +235,7 @@ def test_a_folder_that_cannot_be_written_is_said_as_such(blocked: Path) -> None:
         ("t.zip", zipped({"Train/../../evil": b""}), r"has a member outside of it, 'Train/\.\./\.\./evil'"),
         ("t.zip", zipped({"/etc/evil": b""}), "has a member outside of it, '/etc/evil'"),
         ("t.tar.gz", tarred({"Train/a": b"", "../evil": b""}), r"has a member outside of it, '\.\./evil'"),
-        ("t.tar.gz", tarred({"Train/a": b""}, link="/etc/passwd"), "not a plain file,  'Train/link'"),
+        ("t.tar.gz", tarred({"Train/a": b""}, link="/etc/passwd"), "not a plain file, 'Train/link'"),
         ("t.zip", zipped(RECORDINGS)[:-100], "is damaged, or not an archive: File is not a zip file"),
         ("t.zip", zipped(RECORDINGS).replace(RECORDINGS["Train/1/a.bin"][:20], bytes(20)), "Bad CRC-32"),
         ("t.tar.gz", tarred(RECORDINGS)[:-100], "is damaged, or not an archive: "),

@@ -115,7 +115,7 @@ def test_a_bundle_without_an_exit_says_how_to_get_one(ckpt: Path, x: torch.Tenso
         folder = export_bundle(ckpt, tmp_path / form, forms=[form], verify=False).folder
         session = Session(folder)
         assert session.exit is None
-        with pytest.raises(UsageError, match="does not say when an answer may be given") as refused:
+        with pytest.raises(UsageError, match="has no early exit") as refused:
             session.run_early(x.numpy())
         assert "--exit confidence=0.9" in (refused.value.hint or "")
 

@@ -138,7 +138,9 @@ def test_what_cannot_be_exported(trained: hd.History, tmp_path: Path) -> None:
     hybrid = hd.train_recipe(
         hd.load_recipe("digits", ["kind=snn", "network.units=[4]", "adapt.epochs=1", "batch=400"]), tmp_path / "runs"
     )
-    with pytest.raises(UsageError, match="a hybrid network is described by its recipe") as refused:
+    with pytest.raises(
+        UsageError, match="only its checkpoint has the recipe that describes a hybrid network"
+    ) as refused:
         hd.export_bundle(hd.load_network(hybrid[0].best), out)
     assert ".best of what hd.train_recipe returned" in refused.value.hint
     assert not out.exists()
