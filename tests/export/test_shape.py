@@ -112,7 +112,7 @@ def test_names_of_files_are_names(tmp_path: Path, part: str, name: str) -> None:
 def test_a_manifest_has_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = sealed(tmp_path / "b", FACTS)
     monkeypatch.setattr(manifest, "LARGEST", 1000)
-    with pytest.raises(BundleError, match="bytes; a manifest has 1000 at most"):
+    with pytest.raises(BundleError, match="bytes; a manifest has at most 1000"):
         read_manifest(folder)
 
 
