@@ -91,7 +91,7 @@ def by_section(raw: Mapping[str, Any], error: HstnnError, model: type[BaseModel]
         if key not in model.model_fields
     ]
     for key, field in model.model_fields.items():
-        if key not in raw:
+        if key not in raw or (key == "data" and _of_own_kind(raw[key])):
             continue
         annotation: Any = Annotated[field.annotation, field]
         try:
@@ -103,6 +103,11 @@ def by_section(raw: Mapping[str, Any], error: HstnnError, model: type[BaseModel]
         except HstnnError as wrong:
             found += [_told(each) for each in (wrong, *wrong.others)]
     return [*found, *(_told(each) for each in (error, *error.others))]
+
+
+def _of_own_kind(data: Any) -> bool:
+    """Whether data is of a kind that a user registered: the check of the whole knows it, the section's type does not."""
+    return isinstance(data, Mapping) and data.get("name") in plugins.names("data")
 
 
 def _told(error: HstnnError) -> Mistake:

@@ -333,7 +333,7 @@ def test_a_gpu_of_another_machine_is_a_failed_row(tiny: Recipe, prepared: Path) 
         asked = configured(tiny, phase) if phase == "train" else configured(tiny, phase, engines=[engine])
         record = worker.measure(replace(asked, device="cuda:0"), prepared)
         assert (record.status, record.values) == ("failed", [])
-        assert "was asked for, but" in record.reason
+        assert "is not available: " in record.reason
 
 
 def test_what_breaks_is_said_in_one_line(tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

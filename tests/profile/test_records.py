@@ -108,7 +108,7 @@ def test_an_old_record_is_that_of_the_same_configuration_now() -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match=r"nothing\.jsonl cannot be read"):
+    with pytest.raises(ProfileError, match=r"nothing\.jsonl: No such file"):
         read(tmp_path / "nothing.jsonl")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ProfileError, match="not text"):
