@@ -212,7 +212,7 @@ def test_what_is_no_plain_function_may_be_a_part() -> None:
 
 def test_modules_that_the_environment_names_are_imported(offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:
     offer(points="[console_scripts]\n")
-    with pytest.raises(hd.HstnnError, match="'quadratic' is no layer"):
+    with pytest.raises(hd.HstnnError, match="'quadratic' is not a layer"):
         stack()
     monkeypatch.setenv("HSTNN_PLUGINS", "own_plugin")
     assert stack().outputs == 2
