@@ -106,7 +106,7 @@ def by_section(raw: Mapping[str, Any], error: HstnnError, model: type[BaseModel]
 
 
 def _of_own_kind(data: Any) -> bool:
-    """Whether data is of a kind that a user registered: the check of the whole knows it, the section's type does not."""
+    """Whether data is of a kind that a user registered, which the section's type does not know."""
     return isinstance(data, Mapping) and data.get("name") in plugins.names("data")
 
 
