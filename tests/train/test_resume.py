@@ -154,7 +154,7 @@ def test_an_interrupted_run_says_so_and_is_not_continued_by_accident(tmp_path: P
     run = RunFolder(tmp_path / BASE / "adapt")
     assert run.status()["state"] == "interrupted"
     assert run.status()["epoch"] == 1
-    with pytest.raises(RunError, match="not finished") as refused:
+    with pytest.raises(RunError, match="unfinished run") as refused:
         train(tiny(), tmp_path)
     assert "--resume" in refused.value.hint
 
