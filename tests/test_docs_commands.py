@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,18 @@ def of(page: Path) -> Iterator[tuple[str, bool]]:
             yield from ((each, False) for each in re.findall(r"`hstnn ([a-z][^`]*)`", line))
 
 
+@cache
+def program() -> Any:
+    """Return the whole command line, made once for all pages."""
+    return typer.main.get_command(commands(*COMMANDS))
+
+
 def parse(words: str) -> None:
     """Parse a command as the program does, without running it."""
     args = [PLACES.get(word, word) for word in shlex.split(words, comments=True)]
     args = args[: args.index(">")] if ">" in args else args
     args = [*args[1:], "--help"] if args[:1] == ["help"] else args
-    command: Any = typer.main.get_command(commands(*COMMANDS))
+    command = program()
     context = command.make_context("hstnn", args)
     while hasattr(command, "resolve_command"):
         name, command, args = command.resolve_command(context, [*context._protected_args, *context.args])
@@ -55,7 +62,7 @@ def parse(words: str) -> None:
 
 def look_up(words: str) -> None:
     """See that a command exists, and that the options named with it are its own."""
-    command: Any = typer.main.get_command(commands(*COMMANDS))
+    command = program()
     words = words.removeprefix("help ")
     for word in words.split():
         if word in getattr(command, "commands", {}):
