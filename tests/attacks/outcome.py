@@ -18,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _FOREIGN = re.compile(r"^Traceback|^  File \"|Warning: |terminate called|panicked at|Fatal Python error|^\S*Error: ")
 
 _MOST = 20
-"""Errors that are said at once; the first says how many more there are."""
+"""Mistakes of a recipe that are said at once."""
 
 
 class Limits(NamedTuple):
@@ -77,9 +77,9 @@ def _complaints(outcome: Outcome, limits: Limits, must_answer: bool) -> Iterable
 
 
 def _lines(code: int, lines: list[str]) -> str:
-    """Check that errors stand at the end, each with at most one hint; nothing of the kind beside an answer.
+    """Check that there is one error and at most one hint, both at the end; nothing of the kind beside an answer.
 
-    A recipe's mistakes are said all at once, `_MOST` of them at most; anything else is one error.
+    Mistakes of a recipe are said all at once: the first error says how many more follow, each with at most one hint.
     """
     while lines and not lines[-1]:
         lines = lines[:-1]
@@ -87,8 +87,10 @@ def _lines(code: int, lines: list[str]) -> str:
     kinds = [lines[number].partition(":")[0] for number in numbers]
     if code in (0, BROKEN_PIPE):
         return f"an error beside an answer: {lines[numbers[0]]}" if numbers else ""
-    if not re.fullmatch("(error (hint )?)+", "".join(f"{kind} " for kind in kinds)) or kinds.count("error") > _MOST:
-        return f"not errors with at most one hint each, but {kinds}: {lines[-1] if lines else 'nothing'}"
+    first = lines[numbers[0]] if numbers else ""
+    more = min(int(said[1]), _MOST - 1) if (said := re.search(r" \(and (\d+) more\)$", first)) else 0
+    if not re.fullmatch(rf"(error (hint )?){{{1 + more}}}", "".join(f"{kind} " for kind in kinds)):
+        return f"not one error and at most one hint, but {kinds}: {lines[-1] if lines else 'nothing'}"
     return "" if numbers[-1] == len(lines) - 1 else f"something follows the error: {lines[-1]}"
 
 
