@@ -107,6 +107,8 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("COLUMNS", "200")
+    # A test that changes the folder leaves the next one where it was.
+    monkeypatch.chdir(Path.cwd())
     # What is said of slow work depends on the machine.
     monkeypatch.setattr("hstnn_deploy.models.kernels.generated.compiled._PATIENCE", PATIENCE)
 

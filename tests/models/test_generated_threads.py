@@ -80,6 +80,7 @@ def test_a_forked_process_does_not_wait_for_the_threads_of_its_parent(own: str) 
         assert queue.get(timeout=PATIENCE)
     finally:
         process.kill()
+        process.join(PATIENCE)
 
 
 def test_a_process_that_is_forked_while_another_thread_compiles_compiles_too(own: str) -> None:
@@ -103,6 +104,7 @@ def test_a_process_that_is_forked_while_another_thread_compiles_compiles_too(own
         done.set()
         other.join(PATIENCE)
         process.kill()
+        process.join(PATIENCE)
 
 
 def test_inside_of_a_parallel_region(own: str) -> None:

@@ -190,8 +190,9 @@ def test_an_error_in_the_work_is_not_hidden_and_its_span_is_kept() -> None:
 def test_without_a_sampler_the_work_goes_on_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     for command, reason in (
         (["/nowhere/python"], "the sampler could not be started"),
-        ([sys.executable, "-c", "pass"], "the sampler has ended before its time"),
-        ([sys.executable, "-c", "print('ready', flush=True); input()"], "the sampler has ended before its time"),
+        ([sys.executable, "-c", "pass"], "the sampler ended before it was told to"),
+        ([sys.executable, "-c", "print('ready', flush=True); input()"], "the sampler ended before it was told to"),
+        ([sys.executable, "-c", "1 / 0"], "the sampler ended with exit code 1: ZeroDivisionError"),
     ):
         monkeypatch.setattr(processes, "command", lambda *_, command=command: command)
         with Ledger() as ledger, ledger.span("work"):
@@ -229,6 +230,21 @@ def test_a_long_life_is_drawn_with_fewer_rows_that_keep_the_peaks() -> None:
 
 def test_merged_rows_keep_what_only_one_of_them_has() -> None:
     assert merged({"t": 1.0, "rss": 5.0}, {"t": 2.0, "rss": 4.0, "pss": 3.0}) == {"t": 2.0, "rss": 5.0, "pss": 3.0}
+
+
+@linux
+def test_a_child_that_has_ended_and_was_not_waited_for_is_no_obstacle() -> None:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        tree = Tree(os.getpid())
+        assert child.pid in tree.pids()
+        assert tree.forget_peaks()
+        assert tree.read()["rss"] > 0
+        assert tree.weigh()["uss"] > 0
+        assert tree.peaks()["peak"] > 0
+        with Ledger() as ledger, ledger.span("work"):
+            pass
+        assert isinstance(ledger["host_ram_peak"], Measured)
 
 
 @linux

@@ -95,7 +95,8 @@ class Tree:
         total = 0
         try:
             for pid in self.pids():
-                with suppress(FileNotFoundError, ProcessLookupError):
+                # A process that has ended and was not waited for yet has no such line, and no memory.
+                with suppress(FileNotFoundError, ProcessLookupError, _NoLine):
                     total += _line(_PROC / str(pid) / "status", "VmHWM:", 1) * 1024
         except (OSError, ValueError, IndexError):
             return {}
@@ -150,9 +151,16 @@ def _stat(pid: int) -> _Stat:
     )
 
 
+class _NoLine(ValueError):
+    """A file has no line that begins with the key."""
+
+
 def _line(path: Path, key: str, place: int) -> int:
-    """Return the number that stands at a place of the line that begins with a key."""
-    return next(int(line.split()[place]) for line in path.read_text().splitlines() if line.startswith(key))
+    """Return the number at a place of the line that begins with a key."""
+    for line in path.read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[place])
+    raise _NoLine(f"{path} has no line {key}")
 
 
 def _machine() -> Reading:
@@ -162,7 +170,7 @@ def _machine() -> Reading:
         # user, nice, system, idle, iowait, irq, softirq, steal; a virtual machine's stolen time is others' work too.
         ticks = [int(word) for word in first[1:9]]
         reading["busy"] = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
-    with suppress(OSError, ValueError, IndexError, StopIteration):
+    with suppress(OSError, ValueError, IndexError):
         reading["throttled"] = _line(_CGROUP, "throttled_usec", 1) / 1e6
     return reading
 

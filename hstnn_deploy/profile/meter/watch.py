@@ -34,7 +34,7 @@ class Watch:
                 processes.command("profile.meter.sampler", str(os.getpid()), str(seconds), device),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 env=processes.environment(),
             )
         except OSError as error:
@@ -54,14 +54,12 @@ class Watch:
         if self._process is not None:
             assert self._process.stdin is not None
             assert self._process.stdout is not None
+            assert self._process.stderr is not None
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
             self._process.stdout.close()
-            try:
-                self._process.wait(_LIMIT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._wait()
+            self._process.stderr.close()
         if self.failure:
             return Readings({"reasons": {"all": self.failure}})
         return Readings(json.loads(text))
@@ -74,7 +72,7 @@ class Watch:
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
-            self.failure = "the sampler has ended before its time"
+            self.failure = self._ended()
             return b""
         return self._answer()
 
@@ -87,11 +85,27 @@ class Watch:
             readable, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
             got = os.read(descriptor, 1 << 16) if readable else b""
             if not got:
-                self.failure = "the sampler has ended before its time" if readable else "the sampler does not answer"
+                self.failure = self._ended() if readable else "the sampler does not answer"
                 return b""
             parts.append(got)
         line, _, self._rest = b"".join(parts).partition(b"\n")
         return line
+
+    def _ended(self) -> str:
+        """Return how the sampler ended, which it should not have done."""
+        assert self._process is not None
+        assert self._process.stderr is not None
+        self._wait()
+        printed = self._process.stderr.read().decode("utf-8", "replace")
+        return f"the sampler {processes.cause(self._process.returncode, printed) or 'ended before it was told to'}"
+
+    def _wait(self) -> None:
+        assert self._process is not None
+        try:
+            self._process.wait(_LIMIT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 class Readings:
