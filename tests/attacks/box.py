@@ -77,8 +77,8 @@ class Box(NamedTuple):
 _STARTS = {"os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "pty.spawn", "socket.connect"}
 _CHANGES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate", "shutil.rmtree"}
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-_HARMLESS = ("git", "lscpu", "uname")
-"""What the description of the environment asks for."""
+_HARMLESS = ("fc-list", "git", "lscpu", "uname")
+"""What the description of the environment asks for, and matplotlib for its fonts."""
 _READER = "hstnn_deploy.export.graph.nir_apart"
 """What reads NIR files in a process of its own."""
 

@@ -244,7 +244,7 @@ def test_a_child_that_has_ended_and_was_not_waited_for_is_no_obstacle() -> None:
         assert tree.peaks()["peak"] > 0
         with Ledger() as ledger, ledger.span("work"):
             pass
-        assert isinstance(ledger["host_ram_peak"], Measured)
+        assert isinstance(ledger["rss_peak"], Measured)
 
 
 @linux
