@@ -327,7 +327,7 @@ def _lif_window(shape: tuple[int, int, int], dtype: torch.dtype) -> Callable[[Fo
 
     def run(form: Form) -> object:
         with kernels.using(form):
-            spikes, _ = kernels.lif(current, state, Lif())
+            spikes, _ = kernels.spiking(current, {"v": state}, Lif())
         return torch.autograd.grad(spikes, current, gradient.to(spikes.dtype))
 
     return run

@@ -1,7 +1,7 @@
 """The neuron kernels alone, forward and backward over one window: against plain, and against a floor."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +15,20 @@ from hstnn_deploy.models.neurons import AdaptiveLif, Lif
 UNITS = 800
 
 WINDOWS = (
-    ("lif", Lif(), (STEPS, BATCH, UNITS), ("plain", "fused", "generated")),
-    ("lif-16k", Lif(), (500, 16, 1024), ("plain", "fused", "generated")),
-    ("lif-batch-1", Lif(), (STEPS, 1, UNITS), ("plain", "fused", "generated")),
-    ("plif", Lif(learn=["decay"], input_decay=True), (STEPS, BATCH, UNITS), ("plain", "fused", "generated")),
-    ("adaptive-lif", AdaptiveLif(), (STEPS, BATCH, UNITS), ("plain", "generated")),
+    ("lif", Lif(), (STEPS, BATCH, UNITS)),
+    ("lif-16k", Lif(), (500, 16, 1024)),
+    ("lif-batch-1", Lif(), (STEPS, 1, UNITS)),
+    ("plif", Lif(learn=["decay"], input_decay=True), (STEPS, BATCH, UNITS)),
+    ("adaptive-lif", AdaptiveLif(), (STEPS, BATCH, UNITS)),
 )
-"""Neurons, their windows, and the forms that have them: fused, written by hand, and generated from their step."""
+"""Neurons and their windows."""
 
 
 def kernels(rounds: int) -> Iterator[Result]:
     """Time neurons over their windows, and rnn over a window [28, 100, 800]."""
     torch.manual_seed(0)
-    for name, neuron, shape, forms in WINDOWS:
-        yield _neurons(name, neuron, shape, forms, rounds)
+    for name, neuron, shape in WINDOWS:
+        yield _neurons(name, neuron, shape, rounds)
     shape = (STEPS, BATCH, UNITS)
     drive, gradient, state = torch.randn(shape).requires_grad_(), torch.randn(shape), torch.zeros(shape[1:])
     weight = (torch.randn(UNITS, UNITS) / UNITS**0.5).requires_grad_()
@@ -42,15 +42,15 @@ def kernels(rounds: int) -> Iterator[Result]:
     yield _measure("rnn", runs, runner(products), rounds, {"gflop": flops(products) / 1e9})
 
 
-def _neurons(name: str, neuron: Any, shape: tuple[int, int, int], forms: tuple[str, ...], rounds: int) -> Result:
+def _neurons(name: str, neuron: Any, shape: tuple[int, int, int], rounds: int) -> Result:
     current, gradient = torch.randn(shape).requires_grad_(), torch.randn(shape)
     state = {each: torch.zeros(shape[1:]) for each in neuron.states}
     own = neuron.fresh(shape[2:])
     wanted = [current, *(each for each in own.values() if isinstance(each, nn.Parameter))]
 
-    def run(form: str) -> Callable[[], list[Tensor]]:
+    def run(form: Form) -> Callable[[], list[Tensor]]:
         def window() -> list[Tensor]:
-            with using(cast(Form, form)):
+            with using(form):
                 spikes, _ = spiking(current, state, neuron, None, own)
             return [spikes.detach(), *torch.autograd.grad(spikes, wanted, gradient)]
 
@@ -64,8 +64,7 @@ def _neurons(name: str, neuron: Any, shape: tuple[int, int, int], forms: tuple[s
         for target, source in windows:
             target.copy_(source)
 
-    names = {"plain": "baseline", "generated": "ours"}
-    runs = {names.get(form, form): run(form) for form in forms}
+    runs = {"baseline": run("plain"), "ours": run("fused")}
     return _measure(name, runs, move, rounds, {"mbyte": 6 * current.nbytes / 1e6})
 
 

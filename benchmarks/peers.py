@@ -65,7 +65,7 @@ class _Rectangle(torch.autograd.Function):
 def _ours() -> Layer:
     def run(current: Tensor) -> Tensor:
         v0 = current.new_zeros(current.shape[1:])
-        return kernels.lif(current, v0, NEURON)[0]
+        return kernels.spiking(current, {"v": v0}, NEURON)[0]
 
     return run
 

@@ -11,7 +11,7 @@ from hstnn_deploy.models import kernels
 from hstnn_deploy.models.hybrid.convolutional import CHUNK, ConvClassifier, ConvolutionalConfig
 from hstnn_deploy.models.hybrid.convolutional import Form as NetworkForm
 from hstnn_deploy.models.hybrid.shrink import Kept, shrink
-from hstnn_deploy.models.kernels import Form, fused, plain
+from hstnn_deploy.models.kernels import Form
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import OneHot
@@ -81,14 +81,17 @@ def maps(draw: st.DrawFn) -> tuple[Tensor, Tensor, Lif, Tensor | None, Tensor, T
 
 
 @given(maps(), st.sampled_from(["spikes", "state", "both"]))
-def test_fused_pooled_lif_is_the_plain_one(
+def test_fast_pooled_lif_is_the_plain_one(
     case: tuple[Tensor, Tensor, Lif, Tensor | None, Tensor, Tensor], of: str
 ) -> None:
     current, v0, neuron, lengths, cotangent, state_cotangent = case
     results = []
-    for form in (plain, fused):
+    forms: tuple[Form, ...] = ("plain", "fused")
+    for form in forms:
         leaves = [current.clone().requires_grad_(), v0.clone().requires_grad_()]
-        pooled, v = form.lif_pooled(*leaves, neuron, lengths)
+        with kernels.using(form):
+            pooled, after = kernels.spiking_pooled(leaves[0], {"v": leaves[1]}, neuron, lengths)
+        v = after["v"]
         loss = torch.zeros(())
         if of != "state":
             loss = loss + (pooled * cotangent).sum()
@@ -101,10 +104,10 @@ def test_fused_pooled_lif_is_the_plain_one(
     for expected, found in zip(results[0][2:], results[1][2:], strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     with torch.no_grad():
-        pooled, v = fused.lif_pooled(current, v0, neuron, lengths)
+        pooled, after = kernels.spiking_pooled(current, {"v": v0}, neuron, lengths)
     valid = pooled if lengths is None else pooled[torch.arange(len(pooled))[:, None] < lengths]
     assert torch.equal(valid, results[0][0])
-    assert torch.equal(v, results[0][1])
+    assert torch.equal(after["v"], results[0][1])
 
 
 @each_form

@@ -19,7 +19,7 @@ from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.profile.phases.operations import count
 from tests import own_parts
 
-FORMS: tuple[kernels.Form, ...] = ("plain", "generated")
+FORMS: tuple[kernels.Form, ...] = ("plain", "fused")
 C, L = hd.custom, hd.layers
 
 pytestmark = pytest.mark.usefixtures("no_parts")

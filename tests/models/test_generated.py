@@ -212,8 +212,7 @@ def test_maps_of_odd_sides_have_no_kernel_that_pools() -> None:
     for sides in ((3, 4), (4, 3)):
         x = torch.zeros(2, 1, 1, *sides)
         assert window.spiking(x, {"v": x[0]}, Lif(), pooled=True) is None
-        with kernels.using("generated"):
-            assert kernels.spiking_pooled(x, {"v": x[0]}, Lif())[0].shape == (2, 1, 1, sides[0] // 2, sides[1] // 2)
+        assert kernels.spiking_pooled(x, {"v": x[0]}, Lif())[0].shape == (2, 1, 1, sides[0] // 2, sides[1] // 2)
 
 
 def test_slopes_in_float32_are_right_far_from_the_threshold() -> None:
@@ -297,7 +296,7 @@ def test_second_derivatives_are_refused() -> None:
         torch.autograd.grad((out * out).sum(), x, create_graph=True)
     # torch's own decorator has zeros here.
     with pytest.raises(RuntimeError, match="no second derivatives"):
-        torch.autograd.functional.hessian(lambda x: kernels.lif(x, state["v"], Lif())[1].square().sum(), x)
+        torch.autograd.functional.hessian(lambda x: kernels.spiking(x, state, Lif())[1]["v"].square().sum(), x)
     with pytest.raises(RuntimeError, match="not a batch"):
         torch.autograd.grad(after["v"], x, torch.ones(3, 1, 1), is_grads_batched=True)
 
@@ -341,7 +340,7 @@ def test_where_torch_notes_or_replaces_operations_no_machine_code_runs() -> None
     x, v = torch.randn(4, 2, 3), torch.zeros(2, 3)
 
     def spikes(x: Tensor) -> Tensor:
-        return kernels.lif(x, v, Lif())[0]
+        return kernels.spiking(x, {"v": v}, Lif())[0]
 
     other = 2 * x.flip(0)
     expected = spikes(other)
@@ -386,24 +385,26 @@ def test_a_step_of_other_operations_has_no_kernel() -> None:
     assert window.spiking(torch.zeros(2, 1, 1), {"v": torch.zeros(1, 1)}, Squashing()) is None
 
 
-def test_a_kernel_is_taken_for_windows_in_float32_where_llvm_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[torch.Size] = []
+def test_a_kernel_is_taken_wherever_llvm_is_and_nobody_asks_for_the_plain_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[torch.dtype] = []
     mine = window.spiking
-    monkeypatch.setattr(window, "spiking", lambda x, *given: taken.append(x.shape) or mine(x, *given))  # type: ignore[func-returns-value]
-    x = torch.randn(4, 2, 5)
-    for each in (x, x.double()):
-        kernels.lif(each, torch.zeros(2, 5, dtype=each.dtype), Lif())
-    assert taken == [x.shape]
-    forms: tuple[kernels.Form, ...] = ("plain", "fused")
-    for form in forms:
-        with kernels.using(form):
-            kernels.lif(x, torch.zeros(2, 5), Lif())
+    monkeypatch.setattr(window, "spiking", lambda x, *given: taken.append(x.dtype) or mine(x, *given))  # type: ignore[func-returns-value]
+    x, v = torch.randn(4, 2, 5), torch.zeros(2, 5)
+    kernels.spiking(x, {"v": v}, Lif())
+    kernels.spiking(x.double(), {"v": v.double()}, Lif())
+    kernels.spiking(x.bfloat16(), {"v": v}, Lif())
+    kernels.spiking(x.bfloat16(), {"v": v.bfloat16()}, Lif())
+    wanted = [torch.float32, torch.float64, torch.float32]
+    assert taken == wanted
+    with kernels.using("plain"):
+        kernels.spiking(x, {"v": v}, Lif())
+    assert taken == wanted
+    with kernels.using("fused"):
+        kernels.spiking(x, {"v": v}, Lif())
+    assert taken == [*wanted, torch.float32]
     monkeypatch.setattr(compiled, "available", lambda: False)
-    kernels.spiking(x, {"v": torch.zeros(2, 5)}, Lif(lowest=-1.0, reset="subtract"))
-    assert taken == [x.shape]
-    with kernels.using("generated"):
-        kernels.lif(x.double(), torch.zeros(2, 5, dtype=torch.float64), Lif())
-    assert len(taken) == 2
+    kernels.spiking(x, {"v": v}, Lif(lowest=-1.0, reset="subtract"))
+    assert len(taken) == 4
 
 
 def test_what_is_handed_out_is_the_same_with_gradients_and_without() -> None:
@@ -435,7 +436,7 @@ def test_what_does_not_fit_is_not_read_past_its_end() -> None:
     for state, lengths in wrong:
         assert window.spiking(x, {"v": state}, Lif(), lengths) is None
     with pytest.raises(RuntimeError):
-        kernels.lif(x, torch.zeros(2, 5), Lif())
+        kernels.spiking(x, {"v": torch.zeros(2, 5)}, Lif())
     assert window.spiking(x, {"v": v}, Lif(), torch.tensor([4, 4, 4], dtype=torch.int32)) is not None
     graph, _ = remembered(Lif(), None)
     text = window._forward(graph, (), torch.float32, False, False)

@@ -402,9 +402,9 @@ def test_every_neuron_takes_this_form_on_a_gpu(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(gpu, "serves", lambda state: state.dtype == torch.float32)
     x, maps = torch.ones(2, 1, 3, device=DEVICE), torch.ones(2, 1, 1, 2, 2, device=DEVICE)
     zero, flat = torch.zeros(1, 1, 2, 2, device=DEVICE), torch.zeros(1, 3, device=DEVICE)
-    kernels.lif(x, flat, Lif())
-    kernels.lif(maps, zero, Lif())
-    kernels.lif_pooled(maps, zero, Lif())
+    kernels.spiking(x, {"v": flat}, Lif())
+    kernels.spiking(maps, {"v": zero}, Lif())
+    kernels.spiking_pooled(maps, {"v": zero}, Lif())
     for neuron in (Lif(fires="at", input_decay=True), AdaptiveLif(), Integrator(), Lif(learn=["decay"])):
         own = {name: each.to(DEVICE) for name, each in neuron.fresh((3,)).items()}
         kernels.spiking(x, dict.fromkeys(neuron.states, flat), neuron, own=own)
@@ -416,7 +416,7 @@ def test_every_neuron_takes_this_form_on_a_gpu(monkeypatch: pytest.MonkeyPatch) 
     for form in forms:
         with kernels.using(form):
             kernels.spiking(x, {"v": flat}, Lif())
-    kernels.lif(x.double(), flat.double(), Lif())
+    kernels.spiking(x.double(), {"v": flat.double()}, Lif())
     assert len(taken) == 9
 
 

@@ -1,4 +1,4 @@
-"""The fused kernels do what the plain ones, the definition, do; and the plain ones do what the equations say."""
+"""The fast kernels do what the plain ones, the definition, do; and the plain ones do what the equations say."""
 
 import math
 from collections.abc import Callable
@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hstnn_deploy.models.kernels import Form, fused, lif, lstm, plain, rnn, using
+from hstnn_deploy.models.kernels import Form, fused, lstm, plain, rnn, spiking, using
 from hstnn_deploy.models.neurons import Lif, Reset
 from hstnn_deploy.models.surrogates import Shape
 
 FORMS = {"plain": plain, "fused": fused}
+BOTH: tuple[Form, ...] = ("plain", "fused")
 each_form = pytest.mark.parametrize("form", ["plain", "fused"])
 
 
@@ -74,6 +75,15 @@ def windows(draw: st.DrawFn) -> Window:
     return Window(current, state, lengths, neuron, cotangent, normal(batch, units))
 
 
+def lif(
+    current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None, form: Form = "fused"
+) -> tuple[Tensor, Tensor]:
+    """Run LIF neurons with one membrane; return spikes and the membrane after the window."""
+    with using(form):
+        spikes, after = spiking(current, {"v": v0}, neuron, lengths)
+    return spikes, after["v"]
+
+
 def valid(window: Window, outputs: Tensor) -> Tensor:
     """Return the outputs at valid steps."""
     if window.lengths is None:
@@ -82,22 +92,22 @@ def valid(window: Window, outputs: Tensor) -> Tensor:
 
 
 @given(windows())
-def test_fused_lif_emits_the_plain_spikes_and_state_to_the_bit(window: Window) -> None:
+def test_fast_lif_emits_the_plain_spikes_and_state_to_the_bit(window: Window) -> None:
     for dtype in (torch.float32, torch.float64):
         current, v0 = window.current.to(dtype), window.state.to(dtype)
-        spikes, v = plain.lif(current, v0, window.neuron, window.lengths)
-        fast_spikes, fast_v = fused.lif(current, v0, window.neuron, window.lengths)
+        spikes, v = lif(current, v0, window.neuron, window.lengths, form="plain")
+        fast_spikes, fast_v = lif(current, v0, window.neuron, window.lengths)
         assert fast_spikes.dtype == fast_v.dtype == dtype
         assert torch.equal(valid(window, spikes), valid(window, fast_spikes))
         assert torch.equal(v, fast_v)
 
 
 @given(windows(), st.sampled_from(["spikes", "state", "both"]))
-def test_fused_lif_has_the_plain_gradients(window: Window, of: str) -> None:
+def test_fast_lif_has_the_plain_gradients(window: Window, of: str) -> None:
     gradients = []
-    for form in (plain, fused):
+    for form in BOTH:
         current, v0 = window.current.detach().requires_grad_(), window.state.clone().requires_grad_()
-        spikes, v = form.lif(current, v0, window.neuron, window.lengths)
+        spikes, v = lif(current, v0, window.neuron, window.lengths, form)
         loss = torch.zeros(())
         if of != "state":
             loss = loss + (spikes * window.cotangent).sum()
@@ -109,10 +119,10 @@ def test_fused_lif_has_the_plain_gradients(window: Window, of: str) -> None:
 
 
 @given(windows())
-def test_fused_lif_under_no_grad_is_the_same(window: Window) -> None:
-    expected = fused.lif(window.current.detach().requires_grad_(), window.state, window.neuron, window.lengths)
+def test_fast_lif_under_no_grad_is_the_same(window: Window) -> None:
+    expected = lif(window.current.detach().requires_grad_(), window.state, window.neuron, window.lengths)
     with torch.no_grad():
-        found = fused.lif(window.current, window.state, window.neuron, window.lengths)
+        found = lif(window.current, window.state, window.neuron, window.lengths)
     assert torch.equal(valid(window, expected[0]), valid(window, found[0]))
     assert torch.equal(expected[1], found[1])
 
@@ -210,20 +220,20 @@ def test_lstm_kernels_leave_their_arguments_alone(window: LstmWindow) -> None:
 
 @given(windows())
 def test_kernels_leave_their_arguments_alone(window: Window) -> None:
-    for form in (plain, fused):
+    for form in BOTH:
         current, v0 = window.current.clone(), window.state.clone()
-        form.lif(current, v0, window.neuron, window.lengths)
-        form.rnn(current, v0, torch.eye(current.shape[-1], dtype=torch.float64))
+        lif(current, v0, window.neuron, window.lengths, form)
+        FORMS[form].rnn(current, v0, torch.eye(current.shape[-1], dtype=torch.float64))
         assert torch.equal(current, window.current)
         assert torch.equal(v0, window.state)
 
 
 @pytest.mark.parametrize("needs", ["current", "v0", "both"])
 def test_gradients_reach_only_those_who_ask(needs: str) -> None:
-    for form in (plain, fused):
+    for form in BOTH:
         current = torch.full((3, 1, 1), 0.5, requires_grad=needs != "v0")
         v0 = torch.full((1, 1), 0.5, requires_grad=needs != "current")
-        spikes, v = form.lif(current, v0, Lif())
+        spikes, v = lif(current, v0, Lif(), form=form)
         (spikes.sum() + v.sum()).backward()
         assert (current.grad is not None) == (needs != "v0")
         assert (v0.grad is not None) == (needs != "current")
@@ -235,7 +245,7 @@ def test_fused_kernels_refuse_to_be_differentiated_twice() -> None:
     weight = torch.ones(1, 1, dtype=torch.float64)
     drive, recurrent = x[:, :, None].expand(-1, -1, 4, -1), torch.ones(1, 4, 1, dtype=torch.float64)
     hidden = fused.lstm(drive, state, state, recurrent)[0]
-    for outputs in (fused.lif(x, state, Lif())[0], fused.rnn(x, state, weight), hidden):
+    for outputs in (lif(x, state, Lif())[0], fused.rnn(x, state, weight), hidden):
         with pytest.raises(RuntimeError, match="no second derivatives"):
             torch.autograd.grad((outputs * outputs).sum(), x, create_graph=True)
 
@@ -245,7 +255,7 @@ def test_plain_kernels_can_be_differentiated_twice() -> None:
     state = torch.zeros(1, 1, dtype=torch.float64)
     weight, gates = torch.ones(1, 1, dtype=torch.float64), torch.ones(1, 4, 1, dtype=torch.float64)
     hidden = plain.lstm(x[:, :, None].expand(-1, -1, 4, -1), state, state, gates)[0]
-    for outputs in (plain.lif(x, state, Lif())[0], plain.rnn(x, state, weight), hidden):
+    for outputs in (lif(x, state, Lif(), form="plain")[0], plain.rnn(x, state, weight), hidden):
         (gradient,) = torch.autograd.grad((outputs.sum() ** 2), x, create_graph=True)
         (second,) = torch.autograd.grad(gradient.sum(), x)
         assert second.abs().max() > 0
@@ -283,16 +293,14 @@ def column(*values: float) -> Tensor:
 def test_a_single_neuron_integrates_leaks_fires_and_resets(form: Form) -> None:
     # m:  0.75, 0.375 + 0.75 = 1.125 (fires), 0 + 0.5, 0.25 + 2 (fires), 0 + 1.0 (not above the threshold)
     current = column(0.75, 0.75, 0.5, 2.0, 1.0)
-    with using(form):
-        spikes, v = lif(current, torch.zeros(1, 1, dtype=torch.float64), NEURON)
+    spikes, v = lif(current, torch.zeros(1, 1, dtype=torch.float64), NEURON, form=form)
     assert spikes.flatten().tolist() == [0, 1, 0, 1, 0]
     assert v.item() == 1.0
 
 
 @each_form
 def test_a_single_neuron_continues_from_its_state(form: Form) -> None:
-    with using(form):
-        spikes, v = lif(column(0.5), torch.tensor([[1.25]], dtype=torch.float64), NEURON)
+    spikes, v = lif(column(0.5), torch.tensor([[1.25]], dtype=torch.float64), NEURON, form=form)
     assert spikes.item() == 1  # m = 0.625 + 0.5
     assert v.item() == 0
 
@@ -305,8 +313,7 @@ def test_a_single_neuron_continues_from_its_state(form: Form) -> None:
 def test_the_surrogate_is_a_window_of_height_one_over_twice_lens(form: Form, membrane: float, slope: float) -> None:
     for lens, height in ((0.5, 1.0), (0.25, 2.0)):
         x = column(1 + (membrane - 1) * lens / 0.5).requires_grad_()
-        with using(form):
-            spikes, _ = lif(x, torch.zeros(1, 1, dtype=torch.float64), Lif(decay=0.5, threshold=1.0, lens=lens))
+        spikes, _ = lif(x, torch.zeros(1, 1, dtype=torch.float64), Lif(decay=0.5, threshold=1.0, lens=lens), form=form)
         spikes.sum().backward()
         assert x.grad is not None
         assert x.grad.item() == slope * height
@@ -322,8 +329,7 @@ def test_other_surrogates_have_their_shapes(form: Form, surrogate: Shape, shape:
         for membrane in (-1.0, 0.6, 0.9, 1.0, 1.125, 1.6, 3.0):
             neuron = Lif(decay=0.5, threshold=1.0, lens=lens, surrogate=surrogate)
             x = column(membrane).requires_grad_()
-            with using(form):
-                spikes, _ = lif(x, torch.zeros(1, 1, dtype=torch.float64), neuron)
+            spikes, _ = lif(x, torch.zeros(1, 1, dtype=torch.float64), neuron, form=form)
             spikes.sum().backward()
             assert x.grad is not None
             assert x.grad.item() == pytest.approx(shape((membrane - 1) / lens) / lens, abs=1e-15)
@@ -332,12 +338,8 @@ def test_other_surrogates_have_their_shapes(form: Form, surrogate: Shape, shape:
 @each_form
 def test_a_soft_reset_takes_the_threshold_away(form: Form) -> None:
     # m: 2.5 (fires, leaves 1.5), 0.75 + 0.5 = 1.25 (fires, leaves 0.25), 0.125
-    with using(form):
-        spikes, v = lif(
-            column(2.5, 0.5, 0.0),
-            torch.zeros(1, 1, dtype=torch.float64),
-            NEURON.model_copy(update={"reset": "subtract"}),
-        )
+    subtracting = NEURON.model_copy(update={"reset": "subtract"})
+    spikes, v = lif(column(2.5, 0.5, 0.0), torch.zeros(1, 1, dtype=torch.float64), subtracting, form=form)
     assert spikes.flatten().tolist() == [1, 1, 0]
     assert v.item() == 0.125
 
@@ -353,8 +355,7 @@ def test_the_final_state_has_the_gradient_of_its_reset(
 ) -> None:
     x = column(1.25).requires_grad_()
     neuron = NEURON.model_copy(update={"reset": reset, "detach_reset": detached})
-    with using(form):
-        _, v = lif(x, torch.zeros(1, 1, dtype=torch.float64), neuron)
+    _, v = lif(x, torch.zeros(1, 1, dtype=torch.float64), neuron, form=form)
     v.sum().backward()
     assert x.grad is not None
     assert x.grad.item() == expected
@@ -366,8 +367,7 @@ def test_the_gradient_flows_through_the_reset(form: Form, first: float) -> None:
     # ds_2/dI_1 = w_2 * decay * ((1 - s_1) - m_1 * w_1), with w_1 = w_2 = 1.
     fired = float(first > 1)
     x = column(first, 1.0 - 0.5 * first * (1 - fired)).requires_grad_()  # m_2 = 1.0, in the window
-    with using(form):
-        spikes, _ = lif(x, torch.zeros(1, 1, dtype=torch.float64), NEURON)
+    spikes, _ = lif(x, torch.zeros(1, 1, dtype=torch.float64), NEURON, form=form)
     spikes[1].sum().backward()
     assert x.grad is not None
     assert x.grad.flatten().tolist() == [0.5 * ((1 - fired) - first), 1.0]
@@ -378,8 +378,7 @@ def test_the_final_state_has_a_gradient_too(form: Form) -> None:
     # v = m * (1 - s): dv/dm = (1 - s) - m * w.
     for membrane, expected in ((0.25, 1.0), (0.75, 0.25), (1.25, -1.25), (3.0, 0.0)):
         x = column(membrane).requires_grad_()
-        with using(form):
-            _, v = lif(x, torch.zeros(1, 1, dtype=torch.float64), NEURON)
+        _, v = lif(x, torch.zeros(1, 1, dtype=torch.float64), NEURON, form=form)
         v.sum().backward()
         assert x.grad is not None
         assert x.grad.item() == expected

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from hstnn_deploy.errors import RunError
@@ -28,9 +28,9 @@ class Outcome(NamedTuple):
     gradients: list[Tensor]
 
 
-def chain_of(norm: dict[str, Any], lif: dict[str, Any], shape: tuple[int, ...]) -> Chain:
+def chain_of(norm: dict[str, Any], lif: dict[str, Any], shape: tuple[int, ...], kind: str = "lif") -> Chain:
     """Return a norm over each step and neurons, in double precision, with scales and shifts that are not 1 and 0."""
-    chain, _ = build_chain([{"norm": {"over": "step"} | norm}, {"lif": lif}], shape, "layers")
+    chain, _ = build_chain([{"norm": {"over": "step"} | norm}, {kind: lif}], shape, "layers")
     for number, layer in enumerate(chain.leaves(), 1):
         layer.number = number
     chain = chain.double().train()
@@ -106,6 +106,42 @@ def test_norm_and_neurons_at_once_are_the_equations(
             torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-13)
     for one, other in zip(ours.gradients, plain.gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("lif", LIF | {"input_decay": True, "learn": ["decay"]}),
+        ("lif", LIF | {"delayed_reset": True}),
+        ("lif", {"current_decay": 0.5, "lowest": -1.0, "reset": "subtract"}),
+        ("adaptive", {}),
+        ("integrator", {}),
+    ],
+)
+def test_any_neuron_is_normalised_on_the_way(kind: str, options: dict[str, Any]) -> None:
+    """Several states, learned numbers, and what hands out no spikes."""
+    found = []
+    forms: tuple[kernels.Form, ...] = ("fused", "plain")
+    for form in forms:
+        chain = chain_of({"steps": 4}, options, (3, 2, 2), kind)
+        generator = torch.Generator().manual_seed(3)
+        x = torch.randn(4, 2, 3, 2, 2, generator=generator, dtype=torch.float64).requires_grad_()
+        units = list(chain.leaves())[1]
+        before = {
+            f"{name}2": torch.rand(2, 3, 2, 2, generator=generator, dtype=torch.float64).requires_grad_()
+            for name in units.carries
+        }
+        with kernels.using(form):
+            out, state = chain.run(Fast(None), x, {"step1": x.new_zeros(2, 1)} | before, True)
+        made = [out, *(state[name] for name in before)]
+        weights = [torch.randn(each.shape, generator=generator, dtype=torch.float64) for each in made]
+        loss = sum(((each * weight).sum() for each, weight in zip(made, weights, strict=True)), torch.zeros(()))
+        wanted = [x, *before.values(), *chain.parameters()]
+        found.append([*made, *torch.autograd.grad(loss, wanted, allow_unused=True)])
+    for ours, plain in zip(*found, strict=True):
+        assert (ours is None) == (plain is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
 
 
 def test_what_is_kept_is_the_input_and_the_state_before() -> None:
@@ -214,19 +250,13 @@ def test_pooling_keeps_no_maps_and_has_torchs_gradient(how: Any, size: tuple[int
     torch.testing.assert_close(again, wanted)
 
 
-def test_the_kernel_is_for_its_neurons_alone() -> None:
-    """A neuron that scales its input, or autocast, takes both layers one after another."""
+def test_it_is_for_one_precision_alone() -> None:
+    """A state of another precision, or autocast, takes both layers one after another."""
     x = torch.randn(2, 2, 3)
-    lif = Spiking(_neuron(LIF), (3,)).neuron
-    assert kernels.takes_normed(x, x[0], lif)
-    assert not kernels.takes_normed(x, x[0], _neuron(LIF | {"input_decay": True}))
-    assert not kernels.takes_normed(x, x[0], _neuron(LIF | {"delayed_reset": True}))
-    assert not kernels.takes_normed(x.double(), x[0], lif)
+    assert kernels.takes_normed(x, {"v": x[0]})
+    assert not kernels.takes_normed(x.double(), {"v": x[0]})
+    assert not kernels.takes_normed(x, {"v": x[0], "i": x[0].double()})
     with torch.autocast("cpu", torch.bfloat16):
-        assert not kernels.takes_normed(x, x[0], lif)
-
-
-def _neuron(given: dict[str, Any]) -> Any:
-    chain, _ = build_chain([{"lif": given}], (3,), "layers")
-    layer: nn.Module = chain[0]
-    return layer.neuron
+        assert not kernels.takes_normed(x, {"v": x[0]})
+    with kernels.using("plain"):
+        assert not kernels.takes_normed(x, {"v": x[0]})

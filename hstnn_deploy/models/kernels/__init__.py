@@ -1,10 +1,11 @@
 """The window kernels of the neurons, in several forms with the same results, and the one place that picks a form.
 
 `plain` is the definition, each unit's own equation step by step, differentiable twice (selection needs that): the
-oracle of the tests. `generated` is the fast form for training and inference on a CPU: compiled from each neuron's own
-step, differentiable once. `fused` is hand-written, of torch's operations: for recurrences, and where llvmlite is
-missing. `triton` is the form for GPUs: written from each neuron's own step too, a window in one launch, and the
-recurrences through cuDNN; it is picked where the state lies on a GPU.
+oracle of the tests. `fused` is the fast form for training and inference on a CPU, differentiable once: neurons by
+machine code that is compiled from their own step (`generated`), recurrences by hand-written functions. `triton` is the
+form for GPUs: neurons by one launch a window, written from their own step too, and the recurrences through cuDNN; it is
+picked where the state lies on a GPU. Neurons for which there is no such kernel (llvmlite or Triton is missing, or the
+step has an operation that kernels have not) are run in the plain form.
 
 Shapes: T time, B batch, I inputs, n units. Every kernel is a pure function over a window and takes `lengths[B]` (int64)
 or None; steps at or past a sample's length leave its state alone. What a kernel *emits* at such steps is unspecified.
@@ -19,21 +20,19 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.models.cells import MapForm
-from hstnn_deploy.models.kernels import fused, gpu, normed, plain, stepped
+from hstnn_deploy.models.kernels import fused, gpu, normed, plain
 from hstnn_deploy.models.kernels.generated import triton_window
 from hstnn_deploy.models.kernels.generated import window as generated
 from hstnn_deploy.models.kernels.normed import StepNorms
-from hstnn_deploy.models.neurons import Lif, Neuron
+from hstnn_deploy.models.neurons import Neuron
 
-Form = Literal["plain", "fused", "generated", "triton"]
+Form = Literal["plain", "fused", "triton"]
 
 __all__ = [
     "Form",
     "StepNorms",
     "by_its_step",
     "conv_rnn_pooled",
-    "lif",
-    "lif_pooled",
     "lstm",
     "rnn",
     "spiking",
@@ -43,12 +42,6 @@ __all__ = [
     "using",
     "writes",
 ]
-
-
-class _Kernels(Protocol):
-    def lif(self, current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None) -> tuple[Tensor, Tensor]: ...
-
-    def lif_pooled(self, current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None) -> tuple[Tensor, Tensor]: ...
 
 
 class _Recurrences(Protocol):
@@ -61,25 +54,13 @@ class _Recurrences(Protocol):
     ) -> tuple[Tensor, Tensor]: ...
 
 
-_SPIKING: dict[Form, _Kernels] = {"plain": plain, "fused": fused, "generated": fused, "triton": fused}
-_RECURRENT: dict[Form, _Recurrences] = {"plain": plain, "fused": fused, "generated": fused}
+_RECURRENT: dict[Form, _Recurrences] = {"plain": plain, "fused": fused}
 _form: ContextVar[Form | None] = ContextVar("kernel form", default=None)
 
 
 def _picked(state: Tensor) -> Form:
     """Return the form that was asked for, or else the fastest that takes such a state."""
     return _form.get() or ("triton" if gpu.serves(state) else "fused")
-
-
-def _taking(current: Tensor, v0: Tensor, neuron: Lif) -> tuple[Form, Tensor]:
-    """Return the form that runs such neurons, and their input as it takes it: the fast ones know no decay of it."""
-    form = _picked(v0)
-    return form, current * (1 - neuron.decay) if neuron.input_decay and form != "plain" else current
-
-
-def _stepped(neuron: Lif) -> bool:
-    """Whether plain LIF is run by `stepped` as well: where the input is scaled, which it does on the way."""
-    return (neuron.input_decay or neuron.fires != "above") and _form.get() != "plain"
 
 
 class Stepping(Protocol):
@@ -95,12 +76,9 @@ class Stepping(Protocol):
 
 
 def writes(current: Tensor, state: Mapping[str, Tensor]) -> bool:
-    """Whether a window is run by kernels that are written from a step: where they were asked for or are the fastest."""
-    asked = _form.get()
-    if asked == "generated":
-        return current.device.type == "cpu"
+    """Whether a window is run by kernels that are written from a step."""
     some = next(iter(state.values()))
-    return _on_gpu(some) or (asked is None and generated.serves(current, some.dtype))
+    return _on_gpu(some) or (_form.get() != "plain" and generated.serves(current, some.dtype))
 
 
 def _on_gpu(state: Tensor) -> bool:
@@ -155,7 +133,7 @@ def spiking(
     lengths: Tensor | None = None,
     own: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run neurons over a window: plain LIF by its kernels, any other by its own equation, step by step.
+    """Run neurons over a window: by the kernel written from their step, or by that step itself, one after another.
 
     Args:
         current: input currents I, [T, B, n, …].
@@ -174,39 +152,39 @@ def spiking(
         return spikes.movedim(-1, 2), {key: v.movedim(-1, 1) for key, v in after.items()}
     if found := by_its_step(current, state, neuron, lengths, own):
         return found
-    if isinstance(neuron, Lif) and neuron.fast and not _stepped(neuron):
-        spikes, v = lif(current, state["v"], neuron, lengths)
-        return spikes, {"v": v}
-    if isinstance(neuron, Lif) and _form.get() != "plain" and stepped.takes(neuron):
-        with _single(current):
-            return stepped.spiking(current.to(state["v"].dtype), state, neuron, lengths, own)
     with _single(current):
         return plain.spiking(current.to(next(iter(state.values())).dtype), state, neuron, lengths, own)
 
 
-def takes_normed(x: Tensor, v: Tensor, neuron: Neuron) -> bool:
-    """Whether there is a kernel of such neurons whose input is normalised first: see `spiking_normed`."""
-    plain_lif = isinstance(neuron, Lif) and neuron.fast and not neuron.input_decay
-    return plain_lif and _picked(v) in ("fused", "generated") and x.dtype == v.dtype and not _autocast(x)
+def takes_normed(x: Tensor, state: Mapping[str, Tensor]) -> bool:
+    """Whether there is a kernel of neurons in such a state whose input is normalised first: see `spiking_normed`."""
+    return all(_picked(each) == "fused" and x.dtype == each.dtype for each in state.values()) and not _autocast(x)
 
 
 def spiking_normed(
-    x: Tensor, state: dict[str, Tensor], neuron: Neuron, norms: StepNorms
+    x: Tensor,
+    state: Mapping[str, Tensor],
+    neuron: Neuron,
+    norms: StepNorms,
+    own: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Run neurons over a window whose values are normalised at each step by the batch's statistics.
 
     Args:
         x: what is normalised, [T, B, C, …].
-        state: what the step before left, each [B, C, …].
-        neuron: the constants, of neurons that `takes_normed`.
+        state: what the step before left, each [B, C, …]; one that `takes_normed`.
+        neuron: the constants.
         norms: the normalisations.
+        own: what the neurons have learned, see `Lif.fresh`.
 
     Returns:
         Spikes [T, B, C, …], and the state after the last step.
     """
-    assert isinstance(neuron, Lif)
-    spikes, v = normed.lif(x, state["v"], neuron, norms)
-    return spikes, {"v": v}
+
+    def run(current: Tensor, before: dict[str, Tensor], own: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        return spiking(current, before, neuron, None, own)
+
+    return normed.spiking(x, state, own or {}, norms, run)
 
 
 def spiking_pooled(
@@ -219,54 +197,8 @@ def spiking_pooled(
     """Run spiking neurons in maps [T, B, C, H, W] over a window, their spikes average-pooled 2x2; see `spiking`."""
     if found := by_its_step(current, state, neuron, lengths, own, pooled=True):
         return found
-    if isinstance(neuron, Lif) and neuron.fast:
-        pooled, v = lif_pooled(current, state["v"], neuron, lengths)
-        return pooled, {"v": v}
     spikes, after = spiking(current, state, neuron, lengths, own)
     return plain.pooled(spikes), after
-
-
-def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Run LIF neurons over a window.
-
-    Args:
-        current: input currents I, [T, B, n, …].
-        v0: the state left by the step before, after its reset, [B, n, …].
-        neuron: the constants.
-        lengths: valid steps per sample, [B], or None where all steps are valid.
-
-    Returns:
-        Spikes [T, B, n, …], 0 or 1 in the dtype of `current` or of `v0`; the state v after the last valid step.
-    """
-    if v0.ndim > 2:
-        # To a neuron it is all the same where in a map it is; kernels take rows of them.
-        spikes, v = lif(current.flatten(2), v0.flatten(1), neuron, lengths)
-        return spikes.view(current.shape), v.view(v0.shape)
-    if found := by_its_step(current, {"v": v0}, neuron, lengths):
-        return found[0], found[1]["v"]
-    form, current = _taking(current, v0, neuron)
-    with _single(current):
-        return _SPIKING[form].lif(current.to(v0.dtype), v0, neuron, lengths)
-
-
-def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Run LIF neurons in maps of height H and width W over a window, their spikes average-pooled 2x2.
-
-    Args:
-        current: input currents I, [T, B, C, H, W].
-        v0: the state left by the step before, after its reset, [B, C, H, W].
-        neuron: the constants.
-        lengths: valid steps per sample, [B], or None where all steps are valid.
-
-    Returns:
-        Pooled spikes [T, B, C, H // 2, W // 2], quarters from 0 to 1, in the dtype of `current` or of `v0`; and the
-        state v after the last valid step.
-    """
-    if found := by_its_step(current, {"v": v0}, neuron, lengths, pooled=True):
-        return found[0], found[1]["v"]
-    form, current = _taking(current, v0, neuron)
-    with _single(current):
-        return _SPIKING[form].lif_pooled(current.to(v0.dtype), v0, neuron, lengths)
 
 
 def rnn(

@@ -1,21 +1,20 @@
-"""LIF whose input is normalised at each step by the batch's statistics, over a window: one kernel for both.
+"""Neurons whose input is normalised at each step by the batch's statistics, over a window: one function for both.
 
-What autograd keeps is what comes in, x, and the state before the window; the normalised currents never outlive their
-step, and membranes are computed once more on the way back, by the same operations and so to the same bits. Of each
-neuron and step that is one number in the place of two, beside the spikes that the next layer keeps.
+What autograd keeps is what comes in, x, and the state before the window. Normalised currents and membranes are computed
+once more on the way back, by the same operations and so to the same bits. Of each neuron and step that is one number in
+the place of two, beside the spikes that the next layer keeps.
 
-Forward equal to the bit to normalisation and `fused.lif` one after another; gradients up to the order of additions.
+Forward equal to the bit to normalisation and neurons one after another; gradients up to the order of additions.
 Differentiable once.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hstnn_deploy.models.kernels import fused
 from hstnn_deploy.models.kernels.once import differentiable_once
-from hstnn_deploy.models.neurons import Lif
 
 _normalise = torch.ops.aten.native_batch_norm.out
 _normalise_back = torch.ops.aten.native_batch_norm_backward
@@ -35,65 +34,108 @@ class StepNorms(NamedTuple):
     eps: float
 
 
-def lif(x: Tensor, v0: Tensor, neuron: Lif, norms: StepNorms) -> tuple[Tensor, Tensor]:
-    """Run LIF neurons over a window of values that are normalised first.
+Run = Callable[[Tensor, dict[str, Tensor], dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
+"""Neurons over a window: from currents, the state before and the neurons' own values to spikes and the state after."""
+
+
+def spiking(
+    x: Tensor, state: Mapping[str, Tensor], own: Mapping[str, Tensor], norms: StepNorms, run: Run
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run neurons over a window of values that are normalised first.
 
     Args:
-        x: [T, B, C, …], of one dtype with v0.
-        v0: the state left by the step before, [B, C, …].
-        neuron: the constants.
+        x: [T, B, C, …], of one dtype with the state.
+        state: what the step before left, each [B, C, …].
+        own: what the neurons have learned, see `Lif.fresh`.
         norms: the normalisations.
+        run: the neurons.
 
     Returns:
-        Spikes [T, B, C, …]; the state v after the last step.
+        Spikes [T, B, C, …]; the state after the last step.
     """
     # In other layouts torch's normalisation writes where it should not; of one sample it cannot tell two apart.
     last = x.ndim == 5 and x.shape[1] > 1 and x.movedim(2, -1).is_contiguous()
     x = x if last else x.contiguous()
-    spikes, v = _Lif.apply(x, v0, norms.scale, norms.shift, neuron, norms)  # type: ignore[no-untyped-call]
-    return spikes, v
+    given = (*state.values(), *own.values())
+    spikes, *after = _Normed.apply(  # type: ignore[no-untyped-call]
+        x, norms.scale, norms.shift, norms, run, tuple(state), tuple(own), *given
+    )
+    return spikes, dict(zip(state, after, strict=True))
 
 
-class _Lif(torch.autograd.Function):
+class _Normed(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, v0: Tensor, scale: Tensor | None, shift: Tensor | None, neuron: Lif, norms: StepNorms
-    ) -> tuple[Tensor, Tensor]:
-        spikes, m = torch.empty_like(x), torch.empty_like(x[0])
-        v0 = torch.empty_like(m).copy_(v0)  # in the layout of x
-        walk, carried = _Walk(x, scale, shift, norms.eps), v0 * neuron.decay
-        for t, s in enumerate(spikes.unbind(0)):
-            walk.normalised(t, m, norms.means[t], norms.variances[t], norms.momentum)
-            _step(m, carried, neuron, s)
-        v = _reset(m, spikes[-1], neuron, carried)
-        ctx.save_for_backward(x, v0, scale, shift)
-        ctx.neuron, ctx.eps = neuron, norms.eps
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        norms: StepNorms,
+        run: Run,
+        states: tuple[str, ...],
+        owned: tuple[str, ...],
+        *given: Tensor,
+    ) -> tuple[Tensor, ...]:
+        walk, rows = _Walk(x, scale, shift, norms.eps), torch.empty_like(x)
+        for t, row in enumerate(rows.unbind(0)):
+            walk.normalised(t, row, norms.means[t], norms.variances[t], norms.momentum)
+        spikes, after = run(rows, *_named(states, owned, given))
+        ctx.save_for_backward(x, scale, shift, *given)
+        ctx.run, ctx.states, ctx.owned, ctx.eps = run, states, owned, norms.eps
         ctx.set_materialize_grads(False)
-        return spikes, v
+        return spikes, *(after[name] for name in states)
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *grads: Any) -> Any:
-        grad_spikes, grad_v = grads
-        x, v0, scale, shift = ctx.saved_tensors
-        m, s, neuron = torch.empty_like(x), torch.empty_like(v0), ctx.neuron
-        walk, carried = _Walk(x, scale, shift, ctx.eps), v0 * neuron.decay
-        for t, m_t in enumerate(m.unbind(0)):
-            walk.normalised(t, m_t)
-            _step(m_t, carried, neuron, s)
-        if grad_spikes is None:
-            grad_spikes = m.new_zeros(()).expand_as(m)
-        backwards = reversed(grad_spikes.unbind(0))
-        out, grad_v0 = fused.walk_back(backwards, grad_v, m, None, neuron, ctx.needs_input_grad[1], out=m)
+        x, scale, shift, *given = ctx.saved_tensors
+        walk, rows = _Walk(x, scale, shift, ctx.eps), torch.empty_like(x)
+        for t, row in enumerate(rows.unbind(0)):
+            walk.normalised(t, row)
+        with torch.enable_grad():
+            # Of what needs no gradient the neurons compute none.
+            leaves = [rows.requires_grad_()]
+            leaves += [
+                each.detach().requires_grad_(needed)
+                for each, needed in zip(given, ctx.needs_input_grad[_GIVEN:], strict=True)
+            ]
+            spikes, after = ctx.run(rows, *_named(ctx.states, ctx.owned, leaves[1:]))
+        made = [spikes, *(after[name] for name in ctx.states)]
+        known = [(y, grad) for y, grad in zip(made, grads, strict=True) if grad is not None and y.requires_grad]
+        wanted = [each for each in leaves if each.requires_grad]
+        found = dict(zip(map(id, wanted), _gradients(known, wanted), strict=True))
+        of_rows, *of_given = (found.get(id(each)) for each in leaves)
+        if of_rows is None:
+            return (None,) * _GIVEN + tuple(of_given)
+        out = torch.empty_like(x)
         grad_scale, grad_shift = (None if each is None else torch.empty_like(each) for each in (scale, shift))
-        for t, g in enumerate(out.unbind(0)):
+        for t, g in enumerate(of_rows.unbind(0)):
             grad_x, of_scale, of_shift = walk.back(t, g)
-            g.copy_(grad_x)
+            out[t] = grad_x
             if grad_scale is not None:
                 grad_scale[t] = of_scale
             if grad_shift is not None:
                 grad_shift[t] = of_shift
-        return out, grad_v0, grad_scale, grad_shift, None, None
+        return out, grad_scale, grad_shift, None, None, None, None, *of_given
+
+
+_GIVEN = 7
+"""The arguments of `_Normed` before the states and the neurons' own values."""
+
+
+def _named(
+    states: Sequence[str], owned: Sequence[str], given: Sequence[Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the states and the neurons' own values by their names."""
+    state, own = given[: len(states)], given[len(states) :]
+    return dict(zip(states, state, strict=True)), dict(zip(owned, own, strict=True))
+
+
+def _gradients(known: list[tuple[Tensor, Tensor]], wanted: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    if not known:
+        return [None] * len(wanted)
+    made, grads = zip(*known, strict=True)
+    return torch.autograd.grad(made, wanted, grads, allow_unused=True)
 
 
 class _Walk:
@@ -121,18 +163,3 @@ class _Walk:
     def _of(self, t: int) -> tuple[Tensor | None, Tensor | None]:
         scale, shift = (None if each is None else each[t] for each in (self._scale, self._shift))
         return scale, shift
-
-
-def _step(m: Tensor, carried: Tensor, neuron: Lif, spikes: Tensor) -> None:
-    """Turn currents in `m` into membranes, write who fires, and leave decay * v for the next step in `carried`."""
-    # As rounded in the plain form: no fused multiplication and addition.
-    m.add_(carried)
-    (torch.gt if neuron.fires == "above" else torch.ge)(m, neuron.threshold, out=spikes)
-    _reset(m, spikes, neuron, carried).mul_(neuron.decay)
-
-
-def _reset(m: Tensor, spikes: Tensor, neuron: Lif, out: Tensor) -> Tensor:
-    """Write v."""
-    if neuron.reset == "zero":
-        return torch.addcmul(m, m, spikes, value=-1.0, out=out)
-    return torch.sub(m, spikes, alpha=neuron.threshold, out=out)

@@ -10,7 +10,7 @@ from hstnn_deploy.models import cells
 from hstnn_deploy.models.algebra import Algebra, Strand
 from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.eager import Eager
-from hstnn_deploy.models.neurons import Lif, Neuron
+from hstnn_deploy.models.neurons import Neuron
 
 
 def spiking(
@@ -30,18 +30,6 @@ def spiking(
 def pooled(spikes: Tensor) -> Tensor:
     """Return the mean of each 2x2 of maps."""
     return Eager().mean_pool(spikes)
-
-
-def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """LIF over a window; see `kernels.lif`."""
-    spikes, after = spiking(current, {"v": v0}, neuron, lengths)
-    return spikes, after["v"]
-
-
-def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """LIF over a window of maps, pooled; see `kernels.lif_pooled`."""
-    spikes, v = lif(current, v0, neuron, lengths)
-    return pooled(spikes), v
 
 
 def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:

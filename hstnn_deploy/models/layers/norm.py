@@ -107,7 +107,7 @@ class Norm(Layer):
         return self._with_neurons(x, own, following, theirs) if isinstance(following, Spiking) else None
 
     def _with_neurons(self, x: Any, own: Mapping[str, Any], neurons: Spiking, theirs: Mapping[str, Any]) -> Any:
-        if not kernels.takes_normed(x, theirs["v"], neurons.neuron):
+        if not kernels.takes_normed(x, theirs):
             return None
         self._check_several(x[0])
         steps, after = len(x), {}

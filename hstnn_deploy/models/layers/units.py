@@ -159,7 +159,7 @@ class Spiking(UnitLayer):
         Where `norms` are given, x is normalised by them first.
         """
         if norms is not None:
-            return kernels.spiking_normed(x, state, self.neuron, norms)
+            return kernels.spiking_normed(x, state, self.neuron, norms, self.own)
         return kernels.spiking(x, state, self.neuron, lengths, self.own)
 
 

@@ -160,22 +160,6 @@ class Lif(Extended):
         """The surrogate."""
         return Surrogate(self.surrogate, self.lens, self.surrogate_scale)
 
-    @property
-    def fast(self) -> bool:
-        """Whether the neuron is of the form that window kernels have: one membrane, reset in the step of the spike."""
-        return not (
-            self.delayed_reset
-            or self.reset_again
-            or self.fires == "several"
-            or self.reset == "none"
-            or self.reset_to
-            or self.lowest is not None
-            or self.current_decay is not None
-            or self.learn
-            or self.rest
-            or self.each
-        )
-
     def fresh(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """Return the numbers that a layer of a shape holds itself, as they start: what is learned as parameters.
 

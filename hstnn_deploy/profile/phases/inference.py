@@ -113,12 +113,10 @@ def _itself(configuration: Configuration, device: Any) -> Callable[[Any], Any]:
     network: Any = fresh_network(configuration).to(device).eval()
     # The kernels of training write in place, which the compiler does not follow.
     quick = configuration.engine == "fused"
-    on_cpu = str(device).startswith("cpu")
     called = torch.compile(network) if configuration.engine == "compile" else network
 
     def run(x: Any) -> Any:
-        form = nullcontext() if quick and on_cpu else kernels.using("fused" if quick else "plain")
-        with form, products(asked), forward(asked, device):
+        with nullcontext() if quick else kernels.using("plain"), products(asked), forward(asked, device):
             return called(x)[0]
 
     return run

@@ -35,7 +35,7 @@ def serves(current: Tensor, dtype: torch.dtype) -> bool:
     return (
         current.device.type == "cpu"
         and type(current) in (Tensor, torch.nn.Parameter)
-        and dtype == torch.float32
+        and dtype in KINDS
         and not _watched()
         and compiled.available()
     )
