@@ -183,7 +183,7 @@ def test_every_neuron_has_a_kernel(kind: str, lengths: list[int] | None) -> None
 def _pooled(how: Any) -> Any:
     def run(current: Tensor, state: Any, neuron: Any, lengths: Any, own: Any) -> Any:
         if how is window.spiking:
-            return how(current, state, neuron, lengths, own, pooled=True)
+            return how(current, state, neuron, lengths, own, pooled="mean")
         spikes, after = how(current, state, neuron, lengths, own)
         return plain.pooled(spikes), after
 
@@ -211,7 +211,7 @@ def test_spikes_are_pooled_on_the_way(kind: str, lengths: list[int] | None) -> N
 def test_maps_of_odd_sides_have_no_kernel_that_pools() -> None:
     for sides in ((3, 4), (4, 3)):
         x = torch.zeros(2, 1, 1, *sides)
-        assert window.spiking(x, {"v": x[0]}, Lif(), pooled=True) is None
+        assert window.spiking(x, {"v": x[0]}, Lif(), pooled="mean") is None
         with kernels.using("generated"):
             assert kernels.spiking_pooled(x, {"v": x[0]}, Lif())[0].shape == (2, 1, 1, sides[0] // 2, sides[1] // 2)
 
@@ -329,7 +329,7 @@ def test_a_window_without_steps_or_units_leaves_everything_alone(kind: str) -> N
     x = torch.zeros(0, 2, 1, 4, 6)
     state = {name: x.new_zeros(x.shape[1:]) for name in KINDS[kind].states}
     own = {name: value.detach() for name, value in KINDS[kind].fresh((1, 4, 6)).items()}
-    assert window.spiking(x, state, KINDS[kind], None, own, pooled=True)[0].shape == (0, 2, 1, 2, 3)  # type: ignore[index]
+    assert window.spiking(x, state, KINDS[kind], None, own, pooled="mean")[0].shape == (0, 2, 1, 2, 3)  # type: ignore[index]
 
 
 def test_lengths_may_be_no_whole_numbers() -> None:
@@ -438,10 +438,10 @@ def test_what_does_not_fit_is_not_read_past_its_end() -> None:
         kernels.lif(x, torch.zeros(2, 5), Lif())
     assert window.spiking(x, {"v": v}, Lif(), torch.tensor([4, 4, 4], dtype=torch.int32)) is not None
     graph, _ = remembered(Lif(), None)
-    text = window._forward(graph, (), torch.float32, False, False)
+    text = window._forward(graph, (), torch.float32, False, None)
     for bad in (torch.zeros(4, 10), torch.zeros(4, 15).double(), torch.zeros(15, 4).t()):
         with pytest.raises(RuntimeError, match="a kernel over 4 steps of 15 units"):
-            window._run(text, [], [x.flatten(1), v.flatten()], None, [bad], 0, (4, 15))
+            window._run(text, [], [x.flatten(1), v.flatten()], None, [bad], None, (4, 15))
 
 
 def test_what_torch_only_marks_is_read_as_what_it_is() -> None:

@@ -26,6 +26,8 @@ from hstnn_deploy.models.kernels.normed import StepNorms
 from hstnn_deploy.models.neurons import Lif, Neuron
 
 Form = Literal["plain", "fused", "generated", "triton"]
+Pooled = Literal["mean", "max"]
+"""What of each 2x2 of maps is handed out."""
 
 __all__ = [
     "Form",
@@ -114,7 +116,7 @@ def by_its_step(
     neuron: Stepping,
     lengths: Tensor | None,
     own: Mapping[str, Tensor] | None = None,
-    pooled: bool = False,
+    pooled: Pooled | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]] | None:
     """Run neurons by the kernel written from their step, if `writes`; None: there is none. See `spiking`."""
     if not writes(current, state):
@@ -122,7 +124,9 @@ def by_its_step(
     some = next(iter(state.values()))
     with _single(current):
         if _on_gpu(some):
-            return triton_window.spiking(current, state, neuron, lengths, own, pooled)
+            # Triton's kernels have no maximum.
+            other = pooled not in (None, "mean")
+            return None if other else triton_window.spiking(current, state, neuron, lengths, own, pooled is not None)
         return generated.spiking(current.to(some.dtype), state, neuron, lengths, own, pooled)
 
 
@@ -217,7 +221,7 @@ def spiking_pooled(
     own: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Run spiking neurons in maps [T, B, C, H, W] over a window, their spikes average-pooled 2x2; see `spiking`."""
-    if found := by_its_step(current, state, neuron, lengths, own, pooled=True):
+    if found := by_its_step(current, state, neuron, lengths, own, pooled="mean"):
         return found
     if isinstance(neuron, Lif) and neuron.fast:
         pooled, v = lif_pooled(current, state["v"], neuron, lengths)
@@ -262,7 +266,7 @@ def lif_pooled(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None 
         Pooled spikes [T, B, C, H // 2, W // 2], quarters from 0 to 1, in the dtype of `current` or of `v0`; and the
         state v after the last valid step.
     """
-    if found := by_its_step(current, {"v": v0}, neuron, lengths, pooled=True):
+    if found := by_its_step(current, {"v": v0}, neuron, lengths, pooled="mean"):
         return found[0], found[1]["v"]
     form, current = _taking(current, v0, neuron)
     with _single(current):
