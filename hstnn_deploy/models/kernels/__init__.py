@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.models.cells import MapForm
+from hstnn_deploy.models.eager import lies_by_pixels
 from hstnn_deploy.models.kernels import fused, gpu, normed, plain, stepped
 from hstnn_deploy.models.kernels.generated import triton_window
 from hstnn_deploy.models.kernels.generated import window as generated
@@ -171,10 +172,12 @@ def spiking(
     Returns:
         Spikes [T, B, n, …] (of an integrator its membrane), and the state after the last valid step.
     """
-    if current.ndim == 5 and not current.is_contiguous() and (moved := current.movedim(2, -1)).is_contiguous():
+    if current.ndim == 5 and lies_by_pixels(current):
         # Kernels walk through memory as it lies; neurons do not mind in which order.
         own = {key: v.movedim(0, -1) if v.ndim == 3 else v for key, v in (own or {}).items()}
-        spikes, after = spiking(moved, {key: v.movedim(1, -1) for key, v in state.items()}, neuron, lengths, own)
+        spikes, after = spiking(
+            current.movedim(2, -1), {key: v.movedim(1, -1) for key, v in state.items()}, neuron, lengths, own
+        )
         return spikes.movedim(-1, 2), {key: v.movedim(-1, 1) for key, v in after.items()}
     if found := by_its_step(current, state, neuron, lengths, own):
         return found

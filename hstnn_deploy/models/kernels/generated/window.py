@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.models.algebra import Unreadable
+from hstnn_deploy.models.eager import lies_by_pixels
 from hstnn_deploy.models.kernels.generated import compiled, reverse, source
 from hstnn_deploy.models.kernels.generated import threads as threading
 from hstnn_deploy.models.kernels.generated.graph import Graph, remembered
@@ -106,7 +107,7 @@ def spiking(
     if lengths is not None and lengths.is_floating_point():
         lengths = lengths.ceil()  # steps before 2.5 are those before 3
     rows = None if lengths is None else lengths.to(current.device, torch.long).repeat_interleave(math.prod(shape[1:]))
-    deep = pooled is not None and not current.is_contiguous() and current.movedim(-3, -1).is_contiguous()
+    deep = pooled is not None and lies_by_pixels(current)
     maps = None
     if pooled:
         depth = shape[-3] if deep else 1
