@@ -180,42 +180,6 @@ def test_every_neuron_has_a_kernel(kind: str, lengths: list[int] | None) -> None
     check(case(kind, (5, 3, 2, 3, 2), lengths=lengths, exact=True))
 
 
-def _pooled(how: Any) -> Any:
-    def run(current: Tensor, state: Any, neuron: Any, lengths: Any, own: Any) -> Any:
-        if how is window.spiking:
-            return how(current, state, neuron, lengths, own, pooled="mean")
-        spikes, after = how(current, state, neuron, lengths, own)
-        return plain.pooled(spikes), after
-
-    return run
-
-
-def check_pooled(given: Case, dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)) -> None:
-    given = given._replace(cotangent=given.cotangent[..., ::2, ::2].clone())
-    for dtype in dtypes:
-        expected, gradients = run(_pooled(plain.spiking), given, dtype)
-        found, ours = run(_pooled(window.spiking), given, dtype)
-        for one, other in zip(found, expected, strict=True):
-            assert torch.equal(one, other)
-        close = 1e-12 if dtype == torch.float64 else 1e-5
-        for one, other in zip(ours, gradients, strict=True):
-            torch.testing.assert_close(one, other, rtol=close, atol=close)
-
-
-@pytest.mark.parametrize("lengths", [None, [0, 3]])
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith(("integrator", "bent"))])
-def test_spikes_are_pooled_on_the_way(kind: str, lengths: list[int] | None) -> None:
-    check_pooled(case(kind, (3, 2, 2, 4, 6), lengths=lengths))
-
-
-def test_maps_of_odd_sides_have_no_kernel_that_pools() -> None:
-    for sides in ((3, 4), (4, 3)):
-        x = torch.zeros(2, 1, 1, *sides)
-        assert window.spiking(x, {"v": x[0]}, Lif(), pooled="mean") is None
-        with kernels.using("generated"):
-            assert kernels.spiking_pooled(x, {"v": x[0]}, Lif())[0].shape == (2, 1, 1, sides[0] // 2, sides[1] // 2)
-
-
 def test_slopes_in_float32_are_right_far_from_the_threshold() -> None:
     for shape in SHAPES:
         neuron = Lif(surrogate=shape, lens=0.02, detach_reset=True)
@@ -235,7 +199,7 @@ def test_few_values_are_kept_for_the_way_back(kind: str) -> None:
     assert len(kept) == {"adaptive": 2, "integrator": 0}.get(kind, 1)
 
 
-def _wrong(source: str) -> Iterator[str]:
+def wrong_texts(source: str) -> Iterator[str]:
     """Yield texts with one operation that is another."""
     others = {"fadd": "fsub", "fsub": "fadd", "fmul": "fadd", "fdiv": "fmul", "ogt": "olt", "olt": "oge"}
     others |= {"fneg double": "fadd double 0.0,"}
@@ -255,7 +219,7 @@ def test_a_wrong_operator_in_a_text_is_seen(kind: str, monkeypatch: pytest.Monke
     check(given)
     seen = 0
     for text in dict.fromkeys(texts):
-        for wrong in _wrong(text.source) if "double %" in text.source and "fptrunc" not in text.source else ():
+        for wrong in wrong_texts(text.source) if "double %" in text.source and "fptrunc" not in text.source else ():
             instead = {text: dataclasses.replace(text, source=wrong)}
             monkeypatch.setattr(
                 window, "_called", lambda asked, instead=instead: found.__wrapped__(instead.get(asked, asked))
@@ -264,13 +228,6 @@ def test_a_wrong_operator_in_a_text_is_seen(kind: str, monkeypatch: pytest.Monke
                 check(given)
             seen += 1
     assert seen > 10
-
-
-@pytest.mark.parametrize("sides", [(2, 2), (6, 50), (2, 3000)])
-def test_threads_pool_the_same(sides: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window, "_EACH", 1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    check_pooled(case("zero", (2, 3, 11, *sides)), (torch.float32,))
 
 
 @pytest.mark.parametrize(
