@@ -181,7 +181,11 @@ class Eager(Algebra[Tensor]):
 
     @override
     def concat(self, values: Sequence[Tensor], axis: int, name: str = "") -> Tensor:
-        return values[0] if len(values) == 1 else torch.cat(list(values), dim=axis)
+        if len(values) == 1:
+            return values[0]
+        if all(lies_by_pixels(each) for each in values) and axis % values[0].ndim == values[0].ndim - 3:
+            return torch.cat([each.movedim(-3, -1) for each in values], -1).movedim(-1, -3)
+        return torch.cat(list(values), dim=axis)
 
     @override
     def pool(self, x: Tensor, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> Tensor:
@@ -256,6 +260,11 @@ def channels_last(x: Tensor) -> Tensor:
         return x
     rows = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     return rows.view(*x.shape[:2], *rows.shape[1:])
+
+
+def lies_by_pixels(x: Tensor) -> bool:
+    """Whether maps […, C, H, W] lie with the channels of a pixel side by side in memory, and in no other way."""
+    return x.ndim > 3 and not x.is_contiguous() and x.movedim(-3, -1).is_contiguous()
 
 
 def _beside(samples: Tensor, values: Tensor) -> Tensor:

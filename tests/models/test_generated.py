@@ -180,41 +180,6 @@ def test_every_neuron_has_a_kernel(kind: str, lengths: list[int] | None) -> None
     check(case(kind, (5, 3, 2, 3, 2), lengths=lengths, exact=True))
 
 
-def _pooled(how: Any) -> Any:
-    def run(current: Tensor, state: Any, neuron: Any, lengths: Any, own: Any) -> Any:
-        if how is window.spiking:
-            return how(current, state, neuron, lengths, own, pooled=True)
-        spikes, after = how(current, state, neuron, lengths, own)
-        return plain.pooled(spikes), after
-
-    return run
-
-
-def check_pooled(given: Case, dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)) -> None:
-    given = given._replace(cotangent=given.cotangent[..., ::2, ::2].clone())
-    for dtype in dtypes:
-        expected, gradients = run(_pooled(plain.spiking), given, dtype)
-        found, ours = run(_pooled(window.spiking), given, dtype)
-        for one, other in zip(found, expected, strict=True):
-            assert torch.equal(one, other)
-        close = 1e-12 if dtype == torch.float64 else 1e-5
-        for one, other in zip(ours, gradients, strict=True):
-            torch.testing.assert_close(one, other, rtol=close, atol=close)
-
-
-@pytest.mark.parametrize("lengths", [None, [0, 3]])
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith(("integrator", "bent"))])
-def test_spikes_are_pooled_on_the_way(kind: str, lengths: list[int] | None) -> None:
-    check_pooled(case(kind, (3, 2, 2, 4, 6), lengths=lengths))
-
-
-def test_maps_of_odd_sides_have_no_kernel_that_pools() -> None:
-    for sides in ((3, 4), (4, 3)):
-        x = torch.zeros(2, 1, 1, *sides)
-        assert window.spiking(x, {"v": x[0]}, Lif(), pooled=True) is None
-        assert kernels.spiking_pooled(x, {"v": x[0]}, Lif())[0].shape == (2, 1, 1, sides[0] // 2, sides[1] // 2)
-
-
 def test_slopes_in_float32_are_right_far_from_the_threshold() -> None:
     for shape in SHAPES:
         neuron = Lif(surrogate=shape, lens=0.02, detach_reset=True)
@@ -234,7 +199,7 @@ def test_few_values_are_kept_for_the_way_back(kind: str) -> None:
     assert len(kept) == {"adaptive": 2, "integrator": 0}.get(kind, 1)
 
 
-def _wrong(source: str) -> Iterator[str]:
+def wrong_texts(source: str) -> Iterator[str]:
     """Yield texts with one operation that is another."""
     others = {"fadd": "fsub", "fsub": "fadd", "fmul": "fadd", "fdiv": "fmul", "ogt": "olt", "olt": "oge"}
     others |= {"fneg double": "fadd double 0.0,"}
@@ -254,7 +219,7 @@ def test_a_wrong_operator_in_a_text_is_seen(kind: str, monkeypatch: pytest.Monke
     check(given)
     seen = 0
     for text in dict.fromkeys(texts):
-        for wrong in _wrong(text.source) if "double %" in text.source and "fptrunc" not in text.source else ():
+        for wrong in wrong_texts(text.source) if "double %" in text.source and "fptrunc" not in text.source else ():
             instead = {text: dataclasses.replace(text, source=wrong)}
             monkeypatch.setattr(
                 window, "_called", lambda asked, instead=instead: found.__wrapped__(instead.get(asked, asked))
@@ -263,13 +228,6 @@ def test_a_wrong_operator_in_a_text_is_seen(kind: str, monkeypatch: pytest.Monke
                 check(given)
             seen += 1
     assert seen > 10
-
-
-@pytest.mark.parametrize("sides", [(2, 2), (6, 50), (2, 3000)])
-def test_threads_pool_the_same(sides: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window, "_EACH", 1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    check_pooled(case("zero", (2, 3, 11, *sides)), (torch.float32,))
 
 
 @pytest.mark.parametrize(
@@ -328,7 +286,7 @@ def test_a_window_without_steps_or_units_leaves_everything_alone(kind: str) -> N
     x = torch.zeros(0, 2, 1, 4, 6)
     state = {name: x.new_zeros(x.shape[1:]) for name in KINDS[kind].states}
     own = {name: value.detach() for name, value in KINDS[kind].fresh((1, 4, 6)).items()}
-    assert window.spiking(x, state, KINDS[kind], None, own, pooled=True)[0].shape == (0, 2, 1, 2, 3)  # type: ignore[index]
+    assert window.spiking(x, state, KINDS[kind], None, own, pooled="mean")[0].shape == (0, 2, 1, 2, 3)  # type: ignore[index]
 
 
 def test_lengths_may_be_no_whole_numbers() -> None:
@@ -439,10 +397,10 @@ def test_what_does_not_fit_is_not_read_past_its_end() -> None:
         kernels.spiking(x, {"v": torch.zeros(2, 5)}, Lif())
     assert window.spiking(x, {"v": v}, Lif(), torch.tensor([4, 4, 4], dtype=torch.int32)) is not None
     graph, _ = remembered(Lif(), None)
-    text = window._forward(graph, (), torch.float32, False, False)
+    text = window._forward(graph, (), torch.float32, False, None)
     for bad in (torch.zeros(4, 10), torch.zeros(4, 15).double(), torch.zeros(15, 4).t()):
         with pytest.raises(RuntimeError, match="a kernel over 4 steps of 15 units"):
-            window._run(text, [], [x.flatten(1), v.flatten()], None, [bad], 0, (4, 15))
+            window._run(text, [], [x.flatten(1), v.flatten()], None, [bad], None, (4, 15))
 
 
 def test_what_torch_only_marks_is_read_as_what_it_is() -> None:

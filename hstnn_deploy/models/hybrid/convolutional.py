@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hstnn_deploy.models import cells, kernels
 from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.cells import MapForm
-from hstnn_deploy.models.eager import Fast
+from hstnn_deploy.models.eager import Fast, channels_last
 from hstnn_deploy.models.hybrid.groups import Emitted, Group, H, HybridLayer, UnitKind
 from hstnn_deploy.models.hybrid.network import HybridNetwork
 from hstnn_deploy.models.network import LossName, State
@@ -272,6 +272,8 @@ class ConvClassifier(HybridNetwork):
         The window goes through the layers in chunks of `CHUNK` steps that carry the state.
         """
         after: State = self.initial_state(x) if state is None else state
+        if x.dtype == torch.float32:  # in double precision, as selection has it, torch's own convolutions run
+            x = channels_last(x)
         last: Emitted[Tensor] = {}
         for start, part in zip(range(0, len(x), CHUNK), x.split(CHUNK), strict=True):
             left = None if lengths is None else (lengths - start).clamp(0, len(part))

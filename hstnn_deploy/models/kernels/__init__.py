@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.models.cells import MapForm
+from hstnn_deploy.models.eager import lies_by_pixels
 from hstnn_deploy.models.kernels import fused, gpu, normed, plain
 from hstnn_deploy.models.kernels.generated import triton_window
 from hstnn_deploy.models.kernels.generated import window as generated
@@ -27,6 +28,8 @@ from hstnn_deploy.models.kernels.normed import StepNorms
 from hstnn_deploy.models.neurons import Neuron
 
 Form = Literal["plain", "fused", "triton"]
+Pooled = Literal["mean", "max"]
+"""What of each 2x2 of maps is handed out."""
 
 __all__ = [
     "Form",
@@ -92,7 +95,7 @@ def by_its_step(
     neuron: Stepping,
     lengths: Tensor | None,
     own: Mapping[str, Tensor] | None = None,
-    pooled: bool = False,
+    pooled: Pooled | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]] | None:
     """Run neurons by the kernel written from their step, if `writes`; None: there is none. See `spiking`."""
     if not writes(current, state):
@@ -100,7 +103,9 @@ def by_its_step(
     some = next(iter(state.values()))
     with _single(current):
         if _on_gpu(some):
-            return triton_window.spiking(current, state, neuron, lengths, own, pooled)
+            # Triton's kernels have no maximum.
+            other = pooled not in (None, "mean")
+            return None if other else triton_window.spiking(current, state, neuron, lengths, own, pooled is not None)
         return generated.spiking(current.to(some.dtype), state, neuron, lengths, own, pooled)
 
 
@@ -145,10 +150,12 @@ def spiking(
     Returns:
         Spikes [T, B, n, …] (of an integrator its membrane), and the state after the last valid step.
     """
-    if current.ndim == 5 and not current.is_contiguous() and (moved := current.movedim(2, -1)).is_contiguous():
+    if current.ndim == 5 and lies_by_pixels(current):
         # Kernels walk through memory as it lies; neurons do not mind in which order.
         own = {key: v.movedim(0, -1) if v.ndim == 3 else v for key, v in (own or {}).items()}
-        spikes, after = spiking(moved, {key: v.movedim(1, -1) for key, v in state.items()}, neuron, lengths, own)
+        spikes, after = spiking(
+            current.movedim(2, -1), {key: v.movedim(1, -1) for key, v in state.items()}, neuron, lengths, own
+        )
         return spikes.movedim(-1, 2), {key: v.movedim(-1, 1) for key, v in after.items()}
     if found := by_its_step(current, state, neuron, lengths, own):
         return found
@@ -195,7 +202,7 @@ def spiking_pooled(
     own: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Run spiking neurons in maps [T, B, C, H, W] over a window, their spikes average-pooled 2x2; see `spiking`."""
-    if found := by_its_step(current, state, neuron, lengths, own, pooled=True):
+    if found := by_its_step(current, state, neuron, lengths, own, pooled="mean"):
         return found
     spikes, after = spiking(current, state, neuron, lengths, own)
     return plain.pooled(spikes), after

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hstnn_deploy.models.cells import MapForm
+from hstnn_deploy.models.eager import lies_by_pixels
 from hstnn_deploy.models.kernels.once import differentiable_once
 
 # The step of sigmoid backward: sigmoid_step(g, h, grad_input=out) is g * h * (1 - h), in one pass.
@@ -37,15 +38,18 @@ def conv_rnn_pooled(
 
     Of each step, autograd keeps h and, in the dvs form, the rectified recurrent drive: the rest is in place.
     """
-    h, outputs = h0, []
+    by_pixels, outputs = lies_by_pixels(drive), []
+    h = h0.contiguous(memory_format=torch.channels_last) if by_pixels else h0
     for t, now in enumerate(drive.unbind(0)):
         own = conv(h)
         new = (now + own.relu_()).tanh_() if form == "dvs" else (now + own).relu_()
         # Under autocast the convolutions are rounded; the state stays as it is.
         new = new.to(h.dtype)
         h = new if lengths is None else torch.where((t < lengths)[:, None, None, None], new, h)
-        outputs.append(functional.avg_pool2d(h, 2))
-    return torch.stack(outputs), h
+        pooled = functional.avg_pool2d(h, 2)
+        outputs.append(pooled.movedim(1, -1) if by_pixels else pooled)
+    emitted = torch.stack(outputs)
+    return emitted.movedim(-1, 2) if by_pixels else emitted, h
 
 
 class _Rnn(torch.autograd.Function):

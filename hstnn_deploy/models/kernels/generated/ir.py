@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 import torch
 
-HEAD = ("units", "size", "steps", "width")
-"""What a kernel is told first: the units, how many it takes at once, the steps, the width of the maps."""
+HEAD = ("units", "size", "steps", "width", "depth")
+"""What a kernel is told first: the units, how many it takes at once, the steps; and of maps the numbers of a row and
+those of a pixel, which lie side by side."""
 COUNTERS = 2
 """Words before them, 0 at first: of the units that have been taken, and of the threads."""
 
@@ -34,6 +35,9 @@ _OPERATIONS: dict[str, tuple[str, ...]] = {
     "at_most": ("fcmp oge {real} {a[0]}, {a[1]}", "select i1 {r[0]}, {real} {a[1]}, {real} {a[0]}"),
     "where_above": ("fcmp ole {real} {a[1]}, {a[2]}", f"select i1 {{r[0]}}, {_ZERO}, {{real}} {{a[0]}}"),
     "where_below": ("fcmp oge {real} {a[1]}, {a[2]}", f"select i1 {{r[0]}}, {_ZERO}, {{real}} {{a[0]}}"),
+    "where_equal": ("fcmp oeq {real} {a[1]}, {a[2]}", f"select i1 {{r[0]}}, {{real}} {{a[0]}}, {_ZERO}"),
+    # Of what is not a number and another, what is not a number: as torch pools.
+    "larger": ("fcmp ogt {real} {a[0]}, {a[1]}", "fcmp uno {real} {a[0]}, {a[0]}", "or i1 {r[0]}, {r[1]}"),
     "where": ("select i1 {a[0]}, {real} {a[1]}, {real} {a[2]}",),
     "fires above": (
         "fsub {real} {a[0]}, {a[1]}",

@@ -6,7 +6,7 @@ Both take the units in parts, each through all of time. Rows of a window are [T,
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -33,6 +33,14 @@ _RANGE = (-87.0, 88.0)
 
 Kind = Literal["row", "quarter", "flat", "lengths"]
 """Of an array: numbers of each step and unit, or four units; of each unit; or its valid steps (int64)."""
+
+
+class Pool(NamedTuple):
+    """How what is handed out is pooled: each 2 x 2 of maps."""
+
+    how: Literal["mean", "max"]
+    deep: bool
+    """Whether the channels of a pixel lie side by side, and not the pixels of a row."""
 
 
 @dataclass(frozen=True)
@@ -139,15 +147,15 @@ class _Body:
         return code.do("mul", total, code.make(f"bitcast i32 {bits} to float"))
 
 
-def forward(graph: Graph, kept: Sequence[int], dtype: torch.dtype, lengths: bool, pooled: bool = False) -> Text:
+def forward(graph: Graph, kept: Sequence[int], dtype: torch.dtype, lengths: bool, pool: Pool | None = None) -> Text:
     """Return the text of a window forward.
 
-    Its arrays: x, *states, *operands, [lengths], out, *kept, [scratch]. States are changed in place, out and kept are
-    written. What is handed out is not kept twice. Where it is pooled, out has a quarter of the units; a part has whole
-    pairs of rows of maps of the given width.
+    Its arrays: x, *states, *operands, [lengths], out, *kept, [which], [scratch]. States are changed in place, out and
+    kept are written. What is handed out is not kept twice. Where it is pooled, out has a quarter of the units; a part
+    has whole pairs of rows of maps of the given width. Of a maximum, `which` says the unit that it came from.
     """
     body, names = _Body(graph.nodes, graph.operands, dtype), _named("s", graph)
-    code, apart = body.code, written(graph, kept, pooled)
+    code, apart, which = body.code, written(graph, kept, pool is not None), _which(pool)
 
     def leaf(_: int, node: Node) -> str | None:
         match node.op:
@@ -159,7 +167,7 @@ def forward(graph: Graph, kept: Sequence[int], dtype: torch.dtype, lengths: bool
 
     with code.loop("%steps") as t:
         rows = {name: code.row(name, t) for name in ("x", *(f"kept{place}" for place in apart))}
-        out = code.row("out", t, pooled)
+        out = code.row("out", t, pool is not None)
         with code.loop("%count", apart=True) as j:
             body.fresh(j)
             emitted = body.write(graph.emitted, leaf)
@@ -167,21 +175,26 @@ def forward(graph: Graph, kept: Sequence[int], dtype: torch.dtype, lengths: bool
             stores = {f"kept{place}": body.write(place, leaf) for place in apart}
             before = ((place, str(node.what)) for place, node in enumerate(graph.nodes) if node.op == "state")
             old = {name: body.write(place, leaf) for place, name in before}
-            code.store("%mine" if pooled else out, j, emitted)
+            code.store("%mine" if pool else out, j, emitted)
             for name, value in stores.items():
                 code.store(rows[name], j, value)
             live = _live(code, t, j) if lengths else ""
             for name, new in after.items():
                 code.store(f"%{names[name]}.row", j, code.do("where", live, new, old[name]) if lengths else new)
-        if pooled:
-            _mean(code, out)
+        if pool:
+            _gather(code, pool, out, *(code.row(name, t, True) for name in which))
     flat = [*names.values(), *(f"p{n}" for n in body.operands), *(["lengths"] if lengths else [])]
-    return _text(body, ["x", *flat, "out", *(f"kept{place}" for place in apart)], flat, pooled, "out")
+    arrays = ["x", *flat, "out", *(f"kept{place}" for place in apart), *which]
+    return _text(body, arrays, flat, ["out", *which] if pool else [])
 
 
 def written(graph: Graph, kept: Sequence[int], pooled: bool) -> list[int]:
     """Return what of the kept values forward writes for the way back alone: not its input, nor what it hands out."""
     return [place for place in kept if (pooled or place != graph.emitted) and graph.nodes[place].op != "drive"]
+
+
+def _which(pool: Pool | None) -> list[str]:
+    return ["which"] if pool and pool.how == "max" else []
 
 
 def _named(letter: str, graph: Graph) -> dict[str, str]:
@@ -190,29 +203,29 @@ def _named(letter: str, graph: Graph) -> dict[str, str]:
 
 
 def backward(
-    graph: Graph, step: Backward, dtype: torch.dtype, lengths: bool, into: int | None = None, pooled: bool = False
+    graph: Graph, step: Backward, dtype: torch.dtype, lengths: bool, into: int | None = None, pool: Pool | None = None
 ) -> Text:
     """Return the text of a window backward.
 
-    Its arrays: given, *kept, *first states, *gradients of states, *operands, [lengths], out, *sums, [scratch].
+    Its arrays: given, [which], *kept, *first states, *gradients of states, *operands, [lengths], out, *sums, [scratch].
     Gradients of the states after the window become those before it; to the sums, one a unit, the gradients of what is
     learned are added. Where the gradient of the input goes `into` a kept value, which nobody needs again, there is no
     out: the fewest bytes, and no fresh memory. `given` is pooled as in `forward`.
     """
     body = _Body(step.nodes, graph.operands, dtype)
-    code = body.code
+    code, which = body.code, _which(pool)
     before, gradients, starts = wanted_before(graph, step, step.kept), _named("g", graph), _named("first", graph)
     sums, kept = [n for n, _ in step.operands], [f"kept{place}" for place in step.kept]
 
     def units(t: str, first: bool) -> None:
         """Write the loop over the units at a step."""
         rows = {place: code.row(f"kept{place}", t) for place in step.kept}
-        given, out = code.row("given", t, pooled), code.row("out", t) if into is None else rows[into]
+        given, out = code.row("given", t, pool is not None), code.row("out", t) if into is None else rows[into]
         earlier = {}
         if before and not first:
             earlier = {place: code.row(f"kept{place}", code.whole("sub", t, 1)) for place in step.kept}
-        if pooled:
-            _spread(code, given)
+        if pool:
+            _spread(code, pool, given, *(code.row(name, t, True) for name in which))
 
         def leaf(rows: dict[int, str]) -> Callable[[int, Node], str | None]:
             def found(place: int, node: Node) -> str | None:
@@ -220,7 +233,7 @@ def backward(
                     return body.load(rows[place])
                 match node.op:
                     case "given":
-                        return valid(body.load("%mine" if pooled else given))
+                        return valid(body.load("%mine" if pool else given))
                     case "later":
                         return valid(body.load(f"%{gradients[node.what]}.row"))
                     case "state" if first:
@@ -257,7 +270,8 @@ def backward(
     read = [*(starts[name] for name in before), *gradients.values(), *(f"p{n}" for n in body.operands)]
     read += ["lengths"] if lengths else []
     added = [f"sum{n}" for n in sums]
-    return _text(body, ["given", *kept, *read, *outs, *added], [*read, *added], pooled, "given")
+    arrays = ["given", *which, *kept, *read, *outs, *added]
+    return _text(body, arrays, [*read, *added], ["given", *which] if pool else [])
 
 
 def _live(code: Code, t: str, j: str) -> str:
@@ -269,40 +283,69 @@ def _live(code: Code, t: str, j: str) -> str:
 
 
 @contextmanager
-def _squares(code: Code) -> Iterator[tuple[str, tuple[str, str, str, str]]]:
-    """Write a loop over the squares of 2 x 2 units of a part: give a square's place, and those of its units."""
+def _squares(code: Code, pool: Pool) -> Iterator[tuple[str, tuple[str, str, str, str]]]:
+    """Write a loop over the squares of 2 x 2 units of a part: give a square's place, and those of its units.
+
+    From a unit to the one below it are `width` numbers, and to the one beside it `depth`.
+    """
     half = code.whole("sdiv", "%width", 2)
     with code.loop(code.whole("sdiv", code.whole("sdiv", "%count", 2), "%width")) as r:
         above = code.whole("mul", code.whole("mul", r, 2), "%width")
         first = code.whole("mul", r, half)
-        with code.loop(half, apart=True) as c:
-            one = code.whole("add", above, code.whole("mul", c, 2))
-            below = code.whole("add", one, "%width")
-            units = (one, code.whole("add", one, 1), below, code.whole("add", below, 1))
-            yield code.whole("add", first, c), units
+        if not pool.deep:
+            with code.loop(half, apart=True) as c:
+                yield code.whole("add", first, c), _four(code, code.whole("add", above, code.whole("mul", c, 2)), 1)
+            return
+        with code.loop(code.whole("sdiv", half, "%depth")) as c:
+            pixel = code.whole("mul", c, "%depth")
+            left, square = code.whole("add", above, code.whole("mul", pixel, 2)), code.whole("add", first, pixel)
+            with code.loop("%depth", apart=True) as k:
+                yield code.whole("add", square, k), _four(code, code.whole("add", left, k), "%depth")
 
 
-def _mean(code: Code, out: str) -> None:
-    """Write the mean of each square to what is handed out."""
-    with _squares(code) as (square, units):
-        a, b, c, d = (code.load("%mine", each) for each in units)
-        total = code.do("add", code.do("add", a, b), code.do("add", c, d))
-        code.store(out, square, code.do("mul", total, "0.25"))
+def _four(code: Code, one: str, beside: str | int) -> tuple[str, str, str, str]:
+    below = code.whole("add", one, "%width")
+    return one, code.whole("add", one, beside), below, code.whole("add", below, beside)
 
 
-def _spread(code: Code, given: str) -> None:
-    """Write a quarter of each square's gradient to its units."""
-    with _squares(code) as (square, units):
-        quarter = code.do("mul", code.load(given, square), "0.25")
-        for each in units:
-            code.store("%mine", each, quarter)
+def _gather(code: Code, pool: Pool, out: str, which: str = "") -> None:
+    """Write the mean of each square to what is handed out; or the first of its largest, and which that is."""
+    with _squares(code, pool) as (square, units):
+        first, *others = (code.load("%mine", each) for each in units)
+        if pool.how == "mean":
+            b, c, d = others
+            total = code.do("add", code.do("add", first, b), code.do("add", c, d))
+            code.store(out, square, code.do("mul", total, "0.25"))
+            return
+        place = code.literal(0)
+        for number, each in enumerate(others, 1):
+            larger = code.do("larger", each, first)
+            first, place = (
+                code.do("where", larger, new, old) for new, old in ((each, first), (code.literal(number), place))
+            )
+        code.store(out, square, first)
+        code.store(which, square, place)
 
 
-def _text(body: _Body, arrays: Sequence[str], flat: Sequence[str], pooled: bool, quarter: str) -> Text:
-    source = body.code.text(len(body.numbers), [*arrays, *(["scratch"] if pooled else [])], flat, pooled)
+def _spread(code: Code, pool: Pool, given: str, which: str = "") -> None:
+    """Write a quarter of each square's gradient to its units; or all of it to that which was the largest."""
+    with _squares(code, pool) as (square, units):
+        gradient = code.load(given, square)
+        if pool.how == "mean":
+            gradient = code.do("mul", gradient, "0.25")
+        place = code.load(which, square) if which else ""
+        for number, each in enumerate(units):
+            code.store(
+                "%mine", each, code.do("where_equal", gradient, place, code.literal(number)) if place else gradient
+            )
+
+
+def _text(body: _Body, arrays: Sequence[str], flat: Sequence[str], quarters: Sequence[str]) -> Text:
+    scratch = ["scratch"] if quarters else []
+    source = body.code.text(len(body.numbers), [*arrays, *scratch], flat, bool(scratch))
     kinds: dict[str, Kind] = {"lengths": "lengths"}
     for name in flat:
         kinds.setdefault(name, "flat")
-    if pooled:
-        kinds[quarter] = "quarter"
+    for name in quarters:
+        kinds[name] = "quarter"
     return Text(source, tuple(body.numbers), tuple(body.operands), tuple(kinds.get(name, "row") for name in arrays))

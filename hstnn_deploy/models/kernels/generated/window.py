@@ -5,17 +5,18 @@ import functools
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hstnn_deploy.models.algebra import Unreadable
+from hstnn_deploy.models.eager import lies_by_pixels
 from hstnn_deploy.models.kernels.generated import compiled, reverse, source
 from hstnn_deploy.models.kernels.generated import threads as threading
 from hstnn_deploy.models.kernels.generated.graph import Graph, remembered
 from hstnn_deploy.models.kernels.generated.ir import COUNTERS, HEAD, KINDS
-from hstnn_deploy.models.kernels.generated.source import BLOCK, Text
+from hstnn_deploy.models.kernels.generated.source import BLOCK, Pool, Text
 from hstnn_deploy.models.kernels.once import differentiable_once
 
 _EACH = 2**16
@@ -24,6 +25,20 @@ _EACH = 2**16
 Forward of LIF, right after an operation of torch, on one thread and two, ms (the shortest of 300 on a busy machine):
 90 000 values 0.068 and 0.069; 180 000 0.094 and 0.091; 360 000 0.147 and 0.127; 2 240 000 1.05 and 0.72.
 """
+
+
+class Maps(NamedTuple):
+    """Maps whose spikes are pooled."""
+
+    pool: Pool
+    width: int
+    """Numbers of a row."""
+    depth: int
+    """Numbers of a pixel that lie side by side: its channels, or 1."""
+
+
+_LINE = 64
+"""Units that a thread takes at least: two that write to one line of a cache take it from each other."""
 
 
 def serves(current: Tensor, dtype: torch.dtype) -> bool:
@@ -61,9 +76,11 @@ def spiking(
     neuron: Any,
     lengths: Tensor | None = None,
     own: Mapping[str, Tensor] | None = None,
-    pooled: bool = False,
+    pooled: Literal["mean", "max"] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]] | None:
     """Run neurons over a window; see `kernels.spiking`, and where `pooled`, `kernels.spiking_pooled`.
+
+    Maps may lie with the channels of a pixel side by side: what is handed out, and the states, then lie so too.
 
     Returns:
         None where there is no kernel: the step has an operation that kernels have not; or, where pooled, the sides of
@@ -72,8 +89,7 @@ def spiking(
     shape = current.shape[1:]
     if not shape or current.dtype not in KINDS:
         return None
-    width = shape[-1] if pooled else 0
-    if pooled and (width % 2 or shape[-2] % 2):
+    if pooled and (shape[-1] % 2 or shape[-2] % 2):
         return None
     if len(current) == 0:  # the way back of a kernel begins at a last step
         return (current[..., ::2, ::2] if pooled else current).clone(), dict(state)
@@ -83,8 +99,6 @@ def spiking(
         return None
     if any(each.ndim and each.dtype != current.dtype for each in operands):
         return None
-    spread = (each.reshape(()) if each.numel() == 1 else each.expand(shape).reshape(-1) for each in operands)
-    wide = [each.to(current) for each in spread]
     before = [state[name] for name in graph.states]
     if any(each.shape != shape or each.dtype != current.dtype for each in before):
         return None  # others spread them, or refuse them
@@ -93,15 +107,35 @@ def spiking(
     if lengths is not None and lengths.is_floating_point():
         lengths = lengths.ceil()  # steps before 2.5 are those before 3
     rows = None if lengths is None else lengths.to(current.device, torch.long).repeat_interleave(math.prod(shape[1:]))
-    states = [each.reshape(-1) for each in before]
-    flat = current.flatten(1)
+    deep = pooled is not None and lies_by_pixels(current)
+    maps = None
+    if pooled:
+        depth = shape[-3] if deep else 1
+        maps = Maps(Pool(pooled, deep), shape[-1] * depth, depth)
+
+    def laid(each: Tensor) -> Tensor:
+        """Return maps with their axes in the order of memory."""
+        return each.movedim(-3, -1) if deep else each
+
+    spread = (each.reshape(()) if each.numel() == 1 else laid(each.expand(shape)).reshape(-1) for each in operands)
+    wide = [each.to(current) for each in spread]
+    states = [laid(each).reshape(-1) for each in before]
+    flat = laid(current).flatten(1)
     if torch.is_grad_enabled() and any(each.requires_grad for each in (flat, *states, *wide)):
-        out, *after = _Window.apply(flat, graph, rows, width, len(states), *states, *wide)  # type: ignore[no-untyped-call]
+        out, *after = _Window.apply(flat, graph, rows, maps, len(states), *states, *wide)  # type: ignore[no-untyped-call]
     else:
-        out, after, _ = _ahead(_dense(flat), graph, (), rows, width, states, wide)
-    shape_out = (*shape[:-2], shape[-2] // 2, width // 2) if pooled else shape
+        out, after, _ = _ahead(_dense(flat), graph, (), rows, maps, states, wide)
+
+    def back(flat: Tensor, shape: Sequence[int]) -> Tensor:
+        """Return numbers as they lie in memory as maps of a shape."""
+        if not deep:
+            return flat.view(shape)
+        *first, channels, height, width = shape
+        return flat.view(*first, height, width, channels).movedim(-1, -3)
+
+    shape_out = (*shape[:-2], shape[-2] // 2, shape[-1] // 2) if pooled else shape
     named = zip(graph.states, after, strict=True)
-    return out.view(len(out), *shape_out), {name: each.view(shape) for name, each in named}
+    return back(out, (len(out), *shape_out)), {name: back(each, shape) for name, each in named}
 
 
 @functools.lru_cache(256)
@@ -115,21 +149,21 @@ def _wanted_before(graph: Graph, step: reverse.Backward) -> tuple[str, ...]:
 
 
 @functools.lru_cache(256)
-def _forward(graph: Graph, kept: tuple[int, ...], dtype: torch.dtype, lengths: bool, pooled: bool) -> Text:
-    return source.forward(graph, kept, dtype, lengths, pooled)
+def _forward(graph: Graph, kept: tuple[int, ...], dtype: torch.dtype, lengths: bool, pool: Pool | None) -> Text:
+    return source.forward(graph, kept, dtype, lengths, pool)
 
 
 @functools.lru_cache(256)
 def _backward(
-    graph: Graph, step: reverse.Backward, dtype: torch.dtype, lengths: bool, into: int | None, pooled: bool
+    graph: Graph, step: reverse.Backward, dtype: torch.dtype, lengths: bool, into: int | None, pool: Pool | None
 ) -> Text:
-    return source.backward(graph, step, dtype, lengths, into, pooled)
+    return source.backward(graph, step, dtype, lengths, into, pool)
 
 
 class _Window(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, current: Tensor, graph: Graph, lengths: Tensor | None, width: int, count: int, *given: Tensor
+        ctx: Any, current: Tensor, graph: Graph, lengths: Tensor | None, maps: Maps | None, count: int, *given: Tensor
     ) -> tuple[Tensor, ...]:
         current, operands = _dense(current), list(given[count:])
         step = None
@@ -138,24 +172,24 @@ class _Window(torch.autograd.Function):
             learned = tuple(n for n in range(len(operands)) if ctx.needs_input_grad[5 + count + n])
             step = _step_back(graph, learned)
             kept = step.kept
-        out, states, rooms = _ahead(current, graph, kept, lengths, width, given[:count], operands)
+        out, states, rooms = _ahead(current, graph, kept, lengths, maps, given[:count], operands)
         if step is not None:
             found = {graph.emitted: out} | dict.fromkeys(_drives(graph), current) | rooms
             at_first = dict(zip(graph.states, given[:count], strict=True))
             first = [_dense(at_first[name]) for name in _wanted_before(graph, step)]
-            ctx.save_for_backward(lengths, *(found[place] for place in kept), *first, *operands)
+            ctx.save_for_backward(lengths, rooms.get(_WHICH), *(found[place] for place in kept), *first, *operands)
             # What hooks were given to keep, somebody else may read.
             ctx.shared = torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
             ctx.graph, ctx.step, ctx.counts = graph, step, (len(kept), len(first))
-            ctx.shape, ctx.dtype, ctx.width, ctx.out = current.shape, current.dtype, width, out.shape
+            ctx.shape, ctx.dtype, ctx.maps, ctx.out = current.shape, current.dtype, maps, out.shape
         ctx.set_materialize_grads(False)
         return out, *states
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *grads: Any) -> Any:
-        lengths, *saved = ctx.saved_tensors
-        graph, step, width = ctx.graph, ctx.step, ctx.width
+        lengths, which, *saved = ctx.saved_tensors
+        graph, step, maps = ctx.graph, ctx.step, ctx.maps
         many, firsts = ctx.counts
         kept, first, operands = saved[:many], saved[many : many + firsts], saved[many + firsts :]
         room = {"dtype": ctx.dtype, "device": "cpu"}
@@ -165,10 +199,11 @@ class _Window(torch.autograd.Function):
             for g in grads[1:]
         ]
         sums = {n: torch.zeros(ctx.shape[1:], **room) for n, _ in step.operands}
-        into = None if ctx.shared or _again() else next(iter(source.written(graph, step.kept, width > 0)), None)
+        into = None if ctx.shared or _again() else next(iter(source.written(graph, step.kept, maps is not None)), None)
         outs = [torch.empty(ctx.shape, **room)] if into is None else []
-        text = _backward(graph, step, ctx.dtype, lengths is not None, into, width > 0)
-        _run(text, operands, [given, *kept, *first, *later], lengths, [*outs, *sums.values()], width, ctx.shape)
+        text = _backward(graph, step, ctx.dtype, lengths is not None, into, maps and maps.pool)
+        before = [given, *([] if which is None else [which]), *kept, *first, *later]
+        _run(text, operands, before, lengths, [*outs, *sums.values()], maps, ctx.shape)
         out = kept[step.kept.index(into)] if into is not None else outs[0]
         learned = [sums.get(n) for n in range(len(operands))]
         reduced = [None if g is None else g if p.ndim else g.sum() for g, p in zip(learned, operands, strict=True)]
@@ -176,21 +211,27 @@ class _Window(torch.autograd.Function):
         return tuple(g if needed else None for g, needed in wanted)
 
 
+_WHICH = -1
+"""In the place of a node's: what says which unit a maximum came from."""
+
+
 def _ahead(
     current: Tensor,
     graph: Graph,
     kept: tuple[int, ...],
     lengths: Tensor | None,
-    width: int,
+    maps: Maps | None,
     given: Sequence[Tensor],
     operands: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], dict[int, Tensor]]:
     """Run a window forward: what is handed out, the states after it, and what is kept of it besides."""
-    out = torch.empty_like(current) if width == 0 else current.new_empty(len(current), current.shape[1] // 4)
+    out = torch.empty_like(current) if maps is None else current.new_empty(len(current), current.shape[1] // 4)
     states = [current.new_empty(each.shape).copy_(each) for each in given]
-    rooms = {place: torch.empty_like(current) for place in source.written(graph, kept, width > 0)}
-    text = _forward(graph, kept, current.dtype, lengths is not None, width > 0)
-    _run(text, operands, [current, *states], lengths, [out, *rooms.values()], width, current.shape)
+    rooms = {place: torch.empty_like(current) for place in source.written(graph, kept, maps is not None)}
+    if maps and maps.pool.how == "max":
+        rooms[_WHICH] = torch.empty_like(out)
+    text = _forward(graph, kept, current.dtype, lengths is not None, maps and maps.pool)
+    _run(text, operands, [current, *states], lengths, [out, *rooms.values()], maps, current.shape)
     return out, states, rooms
 
 
@@ -217,7 +258,7 @@ def _run(
     before: list[Tensor],
     lengths: Tensor | None,
     after: list[Tensor],
-    width: int,
+    maps: Maps | None,
     shape: Sequence[int],
 ) -> None:
     """Run a kernel over all units, by several threads where there are many.
@@ -228,22 +269,23 @@ def _run(
         before: its arrays before those.
         lengths: valid steps of each unit.
         after: its arrays behind.
-        width: that of the maps where what is handed out is pooled, else 0.
+        maps: where what is handed out is pooled.
         shape: the steps and the units.
     """
     steps, units = shape
     threads = max(1, min(torch.get_num_threads(), steps * units // _EACH))
-    size = _part(units, threads, 2 * width)
+    size = _part(units, threads, 2 * maps.width if maps else _LINE)
     arrays = [*before, *(_dense(operands[n]) for n in text.operands)]
     arrays += [*([] if lengths is None else [lengths]), *after]
     _check(text, arrays, steps, units, before[0].dtype)
-    if width:
+    if maps:
         arrays.append(before[0].new_empty(threads * size))
     numbers = [float(operands[n]) if isinstance(n, int) else n for n in text.numbers]
     layout, kernel = _called(text)
     words = ctypes.create_string_buffer(layout.size)
     addresses = [each.data_ptr() for each in arrays]
-    layout.pack_into(words, 0, 0, 0, units, size, steps, width, *numbers, *addresses)
+    width, depth = (maps.width, maps.depth) if maps else (0, 0)
+    layout.pack_into(words, 0, 0, 0, units, size, steps, width, depth, *numbers, *addresses)
     threading.run(kernel, words, threads)
 
 
@@ -260,8 +302,6 @@ def _check(text: Text, arrays: Sequence[Tensor], steps: int, units: int, dtype: 
 def _part(units: int, threads: int, multiple: int) -> int:
     """Return how many units a thread takes at once: of parts of one size each thread gets as many, or nearly so."""
     parts = -(-units // (threads * BLOCK)) * threads
-    # Two threads that write to one line of a cache take it from each other.
-    multiple = multiple or 64
     return max(-(-units // (max(parts, 1) * multiple)), 1) * multiple
 
 
