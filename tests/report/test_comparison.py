@@ -151,6 +151,31 @@ def test_two_lone_networks_are_compared_whatever_they_are(sweep: Path) -> None:
     assert rows(compare(sweep / "digits/rnn", sweep / "digits/snn", [], [])) == {"rnn : snn accuracy": -10}
 
 
+def test_of_a_hybrid_and_another_kind_the_restored_network_is_compared(sweep: Path) -> None:
+    lone = write_run(sweep / "b", recipe_for("hybrid", seed=1), 92.0).path.parent.parent
+    write_run(sweep / "b", recipe_for("hybrid", seed=1), 96.0, stage="adapt")
+    found = compare(sweep / "digits/snn", lone, [], [])
+    assert rows(found) == {"snn : hybrid 0.5 accuracy": 92 - 72}
+    (note,) = [note for note in found.notes if "redundant" in note]
+    assert note.startswith("Of B, hybrid 0.5 is compared, and not hybrid redundant: --redundant ")
+    assert rows(compare(lone, sweep / "digits/snn", [], [])) == {"hybrid 0.5 : snn accuracy": 72 - 92}
+    named = (lone / "seed1/adapt", lone / "seed1/adapt/best.pt")
+    named[1].touch()
+    for one in named:
+        assert rows(compare(sweep / "digits/snn", one, [], [])) == {"snn : hybrid redundant accuracy": 96 - 72}
+
+
+def test_hybrids_are_compared_before_their_selection_where_that_is_asked_for(sweep: Path) -> None:
+    found = compare(sweep / "digits/snn", sweep / "digits/hybrid", [], [], redundant=True)
+    assert rows(found) == {"snn : hybrid redundant accuracy": 25}
+    with pytest.raises(UsageError, match=r"neither .* has one"):
+        compare(sweep / "digits/snn", sweep / "digits/rnn", [], [], redundant=True)
+    # Which of three ratios is meant, nobody knows.
+    with pytest.raises(ReportError, match="no finished network") as refused:
+        compare(sweep / "digits/snn", sweep / "digits/hybrid", [], [])
+    assert "name one" in refused.value.hint
+
+
 def test_other_seeds_are_tested_by_welch_and_incomplete_cells_named(tmp_path: Path, sweep: Path) -> None:
     write_run(tmp_path / "b", recipe_for("rnn", seed=3), 83.0)
     write_run(tmp_path / "b", recipe_for("rnn", seed=8), 85.0)
