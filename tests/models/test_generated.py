@@ -21,7 +21,7 @@ from hstnn_deploy.models.kernels.generated.graph import remembered
 from hstnn_deploy.models.kernels.generated.source import Text, written
 from hstnn_deploy.models.neurons import AdaptiveLif, Integrator, Lif
 
-pytestmark = pytest.mark.skipif(not compiled.available(), reason="llvmlite is missing")
+pytestmark = pytest.mark.skipif(not compiled.available(), reason=compiled.problem())
 
 SHAPES = ("rectangular", "triangular", "arctan", "sigmoid", "exponential", "fast-sigmoid")
 

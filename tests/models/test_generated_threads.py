@@ -13,7 +13,7 @@ from hstnn_deploy.models.kernels.generated import compiled, source, threads, win
 from tests.conftest import PATIENCE
 from tests.models.test_generated_cache import doubled, run
 
-pytestmark = pytest.mark.skipif(not compiled.available(), reason="llvmlite is missing")
+pytestmark = pytest.mark.skipif(not compiled.available(), reason=compiled.problem())
 
 
 @pytest.fixture(params=["torch's", "Python's"])
