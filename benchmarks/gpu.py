@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -387,9 +388,9 @@ def _steps(rounds: int) -> Iterator[Line]:
         yield Line(name, predicted, f"{seconds:.2f} s")
 
 
-def main() -> None:
-    """Run all of it and print what was predicted beside what was found."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+def reported(program: str, about: str | None, measure: Callable[[int], Iterator[Line]]) -> list[Line]:
+    """Measure as often as the command line says; print each line as it comes, then all of them, and return them."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=about)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -400,19 +401,24 @@ def main() -> None:
     facts = describe(str(DEVICE))
     print(f"{facts['gpu']}; torch {torch.__version__}, CUDA {facts['cuda']}", flush=True)
     lines: list[Line] = []
-    for source in (checks(), speeds(options.rounds)):
-        for line in source:
-            lines.append(line)
-            print(f"{line.what}: {line.measured}", file=sys.stderr, flush=True)
-            if options.json:
-                found = {"environment": facts, "lines": [each._asdict() for each in lines]}
-                options.json.write_text(json.dumps(found, indent=1) + "\n")
+    for line in measure(options.rounds):
+        lines.append(line)
+        print(f"{line.what}: {line.measured}", file=sys.stderr, flush=True)
+        if options.json:
+            found = {"environment": facts, "lines": [each._asdict() for each in lines]}
+            options.json.write_text(json.dumps(found, indent=1) + "\n")
     drawn = Table(title="medians", title_justify="left")
     for column in ("what", "predicted", "measured", ""):
         drawn.add_column(column, overflow="fold")
     for line in lines:
         drawn.add_row(line.what, line.predicted, line.measured, {True: "passed", False: "FAILED", None: ""}[line.ok])
-    Console(width=150).print(drawn)
+    Console(width=160).print(drawn)
+    return lines
+
+
+def main() -> None:
+    """Run all of it and print what was predicted beside what was found."""
+    lines = reported("benchmarks.gpu", __doc__, lambda rounds: chain(checks(), speeds(rounds)))
     sys.exit(any(line.ok is False for line in lines))
 
 

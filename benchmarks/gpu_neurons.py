@@ -9,24 +9,17 @@ of this ran on a GPU, for an H100 (3.35 TB/s): there a share of 0.8 is some 0.37
 such neurons where Triton is missing. That the results are right, `python -m benchmarks.gpu` checks.
 """
 
-import argparse
-import json
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.gpu import DEVICE, Line, milliseconds, recorded
-from hstnn_deploy.environment import describe
+from benchmarks.gpu import DEVICE, Line, milliseconds, recorded, reported
 from hstnn_deploy.models import kernels
-from hstnn_deploy.models.kernels import Form, gpu
+from hstnn_deploy.models.kernels import Form
 from hstnn_deploy.models.kernels.generated import reverse, triton_text
 from hstnn_deploy.models.kernels.generated.graph import remembered
 from hstnn_deploy.models.neurons import AdaptiveLif, Integrator, Lif
@@ -143,32 +136,5 @@ def speeds(rounds: int) -> Iterator[Line]:
         yield from measured(row._replace(share="0.6 to 0.85"), MAPS, torch.float32, rounds, pooled=True)
 
 
-def main() -> None:
-    """Run all of it and print what was predicted beside what was found."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_neurons", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
-    if not torch.cuda.is_available():
-        sys.exit("not run: torch sees no CUDA device; nothing here can be measured on another")
-    if not gpu.available():
-        sys.exit("not run: Triton cannot be imported, so the GPU's kernels are not used")
-    facts = describe(str(DEVICE))
-    print(f"{facts['gpu']}; torch {torch.__version__}, CUDA {facts['cuda']}", flush=True)
-    lines: list[Line] = []
-    for line in speeds(options.rounds):
-        lines.append(line)
-        print(f"{line.what}: {line.measured}", file=sys.stderr, flush=True)
-        if options.json:
-            found = {"environment": facts, "lines": [each._asdict() for each in lines]}
-            options.json.write_text(json.dumps(found, indent=1) + "\n")
-    drawn = Table(title="medians", title_justify="left")
-    for column in ("what", "predicted", "measured"):
-        drawn.add_column(column, overflow="fold")
-    for line in lines:
-        drawn.add_row(line.what, line.predicted, line.measured)
-    Console(width=160).print(drawn)
-
-
 if __name__ == "__main__":
-    main()
+    reported("benchmarks.gpu_neurons", __doc__, speeds)

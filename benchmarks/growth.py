@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.harness import environment, keep_heap, turns, wall
-from benchmarks.peers import PEERS, version
+from benchmarks.peer_neurons import PEERS, version
 from benchmarks.processes import Worker
 
 USUAL = {"time steps": 28, "batch": 16, "width": 400}

@@ -62,7 +62,7 @@ _GLUE = "\ue000"
 """Stands for such a space while a text is wrapped: a letter of private use, one cell wide."""
 _LONG = 20
 """Letters of a word, such as a path, from which it may break inside; a number never does."""
-_PIECES = re.compile(r"(?<=[/_=,+;@])|(?<=[^/][.:-])(?!\d)")
+_PIECES = re.compile(r"(?<=[/_=,+;@])|(?<=[^/][.:-])(?!\d|(?:pt|onnx|jsonl?)\b)")
 _NARROW = 16
 """Cells that a column of long text has at least."""
 _TALL = 3

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 def compare(
     first: Annotated[
         Path,
-        typer.Argument(metavar="A", help="A folder of runs, or a folder or file of records; with --run a checkpoint."),
+        typer.Argument(
+            metavar="A",
+            help="A folder of runs, a run's best.pt, or a folder or file of records; with --run a checkpoint.",
+        ),
     ],
     second: Annotated[Path, typer.Argument(metavar="B", help="What to compare it with, of the same sort.")],
     metric: Annotated[
@@ -37,6 +40,9 @@ def compare(
     despite: Annotated[
         bool,
         typer.Option("--despite", help="Judge --fail-if by doubtful times too, such as those of a busy machine."),
+    ] = False,
+    redundant: Annotated[
+        bool, typer.Option("--redundant", help="Compare hybrids as they are before their selection (stage adapt).")
     ] = False,
     run: Annotated[
         bool,
@@ -71,7 +77,8 @@ def compare(
 ) -> None:
     """Compare two groups: differences with intervals, a significance test, and an exit code for CI.
 
-    Runs are compared by seed where both sides have the same ones (paired t-test), else by Welch's t-test. Times and
+    Runs are compared by seed where both sides have the same ones (paired t-test), else by Welch's t-test. Of a hybrid
+    and a network of another kind, the restored hybrid is compared. Times and
     memory are compared by process (exact permutation test; many processes: Welch's t-test): measure several processes
     of each side, best with --run. Of robustness records the mean over all levels of each disturbance is compared, by
     seed.
@@ -85,12 +92,14 @@ def compare(
         "--gpus": gpus, "--seconds": seconds, "--data-dir": data_dir, "--out": out,
     }  # fmt: skip
     if run:
+        if redundant:
+            raise UsageError("--redundant chooses among runs, and --run measures the two checkpoints", "leave it out")
         asked = in_turns.Asked(repeats, phases, engines, batch, threads, gpus, seconds, data_dir)
         result = in_turns.measured(first, second, asked, out, metric or [], wanted, despite)
     else:
         if idle := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"{idle[0]} says how to measure, and nothing is measured", "add --run, or leave it out")
-        result = comparison.compare(first, second, metric or [], wanted, despite)
+        result = comparison.compare(first, second, metric or [], wanted, despite, redundant)
     _show(result, as_json)
     _judge(result)
 

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from copy import copy
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from hstnn_deploy.errors import HstnnError, RecipeError, nearest
 from hstnn_deploy.foreign import brief, one_line
@@ -91,23 +92,18 @@ def by_section(raw: Mapping[str, Any], error: HstnnError, model: type[BaseModel]
         if key not in model.model_fields
     ]
     for key, field in model.model_fields.items():
-        if key not in raw or (key == "data" and _of_own_kind(raw[key])):
+        if key not in raw:
             continue
-        annotation: Any = Annotated[field.annotation, field]
+        # A model of this key alone: validated as it is in the whole.
+        alone: Any = create_model(key, __config__=model.model_config, **{key: (field.annotation, copy(field))})
         try:
-            TypeAdapter[Any](annotation).validate_python(raw[key])
+            alone.model_validate({key: raw[key]})
         except ValidationError as wrong:
             schema = model.model_json_schema()
-            for each in wrong.errors(include_url=False):
-                found.append(_mistake({**each, "loc": (key, *each["loc"])}, schema))
+            found += [_mistake(each, schema) for each in wrong.errors(include_url=False)]
         except HstnnError as wrong:
             found += [_told(each) for each in (wrong, *wrong.others)]
     return [*found, *(_told(each) for each in (error, *error.others))]
-
-
-def _of_own_kind(data: Any) -> bool:
-    """Whether data is of a kind that a user registered, which the section's type does not know."""
-    return isinstance(data, Mapping) and data.get("name") in plugins.names("data")
 
 
 def _told(error: HstnnError) -> Mistake:

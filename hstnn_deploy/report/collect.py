@@ -180,8 +180,8 @@ def collect(paths: Sequence[Path]) -> Collected:
     """Read every run, every profile record and every accuracy under variation at or below some paths.
 
     Args:
-        paths: folders of runs; folders or files of profile records; folders or files that `hstnn evaluate --variation
-            --out` wrote, files as .json.
+        paths: folders of runs, or the best.pt of one; folders or files of profile records; folders or files that
+            `hstnn evaluate --variation --out` wrote, files as .json.
 
     Raises:
         RunError: a path does not exist, or holds nothing of all that; a file that is named cannot be read.
@@ -241,6 +241,8 @@ _KNOWN = (
 
 def _below(path: Path) -> tuple[list[RunFolder], list[Path], list[Path], list[Path]]:
     """Return the run folders, and the files of records, of variation and of robustness, that a path stands for."""
+    if path.name == "best.pt" and RunFolder(path.parent).stage:
+        return [RunFolder(path.parent)], [], [], []
     if path.is_dir():
         patterns = ("records*.jsonl", variation_file.PATTERN, PATTERN)
         records, varied, disturbed = (sorted(path.rglob(pattern)) for pattern in patterns)

@@ -1,12 +1,4 @@
-"""The three stages, each in a run folder of its own, so that all ratios of a seed share the first two.
-
-    OUT/RECIPE/KIND/seedS/                    rnn, lstm, snn, ffs-RATIO: one stage, `train`
-    OUT/RECIPE/hybrid/seedS/adapt/            1. the redundant network
-    OUT/RECIPE/hybrid/seedS/traces/           2. Hessian traces, once
-    OUT/RECIPE/hybrid/seedS/ratio-R/          2. the selection for a ratio, and 3. its restoration
-    OUT/RECIPE/plain/seedS/STEP/              weights on devices: baseline, vat, recover, prune (the last two from vat)
-
-With LSTM units in the recurrent place, ffs-RATIO is ffs-lstm-RATIO and hybrid is hybrid-lstm.
+"""The three stages, each in a run folder of its own (see `stage_folder`): all ratios of a seed share the first two.
 
 A finished stage of the same recipe is never done again.
 """
@@ -16,7 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -46,6 +38,7 @@ from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.ranking import SelectionResult, select
 from hstnn_deploy.train.ranks import ALONE, Ranks
+from hstnn_deploy.train.stage_folder import StageName, stage_folder
 from hstnn_deploy.train.traces import (
     load_samples,
     load_traces,
@@ -55,9 +48,6 @@ from hstnn_deploy.train.traces import (
     save_traces,
     selection_batch,
 )
-
-StageName = Literal["adapt", "traces", "select", "restore", "baseline", "vat", "recover", "prune", "all"]
-"""`traces` is the part of `select` that all ratios share; the last four are steps of weights on devices."""
 
 _SAVE_EVERY = 20.0
 """Seconds between saves of the traces under way."""
@@ -125,19 +115,6 @@ def assist(ranks: Ranks, device: torch.device, data_folder: Path | None, cache: 
         return Training(recipe, Path(), device, data_folder, cache, False, Observer()).splits()
 
     loop.assist(ranks, device, splits)
-
-
-def stage_folder(recipe: Recipe, out: Path, stage: str) -> RunFolder:
-    """Return the run folder of a stage: train, adapt, traces or restore."""
-    base = out / recipe.name / recipe.kind_name / f"seed{recipe.seed}"
-    return RunFolder(
-        {
-            "train": base if recipe.step is None else base / recipe.step,
-            "adapt": base / "adapt",
-            "traces": base / "traces",
-            "restore": base / f"ratio-{recipe.ratio:g}",
-        }[stage]
-    )
 
 
 @dataclass

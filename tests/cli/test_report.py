@@ -287,7 +287,7 @@ def unfinished(folder: Path) -> list[str | Path]:
         (damaged_run, 5, "status.json is damaged", "mend or remove it"),
         (lambda t: other(t, {"protocol": "test"}), 13, "under the protocol test", "cannot be compared"),
         (unfinished, 13, "no finished network", ""),
-        (lambda t: [t / "runs/digits/hybrid", t / "runs/digits/rnn"], 13, "has its like in", "same networks"),
+        (lambda t: [t / "runs/digits/hybrid", t / "runs/digits/rnn"], 13, "has its like in", "B has rnn"),
         (lambda t: [t / "runs", t / "runs", "--metric", "acuracy"], 2, "unknown metric 'acuracy'", "'accuracy'"),
         (lambda t: [t / "records.jsonl", t / "records.jsonl", "--metric", "p98_ms"], 2, "unknown metric 'p98_ms'", ""),
         (lambda t: [t / "runs", t / "runs", "--fail-if", "perplexity < 1"], 2, "unknown metric 'perplexity'", ""),

@@ -16,7 +16,7 @@ from hstnn_deploy.models.kernels.generated.ir import Code
 from hstnn_deploy.models.kernels.generated.source import Text
 from tests.conftest import PATIENCE
 
-pytestmark = pytest.mark.skipif(not compiled.available(), reason="llvmlite is missing")
+pytestmark = pytest.mark.skipif(not compiled.available(), reason=compiled.problem())
 
 
 def doubled() -> Text:

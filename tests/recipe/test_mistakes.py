@@ -6,6 +6,7 @@ import pytest
 
 from hstnn_deploy.errors import RecipeError
 from hstnn_deploy.recipe.load import load_recipe
+from tests import own_parts
 from tests.conftest import Hstnn
 
 HYBRID = """\
@@ -94,6 +95,21 @@ def test_an_alias_and_a_merge_have_lines_too(tmp_path: Path) -> None:
     text = "data: {name: digits}\nnetwork: {family: sequence, inputs: 8, classes: 10, units: [3]}\nbatch: 3\n"
     said = mistakes(tmp_path / "own.yaml", text + "adapt: &a\n  epochs: 3\n  lr: -1\nrestore:\n  <<: *a\n  epochs: 0\n")
     assert [each.partition(":")[0] for each in said] == [", line 6", ", line 9", ", line 7"]
+
+
+@pytest.mark.usefixtures("no_parts")
+def test_data_of_ones_own_is_judged_as_any_other(tmp_path: Path) -> None:
+    """Beside a mistake that ends the check of the whole, each section is judged by itself."""
+    own_parts.register()
+    wrong = HYBRID_WITHOUT_MISTAKES.replace("batch: 3", "batch: 0\nmetrics: [nothing]")
+
+    def said(data: str) -> list[str]:
+        return mistakes(tmp_path / "own.yaml", wrong.replace("name: digits", data))
+
+    assert len(said("name: blobs")) == 2
+    assert any("unknown key 'data.colour'" in each for each in said("{name: blobs, colour: 1}"))
+    assert any("unknown key 'data.colour'" in each for each in said("{name: digits, colour: 1}"))
+    assert any("data.name is 'blob'" in each for each in said("name: blob"))
 
 
 def test_very_many_mistakes_are_cut_and_counted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Conditions, and which runs and records of two groups belong together."""
+"""Which runs and records of two groups belong together, and what conditions on them say."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import ttest_ind
 
 from hstnn_deploy.errors import ReportError, UsageError
@@ -25,96 +23,6 @@ from tests.report.conftest import inference, recipe_for, records_of, training, w
 
 def rows(comparison: Comparison) -> dict[str, float]:
     return {f"{row.name} {row.metric}": row.test.difference for row in comparison.rows}
-
-
-@pytest.mark.parametrize(
-    ("text", "metric", "compares", "bound", "unit"),
-    [
-        ("accuracy < -0.5", "accuracy", "<", -0.5, ""),
-        ("p99_ms>1.1x", "p99_ms", ">", 1.1, "x"),
-        (" epoch >= 10 % ", "epoch", ">=", 10, "%"),
-        ("loss<=+.5", "loss", "<=", 0.5, ""),
-        ("loss > 1e-3", "loss", ">", 1e-3, ""),
-        ("p99 > 10ms", "p99", ">", 10, "ms"),
-        ("throughput < -1e3 samples/s", "throughput", "<", -1000, "samples/s"),
-        ("p99 > 5\u00b5s", "p99", ">", 5, "\u00b5s"),
-        ("p99 > 1.5xs", "p99", ">", 1.5, "xs"),
-    ],
-)
-def test_a_condition_is_read(text: str, metric: str, compares: str, bound: float, unit: str) -> None:
-    condition = conditions.parse(text)
-    assert condition[1:] == (metric, compares, bound, unit)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "accuracy", "accuracy <", "< 3", "accuracy = 3", "accuracy < three", "accuracy < 3 %%", "a < 1 or b < 2",
-     "accuracy < nan", "__import__('os') < 1", "accuracy << 3", "accuracy < 3 m/s/ %", "p99 > 1 0ms", "p99 > 10ms;"],
-)  # fmt: skip
-def test_what_is_no_condition_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(UsageError, match="is not METRIC < NUMBER") as refused:
-        conditions.parse(text)
-    assert "p99 > 10ms" in refused.value.hint
-
-
-@pytest.mark.parametrize(
-    ("text", "unit", "bound"),
-    [
-        ("p99_ms > 10ms", "ms", 10.0),
-        ("p99_ms > 0.01s", "ms", 10),
-        ("p99 > 10ms", "s", 0.01),
-        ("p99 > 10 MS", "s", 0.01),
-        ("p99 > 5\u03bcs", "s", 5e-6),
-        ("epoch > 1min", "s", 60),
-        ("ram_mb > 1GB", "MB", 1000),
-        ("ram > 1mb", "B", 1e6),
-        ("ram > 1KiB", "B", 1024),
-        ("throughput < -5samples/s", "samples/s", -5),
-        ("energy > 2mJ", "J", 0.002),
-        ("p99_ms > 10%", "ms", 10),
-        ("p99_ms > 1.1x", "ms", 1.1),
-        ("accuracy < -0.5", "", -0.5),
-    ],
-)
-def test_a_bound_is_taken_in_the_unit_of_its_metric(text: str, unit: str, bound: float) -> None:
-    condition = conditions.parse(text)
-    assert condition.bound * condition.size_in(unit) == pytest.approx(bound)
-
-
-@pytest.mark.parametrize(
-    ("text", "unit", "message", "hint"),
-    [
-        ("p99_ms > 10", "ms", "has no unit: p99_ms is in ms", "write 'p99_ms > 10ms'; for a change relative to A"),
-        ("epoch < -.5", "s", "has no unit: epoch is in s", "write 'epoch < -0.5s'"),
-        ("epoch > 0", "s", "has no unit", "epoch > 10%"),
-        ("p99 > 10MB", "s", "p99 is in s, and not in MB", "known: ns, us, \u00b5s, ms, s, min"),
-        ("p99 > 10m", "s", "p99 is in s, and not in m", ""),
-        ("rate > 10 words/s", "samples/s", "rate is in samples/s, and not in words/s", "known: samples/s"),
-        ("accuracy < -0.5ms", "", "accuracy has no unit", "write accuracy < -0.5"),
-    ],
-)
-def test_a_bound_without_its_unit_is_refused_and_told_what_to_write(
-    text: str, unit: str, message: str, hint: str
-) -> None:
-    with pytest.raises(UsageError, match=message) as refused:
-        conditions.parse(text).size_in(unit)
-    assert hint in refused.value.hint
-
-
-@given(st.integers(-1000, 1000), st.integers(-1000, 1000), st.integers(-1000, 1000))
-def test_a_condition_bounds_difference_factor_or_share(first: int, second: int, bound: int) -> None:
-    assert conditions.parse(f"m > {bound}").change(first, second) == second - first
-    assert conditions.parse(f"m > {bound}").holds(bound + 1)
-    assert not conditions.parse(f"m > {bound}").holds(bound)
-    assert conditions.parse(f"m >= {bound}").holds(bound)
-    assert conditions.parse(f"m < {bound}").holds(bound - 1)
-    factor, share = (conditions.parse(f"m > {bound}{unit}").change(first, second) for unit in "x%")
-    if first:
-        assert factor == second / first
-        assert share == pytest.approx(100 * (second - first) / abs(first))
-    else:
-        assert factor is None
-        assert share is None
 
 
 def test_networks_are_paired_with_their_like(tmp_path: Path) -> None:
@@ -149,6 +57,31 @@ def test_kinds_are_paired_by_ratio_where_each_side_has_one(sweep: Path) -> None:
 
 def test_two_lone_networks_are_compared_whatever_they_are(sweep: Path) -> None:
     assert rows(compare(sweep / "digits/rnn", sweep / "digits/snn", [], [])) == {"rnn : snn accuracy": -10}
+
+
+def test_of_a_hybrid_and_another_kind_the_restored_network_is_compared(sweep: Path) -> None:
+    lone = write_run(sweep / "b", recipe_for("hybrid", seed=1), 92.0).path.parent.parent
+    write_run(sweep / "b", recipe_for("hybrid", seed=1), 96.0, stage="adapt")
+    found = compare(sweep / "digits/snn", lone, [], [])
+    assert rows(found) == {"snn : hybrid 0.5 accuracy": 92 - 72}
+    (note,) = [note for note in found.notes if "redundant" in note]
+    assert note.startswith("Of B, hybrid 0.5 is compared, and not hybrid redundant: --redundant ")
+    assert rows(compare(lone, sweep / "digits/snn", [], [])) == {"hybrid 0.5 : snn accuracy": 72 - 92}
+    named = (lone / "seed1/adapt", lone / "seed1/adapt/best.pt")
+    named[1].touch()
+    for one in named:
+        assert rows(compare(sweep / "digits/snn", one, [], [])) == {"snn : hybrid redundant accuracy": 96 - 72}
+
+
+def test_hybrids_are_compared_before_their_selection_where_that_is_asked_for(sweep: Path) -> None:
+    found = compare(sweep / "digits/snn", sweep / "digits/hybrid", [], [], redundant=True)
+    assert rows(found) == {"snn : hybrid redundant accuracy": 25}
+    with pytest.raises(UsageError, match=r"neither .* has one"):
+        compare(sweep / "digits/snn", sweep / "digits/rnn", [], [], redundant=True)
+    # Which of three ratios is meant, nobody knows.
+    with pytest.raises(ReportError, match="no finished network") as refused:
+        compare(sweep / "digits/snn", sweep / "digits/hybrid", [], [])
+    assert "name one" in refused.value.hint
 
 
 def test_other_seeds_are_tested_by_welch_and_incomplete_cells_named(tmp_path: Path, sweep: Path) -> None:

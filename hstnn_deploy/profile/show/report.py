@@ -58,8 +58,10 @@ def tables(records: Sequence[Record]) -> list[RenderableType]:
             shown.append(inference(group, notes) if phase == "infer" else quantities(group, notes))
     if (apart := several.spread(every)) is not None:
         shown.append(apart)
-    shown += [Text(f"[{number}] {note}") for number, note in enumerate(notes.texts, 1)]
-    return [*shown, *([Text()] if notes.texts else []), *(Text(line) for line in protocol(every))]
+    # A table has no line below it: what follows begins after an empty one.
+    parted = [part for table in shown for part in (table, Text())]
+    numbered = [Text(f"[{number}] {note}") for number, note in enumerate(notes.texts, 1)]
+    return [*parted, *numbered, *([Text()] if numbered else []), *(Text(line) for line in protocol(every))]
 
 
 def at_once(records: Sequence[Record]) -> list[list[Record]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hstnn_deploy import stats
-from hstnn_deploy.errors import ReportError, RunError
+from hstnn_deploy.errors import ReportError, RunError, UsageError
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.report import robust
 from hstnn_deploy.report.collect import Collected, collect
@@ -35,20 +35,26 @@ class Comparison:
 
 
 def compare(
-    first: Path, second: Path, metrics: Sequence[str], conditions: Sequence[Condition], despite: bool = False
+    first: Path,
+    second: Path,
+    metrics: Sequence[str],
+    conditions: Sequence[Condition],
+    despite: bool = False,
+    redundant: bool = False,
 ) -> Comparison:
     """Compare what two paths hold.
 
     Args:
-        first: A, a folder of runs, or a folder or file of profile or robustness records.
+        first: A, a folder of runs, the best.pt of one, or a folder or file of profile or robustness records.
         second: B, of the same sort.
         metrics: which metrics; none for the usual ones.
         conditions: each names a metric, which is compared too.
         despite: whether conditions are judged by doubtful measurements too, such as on a busy machine.
+        redundant: whether hybrids are compared as they are before their selection.
 
     Raises:
         RunError: a path holds nothing, damaged runs, or runs of several recipes.
-        UsageError: a metric that there is not, or a bound without its unit.
+        UsageError: a metric that there is not, a bound without its unit, or `redundant` where there is no such run.
         ReportError: the two cannot be compared, or a condition cannot be judged.
     """
     sides = [collect([path]) for path in (first, second)]
@@ -66,11 +72,16 @@ def compare(
             f"{first} holds {sorts[0]}, and {second} holds {sorts[1]}",
             "compare runs with runs, and records with records of the same sort",
         )
+    if redundant and not any(run.stage == "adapt" for side in sides for run in side.runs):
+        raise UsageError(
+            f"--redundant compares hybrids before their selection, and neither {first} nor {second} has one",
+            "leave it out, or name a folder with a run of stage adapt",
+        )
     if sorts[0] == "robustness records":
         mine, theirs = (robust.networks(side) for side in sides)
         rows, notes = disturbed.rows_of(first, second, mine, theirs, wanted)
     elif sorts[0] == "runs":
-        rows, notes = runs.rows_of(first, second, [side.runs for side in sides], bool(metrics), wanted)
+        rows, notes = runs.rows_of(first, second, [side.runs for side in sides], bool(metrics), wanted, redundant)
     else:
         a, b = ([profiled.record for profiled in side.profiles] for side in sides)
         return compare_records(a, b, (str(first), str(second)), metrics, conditions, despite)

@@ -87,8 +87,13 @@ def paired(
     name: Callable[[T], str],
     notes: list[str],
     nothing: str,
+    aside: Callable[[T], str] = lambda _: "",
 ) -> list[tuple[T, T]]:
-    """Pair what has the same key on both sides; by the first key that pairs anything, else the only ones there are."""
+    """Pair what has the same key on both sides, by the first key that pairs anything.
+
+    Where no key does, the only one of each side is paired with the other; of several, the only one that `aside` returns
+    no words for, which say how the others are compared. Notes name what has no partner.
+    """
     for key in keys:
         index = {key(item): item for item in second}
         if len(index) < len(second) or len({key(item) for item in first}) < len(first):
@@ -99,6 +104,16 @@ def paired(
             for side, items in zip("AB", (first, second), strict=True):
                 notes += [f"Only in {side}: {name(item)}." for item in items if id(item) not in taken]
             return pairs
-    if len(first) == len(second) == 1:
-        return [(first[0], second[0])]
-    raise ReportError(nothing, "give two folders with the same networks or configurations, or one of them in each")
+    mine, theirs = ([item for item in side if not aside(item)] or side for side in (first, second))
+    if len(mine) == len(theirs) == 1:
+        for side, one, items in (("A", mine[0], first), ("B", theirs[0], second)):
+            others = [item for item in items if item is not one]
+            notes += [f"Of {side}, {name(one)} is compared, and not {name(item)}: {aside(item)}." for item in others]
+        return [(mine[0], theirs[0])]
+    held = [f"{side} has {_listed([name(item) for item in items])}" for side, items in (("A", first), ("B", second))]
+    raise ReportError(nothing, f"name one of them on each side, or the same on both: {'; '.join(held)}")
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most]) or 'none'}{more}"

@@ -13,7 +13,7 @@ _UNITS = {"train_seconds": "s", "valid_seconds": "s"}
 
 
 def rows_of(
-    first: Path, second: Path, sides: Sequence[Sequence[Run]], chosen: bool, wanted: Sequence[str]
+    first: Path, second: Path, sides: Sequence[Sequence[Run]], chosen: bool, wanted: Sequence[str], redundant: bool
 ) -> tuple[list[Row], list[str]]:
     """Return a row for each network that both sides have and each figure, and notes.
 
@@ -23,6 +23,8 @@ def rows_of(
         sides: the runs of A and of B.
         chosen: whether `wanted` alone is compared; else the task's metric too.
         wanted: names of figures.
+        redundant: whether hybrids are compared before their selection, each side that has any; else, where no network
+            has its like on the other side, as they are after their restoration.
 
     Raises:
         RunError: a side holds runs of several recipes.
@@ -49,12 +51,12 @@ def rows_of(
             if cell.missing
         ]
     pairs = paired(
-        [cell for cell in a.cells if cell.runs],
-        [cell for cell in b.cells if cell.runs],
+        *(_finished(study, redundant) for study in (a, b)),
         [lambda cell: (cell.network, cell.stage == "adapt"), lambda cell: (cell.network.ratio, cell.stage == "adapt")],
         _name,
         notes,
         f"no finished network of {first} has its like in {second}",
+        lambda cell: "--redundant compares hybrids before their selection" if cell.stage == "adapt" else "",
     )
     known = {name for study in (a, b) for run in study.runs for name in run.figures}
     if not known:
@@ -79,6 +81,12 @@ def _study(path: Path, runs: Sequence[Run]) -> Study:
         names = "; ".join(study.title for study in found[:4])
         raise RunError(f"{path} holds runs of {len(found)} recipes: {names}", "name a folder with runs of one recipe")
     return found[0]
+
+
+def _finished(study: Study, redundant: bool) -> list[Cell]:
+    """Return the cells that have a result; of a study with redundant ones, those alone if they are wanted."""
+    finished = [cell for cell in study.cells if cell.runs]
+    return ([cell for cell in study.redundant if cell.runs] if redundant else []) or finished
 
 
 def _figures(cell: Cell, metric: str) -> dict[int, float]:
