@@ -166,7 +166,7 @@ def test_the_proof_takes_the_test_split_of_a_recipe(ckpt: Path, hstnn: Hstnn) ->
     plain = json.loads(hstnn(*words, "--recipe", "digits", "--json").out)
     assert "test split of digits" in plain["samples"]
     assert plain["recipe"]["network"]["layers"] == LAYERS
-    assert "there before" in plain["recipe"]["about"]
+    assert "an existing network" in plain["recipe"]["about"]
     answers = [each for each in plain["verification"]["checks"] if each["name"] == "answers on the test split"]
     assert [each["outcome"] for each in answers] == ["passed"]
     assert hstnn("verify", ckpt.parent / "bundle", "--ckpt", ckpt).code == 0

@@ -132,7 +132,7 @@ def test_what_would_fill_the_memory_while_it_runs_is_stopped(hstnn: Hstnn, here:
             ["mine:make", "--kinds", "rnn"],
             2,
             "mine:make is a foreign network, which has no kinds",
-            "it takes --input",
+            "use only --input",
         ),
         (["mine:make", "--find-batch"], 2, "--find-batch works only for hstnn's own networks", "leave it out"),
         (["mine:make", "--input", "6", "--phases", "train"], 2, "unknown phase of a foreign network 'train'", ""),
