@@ -1,8 +1,8 @@
 """Checkpoints: versioned files of tensors and plain data, never code.
 
-A file is what `torch.save` writes of one dict: `format`, `version`, `content` (what sort of thing it is) and `data`. It
-is always read with `weights_only=True`, so a pickle that carries code is refused, not run. A newer format is refused by
-its number; an older one passes through `recipe.older` first.
+A file is written by `torch.save` from one dict: `format`, `version`, `content` (the kind of content) and `data`. It is
+always read with `weights_only=True`, so a pickle with code is refused, not run. A newer format is refused by its
+number; an older one is converted by `recipe.older`.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ def save(path: Path, content: str, data: dict[str, Any]) -> None:
 
     Raises:
         RunError: the file cannot be written.
-        CheckpointError: `data` holds something a safe load would refuse.
+        CheckpointError: `data` contains something that a safe load would refuse.
     """
     with files.atomic(path) as temporary:
         # A file object, not a path: then a full disk is the system's own error, which `atomic` explains.
@@ -54,7 +54,7 @@ def save(path: Path, content: str, data: dict[str, Any]) -> None:
 
 
 def load(path: Path, content: str) -> dict[str, Any]:
-    """Read the `data` of a checkpoint that holds `content`, on the CPU.
+    """Read the `data` of a checkpoint with the given `content`, on the CPU.
 
     Raises:
         CheckpointError: missing, truncated, from another program, unsafe, from a newer format, or of other content.
@@ -78,7 +78,7 @@ def load(path: Path, content: str) -> dict[str, Any]:
 
 
 def read_archive(path: Path, name: Path) -> Any:
-    """Return what `torch.save` wrote into a file: tensors and plain data alone; errors call it by `name`."""
+    """Return what `torch.save` wrote into a file, only tensors and plain data; errors use `name`."""
     if name.is_dir():
         inside = [str(file) for file in sorted(name.rglob("best.pt"))][:3]
         hint = f"did you mean {' or '.join(inside)}?" if inside else "give a file such as best.pt"
@@ -103,10 +103,10 @@ def _unsafe(name: Path) -> CheckpointError:
 
 
 def _check_archive(path: Path, name: Path) -> None:
-    """Refuse what is not an archive as `torch.save` writes it, byte for byte: torch itself does not look at checksums.
+    """Refuse a file that is not exactly an archive of `torch.save`: torch itself ignores checksums.
 
     Raises:
-        CheckpointError: it is some other file, or contains more than tensors and plain data.
+        CheckpointError: it is another kind of file, or contains more than tensors and plain data.
         Exception: it is damaged.
     """
     with path.open("rb") as file:
@@ -128,14 +128,14 @@ def _check_archive(path: Path, name: Path) -> None:
 
 
 _MODULES = ("torch", "collections ")
-"""Whose objects a checkpoint may hold; which of them, torch decides."""
+"""Modules whose objects a checkpoint may contain; torch decides which objects."""
 
 
 _NETWORK: TypeAdapter[Any] = TypeAdapter(NetworkConfig)
 
 
 class Checkpoint(BaseModel):
-    """A network, trained here or imported (`of_network`), with what is needed to rebuild, continue and judge it."""
+    """A network, trained here or imported (`of_network`), with all that rebuilding and continuing it needs."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -152,10 +152,10 @@ class Checkpoint(BaseModel):
     metrics: dict[str, Any]
     """The figures measured with these parameters, and the protocol."""
     selection: dict[str, Any] | None = None
-    """Of a restored network: ratio, counts and kept indices (see selection.json)."""
+    """For a restored network: ratio, counts and kept indices (see selection.json)."""
     environment: dict[str, Any] = {}
     vocabulary: str = ""
-    """Of a language model: the SHA-256 of the words it was trained with, in the order of their tokens."""
+    """For a language model: the SHA-256 of the words it was trained with, in the order of their tokens."""
     origin: dict[str, Any] | None = None
     """Of an imported network, and of what was trained from one: where it came from, by which library and versions, how
     it was proved. None of networks that are hstnn's own."""
@@ -164,7 +164,7 @@ class Checkpoint(BaseModel):
     _source: str = PrivateAttr("the checkpoint")
 
     def __repr__(self) -> str:
-        """Return in one line what it is."""
+        """Return a summary in one line."""
         return f"<Checkpoint {self._source}: {self.architecture.family}, stage {self.stage}, epoch {self.epoch}>"
 
     __str__ = __repr__
@@ -179,11 +179,11 @@ class Checkpoint(BaseModel):
         """Return the checkpoint of a network that was not trained here. It has no recipe.
 
         Args:
-            network: a stack, with the weights that it is to have.
+            network: a stack with its weights.
             origin: plain data: where it came from, which versions, how it was proved; None: the network's own `origin`.
 
         Raises:
-            CheckpointError: its configuration does not make this network again, or `origin` is not plain data.
+            CheckpointError: its configuration does not rebuild this network, or `origin` is not plain data.
         """
         if told := parts.redefined(network):
             raise CheckpointError(*told)
@@ -216,7 +216,7 @@ class Checkpoint(BaseModel):
 
     @property
     def came_from(self) -> str:
-        """Where an imported network came from, in a few words; empty for a network of this package."""
+        """The origin of an imported network, in a few words; "" for a network of this package."""
         return one_line(str((self.origin or {}).get("source", "elsewhere" if self.origin else "")))
 
     @property
@@ -235,7 +235,7 @@ class Checkpoint(BaseModel):
 
     @model_validator(mode="after")
     def _records_its_parts(self) -> "Checkpoint":
-        """Record which custom parts it is made of, where that is not recorded yet."""
+        """Record the custom parts that it is made of, unless they are recorded already."""
         if parts.PARTS not in self.environment and (own := parts.recorded(self.recipe, self.architecture)):
             self.environment = {**self.environment, parts.PARTS: own}
         return self
@@ -269,10 +269,10 @@ class Checkpoint(BaseModel):
         return found
 
     def _check_recipe(self) -> None:
-        """Refuse a recipe of another network; reading it refuses one that is invalid or of another version.
+        """Refuse a recipe for another network; reading it refuses one that is invalid or of another version.
 
         Raises:
-            CheckpointError: two networks.
+            CheckpointError: the recipe is for another network.
         """
         try:
             told = _NETWORK.validate_python(self.recipe["network"])
@@ -291,7 +291,7 @@ class Checkpoint(BaseModel):
         """Return the recipe as an object.
 
         Raises:
-            CheckpointError: there is none, or this version of hstnn cannot read it.
+            CheckpointError: it has no recipe, or this version of hstnn cannot read it.
         """
         if not self.recipe:
             raise CheckpointError(
@@ -387,10 +387,10 @@ class Checkpoint(BaseModel):
         return self.model_copy(update=changed)
 
     def _check_shapes(self, config: NetworkConfig) -> None:
-        """Compare the parameters with what recipe and sizes make, before any of it is made.
+        """Compare the parameters with those that recipe and sizes need, before making the network.
 
         Raises:
-            CheckpointError: they differ; or a tensor holds fewer numbers than its shape says.
+            CheckpointError: they differ, or a tensor has fewer numbers than its shape.
         """
 
         def refused(what: str) -> CheckpointError:
@@ -420,7 +420,7 @@ class Checkpoint(BaseModel):
 
 
 def _check_training(training: dict[str, Any] | None) -> None:
-    """Refuse what none of our optimisers can have saved; loading it shows whether it fits the network.
+    """Refuse a state that none of our optimisers can have saved; loading it checks whether it fits the network.
 
     Raises:
         ValueError: a tensor is not real, or has fewer numbers than its shape; or something is not plain data.

@@ -1,4 +1,4 @@
-"""A Ray cluster: connect to one or start one here, query its nodes, and stop what runs there (extra `cluster`)."""
+"""A Ray cluster: connect to one or start one here, query its nodes, and stop tasks (extra `cluster`)."""
 
 import importlib.util
 import os
@@ -26,7 +26,7 @@ class Node(NamedTuple):
     """A machine of a cluster, as it was when it was queried."""
 
     number: str
-    """What Ray calls it."""
+    """Its name in Ray."""
     name: str
     """The name of the host."""
     address: str
@@ -85,7 +85,7 @@ def connect(
 
 
 def nodes(ray: Any) -> list[Node]:
-    """Return the nodes that are there now, in order of their names."""
+    """Return the current nodes, sorted by name."""
     found = []
     for each in ray.nodes():
         if each["Alive"]:

@@ -1,4 +1,4 @@
-"""The device that a user asked for, if it exists; never a silent fallback."""
+"""The requested device, if it exists; never a silent fallback."""
 
 import re
 
@@ -8,7 +8,7 @@ from hstnn_deploy.errors import DeviceError, UsageError
 
 
 def resolve(asked: str, threads: int | None = None) -> torch.device:
-    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`, and set how many CPU threads torch uses (None: its own).
+    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`, and set torch's number of CPU threads (None: default).
 
     Raises:
         UsageError: not one of these.
@@ -31,12 +31,12 @@ def resolve(asked: str, threads: int | None = None) -> torch.device:
 
 
 def one_of(device: torch.device, count: int, local: int, named: bool) -> torch.device:
-    """Return the device of process `local` of `count`: each has a GPU to itself; on the CPU they share it.
+    """Return the device of process `local` of `count`: each has its own GPU; all share the CPU.
 
     Args:
-        device: what `resolve` returned for all.
+        device: the result of `resolve` for all.
         count: processes on this machine.
-        local: which of them.
+        local: the number of this process.
         named: whether the user named one GPU.
 
     Raises:
@@ -53,7 +53,7 @@ def one_of(device: torch.device, count: int, local: int, named: bool) -> torch.d
 
 
 def why_no_cuda() -> str:
-    """Say why torch cannot use CUDA here."""
+    """Return why torch cannot use CUDA here."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
     if torch.cuda.device_count() == 0:

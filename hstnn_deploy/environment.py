@@ -1,4 +1,4 @@
-"""Where something ran: versions, machine, threads, git state. Written beside every result."""
+"""Where something ran: versions, machine, threads, git state. Written with every result."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "scikit-
 
 
 def versions() -> dict[str, str]:
-    """Return the version of hstnn-deploy and of each package it depends on, where installed."""
+    """Return the versions of hstnn-deploy and of its installed dependencies."""
     return dict(_versions())
 
 
@@ -34,7 +34,7 @@ def _versions() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """Return the processor's name as the operating system gives it."""
+    """Return the processor's name from the operating system."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
@@ -45,7 +45,7 @@ def cpu_name() -> str:
 
 @cache
 def _own_state() -> dict[str, Any] | None:
-    """Return the state of this package's checkout when this process first asked: it runs the code that was there."""
+    """Return the state of this package's checkout at the first call in this process, which runs that code."""
     return git_state(Path(__file__))
 
 
@@ -61,9 +61,9 @@ def git_state(file: Path) -> dict[str, Any] | None:
 
 
 def project(module: str = "") -> dict[str, Any]:
-    """Return the commit of the user's own project: of the module that is run, else of the working directory.
+    """Return the commit of the user's own project: that of the module that is run, or of the working directory.
 
-    This package's own checkout is not the user's project: where a program runs in it, there is no commit.
+    This package's own checkout is not the user's project: a program that runs in it has no commit.
 
     Args:
         module: a module of the user's, such as "nets.conv"; it is not imported.
@@ -92,7 +92,7 @@ def project(module: str = "") -> dict[str, Any]:
 
 
 def _module_state(name: str) -> dict[str, Any] | None:
-    """Return the commit of the repository that tracks a module outside the working directory; None where none does."""
+    """Return the commit of the repository that tracks a module outside the working directory; None if there is none."""
     if any((Path.cwd() / each).exists() for each in (name, f"{name}.py")):
         return None
     try:
@@ -120,7 +120,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def describe(device: str) -> dict[str, Any]:
-    """Return versions, machine and git state, and how torch is set up for work on `device`."""
+    """Return versions, machine and git state, and torch's settings for work on `device`."""
     import torch
 
     facts: dict[str, Any] = {
@@ -139,16 +139,16 @@ def describe(device: str) -> dict[str, Any]:
 
 
 def command() -> list[str]:
-    """Return what was typed to start this process: `hstnn` with its words, or the name of a script with its own."""
+    """Return the command that started this process: `hstnn` or the name of a script, with the arguments."""
     name = Path(sys.argv[0]).name
     package = Path(sys.argv[0]).parent.name == "hstnn_deploy" or Path(sys.argv[0]).parent.parent.name == "hstnn_deploy"
     return ["hstnn" if name == "hstnn" or package else name or "python", *sys.argv[1:]]
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two environments that a result depends on to the bit, in words.
+    """Return the differences between two environments on which the bits of a result depend, in words.
 
-    Both are as `describe` has them, with the number of `processes` of the training.
+    Both come from `describe`, with the number of `processes` of the training.
     """
     compared = (
         ("thread count", before.get("threads"), now["threads"]),

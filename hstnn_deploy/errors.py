@@ -18,7 +18,7 @@ HstnnError              1
 │   └── ConditionMet   14   a comparison that meets a `--fail-if` condition
 └── Interrupted       130   stopped by Ctrl-C or SIGTERM; what was finished is kept
 
-Anything unforeseen exits with 70.
+Any unexpected error exits with 70.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ from difflib import get_close_matches
 
 
 class HstnnError(Exception):
-    """A mistake that can be explained: `message` says what was given and what is wrong, `hint` what would work."""
+    """An explained mistake: `message` says what was given and what is wrong, `hint` what would work."""
 
     exit_code = 1
 
@@ -35,7 +35,7 @@ class HstnnError(Exception):
         self.message = message
         self.hint = hint
         self.others: tuple[HstnnError, ...] = ()
-        """Further mistakes that were found together with this one."""
+        """Other mistakes that were found at the same time."""
 
 
 class UsageError(HstnnError):
@@ -144,11 +144,11 @@ _NO_MEMORY = (
     "storage size calculation overflowed",
     "overflow when unpacking long",
 )
-"""Phrases with which Python, numpy, torch, CUDA and ONNX Runtime report it."""
+"""Phrases with which Python, numpy, torch, CUDA and ONNX Runtime report a lack of memory."""
 
 
 def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
-    """Return an OutOfMemoryError if `error` is any library's report that memory ran out; otherwise None."""
+    """Return an OutOfMemoryError if `error` reports a lack of memory; otherwise None."""
     text = str(error)
     if isinstance(error, MemoryError) or any(words in text.lower() for words in _NO_MEMORY):
         return OutOfMemoryError(
@@ -159,7 +159,7 @@ def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """Return a hint that names what `given` probably meant, or lists all known names."""
+    """Return a hint with the known name that `given` probably means, or with all known names."""
     known = sorted(known)
     close = get_close_matches(given, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""Files that are either complete or absent: atomic writes, checksums, and messages for errors of the disk."""
+"""Files that are either complete or absent: atomic writes, checksums, and messages for disk errors."""
 
 import errno
 import fcntl
@@ -27,13 +27,13 @@ _REASONS = {
 
 
 def cannot_write(path: Path, error: OSError) -> RunError:
-    """Say in one line why `path` could not be written."""
+    """Return an error that says in one line why `path` could not be written."""
     reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), "choose another folder with --out"))
     return RunError(f"cannot write {path}: {reason}", hint)
 
 
 def cannot_use(error: OSError) -> RunError:
-    """Return one line for a system error that nothing closer to it explained."""
+    """Return a one-line error for a system error that has no better explanation."""
     reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
     what = (
         f"{error.filename}: "
@@ -110,10 +110,10 @@ _HELD = ".held"
 
 @contextmanager
 def temporary_folder(kind: str) -> Iterator[Path]:
-    """Yield a fresh folder, removed at the end; what a killed process left of the same kind is removed first.
+    """Yield a new folder, removed at the end; leftovers of killed processes are removed first.
 
     The process locks its folder; the system releases the lock when the process ends. Several processes may
-    do this at once: none touches what another has locked.
+    do this at once: none removes a folder that another has locked.
 
     Args:
         kind: what the folder is for, such as "profile"; in its name.

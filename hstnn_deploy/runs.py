@@ -1,4 +1,4 @@
-"""A run folder: one stage of one training on disk, and what train, sweep and report share of it.
+"""A run folder: one stage of a training on disk, as shared by train, sweep and report.
 
     recipe.yaml       the recipe as resolved; `hstnn train` takes it
     stage.yaml        what of the recipe this stage depends on: the folder belongs to it
@@ -37,7 +37,7 @@ Row = dict[str, Number | list[StrictStr]]
 """What was measured in an epoch; its warnings are a list of lines."""
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
-"""From what a stage depended on, as an older version wrote it, to what that is today."""
+"""Converts the recipe of a stage from an older version to today's."""
 
 _ANOTHER = "remove the run folder, or give another with --out"
 _LARGEST = 2**22
@@ -83,7 +83,7 @@ _ROW: TypeAdapter[dict[str, Any]] = TypeAdapter(Row)
 
 
 class RunFolder:
-    """The folder of one stage. Nothing is created before `open`."""
+    """The folder of one stage. Only `open` creates it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -104,16 +104,16 @@ class RunFolder:
 
     @property
     def selection(self) -> Path:
-        """What was selected, of a restoration."""
+        """The selection of a restoration."""
         return self.path / "selection.json"
 
     @property
     def log(self) -> Path:
-        """What the processes of a sweep printed while they worked here."""
+        """The output of a sweep's processes for this run."""
         return self.path / "log.txt"
 
     def status(self) -> dict[str, Any]:
-        """Return status.json, or an empty dict where the stage never started."""
+        """Return status.json, or an empty dict if the stage never started."""
         path = self.path / "status.json"
         status = _read_json(path)
         with reading(path, "", RunError, _ANOTHER, says=False):
@@ -122,18 +122,18 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the stage ran to its end."""
+        """Whether the stage is complete."""
         return self.status().get("state") == "finished"
 
     @property
     def state(self) -> State | Literal["dead", ""]:
-        """The state in status.json, or `dead` if that says running but the process is gone."""
+        """The state in status.json, or `dead` if it is "running" but the process is gone."""
         status = self.status()
         state: State | Literal[""] = status.get("state", "")
         return "dead" if state == "running" and not self._alive(status) else state
 
     def _alive(self, status: dict[str, Any]) -> bool:
-        """Whether the process that wrote a status is still there."""
+        """Whether the process that wrote a status is still running."""
         if status.get("host", platform.node()) == platform.node():
             return _process_lives(status)
         # For another machine only the lock tells. (It would tell here too, but testing it could block a new process.)
@@ -155,11 +155,11 @@ class RunFolder:
         files.write_json(self.path / "status.json", status)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the rows of metrics.jsonl, one for each epoch; a half-written last row is left out."""
+        """Return the rows of metrics.jsonl, one per epoch, without a half-written last row."""
         return self._rows("metrics.jsonl")
 
     def steps(self) -> list[dict[str, Any]]:
-        """Return the rows of steps.jsonl: what was measured within epochs, where the recipe asks for it."""
+        """Return the rows of steps.jsonl: measurements within epochs, if the recipe enables them."""
         return self._rows("steps.jsonl")
 
     def _rows(self, name: str) -> list[dict[str, Any]]:
@@ -179,7 +179,7 @@ class RunFolder:
         return rows
 
     def keep_metrics(self, epochs: int) -> None:
-        """Drop the rows of epochs past `epochs`: those that a killed run had not finished."""
+        """Drop the rows of epochs after `epochs`, which a killed run had not finished."""
         for name in ("metrics.jsonl", "steps.jsonl"):
             if name == "metrics.jsonl" or (self.path / name).exists():
                 rows = [row for row in self._rows(name) if row.get("epoch", 0) <= epochs]
@@ -190,7 +190,7 @@ class RunFolder:
         self._add(row, "metrics.jsonl")
 
     def add_step(self, row: dict[str, Any]) -> None:
-        """Append what was measured within an epoch."""
+        """Append measurements within an epoch."""
         self._add(row, "steps.jsonl")
 
     def _add(self, row: dict[str, Any], name: str) -> None:
@@ -208,9 +208,9 @@ class RunFolder:
         """Claim the folder for this process, with the recipe that it must belong to, and record how the work ends.
 
         Args:
-            recipe: what this stage depends on; it must equal what the folder was begun with.
+            recipe: what this stage depends on; it must equal that in the folder.
             environment: see `environment.describe`.
-            resume: whether work that was begun and not finished may be continued.
+            resume: whether unfinished work may be continued.
             upgrade: see `check_recipe`.
 
         Raises:
@@ -234,7 +234,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the folder against every other process.
+        """Lock the folder against other processes.
 
         Raises:
             RunError: another process has locked it.
@@ -308,16 +308,16 @@ class RunFolder:
 
     @property
     def stage(self) -> str:
-        """The stage the folder belongs to: train, adapt, traces or restore; empty where it was never begun."""
+        """The stage the folder belongs to: train, adapt, traces or restore; "" if it was never started."""
         return str(_read_yaml(self.path / "stage.yaml").get("stage", ""))
 
     def recipe(self) -> dict[str, Any]:
-        """Return recipe.yaml as plain data, or what the stage depends on where only that is there; {} before both."""
+        """Return recipe.yaml as plain data, or else what the stage depends on; {} if neither exists."""
         return _read_yaml(self.path / "recipe.yaml") or _read_yaml(self.path / "stage.yaml")
 
 
 def find_runs(root: Path) -> list[RunFolder]:
-    """Return every run folder at or below `root`, in order of their paths.
+    """Return every run folder at or below `root`, sorted by path.
 
     Raises:
         RunError: `root` does not exist.
@@ -328,7 +328,7 @@ def find_runs(root: Path) -> list[RunFolder]:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Return one line per key that differs, with both values."""
+    """Return a line for each key that differs, with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
         return [
@@ -369,7 +369,7 @@ def _damaged(path: Path) -> RunError:
 
 
 def _process_lives(status: dict[str, Any]) -> bool:
-    """Whether the process of this machine that wrote a status is still there."""
+    """Whether the process on this machine that wrote a status is still running."""
     try:
         process = psutil.Process(status["pid"])
         # Process numbers are reused: the process must be older than what it wrote (to the second).

@@ -1,6 +1,6 @@
-"""Output for people: a console that prints text literally, times in words, and tables.
+"""Readable output: a console that prints text literally, times in words, and tables.
 
-Here is the one place that fits a table to a width: it folds no number and no word of a header.
+Only this module fits tables to a width; it never breaks numbers or words of a header.
 """
 
 import re
@@ -15,6 +15,7 @@ from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table as Drawn
 from rich.text import Text
+from typing_extensions import override
 
 from hstnn_deploy.foreign import visible
 
@@ -36,7 +37,7 @@ class Screen(Console):
 
 
 def duration(seconds: float | None) -> str:
-    """Return seconds for people, such as "3 min 20 s"; n/a where there are none."""
+    """Return seconds as text, such as "3 min 20 s"; n/a for None."""
     if seconds is None:
         return "n/a"
     whole = round(seconds)
@@ -57,16 +58,16 @@ _GLUED = re.compile(
     r"|(?<=[<>~±≤≥=]) (?=\d)|(?<=\S) (?=±|\[\d+\])"  # around ±, and before the mark of a footnote
     r"|(?<=\S) (?=[-/] )|(?<= [-/]) (?=\S)"  # in a formula such as B - A
 )
-"""Spaces at which no line breaks."""
+"""Spaces at which a line must not break."""
 _GLUE = "\ue000"
-"""Stands for such a space while a text is wrapped: a letter of private use, one cell wide."""
+"""Replaces such a space while a text is wrapped: a private-use character, one cell wide."""
 _LONG = 20
-"""Letters of a word, such as a path, from which it may break inside; a number never does."""
+"""Characters above which a word, such as a path, may break; a number never does."""
 _PIECES = re.compile(r"(?<=[/_=,+;@])|(?<=[^/][.:-])(?!\d|(?:pt|onnx|jsonl?)\b)")
 _NARROW = 16
-"""Cells that a column of long text has at least."""
+"""Minimum width of a column of long text, in cells."""
 _TALL = 3
-"""Rows up to which a table that is too wide stands on its side."""
+"""A table that is too wide is transposed if it has at most this many rows."""
 
 Style = Literal["lines", "dense", "tight", "plain"]
 """`lines`: a box; `dense`: a line below the headers; `tight`: that, with less space; `plain`: no line at all."""
@@ -74,7 +75,7 @@ Style = Literal["lines", "dense", "tight", "plain"]
 
 @runtime_checkable
 class Cell(Protocol):
-    """What knows its own width: the least, the natural one, and its lines for one between."""
+    """A table cell that knows its least and natural width, and its lines at any width in between."""
 
     def widths(self) -> tuple[int, int]:
         """Return the least and the natural width."""
@@ -84,19 +85,19 @@ class Cell(Protocol):
 
 
 @dataclass(frozen=True)
-class Words:
-    """Text that wraps at spaces; a number stays with its unit, and only a long word that is no number breaks."""
+class Words(Cell):
+    """Text that wraps at spaces; numbers keep their units, and only long words that are not numbers are split."""
 
     text: str
 
+    @override
     def widths(self) -> tuple[int, int]:
-        """See `Cell`."""
         pieces = [0, *(cell_len(piece) for word in self._words(self.text) for piece in _pieces(word))]
         natural = max(map(cell_len, self.text.split("\n")))
         return max(min(natural, _NARROW) if natural > 2 * _NARROW else 0, *pieces, 0), natural
 
+    @override
     def lines(self, width: int) -> list[str]:
-        """See `Cell`."""
         return [line for text in self.text.split("\n") for line in self._wrapped(text, width)]
 
     @staticmethod
@@ -127,21 +128,21 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Figures below what they are of, such as accuracies below levels; a pair is never parted."""
+class Pairs(Cell):
+    """Figures below their labels, such as accuracies below levels; a pair is never split."""
 
     pairs: Sequence[tuple[str, str]]
 
     def _width(self) -> int:
         return max(5, *(cell_len(text) for pair in self.pairs for text in pair))
 
+    @override
     def widths(self) -> tuple[int, int]:
-        """See `Cell`."""
         each = self._width() + 1
         return each * min(3, len(self.pairs)) - 1, each * len(self.pairs) - 1
 
+    @override
     def lines(self, width: int) -> list[str]:
-        """See `Cell`."""
         each = self._width()
         beside = max(1, (width + 1) // (each + 1))
         return [
@@ -152,7 +153,7 @@ class Pairs:
 
 
 def _pieces(word: str) -> list[str]:
-    """Return the parts between which a word may break: itself, or those of a long one that is no number."""
+    """Return the parts between which a word may break: the word, or parts of a long one that is not a number."""
     if len(word) <= _LONG or _GLUE in word:
         return [word]
     found = []
@@ -174,7 +175,7 @@ class _Column:
 
 @dataclass(frozen=True)
 class _Laid:
-    """Which columns are drawn, how, and how wide each is."""
+    """The drawn columns, their layout and widths."""
 
     columns: list[int]
     headers: list[str]
@@ -183,17 +184,17 @@ class _Laid:
 
 
 class Table:
-    """A table that fits itself to the width at hand.
+    """A table that fits itself to the available width.
 
-    Text wraps at spaces. Where that is not enough, the lines of a box go; then a table of a few rows stands on its
-    side; any other leaves out columns, and a line below says which.
+    Text wraps at spaces. If that is not enough, the box is dropped; then a table with few rows is transposed, and any
+    other loses columns, which a line below names.
 
     Args:
         columns: their headers; one that begins with `>` is aligned to the right.
         title: above the table.
         caption: below the table.
         style: how it is drawn.
-        drop: names of the columns to leave out first, in this order; the others follow from the right to the left. The
+        drop: names of the columns to leave out first, in this order; then others from right to left. The
             first column always stays.
         groups: a heading above each column, shared by neighbours; empty where there is none.
         whole: how a table of many columns, each as important as the next, leaves none out: it continues below.
@@ -270,7 +271,7 @@ class Table:
         yield Text("\n".join(Words(said).lines(width)), style="dim")
 
     def _continued(self, style: Style, width: int) -> Iterable["Drawn | Text"]:
-        """Yield the table in parts below one another, each with the first column."""
+        """Yield the table in several parts, each with the first column."""
         left = list(range(1, len(self.names)))
         while left:
             count = len(left)
@@ -281,7 +282,7 @@ class Table:
             left = left[count:]
 
     def _on_its_side(self, width: int) -> Drawn | None:
-        """Return the table with a line for each column; None where that does not fit."""
+        """Return the transposed table, a line per column; None if it does not fit."""
         turned = Table(["", *(["" for _ in self._rows])], style="plain")
         for place, name in enumerate(self.names):
             head = ": ".join(filter(None, (self._groups[place], _line(name))))
@@ -299,7 +300,7 @@ class Table:
         return headers
 
     def _laid(self, places: list[int], style: Style, width: int) -> _Laid | None:
-        """Return the widths of some columns, or None where they do not fit."""
+        """Return the widths of some columns, or None if they do not fit."""
         headers = self._headers(places)
         columns = [_Column(tuple(row[each] for row in self._rows))
                    for each in places]  # fmt: skip
@@ -321,7 +322,7 @@ class Table:
         return _Laid(places, headers, widths, style)
 
     def _forced(self, places: list[int], style: Style, width: int) -> _Laid:
-        """Return the widths of columns that do not fit, for a screen narrower than a table can be."""
+        """Return the widths of columns for a screen that is too narrow for any table."""
         headers = self._headers(places)
         room = max(len(places), width - _between(style, len(places)))
         return _Laid(places, headers, [max(1, room // len(places))] * len(places), style)
@@ -357,7 +358,7 @@ _TIGHTER: dict[Style, tuple[Style, ...]] = {
     "tight": ("tight",),
     "plain": ("plain",),
 }
-"""What is tried of each style, one after another, until the table fits."""
+"""The layouts of each style that are tried in turn until the table fits."""
 
 
 def _between(style: Style, count: int) -> int:

@@ -1,4 +1,4 @@
-"""How results display: as one line, as a table on a terminal, as a table and a picture in a notebook."""
+"""The display of results: one line, a table on a terminal, or a table and a picture in a notebook."""
 
 import html
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Sheet:
     """An SVG for notebooks, or empty."""
 
     def lines(self, most: int = 12) -> list[str]:
-        """Return title and rows as lines of text, in columns; rows past `most` are only counted."""
+        """Return title and rows as lines of text, in columns; rows after `most` are only counted."""
         shown = self.rows if len(self.rows) <= most else self.rows[: most - 1]
         cells = [self.columns, *shown]
         widths = [max(len(row[place]) for row in cells) for place in range(len(self.columns))]

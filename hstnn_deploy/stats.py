@@ -1,4 +1,4 @@
-"""Means over seeds and their uncertainty. What one seed cannot show is None with the reason, never 0."""
+"""Means over seeds and their uncertainty. A value that one seed cannot give is None with a reason, never 0."""
 
 import math
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ ONE = "one seed only: spread unknown"
 
 
 class Summary(NamedTuple):
-    """A few values of one thing."""
+    """Several values of the same quantity."""
 
     number: int
     mean: float | None
-    """None where there is no value."""
+    """None if there is no value."""
     sd: float | None
     """The sample standard deviation (n - 1); None with fewer than two values."""
     half: float | None
@@ -29,9 +29,9 @@ class Contrast(NamedTuple):
     half: float | None
     """Half the width of the difference's 95 % confidence interval; None if it cannot be computed."""
     p: float | None
-    """Of the two-sided test that there is no difference; None if it cannot be computed."""
+    """The p-value of the two-sided test of no difference; None if it cannot be computed."""
     method: str
-    """Which test, or why no test."""
+    """The test, or the reason why there is none."""
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -73,7 +73,7 @@ def compare(first: dict[int, float], second: dict[int, float], paired: bool = Tr
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
-    """Return p-values adjusted for how many there are (Holm 1979); None stays None."""
+    """Return p-values adjusted for their number (Holm 1979); None stays None."""
     there = sorted((p, place) for place, p in enumerate(values) if p is not None)
     adjusted: list[float | None] = [None] * len(values)
     worst = 0.0

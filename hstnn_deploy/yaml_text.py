@@ -1,7 +1,7 @@
-"""YAML as this project reads it: plain data, each key once, in bounded time and memory.
+"""YAML for this project: plain data, each key once, in bounded time and memory.
 
-Numbers, text, true and false, null, lists and keys with values; nothing else (no dates, sets or binary). What is
-invalid is refused with its place: a key that appears twice, brackets nested too deep, aliases that grow into millions.
+Only numbers, text, true and false, null, lists, and keys with values (no dates, sets or binary). Invalid input is
+refused with its place: a duplicate key, too deep nesting, aliases that expand into millions of values.
 """
 
 from collections.abc import Hashable
@@ -19,7 +19,7 @@ _DEPTH, _NODES = 50, 50_000
 """Limits on the nesting depth and the number of values, with every alias expanded."""
 
 _BITS = 256
-"""Of a whole number: enough to be shown as it was given, where it is too large for what it is for."""
+"""Bits of an integer, at most: enough to show it in an error if it is too large for its purpose."""
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = {_TAG + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")}
@@ -29,7 +29,7 @@ def parse(text: str) -> Any:
     """Return the plain data of YAML text.
 
     Raises:
-        ValueError: it is not YAML, or holds what is refused; in one line, with the place.
+        ValueError: it is not YAML, or contains refused data; the message is one line with the place.
     """
     try:
         return yaml.load(text, _Loader)
@@ -43,7 +43,7 @@ def read(path: Path, error: type[HstnnError], hint: str = "") -> Any:
     """Return the plain data of a YAML file.
 
     Raises:
-        HstnnError: `error`, where it cannot be read, is too large, or is not YAML.
+        HstnnError: `error`, if the file cannot be read, is too large, or is not YAML.
     """
     with reading(path, "YAML", error, hint):
         raw = read_bytes(path, TEXT_LIMIT)
@@ -54,9 +54,9 @@ def read(path: Path, error: type[HstnnError], hint: str = "") -> Any:
 
 
 def lines(path: Path, error: type[HstnnError]) -> dict[tuple[str, ...], int]:
-    """Return in which line, from 1, each key and each entry of a list of a YAML file stands, by its path of keys.
+    """Return the line, from 1, of each key and list entry of a YAML file, by its path of keys.
 
-    What an alias stands for is where it was written first.
+    An alias has the line of the value that it refers to.
 
     Raises:
         HstnnError: see `read`.
@@ -80,7 +80,7 @@ def lines(path: Path, error: type[HstnnError]) -> dict[tuple[str, ...], int]:
 
 
 def dump(value: Any) -> str:
-    """Return plain data as YAML, its keys in their order."""
+    """Return plain data as YAML, keeping the order of keys."""
     text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
     return text
 
@@ -116,7 +116,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def _check_size(self, node: Node, known: dict[int, _Size]) -> _Size:
-        """Return how many values a node has, and how deep they are nested, once its aliases are expanded."""
+        """Return the number of values of a node, and their nesting depth, with all aliases expanded."""
         if (found := known.get(id(node))) is not None:
             if found is _UNDER_WAY:
                 raise self._refused("an alias contains itself", node)

@@ -106,9 +106,9 @@ def test_what_stands_for_a_recipe_holds_no_data() -> None:
 
 
 def test_a_hybrid_network_needs_its_recipe() -> None:
-    with pytest.raises(RecipeError, match="no stack"):
+    with pytest.raises(RecipeError, match="not a stack"):
         bare(load_recipe("digits").network.model_dump(mode="json"))
-    with pytest.raises(RecipeError, match="without a recipe"):
+    with pytest.raises(RecipeError, match="no recipe of its own"):
         for_network(load_recipe("digits"), load_recipe("digits").network, None)
 
 

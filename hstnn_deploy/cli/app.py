@@ -49,7 +49,7 @@ COMMANDS = {
 
 @cache
 def commands(*names: str) -> typer.Typer:
-    """Return the command line with these commands alone, none of the others' modules being imported."""
+    """Return the command line with only these commands, without importing the modules of the others."""
     made = typer.Typer(
         name="hstnn",
         help="Train hybrid spatiotemporal neural networks, export them with proof, and measure what they cost.",
@@ -72,9 +72,9 @@ def commands(*names: str) -> typer.Typer:
 
 
 def app(args: list[str], **options: Any) -> Any:
-    """Run words of a command line; where the first names a command, no other command's module is imported.
+    """Run a command line. If its first word names a command, only that command's module is imported.
 
-    `help COMMAND` is `COMMAND --help`.
+    `help COMMAND` means `COMMAND --help`.
     """
     if args[:1] == ["help"]:
         args = [*args[1:], "--help"]
@@ -83,10 +83,10 @@ def app(args: list[str], **options: Any) -> Any:
 
 
 def _completed() -> list[str]:
-    """Return the command whose words a shell completes; nothing where it completes the command itself, or none."""
+    """Return the command whose arguments a shell completes; [] if it completes the command's name, or nothing."""
     if _COMPLETION not in os.environ:
         return []
-    # A line that is broken would be two suggestions.
+    # The shell would read a wrapped line as two suggestions.
     os.environ["COLUMNS"] = "10000"
     words = (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or "").replace("\n", " ")
     parts = words.split()
@@ -94,11 +94,11 @@ def _completed() -> list[str]:
 
 
 _COMPLETION = "_HSTNN_COMPLETE"
-"""Set by the shell whose completion asks."""
+"""Set by a shell that asks for completions."""
 
 
 def _dress(group: typer.Typer, path: str = "") -> None:
-    """Let `--help` break lines where the terminal ends, not where a docstring does, and end with examples."""
+    """Make `--help` wrap lines at the terminal's width, not at the docstring's, and end with examples."""
     for each in group.registered_commands:
         paragraphs = inspect.cleandoc(each.help or (each.callback and each.callback.__doc__) or "").split("\n\n")
         each.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
@@ -123,12 +123,12 @@ def _options(
     ] = False,
     _traceback: Annotated[
         bool,
-        typer.Option("--traceback", help="After an error, show the traceback too. Works anywhere on the command line."),
+        typer.Option("--traceback", help="Show the traceback of an error. Works anywhere on the command line."),
     ] = False,
     _quiet: Annotated[
         bool,
         typer.Option(
-            "--quiet", "-q", help="Print results and errors alone: no progress, notes or next steps. Works anywhere."
+            "--quiet", "-q", help="Print only results and errors: no progress, notes or next steps. Works anywhere."
         ),
     ] = False,
     _verbose: Annotated[
@@ -136,7 +136,7 @@ def _options(
         typer.Option(
             "--verbose",
             "-v",
-            help="Also say where defaults came from, how long it took, and tracebacks. Works anywhere.",
+            help="Also print where defaults come from, how long the command took, and tracebacks. Works anywhere.",
         ),
     ] = False,
     _plugin: Annotated[
@@ -144,8 +144,8 @@ def _options(
         typer.Option(
             "--plugin",
             metavar="MODULE",
-            help="Import a Python module that registers neurons, layers, losses, data sets or metrics of your own. "
-            "Its code runs. Works anywhere on the command line. HSTNN_PLUGINS names modules for every call.",
+            help="Import a Python module that registers your own neurons, layers, losses, data sets or metrics. "
+            "This runs its code. Works anywhere on the command line. HSTNN_PLUGINS names modules for every call.",
         ),
     ] = None,
 ) -> None:
@@ -157,7 +157,7 @@ _TyperUsageError: Any = typer.BadParameter.__base__
 
 
 def main() -> NoReturn:
-    """Run the command line and leave with an exit code: see `hstnn_deploy.errors`."""
+    """Run the command line and exit with a code of `hstnn_deploy.errors`."""
     begun = time.perf_counter()
     _asked_to_end.clear()
     signal.signal(signal.SIGTERM, _interrupt)
@@ -165,7 +165,6 @@ def main() -> NoReturn:
         signal.signal(signal.SIGINT, _interrupt)
     streams.prepare()
     try:
-        # Processes that this one starts read it there.
         console.speak(quiet=False, verbose=False)
         words, named = _plugins(_spoken(sys.argv[1:]))
         console.use_plugins(named)
@@ -174,15 +173,16 @@ def main() -> NoReturn:
             for row in defaults.survey() if console.verbose() else ():
                 console.told_more(f"{row['what']}: {row['value']} ({row['from']})")
         if named:
+            # Child processes read it there.
             os.environ[VARIABLE] = ",".join([*filter(None, [os.environ.get(VARIABLE)]), *named])
         result = app(args=words, standalone_mode=False)
         code = result if isinstance(result, int) else 0
         if code == 130:
             console.error("interrupted")
-        # Else a full disk would show only while Python ends, as an exception that nobody explains.
+        # Without this, a full disk would raise only while Python shuts down, without a clear message.
         sys.stdout.flush()
     except SystemExit as left:
-        # click leaves by itself, with another code, where whoever read our output has left.
+        # click exits by itself, with another code, when the reader of our output has gone.
         if not isinstance(left.__context__, BrokenPipeError):
             raise
         code = _explain(left.__context__)
@@ -195,18 +195,18 @@ def main() -> NoReturn:
         console.told_more(f"took {time.perf_counter() - begun:.1f} s")
     streams.close()
     if code and "RANK" in os.environ:
-        # What exchanges gradients between ranks has threads under way, and would abort as they are torn down.
+        # The threads that exchange gradients between ranks would abort during a normal shutdown.
         os._exit(code)
     sys.exit(code)
 
 
 def _spoken(words: list[str]) -> list[str]:
-    """Take out of the words of the command line how much is said; return what is left."""
+    """Apply --quiet, --verbose and --traceback, and return the other arguments."""
     end = words.index("--") if "--" in words else len(words)
     before, after = words[:end], words[end:]
     quiet, verbose = {"-q", "--quiet"} & {*before}, {"-v", "--verbose"} & {*before}
     if quiet and verbose:
-        raise UsageError("--quiet and --verbose exclude each other", "give one of them, or neither")
+        raise UsageError("--quiet and --verbose are mutually exclusive", "give one of them, or neither")
     console.speak(quiet=bool(quiet), verbose=bool(verbose))
     return [*(word for word in before if word not in _SAID), *after]
 
@@ -216,7 +216,7 @@ _SAID = {"--traceback", "-q", "--quiet", "-v", "--verbose"}
 
 
 def _plugins(words: list[str]) -> tuple[list[str], list[str]]:
-    """Take `--plugin MODULE` out of the words of the command line; return what is left, and the modules."""
+    """Split off `--plugin MODULE`; return the other arguments and the modules."""
     left, named = list[str](), list[str]()
     waiting = iter(words)
     for word in waiting:
@@ -230,7 +230,7 @@ def _plugins(words: list[str]) -> tuple[list[str], list[str]]:
             left.append(word)
     if wrong := [each for each in named if each.endswith(".py") or not looks_like_module(each)]:
         hint = "for example --plugin my_neurons, where my_neurons.py is in the current folder or installed"
-        raise UsageError(f"--plugin {brief(wrong[0])} is no module", hint)
+        raise UsageError(f"--plugin {brief(wrong[0])} is not a module name", hint)
     return left, named
 
 
@@ -255,25 +255,28 @@ def _explanation(error: BaseException) -> tuple[int, str, str]:
         case _ if _asked_to_end or isinstance(error, KeyboardInterrupt | typer.Abort):
             return 130, "interrupted", ""
         case BrokenPipeError():
-            # Whoever read our output has left; there is nothing more to say.
+            # The reader of our output has gone; nobody would see a message.
             return 141, "", ""
         case _TyperUsageError():
             context = getattr(error, "ctx", None)
-            # Without a message, help was shown instead.
             hint = f"see `{context.command_path if context else 'hstnn'} --help`"
             return 2, error.format_message(), hint
         case OSError() if error.errno == errno.ENAMETOOLONG:
             name = brief(str(error.filename or "it"))
-            return UsageError.exit_code, f"the name is too long for a file: {name}", "choose a shorter one"
+            return UsageError.exit_code, f"the file name is too long: {name}", "choose a shorter name"
         case OSError() if error.errno and error.strerror:
             refused = cannot_use(error)
             return refused.exit_code, refused.message, refused.hint
         case _:
-            return 70, f"unforeseen: {type(error).__name__}: {one_line(str(error))}", "add --traceback to see where"
+            return (
+                70,
+                f"unexpected error: {type(error).__name__}: {one_line(str(error))}",
+                "add --traceback to see where",
+            )
 
 
 _asked_to_end: list[int] = []
-"""The signals that asked for it. A library that is interrupted while it is imported may raise anything."""
+"""The signals received. A library that is interrupted during its import may raise any exception."""
 
 
 def _interrupt(number: int, _frame: Any) -> None:

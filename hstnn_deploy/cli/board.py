@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a live board on a terminal, plain lines elsewhere."""
+"""The display of a sweep: a live board on a terminal, plain lines elsewhere."""
 
 import time
 from collections import Counter
@@ -8,8 +8,9 @@ from typing import Any, Self
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
+from typing_extensions import override
 
-from hstnn_deploy.cli import console as house
+from hstnn_deploy.cli.console import table
 from hstnn_deploy.errors import HstnnError
 from hstnn_deploy.metrics import shown
 from hstnn_deploy.runs import RunFolder
@@ -26,7 +27,7 @@ _SETTLED = {"done", "failed", "blocked", "interrupted"}
 
 
 def result_line(run: RunFolder) -> str:
-    """Return what a finished run has come to, in a few words; "" where it is not finished."""
+    """Return a short summary of a finished run; "" if it is not finished."""
     status = run.status()
     result = status.get("result") or {}
     if "test" in result:
@@ -56,8 +57,8 @@ class Board(Observer):
         if self._live:
             self._live.stop()
 
+    @override
     def changed(self, entry: Entry) -> None:
-        """See `Observer`."""
         match entry.state:
             case "running":
                 if not self._live:
@@ -68,7 +69,7 @@ class Board(Observer):
                 took = f" in {duration(entry.seconds)}" if entry.attempts else " by another process"
                 self._say(entry, f"finished{took}: {_tolerant(result_line, entry.job.run)}")
             case "elsewhere":
-                self._say(entry, "another process works on it; waiting")
+                self._say(entry, "another process is working on it; waiting")
             case "failed" | "blocked":
                 self._say(entry, f"{entry.state}: {entry.reason}")
             case "interrupted":
@@ -76,13 +77,13 @@ class Board(Observer):
             case "waiting":
                 pass
 
+    @override
     def retried(self, entry: Entry, failure: Failure) -> None:
-        """See `Observer`."""
         alone = ", alone on its GPU" if entry.alone else ""
-        self._say(entry, f"failed: {failure.reason}; it will be tried again{alone}")
+        self._say(entry, f"failed: {failure.reason}; retrying{alone}")
 
+    @override
     def looked(self) -> None:
-        """See `Observer`."""
         if self._live:
             self._live.update(self._drawn(), refresh=True)
         elif time.monotonic() - self._said >= _EVERY:
@@ -96,7 +97,7 @@ class Board(Observer):
         self.console.print(line, markup=False, soft_wrap=True)
 
     def _running(self) -> list[tuple[Entry, dict[str, Any], float | None]]:
-        """Return the jobs under way, with what their folders say and the seconds that each has left."""
+        """Return the running jobs with the status in their folders and the seconds each has left."""
         found = []
         for entry in sorted((each for each in self.entries if each.state == "running"), key=lambda each: each.place):
             facts = _tolerant(RunFolder.status, entry.job.run) or {}
@@ -104,7 +105,7 @@ class Board(Observer):
         return found
 
     def _head(self) -> str:
-        """Return in one line how far all is, and how long it will take."""
+        """Return the overall progress and the time left in one line."""
         left = [seconds for _, _, seconds in self._running()]
         waiting = [entry for entry in self.entries if entry.state in {"waiting", "elsewhere"}]
         left += [self.estimator.of(entry.job).seconds for entry in waiting]
@@ -113,20 +114,20 @@ class Board(Observer):
         return f"{counts(self.entries)}  ·  {duration(time.monotonic() - self._start)} so far, {whole}"
 
     def _drawn(self) -> Group:
-        table = Table(["job", "done", "left", "best so far", "slot"], style="plain", more="")
+        drawn = Table(["job", "done", "left", "best so far", "slot"], style="plain", more="")
         for entry, facts, seconds in self._running():
-            table.add_row(
+            drawn.add_row(
                 entry.job.name,
                 _done(entry, facts),
                 duration(seconds),
                 valid_metric(facts["best"]) if facts.get("best") else "",
                 entry.place,
             )
-        return Group(Text(self._head(), style="bold"), table)
+        return Group(Text(self._head(), style="bold"), drawn)
 
 
 def counts(entries: list[Entry]) -> str:
-    """Return how many jobs are in which state."""
+    """Return the number of jobs in each state."""
     number = Counter(entry.state for entry in entries)
     states: tuple[JobState, ...] = ("done", "running", "elsewhere", "waiting", "failed", "blocked", "interrupted")
     shown = [f"{number[state]} {state}" for state in states if number[state]]
@@ -134,22 +135,22 @@ def counts(entries: list[Entry]) -> str:
 
 
 def failures(entries: list[Entry]) -> Table:
-    """Return the table of what went wrong and why."""
+    """Return a table of the jobs that failed, and why."""
     bad = [entry for entry in entries if entry.state in {"failed", "blocked", "interrupted"}]
     rows = [(entry.job.name, entry.state, str(entry.attempts), entry.reason) for entry in bad]
-    return house.table("Jobs without a result", ["job", "state", ">attempts", "reason"], rows)
+    return table("Jobs without a result", ["job", "state", ">attempts", "reason"], rows)
 
 
 def _done(entry: Entry, status: dict[str, Any]) -> str:
     if entry.job.stage == "traces":
-        return f"of {entry.job.steps} probes"
+        return f"n/a of {entry.job.steps} probes"
     within = status.get("within")
     batch = f", batch {within['batch']}/{within['batches']}" if within else ""
     return f"epoch {status.get('epoch', 0)}/{entry.job.steps}{batch}"
 
 
 def _left(entry: Entry, status: dict[str, Any]) -> float | None:
-    """Return the seconds a running job has left, judged by its own epochs, or by the batches of its first one."""
+    """Return the seconds a running job has left, estimated from its epochs, or from the batches of its first one."""
     best, within = status.get("best"), status.get("within")
     share = within["batch"] / within["batches"] if within else 0.0
     if entry.job.stage == "traces":
@@ -164,7 +165,7 @@ def _left(entry: Entry, status: dict[str, Any]) -> float | None:
 
 
 def _tolerant(look: Any, run: RunFolder) -> Any:
-    """Look at a run folder that others may be removing or damaging: the board must not fall over that."""
+    """Read a run folder that another process may be removing or damaging, without failing."""
     try:
         return look(run)
     except (HstnnError, OSError):

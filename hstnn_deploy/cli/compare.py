@@ -18,10 +18,10 @@ def compare(
         Path,
         typer.Argument(
             metavar="A",
-            help="A folder of runs, a run's best.pt, or a folder or file of records; with --run a checkpoint.",
+            help="A folder of runs, a run's best.pt, or a folder or file of records. With --run: a checkpoint.",
         ),
     ],
-    second: Annotated[Path, typer.Argument(metavar="B", help="What to compare it with, of the same sort.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="What to compare A with; the same kind of thing as A.")],
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -34,22 +34,23 @@ def compare(
         typer.Option(
             metavar="CONDITION",
             help="Exit with 14 on a change like 'accuracy < -0.5' or 'p99 > 10ms' (B - A), 'p99 > 1.1x' (B / A), "
-            "'epoch > 10%'; with 13 where it cannot be judged. Repeatable.",
+            "'epoch > 10%'; exit with 13 if a condition cannot be evaluated. Repeatable.",
         ),
     ] = None,
     despite: Annotated[
         bool,
-        typer.Option("--despite", help="Judge --fail-if by doubtful times too, such as those of a busy machine."),
+        typer.Option("--despite", help="Apply --fail-if to doubtful times too, such as those from a busy machine."),
     ] = False,
     redundant: Annotated[
-        bool, typer.Option("--redundant", help="Compare hybrids as they are before their selection (stage adapt).")
+        bool, typer.Option("--redundant", help="Compare hybrids as they are before selection (stage adapt).")
     ] = False,
     run: Annotated[
         bool,
-        typer.Option("--run", help="Measure the checkpoints A and B in turns, A B A B, and compare what was measured."),
+        typer.Option("--run", help="Measure the checkpoints A and B alternately (A B A B), and compare the results."),
     ] = False,
     repeats: Annotated[
-        int | None, typer.Option(help="With --run, processes of each side (default: 5, the fewest for a test).")
+        int | None,
+        typer.Option(help="With --run, processes per checkpoint (default: 5, the fewest that allow a test)."),
     ] = None,
     phases: Annotated[
         str | None, typer.Option(metavar="LIST", help="With --run, as in hstnn profile (default: infer).")
@@ -75,13 +76,12 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two groups: differences with intervals, a significance test, and an exit code for CI.
+    """Compare two groups of runs or records: differences with intervals, a significance test, and an exit code for CI.
 
-    Runs are compared by seed where both sides have the same ones (paired t-test), else by Welch's t-test. Of a hybrid
-    and a network of another kind, the restored hybrid is compared. Times and
-    memory are compared by process (exact permutation test; many processes: Welch's t-test): measure several processes
-    of each side, best with --run. Of robustness records the mean over all levels of each disturbance is compared, by
-    seed.
+    Runs are paired by seed if both sides have the same seeds (paired t-test); otherwise Welch's t-test is used. If only
+    one side is a hybrid, its restored network is compared. Times and memory are compared by process (exact permutation
+    test; many processes: Welch's t-test), so measure several processes per side, ideally with --run. For robustness
+    records, the mean over all levels of each disturbance is compared, by seed.
     """
     from hstnn_deploy.cli import in_turns
     from hstnn_deploy.report.comparing import comparison, conditions
@@ -98,7 +98,9 @@ def compare(
         result = in_turns.measured(first, second, asked, out, metric or [], wanted, despite)
     else:
         if idle := [name for name, value in given.items() if value is not None]:
-            raise UsageError(f"{idle[0]} says how to measure, and nothing is measured", "add --run, or leave it out")
+            raise UsageError(
+                f"{idle[0]} has no effect without --run, which measures", f"add --run, or leave {idle[0]} out"
+            )
         result = comparison.compare(first, second, metric or [], wanted, despite, redundant)
     _show(result, as_json)
     _judge(result)
@@ -121,9 +123,10 @@ def _judge(result: "Comparison") -> None:
         more = f" (and {len(result.failures) - 1} more)" if len(result.failures) > 1 else ""
         raise ConditionMet(
             f"{worst.row.name}: {worst.row.metric} changed by {worst.shown}: {worst.condition.text}{more}",
-            "that is what --fail-if was asked to fail on",
+            "--fail-if makes this change an error",
         )
     for verdict in result.unjudged[:1]:
         raise ReportError(
-            f"--fail-if {verdict.condition.text!r} cannot be judged for {verdict.row.name}: {verdict.why}", verdict.hint
+            f"--fail-if {verdict.condition.text!r} cannot be evaluated for {verdict.row.name}: {verdict.why}",
+            verdict.hint,
         )

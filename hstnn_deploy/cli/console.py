@@ -1,4 +1,4 @@
-"""How every command speaks: results to standard output, errors to standard error, JSON when asked."""
+"""The output of every command: results to standard output, errors to standard error, and JSON with --json."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 _LONGEST = 2000
-"""Letters of an error."""
+"""Characters of an error message, at most."""
 
 
 _plugins = list[str]()
@@ -24,47 +24,47 @@ _plugins = list[str]()
 out = Screen()
 """Results: standard output."""
 err = Screen(stderr=True)
-"""Errors, and what is wrong with files: standard error, always."""
+"""Errors and warnings: standard error, even with -q."""
 aside = Screen(stderr=True)
-"""What goes with the work, such as progress, notes and the names of written files: standard error, silent with -q."""
+"""Progress, notes and the names of written files: standard error, silent with -q."""
 
 _speech = {"quiet": False, "verbose": False}
 
 
 def speak(quiet: bool, verbose: bool) -> None:
-    """Set how much is said: with `quiet` results and errors alone, with `verbose` also what is left out otherwise."""
+    """Set how much is printed: only results and errors with `quiet`, more than usual with `verbose`."""
     _speech.update(quiet=quiet, verbose=verbose)
     aside.quiet = quiet
 
 
 def quiet() -> bool:
-    """Whether results and errors alone are wanted."""
+    """Whether only results and errors are printed."""
     return _speech["quiet"]
 
 
 def verbose() -> bool:
-    """Whether what is left out otherwise is wanted too: tracebacks, times, where defaults came from."""
+    """Whether tracebacks, times and the sources of defaults are printed too."""
     return _speech["verbose"]
 
 
 def told_more(message: str) -> None:
-    """Print on standard error what is said with `verbose` alone."""
+    """Print a line on standard error, only with `verbose`."""
     if verbose():
         err.print(Text.assemble(("more: ", "dim"), message), soft_wrap=True)
 
 
 def report(as_json: bool) -> Console:
-    """Return the console for results that a person reads: standard output, or `aside` where that carries JSON."""
+    """Return the console for readable results: standard output, or `aside` if that carries JSON."""
     return aside if as_json else out
 
 
 def working(as_json: bool) -> Console:
-    """Return the console for the progress of work: that of `report`, or one that is silent where nobody asks."""
+    """Return the console for progress: that of `report`, or `aside` with `quiet`."""
     return aside if as_json or quiet() else out
 
 
 def advise(lines: str) -> None:
-    """Print what to do next, where that is wanted."""
+    """Print suggested next commands, unless `quiet`."""
     if not quiet():
         out.print(lines, markup=False, soft_wrap=True)
 
@@ -75,35 +75,35 @@ def emit(value: Any) -> None:
 
 
 def write(text: str) -> None:
-    """Write text to standard output as it is, without what a terminal would obey."""
+    """Write text to standard output as it is, with terminal control characters made visible."""
     sys.stdout.write(visible(text))
 
 
 def use_plugins(modules: Sequence[str]) -> None:
-    """Note which modules this command line named by `--plugin`, for `again`."""
+    """Remember the modules that `--plugin` named, for `again`."""
     _plugins[:] = dict.fromkeys(modules)
 
 
 def again(command: str) -> str:
-    """Return a command to go on with, with the plug-ins that this command needed."""
+    """Return a follow-up command with the plug-ins that this command needed."""
     return command + "".join(f" --plugin {module}" for module in _plugins)
 
 
 def error(message: str, hint: str = "") -> None:
-    """Print an error as one line, and what would work as another."""
+    """Print an error in one line, and its hint in another."""
     err.print(Text.assemble(("error: ", "bold red"), _line(message)), soft_wrap=True)
     if hint:
         err.print(Text.assemble(("hint: ", "cyan"), _line(hint)), soft_wrap=True)
 
 
 def _line(text: str) -> str:
-    """Return text as one line, without its middle where it is very long."""
+    """Return text as one line; a very long one loses its middle."""
     line = " ".join(text.split("\n"))
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
 
 
 def note(message: str) -> None:
-    """Print on standard error, as one line, what a person should know of a result."""
+    """Print a note about a result on standard error, in one line."""
     aside.print(Text.assemble(("note: ", "yellow"), message), soft_wrap=True)
 
 
@@ -129,7 +129,7 @@ def counted(count: int, what: str) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes for people."""
+    """Return a number of bytes with a unit, such as "1.5 MB"."""
     value, unit = float(count), "B"
     for larger in ("kB", "MB", "GB"):
         if value < 1000:
@@ -139,7 +139,7 @@ def size(count: int) -> str:
 
 
 def print_sheet(sheet: "Sheet") -> None:
-    """Print a table of a report: its title, its rows, and its notes below."""
+    """Print a table of a report: title, rows, and the notes below."""
     made = Table(
         [f">{column.name}" if column.numeric else column.name for column in sheet.columns],
         title=sheet.title,

@@ -24,7 +24,7 @@ Name = Annotated[str, typer.Argument(help="A data set (see `hstnn data list`).")
 
 
 class _Subject(NamedTuple):
-    """A data set as the first shipped recipe that uses it asks for it."""
+    """A data set, configured as in the first shipped recipe that uses it."""
 
     data_set: "DataSet[Any]"
     config: Any
@@ -36,12 +36,15 @@ class _Subject(NamedTuple):
         return Source(self.protocol, data_dir)
 
     def where(self, data_dir: Path | None) -> tuple[bool, str]:
-        """Return whether it is on this machine, and in which folder, or else how to get it."""
+        """Return whether it is on this machine, and its folder or how to get it."""
         place, get = self.data_set.place, self.data_set.card.get
         if place is None:
             return True, get
         missing = self.data_set.missing(self.config, data_dir)
         return not missing, get if missing else str(place(self.config, data_dir))
+
+
+_NOTHING_TO_SET = "no shipped recipe uses {}, so --set has nothing to change"
 
 
 def _subject(name: str, changes: Iterable[str] = ()) -> _Subject:
@@ -55,32 +58,32 @@ def _subject(name: str, changes: Iterable[str] = ()) -> _Subject:
     using = [each for each in shipped() if load_recipe(each).data.name == name]
     if not using:
         if changes:
-            raise UsageError(f"no shipped recipe uses {name}, so there is none whose keys --set could change")
+            raise UsageError(_NOTHING_TO_SET.format(name), "leave --set out")
         return _Subject(DATA_SETS[name], DATA_SETS[name].config(), "validation")
-    # The recipe of the set's own name before its variants.
+    # Prefer the recipe with the data set's own name to its variants.
     recipe = load_recipe(min(using, key=lambda each: (each != name, each)), list(changes))
     return _Subject(DATA_SETS[name], recipe.data, recipe.protocol)
 
 
 def _own_subject(name: str, config: Any, changes: Iterable[str]) -> _Subject:
-    """Return a data set of a user's own, with the options of its class."""
+    """Return a user's own data set, with the default options of its class."""
     from pydantic import ValidationError
 
     from hstnn_deploy.data import custom
 
     if changes:
-        raise UsageError(f"no shipped recipe uses {name}, so there is none whose keys --set could change")
+        raise UsageError(_NOTHING_TO_SET.format(name), "leave --set out")
     try:
         made = config()
     except ValidationError as error:
         wants = ", ".join(str(each["loc"][0]) for each in error.errors(include_url=False))
-        raise UsageError(f"data set {name} has options without a default: {wants}", "a recipe can give them") from error
+        raise UsageError(f"data set {name} has options without a default: {wants}", "set them in a recipe") from error
     return _Subject(custom.of(made), made, "validation")
 
 
 @app.command("list")
 def list_sets(data_dir: DataDir = None, as_json: Json = False) -> None:
-    """List the data sets: what each is, whether it is on this machine, and else how to get it."""
+    """List the data sets: what each one contains, and whether it is on this machine or how to get it."""
     from hstnn_deploy.data.registry import DATA_SETS
 
     facts = [_facts(_subject(name), data_dir) for name in DATA_SETS]
@@ -99,7 +102,7 @@ def list_sets(data_dir: DataDir = None, as_json: Json = False) -> None:
 
 
 def _own_facts(name: str) -> dict[str, Any]:
-    """Return what is known of a data set of a user's own without loading it."""
+    """Return what is known about a user's own data set without loading it."""
     problem, part = "", None
     try:
         part = plugins.find("data", name)
@@ -116,7 +119,7 @@ def _own_facts(name: str) -> dict[str, Any]:
         "licence": "",
         "home": "",
         "here": part is not None,
-        "where": problem or (f"of your own: {part.told}" if part else "nobody registers it"),
+        "where": problem or (f"your own: {part.told}" if part else "not registered"),
     }
 
 
@@ -145,21 +148,23 @@ def _facts(subject: _Subject, data_dir: Path | None) -> dict[str, Any]:
 @app.command("prepare")
 def prepare(
     name: Annotated[str | None, typer.Argument(help="A data set (see `hstnn data list`).")] = None,
-    all_sets: Annotated[bool, typer.Option("--all", help="Every data set, as far as it can be had.")] = False,
+    all_sets: Annotated[
+        bool, typer.Option("--all", help="Prepare every data set that can be downloaded or is on this machine.")
+    ] = False,
     changes: Changes = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Download a data set where that is allowed, check and unpack it, and fill the cache for its recipe.
 
-    It can be run by many processes at once, stopped, and run again: what is finished is not done twice.
+    Several processes can run it at once. It can be stopped and run again: finished work is not repeated.
     """
     from hstnn_deploy.data.registry import DATA_SETS
 
     if (name is None) == (not all_sets):
         raise UsageError("name a data set, or give --all", "`hstnn data list` lists them")
     if all_sets and changes:
-        raise UsageError("--set is for one data set, not for --all")
+        raise UsageError("--set is for one data set, not for --all", "leave --set out")
     names = list(DATA_SETS) if name is None else [name]
     facts, failed = [], list[str]()
     for each in names:
@@ -174,13 +179,13 @@ def prepare(
             )
             failed.append(each)
         except KeyboardInterrupt as error:
-            raise Interrupted("interrupted; what is finished is kept", "run it again to go on") from error
+            raise Interrupted("interrupted; finished work is kept", "run the same command again to continue") from error
     if as_json:
         console.emit(facts)
     if failed:
         raise DataError(
             f"{len(failed)} of {len(names)} data sets could not be prepared: {', '.join(failed)}",
-            "what each needs is said above",
+            "see above for what each one needs",
         )
 
 
@@ -200,16 +205,16 @@ def _prepare(subject: _Subject, data_dir: Path | None, screen: Any) -> dict[str,
     screen.print(f"{subject.data_set.name} is ready: {splits.origin} ({told} {unit})", soft_wrap=True, markup=False)
     if entries:
         size = console.size(sum(entry.bytes for entry in entries))
-        state = f"{len(new)} of them new" if new else "none of them new"
+        state = f"{len(new)} new" if new else "none new"
         screen.print(f"  cache: {len(entries)} files, {size}, {state}", soft_wrap=True, markup=False)
     return {"name": subject.data_set.name, "origin": splits.origin, **counts, "cached": [str(e.path) for e in entries]}
 
 
 @app.command("verify")
 def verify(name: Name, changes: Changes = None, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Read every file of a data set whole and check it; count samples by split and class.
+    """Read and check every file of a data set completely, and count samples by split and class.
 
-    Exits with 3 where a file is wrong or missing.
+    Exits with 3 if a file is wrong or missing.
     """
     from hstnn_deploy.cli.progress import Working
     from hstnn_deploy.data.prepare import verify as verify_set
@@ -233,7 +238,7 @@ def verify(name: Name, changes: Changes = None, data_dir: DataDir = None, as_jso
                 console.err.print(f"wrong: {each.problem}", soft_wrap=True, markup=False)
         raise DataError(
             f"{name}: {len(wrong)} of {len(found)} checks failed, the first: {wrong[0].problem}",
-            f"remove them, and get them again (`hstnn data prepare {name}`)",
+            f"remove the wrong files, and get them again with `hstnn data prepare {name}`",
         )
 
 
@@ -242,7 +247,7 @@ def _wrong(each: "Inspected") -> dict[str, str]:
 
 
 def _by_split(found: "list[Inspected]") -> dict[str, dict[str, Any]]:
-    """Return how many samples, or words, each split has, in all and by class."""
+    """Return the number of samples, or words, of each split: in total and by class."""
     splits: dict[str, dict[str, Any]] = {}
     for each in found:
         split = splits.setdefault(each.split, {"count": 0, "classes": {}})
@@ -278,15 +283,15 @@ def _print_verified(subject: _Subject, found: "list[Inspected]", splits: dict[st
 def show(
     name: Name,
     out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="The picture (default: NAME.png).")] = None,
-    split: Annotated[SplitChoice, typer.Option(help="Which samples.")] = SplitChoice.train,
-    index: Annotated[int | None, typer.Option(help="The number of the first sample.")] = None,
-    label: Annotated[int | None, typer.Option(help="Samples of this class (default: some of each).")] = None,
-    count: Annotated[int | None, typer.Option(min=1, max=50, help="How many samples.")] = None,
+    split: Annotated[SplitChoice, typer.Option(help="The split to draw from.")] = SplitChoice.train,
+    index: Annotated[int | None, typer.Option(help="Index of the first sample.")] = None,
+    label: Annotated[int | None, typer.Option(help="Draw only samples of this class (default: some of each).")] = None,
+    count: Annotated[int | None, typer.Option(min=1, max=50, help="Number of samples.")] = None,
     changes: Changes = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Draw samples of a data set, or the statistics of a text, and say in a few lines what they are."""
+    """Draw samples of a data set, or the statistics of a text, and describe them in a few lines."""
     from hstnn_deploy.data.dataset import Choice
     from hstnn_deploy.data.pictures.figure import save
 
@@ -295,9 +300,12 @@ def show(
     if path.suffix.lower() != ".png":
         raise UsageError(f"--out {path} does not end in .png", "pictures are written as PNG")
     if path.is_dir():
-        raise UsageError(f"--out {path} is a folder", "give the picture's name")
+        raise UsageError(f"--out {path} is a folder", "give the name of a .png file")
     if subject.data_set.picture is None:
-        raise UsageError(f"{name} is a data set of your own, which nothing here can draw", "draw what its load gives")
+        raise UsageError(
+            f"{name} is your own data set, and only built-in data sets can be drawn",
+            "draw the samples that its load returns yourself",
+        )
     with console.aside.status(f"drawing {name}"):
         source = subject.source(data_dir)
         picture = subject.data_set.picture(subject.config, source, Choice(split.value, index, label, count))
@@ -313,15 +321,16 @@ def show(
 @app.command("bench")
 def bench(
     name: Name,
-    batch: Annotated[int, typer.Option(min=1, help="Samples of a batch.")] = 32,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 32,
     samples: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="How much of the training split (default: 256, or four batches)."),
+        typer.Option(min=1, metavar="N", help="Training samples to load (default: 256, or four batches)."),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds that are measured.")] = 5,
-    recipe: Annotated[str | None, typer.Option(metavar="RECIPE", help="Whose data section to take.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds to measure.")] = 5,
+    recipe: Annotated[str | None, typer.Option(metavar="RECIPE", help="Load the data as this recipe does.")] = None,
     train: Annotated[
-        str | None, typer.Option(metavar="RECIPE", help="Also time a training pass of its network by each strategy.")
+        str | None,
+        typer.Option(metavar="RECIPE", help="Also time a training pass of this recipe's network with each strategy."),
     ] = None,
     changes: Changes = None,
     device: Device = "auto",
@@ -329,12 +338,13 @@ def bench(
         int | None, typer.Option(min=1, envvar=defaults.THREADS, help="CPU threads (default: one per core).")
     ] = None,
     data_dir: DataDir = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all that was measured as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all measurements as JSON.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the ways to load a data set side by side, in batches per second and bytes, and say which to take.
+    """Compare the ways to load a data set, in batches per second and bytes, and recommend one.
 
-    Beside each --cache: read and framed at every access, tonic's disk cache, dense frames and sparse tensors.
+    Besides each --cache mode, it measures reading and framing at every access, tonic's disk cache, dense frames and
+    sparse tensors.
     """
     from hstnn_deploy import devices
     from hstnn_deploy.cli import data_bench
@@ -342,7 +352,7 @@ def bench(
 
     if name not in DATA_SETS and plugins.find("data", name) is not None:
         raise UsageError(
-            f"{name} is a data set of your own, and bench compares ways to read the package's own",
+            f"{name} is your own data set, and `hstnn data bench` only measures built-in ones",
             f"`hstnn data prepare {name}` loads it once",
         )
     if name not in DATA_SETS:

@@ -1,4 +1,4 @@
-"""What `hstnn data bench` prepares, measures and prints."""
+"""Prepare, measure and print what `hstnn data bench` compares."""
 
 import os
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ _SAMPLES = 256
 
 
 class Asked(NamedTuple):
-    """What is to be measured."""
+    """What to measure."""
 
     data_set: "DataSet[Any]"
     config: Any
     protocol: "Protocol"
     training: "Recipe | None"
-    """Whose network is trained, if any."""
+    """The recipe whose network is trained, if any."""
     data_dir: Path | None
     batch: int
     samples: int | None
@@ -36,16 +36,18 @@ class Asked(NamedTuple):
 
 
 def choose(name: str, recipe: str | None, train: str | None, changes: Sequence[str]) -> "Recipe":
-    """Return the recipe that was named for its data section or its network.
+    """Return the recipe that `--recipe` or `--train` names.
 
     Raises:
-        UsageError: two were named, or it is for another data set.
-        RecipeError: it is none.
+        UsageError: they name two recipes, or the recipe is for another data set.
+        RecipeError: it is not a valid recipe.
     """
     from hstnn_deploy.recipe.load import load_recipe
 
     if recipe is not None and train is not None and recipe != train:
-        raise UsageError(f"--recipe {recipe} and --train {train} are two recipes", "--train takes its data section too")
+        raise UsageError(
+            f"--recipe {recipe} and --train {train} are two recipes", "give --train alone: it sets the data too"
+        )
     found = load_recipe(str(recipe or train), list(changes))
     if found.data.name != name:
         option = "--train" if train else "--recipe"
@@ -57,11 +59,11 @@ def choose(name: str, recipe: str | None, train: str | None, changes: Sequence[s
 
 
 def run(asked: Asked, out: Path | None, as_json: bool) -> None:
-    """Measure, print, and write to a file where one was given.
+    """Measure, print, and write to `out` if it is given.
 
     Raises:
-        Interrupted: it was stopped; what was measured is printed and written all the same.
-        HstnnError: it cannot be measured.
+        Interrupted: after Ctrl-C; the finished measurements are printed and written all the same.
+        HstnnError: the data set cannot be measured.
     """
     from hstnn_deploy import environment, files
     from hstnn_deploy.cli.progress import Working
@@ -93,12 +95,12 @@ def run(asked: Asked, out: Path | None, as_json: bool) -> None:
             else:
                 _print(asked, bench, facts)
     if stopped:
-        shown = f"after {bench.rounds} of {asked.repeats} rounds; what was measured is shown"
-        raise Interrupted(f"interrupted {shown if any(row.epochs for row in bench.rows) else 'before a round began'}")
+        shown = f"after {bench.rounds} of {asked.repeats} rounds, which are shown above"
+        raise Interrupted(f"interrupted {shown if any(row.epochs for row in bench.rows) else 'before the first round'}")
 
 
 def _bench(asked: Asked, folder: Path, report: "Report") -> "tuple[Bench, str, dict[str, Any] | None]":
-    """Return what measures, where the data is from, and the bytes of its recordings."""
+    """Return what measures, the origin of the data, and the bytes of its recordings."""
     import torch
 
     from hstnn_deploy.data.events.recordings import SomeRecordings, as_trained
@@ -141,7 +143,7 @@ def _bench(asked: Asked, folder: Path, report: "Report") -> "tuple[Bench, str, d
 
 
 def _count(whole: int, asked: Asked) -> int:
-    """Return how many samples are loaded: as many as were asked for, or a few whole batches."""
+    """Return how many samples are loaded: `samples`, or by default a few whole batches."""
     if asked.batch > whole:
         raise UsageError(
             f"--batch {asked.batch} is more than the {whole} samples of the training split",
@@ -152,14 +154,15 @@ def _count(whole: int, asked: Asked) -> int:
         return wanted - wanted % asked.batch
     if not asked.batch <= asked.samples <= whole:
         raise UsageError(
-            f"--samples {asked.samples} is not from a batch ({asked.batch}) to the training split ({whole})",
+            f"--samples is {asked.samples}, not between the batch size ({asked.batch}) and the size of the training "
+            f"split ({whole})",
             f"give {asked.batch} to {whole}",
         )
     return asked.samples
 
 
 def _part(split: Any, asked: Asked) -> tuple[Any, int, int]:
-    """Return a part of a split that holds no recordings, its samples and the split's."""
+    """Return a part of a split without recordings, its number of samples and the split's."""
     import torch
 
     from hstnn_deploy.data.text import TextSplit
@@ -178,20 +181,20 @@ def _print(asked: Asked, bench: "Bench", facts: dict[str, Any]) -> None:
     rows = [each for each in facts["strategies"] if each["batches_per_second"] is not None]
     placed = [place for place in ("host", "device", "disk") if any(each["bytes"][place]["bytes"] for each in rows)]
     titles = {"host": ">host memory", "device": ">GPU memory", "disk": ">on disk"}
-    columns = ["strategy", ">batches/s", ">of naive", ">ready after", *(titles[place] for place in placed)]
+    columns = ["strategy", ">batches/s", ">vs naive", ">ready after", *(titles[place] for place in placed)]
     trained = asked.training is not None
     columns += [">training pass"] if trained else []
     table = []
     for each in rows:
         over, ready = each["over_naive"], each["ready_seconds"]
         cells = [each["name"], f"{each['batches_per_second']:.4g}", "n/a" if over is None else f"{over:.2f} x"]
-        cells.append("in it" if ready is None else f"{ready:.2f} s")
+        cells.append("included" if ready is None else f"{ready:.2f} s")
         cells += [_bytes(each["bytes"][place]) for place in placed]
         if trained:
             cells.append(f"{_median(each['train_seconds']):.3g} s" if each["train_seconds"] else "n/a")
         table.append(cells)
     unit = "windows" if not hasattr(asked.config, "steps") and asked.data_set.shape(asked.config) is None else "samples"
-    how = "as asked" if asked.samples else "--samples takes another part"
+    how = "set by --samples" if asked.samples else "--samples changes this"
     say = _say
     say(f"{asked.data_set.name}: {facts['origin']}")
     of = f"{bench.count} of the {bench.whole} {unit} of the training split ({how})"
@@ -204,9 +207,12 @@ def _print(asked: Asked, bench: "Bench", facts: dict[str, Any]) -> None:
     )
     say(f"{machine}; load average {before:.1f} before and {after:.1f} after")
     if max(before, after) - 1 > environment["cores"]:
-        # Each of many short parallel operations waits for a thread that others hold.
+        # Each of many short parallel operations waits for a thread that other processes use.
         one = "" if environment["threads"] == 1 else ", or with --threads 1"
-        console.note(f"other work shares this machine: speeds are lower, and ratios less sure; try an idle one{one}")
+        console.note(
+            "this machine is busy with other work: speeds are lower and ratios less certain; measure when it is idle"
+            + one
+        )
     console.out.print(console.table(f"Loading {asked.data_set.name}", columns, table))
     absent: dict[str, list[str]] = {}
     for each in facts["strategies"]:
@@ -217,13 +223,13 @@ def _print(asked: Asked, bench: "Bench", facts: dict[str, Any]) -> None:
     for reason, named in _reasons(rows, placed).items():
         say(f"n/a: {named}: {reason}")
     if asked.device.type == "cpu" and len(rows) > 1:
-        say("the device is the CPU here: what is kept on the device is kept in host memory")
+        say("the device is the CPU, so data kept on the device is in host memory")
     if (recordings := facts["recordings"]) is not None and recordings["bytes"] is not None:
         say(f"the recordings' own files: {console.size(recordings['bytes'])}")
     if trained and asked.training is not None:
         losses = sorted({each["train_loss"] for each in rows if each["train_loss"] is not None})
-        same = f"{losses[0]:.6g} by each" if len(losses) == 1 else f"{losses[0]:.6g} to {losses[-1]:.6g}"
-        say(f"training pass: {asked.training.name}, the same fresh network by each strategy; mean loss {same}")
+        same = f"{losses[0]:.6g} for each" if len(losses) == 1 else f"{losses[0]:.6g} to {losses[-1]:.6g}"
+        say(f"training pass: {asked.training.name}, the same new network for each strategy; mean loss {same}")
     say(facts["advice"])
 
 
@@ -242,7 +248,7 @@ def _bytes(held: dict[str, Any]) -> str:
 
 
 def _reasons(rows: list[dict[str, Any]], placed: list[str]) -> dict[str, str]:
-    """Return for each reason why bytes are n/a the strategies and the places it is of."""
+    """Return the strategies with bytes that are n/a, by reason."""
     found: dict[str, list[str]] = {}
     for each in rows:
         for place in placed:

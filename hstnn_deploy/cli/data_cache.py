@@ -1,4 +1,4 @@
-"""`hstnn data cache`: what is cached on disk, seen, verified and removed."""
+"""`hstnn data cache`: list, verify and remove the cache on disk."""
 
 from typing import Annotated, Any
 
@@ -8,12 +8,12 @@ from hstnn_deploy.cli import console
 from hstnn_deploy.cli.options import Json
 from hstnn_deploy.errors import DataError, UsageError, nearest
 
-app = typer.Typer(name="cache", help="See, verify and clear what is cached on disk.", no_args_is_help=True)
+app = typer.Typer(name="cache", help="List, verify and clear the cache on disk.", no_args_is_help=True)
 
 
 @app.command("info")
 def info(as_json: Json = False) -> None:
-    """List what the cache on disk holds."""
+    """List the files in the cache on disk."""
     from hstnn_deploy.data import cache as cached
 
     entries = cached.entries()
@@ -31,7 +31,7 @@ def info(as_json: Json = False) -> None:
         for entry in entries
     ]
     if rows:
-        columns = ["data set", "split", ">size", "made (UTC)", "of"]
+        columns = ["data set", "split", ">size", "made (UTC)", "parameters"]
         console.out.print(console.table(f"Cache {cached.folder()}", columns, rows))
     total = console.size(sum(entry.bytes for entry in entries))
     console.out.print(f"{cached.folder()}: {len(entries)} files, {total}", soft_wrap=True, markup=False)
@@ -42,9 +42,9 @@ def _entry(entry: Any) -> dict[str, Any]:
 
 
 def _told(parameters: dict[str, Any]) -> str:
-    """Return what a cached split was made with, in short."""
+    """Return the parameters of a cached split in one line."""
     if not parameters:
-        return "damaged: it will be made anew"
+        return "damaged: it will be rebuilt"
     return ", ".join(f"{key} {value}" for key, value in parameters.items() if key != "files")
 
 
@@ -53,9 +53,9 @@ def verify(
     name: Annotated[str | None, typer.Argument(help="A data set (default: all of them).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Read every cached file whole and check it. Exits with 3 where one is damaged; it is made anew when it is needed.
+    """Read and check every cached file completely. Exits with 3 if one is damaged; it is rebuilt when needed.
 
-    A training does so only where size or times of a file have changed since it was last read whole.
+    A training run does this only for files whose size or times have changed since the last complete check.
     """
     from hstnn_deploy.cli.progress import Working
     from hstnn_deploy.data import cache as cached
@@ -72,7 +72,7 @@ def verify(
         console.emit({"folder": str(cached.folder()), "entries": entries})
     else:
         size = console.size(sum(entry.bytes for entry, _ in found))
-        said = f"{cached.folder()}: {len(found)} files, {size}, read whole; {len(found) - len(wrong)} are right"
+        said = f"{cached.folder()}: {len(found)} files, {size}, read completely; {len(found) - len(wrong)} are intact"
         console.out.print(said, soft_wrap=True, markup=False)
     if wrong:
         for entry, problem in wrong if len(wrong) > 1 else ():
@@ -80,7 +80,7 @@ def verify(
         path, problem = wrong[0][0].path, wrong[0][1]
         raise DataError(
             f"{len(wrong)} of {len(found)} cached files are damaged, the first: {path}: {problem}",
-            "they are made anew when they are needed; `hstnn data cache clear` removes them",
+            "they are rebuilt when needed; `hstnn data cache clear` removes them",
         )
 
 
@@ -89,7 +89,7 @@ def clear(
     name: Annotated[str | None, typer.Argument(help="A data set (default: all of them).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Remove what is cached, of one data set or of all; it is made again when it is needed."""
+    """Remove the cached files of one data set, or of all; they are rebuilt when needed."""
     from hstnn_deploy.data import cache as cached
 
     _check_name(name)
@@ -102,7 +102,7 @@ def clear(
 
 
 def _check_name(name: str | None) -> None:
-    """Refuse a name that neither a data set has nor anything in the cache."""
+    """Refuse a name that is neither a data set's nor in the cache."""
     from hstnn_deploy.data import cache as cached
     from hstnn_deploy.data.registry import DATA_SETS
 

@@ -1,4 +1,4 @@
-"""`hstnn data check`: data of one's own before anybody trains on it."""
+"""`hstnn data check`: check your own data before you train on it."""
 
 import re
 import shlex
@@ -16,28 +16,34 @@ if TYPE_CHECKING:
 
 _VALUE = re.compile(r"--set (data\.[a-z_]+=\[\d+,\d+\])")
 _CLASSES = 30
-"""Classes that have a line each in the table."""
+"""Classes that have their own row in the table, at most."""
 
 
 def check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder, or the file where one holds everything.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder with your data, or a single file with all of it.")
+    ],
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="data.KEY=VALUE", help="Say what `hstnn train --data` will be told; repeatable."),
+        typer.Option(
+            "--set", metavar="data.KEY=VALUE", help="Set a data key, as for `hstnn train --data`; repeatable."
+        ),
     ] = None,
     files: Annotated[
-        int | None, typer.Option("--files", min=1, metavar="N", help="Read N files at most, drawn (default: 2000).")
+        int | None,
+        typer.Option("--files", min=1, metavar="N", help="Read at most N files, chosen at random (default: 2000)."),
     ] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="Read everything, however long it takes.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="PICTURE.png", help="Also draw what was found.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Read all files, however long it takes.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="PICTURE.png", help="Also draw a picture of the data.")] = None,
     write_recipe: Annotated[
-        Path | None, typer.Option("--write-recipe", metavar="FILE.yaml", help="Write a recipe to start from.")
+        Path | None,
+        typer.Option("--write-recipe", metavar="FILE.yaml", help="Write a recipe to start from for this data."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what lies in a folder of your own data, and what is odd, before you train.
+    """Describe a folder of your own data, and point out problems before you train.
 
-    Exits with 3 where a training would be refused; notes alone are no error.
+    Exits with 3 if training on it would be refused; notes alone are not an error.
     """
     from hstnn_deploy.cli.progress import Working
     from hstnn_deploy.data.checking.check import check as look
@@ -45,7 +51,7 @@ def check(
     from hstnn_deploy.data.checking.sample import FILES
 
     if whole and files is not None:
-        raise UsageError("--whole and --files both say how much is read", "give one of them")
+        raise UsageError("--whole and --files both set how much is read", "give one of them")
     _check_targets(out, write_recipe)
     data = _data(folder, changes or [])
     with Working(console.aside) as working:
@@ -56,7 +62,7 @@ def check(
         try:
             found = look(data, Asked(None if whole else files or FILES, progress))
         except KeyboardInterrupt as error:
-            raise Interrupted("interrupted; nothing was written", "--files N reads less") from error
+            raise Interrupted("interrupted; nothing was written", "--files N reads fewer files") from error
     written = _write(found, data, out, write_recipe)
     following = _following(found, changes or [], write_recipe)
     if as_json:
@@ -75,15 +81,15 @@ def _check_targets(out: Path | None, recipe: Path | None) -> None:
     if out is not None and out.suffix.lower() != ".png":
         raise UsageError(f"--out {out} does not end in .png", "pictures are written as PNG")
     if out is not None and out.is_dir():
-        raise UsageError(f"--out {out} is a folder", "give the picture's name")
+        raise UsageError(f"--out {out} is a folder", "give the name of a .png file")
     if recipe is not None and recipe.suffix.lower() not in (".yaml", ".yml"):
         raise UsageError(f"--write-recipe {recipe} does not end in .yaml", "recipes are YAML")
     if recipe is not None and recipe.exists():
-        raise UsageError(f"{recipe} is there already", "give another name, or remove it first")
+        raise UsageError(f"{recipe} already exists", "give another name, or remove it first")
 
 
 def _data(folder: Path, changes: list[str]) -> dict[str, Any]:
-    """Return the `data` section that is checked."""
+    """Return the `data` section to check."""
     from hstnn_deploy.recipe.load import apply_change
 
     raw: dict[str, Any] = {"data": {"name": "own", "path": str(folder)}}
@@ -91,7 +97,7 @@ def _data(folder: Path, changes: list[str]) -> dict[str, Any]:
         key = change.partition("=")[0].strip()
         if not key.startswith("data.") or key in ("data.name", "data.path", "data.found"):
             raise UsageError(
-                f"--set {key} says nothing of the data", "keys are those of data: --set data.kind=images, and so on"
+                f"--set {key} is not a key of the data", "only keys of data can be set here, such as data.kind=images"
             )
         apply_change(raw, change)
     data: dict[str, Any] = raw["data"]
@@ -99,7 +105,7 @@ def _data(folder: Path, changes: list[str]) -> dict[str, Any]:
 
 
 def _write(found: "Checked", data: dict[str, Any], out: Path | None, recipe: Path | None) -> dict[str, str]:
-    """Write what was asked for, and return where it is."""
+    """Write the picture and the recipe as requested; return their paths."""
     from hstnn_deploy import files
 
     written = {}
@@ -118,11 +124,11 @@ def _write(found: "Checked", data: dict[str, Any], out: Path | None, recipe: Pat
 
 
 def _following(found: "Checked", changes: list[str], recipe: Path | None) -> list[str]:
-    """Return the commands that come next."""
+    """Return the commands to run next."""
     path = shlex.quote(found.path)
     said = "".join(f" --set {shlex.quote(change)}" for change in changes)
     if refused := found.notes.refused:
-        # What a hint says with its value can be taken as it stands.
+        # A change that a hint gives with its value can be used as it is.
         asked = dict.fromkeys(value for note in refused for value in _VALUE.findall(note.hint) if value not in said)
         return [f"hstnn data check {path}{said}" + "".join(f" --set {shlex.quote(value)}" for value in asked)]
     if recipe is None:
@@ -148,14 +154,14 @@ def _print(found: "Checked", written: dict[str, str], following: list[str]) -> N
     line(f"{found.path}: {found.kind} ({found.why}); {found.extent}")
     _print_counts(found)
     if found.classes and (likely := chance(found.counts["test"])) is not None:
-        line(f"chance: who always says the most frequent class is right in {likely:.1f} % of test")
+        line(f"chance: always predicting the most frequent class is right for {likely:.1f} % of test")
     for each in found.lines:
         line(each)
     notes = found.notes.found
     for note in notes:
         line(note.line())
     if not notes:
-        line("nothing odd was found")
+        line("no problems found")
     for what, path in written.items():
         line(f"{what}: {path}")
     line("Next:")

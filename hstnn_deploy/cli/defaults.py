@@ -1,7 +1,7 @@
 """Defaults that a user sets: `hstnn.toml`, `[tool.hstnn]` of `pyproject.toml`, and environment variables.
 
-An option outweighs an environment variable, that a file, and that what is built in. The file is the nearest one, from
-the working directory upwards to the home folder or the root. It holds plain values, and names no code.
+Options take precedence over environment variables, those over the file, and the file over built-in defaults. The file
+is the nearest one, from the working directory upwards to the home folder or the root. It contains only plain values.
 """
 
 import os
@@ -16,7 +16,7 @@ from hstnn_deploy.errors import HstnnError, UsageError, nearest
 from hstnn_deploy.foreign import TEXT_LIMIT, brief, one_line, read_bytes, reading
 
 CONFIG = "HSTNN_CONFIG"
-"""The environment variable that names the file; empty: there is none."""
+"""The environment variable that names the file; empty: no file is read."""
 
 RUNS = "HSTNN_RUNS"
 DEVICE = "HSTNN_DEVICE"
@@ -24,7 +24,7 @@ THREADS = "HSTNN_THREADS"
 
 
 class Key(NamedTuple):
-    """Something that has a default."""
+    """A setting that has a default."""
 
     variable: str
     what: str
@@ -37,11 +37,11 @@ KEYS = {
     "device": Key(DEVICE, "device", "auto"),
     "threads": Key(THREADS, "CPU threads", "one per core (1 in a sweep)"),
 }
-"""The keys of a file, by their names there."""
+"""The keys of the file, by name."""
 
 
 class Setting(NamedTuple):
-    """What a file says of a key."""
+    """The value that a file sets for a key."""
 
     value: str | int
     place: str
@@ -52,10 +52,10 @@ _found: dict[str, Setting] = {}
 
 
 def begin() -> None:
-    """Find the user's file and take what it says; for this process, and the data folder for those that it starts.
+    """Find and read the user's file; the data folder in it also applies to child processes.
 
     Raises:
-        UsageError: the file is not TOML, or holds an unknown key or a wrong value.
+        UsageError: the file is not TOML, or contains an unknown key or a wrong value.
     """
     _found.clear()
     path = _file()
@@ -65,22 +65,22 @@ def begin() -> None:
 
 
 def of(params: Iterable[Any]) -> dict[str, Any]:
-    """Return what the user's file says of a command's options, by the names of its parameters."""
+    """Return the values that the user's file sets for a command's options, by parameter name."""
     by_variable = {key.variable: _found[name].value for name, key in KEYS.items() if name in _found}
     variables = {each.name: getattr(each, "envvar", None) for each in params}
     return {name: by_variable[variable] for name, variable in variables.items() if variable in by_variable}
 
 
 def runs_folder() -> Path:
-    """Return where run folders go, where no option says it."""
+    """Return the default folder of run folders."""
     return Path(str(_value("runs")[0]))
 
 
 def survey(data_dir: Path | None = None) -> list[dict[str, Any]]:
-    """Return each default that holds here, and where it came from.
+    """Return each default that applies here, and its source.
 
     Args:
-        data_dir: the data folder, where an option named one.
+        data_dir: the data folder, if an option named one.
     """
     rows: list[dict[str, Any]] = []
     for name, key in KEYS.items():
@@ -99,7 +99,7 @@ def _no_data_folder() -> str:
 
 
 def _value(name: str) -> tuple[str | int, str]:
-    """Return the default of a key, and where it came from."""
+    """Return the default of a key, and its source."""
     key = KEYS[name]
     if (given := os.environ.get(key.variable)) and not (name == "data-dir" and name in _found and data.is_default()):
         return given, key.variable
@@ -109,10 +109,10 @@ def _value(name: str) -> tuple[str | int, str]:
 
 
 def read(path: Path) -> dict[str, Setting]:
-    """Return what a file says.
+    """Return the settings in a file.
 
     Raises:
-        UsageError: it is not TOML, or holds an unknown key or a wrong value; says the line.
+        UsageError: it is not TOML, or contains an unknown key or a wrong value; the message gives the line.
     """
     with reading(path, "TOML", UsageError, ""):
         text = read_bytes(path, TEXT_LIMIT).decode("utf-8")
@@ -128,11 +128,11 @@ def read(path: Path) -> dict[str, Setting]:
 
 
 def _file() -> Path | None:
-    """Return the file that holds: the one that is named, or the nearest; None where there is none."""
+    """Return the file that applies: the one that is named, or the nearest; None if there is no file."""
     named = os.environ.get(CONFIG)
     if named is not None:
         if named and not Path(named).is_file():
-            raise UsageError(f"{CONFIG} names {one_line(named)}, and there is no such file", "name a TOML file")
+            raise UsageError(f"{CONFIG} is {one_line(named)}, which does not exist", "name a TOML file")
         return Path(named) if named else None
     try:
         here, home = Path.cwd(), Path.home()
@@ -148,7 +148,7 @@ def _file() -> Path | None:
 
 
 def _holds(path: Path) -> bool:
-    """Whether a file is there, and ours: a project's own file where it names us."""
+    """Whether a file exists and has our settings; pyproject.toml only with a section [tool.hstnn]."""
     if path.name == "hstnn.toml":
         return path.is_file()
     try:
@@ -174,7 +174,7 @@ def _table(path: Path, text: str) -> dict[str, Any]:
 
 
 def _line(text: str, key: str, in_section: bool) -> int | None:
-    """Return the line in which a key stands."""
+    """Return the line number of a key."""
     inside = not in_section
     for number, line in enumerate(text.splitlines(), 1):
         if re.match(r"\s*\[", line):
@@ -187,17 +187,18 @@ def _line(text: str, key: str, in_section: bool) -> int | None:
 
 
 def _checked(key: str, value: Any, place: str, folder: Path) -> str | int:
-    """Return the value of a key; a path as an absolute one.
+    """Return the value of a key; a path is made absolute.
 
     Raises:
-        UsageError: it is of another type, or out of its range.
+        UsageError: the value has another type, or is out of range.
     """
     if key == "threads":
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
             raise UsageError(f"{place}: threads is {brief(value)}, not a whole number of at least 1", "threads = 1")
         return value
     if not isinstance(value, str) or not value or "\0" in value:
-        raise UsageError(f"{place}: {key} is {brief(value)}, not a text", f'{key} = "{KEYS[key].built_in or "data"}"')
+        what = "a device name" if key == "device" else "a path"
+        raise UsageError(f"{place}: {key} is {brief(value)}, not {what}", f'{key} = "{KEYS[key].built_in or "data"}"')
     if key == "device":
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
             raise UsageError(f"{place}: device is {brief(value)}", "choose auto, cpu, cuda or cuda:N")
@@ -205,4 +206,4 @@ def _checked(key: str, value: Any, place: str, folder: Path) -> str | int:
     try:
         return str(folder / Path(value).expanduser())
     except RuntimeError as error:
-        raise UsageError(f"{place}: {key} is {brief(value)}: {one_line(str(error))}", "give the whole path") from error
+        raise UsageError(f"{place}: {key} is {brief(value)}: {one_line(str(error))}", "give the full path") from error

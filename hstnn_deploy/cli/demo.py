@@ -1,4 +1,4 @@
-"""`hstnn demo`: the whole main path on data that needs no download, in a few minutes."""
+"""`hstnn demo`: train, export and profile on data that needs no download, in a few minutes."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 _RATIO = 0.5
 _THREADS = 1
-"""The networks are small: more threads gain nothing, and on a busy machine they wait for each other."""
+"""The networks are small: more threads bring no speed-up, and on a busy machine they wait for each other."""
 _SECONDS = 2.0
-"""How long each configuration is measured for, about."""
+"""Roughly how long each configuration is measured."""
 
 
 class _Task(NamedTuple):
-    """What is demonstrated."""
+    """What to demonstrate."""
 
     recipe: str
     data_set: str
     data: str
-    """What the data is, for the first heading."""
+    """A description of the data, for the first heading."""
     samples: str
-    """What the test split is counted in."""
+    """The unit in which the test split is counted."""
     kinds: "tuple[Kind, ...]" = ("rnn", "snn", "ffs", "hybrid")
     """Networks to train; the last is exported and profiled."""
 
@@ -53,7 +53,7 @@ class TaskChoice(StrEnum):
 _TASKS = {
     TaskChoice.digits: _Task("digits", "digits", "1797 real handwritten digits, 8 steps of 8 pixels", "digits"),
     TaskChoice.lm: _Task(
-        *("pydoc-text", "pydoc-text", "a language model of Python's own help topics, word by word", "words")
+        *("pydoc-text", "pydoc-text", "a word-level language model of Python's own help topics", "words")
     ),
     TaskChoice.events: _Task(
         *("digit-events", "digit-events", "the digits as an event camera sees them, 12 frames", "recordings")
@@ -68,25 +68,25 @@ _TASKS = {
     ),
 }
 _DRAWS = 10
-"""Of the variation, for each step of weights on devices."""
+"""Draws of the variation for each step of training weights on devices."""
 
 
 def demo(
     task: Annotated[
         TaskChoice,
         typer.Option(
-            help="Digits as sequences, a language model, events by a convolutional hybrid or a stack of layers, or "
+            help="Digits as sequences, a language model, events with a convolutional hybrid or a stack of layers, or "
             "weights on RRAM and SRAM."
         ),
     ] = TaskChoice.digits,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where everything is written (default: hstnn-demo, or hstnn-demo/TASK)."),
+        typer.Option(metavar="DIR", help="The output folder (default: hstnn-demo, or hstnn-demo/TASK)."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 1111,
     as_json: Json = False,
 ) -> None:
-    """Train rnn, snn, ffs and hybrid (or a stack) on data that needs no download, export with proof, and profile.
+    """Train rnn, snn, ffs and hybrid networks (or a stack) without a download, export one with proof, and profile it.
 
     Takes a few minutes on two cores. Finished steps are skipped, so a second run is quick.
     """
@@ -101,7 +101,9 @@ def demo(
         screen.print()
         records, not_profiled = _profile(restored, folder / "profile", screen)
     except KeyboardInterrupt as error:
-        raise Interrupted("interrupted; all finished epochs and stages are kept", "run it again to go on") from error
+        raise Interrupted(
+            "interrupted; all finished epochs and stages are kept", "run the same command again to continue"
+        ) from error
     if as_json:
         results = {kind: folders[-1].status()["result"] for kind, folders in runs.items()}
         console.emit(
@@ -117,7 +119,9 @@ def demo(
     if not console.quiet():
         _print_end(shown, folder, restored, bundle, records, screen)
     if bundle and bundle.failed:
-        raise VerificationError(f"{len(bundle.failed)} checks of the export failed", f"see {bundle.folder}")
+        raise VerificationError(
+            f"the export failed {console.counted(len(bundle.failed), 'check')}", f"see {bundle.folder}"
+        )
 
 
 def _train(task: _Task, out: Path, seed: int, screen: "Console") -> "dict[str, list[RunFolder]]":
@@ -146,7 +150,7 @@ def _train(task: _Task, out: Path, seed: int, screen: "Console") -> "dict[str, l
 
 
 def _print_draws(runs: "list[RunFolder]", screen: "Console") -> None:
-    """Print how each step of weights on devices does under draws of the variation."""
+    """Print the accuracy of each step of weights on devices under draws of the variation."""
     import torch
 
     from hstnn_deploy.checkpoint import Checkpoint
@@ -163,10 +167,10 @@ def _print_draws(runs: "list[RunFolder]", screen: "Console") -> None:
         mean = f"{found.mean:.2f} ± {found.half_width:.2f}"
         rows.append((run.path.name, f"{found.clean:.2f}", mean, f"{min(found.values):.2f}"))
     columns = ["step", ">without\nvariation", f">mean of {_DRAWS}\ndraws ± 95 %", ">worst\ndraw"]
-    screen.print(console.table("Test accuracy under variation, one draw a device", columns, rows))
+    screen.print(console.table("Test accuracy under variation, one draw per device", columns, rows))
     screen.print(
-        "In the first table the variation was drawn anew for every batch of vat, recover and prune. Here a draw stays "
-        "for the whole split, as on a device.",
+        "In the first table, vat, recover and prune were measured with a new draw of the variation for every batch. "
+        "Here one draw applies to the whole split, as on a device.",
         soft_wrap=True,
     )
 
@@ -192,7 +196,7 @@ def _print_results(shown: _Task, runs: "dict[str, list[RunFolder]]", screen: "Co
             valid, test = best.metrics["valid"][f"valid_{task.metric}"], best.metrics["test"][task.metric]
             rows.append((name, units, best.epoch, f"{valid:.2f}", f"{test:.2f}"))
             protocol, count = best.metrics["protocol"], best.metrics["test"][task.counts]
-    # Headings of two lines, so that the table of three layers fits a terminal of 80 columns.
+    # Headings of two lines, so that the table fits a terminal of 80 columns.
     unit = task.unit.strip()
     columns = ["network", ">spiking+recurrent\nper layer", ">best\nepoch", f">validation\n{unit}", f">test\n{unit}"]
     better = "" if task.higher_is_better else " (lower is better)"
@@ -202,15 +206,17 @@ def _print_results(shown: _Task, runs: "dict[str, list[RunFolder]]", screen: "Co
 
 
 def _export(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[Bundle | None, str]":
-    """Return the bundle, or why the network cannot be exported."""
+    """Return the bundle, or the reason why the network cannot be exported."""
     from hstnn_deploy.export.bundle.export import export_bundle, proved_bundle
     from hstnn_deploy.export.graph.write import Format
 
-    screen.rule("2. Export the last of them, and prove it", align="left")
+    screen.rule("2. Export the last network, and prove the export", align="left")
     formats: tuple[Format, ...] = get_args(Format)
     bundle = proved_bundle(restored.best, folder, formats)
     if bundle:
-        screen.print("The bundle is there already, of this very checkpoint, its files as they were proved.")
+        screen.print(
+            "The bundle of this checkpoint already exists, and its files have not changed since they were proved."
+        )
     else:
         try:
             with showing_checks(screen) as (on_check, report):
@@ -223,13 +229,13 @@ def _export(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[Bu
 
 
 def _profile(restored: "RunFolder", folder: Path, screen: "Console") -> "tuple[list[Record], str]":
-    """Return what was measured, or why the network cannot be profiled."""
+    """Return the records, or the reason why the network cannot be profiled."""
     from hstnn_deploy.profile.plan.plan import plan
     from hstnn_deploy.profile.run import launch
     from hstnn_deploy.profile.show import report
     from hstnn_deploy.profile.show.progress import Progress
 
-    screen.rule("3. Profile training and inference, each in a process of its own", align="left")
+    screen.rule("3. Profile training and inference, each in its own process", align="left")
     try:
         configurations = plan(ckpt=restored.best, seconds=_SECONDS, threads=[_THREADS])
     except UsageError as error:
@@ -252,7 +258,7 @@ def _print_end(
     screen: "Console",
 ) -> None:
     screen.print()
-    screen.rule("Where it all is, and what to run next", align="left")
+    screen.rule("Results, and what to run next", align="left")
     lines: list[tuple[str, Any]] = [("run folders", out / "runs")]
     if bundle:
         lines.append(("bundle", out / "bundle"))
@@ -262,17 +268,17 @@ def _print_end(
         screen.print(f"  {name:<14}{path}", markup=False, soft_wrap=True)
     screen.print()
     train_more = f"hstnn train {task.recipe} --ratio 0.25 --out {out / 'runs'}"
-    more = (train_more, "another ratio: adaptation and traces are there")
+    more = (train_more, "another ratio, which reuses adaptation and traces")
     if task.kinds == ("plain",):
-        more = (f"hstnn recipes {task.recipe} --shapes", "the network, layer by layer")
+        more = (f"hstnn recipes {task.recipe} --shapes", "show the network layer by layer")
     for command, meaning in (
-        (f"hstnn evaluate --ckpt {restored.best}", "the checkpoint again, on any split"),
+        (f"hstnn evaluate --ckpt {restored.best}", "evaluate the checkpoint on any split"),
         more,
-        (f"hstnn data show {task.data_set}", "a picture of the data"),
+        (f"hstnn data show {task.data_set}", "draw a picture of the data"),
         *((f"hstnn demo --task {name.value}", each.data) for name, each in _TASKS.items() if each is not task),
-        ("hstnn recipes", "what else can be trained"),
-        ("hstnn profile", "the paper's experiments on this machine"),
-        ("hstnn doctor", "what this machine can and cannot do"),
+        ("hstnn recipes", "list everything that you can train"),
+        ("hstnn profile", "profile the paper's experiments on this machine"),
+        ("hstnn doctor", "see what works on this machine"),
     ):
         screen.print(f"  {command}", markup=False, soft_wrap=True)
         screen.print(f"      {meaning}", style="dim", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`hstnn doctor`: what this machine has, and what is missing for what."""
+"""`hstnn doctor`: what works on this machine, and what is missing."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from hstnn_deploy.cli.options import DataDir, Json
 
 
 def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Say what works on this machine (Python, torch, ONNX Runtime, GPUs, data), and which defaults hold.
+    """Show what works on this machine (Python, torch, ONNX Runtime, GPUs, data), and which defaults apply.
 
     Exits with 1 if something essential is missing.
     """
     from hstnn_deploy.profile.survey.survey import survey
 
-    with console.aside.status("asking torch, ONNX Runtime and NVML"):
+    with console.aside.status("querying torch, ONNX Runtime and NVML"):
         facts = survey(data_dir)
     facts["defaults"] = defaults.survey(data_dir)
     if as_json:
@@ -36,7 +36,7 @@ def _print(facts: dict[str, Any]) -> None:
     for name, value in _rows(facts):
         shown.add_row(Text(name, "bold"), value)
     console.out.print(shown)
-    console.out.print("\nWhat works, and what is missing for what", style="bold")
+    console.out.print("\nWhat works, and what is missing", style="bold")
     able = Table(["", ""], style="plain")
     for ability in facts["abilities"]:
         mark = Text("missing" if ability["needed"] else "no", "red" if ability["needed"] else "yellow")
@@ -80,9 +80,9 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     there = "" if data["exists"] else " (does not exist yet)"
     rows.append(("data folder", data["problem"] or f"{data['folder']}{there}"))
     for number, each in enumerate(facts["plugins"]):
-        came = f", of {each['from']}" if each["from"] else ""
+        came = f", from {each['from']}" if each["from"] else ""
         state = f": {each['problem']}" if each["problem"] else came
-        rows.append(("" if number else "parts of your own", f"{each['group']}: {each['name']}{state}"))
+        rows.append(("" if number else "your own parts", f"{each['group']}: {each['name']}{state}"))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""`hstnn evaluate`: a checkpoint on a split."""
+"""`hstnn evaluate`: measure a checkpoint on a split."""
 
 from contextlib import nullcontext
 from functools import partial
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 _OUTPUTS = 20
-"""Outputs of a regression that are shown."""
+"""Outputs of a regression that are shown, at most."""
 
 
 def evaluate(
@@ -45,13 +45,13 @@ def evaluate(
         list[Path] | None,
         typer.Argument(
             metavar="CKPT",
-            help="A checkpoint, such as best.pt of a run folder. With --variation also several, and folders of runs.",
+            help="A checkpoint, such as a run folder's best.pt. With --variation, also several, and folders of runs.",
         ),
     ] = None,
     ckpt: Annotated[
-        list[Path] | None, typer.Option("--ckpt", metavar="FILE", help="The same, in place of the argument.")
+        list[Path] | None, typer.Option("--ckpt", metavar="FILE", help="The same, instead of the argument.")
     ] = None,
-    split: Annotated[SplitChoice, typer.Option(help="Which samples.")] = SplitChoice.test,
+    split: Annotated[SplitChoice, typer.Option(help="The split to evaluate on.")] = SplitChoice.test,
     batch: Annotated[int | None, typer.Option(min=1, help="Batch size (default: the recipe's).")] = None,
     draws: Annotated[
         int | None,
@@ -70,28 +70,30 @@ def evaluate(
         ),
     ] = None,
     early_exit: Annotated[
-        bool, typer.Option("--early-exit", help="Measure what answering before the last time step saves and costs.")
+        bool,
+        typer.Option("--early-exit", help="Measure the savings and the cost of answering before the last time step."),
     ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE|DIR",
-            help="With --early-exit: a .png of accuracy against mean steps. With --variation: a .png of accuracy "
-            "against variation, a .csv or a .json, or a folder for all of them and accuracy against memory.",
+            help="With --early-exit: write a .png of accuracy against mean steps. With --variation: write a .png of "
+            "accuracy against variation, a .csv or a .json, or all of them and accuracy against memory into a folder.",
         ),
     ] = None,
     save: Annotated[
         bool,
         typer.Option(
             "--save",
-            help="Write the confusion matrix and the spikes of each layer beside the checkpoint (evaluation.json), "
+            help="Write the confusion matrix and the spikes of each layer next to the checkpoint (evaluation.json), "
             "for hstnn report.",
         ),
     ] = False,
     recipe: ForRecipe = None,
     data: OwnData = None,
     metric: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A metric of your own, beside the recipe's. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A metric of your own, in addition to the recipe's. Repeatable."),
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -101,10 +103,10 @@ def evaluate(
 ) -> None:
     """Measure loss and metric (accuracy, perplexity, rmse) of a checkpoint on a split of its recipe's data.
 
-    A checkpoint without a recipe, such as an imported one, needs --recipe: data, loss and protocol are that recipe's.
+    A checkpoint without a recipe, such as an imported one, needs --recipe, which gives data, loss and protocol.
 
-    With --draws, weights on devices are drawn anew each time, and stay for the whole split. With --variation, several
-    networks are measured at several multiples of their sigma.
+    With --draws, weights on devices are drawn once for each pass over the split. --variation measures several networks
+    at several multiples of their sigma.
     """
     import_torch()
     from hstnn_deploy import devices
@@ -115,24 +117,25 @@ def evaluate(
     where = devices.resolve(device, threads)
     if save and (variation is not None or draws is not None or early_exit or recipe is not None or data is not None):
         raise UsageError(
-            "--save is for one pass of a checkpoint on the data of its own recipe",
+            "--save needs a single pass of a checkpoint over its own recipe's data",
             "leave --variation, --draws, --early-exit, --recipe and --data out",
         )
     if variation is not None:
         if recipe is not None:
             raise UsageError(
-                "--variation measures networks on the data of their own recipes, and --recipe names another",
+                "--variation evaluates networks on the data of their own recipes, and --recipe names another",
                 "leave --recipe out",
             )
         _vary(named, variation, draws, early_exit, where, split, batch, readapt, out, data_dir, cache, as_json)
         return
     if len(named) > 1:
         raise UsageError(
-            f"{len(named)} checkpoints are given", "several networks are measured with --variation 0,0.5,1"
+            f"{len(named)} checkpoints are given, and only --variation takes several",
+            "give one, or add --draws 10 --variation 0,0.5,1",
         )
     metrics = metric or []
     if metrics and (draws is not None or early_exit):
-        raise UsageError("--metric is for one pass over the split", "leave --draws and --early-exit out")
+        raise UsageError("--metric needs a single pass over the split", "leave --draws and --early-exit out")
     _evaluate(
         named[0], split, batch, draws, readapt, early_exit, out, save, recipe, data, metrics, where, data_dir, cache,
         as_json,
@@ -157,7 +160,7 @@ def _vary(
 
     scales = scales_of(variation)
     if not draws:
-        raise UsageError("--variation measures draws, and none is asked for", "add --draws 10")
+        raise UsageError("--variation needs --draws", "add --draws 10")
     if early_exit:
         raise UsageError("--early-exit measures one network", "leave --variation out")
     show_variation(
@@ -228,11 +231,11 @@ def _evaluate(
     finally:
         observer.close()
     if recipe is not None:
-        # Of a text, only its files say how many words there are.
+        # The number of words in a text is known only from its files.
         check_network(asked, splits.family, splits.sizes, ckpt)
     check_vocabulary(checkpoint, splits)
     task = task_for(asked.network, asked.loss)
-    # Of a training split that is cropped at random, the same crops at every call.
+    # A training split that is cropped at random gets the same crops at every call.
     torch.manual_seed(asked.seed)
     if out is not None and (not early_exit or out.suffix != ".png"):
         raise UsageError(
@@ -241,7 +244,7 @@ def _evaluate(
         )
     if not len(splits.split(split.value)):
         there = [each for each in ("train", "valid", "test") if len(splits.split(each))]
-        raise DataError(f"{splits.origin}: none of them is in the {split.value} split", f"--split {there[0]}")
+        raise DataError(f"{splits.origin}: the {split.value} split is empty", f"--split {there[0]}")
     samples, size = as_evaluated(splits.split(split.value)), batch or asked.batch
     if early_exit:
         alone = checkpoint.deployed(0 if draws else None).network().to(where)
@@ -314,7 +317,7 @@ def _evaluate(
 
 
 def _watch(network: "Network", task: "Task") -> "Watch":
-    """Return what counts spikes, and classes where the network answers with one."""
+    """Return a counter of spikes, and of classes if the network predicts one."""
     from hstnn_deploy.train.fitting.behaviour import CLASSES, Watch
 
     classes = network.outputs if task.asks == "classes" else 0
@@ -331,7 +334,7 @@ def _save(
     result: dict[str, Any],
     screen: "Console",
 ) -> None:
-    """Write what was seen beside the checkpoint."""
+    """Write the confusion matrix and the spikes next to the checkpoint."""
     from hstnn_deploy import files
     from hstnn_deploy.data.registry import DATA_SETS
     from hstnn_deploy.train.fitting.behaviour import FILE, Behaviour
@@ -357,7 +360,7 @@ def _save(
 
 
 def _weights_said(checkpoint: "Checkpoint", draws: int | None) -> str:
-    """Return a line that says under which variation weights on devices were measured; "" of other networks.
+    """Return a line that names the variation of weights on devices; "" for other networks.
 
     Args:
         checkpoint: the network.
@@ -367,11 +370,11 @@ def _weights_said(checkpoint: "Checkpoint", draws: int | None) -> str:
     if weights is None:
         return ""
     if not weights.sigma or draws == 0:
-        return "\nweights: without variation" + ("" if draws == 0 else "; --draws 20 measures devices")
+        return "\nweights: without variation" + ("" if draws == 0 else "; --draws 20 evaluates it")
     said = f"\nweights: variation of sigma {weights.sigma:.4g}, "
     if draws:
         return f"{said}draw 0"
-    return f"{said}drawn anew for every batch; --draws 20 measures devices, whose draw stays"
+    return f"{said}drawn anew for every batch; --draws 20 keeps each draw for the whole split, as on a device"
 
 
 def _show_exits(measured: "Answers", weights: str, out: Path | None, as_json: bool) -> None:
@@ -400,7 +403,7 @@ def _show_exits(measured: "Answers", weights: str, out: Path | None, as_json: bo
     console.out.print(console.table(title, columns, rows))
     if (largest := measured.largest_scales) is not None:
         console.out.print(
-            f"scale: the largest mean scale of a step lies between {min(largest):.3g} and {max(largest):.3g}; "
+            f"scale: a step's largest mean scale is between {min(largest):.3g} and {max(largest):.3g}; "
             f"a threshold up to {min(largest):.3g} saves nothing",
             markup=False,
             soft_wrap=True,
@@ -432,7 +435,7 @@ def _show_draws(
     draws = console.counted(len(found.values), "draw")
     in_words = partial(shown, task.metric)
     best, worst = ends(task.metric, found.values)
-    spread = "deviation and interval n/a: one draw says nothing of them"
+    spread = "deviation and interval n/a: they need two draws or more"
     if found.deviation is not None and found.half_width is not None:
         between = f"{in_words(found.mean - found.half_width)} to {in_words(found.mean + found.half_width)}"
         spread = f"deviation {in_words(found.deviation)}, 95 % interval of the mean {between}"

@@ -1,4 +1,4 @@
-"""`hstnn export`: a checkpoint into a verified bundle."""
+"""`hstnn export`: write a checkpoint as a verified bundle."""
 
 from contextlib import contextmanager
 from enum import StrEnum
@@ -36,7 +36,7 @@ class FormChoice(StrEnum):
 
 
 class DynamicChoice(StrEnum):
-    """Which axes of a graph must be free."""
+    """Which axes of a graph must have a free size."""
 
     both = "time,batch"
     batch = "batch"
@@ -59,7 +59,7 @@ class OpsetChoice(StrEnum):
 
 
 class StatesChoice(StrEnum):
-    """How a graph of a window has its states."""
+    """How a window graph handles its states."""
 
     named = "named"
     inside = "inside"
@@ -83,12 +83,14 @@ class NirFormChoice(StrEnum):
 def export(
     path: CkptArgument = None,
     by_option: Ckpt = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, a window and a step graph (the default).")] = False,
-    torchscript: Annotated[bool, typer.Option("--torchscript", help="TorchScript, model.ts.")] = False,
-    pt2: Annotated[bool, typer.Option("--pt2", help="torch.export's program, model.pt2.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX: a window and a step graph (the default).")] = False,
+    torchscript: Annotated[bool, typer.Option("--torchscript", help="Write TorchScript: model.ts.")] = False,
+    pt2: Annotated[bool, typer.Option("--pt2", help="Write a torch.export program: model.pt2.")] = False,
     nir: Annotated[
         bool,
-        typer.Option("--nir", help="NIR for neuromorphic simulators and chips, model.nir (spiking networks only)."),
+        typer.Option(
+            "--nir", help="Write NIR for neuromorphic simulators and chips: model.nir (spiking networks only)."
+        ),
     ] = False,
     nir_dt: Annotated[float, typer.Option("--nir-dt", metavar="SECONDS", help="Time step of the simulator.")] = 1e-4,
     nir_method: Annotated[
@@ -97,13 +99,14 @@ def export(
     nir_form: Annotated[
         NirFormChoice,
         typer.Option(
-            "--nir-form", help="plain: r = 1, no v_reset, read by most; full: the threshold as it was trained."
+            "--nir-form", help="plain: r = 1, no v_reset, which most tools read; full: the threshold as trained."
         ),
     ] = NirFormChoice.plain,
     standalone: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Also write a folder that runs without hstnn: bundle, Python runner, C++, README."
+            metavar="DIR",
+            help="Also write a folder that runs without hstnn: bundle, Python runner, C++ example, README.",
         ),
     ] = None,
     form: Annotated[
@@ -111,46 +114,51 @@ def export(
         typer.Option(help="Form of the ONNX graph; repeatable (default: window and step)."),
     ] = None,
     dynamic: Annotated[
-        DynamicChoice | None, typer.Option(help="Axes that must be free, for --form auto and unrolled.")
+        DynamicChoice | None, typer.Option(help="Axes that must have a free size, for --form auto and unrolled.")
     ] = None,
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="Steps of an unrolled or measured window (default: the data's)."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Batch at which --form auto measures.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size at which --form auto measures.")] = 1,
     states: Annotated[
         StatesChoice | None,
         typer.Option(
-            help="States of a window graph (default: named): inputs and outputs by name, or zeros made inside, so that "
-            "x alone goes in and the logits come out; or a graph of each."
+            help="States of a window graph (default: named): named inputs and outputs; zeros made inside, so that x "
+            "is the only input and the logits the only output; or a graph of each."
         ),
     ] = None,
     opset: Annotated[
-        OpsetChoice | None, typer.Option(help="Version of ONNX's operators (default: 20); older engines read 17.")
+        OpsetChoice | None, typer.Option(help="Version of ONNX's operators (default: 20); use 17 for older engines.")
     ] = None,
     int8: Annotated[Int8Choice | None, typer.Option("--int8", help="Also write each ONNX graph in int8.")] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Also write each ONNX graph in half precision.")] = False,
     integers: Annotated[
         bool,
-        typer.Option("--integers", help="Also write each ONNX graph with weights of few levels stored as integers."),
+        typer.Option("--integers", help="Also write each ONNX graph with low-bit weights stored as integers."),
     ] = False,
     max_drop: Annotated[
         float,
-        typer.Option(min=0.0, help="Points of the metric, or % of an rmse, that an int8 or fp16 graph may lose."),
+        typer.Option(min=0.0, help="Largest loss of an int8 or fp16 graph: points of the metric, or % of an rmse."),
     ] = 0.5,
     keep_all: Annotated[
         bool, typer.Option("--keep-all", help="Keep int8 and fp16 graphs that are neither smaller nor faster here.")
     ] = False,
     preprocess: Annotated[
-        bool, typer.Option("--preprocess", help="Graphs take raw pixels or events: scaling or framing is inside.")
+        bool,
+        typer.Option(
+            "--preprocess", help="Make graphs that take raw pixels or events, with scaling or framing inside."
+        ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The bundle's folder (default: bundle, beside the checkpoint).")
+        Path | None, typer.Option(metavar="DIR", help="The bundle's folder (default: bundle, next to the checkpoint).")
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Check every written file from disk.")] = True,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Read every written file back and check it.")
+    ] = True,
     allow_redundant: Annotated[
         bool,
-        typer.Option("--allow-redundant", help="Export an adapted network although its units are not selected yet."),
+        typer.Option("--allow-redundant", help="Export an adapted network before its units are selected."),
     ] = False,
     whole_test: WholeTest = False,
     draw: Annotated[
@@ -164,8 +172,8 @@ def export(
         typer.Option(
             "--exit",
             metavar="RULE=THRESHOLD",
-            help="Let the step graph say when the answer may be given: confidence=0.9, at the first step with a "
-            "probability of at least 0.9; scale=0.1, when every norm's mean scale is below 0.1.",
+            help="Let the step graph report when to answer early. confidence=0.9: at the first step with a "
+            "probability of at least 0.9; scale=0.1: when every norm's mean scale is below 0.1.",
         ),
     ] = None,
     recipe: ForRecipe = None,
@@ -173,10 +181,10 @@ def export(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Export a checkpoint's network, and prove that each file computes the same spikes.
+    """Export a checkpoint's network, and prove that every file computes the same spikes.
 
-    A checkpoint without a recipe, such as an imported one, is proved on the test split of --recipe, on --samples, or
-    else on random inputs; the manifest says which.
+    For a checkpoint without a recipe, such as an imported one, the proof uses the test split of --recipe, --samples,
+    or else random inputs; the manifest says which.
     """
     ckpt = one_of(path, by_option, "--ckpt", "checkpoint")
     import_torch()
@@ -187,18 +195,18 @@ def export(
     from hstnn_deploy.recipe.load import load_recipe
 
     if not 0 < nir_dt < float("inf"):
-        raise UsageError(f"--nir-dt is {nir_dt}; a step takes more than 0 s")
+        raise UsageError(f"--nir-dt must be positive and finite (got {nir_dt})", "for example --nir-dt 1e-4")
     asked: dict[Format, bool] = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2}
     formats: list[Format] = [name for name, wanted in asked.items() if wanted]
     if standalone and not onnx and (formats or nir):
-        raise UsageError("--standalone runs ONNX graphs", "add --onnx")
+        raise UsageError("--standalone needs ONNX graphs", "add --onnx")
     for option, given, alone in (
         ("--preprocess", preprocess, nir and not formats),
         ("--states", states, nir or formats),
         ("--opset", opset, nir or formats),
     ):
         if given and alone and not onnx:
-            raise UsageError(f"{option} is for ONNX graphs", "add --onnx")
+            raise UsageError(f"{option} applies only to ONNX graphs", "add --onnx")
     if not formats and not nir:
         formats = ["onnx"]
     smaller: list[How] = [f"int8-{int8.value}"] if int8 else []  # type: ignore[list-item]
@@ -240,35 +248,35 @@ def export(
         from hstnn_deploy.export.bundle.standalone import write_standalone
 
         folder = write_standalone(bundle.folder, standalone)
-        screen.print(f"Runs by itself: {folder}; see its README.md", markup=False, soft_wrap=True)
+        screen.print(f"Standalone folder: {folder}; see its README.md", markup=False, soft_wrap=True)
     if bundle.failed:
         first = bundle.failed[0]
         count = f"{len(bundle.failed)} of {len(bundle.checks)} checks failed"
         raise VerificationError(
             f"{count}; first {first.file}, {first.name}: {first.figure}",
-            "it was not written; --max-drop says how much may be lost"
+            "the file was not written; --max-drop sets the largest loss"
             if first.file not in bundle.manifest["files"] and "unverified" not in str(list(bundle.manifest["files"]))
-            else f"the files that failed are kept in {bundle.folder} under names that say unverified",
+            else f"the failed files are kept in {bundle.folder}, with 'unverified' in their names",
         )
 
 
 def forms_asked(chosen: list[FormChoice] | None) -> "Collection[Form] | Literal['auto']":
-    """Return what --form asks for.
+    """Return the forms that --form names.
 
     Raises:
-        UsageError: a form beside `auto`.
+        UsageError: `auto` is combined with another form.
     """
     names: list[Any] = [each.value for each in chosen or [FormChoice.window, FormChoice.step]]
     if "auto" not in names:
         return names
     if len(set(names)) > 1:
-        raise UsageError(f"--form auto chooses the form itself, but {names} were asked for", "give --form auto alone")
+        raise UsageError(f"--form auto chooses the form itself, but {names} were given", "give --form auto alone")
     return "auto"
 
 
 @contextmanager
 def showing_checks(screen: "Console") -> "Iterator[tuple[Callable[[Check], None], Report]]":
-    """Show what an export is about; yield what to call with each check that is done, and with what is under way."""
+    """Show the progress of an export; yield one callback for finished checks and one for the current work."""
     with screen.status("writing the graphs") as status:
 
         def report(what: str, done: int = 0, total: int | None = None, unit: str = "") -> None:
@@ -278,7 +286,7 @@ def showing_checks(screen: "Console") -> "Iterator[tuple[Callable[[Check], None]
 
 
 def print_bundle(bundle: "Bundle", screen: "Console") -> None:
-    """Print what was written and the table of checks."""
+    """Print the written files and the table of checks."""
     rows = [
         (name, f"{facts['bytes'] / 1e6:.2f} MB", facts["sha256"][:12])
         for name, facts in (bundle.manifest["files"] | bundle.manifest["carried"]).items()
@@ -287,7 +295,7 @@ def print_bundle(bundle: "Bundle", screen: "Console") -> None:
     if bundle.dropped:
         gone = ", ".join(bundle.dropped)
         screen.print(
-            f"note: it replaces an earlier bundle, whose {gone} it does not have", markup=False, soft_wrap=True
+            f"note: it replaces an earlier bundle and does not contain that one's {gone}", markup=False, soft_wrap=True
         )
     if bundle.choice:
         screen.print(f"Form: {bundle.choice} ({bundle.choice.machine})", markup=False, soft_wrap=True)
@@ -348,14 +356,14 @@ def _smaller_table(bundle: "Bundle") -> "Table":
         "file",
         ">kB",
         ">ms",
-        "so it is",
+        "effect",
         ">spikes\nflipped",
         f">{first.metric}\nlost",
         "not\nconverted",
     ]
     caption = (
-        "kB, ms: in brackets, as a share of before. ms: one window at batch 1.\n"
-        f"Lost: {points(first.metric)} on the test split{first.asked}; at most {first.limit:g} may be."
+        "kB, ms: in brackets, as a share of the original graph's. ms: one window at batch 1.\n"
+        f"Lost: {points(first.metric)} on the test split{first.asked}; at most {first.limit:g} is allowed."
     )
     return console.table(
         "Smaller graphs", columns, rows, caption, dense=True, drop=["not\nconverted", "spikes\nflipped"]

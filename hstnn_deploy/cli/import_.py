@@ -1,4 +1,4 @@
-"""`hstnn import`: a network from elsewhere becomes a checkpoint like any other."""
+"""`hstnn import`: turn a network from another library into a checkpoint."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from hstnn_deploy.importing.proof import Proof
 
 FOLDER = "imported"
-"""Where, among the run folders, imported networks go unless told otherwise, each into a folder of its name."""
+"""The folder for imported networks, below the run folders; each network has a folder of its name in it."""
 
 
 class MethodChoice(StrEnum):
-    """How a step of a NIR graph is taken."""
+    """How a step of a NIR graph is integrated."""
 
     euler = "euler"
     exponential = "exponential"
 
 
 class ReadoutChoice(StrEnum):
-    """What of the output over time is the answer."""
+    """How the output over time becomes the answer."""
 
     sum = "sum"
     mean = "mean"
@@ -40,7 +40,7 @@ class ReadoutChoice(StrEnum):
 
 
 class LayoutChoice(StrEnum):
-    """What a module takes."""
+    """The input that a module takes."""
 
     step = "step"
     time_first = "time-first"
@@ -54,51 +54,55 @@ def import_network(
         str,
         typer.Argument(
             metavar="NETWORK",
-            help="FILE.nir, a NIR graph; or PACKAGE.MODULE:FACTORY, a function of yours that returns a torch module. "
+            help="A NIR graph, FILE.nir; or PACKAGE.MODULE:FACTORY, your own function that returns a torch module. "
             "Importing it runs your code.",
         ),
     ],
     weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="For a module: its state dict, as torch.save wrote it.")
+        Path | None, typer.Option(metavar="FILE", help="For a module: its state dict, saved with torch.save.")
     ] = None,
     example: Annotated[
-        Path | None, typer.Option(metavar="FILE.npy", help="For a module: an input that it takes, for the proof.")
+        Path | None, typer.Option(metavar="FILE.npy", help="For a module: an example input for the proof.")
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option("--input", metavar="SHAPE", help="For a module: the shape of a random input, such as 4,2,34,34."),
+        typer.Option(
+            "--input",
+            metavar="SHAPE",
+            help="For a module: the shape of a random input for the proof, such as 4,2,34,34.",
+        ),
     ] = None,
     layout: Annotated[
         LayoutChoice | None,
-        typer.Option(help="What a module takes: one step [B, ...], or a window (default: as its layers say)."),
+        typer.Option(help="The module's input: one step [B, ...], or a window (default: derived from its layers)."),
     ] = None,
     steps: Annotated[
-        int, typer.Option(min=1, help="For a module that takes one step: how many steps are compared.")
+        int, typer.Option(min=1, help="For a module that takes one step: number of steps to compare.")
     ] = 20,
     dt: Annotated[
-        float | None, typer.Option("--dt", metavar="SECONDS", help="A step of the graph (default: what the file says).")
+        float | None, typer.Option("--dt", metavar="SECONDS", help="Time step of the graph (default: the file's).")
     ] = None,
     method: Annotated[
-        MethodChoice | None, typer.Option(help="How a step is taken (default: what the file says, else euler).")
+        MethodChoice | None, typer.Option(help="How a step is integrated (default: the file's method, else euler).")
     ] = None,
     readout: Annotated[
         ReadoutChoice | None,
         typer.Option(
-            help="What of the output over time is the answer (default: every of NIR, which does not say; sum of a "
-            "module whose forward does not say). Classifying needs one answer for all steps."
+            help="How the output over time becomes the answer (default: every for NIR, which does not state it; sum "
+            "for a module whose forward does not state it). A classifier needs one answer for all steps."
         ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where best.pt goes (default: runs/imported/NAME).")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace another network in the folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a different network in the folder.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Import a network as a checkpoint that every other command takes.
+    """Import a network as a checkpoint for all other commands.
 
-    A module of snnTorch, SpikingJelly, sinabs, Norse or torch is proved to compute the same as before.
+    For a module of snnTorch, SpikingJelly, sinabs, Norse or torch, hstnn proves that the result computes the same.
 
-    Without --out, it goes to runs/imported/NAME/best.pt, by the name of the file or of the factory.
+    Without --out, the checkpoint is runs/imported/NAME/best.pt, where NAME is that of the file or factory.
     """
     from hstnn_deploy.factories import looks_like_factory
 
@@ -126,7 +130,7 @@ def _from_module(
     readout: ReadoutChoice | None,
     as_json: bool,
 ) -> "tuple[Checkpoint, str]":
-    """Return the network that a factory makes as a checkpoint, and what its folder is called."""
+    """Return the network that a factory makes as a checkpoint, and the name of its folder."""
     import_torch()
     from hstnn_deploy import environment
     from hstnn_deploy.checkpoint import Checkpoint
@@ -167,15 +171,15 @@ def _from_module(
 
 
 def proof_lines(proof: "Proof") -> list[str]:
-    """Return what an import was proved by, line by line."""
+    """Return the lines that describe the proof of an import."""
     compared = [f"{proof.spikes} spikes equal ({100 * proof.fired:.1f} % fired)"] if proof.spikes else []
     compared += [f"{proof.values} {'other ' if compared else ''}values within 1e-9 of the largest"]
     found = [f"proved in float64 on {proof.inputs}: {proof.modules} modules, {', '.join(compared)}"]
     if proof.alone:
         layers = "1 layer" if proof.alone == 1 else f"{proof.alone} layers"
         found += [
-            f"{layers} of neurons compared alone too: {proof.met} membranes exactly at the threshold; in float32, "
-            f"{proof.single} spikes of the whole differ by rounding"
+            f"{layers} of neurons also compared alone: {proof.met} membranes exactly at the threshold; in float32, "
+            f"{proof.single} spikes of the whole network differ by rounding"
         ]
     return found
 
@@ -188,11 +192,11 @@ def _read_example(path: Path) -> "Tensor":
     from hstnn_deploy.foreign import reading
 
     if not path.is_file():
-        raise DataError(f"{path} does not exist", "give a .npy file of numbers, of the shape that the module takes")
+        raise DataError(f"{path} does not exist", "give a .npy file of numbers with the shape of the module's input")
     with reading(path, "an array"):
         values = np.load(path, allow_pickle=False, mmap_mode="r")
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
-            raise DataError(f"{path} holds no array of numbers", "save one with numpy.save")
+            raise DataError(f"{path} does not contain an array of numbers", "save one with numpy.save")
         return torch.from_numpy(np.array(values, np.float32))
 
 
@@ -202,17 +206,20 @@ def _random(size: str) -> "Tensor":
 
     words = size.replace("x", ",").split(",")
     if not all(word.strip().isdigit() and int(word) > 0 for word in words) or not size:
-        raise UsageError(f"--input is {size!r}: it takes positive numbers", "for example --input 4,2,34,34")
+        raise UsageError(f"--input must be a list of positive numbers (got {size!r})", "for example --input 4,2,34,34")
     shape = [int(word) for word in words]
     if len(shape) < 2 or torch.Size(shape).numel() > 2**28:
-        raise UsageError(f"--input is {size}: it needs batch and shape, and at most {2**28} values")
+        raise UsageError(
+            f"--input must have a batch axis and at least one other, and at most {2**28} values (got {size})",
+            "for example --input 4,2,34,34",
+        )
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
 def _from_nir(
     target: str, dt: float | None, method: MethodChoice | None, readout: ReadoutChoice
 ) -> "tuple[Checkpoint, str]":
-    """Return the network of a NIR file as a checkpoint, and what its folder is called."""
+    """Return the network of a NIR file as a checkpoint, and the name of its folder."""
     import_torch()
     from hstnn_deploy import environment, files
     from hstnn_deploy.checkpoint import Checkpoint
@@ -223,7 +230,7 @@ def _from_nir(
         kind = DataError if path.suffix == ".nir" else UsageError
         raise kind(f"{target} does not exist", "give a NIR graph, FILE.nir, or PACKAGE.MODULE:FACTORY")
     if dt is not None and not 0 < dt < float("inf"):
-        raise UsageError(f"--dt is {dt:g}; a step takes more than 0 s", "for example --dt 1e-4")
+        raise UsageError(f"--dt must be positive and finite (got {dt:g})", "for example --dt 1e-4")
     network = read_nir(path, dt, method.value if method else None, readout.value)
     versions = environment.versions()
     origin: dict[str, Any] = {
@@ -244,10 +251,10 @@ def _nir() -> str:
 
 
 def keep(checkpoint: "Checkpoint", folder: Path, force: bool, as_json: bool) -> None:
-    """Write an imported network's checkpoint into a folder, and say what it is and what to do with it.
+    """Write an imported network's checkpoint into a folder, and print a description and next commands.
 
     Raises:
-        RunError: another network, or a training, is there, and it is not to be replaced; or it cannot be written.
+        RunError: the folder has a different network and `force` is not set, is a run folder, or is not writable.
     """
     from hstnn_deploy import files
     from hstnn_deploy.models import overview
@@ -279,12 +286,12 @@ def keep(checkpoint: "Checkpoint", folder: Path, force: bool, as_json: bool) -> 
 
 
 def _check_free(checkpoint: "Checkpoint", path: Path, force: bool) -> None:
-    """Refuse to take the place of a training, or of another network without being told to."""
+    """Refuse to overwrite a run folder, or a different network without `force`."""
     from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.errors import CheckpointError
 
     if (path.parent / "stage.yaml").exists():
-        raise RunError(f"{path.parent} is the run folder of a training", "give another folder with --out")
+        raise RunError(f"{path.parent} is the run folder of a training", "choose another folder with --out")
     if not path.exists() or force:
         return
     try:
@@ -293,4 +300,6 @@ def _check_free(checkpoint: "Checkpoint", path: Path, force: bool) -> None:
     except CheckpointError:
         same = False
     if not same:
-        raise RunError(f"{path} holds another network", "add --force to replace it, or give another folder with --out")
+        raise RunError(
+            f"{path} contains a different network", "add --force to replace it, or choose another folder with --out"
+        )

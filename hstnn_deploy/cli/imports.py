@@ -1,4 +1,4 @@
-"""Imports of large libraries by a process of ours, without Python's search for cyclic garbage."""
+"""Fast imports of large libraries in our own processes, without Python's search for cyclic garbage."""
 
 import gc
 import sys
@@ -9,11 +9,11 @@ from importlib import import_module
 
 @contextmanager
 def unsearched() -> Iterator[None]:
-    """Import meanwhile without searching for cyclic garbage, and leave what was imported out of every later search.
+    """Import without searching for cyclic garbage, and exclude what was imported from every later search.
 
-    A library's modules live as long as the process. Python yet searches them while they are imported, whenever a
-    quarter more has come, and at the end of the process: a third of the time that `import torch` takes. For processes
-    that are ours; in somebody else's, what they hold would never be collected.
+    A library's modules live as long as the process. Yet Python searches them repeatedly during the import, and at the
+    end of the process: a third of the time that `import torch` takes. Only for our own processes: in another
+    program, objects that exist before the import would never be collected.
     """
     before = gc.isenabled()
     gc.disable()
@@ -26,17 +26,17 @@ def unsearched() -> Iterator[None]:
 
 
 def import_torch() -> None:
-    """Import torch, for a command that needs it; see `unsearched`. It does nothing where torch is imported."""
+    """Import torch for a command that needs it, unless it is imported already; see `unsearched`."""
     _import("torch")
 
 
 def import_onnxruntime() -> None:
-    """Import ONNX Runtime and numpy likewise."""
+    """Import ONNX Runtime and numpy in the same way."""
     _import("onnxruntime")
 
 
 def _import(name: str) -> None:
-    # What cannot be imported is said by the module that needs it.
+    # The module that needs the library reports a failed import.
     if name not in sys.modules:
         with unsearched(), suppress(ImportError):
             import_module(name)

@@ -1,4 +1,4 @@
-"""What `hstnn compare --run` measures: two checkpoints in turns, each time in a process of its own."""
+"""`hstnn compare --run`: measure two checkpoints alternately, each time in a new process."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from hstnn_deploy.report.comparing.conditions import Condition
 
 REPEATS = 5
-"""With 5 and 5 processes p can come down to 0.0079: enough for the six figures that are compared of inference."""
+"""With 5 and 5 processes p can be as small as 0.0079: enough for the six compared figures of inference."""
 
 
 class Asked(NamedTuple):
-    """How to measure, as it was given on the command line; None: the default."""
+    """How to measure, from the command line; None: the default."""
 
     repeats: int | None
     phases: str | None
@@ -40,16 +40,16 @@ def measured(
     conditions: "Sequence[Condition]",
     despite: bool,
 ) -> "Comparison":
-    """Measure two checkpoints in turns and compare them.
+    """Measure two checkpoints alternately and compare them.
 
     Args:
-        first, second: the checkpoints A and B; the same one twice shows what chance makes of it.
+        first, second: the checkpoints A and B; giving the same one twice shows the effect of chance.
         asked: how to measure.
         out: a folder for A/records.jsonl and B/records.jsonl, written after every process; None: nothing is kept.
         metrics, conditions, despite: see `report.comparing.comparison.compare`.
 
     Raises:
-        UsageError: a name or number that cannot be, or a condition that does not go with what is measured.
+        UsageError: an invalid name or number, or a condition that does not fit the measurements.
         CheckpointError: a checkpoint cannot be loaded.
         ProfileError: a process could not measure.
         ReportError: the two cannot be compared.
@@ -64,7 +64,7 @@ def measured(
 
     repeats = REPEATS if asked.repeats is None else asked.repeats
     if repeats < 1:
-        raise UsageError(f"--repeats {repeats} is not a positive number", "for example --repeats 5")
+        raise UsageError(f"--repeats must be at least 1 (got {repeats})", "for example --repeats 5")
     sides = _planned(first, asked), _planned(second, asked)
     comparing.check_alike(*sides)
     folders, names = _folders(out), (str(first), str(second))
@@ -79,12 +79,12 @@ def measured(
                 if record.status == "failed":
                     raise ProfileError(f"{'AB'[side]} could not be measured: {record.reason}")
                 if len(records[0]) + len(records[1]) == len(sides[0]) + len(sides[1]):
-                    # A condition that nothing can come of is refused now, and not when all is measured.
+                    # Refuse an unusable condition now, not after all measurements.
                     compare_records(*records, names, metrics, conditions)
         except KeyboardInterrupt:
             done = len(records[0]) + len(records[1])
             raise Interrupted(
-                f"interrupted after {done} of {len(order)} processes", "what --out names is kept"
+                f"interrupted after {done} of {len(order)} processes", "the records in --out are kept"
             ) from None
     if folders is not None:
         console.err.print(
@@ -108,7 +108,7 @@ def _planned(ckpt: Path, asked: Asked) -> "list[Configuration]":
     }
     planned = plan(ckpt=ckpt, **options)
     if any(each.at_once for each in planned):
-        raise UsageError(f"--gpus {asked.gpus}: two networks are compared on one device", "give one GPU, or none")
+        raise UsageError(f"--gpus {asked.gpus}: networks are compared on a single device", "give one GPU, or none")
     return planned
 
 

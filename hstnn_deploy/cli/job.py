@@ -1,4 +1,4 @@
-"""One process of a sweep: `hstnn train`, which ends when the sweep is gone and notes what it needed.
+"""One process of a sweep: `hstnn train`, which ends with the sweep and records the time and memory that it used.
 
 python -m hstnn_deploy.cli.job RUN_FOLDER train RECIPE …
 """
@@ -16,7 +16,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def main() -> NoReturn:
-    """Run the command; where it finished, add seconds and peak memory of this process to the run's status."""
+    """Run the command; if it finishes, add seconds and peak memory of this process to the run's status."""
     end_with_starter(GRACE)
     run = RunFolder(Path(sys.argv.pop(1)))
     start, before = time.monotonic(), run.status().get("epoch", 0)
@@ -30,14 +30,14 @@ def main() -> NoReturn:
 
 
 def _memory() -> dict[str, Any]:
-    """Return the peaks of this process in bytes; None where they cannot be known."""
+    """Return the memory peaks of this process in bytes; None if they are unknown."""
     torch = sys.modules.get("torch")
     cuda = torch.cuda.max_memory_allocated() if torch is not None and torch.cuda.is_initialized() else None
     return {"host_ram_peak": _resident_peak(), "cuda_peak": cuda}
 
 
 def _resident_peak() -> int | None:
-    # Not ru_maxrss, which on Linux survives exec: it would hold the peak of the process that started this one.
+    # Not ru_maxrss, which on Linux survives exec: it could be the peak of the process that started this one.
     try:
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -1,4 +1,4 @@
-"""The table of a network's layers, the same wherever one is shown."""
+"""The table of a network's layers, shared by all commands that show one."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from hstnn_deploy.screen import Table
 
 _MOST_STATES = 4
-"""Of a layer, in the table; JSON names all."""
+"""States of a layer that the table shows, at most; JSON has all."""
 _OF_TRAINING = {"lens", "surrogate", "surrogate_scale", "detach_reset", "learn", "type"}
-"""Constants of neurons that say nothing of what they compute."""
+"""Constants that matter only in training."""
 
 
 def layer_table(parts: "Sequence[Part]", title: str = "", neurons: dict[int, str] | None = None) -> "Table":
@@ -35,7 +35,7 @@ def layer_table(parts: "Sequence[Part]", title: str = "", neurons: dict[int, str
 
 
 def print_network(network: "Network", title: str, neurons: dict[int, str] | None = None) -> None:
-    """Print a network's layers and what they come to."""
+    """Print a network's layers and the totals."""
     from hstnn_deploy.models import overview
 
     parts = overview.parts(network)
@@ -49,13 +49,13 @@ def print_network(network: "Network", title: str, neurons: dict[int, str] | None
 
 
 def neuron_text(constants: "Mapping[str, object]") -> str:
-    """Return in one line what a layer's neurons compute with; JSON holds what counts in training alone as well."""
+    """Return the constants of a layer's neurons in one line, without those that matter only in training."""
     kept = {key: value for key, value in constants.items() if key not in _OF_TRAINING and value is not False}
     return ", ".join(map(_constant, kept, kept.values()))
 
 
 def _constant(key: str, value: object) -> str:
-    """Return one constant in words; an option that is on is its name."""
+    """Return one constant in words; an option that is on is shown as its name."""
     words = key.replace("_", " ")
     if value is True:
         return words
@@ -63,7 +63,7 @@ def _constant(key: str, value: object) -> str:
 
 
 def _states(states: dict[str, list[int]]) -> str:
-    """Return states with their shapes, one a line; of very many, the first and the last."""
+    """Return states with their shapes, one per line; only the first and the last of many."""
     told = [f"{name} {shape}" for name, shape in states.items()]
     if len(told) > _MOST_STATES:
         told = [told[0], f"… {len(told) - 2} more", told[-1]]

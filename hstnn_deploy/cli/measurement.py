@@ -1,4 +1,4 @@
-"""One process after a sweep: a command of ours that measures, which ends when the sweep is gone.
+"""One process after a sweep: a measuring command, which ends with the sweep.
 
 python -m hstnn_deploy.cli.measurement robustness …
 """

@@ -1,4 +1,4 @@
-"""The networks that one command measures side by side: which checkpoints are named, and whether they go together."""
+"""The networks that one command measures side by side: find their checkpoints, and check that they go together."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def networks_in(paths: Sequence[Path]) -> "list[tuple[Path, Checkpoint]]":
-    """Return the networks that are named, each once, with their files; of a folder, those of its finished runs.
+    """Return the networks at some paths with their files, each once; for a folder, those of its finished runs.
 
-    The redundant network of a hybrid's adaptation is left out of a folder that has others.
+    The redundant network of a hybrid's adaptation is left out if its folder has others.
 
     Raises:
-        UsageError: a folder without any, or networks of two metrics.
-        CheckpointError: a file is no checkpoint, or has no recipe.
+        UsageError: a folder has no finished run, or the networks have different metrics.
+        CheckpointError: a file is not a checkpoint, or has no recipe.
     """
     from hstnn_deploy.checkpoint import Checkpoint
     from hstnn_deploy.models.tasks import task_for
@@ -29,7 +29,8 @@ def networks_in(paths: Sequence[Path]) -> "list[tuple[Path, Checkpoint]]":
         first, its_metric = metrics[0]
         if metric != its_metric:
             raise UsageError(
-                f"{path} is measured by {metric}, and {first} by {its_metric}", "measure networks of one task at a time"
+                f"the metric of {path} is {metric}, and that of {first} is {its_metric}",
+                "measure networks of one task at a time",
             )
     return loaded
 
@@ -44,7 +45,7 @@ def _checkpoints_in(paths: Sequence[Path]) -> list[Path]:
             continue
         runs = [run for run in find_runs(path) if run.finished and run.best.exists()]
         if not runs:
-            raise UsageError(f"{path} holds no finished run", "`hstnn runs list` shows how far runs are")
-        # A redundant hybrid is only a step on the way, unless it is all there is.
+            raise UsageError(f"{path} has no finished run", "`hstnn runs list` shows the progress of runs")
+        # A redundant hybrid is an intermediate result; take it only if there is nothing else.
         found += [run.best for run in runs if run.stage != "adapt"] or [run.best for run in runs]
     return list(dict.fromkeys(found))

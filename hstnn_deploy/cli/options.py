@@ -1,4 +1,4 @@
-"""Options that several commands share, so that they read the same everywhere."""
+"""Options that several commands share, defined once."""
 
 import os
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ DataDir = Annotated[
 
 OwnData = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Your own data, in place of the recipe's; see docs/own-data.md."),
+    typer.Option("--data", metavar="DIR", help="Use your own data instead of the recipe's; see docs/own-data.md."),
 ]
 
 
@@ -62,7 +62,9 @@ class CacheChoice(StrEnum):
 
 CacheOption = Annotated[
     CacheChoice,
-    typer.Option("--cache", help="Where transformed recordings and decoded images are kept; the result is the same."),
+    typer.Option(
+        "--cache", help="Where to keep transformed recordings and decoded images; results do not depend on it."
+    ),
 ]
 Device = Annotated[
     str,
@@ -77,25 +79,27 @@ Threads = Annotated[
         help="CPU threads (default: one per core; small networks are faster with 1).",
     ),
 ]
-RunsDir = Annotated[Path, typer.Option("--out", metavar="DIR", envvar=defaults.RUNS, help="Where the run folders go.")]
+RunsDir = Annotated[
+    Path, typer.Option("--out", metavar="DIR", envvar=defaults.RUNS, help="The folder for run folders.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Write the result to standard output as JSON.")]
 CkptArgument = Annotated[
     Path | None, typer.Argument(metavar="CKPT", help="A checkpoint, such as best.pt of a run folder.")
 ]
-Ckpt = Annotated[Path | None, typer.Option("--ckpt", metavar="FILE", help="The checkpoint, in place of the argument.")]
+Ckpt = Annotated[Path | None, typer.Option("--ckpt", metavar="FILE", help="The checkpoint, instead of the argument.")]
 BundleArgument = Annotated[Path | None, typer.Argument(metavar="BUNDLE", help="The folder that `hstnn export` wrote.")]
 BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", metavar="DIR", help="The bundle, in place of the argument.")
+    Path | None, typer.Option("--bundle", metavar="DIR", help="The bundle, instead of the argument.")
 ]
 WholeTest = Annotated[
     bool,
-    typer.Option("--whole-test", help="Evaluate every file on the whole test split (slow for large networks)."),
+    typer.Option("--whole-test", help="Evaluate every exported file on the full test split (slow for large networks)."),
 ]
 Samples = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.npy|npz",
-        help="Prove the files on these inputs [N, T, …] (default: test samples, else random ones).",
+        help="Inputs [N, T, …] to prove the files on (default: test samples, or random ones if there are none).",
     ),
 ]
 ForRecipe = Annotated[
@@ -108,32 +112,30 @@ Changes = Annotated[
 
 
 Epochs = Annotated[
-    int | None, typer.Option("--epochs", min=1, help="Epochs of each stage: sets the recipe's keys, as --set does.")
+    int | None, typer.Option("--epochs", min=1, help="Epochs of each stage; short for --set on the recipe's keys.")
 ]
 Lr = Annotated[
     float | None,
-    typer.Option("--lr", metavar="RATE", help="Learning rate of each stage: sets the recipe's keys, as --set does."),
+    typer.Option("--lr", metavar="RATE", help="Learning rate of each stage; short for --set on the recipe's keys."),
 ]
-Batch = Annotated[
-    int | None, typer.Option("--batch", min=1, help="Samples of a training step: sets the recipe's key batch.")
-]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Batch size of training; short for --set batch=….")]
 
 
 def one_of(argument: Path | None, option: Path | None, name: str, what: str) -> Path:
-    """Return what a command works on, which is given as an argument or by an option.
+    """Return a path that is given either as an argument or by an option.
 
     Args:
-        argument: as it was given.
-        option: the same, by the option.
+        argument: the argument's value.
+        option: the option's value.
         name: of the option, such as `--ckpt`.
-        what: what it is, for errors.
+        what: what the path is, for errors.
 
     Raises:
-        UsageError: it is given twice, or not at all.
+        UsageError: both are given, or neither.
     """
     if argument is not None and option is not None:
         raise UsageError(
-            f"two {what}s are given: {one_line(str(argument))}, and {one_line(str(option))} by {name}",
+            f"two {what}s are given: {one_line(str(argument))}, and {name} {one_line(str(option))}",
             "give one of them",
         )
     found = option if argument is None else argument
@@ -143,45 +145,45 @@ def one_of(argument: Path | None, option: Path | None, name: str, what: str) -> 
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a list with commas."""
+    """Return the items of a comma-separated list."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def check_out(out: Path | None, names: Sequence[str]) -> None:
-    """Refuse an `--out` that is neither a folder nor a file of a sort that is written.
+    """Refuse an `--out` that is neither a folder nor a file of a supported format.
 
     Args:
-        out: what was given.
+        out: the option's value.
         names: of the files that are written into a folder.
 
     Raises:
-        UsageError: it is a file of another sort.
+        UsageError: the file has another format.
     """
     kinds = list(dict.fromkeys(Path(name).suffix for name in reversed(names)))
     if out is not None and out.suffix not in {"", *kinds} and not out.is_dir():
         raise UsageError(
-            f"--out {out}: nothing is written to such a file",
+            f"--out {out}: unsupported file format",
             f"give {', '.join(kinds)}, or a folder for {', '.join(names)}",
         )
 
 
 def out_paths(out: Path, names: Sequence[str]) -> list[Path]:
-    """Return the files that an `--out` asks for: itself, or all of `names` in that folder, which is made.
+    """Return the files to write for an `--out`: itself, or all of `names` in that folder, which is created.
 
     Raises:
-        RunError: the folder cannot be made.
+        RunError: the folder cannot be created.
     """
     return [out] if out.suffix and not out.is_dir() else [files.make_folder(out) / name for name in names]
 
 
 def address_of(executor: ExecutorChoice, given: str | None) -> str | None:
-    """Return the address of the Ray cluster that is meant; None where one is started here, or Ray is not wanted.
+    """Return the address of the Ray cluster; None if it is started here, or Ray is not used.
 
     Raises:
-        UsageError: an address was given, but not the executor.
+        UsageError: an address is given without `--executor ray`.
     """
     if executor is ExecutorChoice.ray:
         return given or os.environ.get("RAY_ADDRESS") or None
     if given is not None:
-        raise UsageError("--address is for --executor ray", "add --executor ray")
+        raise UsageError("--address needs --executor ray", "add --executor ray")
     return None

@@ -1,4 +1,4 @@
-"""How help is drawn: typer's pages, with values of options listed in words, and no type beside what takes no value."""
+"""The layout of help: typer's pages, with choices listed in the text, and no type for flags."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from hstnn_deploy.cli import defaults
 
 
 def _clear(param: Any) -> Any:
-    """Let a parameter's column of types be short: a list of values goes into its help, where lines can break."""
+    """Keep a parameter's type column short: a list of choices goes into its help, where lines can wrap."""
     if getattr(param, "hstnn_clear", False):
         return param
     param.hstnn_clear = True
     if param.param_type_name == "argument":
-        # Its name says what it is.
+        # Its name says enough.
         param.display_type_rich = lambda **_: None
         return param
     choices = _choices(param)
@@ -32,7 +32,7 @@ def _clear(param: Any) -> Any:
 
 
 def _choices(param: Any) -> list[str]:
-    """Return the values of a choice, whichever click typer stands on."""
+    """Return the values of a choice, with either of the click versions that typer uses."""
     for place in ("type_descriptor", "type"):
         if found := getattr(getattr(param, place, None), "choices", None):
             return [str(getattr(each, "value", each)) for each in found]

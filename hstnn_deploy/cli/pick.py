@@ -1,4 +1,4 @@
-"""`hstnn pick`: of the networks that were trained and measured, the one to deploy."""
+"""`hstnn pick`: choose the network to deploy from those that were trained and measured."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -28,7 +28,7 @@ class CostChoice(StrEnum):
 
 
 class PreferChoice(StrEnum):
-    """What decides between networks that are all good enough."""
+    """The criterion that decides between networks within the bounds."""
 
     accuracy = "accuracy"
     robustness = "robustness"
@@ -36,7 +36,7 @@ class PreferChoice(StrEnum):
 
 
 def _most(name: str, unit: str, what: str) -> Any:
-    return typer.Option(f"--max-{name}", metavar=unit, help=f"At most this {what}.")
+    return typer.Option(f"--max-{name}", metavar=unit, help=f"Largest {what}.")
 
 
 def pick(
@@ -46,12 +46,12 @@ def pick(
             metavar="PATH", help="Folders of runs, of profile records (records.jsonl) and of robustness.json."
         ),
     ],
-    min_accuracy: Annotated[float | None, typer.Option(metavar="%", help="At least this mean test accuracy.")] = None,
-    max_perplexity: Annotated[float | None, typer.Option(metavar="N", help="At most this mean perplexity.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(metavar="%", help="Smallest mean test accuracy.")] = None,
+    max_perplexity: Annotated[float | None, typer.Option(metavar="N", help="Largest mean perplexity.")] = None,
     min_robustness: Annotated[
-        float | None, typer.Option(metavar="%", help="At least this mean accuracy under disturbances.")
+        float | None, typer.Option(metavar="%", help="Smallest mean accuracy under disturbances.")
     ] = None,
-    max_energy: Annotated[float | None, _most("energy", "nJ", "energy of one sample's arithmetic")] = None,
+    max_energy: Annotated[float | None, _most("energy", "nJ", "arithmetic energy per sample")] = None,
     max_macs: Annotated[float | None, _most("macs", "N", "number of multiply-accumulates")] = None,
     max_acs: Annotated[float | None, _most("acs", "N", "number of accumulates")] = None,
     max_latency: Annotated[float | None, _most("latency", "ms", "median latency")] = None,
@@ -61,13 +61,13 @@ def pick(
         CostChoice.energy
     ),
     prefer: Annotated[
-        PreferChoice, typer.Option(help="What decides between the networks within the bounds.")
+        PreferChoice, typer.Option(help="The criterion that decides between networks within the bounds.")
     ] = PreferChoice.accuracy,
     disturbance: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Use robustness under this disturbance (default: the mean over all that every network has).",
+            help="Use the robustness under this disturbance (default: the mean over those measured for all networks).",
         ),
     ] = None,
     out: Annotated[
@@ -77,8 +77,8 @@ def pick(
 ) -> None:
     """Name the network to deploy, and the command that exports it.
 
-    Networks are those of finished runs; figures are means over seeds. A bound on a figure that was not
-    measured excludes the network.
+    The candidates are the networks of finished runs; figures are means over seeds. A bound on a figure excludes
+    networks for which it was not measured.
     """
     import_torch()
     from hstnn_deploy.report.collect import collect
@@ -95,10 +95,10 @@ def pick(
         console.note(line)
     found = joined.networks
     if not found:
-        raise ReportError("there is no finished run to pick from", "give a folder of runs")
+        raise ReportError("there is no finished run to choose from", "give a folder of runs")
     if len({each.metric for each in found}) > 1:
         raise UsageError(
-            f"these runs are measured by {' and '.join(sorted({each.metric for each in found}))}",
+            f"these runs have different metrics: {' and '.join(sorted({each.metric for each in found}))}",
             "give runs of one task at a time",
         )
     most = {
@@ -127,7 +127,8 @@ def pick(
         _draw(out, found, cost.value)
     if chosen is None:
         raise ReportError(
-            f"no network of {len(found)} is within the bounds", "the last column says which bound each one misses"
+            f"none of the {len(found)} networks is within the bounds",
+            "the last column says which bound each one misses",
         )
 
 
@@ -135,7 +136,7 @@ def _check_known(disturbance: str | None, robust: Sequence[Any]) -> None:
     names = {curve.name for network in robust for curve in network.curves}
     if disturbance is not None and disturbance not in names:
         raise UsageError(
-            f"no network was measured under {disturbance!r}",
+            f"no network was measured under the disturbance {disturbance!r}",
             f"measured: {', '.join(sorted(names))}" if names else "`hstnn robustness RUNS --out DIR` measures it",
         )
 
@@ -147,12 +148,14 @@ def _why_not(
     min_robustness: float | None,
     bounds: dict[str, float],
 ) -> str:
-    """Return the first bound that a network misses, or an empty text."""
+    """Return the first bound that a network misses, or ""."""
     if min_accuracy is not None and (each.metric != "accuracy" or each.figure < min_accuracy):
-        return f"accuracy below {min_accuracy:g}" if each.metric == "accuracy" else f"it has {each.metric}, no accuracy"
+        return (
+            f"accuracy below {min_accuracy:g}" if each.metric == "accuracy" else f"it has {each.metric}, not accuracy"
+        )
     if max_perplexity is not None and (each.metric != "perplexity" or each.figure > max_perplexity):
         known = each.metric == "perplexity"
-        return f"perplexity above {max_perplexity:g}" if known else f"it has {each.metric}, no perplexity"
+        return f"perplexity above {max_perplexity:g}" if known else f"it has {each.metric}, not perplexity"
     if min_robustness is not None and (each.robustness is None or each.robustness < min_robustness):
         return "robustness not measured" if each.robustness is None else f"robustness below {min_robustness:g}"
     for name, bound in bounds.items():
@@ -227,7 +230,7 @@ def _draw(out: Path, found: "Sequence[Candidate]", cost: str) -> None:
     from hstnn_deploy.report.robust import draw
 
     if out.suffix != ".png":
-        raise UsageError(f"--out {out}: the picture is a PNG", "give a name that ends in .png")
+        raise UsageError(f"--out {out} does not end in .png", "give a name that ends in .png")
     if not any(cost in each.costs for each in found):
         raise ReportError(f"no network has a measured {cost}", "`hstnn profile --ckpt …` measures it")
     save(draw(found, cost), out)

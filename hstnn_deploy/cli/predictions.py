@@ -1,4 +1,4 @@
-"""What a person sees of a stream: the prediction over time, live on a terminal, plain lines or JSON lines elsewhere."""
+"""The display of a stream: predictions over time, live on a terminal, as plain lines or JSON lines elsewhere."""
 
 import json
 import time
@@ -8,27 +8,28 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+from typing_extensions import override
 
 from hstnn_deploy.export.runtime.values import in_words
 from hstnn_deploy.screen import Table
 
 Answers = list[dict[str, Any]]
-"""Of each sample; see `export.runtime.answers.answered`."""
+"""The answer for each sample; see `export.runtime.answers.answered`."""
 
 _SHOWN = 12
-"""Samples that are shown of a larger batch."""
+"""Samples of a batch that are shown, at most."""
 _HISTORY = 40
-"""Steps back that are shown."""
+"""Past steps that are shown, at most."""
 _BAR = 20
-"""Letters of a bar that is full."""
+"""Characters of a full bar."""
 
 
 class Display(ABC):
-    """Is told of every step."""
+    """Shows every step."""
 
     @abstractmethod
     def step(self, number: int, total: int | None, answers: Answers) -> None:
-        """Show what is predicted after step `number` of `total` (None where the end is not known)."""
+        """Show the prediction after step `number` of `total` (None: unknown)."""
 
     def close(self) -> None:  # noqa: B027 - most have nothing to do
         """Stop showing."""
@@ -40,8 +41,8 @@ class JsonLines(Display):
     def __init__(self, name: str) -> None:
         self._name = name
 
+    @override
     def step(self, number: int, total: int | None, answers: Answers) -> None:
-        """See `Display`."""
         print(json.dumps({"input": self._name, "step": number, "samples": answers}, allow_nan=False), flush=True)
 
 
@@ -51,15 +52,15 @@ class Lines(Display):
     def __init__(self, console: Console) -> None:
         self._console = console
 
+    @override
     def step(self, number: int, total: int | None, answers: Answers) -> None:
-        """See `Display`."""
         shown = "  ".join(_in_words(each) for each in answers[:_SHOWN])
         more = f"  … {len(answers)} samples" if len(answers) > _SHOWN else ""
         self._console.print(f"step {_place(number, total)}: {shown}{more}", markup=False, soft_wrap=True)
 
 
 class LiveTable(Display):
-    """A row per sample that is drawn anew with every step: the classes so far, and how sure the network is now."""
+    """A row per sample, redrawn at every step: the classes so far, and the network's current confidence."""
 
     def __init__(self, console: Console, delay: float, name: str) -> None:
         self._delay = delay
@@ -68,8 +69,8 @@ class LiveTable(Display):
         self._live = Live(console=console, auto_refresh=False)
         self._live.start()
 
+    @override
     def step(self, number: int, total: int | None, answers: Answers) -> None:
-        """See `Display`."""
         if "values" in answers[0]:
             self._live.update(_of_values(f"{self._name}: step {_place(number, total)}", answers), refresh=True)
             time.sleep(self._delay)
@@ -81,8 +82,8 @@ class LiveTable(Display):
         self._live.update(self._table(number, total, answers), refresh=True)
         time.sleep(self._delay)
 
+    @override
     def close(self) -> None:
-        """See `Display`."""
         self._live.stop()
 
     def _table(self, number: int, total: int | None, answers: Answers) -> Table:
@@ -112,12 +113,12 @@ def _in_words(answer: dict[str, Any]) -> str:
 
 
 def _class(answer: dict[str, Any]) -> str:
-    """Return the class of an answer, with its name if it has one."""
+    """Return the class of an answer, and its name if it has one."""
     return f"{answer['class']} {answer['name']}" if "name" in answer else str(answer["class"])
 
 
 def _of_values(title: str, answers: Answers) -> Table:
-    """Return a row of values per sample, of a regression."""
+    """Return a table with a row of values per sample, for a regression."""
     names = answers[0].get("names") or [f"output {number}" for number in range(len(answers[0]["values"]))]
     columns = [f">{name}" for name in (*(["sample"] if len(answers) > 1 else []), *names)]
     drawn = Table(columns, title=title, style="lines")

@@ -1,4 +1,4 @@
-"""`hstnn profile`: what a configuration needs, measured."""
+"""`hstnn profile`: measure time, memory and work of configurations."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -26,9 +26,9 @@ def profile(
         list[str] | None,
         typer.Argument(
             metavar="NAME",
-            help="A checkpoint (FILE.pt), or recipes; or one network from elsewhere, time and memory alone: any "
-            "FILE.onnx, or PACKAGE.MODULE:FACTORY, a function that returns a torch module. The latter imports and runs "
-            "your code, from the current folder first.",
+            help="A checkpoint (FILE.pt), or recipes; or one foreign network, for time and memory only: any FILE.onnx, "
+            "or PACKAGE.MODULE:FACTORY, a function that returns a torch module. The latter imports and runs your code, "
+            "searching the current folder first.",
         ),
     ] = None,
     recipe: Annotated[
@@ -48,20 +48,23 @@ def profile(
         typer.Option(
             "--input",
             metavar="[NAME=]SHAPE[:TYPE]",
-            help="For FILE.onnx, an input whose size the file leaves open, such as x=28,1,28; for a FACTORY, its "
-            "arguments, such as 28,B,28 or '1,3,32,32;1,10:int64'. B stands for --batch, T for --steps. Repeatable.",
+            help="For FILE.onnx: the shape of an input whose size is open, such as x=28,1,28. For a FACTORY: the "
+            "shapes of the module's inputs, such as 28,B,28 or '1,3,32,32;1,10:int64'. B stands for --batch, T for "
+            "--steps. Repeatable.",
         ),
     ] = None,
     matrix: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A YAML file of these options; options on the command line outweigh it."),
+        typer.Option(
+            metavar="FILE", help="A YAML file with these options; options on the command line take precedence."
+        ),
     ] = None,
     phases: Annotated[
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Any of work, train, select, restore, export, infer (default: work,train,infer); for a FACTORY "
-            "infer,step.",
+            help="Any of work, train, select, restore, export, infer (default: work,train,infer); for a FACTORY: "
+            "infer, step.",
         ),
     ] = None,
     engines: Annotated[
@@ -107,8 +110,8 @@ def profile(
     repeats: Annotated[
         int | None,
         typer.Option(
-            help="Measure this many processes of each configuration one after another, in turns (default: 1). A "
-            "comparison needs several, such as 5."
+            help="Processes per configuration, measured one after another, alternating between configurations "
+            "(default: 1). A comparison needs several, such as 5."
         ),
     ] = None,
     find_batch: Annotated[
@@ -118,32 +121,30 @@ def profile(
         str | None,
         typer.Option(
             metavar="auto|real|synthetic",
-            help="auto: real data if it is on this machine, else random data of the same size.",
+            help="auto: real data if it is on this machine, otherwise random data of the same size.",
         ),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Measure each configuration for about this many seconds (default: 20).")
+        float | None, typer.Option(help="Approximate measuring time per configuration (default: 20).")
     ] = None,
     max_steps: Annotated[
-        int | None, typer.Option(help="Measure this many training steps and extrapolate the epoch.")
+        int | None, typer.Option(help="Measure at most this many training steps, and extrapolate the epoch.")
     ] = None,
     rram_read: Annotated[
         float | None,
-        typer.Option(
-            metavar="PJ", help="Energy of a bit read from RRAM, for weights on devices (default: none known)."
-        ),
+        typer.Option(metavar="PJ", help="Energy per bit read from RRAM, for weights on devices (no default)."),
     ] = None,
     sram_read: Annotated[
         float | None,
         typer.Option(
-            metavar="PJ", help="Energy of a bit read from SRAM (default: 0.156, 8 KB in 45 nm, Horowitz 2014)."
+            metavar="PJ", help="Energy per bit read from SRAM (default: 0.156, 8 KB in 45 nm, Horowitz 2014)."
         ),
     ] = None,
     trace: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.json",
-            help="Instead of measuring, write what torch.profiler sees of one training step and one inference of one "
+            help="Instead of measuring, write a torch.profiler trace of one training step and one inference of one "
             "recipe or checkpoint, for chrome://tracing or Perfetto (.json.gz: compressed).",
         ),
     ] = None,
@@ -151,28 +152,29 @@ def profile(
     executor: Annotated[
         ExecutorChoice,
         typer.Option(
-            help="This machine, or the nodes of a Ray cluster: what is measured has a whole node, so that nothing "
-            "disturbs it, and one node measures one configuration at a time."
+            help="Measure on this machine, or on the nodes of a Ray cluster. Each node measures one configuration at a "
+            "time, so that nothing disturbs it."
         ),
     ] = ExecutorChoice.local,
     address: Address = None,
     data_dir: DataDir = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write records.jsonl and report.txt there, replacing old ones.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write records.jsonl and report.txt to this folder, replacing old ones."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what --out already holds, and measure the rest.")
+        bool, typer.Option("--resume", help="Keep the records in --out, and measure only what is missing.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure time, memory, CPU use and work of training and inference, each configuration in a process of its own."""
+    """Measure time, memory, CPU use and work of training and inference, each configuration in its own process."""
     from hstnn_deploy.profile.foreign.names import is_foreign
     from hstnn_deploy.profile.plan.matrix import read
 
     if not time_limit > 0:
-        raise UsageError(f"--time-limit {time_limit:g} is not a positive number", "for example --time-limit 300")
+        raise UsageError(f"--time-limit must be positive (got {time_limit:g})", "for example --time-limit 300")
     if resume and out is None:
-        raise UsageError("--resume without --out", "name the folder that holds the records with --out")
+        raise UsageError("--resume needs --out", "give the folder of the records with --out")
     named = more or []
     if paths := [Path(word) for word in named if word.lower().endswith((".pt", ".pth", ".ckpt"))]:
         ckpt = one_of(paths[0], paths[1] if len(paths) > 1 else ckpt, "--ckpt", "checkpoint")
@@ -205,7 +207,7 @@ def profile(
         ),
     }
     if find_batch and options.get("repeats", 1) != 1:
-        raise UsageError("--find-batch searches once: it takes no --repeats", "leave one of them out")
+        raise UsageError("--find-batch and --repeats are mutually exclusive", "leave one of them out")
     address = address_of(executor, address)
     if trace is not None:
         other = {"--out": out, "--resume": resume, "--find-batch": find_batch, "--input": inputs, "--executor": address}
@@ -217,11 +219,11 @@ def profile(
     if inputs or any(map(is_foreign, options.get("recipes", []))):
         if find_batch or executor is ExecutorChoice.ray:
             option = "--find-batch" if find_batch else "--executor ray"
-            raise UsageError(f"{option} is for hstnn's own networks", "leave it out")
+            raise UsageError(f"{option} works only for hstnn's own networks", "leave it out")
         planned = lambda _: _foreign(options, inputs or [], time_limit, resume)  # noqa: E731
     records: list[Record] = []
     with ExitStack() as stack:
-        # What a cluster has is asked of it first; one of our own is this machine, and is started when all is well.
+        # The plan needs the resources of a cluster; a cluster of our own is this machine, and starts after planning.
         nodes = stack.enter_context(_nodes(address)) if address else None
         configurations = planned(nodes)
         old = _begin(out, resume)
@@ -232,7 +234,7 @@ def profile(
     if stopped:
         raise Interrupted(
             f"interrupted after {len(records)} of {len(configurations)} configurations",
-            "add --resume to go on" if out else "",
+            "run the same command with --resume to continue" if out else "",
         )
     if failed := [record for record in records if record.status == "failed"]:
         raise ProfileError(f"{len(failed)} of {len(records)} configurations could not be measured: {failed[0].reason}")
@@ -255,11 +257,11 @@ def _planned(options: dict[str, Any], nodes: "Nodes | None", find_batch: bool) -
 
 
 _FOREIGN = {"recipes", "phases", "batches", "steps", "threads", "gpus", "repeats", "seconds"}
-"""The options that a foreign network has too, as `plan` calls them."""
+"""The options that also apply to a foreign network, as `plan` calls them."""
 
 
 def _foreign(options: dict[str, Any], inputs: list[str], time_limit: float, resume: bool) -> "list[Configuration]":
-    """Return what is to be measured of the one foreign network that is named; say what was guessed of its inputs."""
+    """Return the configurations of the named foreign network; print what was guessed about its inputs."""
     import_torch()
     from hstnn_deploy.profile.foreign.names import is_foreign
     from hstnn_deploy.profile.run.foreign_plan import plan
@@ -267,19 +269,19 @@ def _foreign(options: dict[str, Any], inputs: list[str], time_limit: float, resu
     names = options.get("recipes", [])
     if len(names) != 1 or not is_foreign(names[0]):
         raise UsageError(
-            f"--input is for one FILE.onnx or PACKAGE.MODULE:FACTORY, and not for {', '.join(names) or 'no name'}"
+            f"--input needs one FILE.onnx or PACKAGE.MODULE:FACTORY (got {', '.join(names) or 'no name'})"
             if inputs and not any(map(is_foreign, names))
-            else f"{', '.join(names)}: a network from elsewhere is measured by itself",
+            else f"{', '.join(names)}: a foreign network must be the only one",
             "for example hstnn profile model.onnx --input x=28,1,28",
         )
     if other := sorted(set(options) - _FOREIGN):
         raise UsageError(
-            f"{names[0]} is a network from elsewhere: it has no {', '.join(name.replace('_', '-') for name in other)}",
-            "it takes --input, --batch, --steps, --phases, --threads, --gpus, --repeats, --seconds and --time-limit",
+            f"{names[0]} is a foreign network, which has no {', '.join(name.replace('_', '-') for name in other)}",
+            "use only --input, --batch, --steps, --phases, --threads, --gpus, --repeats, --seconds and --time-limit",
         )
     if resume and not names[0].lower().endswith(".onnx"):
         raise UsageError(
-            f"--resume: what {names[0]} makes may have changed since", "measure it again, without --resume"
+            f"--resume: the module of {names[0]} may have changed since", "measure it again, without --resume"
         )
     chosen = {key: value for key, value in options.items() if key != "recipes"}
     with console.aside.status(f"trying {names[0]} once"):
@@ -290,7 +292,7 @@ def _foreign(options: dict[str, Any], inputs: list[str], time_limit: float, resu
 
 
 def _measurer(nodes: "Nodes | None", find_batch: bool) -> "Measure":
-    """Return what measures configurations, here or on the nodes of a cluster."""
+    """Return the function that measures configurations, here or on the nodes of a cluster."""
     from hstnn_deploy.profile.run import fitting, launch
 
     if nodes is None:
@@ -299,7 +301,7 @@ def _measurer(nodes: "Nodes | None", find_batch: bool) -> "Measure":
 
 
 def _begin(out: Path | None, resume: bool) -> "list[Record]":
-    """Make the folder; return what was measured in it before, where that is to be kept."""
+    """Create the folder; with `resume`, return the records in it that are kept."""
     from hstnn_deploy import files
     from hstnn_deploy.profile.records import read
 
@@ -318,9 +320,9 @@ def _measure(
     limit: float,
     measure: "Measure",
 ) -> bool:
-    """Measure into `records`, in the plan's order, writing what is there after each; return whether it was interrupted.
+    """Measure into `records`, in the plan's order, writing all after each; return whether it was interrupted.
 
-    What `old` holds of the plan is taken from there.
+    Records in `old` are reused.
     """
     from hstnn_deploy.profile.run import launch
     from hstnn_deploy.profile.show import report
@@ -356,7 +358,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _names(given: list[str]) -> list[str]:
-    """Return recipe names: a comma separates two, unless it belongs to a file's name."""
+    """Return recipe names: commas separate them, unless they are part of a file's name."""
     return [name for each in given for name in ([each] if Path(each).is_file() else words(each))]
 
 
@@ -365,7 +367,7 @@ def _words(text: str | None) -> list[str] | None:
 
 
 def gpus_of(text: str | None) -> list[int | None] | None:
-    """Return GPU numbers as an option gives them, None for the CPU; None where it was not given."""
+    """Parse GPU numbers, with None for the CPU; return None if the option is not given."""
     words = _words(text)
     return (
         None if words is None else [None if word == "none" else _number("--gpus", word, int, "0,1") for word in words]
@@ -373,7 +375,7 @@ def gpus_of(text: str | None) -> list[int | None] | None:
 
 
 def numbers_of(option: str, text: str | None, kind: Any, example: str) -> list[Any] | None:
-    """Return numbers as an option gives them, separated by commas; None where it was not given."""
+    """Parse comma-separated numbers; return None if the option is not given."""
     given = _words(text)
     return None if given is None else [_number(option, word, kind, example) for word in given]
 

@@ -1,4 +1,4 @@
-"""What a person sees of long work other than a training: what is under way, and how much of it is done."""
+"""The progress of long work other than training."""
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -7,7 +7,7 @@ from hstnn_deploy.cli import console
 
 
 class Working:
-    """What is under way, how much of it is done, and how long it will take; a line for each thing elsewhere."""
+    """Current work, its progress and the time left, live on a terminal; elsewhere one line per piece of work."""
 
     def __init__(self, screen: Console) -> None:
         self._console = screen
@@ -33,7 +33,7 @@ class Working:
             self._progress.stop()
 
     def report(self, what: str, done: int = 0, total: int | None = None, unit: str = "bytes") -> None:
-        """Say what is under way; how much is done, and of how much (None: nobody knows)."""
+        """Show the current work, and how much is done of which total (None: unknown)."""
         if what != self._what:
             self._what = what
             if self._task is not None:

@@ -1,4 +1,4 @@
-"""`hstnn recipes`: what can be trained by name."""
+"""`hstnn recipes`: list and print the shipped recipes."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 def recipes(
     name: Annotated[
         str | None,
-        typer.Argument(help="A recipe, or a YAML file of one. Printed as YAML, or as a table with --shapes."),
+        typer.Argument(help="A shipped recipe or a YAML file: printed as YAML, or as a table with --shapes."),
     ] = None,
     shapes: Annotated[
-        bool, typer.Option("--shapes", help="Print the recipe's network layer by layer: parameters, shapes and states.")
+        bool,
+        typer.Option("--shapes", help="Print the recipe's network layer by layer, with parameters, shapes and states."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the shipped recipes, or print one: as YAML for your own, every key explained, or layer by layer."""
+    """List the shipped recipes, or print one: as YAML to edit, with every key explained, or layer by layer."""
     from hstnn_deploy.recipe.load import load_recipe, own_text, shipped
 
     if name is None and shapes:
-        raise UsageError("--shapes prints the network of one recipe", "hstnn recipes NAME --shapes")
+        raise UsageError("--shapes needs the name of a recipe", "hstnn recipes NAME --shapes")
     if name is not None:
         if not shapes and not as_json:
             console.write(own_text(name))
@@ -48,10 +49,10 @@ def recipes(
 
 
 def _check(recipe: "Recipe") -> None:
-    """Refuse a network that is not made for the recipe's data, whose size is known without having it.
+    """Refuse a network that does not fit the recipe's data, if the data's shape is known without its files.
 
     Raises:
-        UsageError: says what does not fit; the table above shows the network.
+        UsageError: the network does not fit; the table above shows it.
     """
     from hstnn_deploy.data.registry import shape
 
@@ -60,7 +61,7 @@ def _check(recipe: "Recipe") -> None:
 
 
 def _shapes(recipe: "Recipe", as_json: bool) -> None:
-    """Print the network that a recipe trains first, part by part; no weight is made."""
+    """Print the network that a recipe trains first, part by part, without making weights."""
     import torch
 
     from hstnn_deploy.models import overview
@@ -78,7 +79,7 @@ def _shapes(recipe: "Recipe", as_json: bool) -> None:
     what = "a token" if network.tokens else f"{shape}"
     title = f"{recipe.name}: {recipe.network.family}, {recipe.kind_name}; a time step of one sample is {what}"
     if recipe.kind == "hybrid":
-        title += "\nbefore selection, which keeps a part of the units"
+        title += "\nbefore selection, which keeps some of the units"
     console.out.print(title, markup=False)
     console.out.print(layer_table(parts))
     console.out.print(

@@ -1,4 +1,4 @@
-"""`hstnn report`: tables and a page of what runs, profile records and measurements under variation hold."""
+"""`hstnn report`: tables and an HTML page from runs, profile records and measurements under variation."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hstnn_deploy.report.collect import Collected
 
 FILES = {"csv": "csv", "markdown": "md", "latex": "tex", "json": "json", "html": "html", "png": "png"}
-"""The formats that are files, and how their names end."""
+"""The file formats and their suffixes."""
 CURVES = "curves.png"
 
 
@@ -43,29 +43,31 @@ def report(
         typer.Option(
             "--format",
             metavar="LIST",
-            help="console, csv, markdown, latex, json, html, png (default: console; with --out all that are files).",
+            help="Any of console, csv, markdown, latex, json, html, png (default: console; with --out: all others).",
         ),
     ] = None,
     csv_layout: Annotated[
         CsvLayout,
-        typer.Option(help="full: every cell with all that is known of it; demo: the layout of the original's files."),
+        typer.Option(help="full: every cell with all its details; demo: the layout of the original demo's files."),
     ] = CsvLayout.full,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR|FILE",
-            help="Write report.html, .md, .tex, .csv, .json and pictures there; or one file by its suffix.",
+            help="Write report.html, .md, .tex, .csv, .json and pictures to this folder; or write one file, chosen by "
+            "its suffix.",
         ),
     ] = None,
     figures: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Write every figure there for a paper: PDF and SVG with its fonts, and its data as CSV."
+            metavar="DIR",
+            help="Write every figure for a paper to this folder: PDF and SVG with fonts, and the data as CSV.",
         ),
     ] = None,
     width: Annotated[
         float | None,
-        typer.Option(metavar="INCHES", help="The width of figures and of LaTeX tables (default: 3.5, a column)."),
+        typer.Option(metavar="INCHES", help="Width of figures and LaTeX tables (default: 3.5, one column)."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -81,7 +83,7 @@ def report(
     chosen, out = _formats(formats, out, as_json)
     if width is not None and figures is None and "latex" not in chosen:
         raise UsageError(
-            "--width is the width of figures and of LaTeX tables, and neither is written",
+            "--width applies to figures and LaTeX tables, and neither is written",
             "add --figures DIR or --format latex",
         )
     collected = collect(paths)
@@ -119,7 +121,7 @@ def _write_figures(folder: Path, width: float | None, gathered: "list[Study]", c
 
     found = plots(gathered, collected)
     if not found:
-        raise UsageError("there is nothing to draw in these folders", "give finished runs, or records of measurements")
+        raise UsageError("these folders contain nothing to draw", "give finished runs, or records of measurements")
     written = write(found, folder, width or COLUMN)
     count = console.counted(len(found), "figure")
     console.aside.print(
@@ -128,39 +130,39 @@ def _write_figures(folder: Path, width: float | None, gathered: "list[Study]", c
 
 
 def _formats(given: str | None, out: Path | None, as_json: bool) -> tuple[list[str], Path | None]:
-    """Return the formats to write, and where to: a folder, a file, or None for standard output."""
+    """Return the formats to write, and the folder or file for them; None: standard output."""
     known = ["console", *FILES]
     chosen = [word.strip() for word in (given or "").split(",") if word.strip()]
     if unknown := next((word for word in chosen if word not in known), None):
         raise UsageError(f"unknown format {unknown!r}", nearest(unknown, known))
     if as_json and chosen not in ([], ["json"]):
-        raise UsageError("--json and --format exclude each other", "with --out DIR several formats can be written")
+        raise UsageError("--json and --format are mutually exclusive", "--out DIR writes several formats")
     if as_json:
         chosen = ["json"]
     if out is None:
         if "png" in chosen:
-            raise UsageError("the format png is a picture", f"write a file: --out {CURVES}")
+            raise UsageError("the format png needs a file", f"for example --out {CURVES}")
         if len(chosen) > 1:
-            raise UsageError(f"--format {given} is more than standard output can take", "write files: --out DIR")
+            raise UsageError(f"--format {given}: standard output takes only one format", "write files: --out DIR")
         return chosen or ["console"], None
     if out.suffix and not out.is_dir():
         by_suffix = {f".{suffix}": name for name, suffix in FILES.items()}
         name = by_suffix.get(out.suffix)
         if name is None or chosen not in ([], [name]):
             raise UsageError(
-                f"--out {out}: {'no format is written to such a file' if name is None else f'a file of {name}'}",
+                f"--out {out}: {'unsupported file format' if name is None else f'this file format is {name}'}",
                 f"known: {', '.join(by_suffix)}; or give a folder",
             )
         return [name], out
     if "console" in chosen:
-        raise UsageError("the format console is for the screen, not for files", "leave --out out")
+        raise UsageError("the format console cannot be written to files", "leave --out out")
     return chosen or list(FILES), out
 
 
 def _texts(
     chosen: list[str], layout: CsvLayout, width: float | None, gathered: "list[Study]", collected: "Collected"
 ) -> dict[str, str]:
-    """Return the texts to write, by the name of their file."""
+    """Return the texts to write, by file name."""
     from hstnn_deploy.report import formats, latex, robust, variation
     from hstnn_deploy.report.page.document import page
 
@@ -193,14 +195,14 @@ def _texts(
 
 
 def _only(texts: dict[str, str]) -> str:
-    """Return the one text there is."""
+    """Return the only text."""
     if len(texts) > 1:
-        raise UsageError(f"this makes {len(texts)} files: {', '.join(texts)}", "write them with --out DIR")
+        raise UsageError(f"there are {len(texts)} files to write: {', '.join(texts)}", "give a folder: --out DIR")
     return next(iter(texts.values()))
 
 
 def _pictures(gathered: "list[Study]", collected: "Collected") -> "dict[str, Figure]":
-    """Return the pictures there are, by the name of their file: learning curves first."""
+    """Return the pictures by file name, learning curves first."""
     from hstnn_deploy.data.pictures.variation import draw_memory, draw_variation
     from hstnn_deploy.report import robust
     from hstnn_deploy.report.curves import curves
@@ -222,7 +224,7 @@ def _write(out: Path, texts: dict[str, str], drawn: "dict[str, Figure]") -> list
 
     one = bool(out.suffix) and not out.is_dir()
     if one and not texts and not drawn:
-        raise UsageError("there are no learning curves: no epoch is done", "give a folder that hstnn train wrote")
+        raise UsageError("there are no learning curves: no epoch is finished", "give a folder that hstnn train wrote")
     if one and texts:
         texts = {out.name: _only(texts)}
     folder = out.parent if one else files.make_folder(out)

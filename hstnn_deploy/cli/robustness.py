@@ -1,4 +1,4 @@
-"""`hstnn robustness`: how much of a network's accuracy is left under disturbances."""
+"""`hstnn robustness`: measure how well networks keep their accuracy under disturbances."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hstnn_deploy.robustness.record import Curve, Measured, Robustness
 
 FILES = ("robustness.json", "robustness.csv", "robustness.png")
-"""What is written into a folder."""
+"""The files written into a folder."""
 
 Asked = list[tuple["Disturbance", list[float]]]
 
@@ -48,22 +48,24 @@ def robustness(
     ckpt: Annotated[list[Path] | None, typer.Option("--ckpt", metavar="FILE", help="A checkpoint; repeatable.")] = None,
     bundle: Annotated[
         list[Path] | None,
-        typer.Option("--bundle", metavar="DIR", help="A bundle, run in ONNX Runtime, its input disturbed; repeatable."),
+        typer.Option(
+            "--bundle", metavar="DIR", help="A bundle to run in ONNX Runtime with disturbed input; repeatable."
+        ),
     ] = None,
     disturb: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME[=LEVELS]",
-            help="A disturbance, such as gaussian=0.1,0.2; repeatable (default: all that fit, at their usual levels).",
+            help="A disturbance, such as gaussian=0.1,0.2; repeatable (default: all that apply, at usual levels).",
         ),
     ] = None,
-    draws: Annotated[int, typer.Option(min=1, metavar="N", help="Draws of each level.")] = 5,
-    split: Annotated[SplitChoice, typer.Option(help="Which samples.")] = SplitChoice.test,
+    draws: Annotated[int, typer.Option(min=1, metavar="N", help="Random draws per level.")] = 5,
+    split: Annotated[SplitChoice, typer.Option(help="The split to measure on.")] = SplitChoice.test,
     batch: Annotated[int | None, typer.Option(min=1, help="Batch size (default: the recipe's).")] = None,
-    show: Annotated[bool, typer.Option("--list", help="List the disturbances with units and usual levels.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="List all disturbances with units and usual levels.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE|DIR", help="Write a .json, .csv or .png, or all of them into a folder."),
+        typer.Option(metavar="FILE|DIR", help="Write a .json, .csv or .png file, or all of them into a folder."),
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -71,11 +73,11 @@ def robustness(
     cache: CacheOption = CacheChoice.disk,
     as_json: Json = False,
 ) -> None:
-    """Measure networks under disturbances of their input, their weights, their neurons and their spikes.
+    """Measure networks under disturbances of their input, weights, neurons and spikes.
 
-    Level 0 is the undisturbed figure. Networks that differ in their seed alone are shown together. With networks
-    of two seeds, each is also attacked with the other one's gradient. A bundle is measured under the disturbances that
-    act on its input.
+    Level 0 is the undisturbed result. Networks that differ only in their seed are shown together. With networks of two
+    seeds, each is also attacked with the gradient of the other one. A bundle is measured only under disturbances of its
+    input.
     """
     if show:
         _list(as_json)
@@ -90,7 +92,7 @@ def robustness(
     paths = [*(ckpt or []), *(path for path in runs or [] if path not in bundles)]
     bundle = [*(bundle or []), *bundles]
     if not paths and not bundle:
-        raise UsageError("no network is named", "give --ckpt best.pt, --bundle DIR, or a folder of runs")
+        raise UsageError("no network is given", "give --ckpt best.pt, --bundle DIR, or a folder of runs")
     check_out(out, FILES)
     asked = _asked(disturb, DISTURBANCES)
     where = devices.resolve(device, threads)
@@ -106,10 +108,10 @@ def robustness(
         for path, bench in benches:
             measured.append(_measure(path, bench, benches, asked, draws))
     except KeyboardInterrupt:
-        hint = "nothing is written"
+        hint = "nothing was written"
         if measured and out is not None and not any(path.exists() for path in out_paths(out, FILES)):
             _write(out, all_of_it())
-            hint = f"what is measured of these is in {out}"
+            hint = f"their results are in {out}"
         done = f"{len(measured)} of {console.counted(len(benches), 'network')}"
         raise Interrupted(f"interrupted: {done} measured", hint) from None
     found = all_of_it()
@@ -122,7 +124,7 @@ def robustness(
 
 
 def _asked(disturb: list[str] | None, known: "dict[str, Disturbance]") -> "Asked | None":
-    """Return the disturbances that are asked for and their levels; None for all that fit."""
+    """Return the requested disturbances and their levels; None: all that apply."""
     from hstnn_deploy.disturbances.disturbance import parse
 
     if not disturb:
@@ -130,7 +132,7 @@ def _asked(disturb: list[str] | None, known: "dict[str, Disturbance]") -> "Asked
     found = [parse(text, known) for text in disturb]
     for each, levels in found:
         if not levels:
-            raise UsageError(f"--disturb {each.name}=0 is not a disturbance", "name a level above 0")
+            raise UsageError(f"--disturb {each.name}=0: level 0 disturbs nothing", "give a level above 0")
     if len({each.name for each, _ in found}) < len(found):
         raise UsageError("--disturb names a disturbance twice", "list its levels together, such as gaussian=0.1,0.2")
     return found
@@ -146,7 +148,7 @@ def _benches(
     data_dir: Path | None,
     cache: CacheChoice,
 ) -> "list[tuple[Path, Bench]]":
-    """Return what measures each network and each bundle; data is loaded once for all that have the same."""
+    """Return a bench for each network and bundle; networks with the same data share it."""
     from hstnn_deploy.robustness.measure import Bench, data_named
     from hstnn_deploy.train.loading import Loader
 
@@ -170,7 +172,7 @@ def _benches(
         bench = BundleBench.of(deployed, splits, split.value, size, data_dir)
         if benches and (metric := benches[0][1].task.metric) != bench.task.metric:
             raise UsageError(
-                f"{path} is measured by {bench.task.metric}, and {benches[0][0]} by {metric}",
+                f"the metric of {path} is {bench.task.metric}, and that of {benches[0][0]} is {metric}",
                 "measure networks of one task at a time",
             )
         benches.append((path, bench))
@@ -178,7 +180,7 @@ def _benches(
 
 
 def _check_data(path: Path, data: str, benches: "list[tuple[Path, Bench]]") -> None:
-    """Refuse a network of another data set than those before it have."""
+    """Refuse a network that was trained on another data set than those before it."""
     from hstnn_deploy.robustness.measure import data_named
 
     if benches and (first := data_named(benches[0][1].recipe)) != data:
@@ -189,13 +191,13 @@ def _check_data(path: Path, data: str, benches: "list[tuple[Path, Bench]]") -> N
 
 
 def _check_bundles(benches: "list[tuple[Path, Bench]]", asked: "Asked | None") -> None:
-    """Refuse what no bundle can be measured under, before anything is measured; say what is left out otherwise."""
+    """Refuse disturbances that no bundle can be measured under, or note that they are skipped, before measuring."""
     from hstnn_deploy.robustness.deployed import BundleBench
 
     if asked is None:
         console.note(
-            "bundles are measured under disturbances of their input; those of weights, neurons and spikes, and attacks "
-            "are left out: measure the checkpoint for them"
+            "bundles are measured only under disturbances of their input; for weights, neurons, spikes and attacks, "
+            "measure the checkpoint"
         )
         return
     for _, bench in benches:
@@ -221,11 +223,11 @@ def _measure(
 
 
 def _other_seed(bench: "Bench", benches: "list[tuple[Path, Bench]]") -> "tuple[str, Network] | None":
-    """Return another network like this one but for its seed, to make attacks on; a bundle is none."""
+    """Return a network that differs from this one only in its seed, to make attacks on; never a bundle."""
     like = bench.recipe.model_copy(update={"seed": 0}).dump()
     for _, each in benches:
         if each.engine != "torch" or each.checkpoint.stage != bench.checkpoint.stage:
-            continue  # a redundant network is none like the one that was made of it
+            continue  # a redundant network differs from the one that was selected from it
         if each.recipe.seed != bench.recipe.seed and each.recipe.model_copy(update={"seed": 0}).dump() == like:
             return f"seed {each.recipe.seed}", each.network
     return None
@@ -260,7 +262,7 @@ def _print(found: "Robustness", draws: int) -> None:
     unit = first.unit.strip()
 
     def brief(value: float) -> str:
-        # An error may be of any size; of all else, one decimal tells levels apart.
+        # An rmse may have any magnitude; for other metrics one decimal is enough.
         return shown(RMSE, value) if first.metric == RMSE else f"{value:.1f}"
 
     for (recipe, network), seeds in together(found.networks):
@@ -273,7 +275,7 @@ def _print(found: "Robustness", draws: int) -> None:
             tenth, beyond = found_scores.tolerated, found_scores.beyond
             lost = "not reached" if tenth.mean is None else f"{curve.level_at(tenth.mean):.3g}"
             if tenth.mean is not None and beyond:
-                lost += f" ({beyond} of {beyond + tenth.number} not)"
+                lost += f" ({beyond} of {beyond + tenth.number} not reached)"
             assert found_scores.area.mean is not None
             figures = (brief(found_scores.area.mean), lost, brief(found_scores.worst))
             pairs = [(f"{level:g}", brief(mean)) for level, mean in zip(curve.levels, means, strict=True)]
@@ -287,15 +289,15 @@ def _print(found: "Robustness", draws: int) -> None:
             console.note(line)
     of = console.counted(draws, "draw")
     console.out.print(
-        f"Below each level: the mean of {of} (of one where nothing is drawn). Area: the mean over all levels. A tenth "
-        "lost: the level at which it is. `hstnn robustness --list` says what each level is.",
+        f"Below each level: the mean of {of} (one if nothing is random). Area: the mean over all levels. A tenth "
+        "lost: the level that costs a tenth of the undisturbed result. `hstnn robustness --list` explains the levels.",
         markup=False,
         soft_wrap=True,
     )
 
 
 def _masked(seeds: "Sequence[Measured]") -> list[str]:
-    """Return a line for each attack that is stronger when it is made on another network."""
+    """Return a line for each attack that is stronger when another network's gradient is used."""
     lines = []
     for network in seeds:
         for curve in network.curves:
@@ -312,13 +314,13 @@ def _masked(seeds: "Sequence[Measured]") -> list[str]:
                 listed = ", ".join(f"{level:g}" for level in stronger)
                 lines.append(
                     f"{network.network}, seed {network.seed}: {curve.name} made on {curve.transferred} is stronger at "
-                    f"{listed}: the network's own gradient is masked, so its own attack shows too little"
+                    f"{listed}: the network masks its own gradient, so the attack with it is too weak"
                 )
     return lines
 
 
 def _write(out: Path, found: "Robustness") -> None:
-    """Write one file by its suffix, or all of `FILES` into a folder; say which."""
+    """Write one file, by its suffix, or all of `FILES` into a folder; print their names."""
     from hstnn_deploy import files
     from hstnn_deploy.data.pictures.figure import save
     from hstnn_deploy.report.robust import as_csv, draw_robust

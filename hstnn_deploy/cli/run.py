@@ -1,4 +1,4 @@
-"""`hstnn run`: a bundle on a file, or on what comes in."""
+"""`hstnn run`: run a bundle on files or on standard input."""
 
 import json
 from pathlib import Path
@@ -28,19 +28,21 @@ def run(
         typer.Option(
             "--input",
             metavar="FILE|-",
-            help="An array (.npy, .npz: x[T, B, …]), an image, a recording of events, a text, or time steps of "
-            "numbers, one to a line; `-` is standard input. Repeatable.",
+            help="An array (.npy, .npz: x[T, B, …]), an image, an event recording, a text, or numbers with one time "
+            "step per line; `-` is standard input. Repeatable.",
         ),
     ],
     path: BundleArgument = None,
     by_option: BundleOption = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Step by step, showing each step's prediction.")] = False,
-    delay: Annotated[float, typer.Option(min=0, help="Seconds that a step is shown on a terminal.")] = 0.1,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Run step by step, and show the prediction after each step.")
+    ] = False,
+    delay: Annotated[float, typer.Option(min=0, help="Seconds to show each step on a terminal.")] = 0.1,
     early_exit: Annotated[
         bool,
         typer.Option(
             "--early-exit",
-            help="Stop each sample where the step graph says that it may (bundles exported with --exit).",
+            help="Stop each sample as soon as the step graph's exit rule allows it (bundles exported with --exit).",
         ),
     ] = False,
     draw: Annotated[
@@ -48,33 +50,35 @@ def run(
         typer.Option(
             min=0,
             metavar="N",
-            help="For images that are encoded in spikes: draw them as evaluation draws its sample N.",
+            help="For images encoded as random spikes: use the random spikes of the evaluation's sample N.",
         ),
     ] = 0,
     top: Annotated[int, typer.Option(min=1, help="Number of classes or words to show, best first.")] = 3,
     continue_: Annotated[
         int, typer.Option("--continue", metavar="N", min=0, help="For a language model: continue the text by N words.")
     ] = 0,
-    resize: Annotated[bool, typer.Option("--resize", help="Bring images to the size that the network takes.")] = False,
+    resize: Annotated[bool, typer.Option("--resize", help="Resize images to the size that the network takes.")] = False,
     events: Annotated[
         str | None,
         typer.Option(
             "--events",
             metavar="KEY=VALUE,…",
-            help="What a recording does not say of itself: unit=s|ms|us|ns, order=txyp (its columns; - skips one) or "
+            help="What a recording does not state itself: unit=s|ms|us|ns, order=txyp (its columns; - skips one) or "
             "both as t=us,x,y,p; sort, offset=-250ms, start=file|first; p=-1/+1 (darker/brighter), origin=0|1, "
             "flip=x|y, sensor=WxH, drop=nan; t=NAME (also x, y, p), recording=N, part=NAME, format=NAME.",
         ),
     ] = None,
     any_range: Annotated[
         bool,
-        typer.Option("--any-range", help="Take arrays as they stand, also values that training cannot have given."),
+        typer.Option("--any-range", help="Accept array values outside the range of the training data."),
     ] = False,
     max_array: Annotated[
         float,
-        typer.Option(metavar="GB", min=0.001, help="The most that is read into memory; .npy files are run in chunks."),
+        typer.Option(
+            metavar="GB", min=0.001, help="Largest input to read into memory; larger .npy files are run in chunks."
+        ),
     ] = 2.147483648,
-    provider: Annotated[str, typer.Option(metavar="cpu|cuda[:n]", help="What runs the graphs.")] = "cpu",
+    provider: Annotated[str, typer.Option(metavar="cpu|cuda[:n]", help="Where ONNX Runtime runs the graphs.")] = "cpu",
     smaller: Annotated[
         str | None,
         typer.Option(metavar="HOW", help="Run a smaller graph: int8-dynamic, int8-static, fp16, integers."),
@@ -91,7 +95,7 @@ def run(
     """Classify files with a bundle, predict values, or continue a text; without torch, as deployed."""
     bundle = one_of(path, by_option, "--bundle", "bundle")
     if draw >= 2**63:
-        raise UsageError(f"--draw {draw} is no number of a sample", f"give at most {2**63 - 1}")
+        raise UsageError(f"--draw {draw} is too large", f"give at most {2**63 - 1}")
     import_onnxruntime()
     from hstnn_deploy.data.preprocessing import Frames, parse
     from hstnn_deploy.data.readers.event_options import parse_options
@@ -101,7 +105,10 @@ def run(
     if len(input_) > 1 and (load_state or save_state):
         raise UsageError(f"{len(input_)} inputs cannot share one file of states", "run them one by one")
     if early_exit and (load_state or save_state):
-        raise UsageError("--early-exit ends in the middle of a sequence: it keeps no states", "leave one of them out")
+        raise UsageError(
+            "--early-exit stops in the middle of a sequence, so states cannot be loaded or saved",
+            "leave out --early-exit, or --load-state and --save-state",
+        )
     if save_state:
         check_writable(save_state)
     session = Session(bundle, provider, threads, smaller=smaller, any_range=any_range)
@@ -111,15 +118,15 @@ def run(
     how = parse(session.manifest["input"])
     options = parse_options(events)
     if events and not isinstance(how, Frames):
-        raise UsageError(f"--events is for recordings of events, which {bundle} does not take")
+        raise UsageError(f"--events is for event recordings, which {bundle} does not take", "leave --events out")
     results = []
     for path in input_:
         if session.tokens:
             result = _text(session, how, path, limit, top, continue_, load_state, save_state)
         else:
             if continue_:
-                does = "gives values" if session.values else "classifies"
-                raise UsageError(f"--continue is for language models; this network {does}")
+                does = "predicts values" if session.values else "classifies"
+                raise UsageError(f"--continue is for language models; this network {does}", "leave --continue out")
             display = _display(stream, as_json, delay, str(path))
             result = _classes(
                 session, how, path, limit, top, resize, options, display, load_state, save_state, draw, early_exit
@@ -137,7 +144,7 @@ def run(
     elif facts:
         found = facts["early_exit"]
         console.out.print(
-            f"exit by {found['rule']} {found['threshold']:g}: {found['mean_steps']:.2f} steps on average, of "
+            f"exit by {found['rule']} {found['threshold']:g}: {found['mean_steps']:.2f} steps on average over "
             f"{console.counted(found['samples'], 'sample')}",
             markup=False,
             soft_wrap=True,
@@ -145,7 +152,7 @@ def run(
 
 
 def _early(session: "Session", results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return how many steps the samples of all inputs took on average, and by which rule they left."""
+    """Return the mean number of steps over the samples of all inputs, and the exit rule."""
     steps = [sample["steps"] for result in results for sample in result["samples"]]
     assert session.exit is not None
     return {"early_exit": {**session.exit, "samples": len(steps), "mean_steps": sum(steps) / len(steps)}}
@@ -198,16 +205,16 @@ def _classes(
     elif _is_rows(path):
         if session.takes != "x":
             raise DataError(
-                f"{_name(path)} holds numbers, one time step to a line; {session.folder} takes raw "
+                f"{_name(path)} contains numbers, one time step per line; {session.folder} takes raw "
                 + ("pixels" if session.takes == "image" else "events"),
-                "its preprocessing is in the graph: give a file as it was recorded",
+                "the graph does the preprocessing: give the original file",
             )
         batch = 1
         steps = (row[None] for row in input_files.read_rows(path, session))
     else:
         x = input_files.read_samples(input_files.read_file(path, limit), how, session, notes.append, resize, draw)
     if x is not None:
-        # A part of sequences need not be as long as those of the training are.
+        # A part of a sequence may be shorter than the sequences of the training.
         x = taking.shaped(x, x.shape[1] if part and session.takes == "x" and x.ndim > 1 else None)
         if recording is None and session.takes == "events" and not load_state:
             notes += input_files.seen_rows(_name(path), x, how, session)
@@ -242,7 +249,7 @@ def _classes(
         if running and save_state and count:
             running.save(save_state)
     if logits is None:
-        raise DataError(f"{_name(path)} holds no time step")
+        raise DataError(f"{_name(path)} contains no time step", "give one time step per line")
     wanted = _trained_steps(how)
     if not part and wanted and count != wanted and not (leaving and count < wanted):
         notes.append(f"{_name(path)}: {count} steps; the network was trained on {wanted}")
@@ -261,7 +268,7 @@ def _classes(
 
 
 def _trained_steps(how: "Preprocessing") -> int | None:
-    """Return how many steps a sample of the training had; None where that is not known."""
+    """Return the number of steps of a training sample; None if it is unknown."""
     match how.kind:
         case "pixels":
             return how.width
@@ -305,12 +312,12 @@ def _begin(session: "Session", batch: int, load_state: Path | None, path: Path) 
         return session.stream(batch)
     running = session.restore(load_state)
     if running.batch != batch:
-        raise DataError(f"{load_state} holds the states of {running.batch} samples; {_name(path)} has {batch}")
+        raise DataError(f"{load_state} has the states of {running.batch} samples; {_name(path)} has {batch}")
     return running
 
 
 def _is_rows(path: Path) -> bool:
-    """Return whether an input is text with one time step to a line; of standard input, before it has ended."""
+    """Return whether an input is text with one time step per line; for standard input, before its end."""
     from hstnn_deploy.export.runtime import input_files
 
     if str(path) != input_files.STANDARD_INPUT:
@@ -323,7 +330,7 @@ def _name(path: Path) -> str:
 
 
 def _print(result: dict[str, Any]) -> None:
-    """Print what a person reads."""
+    """Print a result as text."""
     from hstnn_deploy.export.runtime.values import in_words
 
     if "samples" not in result:
@@ -349,7 +356,7 @@ def _print_text(result: dict[str, Any]) -> None:
     lines = [f"{result['input']}: {result['words']} words, perplexity {perplexity}"]
     if unknown:
         shown = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
-        lines.append(f"not in the vocabulary, read as <unk>: {shown} ({len(unknown)} different words)")
+        lines.append(f"not in the vocabulary, read as <unk>: {shown} ({len(unknown)} distinct words)")
     lines.append("next: " + ", ".join(f"{word} {chance:.3f}" for word, chance in result["next"]))
     if result["continuation"]:
         lines.append("… " + " ".join(result["continuation"]))

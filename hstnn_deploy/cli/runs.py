@@ -1,4 +1,4 @@
-"""`hstnn runs`: what lies in a folder of runs, in one run, and in its log; and removing runs."""
+"""`hstnn runs`: list, show and remove runs, and read their logs."""
 
 import calendar
 import shutil
@@ -29,7 +29,7 @@ def list_runs(
     paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="Folders (default: runs).")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the runs at and below some folders."""
+    """List the runs in some folders and below them."""
     facts = [_facts(run) for run in _found(paths or [defaults.runs_folder()])]
     if as_json:
         console.emit({"runs": facts})
@@ -62,7 +62,7 @@ def list_runs(
 
 @app.command("show")
 def show(path: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
-    """Show all that is known of one run."""
+    """Show everything about one run."""
     run = _run(path)
     status, environment = run.status(), run.environment()
     files = {
@@ -76,13 +76,13 @@ def show(path: Annotated[Path, typer.Argument(help="A run folder.")], as_json: J
         lines = _lines(_facts(run), status, environment, files)
     console.out.print(console.table(str(path), ["", ""], [(key, value) for key, value in lines.items() if value]))
     if run.log.exists():
-        console.out.print(f"Its log: hstnn runs logs {path}", markup=False, soft_wrap=True)
+        console.out.print(f"log: hstnn runs logs {path}", markup=False, soft_wrap=True)
 
 
 def _lines(
     facts: dict[str, Any], status: dict[str, Any], environment: dict[str, Any], files: dict[str, int]
 ) -> dict[str, Any]:
-    """Return what is shown of a run, by heading; empty where there is nothing to show."""
+    """Return the values to show for a run, by heading; an empty value is not shown."""
     usage, best, result = (status.get(key) or {} for key in ("usage", "best", "result"))
     versions = environment.get("versions", {})
     return {
@@ -111,29 +111,29 @@ def _lines(
 @app.command("rm")
 def rm(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Run folders.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove run folders, but never one in use, nor any other folder."""
+    """Remove run folders. Folders in use, and folders that are not runs, are refused."""
     runs = list({path.resolve(): _run(path) for path in paths}.values())
     for run in runs:
         if run.path.is_symlink():
-            raise UsageError(f"{run.path} is a link", "give the folder itself")
+            raise UsageError(f"{run.path} is a symbolic link", "give the folder itself")
         if within := [each.path for each in _found([run.path]) if each.path != run.path]:
-            raise UsageError(f"{run.path} holds other runs, such as {within[0]}", "remove those first")
+            raise UsageError(f"{run.path} contains other runs, such as {within[0]}", "remove those first")
         if _state(run) == "running":
             raise RunError(f"{run.path} is running", "stop it first")
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError(f"nobody to ask whether to remove {len(runs)} run(s)", "add --yes")
+            raise UsageError(f"removing {console.counted(len(runs), 'run')} needs confirmation", "add --yes")
         for run in runs:
             console.err.print(f"{run.path} ({_state(run)}, {_bytes(_size(run))})", markup=False, soft_wrap=True)
-        if not typer.confirm(f"Remove {len(runs)} run(s)?", err=True):
+        if not typer.confirm(f"Remove {console.counted(len(runs), 'run')}?", err=True):
             raise UsageError("nothing was removed")
     for run in runs:
         with run.lock():
             try:
-                # Its mark goes last: what is left of a removal that was cut short is still a run folder.
+                # stage.yaml goes last: after an interrupted removal, the rest is still a run folder.
                 for path in sorted(run.path.iterdir(), key=lambda each: each.name in {"stage.yaml", ".lock"}):
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
                 run.path.rmdir()
@@ -149,13 +149,13 @@ def rm(
 def logs(
     paths: Paths,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the logs until the runs end.")] = False,
-    lines: Annotated[int | None, typer.Option("--lines", "-n", min=0, help="Begin with this many last lines.")] = None,
+    lines: Annotated[int | None, typer.Option("--lines", "-n", min=0, help="Start with the last N lines.")] = None,
 ) -> None:
-    """Print what the processes of a sweep's jobs printed."""
+    """Print the output of a sweep's jobs."""
     runs = [run for run in _found(paths) if run.log.exists()]
     if not runs:
         raise RunError(
-            f"there is no log in {', '.join(map(str, paths))}", "only runs that a sweep started have one, log.txt"
+            f"there is no log in {', '.join(map(str, paths))}", "only runs that a sweep started have a log.txt"
         )
     read = dict.fromkeys((run.path for run in runs), 0)
     shown: Path | None = None
@@ -192,7 +192,7 @@ def _run(path: Path) -> "RunFolder":
     """Return a run folder.
 
     Raises:
-        RunError: it is none; the hint names those below it.
+        RunError: it is not a run folder; the hint names those below it.
     """
     from hstnn_deploy.runs import RunFolder, find_runs
 
@@ -211,7 +211,7 @@ def _state(run: "RunFolder") -> str:
 
 
 def _facts(run: "RunFolder") -> dict[str, Any]:
-    """Return what a list shows of a run; a damaged one has the state `damaged` and the reason as its error."""
+    """Return the facts about a run in a list; a damaged run has the state `damaged` and the reason as its error."""
     facts: dict[str, Any] = dict.fromkeys(
         (
             "recipe",
@@ -234,14 +234,14 @@ def _facts(run: "RunFolder") -> dict[str, Any]:
     except HstnnError as error:
         return facts | {"state": "damaged", "error": error.message}
     except (AttributeError, KeyError, TypeError, ValueError):
-        return facts | {"state": "damaged", "error": "it is not as this version of hstnn writes run folders"}
+        return facts | {"state": "damaged", "error": "it differs from the run folders of this version of hstnn"}
 
 
 def _told(run: "RunFolder") -> dict[str, Any]:
     recipe, status = run.recipe(), run.status()
     kind = str(recipe.get("kind", "plain"))
     lstm = kind in {"ffs", "hybrid"} and (recipe.get("network") or {}).get("recurrent") == "lstm"
-    # A step of weights on devices is what tells its run from the others'.
+    # The step distinguishes runs with weights on devices.
     step = ((recipe.get("network") or {}).get("weights") or {}).get("step")
     by_ratio = kind == "ffs" or run.stage == "restore"
     best, result = status.get("best") or {}, status.get("result") or {}
@@ -262,10 +262,10 @@ def _told(run: "RunFolder") -> dict[str, Any]:
 
 
 def _known(run: "RunFolder", recipe: dict[str, Any], key: str, *types: type) -> Any:
-    """Return what a run's recipe says of a key; None where it says nothing.
+    """Return the value of a key in a run's recipe; None if it is missing.
 
     Raises:
-        RunError: it is of no type that a recipe has there, or a number beyond 64 bits.
+        RunError: the value has the wrong type, or is a number beyond 64 bits.
     """
     value = recipe.get(key)
     if value is None or (type(value) in types and (isinstance(value, str) or abs(value) < 2**63)):
@@ -286,7 +286,7 @@ def _size(run: "RunFolder") -> int:
 
 
 def _metric(measured: dict[str, float] | None) -> str:
-    """Return the name of the metric among what was measured; "" where there is none."""
+    """Return the name of the metric among measured values; "" if there is none."""
     return next((key for key in measured or {} if key not in {"loss", "seconds"}), "")
 
 

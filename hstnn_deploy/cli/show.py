@@ -1,4 +1,4 @@
-"""`hstnn show`: what a network is, layer by layer, and what it does with one sample."""
+"""`hstnn show`: show a network layer by layer, and what it does with one sample."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class _Shown(NamedTuple):
-    """What is shown."""
+    """The network to show."""
 
     network: "Network | None"
-    """In evaluation mode; None of a bundle that holds no file to read weights from."""
+    """In evaluation mode; None for a bundle without a file to read weights from."""
     recipe: "Recipe"
-    """Its recipe, or what stands for it."""
+    """Its recipe, or a substitute."""
     facts: dict[str, Any]
-    """What it is, for JSON."""
+    """A description for JSON."""
     line: str
-    """The same in a line."""
+    """The same in one line."""
 
 
 def show(
@@ -50,24 +50,28 @@ def show(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of a random sample, and of a recipe's random weights.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw spikes and membranes of the sample.")
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the sample's spikes and membranes.")
     ] = None,
     npz: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="Write them as arrays: layer2/spikes, layer2/membrane, …")
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz", help="Write spikes and membranes as arrays: layer2/spikes, layer2/membrane, …"
+        ),
     ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Show a network: its layers, shapes, parameters, states and neurons, and how it answers one sample.
+    """Show a network: its layers, shapes, parameters, states and neurons, and its response to one sample.
 
-    The sample is that of --sample, or number --index of the test split of the recipe's data (or of --recipe's), or else
-    random. A bundle's network is that of the weights in its files; `hstnn verify` says whether its graphs compute it.
+    The sample is that of --sample, or number --index of the test split of the recipe's data (or --recipe's), or else
+    random. A bundle's network is rebuilt from the weights in its files; `hstnn verify` checks whether its graphs
+    compute it.
     """
     for path, suffix in ((out, ".png"), (npz, ".npz")):
         if path is not None and path.suffix != suffix:
-            raise UsageError(f"{path} is to be a {suffix} file", f"give a name that ends with {suffix}")
+            raise UsageError(f"{path} does not end in {suffix}", f"give a name that ends in {suffix}")
     if sample is not None and (index is not None or recipe is not None or steps is not None):
-        raise UsageError("--sample says which sample is run", "leave --index, --recipe and --steps out")
+        raise UsageError("--sample already gives the sample", "leave --index, --recipe and --steps out")
     if index is not None and steps is not None:
         raise UsageError("--steps is for random samples", "leave --steps or --index out")
     shown = _read(what, seed)
@@ -76,7 +80,7 @@ def show(
         _print_manifest(shown, as_json)
         if out or npz or sample:
             raise UsageError(
-                f"{what} holds no file that may be opened for its weights, so its spikes cannot be shown",
+                f"{what} has no file whose weights can be read safely, so its spikes cannot be shown",
                 "export it with --onnx, or show its checkpoint",
             )
         return
@@ -100,7 +104,7 @@ def show(
 
 
 def _read(what: str, seed: int) -> _Shown:
-    """Return what a name or path means: a recipe that ships, a bundle, a recipe in a file, or a checkpoint."""
+    """Return the network of a shipped recipe, a bundle, a recipe file, or a checkpoint."""
     import_torch()
     from hstnn_deploy.export.runtime.manifest import MANIFEST
     from hstnn_deploy.recipe.load import load_recipe, shipped
@@ -111,7 +115,7 @@ def _read(what: str, seed: int) -> _Shown:
     if what in shipped() or path.suffix in {".yaml", ".yml"}:
         return _of_recipe(load_recipe(what), seed)
     if not path.exists() and path.suffix == "" and path.name == what:
-        # A name that is neither: the error names the recipes that ship.
+        # Not a known name: the error lists the shipped recipes.
         return _of_recipe(load_recipe(what), seed)
     return _of_checkpoint(path)
 
@@ -185,7 +189,7 @@ def _sample(
     seed: int,
     data_dir: Path | None,
 ) -> "tuple[Tensor, str]":
-    """Return one sample x[T, 1, …], and where it is from."""
+    """Return one sample x[T, 1, …], and its origin."""
     import torch
 
     from hstnn_deploy.data.files.inputs import read_inputs
@@ -211,7 +215,10 @@ def _sample(
     check_network(fitting, splits.family, splits.sizes, shown.line)
     number = index or 0
     if number >= len(splits.test):
-        raise UsageError(f"--index {number} is not in the test split of {len(splits.test)} samples")
+        raise UsageError(
+            f"--index {number} is not in the test split of {len(splits.test)} samples",
+            f"give 0 to {len(splits.test) - 1}",
+        )
     batch = splits.test.batch(torch.tensor([number]), torch.device("cpu"))
     x = batch.x if batch.lengths is None else batch.x[: int(batch.lengths[0])]
     label = f", class {int(batch.target[0])}" if batch.target.ndim == 1 else ""
@@ -221,7 +228,7 @@ def _sample(
 
 
 def _write(recording: "Recording", network: "Network", title: str, out: Path | None, npz: Path | None) -> list[str]:
-    """Write the picture and the arrays that are asked for; return what is said of them."""
+    """Write the requested picture and arrays; return lines about them."""
     told = []
     if out is not None:
         from hstnn_deploy.data.pictures.figure import save
@@ -242,7 +249,7 @@ def _write(recording: "Recording", network: "Network", title: str, out: Path | N
 
 
 def _by_layer(recording: "Recording", network: "Network") -> list[tuple[str, dict[str, Any]]]:
-    """Return what is drawn of each layer: what it hands out first, then its membrane; and the answer last."""
+    """Return the curves of each layer, its output first, then its membrane; the network's answer is last."""
     kinds = {each.layer: each.kind for each in network.described()}
     found: dict[str, dict[str, Any]] = {}
     for name, value in recording.layers.items():
@@ -282,17 +289,15 @@ def _plain(
 
 
 def _print_manifest(shown: _Shown, as_json: bool) -> None:
-    """Print what a manifest alone says of a network."""
+    """Print the network that a manifest describes."""
     if as_json:
         console.emit({**shown.facts, "spike_rates": None})
         return
     network = shown.facts["manifest"]
     rows = [(each["layer"], each["kind"], each["parameters"], each["output"]) for each in network["layers"]]
     rows += [(each["layer"], f"{each['snn']} spiking + {each['rnn']} recurrent", "", "") for each in network["units"]]
-    console.out.print(f"{shown.line}; as its manifest says", markup=False, soft_wrap=True)
+    console.out.print(f"{shown.line}; as described in its manifest", markup=False, soft_wrap=True)
     console.out.print(console.table("", [">layer", "kind", ">parameters", "output"], rows))
     states = ", ".join(f"{each['name']} {each['shape']}" for each in network["states"])
     console.out.print(f"states: {states}", markup=False, soft_wrap=True)
-    console.out.print(
-        "spikes n/a: none of its files may be opened for its weights (TorchScript can run code)", markup=False
-    )
+    console.out.print("spikes n/a: no file whose weights can be read safely (TorchScript can run code)", markup=False)

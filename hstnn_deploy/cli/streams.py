@@ -1,4 +1,4 @@
-"""Standard input, output and error as they may be: closed, full, or of an encoding that lacks a letter."""
+"""Make standard input, output and error usable when closed, full, or of an encoding that lacks characters."""
 
 import io
 import os
@@ -7,8 +7,8 @@ from contextlib import suppress
 
 
 def prepare() -> None:
-    """Open those of the three streams that are closed, on nothing, and let the output take every letter."""
-    # Else the next file that is opened takes the number of a closed one, and what is printed goes into it.
+    """Open closed streams on the null device, and let the output accept every character."""
+    # Otherwise the next opened file gets the number of a closed stream, and output goes into it.
     for number in range(3):
         try:
             os.fstat(number)
@@ -23,7 +23,7 @@ def prepare() -> None:
 
 
 def close() -> None:
-    """Write out what is left; what cannot be written is given up, in silence."""
+    """Flush the output; silently drop what cannot be written."""
     for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
         try:
             stream.flush()

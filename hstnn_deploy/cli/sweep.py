@@ -1,4 +1,4 @@
-"""`hstnn sweep`: many trainings at once, over kinds, ratios, seeds, and any key of a recipe."""
+"""`hstnn sweep`: train over kinds, ratios, seeds, and any key of a recipe."""
 
 import json
 import os
@@ -48,7 +48,7 @@ class StepChoice(StrEnum):
 
 
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="A recipe as for `hstnn train`, or a sweep file (docs/sweeps.md).")],
+    recipe: Annotated[str, typer.Argument(help="A recipe, as for `hstnn train`, or a sweep file (docs/sweeps.md).")],
     kinds: Annotated[
         str | None, typer.Option(metavar="LIST", help="Kinds of networks, such as rnn,snn,ffs,hybrid.")
     ] = None,
@@ -65,8 +65,7 @@ def sweep(
     stage: Annotated[
         StepChoice | None,
         typer.Option(
-            help="For weights on devices: one step, with those it starts from, or all (default: all that the "
-            "recipe has)."
+            help="For weights on devices: one step, with those before it, or all (default: all that the recipe has)."
         ),
     ] = None,
     changes: Annotated[
@@ -76,35 +75,37 @@ def sweep(
     lr: Lr = None,
     batch: Batch = None,
     gpus: Annotated[
-        str | None, typer.Option(metavar="LIST", help="GPU numbers, or none for the CPU (default: every GPU there is).")
+        str | None, typer.Option(metavar="LIST", help="GPU numbers, or none for the CPU (default: all GPUs).")
     ] = None,
     per_gpu: Annotated[int, typer.Option(min=1, help="Jobs that share a GPU.")] = 1,
     cpus: Annotated[
-        int | None, typer.Option(min=1, help="Use this many cores, and no GPU (default: all cores).")
+        int | None, typer.Option(min=1, help="Use this many CPU cores and no GPU (default: all cores).")
     ] = None,
     threads: Annotated[
-        int, typer.Option(min=1, envvar=defaults.THREADS, help="CPU threads of each job; results depend on them.")
+        int, typer.Option(min=1, envvar=defaults.THREADS, help="CPU threads per job; results depend on the number.")
     ] = 1,
-    retries: Annotated[int, typer.Option(min=0, help="How often a failed job is tried again.")] = 1,
+    retries: Annotated[int, typer.Option(min=0, help="How often to retry a failed job.")] = 1,
     after: Annotated[
         str | None,
         typer.Option(
             "--then",
             metavar="LIST",
-            help="Measure the networks when they are trained: robustness, profile or both; `hstnn pick` joins it.",
+            help="After training, measure the networks: robustness, profile or both; `hstnn pick` uses the results.",
         ),
     ] = None,
-    executor: Annotated[ExecutorChoice, typer.Option(help="This machine, or a Ray cluster.")] = ExecutorChoice.local,
+    executor: Annotated[
+        ExecutorChoice, typer.Option(help="Run jobs on this machine, or on a Ray cluster.")
+    ] = ExecutorChoice.local,
     address: Address = None,
     data_dir: DataDir = None,
     out: RunsDir = Path("runs"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan without running it.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train over kinds, ratios, seeds and any key, one process per job, on all GPUs, all cores, or a Ray cluster.
 
-    All ratios of a seed share one adaptation and its traces, and all recoveries the RRAM network that they start from.
-    Finished jobs are skipped: run the same command again to complete a sweep.
+    All ratios of a seed share one adaptation and its traces, and all recover steps share the RRAM network that they
+    start from. Finished jobs are skipped: run the same command again to complete a sweep.
     """
     import_torch()
     from hstnn_deploy.runs import find_runs
@@ -115,8 +116,8 @@ def sweep(
     measures = then.asked(after)
     if measures and executor is not ExecutorChoice.local:
         raise UsageError(
-            "--then measures on this machine, and the jobs run on a Ray cluster",
-            f"leave it out, and run `hstnn robustness {out}` and `hstnn profile` when the networks are trained",
+            "--then measures on this machine, and does not work with --executor ray",
+            f"leave it out, and run `hstnn robustness {out}` and `hstnn profile` after the sweep",
         )
     short = {"epochs": epochs, "lr": lr, "batch": batch}
     jobs, set_ = _plan(recipe, kinds, ratios, seeds, over or [], stage, changes or [], short, out)
@@ -126,13 +127,15 @@ def sweep(
     estimator = Estimator(find_runs(out) if out.is_dir() else [])
     numbers = _gpu_numbers(gpus)
     if executor is ExecutorChoice.local and numbers and cpus is not None:
-        raise UsageError("--gpus and --cpus exclude each other", "a job on a GPU takes --threads cores")
+        raise UsageError(
+            "--gpus and --cpus are mutually exclusive", "leave one of them out; a job on a GPU uses --threads cores"
+        )
     address = address_of(executor, address)
     if address and cpus is not None:
-        raise UsageError("--cpus is for a Ray that is started here, not for one at an address", "leave --cpus out")
+        raise UsageError("--cpus does not apply to a Ray cluster at an address", "leave --cpus out")
     if address and numbers:
         raise UsageError(
-            "--gpus names GPUs of this machine, but Ray chooses those of a cluster", "leave --gpus out, or give none"
+            "--gpus names GPUs of this machine, but a Ray cluster chooses its own", "leave --gpus out, or give none"
         )
     if dry_run:
         _show_plan(jobs, estimator, as_json)
@@ -204,12 +207,12 @@ def _list(option: str, text: str, read: Callable[[str], _Value], example: str) -
 
 
 def _gpu_numbers(gpus: str | None) -> list[int] | None:
-    """Return the GPUs that are asked for; none of them is [], no wish is None."""
+    """Return the requested GPU numbers; [] for the CPU, None if the option is not given."""
     if gpus is None:
         return None
     numbers = [] if gpus.strip() == "none" else _list("--gpus", gpus, int, "0,1")
     if len(set(numbers)) < len(numbers):
-        raise UsageError(f"--gpus {gpus} names a GPU twice", "for several jobs on a GPU give --per-gpu")
+        raise UsageError(f"--gpus {gpus} names a GPU twice", "use --per-gpu to run several jobs on a GPU")
     return numbers
 
 
@@ -228,8 +231,8 @@ def _local(numbers: list[int] | None, per_gpu: int, cpus: int | None, setting: "
         cores = cpus or _cores()
         if cores < setting.threads:
             raise UsageError(
-                f"--threads {setting.threads} is more than the {cores} core(s) there are to use",
-                f"choose at most --threads {cores}",
+                f"--threads {setting.threads} is more than the {console.counted(cores, 'core')} available",
+                f"give at most --threads {cores}",
             )
         slots = Slots(["cpu"], cores // setting.threads)
     return Local(slots, setting)
@@ -267,7 +270,7 @@ def _run(
     if bad:
         screen.print(failures(entries))
     screen.print(counts(entries), markup=False, soft_wrap=True)
-    again = "the same command does what is missing"
+    again = "run the same command again to complete the sweep"
     if stopped:
         raise Interrupted(f"interrupted: {counts(entries)}", again)
     if bad:
@@ -276,12 +279,12 @@ def _run(
 
 
 def _note_threads(entries: "list[Entry]", threads: int) -> None:
-    """Say that finished runs had another thread count than this plan has: they need not have its bits."""
+    """Note that finished runs used another thread count than this plan: their bits may differ."""
     done = [entry.job.run.environment().get("threads") for entry in entries if entry.state == "done"]
     if others := sorted({str(number) for number in done if number != threads}):
         console.aside.print(
-            f"note: {sum(number != threads for number in done)} finished runs had {', '.join(others)} thread(s), not "
-            f"{threads}: their bits may differ from those of this plan",
+            f"note: {sum(number != threads for number in done)} finished runs used {', '.join(others)} thread(s), not "
+            f"{threads}: their results may differ slightly from those with {threads}",
             markup=False,
             soft_wrap=True,
         )
@@ -328,7 +331,7 @@ def _show_plan(jobs: "list[Job]", estimator: "Estimator", as_json: bool) -> None
     ]
     columns = ["job", "state", ">steps", "waits for", ">time", ">RAM", ">CUDA"]
     console.out.print(console.table("Plan", columns, shown, dense=True, drop=["CUDA", "RAM", "waits for"]))
-    console.out.print(f"{len(jobs)} jobs, {len(jobs) - len(left)} of them done.", markup=False)
+    console.out.print(f"{len(jobs)} jobs, {len(jobs) - len(left)} done.", markup=False)
     if left:
         work = f"about {duration(sum(known))} of work" if known else "time n/a"
         console.out.print(

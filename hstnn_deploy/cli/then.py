@@ -1,7 +1,7 @@
-"""`hstnn sweep --then`: what is measured of the networks of a sweep when all are trained.
+"""`hstnn sweep --then`: measure the networks of a sweep after training.
 
-Each network, its seeds together, is measured by a process of its own: `hstnn robustness` on the sweep's devices, and
-`hstnn profile`, of the best seed, one at a time, so that no other process disturbs it. What is measured is kept.
+Each network, with all its seeds, is measured in its own process: `hstnn robustness` on the sweep's devices, and
+`hstnn profile` for the best seed, one process at a time, so that nothing disturbs it. Existing results are kept.
 """
 
 import os
@@ -27,23 +27,25 @@ if TYPE_CHECKING:
 
 MEASURES = ("robustness", "profile")
 _COSTS = ["--phases", "work,infer", "--engines", "onnxruntime", "--batch", "1", "--seconds", "5"]
-"""What the choice of a network needs: its work, and one call of what is deployed."""
+"""What choosing a network needs: its work, and the time of a call of the deployed network."""
 FOLDER = "then"
-"""Below the folder of the runs: then/RECIPE/NETWORK/, as a report finds it."""
+"""Below the folder of the runs: then/RECIPE/NETWORK/, where a report finds it."""
 
 
 def asked(text: str | None) -> list[str]:
-    """Return what a list such as robustness,profile names, in the order in which it is done.
+    """Return the measures in a list such as robustness,profile, in the order in which they run.
 
     Raises:
-        UsageError: it names something else.
+        UsageError: an unknown measure, or none.
     """
     found = [] if text is None else words(text)
     if text is not None and not found:
-        raise UsageError("--then is empty", f"give {', '.join(MEASURES)} or one of them")
+        raise UsageError("--then is empty", "give robustness, profile or both")
     for word in found:
         if word not in MEASURES:
-            raise UsageError(f"--then {word!r} is not known", f"{nearest(word, MEASURES)}; give robustness or profile")
+            raise UsageError(
+                f"--then {word!r} is unknown", f"{nearest(word, MEASURES)}; give robustness, profile or both"
+            )
     return [each for each in MEASURES if each in found]
 
 
@@ -64,7 +66,7 @@ class _Trained:
 
 @dataclass
 class After:
-    """What is measured after a sweep."""
+    """The measurements after a sweep."""
 
     jobs: "Sequence[Job]"
     out: Path
@@ -77,11 +79,11 @@ class After:
     _starting: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, measures: Sequence[str]) -> None:
-        """Measure what is missing.
+        """Make the missing measurements.
 
         Raises:
-            SweepError: something could not be measured; the rest is.
-            Interrupted: after Ctrl-C; what is finished is kept.
+            SweepError: a measurement failed; the others are made.
+            Interrupted: after Ctrl-C; finished measurements are kept.
         """
         networks = self._networks()
         failed: list[str] = []
@@ -89,13 +91,15 @@ class After:
             for measure in measures:
                 missing = [each for each in networks if not self._done(measure, each)]
                 done = len(networks) - len(missing)
-                self.say(f"then {measure}: {counted(len(networks), 'network')}, {done} of them measured")
+                self.say(f"then {measure}: {counted(len(networks), 'network')}, {done} already measured")
                 failed += self._measured(measure, missing, done, len(networks))
         except KeyboardInterrupt:
             self._stop()
-            raise Interrupted("interrupted while networks were measured", "the same command does the rest") from None
+            raise Interrupted(
+                "interrupted while measuring networks", "run the same command again to measure the rest"
+            ) from None
         if failed:
-            raise SweepError(f"{counted(len(failed), 'measurement')} could not be made: {failed[0]}", _AGAIN)
+            raise SweepError(f"{counted(len(failed), 'measurement')} failed: {failed[0]}", _AGAIN)
 
     def _networks(self) -> list[_Trained]:
         from hstnn_deploy.report.collect import read_run
@@ -111,8 +115,8 @@ class After:
         return list(found.values())
 
     def _measured(self, measure: str, missing: Sequence[_Trained], done: int, number: int) -> list[str]:
-        """Measure some networks; return why some of them could not be measured."""
-        # What is timed has the machine to itself.
+        """Measure some networks; return the reasons of failures."""
+        # Only one timed process runs at a time.
         devices: SimpleQueue[str] = SimpleQueue()
         places = self.devices if measure == "robustness" else self.devices[:1]
         for device in places:
@@ -155,7 +159,7 @@ class After:
         return ["profile", "--ckpt", best[0], *words]
 
     def _measured_before(self, network: _Trained) -> list[str]:
-        """Return the checkpoints of other seeds that an earlier sweep measured, so that their figures are not lost."""
+        """Return the checkpoints of other seeds that an earlier sweep measured, to keep their results."""
         from hstnn_deploy.checkpoint import Checkpoint
         from hstnn_deploy.robustness.record import read
 
@@ -168,8 +172,8 @@ class After:
             return []
 
     def _process(self, command: list[str], device: str) -> str:
-        """Run a command of ours; return why it failed, or an empty text."""
-        # Its standard input stays open as long as this process is there, and no longer, even after kill -9.
+        """Run one of our commands; return why it failed, or ""."""
+        # Its standard input closes when this process ends, even after kill -9.
         theirs, ours = os.pipe()
         try:
             with self._starting:
@@ -209,7 +213,7 @@ class After:
                 process.kill()
 
     def _done(self, measure: str, network: _Trained) -> bool:
-        """Whether a measurement of these very checkpoints is there."""
+        """Whether these checkpoints are measured already."""
         from hstnn_deploy.checkpoint import Checkpoint
         from hstnn_deploy.profile.records import read as read_records
         from hstnn_deploy.robustness.record import read
@@ -219,7 +223,7 @@ class After:
             if measure == "profile":
                 records, ours = read_records(network.folder / "records.jsonl"), files.sha256(best[0])
                 own = [each for each in records if each.configuration.ckpt_sha256 == ours]
-                # After a kill there may be one of two.
+                # After a kill, only one of the two may be there.
                 return {each.configuration.phase for each in own if each.status != "failed"} >= {"work", "infer"}
             measured = read(network.folder / "robustness.json").networks
             return {each.parameters for each in measured} >= {Checkpoint.load(path).fingerprint for path in best}
@@ -227,4 +231,4 @@ class After:
             return False
 
 
-_AGAIN = "the same command measures what is missing"
+_AGAIN = "run the same command again to measure what is missing"

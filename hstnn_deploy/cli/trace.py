@@ -13,27 +13,27 @@ _OPTIONS = {
     *("recipes", "ckpt", "kinds", "ratios", "precisions", "modes", "train_batches", "steps", "gpus", "threads"),
     *("data", "data_dir"),
 }
-"""Those that say which step is traced."""
+"""Options that select what is traced."""
 
 
 def write_trace(path: Path, options: dict[str, Any], other: Sequence[str], as_json: bool) -> None:
-    """Trace the one configuration that is asked for, and say what was written.
+    """Trace the requested configuration, and describe the written file.
 
     Args:
         path: the file.
-        options: what `hstnn profile` was given, as `plan` calls it.
-        other: further options that were given, and mean nothing here.
-        as_json: whether to say it as JSON.
+        options: the options of `hstnn profile`, as `plan` calls them.
+        other: further options that were given, which a trace does not have.
+        as_json: whether to print JSON.
 
     Raises:
-        UsageError: an option that a trace does not have, a file of another sort, or several configurations.
+        UsageError: an option that a trace does not have, a file of another format, or several configurations.
     """
     if not path.name.endswith((".json", ".json.gz")):
-        raise UsageError(f"--trace {path}: a trace is a .json or .json.gz", "for example --trace trace.json")
+        raise UsageError(f"--trace {path} does not end in .json or .json.gz", "for example --trace trace.json")
     if idle := [*(f"--{name.replace('_', '-')}" for name in options if name not in _OPTIONS), *other]:
-        raise UsageError(f"--trace measures nothing: {idle[0]} does not go with it", f"leave {', '.join(idle)} out")
+        raise UsageError(f"--trace does not measure, so {idle[0]} has no effect", f"leave {', '.join(idle)} out")
     if any(map(is_foreign, options.get("recipes", []))):
-        raise UsageError("--trace is for hstnn's own networks", "give a recipe or a checkpoint")
+        raise UsageError("--trace works only for hstnn's own networks", "give a recipe or a checkpoint")
     if not options.get("recipes") and not options.get("ckpt"):
         raise UsageError("--trace needs one network", "for example hstnn profile digits --trace trace.json")
     import_torch()
@@ -43,9 +43,7 @@ def write_trace(path: Path, options: dict[str, Any], other: Sequence[str], as_js
     found = plan(**options, phases=["train"])
     if len(found) != 1:
         asked = console.counted(len(found), "configuration")
-        raise UsageError(
-            f"--trace traces one configuration, and {asked} are asked for", "give one value of each option"
-        )
+        raise UsageError(f"--trace traces one configuration, and there are {asked}", "give one value per option")
     with console.err.status("tracing"):
         traced = trace(found[0], path)
     if as_json:

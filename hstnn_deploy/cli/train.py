@@ -1,4 +1,4 @@
-"""`hstnn train`: a recipe through its stages."""
+"""`hstnn train`: train a recipe through its stages."""
 
 import os
 import sys
@@ -67,10 +67,12 @@ class StageChoice(StrEnum):
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `hstnn recipes`) or a path to a YAML file.")],
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `hstnn recipes`), or the path of a YAML file.")],
     kind: Annotated[
         KindChoice | None,
-        typer.Option(help="Pure recurrent (rnn, lstm), pure spiking, directly hybrid (ffs), or hybrid."),
+        typer.Option(
+            help="Pure recurrent (rnn, lstm), pure spiking (snn), hybrid from the start (ffs), or hybrid by selection."
+        ),
     ] = None,
     recurrent: Annotated[
         RecurrentChoice | None, typer.Option(help="The recurrent units of ffs and hybrid (default: the recipe's).")
@@ -78,19 +80,21 @@ def train(
     stage: Annotated[
         StageChoice | None,
         typer.Option(
-            help="A stage of a hybrid (adapt, traces, select or restore); or, of a stack with convolutions, a step of "
-            "weights on devices, or all of them (default: all that the recipe has)."
+            help="For a hybrid: a single stage (adapt, traces, select or restore). For a stack with convolutions: a "
+            "step of weights on devices, or all of them. Default: everything that the recipe has."
         ),
     ] = None,
-    ratio: Annotated[float | None, typer.Option(help="Spiking share of the units, of ffs and hybrid.")] = None,
+    ratio: Annotated[float | None, typer.Option(help="Share of spiking units in ffs and hybrid networks.")] = None,
     vat: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="For recover and prune: the run folder of the RRAM network (default: vat beside theirs).",
+            help="For recover and prune: the run folder of the RRAM network (default: vat, next to theirs).",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of initial weights, order of samples and probes.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the initial weights, the order of samples, and the probes.")
+    ] = None,
     epochs: Epochs = None,
     lr: Lr = None,
     batch: Batch = None,
@@ -106,47 +110,47 @@ def train(
     threads: Threads = None,
     nproc: Annotated[
         int | None,
-        typer.Option(
-            "--nproc", min=1, metavar="N", help="Train in N processes, each on its part of every batch (a GPU each)."
-        ),
+        typer.Option("--nproc", min=1, metavar="N", help="Train in N processes that share every batch (one GPU each)."),
     ] = None,
     graphs: Annotated[
         bool,
         typer.Option(
-            "--graphs/--no-graphs", help="On a GPU, replay steps as CUDA graphs, after a check that they are right."
+            "--graphs/--no-graphs", help="On a GPU, replay steps as CUDA graphs, after checking that they are correct."
         ),
     ] = True,
     test_curve: Annotated[
         bool,
         typer.Option(
             "--test-curve",
-            help="Also measure the test split after every epoch; it does not decide which epoch is best.",
+            help="Also measure the test split after every epoch; this does not affect which epoch is best.",
         ),
     ] = False,
     tensorboard: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write the numbers of every epoch there for TensorBoard (extra tensorboard)."),
+        typer.Option(
+            metavar="DIR", help="Write the metrics of every epoch to this folder for TensorBoard (extra tensorboard)."
+        ),
     ] = None,
     observers: Annotated[
         list[str] | None,
         typer.Option(
             "--observer",
             metavar="MODULE:CLASS",
-            help="An observer of your own that is told of every batch and epoch; see docs/python.md. It runs your "
-            "code. Repeatable.",
+            help="Your own observer, which receives every batch and epoch; see docs/python.md. This runs your code. "
+            "Repeatable.",
         ),
     ] = None,
     changes: Changes = None,
     data_dir: DataDir = None,
     cache: CacheOption = CacheChoice.disk,
     out: RunsDir = Path("runs"),
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was begun and not finished.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a network: hybrids in three stages (adapt, select, restore), other kinds in one.
 
-    Finished stages are skipped: another ratio of the same seed starts at its selection. --init continues training the
-    network of a checkpoint: one stage, in a run folder of its own.
+    Finished stages are skipped: another ratio with the same seed starts at the selection. --init continues training the
+    network of a checkpoint, in one stage and a new run folder.
     """
     import_torch()
     from hstnn_deploy import devices
@@ -170,12 +174,13 @@ def train(
     if recurrent is not None and resolved.kind not in {"ffs", "hybrid"}:
         raise UsageError(
             f"--recurrent {recurrent} is for ffs and hybrid networks, not for kind {resolved.kind}",
-            "a pure recurrent network is --kind rnn or --kind lstm",
+            "for a pure recurrent network give --kind rnn or --kind lstm",
         )
     if init is not None:
         if stage is not None and stage.value in STEPS:
             raise UsageError(
-                f"--init trains a network on as it is, without the step {stage.value} of weights on devices",
+                f"--init continues training a network as it is, so the step {stage.value} of weights on devices does "
+                "not apply",
                 "leave --stage out",
             )
         resolved = _trained_on(init, resolved, changes or [], kind or recurrent or ratio)
@@ -186,19 +191,19 @@ def train(
         _say_network(resolved, console.working(as_json))
     if (count := ranks.size if ranks else nproc or 1) > resolved.batch:
         raise UsageError(
-            f"--nproc is {count}, but a batch has {resolved.batch} samples", f"give at most {resolved.batch}"
+            f"--nproc is {count}, but a batch has only {resolved.batch} samples", f"give at most {resolved.batch}"
         )
     where = devices.resolve(device, threads)
     if count > 1:
         where = devices.one_of(where, count, ranks.local if ranks else 0, named=":" in device)
     if ranks is None and count > 1:
-        # Each of them comes here again, and then knows which rank it is.
+        # Each process runs this command again, and then knows its rank.
         sys.exit(starter.start([sys.executable, "-m", "hstnn_deploy", *sys.argv[1:]], count, processes.RENDEZVOUS))
     ranks = ranks or processes.ALONE
     if not ranks.leads:
         with processes.together(ranks, where):
             assist(ranks, where, data_dir, cache.value)
-        # At once: torchrun ends rank 0 too, should a library abort this process while the interpreter shuts down.
+        # Exit at once: if a library aborted this process during shutdown, torchrun would end rank 0 too.
         os._exit(0)
     working = console.working(as_json)
     if short and ranks.leads:
@@ -223,7 +228,7 @@ def train(
                 test_curve=test_curve,
             )
     except processes.LostError as error:
-        # Whoever started the ranks says which one ended.
+        # The process that started the ranks reports which one ended.
         sys.exit(error.exit_code)
     except KeyboardInterrupt as error:
         raise Interrupted(
@@ -246,36 +251,36 @@ def _loggers(tensorboard: Path | None, names: list[str]) -> "list[Observer]":
 
 
 def _trained_on(ckpt: Path, recipe: "Recipe", changes: list[str], kind: object) -> "Recipe":
-    """Return the recipe that trains a checkpoint's network on.
+    """Return the recipe that continues training a checkpoint's network.
 
     Raises:
-        UsageError: an option changes the network or a stage that does not run, or it does not fit the recipe's data.
+        UsageError: an option changes the network or a stage that does not run, or the network does not fit the data.
     """
     from hstnn_deploy.checkpoint import Checkpoint
 
     keys = {change.partition("=")[0].strip().partition(".")[0] for change in changes}
     if kind or keys & {"network", "kind", "ratio"}:
         raise UsageError(
-            "--init takes the network of the checkpoint as it is",
+            "--init uses the network of the checkpoint as it is",
             "leave out --kind, --recurrent, --ratio and --set network…",
         )
     checkpoint = Checkpoint.load(ckpt)
     if idle := sorted(keys & set(_IDLE.get(checkpoint.stage, ()))):
         section = "restore" if checkpoint.stage == "restore" else "train" if recipe.method == "plain" else "adapt"
         raise UsageError(
-            f"--set {idle[0]}… changes nothing here: --init trains the network of {ckpt} on in one stage, as "
-            f"{section} says",
+            f"--set {idle[0]}… has no effect: --init continues training the network of {ckpt} in one stage, "
+            f"configured by {section}",
             f"give --set {section}…",
         )
     return checkpoint.begin(recipe, ckpt)
 
 
 _IDLE = {"train": ("restore", "selection"), "restore": ("adapt", "selection")}
-"""Sections of a recipe that do not count where a network is trained on, by the stage that it is in."""
+"""Sections of a recipe that have no effect when training continues, by the stage of the checkpoint."""
 
 
 def _say_network(recipe: "Recipe", screen: "Console") -> None:
-    """Say in one line which network is trained on."""
+    """Print in one line the network whose training continues."""
     from hstnn_deploy.checkpoint import Checkpoint
 
     assert recipe.init is not None
@@ -311,13 +316,13 @@ def _print(runs: "list[RunFolder]", recipe: "Recipe", redundant: bool) -> None:
             protocol = result["protocol"]
             figures = (result["valid"][f"valid_{task.metric}"], result["test"][task.metric])
             drawn = [f"{shown(task.metric, figure)}{task.unit}" for figure in figures]
-            rows.append((run.path.name, f"epoch {result['epoch']} is best", *drawn))
+            rows.append((run.path.name, f"best epoch: {result['epoch']}", *drawn))
         elif "probes" in result:
             rows.append((run.path.name, f"{result['probes']} Hessian probes", "", ""))
         else:
             rows.append((run.path.name, "selection.json", "", ""))
     title = f"Run folders in {runs[-1].path.parent}"
-    chosen_on = "test, as chosen" if protocol == "test" else "validation"
+    chosen_on = "best test" if protocol == "test" else "validation"
     columns = ["folder", "contents", f">{chosen_on} {task.metric}", f">test {task.metric}"]
     console.out.print(console.table(title, columns, rows))
     if protocol:

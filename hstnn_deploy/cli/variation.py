@@ -1,4 +1,4 @@
-"""What `hstnn evaluate --variation` measures, shows and writes: several networks under variation of several scales."""
+"""`hstnn evaluate --variation`: measure networks under variation at several scales; show and write the results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from hstnn_deploy.train.variation import Curve, Measurement
 
 FILES = ("variation.json", "variation.csv", "variation.png", "memory.png")
-"""What is written into a folder."""
+"""The files written into a folder."""
 
 _LARGEST = 10.0
-"""Times sigma, at most: far beyond any device."""
+"""The largest multiple of sigma, far beyond any device."""
 
 
 def scales_of(text: str) -> list[float]:
     """Return the scales of a list such as 0,0.5,1,2.
 
     Raises:
-        UsageError: none is named, or one is no number from 0 to 10.
+        UsageError: the list is empty, or an item is not a number from 0 to 10.
     """
     example = "for example --variation 0,0.5,1,2, as multiples of sigma"
     found = words(text)
@@ -61,7 +61,7 @@ def show_variation(
     """Measure every network at every scale; print tables or JSON, and write what `out` asks for.
 
     Raises:
-        UsageError: a checkpoint whose weights are not on devices; networks of two metrics; a file of no known sort.
+        UsageError: a checkpoint has no weights on devices, metrics differ, or the file format is unsupported.
     """
     from hstnn_deploy.models.rram import STEPS
     from hstnn_deploy.models.tasks import task_for
@@ -73,7 +73,7 @@ def show_variation(
     loaded = networks_in(paths)
     for path, checkpoint in loaded:
         if checkpoint.resolved_recipe().step is None:
-            raise UsageError(f"--variation is for weights on devices, and {path} has none", "leave this checkpoint out")
+            raise UsageError(f"--variation needs weights on devices, and {path} has none", "leave this checkpoint out")
     loader = Loader(data_dir, cache)
     curves: list[Curve] = []
     with console.aside.status("") as status:
@@ -94,7 +94,7 @@ def show_variation(
 
 
 def _write(out: Path, measured: "Measurement") -> None:
-    """Write one file by its suffix, or all of `FILES` into a folder; say which."""
+    """Write one file, by its suffix, or all of `FILES` into a folder; print their names."""
     from hstnn_deploy import files
     from hstnn_deploy.data.pictures.figure import save
     from hstnn_deploy.data.pictures.variation import draw_memory, draw_variation

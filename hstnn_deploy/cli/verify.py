@@ -1,4 +1,4 @@
-"""`hstnn verify`: the proof of a bundle once more, anywhere."""
+"""`hstnn verify`: repeat the proof of a bundle, on any machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,31 +16,34 @@ def verify(
     path: BundleArgument = None,
     by_option: BundleOption = None,
     ckpt: Annotated[
-        Path | None, typer.Option("--ckpt", metavar="FILE", help="Compare the weights with this checkpoint's too.")
+        Path | None, typer.Option("--ckpt", metavar="FILE", help="Also compare the weights with this checkpoint's.")
     ] = None,
     provider: Annotated[
-        str, typer.Option(metavar="cpu|cuda[:n]", help="Where ONNX Runtime runs; cuda is checked beside the CPU.")
+        str,
+        typer.Option(metavar="cpu|cuda[:n]", help="Where ONNX Runtime runs; cuda is checked in addition to the CPU."),
     ] = "cpu",
     trust: Annotated[
         bool,
-        typer.Option("--trust", help="You know who wrote the bundle: open its TorchScript too, which can run code."),
+        typer.Option(
+            "--trust", help="Also open TorchScript files, which can run code: only if you know who wrote the bundle."
+        ),
     ] = False,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Fail where a check could not be run, too; give --ckpt, and --trust if need be."),
+        typer.Option("--strict", help="Also fail if a check could not be run; give --ckpt, and --trust if needed."),
     ] = False,
     whole_test: WholeTest = False,
     samples: Samples = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Check a bundle's files against its manifest, and repeat its proof from the weights in the files themselves.
+    """Check a bundle's files against its manifest, and repeat its proof from the weights in the files.
 
-    Nothing in the bundle is believed, and nothing in it is run as code. Its hashes tell damage, not who wrote it. Each
-    ONNX graph is built again from the weights and the recipe, and compared node by node. A .pt2 file is opened only if
-    it holds nothing that could run code, and a TorchScript file only with --trust. What is taken on trust: the
-    checkpoint that --ckpt names, and the data. Without --ckpt nothing says which network the weights are of. A bundle
-    that says another version of hstnn or of its tools wrote it can leave a graph unchecked: --strict does not pass it.
+    The bundle is not trusted, and no code in it is run. Its hashes reveal damage, but not who wrote it. Each ONNX graph
+    is rebuilt from the weights and the recipe, and compared node by node. A .pt2 file is opened only if it contains
+    nothing that could run code, and a TorchScript file only with --trust. The checkpoint of --ckpt and the data are
+    trusted. Without --ckpt, nothing shows which network the weights belong to. If a bundle claims to be from another
+    version of hstnn or its tools, a graph may stay unchecked: --strict fails in that case.
     """
     bundle = one_of(path, by_option, "--bundle", "bundle")
     import_torch()
@@ -62,7 +65,7 @@ def verify(
         raise VerificationError(
             f"{len(result.failed)} of {len(result.checks)} checks failed; "
             f"first {first.file}, {first.name}: {first.figure}",
-            "see whether it is the bundle of that checkpoint; if it is, export it again and do not deploy this one"
+            "check whether the bundle belongs to that checkpoint; if so, export it again and do not deploy this one"
             if ckpt
             else "export the bundle again; do not deploy this one",
         )
@@ -71,5 +74,5 @@ def verify(
         raise VerificationError(
             f"{len(result.not_run)} of {len(result.checks)} checks could not be run; "
             f"first {first.file}, {first.name}: {first.figure}",
-            "give what it needs, or verify without --strict",
+            "provide what the check needs, or verify without --strict",
         )

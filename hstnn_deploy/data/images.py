@@ -31,20 +31,20 @@ class Images(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     steps: PositiveInt = Field(le=100_000)
-    """T."""
+    """Time steps for which each image is shown."""
     encoding: Encoding = "poisson"
-    """`poisson`: e = sign(x) where 2 u <= |x|, else 0, with u drawn from [0, 1) for each value and step (BNTT's); or
-    `repeat`: x itself at every step."""
+    """`poisson`: random spikes, e = sign(x) where 2 u <= |x|, else 0, with u drawn from [0, 1) for each value and step
+    (as in BNTT); or `repeat`: x itself at every step."""
     mean: list[float] = [0.0]
-    """Subtracted from each colour, of 0 (black) to 1 (white); one number, or one for each colour."""
+    """Subtracted from each colour, which ranges from 0 (black) to 1 (white); one number, or one per colour."""
     std: list[float] = [1.0]
-    """What that is divided by."""
+    """Each colour is divided by this after subtraction."""
     crop: int = Field(0, ge=0, le=1000)
-    """While training, an image is moved at random by up to this many pixels along both axes; zeros fill the gap."""
+    """Augmentation: shift each image at random by up to this many pixels along both axes, filling with zeros."""
     flip: bool = False
-    """While training, half of the images are turned left to right."""
+    """Augmentation: mirror half of the images left to right."""
     seed: int = Field(0, ge=0, lt=2**31)
-    """Of the encoding in evaluation, where each sample is drawn by a generator of its own."""
+    """Seed of the encoding in evaluation, where each sample has its own random generator."""
 
     @model_validator(mode="after")
     def _numbers_can_be(self) -> "Images":
@@ -57,12 +57,12 @@ class Images(BaseModel):
 
 
 class ImageConfig(BaseModel):
-    """What a recipe says of a data set of images."""
+    """The settings of a data set of images in a recipe."""
 
     model_config = ConfigDict(extra="forbid")
 
     images: Images | None = None
-    """How an image becomes steps, whole; null: it is read column by column."""
+    """How whole images become steps; null: read each image column by column."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

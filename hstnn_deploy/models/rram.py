@@ -38,53 +38,53 @@ class _Section(BaseModel):
 
 
 class Variation(_Section):
-    """How RRAM weights differ from what was written."""
+    """How RRAM weights deviate from the values written to them."""
 
     sigma: float | None = Field(None, gt=0)
-    """The deviation of ln(w' / w); null: that of the table for the bits."""
+    """The standard deviation of ln(w' / w); null: the measured one for the number of bits."""
     scale: float = Field(1.0, ge=0)
-    """What sigma is multiplied with; 0: no variation."""
+    """A factor of sigma; 0: no variation."""
 
 
 class Sram(_Section):
-    """A second part of each weight, in SRAM: trained while the RRAM part is fixed."""
+    """A second part of each weight, in SRAM, which is trained while the RRAM part is fixed."""
 
     bits: int | None = Field(None, ge=1, le=8, strict=True)
-    """Of the SRAM part; null: as many as the RRAM part has."""
+    """Bits of the SRAM part; null: those of the RRAM part."""
     shift: int = Field(0, ge=-16, le=16)
-    """The SRAM part counts 2^shift."""
+    """The SRAM part is multiplied by 2^shift."""
     start: str = Field("rram", min_length=1, max_length=4096)
-    """What it starts from: `rram` (the RRAM weights), `zeros`, `fresh`, or the path of another checkpoint."""
+    """Initial SRAM weights: `rram` (the RRAM weights), `zeros`, `fresh`, or those of the checkpoint at this path."""
     half: bool = True
     """Whether the sum of both parts is divided by 2."""
     keep: Literal["all", "statistics"] = "all"
-    """What else is taken from the RRAM network: all, or running statistics alone (as the original code does: scales and
-    the classifier then start anew)."""
+    """What else is copied from the RRAM network: everything, or only running statistics (as in the original code, so
+    that scales and the classifier start anew)."""
 
 
 class Prune(_Section):
-    """How SRAM weights become zero."""
+    """How SRAM weights are pruned to zero."""
 
     threshold: float = Field(0.005, ge=0, lt=1)
-    """Weights of at most this share of the layer's largest are zero."""
+    """Weights up to this fraction of the layer's largest are set to zero."""
     group: int = Field(16, gt=0)
-    """Input channels of a group of the group lasso."""
+    """Input channels in each group of the group lasso."""
     weight: float = Field(1e-4, ge=0)
-    """What the group lasso is multiplied with in the loss."""
+    """The factor of the group lasso in the loss."""
     ratio: float = Field(1.0, ge=0)
-    """A group counts by its norm, and at most by this share of the layer's mean norm."""
+    """A group counts with its norm, limited to this fraction of the layer's mean norm."""
     first: bool = False
-    """Whether the first layer is pruned too."""
+    """Whether to prune the first layer too."""
 
 
 class Weights(_Section):
-    """What a recipe says of weights on devices: those of every convolution."""
+    """The weights of all convolutions on devices, as set in a recipe."""
 
     step: Step = "baseline"
-    """Which step of training this is: what of the sections below takes part."""
+    """The step of training, which determines the sections below that apply."""
     quantiser: Quantiser = "uniform"
     bits: int = Field(4, ge=1, le=8, strict=True)
-    """Of the RRAM part; ternary weights have three levels whatever it says."""
+    """Bits of the RRAM part; ternary weights always have three levels."""
     variation: Variation = Variation()
     sram: Sram = Sram()
     prune: Prune = Prune()

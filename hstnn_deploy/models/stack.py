@@ -60,15 +60,15 @@ class StackConfig(BaseModel):
 
     family: Literal["stack"] = "stack"
     input: list[int] = Field(max_length=3)
-    """The shape of one time step of one sample: [n], [C, L], [C, H, W]; [] of tokens."""
+    """The shape of one time step of one sample: [n], [C, L] or [C, H, W]; [] for tokens."""
     layers: list[Any] = Field(min_length=1)
-    """In order; see docs/layers.md."""
+    """The layers, in order; see docs/layers.md."""
     readout: Readout = "mean"
-    """What of the last layer's output over time is the answer."""
+    """How the last layer's output over time becomes the answer."""
     mode: Mode = "layers"
-    """How a window runs while training."""
+    """How a window runs in training: layer by layer over all steps, or step by step through all layers."""
     weights: Weights | None = None
-    """On which devices the weights of convolutions are; null: they are numbers in memory."""
+    """The devices for the weights of convolutions; null: weights in memory."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -251,14 +251,14 @@ class LossConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: str
-    """`cross-entropy` of logits; `mse` against the one-hot label; `count`, of spikes; `next-word`, of a text;
-    `regression`, of values; or one of a user's own, see `hstnn_deploy.custom`."""
+    """`cross-entropy` of logits; `mse` against the one-hot label; `count` of spikes; `next-word` for a text;
+    `regression` for values; or a loss of your own, see `hstnn_deploy.custom`."""
     correct: float = Field(0.8, ge=0, le=1)
-    """Of count: the share of steps at which the class should spike."""
+    """For count: the fraction of steps at which the class should spike."""
     incorrect: float = Field(0.2, ge=0, le=1)
-    """Of count: the share of steps at which every other output should."""
+    """For count: the fraction of steps at which every other output should spike."""
     outputs: list[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]] = Field([], max_length=10_000)
-    """Of regression: what each output is called; empty: by its number."""
+    """For regression: the name of each output; empty: its number."""
 
     options: dict[str, bool | int | float | str] = {}
     """Options of a custom loss."""

@@ -26,7 +26,7 @@ from hstnn_deploy.factories import import_module_of
 from hstnn_deploy.foreign import brief, first_line, one_line
 
 Group = Literal["neurons", "layers", "losses", "data", "metrics"]
-"""Sorts of parts. Their entry points are in the groups `hstnn.neurons`, …"""
+"""Groups of parts. Their entry points are in the groups `hstnn.neurons`, …"""
 
 ONE: dict[Group, str] = {
     "neurons": "neuron",
@@ -35,10 +35,10 @@ ONE: dict[Group, str] = {
     "data": "data set",
     "metrics": "metric",
 }
-"""What one of them is called."""
+"""The name of a single part of each group, for messages."""
 
 VARIABLE = "HSTNN_PLUGINS"
-"""Names modules to import, with commas between."""
+"""The environment variable with modules to import, separated by commas."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SHARED: dict[Group, tuple[Group, ...]] = {"neurons": ("layers",), "layers": ("neurons",)}
@@ -56,11 +56,11 @@ class Part:
     module: str
     """Where it was defined."""
     qualified: str
-    """What it is called there."""
+    """Its name there."""
 
     @cached_property
     def provider(self) -> str:
-        """The distribution that it came with, such as "my-neurons 1.2"; "" of a plain file or a notebook."""
+        """Its distribution, such as "my-neurons 1.2"; "" for a plain file or a notebook."""
         top = self.module.partition(".")[0]
         for name in metadata.packages_distributions().get(top, ()):
             return f"{name} {metadata.version(name)}"
@@ -68,11 +68,11 @@ class Part:
 
     @property
     def told(self) -> str:
-        """Where it came from, in words."""
+        """Its origin, in words."""
         return self.provider or f"the module {self.module}"
 
     def plain(self) -> dict[str, str]:
-        """Return what a checkpoint records of it."""
+        """Return the plain data that a checkpoint records of it."""
         module = self.module
         if module == "__main__":
             # A script that was run: by this name another program imports it.
@@ -116,7 +116,7 @@ def register(group: Group, name: str, value: Any, defined: Any) -> None:
     part = Part(group, name, value, module or "__main__", called or type(defined).__qualname__)
     for other in (group, *_SHARED.get(group, ())):
         if name in _built_in.get(other, ()):
-            raise UsageError(f"{name} is built in: a {one} of your own needs another name", f"such as my-{name}")
+            raise UsageError(f"{name} is built in, so your own {one} needs another name", f"for example my-{name}")
         before = _parts.get((other, name))
         if before and (before.group, before.module, before.qualified) != (group, part.module, part.qualified):
             raise UsageError(
@@ -127,7 +127,7 @@ def register(group: Group, name: str, value: Any, defined: Any) -> None:
 
 
 def find(group: Group, name: str) -> Part | None:
-    """Return a part by its name; None where nobody has one.
+    """Return a part by its name; None if there is no such part.
 
     Raises:
         UsageError: a plug-in that has it cannot be imported, or two distributions have one of that name.
@@ -143,7 +143,7 @@ def find(group: Group, name: str) -> Part | None:
 
 
 def names(group: Group) -> list[str]:
-    """Return the names of all parts of a sort; those of installed distributions are not imported for it."""
+    """Return the names of all parts of a group, without importing those of installed distributions."""
     _import_named()
     offered = {each.name for each in metadata.entry_points(group=f"hstnn.{group}")}
     return sorted({name for own, name in _parts if own == group} | offered - _built_in.get(group, set()))
@@ -183,7 +183,7 @@ def survey() -> list[dict[str, str]]:
 
 
 def hint(group: Group) -> str:
-    """Return a hint that says how to make an unknown part known."""
+    """Return a hint on how to register an unknown part."""
     return f"for a {ONE[group]} of your own, import its module first, or give --plugin MODULE"
 
 
@@ -191,8 +191,8 @@ def missing(recorded: Any, groups: Collection[Group] = tuple(ONE)) -> dict[str, 
     """Return the first part that a file records (see `Part.plain`) and that is not available; None if all are.
 
     Args:
-        recorded: as the file has it. What has another form is passed over: whoever reads the names will miss the part.
-        groups: which sorts are needed.
+        recorded: from the file. Entries of another form are skipped: the part will be missed when its name is used.
+        groups: the groups that are needed.
     """
     for each in recorded if isinstance(recorded, list) else ():
         if not isinstance(each, dict) or each.get("group") not in groups or not isinstance(each.get("name"), str):

@@ -1,1 +1,1 @@
-"""Recipes: what a training is, validated. Everything that trains, exports, profiles or reports stands on them."""
+"""Recipes: validated descriptions of trainings, which training, export, profiling and reports are based on."""

@@ -1,6 +1,6 @@
-"""A recipe to start from, for data of one's own: a small network of the right sort, its keys with comments.
+"""A recipe to start from for a user's own data: a small network of the right kind, with commented keys.
 
-It is a beginning and no result: sizes, steps and epochs follow from the sizes of the data alone; nothing is tuned.
+It is only a starting point: sizes, steps and epochs follow from the sizes of the data; nothing is tuned.
 """
 
 import json
@@ -20,9 +20,9 @@ from hstnn_deploy.recipe.load import parse
 from hstnn_deploy.recipe.own_data import slug
 
 _UPDATES = 600
-"""Steps of the optimiser after which a small network should have learned what is easy."""
+"""Steps of the optimiser after which a small network should have learned easy data."""
 _LARGEST = 48
-"""Pixels of a frame's side; larger ones are made smaller."""
+"""Largest side of a frame in pixels; larger frames are downsampled."""
 _WORDS = 10_000
 _CONFIG: TypeAdapter[Any] = TypeAdapter(OwnConfig)
 
@@ -34,40 +34,40 @@ class _Key(NamedTuple):
     value: Any
     comment: str = ""
     off: bool = False
-    """Whether it stands there as a comment, for the user to take."""
+    """Whether it is commented out, for the user to enable."""
 
 
 def recipe_text(found: Checked, data: dict[str, Any]) -> str:
     """Return the text of a recipe for data that was checked.
 
     Args:
-        found: what the check found.
+        found: the result of the check.
         data: the `data` section that was checked; its keys stay as they are.
 
     Raises:
         DataError: training would be refused.
-        RecipeError: the recipe would be none; a fault of this function, or a path that YAML cannot hold.
+        RecipeError: the recipe would be invalid: a fault of this function, or a path that YAML cannot express.
     """
     if found.notes.refused:
-        raise DataError("training would be refused, so there is no recipe to start from", "mend what is said above")
+        raise DataError("training would be refused, so no recipe is written", "fix the problems above first")
     path = Path(found.path)
     try:
         found.path.encode()
     except UnicodeEncodeError as error:
-        raise DataError("the path of the data is not UTF-8, and a recipe is", "rename the folder") from error
+        raise DataError("the path of the data is not valid UTF-8, which a recipe needs", "rename the folder") from error
     kept = {key: value for key, value in data.items() if key not in ("name", "kind", "path")}
     keys = _data_keys(found, kept)
     section = {"name": "own", "kind": found.kind, "path": found.path}
     section |= {each.key: each.value for each in keys if not each.off}
-    # Means and deviations are taken by the training: they need all images.
+    # The training computes means and deviations: they need all images.
     looked = {key: value for key, value in section.items() if (key, value) != ("normalise", "auto")}
     config = _CONFIG.validate_python(complete(looked))
     known = shape(config)
     made = _recurrent(config.found.words) if known is None else _stack(known)
     train = sum(config.found.train)
     lines = [
-        f"# A recipe to start from: the {found.kind} in this folder, as `hstnn data check` found them.",
-        "# Lines that begin with # are off. The keys of data are in docs/own-data.md, of layers in docs/layers.md.",
+        f"# A recipe to start from, for the {found.kind} that `hstnn data check` found in this folder.",
+        "# Lines that begin with # are off. docs/own-data.md explains the keys of data, docs/layers.md layers.",
         f"name: {json.dumps(slug(path)[:100])}",
         "data:",
         "  name: own",
@@ -94,33 +94,37 @@ def _data_keys(found: Checked, kept: dict[str, Any]) -> list[_Key]:
             side = max(map(int, first.split("x"))) if first else 0
             flat = facts["brightness"].get("min") == facts["brightness"].get("max")
             keys = [
-                _Key("images", {"steps": 4, "encoding": "repeat"}, "each image is shown for 4 steps; or: poisson"),
+                _Key("images", {"steps": 4, "encoding": "repeat"}, "show each image for 4 steps; or: poisson"),
                 _Key("resize", 32, "height and width", off=side <= 2 * _LARGEST),
-                _Key("normalise", "auto", "by mean and deviation of each colour over train", off=flat),
-                _Key("colours", 1, "makes all grey", off=True),
+                _Key("normalise", "auto", "by mean and standard deviation of each colour over train", off=flat),
+                _Key("colours", 1, "convert images to grey", off=True),
             ]
         case "arrays":
             keys = [
-                _Key("normalise", "auto", "by mean and deviation of each channel over train"),
-                _Key("axes", facts.get("axes") or "TI", "what the axes of a sample are", off=True),
+                _Key("normalise", "auto", "by mean and standard deviation of each channel over train"),
+                _Key("axes", facts.get("axes") or "TI", "the axes of a sample", off=True),
             ]
         case "events":
             width, height, _ = facts["sensor"]
             factor = -(-max(width, height) // _LARGEST) if height > 1 else 1
             keys = [
-                _Key("frames", {"by": "bins", "bins": BINS}, f"a recording is cut into {BINS} equal parts of time"),
+                _Key("frames", {"by": "bins", "bins": BINS}, f"cut a recording into {BINS} equal periods"),
                 _Key("transforms", [{"name": "downsample", "factor": max(2, factor)}], "", off=factor == 1),
-                _Key("augment", [{"name": "drop-event", "p": 0.1}], "drawn anew in every epoch", off=True),
+                _Key("augment", [{"name": "drop-event", "p": 0.1}], "at random, different in every epoch", off=True),
             ]
         case _:
             many = facts.get("vocabulary", 0) > _WORDS
             keys = [
                 _Key("bptt", 20, "steps of a window"),
-                _Key("words", _WORDS, "the most frequent ones; others are <unk>", off=not many),
-                _Key("lower", True, "makes capitals small", off=True),
+                _Key("words", _WORDS, "keep the most frequent words; others become <unk>", off=not many),
+                _Key("lower", True, "convert to lower case", off=True),
             ]
-    split = _Key("split", {"test": 0.2, "valid": 0.1, "seed": 0}, "drawn where nobody says the splits")
-    own = [_Key(key, value, "as you said") for key, value in kept.items()]
+    split = _Key(
+        "split",
+        {"test": 0.2, "valid": 0.1, "seed": 0},
+        "chosen at random where folders or a list do not define the splits",
+    )
+    own = [_Key(key, value, "set with --set") for key, value in kept.items()]
     taken = {"frame_time", "steps"} & kept.keys()
     return [*own, *(each for each in (*keys, split) if each.key not in kept and not (each.key == "frames" and taken))]
 
@@ -149,14 +153,14 @@ def _stack(known: Shape) -> list[str]:
         units = 64 if known.inputs < 256 else 128
         layers += [f"{{linear: {units}}}", lif] * 2
     layers.append(f"{{linear: {known.classes}}}")
-    what = "values are told" if known.targets == "values" else "one output for each class"
+    what = "one output per value" if known.targets == "values" else "one output per class"
     return [
         "network:",
-        f"  family: stack  # its layers see {known.steps} steps of {list(known.step)}, one after the other",
+        f"  family: stack  # its input is {known.steps} steps of {list(known.step)}, one after another",
         "  layers:",
         *(f"    - {layer}" for layer in layers[:-1]),
         f"    - {layers[-1]}  # {what}",
-        "  readout: mean  # of the last layer over time; or: sum, last",
+        "  readout: mean  # over time, of the last layer's output; or: sum, last",
     ]
 
 
@@ -169,7 +173,7 @@ def _recurrent(words: int) -> list[str]:
         "  units: [64, 64]",
         "  neuron: {decay: 0.6, threshold: 0.2, lens: 0.5}",
         "  dropout: 0.2",
-        "kind: snn  # spiking units; or: rnn, lstm, ffs, hybrid (these two with ratio: 0.5)",
+        "kind: snn  # spiking units; or: rnn, lstm, ffs, hybrid (the last two with ratio: 0.5)",
     ]
 
 
@@ -181,11 +185,11 @@ def _stages(train: int, text: bool, config: Any) -> list[str]:
         schedule = f"schedule: {{every: {max(1, epochs // 2)}, factor: 0.5}}"
         stage = f"{{epochs: {epochs}, optimiser: adam, lr: 5.0e-3, clip: 1.0, {schedule}}}"
         return [
-            f"batch: {batch}  # parts of the text that are read side by side",
+            f"batch: {batch}  # parts of the text that are read in parallel",
             "seed: 1111",
             "protocol: validation  # the best epoch is chosen on valid",
             f"adapt: {stage}",
-            "selection: {probes: 100, bootstraps: 1000}  # of kind hybrid alone, as restore",
+            "selection: {probes: 100, bootstraps: 1000}  # only for kind hybrid, like restore",
             f"restore: {stage}",
         ]
     batch = 8 if train < 200 else 32 if train < 5000 else 64

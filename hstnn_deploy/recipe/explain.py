@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in words: each mistake with its place, what was given and what would work."""
+"""Pydantic's validation errors in plain words: each with its place, the given value and what would work."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +12,15 @@ from hstnn_deploy.foreign import brief, one_line
 from hstnn_deploy.plugins import registry as plugins
 
 Where = Callable[[Sequence[str]], str]
-"""Says where in its source a key was written: ", line 12", or "" where nobody knows."""
+"""Returns where a key was written in its source: ", line 12", or "" if that is unknown."""
 
 
 _MOST = 20
-"""Mistakes that are said at once."""
+"""Mistakes that are reported at once."""
 
 
 class Mistake(NamedTuple):
-    """Something that is wrong."""
+    """A mistake in plain data."""
 
     keys: tuple[str, ...]
     """The path of the key."""
@@ -29,11 +29,11 @@ class Mistake(NamedTuple):
     sort: str = ""
     """`unknown` or `missing` of keys."""
     ours: bool = False
-    """Whether the message is that of an error of ours, which says itself what it is about."""
+    """Whether the message comes from one of our own errors, which names its key itself."""
 
 
 def explained(error: ValidationError, source: str, model: type[BaseModel]) -> RecipeError:
-    """Return all that pydantic found, as one error with the others beside it."""
+    """Return all of pydantic's findings as one error, with the others in its `others`."""
     return together(mistakes(error, model), source, lambda _: "")
 
 
@@ -42,8 +42,8 @@ def together(found: Sequence[Mistake], source: str, where: Where) -> RecipeError
 
     Args:
         found: one or more.
-        source: what has them, such as the name of a file.
-        where: says where a key was written.
+        source: their origin, such as the name of a file.
+        where: returns where a key was written.
     """
     told = list({each.message: each for each in _without_typos(found)}.values())
     more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
@@ -59,7 +59,7 @@ def _begun(mistake: Mistake, source: str, where: Where) -> str:
 
 
 def _without_typos(found: Sequence[Mistake]) -> list[Mistake]:
-    """Leave out the missing keys that are there with a typo: an unknown key beside them says so."""
+    """Drop missing keys that are present with a typo: the error of the unknown key suggests them."""
     meant = {
         (*each.keys[:-1], key[0])
         for each in found
@@ -69,22 +69,22 @@ def _without_typos(found: Sequence[Mistake]) -> list[Mistake]:
 
 
 def mistakes(error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
-    """Return what pydantic found, in words."""
+    """Return pydantic's findings in plain words."""
     found = error.errors(include_url=False)
     if any(each["loc"][:1] == ("train",) for each in found):
-        # A plain recipe's stage also stands in the places of the hybrids'.
+        # A plain recipe's stage is also copied to the hybrids' stages.
         found = [each for each in found if each["loc"][:1] not in {("adapt",), ("restore",)}]
     schema = model.model_json_schema()
     return [_mistake(each, schema) for each in found]
 
 
 def by_section(raw: Mapping[str, Any], error: HstnnError, model: type[BaseModel]) -> list[Mistake]:
-    """Return all mistakes of plain data that a check of the whole refused, each section being judged by itself.
+    """Return all mistakes of plain data that failed a check of the whole, by checking each section separately.
 
     Args:
         raw: the plain data.
-        error: what that check said; nothing is known of what comes after it.
-        model: what the data should be.
+        error: the first error of that check, which stopped there.
+        model: the expected model.
     """
     found = [
         Mistake((key,), f"unknown key {one_line(key)!r}", nearest(key, model.model_fields), "unknown")
@@ -107,7 +107,7 @@ def by_section(raw: Mapping[str, Any], error: HstnnError, model: type[BaseModel]
 
 
 def _told(error: HstnnError) -> Mistake:
-    """Return an error of ours; its message begins with the key's path, or has it in quotes."""
+    """Return one of our errors as a mistake; its message begins with the key's path, or has it in quotes."""
     message = re.sub(r" \(and \d+ more\)$", "", error.message)
     key = re.search(r"^(?:unknown )?(?:key ')?([a-z_]+(?:\.[\w-]+)*)", message)
     keys = tuple(key[1].split(".")) if key else ()
@@ -142,13 +142,13 @@ def _lower(text: str) -> str:
 
 
 def _located(location: tuple[int | str, ...], schema: dict[str, Any]) -> tuple[list[str], list[str], dict[str, Any]]:
-    """Return where an error is: its keys, the keys that are allowed beside the last, and the choice it stands at.
+    """Return the location of an error: its keys, the keys allowed at the last level, and the choice there, if any.
 
-    Pydantic's location also names the branch that was taken at a choice (a discriminated union); that is not a key.
+    Pydantic's location also names the branch taken at a choice (a discriminated union), which is not a key.
     """
 
     def resolved(node: dict[str, Any]) -> dict[str, Any]:
-        # A key that may be null: what it is else.
+        # A key that may be null: take its other type.
         some = [each for each in node.get("anyOf", ()) if each.get("type") != "null"]
         node = some[0] if len(some) == 1 else node
         found: dict[str, Any] = (
@@ -160,7 +160,7 @@ def _located(location: tuple[int | str, ...], schema: dict[str, Any]) -> tuple[l
     for part in location:
         if "discriminator" in node:
             branch = node["discriminator"]["mapping"].get(part, "")
-            # A choice within a choice stands there itself.
+            # A nested choice is in the mapping itself.
             node = branch if isinstance(branch, dict) else resolved({"$ref": branch})
         else:
             keys.append(str(part))

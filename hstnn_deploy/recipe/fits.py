@@ -1,4 +1,4 @@
-"""Whether a recipe's network and loss are made for some data."""
+"""Check that a recipe's network and loss fit its data."""
 
 from hstnn_deploy.data.splits import DataSizes
 from hstnn_deploy.errors import UsageError
@@ -11,22 +11,21 @@ _LOSSES: dict[str, tuple[str, str]] = {
     "words": ("is a text", "next-word"),
     "values": ("has values for each sample, not a class", "regression"),
 }
-"""By what is asked of a network: how data that asks it is described, and the usual loss."""
+"""For each kind of answer: how an error describes such data, and the usual loss."""
 
 
 def check_fits(network: NetworkConfig, loss: LossConfig | None, called: str, family: str, sizes: DataSizes) -> None:
-    """Refuse a network or a loss that is not made for the data.
+    """Refuse a network or a loss that does not fit the data.
 
     Args:
         network: of the recipe.
         loss: of the recipe.
-        called: what the data is called in a sentence.
-        family: which family of networks the data is for.
+        called: the name of the data in a sentence.
+        family: the family of networks that the data is for.
         sizes: of the data.
 
     Raises:
-        UsageError: another family, a loss of another sort of targets, or a key of the network that the data
-            contradicts.
+        UsageError: the family differs, the loss is for other targets, or the data contradicts a key of the network.
     """
     if isinstance(network, StackConfig):
         _check_loss(network, loss, called, family, sizes)
@@ -41,7 +40,7 @@ def check_fits(network: NetworkConfig, loss: LossConfig | None, called: str, fam
     if family == "convolutional" and sizes.size is None:
         raise UsageError(
             f"network.family is convolutional, but a time step of {called} has the shape {list(sizes.step)}",
-            "make the frames square (data.resize, or the transform center-crop), or train a network of layers",
+            "make the frames square (data.resize, or the transform center-crop), or train a stack of layers",
         )
     for key, name in network.data_keys.items():
         wanted, there = getattr(network, key), getattr(sizes, name)
@@ -50,28 +49,28 @@ def check_fits(network: NetworkConfig, loss: LossConfig | None, called: str, fam
 
 
 def _check_loss(network: NetworkConfig, loss: LossConfig | None, called: str, family: str, sizes: DataSizes) -> None:
-    """Refuse a loss of another sort of answers than the data has: classes or values of samples, or words."""
+    """Refuse a loss for other answers than the data has: classes or values of samples, or words."""
     there = "words" if family == "language" else sizes.targets
     if task_for(network, loss).asks != there:
-        name = loss.name if loss else f"the usual one, {network.usual_loss}"
+        name = loss.name if loss else f"{network.usual_loss} by default"
         has, right = _LOSSES[there]
         raise UsageError(f"loss is {name}, but {called} {has}", f"--set loss={right}")
     names = loss.outputs if loss else []
     if names and len(names) != sizes.classes:
         raise UsageError(
-            f"loss.outputs names {len(names)} outputs, but {called} has {sizes.classes} values a sample",
+            f"loss.outputs names {len(names)} outputs, but {called} has {sizes.classes} values per sample",
             "name each of them, or leave loss.outputs out",
         )
 
 
 def _check_shape(network: StackConfig, called: str, family: str, sizes: DataSizes) -> None:
-    """Refuse a stack that is not made for the data; see `check_fits`."""
+    """Refuse a stack that does not fit the data; see `check_fits`."""
     there = [] if family == "language" else list(sizes.step)
     if (network.readout == "every") != (family == "language"):
         each = "word" if family == "language" else "sample"
         wanted = "every" if family == "language" else "mean"
         raise UsageError(
-            f"network.readout is {network.readout}, but {called} asks for one answer for each {each}",
+            f"network.readout is {network.readout}, but {called} needs one answer per {each}",
             f"--set network.readout={wanted}",
         )
     if network.input != there:
@@ -82,11 +81,11 @@ def _check_shape(network: StackConfig, called: str, family: str, sizes: DataSize
     steps, longest = sizes.steps, network.longest
     if steps is not None and longest is not None and steps > longest:
         raise UsageError(
-            f"network.layers normalise {longest} steps each by itself, but {called} has {steps}",
+            f"network.layers has norms for {longest} steps, one each, but {called} has {steps}",
             f"give norm.steps: {steps}",
         )
     if (given := network.outputs) != sizes.classes:
         raise UsageError(
             f"network.layers give {given} outputs, but {called} has {sizes.classes} {sizes.targets}",
-            "the last layer with weights says how many",
+            "the last layer with weights sets the number",
         )

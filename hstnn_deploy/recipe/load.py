@@ -1,7 +1,7 @@
 """Load recipes: by a shipped name, from a YAML file or from plain data, with `--set key=value` changes.
 
-Unknown keys, wrong types and impossible values fail with the path of the key, its line in the file, what was given and
-what is allowed; all of them at once. A file that gives no name is called as the file is.
+Unknown keys, wrong types and impossible values fail with the path of the key, its line in the file, the given value and
+what is allowed, all at once. A recipe without a name gets the name of its file.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -40,14 +40,14 @@ def load_recipe(
     Args:
         name: its shipped name, or its file.
         changes: what is changed.
-        data: a folder of one's own data that takes the place of the recipe's; see `own_data`.
-        say: told what of the network was fitted to one's own data.
-        folder: where one's own data has moved; None: it is where the recipe says.
+        data: a folder of the user's own data, used instead of the recipe's; see `own_data`.
+        say: receives each change that fits the network to the user's own data.
+        folder: the new place of the user's own data, if it has moved; None: the place in the recipe.
 
     Raises:
-        RecipeError: no such recipe, not YAML, or not a recipe.
-        DataError: one's own data is not there, or cannot be trained on.
-        UsageError: the network cannot have its sizes.
+        RecipeError: the recipe does not exist, is not YAML, or is invalid.
+        DataError: the user's own data is missing, or cannot be used for training.
+        UsageError: the network cannot be fitted to the data.
     """
     raw, source = _read(name)
     raw = _named(raw, name)
@@ -60,16 +60,16 @@ def load_recipe(
 
 
 def raw_recipe(name: str) -> Any:
-    """Return a shipped recipe, or one of a file, as the plain data that is written there; it need not be a recipe.
+    """Return the plain data of a shipped recipe or a file, without validation.
 
     Raises:
-        RecipeError: it is not there, or not YAML.
+        RecipeError: it does not exist, or is not YAML.
     """
     return _read(name)[0]
 
 
 def own_text(name: str) -> str:
-    """Return a shipped recipe, or one of a file, as the text of a recipe to change; see `written`.
+    """Return a shipped recipe, or one in a file, as the text of a recipe to edit; see `written`.
 
     Raises:
         RecipeError: see `load_recipe`.
@@ -80,9 +80,9 @@ def own_text(name: str) -> str:
 
 
 def for_its_data(recipe: Recipe) -> Recipe:
-    """Return a recipe with the loss that its data asks for, where it names none: regression of values.
+    """Return a recipe with the loss for its data if it names none: regression for values.
 
-    Data that is not at hand says nothing; whoever loads it says what is missing.
+    A recipe whose data is missing stays as it is; loading the data reports what is missing.
     """
     if recipe.loss is not None:
         return recipe
@@ -101,23 +101,26 @@ def parse(
     folder: Path | None = None,
     where: Where | None = None,
 ) -> Recipe:
-    """Return the recipe that plain data describes; its network fits one's own data, where that is the recipe's.
+    """Return the recipe that plain data describes, with a network that is fitted to the user's own data, if used.
 
     Args:
         raw: the plain data.
         source: named in errors.
-        kept: keys of the network that stay as they are, whatever the data is.
-        say: told what of the network was fitted.
-        folder: where one's own data has moved.
-        where: says where a key was written; None: nobody knows.
+        kept: keys of the network that are not fitted to the data.
+        say: receives each change that fits the network.
+        folder: the new place of the user's own data, if it has moved.
+        where: returns where a key was written; None: unknown.
 
     Raises:
-        RecipeError: with the path of the first wrong key; the others are beside it.
-        DataError: one's own data is looked at for the first time, and is not there or cannot be trained on.
-        UsageError: the network cannot have its sizes.
+        RecipeError: with the path of the first wrong key, and the others in its `others`.
+        DataError: the user's own data is inspected for the first time, and is missing or cannot be used for training.
+        UsageError: the network cannot be fitted to the data.
     """
     if not isinstance(raw, dict):
-        raise RecipeError(f"{source} is not a recipe: it holds {type(raw).__name__}, not keys and values")
+        raise RecipeError(
+            f"{source} is not a recipe: it contains {type(raw).__name__}, not keys and values",
+            "`hstnn recipes digits` prints a recipe to start from",
+        )
     raw = fitted(raw, source, kept, say, folder)
     where = where or (lambda _: "")
     try:
@@ -129,7 +132,7 @@ def parse(
 
 
 def _places(name: str, changed: Collection[str]) -> Where:
-    """Return what says where a key was written: in which line of the recipe's file, unless it was changed."""
+    """Return a function that gives the line of a key in the recipe's file, unless the key was changed."""
     lines: dict[tuple[str, ...], int] = {}
 
     def where(keys: Sequence[str]) -> str:
@@ -156,7 +159,7 @@ def _read(name: str) -> tuple[Any, str]:
 
 
 def _named(raw: Any, name: str) -> Any:
-    """Return a recipe with a name: that of its file, where it says none itself."""
+    """Return a recipe with a name: its own, or that of its file."""
     return {"name": slug(Path(name)), **raw} if isinstance(raw, dict) and raw and "name" not in raw else raw
 
 
@@ -168,13 +171,13 @@ def _read_file(path: Path, name: str, known: Mapping[str, Path]) -> Any:
         if looks_like_path:
             raise RecipeError(f"recipe file {name} does not exist", f"shipped recipes: {', '.join(known)}")
         if name == "own":
-            raise RecipeError("own is a kind of data, not a recipe", "your own data: hstnn train RECIPE --data DIR")
+            raise RecipeError("own is a kind of data, not a recipe", "for your own data: hstnn train RECIPE --data DIR")
         raise RecipeError(f"unknown recipe {name!r}", nearest(name, known))
     return yaml_text.read(path, RecipeError)
 
 
 def _for_folder(path: Path) -> str:
-    """Return what to do with a folder that was given in the place of a recipe."""
+    """Return a hint for a folder that was given instead of a recipe."""
     try:
         kind = detect(path)
     except HstnnError:
@@ -187,7 +190,7 @@ def apply_change(raw: dict[str, Any], change: str) -> None:
     """Set one `key.path=value` in place; the value is read as YAML.
 
     Raises:
-        RecipeError: it is no such text, or its key lies below a value.
+        RecipeError: the text has another form, or a parent of its key is not a section.
     """
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
@@ -197,12 +200,15 @@ def apply_change(raw: dict[str, Any], change: str) -> None:
     for parent in parents:
         place = place.setdefault(parent, {}) if isinstance(place, dict) else None
     if not isinstance(place, dict):
-        raise RecipeError(f"--set {one_line(key)}: {one_line('.'.join(parents))} is a value, not a section")
+        raise RecipeError(
+            f"--set {one_line(key)}: {one_line('.'.join(parents))} is a value, not a section",
+            f"set {one_line('.'.join(parents))} itself",
+        )
     try:
         value = yaml_text.parse(text)
     except ValueError as error:
         raise RecipeError(f"--set {one_line(key)}: {brief(text)} is not a YAML value: {error}") from error
-    # YAML 1.1 reads 1e-3 as text; a recipe means the number.
+    # YAML 1.1 reads 1e-3 as text; in a recipe it is a number.
     place[leaf] = _number(value) if isinstance(value, str) else value
 
 

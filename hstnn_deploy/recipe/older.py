@@ -1,11 +1,11 @@
-"""Checkpoints of older formats: what turns the `data` of one version into that of the next; see `checkpoint`."""
+"""Checkpoints of older formats: convert the `data` of one version to the next; see `checkpoint`."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 def _spell_out(data: dict[str, Any]) -> dict[str, Any]:
-    """From version 1: its recipes left out what did not exist yet. What that meant then is said now."""
+    """From version 1: make explicit what its recipes left out because it did not exist yet."""
     recipe = data.get("recipe")
     if isinstance(recipe, dict) and isinstance(recipe.get("network"), dict):
         recurrent = "lstm" if recipe.get("kind") == "lstm" else "rnn"
@@ -18,7 +18,7 @@ def _spell_out(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name_the_network(data: dict[str, Any]) -> dict[str, Any]:
-    """From version 2: what the network is stood in the recipe alone."""
+    """From version 2: copy the architecture, which was only in the recipe."""
     recipe = data.get("recipe")
     if isinstance(recipe, dict) and "parameters" in data:
         data = {"architecture": recipe.get("network"), **data}
@@ -26,7 +26,7 @@ def _name_the_network(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trained_here(data: dict[str, Any]) -> dict[str, Any]:
-    """From version 3: no network came from elsewhere."""
+    """From version 3: there were no imported networks."""
     return {**data, "origin": None} if "parameters" in data else data
 
 
@@ -35,4 +35,4 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     2: _name_the_network,
     3: _trained_here,
 }
-"""From a version to the next: what turns its `data` into the next version's."""
+"""By version: the function that converts its `data` to the next version."""

@@ -1,7 +1,7 @@
-"""A recipe for one's own data: its `data` section, and a network of the sizes that were found there.
+"""A recipe for a user's own data: its `data` section, and a network that is fitted to the sizes found there.
 
-Sizes and classes fit themselves into the network of a recipe when its data is looked at for the first time. Keys that
-the user has set stay; what does not fit is refused, with what would work.
+The network of a recipe is fitted to sizes and classes when the data is inspected for the first time. Keys that the
+user has set stay; what does not fit is refused, with a hint.
 """
 
 import re
@@ -24,7 +24,7 @@ from hstnn_deploy.models.stack import StackConfig
 from hstnn_deploy.recipe.recipe import Recipe
 
 Say = Callable[[str], None]
-"""Is told what was fitted."""
+"""Receives each change that fits the network."""
 
 _HYBRIDS: dict[str, Mapping[str, str]] = {
     "sequence": SequenceConfig.data_keys,
@@ -38,15 +38,15 @@ _OF_IMAGES = ("steps", "encoding", "crop", "flip", "seed")
 
 
 def replaced(raw: dict[str, Any], path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a recipe with one's own data in the place of its own, and a name that says so.
+    """Return a recipe with the user's own data instead of its own, and a name that shows it.
 
     Args:
         raw: the recipe as plain data.
-        path: the folder, or the file where one holds everything.
-        changes: `key=value` that will be set: a kind among them is not detected.
+        path: the folder, or a single file with all data.
+        changes: `key=value` that will be set; if they set the kind, it is not detected.
 
     Raises:
-        DataError: nothing is there, or it may be of several kinds.
+        DataError: there is no data, or its kind is ambiguous.
     """
     said = {key.strip(): value.strip() for key, _, value in (change.partition("=") for change in changes)}
     kind = said.get("data.kind") or detect(path)
@@ -58,12 +58,12 @@ def replaced(raw: dict[str, Any], path: Path, changes: Sequence[str] = ()) -> di
             how = old.get("images") or {"steps": _STEPS, "encoding": "repeat"}
             data["images"] = {key: value for key, value in how.items() if key in _OF_IMAGES}
             if "mean" in how:
-                # Those were the other images'.
+                # The recipe's values are for its own images.
                 data["normalise"] = "auto"
         case "events":
             steps = _steps(old)
             if isinstance(old.get("frames"), dict):
-                # `pick` made the other sensor's frames smaller.
+                # `pick` is for the recipe's own sensor.
                 data["frames"] = {key: value for key, value in old["frames"].items() if key != "pick"}
             elif steps is not None:
                 data["frames"] = {"by": "bins", "bins": steps}
@@ -84,18 +84,18 @@ def fitted(
     say: Say = lambda _: None,
     folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Return a recipe whose own data was looked at, and whose network has its sizes.
+    """Return a recipe whose own data is inspected, and whose network is fitted to it.
 
     Args:
-        raw: the recipe as plain data; one of other data, or of data that was looked at, is returned as it is.
+        raw: the recipe as plain data; a recipe of other data, or of inspected data, is returned as it is.
         source: named in errors.
         kept: keys of the network that stay as they are, such as `network.classes`.
-        say: told each key that was changed.
-        folder: where the data has moved; None: it is where `path` says.
+        say: receives each change.
+        folder: the new place of the data, if it has moved; None: `path`.
 
     Raises:
-        DataError: the data is not there, or cannot be trained on.
-        UsageError: the network cannot have its sizes.
+        DataError: the data is missing, or cannot be used for training.
+        UsageError: the network cannot be fitted to the data.
     """
     data = raw.get("data")
     if not isinstance(data, dict) or data.get("name") != "own" or data.get("found") is not None:
@@ -113,7 +113,7 @@ def fitted(
     try:
         changed["network"] = _network_fitted(network, sizes, kept, say)
     except ValidationError:
-        # A network that no recipe may have: whoever validates the recipe says why.
+        # The network is invalid: validating the recipe reports why.
         return changed
     except HstnnError as error:
         raise UsageError(
@@ -124,20 +124,20 @@ def fitted(
 
 
 def moved(recipe: Recipe, path: Path) -> Recipe:
-    """Return a recipe of one's own data with what is at `path` in its place, to measure a trained network on.
+    """Return a recipe of the user's own data with the data at `path` instead, to measure a trained network on.
 
-    Its classes are those of the training by name, and it is prepared as the training's data was. Where neither folders
-    nor a list say the splits, each of them is all that is there.
+    Classes are matched to those of the training by name, and the data is prepared in the same way. If neither folders
+    nor a list define the splits, each split is all of the data.
 
     Raises:
-        UsageError: the recipe is not of one's own data.
-        DataError: the data is not there, or has a class that was not trained on.
+        UsageError: the recipe's data is not the user's own.
+        DataError: the data is missing, or has a class that was not in the training.
     """
     old: Any = recipe.data
     if old.name != "own":
         raise UsageError(
-            f"--data is for networks that were trained on your own data, and this one on {old.name}",
-            "--data-dir says where the files of its own data set are",
+            f"--data is for networks trained on your own data, and this one was trained on {old.name}",
+            "use --data-dir to give the folder of its data set",
         )
     plain = {key: value for key, value in old.model_dump(mode="json").items() if key != "found"}
     plain["path"] = str(path)
@@ -160,12 +160,12 @@ def moved(recipe: Recipe, path: Path) -> Recipe:
 
 
 def _loss_fitted(raw: dict[str, Any], sizes: DataSizes, kept: Collection[str], say: Say) -> dict[str, Any]:
-    """Return the recipe with the loss of values, where its data has some and its loss is one of classes."""
+    """Return the recipe with loss regression if its data has values and its loss is for classes."""
     loss = raw.get("loss")
     named = loss.get("name") if isinstance(loss, dict) else loss
     if sizes.targets == "classes" or named == "regression" or "loss" in kept:
         return dict(raw)
-    say(f"loss: {named or 'the usual one'} -> regression, as the targets are values")
+    say(f"loss: {named or 'default'} -> regression, because the targets are values")
     return {**raw, "loss": {"name": "regression"}}
 
 
@@ -200,7 +200,7 @@ def _without_unknown(network: dict[str, Any]) -> dict[str, Any]:
 def _layers_fitted(
     layers: list[Any], shape_in: list[int], network: dict[str, Any], sizes: DataSizes, say: Say
 ) -> list[Any]:
-    """Return layers whose last ones give as many outputs as are asked for, and whose norms know as many steps."""
+    """Return layers with the required number of outputs, and with norms for the required number of steps."""
     layers = [dict(each) if isinstance(each, dict) else each for each in layers]
     for number, layer in enumerate(layers):
         if isinstance(layer, dict) and "embedding" in layer and layer.get("words") != sizes.classes and not sizes.step:
@@ -214,8 +214,8 @@ def _layers_fitted(
     last, now = linear[-1], layers[linear[-1]]["linear"]
     if now % made.outputs:
         raise RecipeError(
-            f"its last linear layer gives {now}, and {made.outputs} outputs are made of them",
-            "write the layers yourself",
+            f"its last linear layer has {now} outputs, from which later layers make {made.outputs}",
+            "adapt the layers in a recipe of your own",
         )
     layers[last]["linear"] = now // made.outputs * sizes.classes
     say(f"network.layers.{last}.linear: {now} -> {layers[last]['linear']}")
@@ -224,7 +224,7 @@ def _layers_fitted(
 
 
 def _norms_fitted(layers: list[Any], steps: int | None, say: Say) -> list[Any]:
-    """Return layers whose norms of each step by itself are as many as a sample has steps."""
+    """Return layers in which norms with one set of statistics per step have as many as a sample has steps."""
     found, before = [], set()
 
     def of(layer: Any) -> Any:
@@ -254,23 +254,23 @@ def _told(sizes: DataSizes, config: Any) -> str:
 
 
 def _would_work(network: dict[str, Any], config: Any, sizes: DataSizes) -> str:
-    """Return a hint that brings the data to what the network was made for; empty where there is none."""
+    """Return a hint for converting the data to the network's input; "" if there is none."""
     given = network.get("input")
     size = network.get("size") or (given[1] if isinstance(given, list) and len(given) == 3 else None)
     if config.kind == "images" and size:
-        return f"--set data.resize={size} brings them to the size that it was made for"
+        return f"--set data.resize={size} resizes them to the network's input size"
     if config.kind == "events" and size and len(sizes.step) == 3:
         _, height, width = sizes.step
         if min(height, width) < size:
-            return f"they are smaller than the {size} x {size} that it was made for: take fewer layers of pooling"
+            return f"they are smaller than its input of {size} x {size}: use fewer pooling layers"
         factor = max(1, -(-min(height, width) // size))
         first = f"{{name: center-crop, size: {min(height, width, size * factor)}}}"
         second = f", {{name: downsample, factor: {factor}}}" if factor > 1 else ""
-        return f"--set 'data.transforms=[{first}{second}]' brings them to the size that it was made for"
+        return f"--set 'data.transforms=[{first}{second}]' brings them to the network's input size"
     dimensions = 3 if size else 1
     if len(sizes.step) != dimensions:
         other = "stack-events or digit-events" if len(sizes.step) == 3 else "stack-digits or digits"
-        return f"take a recipe for such data, such as {other if sizes.step else 'pydoc-text'}"
+        return f"use a recipe for this kind of data, such as {other if sizes.step else 'pydoc-text'}"
     return ""
 
 
@@ -283,7 +283,7 @@ def _takes_maps(raw: dict[str, Any]) -> bool:
 
 
 def _steps(data: dict[str, Any]) -> int | None:
-    """Return the steps of the samples of a `data` section, where that is known without its files."""
+    """Return the number of steps of a `data` section's samples, if it is known without the files."""
     try:
         known = shape(_DATA.validate_python(data))
     except (ValidationError, HstnnError):
@@ -292,7 +292,7 @@ def _steps(data: dict[str, Any]) -> int | None:
 
 
 def slug(path: Path) -> str:
-    """Return what tells a folder's runs from others: its name, as the name of a recipe may be."""
+    """Return the name of a folder or file, reduced to the characters of recipe names."""
     whole = path.resolve()
     name = whole.stem if whole.is_file() else whole.name
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "own"

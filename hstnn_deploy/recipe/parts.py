@@ -1,7 +1,7 @@
-"""Which parts of a user's own a training is made of: what a checkpoint records of them, and whether they are here.
+"""The user's own parts of a training: what a checkpoint records of them, and whether they are available.
 
-A checkpoint names a part and who provided it, and holds a checksum of its equation. It brings no code, and nothing that
-it says is imported: a part is here if somebody registered it, or an installed distribution offers it (see `plugins`).
+A checkpoint names a part and its provider, and contains a checksum of its equation. It contains no code, and loading it
+imports nothing: a part is available if it is registered, or an installed distribution offers it (see `plugins`).
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -15,17 +15,17 @@ from hstnn_deploy.models.stack import Stack, StackConfig, as_stack
 from hstnn_deploy.plugins import registry as plugins
 
 PARTS = "parts"
-"""The key under which a checkpoint's environment has them."""
+"""Their key in a checkpoint's environment."""
 
 OF_NETWORK: tuple[plugins.Group, ...] = ("neurons", "layers")
-"""What a network cannot be rebuilt without; without the others it cannot be trained on or evaluated."""
+"""Needed to rebuild a network; the others are needed to train or evaluate it."""
 
 
 def recorded(recipe: Mapping[str, Any], architecture: Any) -> list[dict[str, str]]:
-    """Return what a checkpoint records of the parts of its network and recipe: name, provider, module, checksum.
+    """Return a checkpoint's records of the parts of its network and recipe: name, provider, module, checksum.
 
     Args:
-        recipe: as plain data; {} where there is none.
+        recipe: as plain data; {} without a recipe.
         architecture: the network's configuration.
     """
     found = []
@@ -40,7 +40,7 @@ def recorded(recipe: Mapping[str, Any], architecture: Any) -> list[dict[str, str
 
 
 def _named(recipe: Mapping[str, Any]) -> Iterator[tuple[plugins.Group, str]]:
-    """Yield the parts that a recipe names beside those of its network; some may be built in."""
+    """Yield the parts that a recipe names in addition to those of its network; some may be built in."""
     for group, key in (("losses", "loss"), ("data", "data")):
         told = recipe.get(key)
         name = told.get("name") if isinstance(told, Mapping) else None
@@ -53,7 +53,7 @@ def _named(recipe: Mapping[str, Any]) -> Iterator[tuple[plugins.Group, str]]:
 
 
 def _equations(architecture: Any) -> dict[tuple[plugins.Group, str], str]:
-    """Return the checksums of the equations of a network's own neurons and layers, those of one name together."""
+    """Return the checksums of the equations of a network's own neurons and layers, joined by name."""
     if not isinstance(architecture, StackConfig):
         return {}
     with torch.device("meta"):
@@ -70,9 +70,9 @@ def _of_leaves(network: Stack) -> dict[tuple[plugins.Group, str], str]:
 
 
 def redefined(network: Network) -> tuple[str, str] | None:
-    """Return message and hint for the first part of a network that its name means no more; None where all do.
+    """Return message and hint for the first part of a network whose name now means something else; None if none does.
 
-    A network is made again of its configuration, which has names, when it is trained or exported.
+    Training and export rebuild a network from its configuration, which has names.
     """
     stack = as_stack(network)
     if stack is None:
@@ -81,18 +81,18 @@ def redefined(network: Network) -> tuple[str, str] | None:
     for (group, name), equation in _of_leaves(stack).items():
         if now.get((group, name)) != equation:
             return (
-                f"the {plugins.ONE[group]} {name} was defined anew since the network was made, and is another one now",
+                f"the {plugins.ONE[group]} {name} was redefined after the network was made, and is different now",
                 "make the network again, or give the new definition another name",
             )
     return None
 
 
 def missing(recorded: Any, groups: Collection[plugins.Group], source: str) -> tuple[str, str] | None:
-    """Return message and hint for the first recorded part that is not here; None where all are.
+    """Return message and hint for the first recorded part that is not available; None if all are.
 
     Args:
-        recorded: as a foreign file has it.
-        groups: which sorts are needed.
+        recorded: from an untrusted file.
+        groups: the groups that are needed.
         source: named in the message.
     """
     part = plugins.missing(recorded, groups)
@@ -100,9 +100,9 @@ def missing(recorded: Any, groups: Collection[plugins.Group], source: str) -> tu
 
 
 def altered(recorded: Any, architecture: Any, source: str) -> tuple[str, str] | None:
-    """Return message and hint for the first part that computes something else than when it was recorded; else None.
+    """Return message and hint for the first part that computes something else than when it was recorded, or None.
 
-    An equation without a checksum then or now says nothing.
+    Equations without a checksum, then or now, are not compared.
     """
     now = _equations(architecture) if recorded else {}
     for each in recorded if isinstance(recorded, list) else ():

@@ -1,4 +1,4 @@
-"""A recipe: what a training is, as a validated model."""
+"""A recipe: the validated description of a training."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -43,7 +43,7 @@ ADDED: tuple[tuple[str, Any], ...] = (
     ("init", None),
     ("metrics", []),
 )
-"""Keys that recipes did not always have, and what they meant then."""
+"""Keys that older recipes do not have, and their meaning there."""
 
 _FAMILIES = {"stack", "sequence", "convolutional", "language"}
 
@@ -51,11 +51,11 @@ _OF_HYBRID = {"kind", "ratio", "adapt", "selection", "restore"}
 """Keys that belong to the method hybrid."""
 
 _MOST_UNITS, _MOST_LAYERS = 2**20, 1000
-"""Of a layer, and of a network: far more than any machine trains."""
+"""Units of a layer, and layers of a network, at most: far more than any machine trains."""
 
 
 class Recipe(BaseModel):
-    """Everything a result depends on, but for the machine."""
+    """Everything that a result depends on, except the machine."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -70,53 +70,54 @@ class Recipe(BaseModel):
     data: DataConfig
     network: NetworkConfig
     kind: Kind = "hybrid"
-    """Which units the layers have; see `hstnn train --kind`. A stack has `plain`."""
+    """The units of the layers; see `hstnn train --kind`. A stack has `plain`."""
     ratio: float = Field(0.5, gt=0, lt=1)
-    """The spiking share of the units, of ffs and hybrid networks."""
+    """The share of spiking units in ffs and hybrid networks."""
     seed: int = Field(1111, ge=0, lt=2**63)
-    """Of initial weights, of the order of samples, and of probes."""
+    """The seed of initial weights, the order of samples, and probes."""
     batch: int = Field(gt=0)
-    """Samples of a training step; of a text, how many places of it are read side by side."""
+    """Samples per training step; for a text, the number of parts that are read in parallel."""
     precision: Precision = "fp32"
     """The precision of training and evaluation; see `models.precision`."""
     protocol: Protocol = "validation"
-    """Where the best epoch is chosen: `validation` (held out of training) or `test` (the demo's; overstates)."""
+    """The split on which the best epoch is chosen: `validation` (held out of training) or `test` (as the demo does;
+    overstates the result)."""
     loss: LossConfig | None = None
-    """What is minimised; null: what the network's family is trained for, or regression where the data has values."""
+    """The loss; null: the usual one of the network's family, or regression if the data has values."""
     metrics: list[str] = Field([], max_length=100)
-    """Metrics of a user's own that are measured on the test split beside the task's; see `hstnn_deploy.custom`."""
+    """Your own metrics, measured on the test split in addition to the task's; see `hstnn_deploy.custom`."""
     regularise: Regularise | None = None
-    """What is added to the loss for the spikes themselves; null: nothing."""
+    """Penalties on spikes that are added to the loss; null: none."""
     against: Levels = {}
-    """What training samples, weights and spikes are disturbed by, and the strongest levels; see docs/robustness.md."""
+    """Disturbances during training, with their strongest levels; see docs/robustness.md."""
     method: Method = "hybrid"
-    """`hybrid`: adaptation, selection and restoration (of pure and ffs networks the first alone); `plain`: `train`."""
+    """`hybrid`: adaptation, selection and restoration (pure and ffs networks: only adaptation); `plain`: `train`."""
     adapt: Stage
-    """The first stage: adaptation, or all there is of a pure, ffs or plain network."""
+    """The first stage: adaptation; the only stage of a pure, ffs or plain network."""
     selection: Selection = Selection()
     restore: Stage
     train: Stage | None = None
-    """Of method plain: its one stage."""
+    """The only stage of method plain."""
     finetune: Stage | None = None
-    """Of weights on devices: how the steps recover and prune are trained; null: as `train` says."""
+    """For weights on devices: how the steps recover and prune are trained; null: as in `train`."""
     init: Init | None = None
-    """The network that training begins with; null: random weights."""
+    """The network that training starts from; null: random weights."""
 
     @model_validator(mode="before")
     @classmethod
     def _as_the_method_has_it(cls, given: Any) -> Any:
-        """Refuse the keys of the other method, and say the kind of a plain network, which has no other."""
+        """Refuse the keys of the other method, and set the kind of a plain network."""
         if not isinstance(given, dict):
             return given
         network = given.get("network")
         if "train" in given and (not isinstance(network, dict) or network.get("family") not in _FAMILIES):
-            # What is wrong is the family: whatever else the recipe says cannot be judged without it.
+            # The family is wrong: nothing else in the recipe can be checked without it.
             return {**given, "method": "plain", "kind": "plain", "adapt": given["train"], "restore": given["train"]}
         stacked = isinstance(network, dict) and network.get("family") == "stack"
         method = given.get("method", "plain" if stacked else "hybrid")
         if stacked and method != "plain":
             raise RecipeError(
-                f"method is {brief(method)}, but a network of the family stack is trained by method plain"
+                f"method is {brief(method)}, but a network of the family stack needs method plain", "leave method out"
             )
         if method == "plain":
             if not stacked:
@@ -126,7 +127,9 @@ class Recipe(BaseModel):
                     f"key {wrong[0]!r} belongs to method hybrid, and this recipe's is plain", "its one stage is 'train'"
                 )
             if given.get("kind", "plain") != "plain":
-                raise RecipeError(f"kind is {brief(given['kind'])}, but a stack says in its layers what its units are")
+                raise RecipeError(
+                    f"kind is {brief(given['kind'])}, but the layers of a stack define its units", "leave kind out"
+                )
             if "train" not in given:
                 raise RecipeError("key 'train' is missing", "a recipe of method plain has one stage, train")
             return {**given, "method": "plain", "kind": "plain", "adapt": given["train"], "restore": given["train"]}
@@ -139,23 +142,24 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _numbers_can_be(self) -> "Recipe":
-        """Refuse numbers that no machine can hold, before anything is made of them."""
+        """Refuse numbers that are too large for any machine, before they are used."""
         for path, number in _whole_numbers(self.dump()):
             most = 2**63 if path == "seed" else _MOST_UNITS if path.startswith("network.") else 2**31 - 1
             if abs(number) > most:
-                raise RecipeError(f"{path} is {brief(number)}: there can be {most} at most")
+                raise RecipeError(f"{path} must be at most {most} (got {brief(number)})")
         if len(self.network.units) > _MOST_LAYERS:
-            raise RecipeError(f"network.units names {len(self.network.units)} layers, of {_MOST_LAYERS} at most")
+            raise RecipeError(f"network.units must have at most {_MOST_LAYERS} layers (got {len(self.network.units)})")
         return self
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> "Recipe":
-        """Refuse what no single key shows. The pure kinds say themselves which recurrent unit they are made of."""
+        """Refuse combinations of keys that do not work. The pure kinds determine the recurrent unit."""
         if self.kind == "lstm" and self.network.family == "convolutional":
             raise RecipeError("network.recurrent is 'lstm': the family convolutional has rnn units only", "--kind rnn")
         if self.network.family == "language" and (self.adapt.batches or self.restore.batches):
+            key = "adapt.batches" if self.adapt.batches else "restore.batches"
             raise RecipeError(
-                "batches cannot be drawn at random from a text, which is read in order", "set adapt.batches=null"
+                f"{key}: a text is read in order, so batches cannot be drawn at random", f"set {key}=null"
             )
         if self.kind in {"rnn", "lstm", "snn"} and not isinstance(self.network, StackConfig):
             self.network.recurrent = "lstm" if self.kind == "lstm" else "rnn"
@@ -163,10 +167,11 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _one_output_is_a_value(self) -> "Recipe":
-        """Refuse a network of one class, where a loss is named that asks for classes."""
+        """Refuse a network of one class with a loss for classes."""
         if getattr(self.network, "classes", None) == 1 and self.loss and self.loss.name != "regression":
             raise RecipeError(
-                f"network.classes is 1, and loss {self.loss.name} tells classes apart", "give two classes or more"
+                f"network.classes is 1, but loss {self.loss.name} needs two classes or more",
+                "give more classes, or loss=regression",
             )
         return self
 
@@ -179,52 +184,56 @@ class Recipe(BaseModel):
                 hint = f"{nearest(name, known)}; " if known else ""
                 raise RecipeError(f"metrics: no metric is called {brief(name)}", f"{hint}{plugins.hint('metrics')}")
         if len(set(names)) < len(names):
-            raise RecipeError("metrics names one twice", "name each once")
+            raise RecipeError("metrics contains a name twice", "name each metric once")
         return names
 
     @model_validator(mode="after")
     def _steps_fit_together(self) -> "Recipe":
         if self.finetune is not None and self.step is None:
-            raise RecipeError("key 'finetune' is for weights on devices", "network.weights says on which")
+            raise RecipeError("key 'finetune' is for weights on devices", "add network.weights, or leave finetune out")
         if self.step is not None and (wrong := [name for name in self.against if name in WEIGHTS]):
-            raise RecipeError(f"against.{wrong[0]}: weights on devices vary as network.weights.variation says")
+            raise RecipeError(
+                f"against.{wrong[0]} is not for weights on devices", "network.weights.variation sets their variation"
+            )
         return self
 
     def __repr__(self) -> str:
-        """Return in one line what is trained; `yaml` has all of it."""
+        """Return a summary in one line; `yaml` has everything."""
         return f"<Recipe {self.name}: {self.network.family}, {self.kind_name}, data {self.data.name}, seed {self.seed}>"
 
     __str__ = __repr__
 
     @property
     def disturbed(self) -> str:
-        """What training is disturbed by, in words; empty where it is not."""
+        """The disturbances during training, in words; "" if there are none."""
         named = ", ".join(f"{name} {level:g}" for name, level in self.against.items())
         return f"against {named}" if named else ""
 
     @property
     def step(self) -> Step | None:
-        """Which step of training weights on devices this is; None where they are numbers in memory."""
+        """The step of training weights on devices; None for weights in memory."""
         weights = getattr(self.network, "weights", None)
         return None if weights is None else weights.step
 
     def on_devices(self) -> "Recipe":
-        """Return the recipe with weights on devices, as its `network.weights` says or else by default.
+        """Return the recipe with weights on devices: those of its `network.weights`, or the default.
 
         Raises:
-            RecipeError: the network is no stack, or has no convolutions.
+            RecipeError: the network is not a stack, or has no convolutions.
         """
         if not isinstance(self.network, StackConfig):
-            raise RecipeError(f"the steps of weights on devices are for stacks, and this is a {self.network.family}")
+            raise RecipeError(
+                f"weights on devices need a stack, and this recipe's network is of family {self.network.family}"
+            )
         if self.step is not None:
             return self
         return self._with_weights({})
 
     def at_step(self, step: Step) -> "Recipe":
-        """Return the recipe of a step of training weights on devices; of any step, that of any other one.
+        """Return the recipe of another step of training weights on devices.
 
         Raises:
-            RecipeError: this step is impossible, such as variation at bits of which no sigma is known.
+            RecipeError: the step is impossible, such as variation at a number of bits without a known sigma.
         """
         return self._with_weights({**self.dump()["network"]["weights"], "step": step})
 
@@ -236,7 +245,7 @@ class Recipe(BaseModel):
             raise explained(error, self.name, Recipe) from error
 
     def ignores(self, key: str) -> bool:
-        """Whether this step of weights on devices has the same result whatever a key of the recipe is."""
+        """Whether the result of this step of weights on devices does not depend on a key."""
         parts = key.split(".")
         if self.step is None or (parts[0] != "finetune" and parts[:2] != ["network", "weights"]):
             return False
@@ -246,43 +255,43 @@ class Recipe(BaseModel):
 
     @property
     def kind_name(self) -> str:
-        """The kind with what tells two of its networks apart, such as "hybrid-lstm" or "ffs-0.25"."""
+        """The kind with its variant, such as "hybrid-lstm" or "ffs-0.25"."""
         unit = "-lstm" if self.kind in {"ffs", "hybrid"} and self.network.recurrent == "lstm" else ""
         return f"{self.kind}{unit}" + (f"-{self.ratio:g}" if self.kind == "ffs" else "")
 
     @property
     def asks(self) -> Asked:
-        """What is asked of the network: classes, words or values."""
+        """What the network predicts: classes, words or values."""
         return task_for(self.network, self.loss).asks
 
     def trained_on(self, targets: Targets) -> "Recipe":
-        """Return the recipe for data with such targets: where it names no loss and they are values, by regression."""
+        """Return the recipe for data with these targets: with loss regression if it names none and they are values."""
         if targets == "classes" or self.loss is not None:
             return self
         return self.model_copy(update={"loss": LossConfig(name="regression")})
 
     def check_data(self, there: Shape | Splits) -> None:
-        """Refuse a network that is not made for some data; see `check_fits`."""
+        """Refuse a network that does not fit some data; see `check_fits`."""
         self.check_fits(there.family, there.sizes)
 
     def check_fits(self, family: str, sizes: DataSizes) -> None:
-        """Refuse a network that is not made for the data; see `fits.check_fits`."""
+        """Refuse a network that does not fit the data; see `fits.check_fits`."""
         check_fits(self.network, self.loss, self.data_called, family, sizes)
 
     @property
     def data_called(self) -> str:
-        """What the data is called in a sentence."""
+        """The name of the data in a sentence."""
         return "your data" if self.data.name == "own" else self.data.name
 
     def stage(self, name: str) -> Stage:
-        """Return how a stage is trained: train, adapt or restore; of steps with an SRAM part, as `finetune` says."""
+        """Return the settings of a stage: train, adapt or restore; those of `finetune` for steps with an SRAM part."""
         if self.finetune is not None and self.step in _COMPENSATED:
             return self.finetune
         return self.restore if name == "restore" else self.adapt
 
     @model_serializer(mode="wrap")
     def _of_its_method(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the keys of the other method, and what recipes did not always have where it says nothing."""
+        """Leave out the keys of the other method, and newer keys with their default value."""
         without = _OF_HYBRID if self.method == "plain" else {"train", "method"}
         found: dict[str, Any] = handler(self)
         return {key: value for key, value in found.items() if key not in without and (key, value) not in ADDED}
@@ -298,8 +307,8 @@ class Recipe(BaseModel):
     def for_stage(self, stage: str) -> dict[str, Any]:
         """Return the part of the recipe that the result of a stage depends on.
 
-        What is left out may change without making the stage's folder another run's: all ratios of a seed share one
-        adaptation and its traces.
+        The rest may change without a new folder for the stage: all ratios of a seed share one adaptation and its
+        traces.
         """
         without = {
             "train": {"selection", "restore"} | (set() if self.kind == "ffs" else {"ratio"}),
@@ -313,10 +322,10 @@ class Recipe(BaseModel):
             if key not in {*without, "about", "experiment", "published"}
         }
         if self.data.name == "own":
-            # So it is of data: `found` tells whether it is the same.
+            # The path does not matter: `found` identifies the data.
             part["data"] = {key: value for key, value in part["data"].items() if key != "path"}
         if self.init is not None:
-            # Where the file lies changes nothing; what is in it does.
+            # The file's place does not matter; its contents do.
             part["init"] = {"parameters": self.init.parameters}
         finetune = part.pop("finetune", None)
         if finetune is not None and self.step in _COMPENSATED:
@@ -329,16 +338,16 @@ class Recipe(BaseModel):
         return {"stage": stage, **part}
 
     def upgraded(self, old: dict[str, Any]) -> dict[str, Any]:
-        """Return what a stage depended on, as an older version wrote it, with the keys that there are today.
+        """Return the part of a recipe that a stage depended on, from an older version, with today's keys.
 
-        A key that did not exist then has its default; what the stage does not depend on is this recipe's. What cannot
-        be read today stays as it is, and differs.
+        A key that did not exist then gets its default; what the stage does not depend on comes from this recipe. What
+        cannot be read today stays as it is, and differs.
         """
         stage = old.get("stage")
         if stage not in {"train", "adapt", "traces", "restore"}:
             return old
         now = self.dump()
-        # Where `finetune` counts, it stands in the place of `train`.
+        # If `finetune` applies, it has replaced `train`.
         rest = {key: value for key, value in now.items() if key not in {*self.for_stage(stage), "finetune"}}
         given = {key: value for key, value in old.items() if key != "stage"}
         if stage == "traces" and isinstance(given.get("selection"), dict):
@@ -350,7 +359,7 @@ class Recipe(BaseModel):
 
 
 _COMPENSATED: set[Step | None] = {"recover", "prune"}
-"""Steps with an SRAM part, which are trained as `finetune` says."""
+"""Steps with an SRAM part, which `finetune` configures."""
 
 _WITHOUT: dict[Step, set[str]] = {
     "baseline": {"variation", "sram", "prune"},
@@ -358,7 +367,7 @@ _WITHOUT: dict[Step, set[str]] = {
     "recover": {"prune"},
     "prune": set(),
 }
-"""Sections of `network.weights` that have no part in a step."""
+"""Sections of `network.weights` that a step does not use."""
 
 
 def _taking_part(weights: dict[str, Any], step: Step) -> dict[str, Any]:
@@ -366,7 +375,7 @@ def _taking_part(weights: dict[str, Any], step: Step) -> dict[str, Any]:
 
 
 def _whole_numbers(value: Any, path: str = "") -> Iterator[tuple[str, int]]:
-    """Yield the whole numbers in plain data with their paths."""
+    """Yield the integers in plain data with their paths."""
     if isinstance(value, int):
         yield path, value
     elif isinstance(value, dict | list):

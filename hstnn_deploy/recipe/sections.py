@@ -1,4 +1,4 @@
-"""The sections of a recipe: stages, selection, and the published results that it answers to."""
+"""The sections of a recipe: stages, selection, and published results to compare with."""
 
 from typing import Annotated, Any, Literal
 
@@ -20,14 +20,14 @@ from hstnn_deploy.models.sizes import Kind
 
 
 class Init(BaseModel):
-    """The network that training begins with: its architecture is the recipe's `network`."""
+    """The network that training starts from; its architecture is the recipe's `network`."""
 
     model_config = ConfigDict(extra="forbid")
 
     checkpoint: str = ""
-    """The file that it was taken from."""
+    """The file that it was read from."""
     parameters: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """What its numbers are known by; see `Checkpoint.fingerprint`."""
+    """The fingerprint of its parameters; see `Checkpoint.fingerprint`."""
 
 
 class Schedule(BaseModel):
@@ -36,80 +36,82 @@ class Schedule(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: Literal["step", "cosine", "plateau", "milestones"] = "step"
-    """In steps, along half a cosine, whenever validation stops getting better, or at shares of the stage."""
+    """`step`: at regular intervals; `cosine`: along half a cosine; `plateau`: whenever validation stops improving;
+    `milestones`: at given fractions of the stage."""
     every: int | None = Field(None, gt=0)
-    """Of step: epochs from one step to the next. Of plateau: epochs without a better metric before the next. Of cosine:
-    epochs in which it falls (torch's T_max), after which it rises again for as many; null: the whole stage."""
+    """For step: epochs between steps. For plateau: epochs without a better metric before a step. For cosine: epochs of
+    the fall (torch's T_max), after which the rate rises again for as many; null: the whole stage."""
     at: list[float] | None = None
-    """Of milestones: shares of the stage's epochs, between 0 and 1, after which it falls."""
+    """For milestones: fractions of the stage's epochs, between 0 and 1, after which the rate falls."""
     late: bool = False
-    """Of milestones: fall one epoch later, and never at a share that is no whole number of epochs, as BNTT's code."""
+    """For milestones: fall one epoch later, and never at a fraction that is not a whole number of epochs, as in BNTT's
+    code."""
     factor: float = Field(ge=0, le=1)
-    """What the learning rate is multiplied with at each step; of cosine, what is left of it at the end, perhaps 0."""
+    """The factor by which the learning rate is multiplied at each step; for cosine, at the end (0 is possible)."""
 
     @model_validator(mode="after")
     def _together(self) -> "Schedule":
         if self.name == "milestones":
             if self.every is not None or not self.at or sorted(set(self.at)) != self.at:
                 raise ValueError(
-                    "milestones needs the key 'at', ascending shares such as [0.5, 0.7, 0.9], and no 'every'"
+                    "milestones needs the key 'at', ascending fractions such as [0.5, 0.7, 0.9], and no 'every'"
                 )
             if self.at[0] <= 0 or self.at[-1] >= 1:
-                raise ValueError("at: every share lies between 0 and 1")
+                raise ValueError("every fraction in 'at' must be between 0 and 1")
         elif self.at is not None or self.late:
-            raise ValueError(f"at and late are for milestones, and this is {self.name}")
+            raise ValueError(f"'at' and 'late' are only for milestones, not for {self.name}")
         elif self.name != "cosine" and self.every is None:
             raise ValueError(f"{self.name} needs the key 'every', in epochs")
         if self.name != "cosine" and self.factor == 0:
-            raise ValueError(f"factor is 0, and {self.name} would end the training: only cosine may fall to 0")
+            raise ValueError(f"factor is 0, which would stop the training with {self.name}; only cosine may fall to 0")
         return self
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the keys that there were not always, where they say nothing."""
+        """Leave out newer keys with their default value."""
         found: dict[str, Any] = handler(self)
         return {key: value for key, value in found.items() if (key, value) not in (("at", None), ("late", False))}
 
 
 class Stage(BaseModel):
-    """One stage of training: adaptation (all that a pure or ffs network has) or restoration."""
+    """One stage of training: adaptation (the only stage of a pure or ffs network) or restoration."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(gt=0)
-    """Passes over the training samples; the best one is kept."""
+    """Passes over the training samples; the network of the best one is kept."""
     batches: int | None = Field(None, gt=0)
-    """Batches of an epoch, each drawn at random by itself (so the demo trains on DVS-Gesture, and tests every 20), or
-    null where an epoch is a whole pass over the training samples."""
+    """Batches per epoch, each drawn at random independently (the original demo trains on DVS-Gesture this way, and
+    tests every 20); null: an epoch is a full pass over the training samples."""
     optimiser: Literal["adam", "sgd"] = "adam"
-    """Torch's Adam or SGD."""
+    """The optimiser: torch's Adam or SGD."""
     lr: float = Field(gt=0)
-    """The learning rate at the beginning."""
+    """The initial learning rate."""
     momentum: float = Field(0.0, ge=0, lt=1)
-    """Of sgd; adam has none."""
+    """The momentum of sgd; adam has none."""
     weight_decay: float = Field(0.0, ge=0)
-    """What every parameter is pulled to zero with: times the parameter, it is added to the gradient."""
+    """The L2 penalty: this number times the parameter is added to the gradient."""
     clip: float | None = Field(None, gt=0)
-    """The largest norm of the whole gradient, or null for no clipping."""
+    """The largest norm of the gradient of all parameters; null: no clipping."""
     schedule: Schedule | None = None
-    """How the learning rate falls, or null where it stays."""
+    """How the learning rate falls; null: it is constant."""
     evaluate_every: int | None = Field(None, gt=0)
-    """Batches after which the validation split is measured within an epoch too, or null for its end alone. The figures
-    go into steps.jsonl; the best epoch is chosen by the ends of epochs."""
+    """Also measure the validation split after every so many batches, not only at the end of an epoch; null: only at the
+    end. The results are in steps.jsonl; the best epoch is chosen by the ends of epochs."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the key that there was not always, where it says nothing."""
+        """Leave out newer keys with their default value."""
         found: dict[str, Any] = handler(self)
         return {key: value for key, value in found.items() if (key, value) not in _NEW}
 
 
 _NEW = (("evaluate_every", None), ("weight_decay", 0.0))
-"""Keys of a stage that there were not always, and what they meant then."""
+"""Keys that older stages do not have, and their meaning there."""
 
 
 class RateBounds(BaseModel):
-    """How often a unit should spike: spikes per step, a mean over a batch."""
+    """Bounds on how often a unit spikes: spikes per step, as a mean over a batch."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -118,35 +120,35 @@ class RateBounds(BaseModel):
     high: float = Field(1.0, gt=0)
     """Above it, a unit is pushed to spike less often."""
     weight: float = Field(1.0, gt=0)
-    """What the squared distance from the bounds is multiplied with."""
+    """The factor of the squared distance from the bounds."""
 
     @model_validator(mode="after")
     def _in_order(self) -> "RateBounds":
         if self.low > self.high:
-            raise ValueError(f"low is {self.low:g}, above high, which is {self.high:g}")
+            raise ValueError(f"low ({self.low:g}) is above high ({self.high:g})")
         return self
 
 
 class Regularise(BaseModel):
-    """What is added to the loss while training, for the spikes themselves; see `train.penalty`."""
+    """Penalties on spikes that are added to the loss during training; see `train.penalty`."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     spikes: float = Field(0.0, ge=0)
-    """The weight of the spikes per unit and step (L1: they are never negative)."""
+    """The weight of the mean spikes per unit and step (an L1 penalty)."""
     rate: RateBounds | None = None
-    """Bounds on how often each unit spikes, or null."""
+    """Bounds on how often each unit spikes; null: none."""
 
 
 def levels_of(given: Any) -> Any:
-    """Return what a training is disturbed by: names of disturbances and their strongest levels, as they are applied.
+    """Return the disturbances of a training: their names and strongest levels, as they are applied.
 
     Raises:
-        RecipeError: an unknown name, a level out of its range, or something else than a number.
+        RecipeError: a name is unknown, or a level is out of range or not a number.
     """
-    hint = "such as against: {gaussian: 0.2}"
+    hint = "for example against: {gaussian: 0.2}"
     if not isinstance(given, dict | None):
-        raise RecipeError(f"against is {brief(given)}, not names of disturbances and their levels", hint)
+        raise RecipeError(f"against must be names of disturbances with levels (got {brief(given)})", hint)
     levels: dict[str, float] = {}
     for name, level in (given or {}).items():
         try:
@@ -169,37 +171,38 @@ class Selection(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     probes: int = Field(300, ge=2)
-    """Rademacher probes of the Hutchinson estimate."""
+    """Number of Rademacher probes of the Hutchinson estimate."""
     samples: int = Field(100, gt=0)
-    """Training samples in the one batch on which the loss is taken; of a text, the first window of all columns."""
+    """Training samples in the batch on which the loss is computed; for a text, its first window in all columns is
+    used instead."""
     bootstraps: int = Field(1000, ge=1)
-    """Resamplings of the probes for the stability of the kept set."""
+    """Resamplings of the probes to measure the stability of the selection."""
 
 
 class Published(BaseModel):
-    """Published results to compare a recipe's with: the metric on the test split, a mean over seeds."""
+    """Published results to compare with: the metric on the test split, as a mean over seeds."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     source: str
     """Where the figures were published, and how they were obtained."""
     protocol: Protocol
-    """Which split chose the epoch of these figures."""
+    """The split on which the best epoch was chosen."""
     rnn: float | None = None
-    """Of the pure rnn network."""
+    """The result of the pure rnn network."""
     lstm: float | None = None
-    """Of the pure lstm network."""
+    """The result of the pure lstm network."""
     snn: float | None = None
-    """Of the pure snn network."""
+    """The result of the pure snn network."""
     ffs: dict[float, float] = {}
-    """Of ffs networks, by ratio."""
+    """The results of ffs networks, by ratio."""
     hybrid: dict[float, float] = {}
-    """Of restored hybrid networks, by ratio."""
+    """The results of restored hybrid networks, by ratio."""
     plain: float | None = None
-    """Of a stack."""
+    """The result of a stack."""
 
     def of(self, kind: Kind, ratio: float) -> float | None:
-        """Return the figure of a kind, of ffs and hybrid at a ratio; None where nothing was published."""
+        """Return the result of a kind, for ffs and hybrid at a ratio; None if nothing was published."""
         match kind:
             case "ffs" | "hybrid":
                 found: dict[float, float] = getattr(self, kind)

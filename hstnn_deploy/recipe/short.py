@@ -1,4 +1,4 @@
-"""Short forms of changes to a recipe: `--epochs`, `--lr` and `--batch` are keys of it, wherever they stand."""
+"""Short forms of changes to a recipe: `--epochs`, `--lr` and `--batch` set its keys, in every stage."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,18 +13,18 @@ _STAGES = ("train", "adapt", "restore", "finetune")
 def short_changes(
     name: str, given: Mapping[str, int | float | None], changes: Sequence[str], taken: Sequence[str] = ()
 ) -> list[str]:
-    """Return short forms as the changes to a recipe that they stand for.
+    """Expand short forms into changes to a recipe.
 
-    `batch` is a key of the recipe, any other one of each of its stages.
+    `batch` is a key of the recipe; every other one is a key of each stage.
 
     Args:
         name: the recipe's shipped name, or its file.
         given: the short forms; None: not given.
-        changes: what is changed besides, `key=value`.
+        changes: other changes, `key=value`.
         taken: keys that have values already, such as the axes of a sweep.
 
     Raises:
-        UsageError: a change says another value of the same key, or it is taken.
+        UsageError: a change sets the same key to another value, or the key is taken.
         RecipeError: there is no such recipe.
     """
     wanted = {key: value for key, value in given.items() if value is not None}
@@ -45,7 +45,7 @@ def short_changes(
 
 
 def _check_free(raw: dict[str, Any], path: str, key: str, value: float, changes: Sequence[str]) -> None:
-    """Refuse a key of which a change says another value."""
+    """Refuse a key that a change sets to another value."""
     there: Any = raw
     for part in path.split("."):
         there = there.get(part) if isinstance(there, dict) else None
@@ -53,6 +53,6 @@ def _check_free(raw: dict[str, Any], path: str, key: str, value: float, changes:
         changed = change.partition("=")[0].strip()
         if there is not None and there != value and f"{path}.".startswith(f"{changed}."):
             raise UsageError(
-                f"--{key} {value} sets {path}, and --set {one_line(change)} gives it another value",
+                f"--{key} {value} sets {path}, and --set {one_line(change)} sets it to another value",
                 "give one of them",
             )

@@ -1,6 +1,6 @@
-"""A recipe as its user's own: YAML to change, every key with what it means, from the models' own descriptions.
+"""A recipe as YAML to edit, with an explanation of every key from the models' own descriptions.
 
-What the recipe says stays as it is; keys that it leaves out follow behind a `#`, with their defaults. It trains to the
+The recipe's values stay as they are; keys that it leaves out follow as comments with their defaults. It trains to the
 same bits as the recipe that it was written from.
 """
 
@@ -23,44 +23,44 @@ from hstnn_deploy.recipe.recipe import Recipe
 
 _WIDTH = 100
 _RESULTS = ("experiment", "published")
-"""Keys of a recipe that say what was published of it, and nothing of another one."""
+"""Keys of a recipe about its published results, which do not apply to a copy."""
 _FILLED_IN = {"found", "init"}
-"""Sections that a training fills in by itself."""
+"""Sections that a training fills in."""
 _OTHERS = {
     "hybrid": {"method", "train", "finetune"},
     "plain": {"method", "kind", "ratio", "adapt", "selection", "restore"},
 }
-"""Keys of the other method, and the method itself, which follows from the family."""
+"""Keys of the other method, and `method` itself, which follows from the family."""
 _SAID = {
-    "name": "The name of the training in run folders, tables and pictures. Left out, it is the name of this file.",
-    "data": "What it is trained on. `hstnn data list` lists the data sets; docs/own-data.md has the keys for your own.",
-    "data.name": "Which data set.",
-    "data.frames.by": "What a frame is cut by.",
-    "network": "What is trained.",
+    "name": "The name of the training in run folders, tables and pictures. Default: the name of this file.",
+    "data": "The training data. `hstnn data list` lists data sets; docs/own-data.md has the keys for your own data.",
+    "data.name": "The data set.",
+    "data.frames.by": "How a recording is cut into frames.",
+    "network": "The network to train.",
     "network.family": "The family of networks; a stack lists its layers (docs/layers.md).",
     "network.neuron": "The spiking neurons; docs/layers.md has their equations.",
-    "network.neuron.type": "Which neuron.",
+    "network.neuron.type": "The type of neuron.",
     "adapt": "The first stage: adaptation, or the only stage of kinds rnn, lstm, snn and ffs.",
-    "selection": "The second stage: which units stay. Of kind hybrid alone.",
-    "restore": "The third stage: what was selected is trained on. Of kind hybrid alone.",
-    "train": "The one stage.",
+    "selection": "The second stage: selection of the units to keep. Only for kind hybrid.",
+    "restore": "The third stage: training of the selected units. Only for kind hybrid.",
+    "train": "The only stage.",
 }
-"""Of keys whose model says too little for a reader of the recipe."""
+"""Descriptions of keys whose model says too little for a reader of the recipe."""
 
 
 def written(raw: Mapping[str, Any], recipe: Recipe, source: str, own: bool) -> str:
-    """Return the text of a recipe to change.
+    """Return the text of a recipe to edit.
 
     Args:
-        raw: the recipe as it was read; what it says stays as it is.
+        raw: the recipe as it was read; its values stay as they are.
         recipe: the same, validated.
         source: where it was read.
-        own: whether it is a user's already: then it keeps its name and what it says of itself.
+        own: whether it is already the user's own: then it keeps its name and description.
     """
-    began = "Your recipe" if own else "A recipe of your own, begun as a copy of"
+    began = "Your recipe" if own else "A recipe of your own, copied from"
     lines = [
         f"# {began} {source}. Train it: hstnn train FILE.yaml",
-        '# A line such as "# key: value" shows a default; take its # away to change it.',
+        '# A line such as "# key: value" shows a default; remove the # to change it.',
     ]
     plain = dict(raw)
     if not own:
@@ -75,7 +75,7 @@ def written(raw: Mapping[str, Any], recipe: Recipe, source: str, own: bool) -> s
 
 
 class _Writer:
-    """Writes sections; what was explained once is not explained again."""
+    """Writes sections; each model is explained only once."""
 
     def __init__(self) -> None:
         self._explained = set[type[BaseModel]]()
@@ -83,7 +83,7 @@ class _Writer:
     def section(
         self, model: BaseModel, plain: Mapping[str, Any], path: str, indent: str, skip: set[str]
     ) -> Iterator[list[str]]:
-        """Yield the lines of each key: what the section has, and then what it leaves out."""
+        """Yield the lines of each key: first those in the section, then those it leaves out."""
         known = {field.alias or name: (name, field) for name, field in type(model).model_fields.items()}
         new = type(model) not in self._explained
         self._explained.add(type(model))
@@ -110,7 +110,7 @@ class _Writer:
             yield [*_comment(_said(model, name, field, path), indent), f"{indent}# {key}: {_flow(shown)}"]
 
     def _layers(self, layers: list[Any], indent: str) -> Iterator[str]:
-        """Yield a line for each layer; the first of a kind with what it is."""
+        """Yield a line for each layer; the first of each kind has a description."""
         seen = set[str]()
         for layer in layers:
             kind = next((key for key in ([layer] if isinstance(layer, str) else layer) if key in LAYERS), "")
@@ -126,7 +126,7 @@ def _comment(text: str, indent: str) -> list[str]:
 
 
 def _said(model: BaseModel, key: str, field: FieldInfo | None, path: str) -> str:
-    """Return what a key means, and its values where they are few."""
+    """Return the description of a key, and its choices if it has any."""
     text = _SAID.get(f"{path}{key}") or _docs(type(model)).get(key, "")
     if not text and field is not None:
         text = next(((each.__doc__ or "").strip().partition("\n")[0] for each in _models(field.annotation)), "")
@@ -151,7 +151,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 @cache
 def _docs(model: type[BaseModel]) -> dict[str, str]:
-    """Return what stands below each field of a model, in its class or in those that it is derived from."""
+    """Return the docstring below each field of a model, from its class or its base classes."""
     found: dict[str, str] = {}
     for each in reversed(model.__mro__):
         if not (isinstance(each, type) and issubclass(each, BaseModel)) or each is BaseModel:

@@ -12,7 +12,7 @@ DOCUMENTED = {0, BROKEN_PIPE} | {
     for each in vars(errors).values()
     if isinstance(each, type) and issubclass(each, errors.HstnnError) and each is not errors.HstnnError
 }
-"""Exit codes that a command may end with: 0, a broken pipe, and those of `errors`. 70 (unforeseen) is none of them."""
+"""Exit codes that a command may end with: 0, a broken pipe, and those of `errors`; never 70, an unexpected error."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _FOREIGN = re.compile(r"^Traceback|^  File \"|Warning: |terminate called|panicked at|Fatal Python error|^\S*Error: ")

@@ -21,7 +21,7 @@ FINE = "error: x.npy is empty\nhint: give another\n"
         (Outcome(0, "an answer"), ""),
         (Outcome(3, "", FINE), ""),
         (Outcome(3, "", f"preparing 1 of 3\n{FINE}"), ""),
-        (Outcome(70, "", "error: unforeseen: KeyError: 'x'\nhint: add --traceback\n"), "exit code 70"),
+        (Outcome(70, "", "error: unexpected error: KeyError: 'x'\nhint: add --traceback\n"), "exit code 70"),
         (Outcome(1, "", FINE), "exit code 1"),
         (Outcome(3, "", ""), "not one error"),
         (Outcome(3, "", FINE + FINE), "not one error"),

@@ -45,8 +45,8 @@ def test_a_terminal_shows_slots_epochs_metric_and_time_left(tmp_path: Path) -> N
     for text in (
         "1 done, 2 running, 1 waiting of 4 jobs",
         "time left n/a",
-        "digits/hybrid/seed1111/traces  of 4 probes  n/a                              cuda:0/0",
-        "digits/hybrid/seed1111/adapt   epoch 4/10   2 min 6 s  valid accuracy 91.25  cuda:0/1",
+        "digits/hybrid/seed1111/traces  n/a of 4 probes  n/a                              cuda:0/0",
+        "digits/hybrid/seed1111/adapt   epoch 4/10       2 min 6 s  valid accuracy 91.25  cuda:0/1",
         "[1/4] digits/snn/seed1111: finished by another process",
     ):
         assert text in shown, shown
@@ -71,11 +71,11 @@ def test_elsewhere_there_are_plain_lines(tmp_path: Path) -> None:
         board.looked()
     assert file.getvalue().splitlines() == [
         "[0/4] digits/hybrid/seed1111/adapt: started on cpu/0",
-        "[0/4] digits/hybrid/seed1111/adapt: failed: CUDA out of memory; it will be tried again, alone on its GPU",
+        "[0/4] digits/hybrid/seed1111/adapt: failed: CUDA out of memory; retrying, alone on its GPU",
         "[0/4] digits/hybrid/seed1111/adapt: started on cpu/0, attempt 2",
         "[1/4] digits/hybrid/seed1111/adapt: failed: why [not]",
         "[2/4] digits/hybrid/seed1111/traces: blocked: it needs that",
-        "[2/4] digits/snn/seed1111: another process works on it; waiting",
+        "[2/4] digits/snn/seed1111: another process is working on it; waiting",
     ]
 
 

@@ -180,9 +180,9 @@ def test_ctrl_c_keeps_what_is_measured(hstnn: Hstnn, ckpts: tuple[Path, Path], m
 @pytest.mark.parametrize(
     ("words", "code", "message", "hint"),
     [
-        (["--repeats", "0", "--run"], 2, "--repeats 0 is not a positive number", "--repeats 5"),
-        (["--repeats", "5"], 2, "--repeats says how to measure, and nothing is measured", "add --run"),
-        (["--out", "x"], 2, "--out says how to measure", "add --run"),
+        (["--repeats", "0", "--run"], 2, "--repeats must be at least 1 (got 0)", "--repeats 5"),
+        (["--repeats", "5"], 2, "--repeats has no effect without --run", "add --run"),
+        (["--out", "x"], 2, "--out has no effect without --run", "add --run"),
         (["--run", "--batch", "one"], 2, "--batch 'one' is not a whole number", ""),
         (["--run", "--engines", "tensorrt"], 2, "tensorrt", ""),
         (["--run", "--seconds", "-1"], 2, "--seconds -1 is not a positive number", ""),
@@ -212,7 +212,7 @@ def test_several_gpus_are_refused(hstnn: Hstnn, ckpts: tuple[Path, Path], monkey
     monkeypatch.setattr(plan, "plan", on_two)
     result = hstnn("compare", "--run", *ckpts, "--gpus", "0,1")
     assert result.code == 2
-    assert "--gpus 0,1: two networks are compared on one device" in result.error
+    assert "--gpus 0,1: networks are compared on a single device" in result.error
 
 
 def test_what_is_no_checkpoint_is_refused_before_anything_is_measured(hstnn: Hstnn, tmp_path: Path) -> None:

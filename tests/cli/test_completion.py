@@ -53,7 +53,7 @@ def test_bash_completes_commands_options_and_values() -> None:
 
 def test_zsh_and_fish_are_told_what_each_suggestion_means() -> None:
     zsh = completed(_HSTNN_COMPLETE="complete_zsh", _TYPER_COMPLETE_ARGS="hstnn data ch")
-    assert zsh == ["""_arguments '*: :(("check":"Say what lies in a folder of your own..."))'"""]
+    assert zsh == ["""_arguments '*: :(("check":"Describe a folder of your own data, and..."))'"""]
     fish = completed(
         _HSTNN_COMPLETE="complete_fish",
         _TYPER_COMPLETE_FISH_ACTION="get-args",

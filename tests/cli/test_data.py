@@ -251,7 +251,7 @@ def test_ctrl_c_keeps_what_is_finished(hstnn: Hstnn, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("hstnn_deploy.data.sets.mnist.read_idx", interrupt)
     result = hstnn("data", "prepare", "mnist", *OWN, "--data-dir", mnist)
     assert result.code == 130
-    assert "what is finished is kept" in result.err
+    assert "finished work is kept" in result.err
     assert len(list(mnist.iterdir())) == 4
 
 

@@ -30,7 +30,7 @@ def test_every_strategy_is_measured_and_the_last_line_says_which_to_take(hstnn: 
     assert result.code == 0
     for name in loaders.ABOUT:
         assert (name in result.out) == (name != "as loaded")
-    assert "8 of the 27 samples of the training split (as asked): 2 batches of 4 on cpu" in result.out
+    assert "8 of the 27 samples of the training split (set by --samples): 2 batches of 4 on cpu" in result.out
     assert "the page cache is warm" in result.out
     assert "load average" in result.out
     assert result.out.splitlines()[-1].startswith("take --cache ")
@@ -81,7 +81,7 @@ def test_a_training_pass_by_each_strategy_comes_to_the_same_loss(hstnn: Hstnn, n
     assert len({each["train_loss"] for each in found}) == 1
     shown = hstnn(*words, *changes, "--repeats", "1").out
     assert "training pass" in shown
-    assert "by each" in shown
+    assert "for each" in shown
     assert "naive in training" in shown
 
 
@@ -128,13 +128,18 @@ def test_a_recipe_brings_its_data_section(hstnn: Hstnn, nmnist: Path) -> None:
         (["nmnst"], 2, "unknown data set 'nmnst'", "did you mean 'nmnist'?"),
         (["nmnist", "--batch", "28"], 2, "--batch 28 is more than the 27 samples of the training split", "at most 27"),
         (["nmnist"], 2, "--batch 32 is more than the 27 samples of the training split", "at most 27"),
-        (["nmnist", "--samples", "3", "--batch", "4"], 2, "--samples 3 is not from a batch (4) to", "give 4 to 27"),
+        (
+            ["nmnist", "--samples", "3", "--batch", "4"],
+            2,
+            "--samples is 3, not between the batch size (4) and",
+            "give 4 to 27",
+        ),
         (["nmnist", "--batch", "0"], 2, "--batch", ""),
         (["nmnist", "--repeats", "0"], 2, "--repeats", ""),
         (["nmnist", "--device", "tpu"], 2, "unknown device 'tpu'", "choose auto"),
         (["nmnist", "--recipe", "digits"], 2, "--recipe digits is for digits, not for nmnist", "data bench digits"),
         (["nmnist", "--train", "nmnst"], 2, "unknown recipe 'nmnst'", "nmnist"),
-        (["nmnist", "--recipe", "nmnist", "--train", "nmnist-small"], 2, "are two recipes", "data section too"),
+        (["nmnist", "--recipe", "nmnist", "--train", "nmnist-small"], 2, "are two recipes", "it sets the data too"),
         (["nmnist", "--set", "data.framez=1"], 2, "unknown key 'data.framez'", ""),
         (["nmnist", "--set", "network.size=32", "--train", "nmnist", "--batch", "4"], 2, "network.size is 32", ""),
         (["nmnist", "--out", "/tmp"], 2, "--out /tmp is a folder", "bench.json"),
@@ -184,7 +189,7 @@ def test_ctrl_c_shows_what_has_been_measured(
     out = tmp_path / "bench.json"
     result = hstnn("data", "bench", "nmnist", "--data-dir", nmnist, *QUICK, "--out", out)
     assert result.code == 130
-    assert "error: interrupted after 1 of 2 rounds; what was measured is shown" in result.err
+    assert "error: interrupted after 1 of 2 rounds, which are shown above" in result.err
     assert "--cache disk, later epochs" in result.out
     facts = json.loads(out.read_text())
     assert facts["interrupted"]
@@ -201,7 +206,7 @@ def test_ctrl_c_before_a_round_leaves_nothing(
     monkeypatch.setattr(loading.Bench, "prepare", stopped)
     result = hstnn("data", "bench", "nmnist", "--data-dir", nmnist, *QUICK)
     assert (result.code, result.out) == (130, "")
-    assert "interrupted before a round began" in result.err
+    assert "interrupted before the first round" in result.err
     assert not list(tmp_path.glob("hstnn-bench-*"))
 
 

@@ -25,8 +25,8 @@ def test_a_clean_folder(hstnn: Hstnn) -> None:
     lines = result.out.splitlines()
     assert lines[0] == "pets: images (folders hold .png files); all 120 files were read"
     assert lines[1] == "classes and splits: by subfolders, splits drawn with seed 0"
-    assert "chance: who always says the most frequent class is right in 50.0 % of test" in lines
-    assert "nothing odd was found" in lines
+    assert "chance: always predicting the most frequent class is right for 50.0 % of test" in lines
+    assert "no problems found" in lines
     assert lines[-3:] == ["Next:", "  hstnn data check pets --write-recipe mine.yaml", "  hstnn train mine.yaml"]
     with Image.open("pets.png") as picture:
         assert picture.format == "PNG"
@@ -95,9 +95,9 @@ def test_odd_names_disturb_nothing(hstnn: Hstnn) -> None:
         (["loop"], "loop"),
         (["pets", "--out", "x.jpg"], "does not end in .png"),
         (["pets", "--out", "pets.png"], "is a folder"),
-        (["pets", "--write-recipe", "there.yaml"], "is there already"),
+        (["pets", "--write-recipe", "there.yaml"], "already exists"),
         (["pets", "--write-recipe", "there.txt"], "does not end in .yaml"),
-        (["pets", "--set", "network.classes=3"], "says nothing of the data"),
+        (["pets", "--set", "network.classes=3"], "is not a key of the data"),
         (["pets", "--set", "data.colors=3"], "colors"),
         (["pets", "--set", "data.kind=videos"], "data.kind is 'videos'"),
         (["pets", "--whole", "--files", "3"], "--whole and --files"),
@@ -158,7 +158,7 @@ def test_the_recipe_to_start_from_trains_at_once_and_learns(hstnn: Hstnn, name: 
     text = Path("mine.yaml").read_text()
     assert "  # " in text
     if said:
-        assert "# as you said" in text
+        assert "# set with --set" in text
     words = [word for change in short for word in ("--set", change)]
     result = hstnn("train", "mine.yaml", "--device", "cpu", *words, "--json")
     assert result.code == 0, result.err

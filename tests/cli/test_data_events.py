@@ -45,7 +45,7 @@ def test_a_set_is_prepared_once_verified_and_drawn(hstnn: Hstnn, tmp_path: Path,
     times = {path: Path(path).stat().st_mtime_ns for path in first["cached"]}
     again = hstnn("data", "prepare", name, "--data-dir", folder)
     assert again.code == 0
-    assert "none of them new" in again.out
+    assert "none new" in again.out
     assert {path: Path(path).stat().st_mtime_ns for path in first["cached"]} == times
 
     verified = json.loads(hstnn("data", "verify", name, "--data-dir", folder, "--json").out)
@@ -112,8 +112,8 @@ def test_the_cache_is_verified_on_request(hstnn: Hstnn, nmnist: Path) -> None:
     wrong = hstnn("data", "cache", "verify")
     assert wrong.code == 3
     assert f"error: 1 of {len(good['entries'])} cached files are damaged, the first: " in wrong.err
-    assert "its checksum differs\nhint: they are made anew" in wrong.err
-    assert f"{len(good['entries']) - 1} are right" in wrong.out
+    assert "its checksum differs\nhint: they are rebuilt" in wrong.err
+    assert f"{len(good['entries']) - 1} are intact" in wrong.out
     assert hstnn("data", "cache", "verify", "nmnits").hint == "did you mean 'nmnist'?"
 
 

@@ -77,7 +77,7 @@ def test_the_digits_are_trained_exported_with_proof_and_profiled_and_nothing_is_
         assert f"hstnn demo {other}" in result.out
     again = hstnn("demo", "--out", tmp_path, "--json")
     assert again.code == 0
-    assert "The bundle is there already" in again.err
+    assert "The bundle of this checkpoint already exists" in again.err
     facts = json.loads(again.out)
     assert list(facts["results"]) == KINDS
     assert facts["bundle"]["verification"]["result"] == "passed"
@@ -127,7 +127,7 @@ def test_a_check_that_fails_is_the_demos_exit_code(
     result = hstnn("demo", "--out", tmp_path)
     assert result.code == 8
     assert "by half" in result.out
-    assert "1 checks of the export failed" in result.error
+    assert "the export failed 1 check" in result.error
 
 
 def test_ctrl_c_says_what_is_kept(hstnn: Hstnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

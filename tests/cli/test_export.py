@@ -225,8 +225,8 @@ def test_a_smaller_graph_that_loses_too_much_is_refused(
         (["--ckpt", "nowhere.pt", "--max-drop", "-1"], 2, "--max-drop"),
         (["--ckpt", "nowhere.pt", "--opset", "19"], 2, "--opset"),
         (["--ckpt", "nowhere.pt", "--states", "outside"], 2, "--states"),
-        (["--ckpt", "nowhere.pt", "--pt2", "--opset", "17"], 2, "--opset is for ONNX graphs"),
-        (["--ckpt", "nowhere.pt", "--nir", "--states", "both"], 2, "--states is for ONNX graphs"),
+        (["--ckpt", "nowhere.pt", "--pt2", "--opset", "17"], 2, "--opset applies only to ONNX graphs"),
+        (["--ckpt", "nowhere.pt", "--nir", "--states", "both"], 2, "--states applies only to ONNX graphs"),
     ],
 )
 def test_wrong_words_get_one_clear_line(
@@ -280,10 +280,10 @@ def test_a_folder_that_runs_by_itself(hstnn: Hstnn, runs: Path, tmp_path: Path) 
     words = ("export", "--ckpt", runs / "ratio-0.5" / "best.pt", "--no-verify", "--out", tmp_path / "b")
     result = hstnn(*words, "--standalone", tmp_path / "alone")
     assert result.code == 0, result.err
-    assert f"Runs by itself: {tmp_path / 'alone'}" in result.out
+    assert f"Standalone folder: {tmp_path / 'alone'}" in result.out
     assert (tmp_path / "alone" / "run.py").exists()
     refused = hstnn(*words, "--torchscript", "--standalone", tmp_path / "other")
     assert refused.code == 2
-    assert "--standalone runs ONNX graphs" in refused.error
+    assert "--standalone needs ONNX graphs" in refused.error
     (tmp_path / "thesis.tex").write_text("precious")
     assert hstnn(*words, "--standalone", tmp_path).code == 7

@@ -48,7 +48,7 @@ def test_both_are_refused(hstnn: Hstnn, words: list[str], option: str) -> None:
     result = hstnn(*words, "a.pt", option, "b.pt")
     what = "checkpoint" if option == "--ckpt" else "bundle"
     assert result.code == 2
-    assert result.error == f"two {what}s are given: a.pt, and b.pt by {option}"
+    assert result.error == f"two {what}s are given: a.pt, and {option} b.pt"
     assert result.hint == "give one of them"
 
 

@@ -131,7 +131,7 @@ def test_what_nobody_foresaw_is_one_line_too(hstnn: Hstnn, monkeypatch: pytest.M
     monkeypatch.setattr("hstnn_deploy.recipe.load.load_recipe", fail)
     result = hstnn("recipes", "digits", "--json")
     assert result.code == 70
-    assert result.error.startswith("unforeseen: ZeroDivisionError")
+    assert result.error.startswith("unexpected error: ZeroDivisionError")
     assert "--traceback" in result.hint
 
 

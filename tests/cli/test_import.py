@@ -72,7 +72,7 @@ def test_another_network_is_not_replaced_unasked(graph: Path, ckpt: Path, hstnn:
     assert hstnn("import", graph, "--readout", "sum").code == 0
     refused = hstnn("import", graph, "--readout", "mean")
     assert refused.code == 5
-    assert "holds another network" in refused.error
+    assert "contains a different network" in refused.error
     assert "--force" in refused.hint
     assert hstnn("import", graph, "--readout", "mean", "--force").code == 0
     ckpt.write_bytes(b"somebody else's")
@@ -84,7 +84,7 @@ def test_another_network_is_not_replaced_unasked(graph: Path, ckpt: Path, hstnn:
     [
         (["nope.nir"], 3, "nope.nir does not exist"),
         (["own:net", "--input", "4,8"], 2, "no module"),
-        (["own.nir", "--dt", "0"], 2, "more than 0 s"),
+        (["own.nir", "--dt", "0"], 2, "--dt must be positive"),
         (["own.nir", "--readout", "median"], 2, "median"),
         (["bad.nir"], 3, "bad.nir"),
     ],
@@ -166,7 +166,7 @@ def test_the_proof_takes_the_test_split_of_a_recipe(ckpt: Path, hstnn: Hstnn) ->
     plain = json.loads(hstnn(*words, "--recipe", "digits", "--json").out)
     assert "test split of digits" in plain["samples"]
     assert plain["recipe"]["network"]["layers"] == LAYERS
-    assert "there before" in plain["recipe"]["about"]
+    assert "an existing network" in plain["recipe"]["about"]
     answers = [each for each in plain["verification"]["checks"] if each["name"] == "answers on the test split"]
     assert [each["outcome"] for each in answers] == ["passed"]
     assert hstnn("verify", ckpt.parent / "bundle", "--ckpt", ckpt).code == 0
@@ -248,8 +248,8 @@ def test_a_hybrid_checkpoint_is_trained_on_in_its_own_stage(hstnn: Hstnn, tmp_pa
         (["--ratio", "0.25"], "as it is"),
         (["--stage", "vat"], "weights on devices"),
         (["--stage", "restore"], "of stage 'train'"),
-        (["--set", "restore.epochs=3"], "--set restore… changes nothing here"),
-        (["--set", "selection.probes=3"], "in one stage, as adapt says"),
+        (["--set", "restore.epochs=3"], "--set restore… has no effect"),
+        (["--set", "selection.probes=3"], "in one stage, configured by adapt"),
     ],
 )
 def test_options_that_change_the_network_are_refused(words: list[str], says: str, ckpt: Path, hstnn: Hstnn) -> None:

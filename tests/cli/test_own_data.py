@@ -249,7 +249,7 @@ def test_a_split_that_is_not_there_is_not_measured(hstnn: Hstnn) -> None:
     ckpt = Path("runs/stack-digits-pets/plain/seed1111/best.pt")
     own_data.images(Path("new/valid"))
     refused = hstnn("evaluate", "--ckpt", ckpt, "--data", "new")
-    assert refused.error.endswith("none of them is in the test split")
+    assert refused.error.endswith("the test split is empty")
     assert refused.hint == "--split valid"
     assert "(16 samples" in hstnn("evaluate", "--ckpt", ckpt, "--data", "new", "--split", "valid").out
 

@@ -53,8 +53,8 @@ def test_without_it_what_is_missing_is_named(hstnn: Hstnn, here: Path, monkeypat
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--plugin", "mine.py"], "--plugin 'mine.py' is no module"),
-        (["--plugin"], "--plugin '' is no module"),
+        (["--plugin", "mine.py"], "--plugin 'mine.py' is not a module name"),
+        (["--plugin"], "--plugin '' is not a module name"),
         (["--plugin", "nowhere"], "plug-in there is no module nowhere"),
         (["--plugin", "broken"], "plug-in broken raises when it is imported: ZeroDivisionError"),
     ],
@@ -83,7 +83,7 @@ def test_data_sets_of_one_s_own_are_listed_and_prepared(hstnn: Hstnn, here: Path
     listed = hstnn("data", "list", "--plugin", "own_plugin", "--json")
     (found,) = [each for each in json.loads(listed.out) if each["name"] == "blobs"]
     assert found["about"] == "Rows with one large value and noise."
-    assert (found["here"], found["where"]) == (True, "of your own: the module own_plugin")
+    assert (found["here"], found["where"]) == (True, "your own: the module own_plugin")
     assert "blobs" in hstnn("data", "list", "--plugin", "own_plugin").out
     ready = hstnn("data", "prepare", "blobs", "--plugin", "own_plugin")
     assert (ready.code, "(108 train, 12 valid, 40 test samples)" in ready.out) == (0, True), ready.err
@@ -93,7 +93,7 @@ def test_data_sets_of_one_s_own_are_listed_and_prepared(hstnn: Hstnn, here: Path
 @pytest.mark.parametrize("command", ["show", "bench"])
 def test_what_a_data_set_of_one_s_own_lacks_is_one_line(command: str, hstnn: Hstnn, here: Path) -> None:
     result = hstnn("data", command, "blobs", "--plugin", "own_plugin")
-    assert (result.code, "blobs is a data set of your own" in result.err) == (2, True), result.err
+    assert (result.code, "blobs is your own data set" in result.err) == (2, True), result.err
     result = hstnn("data", command, "blob", "--plugin", "own_plugin")
     assert (result.code, "unknown data set 'blob'" in result.err) == (2, True)
 
@@ -101,8 +101,8 @@ def test_what_a_data_set_of_one_s_own_lacks_is_one_line(command: str, hstnn: Hst
 def test_doctor_lists_the_parts(hstnn: Hstnn, here: Path) -> None:
     told = hstnn("doctor", "--plugin", "own_plugin")
     assert (told.code, told.err) == (0, "")
-    assert "neurons: quadratic, of the module own_plugin" in told.out
-    assert "data: blobs, of the module own_plugin" in told.out
+    assert "neurons: quadratic, from the module own_plugin" in told.out
+    assert "data: blobs, from the module own_plugin" in told.out
     broken = hstnn("doctor", "--plugin", "nowhere", "--json")
     assert broken.code == 0
     problems = [each["problem"] for each in json.loads(broken.out)["plugins"] if each["problem"]]

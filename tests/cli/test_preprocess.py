@@ -149,7 +149,7 @@ def test_event_files_go_in_as_they_were_recorded(hstnn: Hstnn, made: dict[str, P
         ("images", "bright.npy", "image contains 200; white is 16"),
         ("images", "large.png", "is 9 x 8 pixels; the network takes 8 x 8"),
         ("images", "tall.npy", "image has shape [1, 9, 8]; the network takes [B, 8, T]"),
-        ("images", "rows.txt", "rows.txt holds numbers, one time step to a line; images takes raw pixels"),
+        ("images", "rows.txt", "rows.txt contains numbers, one time step per line; images takes raw pixels"),
         ("images", "beside.npy", "beside.npy contains events"),
         (
             "events",
@@ -163,7 +163,7 @@ def test_event_files_go_in_as_they_were_recorded(hstnn: Hstnn, made: dict[str, P
         ("events", "later.npy", "none of its 9 events is within the 12 frames of 3 ms that the network sees"),
         ("events", "early.npy", "event 0 of 1 has time -3; it must be 0 or more"),
         ("events", "float.npy", "events have type float64; the graph takes raw events, whole numbers"),
-        ("events", "rows.txt", "rows.txt holds numbers, one time step to a line; events takes raw events"),
+        ("events", "rows.txt", "rows.txt contains numbers, one time step per line; events takes raw events"),
     ],
 )
 def test_what_is_not_raw_gets_one_clear_line(
@@ -197,7 +197,7 @@ def test_what_is_not_raw_gets_one_clear_line(
         ("text", [], 7, "--preprocess: a graph cannot look up a text's words in a vocabulary"),
         ("images", ["--pt2"], 7, "--preprocess: pt2 has no front"),
         ("images", ["--onnx", "--torchscript"], 7, "--preprocess: torchscript has no front"),
-        ("images", ["--nir"], 2, "--preprocess is for ONNX graphs"),
+        ("images", ["--nir"], 2, "--preprocess applies only to ONNX graphs"),
     ],
 )
 def test_what_cannot_be_in_a_graph_is_refused_before_anything_is_written(

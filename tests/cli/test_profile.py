@@ -104,10 +104,10 @@ def test_a_row_that_fails_is_shown_and_changes_the_exit_code(hstnn: Hstnn, tiny:
         (["digits", "--steps", "0"], 2, "--steps 0 is not a positive number", "for example --steps 28,56"),
         (["digits", "--data", "fake"], 2, "unknown data source 'fake'", "known: auto, real, synthetic"),
         (["digits", "--instances", "0"], 2, "--instances 0 is not a positive number", "for example --instances 5"),
-        (["digits", "--resume"], 2, "--resume without --out", "name the folder"),
+        (["digits", "--resume"], 2, "--resume needs --out", "give the folder"),
         (["--matrix", "none.yaml"], 2, "cannot read none.yaml: No such file or directory", "give a YAML file"),
-        (["--time-limit", "nan"], 2, "--time-limit nan is not a positive number", "for example --time-limit 300"),
-        (["--address", "h:1"], 2, "--address is for --executor ray", "add --executor ray"),
+        (["--time-limit", "nan"], 2, "--time-limit must be positive (got nan)", "for example --time-limit 300"),
+        (["--address", "h:1"], 2, "--address needs --executor ray", "add --executor ray"),
         (["--ckpt", "nothing.pt"], 4, "nothing.pt does not exist", "give a best.pt"),
         (["--data-dir", "nowhere"], 3, "the data folder nowhere (from --data-dir) does not exist", "create it"),
     ],
@@ -156,7 +156,7 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_what_is_not(tiny: Path, tmp_path
     assert process.returncode == 130, said
     assert "error: interrupted after" in said
     assert "Training: " in printed
-    assert "hint: add --resume to go on" in said
+    assert "hint: run the same command with --resume to continue" in said
     records = read(out / "records.jsonl")
     assert 1 <= len(records) < 50
     assert records[0].status == "measured"

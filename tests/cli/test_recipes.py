@@ -121,5 +121,5 @@ def test_very_many_states_are_the_first_and_the_last(hstnn: Hstnn, tmp_path: Pat
 def test_shapes_without_a_recipe_are_refused(hstnn: Hstnn) -> None:
     result = hstnn("recipes", "--shapes")
     assert result.code == 2
-    assert result.error == "--shapes prints the network of one recipe"
+    assert result.error == "--shapes needs the name of a recipe"
     assert result.hint == "hstnn recipes NAME --shapes"

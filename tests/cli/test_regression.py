@@ -127,7 +127,7 @@ def test_run_gives_values_by_name(hstnn: Hstnn, bundle: Path, samples: Path) -> 
     assert streamed[7].startswith(f"step 8 of 8: angle = {outputs[0, 0]:.6g}"[:30])
     assert "class" not in "".join(shown + streamed)
     refused = hstnn("run", bundle, "--input", samples, "--continue", "3")
-    assert refused.error == "--continue is for language models; this network gives values"
+    assert refused.error == "--continue is for language models; this network predicts values"
 
 
 def test_outputs_without_names_are_in_their_order(bundle: Path, samples: Path) -> None:

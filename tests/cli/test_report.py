@@ -68,7 +68,7 @@ def test_a_stack_is_listed_profiled_and_reported(hstnn: Hstnn, tmp_path: Path) -
     assert "onnxruntime" in result.out
     refused = hstnn("profile", "--recipe", "stack-digits", "--kinds", "snn")
     assert refused.code == 2
-    assert refused.error.endswith("kind is 'snn', but a stack says in its layers what its units are")
+    assert refused.error.endswith("kind is 'snn', but the layers of a stack define its units")
 
 
 def test_the_demo_s_layout(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_curves_are_a_picture_of_runs_alone(hstnn: Hstnn, runs: Path, tmp_path: 
     assert hstnn("report", runs, "--out", tmp_path / "curves.png").code == 0
     assert matplotlib.image.imread(tmp_path / "curves.png").std() > 0.05
     on_screen = hstnn("report", runs, "--format", "png")
-    assert (on_screen.code, on_screen.err.splitlines()[-1]) == (2, "hint: write a file: --out curves.png")
+    assert (on_screen.code, on_screen.err.splitlines()[-1]) == (2, "hint: for example --out curves.png")
     for path in runs.rglob("metrics.jsonl"):
         path.write_text("")
     none = hstnn("report", runs, "--out", tmp_path / "none.png")
@@ -157,12 +157,12 @@ def other_version(folder: Path) -> list[str | Path]:
         (other_version, 9, "schema version 99", "measure again"),
         (lambda t: [t / "runs", "--format", "pdf"], 2, "unknown format 'pdf'", "known: console, csv"),
         (lambda t: [t / "runs", "--format", "htlm"], 2, "unknown format 'htlm'", "did you mean 'html'?"),
-        (lambda t: [t / "runs", "--format", "csv,html"], 2, "more than standard output can take", "--out DIR"),
-        (lambda t: [t / "runs", "--format", "csv", "--json"], 2, "exclude each other", "--out DIR"),
-        (lambda t: [t / "runs", "--out", "a.pdf"], 2, "no format is written to such a file", ".html"),
-        (lambda t: [t / "runs", "--out", "a.html", "--format", "csv"], 2, "a file of html", "give a folder"),
-        (lambda t: [t / "runs", "--format", "console", "--out", t], 2, "for the screen", ""),
-        (lambda t: [t / "runs", "--format", "csv", "--csv-layout", "demo"], 2, "this makes 2 files", "--out DIR"),
+        (lambda t: [t / "runs", "--format", "csv,html"], 2, "standard output takes only one format", "--out DIR"),
+        (lambda t: [t / "runs", "--format", "csv", "--json"], 2, "are mutually exclusive", "--out DIR"),
+        (lambda t: [t / "runs", "--out", "a.pdf"], 2, "unsupported file format", ".html"),
+        (lambda t: [t / "runs", "--out", "a.html", "--format", "csv"], 2, "this file format is html", "give a folder"),
+        (lambda t: [t / "runs", "--format", "console", "--out", t], 2, "cannot be written to files", ""),
+        (lambda t: [t / "runs", "--format", "csv", "--csv-layout", "demo"], 2, "2 files to write", "--out DIR"),
         (lambda t: [t / "records.jsonl", "--format", "csv", "--csv-layout", "demo"], 2, "only profile records", ""),
         (lambda t: [t / "runs", "--out", t / "records.jsonl" / "below"], 5, "cannot write", "--out"),
         (lambda t: [t / "runs/digits/rnn/seed1/recipe.yaml"], 9, "recipe.yaml, line 1: not JSON", "a records.jsonl"),
@@ -221,7 +221,7 @@ def test_one_process_a_side_is_shown_but_not_judged(hstnn: Hstnn, tmp_path: Path
     b = records_of(tmp_path / "b.jsonl", [inference(latency_p50=0.002)])
     result = hstnn("compare", a, b, "--metric", "p50_ms", "--fail-if", "p50_ms > 1.1x")
     assert result.code == 13
-    assert "--fail-if 'p50_ms > 1.1x' cannot be judged" in result.error
+    assert "--fail-if 'p50_ms > 1.1x' cannot be evaluated" in result.error
     assert "one process each; --repeats 5" in result.error
     assert "measure several processes of each side: hstnn profile --repeats 5" in result.hint
     assert "+1" in result.out

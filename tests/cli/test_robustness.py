@@ -89,14 +89,14 @@ def test_the_list_says_what_each_level_is(hstnn: Hstnn) -> None:
 @pytest.mark.parametrize(
     ("words", "said", "hint"),
     [
-        ([], "no network is named", "--ckpt"),
+        ([], "no network is given", "--ckpt"),
         (["--disturb", "gausian"], "unknown disturbance 'gausian'", "gaussian"),
         (["--disturb", "frame-loss=2"], "level 2 must be from 0 to 1", ""),
         (["--disturb", "event-drop"], "acts on raw events, but digits has none", ""),
         (["--disturb", "word-drop"], "acts on words, but digits is not text", ""),
-        (["--disturb", "gaussian=0"], "is not a disturbance", "above 0"),
+        (["--disturb", "gaussian=0"], "level 0 disturbs nothing", "above 0"),
         (["--disturb", "pgd", "--disturb", "pgd=0.1"], "names a disturbance twice", "together"),
-        (["--out", "x.txt"], "nothing is written to such a file", ".png"),
+        (["--out", "x.txt"], "unsupported file format", ".png"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(
@@ -138,7 +138,7 @@ def test_own_data_is_measured_by_its_own_metric_and_never_beside_other_data(
     assert "was trained on own data" in two.error
     assert two.hint == "measure networks of one data set at a time"
     mixed = hstnn("robustness", "--ckpt", best["few"], "--ckpt", best["values"], *asked)
-    assert "is measured by rmse" in mixed.error
+    assert "is rmse, and that of" in mixed.error
     Path("few").rename("moved")
     assert "do not exist" in hstnn("robustness", "--ckpt", best["few"], *asked).error
     moved = json.loads(hstnn("robustness", "--ckpt", best["few"], *asked, "--data-dir", "moved", "--json").out)
@@ -194,7 +194,7 @@ def test_ctrl_c_keeps_the_networks_that_are_measured(
     assert "interrupted: 1 of 2 networks measured" in result.err
     if there:
         assert (out / "robustness.json").read_bytes() == before
-        assert "nothing is written" in result.err
+        assert "nothing was written" in result.err
     else:
         assert [each.seed for each in read(out / "robustness.json").networks] == [1111]
 

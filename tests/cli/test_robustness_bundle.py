@@ -119,7 +119,7 @@ def test_by_default_the_input_is_disturbed_and_a_note_says_what_is_left_out(
     shown = hstnn("robustness", *_bundles(digits / "both", digits / "unrolled"), *QUICK, "--out", records[0])
     assert shown.code == 0, shown.err
     (note,) = [line for line in shown.err.splitlines() if line.startswith("note: ")]
-    assert "are left out: measure the checkpoint" in note
+    assert "for weights, neurons, spikes and attacks, measure the checkpoint" in note
     assert "digits, snn in ONNX Runtime: accuracy" in shown.out
     whole, unrolled = ({curve.name: curve.values for curve in each.curves} for each in read(records[0]).networks)
     listed = json.loads(hstnn("robustness", "--list", "--json").out)["disturbances"]

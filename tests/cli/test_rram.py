@@ -54,7 +54,7 @@ def test_accuracy_under_draws(hstnn: Hstnn, runs: Path) -> None:
     assert "under 3 draws of the variation" in shown.out
     one = hstnn("evaluate", "--ckpt", best(runs, "vat"), "--draws", "1")
     assert "under 1 draw of the variation" in one.out
-    assert "deviation and interval n/a: one draw" in one.out
+    assert "deviation and interval n/a: they need two draws" in one.out
     alone = json.loads(hstnn("evaluate", "--ckpt", best(runs, "vat"), "--draws", "1", "--json").out)
     assert (alone["deviation"], alone["half_width_95"]) == (None, None)
     assert hstnn("evaluate", "--ckpt", best(runs, "vat"), "--readapt", "2").code == 2
@@ -96,7 +96,7 @@ def test_an_early_exit_is_measured_and_drawn(hstnn: Hstnn, runs: Path, tmp_path:
     assert last["accuracy"] == pytest.approx(whole)
     drawn = hstnn("evaluate", "--ckpt", ckpt, "--early-exit", "--out", tmp_path / "exit.png")
     assert drawn.code == 0
-    assert "scale: the largest mean scale of a step lies between" in drawn.out
+    assert "scale: a step's largest mean scale is between" in drawn.out
     assert "weights: without variation" in drawn.out
     assert (tmp_path / "exit.png").stat().st_size > 5000
     assert hstnn("evaluate", "--ckpt", ckpt, "--out", tmp_path / "exit.png").code == 2
@@ -118,7 +118,7 @@ def test_what_is_deployed_is_exported_proved_and_profiled(hstnn: Hstnn, runs: Pa
     # Another step's weights are another network's.
     other = hstnn("verify", tmp_path / "b", "--ckpt", best(runs, "vat"))
     assert other.code == 8
-    assert "see whether it is the bundle of that checkpoint" in other.err
+    assert "check whether the bundle belongs to that checkpoint" in other.err
     assert "do not deploy this one" in other.err
     words: list[str | Path] = ["--phases", "work", "--seconds", "0.1"]
     profiled = hstnn("profile", "--ckpt", ckpt, *words)

@@ -177,7 +177,7 @@ def test_states_go_on_in_another_run(hstnn: Hstnn, bundles: dict[str, Path], tmp
     np.save(tmp_path / "one.npy", x[:, 0])
     refused = hstnn(*words, tmp_path / "one.npy", "--load-state", state)
     assert refused.code == 3
-    assert "holds the states of 3 samples" in refused.error
+    assert "has the states of 3 samples" in refused.error
 
 
 def test_raw_pixels_in_an_array_are_scaled_as_in_training_and_that_is_said(
@@ -322,7 +322,7 @@ def test_standard_input_that_is_closed_or_no_text_gets_one_line(
     assert "line 1 is longer than 1048576 characters" in hstnn("run", bundles["images"], "--input", "-").error
     monkeypatch.setattr(sys, "stdin", None)
     # A stream that is closed is read as one that is empty.
-    assert "standard input holds no time step" in hstnn("run", bundles["images"], "--input", "-").error
+    assert "standard input contains no time step" in hstnn("run", bundles["images"], "--input", "-").error
     monkeypatch.setattr(sys, "stdin", None)
     assert "standard input is empty" in hstnn("run", bundles["text"], "--input", "-").error
 
@@ -409,7 +409,7 @@ def test_a_recording_is_reported_and_options_say_what_it_does_not(
     assert (wrong.code, wrong.error) == (2, "--events: invalid unit 'h'")
     wrong = hstnn("run", bundles["images"], "--input", "x.npy", "--events", "unit=s")
     assert wrong.code == 2
-    assert "--events is for recordings of events" in wrong.error
+    assert "--events is for event recordings" in wrong.error
 
 
 def test_a_text_of_events_is_a_recording_and_one_of_frames_is_not(

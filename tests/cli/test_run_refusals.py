@@ -37,7 +37,7 @@ WRONG: list[tuple[str, str, int, str]] = [
     ("images", "events.npy", 3, "events.npy contains events"),
     ("images", "words.csv", 3, "words.csv: line 1 contains '1 2 3 4 5 6 7 eight', not numbers"),
     ("images", "short.csv", 3, "short.csv: line 1 contains 3 numbers; a time step is 8"),
-    ("images", "blank.csv", 3, "blank.csv holds no time step"),
+    ("images", "blank.csv", 3, "blank.csv contains no time step"),
     ("images", "letter.doc", 3, "letter.doc is not a .npy, .npz, .png or .jpg file"),
     ("images", "nowhere.csv", 3, "cannot read nowhere.csv: No such file"),
     ("events", "picture.png", 3, "picture.png is an image; the network takes recordings of events (16 x 16)"),

@@ -99,7 +99,7 @@ def test_rm_removes_run_folders_and_nothing_else(hstnn: Hstnn, runs: Path) -> No
         assert result.code in {2, 5}
         assert result.hint
     (runs / "link").symlink_to(first)
-    assert "is a link" in hstnn("runs", "rm", runs / "link", "--yes").error
+    assert "is a symbolic link" in hstnn("runs", "rm", runs / "link", "--yes").error
     (runs / "link").unlink()
     RunFolder(second).set_status("running")
     assert f"{second} is running" in hstnn("runs", "rm", first, second, "--yes").error
@@ -117,7 +117,7 @@ def test_rm_removes_run_folders_and_nothing_else(hstnn: Hstnn, runs: Path) -> No
 def test_rm_refuses_what_holds_other_runs(hstnn: Hstnn, runs: Path) -> None:
     RunFolder(runs / "digits").claim_recipe({"stage": "train"})
     result = hstnn("runs", "rm", runs / "digits", "--yes")
-    assert (result.code, "holds other runs" in result.error) == (2, True)
+    assert (result.code, "contains other runs" in result.error) == (2, True)
 
 
 @pytest.mark.parametrize(("answer", "left"), [("n", True), ("y", False)])

@@ -46,7 +46,7 @@ def test_verbose_says_where_defaults_came_from_and_how_long_it_took(hstnn: Hstnn
 
 def test_both_are_refused(hstnn: Hstnn) -> None:
     result = hstnn("recipes", "-q", "-v")
-    assert (result.code, result.error) == (2, "--quiet and --verbose exclude each other")
+    assert (result.code, result.error) == (2, "--quiet and --verbose are mutually exclusive")
     assert hstnn("recipes").code == 0
 
 

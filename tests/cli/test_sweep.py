@@ -60,11 +60,11 @@ def test_a_sweep_gives_what_training_by_hand_gives_and_is_not_done_twice(hstnn: 
     other = hstnn(*HYBRID, "--out", out, "--set", "adapt.lr=0.5")
     assert other.code == 5
     assert "adapt.lr was 0.001, is 0.5" in other.error
-    assert "4 finished runs had 1 thread(s), not 2" in hstnn(*HYBRID, "--out", out, "--threads", "2").err
+    assert "4 finished runs used 1 thread(s), not 2" in hstnn(*HYBRID, "--out", out, "--threads", "2").err
     assert raw(out) == before
 
     shown = hstnn(*HYBRID, "--seeds", "7,8", "--out", out, "--dry-run").out
-    assert "8 jobs, 4 of them done." in shown
+    assert "8 jobs, 4 done." in shown
     assert "known for 4 of 4 jobs" in shown
     for words in (
         ["digits/hybrid/seed7/adapt", "done"],
@@ -145,7 +145,7 @@ def test_killed_and_stopped_in_every_way_a_sweep_ends_as_if_undisturbed(
     job = run.status()["pid"]
     process.kill()
     out, _ = process.communicate()
-    assert f"{RUN}: failed: the process was killed by SIGKILL (out of memory?); it will be tried again" in out
+    assert f"{RUN}: failed: the process was killed by SIGKILL (out of memory?); retrying" in out
     assert f"{RUN}: started on cpu/0, attempt 2" in out
     wait_until(lambda: not psutil.pid_exists(job))
     (listed,) = json.loads(hstnn("runs", "list", tmp_path, "--json").out)["runs"]
@@ -158,7 +158,9 @@ def test_killed_and_stopped_in_every_way_a_sweep_ends_as_if_undisturbed(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert err == "error: interrupted: 1 interrupted of 1 jobs\nhint: the same command does what is missing\n"
+    assert (
+        err == "error: interrupted: 1 interrupted of 1 jobs\nhint: run the same command again to complete the sweep\n"
+    )
     assert not psutil.pid_exists(job)
     assert run.state == "interrupted"
     assert "interrupted, epoch" in hstnn(*LONG, "--out", tmp_path, "--dry-run").out
@@ -196,9 +198,9 @@ def test_two_sweeps_in_one_folder_share_the_work(tmp_path: Path, undisturbed: di
         (["--gpus", "zero"], 2, "--gpus 'zero' is not a whole number", ""),
         (["--gpus", "0,0"], 2, "--gpus 0,0 names a GPU twice", "--per-gpu"),
         (["--gpus", "0"], 6, "device 'cuda:0' is not available", ""),
-        (["--gpus", "0", "--cpus", "2"], 2, "--gpus and --cpus exclude each other", ""),
-        (["--cpus", "1", "--threads", "2"], 2, "--threads 2 is more than the 1 core(s)", "--threads 1"),
-        (["--address", "here:1"], 2, "--address is for --executor ray", "--executor ray"),
+        (["--gpus", "0", "--cpus", "2"], 2, "--gpus and --cpus are mutually exclusive", ""),
+        (["--cpus", "1", "--threads", "2"], 2, "--threads 2 is more than the 1 core available", "--threads 1"),
+        (["--address", "here:1"], 2, "--address needs --executor ray", "--executor ray"),
         (["--executor", "ray", "--address", "127.0.0.1:9"], 6, "nothing answers at --address 127.0.0.1:9", "ray start"),
         (["--executor", "ray", "--address", "h:1", "--gpus", "0"], 2, "--gpus names GPUs of this machine", ""),
         (["--executor", "slurm"], 2, "'slurm' is not one of 'local', 'ray'", ""),
@@ -226,7 +228,7 @@ def test_a_sweep_file_may_be_refused_too_and_half_written_runs_are_named(hstnn: 
     path = tmp_path / "mine.yaml"
     path.write_text("recipe: digits\naxes: {seed: [1, 2], kind: [rnn]}\nset: {network.units: [6, 5]}\n")
     out = tmp_path / "out"
-    assert "2 jobs, 0 of them done." in hstnn("sweep", path, "--out", out, "--dry-run").out
+    assert "2 jobs, 0 done." in hstnn("sweep", path, "--out", out, "--dry-run").out
     assert "1 jobs" in hstnn("sweep", path, "--seeds", "5", "--out", out, "--dry-run").out
     run = RunFolder(out / "digits/rnn/seed2")
     run.path.mkdir(parents=True)

@@ -68,7 +68,7 @@ def test_a_sweep_s_jobs_start_from_the_vat_they_share(hstnn: Hstnn, swept: Path,
         (["rram-digits", "--over", "network.weights.bits="], "names no value"),
         (["rram-digits", "--over", "network.weights.bitss=1,2"], "unknown key"),
         (["rram-digits", "--over", "network.weights.bits=4,5"], "no variation was measured at 5 bits"),
-        (["digits", "--stage", "all"], "are for stacks"),
+        (["digits", "--stage", "all"], "weights on devices need a stack"),
     ],
 )
 def test_what_is_no_sweep(hstnn: Hstnn, tmp_path: Path, words: list[str], what: str) -> None:

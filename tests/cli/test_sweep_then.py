@@ -29,9 +29,9 @@ def test_networks_of_a_sweep_are_measured_once(hstnn: Hstnn, tmp_path: Path, mon
     result = hstnn(*ONE, "--out", out, "--then", "profile,robustness")
     assert result.code == 0, result.err
     assert [line for line in result.out.splitlines() if "robustness" in line or "profile" in line] == [
-        "then robustness: 1 network, 0 of them measured",
+        "then robustness: 1 network, 0 already measured",
         "[1/1] robustness of digits rnn: measured",
-        "then profile: 1 network, 0 of them measured",
+        "then profile: 1 network, 0 already measured",
         "[1/1] profile of digits rnn: measured",
     ]
     best, then = Checkpoint.load(out / "digits/rnn/seed7/best.pt"), out / "then/digits/rnn"
@@ -61,7 +61,7 @@ def test_networks_of_a_sweep_are_measured_once(hstnn: Hstnn, tmp_path: Path, mon
     (then / "robustness.json").write_text(old.replace(best.fingerprint, "0" * 64))
     (then / "records.jsonl").unlink()
     result = hstnn(*ONE, "--out", out, "--then", "robustness,profile")
-    assert result.error.startswith("2 measurements could not be made: robustness of digits rnn: ended with exit code 1")
+    assert result.error.startswith("2 measurements failed: robustness of digits rnn: ended with exit code 1")
     assert started == ["robustness", "profile"]
 
 
@@ -77,7 +77,7 @@ def test_one_that_fails_hides_no_other(hstnn: Hstnn, tmp_path: Path, monkeypatch
     monkeypatch.setattr(processes, "command", command)
     three = [*ONE, "--kinds", "rnn,snn", "--seeds", "7,8"]
     result = hstnn(*three, "--out", out, "--then", "robustness", "--threads", "1")
-    assert result.error == "1 measurement could not be made: robustness of digits rnn: there is no room"
+    assert result.error == "1 measurement failed: robustness of digits rnn: there is no room"
     assert "robustness of digits snn: measured" in result.out
     for words in map(json.loads, log.read_text().splitlines()):
         best = [words[place + 1] for place, word in enumerate(words) if word == "--ckpt"]
@@ -90,8 +90,8 @@ def test_one_that_fails_hides_no_other(hstnn: Hstnn, tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("then", "error", "hint"),
     [
-        ("robust", "--then 'robust' is not known", "did you mean 'robustness'?; give robustness or profile"),
-        (",", "--then is empty", "give robustness, profile or one of them"),
+        ("robust", "--then 'robust' is unknown", "did you mean 'robustness'?; give robustness, profile or both"),
+        (",", "--then is empty", "give robustness, profile or both"),
     ],
 )
 def test_what_is_unknown_is_refused_before_anything_is_trained(
@@ -104,7 +104,7 @@ def test_what_is_unknown_is_refused_before_anything_is_trained(
 
 def test_a_cluster_is_refused(hstnn: Hstnn, tmp_path: Path) -> None:
     result = hstnn(*ONE[:-6], "--out", tmp_path / "runs", "--then", "profile", "--executor", "ray")
-    assert result.error == "--then measures on this machine, and the jobs run on a Ray cluster"
+    assert result.error == "--then measures on this machine, and does not work with --executor ray"
 
 
 def test_what_measures_ends_when_the_sweep_is_gone(hstnn: Hstnn, tmp_path: Path) -> None:
@@ -136,4 +136,4 @@ def test_seeds_that_an_earlier_sweep_measured_are_measured_with_others(
     assert {each["seed"] for each in json.loads(file.read_text())["networks"]} == {7, 8}
     # One of both seeds needs no other measurement.
     again = hstnn(*ONE, "--out", out, "--then", "robustness")
-    assert "1 network, 1 of them measured" in again.out
+    assert "1 network, 1 already measured" in again.out

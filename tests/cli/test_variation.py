@@ -98,10 +98,10 @@ def test_lines_and_points_of_the_pictures(swept: Path) -> None:
         (["--variation", "11", "--draws", "2"], "--variation 11 is not between", ""),
         (["--variation", "much", "--draws", "2"], "--variation 'much' is not a number", ""),
         (["--variation", ",", "--draws", "2"], "--variation is empty", ""),
-        (["--variation", "1"], "--variation measures draws, and none is asked for", "add --draws 10"),
-        (["--variation", "1", "--draws", "0"], "--variation measures draws, and none is asked for", ""),
+        (["--variation", "1"], "--variation needs --draws", "add --draws 10"),
+        (["--variation", "1", "--draws", "0"], "--variation needs --draws", ""),
         (["--variation", "1", "--draws", "2", "--early-exit"], "--early-exit measures one network", ""),
-        (["--variation", "1", "--draws", "2", "--out", "x.txt"], "nothing is written to such a file", "a folder for"),
+        (["--variation", "1", "--draws", "2", "--out", "x.txt"], "unsupported file format", "a folder for"),
         (["--ckpt", "other.pt"], "2 checkpoints are given", "--variation"),
     ],
 )
@@ -119,10 +119,10 @@ def test_networks_whose_weights_are_not_on_devices_are_refused(hstnn: Hstnn, swe
     words = ["--draws", "2", "--variation", "1"]
     refused = hstnn("evaluate", "--ckpt", tmp_path, "--ckpt", swept, *words)
     assert refused.code == 2
-    assert "--variation is for weights on devices, and" in refused.error
+    assert "--variation needs weights on devices, and" in refused.error
     other = hstnn("evaluate", "--ckpt", swept, *words, "--recipe", "rram-digits")
     assert (other.code, "--recipe names another" in other.error) == (2, True)
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "holds no finished run" in hstnn("evaluate", "--ckpt", empty, *words).error
+    assert "has no finished run" in hstnn("evaluate", "--ckpt", empty, *words).error
     assert hstnn("evaluate", "--ckpt", tmp_path / "no.pt", *words).code != 0

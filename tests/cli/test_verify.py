@@ -101,7 +101,7 @@ def test_without_a_checkpoint_no_line_speaks_of_one_and_torchscript_is_not_opene
 
 def test_help_says_what_is_trusted(hstnn: Hstnn) -> None:
     shown = " ".join(hstnn("verify", "--help").out.split())
-    for words in ("--trust", "nothing in it is run as code", "which network the weights are of"):
+    for words in ("--trust", "no code in it is run", "which network the weights belong to"):
         assert words in shown
 
 

@@ -97,7 +97,7 @@ def test_each_sample_stops_at_its_exit(hstnn: Hstnn, bundle: Path, test: ImageSp
     shown = hstnn(*words)
     assert shown.code == 0, shown.err
     assert f"after {wanted.steps[0]} steps" in shown.out
-    assert f"exit by confidence 0.55: {wanted.steps[0]:.2f} steps on average, of 1 sample" in shown.out
+    assert f"exit by confidence 0.55: {wanted.steps[0]:.2f} steps on average over 1 sample" in shown.out
     streamed = [json.loads(line) for line in hstnn(*words, "--stream", "--json").out.splitlines()]
     assert [line["step"] for line in streamed[:-2]] == list(range(1, int(wanted.steps[0]) + 1))
     assert streamed[-2]["samples"][0]["steps"] == wanted.steps[0]
@@ -145,7 +145,7 @@ def test_an_exit_needs_a_step_graph_and_a_bundle_that_has_it(
     assert "--exit confidence=0.9" in refused.err
     refused = hstnn("run", bundle, "--input", image, "--early-exit", "--save-state", tmp_path / "state.npz")
     assert refused.code == 2
-    assert "keeps no states" in refused.err
+    assert "states cannot be loaded or saved" in refused.err
 
 
 def test_images_of_another_size_are_refused_or_resized(hstnn: Hstnn, bundle: Path, tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_a_wrong_step_is_refused_when_a_network_is_made(name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: C.neuron("lif")(own_parts.Quadratic), "lif is built in: a neuron of your own needs another name"),
+        (lambda: C.neuron("lif")(own_parts.Quadratic), "lif is built in, so your own neuron needs another name"),
         (lambda: C.neuron("kernel")(own_parts.Quadratic), "kernel is built in"),
         (lambda: C.layer("linear")(own_parts.Gated), "linear is built in"),
         (lambda: C.layer("quadratic")(own_parts.Gated), "has registered a neuron quadratic"),

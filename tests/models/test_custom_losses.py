@@ -130,7 +130,7 @@ def test_arrays_become_splits(values: bool) -> None:
         ({"loss": {"name": "mse", "options": {"gamma": 1}}}, "options are for losses of your own"),
         ({"loss": "absolute"}, "loss is absolute, but blobs has a class for each sample"),
         ({"metrics": ["recall"]}, "metrics: no metric is called 'recall'"),
-        ({"metrics": ["macro-recall", "macro-recall"]}, "names one twice"),
+        ({"metrics": ["macro-recall", "macro-recall"]}, "contains a name twice"),
         ({"data": {"name": "blob"}}, "data.name is 'blob'"),
         ({"data": {"name": "blobs", "nois": 1}}, "unknown key 'data.nois'"),
         ({"data": {"name": "blobs", "noise": "much"}}, "data.noise is 'much'"),

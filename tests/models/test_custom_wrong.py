@@ -330,7 +330,7 @@ def test_a_definition_that_comes_anew_does_not_change_a_network_that_is_there(tm
         lambda: hd.Checkpoint.of_network(network),
         lambda: hd.fit(network, (x, y), (x, y), epochs=1, progress=False),
     ):
-        with pytest.raises(hd.HstnnError, match="the neuron odd was defined anew since the network was made"):
+        with pytest.raises(hd.HstnnError, match="the neuron odd was redefined after the network was made"):
             use()
 
 

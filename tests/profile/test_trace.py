@@ -53,12 +53,12 @@ def test_it_says_what_was_traced_as_json(tmp_path: Path, hstnn: Hstnn) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["digits", "--trace", "t.txt"], "a trace is a .json or .json.gz"),
+        (["digits", "--trace", "t.txt"], "does not end in .json or .json.gz"),
         (["--trace", "t.json"], "--trace needs one network"),
-        (["digits", "--kinds", "snn,rnn", "--trace", "t.json"], "2 configurations are asked for"),
-        (["digits", "--seconds", "3", "--trace", "t.json"], "--seconds does not go with it"),
-        (["digits", "--out", "records", "--trace", "t.json"], "--out does not go with it"),
-        (["net.onnx", "--trace", "t.json"], "--trace is for hstnn's own networks"),
+        (["digits", "--kinds", "snn,rnn", "--trace", "t.json"], "there are 2 configurations"),
+        (["digits", "--seconds", "3", "--trace", "t.json"], "so --seconds has no effect"),
+        (["digits", "--out", "records", "--trace", "t.json"], "so --out has no effect"),
+        (["net.onnx", "--trace", "t.json"], "--trace works only for hstnn's own networks"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

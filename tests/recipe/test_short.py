@@ -29,7 +29,7 @@ def test_nothing_given_changes_nothing() -> None:
     [("lr", 0.1, "adapt.lr=0.2"), ("batch", 3, "batch=4"), ("epochs", 3, "restore={epochs: 4, lr: 1}")],
 )
 def test_another_value_of_the_same_key_is_refused(key: str, value: float, change: str) -> None:
-    with pytest.raises(UsageError, match=f"--{key} {value} sets .*, and --set .* gives it another value"):
+    with pytest.raises(UsageError, match=f"--{key} {value} sets .*, and --set .* sets it to another value"):
         short_changes("digits", {key: value}, [change])
 
 

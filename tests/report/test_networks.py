@@ -169,7 +169,7 @@ def test_evaluate_writes_what_the_report_reads(trained: Path, hstnn: Hstnn) -> N
 def test_save_is_for_one_pass_on_the_recipe_s_own_data(trained: Path, hstnn: Hstnn, words: list[str]) -> None:
     result = hstnn("evaluate", "--ckpt", trained / "best.pt", "--save", *words)
     assert result.code == 2
-    assert "--save is for one pass" in result.err
+    assert "--save needs a single pass" in result.err
 
 
 def test_the_page_draws_matrix_and_raster(browser: Any, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_figures_go_with_other_formats(folder: Path, tmp_path: Path, hstnn: Hstn
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--width", "5"], "--width is the width of figures and of LaTeX tables, and neither is written"),
+        (["--width", "5"], "--width applies to figures and LaTeX tables, and neither is written"),
         (["--figures", "DIR", "--width", "0.5"], "--width 0.5 is not between 1.5 and 20 inches"),
     ],
 )

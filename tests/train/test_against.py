@@ -105,7 +105,7 @@ def test_from_python(tmp_path: Path) -> None:
         hstnn_deploy.fit(network, (x, y), progress=False, against={"gaussiam": 0.5})
     with pytest.raises(UsageError, match=r"against\.event-drop does not fit"):
         hstnn_deploy.fit(network, (x, y), progress=False, against={"event-drop": 0.5})
-    with pytest.raises(RecipeError, match="against is 'gaussian', not names"):
+    with pytest.raises(RecipeError, match="against must be names of disturbances with levels \(got 'gaussian'\)"):
         hstnn_deploy.fit(network, (x, y), progress=False, against="gaussian")  # type: ignore[arg-type]
 
 
@@ -150,9 +150,9 @@ def test_the_command_says_what_was_trained_against_and_reports_tell_runs_apart(h
     [
         ("{gaussiam: 0.2}", "against.gaussiam: unknown disturbance 'gaussiam'", "did you mean 'gaussian'?"),
         ("{frame-loss: 2}", "against.frame-loss: level 2 must be from 0 to 1 (share of the time steps)", ""),
-        ("{gaussian: yes}", "against.gaussian is True, not a number", "such as against: {gaussian: 0.2}"),
+        ("{gaussian: yes}", "against.gaussian is True, not a number", "for example against: {gaussian: 0.2}"),
         ("{gaussian: .nan}", "against.gaussian: level nan must be 0 or more", ""),
-        ("[gaussian]", "against is ['gaussian'], not names of disturbances and their levels", "such as"),
+        ("[gaussian]", "against must be names of disturbances with levels (got ['gaussian'])", "for example"),
         (
             "{threshold-mismatch: 0.1}",
             "against.threshold-mismatch: a training does not disturb neurons",
@@ -172,6 +172,6 @@ def test_what_is_wrong_is_one_line(hstnn: Hstnn, tmp_path: Path, given: str, mes
 
 
 def test_weights_on_devices_vary_as_they_say_themselves() -> None:
-    with pytest.raises(RecipeError, match="weights on devices vary as"):
+    with pytest.raises(RecipeError, match="is not for weights on devices"):
         load_recipe("rram-digits", ["against={weight-gaussian: 0.1}"])
     assert load_recipe("rram-digits", ["against={gaussian: 0.1}"]).against == {"gaussian": 0.1}

@@ -72,7 +72,7 @@ def test_fewer_spikes_are_bought_with_a_weight(tmp_path: Path) -> None:
 
 
 def test_bounds_that_cannot_be_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"low is 0\.6, above high, which is 0\.4"):
+    with pytest.raises(RecipeError, match=r"low \(0\.6\) is above high \(0\.4\)"):
         load_recipe("stack-digits", ["regularise={rate: {low: 0.6, high: 0.4}}"])
 
 

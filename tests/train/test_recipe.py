@@ -136,7 +136,7 @@ def test_ptb_has_the_published_hyper_parameters() -> None:
 
 
 def test_batches_are_not_drawn_at_random_from_a_text() -> None:
-    with pytest.raises(RecipeError, match="which is read in order"):
+    with pytest.raises(RecipeError, match="a text is read in order"):
         load_recipe("ptb", ["restore.batches=20"])
 
 

@@ -108,7 +108,7 @@ def test_an_answer_that_does_not_look_has_the_variance(tmp_path: Path) -> None:
     [
         (["loss=cross-entropy"], "loss is cross-entropy, but digits has values for each sample", "loss=regression"),
         (["loss=mse"], "loss is mse, but digits has values for each sample", "loss=regression"),
-        (["network.readout=every"], "network.readout is every, but digits asks for one answer for each sample", "mean"),
+        (["network.readout=every"], "network.readout is every, but digits needs one answer per sample", "mean"),
         (["loss={name: regression, outputs: [a]}"], "loss.outputs names 1 outputs, but digits has 2 values", ""),
         (["network.layers=[{linear: 3}, lif]"], "network.layers give 3 outputs, but digits has 2 values", ""),
     ],
@@ -134,7 +134,7 @@ def test_regression_of_classes_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_p
         (["loss={name: regression, outputs: [a, a]}"], "names an output twice"),
         (["loss={name: regression, outputs: ['']}"], "loss.outputs.0"),
         (["loss=regresion"], "loss.name"),
-        (["network.classes=1", "loss=cross-entropy"], "network.classes is 1, and loss cross-entropy tells classes"),
+        (["network.classes=1", "loss=cross-entropy"], "network.classes is 1, but loss cross-entropy needs"),
     ],
 )
 def test_what_is_no_loss_is_refused(changes: list[str], said: str) -> None:

@@ -32,10 +32,10 @@ class _Kind(BaseModel, ABC):
     """Why a graph that sees events one after another cannot make such frames."""
 
     pick: int | None = Field(None, gt=1)
-    """Keep every `pick`-th pixel of the frames in y and in x and drop the others' events; null: keep all.
+    """Keep only every `pick`-th pixel of the frames in y and x; null: keep all.
 
-    So torch's `interpolate` makes frames smaller. The transform `pick` does it before the events are cut into frames,
-    which gives others."""
+    This is how torch's `interpolate` downsamples frames. The transform `pick` does the same before events are cut into
+    frames, which gives other frames."""
 
     @model_serializer(mode="wrap")
     def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class ByTime(_Kind):
 
     by: Literal["time"] = "time"
     time: PositiveInt
-    """Microseconds of a frame."""
+    """Length of a frame in microseconds."""
     begin: Literal["first-event"] = Field("first-event", alias="from")
     """Where the first window begins."""
 
@@ -106,7 +106,7 @@ class ByBins(_Kind):
 
     by: Literal["bins"] = "bins"
     bins: PositiveInt
-    """Frames."""
+    """Number of frames."""
 
     @property
     @override
@@ -140,7 +140,7 @@ class ByParts(_Kind):
 
     by: Literal["parts"] = "parts"
     parts: PositiveInt
-    """Frames."""
+    """Number of frames."""
 
     @property
     @override
@@ -173,7 +173,7 @@ class ByNumber(_Kind):
 
     by: Literal["number"] = "number"
     number: PositiveInt
-    """Frames."""
+    """Number of frames."""
 
     @property
     @override

@@ -52,19 +52,19 @@ class EventConfig(BaseModel):
     """Microseconds of the longest recording, about."""
 
     transforms: list[Transform] = []
-    """What happens to the events before they are framed, in order."""
+    """Transforms of the events before they are cut into frames, in order."""
     frame_time: PositiveInt
-    """Microseconds of a frame."""
+    """Length of a frame in microseconds."""
     steps: PositiveInt | None
-    """Frames per sample, from the recording's beginning; null: all of it, in padded batches."""
+    """Frames per sample, from the start of the recording; null: the whole recording, in padded batches."""
     crop: Literal["first", "random"] = "first"
-    """Whether training takes the first frames, or as many from a random time at every presentation."""
+    """Whether training uses the first frames, or frames from a random start time in every epoch."""
     binary: bool = False
-    """Whether a frame says only that there were events, not how many."""
+    """Whether a pixel of a frame is 1 if there were events, instead of their number."""
     frames: FrameKind | None = None
-    """How a recording is cut into frames; null: at fixed times from its beginning, as the three keys above say."""
+    """How a recording is cut into frames; null: at fixed times from its start, as set by the three keys above."""
     augment: list[Augmentation] = []
-    """What is drawn anew of a recording's transformed events whenever training sees it, in order."""
+    """Random augmentations of the transformed events, new in every epoch, in order."""
     square: ClassVar[bool] = True
     """Whether frames must be as high as they are wide."""
 

@@ -169,16 +169,16 @@ class ConvolutionalConfig(BaseModel):
     inputs: int = Field(2, gt=0)
     """Channels of a frame: the polarities of an event camera."""
     classes: int = Field(gt=0)
-    """Number of classes; of a regression, of values (1 is for a regression alone)."""
+    """Number of classes; for a regression, number of values (1 is only for a regression)."""
     units: list[PositiveInt] = Field(min_length=1)
-    """Channels per layer: of the one kind, of both together (ffs), or of each (hybrid)."""
+    """Channels per layer: of the only kind, of both kinds together (ffs), or of each kind (hybrid)."""
     size: int = Field(gt=0)
     """Height and width of a frame."""
     hidden: int = Field(256, gt=0)
     """Width of the readout's hidden layer."""
     neuron: SpikingNeuron = Lif(decay=0.3, threshold=0.5, lens=0.5)
     recurrent: Literal["rnn"] = "rnn"
-    """What the recurrent units are: only fully connected networks have others."""
+    """The type of the recurrent units; only fully connected networks have others."""
 
     @field_validator("size")
     @classmethod

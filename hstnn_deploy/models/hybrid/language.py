@@ -32,16 +32,16 @@ class LanguageConfig(BaseModel):
 
     family: Literal["language"] = "language"
     vocabulary: int = Field(gt=1)
-    """Words V, `<eos>` among them."""
+    """Size V of the vocabulary, with `<eos>`."""
     inputs: int = Field(gt=0)
     """Width of the embedding."""
     units: list[PositiveInt] = Field(min_length=1)
-    """Units per layer: of the one kind, of both together (ffs), or of each (hybrid)."""
+    """Units per layer: of the only kind, of both kinds together (ffs), or of each kind (hybrid)."""
     neuron: SpikingNeuron = Lif()
     recurrent: RecurrentUnit = "rnn"
-    """What the recurrent units are. The pure kinds rnn and lstm decide it themselves."""
+    """The type of the recurrent units; the pure kinds rnn and lstm set it themselves."""
     dropout: float = Field(0.5, ge=0, lt=1)
-    """The share of the embedding's and of the last layer's outputs that is dropped in training."""
+    """Dropout of the embedding's and the last layer's outputs in training."""
 
     def build(self, sizes: Sequence[Sizes]) -> "LanguageModel":
         """Return a freshly initialised network with the given units per layer."""

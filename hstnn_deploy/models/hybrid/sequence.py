@@ -33,12 +33,12 @@ class SequenceConfig(BaseModel):
     inputs: int = Field(gt=0)
     """Values per time step."""
     classes: int = Field(gt=0)
-    """Number of classes; of a regression, of values (1 is for a regression alone)."""
+    """Number of classes; for a regression, number of values (1 is only for a regression)."""
     units: list[PositiveInt] = Field(min_length=1)
-    """Units per layer: of the one kind, of both together (ffs), or of each (hybrid)."""
+    """Units per layer: of the only kind, of both kinds together (ffs), or of each kind (hybrid)."""
     neuron: SpikingNeuron = Lif()
     recurrent: RecurrentUnit = "rnn"
-    """What the recurrent units are. The pure kinds rnn and lstm decide it themselves."""
+    """The type of the recurrent units; the pure kinds rnn and lstm set it themselves."""
 
     def build(self, sizes: Sequence[Sizes]) -> "SequenceClassifier":
         """Return a freshly initialised network with the given units per layer."""

@@ -28,13 +28,13 @@ class AdaptiveLif(BaseModel):
 
     type: Literal["adaptive-lif"] = "adaptive-lif"
     decay: float = Field(0.6, ge=0, le=1)
-    """The share of the membrane that is left after one step."""
+    """The fraction of the membrane that remains after one step."""
     threshold: float = Field(0.6, gt=0)
     """The membrane above which a rested neuron fires."""
     growth: float = Field(0.2, ge=0)
     """By how much a spike raises the threshold."""
     recovery: float = Field(0.9, ge=0, le=1)
-    """The share of that rise that is left after one step."""
+    """The fraction of that rise that remains after one step."""
     lens: float = Field(0.5, gt=0)
     """Half the width of the surrogate's window, in membrane units."""
     surrogate: Shape = "rectangular"

@@ -35,18 +35,18 @@ class Integrator(Extended):
 
     type: Literal["integrator"] = "integrator"
     decay: float = Field(0.9, ge=0, le=1)
-    """The share of the membrane that is left after one step; 1: all of it."""
+    """The fraction of the membrane that remains after one step; 1: all of it."""
     input_decay: bool = False
     """Whether the input is multiplied by 1 - decay."""
 
     current_decay: float | None = Field(None, ge=0, lt=1)
-    """The share of a synaptic current that is left after one step; null: there is none."""
+    """The fraction of a synaptic current that remains after one step; null: no synaptic current."""
     rest: float = 0.0
-    """What the membrane leaks towards."""
+    """The value that the membrane decays to."""
     each: dict[Literal["decay", "current_decay", "rest", "threshold"], Each] = Field({})
-    """What each unit, or each channel, has of its own, at first as said above."""
+    """Constants with their own value for each unit or channel, starting from the value above."""
     threshold: float | None = Field(None, gt=0)
-    """The membrane above which the next step resets it; null: no step does."""
+    """The membrane above which the next step resets it; null: it is never reset."""
     reset: Literal["subtract", "zero"] = "subtract"
     """What such a step does: takes the threshold from the membrane, or forgets the membrane before."""
     cancels_input: bool = False

@@ -66,7 +66,7 @@ class Lif(Extended):
     # Left out of what is written down: recipes and bundles had it when there was no other type.
     type: Literal["lif"] = Field("lif", exclude=True)
     decay: float = Field(0.6, ge=0, le=1)
-    """The share of the membrane that is left after one step; `tau` says 1 - 1 / tau."""
+    """The fraction of the membrane that remains after one step; `tau` can be given instead: decay = 1 - 1 / tau."""
     threshold: float = Field(0.6, gt=0)
     """The membrane above which the neuron fires."""
     lens: float = Field(0.5, gt=0)
@@ -74,35 +74,37 @@ class Lif(Extended):
     reset: Reset = "zero"
     """What a spike does to the membrane."""
     detach_reset: bool = False
-    """Whether the reset counts as a constant in the backward pass."""
+    """Whether the backward pass treats the reset as a constant."""
     surrogate: Shape = "rectangular"
-    """The shape of ds/dm in the backward pass; `{arctan: 2.0}` gives shape and width, as its library gives it."""
+    """The shape of ds/dm in the backward pass; `{arctan: 2.0}` gives shape and width, as the shape's library does."""
     surrogate_scale: float = Field(1.0, gt=0)
-    """What the surrogate is multiplied by."""
+    """A factor of the surrogate."""
     input_decay: bool = False
     """Whether the input is multiplied by 1 - decay."""
     current_decay: float | None = Field(None, ge=0, lt=1)
-    """The share of a synaptic current that is left after one step; null: there is none."""
+    """The fraction of a synaptic current that remains after one step; null: no synaptic current."""
     fires: Fires = "above"
-    """`above` the threshold, `at` it as well, or `several` times: once for each whole threshold in the membrane."""
+    """When the neuron fires: `above` the threshold; `at` it too; or `several` times, once for each whole threshold in
+    the membrane."""
     delayed_reset: bool = False
-    """Whether the reset comes a step after the spike."""
+    """Whether the reset happens one step after the spike."""
     cancels_input: bool = False
-    """Whether a delayed reset to zero takes its step's input too: m_t = (decay * v_{t-1} + I_t) (1 - s_{t-1})."""
+    """Whether a delayed reset to zero also cancels its step's input: m_t = (decay * v_{t-1} + I_t) (1 - s_{t-1})."""
     reset_again: bool = False
-    """Whether a membrane above the threshold after its reset is reset in the next step, which then resets no spike."""
+    """Whether a membrane that is above the threshold after its reset is reset again in the next step, instead of the
+    reset for that step's spike."""
     reset_to: float = 0.0
-    """What a reset to zero sets the membrane to instead."""
+    """The membrane after a reset to zero, instead of 0."""
     lowest: float | None = Field(None, le=0)
-    """The lowest that a membrane can be after its reset, or null."""
+    """The lowest membrane after a reset; null: no limit."""
     learn: list[Learned] = Field([])
-    """What is learned, one number a layer unless `each` says otherwise, from its value above."""
+    """What is learned, starting from the value above: one number per layer, unless `each` sets more."""
     learn_as: Literal["rate", "value"] = "rate"
-    """How the decay is learned: w of decay = 1 - sigmoid(w), as PLIF does; or itself, brought between 0 and 1."""
+    """How the decay is learned: as w in decay = 1 - sigmoid(w), like PLIF; or directly, clipped between 0 and 1."""
     rest: float = 0.0
-    """What the membrane leaks towards."""
+    """The value that the membrane decays to."""
     each: dict[Own, Each] = Field({})
-    """What each unit, or each channel, has of its own, at first as said above."""
+    """Constants with their own value for each unit or channel, starting from the value above."""
 
     @model_validator(mode="before")
     @classmethod

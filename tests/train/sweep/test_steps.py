@@ -78,7 +78,7 @@ def test_a_step_s_recipe_is_that_of_any_other_step() -> None:
     ("recipe", "axes", "stage", "what"),
     [
         ("rram-digits", {"network.weights.step": ["vat", "prune"]}, None, "network.weights.step is not an axis"),
-        ("digits", {}, "all", "are for stacks, and this is a sequence"),
+        ("digits", {}, "all", "need a stack, and this recipe's network is of family sequence"),
         ("stack-digits", {}, "vat", "network.weights is for convolutions"),
         ("rram-digits", {"network.weights.bits": [4, 5]}, None, "no variation was measured at 5 bits"),
     ],
