@@ -222,15 +222,19 @@ def spiking_pooled(
     neuron: Neuron,
     lengths: Tensor | None = None,
     own: Mapping[str, Tensor] | None = None,
+    how: Pooled = "mean",
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run spiking neurons in maps [T, B, C, H, W] over a window, their spikes average-pooled 2x2; see `spiking`."""
-    if found := by_its_step(current, state, neuron, lengths, own, pooled="mean"):
+    """Run spiking neurons in maps [T, B, C, H, W] over a window, and hand out the mean or maximum of each 2x2 spikes.
+
+    See `spiking`. Of equal spikes, the gradient of a maximum goes to the first.
+    """
+    if found := by_its_step(current, state, neuron, lengths, own, pooled=how):
         return found
-    if isinstance(neuron, Lif) and neuron.fast:
+    if how == "mean" and isinstance(neuron, Lif) and neuron.fast:
         pooled, v = lif_pooled(current, state["v"], neuron, lengths)
         return pooled, {"v": v}
     spikes, after = spiking(current, state, neuron, lengths, own)
-    return plain.pooled(spikes), after
+    return plain.pooled(spikes, how), after
 
 
 def lif(current: Tensor, v0: Tensor, neuron: Lif, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
