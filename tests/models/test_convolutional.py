@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from hstnn_deploy.models import kernels
+from hstnn_deploy.models.eager import lies_by_pixels
+from hstnn_deploy.models.hybrid import convolutional
 from hstnn_deploy.models.hybrid.convolutional import CHUNK, ConvClassifier, ConvolutionalConfig
 from hstnn_deploy.models.hybrid.convolutional import Form as NetworkForm
 from hstnn_deploy.models.hybrid.shrink import Kept, shrink
@@ -217,3 +219,84 @@ def test_the_small_network_answers_as_the_large_one_with_dropped_channels_silenc
             group.ranked()[0][:, dropped[0]] = 0
         network.hidden.weight.unflatten(1, (5, -1))[:, dropped[1]] = 0
         torch.testing.assert_close(small(x)[0], network(x)[0])
+
+
+class Layouts:
+    """One network on the same frames, its maps in one layout and in the other."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, sizes: list[Sizes], batch: int = 3, inputs: int = 2) -> None:
+        torch.manual_seed(0)
+        config = ConvolutionalConfig(classes=3, inputs=inputs, units=[1] * len(sizes), size=8, hidden=5)
+        self.network, self._patch = config.build(sizes), monkeypatch
+        self.x = torch.randint(0, 4, (CHUNK + 3, batch, inputs, 8, 8)).float()
+        self._usual = convolutional.channels_last
+
+    def run(
+        self, lengths: Tensor | None = None, state: dict[str, Tensor] | None = None
+    ) -> list[tuple[list[Tensor], list[Tensor]]]:
+        """Return answers and states, and gradients, of both layouts."""
+        found = []
+        for layout in (self._usual, lambda x: x):
+            self._patch.setattr(convolutional, "channels_last", layout)
+            answer, after = self.network(self.x, state, lengths)
+            gradients = torch.autograd.grad(answer.float().square().sum(), list(self.network.parameters()))
+            found.append(([answer.detach(), *(each.detach() for each in after.values())], list(gradients)))
+        return found
+
+
+def assert_alike(found: list[tuple[list[Tensor], list[Tensor]]], close: float = 1e-4) -> None:
+    for ours, expected in zip(*found, strict=True):
+        for one, other in zip(ours, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=close, atol=close)
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("sizes", KINDS_OF_SIZES)
+def test_the_layout_of_maps_changes_nothing(
+    sizes: list[Sizes], batch: int, inputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = Layouts(monkeypatch, sizes, batch, inputs)
+    assert_alike(both.run())
+    assert_alike(both.run(torch.tensor([CHUNK + 2, 0, 3][:batch])))
+    # A state that lies in the other way, of a window before.
+    state = {name: torch.rand_like(each) for name, each in both.network.initial_state(both.x).items()}
+    assert_alike(both.run(state=state))
+
+
+def test_numbers_of_each_neuron_are_taken_in_either_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = Layouts(monkeypatch, [Sizes(3, 2), Sizes(2, 2)])
+    before = both.run()
+    group = both.network.stack[0].groups["snn"]
+    assert isinstance(group, convolutional.SpikingConvolution)
+    group.give("threshold", torch.rand(3, 8, 8))
+    after = both.run()
+    assert_alike(after)
+    assert not torch.equal(before[0][0][0], after[0][0][0])
+
+
+def test_maps_lie_by_pixels_from_layer_to_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In single precision: in double, as selection computes, they lie as they come."""
+    both = Layouts(monkeypatch, [Sizes(3, 2), Sizes(2, 3)])
+    seen: list[Tensor] = []
+    for layer in both.network.stack:
+        for group in layer.groups.values():
+            group.register_forward_hook(lambda _module, given, result: seen.extend((given[0], result[0])))
+    both.network(both.x)
+    assert len(seen) == 16
+    assert all(lies_by_pixels(each) for each in seen)
+    seen.clear()
+    both.network.double()(both.x.double())
+    assert all(each.is_contiguous() for each in seen)
+
+
+def test_autocast_takes_either_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = Layouts(monkeypatch, [Sizes(3, 2), Sizes(2, 2)])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = both.run()
+    # A rounding of bfloat16 moves a spike now and then: states and answers stay near, not equal.
+    assert all(each.dtype == torch.float32 for each in found[0][0][1:])
+    near = torch.cat(
+        [(one - other).abs().flatten().float() for one, other in zip(*(each for each, _ in found), strict=True)]
+    )
+    assert near.mean() < 0.02

@@ -12,13 +12,15 @@ from hstnn_deploy.export.proof.engines import network_engine
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models import stack as stack_module
 from hstnn_deploy.models.eager import Eager, channels_last
+from hstnn_deploy.models.layers.base import Layer
 from hstnn_deploy.models.layers.norm import Norm
+from hstnn_deploy.models.layers.units import Spiking
 from hstnn_deploy.models.layers.weights import Linear, Maps, Rows
 from hstnn_deploy.models.network import SPIKES, Tap
 from hstnn_deploy.models.neurons import Lif
 from hstnn_deploy.models.stack import Stack, StackConfig
 from hstnn_deploy.profile.phases.operations import count
-from tests.models.stacks import IAF, LEAKY, SJ, STACKS, example, stack
+from tests.models.stacks import IAF, LEAKY, NEURONS, SJ, STACKS, example, stack
 
 T, B = 7, 4
 LENGTHS = [7, 3, 1, 5]
@@ -292,6 +294,46 @@ def test_the_layout_of_maps_changes_no_gradient(
         found.append([each.grad for each in network.parameters()])
     for ours, expected in zip(*found, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("how", ["mean", "max"])
+@pytest.mark.parametrize("neuron", ["lif", "several", "plif", "adaptive"])
+def test_spikes_that_are_pooled_next_are_pooled_by_the_kernel_and_are_the_same(
+    neuron: str, how: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = [{"conv": 3, "padding": 1}, NEURONS[neuron], {"pool": how, "size": 2}]
+    config = {"input": [2, 8, 8], "layers": [*block, *block, "flatten", {"linear": 3}]}
+    x, found = torch.randn(T, batch, 2, 8, 8, generator=torch.Generator().manual_seed(1)), []
+    lengths, taken = torch.tensor([T, 2, 1][:batch]), list[str]()
+    pooled = kernels.spiking_pooled
+    monkeypatch.setattr(kernels, "spiking_pooled", lambda *given: taken.append(given[-1]) or pooled(*given))  # type: ignore[func-returns-value]
+    for way in (Spiking.with_next, Layer.with_next):
+        monkeypatch.setattr(Spiking, "with_next", way)
+        torch.manual_seed(0)
+        network = StackConfig.model_validate(config).build([])
+        answer, after = network(x, None, lengths)
+        answer.square().sum().backward()
+        found.append(([answer, *after.values()], [each.grad for each in network.parameters()]))
+    assert taken == [how, how]
+    for one, other in zip(*(each for each, _ in found), strict=True):
+        assert torch.equal(one, other)
+    for ours, expected in zip(*(each for _, each in found), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_who_looks_at_spikes_sees_them_before_they_are_pooled() -> None:
+    layers = [{"conv": 3, "padding": 1}, "lif", {"pool": "max", "size": 2}, "flatten", {"linear": 3}]
+    network = StackConfig.model_validate({"input": [2, 8, 8], "layers": layers}).build([])
+    x, seen = torch.randn(T, 2, 2, 8, 8), list[Tensor]()
+    expected = network(x)[0]
+    (neurons,) = network.taps.values()
+    neurons.register_forward_hook(lambda _module, _given, result: seen.append(result[0]))
+    assert torch.equal(network(x)[0], expected)
+    assert [each.shape for each in seen] == [(T, 2, 3, 8, 8)]
+    # And what it makes of them goes on.
+    neurons.register_forward_hook(lambda _module, _given, result: (torch.zeros_like(result[0]), result[1]))
+    assert not torch.equal(network(x)[0], expected)
 
 
 def test_a_sample_alone_is_not_normalised_by_itself() -> None:

@@ -200,12 +200,16 @@ def spiking_pooled(
     neuron: Neuron,
     lengths: Tensor | None = None,
     own: Mapping[str, Tensor] | None = None,
+    how: Pooled = "mean",
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run spiking neurons in maps [T, B, C, H, W] over a window, their spikes average-pooled 2x2; see `spiking`."""
-    if found := by_its_step(current, state, neuron, lengths, own, pooled="mean"):
+    """Run spiking neurons in maps [T, B, C, H, W] over a window, and hand out the mean or maximum of each 2x2 spikes.
+
+    See `spiking`. Of equal spikes, the gradient of a maximum goes to the first.
+    """
+    if found := by_its_step(current, state, neuron, lengths, own, pooled=how):
         return found
     spikes, after = spiking(current, state, neuron, lengths, own)
-    return plain.pooled(spikes), after
+    return plain.pooled(spikes, how), after
 
 
 def rnn(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.models import cells
-from hstnn_deploy.models.algebra import Algebra, Strand
+from hstnn_deploy.models.algebra import Algebra, Pooling, Strand
 from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.neurons import Neuron
@@ -27,9 +27,9 @@ def spiking(
     return spikes, after
 
 
-def pooled(spikes: Tensor) -> Tensor:
-    """Return the mean of each 2x2 of maps."""
-    return Eager().mean_pool(spikes)
+def pooled(spikes: Tensor, how: Pooling = "mean") -> Tensor:
+    """Return the mean, or the maximum, of each 2x2 of maps."""
+    return Eager().pool(spikes, how, (2, 2), (2, 2))
 
 
 def rnn(drive: Tensor, h0: Tensor, weight: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Layers of neurons: alone, or so that they see their own spikes."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt
@@ -10,8 +10,9 @@ from typing_extensions import override
 
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.algebra import Algebra, Strand, V
-from hstnn_deploy.models.eager import Eager
+from hstnn_deploy.models.eager import Eager, Fast
 from hstnn_deploy.models.layers.base import Layer, Shape
+from hstnn_deploy.models.layers.maps import Pool
 from hstnn_deploy.models.network import SPIKES, State, Tap
 from hstnn_deploy.models.neurons import AdaptiveLif, Integrator, Lif, Neuron
 from hstnn_deploy.models.neurons.numbers import RATE, with_own
@@ -150,6 +151,20 @@ class Spiking(UnitLayer):
     @override
     def cell(self, o: Algebra[V], drive: V, state: Mapping[str, V]) -> tuple[V, dict[str, V]]:
         return self.neuron.step(o, drive, state, self.own)
+
+    @override
+    def with_next(
+        self, o: Algebra[V], x: V, own: Mapping[str, V], following: Layer, theirs: Mapping[str, V]
+    ) -> tuple[V, dict[str, V], dict[str, V]] | None:
+        """Spikes in maps whose mean or maximum of each 2x2 goes on, unless somebody looks at the spikes themselves."""
+        watched = self._forward_hooks or self._forward_pre_hooks or following._forward_hooks
+        if watched or not (isinstance(o, Fast) and isinstance(following, Pool) and self.tap == SPIKES):
+            return None
+        if following.how == "sum" or not following.size == following.stride == (2, 2):
+            return None
+        tensors: Any = (x, dict(own))
+        pooled: Any = kernels.spiking_pooled(*tensors, self.neuron, o.lengths, self.own, following.how)
+        return *pooled, {}
 
     def forward(
         self, x: Tensor, state: State, lengths: Tensor | None, norms: kernels.StepNorms | None = None
