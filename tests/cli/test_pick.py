@@ -71,7 +71,7 @@ def test_what_decides_can_be_chosen(hstnn: Hstnn, measured: Path) -> None:
         (["--min-accuracy", "99.9"], "none of the 3 networks is within the bounds"),
         (["--max-perplexity", "100"], "none of the 3 networks is within the bounds"),
         (["--max-latency", "1"], "none of the 3 networks is within the bounds"),
-        (["--disturbance", "pgd"], "no network was measured under 'pgd'"),
+        (["--disturbance", "pgd"], "no network was measured under the disturbance 'pgd'"),
         (["--out", "pick.txt"], "does not end in .png"),
     ],
 )

@@ -131,7 +131,7 @@ def test_what_is_deployed_is_exported_proved_and_profiled(hstnn: Hstnn, runs: Pa
     [
         (["network.weights.bits=9"], ["network.weights.bits is", "8"]),
         (["network.weights.bits=5", "network.weights.step=vat"], ["no variation was measured at 5 bits"]),
-        (["data.images.steps=9"], ["normalise 8 steps", "has 9"]),
+        (["data.images.steps=9"], ["norms for 8 steps", "has 9"]),
         (["network.weights.prune.group=5"], ["network.weights.prune.group is 5", "16 input channels"]),
         (["data.images.mean=[0.1,0.2,0.3]"], ["data.images.mean has 3 numbers"]),
         (["network.weights.sram.start=nowhere.pt"], ["nowhere.pt does not exist"]),

@@ -228,7 +228,7 @@ def test_all_stages_of_a_language_model_under_torchruns_environment(ptb: Path, t
 
 def test_more_processes_than_samples_in_a_batch_are_refused(hstnn: Hstnn, tmp_path: Path) -> None:
     result = hstnn("train", "digits", *options({"batch": 2}), "--nproc", "3", "--out", tmp_path)
-    assert (result.code, result.error) == (2, "--nproc is 3, but a batch has 2 samples")
+    assert (result.code, result.error) == (2, "--nproc is 3, but a batch has only 2 samples")
     assert list(tmp_path.iterdir()) == []
 
 
