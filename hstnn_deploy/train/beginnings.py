@@ -1,6 +1,15 @@
-"""Trainings that begin with an existing network: which one it is, and whether it has changed."""
+"""Where each stage of a training lies, and which networks a stage begins with that others have left there.
 
-from collections.abc import Callable, Sequence
+    OUT/RECIPE/KIND/seedS/                    rnn, lstm, snn, ffs-RATIO: one stage, `train`
+    OUT/RECIPE/hybrid/seedS/adapt/            1. the redundant network
+    OUT/RECIPE/hybrid/seedS/traces/           2. Hessian traces, once
+    OUT/RECIPE/hybrid/seedS/ratio-R/          2. the selection for a ratio, and 3. its restoration
+    OUT/RECIPE/plain/seedS/STEP/              weights on devices: baseline, vat, recover, prune (the last two from vat)
+
+With LSTM units in the recurrent place, ffs-RATIO is ffs-lstm-RATIO and hybrid is hybrid-lstm.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
 from hstnn_deploy import files
@@ -9,6 +18,19 @@ from hstnn_deploy.errors import RunError, UsageError
 from hstnn_deploy.models.rram import STEPS, Weights
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
+
+
+def stage_folder(recipe: Recipe, out: Path, stage: str) -> RunFolder:
+    """Return the run folder of a stage: train, adapt, traces or restore."""
+    base = out / recipe.name / recipe.kind_name / f"seed{recipe.seed}"
+    return RunFolder(
+        {
+            "train": base if recipe.step is None else base / recipe.step,
+            "adapt": base / "adapt",
+            "traces": base / "traces",
+            "restore": base / f"ratio-{recipe.ratio:g}",
+        }[stage]
+    )
 
 
 def first_network(recipe: Recipe, stage: str) -> Checkpoint:
@@ -53,12 +75,12 @@ def keep_selection(begun: Checkpoint, run: RunFolder) -> None:
         files.write_text(run.selection, beside.read_text(encoding="utf-8"))
 
 
-def rram_networks(recipe: Recipe, folder_of: Callable[[Recipe], RunFolder], named: Path | None) -> list[Checkpoint]:
+def rram_networks(recipe: Recipe, out: Path, named: Path | None) -> list[Checkpoint]:
     """Return the networks that a step with an SRAM part starts from; none of the other steps.
 
     Args:
         recipe: of the step.
-        folder_of: where a recipe's network is.
+        out: where the run folders are.
         named: where another name has it: a sweep shares one among all steps that start from it.
 
     Raises:
@@ -70,7 +92,8 @@ def rram_networks(recipe: Recipe, folder_of: Callable[[Recipe], RunFolder], name
     if not weights.compensated:
         return []
     vat = recipe.at_step("vat")
-    wanted, rram = vat.for_stage("train"), folder_of(vat)
+    wanted = vat.for_stage("train")
+    rram = stage_folder(vat, out, "train")
     if named is not None:
         rram = RunFolder(named)
         wanted |= {"name": rram.recipe().get("name", vat.name)}

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -31,14 +31,20 @@ from hstnn_deploy.recipe.load import for_its_data
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
-from hstnn_deploy.train.beginnings import check_begun_from, first_network, keep_selection, other_start, rram_networks
+from hstnn_deploy.train.beginnings import (
+    check_begun_from,
+    first_network,
+    keep_selection,
+    other_start,
+    rram_networks,
+    stage_folder,
+)
 from hstnn_deploy.train.evaluation import PROTOCOLS, Figures, evaluate
 from hstnn_deploy.train.loading import for_training
 from hstnn_deploy.train.loop import Fit
 from hstnn_deploy.train.observer import Observer
 from hstnn_deploy.train.ranking import SelectionResult, select
 from hstnn_deploy.train.ranks import ALONE, Ranks
-from hstnn_deploy.train.stage_folder import StageName, stage_folder
 from hstnn_deploy.train.traces import (
     load_samples,
     load_traces,
@@ -48,6 +54,9 @@ from hstnn_deploy.train.traces import (
     save_traces,
     selection_batch,
 )
+
+StageName = Literal["adapt", "traces", "select", "restore", "baseline", "vat", "recover", "prune", "all"]
+"""`traces` is the part of `select` that all ratios share; the last four are steps of weights on devices."""
 
 _SAVE_EVERY = 20.0
 """Seconds between saves of the traces under way."""
@@ -219,7 +228,7 @@ class Training:
             own = replace(self, recipe=recipe)
             own._splits = self._splits
             # Checked before the folder is begun: a missing network is not a failure of this step.
-            before = rram_networks(recipe, partial(stage_folder, out=self.out, stage="train"), self.vat)
+            before = rram_networks(recipe, self.out, self.vat)
             check_begun_from(own.folder("train"), before)
             done.append(own._fit("train", own.folder("train"), partial(own._for_step, before), None))
             self._splits = own._splits

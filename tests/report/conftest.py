@@ -18,8 +18,8 @@ from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.report.aggregate import Study, studies
 from hstnn_deploy.report.collect import collect
 from hstnn_deploy.runs import RunFolder
+from hstnn_deploy.train.beginnings import stage_folder
 from hstnn_deploy.train.ranking import SelectedUnits, SelectionResult
-from hstnn_deploy.train.stage_folder import stage_folder
 from hstnn_deploy.train.variation import Curve, Draws
 from tests.conftest import TINY, settings
 from tests.profile.conftest import configured, measured

@@ -8,10 +8,14 @@ from hstnn_deploy.train.stages import train
 
 
 def test_restored_hybrids_of_three_seeds_average_92_percent_on_the_digits(tmp_path: Path) -> None:
-    """With the shipped recipe as it is; the test split is fixed, the epoch chosen on the validation split."""
+    """With the shipped recipe but 40 epochs in place of 100, which is harder. The test split is fixed.
+
+    The epoch is chosen on the validation split.
+    """
+    fewer = ["adapt.epochs=40", "restore.epochs=40"]
     accuracies = []
     for seed in (1111, 2222, 3333):
-        *_, restored = train(load_recipe("digits", [f"seed={seed}"]), tmp_path)
+        *_, restored = train(load_recipe("digits", [f"seed={seed}", *fewer]), tmp_path)
         result = restored.status()["result"]
         assert result["protocol"] == "validation"
         accuracies.append(result["test"]["accuracy"])

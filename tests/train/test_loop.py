@@ -16,8 +16,8 @@ from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.models.tasks import Classification
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train import loop
+from hstnn_deploy.train.beginnings import stage_folder
 from hstnn_deploy.train.evaluation import evaluate
-from hstnn_deploy.train.stage_folder import stage_folder
 from hstnn_deploy.train.stages import train
 from tests.contents import comparable, contents
 from tests.train.stage_cases import BASE, Listener, tiny

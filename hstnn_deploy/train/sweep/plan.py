@@ -18,7 +18,8 @@ from hstnn_deploy.errors import RunError, UsageError
 from hstnn_deploy.models.sizes import kept_counts, layer_sizes
 from hstnn_deploy.recipe.recipe import Recipe
 from hstnn_deploy.runs import RunFolder, differences
-from hstnn_deploy.train.stage_folder import StageName, stage_folder
+from hstnn_deploy.train.beginnings import stage_folder
+from hstnn_deploy.train.stages import StageName
 
 _ARGUMENTS: dict[str, StageName] = {"train": "all", "adapt": "adapt", "traces": "traces", "restore": "all"}
 """What `hstnn train --stage` is called for a job; a restoration ranks for its ratio first."""
