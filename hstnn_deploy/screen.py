@@ -267,8 +267,10 @@ class Table:
         gone = [" ".join(filter(None, (self._groups[each], _line(self.names[each])))) for each in every
                 if each not in kept]  # fmt: skip
         more = f" or {self.more}" if self.more else ""
-        said = f"Not shown at this width: {', '.join(filter(None, gone))}. A wider terminal{more} shows them."
-        yield Text("\n".join(Words(said).lines(width)), style="dim")
+        # A column without a name, such as one of bars, repeats what another one says.
+        if named := ", ".join(filter(None, gone)):
+            said = f"Not shown at this width: {named}. A wider terminal{more} shows them."
+            yield Text("\n".join(Words(said).lines(width)), style="dim")
 
     def _continued(self, style: Style, width: int) -> Iterable["Drawn | Text"]:
         """Yield the table in several parts, each with the first column."""

@@ -136,11 +136,12 @@ def _following(found: "Checked", changes: list[str], recipe: Path | None) -> lis
     from hstnn_deploy.recipe.own_data import slug
 
     kind = "snn" if found.kind == "text" else "plain"
-    ckpt = shlex.quote(f"runs/{slug(Path(found.path))[:100]}/{kind}/seed1111/best.pt")
+    name = slug(Path(found.path))[:100]
+    ckpt = shlex.quote(f"runs/{name}/{kind}/seed1111/best.pt")
     return [
         f"hstnn train {shlex.quote(str(recipe))}",
         f"hstnn evaluate --ckpt {ckpt}",
-        f"hstnn export --ckpt {ckpt} --out mine-bundle",
+        f"hstnn export --ckpt {ckpt} --out {name}-bundle",
     ]
 
 

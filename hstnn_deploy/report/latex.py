@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from hstnn_deploy.report.sheets import Column, Entry, Sheet
 
@@ -17,11 +18,12 @@ _WIDEST_TEXT = 92.0
 
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"$\sim$", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "<": r"$<$", ">": r"$>$",
+    "~": r"$\sim$", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": r"\textendash{}", "<": r"$<$", ">": r"$>$",
     "[": "{[}", "]": "{]}", "*": "{*}", "|": r"$|$", '"': "''",
 }  # fmt: skip
 
-_BEFORE = r"""% Compiles by itself, and inside of a document that uses booktabs: \input{this file}
+_BEFORE = r"""% Compiles by itself, and inside of a document by \input{this file}. Of packages it needs booktabs alone.
+% No table is wider than INCHES inches; hstnn report --width INCHES sets another width. \ref{tab:...} names a table.
 \makeatletter
 \ifx\@nodocument\relax
   \def\hstnnend{}
@@ -45,7 +47,7 @@ def latex(sheets: Sequence[Sheet], width: float = COLUMN) -> str:
     """
     labels = _labels([sheet.title for sheet in sheets])
     tables = (_table(sheet, label, width * 72) for sheet, label in zip(sheets, labels, strict=True))
-    return _BEFORE + "".join(tables) + "\\hstnnend\n"
+    return _BEFORE.replace("INCHES inches", f"{width:g} inches") + "".join(tables) + "\\hstnnend\n"
 
 
 def _labels(titles: Sequence[str]) -> list[str]:
@@ -61,6 +63,7 @@ def _labels(titles: Sequence[str]) -> list[str]:
 
 def _table(sheet: Sheet, label: str, points: float) -> str:
     parts = [_tabular(part) for part in _parts(sheet, points)]
+    notes = "\\par\n".join(map(_tex, sheet.notes))
     lines = [
         r"\begin{table}[htbp]",
         r"\centering\setlength{\belowcaptionskip}{4pt}",
@@ -68,25 +71,44 @@ def _table(sheet: Sheet, label: str, points: float) -> str:
         rf"\label{{{label}}}",
         r"\small\setlength{\tabcolsep}{4pt}",
         *"\n\\par\\medskip\n".join("\n".join(part) for part in parts).split("\n"),
-        *(rf"\par\smallskip\parbox{{\columnwidth}}{{\footnotesize {_tex(note)}}}" for note in sheet.notes),
+        *([r"\par\smallskip\parbox{\columnwidth}{\footnotesize", notes + "}"] if sheet.notes else []),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _parts(sheet: Sheet, points: float) -> Iterator[Sheet]:
-    """Yield tables that fit, each with the first column."""
-    widths = [_width(column, [row[place] for row in sheet.rows]) for place, column in enumerate(sheet.columns)]
-    first, rest = 0, list(range(1, len(widths)))
+    """Yield tables that fit, each with the first column; a group of columns that fits into one of them stays whole."""
+    rest = list(range(1, len(sheet.columns)))
     while True:
-        taken, used = [first], widths[first]
-        while rest and (len(taken) == 1 or used + _GAP + widths[rest[0]] <= points):
-            used += _GAP + widths[rest[0]]
+        taken = [0]
+        while rest and (len(taken) == 1 or _fits(sheet, [*taken, rest[0]], points)):
+            name = sheet.columns[rest[0]].group
+            group = [*takewhile(lambda place, name=name: sheet.columns[place].group == name, rest)]
+            begins = len(taken) > 1 and name and name != sheet.columns[taken[-1]].group
+            if begins and not _fits(sheet, [*taken, *group], points) and _fits(sheet, [0, *group], points):
+                break
             taken.append(rest.pop(0))
-        rows = [[row[place] for place in taken] for row in sheet.rows]
-        yield replace(sheet, columns=[sheet.columns[place] for place in taken], rows=rows)
+        yield _of(sheet, taken)
         if not rest:
             return
+
+
+def _of(sheet: Sheet, places: Sequence[int]) -> Sheet:
+    """Return a table of these columns."""
+    rows = [[row[place] for place in places] for row in sheet.rows]
+    return replace(sheet, columns=[sheet.columns[place] for place in places], rows=rows)
+
+
+def _fits(sheet: Sheet, places: Sequence[int], points: float) -> bool:
+    """Tell whether these columns, and the names above them, are no wider than so many points."""
+    part = _of(sheet, places)
+    widths = [_width(column, [row[place] for row in part.rows]) for place, column in enumerate(part.columns)]
+    used, start = _GAP * (len(widths) - 1), 0
+    for name, span in part.groups:
+        used += max(sum(widths[start : start + span]), _length(name) - _GAP * (span - 1))
+        start += span
+    return used <= points
 
 
 def _width(column: Column, entries: Sequence[Entry]) -> float:
@@ -139,7 +161,9 @@ def _tabular(sheet: Sheet) -> list[str]:
 
 
 def _tex(text: str) -> str:
-    return "".join(map(_tex_letter, " ".join(text.split())))
+    made = "".join(map(_tex_letter, " ".join(text.split())))
+    # Two hyphens of an option would be one dash, and a power would stand on the line.
+    return re.sub(r"-(?=-)", "-{}", re.sub(r"(?<=10)\\textasciicircum{}(\d+)", r"\\textsuperscript{\1}", made))
 
 
 def _tex_letter(letter: str) -> str:

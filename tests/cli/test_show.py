@@ -160,3 +160,13 @@ def test_a_picture_leaves_out_what_it_has_no_room_for_and_says_so() -> None:
     wide, _ = draw_raster("wide", [("layer 1", {"spikes": np.ones((2, 1000))})])
     assert "200 of 1000 units" in wide.axes[0].get_title(loc="left")
     assert np.asarray(wide.axes[0].collections[0].get_offsets())[:, 1].max() == 999
+
+
+def test_a_picture_numbers_whole_units_and_names_the_steps_below_each_column() -> None:
+    two = {"spikes": np.ones((3, 2)), "membrane": np.ones((3, 2))}
+    figure, _ = draw_raster("few", [("layer 1", two), ("answer", {"after each step": np.ones((3, 1))})])
+    drawn = [axes for axes in figure.axes if axes.get_ylabel() == "unit"]
+    assert len(drawn) == 3
+    for axes in drawn:
+        assert all(float(each).is_integer() for each in (*axes.get_xticks(), *axes.get_yticks()))
+    assert [axes.get_xlabel() for axes in drawn] == ["", "step", "step"]

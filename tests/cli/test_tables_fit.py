@@ -68,7 +68,7 @@ def faults(what: RenderableType, width: int) -> list[str]:
     broken = Counter(_WITH_UNIT.findall(whole)) - Counter(_WITH_UNIT.findall(text))
     if not gone:
         found += [f"lost: {word!r}" for word in set(there) - set(text.split()) if len(word) <= LONG
-                  and f"{word}:" not in text]  # fmt: skip
+                  and word.strip("█") and f"{word}:" not in text]  # fmt: skip
         found += [f"parted from its unit: {' '.join(each)}" for each in broken]
     elif isinstance(what, Table):
         named = " ".join(left_out.split())
@@ -139,6 +139,15 @@ def test_of_many_rows_the_named_columns_go_first_and_a_line_says_so() -> None:
     assert "energy" in text.partition(GONE)[0]
     assert " ".join(text.partition(GONE)[2].split()) == "robustness. A wider terminal or --json shows them."
     assert GONE not in "\n".join(drawn(table, 60))
+
+
+def test_a_column_of_bars_that_is_left_out_is_not_listed() -> None:
+    table = Table(["class", ""], drop=[""])
+    for _ in range(5):
+        table.add_row("three", "█" * 18)
+    text = "\n".join(drawn(table, 20))
+    assert "█" not in text
+    assert GONE not in text
 
 
 def test_a_table_of_few_rows_stands_on_its_side() -> None:

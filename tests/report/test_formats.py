@@ -165,6 +165,25 @@ def test_a_wide_table_is_set_in_parts_that_fit_a_column() -> None:
     assert len(re.findall(r"\\begin{tabular}", latex.latex([sheet], 7.16))) == 1
 
 
+def test_a_group_that_fits_a_column_stays_whole_and_its_name_is_measured() -> None:
+    groups = ["time", "time", "main memory in megabytes", "memory", "memory", "memory"]
+    columns = [Column("network", numeric=False), *(Column("figure", group) for group in groups)]
+    sheet = Sheet("t", columns, [[Entry("a long name of a network"), *(Entry("123.45") for _ in groups)]])
+    text = latex.latex([sheet])
+    latex_is_sound(text)
+    heads = [re.findall(r"{c}{(\w[^}]*)}", line) for line in text.splitlines() if r"\multicolumn{1}{c}{} &" in line]
+    assert heads == [["time"], ["main memory in megabytes"], ["memory"]]
+
+
+def test_options_and_powers_are_set_as_they_are_meant() -> None:
+    text = latex.latex(
+        [Sheet("t", [Column("a")], [[Entry("1")]], ["--repeats 5 \u2013 MB are 10^6 bytes; 2^3", "second"])]
+    )
+    assert r"-{}-repeats 5 \textendash{} MB are 10\textsuperscript{6} bytes; 2\textasciicircum{}3\par" in text
+    assert text.count(r"\parbox") == 1
+    assert "No table is wider than 3.5 inches" in text
+
+
 def test_long_text_is_broken_into_lines() -> None:
     sheet = Sheet("t", [Column("a", numeric=False), Column("b")], [[Entry("a long name " * 9), Entry("1")]])
     text = latex.latex([sheet])

@@ -44,8 +44,9 @@ def draw_raster(title: str, shown: Sequence[tuple[str, Mapping[str, NDArray[Any]
             axes.tick_params(labelsize=7)
         for axes in row[len(values) :]:
             axes.set_axis_off()
-    for axes in grid[-1]:
-        axes.set_xlabel("step", fontsize=8)
+    for column in grid.T:
+        [*_, lowest] = [axes for axes in column if axes.axison] or column
+        lowest.set_xlabel("step", fontsize=8)
     return figure, notes
 
 
@@ -75,3 +76,5 @@ def _draw(figure: "Figure", axes: Any, what: str, units: NDArray[Any], numbers: 
         bar = figure.colorbar(image, ax=axes, pad=0.01, fraction=0.04)
         bar.ax.tick_params(labelsize=6)
     axes.set_ylabel("unit", fontsize=8)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
