@@ -134,7 +134,7 @@ def test_unfinished_and_damaged_runs_are_marked_not_averaged(hstnn: Hstnn, runs:
     assert result.code == 0
     assert result.err == f"warning: left out: {runs}/digits/snn/seed1/status.json is damaged\n"
     assert "* rnn is incomplete, 2 of 3 seeds: seed 3 failed: the loss is no number." in result.out
-    assert "* snn is incomplete, 1 of 3 seeds: seeds 1, 3 has no run that could be read." in result.out
+    assert "* snn is incomplete, 1 of 3 seeds: seeds 1, 3 has no readable run." in result.out
 
 
 def damaged_line(folder: Path) -> list[str | Path]:
@@ -152,7 +152,7 @@ def other_version(folder: Path) -> list[str | Path]:
     ("given", "code", "message", "hint"),
     [
         (lambda t: [t / "no"], 5, "no does not exist", "give a folder of runs"),
-        (lambda t: [(t / "empty").mkdir() or t / "empty"], 5, "no runs and no profile records in", "hstnn train"),
+        (lambda t: [(t / "empty").mkdir() or t / "empty"], 5, "contains neither runs nor profile", "hstnn train"),
         (damaged_line, 9, "records.jsonl, line 1: not JSON", "a records.jsonl that"),
         (other_version, 9, "schema version 99", "measure again"),
         (lambda t: [t / "runs", "--format", "pdf"], 2, "unknown format 'pdf'", "known: console, csv"),
@@ -281,17 +281,17 @@ def unfinished(folder: Path) -> list[str | Path]:
     ("given", "code", "message", "hint"),
     [
         (lambda t: [t / "no", t / "runs"], 5, "no does not exist", "give a folder"),
-        (lambda t: [t / "runs", t / "records.jsonl"], 13, "runs holds runs, and", "records with records"),
-        (both_records, 13, "holds profile records and robustness records", "name the file"),
-        (two_recipes, 5, "holds runs of 2 recipes: digits (adapt.epochs 2); digits (adapt.epochs 3)", "one recipe"),
-        (damaged_run, 5, "status.json is damaged", "mend or remove it"),
+        (lambda t: [t / "runs", t / "records.jsonl"], 13, "runs contains runs, but", "records with records"),
+        (both_records, 13, "contains profile records and robustness records", "name a file"),
+        (two_recipes, 5, "has runs of 2 recipes: digits (adapt.epochs 2); digits (adapt.epochs 3)", "one recipe"),
+        (damaged_run, 5, "status.json is damaged", "repair or remove it"),
         (lambda t: other(t, {"protocol": "test"}), 13, "under the protocol test", "cannot be compared"),
         (unfinished, 13, "no finished network", ""),
-        (lambda t: [t / "runs/digits/hybrid", t / "runs/digits/rnn"], 13, "has its like in", "same networks"),
+        (lambda t: [t / "runs/digits/hybrid", t / "runs/digits/rnn"], 13, "has a counterpart in", "same networks"),
         (lambda t: [t / "runs", t / "runs", "--metric", "acuracy"], 2, "unknown metric 'acuracy'", "'accuracy'"),
         (lambda t: [t / "records.jsonl", t / "records.jsonl", "--metric", "p98_ms"], 2, "unknown metric 'p98_ms'", ""),
         (lambda t: [t / "runs", t / "runs", "--fail-if", "perplexity < 1"], 2, "unknown metric 'perplexity'", ""),
-        (lambda t: [t / "runs", t / "runs", "--fail-if", "accuracy = 1"], 2, "is not METRIC < NUMBER", "for example"),
+        (lambda t: [t / "runs", t / "runs", "--fail-if", "accuracy = 1"], 2, "not have the form METRIC", "for example"),
         (lambda t: [*[t / "records.jsonl"] * 2, "--fail-if", "cuda_process > 1x"], 13, "cannot be judged", ""),
     ],
 )  # fmt: skip

@@ -52,7 +52,7 @@ def test_a_condition_is_read(text: str, metric: str, compares: str, bound: float
      "accuracy < nan", "__import__('os') < 1", "accuracy << 3", "accuracy < 3 m/s/ %", "p99 > 1 0ms", "p99 > 10ms;"],
 )  # fmt: skip
 def test_what_is_no_condition_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(UsageError, match="is not METRIC < NUMBER") as refused:
+    with pytest.raises(UsageError, match="does not have the form METRIC < NUMBER") as refused:
         conditions.parse(text)
     assert "p99 > 10ms" in refused.value.hint
 
@@ -87,9 +87,9 @@ def test_a_bound_is_taken_in_the_unit_of_its_metric(text: str, unit: str, bound:
         ("p99_ms > 10", "ms", "has no unit: p99_ms is in ms", "write 'p99_ms > 10ms'; for a change relative to A"),
         ("epoch < -.5", "s", "has no unit: epoch is in s", "write 'epoch < -0.5s'"),
         ("epoch > 0", "s", "has no unit", "epoch > 10%"),
-        ("p99 > 10MB", "s", "p99 is in s, and not in MB", "known: ns, us, \u00b5s, ms, s, min"),
-        ("p99 > 10m", "s", "p99 is in s, and not in m", ""),
-        ("rate > 10 words/s", "samples/s", "rate is in samples/s, and not in words/s", "known: samples/s"),
+        ("p99 > 10MB", "s", "p99 is in s, not in MB", "known: ns, us, \u00b5s, ms, s, min"),
+        ("p99 > 10m", "s", "p99 is in s, not in m", ""),
+        ("rate > 10 words/s", "samples/s", "rate is in samples/s, not in words/s", "known: samples/s"),
         ("accuracy < -0.5ms", "", "accuracy has no unit", "write accuracy < -0.5"),
     ],
 )
@@ -269,7 +269,7 @@ def test_a_condition_is_judged_by_a_test_and_not_by_chance(tmp_path: Path) -> No
     assert found.failed is False
     assert found.p is not None
     assert found.p > 0.05
-    assert "not told from chance" in found.said
+    assert "not distinguishable from chance" in found.said
     assert "chance" not in verdict_of(a, b, "p99 > 5%").said
 
 
@@ -304,10 +304,10 @@ def test_too_few_processes_for_any_verdict_are_said(tmp_path: Path) -> None:
     a, b = sides(tmp_path, LEVELS[:3], [9 * level for level in LEVELS[:3]])
     found = verdict_of(a, b, "p50 > 1.1x")
     assert found.failed is None
-    assert found.why == "with 3 and 3 processes and 1 test p is 0.05 at least; it must be below 0.05"
+    assert found.why == "with 3 and 3 processes and 1 test, p is at least 0.05; it must be below 0.05"
     (notes,) = [sheet(compare(a, b, ["p50"], [])).notes]
     text = " ".join(notes)
-    assert "With 3 and 3 processes no p is below 0.1: no difference can be told from chance" in text
+    assert "With 3 and 3 processes, p cannot be lower than 0.1, so no difference is distinguishable from chance" in text
     more = verdict_of(*sides(tmp_path / "four", LEVELS[:4], [9 * level for level in LEVELS[:4]]), "p50 > 1.1x")
     assert more.failed is True
     assert more.p == pytest.approx(1 / 70)
@@ -315,10 +315,10 @@ def test_too_few_processes_for_any_verdict_are_said(tmp_path: Path) -> None:
 
 def test_the_smallest_p_is_said_and_corrected(tmp_path: Path) -> None:
     a, b = sides(tmp_path, LEVELS, LEVELS[::-1])
-    assert "With 5 and 5 processes no p is below 0.0079." in sheet(compare(a, b, ["p50"], [])).notes
+    assert "With 5 and 5 processes, p cannot be lower than 0.0079." in sheet(compare(a, b, ["p50"], [])).notes
     found = compare(a, b, [], [])
     text = " ".join(sheet(found).notes)
-    assert f"none below {len(found.rows) * 2 / 252:.2g} when it is corrected for {len(found.rows)} tests (Holm)" in text
+    assert f"or {len(found.rows) * 2 / 252:.2g} when corrected for {len(found.rows)} tests (Holm)" in text
     assert len(found.rows) * 2 / 252 < 0.05
     assert {row["p_least"] for row in plain(found)["rows"]} == {2 / 252}
 

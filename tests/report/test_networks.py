@@ -139,7 +139,7 @@ def test_an_evaluation_of_another_checkpoint_is_left_out(tmp_path: Path) -> None
     (path.parent / "best.pt").write_bytes(b"trained again")
     collected = collect([tmp_path])
     assert collected.runs[0].behaviour is None
-    assert "is of another checkpoint" in collected.problems[0]
+    assert "belongs to another checkpoint" in collected.problems[0]
 
 
 @pytest.fixture(scope="module")

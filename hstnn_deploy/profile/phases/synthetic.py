@@ -88,7 +88,7 @@ def synthetic(recipe: Recipe) -> Splits:
 
     test = part(size.test)
     train, valid = with_validation(part(size.train), recipe.protocol)
-    what = f"random samples of the same number and shape, {100 * density:g} % of the inputs not zero ({whose})"
+    what = f"random samples of the same number and shape, {100 * density:g} % of the inputs nonzero ({whose})"
     return Splits(
         train, valid or test, test, size.inputs, size.classes, what, size.family, size=size.size, targets=size.targets
     )
@@ -120,11 +120,11 @@ def random_inputs(recipe: Recipe) -> tuple[Splits, str]:
     generator = torch.Generator().manual_seed(0)
     shape = (_BARE, data.steps, *step)
     if step:
-        x, what = torch.rand(shape, generator=generator), "half of the values 0, the rest uniform up to 1"
+        x, what = torch.rand(shape, generator=generator), "half of the values 0, the rest uniform in (0, 1)"
         x *= torch.rand(shape, generator=generator) < 0.5
         split: Split = ArraySplit(x, torch.zeros(_BARE, dtype=torch.int64))
     else:
-        what = "tokens, each as often as any other"
+        what = "tokens, all equally frequent"
         split = _Tokens(torch.randint(0, _words(network), shape, generator=generator))
     said = f"synthetic: {_BARE} random samples of {shape[1]} steps, {what}; {data.why}"
     return Splits(split, split, split, (step or [0])[0], classes, said), said
@@ -158,7 +158,7 @@ def _random_images(recipe: Recipe, size: Shape, how: Images, generator: torch.Ge
 
     test = part(size.test)
     train, valid = with_validation(part(size.train), recipe.protocol)
-    what = f"random images of the same number and shape, encoded as asked ({how.encoding})"
+    what = f"random images of the same number and shape, encoded as the recipe says ({how.encoding})"
     return Splits(
         *(replace(train, training=True), valid or test, test, size.inputs, size.classes, what, size.family),
         size=size.size,
@@ -202,7 +202,7 @@ def _random_events(recipe: Recipe, config: EventConfig) -> Splits:
     if training.random:
         train = train.cropped_at_random()
     what = f"random packed events, as many recordings and frames of the same shape, {100 * like.density:g} % of the "
-    what += f"inputs not zero, {like.events:g} events each ({like.whose})"
+    what += f"inputs nonzero, {like.events:g} events each ({like.whose})"
     return Splits(
         train, valid or test, test, size.inputs, size.classes, what, size.family, size=size.size, targets=size.targets
     )

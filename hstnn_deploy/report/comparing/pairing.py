@@ -77,7 +77,7 @@ def counted(name: str, metric: str, first: dict[int, float], second: dict[int, f
     if not first or not second:
         return []
     difference = math.fsum(second.values()) / len(second) - math.fsum(first.values()) / len(first)
-    return [Row(name, metric, first, second, Contrast(difference, None, None, "none: counted, not measured"), unit)]
+    return [Row(name, metric, first, second, Contrast(difference, None, None, "no test: counted, not measured"), unit)]
 
 
 def paired(
@@ -101,4 +101,4 @@ def paired(
             return pairs
     if len(first) == len(second) == 1:
         return [(first[0], second[0])]
-    raise ReportError(nothing, "give two folders with the same networks or configurations, or one of them in each")
+    raise ReportError(nothing, "give two folders with the same networks or configurations, or with one network each")

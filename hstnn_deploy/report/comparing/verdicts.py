@@ -17,7 +17,7 @@ from hstnn_deploy.report.comparing.over_processes import LEVEL
 from hstnn_deploy.report.comparing.pairing import Row
 
 _MORE = "measure several processes of each side: hstnn profile --repeats 5 --out DIR, or hstnn compare --run A B"
-_DESPITE = "measure again while the machine is idle and for longer (--seconds), or add --despite to judge all the same"
+_DESPITE = "measure again while the machine is idle and for longer (--seconds), or add --despite to judge anyway"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Verdict:
             return f"cannot be judged by {self.row.name} ({self.shown}): {self.why}"
         if self.failed:
             return f"fulfilled by {self.row.name} ({self.shown}{tested})"
-        chance = ": not told from chance" if beyond else ""
+        chance = ", not distinguishable from chance" if beyond else ""
         return f"not fulfilled by {self.row.name} ({self.shown}{tested}{chance})"
 
 
@@ -78,7 +78,7 @@ def judged(conditions: Sequence[Condition], rows: Sequence[Row], despite: bool) 
         if least >= LEVEL:
             tests = "1 test" if len(tested) == 1 else f"{len(tested)} tests"
             counts = f"{a} and {b} processes and {tests}"
-            why = f"with {counts} p is {min(1.0, least):.2g} at least; it must be below {LEVEL:g}"
+            why = f"with {counts}, p is at least {min(1.0, least):.2g}; it must be below {LEVEL:g}"
             found[number] = replace(verdict, p=p, failed=None, why=why, hint=_MORE)
     return found
 
