@@ -2,7 +2,7 @@
 
 Two runs belong to one study where all that both results depend on is equal, but for what a study varies: kind,
 recurrent unit, ratio, seed, and the step of training of weights on devices. So pure and ffs networks, which have no
-selection and no restoration, stand in every study of the same adaptation; two ways of restoring make two studies.
+selection and no restoration, are in every study of the same adaptation; two ways of restoring make two studies.
 """
 
 from collections.abc import Sequence

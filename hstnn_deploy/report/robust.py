@@ -26,7 +26,7 @@ def networks(collected: Collected) -> list[Measured]:
 
 
 def by_data(collected: Collected) -> list[list[Measured]]:
-    """Return them by data set, metric and split: what may stand in one table."""
+    """Return them by data set, metric and split: each group is one table."""
     found: dict[tuple[str, str, str], list[Measured]] = {}
     for each in networks(collected):
         found.setdefault((each.data, each.metric, each.split), []).append(each)

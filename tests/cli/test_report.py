@@ -233,7 +233,7 @@ def test_one_process_a_side_is_shown_but_not_judged(hstnn: Hstnn, tmp_path: Path
     assert verdict["unjudged"] == "one process each; --repeats 5"
     shown = hstnn("compare", a, b, "--metric", "p50_ms")
     assert shown.code == 0
-    assert "n/a: one process each; --repeats 5" in " ".join(shown.out.split())
+    assert "n/a: only one process each; measure more with --repeats 5" in " ".join(shown.out.split())
 
 
 def two_recipes(folder: Path) -> list[str | Path]:

@@ -185,7 +185,7 @@ def test_equal_figures_are_not_different() -> None:
 
 
 def test_one_process_a_side_has_no_test() -> None:
-    assert contrast([1.0], [2.0]) == (1.0, None, None, "n/a: one process each; --repeats 5")
+    assert contrast([1.0], [2.0]) == (1.0, None, None, "n/a: only one process each; measure more with --repeats 5")
     assert contrast([1.0, 2.0], [2.0]).method == "n/a: one process in B; --repeats 5"
 
 

@@ -204,7 +204,7 @@ def test_five_measurements_of_the_same_network_give_no_verdict_in_pairs(tmp_path
     for one, other in combinations(measured, 2):
         found = compare(one, other, ["p50_ms", "p99_ms"], [conditions.parse("p50_ms > 1.0001x")])
         assert all(row.test.p is None and row.test.half is None and row.adjusted is None for row in found.rows)
-        assert all(row.test.method == "n/a: one process each; --repeats 5" for row in found.rows)
+        assert all(row.test.method == "n/a: only one process each; measure more with --repeats 5" for row in found.rows)
         assert found.rows[0].test.difference != 0
         assert found.failures == []
         assert [verdict.failed for verdict in found.verdicts] == [None]

@@ -198,7 +198,7 @@ def test_what_was_measured_of_other_weights_is_not_joined(folder: Path) -> None:
     assert [each.robustness for each in found.networks] == [None]
     lines = [line for line in found.left_out if "seed" in line]
     assert [line[: line.index(":", 20)] for line in lines] == [
-        f"not joined: robustness of digits snn, seed {seed}, measured of best.pt" for seed in (1111, 2222)
+        f"not joined: robustness of digits snn, seed {seed}, measured on best.pt" for seed in (1111, 2222)
     ]
     assert "trained again" in lines[0]
     assert "valid split" in lines[1]

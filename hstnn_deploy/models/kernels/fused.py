@@ -140,7 +140,7 @@ def _spread(grad_pooled: Tensor, shape: torch.Size, maps: torch.Size) -> Iterato
 
 
 def _membranes(like: Tensor, keep: bool) -> Tensor:
-    """Return room for m of every step [T, B, n], or for one step's, T times over, where nobody will ask for it."""
+    """Return memory for m of every step [T, B, n], or one step's memory T times over where nothing reads it later."""
     if keep:
         return torch.empty_like(like, memory_format=torch.contiguous_format)
     return torch.empty_like(like[:1], memory_format=torch.contiguous_format).expand_as(like)

@@ -161,7 +161,7 @@ class _Window(torch.autograd.Function):
             sums[1] += of_gain
         grad_gain = None
         if ctx.needs_input_grad[3]:
-            # decay = 1 - gain; and gain * I = m - c, of which c is decay * v of the step before.
+            # decay = 1 - gain; and gain * I = m - c, where c is decay * v of the step before.
             through = (sums[1] - decay * sums[0]) / factor if neuron.input_decay else 0.0
             grad_gain = torch.full_like(gain, through - sums[0])
         return out, grad_v0 if ctx.needs_input_grad[1] else None, None, grad_gain, None, None
@@ -264,7 +264,7 @@ def _fire(m: Tensor, neuron: Lif, out: Tensor) -> None:
 
 
 def _next(m: Tensor, s: Tensor, neuron: Lif, decay: float, room: Tensor) -> Tensor:
-    """Return c after a step, in the room of the c before it."""
+    """Return c after a step, in the memory of the c before it."""
     match neuron.reset:
         case "zero":
             # decay * m - decay * m * s: exact, as s is 0 or 1.

@@ -107,7 +107,7 @@ def distribution(name: str, seconds: Sequence[float], source: str, what: str) ->
     source = f"{source}, {len(ordered)} {what}"
     found: list[Value] = []
     for share in _SHARES:
-        # So many are needed for one of them to lie beyond the percentile.
+        # With fewer, none of them lies beyond the percentile.
         few = len(ordered) < 100 / (100 - share)
         note = f"of only {len(ordered)} {what}: at most the slowest of them" if few else ""
         found.append(Measured(f"{name}_p{share}", percentile(ordered, share), "s", source, note))

@@ -53,12 +53,12 @@ _EVENTS = {
     "nmnist": _Like(0.0175, 1.04, "that of 1000 real recordings", 309_000),
     # A gesture lasts about 6 s (Amir et al., CVPR 2017); 5 GB of files, 8 bytes an event, are some 300 000 events each.
     "dvs-gesture": _Like(0.1, 5, "assumed", 6_000_000),
-    # Some 180 000 events in 20 frames of 64 x 64 in two polarities, of which each third is taken to hold any.
+    # Some 180 000 events in 20 frames of 64 x 64 in two polarities; a third of these places is assumed to have any.
     "cifar10-dvs": _Like(0.33, 3.3, "assumed", 1_300_000),
 }
 
 _AT_ONCE = 2**20
-"""Events that are drawn at once: what is drawn takes several times the room of what is kept."""
+"""Events that are drawn at once: what is drawn takes several times the memory of what is kept."""
 
 
 def synthetic(recipe: Recipe) -> Splits:
@@ -79,7 +79,7 @@ def synthetic(recipe: Recipe) -> Splits:
 
     def part(count: int) -> ArraySplit:
         x = torch.empty(count, size.steps, *size.step, dtype=torch.uint8)
-        # Sample by sample: the random numbers behind them take eight times the room.
+        # Sample by sample: the random numbers behind them take eight times the memory.
         for some in x.split(256):
             kept = torch.rand(some.shape, generator=generator) < density
             torch.randint(1, 256, some.shape, dtype=torch.uint8, generator=generator, out=some)

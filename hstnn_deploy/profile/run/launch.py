@@ -192,7 +192,7 @@ def _read(configuration: Configuration, folder: Path, failure: str) -> Record:
 
 
 class _Process:
-    """A module of this room in a fresh process.
+    """A module of this package in a fresh process.
 
     Args:
         module: its name, such as "worker".
@@ -244,7 +244,7 @@ class _Process:
 
 
 def run_alone(module: str, words: list[str], device: str, output: Path, time_limit: float) -> str:
-    """Run a module of this room in a fresh process and wait for it; return why it failed, in one line, or ""."""
+    """Run a module of this package in a fresh process and wait for it; return why it failed, in one line, or ""."""
     return _Process(module, words, device, output).wait(time_limit)
 
 

@@ -118,7 +118,7 @@ def protocol(records: Sequence[Record]) -> list[str]:
             " multiply-accumulate (MAC), and a zero nothing. Dense MACs count zeros too."
         )
         sources = _distinct(str(record.value("energy").plain().get("source", "")) for record in measured)
-        said += [f"Energy: {source}; arithmetic only, without memory." for source in sources]
+        said += [f"Energy is an {source}; it covers arithmetic only, not memory." for source in sources]
     if "infer" in phases:
         calls = sorted({record.facts["calls"] for record in own if "calls" in record.facts})
         said.append(
@@ -204,7 +204,7 @@ def _machine(record: Record) -> str:
         parts.append(f"{facts['gpu']}, driver {facts.get('driver', 'unknown')}")
     parts.append(", ".join(f"{name} {versions[name]}" for name in names if name in versions))
     threads = record.configuration.threads
-    parts.append(f"{threads} thread{'s' if threads > 1 else ''}" if threads else "each engine's own threads")
+    parts.append(f"{threads} thread{'s' if threads > 1 else ''}" if threads else "each engine's default threads")
     name = f"Machine, node {facts['node']}" if "node" in facts else "Machine"
     return f"{name}: {'; '.join(parts)}."
 

@@ -92,7 +92,7 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
 
 
 def embedded(value: Any) -> str:
-    """Return plain data as JSON that may stand inside of a script element: it can end neither that nor a comment."""
+    """Return plain data as JSON that is safe inside a script element: it can end neither that nor a comment."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
