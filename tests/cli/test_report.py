@@ -222,7 +222,7 @@ def test_one_process_a_side_is_shown_but_not_judged(hstnn: Hstnn, tmp_path: Path
     result = hstnn("compare", a, b, "--metric", "p50_ms", "--fail-if", "p50_ms > 1.1x")
     assert result.code == 13
     assert "--fail-if 'p50_ms > 1.1x' cannot be judged" in result.error
-    assert "one process each; --repeats 5" in result.error
+    assert "one process each; measure more with --repeats 5" in result.error
     assert "measure several processes of each side: hstnn profile --repeats 5" in result.hint
     assert "+1" in result.out
     assert "n/a" in result.out
@@ -230,7 +230,7 @@ def test_one_process_a_side_is_shown_but_not_judged(hstnn: Hstnn, tmp_path: Path
     data = json.loads(hstnn("compare", a, b, "--fail-if", "p50_ms > 1.1x", "--json").out)
     (verdict,) = data["conditions"]
     assert verdict["failed"] is None
-    assert verdict["unjudged"] == "one process each; --repeats 5"
+    assert verdict["unjudged"] == "only one process each; measure more with --repeats 5"
     shown = hstnn("compare", a, b, "--metric", "p50_ms")
     assert shown.code == 0
     assert "n/a: only one process each; measure more with --repeats 5" in " ".join(shown.out.split())

@@ -186,7 +186,7 @@ def test_equal_figures_are_not_different() -> None:
 
 def test_one_process_a_side_has_no_test() -> None:
     assert contrast([1.0], [2.0]) == (1.0, None, None, "n/a: only one process each; measure more with --repeats 5")
-    assert contrast([1.0, 2.0], [2.0]).method == "n/a: one process in B; --repeats 5"
+    assert contrast([1.0, 2.0], [2.0]).method == "n/a: only one process in B; measure more with --repeats 5"
 
 
 @pytest.mark.parametrize(
