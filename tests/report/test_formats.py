@@ -218,7 +218,7 @@ def test_costs_are_a_table_per_phase_with_the_reasons_below() -> None:
     assert [entry.text for entry in infer.rows[0]][4:8] == ["5.00", "9.00", "9.90", "4321"]
     assert infer.rows[1][4].text == "failed [2]"
     assert "[2] killed by SIGKILL." in infer.notes
-    assert any("process of its own" in note for note in infer.notes)
+    assert any("in its own process" in note for note in infer.notes)
 
 
 def test_a_study_without_hybrids_is_one_column(tmp_path: Path) -> None:

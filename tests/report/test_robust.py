@@ -256,7 +256,7 @@ def test_robustness_of_some_seeds_alone_is_said(folder: Path) -> None:
     plain = json.loads(path.read_text())
     plain["networks"].pop(1)
     path.write_text(json.dumps(plain))
-    assert "robustness of digits snn is of 1 of its 2 seeds" in robust.joined(collect([folder])).left_out
+    assert "robustness of digits snn covers 1 of its 2 seeds" in robust.joined(collect([folder])).left_out
 
 
 def test_a_checkpoint_is_read_once_however_often_networks_are_joined(

@@ -132,7 +132,7 @@ def _mixed(facts: dict[str, Any]) -> None:
         (lambda facts: facts["networks"][0].update(element_sparsity=2.0), "element_sparsity"),
         (_drop, "not every scale has the 2 draws"),
         (_unordered, "are not ascending"),
-        (_mixed, "measured in accuracy and perplexity"),
+        (_mixed, "different metrics: accuracy and perplexity"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused(
