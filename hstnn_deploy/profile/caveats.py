@@ -15,7 +15,7 @@ _TIMED = ("s", "cores", "J", "W")
 
 
 def depends_on_time(unit: str) -> bool:
-    """Whether a value of this unit is doubtful where a caveat holds: times, rates, cores and energy are."""
+    """Whether a caveat makes a value of this unit doubtful: true for times, rates, cores and energy."""
     return unit in _TIMED or unit.endswith("/s")
 
 
@@ -25,11 +25,11 @@ def of(record: Record) -> dict[str, str]:
     if others := crowding(record):
         found[BUSY] = f"other processes used {others:.1f} of {record.facts['cores']} cores"
     if held := throttled(record):
-        found[THROTTLED] = f"the container's CPU limit held {held:.1f} s back"
+        found[THROTTLED] = f"the container's CPU limit paused it for {held:.1f} s"
     if clock := gpu_clock(record):
         found[GPU_THROTTLED] = f"clock {clock}"
     if unsteady(record):
-        found[UNSTEADY] = "it began when the time to warm up was over"
+        found[UNSTEADY] = "the warm-up ran out of time before it was steady"
     return found
 
 

@@ -12,7 +12,7 @@ from hstnn_deploy.foreign import brief
 VERSION = 3
 """Of the layout that is written now. It changes whenever a reader of the one before would be wrong."""
 
-NOT_SAID = "the record is of version 2, which does not say it"
+NOT_SAID = "the record has version 2, which does not state it"
 
 
 def current(plain: dict[str, Any]) -> dict[str, Any]:
@@ -29,8 +29,8 @@ def current(plain: dict[str, Any]) -> dict[str, Any]:
         return plain
     if isinstance(version, bool) or not isinstance(version, int) or version not in _STEPS:
         raise ProfileError(
-            f"a record of schema version {brief(version)}; this hstnn reads versions {min(_STEPS)} to {VERSION}",
-            "measure again, or use the hstnn that wrote it",
+            f"a record has schema version {brief(version)}; this hstnn reads versions {min(_STEPS)} to {VERSION}",
+            "measure again, or use the hstnn version that wrote it",
         )
     while version != VERSION:
         plain, version = _STEPS[version](plain), version + 1
@@ -38,7 +38,7 @@ def current(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_2(plain: dict[str, Any]) -> dict[str, Any]:
-    """Version 3 numbers the processes of a configuration, and says of which commit the user's project was."""
+    """Version 3 numbers the processes of a configuration, and names the commit of the user's project."""
     configuration, facts = plain.get("configuration"), plain.get("facts")
     # What is damaged is left to be refused as it is.
     if isinstance(configuration, dict):

@@ -58,7 +58,7 @@ class Configuration:
     no_cuda: str = ""
     """Why there are no CUDA figures; empty on a GPU."""
     ckpt: str | None = None
-    """The checkpoint that holds the weights; None for fresh random ones."""
+    """The checkpoint with the weights; None for fresh random ones."""
     ckpt_sha256: str = ""
     """Of that file, so that another one of its name is not taken for it."""
     data_dir: str | None = None
@@ -84,7 +84,7 @@ class Configuration:
     """Bytes of main memory beyond which the process fails; None for the machine's own end."""
     foreign: dict[str, Any] | None = None
     """Of a network that is none of hstnn's: `kind`, "onnx" or "module"; `inputs`, each with `name`, `shape` and `type`;
-    of an ONNX file `bytes` and `weights`. Its recipe holds a name alone; batch and steps are 0 where nobody says which
+    of an ONNX file `bytes` and `weights`. Its recipe is only a name; batch and steps are 0 where nothing says which
     axes they are; `ckpt` is the ONNX file. None of hstnn's own networks."""
     rram_read: float | None = None
     """Of the phase work, with weights on devices: joules for a bit read from RRAM; None where nobody says."""
@@ -177,7 +177,7 @@ class Configuration:
         try:
             return cls(**data)
         except TypeError as error:
-            raise ProfileError(f"a record's configuration is not whole: {error}") from error
+            raise ProfileError(f"a record's configuration is incomplete: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ class Record:
                 timeline=data["timeline"],
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ProfileError(f"a record is not whole: {one_line(str(error))}") from error
+            raise ProfileError(f"a record is damaged: {one_line(str(error))}") from error
 
 
 def lines(records: Iterable[Record]) -> str:

@@ -11,14 +11,14 @@ from hstnn_deploy.profile.schema import check_shape
 
 _LARGEST = 2**30
 """Bytes of a file of records, at most."""
-_WHAT_IT_IS = "records are lines of JSON: a records.jsonl that `hstnn profile` wrote"
+_WHAT_IT_IS = "give a records.jsonl that `hstnn profile` wrote: one JSON object a line"
 
 
 def read(path: Path) -> list[Record]:
     """Read a file of JSON lines.
 
     Raises:
-        ProfileError: the file cannot be read, or a line is not a record; the message holds the line's number.
+        ProfileError: the file cannot be read, or a line is not a record; the message gives the line's number.
     """
     return [record for record, _ in read_whole(path)]
 

@@ -140,6 +140,6 @@ def check_shape(plain: dict[str, Any]) -> None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise ProfileError(f"a record is not whole: {one_line(place)}: {one_line(first['msg'])}") from error
+        raise ProfileError(f"a record is damaged: {one_line(place)}: {one_line(first['msg'])}") from error
     if plain["status"] == "measured" and (missing := sorted(_MEASURED - plain["facts"].keys())):
-        raise ProfileError(f"a record is not whole: its facts hold no {missing[0]}")
+        raise ProfileError(f"a record is damaged: its facts lack {missing[0]}")

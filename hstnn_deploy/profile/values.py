@@ -45,7 +45,7 @@ Of a record's measured work, and of every span (of the process and all that it s
     disk_read                                 B          what really came from a disk
     rss_start, rss_peak, uss_peak, pss_peak   B          resident, unique and proportional memory
     cuda_allocated_peak, cuda_reserved_peak   B          torch's allocator
-    cuda_graph_pools                          B          what it holds for CUDA graphs
+    cuda_graph_pools                          B          what it keeps for CUDA graphs
     cuda_process                              B          the process's memory as the driver counts it (NVML)
     cuda_device_change                        B          where NVML cannot see the process: growth of the whole device
     gpu_busy, gpu_power, gpu_clock, gpu_energy
@@ -119,7 +119,7 @@ def value_from(data: dict[str, Any]) -> Value:
             raise TypeError(f"value {number!r} is not a number")
         return Measured(str(data["name"]), number, str(data["unit"]), str(data["source"]), str(data.get("note", "")))
     except (KeyError, TypeError) as error:
-        raise ProfileError(f"a record holds a damaged value: {error}") from error
+        raise ProfileError(f"a record has a damaged value: {error}") from error
 
 
 def find(values: Iterable[Value], name: str) -> Value:

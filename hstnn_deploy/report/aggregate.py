@@ -2,7 +2,7 @@
 
 Two runs belong to one study where all that both results depend on is equal, but for what a study varies: kind,
 recurrent unit, ratio, seed, and the step of training of weights on devices. So pure and ffs networks, which have no
-selection and no restoration, stand in every study of the same adaptation; two ways of restoring make two studies.
+selection and no restoration, are in every study of the same adaptation; two ways of restoring make two studies.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ VARIED = {"kind", "ratio", "seed"}
 """Keys of a recipe that a study varies, beside network.recurrent and network.weights.step."""
 WORDS = {"about", "experiment", "published"}
 """Keys of a recipe that no result depends on."""
-ABSENT = "has no run that could be read"
+ABSENT = "has no readable run"
 """Why a seed is missing that has not even a folder."""
 AFTER = {"selection", "restore"}
 """Keys of a recipe that only restorations depend on."""
@@ -52,7 +52,7 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """The mean less the published figure."""
+        """The mean minus the published figure."""
         mean = self.summary.mean
         return None if mean is None or self.published is None else mean - self.published
 
@@ -206,7 +206,7 @@ def _study(title: str, runs: list[Run]) -> Study:
         if other is not run:
             same = "the same result" if run.value == other.value else run.standing
             notes.append(
-                f"{run.network}, seed {run.recipe.seed}, is there twice: {other.path} counts, not {run.path} ({same})"
+                f"{run.network}, seed {run.recipe.seed}, exists twice: {other.path} counts, not {run.path} ({same})"
             )
     notes += [
         f"{run.network}{' redundant' if stage else ''}, seed {seed}: {warning}."
@@ -264,7 +264,7 @@ def _differs_from_published(runs: list[Run], published: Published) -> tuple[list
     said = f"These runs differ from the shipped recipe {name}: {changes}."
     if not theirs or not any(map(_of_size_or_epochs, keys)):
         return [said], False
-    return [f"{said} The published figures belong to that recipe and are left out."], True
+    return [f"{said} The published figures belong to that recipe, so they are left out."], True
 
 
 _SIZES = {"inputs", "input", "classes", "vocabulary", "units", "size", "form", "hidden", "layers"}

@@ -1,6 +1,6 @@
 """What a report is made of: trainings from run folders, profile records and accuracy under variation, read from disk.
 
-A folder that cannot be read is a problem with a line of its own; it never hides the others.
+An unreadable folder is a problem with its own line; it never hides the others.
 """
 
 from collections.abc import Iterable, Sequence
@@ -159,7 +159,7 @@ class Profiled:
     """The file it was read from."""
     record: Record
     plain: dict[str, Any] = field(repr=False)
-    """All that the line holds, with what this program does not know of."""
+    """Everything in the line, keys that this program does not know included."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +171,9 @@ class Collected:
     problems: list[str]
     """One line for each folder or file that was left out because it could not be read."""
     variations: dict[Path, Measurement] = field(default_factory=dict)
-    """Networks under variation, by the file that holds them."""
+    """Networks under variation, by their file."""
     robustness: dict[Path, Robustness] = field(default_factory=dict)
-    """Networks under disturbances, by the file that holds them."""
+    """Networks under disturbances, by their file."""
 
 
 def collect(paths: Sequence[Path]) -> Collected:
@@ -184,7 +184,7 @@ def collect(paths: Sequence[Path]) -> Collected:
             `hstnn evaluate --variation --out` wrote, files as .json.
 
     Raises:
-        RunError: a path does not exist, or holds nothing of all that; a file that is named cannot be read.
+        RunError: a path does not exist, or has nothing of all that; a file that is named cannot be read.
         ProfileError: a file of records cannot be read.
     """
     runs: dict[Path, Run] = {}
@@ -197,7 +197,7 @@ def collect(paths: Sequence[Path]) -> Collected:
             raise RunError(f"{path} does not exist", _KNOWN)
         folders, files, varied, disturbed = _below(path)
         if not folders and not files and not varied and not disturbed:
-            raise RunError(f"there are no runs and no profile records in {path}", _KNOWN)
+            raise RunError(f"{path} contains neither runs nor profile records", _KNOWN)
         for file in disturbed:
             try:
                 robust.setdefault(file.resolve(), record.read(file))
@@ -226,9 +226,7 @@ def collect(paths: Sequence[Path]) -> Collected:
                         runs[folder.path.resolve()] = replace(run, root=path) if len(paths) > 1 else run
     if not runs and not any(profiles.values()) and not variations and not robust:
         where = ", ".join(map(str, paths))
-        raise RunError(
-            f"nothing in {where} can be reported", problems[0] if problems else "the files of records are empty"
-        )
+        raise RunError(f"nothing to report in {where}", problems[0] if problems else "the files of records are empty")
     records = [one for each in profiles.values() for one in each]
     return Collected(list(runs.values()), records, problems, variations, robust)
 
@@ -305,7 +303,7 @@ def _behaviour(run: Run, problems: list[str]) -> Behaviour | None:
         return None
     if found.checksum_of(run.path / "best.pt"):
         return found
-    problems.append(f"left out: {path} is of another checkpoint than the best.pt beside it")
+    problems.append(f"left out: {path} belongs to another checkpoint than the best.pt beside it")
     return None
 
 
@@ -328,7 +326,7 @@ def _recipe(folder: RunFolder) -> Recipe:
 
 
 def _figures(folder: RunFolder, status: dict[str, Any], task: Task, curve: list[dict[str, Any]]) -> dict[str, float]:
-    damaged = RunError(f"{folder.path / 'status.json'} is damaged: it is finished without a result")
+    damaged = RunError(f"{folder.path / 'status.json'} is damaged: it says finished but has no result")
     try:
         result = status["result"]
         # Where a network was trained on data from Python, there may have been none to test on.

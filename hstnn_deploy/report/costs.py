@@ -77,7 +77,7 @@ def names(records: Sequence[Record]) -> dict[str, str]:
 def metric(name: str, records: Sequence[Record]) -> Metric | None:
     """Return what a user means by a metric's name, such as "epoch", "p99_ms" or "host_ram_peak_mb".
 
-    None where no record holds such a value.
+    None where no record has such a value.
     """
     known = names(records)
     stem, _, suffix = name.rpartition("_")
@@ -93,7 +93,7 @@ def find_metric(name: str, records: Sequence[Record]) -> Metric:
     """Return what `metric` returns.
 
     Raises:
-        UsageError: no record holds such a value.
+        UsageError: no record has such a value.
     """
     found = metric(name, records)
     if found is None:
@@ -122,7 +122,7 @@ def identity(record: Record) -> tuple[tuple[str, Any], ...]:
     asked = [(key, str(value)) for key, value in plain.items() if key not in _NOT_IDENTITY]
     if record.configuration.foreign is not None:
         asked.append(("inputs", str(record.configuration.foreign["inputs"])))
-    # How it computes is asked for like the rest, though it stands in the recipe.
+    # The precision is asked for like the rest, though it is a key of the recipe.
     asked += [
         ("precision", record.configuration.precision),
         ("mode", str((plain["recipe"].get("network") or {}).get("mode"))),
@@ -200,7 +200,7 @@ def _sheet(name: str, records: Sequence[Record], headlines: dict[str, tuple[str,
 def _entry(value: Value, scale: float, notes: list[str]) -> Entry:
     if not isinstance(value, Measured):
         return Entry(f"{NONE}{_mark(notes, value.reason)}")
-    # What was not run whole is marked; what else there is to know stands in the record.
+    # What was not run whole is marked; the record has the rest.
     return Entry(("~" if "extrapolated" in value.note else "") + digits(value.number * scale), value.number * scale)
 
 
@@ -211,7 +211,7 @@ def _mark(notes: list[str], note: str) -> str:
 
 
 def timeline(plain: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the memory over time of a record as plain data, or None where it holds none.
+    """Return the memory over time of a record as plain data, or None where it has none.
 
     Returns:
         `t`, seconds from the start; `columns`, bytes at each of them by name; `spans`, the phases with `name`, `start`
@@ -236,7 +236,7 @@ def calls(plain: dict[str, Any]) -> list[float]:
 def latencies(plain: dict[str, Any]) -> list[list[float]]:
     """Return what a record tells of its calls' times: pairs of a time in seconds and the share of calls within it.
 
-    From every call's time where the record holds them, else from its percentiles.
+    From the time of every call where the record has them, else from its percentiles.
     """
     shares = {}
     for value in plain.get("values", []):

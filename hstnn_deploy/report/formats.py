@@ -125,7 +125,7 @@ def demo_files(studies: Sequence[Study]) -> dict[str, str]:
         UsageError: there is no run.
     """
     if not studies:
-        raise UsageError("--csv-layout demo is for runs, and there are only profile records", "leave the option out")
+        raise UsageError("--csv-layout demo needs runs, but there are only profile records", "leave out the option")
     made = {}
     for study in studies:
         name = re.sub(r"[^A-Za-z0-9.]+", "-", study.title).strip("-")

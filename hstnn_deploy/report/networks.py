@@ -41,15 +41,15 @@ def sheet(collected: Collected) -> Sheet | None:
     ]
     rows = [_row(each, several) for each in found]
     notes = [
-        "A mean over seeds where there are several. MACs, ACs and energy: arithmetic of one sample, counted; the energy"
-        " is an estimate. One call: median, at the smallest batch that was measured.",
+        "Means over seeds. MACs, ACs and energy: counted arithmetic of one sample; the energy"
+        " is an estimate. One call: median at the smallest measured batch.",
     ]
     if any(entry.text == NONE for row in rows for entry in (row[7],)):
-        notes.append(f"Spikes n/a: not counted yet; {EVALUATE} does it.")
+        notes.append(f"Spikes n/a: not counted yet; run {EVALUATE}.")
     if any(entry.text == NONE for row in rows for entry in (*row[5:7], *row[8:])):
-        notes.append(f"MACs, ACs, energy and time n/a: not measured yet; {PROFILE} does it.")
+        notes.append(f"MACs, ACs, energy and time n/a: not measured yet; run {PROFILE}.")
     if any(row[4].text == NONE for row in rows):
-        notes.append("Parameters n/a: either of these two commands counts them.")
+        notes.append("Parameters n/a: either of these commands counts them.")
     return Sheet("Networks: accuracy, size, work and time", columns, rows, notes)
 
 
@@ -96,8 +96,8 @@ def rates(study: Study) -> Sheet | None:
     for cell in study.cells:
         rows.append([Entry(_name(cell)), *(_rate(cell, key) for key in layers)])
     notes = [
-        "Of the best epoch, on the split that chose it; a mean over seeds. n/a: the layer has no spiking units, or the"
-        " run was trained by an older version."
+        "Of the best epoch, on the split that chose it; mean over seeds. n/a: the layer has no spiking units, or an"
+        " older version trained the run."
     ]
     return Sheet(f"{study.title}: spike rates", columns, rows, notes)
 
@@ -152,7 +152,7 @@ def class_names(runs: Sequence[Run]) -> list[str]:
 
 def _classes(title: str, counts: list[list[int]], names: list[str], seeds: int) -> Sheet:
     columns = [Column("class", numeric=False), Column("samples"), Column("recall, %"), Column("precision, %")]
-    columns += [Column("F1, %"), Column("most often taken for", numeric=False)]
+    columns += [Column("F1, %"), Column("most often mistaken for", numeric=False)]
     called = [names[number] if names else str(number) for number in range(len(counts))]
     rows = []
     for number, row in enumerate(counts):
@@ -171,12 +171,10 @@ def _classes(title: str, counts: list[list[int]], names: list[str], seeds: int) 
                 Entry("–" if worst is None else f"{called[worst[1]]} ({share:.1f} %)", share),
             ]
         )
-    notes = [
-        f"The test split, {'one seed' if seeds == 1 else f'{seeds} seeds together'}. n/a: there is no such sample."
-    ]
+    notes = [f"The test split, {'one seed' if seeds == 1 else f'{seeds} seeds together'}. n/a: no such sample."]
     if len(rows) > _SHOWN_CLASSES:
         rows.sort(key=lambda row: 101.0 if row[2].number is None else row[2].number)
-        notes.append(f"The {_SHOWN_CLASSES} classes of the lowest recall, of {len(rows)}.")
+        notes.append(f"The {_SHOWN_CLASSES} classes with the lowest recall, out of {len(rows)}.")
     return Sheet(title, columns, rows[:_SHOWN_CLASSES], notes)
 
 

@@ -26,7 +26,7 @@ def networks(collected: Collected) -> list[Measured]:
 
 
 def by_data(collected: Collected) -> list[list[Measured]]:
-    """Return them by data set, metric and split: what may stand in one table."""
+    """Return them by data set, metric and split: each group is one table."""
     found: dict[tuple[str, str, str], list[Measured]] = {}
     for each in networks(collected):
         found.setdefault((each.data, each.metric, each.split), []).append(each)
@@ -99,7 +99,7 @@ def tradeoff_sheet(found: Sequence[Candidate], left_out: Sequence[str] = ()) -> 
             ]
         )
     notes = [
-        "Test: mean over seeds. Robustness: mean over all levels of the disturbances that all networks have.",
+        "Test: mean over seeds. Robustness: mean over all levels of the disturbances measured on every network.",
         f"Undominated: no other network is at least as good in metric, robustness and {COST}, and better in one.",
         "n/a: not measured (hstnn robustness, hstnn profile --phases work,infer).",
         *(f"{line}." for line in left_out),
@@ -140,7 +140,7 @@ def draw_robust(measured: Sequence[Measured]) -> "Figure":
 
 
 def draw(found: Sequence[Candidate], cost: str) -> "Figure":
-    """Return the picture of accuracy, robustness and a cost, of the networks of which it was measured."""
+    """Return the picture of accuracy, robustness and a cost, for the networks whose cost was measured."""
     from hstnn_deploy.data.pictures.tradeoff import Point, draw_tradeoff
 
     front = {each.name for each in undominated(found, cost)}

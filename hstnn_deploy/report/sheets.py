@@ -14,7 +14,7 @@ NONE = "n/a"
 
 
 class Entry(NamedTuple):
-    """What stands in a table: its text, and the number to sort by where it is one."""
+    """A cell of a table: its text, and the number to sort by if there is one."""
 
     text: str
     number: float | None = None
@@ -125,14 +125,14 @@ def by_seed(study: Study) -> Sheet:
         rows.append([Entry(name), *seeds, *(_entry(cell, column, task.metric) for column in ("mean", "sd", "± 95 %"))])
     notes = []
     if study.redundant:
-        notes.append("Redundant: the adapted network before its selection, with all units of both kinds.")
+        notes.append("Redundant: the adapted network before selection, with all units of both kinds.")
     return Sheet(
         f"{study.title}: test {task.metric}{task.unit} of each seed", columns, rows, notes + incomplete(study.cells)
     )
 
 
 def _short(reason: str) -> Entry:
-    """Return the first word of why there is no result: running, interrupted, failed; the footnote holds the rest."""
+    """Return the first word of why there is no result: running, interrupted, failed; the footnote has the rest."""
     return Entry("–" if reason in {ABSENT, "not begun"} else re.split("[ :,]", reason)[0])
 
 
@@ -150,13 +150,13 @@ def _notes(study: Study, pure_repeated: bool) -> list[str]:
         )
     if any(cell.network.step not in {None, "baseline"} for cell in study.cells):
         notes.append(
-            "vat, recover and prune: the variation of the weights was drawn anew for every batch of the test split."
-            " `hstnn evaluate --draws N` measures devices, whose draw stays."
+            "vat, recover and prune: each batch of the test split had a new draw of the weights' variation."
+            " `hstnn evaluate --draws N` measures devices: one draw for the whole split."
         )
     if len(study.seeds) == 1:
         notes.append(f"sd and ± 95 % are n/a: {ONE}.")
     if pure_repeated and any(cell.network.ratio is None and cell.stage != "adapt" for cell in study.cells):
-        notes.append("A pure network is the end of both curves: its figure stands in each column.")
+        notes.append("A pure network is an end point of both curves, so both columns show its figure.")
     return [*notes, *published_notes(study), *study.notes, *incomplete(c for c in study.cells if c.stage != "adapt")]
 
 
@@ -165,11 +165,11 @@ def published_notes(study: Study) -> list[str]:
     published = study.published
     if published is None:
         return []
-    notes = [f"Published: {published.source}. Difference: mean less published."]
+    notes = [f"Published: {published.source}. Difference: mean minus published."]
     if published.protocol != study.protocol:
         notes.append(
-            f"The published figures were obtained under another protocol ({PROTOCOLS[published.protocol]}): the"
-            " difference holds that too."
+            f"The published figures come from another protocol ({PROTOCOLS[published.protocol]}): the"
+            " difference includes this."
         )
     return notes
 
@@ -224,8 +224,8 @@ def kept(study: Study) -> Sheet | None:
     first = chosen[0].selection
     assert first is not None
     note = (
-        f"Kept again: how often a kept unit is kept when the {first.probes} Hessian probes are bootstrapped"
-        f" {first.bootstraps} times, a mean over the kept units."
+        f"Kept again: how often selection keeps a kept unit when it bootstraps the {first.probes} Hessian probes"
+        f" {first.bootstraps} times; mean over the kept units."
     )
     return Sheet(f"{study.title}: units kept by selection", columns, rows, [note])
 
@@ -265,5 +265,5 @@ def every_run(study: Study) -> Sheet:
                 Entry(str(run.path)),
             ]
         )
-    notes = ["s/epoch: wall time of a training pass as the run recorded it, a mean over its epochs."]
+    notes = ["s/epoch: recorded wall time of a training pass, mean over the epochs."]
     return Sheet(f"{study.title}: every run", columns, rows, notes)

@@ -34,11 +34,11 @@ class Cost(NamedTuple):
 
 
 COSTS: dict[str, Cost] = {
-    "energy": Cost("energy", "nJ", 1e9, "arithmetic of one sample, an estimate"),
+    "energy": Cost("energy", "nJ", 1e9, "estimate for the arithmetic of one sample"),
     "macs": Cost("macs", "MAC", 1.0, "multiply-accumulates of one sample"),
     "acs": Cost("acs", "AC", 1.0, "accumulates of one sample"),
     "latency": Cost("latency_p50", "ms", 1e3, "median of one call"),
-    "ram": Cost("host_ram_peak", "MB", 1e-6, "peak of main memory while inferring"),
+    "ram": Cost("host_ram_peak", "MB", 1e-6, "peak of main memory during inference"),
     "bytes": Cost("parameter_bytes", "kB", 1e-3, "parameters in memory"),
 }
 """By name: what networks are compared by."""
@@ -135,7 +135,7 @@ def candidates(
         own = [each for each in ours if each.parameters in {run.fingerprint for run in same}] if ours else []
         if own and len({each.parameters for each in own}) < len(figures):
             few.append(
-                f"robustness of {title} {same[0].network} is of {len({each.parameters for each in own})} of its "
+                f"robustness of {title} {same[0].network} covers {len({each.parameters for each in own})} of its "
                 f"{len(figures)} seeds"
             )
         made.append(
@@ -167,7 +167,7 @@ def _networks(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
         for cell in study.cells:
             same = list(cell.runs.values())
             if same and not (cell.stage == "adapt" and same[0].recipe.kind == "hybrid"):
-                # A pure network stands in several studies where hybrids were restored in several ways.
+                # A pure network is in several studies where hybrids were restored in several ways.
                 found.setdefault(tuple(run.path for run in same), (study.title, same))
     names = [(same[0].recipe.name, str(same[0].network)) for _, same in found.values()]
     return [
@@ -185,13 +185,11 @@ def _left_out(
     for each in robust:
         if (each.recipe, each.network) not in names:
             continue
-        what = f"not joined: robustness of {each.recipe} {each.network}, seed {each.seed}, measured of {each.source}"
+        what = f"not joined: robustness of {each.recipe} {each.network}, seed {each.seed}, measured on {each.source}"
         if each.parameters not in known:
-            lines.append(
-                f"{what}: none of these runs' best.pt holds those weights (it was trained again, or elsewhere)"
-            )
+            lines.append(f"{what}: no best.pt of these runs has those weights (it was trained again, or elsewhere)")
         elif each.split != "test":
-            lines.append(f"{what}: it is of the {each.split} split, and accuracy is of the test split")
+            lines.append(f"{what}: it is from the {each.split} split, but accuracy is from the test split")
     for profiled in profiles:
         asked = profiled.record.configuration
         kind, ratio = costs.network(profiled.record)
@@ -201,8 +199,8 @@ def _left_out(
         )
         if like and asked.stage != "adapt":
             of = asked.ckpt or "random weights"
-            why = "none of these runs' best.pt is that file" if asked.ckpt else "their recipes differ"
-            lines.append(f"not joined: a profile record of {asked.recipe.get('name')} {kind}, measured of {of}: {why}")
+            why = "it is not the best.pt of any of these runs" if asked.ckpt else "their recipes differ"
+            lines.append(f"not joined: a profile record of {asked.recipe.get('name')} {kind}, measured on {of}: {why}")
     return list(dict.fromkeys(lines))
 
 

@@ -40,11 +40,11 @@ def _accuracy(measured: Measurement) -> Sheet:
         ]
         for each in networks
     ]
-    notes = ["Without: without variation, all weights at their quantised values."]
+    notes = ["Without: no variation; all weights have their quantised values."]
     if scales:
-        of = "one draw, which has no interval" if measured.draws == 1 else f"mean of {measured.draws} draws"
-        interval = "" if measured.draws == 1 else ", ± half the width of its 95 % interval (Student's t)"
-        notes.append(f"Times sigma: {of}{interval}. A draw is one device, the same for the whole split.")
+        of = "one draw, so no interval" if measured.draws == 1 else f"mean of {measured.draws} draws"
+        interval = "" if measured.draws == 1 else ", ± half width of its 95 % interval (Student's t)"
+        notes.append(f"Times sigma: {of}{interval}. A draw is one device, used for the whole split.")
     return Sheet(heading(measured), columns, rows, notes)
 
 
@@ -65,17 +65,17 @@ def _memory(measured: Measurement) -> Sheet:
         zero = [Entry("")] * 2 if each.sparsity is None else [_percent(share) for share in each.sparsity]
         rows.append([*_leading(each, measured), *(Entry(str(count), count) for count in bits), *zero])
     notes = [
-        "RRAM, SRAM: weights of convolutions. SRAM: every weight is stored; a weight of a pruned layer takes one bit"
+        "RRAM, SRAM: weights of convolutions. SRAM stores every weight; a weight of a pruned layer takes one bit"
         " more, for zero, where the quantiser has no level at zero.",
-        "SRAM by groups: pruned layers store only the groups that are not zero, and one bit for each group.",
+        "SRAM by groups: pruned layers store only nonzero groups, plus one bit per group.",
         "Other: everything else, in float32.",
     ]
     beyond = [each.memory.beyond for each in measured.networks if each.memory.beyond]
     if beyond:
         of = "1 network" if len(beyond) == 1 else f"{len(beyond)} networks"
         notes.append(
-            f"{sum(beyond)} weights of {of} lie beyond 1, where the quantiser does not clamp: the bits above do not"
-            " hold their levels."
+            f"{sum(beyond)} weights of {of} lie beyond 1, where the quantiser does not clamp: the bits above cannot"
+            " represent them."
         )
     return Sheet("Memory and sparsity", columns, rows, notes)
 

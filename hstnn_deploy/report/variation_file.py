@@ -89,16 +89,16 @@ class _File(_Data):
         for network in self.networks:
             scales = [each.scale for each in network.variation]
             if scales != sorted(set(scales)):
-                raise ValueError(f"the scales {scales} do not ascend")
+                raise ValueError(f"the scales {scales} are not ascending")
             if any(len(each.draws) != self.draws for each in network.variation):
-                raise ValueError(f"not every scale has the {self.draws} draws that it speaks of")
+                raise ValueError(f"not every scale has the {self.draws} draws that it states")
         if len(metrics := sorted({network.metric for network in self.networks})) > 1:
-            raise ValueError(f"its networks are measured in {' and '.join(metrics)}")
+            raise ValueError(f"its networks have different metrics: {' and '.join(metrics)}")
         return self
 
 
 def read(path: Path) -> Measurement:
-    """Return the measurement that a file holds.
+    """Return the measurement in a file.
 
     Args:
         path: a variation.json of `hstnn evaluate --variation --out`.
@@ -112,6 +112,6 @@ def read(path: Path) -> Measurement:
             raise RunError(f"{path} is not {_WHAT}", _AGAIN)
         version = facts.get("version")
         if isinstance(version, int) and version > VERSION:
-            raise RunError(f"{path} is of version {version}; this program reads {VERSION}", "update hstnn-deploy")
+            raise RunError(f"{path} has version {version}; this program reads {VERSION}", "update hstnn-deploy")
         found = _File.model_validate(facts)
     return Measurement(found.split, found.draws, found.readapted, [each.curve() for each in found.networks])

@@ -110,7 +110,7 @@ def test_a_checkpoint_with_itself_is_not_called_different(hstnn: Hstnn, ckpts: t
     result = hstnn("compare", "--run", ckpts[0], ckpts[0], *words)
     assert result.code == 0, result.err
     assert len(asked) == 10
-    assert "not told from chance" in result.out
+    assert "not distinguishable from chance" in result.out
 
 
 @pytest.mark.parametrize(("condition", "code"), [("p99 > 10%", 14), ("p99 > 0.5ms", 14), ("p99 > 5ms", 0)])
@@ -134,7 +134,7 @@ def test_a_busy_machine_refuses_to_judge_unless_despite(hstnn: Hstnn, ckpts: tup
     result = hstnn(*words)
     assert result.code == 13
     assert "A: busy machine in 5 of 5 processes; B: busy machine in 5 of 5 processes" in result.err
-    assert "add --despite to judge all the same" in result.err
+    assert "add --despite to judge anyway" in result.err
     assert "Doubtful times: A: busy machine" in result.out
     assert hstnn(*words, "--despite").code == 14
     shown = hstnn(*words[:-2])
@@ -186,7 +186,7 @@ def test_ctrl_c_keeps_what_is_measured(hstnn: Hstnn, ckpts: tuple[Path, Path], m
         (["--run", "--batch", "one"], 2, "--batch 'one' is not a whole number", ""),
         (["--run", "--engines", "tensorrt"], 2, "tensorrt", ""),
         (["--run", "--seconds", "-1"], 2, "--seconds -1 is not a positive number", ""),
-        (["--run", "--fail-if", "p99 10"], 2, "is not METRIC < NUMBER with a unit", "'p99 > 10ms'"),
+        (["--run", "--fail-if", "p99 10"], 2, "does not have the form METRIC < NUMBER with a unit", "'p99 > 10ms'"),
     ],
 )
 def test_what_cannot_be_measured_in_turns_is_one_line(

@@ -33,7 +33,7 @@ def test_every_strategy_is_measured_and_the_last_line_says_which_to_take(hstnn: 
     assert "8 of the 27 samples of the training split (set by --samples): 2 batches of 4 on cpu" in result.out
     assert "the page cache is warm" in result.out
     assert "load average" in result.out
-    assert result.out.splitlines()[-1].startswith("take --cache ")
+    assert result.out.splitlines()[-1].startswith("use --cache ")
 
 
 def test_the_json_holds_every_time_and_every_byte_or_the_reason(hstnn: Hstnn, nmnist: Path, tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_frames_that_are_kept_cannot_be_cropped_at_random(hstnn: Hstnn, tmp_path
     absent = {name for name, each in found.items() if each["batches_per_second"] is None}
     tonics = {"tonic disk, first epoch", "tonic disk, later epochs"}
     assert absent == {"memory, dense", "device, dense", "device, sparse", *tonics}
-    assert all("crops at another time" in found[name]["reason"] for name in absent)
-    assert "crops at another time" in hstnn(*words).out
+    assert all("crops at a new time" in found[name]["reason"] for name in absent)
+    assert "crops at a new time" in hstnn(*words).out
 
 
 def test_what_memory_does_not_hold_is_not_made(hstnn: Hstnn, nmnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,14 +104,14 @@ def test_what_memory_does_not_hold_is_not_made(hstnn: Hstnn, nmnist: Path, monke
     assert by_name(facts)["--cache memory"]["batches_per_second"]
 
 
-@pytest.mark.parametrize(("name", "why"), [("digits", "digits holds images"), ("pydoc-text", "pydoc-text is a text")])
+@pytest.mark.parametrize(("name", "why"), [("digits", "contains images"), ("pydoc-text", "pydoc-text is a text")])
 def test_where_there_are_no_recordings_it_says_why_strategies_do_not_apply(hstnn: Hstnn, name: str, why: str) -> None:
     found = by_name(json.loads(hstnn("data", "bench", name, *QUICK, "--json").out))
     assert {each for each, facts in found.items() if facts["batches_per_second"]} == {"as loaded"}
     assert all(why in facts["reason"] for each, facts in found.items() if each != "as loaded")
     shown = hstnn("data", "bench", name, *QUICK)
     assert "not measured: naive; tonic disk, first epoch; tonic disk, later epochs; --cache none" in shown.out
-    assert shown.out.splitlines()[-1].startswith("take the default: --cache changes nothing")
+    assert shown.out.splitlines()[-1].startswith("keep the default: there is one way to load")
 
 
 def test_a_recipe_brings_its_data_section(hstnn: Hstnn, nmnist: Path) -> None:
@@ -221,11 +221,11 @@ def test_the_advice_weighs_speed_against_memory() -> None:
     near = advise([*slow, row("--cache memory", 0.9, 130_000_000)], 10, False, there, 900)
     assert near == (
         "disk",
-        "take --cache disk: 5.2 times naive; --cache memory would need 1.3 GB of memory for all 900 samples, "
+        "use --cache disk: 5.2 times naive; --cache memory would need 1.3 GB of memory for all 900 samples, "
         "for 1.1 times its speed",
     )
     far = advise([*slow, row("--cache memory", 0.1, 130_000_000)], 10, False, there, 900)
-    assert far == ("memory", "take --cache memory: 52 times naive; none of the others is faster")
+    assert far == ("memory", "use --cache memory: 52 times naive; no other one is faster")
     # It would be as fast, but does not fit.
     much = advise([*slow, row("--cache memory", 0.1, 1_300_000_000)], 10, False, there, 900)
     assert much.take == "disk"

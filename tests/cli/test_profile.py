@@ -37,7 +37,7 @@ def test_training_and_inference_are_measured_and_written(hstnn: Hstnn, tiny: Pat
     assert "Training: " in result.out
     assert "paper: RNN-SMNIST" in result.out
     assert "n/a [1]" in result.out
-    assert "[1] measured on the CPU, as asked" in result.out
+    assert "[1] measured on the CPU, as requested" in result.out
     assert "real: scikit-learn's digits" in result.out
     records = read(out / "records.jsonl")
     asked = [(each.configuration.phase, each.configuration.engine, each.configuration.batch) for each in records]
@@ -47,7 +47,7 @@ def test_training_and_inference_are_measured_and_written(hstnn: Hstnn, tiny: Pat
         ("infer", "fused", 3),
         ("infer", "onnxruntime", 3),
     ]
-    assert (out / "report.txt").read_text().startswith("Resources, in the paper's columns")
+    assert (out / "report.txt").read_text().startswith("Resources in the paper's columns")
     assert result.err.splitlines().count(str(tiny)) == 1
     for number in (1, 2, 3, 4):
         assert f"\n{number}/4 " in result.err
@@ -125,7 +125,7 @@ def test_a_gpu_that_does_not_exist_is_an_error(hstnn: Hstnn) -> None:
     if torch.cuda.is_available():
         assert result.error.startswith("GPU 99 does not exist: torch sees")
     else:
-        assert result.error.startswith("GPU 0 was asked for, but ")
+        assert result.error.startswith("GPU 0 was requested, but ")
         assert "leave --gpus out" in result.hint
 
 
@@ -183,7 +183,7 @@ def test_instances_beyond_memory_are_refused_before_anything_is_started(hstnn: H
     result = hstnn("profile", "digits", "--gpus", "none", "--phases", "train", "--instances", "1000000")
     assert (result.code, result.out) == (10, "")
     assert result.error.startswith("1000000 instances of digits need at least 20")
-    assert result.error.endswith("of main memory are free")
+    assert result.error.endswith("GB")
     assert result.hint.startswith("at most ")
 
 
@@ -196,7 +196,7 @@ def test_instances_are_one_row_from_the_least_to_the_most(hstnn: Hstnn, tiny: Pa
     epochs = sorted(str(each.value("epoch").plain()["value"]) for each in records)
     assert epochs[0] != epochs[1]
     assert "2 instances" in result.out
-    (row,) = [line for line in result.out.splitlines() if line.strip().startswith("epoch: their sum")]
+    (row,) = [line for line in result.out.splitlines() if line.strip().startswith("epoch (both passes)")]
     assert row.count("~") == 2
     assert " to " in row
 
@@ -266,12 +266,12 @@ def test_a_matrix_is_the_options_and_those_given_come_first(
     ("text", "message", "hint"),
     [
         ("[", "is not YAML", ""),
-        ("- digits", "holds no keys and values", "for example"),
+        ("- digits", "is not a mapping of keys to values", "for example"),
         ("batches: 1", "unknown key 'batches'", "did you mean 'batch'?"),
         ("batch: many", "batch is 'many', not a whole number", ""),
         ("batch: [1, true]", "batch is True, not a whole number", ""),
         ("instances: [1]", "instances is a list", "give one value"),
-        ("batch: []", "--batch names no number", "for example"),
+        ("batch: []", "--batch needs a number", "for example"),
     ],
 )
 def test_a_matrix_that_is_none_is_refused(hstnn: Hstnn, tmp_path: Path, text: str, message: str, hint: str) -> None:
@@ -306,6 +306,6 @@ def test_the_largest_batch_that_fits_is_found(hstnn: Hstnn, tiny: Path, monkeypa
     assert f"largest batch {largest['value']} ({not_any_more['value']} does not fit)" in result.err
     result = hstnn("profile", tiny, "--phases", "train", "--find-batch", "--gpus", "none")
     assert "does not fit: out of host memory" in result.out
-    assert "Largest batch: from 64 doubled until one does not fit" in " ".join(result.out.split())
+    assert "Largest batch: it starts at 64 and doubles until a batch does not fit" in " ".join(result.out.split())
     assert "Warm-up" not in result.out
     assert "Training: " not in result.out

@@ -26,11 +26,11 @@ def test_an_onnx_file_to_records_that_report_and_compare_take(hstnn: Hstnn, here
     for out in ("a", "b"):
         result = hstnn("profile", "net.onnx", "--batch", "1,4", *QUICK, "--out", out)
         assert result.code == 0, result.err
-    assert "note: axis 0 of the input x, time, is taken for the time steps, by its name: 10" in result.err
+    assert "note: axis 0 of the input x, time, is the time axis by its name: 10" in result.err
     assert "net.onnx: ONNX file on x [10, 4, 6] float32" in result.out
-    assert "size of the file" in result.out
-    assert "[1] measured on the CPU, as asked" in result.out
-    assert "not counted of an ONNX file" in result.out
+    assert "file size" in result.out
+    assert "[1] measured on the CPU, as requested" in result.out
+    assert "not counted for an ONNX file" in result.out
     assert "Data for net.onnx: random: floating point uniform in [0, 1)" in result.out
     records = read(here / "a" / "records.jsonl")
     assert [(each.configuration.batch, each.configuration.steps) for each in records] == [(1, 10), (4, 10)]
@@ -59,9 +59,9 @@ def test_a_factory_is_called_and_trained(hstnn: Hstnn, here: Path) -> None:
     result = hstnn("profile", "mine:make", "--input", "B,6", "--batch", "3", *QUICK, "--out", "out")
     assert result.code == 0, result.err
     assert "mine:make: torch module on [3, 6] float32" in result.out
-    assert "a training step, cpu" in result.out
+    assert "training step, cpu" in result.out
     words = " ".join(result.out.split())
-    assert "A training step: forward, the loss (the mean of the squares of the output), backward, and SGD" in words
+    assert "Training step: forward pass, loss (the mean of the squares of the output), backward pass, and SGD" in words
     infer, step = read(here / "out" / "records.jsonl")
     assert (infer.configuration.phase, step.configuration.phase) == ("infer", "step")
     assert set(step.series) == {"step", "step_forward", "step_backward", "step_optimiser"}
@@ -86,7 +86,7 @@ def test_hostile_and_odd_files_are_one_error_each(hstnn: Hstnn, here: Path) -> N
     (here / "text.onnx").write_text("no model")
     cases = {
         "text.onnx": (9, "text.onnx is damaged, or not an ONNX file"),
-        "none.onnx": (9, "none.onnx is no file"),
+        "none.onnx": (9, "none.onnx is not a file"),
         str(product(here / "odd.onnx", ["height", 6])): (2, "axis 0 of the input x, height, has no size in the file"),
         str(product(here / "large.onnx", [10**10, 6])): (10, "the input x [10000000000, 6] float32 is 240 GB; "),
         str(product(here / "inside" / "out.onnx", [1, 6], outside("../w.bin"))): (9, "outside its folder"),
@@ -116,7 +116,7 @@ def test_what_would_fill_the_memory_while_it_runs_is_stopped(hstnn: Hstnn, here:
 @pytest.mark.parametrize(
     ("words", "code", "message", "hint"),
     [
-        (["mine:make"], 2, "a torch module does not say what it takes", "give --input SHAPE"),
+        (["mine:make"], 2, "a torch module does not state its inputs", "give --input SHAPE"),
         (["mine:make", "--input", "7"], 9, "mine:make cannot run on [7]: ", ""),
         (["mine:mak", "--input", "6"], 2, "mine:mak: mine has no mak", "did you mean 'make'?"),
         (["mine:broken", "--input", "6"], 2, "mine:broken raises: ValueError: no weights here (mine.py, line ", ""),
@@ -136,7 +136,7 @@ def test_what_would_fill_the_memory_while_it_runs_is_stopped(hstnn: Hstnn, here:
         ),
         (["mine:make", "--find-batch"], 2, "--find-batch works only for hstnn's own networks", "leave it out"),
         (["mine:make", "--input", "6", "--phases", "train"], 2, "unknown phase of a foreign network 'train'", ""),
-        (["net.onnx", "--phases", "step"], 2, "net.onnx is an ONNX file: it can be run, and not trained", "leave"),
+        (["net.onnx", "--phases", "step"], 2, "net.onnx is an ONNX file: hstnn can run it, not train it", "leave"),
         (
             ["mine:make", "--input", "6", "--out", "o", "--resume"],
             2,

@@ -134,7 +134,7 @@ def test_unfinished_and_damaged_runs_are_marked_not_averaged(hstnn: Hstnn, runs:
     assert result.code == 0
     assert result.err == f"warning: left out: {runs}/digits/snn/seed1/status.json is damaged\n"
     assert "* rnn is incomplete, 2 of 3 seeds: seed 3 failed: the loss is no number." in result.out
-    assert "* snn is incomplete, 1 of 3 seeds: seeds 1, 3 has no run that could be read." in result.out
+    assert "* snn is incomplete, 1 of 3 seeds: seeds 1, 3 has no readable run." in result.out
 
 
 def damaged_line(folder: Path) -> list[str | Path]:
@@ -152,7 +152,7 @@ def other_version(folder: Path) -> list[str | Path]:
     ("given", "code", "message", "hint"),
     [
         (lambda t: [t / "no"], 5, "no does not exist", "give a folder of runs"),
-        (lambda t: [(t / "empty").mkdir() or t / "empty"], 5, "no runs and no profile records in", "hstnn train"),
+        (lambda t: [(t / "empty").mkdir() or t / "empty"], 5, "contains neither runs nor profile", "hstnn train"),
         (damaged_line, 9, "records.jsonl, line 1: not JSON", "a records.jsonl that"),
         (other_version, 9, "schema version 99", "measure again"),
         (lambda t: [t / "runs", "--format", "pdf"], 2, "unknown format 'pdf'", "known: console, csv"),
@@ -222,18 +222,18 @@ def test_one_process_a_side_is_shown_but_not_judged(hstnn: Hstnn, tmp_path: Path
     result = hstnn("compare", a, b, "--metric", "p50_ms", "--fail-if", "p50_ms > 1.1x")
     assert result.code == 13
     assert "--fail-if 'p50_ms > 1.1x' cannot be evaluated" in result.error
-    assert "one process each; --repeats 5" in result.error
+    assert "one process each; measure more with --repeats 5" in result.error
     assert "measure several processes of each side: hstnn profile --repeats 5" in result.hint
     assert "+1" in result.out
     assert "n/a" in result.out
-    assert "fail if p50_ms > 1.1x: cannot be judged" in result.out
+    assert "fail if p50_ms > 1.1x: cannot be evaluated" in result.out
     data = json.loads(hstnn("compare", a, b, "--fail-if", "p50_ms > 1.1x", "--json").out)
     (verdict,) = data["conditions"]
     assert verdict["failed"] is None
-    assert verdict["unjudged"] == "one process each; --repeats 5"
+    assert verdict["unjudged"] == "only one process each; measure more with --repeats 5"
     shown = hstnn("compare", a, b, "--metric", "p50_ms")
     assert shown.code == 0
-    assert "n/a: one process each; --repeats 5" in " ".join(shown.out.split())
+    assert "n/a: only one process each; measure more with --repeats 5" in " ".join(shown.out.split())
 
 
 def two_recipes(folder: Path) -> list[str | Path]:
@@ -281,18 +281,18 @@ def unfinished(folder: Path) -> list[str | Path]:
     ("given", "code", "message", "hint"),
     [
         (lambda t: [t / "no", t / "runs"], 5, "no does not exist", "give a folder"),
-        (lambda t: [t / "runs", t / "records.jsonl"], 13, "runs holds runs, and", "records with records"),
-        (both_records, 13, "holds profile records and robustness records", "name the file"),
-        (two_recipes, 5, "holds runs of 2 recipes: digits (adapt.epochs 2); digits (adapt.epochs 3)", "one recipe"),
-        (damaged_run, 5, "status.json is damaged", "mend or remove it"),
+        (lambda t: [t / "runs", t / "records.jsonl"], 13, "runs contains runs, but", "records with records"),
+        (both_records, 13, "contains profile records and robustness records", "name a file"),
+        (two_recipes, 5, "has runs of 2 recipes: digits (adapt.epochs 2); digits (adapt.epochs 3)", "one recipe"),
+        (damaged_run, 5, "status.json is damaged", "repair or remove it"),
         (lambda t: other(t, {"protocol": "test"}), 13, "under the protocol test", "cannot be compared"),
         (unfinished, 13, "no finished network", ""),
-        (lambda t: [t / "runs/digits/hybrid", t / "runs/digits/rnn"], 13, "has its like in", "B has rnn"),
+        (lambda t: [t / "runs/digits/hybrid", t / "runs/digits/rnn"], 13, "has a counterpart in", "B has rnn"),
         (lambda t: [t / "runs", t / "runs", "--metric", "acuracy"], 2, "unknown metric 'acuracy'", "'accuracy'"),
         (lambda t: [t / "records.jsonl", t / "records.jsonl", "--metric", "p98_ms"], 2, "unknown metric 'p98_ms'", ""),
         (lambda t: [t / "runs", t / "runs", "--fail-if", "perplexity < 1"], 2, "unknown metric 'perplexity'", ""),
-        (lambda t: [t / "runs", t / "runs", "--fail-if", "accuracy = 1"], 2, "is not METRIC < NUMBER", "for example"),
-        (lambda t: [*[t / "records.jsonl"] * 2, "--fail-if", "cuda_process > 1x"], 13, "cannot be judged", ""),
+        (lambda t: [t / "runs", t / "runs", "--fail-if", "accuracy = 1"], 2, "not have the form METRIC", "for example"),
+        (lambda t: [*[t / "records.jsonl"] * 2, "--fail-if", "cuda_process > 1x"], 13, "cannot be evaluated", ""),
     ],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_one_line(

@@ -59,7 +59,7 @@ def test_one_checkpoint_one_draw_one_file(hstnn: Hstnn, swept: Path, tmp_path: P
     words: list[str | Path] = ["evaluate", "--ckpt", ckpt, "--ckpt", ckpt, "--draws", "1", "--variation", "1"]
     shown = hstnn(*words, "--out", tmp_path / "one.png", "--threads", "1")
     assert shown.code == 0, shown.err
-    assert "one draw, which has no interval" in shown.out
+    assert "one draw, so no interval" in shown.out
     assert "±" not in shown.out
     assert (tmp_path / "one.png").stat().st_size > 5000
     (network,) = json.loads(hstnn(*words, "--json").out)["networks"]

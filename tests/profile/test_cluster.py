@@ -201,7 +201,7 @@ def test_a_lost_node_fails_what_it_measured_and_the_others_do_the_rest(tiny: Rec
     with Nodes("auto") as nodes:
         records = list(nodes.run([*planned, *trainings(tiny, 3)]))
     # Both instances: one alone is no measurement of two.
-    reason = "node host-n1 was lost while it was measuring this"
+    reason = "node host-n1 was lost during this measurement"
     assert [record.reason for record in records] == ["", "", reason, reason, "", "", ""]
     assert [record.status for record in records[2:4]] == ["failed"] * 2
     assert [record.facts["node"] for record in records] == ["host-n0"] * 2 + ["host-n1"] * 2 + ["host-n0"] * 3
@@ -215,7 +215,7 @@ def test_what_a_dead_node_never_began_is_measured_on_another(tiny: Recipe, ray: 
 
 
 def test_nothing_is_measured_through_rays_client() -> None:
-    with pytest.raises(UsageError, match="ray://head:10001: nothing can be measured through Ray's client"):
+    with pytest.raises(UsageError, match="ray://head:10001: hstnn cannot measure through Ray's client"):
         Nodes("ray://head:10001")
 
 
@@ -224,7 +224,7 @@ def test_where_no_node_is_left_every_record_says_so(tiny: Recipe, ray: FakeRay) 
     ray.lost["n0"] = [NodeDiedError("gone")]
     with Nodes("auto") as nodes:
         records = list(nodes.run(trainings(tiny, 3)))
-    assert records[0].reason == "node host-n0 was lost while it was measuring this"
+    assert records[0].reason == "node host-n0 was lost during this measurement"
     assert {record.reason for record in records[1:]} == {"no node is left in the cluster"}
 
 
@@ -270,7 +270,7 @@ def test_gpu_numbers_are_those_of_a_node(tiny: Recipe, ray: FakeRay, monkeypatch
     needs_two = [each for each in records if each.configuration.device == "cuda:1" or each.configuration.at_once]
     assert {record.facts["node"] for record in needs_two} == {"host-n2"}
     assert all(record.facts["node"] != "host-n0" for record in records if record.configuration.device == "cuda:0")
-    with pytest.raises(DeviceError, match="GPU 2 was asked for, but no node of the cluster has more than 2"):
+    with pytest.raises(DeviceError, match="GPU 2 was requested, but no node of the cluster has more than 2"):
         plan([tiny], gpus=[2], cluster_gpus=2)
     with pytest.raises(DeviceError, match="no node of the cluster has a GPU"):
         plan([tiny], gpus=[0], cluster_gpus=0)
@@ -327,7 +327,7 @@ def test_nodes_without_hstnn_deploy_or_with_another_one_are_refused(
     ray: FakeRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rooms, "_version", lambda: "0.0.1")
-    with pytest.raises(DeviceError, match=r"node host-n0 has hstnn-deploy 0\.0\.1, and this is"):
+    with pytest.raises(DeviceError, match=r"node host-n0 has hstnn-deploy 0\.0\.1, and this machine has"):
         Nodes("auto")
 
     def absent() -> str:

@@ -68,5 +68,5 @@ def test_a_search_without_an_end_says_so(tiny: Recipe, monkeypatch: pytest.Monke
     assert isinstance(largest, Measured)
     # 1437 samples, of which a tenth is held out.
     assert largest.number == 1293
-    assert largest.note == "larger ones were not tried: there are 1293 samples to train on"
+    assert largest.note == "larger batches were not tried: there are 1293 samples to train on"
     assert isinstance(record.value("smallest_batch_not"), NotMeasured)

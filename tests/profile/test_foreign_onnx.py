@@ -107,5 +107,5 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path: Path) -> N
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for path in (tmp_path / "none.onnx", tmp_path):
-        with pytest.raises(ProfileError, match="is no file"):
+        with pytest.raises(ProfileError, match="is not a file"):
             examine(path)

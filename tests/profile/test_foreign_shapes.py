@@ -43,8 +43,8 @@ def test_axes_of_a_file_are_fixed_given_or_guessed_by_their_names() -> None:
     assert (found.batch, found.steps) == (1, 5)
     guessed = of_file(declared[:1], [], None, None)
     assert guessed.notes == [
-        "axis 0 of the input x, seq_len, is taken for the time steps, by its name: 10 (--steps changes that)",
-        "axis 1 of the input x, batch, is taken for the batch, by its name: 1 (--batch changes that)",
+        "axis 0 of the input x, seq_len, is the time axis by its name: 10 (--steps changes it)",
+        "axis 1 of the input x, batch, is the batch axis by its name: 1 (--batch changes it)",
     ]
     assert of_file(declared[:1], [], 3, 5).notes == []
 
@@ -78,12 +78,12 @@ X = [Declared("x", ["height", 28])]
             "axis 0 of the input x, height, has no size in the file",
             "give the whole shape: --input x=SIZE,28",
         ),
-        (X, ["x=3"], None, "--input 'x=3' has 1 axes, and the file's x has 2", "its shape is [height, 28]"),
-        (X, ["x=3,29"], None, "axis 1 of x is 28 in the file, and cannot be 29", "its shape is [height, 28]"),
+        (X, ["x=3"], None, "--input 'x=3' has 1 axes, but x in the file has 2", "its shape is [height, 28]"),
+        (X, ["x=3,29"], None, "axis 1 of x is 28 in the file, not 29", "its shape is [height, 28]"),
         (X, ["y=3,28"], None, "the file has no input 'y'", "known: x"),
         (X, ["x=3,28:int64"], None, "--input 'x=3,28:int64': the file says that x is float32", "leave"),
-        (X, ["x=3,28"], 4, "--batch 4: nothing says which axis is the batch", "write B for it"),
-        ([Declared("x", ["N"])], ["x=3"], 4, "--batch 4, and --input makes the axis N 3", "write B in its place"),
+        (X, ["x=3,28"], 4, "--batch 4: it is unknown which one is the batch axis", "mark it with B"),
+        ([Declared("x", ["N"])], ["x=3"], 4, "--batch 4, and --input makes the axis N 3", "mark the axis with B"),
         ([Declared("x", [None])], [], None, "axis 0 of the input x has no size in the file", "give the whole shape"),
         ([Declared("x", None)], [], None, "the file does not say how many axes its input x has", "give its shape"),
         ([*X, Declared("z", ["height"])], ["x=3,28", "z=4"], None, "the axis height is both 3 and 4", "give it"),
@@ -123,7 +123,7 @@ def test_only_names_that_say_so_are_batch_or_time() -> None:
 
 
 def test_a_terabyte_is_refused_before_it_is_made() -> None:
-    with pytest.raises(OutOfMemoryError, match=r"x .* is 4000 GB; 8 GB of memory may be taken"):
+    with pytest.raises(OutOfMemoryError, match=r"x .* is 4000 GB; 8 GB of memory is available"):
         check_size([Input("x", [10**6, 10**6]), Input("y", [1])], 8_000_000_000)
     check_size([Input("x", [1000])], 4000)
 

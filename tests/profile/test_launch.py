@@ -44,7 +44,7 @@ def test_a_process_without_a_result_is_a_failed_row(monkeypatch: pytest.MonkeyPa
     instead(monkeypatch, "pass")
     (record,) = launch.run([configured(tiny, "train")])
     assert record.status == "failed"
-    assert "no whole record" in record.reason
+    assert "incomplete record" in record.reason
 
 
 def test_a_failed_export_fails_what_stands_on_it(monkeypatch: pytest.MonkeyPatch, tiny: Recipe) -> None:
@@ -125,7 +125,7 @@ def test_a_file_where_the_user_stands_does_not_get_into_the_process(
     words = [str(tmp_path / "configuration.json"), str(tmp_path / "record.json"), str(tmp_path)]
     failure = launch.run_alone("worker", words, "cpu", tmp_path / "output", PATIENCE)
     assert "the wrong json" not in failure
-    assert "not whole" in failure
+    assert "incomplete" in failure
 
 
 def instances(tiny: Recipe, count: int) -> list[Configuration]:

@@ -176,7 +176,7 @@ def test_spans_do_not_stand_inside_each_other() -> None:
 
 @pytest.mark.parametrize("options", [{"device": "gpu"}, {"device": "cuda"}, {"seconds": 0}, {"seconds": float("nan")}])
 def test_what_cannot_be_measured_is_refused_at_once(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"which is unknown|not a positive number"):
+    with pytest.raises(UsageError, match=r"unknown device|not a positive number"):
         hstnn_deploy.measure(**options)
 
 

@@ -297,7 +297,7 @@ def test_few_calls_say_what_their_p99_is_worth(tiny: Recipe, prepared: Path, mon
         findings = inference.measure(configured(tiny, "infer"), prepared, ledger, lambda: None)
     (slowest,) = [value for value in findings.values if value.name == "latency_p99"]
     assert isinstance(slowest, Measured)
-    assert slowest.note == "of 99 calls: no more than the slowest of them"
+    assert slowest.note == "of only 99 calls: at most the slowest of them"
 
 
 def test_an_engine_that_answers_nonsense_is_not_measured(
@@ -341,10 +341,10 @@ def test_what_breaks_is_said_in_one_line(tiny: Recipe, tmp_path: Path, monkeypat
         (MemoryError(), "out of host memory"),
         (RuntimeError("two\nlines"), "RuntimeError: two lines"),
         (HstnnError("explained"), "explained"),
-        (HstnnError("cannot run: FAIL : std::bad_alloc"), "out of host memory: ONNX Runtime could not have more"),
+        (HstnnError("cannot run: FAIL : std::bad_alloc"), "out of host memory: ONNX Runtime could not allocate more"),
         (
             RuntimeError("can't allocate memory: you tried to allocate 367001600 bytes. Error code 12"),
-            "out of host memory: torch asked for 367 MB more",
+            "out of host memory: torch needed 367 MB more",
         ),
     ):
 

@@ -71,7 +71,7 @@ def test_a_call_that_the_binding_does_not_have_is_said(nvml: FakeNvml) -> None:
 
 def test_a_device_that_nvml_does_not_have_is_said(nvml: FakeNvml) -> None:
     nvml.uuids = ["GPU-bbbb"]
-    with pytest.raises(ProfileError, match="no device with the UUID aaaa"):
+    with pytest.raises(ProfileError, match="no device with CUDA's UUID aaaa"):
         Device(0, OURS)
 
 
@@ -94,7 +94,7 @@ def test_in_a_container_the_device_s_growth_stands_in_and_is_named_so(nvml: Fake
     assert "does not see this process" in hidden.reason
     assert isinstance(change, Measured)
     assert change.number == 300
-    assert "other processes' changes count too" in change.note
+    assert "other processes included" in change.note
 
 
 def test_a_stranger_with_our_number_is_not_taken_for_us(nvml: FakeNvml) -> None:
@@ -142,7 +142,7 @@ def test_throttling_is_a_warning_beside_the_clock() -> None:
     rows: list[Reading] = [{"t": float(t), "gpu_clock": 900.0, "gpu_throttled": float(t > 1)} for t in range(4)]
     clock = find(_values(rows[0], rows[3], rows[1:3], {}), "gpu_clock")
     assert isinstance(clock, Measured)
-    assert clock.note == "held down by power or heat in 2 of 4 readings"
+    assert clock.note == "limited by power or heat in 2 of 4 readings"
 
 
 def test_without_nvml_the_sampler_goes_on_and_says_why(nvml: FakeNvml) -> None:

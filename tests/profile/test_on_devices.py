@@ -54,8 +54,8 @@ def test_what_nobody_published_or_is_not_there_is_not_a_number() -> None:
     for name, why in (
         ("energy_rram_reads", "give --rram-read"),
         ("energy_with_reads", "give --rram-read"),
-        ("energy_sram_reads", "there is no SRAM part"),
-        ("sram_bits", "there is no SRAM part in the step baseline"),
+        ("energy_sram_reads", "the network has no SRAM part"),
+        ("sram_bits", "the step baseline has no SRAM part"),
     ):
         assert isinstance(values[name], NotMeasured)
         assert why in values[name].plain()["reason"]
@@ -117,7 +117,7 @@ def test_the_networks_have_rows_of_the_resource_table(name: str) -> None:
     row = resource_table.matching(load_recipe(name).experiment)
     assert row is not None
     assert not row.figures
-    assert "no memory or time is published" in row.source
+    assert "memory and time were not published" in row.source
 
 
 def test_every_row_has_a_recipe() -> None:

@@ -230,7 +230,7 @@ def test_work_is_said_per_sample_with_its_energy(tiny: Recipe, tmp_path: Any) ->
     assert 0 <= number("spike_rate.layer1.snn") <= 1
     acs = record.value("acs")
     assert isinstance(acs, Measured)
-    assert acs.note == "random weights: a trained network spikes otherwise"
+    assert acs.note == "with random weights; a trained network spikes at other rates"
     energy = record.value("energy")
     assert isinstance(energy, Measured)
     assert work.ENERGY_SOURCE in energy.source

@@ -93,7 +93,7 @@ def test_each_gpu_named_is_measured_by_itself_and_then_all_at_once(two_gpus: Non
     configurations = plan(["digits"], phases=["train"], gpus=[1, None, 1, 0])
     alone, together = configurations[:3], configurations[3:]
     assert [each.device for each in alone] == ["cuda:1", "cpu", "cuda:0"]
-    assert alone[1].no_cuda == "measured on the CPU, as asked"
+    assert alone[1].no_cuda == "measured on the CPU, as requested"
     assert [(each.device, each.at_once) for each in together] == [
         ("cuda:1", ["cuda:1", "cuda:0"]),
         ("cuda:0", ["cuda:1", "cuda:0"]),
@@ -107,7 +107,7 @@ def test_a_gpu_beyond_those_there_are_is_an_error(two_gpus: None) -> None:
 
 
 def test_a_gpu_where_there_is_none_is_an_error(no_gpu: None) -> None:
-    with pytest.raises(DeviceError, match="GPU 0 was asked for, but "):
+    with pytest.raises(DeviceError, match="GPU 0 was requested, but "):
         plan(["digits"], gpus=[0])
 
 
@@ -116,12 +116,12 @@ def test_a_gpu_where_there_is_none_is_an_error(no_gpu: None) -> None:
     [
         ({"recipes": ["digit"]}, RecipeError, "unknown recipe 'digit'"),
         ({"phases": ["trian"]}, UsageError, "unknown phase 'trian'"),
-        ({"phases": []}, UsageError, "no phase is named"),
+        ({"phases": []}, UsageError, "no phase was given"),
         ({"engines": ["onnx"]}, UsageError, "unknown engine 'onnx'"),
         ({"batches": [0]}, UsageError, "--batch 0 is not a positive number"),
-        ({"batches": []}, UsageError, "--batch names no number"),
+        ({"batches": []}, UsageError, "--batch needs a number"),
         ({"gpus": []}, UsageError, "--gpus names no GPU"),
-        ({"gpus": [-1]}, UsageError, "--gpus -1 is not a GPU's number"),
+        ({"gpus": [-1]}, UsageError, "--gpus -1 is not the number of a GPU"),
         ({"threads": [0]}, UsageError, "--threads 0"),
         ({"seconds": float("nan")}, UsageError, "--seconds nan"),
         ({"max_steps": -3}, UsageError, "--max-steps -3"),
@@ -133,7 +133,7 @@ def test_a_gpu_where_there_is_none_is_an_error(no_gpu: None) -> None:
         ({"data": "fake"}, UsageError, "unknown data source 'fake'"),
         ({"experiments": ["rnn-smist"]}, UsageError, "unknown experiment 'rnn-smist'"),
         ({"recipes": ["digits"], "ratios": [1.5]}, UsageError, "ratio"),
-        ({"recipes": ["digits"], "kinds": ["rnn"], "phases": ["select"]}, UsageError, "there is nothing to measure"),
+        ({"recipes": ["digits"], "kinds": ["rnn"], "phases": ["select"]}, UsageError, "nothing to measure"),
         ({"recipes": ["digit-events"], "kinds": ["lstm"]}, RecipeError, "has rnn units only"),
         ({"ckpt": Path("nothing.pt")}, CheckpointError, r"nothing\.pt does not exist"),
         ({"data_dir": Path("nowhere")}, DataError, "nowhere"),
@@ -253,14 +253,14 @@ def test_other_time_steps_are_cut_off_or_repeated(tiny: Recipe, no_gpu: None) ->
         assert x.shape == (steps, 4, 8)
         assert torch.equal(x[:3], whole[:3])
         assert torch.equal(x[8:11], whole[:3]) or steps == 3
-        assert "its own 8 cut off or repeated" in what
+        assert "cut or repeated from its own 8" in what
     (text,) = plan(["ptb"], phases=["train"], steps=[7])
     assert (text.steps, text.recipe["data"]["bptt"]) == (7, 7)
 
 
 def test_a_checkpoint_keeps_its_kind(tiny: Recipe, tmp_path: Path, no_gpu: None) -> None:
     (run,) = train(tiny, tmp_path, stage="adapt")
-    with pytest.raises(UsageError, match="a checkpoint's network has its own kind"):
+    with pytest.raises(UsageError, match="the checkpoint fixes its network's kind"):
         plan(ckpt=run.best, kinds=["rnn"])
     planned = plan(["digits"], ckpt=run.best, kinds=["rnn"], phases=["train", "select"])
     assert [(each.subject, each.phase, each.kind) for each in planned] == [
@@ -276,7 +276,7 @@ def test_where_the_data_comes_from_can_be_asked_for(source: str, tmp_path: Path)
     digits = load_recipe("digits")
     assert splits(digits, None, cast(Any, source))[1].startswith(f"{source}: ")
     if source == "real":
-        with pytest.raises(DataError, match="mnist is not at hand"):
+        with pytest.raises(DataError, match="mnist is not available"):
             splits(load_recipe("smnist"), tmp_path, "real")
 
 

@@ -63,7 +63,7 @@ def test_no_operations_and_no_spikes_are_claimed(nets: Any) -> None:
     for name in ("macs", "macs_dense", "acs", "spike_rate", "energy"):
         value = found.value(name)
         assert isinstance(value, NotMeasured)
-        assert "hstnn's own networks alone" in value.reason
+        assert "only in hstnn's own networks" in value.reason
     assert isinstance(found.value("cuda_process"), NotMeasured)
 
 
@@ -81,7 +81,7 @@ def test_frozen_and_whole_number_outputs_are_not_trained(nets: Any) -> None:
     frozen = nn.Linear(6, 2).requires_grad_(False)
     found = hstnn_deploy.profile_network(frozen, "1,6", seconds=0.02)
     assert found.training is not None
-    assert "no parameter that asks for a gradient" in found.training.reason
+    assert "no parameter that requires a gradient" in found.training.reason
 
     class Chosen(nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -89,7 +89,7 @@ def test_frozen_and_whole_number_outputs_are_not_trained(nets: Any) -> None:
 
     found = hstnn_deploy.profile_network(Chosen(6, 2), np.ones((1, 6), np.float32), seconds=0.02)
     assert found.training is not None
-    assert "gives int64, and not floating point" in found.training.reason
+    assert "gives int64, not floating point" in found.training.reason
 
 
 def test_states_that_nobody_resets_are_said(nets: Any) -> None:
@@ -168,7 +168,7 @@ def test_a_class_of_the_same_name_is_no_library(nets: Any) -> None:
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (None, UsageError, "a torch module does not say what it takes"),
+        (None, UsageError, "a torch module does not state its inputs"),
         ("3,7", ProfileError, "Sequential cannot run on [3, 7]: RuntimeError: "),
         ((3, 0), UsageError, "--input '3,0': '0' is neither a size, B nor T"),
         ({"nothing": (3, 6)}, ProfileError, "Sequential cannot run on [3, 6]: TypeError: "),
@@ -214,7 +214,7 @@ def test_networks_of_ours_go_their_way(tiny: Any, monkeypatch: pytest.MonkeyPatc
     assert found.inference is not None
     assert found.inference.configuration.batch == 3
     assert number(found.latency) > 0
-    with pytest.raises(UsageError, match="x is given for a network of hstnn's own"):
+    with pytest.raises(UsageError, match="x was given, but this network's inputs"):
         hstnn_deploy.profile_network(tiny, (2, 6))
     with pytest.raises(UsageError, match="unknown device 'gpu'"):
         hstnn_deploy.profile_network(tiny, device="gpu")

@@ -24,7 +24,7 @@ def test_the_paper_s_row_stands_beside_its_experiment(smnist: Record) -> None:
     text = report.text([smnist])
     assert "paper: RNN-SMNIST" in text
     for label, own, published in (
-        ("epoch: their sum", "12.0 s", "33 to 47 s"),
+        ("epoch (both passes)", "12.0 s", "33 to 47 s"),
         ("main memory, peak", "500 MB", "1.9 to 2.0 GB"),
         ("CPU cores in use", "1.00", "1 per instance"),
         ("CUDA memory, process", "n/a [1]", "350 to 400 MB"),
@@ -137,7 +137,7 @@ def test_others_work_is_a_warning(tiny: Recipe) -> None:
     assert "Busy machine" not in report.text([measured(asked, cpu_cores=1.9, cpu_cores_others=0.1)])
     assert "Busy machine" not in report.text([measured(asked, cpu_cores=0.5, cpu_cores_others=0.9)])
     busy = " ".join(report.text([measured(asked, cpu_cores=1.2, cpu_cores_others=0.8)]).split())
-    assert "during 1 of 1 measurements other processes used up to 0.8 of 2 cores" in busy
+    assert "other processes used up to 0.8 of 2 cores during 1 of 1 measurements" in busy
 
 
 def test_nothing_measured_is_no_protocol(tiny: Recipe) -> None:

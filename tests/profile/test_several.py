@@ -96,7 +96,7 @@ def test_how_far_processes_lie_apart_is_shown_whole(tiny: Recipe, width: int) ->
     text = shown(processes(tiny, 0.0123, 0.0098, 0.0456), width)
     for figure in ("12.3 ms", "9.80 ms", "45.6 ms"):
         assert figure in text
-    assert "Processes: 3 of each configuration" in " ".join(text.split())
+    assert "Each configuration ran in 3 processes" in " ".join(text.split())
     assert several.spread(processes(tiny, 0.1)) is None
 
 
@@ -109,10 +109,10 @@ def test_what_was_measured_twice_is_not_mixed(tiny: Recipe) -> None:
 
 def test_of_one_process_the_report_says_what_a_comparison_needs(tiny: Recipe) -> None:
     said = " ".join(shown(processes(tiny, 0.001)).split())
-    assert "a comparison needs several (--repeats 5)" in said
-    assert "Over processes" not in said
+    assert "a comparison needs several processes (--repeats 5)" in said
+    assert "Spread over processes" not in said
     counted = shown([measured(configured(tiny, "select"))])
-    assert "Processes:" not in counted
+    assert "the tables give their" not in counted
 
 
 def test_doubts_of_a_measurement_are_named(tiny: Recipe) -> None:
@@ -125,7 +125,7 @@ def test_doubts_of_a_measurement_are_named(tiny: Recipe) -> None:
     unsteady = changed(calm, warm_up={"steady": False})
     assert list(caveats.of(unsteady)) == ["not steady"]
     held = replace(calm, values=[*calm.values, Measured("cpu_throttled", 1.5, "s", "cgroup")])
-    assert caveats.of(held) == {"throttled": "the container's CPU limit held 1.5 s back"}
+    assert caveats.of(held) == {"throttled": "the container's CPU limit paused it for 1.5 s"}
     clock = replace(
         calm, values=[v for v in calm.values if v.name != "gpu_clock"] + [Measured("gpu_clock", 9, "MHz", "", "held")]
     )

@@ -53,7 +53,7 @@ def test_a_distribution_says_from_how_many_and_what_its_ends_are_worth() -> None
     few = stats.distribution("latency", [0.1, 0.2], "a clock", "calls")
     slowest, none = find(few, "latency_p99"), find(few, "latency_p50_high")
     assert isinstance(slowest, Measured)
-    assert slowest.note == "of 2 calls: no more than the slowest of them"
+    assert slowest.note == "of only 2 calls: at most the slowest of them"
     assert none == NotMeasured("latency_p50_high", "2 calls are too few for an interval")
 
 

@@ -57,7 +57,7 @@ def test_n_mnist_is_held_as_events_and_framed_as_the_real_one() -> None:
     assert values == nbytes(recipe) == pytest.approx(70_000 * 630 * 4, rel=0.02)
     assert values < 70_000 * 15 * 2 * 34 * 34 / 12
     assert made.origin.startswith("random packed events")
-    assert "1.75 % of the inputs not zero" in made.origin
+    assert "1.75 % of the inputs nonzero" in made.origin
 
 
 def test_gestures_are_whole_recordings_that_training_crops_at_random(few: None) -> None:

@@ -185,17 +185,17 @@ def test_equal_figures_are_not_different() -> None:
 
 
 def test_one_process_a_side_has_no_test() -> None:
-    assert contrast([1.0], [2.0]) == (1.0, None, None, "n/a: one process each; --repeats 5")
-    assert contrast([1.0, 2.0], [2.0]).method == "n/a: one process in B; --repeats 5"
+    assert contrast([1.0], [2.0]) == (1.0, None, None, "n/a: only one process each; measure more with --repeats 5")
+    assert contrast([1.0, 2.0], [2.0]).method == "n/a: only one process in B; measure more with --repeats 5"
 
 
 @pytest.mark.parametrize(
     ("pairs", "text", "hopeless"),
     [
-        ([(5, 5)], "no p is below 0.0079.", False),
-        ([(5, 5)] * 6, "none below 0.048 when it is corrected for 6 tests (Holm).", False),
-        ([(5, 5)] * 7, "none below 0.056 when it is corrected for 7 tests (Holm): no difference", True),
-        ([(3, 3)], "With 3 and 3 processes no p is below 0.1: no difference can be told from chance", True),
+        ([(5, 5)], "p cannot be lower than 0.0079.", False),
+        ([(5, 5)] * 6, "or 0.048 when corrected for 6 tests (Holm).", False),
+        ([(5, 5)] * 7, "or 0.056 when corrected for 7 tests (Holm), so no difference", True),
+        ([(3, 3)], "With 3 and 3 processes, p cannot be lower than 0.1, so no difference is", True),
     ],
 )
 def test_what_so_few_processes_can_tell_is_said(pairs: list[tuple[int, int]], text: str, hopeless: bool) -> None:

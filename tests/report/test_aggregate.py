@@ -60,7 +60,7 @@ def test_published_figures_and_the_difference_stand_beside(tmp_path: Path) -> No
 
 def test_published_figures_of_another_protocol_are_said_to_be(tmp_path: Path) -> None:
     study = study_of(write_sweep(tmp_path, changes={"published": PUBLISHED.replace("validation", "test")}))
-    assert any("under another protocol" in note for note in sheets.summary(study).notes)
+    assert any("from another protocol" in note for note in sheets.summary(study).notes)
 
 
 def test_what_was_published_of_vanilla_units_does_not_stand_beside_lstm_units(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_cell_that_lacks_a_seed_is_marked_and_says_why(sweep: Path) -> None:
         "* ffs 0.25 is incomplete, 3 of 4 seeds: seed 4 failed: out of memory.",
         "* ffs 0.5 is incomplete, 3 of 4 seeds: seed 4 interrupted, 1 of 2 epochs done.",
         "* ffs 0.75 is incomplete, 3 of 4 seeds: seed 4 killed, 1 of 2 epochs done.",
-        "* hybrid 0.75 is incomplete, 3 of 4 seeds: seed 4 has no run that could be read.",
+        "* hybrid 0.75 is incomplete, 3 of 4 seeds: seed 4 has no readable run.",
     ):
         assert note in summary.notes
 
@@ -154,7 +154,7 @@ def test_the_steps_of_weights_on_devices_are_rows_of_one_table_in_order(tmp_path
     assert cell(study, "recover").values == {1: 82.0, 2: 83.0}
     table = sheets.summary(study)
     assert [row[0].text for row in table.rows] == study.rows
-    assert any("the variation of the weights was drawn anew for every batch" in note for note in table.notes)
+    assert any("had a new draw of the weights' variation" in note for note in table.notes)
     (clean,) = studies(collect([tmp_path / "rram-digits/plain/seed1/baseline"]).runs)
     assert not any("variation" in note for note in sheets.summary(clean).notes)
 
@@ -173,7 +173,7 @@ def test_a_seed_that_is_there_twice_counts_once(sweep: Path, tmp_path: Path) -> 
     write_run(tmp_path / "zz", recipe_for("rnn", seed=1), 12.0)
     study = study_of(tmp_path)
     assert cell(study, "rnn").values == {1: 81.0, 2: 82.0, 3: 83.0}
-    assert any("rnn, seed 1, is there twice" in note for note in study.notes)
+    assert any("rnn, seed 1, exists twice" in note for note in study.notes)
     # The same folder reached by two paths is one run.
     assert study_of(sweep, sweep / "digits").notes == []
 
@@ -210,7 +210,7 @@ def test_a_run_of_a_newer_version_is_said_to_be(sweep: Path) -> None:
 def test_only_damaged_folders_are_an_error(tmp_path: Path) -> None:
     run = write_run(tmp_path, recipe_for("rnn"), 1.0)
     (run.path / "status.json").write_text("{")
-    with pytest.raises(RunError, match="can be reported") as refused:
+    with pytest.raises(RunError, match="nothing to report in") as refused:
         collect([tmp_path])
     assert "status.json is damaged" in refused.value.hint
 
@@ -287,7 +287,7 @@ def test_published_figures_are_left_out_where_size_or_epochs_are_others(
     assert (cell(study, "rnn").published is None) == left_out
     said = " ".join(sheets.summary(study).notes)
     assert f"differ from the shipped recipe smnist: {change.partition('=')[0]} is" in said
-    assert ("The published figures belong to that recipe and are left out." in said) == left_out
+    assert ("The published figures belong to that recipe, so they are left out." in said) == left_out
     assert ("Published:" in said) != left_out
 
 

@@ -76,7 +76,7 @@ def test_figures_of_other_things_are_not_compared(
 ) -> None:
     result = hstnn("compare", sides[0], _write(tmp_path / "robustness-c.json", other))
     assert error in result.error
-    assert result.hint == "such figures cannot be compared"
+    assert result.hint == "these figures cannot be compared"
 
 
 def test_other_levels_are_not_compared(sides: tuple[Path, Path], tmp_path: Path, hstnn: Hstnn) -> None:

@@ -137,7 +137,7 @@ def test_five_measurements_of_the_same_network_give_no_verdict_in_pairs(tmp_path
     for one, other in combinations(measured, 2):
         found = compare(one, other, ["p50_ms", "p99_ms"], [conditions.parse("p50_ms > 1.0001x")])
         assert all(row.test.p is None and row.test.half is None and row.adjusted is None for row in found.rows)
-        assert all(row.test.method == "n/a: one process each; --repeats 5" for row in found.rows)
+        assert all(row.test.method == "n/a: only one process each; measure more with --repeats 5" for row in found.rows)
         assert found.rows[0].test.difference != 0
         assert found.failures == []
         assert [verdict.failed for verdict in found.verdicts] == [None]
@@ -202,7 +202,7 @@ def test_a_condition_is_judged_by_a_test_and_not_by_chance(tmp_path: Path) -> No
     assert found.failed is False
     assert found.p is not None
     assert found.p > 0.05
-    assert "not told from chance" in found.said
+    assert "not distinguishable from chance" in found.said
     assert "chance" not in verdict_of(a, b, "p99 > 5%").said
 
 
@@ -237,10 +237,10 @@ def test_too_few_processes_for_any_verdict_are_said(tmp_path: Path) -> None:
     a, b = sides(tmp_path, LEVELS[:3], [9 * level for level in LEVELS[:3]])
     found = verdict_of(a, b, "p50 > 1.1x")
     assert found.failed is None
-    assert found.why == "with 3 and 3 processes and 1 test p is 0.05 at least; it must be below 0.05"
+    assert found.why == "with 3 and 3 processes and 1 test, p is at least 0.05; it must be below 0.05"
     (notes,) = [sheet(compare(a, b, ["p50"], [])).notes]
     text = " ".join(notes)
-    assert "With 3 and 3 processes no p is below 0.1: no difference can be told from chance" in text
+    assert "With 3 and 3 processes, p cannot be lower than 0.1, so no difference is distinguishable from chance" in text
     more = verdict_of(*sides(tmp_path / "four", LEVELS[:4], [9 * level for level in LEVELS[:4]]), "p50 > 1.1x")
     assert more.failed is True
     assert more.p == pytest.approx(1 / 70)
@@ -248,10 +248,10 @@ def test_too_few_processes_for_any_verdict_are_said(tmp_path: Path) -> None:
 
 def test_the_smallest_p_is_said_and_corrected(tmp_path: Path) -> None:
     a, b = sides(tmp_path, LEVELS, LEVELS[::-1])
-    assert "With 5 and 5 processes no p is below 0.0079." in sheet(compare(a, b, ["p50"], [])).notes
+    assert "With 5 and 5 processes, p cannot be lower than 0.0079." in sheet(compare(a, b, ["p50"], [])).notes
     found = compare(a, b, [], [])
     text = " ".join(sheet(found).notes)
-    assert f"none below {len(found.rows) * 2 / 252:.2g} when it is corrected for {len(found.rows)} tests (Holm)" in text
+    assert f"or {len(found.rows) * 2 / 252:.2g} when corrected for {len(found.rows)} tests (Holm)" in text
     assert len(found.rows) * 2 / 252 < 0.05
     assert {row["p_least"] for row in plain(found)["rows"]} == {2 / 252}
 

@@ -223,7 +223,7 @@ def test_json_is_plain_and_whole(sweep: Path, tmp_path: Path) -> None:
     assert (study["metric"], study["protocol"], study["seeds"]) == ("accuracy", "validation", [1, 2, 3, 4])
     cell = next(cell for cell in study["cells"] if cell["network"] == "hybrid 0.5")
     assert (cell["n"], cell["mean"], cell["complete"]) == (3, 94.0, False)
-    assert cell["missing"] == {"4": "has no run that could be read"}
+    assert cell["missing"] == {"4": "has no readable run"}
     assert cell["runs"][0]["units"] == [[5, 4], [1, 1]]
     assert data["records"][0]["configuration"]["phase"] == "infer"
 
@@ -237,7 +237,7 @@ def test_costs_are_a_table_per_phase_with_the_reasons_below() -> None:
     assert [entry.text for entry in infer.rows[0]][4:8] == ["5.00", "9.00", "9.90", "4321"]
     assert infer.rows[1][4].text == "failed [2]"
     assert "[2] killed by SIGKILL." in infer.notes
-    assert any("process of its own" in note for note in infer.notes)
+    assert any("in its own process" in note for note in infer.notes)
 
 
 def test_a_study_without_hybrids_is_one_column(tmp_path: Path) -> None:

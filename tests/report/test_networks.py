@@ -61,8 +61,8 @@ def test_a_row_has_accuracy_beside_what_the_network_takes(tmp_path: Path) -> Non
     assert [bare[name] for name in ("parameters", "MACs", "spikes", "one call, ms")] == ["n/a"] * 4
     assert sheet is not None
     said = " ".join(sheet.notes)
-    assert "hstnn evaluate --ckpt RUN/best.pt --save does it" in said
-    assert "hstnn profile --ckpt RUN/best.pt --phases work,infer does it" in said
+    assert "run hstnn evaluate --ckpt RUN/best.pt --save." in said
+    assert "run hstnn profile --ckpt RUN/best.pt --phases work,infer." in said
 
 
 def test_there_is_no_table_without_a_finished_run(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_an_old_run_folder_says_what_would_make_it(tmp_path: Path) -> None:
     write_run(tmp_path, recipe_for("rnn"), 80.0)
     collected = collect([tmp_path])
     text = page(studies(collected.runs), collected)
-    assert "Confusion matrix and spike raster: n/a; hstnn evaluate --ckpt RUN/best.pt --save makes them." in text
+    assert "Confusion matrix and spike raster: n/a; run hstnn evaluate --ckpt RUN/best.pt --save." in text
 
 
 DAMAGED = {
@@ -139,7 +139,7 @@ def test_an_evaluation_of_another_checkpoint_is_left_out(tmp_path: Path) -> None
     (path.parent / "best.pt").write_bytes(b"trained again")
     collected = collect([tmp_path])
     assert collected.runs[0].behaviour is None
-    assert "is of another checkpoint" in collected.problems[0]
+    assert "belongs to another checkpoint" in collected.problems[0]
 
 
 @pytest.fixture(scope="module")

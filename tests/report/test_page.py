@@ -199,7 +199,7 @@ def test_hovering_says_what_a_point_is(view: View) -> None:
         view.page.mouse.move(box["x"] + 58 + (box["width"] - 72) / 2 + 2, box["y"] + box["height"] * step / 40)
         if tip.is_visible():
             found.add(tip.inner_text())
-    assert "hybrid\nratio 0.5: 94 % ± 2.484 (95 %), 3 seeds\nincomplete: 4 has no run that could be read" in found
+    assert "hybrid\nratio 0.5: 94 % ± 2.484 (95 %), 3 seeds\nincomplete: 4 has no readable run" in found
     view.page.mouse.move(0, 0)
     assert tip.is_hidden()
 
@@ -321,7 +321,7 @@ def test_without_scripts_every_table_is_there(browser: Any, made: Path) -> None:
     shown = context.new_page()
     shown.goto(made.as_uri())
     assert "hybrid" in shown.locator("table").first.inner_text()
-    assert "every table is complete" in shown.locator("noscript").inner_text()
+    assert "the tables are complete" in shown.locator("noscript").inner_text()
     context.close()
 
 

@@ -58,7 +58,7 @@ def test_what_old_run_folders_do_not_say_is_not_available(tmp_path: Path) -> Non
     sheet = table(tmp_path)
     found = facts(sheet)
     assert found["processor"] == found["command"] == found["commit"] == ["n/a"]
-    assert sheet.notes == ["n/a: older versions of hstnn-deploy did not write it down."]
+    assert sheet.notes == ["n/a: older versions of hstnn-deploy did not record it."]
 
 
 def test_foreign_facts_of_another_sort_are_left_out(tmp_path: Path) -> None:

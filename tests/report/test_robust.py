@@ -198,7 +198,7 @@ def test_what_was_measured_of_other_weights_is_not_joined(folder: Path) -> None:
     assert [each.robustness for each in found.networks] == [None]
     lines = [line for line in found.left_out if "seed" in line]
     assert [line[: line.index(":", 20)] for line in lines] == [
-        f"not joined: robustness of digits snn, seed {seed}, measured of best.pt" for seed in (1111, 2222)
+        f"not joined: robustness of digits snn, seed {seed}, measured on best.pt" for seed in (1111, 2222)
     ]
     assert "trained again" in lines[0]
     assert "valid split" in lines[1]
@@ -256,7 +256,7 @@ def test_robustness_of_some_seeds_alone_is_said(folder: Path) -> None:
     plain = json.loads(path.read_text())
     plain["networks"].pop(1)
     path.write_text(json.dumps(plain))
-    assert "robustness of digits snn is of 1 of its 2 seeds" in robust.joined(collect([folder])).left_out
+    assert "robustness of digits snn covers 1 of its 2 seeds" in robust.joined(collect([folder])).left_out
 
 
 def test_a_checkpoint_is_read_once_however_often_networks_are_joined(

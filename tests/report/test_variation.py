@@ -124,15 +124,15 @@ def _mixed(facts: dict[str, Any]) -> None:
     ("change", "what"),
     [
         (lambda facts: facts.update(format="other"), "is not what hstnn evaluate --variation writes"),
-        (lambda facts: facts.update(version=2), "is of version 2; this program reads 1"),
+        (lambda facts: facts.update(version=2), "has version 2; this program reads 1"),
         (lambda facts: facts.update(networks=[]), "networks"),
         (lambda facts: facts["networks"][0].update(step="bake"), "step"),
         (lambda facts: facts["networks"][0].update(bits=9), "bits"),
         (lambda facts: facts["networks"][0]["memory_bits"].update(rram=-1), "rram"),
         (lambda facts: facts["networks"][0].update(element_sparsity=2.0), "element_sparsity"),
         (_drop, "not every scale has the 2 draws"),
-        (_unordered, "do not ascend"),
-        (_mixed, "measured in accuracy and perplexity"),
+        (_unordered, "are not ascending"),
+        (_mixed, "different metrics: accuracy and perplexity"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused(

@@ -11,7 +11,7 @@ def not_counted(what: str) -> list[Value]:
     Args:
         what: which network, such as "an ONNX file".
     """
-    reason = f"not counted of {what}: what is a spike and what a number is known of hstnn's own networks alone"
+    reason = f"not counted for {what}: only in hstnn's own networks is it known which values are spikes"
     return [NotMeasured(name, reason) for name in ("macs_dense", "macs", "acs", "spike_rate", "energy")]
 
 
@@ -23,5 +23,5 @@ def throughput(batch: int, spent: Sequence[float]) -> Value:
         spent: seconds of each call.
     """
     if not batch:
-        return NotMeasured("throughput", "nothing says which axis is the batch: write B for it in --input")
+        return NotMeasured("throughput", "the batch axis is unknown: mark it with B in --input")
     return Measured("throughput", batch * len(spent) / sum(spent), "samples/s", "samples / sum of calls")

@@ -36,7 +36,7 @@ _DOMAINS = {
 """Whose operators ONNX Runtime brings itself."""
 _IN_MEMORY = "_ORT_MEM_ADDR_"
 """ONNX Runtime takes a place of this name for an address in its own memory."""
-_AGAIN = "export it again, with its numbers inside or in a file beside it"
+_AGAIN = "export it again with its weights inside, or in a file beside it"
 
 
 class Found(NamedTuple):
@@ -58,7 +58,7 @@ def examine(path: Path) -> Found:
     """
     with reading(path, "an ONNX file", ProfileError):
         if not path.is_file():
-            raise ProfileError(f"{path} is no file", "give an ONNX file")
+            raise ProfileError(f"{path} is not a file", "give an ONNX file")
         model = onnx.load(str(path), load_external_data=False)
     # Protocol buffers take many a file for an empty model.
     if not model.ir_version or not model.graph.output:
@@ -82,7 +82,7 @@ def _declared(path: Path, value: Any) -> Declared:
     if kind != "tensor_type":
         what = (kind or "of no type").removesuffix("_type").replace("_", " ")
         raise ProfileError(
-            f"{path}: its input {name} is {what}, not a tensor", "only tensors of numbers can be made up"
+            f"{path}: its input {name} is {what}, not a tensor", "hstnn can generate only tensors of numbers"
         )
     tensor = value.type.tensor_type
     if tensor.elem_type not in _TYPES:
@@ -119,7 +119,7 @@ def _check_operators(path: Path, model: Any) -> None:
     if custom:
         raise ProfileError(
             f"{path} has operators that ONNX Runtime does not know: {one_line(', '.join(sorted(custom)))}",
-            "they come with a library of their own, which hstnn does not load: export it with standard operators",
+            "they need a custom library, which hstnn does not load: export it with standard operators",
         )
 
 
@@ -135,7 +135,7 @@ def _nodes(nodes: Any) -> Iterator[Any]:
 
 
 def _tensors(model: Any) -> Iterator[Any]:
-    """Yield every tensor that a model holds, wherever it is."""
+    """Yield every tensor in a model, wherever it is."""
     graphs = [model.graph]
     for nodes in (model.graph.node, *(each.node for each in model.functions)):
         for node in _nodes(nodes):
@@ -165,7 +165,7 @@ def _check_external(path: Path, model: Any) -> int:
         try:
             offset, length = (int(where.get(key, "0")) for key in ("offset", "length"))
         except ValueError as error:
-            raise ProfileError(f"{path}: where the numbers of {name} lie is no number", _AGAIN) from error
+            raise ProfileError(f"{path}: the offset or length of the weights {name} is not a number", _AGAIN) from error
         if offset < 0 or length < 0 or offset + length > sizes[file]:
             raise ProfileError(
                 f"{path}: {name} should be {length} bytes from byte {offset} of {one_line(place)}, which has"
@@ -184,10 +184,10 @@ def _inside(path: Path, folder: Path, place: str, name: str) -> Path:
     windows = PureWindowsPath(place)
     parts = set(windows.parts)
     if not place or "\0" in place or windows.drive or windows.root or ".." in parts or _IN_MEMORY in place:
-        raise ProfileError(f"{path} has the numbers of {name} at {one_line(place)!r}, outside its folder", _AGAIN)
+        raise ProfileError(f"{path} has the weights {name} at {one_line(place)!r}, outside its folder", _AGAIN)
     file = (folder / place).resolve()
     if not file.is_relative_to(folder):
-        raise ProfileError(f"{path} has the numbers of {name} in {one_line(place)}, a link out of its folder", _AGAIN)
+        raise ProfileError(f"{path} has the weights {name} in {one_line(place)}, a link out of its folder", _AGAIN)
     if not file.is_file():
-        raise ProfileError(f"{path} has the numbers of {name} in {one_line(place)}, which is not there", "copy it too")
+        raise ProfileError(f"{path} has the weights {name} in {one_line(place)}, which is not there", "copy it too")
     return file

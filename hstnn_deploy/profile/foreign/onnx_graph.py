@@ -57,15 +57,13 @@ def measure(configuration: Configuration, ledger: Ledger, meet: Meet) -> Finding
     size = configuration.foreign["bytes"]
     counted = "floating-point initializers of the file"
     found: list[Value] = [
-        Measured(
-            "load", load, "s", "time.perf_counter, once", "the file was read before: it comes from the page cache"
-        ),
+        Measured("load", load, "s", "time.perf_counter, once", "the file was in the page cache already"),
         Measured("first_call", first, "s", "time.perf_counter, once"),
         *stats.distribution("latency", spent, "time.perf_counter", "calls"),
         throughput(configuration.batch, spent),
-        Measured("file_bytes", size, "B", "the file's size, with the files that hold its numbers"),
+        Measured("file_bytes", size, "B", "size of the file and of its weight files"),
         Measured("parameters", configuration.foreign["weights"], "parameters", counted),
-        NotMeasured("buffers", "an ONNX file does not tell buffers from parameters"),
+        NotMeasured("buffers", "an ONNX file does not distinguish buffers from parameters"),
         *not_counted("an ONNX file of another program"),
     ]
     facts = {

@@ -34,7 +34,7 @@ TYPES = {
 BATCH, STEPS = 1, 10
 """The batch and the time steps where nobody says them."""
 _OPTIONS = {"B": "--batch", "T": "--steps"}
-_WORDS = {"B": "the batch", "T": "the time steps"}
+_WORDS = {"B": "the batch axis", "T": "the time axis"}
 _NAMES = {
     "B": {"b", "n", "bs", "batch", "batchsize", "batchdim", "numbatch", "nbatch"},
     "T": {
@@ -156,10 +156,10 @@ def of_module(given: Sequence[Given], batch: int | None, steps: int | None) -> R
         UsageError: none is given; or a batch or steps are given that no input has.
     """
     if not given:
-        raise UsageError("a torch module does not say what it takes", "give --input SHAPE, for example --input 28,1,28")
+        raise UsageError("a torch module does not state its inputs", "give --input SHAPE, for example --input 28,1,28")
     for each in given:
         if each.name and not each.name.isidentifier():
-            raise UsageError(f"--input {brief(each.text)}: {brief(each.name)} is no name of an argument")
+            raise UsageError(f"--input {brief(each.text)}: {brief(each.name)} is not the name of an argument")
     solver = _Solver(batch, steps)
     inputs = [
         Input(
@@ -215,7 +215,7 @@ def _named(declared: Sequence[Declared], given: Sequence[Given]) -> dict[str, Gi
             raise UsageError(f"the file has no input {brief(name)}", nearest(name, map(one_line, names)))
         kind = declared[names.index(name)].type
         if each.type and each.type != kind:
-            raise UsageError(f"--input {brief(each.text)}: the file says that {name} is {kind}", "leave the type out")
+            raise UsageError(f"--input {brief(each.text)}: the file says that {name} is {kind}", "leave out the type")
         found[name] = each
     return found
 
@@ -228,15 +228,13 @@ def _match(declared: Declared, given: Given, solver: "_Solver") -> None:
     shown = f"[{', '.join(one_line(str(axis)) if axis is not None else '?' for axis in declared.axes)}]"
     if len(given.axes) != len(declared.axes):
         raise UsageError(
-            f"--input {brief(given.text)} has {len(given.axes)} axes, and the file's {name} has {len(declared.axes)}",
+            f"--input {brief(given.text)} has {len(given.axes)} axes, but {name} in the file has {len(declared.axes)}",
             f"its shape is {shown}",
         )
     for place, (wanted, said) in enumerate(zip(declared.axes, given.axes, strict=True)):
         size = said if isinstance(said, int) else solver.take(said)
         if isinstance(wanted, int) and wanted != size:
-            raise UsageError(
-                f"axis {place} of {name} is {wanted} in the file, and cannot be {size}", f"its shape is {shown}"
-            )
+            raise UsageError(f"axis {place} of {name} is {wanted} in the file, not {size}", f"its shape is {shown}")
         if isinstance(wanted, str):
             solver.learn(wanted, size, said if isinstance(said, str) else role(wanted))
 
@@ -259,7 +257,7 @@ def _size(declared: Declared, place: int, given: Given | None, solver: "_Solver"
     size = solver.take(kind)
     solver.sizes[axis] = size
     if solver.guessed(kind):
-        notes.append(f"{called} is taken for {_WORDS[kind]}, by its name: {size} ({_OPTIONS[kind]} changes that)")
+        notes.append(f"{called} is {_WORDS[kind]} by its name: {size} ({_OPTIONS[kind]} changes it)")
     return size
 
 
@@ -297,7 +295,7 @@ class _Solver:
         if kind and asked is not None and asked != size:
             raise UsageError(
                 f"{_OPTIONS[kind]} {asked}, and --input makes the axis {one_line(name)} {size}",
-                f"write {kind} in its place",
+                f"mark the axis with {kind} instead",
             )
         if kind:
             self._known.setdefault(kind, size)
@@ -311,8 +309,8 @@ class _Solver:
         for kind, asked in self._asked.items():
             if asked is not None and kind not in self._known:
                 raise UsageError(
-                    f"{_OPTIONS[kind]} {asked}: nothing says which axis is {_WORDS[kind]}",
-                    f"write {kind} for it in --input, for example --input 28,{kind},28",
+                    f"{_OPTIONS[kind]} {asked}: it is unknown which one is {_WORDS[kind]}",
+                    f"mark it with {kind} in --input, for example --input 28,{kind},28",
                 )
         return Resolved(inputs, self._known.get("B", 0), self._known.get("T", 0), notes)
 
@@ -331,8 +329,8 @@ def check_size(inputs: Sequence[Input], free: int) -> None:
         return
     most = max(inputs, key=lambda each: each.bytes)
     raise OutOfMemoryError(
-        f"the input {one_line(str(most))} is {most.bytes / 1e9:.4g} GB; {free / 1e9:.3g} GB of memory may be taken",
-        "give smaller sizes with --input, where the file leaves them open",
+        f"the input {one_line(str(most))} is {most.bytes / 1e9:.4g} GB; {free / 1e9:.3g} GB of memory is available",
+        "give smaller sizes with --input for the axes that the file leaves open",
     )
 
 
@@ -353,5 +351,5 @@ def values(inputs: Sequence[Input], seed: int = 0) -> dict[str, Any]:
     }
 
 
-RANGES = "random: floating point uniform in [0, 1), whole numbers 0 and 1, seed 0"
-"""What `values` holds."""
+RANGES = "random: floating point uniform in [0, 1), integers 0 and 1, seed 0"
+"""What `values` returns."""

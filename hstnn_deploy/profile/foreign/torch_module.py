@@ -95,7 +95,7 @@ def infer(
 
     def timed() -> tuple[float, Any]:
         start = time.perf_counter()
-        output = _called(f"{name} raises when it is called", call)
+        output = _called(f"{name} raises an error when called", call)
         return time.perf_counter() - start, output
 
     def once() -> float:
@@ -150,7 +150,7 @@ def step(
     reset = find_reset(network)
     trained = [each for each in network.parameters() if each.requires_grad]
     if not trained:
-        raise Absent(f"{name} has no parameter that asks for a gradient")
+        raise Absent(f"{name} has no parameter that requires a gradient")
     optimiser = SGD(trained, lr=0.0)
     here = given.on(device)
     parts: list[dict[str, float]] = []
@@ -187,7 +187,7 @@ def step(
         spent = repeated(once, configuration.seconds)
     reset.run()
     optimiser.zero_grad(set_to_none=True)
-    source = "time.perf_counter" + (", the device waited for" if device.type == "cuda" else "")
+    source = "time.perf_counter" + (", after synchronising the device" if device.type == "cuda" else "")
     found: list[Value] = [
         Measured("first_step", first, "s", f"{source}, once"),
         *stats.distribution("step", spent, source, "steps"),
@@ -205,7 +205,7 @@ def step(
         "loss": LOSS,
         "states": f"reset before each step by {reset.how}"
         if reset.how
-        else "not reset: no library of them is known here",
+        else "not reset: hstnn knows no reset function for this module",
     }
     series = {"step": spent} | {f"step_{part}": [each[part] for each in parts] for part in PARTS}
     return Findings(found, facts, series, "training steps")
@@ -215,13 +215,13 @@ def _loss(name: str, output: Any) -> Tensor:
     if not isinstance(output, Tensor):
         leaves = _tensors(output)
         what = f"{type(output).__name__} with {len(leaves)} tensors" if leaves else type(output).__name__
-        raise Absent(f"{name} gives a {what}, and not one tensor: nothing says what its loss is")
+        raise Absent(f"{name} gives a {what}, not one tensor, so it has no defined loss")
     if not output.is_floating_point():
         raise Absent(
-            f"{name} gives {str(output.dtype).removeprefix('torch.')}, and not floating point: it has no gradient"
+            f"{name} gives {str(output.dtype).removeprefix('torch.')}, not floating point, so it has no gradient"
         )
     if not output.requires_grad:
-        raise Absent(f"the output of {name} does not depend on a parameter that asks for a gradient")
+        raise Absent(f"the output of {name} does not depend on a parameter that requires a gradient")
     return output.square().mean()
 
 
@@ -233,7 +233,7 @@ def _called(what: str, run: Callable[[], Any], error: type[ProfileError] = Profi
         raise
     except Exception as found:
         if full := out_of_memory(found):
-            raise OutOfMemoryError(f"{what}: {full.message}", "give a smaller batch, or smaller sizes") from found
+            raise OutOfMemoryError(f"{what}: {full.message}", "give a smaller batch or smaller sizes") from found
         said, kind = first_line(found), type(found).__name__
         raise error(f"{what}: {kind}: {said}" if said != kind else f"{what}: {kind}") from found
 
@@ -244,10 +244,10 @@ def _states(reset: Reset, first: list[Tensor], second: list[Tensor]) -> str:
         return f"reset before each call by {reset.how}"
     same = len(first) == len(second) and all(map(_equal, first, second))
     if same:
-        return "two calls on the same input give the same output: nothing is kept between them that shows"
+        return "two calls on the same input give the same output, so no state is visible"
     return (
-        "two calls on the same input differ: it keeps states between calls, which no library known here resets, or it"
-        " is random; nothing was reset"
+        "two calls on the same input differ: the module keeps states that hstnn cannot reset, or it is random; nothing"
+        " was reset"
     )
 
 

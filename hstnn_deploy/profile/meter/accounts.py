@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hstnn_deploy.profile.meter.host import Reading
 from hstnn_deploy.profile.values import Measured, NotMeasured, Value
 
-_BETWEEN = "a peak between two readings is not seen"
+_BETWEEN = "peaks between two readings are missed"
 _SHORTEST = 0.2
 """Seconds; the kernel counts the machine's work in hundredths."""
 
@@ -61,7 +61,7 @@ def _memory(stretch: Stretch) -> list[Value]:
             source = f"{len(heavy)} readings of /proc/PID/smaps_rollup"
             found.append(Measured(f"{key}_peak", max(heavy), "B", source, _BETWEEN))
         else:
-            found.append(NotMeasured(f"{key}_peak", f"this system does not tell {key.upper()}"))
+            found.append(NotMeasured(f"{key}_peak", f"this system does not report {key.upper()}"))
     return found
 
 
@@ -79,13 +79,13 @@ def _processor(stretch: Stretch) -> list[Value]:
         found.append(NotMeasured("cpu_cores", "the measured work was too short for the clock"))
     wall = after["t"] - before["t"]
     if "busy" not in before or "busy" not in after:
-        found.append(NotMeasured("cpu_cores_others", "this system does not tell how busy it was"))
+        found.append(NotMeasured("cpu_cores_others", "this system does not report how busy it was"))
     elif wall < _SHORTEST:
-        found.append(NotMeasured("cpu_cores_others", f"less than {_SHORTEST} s are too short for /proc/stat"))
+        found.append(NotMeasured("cpu_cores_others", f"shorter than {_SHORTEST} s, too short for /proc/stat"))
     else:
         tree = after["cpu"] - before["cpu"]
         others = max(0.0, (after["busy"] - before["busy"] - tree) / wall - stretch.sampler_cpu)
-        found.append(Measured("cpu_cores_others", others, "cores", "/proc/stat less cpu_seconds and the sampler"))
+        found.append(Measured("cpu_cores_others", others, "cores", "/proc/stat minus cpu_seconds and the sampler"))
     if "throttled" in before and "throttled" in after:
         held = after["throttled"] - before["throttled"]
         found.append(Measured("cpu_throttled", held, "s", "cgroup cpu.stat throttled_usec"))
@@ -111,7 +111,7 @@ def _counters(stretch: Stretch) -> list[Value]:
             used = max(0.0, stretch.after[key] - stretch.before[key])
             found.append(Measured(name, used, unit, source))
         else:
-            found.append(NotMeasured(name, "this system does not tell it"))
+            found.append(NotMeasured(name, "this system does not report it"))
     return found
 
 
@@ -147,7 +147,7 @@ def _device(stretch: Stretch) -> list[Value]:
     ):
         points = series(key)
         if points:
-            note = "the whole device, whoever used it" if key != "gpu_clock" else _slowed(series("gpu_throttled"))
+            note = "the whole device, all processes" if key != "gpu_clock" else _slowed(series("gpu_throttled"))
             found.append(
                 Measured(name, mean_over_time(points), unit, f"{source}, mean of {len(points)} readings", note)
             )
@@ -169,7 +169,7 @@ def _energy(stretch: Stretch, power: Sequence[tuple[float, float]]) -> Value:
 
 def _slowed(points: Sequence[tuple[float, float]]) -> str:
     slowed = sum(flag > 0 for _, flag in points)
-    return f"held down by power or heat in {slowed} of {len(points)} readings" if slowed else ""
+    return f"limited by power or heat in {slowed} of {len(points)} readings" if slowed else ""
 
 
 def mean_over_time(points: Sequence[tuple[float, float]]) -> float:
@@ -192,5 +192,5 @@ def device_change(baseline: Reading, stretch: Stretch) -> Value:
         max(used) - baseline["gpu_used"],
         "B",
         f"NVML device memory, {len(used)} readings, against the baseline before CUDA started",
-        "growth of the whole device: other processes' changes count too",
+        "growth on the whole device, other processes included",
     )

@@ -79,7 +79,7 @@ def device_uuid(ordinal: int) -> str:
             driver.cuDeviceGetUuid_v2(ctypes.byref(raw), device),
         )
     except (OSError, AttributeError) as error:
-        raise ProfileError(f"the CUDA driver cannot be asked: {error}") from error
+        raise ProfileError(f"the CUDA driver does not answer: {error}") from error
     if any(codes):
         raise ProfileError(f"the CUDA driver has no device {ordinal} (codes {codes})")
     text = bytes(raw).hex()

@@ -67,7 +67,7 @@ class Ledger(Shown):
         self, device: str = "cpu", seconds: float = INTERVAL, no_cuda: str = "measured without a CUDA device"
     ) -> None:
         if device != "cpu" and not (device.startswith("cuda:") and device[5:].isdigit()):
-            raise UsageError(f"device is {device!r}, which is unknown", "give cpu or cuda:N")
+            raise UsageError(f"unknown device {device!r}", "give cpu or cuda:N")
         if not seconds > 0:
             raise UsageError(f"seconds is {seconds!r}, not a positive number", "0.05 reads memory 20 times a second")
         self.device, self.seconds, self.no_cuda = device, seconds, no_cuda
@@ -118,7 +118,7 @@ class Ledger(Shown):
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Measure a block by itself. Spans follow each other; none stands inside another.
+        """Measure a block by itself. Spans follow each other; they do not nest.
 
         Raises:
             ValueError: a span is open already.

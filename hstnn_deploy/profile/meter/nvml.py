@@ -81,7 +81,7 @@ class Device:
                 return self._library.nvmlDeviceGetHandleByUUID(prefix + uuid)
             except self._library.NVMLError:
                 continue
-        raise ProfileError(f"NVML has no device with the UUID {uuid} that CUDA tells")
+        raise ProfileError(f"NVML has no device with CUDA's UUID {uuid}")
 
     def _running(self) -> dict[int, int | None] | None:
         """Return each listed process's bytes, None where NVML does not tell them; None where it lists none at all."""
@@ -100,7 +100,7 @@ class Device:
         known = [size for size in found if size is not None]
         if not found or len(known) < len(found):
             self.reasons["gpu_process"] = (
-                "NVML does not see this process, as in a container with its own numbers"
+                "NVML does not see this process, as in a container with its own process numbers"
                 if not found
                 else "NVML lists the process, but not its memory"
             )

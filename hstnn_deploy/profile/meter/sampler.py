@@ -3,12 +3,12 @@
     python -m hstnn_deploy.profile.meter.sampler PID SECONDS DEVICE
 
 DEVICE is `cpu`, or the number of a CUDA device. It says `ready` on standard output, then reads a row of numbers (see
-`host` and `nvml`) every so many seconds. Standard input takes commands, one a line, each answered by a line:
+`host` and `nvml`) at a fixed interval. Standard input takes commands, one a line, each answered by a line:
 
     mark NAME   reads everything now, as the edge where the span NAME begins (none, without a name); peaks start again
     end         answers with all rows, edges, reasons and the sampler's own cost as JSON, and ends
 
-It ends too when standard input closes. What is dear to read (uss, pss) is read so seldom that it costs less than a
+It ends too when standard input closes. What is expensive to read (uss, pss) is read so seldom that it costs less than a
 hundredth of the time; when there are more rows than a picture can show, neighbours are merged and it reads half as
 often.
 """

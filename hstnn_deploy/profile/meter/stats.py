@@ -16,8 +16,8 @@ _LEAST_SECONDS = 0.5
 _SHARES = (50, 90, 95, 99)
 
 WARM_UP_RULE = (
-    f"for {_LEAST_SECONDS:g} s and until the median of the last {_WINDOW} lies within {100 * _TOLERANCE:g} % of that of"
-    f" the {_WINDOW} before, or the time for it is over"
+    f"at least {_LEAST_SECONDS:g} s, until the median of the last {_WINDOW} times is within {100 * _TOLERANCE:g} % of"
+    f" the median of the {_WINDOW} before, or until its time runs out"
 )
 
 
@@ -42,7 +42,7 @@ def warm_up(run: Callable[[], float], seconds: float, least: int = _WINDOW, most
         run: runs once; returns seconds.
         seconds: the time for it. It is exceeded by as much as `least` runs need.
         least: runs that are done whatever the time.
-        most: runs that are enough however unsteady; more than the time holds, so that short calls have all of it.
+        most: runs that are enough however unsteady; more than fit into the time, so that short calls have all of it.
     """
     done: list[float] = []
     begin = time.perf_counter()
@@ -68,7 +68,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 
 def median_interval(ordered: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """Return an interval that holds the median with at least so much confidence, from ascending numbers.
+    """Return an interval that contains the median with at least this confidence, from ascending numbers.
 
     Order statistics k and n+1-k, k the largest with P(Binomial(n, 1/2) < k) <= (1 - level) / 2: whatever the
     distribution (David and Nagaraja, Order Statistics, 2003, section 7.1). None where there are too few for any.
@@ -107,9 +107,9 @@ def distribution(name: str, seconds: Sequence[float], source: str, what: str) ->
     source = f"{source}, {len(ordered)} {what}"
     found: list[Value] = []
     for share in _SHARES:
-        # So many are needed for one of them to lie beyond the percentile.
+        # With fewer, none of them lies beyond the percentile.
         few = len(ordered) < 100 / (100 - share)
-        note = f"of {len(ordered)} {what}: no more than the slowest of them" if few else ""
+        note = f"of only {len(ordered)} {what}: at most the slowest of them" if few else ""
         found.append(Measured(f"{name}_p{share}", percentile(ordered, share), "s", source, note))
     spread = percentile(ordered, 75) - percentile(ordered, 25)
     found.append(Measured(f"{name}_iqr", spread, "s", source))

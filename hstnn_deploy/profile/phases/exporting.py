@@ -15,7 +15,7 @@ def measure(network: Network, ledger: Ledger, meet: Meet) -> Findings:
     """Write the network in every format, once; each is a span of its own. Verification is not part of it.
 
     Raises:
-        ExportError: the network has no export form at all.
+        ExportError: no format can express the network.
     """
     meet()
     values: list[Value] = []
@@ -31,7 +31,7 @@ def measure(network: Network, ledger: Ledger, meet: Meet) -> Findings:
                 refused.append(error)
                 values += [NotMeasured(f"export_{form}{end}", error.message) for end in ("", "_size")]
                 continue
-            note = "the first one, with the exporter's own start" if not values else ""
+            note = "the first format, including the exporter's start" if not values else ""
             values.append(Measured(f"export_{form}", spent, "s", "time.perf_counter, once", note))
             size = sum(path.stat().st_size for path in written)
             values.append(Measured(f"export_{form}_size", size, "B", f"{len(written)} files"))

@@ -1,7 +1,7 @@
 """Measure inference: one call after another on one batch, from input in host memory to logits in host memory.
 
-Needs numpy and what the engine itself needs: the onnxruntime engine loads neither torch nor the rooms that train, so
-that its memory is its own. Every engine's call holds the copies to and from the device.
+Needs numpy and what the engine itself needs: the onnxruntime engine loads neither torch nor the training code, so
+that its memory is its own. Every engine's call includes the copies to and from the device.
 
 Shapes: T time, B batch, I inputs, C classes or words. Input is x[T, B, I], frames, or tokens [T, B]; output is [B, C],
 of a language model [T, B, C].

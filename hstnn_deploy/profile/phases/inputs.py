@@ -35,17 +35,19 @@ def splits(
     """
     if why := no_data(recipe):
         if source == "real":
-            raise DataError(f"{why}, so no real data is at hand", "leave --data real out")
+            raise DataError(f"{why}, so no real data is available", "leave out --data real")
         return random_inputs(recipe)
     absent = _absent(recipe, folder, source)
     if absent and source == "real":
         raise DataError(
-            f"{recipe.data.name} is not at hand ({absent[0]} is missing)",
-            "put its files into the data folder, or leave --data real out",
+            f"{recipe.data.name} is not available ({absent[0]} is missing)",
+            "put its files into the data folder, or leave out --data real",
         )
     if absent or source == "synthetic":
         found = synthetic(recipe)
-        why = "as asked" if source == "synthetic" else f"{recipe.data.name} is not at hand ({absent[0]} is missing)"
+        why = (
+            "as requested" if source == "synthetic" else f"{recipe.data.name} is not available ({absent[0]} is missing)"
+        )
         what = f"synthetic: {found.origin}; {why}"
     else:
         found = registry.load(recipe.data, recipe.protocol, folder)
@@ -56,7 +58,7 @@ def splits(
         return found, what
     train, valid, test = (_Timed(found.split(name), steps) for name in ("train", "valid", "test"))
     found = replace(found, train=train, valid=valid, test=test)
-    return found, f"{what}; {steps} steps of each sample, its own {size.steps} cut off or repeated"
+    return found, f"{what}; {steps} steps per sample, cut or repeated from its own {size.steps}"
 
 
 def _absent(recipe: Recipe, folder: Path | None, source: Source) -> list[str]:

@@ -1,4 +1,4 @@
-"""The ways to load a data set that are measured side by side: how each is made ready, and what it holds where.
+"""The ways to load a data set that are measured side by side: how to prepare each, and what memory it takes where.
 
 Each has objects of its own, and what it writes goes into a folder of its own: nobody's cache is read or filled.
 """
@@ -39,18 +39,18 @@ Sizes = dict[str, Value]
 """Bytes held, as `host`, `device` and `disk`."""
 
 ABOUT = {
-    "naive": "read, and framed by tonic's ToFrame, at every access",
-    "tonic disk, first epoch": "tonic's DiskCachedDataset, which writes an HDF5 file of frames per recording",
-    "tonic disk, later epochs": "tonic's DiskCachedDataset, its files read",
+    "naive": "reads each recording and frames it with tonic's ToFrame at every access",
+    "tonic disk, first epoch": "tonic's DiskCachedDataset writes one HDF5 file of frames per recording",
+    "tonic disk, later epochs": "tonic's DiskCachedDataset reads these files",
     "memory, dense": "dense frames, int16, in host memory",
     "device, dense": "dense frames, int16, on the device",
     "device, sparse": "a torch.sparse tensor per recording on the device, to_dense per batch",
-    "--cache none": "ours: read and packed at every access",
-    "--cache disk, first epoch": "ours: every recording packed into one file, then read from it",
-    "--cache disk, later epochs": "ours: packed, mapped from that file",
-    "--cache memory": "ours: packed in host memory",
-    "--cache device": "ours: packed on the device",
-    "as loaded": "what a training uses, whatever --cache says",
+    "--cache none": "ours: reads and packs each recording at every access",
+    "--cache disk, first epoch": "ours: packs every recording into one file, then reads from it",
+    "--cache disk, later epochs": "ours: maps that file of packed recordings",
+    "--cache memory": "ours: packed recordings in host memory",
+    "--cache device": "ours: packed recordings on the device",
+    "as loaded": "what training uses, whatever --cache is",
 }
 """The strategies by name, in the order in which they are shown."""
 
@@ -71,7 +71,7 @@ class Strategy:
         NoRoom: memory does not hold it.
     """
     sizes: Callable[[Split], Sizes]
-    """Return what it holds."""
+    """Return the bytes that it keeps."""
     reset: Callable[[], None] | None = None
     """Of a first epoch: forget what was kept. Each epoch then begins by making it ready."""
 
@@ -118,7 +118,7 @@ class Subject:
             nonlocal said
             if (now := time.monotonic()) - said > _EVERY:
                 said = now
-                self.report(f"making ready: {name}", done, total, "recordings")
+                self.report(f"preparing {name}", done, total, "recordings")
 
         return told
 
@@ -126,7 +126,7 @@ class Subject:
         """Return the bytes of the recordings' own files."""
         paths = [Path(self.recordings.name(number)) for number in range(len(self.recordings.target))]
         if not all(path.is_file() for path in paths):
-            return NotMeasured("disk", "the recordings have no files of their own")
+            return NotMeasured("disk", "the recordings are not single files")
         return Measured("disk", sum(path.stat().st_size for path in paths), "B", "sizes of the recordings' files")
 
 
@@ -139,7 +139,7 @@ def of_recordings(subject: Subject) -> list[Strategy | Absent]:
         reset = None if first is None else partial(shutil.rmtree, first, ignore_errors=True)
         found[name] = Strategy(name, make, sizes, reset)
 
-    keeps = "it keeps nothing in memory between batches"
+    keeps = "it caches nothing in memory"
     originals = subject.originals()
     unkept = _places(host=keeps, device=keeps) | {"disk": originals}
     add("naive", subject.naive, lambda _: unkept)
@@ -156,7 +156,7 @@ def of_recordings(subject: Subject) -> list[Strategy | Absent]:
     if subject.config.crop == "random":
         tonics = [f"tonic disk, {epoch}" for epoch in ("first epoch", "later epochs")]
         for name in (*tonics, "memory, dense", "device, dense", "device, sparse"):
-            found[name] = Absent(name, "training crops at another time at every access; kept frames have one")
+            found[name] = Absent(name, "training crops at a new time at every access; cached frames have a fixed one")
     else:
         add("memory, dense", partial(_dense, subject, "memory, dense", torch.device("cpu")), _of_frames)
         add("device, dense", partial(_dense, subject, "device, dense", subject.device), _of_frames)
@@ -167,18 +167,18 @@ def of_recordings(subject: Subject) -> list[Strategy | Absent]:
 
 
 def of_loaded(split: Split, name: str) -> list[Strategy | Absent]:
-    """Return the one way to load a data set that holds no recordings, and why the others do not apply."""
+    """Return the one way to load a data set without recordings, and why the others do not apply."""
     if isinstance(split, TextSplit):
-        held = f"{name} is a text: its words lie in memory as numbers"
-        kept = f"{held}, and a pass takes them to the device whole"
+        held = f"{name} is a text, kept in memory as numbers"
+        kept = f"{held}; a pass copies all of it to the device"
         sparse = "words are numbers, not frames"
     else:
-        held = f"{name} holds images, read whole when it is loaded"
-        kept = f"{held}; on a GPU, those of up to 1.07 GB lie there whole as they are"
+        held = f"{name} contains images, all read at loading"
+        kept = f"{held}; on a GPU, up to 1.07 GB of them stay there unchanged"
         sparse = "images are dense"
-    nothing = f"{held}: there are no recordings to be read, framed or kept"
+    nothing = f"{held}; it has no recordings to read, frame or cache"
     reasons = {
-        "memory, dense": f"{held}: that is as loaded",
+        "memory, dense": f"{held}; this is the same as 'as loaded'",
         "device, dense": kept,
         "device, sparse": f"{held}; {sparse}",
     }
@@ -250,7 +250,7 @@ def _places(**known: int | str) -> Sizes:
 
 
 _UNWRITTEN = "it writes nothing"
-_IN_HOST = "it keeps nothing on the device"
+_IN_HOST = "it caches nothing on the device"
 
 
 def _of_tensors(tensors: list[Tensor]) -> Sizes:
@@ -260,7 +260,7 @@ def _of_tensors(tensors: list[Tensor]) -> Sizes:
         storage = tensor.untyped_storage()
         bytes[tensor.device.type][storage.data_ptr()] = storage.nbytes()
     host, device = sum(bytes["cpu"].values()), sum(bytes["cuda"].values())
-    return _places(host=host or "it keeps nothing in host memory", device=device or _IN_HOST, disk=_UNWRITTEN)
+    return _places(host=host or "it caches nothing in host memory", device=device or _IN_HOST, disk=_UNWRITTEN)
 
 
 def _of_frames(split: Split) -> Sizes:
@@ -281,8 +281,8 @@ def _of_packed(split: Split, device: torch.device | None = None) -> Sizes:
 
 def _on_disk(folder: Path, kind: str, _split: Split) -> Sizes:
     bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    mapped = "the file is mapped: what is read of it lies in the system's page cache"
-    host = mapped if kind == "ours" else "it keeps nothing in memory between batches"
+    mapped = "the file is mapped; the system's page cache keeps what was read"
+    host = mapped if kind == "ours" else "it caches nothing in memory"
     return _places(host=host, device=_IN_HOST) | {"disk": Measured("disk", bytes, "B", "sizes of the files it wrote")}
 
 
@@ -290,7 +290,7 @@ def _of_loaded(split: Split) -> Sizes:
     if isinstance(split, TextSplit):
         return _of_tensors([split.tokens])
     if not isinstance(split, ArraySplit | ImageSplit):
-        unknown = f"a {type(split).__name__} does not say what it holds"
+        unknown = f"a {type(split).__name__} does not report its size"
         return _places(host=unknown, device=unknown, disk=_UNWRITTEN)
     return _of_tensors(split.storages())
 

@@ -50,7 +50,7 @@ class Row:
     reason: str = ""
     """Why it was not measured."""
     ready: float | None = None
-    """Seconds to make it ready, once; None of a first epoch, which holds them."""
+    """Seconds to prepare it, once; None for a first epoch, which includes them."""
     epochs: list[float] = field(default_factory=list)
     """Seconds of an epoch of loading, per round."""
     passes: list[float] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Row:
         return self.strategy.option if self.strategy is not None and self.strategy.reset is None else None
 
     def held(self, scale: float) -> dict[str, float]:
-        """Return the bytes held in memory by place, so many times."""
+        """Return the bytes in memory by place, times `scale`."""
         kept = ((place, self.sizes.get(place)) for place in ("host", "device"))
         return {place: scale * value.number for place, value in kept if isinstance(value, Measured)}
 
@@ -138,7 +138,7 @@ class Bench:
         for row, strategy in self._present():
             if strategy.reset is not None:
                 continue
-            self._report(f"making ready: {row.name}")
+            self._report(f"preparing {row.name}")
             start = time.perf_counter()
             try:
                 self._ready[row.name] = strategy.make()
@@ -150,15 +150,15 @@ class Bench:
         some = self._order[: self.batch]
         if len(self._ready) > 1 and (other := first_difference(self._ready, some, self.device)):
             raise ProfileError(
-                f"{other} loads other batches than {next(iter(self._ready))}: there is nothing to compare",
-                "please report it with the command that was given",
+                f"{other} and {next(iter(self._ready))} load different batches, so they cannot be compared",
+                "please report this, with the command you used",
             )
         self.batches = count_batches(next(iter(self._ready.values())), self.batch)
 
     def measure(self, repeats: int) -> None:
-        """Measure so many rounds, after one that is thrown away; `rows` holds them whenever it is stopped."""
+        """Measure `repeats` rounds after one that is discarded; `rows` has them whenever it is stopped."""
         for number in range(repeats + 1):
-            what = f"round {number} of {repeats}" if number else "a first round, not counted"
+            what = f"round {number} of {repeats}" if number else "a discarded first round"
             order = list(self._present())
             for place, (row, strategy) in enumerate(order if number % 2 else reversed(order)):
                 self._report(what, place, len(order), "strategies")
@@ -253,7 +253,7 @@ class Bench:
                     losses.append(loss)
                 row.loss = float(torch.stack(losses).mean())
                 if not math.isfinite(row.loss):
-                    raise ProfileError(f"the loss is {row.loss}: what was measured is not a training")
+                    raise ProfileError(f"the loss is {row.loss}, so this is not a valid training")
 
             return run
 
@@ -278,9 +278,9 @@ def advise(rows: list[Row], scale: float, trained: bool, there: dict[str, int], 
     # From what asks for least to what asks for most.
     ours = [found[option] for option in ("none", "disk", "memory", "device") if option in found]
     if not ours and not any(row.name == "as loaded" for row in rows):
-        return Advice(None, "interrupted before any --cache was measured: which to take is not known")
+        return Advice(None, "no advice: interrupted before any --cache was measured")
     if not ours:
-        return Advice(None, "take the default: --cache changes nothing here, there is one way to load it")
+        return Advice(None, "keep the default: there is one way to load this data set, so --cache changes nothing")
 
     def seconds(row: Row) -> float:
         value = row.training if trained else row.epoch
@@ -296,13 +296,13 @@ def advise(rows: list[Row], scale: float, trained: bool, there: dict[str, int], 
     taken = next(row for row in able if seconds(row) <= margin * best)
     naive = next((row for row in rows if row.name == "naive"), None)
     of = " in training" if trained else ""
-    line = f"take --cache {taken.option}"
+    line = f"use --cache {taken.option}"
     if naive is not None:
         line += f": {seconds(naive) / seconds(taken):.2g} times naive{of}"
     later = [row for row in rows if row.strategy is not None and row.strategy.reset is None]
     faster = [row for row in later if seconds(row) < seconds(taken)]
     if not faster:
-        return Advice(taken.option, f"{line}; none of the others is faster")
+        return Advice(taken.option, f"{line}; no other one is faster")
     other = min(faster, key=seconds)
     times = f"{seconds(taken) / seconds(other):.2g} times its speed"
     held = sum(other.held(scale).values())

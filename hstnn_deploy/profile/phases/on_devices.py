@@ -14,10 +14,10 @@ from hstnn_deploy.profile.values import Measured, NotMeasured, Value
 
 SRAM_READ_JOULES = 10e-12 / 64
 """Of a bit: 10 pJ for 64 bits from a cache of 8 KB in 45 nm at 0.9 V (Horowitz, ISSCC 2014, figure 1.1.9)."""
-SRAM_READ_SOURCE = "0.156 pJ a bit: 10 pJ for 64 bits of an 8 KB cache in 45 nm (Horowitz, ISSCC 2014, 1.1)"
+SRAM_READ_SOURCE = "0.156 pJ per bit: 10 pJ for 64 bits of an 8 KB cache in 45 nm (Horowitz, ISSCC 2014, 1.1)"
 
-_NO_RRAM_READ = "no published energy of an RRAM read was confirmed, and cells differ widely: give --rram-read"
-_HOW = "every operation of a convolution reads its weight anew, zeros too; other layers' weights are not counted"
+_NO_RRAM_READ = "no published energy of an RRAM read is confirmed, and cells differ widely: give --rram-read"
+_HOW = "every operation of a convolution reads its weight again, zeros included; other weights are not counted"
 
 
 def measure(
@@ -45,21 +45,19 @@ def measure(
 
 def _bits(memory: DeviceMemory, step: str) -> list[Value]:
     source = "counted: weights of convolutions x bits of each"
-    beyond = f"{memory.beyond} weights lie beyond 1, and so many bits do not hold them" if memory.beyond else ""
+    beyond = f"{memory.beyond} weights lie beyond 1, outside the range of these bits" if memory.beyond else ""
     found: list[Value] = [Measured("rram_bits", memory.rram, "bit", source, beyond)]
     if not memory.reads_sram:
-        why = f"there is no SRAM part in the step {step}"
+        why = f"the step {step} has no SRAM part"
         found += [NotMeasured(name, why) for name in ("sram_bits", "sram_group_bits")]
     else:
         found.append(Measured("sram_bits", memory.sram, "bit", source, "every weight stored"))
         found.append(
-            Measured(
-                "sram_group_bits", memory.sram_groups, "bit", source, "groups that are not zero, and a bit a group"
-            )
+            Measured("sram_group_bits", memory.sram_groups, "bit", source, "nonzero groups, plus one bit per group")
             if step == "prune"
-            else NotMeasured("sram_group_bits", f"nothing is pruned in the step {step}")
+            else NotMeasured("sram_group_bits", f"the step {step} prunes nothing")
         )
-    return [*found, Measured("other_bits", memory.other, "bit", "counted", "all else, with statistics, in float32")]
+    return [*found, Measured("other_bits", memory.other, "bit", "counted", "everything else, in float32")]
 
 
 def _reads(configuration: Configuration, memory: DeviceMemory, operations: float, arithmetic: float) -> list[Value]:
@@ -73,17 +71,17 @@ def _reads(configuration: Configuration, memory: DeviceMemory, operations: float
         found.append(NotMeasured("energy_rram_reads", _NO_RRAM_READ))
     else:
         found.append(
-            Measured("energy_rram_reads", each * rram, "J", f"estimate: {each * 1e12:g} pJ a bit, as given", _HOW)
+            Measured("energy_rram_reads", each * rram, "J", f"estimate: {each * 1e12:g} pJ per bit, as given", _HOW)
         )
         total += each * rram
     if memory.reads_sram:
         given = configuration.sram_read
         one = SRAM_READ_JOULES if given is None else given
-        source = SRAM_READ_SOURCE if given is None else f"{given * 1e12:g} pJ a bit, as given"
+        source = SRAM_READ_SOURCE if given is None else f"{given * 1e12:g} pJ per bit, as given"
         found.append(Measured("energy_sram_reads", one * sram, "J", f"estimate: {source}", _HOW))
         total += one * sram
     else:
-        found.append(NotMeasured("energy_sram_reads", "there is no SRAM part"))
+        found.append(NotMeasured("energy_sram_reads", "the network has no SRAM part"))
     if each is None:
         found.append(NotMeasured("energy_with_reads", _NO_RRAM_READ))
     else:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from hstnn_deploy.models.algebra import Algebra, Convolution, Fires, Normed, Pooling, Strand
 from hstnn_deploy.models.eager import Eager
@@ -86,7 +87,7 @@ class Value(NamedTuple):
 
 
 class Stored(Value):
-    """Numbers that a layer holds: constants to what flows through it."""
+    """Numbers stored in a layer: constants to what flows through it."""
 
 
 def _numbers(v: Tensor) -> Value:
@@ -94,7 +95,7 @@ def _numbers(v: Tensor) -> Value:
 
 
 def _spikes(v: Tensor) -> Value:
-    """Return spikes, or events, of which one may count as -1."""
+    """Return spikes, or events; an event may count as -1."""
     return Value(v, v.abs(), torch.zeros_like(v), torch.ones_like(v))
 
 
@@ -117,8 +118,9 @@ class Counted(Algebra[Value]):
 
     # ------------------------------------------------------------------------------------------------- arithmetic
 
+    @override
     def add(self, a: Value | float, b: Value | float, name: str = "") -> Value:
-        """See `Algebra`. Branches of a network that meet: a weight behind them takes the spikes of both."""
+        """Branches of a network that meet: a weight behind them takes the spikes of both."""
         v = self._run.add(_of(a), _of(b))
         if not (isinstance(a, Value) and isinstance(b, Value) and self._network.joins(self.layer)):
             return _numbers(v)
@@ -126,12 +128,13 @@ class Counted(Algebra[Value]):
         spikes = torch.where(whole == 1, a.spikes + b.spikes, 0)
         return Value(v, spikes, ((v != 0) & (whole == 0)).to(v.dtype), whole)
 
+    @override
     def sub(self, a: Value | float, b: Value | float, name: str = "") -> Value:
-        """See `Algebra`."""
         return _numbers(self._run.sub(_of(a), _of(b)))
 
+    @override
     def mul(self, a: Value | float, b: Value | float, name: str = "") -> Value:
-        """See `Algebra`. A constant factor, or one for each unit, goes into the weights behind it.
+        """A constant factor, or one for each unit, goes into the weights behind it.
 
         A spike times it is still one.
         """
@@ -146,30 +149,31 @@ class Counted(Algebra[Value]):
                 return Value(v, value.spikes, value.numbers, value.whole * (factor == 1))
         return _numbers(v)
 
+    @override
     def sigmoid(self, a: Value, name: str = "") -> Value:
-        """See `Algebra`."""
         return _numbers(self._run.sigmoid(a.v))
 
+    @override
     def tanh(self, a: Value, name: str = "") -> Value:
-        """See `Algebra`."""
         return _numbers(self._run.tanh(a.v))
 
+    @override
     def relu(self, a: Value, name: str = "") -> Value:
-        """See `Algebra`."""
         return _numbers(self._run.relu(a.v))
 
+    @override
     def clip(self, a: Value, low: float | None, high: float | None, name: str = "") -> Value:
-        """See `Algebra`."""
         return _numbers(self._run.clip(a.v, low, high))
 
+    @override
     def parameter(self, value: Tensor) -> Value:
-        """See `Algebra`."""
         return Stored(*_numbers(value))
 
+    @override
     def share(self, total: Value, count: Value, name: str = "") -> Value:
-        """See `Algebra`."""
         return _numbers(self._run.share(total.v, count.v))
 
+    @override
     def spike(
         self,
         membrane: Value,
@@ -178,31 +182,31 @@ class Counted(Algebra[Value]):
         name: str = "spikes",
         fires: Fires = "above",
     ) -> Value:
-        """See `Algebra`."""
         spikes = self._run.spike(membrane.v, _of(threshold), surrogate, fires=fires)
         operations = self._of(self._network.part(self.layer))
         operations.spikes += float(spikes.sum(dtype=torch.float64))
         operations.sites += spikes.numel()
         return _spikes(spikes)
 
+    @override
     def exceeds(self, a: Value, threshold: Value | float, name: str = "exceeds") -> Value:
-        """See `Algebra`. It is no spike: nothing is handed out."""
+        """It is no spike: nothing is handed out."""
         return _numbers(self._run.exceeds(a.v, _of(threshold)))
 
     # --------------------------------------------------------------------------------------------------------- weights
 
+    @override
     def product(self, x: Value, weight: Tensor, name: str = "") -> Value:
-        """See `Algebra`."""
         self._fully_connected(x, weight, weight[0].numel())
         return _numbers(self._run.product(x.v, weight))
 
+    @override
     def linear(self, x: Value, layer: nn.Linear, name: str = "") -> Value:
-        """See `Algebra`."""
         self._fully_connected(x, layer.weight, layer.out_features)
         return _numbers(self._run.linear(x.v, layer))
 
+    @override
     def linear_at_each(self, x: Value, layer: nn.Linear, name: str = "") -> Value:
-        """See `Algebra`."""
         return self.linear(x, layer)
 
     def _fully_connected(self, x: Value, weight: Tensor, outputs: int) -> None:
@@ -211,8 +215,8 @@ class Counted(Algebra[Value]):
         operations.acs += float(x.spikes.sum(dtype=torch.float64)) * outputs
         operations.macs += float(x.numbers.sum(dtype=torch.float64)) * outputs
 
+    @override
     def convolve(self, x: Value, layer: Convolution, name: str = "") -> Value:
-        """See `Algebra`."""
         maps = self._run.convolve(x.v, layer)
         operations = self._of(self._names[id(layer.weight)])
         operations.dense += maps.numel() * layer.weight[0].numel()
@@ -220,54 +224,56 @@ class Counted(Algebra[Value]):
         operations.macs += reach(x.numbers, layer)
         return _numbers(maps)
 
+    @override
     def normalise(self, x: Value, norm: Normed, step: Value | None = None, name: str = "") -> Value:
-        """See `Algebra`. Its factors go into the weights before it, where it is not one a step."""
+        """Its factors go into the weights before it, where it is not one a step."""
         return _numbers(self._run.normalise(x.v, norm, None if step is None else step.v))
 
+    @override
     def embed(self, tokens: Value, layer: nn.Embedding, name: str = "") -> Value:
-        """See `Algebra`."""
         return _numbers(self._run.embed(tokens.v, layer))
 
     # ---------------------------------------------------------------------------------------------------------- shapes
 
+    @override
     def parts(self, x: Value, count: int, name: str = "") -> list[Value]:
-        """See `Algebra`."""
         return [Value(*each) for each in zip(*(self._run.parts(part, count) for part in x), strict=True)]
 
+    @override
     def concat(self, values: Sequence[Value], axis: int, name: str = "") -> Value:
-        """See `Algebra`."""
         return Value(*(self._run.concat(part, axis) for part in zip(*values, strict=True)))
 
+    @override
     def pool(self, x: Value, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> Value:
-        """See `Algebra`. The largest of several spikes is one spike; of a mean or sum every spike counts."""
+        """The largest of several spikes is one spike; of a mean or sum every spike counts."""
         v = self._run.pool(x.v, how, size, stride)
         spikes = self._run.pool(x.spikes, "max" if how == "max" else "sum", size, stride)
         numbers = ((v != 0) & (self._run.pool(x.numbers, "max", size, stride) != 0)).to(v.dtype)
         whole = 1 - self._run.pool(1 - x.whole, "max", size, stride)
         return Value(v, spikes, numbers, torch.zeros_like(v) if how == "mean" else whole)
 
+    @override
     def vote(self, x: Value, voters: int, name: str = "") -> Value:
-        """See `Algebra`."""
         return _numbers(self._run.vote(x.v, voters))
 
+    @override
     def flatten(self, x: Value, name: str = "") -> Value:
-        """See `Algebra`."""
         return x.map(self._run.flatten)
 
     # ------------------------------------------------------------------------------------------------------------ time
 
+    @override
     def total(self, x: Value, name: str = "") -> Value:
-        """See `Algebra`."""
         return _numbers(self._run.total(x.v))
 
+    @override
     def length(self, x: Value, name: str = "") -> Value:
-        """See `Algebra`."""
         return _numbers(self._run.length(x.v))
 
+    @override
     def loop(
         self, strands: Sequence[Strand[Value]], state: Mapping[str, Value]
     ) -> tuple[list[Value | None], dict[str, Value]]:
-        """See `Algebra`."""
         rows: list[list[Value]] = [[] for _ in strands]
         now = {name: state[name] for strand in strands for name in strand.states}
         for each in zip(*(zip(*strand.over, strict=True) for strand in strands), strict=True):

@@ -1,7 +1,7 @@
 """Look inside a training step without changing it: the step of `train.loop` itself runs, on objects that keep the time.
 
 A step's parts, in order: wait (for data, apart from its transfer), transfer (to the device), forward (loss included),
-backward, optimiser (clipping included). On a GPU the marks are CUDA events, which stand in the device's own queue;
+backward, optimiser (clipping included). On a GPU the marks are CUDA events, which are in the device's own queue;
 elsewhere a monotonic clock.
 """
 

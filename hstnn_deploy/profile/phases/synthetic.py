@@ -53,12 +53,12 @@ _EVENTS = {
     "nmnist": _Like(0.0175, 1.04, "that of 1000 real recordings", 309_000),
     # A gesture lasts about 6 s (Amir et al., CVPR 2017); 5 GB of files, 8 bytes an event, are some 300 000 events each.
     "dvs-gesture": _Like(0.1, 5, "assumed", 6_000_000),
-    # Some 180 000 events in 20 frames of 64 x 64 in two polarities, of which each third is taken to hold any.
+    # Some 180 000 events in 20 frames of 64 x 64 in two polarities; a third of these places is assumed to have any.
     "cifar10-dvs": _Like(0.33, 3.3, "assumed", 1_300_000),
 }
 
 _AT_ONCE = 2**20
-"""Events that are drawn at once: what is drawn takes several times the room of what is kept."""
+"""Events that are drawn at once: what is drawn takes several times the memory of what is kept."""
 
 
 def synthetic(recipe: Recipe) -> Splits:
@@ -79,7 +79,7 @@ def synthetic(recipe: Recipe) -> Splits:
 
     def part(count: int) -> ArraySplit:
         x = torch.empty(count, size.steps, *size.step, dtype=torch.uint8)
-        # Sample by sample: the random numbers behind them take eight times the room.
+        # Sample by sample: the random numbers behind them take eight times the memory.
         for some in x.split(256):
             kept = torch.rand(some.shape, generator=generator) < density
             torch.randint(1, 256, some.shape, dtype=torch.uint8, generator=generator, out=some)
@@ -88,7 +88,7 @@ def synthetic(recipe: Recipe) -> Splits:
 
     test = part(size.test)
     train, valid = with_validation(part(size.train), recipe.protocol)
-    what = f"random samples of the same number and shape, {100 * density:g} % of the inputs not zero ({whose})"
+    what = f"random samples of the same number and shape, {100 * density:g} % of the inputs nonzero ({whose})"
     return Splits(
         train, valid or test, test, size.inputs, size.classes, what, size.family, size=size.size, targets=size.targets
     )
@@ -120,11 +120,11 @@ def random_inputs(recipe: Recipe) -> tuple[Splits, str]:
     generator = torch.Generator().manual_seed(0)
     shape = (_BARE, data.steps, *step)
     if step:
-        x, what = torch.rand(shape, generator=generator), "half of the values 0, the rest uniform up to 1"
+        x, what = torch.rand(shape, generator=generator), "half of the values 0, the rest uniform in (0, 1)"
         x *= torch.rand(shape, generator=generator) < 0.5
         split: Split = ArraySplit(x, torch.zeros(_BARE, dtype=torch.int64))
     else:
-        what = "tokens, each as often as any other"
+        what = "tokens, all equally frequent"
         split = _Tokens(torch.randint(0, _words(network), shape, generator=generator))
     said = f"synthetic: {_BARE} random samples of {shape[1]} steps, {what}; {data.why}"
     return Splits(split, split, split, (step or [0])[0], classes, said), said
@@ -158,7 +158,7 @@ def _random_images(recipe: Recipe, size: Shape, how: Images, generator: torch.Ge
 
     test = part(size.test)
     train, valid = with_validation(part(size.train), recipe.protocol)
-    what = f"random images of the same number and shape, encoded as asked ({how.encoding})"
+    what = f"random images of the same number and shape, encoded as the recipe says ({how.encoding})"
     return Splits(
         *(replace(train, training=True), valid or test, test, size.inputs, size.classes, what, size.family),
         size=size.size,
@@ -202,7 +202,7 @@ def _random_events(recipe: Recipe, config: EventConfig) -> Splits:
     if training.random:
         train = train.cropped_at_random()
     what = f"random packed events, as many recordings and frames of the same shape, {100 * like.density:g} % of the "
-    what += f"inputs not zero, {like.events:g} events each ({like.whose})"
+    what += f"inputs nonzero, {like.events:g} events each ({like.whose})"
     return Splits(
         train, valid or test, test, size.inputs, size.classes, what, size.family, size=size.size, targets=size.targets
     )

@@ -50,7 +50,7 @@ class _Part:
 
 
 def part(split: Split, batch: int, steps: int) -> Split:
-    """Return the part of a split that makes so many batches, or all of it: of a text, the upper rows of its columns."""
+    """Return the part of a split that makes `steps` batches, or all of it: of a text, the upper rows of its columns."""
     if steps >= count_batches(split, batch):
         return split
     if isinstance(split, TextSplit):
@@ -170,7 +170,7 @@ class Epoch:
         found = stats.distribution("step", [each["step"] for each in parts], self.timer.clock.source, "steps")
         for name in PARTS:
             if name == "transfer" and self.device.type == "cpu":
-                found.append(NotMeasured("step_transfer", "nothing is transferred: the network is in host memory"))
+                found.append(NotMeasured("step_transfer", "no transfer: the network is in host memory"))
                 continue
             median = statistics.median(each[name] for each in parts)
             found.append(Measured(f"step_{name}", median, "s", f"{self.timer.clock.source}, {len(parts)} steps"))
@@ -195,7 +195,7 @@ class Epoch:
                 yield from batches(self.train, size, order, self.device)
 
     def _train(self, steps: int) -> float:
-        """Train so many steps from the epoch's beginning; return the mean loss."""
+        """Train `steps` steps from the start of the epoch; return the mean loss."""
         self.network.train()
         loss_sum, count = torch.zeros((), device=self.device), 0
         state: State | None = None
@@ -222,7 +222,7 @@ class Epoch:
         return stats.warm_up(lambda: self._seconds(run, 1), seconds, least=1)
 
     def _amount(self, name: str, steps: int, whole: int) -> float:
-        """Return the share of the whole pass that so many steps are, by its samples or words."""
+        """Return the share of `steps` steps in the whole pass, by its samples or words."""
         if name == "train_pass" and self.stage.batches:
             return steps / whole
         split, batch = self.train if name == "train_pass" else self.valid, self.recipe.batch
@@ -233,7 +233,7 @@ class Epoch:
 
         Args:
             name: of the pass.
-            run: runs over so many steps.
+            run: runs over a number of steps.
             whole: steps of the whole pass.
             seconds: the time given.
             step: what one step is expected to take.
@@ -253,5 +253,5 @@ class Epoch:
         self.synchronise()
         seconds = time.perf_counter() - start
         if not math.isfinite(loss):
-            raise ProfileError(f"the loss is {loss}: what was measured is not a training")
+            raise ProfileError(f"the loss is {loss}, so this is not a valid training")
         return seconds

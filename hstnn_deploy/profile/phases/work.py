@@ -16,26 +16,26 @@ from hstnn_deploy.recipe.load import parse
 
 MAC_JOULES, AC_JOULES = 4.6e-12, 0.9e-12
 """Of a float32 multiplication and addition (3.7 + 0.9 pJ), and of the addition alone, in 45 nm at 0.9 V."""
-ENERGY_SOURCE = "4.6 pJ a MAC, 0.9 pJ an AC: float32 in 45 nm (Horowitz, ISSCC 2014, 1.1)"
+ENERGY_SOURCE = "4.6 pJ per MAC, 0.9 pJ per AC: float32 in 45 nm (Horowitz, ISSCC 2014, 1.1)"
 
 _SAMPLES, _FRAMED_SAMPLES = 100, 4
-"""Counted on so many samples of the test split; frames are dear."""
+"""Samples of the test split to count on; frames are expensive."""
 
 
 def measure(configuration: Configuration, network: Network, test: Split) -> Findings:
-    """Count what a network does for one sample of so many time steps, as a mean over samples of the test split."""
+    """Count what a network does for one sample, as a mean over samples of the test split."""
     wanted = _FRAMED_SAMPLES if len(network.input_shape) > 1 else _SAMPLES
     samples = min(wanted, len(test))
     x = test.batch(torch.arange(samples), torch.device("cpu")).x
     events = counts_events(parse(configuration.recipe, configuration.subject).data)
     found = count(network, x, events)
-    weights = "" if configuration.ckpt else "random weights: a trained network spikes otherwise"
+    weights = "" if configuration.ckpt else "with random weights; a trained network spikes at other rates"
     values = [*_size(configuration, network), *_totals(found, samples, weights)]
     values += on_devices.measure(configuration, found, samples, MAC_JOULES, AC_JOULES)
     if events:
         rate = float(x.abs().double().mean())
         source = f"counted, mean of {samples} samples"
-        values.append(Measured("spike_rate.input", rate, "spikes/step", source, "of each input value; -1 counts as 1"))
+        values.append(Measured("spike_rate.input", rate, "spikes/step", source, "per input value; -1 counts as 1"))
     for operations in found:
         values += _of(operations, samples, weights)
     return Findings(values, {"samples": samples, "runs_on": "torch cpu"}, {}, "counting")
@@ -61,16 +61,16 @@ def _totals(found: list[Operations], samples: int, note: str) -> list[Value]:
     source = f"counted, mean of {samples} samples"
     plain = MAC_JOULES * dense
     return [
-        Measured("flops", 2 * dense, "FLOP", "2 x dense MACs", "products alone: no activation functions"),
+        Measured("flops", 2 * dense, "FLOP", "2 x dense MACs", "products only, without activation functions"),
         Measured("macs_dense", dense, "MAC", "counted from shapes"),
         Measured("macs", macs, "MAC", source, note),
         Measured("acs", acs, "AC", source, note),
         Measured("energy", MAC_JOULES * macs + AC_JOULES * acs, "J", f"estimate: {ENERGY_SOURCE}", _ENERGY_NOTE),
-        Measured("energy_dense", plain, "J", f"estimate: {ENERGY_SOURCE}", "every operation a MAC, zeros included"),
+        Measured("energy_dense", plain, "J", f"estimate: {ENERGY_SOURCE}", "every operation as a MAC, zeros included"),
     ]
 
 
-_ENERGY_NOTE = "arithmetic alone: neither memory nor idle power, which are most of what a real chip takes"
+_ENERGY_NOTE = "arithmetic only, without memory and idle power, which dominate on a real chip"
 
 
 def _of(operations: Operations, samples: int, note: str) -> list[Value]:

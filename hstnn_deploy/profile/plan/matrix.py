@@ -51,14 +51,14 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {"ckpt": Path, "data_dir": Path}
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the options that a file holds, as `plan.plan` takes them.
+    """Return the options in a file, as `plan.plan` takes them.
 
     Raises:
-        UsageError: it cannot be read, is not YAML, or holds a key or a value that cannot be.
+        UsageError: it cannot be read, is not YAML, or has an unknown key or a wrong value.
     """
     plain = yaml_text.read(path, UsageError, "give a YAML file with --matrix")
     if not isinstance(plain, dict):
-        raise UsageError(f"{path} holds no keys and values", "for example batch: [1, 32]")
+        raise UsageError(f"{path} is not a mapping of keys to values", "for example batch: [1, 32]")
     return dict(_option(path, key, value) for key, value in plain.items())
 
 

@@ -16,14 +16,14 @@ _TORCH, _RUNTIME, _CONTEXT = 200_000_000, 50_000_000, 200_000_000
 SHARE = 0.9
 """Of the main memory that is free, what a process that runs a foreign file may take."""
 _COPIES = {"sgd": 3, "adam": 4}
-"""How often a training holds the parameters: themselves, gradients, and what the optimiser keeps."""
+"""Copies of the parameters in training: the parameters, their gradients, and the optimiser's state."""
 
 
 def check(configuration: Configuration, instances: int) -> None:
-    """Refuse so many processes of a configuration at once where they need more memory than there is, by a lower bound.
+    """Refuse concurrent processes of a configuration that need more memory than there is, by a lower bound.
 
     Args:
-        configuration: one of them; where several devices work at once, each has so many.
+        configuration: one of them; where several devices work at once, each runs `instances` of them.
         instances: how many.
 
     Raises:
@@ -33,10 +33,10 @@ def check(configuration: Configuration, instances: int) -> None:
     if instances * devices == 1:
         return
     there = free() // devices
-    _refuse(configuration, instances, needed(configuration), there, "of main memory are free")
+    _refuse(configuration, instances, needed(configuration), there, "free main memory is")
     if configuration.device != "cpu":
         one = _CONTEXT + _of_network(configuration)
-        _refuse(configuration, instances, one, _device(configuration), "are on the GPU")
+        _refuse(configuration, instances, one, _device(configuration), "the GPU has")
 
 
 def free() -> int:
@@ -99,6 +99,6 @@ def _refuse(first: Configuration, count: int, one: int, there: int | None, where
         return
     fit = there // one
     raise OutOfMemoryError(
-        f"{count} instances of {first.subject} need at least {count * one / 1e9:.1f} GB; {there / 1e9:.1f} GB {where}",
-        f"at most {fit} fit: --instances {fit}" if fit else "measure a smaller network, or where there is more memory",
+        f"{count} instances of {first.subject} need at least {count * one / 1e9:.1f} GB; {where} {there / 1e9:.1f} GB",
+        f"at most {fit} fit: --instances {fit}" if fit else "measure a smaller network, or use a larger machine",
     )

@@ -92,8 +92,8 @@ def plan(
         threads: CPU threads; None for each engine's own choice.
         gpus: GPU numbers as torch counts them, None for the CPU. Without any: GPU 0 where there is one, else the CPU.
             Several GPUs are measured each by itself, and then all at once.
-        instances: so many processes of each configuration at the same time.
-        repeats: so many processes of each configuration one after another, in turns with the other configurations. What
+        instances: concurrent processes per configuration.
+        repeats: successive processes per configuration, in turns with the other configurations. What
             is counted and not timed is the same in each of them, and has one.
         data: `real`, `synthetic`, or `auto`: real where it is at hand.
         data_dir: the data folder.
@@ -104,7 +104,7 @@ def plan(
             machine is then theirs: GPU numbers, and whether memory can hold the instances, which is not checked here.
 
     Raises:
-        UsageError: a name or number that cannot be.
+        UsageError: an invalid name or number.
         CheckpointError: the checkpoint cannot be loaded.
         DataError: a data folder that was named is not there.
         DeviceError: a GPU that is not there.
@@ -146,7 +146,7 @@ def plan(
     planned = _once(planned)
     if not planned:
         raise UsageError(
-            f"there is nothing to measure: none of these networks has the phase {', '.join(chosen_phases)}",
+            f"nothing to measure: none of these networks has the phase {', '.join(chosen_phases)}",
             "only hybrid networks are selected and restored",
         )
     planned += _all_at_once(planned)
@@ -185,7 +185,7 @@ def _of(
         network = network_of(subject, deployed=phase in {"work", "restore", "export", "infer"})
         common: dict[str, Any] = {"phase": phase, **network, **shared}
         if phase in {"work", "export"}:
-            common |= {"device": "cpu", "no_cuda": "counted on the CPU" if phase == "work" else "written on the CPU"}
+            common |= {"device": "cpu", "no_cuda": f"{phase} runs on the CPU"}
         if phase != "work" or recipe.step is None:
             common |= {"rram_read": None, "sram_read": None}
         if phase == "infer":
@@ -240,7 +240,7 @@ def _multiplied(planned: list[Configuration], instances: int) -> list[Configurat
 
 
 def repeated(planned: Sequence[Configuration], repeats: int) -> list[Configuration]:
-    """Return a plan so many times over, in turns: all of it once, then again; what is counted has one process."""
+    """Return a plan `repeats` times over, in turns: all of it once, then again; what is counted has one process."""
     again = [each for each in planned if each.phase != "work"]
     return [*planned, *(replace(each, repeat=number) for number in range(2, repeats + 1) for each in again)]
 
@@ -259,22 +259,23 @@ def devices_of(gpus: Sequence[int | None] | None, on_nodes: int | None = None) -
     if not gpus:
         raise UsageError("--gpus names no GPU", "for example --gpus 0,1, or leave it out")
     return [
-        ("cpu", "measured on the CPU, as asked") if gpu is None else (_gpu(gpu, on_nodes), "") for gpu in unique(gpus)
+        ("cpu", "measured on the CPU, as requested") if gpu is None else (_gpu(gpu, on_nodes), "")
+        for gpu in unique(gpus)
     ]
 
 
 def _gpu(index: int, on_nodes: int | None) -> str:
     if index < 0:
-        raise UsageError(f"--gpus {index} is not a GPU's number", "GPUs are numbered from 0")
+        raise UsageError(f"--gpus {index} is not the number of a GPU", "GPUs are numbered from 0")
     if on_nodes is not None:
         if index >= on_nodes:
             most = f"has more than {on_nodes} GPU(s)" if on_nodes else "has a GPU"
-            hint = "the numbers are those of each node's own GPUs, from 0; `ray status` shows how many there are"
-            raise DeviceError(f"GPU {index} was asked for, but no node of the cluster {most}", hint)
+            hint = "each node numbers its own GPUs from 0; `ray status` shows how many there are"
+            raise DeviceError(f"GPU {index} was requested, but no node of the cluster {most}", hint)
         return f"cuda:{index}"
     if not torch.cuda.is_available():
         raise DeviceError(
-            f"GPU {index} was asked for, but {devices.why_no_cuda()}",
+            f"GPU {index} was requested, but {devices.why_no_cuda()}",
             "leave --gpus out to measure on the CPU; `hstnn doctor` says what is missing",
         )
     if index >= (count := torch.cuda.device_count()):
@@ -292,7 +293,7 @@ def check_numbers(**options: Sequence[float | None]) -> None:
     for option, numbers in options.items():
         name, example = _OPTIONS[option]
         if not numbers:
-            raise UsageError(f"{name} names no number", f"for example {name} {example}")
+            raise UsageError(f"{name} needs a number", f"for example {name} {example}")
         for number in numbers:
             if number is not None and not 0 < number < math.inf:
                 raise UsageError(f"{name} {number:g} is not a positive number", f"for example {name} {example}")

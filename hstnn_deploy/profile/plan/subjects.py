@@ -56,7 +56,7 @@ def subjects(
     """Return every recipe with each combination of changes, and the checkpoint; see `plan.plan`.
 
     Raises:
-        UsageError: a name that is unknown, a network that does not fit its data, or changes that cannot be.
+        UsageError: a name that is unknown, a network that does not fit its data, or changes that are not possible.
         CheckpointError: the checkpoint cannot be loaded.
     """
     named: list[str | Recipe] = [*recipes, *(_experiment(name) for name in experiments)]
@@ -69,7 +69,7 @@ def subjects(
         found += _varied(each if isinstance(each, str) else recipe.name, recipe, axes)
     if ckpt is not None:
         if not named and (axes.kinds or axes.ratios):
-            raise UsageError("a checkpoint's network has its own kind and ratio", "leave --kinds and --ratios out")
+            raise UsageError("the checkpoint fixes its network's kind and ratio", "leave out --kinds and --ratios")
         checkpoint = Checkpoint.load(ckpt)
         checkpoint.network()
         if not checkpoint.recipe and named:
@@ -84,8 +84,8 @@ def _alone(ckpt: Path, checkpoint: Checkpoint, named: Sequence[str | Recipe], ax
     """Return a checkpoint without a recipe, on the data and by the training of the one recipe that is named."""
     if len(unique(named)) > 1:
         raise UsageError(
-            f"{ckpt} has no recipe, and {len(unique(named))} are named: one of them says on which data it is measured",
-            "name one recipe; measure others without --ckpt",
+            f"{ckpt} has no recipe, and {len(unique(named))} recipes were named: only one can give its data",
+            "name one recipe with --ckpt; measure the others without it",
         )
     recipe = load_recipe(named[0]) if isinstance(named[0], str) else named[0]
     under = checkpoint.under(recipe)
@@ -101,7 +101,7 @@ def _experiment(name: str) -> Recipe:
     for recipe in map(load_recipe, shipped()):
         if recipe.experiment == rows[name.lower()]:
             return recipe
-    raise UsageError(f"no shipped recipe reproduces {rows[name.lower()]}", "`hstnn recipes` lists those there are")
+    raise UsageError(f"no shipped recipe reproduces {rows[name.lower()]}", "`hstnn recipes` lists the shipped ones")
 
 
 def _varied(name: str, recipe: Recipe, axes: Axes) -> list[Subject]:
@@ -189,7 +189,7 @@ def known(what: str, given: Sequence[str], names: Sequence[str]) -> list[str]:
         UsageError: none was given, or one is unknown.
     """
     if not given:
-        raise UsageError(f"no {what} is named", f"known: {', '.join(names)}")
+        raise UsageError(f"no {what} was given", f"known: {', '.join(names)}")
     for name in given:
         if name not in names:
             raise UsageError(f"unknown {what} {name!r}", nearest(name, names))

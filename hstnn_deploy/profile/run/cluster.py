@@ -45,7 +45,7 @@ class Nodes:
         """
         if address and address.startswith("ray://"):
             raise UsageError(
-                f"--address {address}: nothing can be measured through Ray's client",
+                f"--address {address}: hstnn cannot measure through Ray's client",
                 "run this on a machine of the cluster, with HOST:PORT or auto",
             )
         # Where memory is nearly full, Ray would end the task: what is measured there fails by itself, and says so.
@@ -86,7 +86,7 @@ class Nodes:
         for node, version in zip(self.nodes, found, strict=True):
             if version != hstnn_deploy.__version__:
                 raise DeviceError(
-                    f"node {node.name} has hstnn-deploy {version}, and this is {hstnn_deploy.__version__}",
+                    f"node {node.name} has hstnn-deploy {version}, and this machine has {hstnn_deploy.__version__}",
                     "install the same version on all nodes",
                 )
 
@@ -231,7 +231,7 @@ class _Work:
         task = self._remote.options(**whole, name=first.label)
         sent = self._sent[first.ckpt] if first.ckpt else None
         self._running[task.remote(share.configurations, sent, *self._options)] = _Running(share, node)
-        self._observer.started(f"waiting for all of node {node.name}", share.first + 1, self._total)
+        self._observer.started(f"waiting for node {node.name} to be free", share.first + 1, self._total)
 
     def _take(self, running: _Running, record: Record | None) -> None:
         """Take a record, or the news that measuring has begun."""
@@ -255,7 +255,7 @@ class _Work:
             if not running.began:
                 self._waiting.insert(0, share)  # another node may still measure it
                 return
-            reason = f"node {node.name} was lost while it was measuring this"
+            reason = f"node {node.name} was lost during this measurement"
         else:
             reason = f"on node {node.name}: {cluster.said(error)}"
         left = share.configurations[done:]
@@ -281,7 +281,7 @@ def measure_there(
 
     Args:
         configurations: a share of the plan.
-        ckpt: what their checkpoint holds.
+        ckpt: the bytes of their checkpoint.
         time_limit: see `launch.run`.
         find_batch: whether to search for the largest batches.
         variables: environment variables of the processes; None: without it.

@@ -2,9 +2,9 @@
 
     python -m hstnn_deploy.profile.run.examine REQUEST.json RESULT.json
 
-The request holds `kind` ("onnx" or "module"), `name` (the file, or PACKAGE.MODULE:FACTORY), `inputs` (see
+The request has `kind` ("onnx" or "module"), `name` (the file, or PACKAGE.MODULE:FACTORY), `inputs` (see
 `profile.foreign.shapes`), `pairs` of batch and steps, `free` (bytes of main memory) and `limit` (bytes that this
-process may take, or null). The result holds an error with its class, or `inputs`, `batch`, `steps` and `notes` of each
+process may take, or null). The result has an error with its class, or `inputs`, `batch`, `steps` and `notes` of each
 pair, with `bytes` and `weights` of a file.
 """
 

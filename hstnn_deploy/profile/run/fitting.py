@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from typing_extensions import override
+
 from hstnn_deploy.data import registry
 from hstnn_deploy.profile.phases.networks import recipe_of
 from hstnn_deploy.profile.plan import memory
@@ -21,10 +23,10 @@ _FINENESS = 16
 _FREE = 0.9
 """Of the main memory that is free, what a trial may take."""
 _RULE = (
-    f"from {_FIRST} doubled until one does not fit (if that is the first, then 1), then halved until the two are at "
-    f"most 1/{_FINENESS} apart; each trial is a few steps, or calls, in a process of its own; one that outlasts the "
-    f"time limit does not fit either; on the CPU a trial may take {100 * _FREE:g} % of the main memory that is free "
-    "when it starts. Memory is that of the largest that fits"
+    f"it starts at {_FIRST} and doubles until a batch does not fit (if {_FIRST} does not, it tries 1), then bisects"
+    f" until the two are at most 1/{_FINENESS} apart; each trial is a few steps, or calls, in its own process; a trial"
+    f" that exceeds the time limit counts as not fitting; on the CPU a trial may use {100 * _FREE:g} % of the main"
+    " memory that is free when it starts. Memory is that of the largest batch that fits"
 )
 
 
@@ -107,8 +109,8 @@ class _Trial(launch.Observer):
         self._listener, self._number, self._total = listener, number, total
         self.batch = 0
 
+    @override
     def started(self, what: str, number: int, total: int) -> None:
-        """See `Observer`."""
         self._listener.started(f"{what}: does batch {self.batch} fit?", self._number, self._total)
 
 
@@ -125,9 +127,9 @@ def _record(configuration: Configuration, tried: list[Record], largest: int, sma
         facts["memory_limit"] = [each.configuration.memory_limit for each in tried]
     if not largest:
         return Record(configuration, best.status, facts=facts, reason=best.reason)
-    source = f"{len(trials)} trials, a process each"
+    source = f"{len(trials)} trials, each in its own process"
     if smallest_not is None:
-        why = f"larger ones were not tried: {_why(configuration)}"
+        why = f"larger batches were not tried: {_why(configuration)}"
         values: list[Value] = [
             Measured("largest_batch", largest, "samples", source, why),
             NotMeasured("smallest_batch_not", why),
@@ -152,11 +154,11 @@ _OF_A_TRIAL = {
 
 def _why(configuration: Configuration) -> str:
     most = _most(configuration)
-    return f"{most} is the most that is tried" if most == MOST else f"there are {most} samples to train on"
+    return f"{most} is the largest size tried" if most == MOST else f"there are {most} samples to train on"
 
 
 def _most(configuration: Configuration) -> int:
-    """Return the largest batch worth trying: a training batch holds no sample twice."""
+    """Return the largest batch worth trying: a training batch has no sample twice."""
     recipe = recipe_of(configuration)
     shape = registry.shape(recipe.data)
     if configuration.phase == "infer" or shape is None:

@@ -65,7 +65,7 @@ def plan(
     chosen = known("phase of a foreign network", phases or PHASES, PHASES)
     if onnx:
         if phases and "infer" not in phases:
-            raise UsageError(f"{name} is an ONNX file: it can be run, and not trained", "leave --phases out")
+            raise UsageError(f"{name} is an ONNX file: hstnn can run it, not train it", "leave --phases out")
         chosen = ["infer"]
     devices = devices_of(gpus)
     sizes: list[list[int | None]] = [[*unique(each)] or [None] for each in (batches, steps)]
@@ -110,7 +110,7 @@ def _examined(
         files.write_json(paths[0], request)
         failure = launch.run_alone("examine", [str(path) for path in paths], "cpu", folder / "output", time_limit)
         if failure:
-            raise ProfileError(f"{name} cannot be measured: the process that tried it once {one_line(failure)}")
+            raise ProfileError(f"{name} cannot be measured: the process of its trial run {one_line(failure)}")
         result: dict[str, Any] = json.loads(paths[1].read_text(encoding="utf-8"))
     if "error" in result:
         found = getattr(errors, result["class"], ProfileError)

@@ -188,11 +188,11 @@ def _read(configuration: Configuration, folder: Path, failure: str) -> Record:
         record = Record.from_plain(json.loads((folder / "record.json").read_text(encoding="utf-8")))
         return replace(record, configuration=configuration)
     except (OSError, json.JSONDecodeError, ProfileError) as error:
-        return Record(configuration, "failed", reason=f"the process left no whole record: {error}")
+        return Record(configuration, "failed", reason=f"the process left an incomplete record: {error}")
 
 
 class _Process:
-    """A module of this room in a fresh process.
+    """A module of this package in a fresh process.
 
     Args:
         module: its name, such as "worker".
@@ -225,7 +225,7 @@ class _Process:
         return self._process.poll() is None
 
     def wait(self, time_limit: float) -> str:
-        """Wait until it has ended, so many seconds after its start at most; return why it failed, or ""."""
+        """Wait until it has ended, at most until the time limit; return why it failed, or ""."""
         left = max(0.0, time_limit - (time.monotonic() - self._begin))
         try:
             code = self._process.wait(left)
@@ -244,7 +244,7 @@ class _Process:
 
 
 def run_alone(module: str, words: list[str], device: str, output: Path, time_limit: float) -> str:
-    """Run a module of this room in a fresh process and wait for it; return why it failed, in one line, or ""."""
+    """Run a module of this package in a fresh process and wait for it; return why it failed, in one line, or ""."""
     return _Process(module, words, device, output).wait(time_limit)
 
 

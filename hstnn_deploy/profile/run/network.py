@@ -35,7 +35,7 @@ from hstnn_deploy.shown import Sheet, Shown
 SECONDS = 5.0
 _STEPS = 28
 """Of a window of a network of this package, where nobody says how many."""
-_HERE = "of this Python process, with all that it holds: a process of its own is measured of PACKAGE.MODULE:FACTORY"
+_HERE = "memory of this whole Python process; give PACKAGE.MODULE:FACTORY to measure in a separate process"
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,7 +110,7 @@ class NetworkProfile(Shown):
         """Return the main figures: a row for each, and where one was not measured why; `records` have all of them."""
         chosen = [
             ("a call, median", self.latency, cells.duration),
-            ("its spread, first to third quartile", self.spread, cells.duration),
+            ("spread, first to third quartile", self.spread, cells.duration),
             ("the first call", self.first_call, cells.duration),
             ("a training step, median", self.step, cells.duration),
             ("peak of main memory", self.memory, cells.memory),
@@ -158,17 +158,17 @@ def profile_network(
         time_limit: seconds that one process may take.
 
     Returns:
-        What was found. A phase that a network does not have stands in it with the reason.
+        What was found. A phase that a network does not have is in it, with the reason.
 
     Raises:
         UsageError: an invalid name, shape or number.
-        ProfileError: the network cannot be run, or a file cannot be read as what it should be.
+        ProfileError: the network cannot be run, or a file is not what it should be.
         HstnnError: see `profile.run.foreign_plan.plan` and `profile.plan.plan.plan`.
     """
     if isinstance(network, nn.Module):
         check_numbers(batches=[batch], steps=[steps], threads=[threads], seconds=[seconds])
         if device is not None:
-            raise UsageError("a module is measured where it is", f"move it first: module.to({device!r})")
+            raise UsageError("a module is measured on its own device", f"move it first: module.to({device!r})")
         if is_network(network):
             x = _window_of(network, steps) if x is None else x
             network = _Answer(network)
@@ -180,7 +180,7 @@ def profile_network(
         configurations = planned.configurations
     else:
         if x is not None:
-            raise UsageError("x is given for a network of hstnn's own, whose data says its inputs", "leave x out")
+            raise UsageError("x was given, but this network's inputs follow from its recipe", "leave out x")
         is_file = not isinstance(network, Recipe) and Path(network).suffix in {".pt", ".ckpt"}
         subject: dict[str, Any] = {"ckpt": Path(str(network))} if is_file else {"recipes": [_recipe(network)]}
         configurations = plan(**subject, batches=batches or [1], **shared)
@@ -247,7 +247,7 @@ def _shape(shape: Any) -> str:
         isinstance(each, int | str) and not isinstance(each, bool) for each in shape
     ):
         return ",".join(map(str, shape))
-    raise UsageError(f"{brief(shape)} is no shape", 'give one such as (28, 1, 28), or as text: "28,B,28"')
+    raise UsageError(f"{brief(shape)} is not a shape", 'give a shape such as (28, 1, 28), or as text: "28,B,28"')
 
 
 def _here(
@@ -258,12 +258,12 @@ def _here(
     given, resolved = _given(x, batch, steps)
     places = {each.device for each in (*network.parameters(), *network.buffers())}
     if len(places) > 1:
-        raise UsageError(f"{name} is on {len(places)} devices", "move it to one of them")
+        raise UsageError(f"{name} is on {len(places)} devices", "move it to one device")
     device = next(iter(places), torch.device("cpu"))
     where = "cpu" if device.type == "cpu" else f"{device.type}:{device.index or 0}"
-    why = "" if where != "cpu" else f"measured on the CPU, where the module is; {devices.why_no_cuda()}"
+    why = "" if where != "cpu" else f"measured on the CPU, the module's device; {devices.why_no_cuda()}"
     if where == "cpu" and torch.cuda.is_available():
-        why = "measured on the CPU, where the module is"
+        why = "measured on the CPU, the module's device"
     kept, before = torch_module.Kept(network), torch.get_num_threads()
     records: list[Record] = []
     if threads is not None:

@@ -2,7 +2,7 @@
 
     python -m hstnn_deploy.profile.run.prepare REQUEST.json FOLDER
 
-The request holds a configuration and the engines. The folder gets `inputs.npy`, the graphs, and `prepared.json`: what
+The request has a configuration and the engines. The folder gets `inputs.npy`, the graphs, and `prepared.json`: what
 the input is, the graphs' sizes on disk, and per engine why it has no graph, if so.
 """
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
+from typing_extensions import override
+
 from hstnn_deploy.profile.record import Configuration, Record
 from hstnn_deploy.profile.run import launch
 
@@ -56,10 +58,10 @@ class _Renumbered(launch.Observer):
     def __init__(self, told: launch.Observer, asked: Sequence[Configuration]) -> None:
         self._told, self._asked = told, asked
 
+    @override
     def started(self, what: str, number: int, total: int) -> None:
-        """See `launch.Observer`."""
         self._told.started(what, number, total)
 
+    @override
     def finished(self, record: Record, number: int, total: int, seconds: float) -> None:
-        """See `launch.Observer`."""
         self._told.finished(replace(record, configuration=self._asked[number - 1]), number, total, seconds)

@@ -2,7 +2,7 @@
 
     python -m hstnn_deploy.profile.run.worker CONFIGURATION.json RECORD.json FOLDER [MEETING]
 
-`FOLDER` holds what `prepare` wrote; `MEETING` is a folder where processes that are measured at the same time wait for
+`FOLDER` has what `prepare` wrote; `MEETING` is a folder where processes that are measured at the same time wait for
 each other. Nothing but the standard library is imported before the configuration is known, and of the engines only the
 one that is measured: a process's memory is part of its result.
 """
@@ -78,10 +78,10 @@ def measure(
         reason, status = f"{type(error).__name__}: {said}", "failed"
         if "can't allocate memory" in said:
             asked = re.search(r"tried to allocate (\d+) bytes", said)
-            more = f"torch asked for {int(asked[1]) / 1e6:.0f} MB more" if asked else said
+            more = f"torch needed {int(asked[1]) / 1e6:.0f} MB more" if asked else said
             reason = f"out of host memory: {more}"
     if "bad_alloc" in reason:
-        reason = "out of host memory: ONNX Runtime could not have more"
+        reason = "out of host memory: ONNX Runtime could not allocate more"
     facts = {**findings.facts, **_machine(device), "sampler": ledger.sampler, "load_average": loaded}
     values = [*findings.values, *_resources(configuration, ledger, findings.main)] if status == "measured" else []
     return Record(configuration, status, values, facts, reason, ledger.spans, findings.series, ledger.timeline)
@@ -90,7 +90,7 @@ def measure(
 def _why_not(configuration: Configuration) -> str:
     """Return why there is nothing to measure; empty where there is."""
     if configuration.phase == "train" and (configuration.recipe.get("data") or {}).get("name") == "none":
-        return "the network has no recipe, so nothing says its loss and training: name one recipe beside the checkpoint"
+        return "the checkpoint has no recipe, so its loss and training are unknown: name a recipe with it"
     return ""
 
 
@@ -121,7 +121,7 @@ def _added(ledger: Ledger) -> Value:
     first = next((span for span in ledger.spans if span.name in {"load", "first call", "first step"}), None)
     before, peak = first.value("rss_start") if first else None, ledger["rss_peak"]
     if isinstance(before, Measured) and isinstance(peak, Measured):
-        source = f"{peak.source}, less that at the start of the span {first.name}" if first else ""
+        source = f"{peak.source}, minus the value at the start of the span {first.name}" if first else ""
         return Measured("host_ram_added", max(0.0, peak.number - before.number), "B", source)
     return NotMeasured("host_ram_added", "resident memory was not read")
 
@@ -208,7 +208,7 @@ def _foreign(configuration: Configuration, _folder: Path, ledger: Ledger, meet: 
         given = torch_module.arguments(arrays)
     run = torch_module.infer if configuration.phase == "infer" else torch_module.step
     findings = run(configuration, configuration.subject, network, given, device, ledger, meet)
-    note = "the module's import, what it imports itself and is not torch, and the factory"
+    note = "importing the module and what it imports besides torch, and calling the factory"
     findings.values.insert(0, Measured("load", load, "s", "time.perf_counter, once", note))
     findings.facts |= {"data": shapes.RANGES}
     return findings

@@ -24,7 +24,7 @@ _COLUMNS = (
 
 def devices(records: Sequence[Record], notes: Notes) -> RenderableType:
     """Return the table of those records that hold weights on devices: a row for each network."""
-    title = "Weights on devices: memory, and the energy of reading it for one sample"
+    title = "Weights on devices: memory and the energy of its reads for one sample"
     table = Table(["network", *(f">{heading}" for _, heading in _COLUMNS)], title=title, more=MORE)
     for record in records:
         if not isinstance(record.value("rram_bits"), Measured):

@@ -12,12 +12,12 @@ from hstnn_deploy.screen import Table
 
 _ROWS: tuple[tuple[tuple[str, ...], str, Form], ...] = (
     (("latency_p50", "step_p50"), "median", cells.duration),
-    (("latency_iqr", "step_iqr"), "  spread: quartile to quartile", cells.duration),
+    (("latency_iqr", "step_iqr"), "  spread (quartiles)", cells.duration),
     (("latency_p99", "step_p99"), "  p99", cells.duration),
     (("step_forward",), "  forward, loss", cells.duration),
     (("step_backward",), "  backward", cells.duration),
     (("step_optimiser",), "  optimiser", cells.duration),
-    (("first_call", "first_step"), "the first one", cells.duration),
+    (("first_call", "first_step"), "first run", cells.duration),
     (("load",), "loading", cells.duration),
     (("throughput",), "samples per second", cells.digits),
     (("host_ram_peak",), "main memory, peak", cells.memory),
@@ -25,7 +25,7 @@ _ROWS: tuple[tuple[tuple[str, ...], str, Form], ...] = (
     (("cpu_cores",), "CPU cores in use", cells.cores),
     (("cuda_process",), "CUDA memory, process", cells.memory),
     (("cuda_allocated_peak",), "  torch allocated, peak", cells.memory),
-    (("file_bytes",), "size of the file", cells.prefixed),
+    (("file_bytes",), "file size", cells.prefixed),
     (("parameters",), "parameters", cells.prefixed),
     (("buffers",), "buffers", cells.prefixed),
     (("macs",), "operations, spikes, energy", cells.prefixed),
@@ -63,7 +63,7 @@ def table(records: Sequence[Record], notes: Notes) -> RenderableType:
 
 def _column(record: Record) -> str:
     asked = record.configuration
-    parts = ["a training step" if asked.phase == "step" else "inference", asked.device]
+    parts = ["training step" if asked.phase == "step" else "inference", asked.device]
     if asked.threads is not None:
         parts.append(f"{asked.threads} thr.")
     return ", ".join(parts)
@@ -87,8 +87,8 @@ def protocol(records: Sequence[Record]) -> list[str]:
     steps = [record for record in some if record.configuration.phase == "step"]
     if steps:
         said.append(
-            f"A training step: forward, the loss ({steps[0].facts['loss']}), backward, and SGD with learning rate 0;"
-            " its input lies on the device before."
+            f"Training step: forward pass, loss ({steps[0].facts['loss']}), backward pass, SGD with learning rate 0;"
+            " its input is already on the device."
         )
     for record in some:
         if states := record.facts.get("states"):

@@ -6,6 +6,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.status import Status
+from typing_extensions import override
 
 from hstnn_deploy.profile.record import Record
 from hstnn_deploy.profile.run.launch import Observer
@@ -36,13 +37,13 @@ class Progress(Observer):
         if self._status:
             self._status.stop()
 
+    @override
     def started(self, what: str, number: int, total: int) -> None:
-        """See `Observer`."""
         if self._status:
             self._status.update(f"{number}/{total} {self._of(number)}{what}")
 
+    @override
     def finished(self, record: Record, number: int, total: int, seconds: float) -> None:
-        """See `Observer`."""
         name, subject = self._of(number), record.configuration.subject
         if (whose := f"{name}{subject}") not in self._told:
             # A line of its own, once: it may be a long path.

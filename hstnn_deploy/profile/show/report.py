@@ -82,7 +82,7 @@ def text(records: Sequence[Record], width: int = _WIDTH) -> str:
 
 
 def write(folder: Path, records: Sequence[Record]) -> list[Path]:
-    """Write `records.jsonl` and `report.txt` into a folder, in place of what it holds of that name; return the paths.
+    """Write `records.jsonl` and `report.txt` into a folder, in place of files of that name; return the paths.
 
     Raises:
         RunError: the folder cannot be written.
@@ -101,26 +101,26 @@ def protocol(records: Sequence[Record]) -> list[str]:
     searched = [record for record in measured if record.configuration.find_batch]
     own = [record for record in measured if record.configuration.foreign is None]
     phases = {record.configuration.phase for record in own if not record.configuration.find_batch}
-    said = ["MB are 10^6 bytes."]
+    said = ["1 MB is 10^6 bytes."]
     if len(searched) < len(measured):
-        said = [f"Each configuration ran in a process of its own, after a warm-up. {said[0]}"]
+        said = [f"Each configuration ran in its own process, after a warm-up. {said[0]}"]
     said.append(
-        "Main memory (RAM) is the peak of the process and all it started, resident: interpreter, libraries, data and"
-        " network included."
+        "Main memory (RAM): the peak of resident memory of the process and its children, with interpreter, libraries,"
+        " data and network."
     )
     said += _search(searched)
     if phases & {"train", "restore"}:
         said.append(
-            "Training: the recipe's own steps; whole passes, or as many steps as the time given allows, and then the"
-            " pass is extrapolated (~)."
+            "Training: whole passes of the recipe's own steps. Where the time does not allow a whole pass, it is"
+            " extrapolated from as many steps as fit (~)."
         )
     if "work" in phases:
         said.append(
-            "Work: an input that is a spike costs an accumulate (AC) with each weight it meets, one that is a number a"
-            " multiply-accumulate (MAC), zeros nothing; dense MACs count all."
+            "Work: for each weight that it reaches, a spike costs an accumulate (AC), any other number a"
+            " multiply-accumulate (MAC), and a zero nothing. Dense MACs count zeros too."
         )
         sources = _distinct(str(record.value("energy").plain().get("source", "")) for record in measured)
-        said += [f"Energy: {source}; arithmetic alone, without memory." for source in sources]
+        said += [f"Energy is an {source}; it covers arithmetic only, not memory." for source in sources]
     if "infer" in phases:
         calls = sorted({record.facts["calls"] for record in own if "calls" in record.facts})
         said.append(
@@ -135,12 +135,13 @@ def protocol(records: Sequence[Record]) -> list[str]:
     )
     fresh = _distinct(record.configuration.subject for record in own if record.configuration.ckpt is None)
     if fresh:
-        said.append(f"Weights of {', '.join(fresh)}: random; no time or memory depends on them.")
+        said.append(f"Weights of {', '.join(fresh)}: random; time and memory do not depend on them.")
     said += _distinct(_machine(record) for record in measured)
     nodes = _distinct(str(record.facts["node"]) for record in measured if "node" in record.facts)
     if len(nodes) > 1:
         said.append(
-            f"Measured on {len(nodes)} nodes: records.jsonl says which row on which; unlike nodes do not compare."
+            f"Measured on {len(nodes)} nodes: records.jsonl gives the node of each row. Do not compare figures of"
+            " different machines."
         )
     said += [*_busy(measured), *_slowed(measured), *_unsteady(measured), *_sampler(measured)]
     said += several.protocol(records)
@@ -192,7 +193,7 @@ def _search(records: Sequence[Record]) -> list[str]:
     said = _distinct(f"Largest batch: {record.facts['search']}." for record in records if "search" in record.facts)
     if limits := [limit for record in records for limit in record.facts.get("memory_limit", [])]:
         between = " to ".join(dict.fromkeys(cells.memory(limit) for limit in (min(limits), max(limits))))
-        said.append(f"On the CPU a trial might take {between}, libraries not counted.")
+        said.append(f"On the CPU a trial could use up to {between}, without libraries.")
     return said
 
 
@@ -205,7 +206,7 @@ def _machine(record: Record) -> str:
         parts.append(f"{facts['gpu']}, driver {facts.get('driver', 'unknown')}")
     parts.append(", ".join(f"{name} {versions[name]}" for name in names if name in versions))
     threads = record.configuration.threads
-    parts.append(f"{threads} thread{'s' if threads > 1 else ''}" if threads else "threads as each engine chooses")
+    parts.append(f"{threads} thread{'s' if threads > 1 else ''}" if threads else "each engine's default threads")
     name = f"Machine, node {facts['node']}" if "node" in facts else "Machine"
     return f"{name}: {'; '.join(parts)}."
 
@@ -216,8 +217,8 @@ def _busy(records: Sequence[Record]) -> list[str]:
     if not crowded:
         return []
     return [
-        f"Busy machine: during {len(crowded)} of {len(records)} measurements other processes used up to"
-        f" {max(crowded):.1f} of {records[0].facts['cores']} cores; those times may be too long."
+        f"Busy machine: other processes used up to {max(crowded):.1f} of {records[0].facts['cores']} cores during"
+        f" {len(crowded)} of {len(records)} measurements; these times may be too long."
     ]
 
 
@@ -226,10 +227,10 @@ def _slowed(records: Sequence[Record]) -> list[str]:
     said = []
     if held := [seconds for record in records if (seconds := caveats.throttled(record)) > 0]:
         said.append(
-            f"Throttled: during {len(held)} measurements the container's CPU limit held up to {max(held):.1f} s back."
+            f"Throttled: the container's CPU limit paused {len(held)} measurements, for up to {max(held):.1f} s."
         )
     clocks = _distinct(map(caveats.gpu_clock, records))
-    return said + [f"Throttled GPU: clock {note}; those times may be too long." for note in clocks]
+    return said + [f"Throttled GPU: clock {note}; these times may be too long." for note in clocks]
 
 
 def _unsteady(records: Sequence[Record]) -> list[str]:
@@ -237,15 +238,16 @@ def _unsteady(records: Sequence[Record]) -> list[str]:
     rules = _distinct(record.facts.get("warm_up", {}).get("rule", "") for record in records)
     said = [f"Warm-up: {rule}." for rule in rules]
     if count:
-        said.append(f"Not steady: {count} of {len(records)} measurements began when the time to warm up was over.")
+        said.append(
+            f"Not steady: {count} of {len(records)} measurements began before their times were steady, as the warm-up"
+            " ran out of time."
+        )
     return said
 
 
 def _sampler(records: Sequence[Record]) -> list[str]:
     shares = [record.facts["sampler"]["cores"] for record in records if record.facts.get("sampler")]
-    return (
-        [f"Measuring itself took up to {100 * max(shares):.1f} % of a core, in a process of its own."] if shares else []
-    )
+    return [f"The sampler used up to {100 * max(shares):.1f} % of a core, in its own process."] if shares else []
 
 
 def _range(numbers: Sequence[int]) -> str:

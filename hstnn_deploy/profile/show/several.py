@@ -81,8 +81,8 @@ def spread(records: Sequence[Record]) -> RenderableType | None:
     if not several:
         return None
     subjects = {members[0].configuration.subject for members, _ in several}
-    title = f"Over processes: {min(subjects)}" if len(subjects) == 1 else "Over processes"
-    table = Table(["measured", ">processes", ">figure", ">median", ">least", ">most"], title=title, more=MORE)
+    title = f"Spread over processes: {min(subjects)}" if len(subjects) == 1 else "Spread over processes"
+    table = Table(["configuration", ">processes", ">figure", ">median", ">lowest", ">highest"], title=title, more=MORE)
     for members, measured in several:
         asked = measured[0].configuration
         label = replace(asked, repeat=1).label
@@ -109,11 +109,12 @@ def protocol(records: Sequence[Record]) -> list[str]:
         return []
     if counts == [1]:
         return [
-            "One process of each configuration: calls of one process are not independent samples, so that a comparison"
-            f" needs several (--repeats {ENOUGH}); hstnn compare --run A B measures two checkpoints in turns."
+            "Each configuration ran in one process. Calls of one process are not independent samples, so a comparison"
+            f" needs several processes (--repeats {ENOUGH}). `hstnn compare --run A B` measures two checkpoints in"
+            " turns."
         ]
     number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return [
-        f"Processes: {number} of each configuration, one after another, in turns with the other configurations; the"
-        " tables give the median over them."
+        f"Each configuration ran in {number} processes, in turns with the other configurations; the tables give their"
+        " median."
     ]

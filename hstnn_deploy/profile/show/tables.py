@@ -22,7 +22,7 @@ _TRAINING: tuple[tuple[str, str, Form], ...] = (
     ("train_steps", "  steps measured", cells.digits),
     ("eval_pass", "evaluation pass", cells.seconds),
     ("eval_steps", "  steps measured", cells.digits),
-    ("epoch", "epoch: their sum", cells.seconds),
+    ("epoch", "epoch (both passes)", cells.seconds),
     ("throughput", "{unit}", cells.digits),
     ("step_p50", "training step, median", cells.duration),
     ("step_p99", "  p99", cells.duration),
@@ -38,7 +38,7 @@ _TRAINING: tuple[tuple[str, str, Form], ...] = (
     ("cuda_process", "CUDA memory, process", cells.memory),
     ("cuda_allocated_peak", "  torch allocated, peak", cells.memory),
     ("cuda_reserved_peak", "  torch reserved, peak", cells.memory),
-    ("cuda_graph_pools", "  of it for CUDA graphs", cells.memory),
+    ("cuda_graph_pools", "  for CUDA graphs", cells.memory),
     ("gpu_busy", "GPU busy", cells.percent),
     ("gpu_energy", "GPU energy, this pass", cells.joules),
 )
@@ -46,7 +46,7 @@ _TRAINING: tuple[tuple[str, str, Form], ...] = (
 _SELECTION: tuple[tuple[str, str, Form], ...] = (
     ("selection", "selection", cells.seconds),
     ("traces", "  Hessian traces", cells.seconds),
-    ("probe_p50", "    a probe, median", cells.duration),
+    ("probe_p50", "    per probe, median", cells.duration),
     ("ranking", "  ranking, bootstraps", cells.seconds),
     ("cutting", "  cutting", cells.duration),
     *(row for row in _TRAINING if row[0].startswith(("host_", "cpu_", "cuda_", "gpu_"))),
@@ -199,7 +199,7 @@ def largest_batches(records: Sequence[Record], notes: Notes) -> RenderableType:
 
 def experiments(rows: Sequence[Together], notes: Notes) -> RenderableType:
     """Return measured trainings in the columns of the paper's resource table, the published row under each."""
-    title = "Resources, in the paper's columns (a range: least to most of the instances)"
+    title = "Resources in the paper's columns (a range: lowest to highest of the instances)"
     table = Table(_PUBLISHED, title=title, more=MORE)
     for together in rows:
         asked = together[0].configuration
@@ -246,7 +246,7 @@ def _published_row(row: resource_table.Row) -> tuple[str, str, str, str]:
 
 
 def _problem(together: Together, notes: Notes) -> str:
-    """Return what stands in the place of figures where one of the processes gave none; "" where all did."""
+    """Return what to show instead of figures where a process gave none; "" where all did."""
     for record in together:
         if record.status != "measured":
             return record.status + notes.mark(record.reason)

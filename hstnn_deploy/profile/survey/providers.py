@@ -69,7 +69,7 @@ def _tried(name: str) -> Provider:
     running = json.loads(done.stdout.splitlines()[-1])
     if name in running:
         return Provider(name, True, "")
-    return Provider(name, False, _reason(done.stderr) or "ONNX Runtime took the CPU instead, and did not say why")
+    return Provider(name, False, _reason(done.stderr) or "ONNX Runtime used the CPU instead and gave no reason")
 
 
 def _reason(printed: str) -> str:

@@ -1,4 +1,4 @@
-"""What this machine can do, and what is missing for what. Nothing here raises: what cannot be asked is said."""
+"""What this machine can do, and what is missing for what. Nothing here raises: the facts say what failed."""
 
 import importlib.util
 import os
@@ -15,6 +15,9 @@ from hstnn_deploy.profile.meter import gpu
 
 if TYPE_CHECKING:
     from hstnn_deploy.recipe.recipe import Recipe
+
+
+_SLOWER = "slower kernels built from torch's operations run instead"
 
 
 class Ability(NamedTuple):
@@ -89,19 +92,19 @@ def _llvm() -> dict[str, Any]:
     except (ImportError, OSError) as error:
         return {**facts, "problem": _line(error)}
     if problem := compiled.problem():
-        return {**facts, "problem": f"{problem}; slower kernels of torch's operations run"}
+        return {**facts, "problem": f"{problem}; {_SLOWER}"}
     return {**facts, "version": metadata.version("llvmlite"), "kernels": str(compiled.folder())}
 
 
 def _triton() -> dict[str, Any]:
     """Return the version of Triton, which compiles kernels for GPUs."""
     if importlib.util.find_spec("triton") is None:
-        problem = "Triton is not installed: it comes with torch for CUDA; slower kernels of torch's operations run"
+        problem = f"Triton is not installed: it comes with torch for CUDA; {_SLOWER}"
         return {"version": None, "problem": problem}
     try:
         return {"version": metadata.version("triton"), "problem": ""}
     except metadata.PackageNotFoundError:  # builds of torch bring it under other names
-        return {"version": "installed, its package names no version", "problem": ""}
+        return {"version": "installed; its package states no version", "problem": ""}
 
 
 def _onnxruntime() -> dict[str, Any]:
@@ -157,7 +160,7 @@ def _missing(recipe: "Recipe", given: Path | None) -> str:
         names = registry.missing(recipe.data, given)
     except HstnnError as error:
         return error.message
-    more = "; training downloads them where the network allows" if registry.downloads(recipe.data) else ""
+    more = "; training downloads them if it has network access" if registry.downloads(recipe.data) else ""
     few = ", ".join(names) if len(names) < 3 else f"{len(names)} files, such as {names[0]},"
     return f"{few} not in the data folder{more}" if names else ""
 

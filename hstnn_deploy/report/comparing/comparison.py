@@ -53,9 +53,9 @@ def compare(
         redundant: whether hybrids are compared as they are before their selection.
 
     Raises:
-        RunError: a path holds nothing, damaged runs, or runs of several recipes.
-        UsageError: a metric that there is not, a bound without its unit, or `redundant` where there is no such run.
-        ReportError: the two cannot be compared, or a condition cannot be judged.
+        RunError: a path has nothing, damaged runs, or runs of several recipes.
+        UsageError: an unknown metric, a bound without its unit, or `redundant` where there is no such run.
+        ReportError: the two cannot be compared, or a condition cannot be evaluated.
     """
     sides = [collect([path]) for path in (first, second)]
     for side in sides:
@@ -63,14 +63,14 @@ def compare(
             more = f" (and {len(side.problems) - 1} more)" if len(side.problems) > 1 else ""
             raise RunError(
                 f"{side.problems[0].removeprefix('left out: ')}{more}",
-                "a comparison needs every run: mend or remove it",
+                "a comparison needs every run: repair or remove it",
             )
     wanted = _wanted(metrics, conditions)
     sorts = [_sort(path, side) for path, side in zip((first, second), sides, strict=True)]
     if sorts[0] != sorts[1]:
         raise ReportError(
-            f"{first} holds {sorts[0]}, and {second} holds {sorts[1]}",
-            "compare runs with runs, and records with records of the same sort",
+            f"{first} contains {sorts[0]}, but {second} contains {sorts[1]}",
+            "compare runs with runs, and records with records of the same kind",
         )
     if redundant and not any(run.stage == "adapt" for side in sides for run in side.runs):
         raise UsageError(
@@ -118,9 +118,7 @@ def _sort(path: Path, side: Collected) -> str:
         # What `hstnn sweep --then` measured lies beside the runs; it is compared by the name of its file.
         return "runs"
     if len(found) > 1:
-        raise ReportError(f"{path} holds {' and '.join(found)}", "name the file, or a folder with records of one sort")
+        raise ReportError(f"{path} contains {' and '.join(found)}", "name a file, or a folder with records of one kind")
     if not found:
-        raise ReportError(
-            f"{path} holds nothing that is compared", "compare runs, profile records, or robustness records"
-        )
+        raise ReportError(f"{path} contains nothing to compare", "compare runs, profile records, or robustness records")
     return found[0]

@@ -85,7 +85,7 @@ class Condition(NamedTuple):
         given = self.unit if self.unit in sizes else _like(self.unit, sizes)
         if given is None:
             raise UsageError(
-                f"--fail-if {self.text!r}: {self.metric} is in {unit}, and not in {self.unit}",
+                f"--fail-if {self.text!r}: {self.metric} is in {unit}, not in {self.unit}",
                 f"known: {', '.join(dict.fromkeys(each.replace(chr(0x3BC), chr(0xB5)) for each in sizes))}; {share}",
             )
         return sizes[given] / sizes[unit]
@@ -106,7 +106,7 @@ def parse(text: str) -> Condition:
     found = _FORM.fullmatch(text)
     if found is None:
         raise UsageError(
-            f"--fail-if {text!r} is not METRIC < NUMBER with a unit",
+            f"--fail-if {text!r} does not have the form METRIC < NUMBER with a unit",
             "for example 'accuracy < -0.5', 'p99 > 10ms', 'p99 > 1.1x' (B / A) or 'epoch > 10%' (relative to A)",
         )
     metric, compares, bound, unit = found.groups()

@@ -41,13 +41,13 @@ def rows_of(
                 f"{path} is {what} {', '.join(sorted(x))}"
                 for path, x in zip((first, second), (mine, theirs), strict=True)
             )
-            raise ReportError(shown, "such figures cannot be compared")
+            raise ReportError(shown, "these figures cannot be compared")
     known = {CLEAN, *(curve.name for each in (*a, *b) for curve in each.curves)}
     if unknown := next((name for name in wanted if name not in known), None):
         raise UsageError(f"unknown metric {unknown!r}", nearest(unknown, known))
     metric = a[0].metric
     notes = [
-        f"A is {first}, B is {second}. Each figure is the area under a curve, the mean {metric} over all levels of a "
+        f"A is {first}, B is {second}. Each figure is the area under a curve: the mean {metric} over all levels of a "
         "disturbance, averaged over the draws of a seed; difference: B - A, with its 95 % confidence interval."
     ]
     pairs: list[tuple[Network, Network]] = paired(
@@ -56,7 +56,7 @@ def rows_of(
         [_same, _same_elsewhere, _same_kind],
         lambda network: " ".join(network[0]),
         notes,
-        f"no network of {first} has its like in {second}",
+        f"no network of {first} has a counterpart in {second}",
     )
     rows = []
     for (names, ours), (others, other) in pairs:

@@ -34,11 +34,11 @@ def rows_of(
 
     Raises:
         ReportError: the two have no configuration in common.
-        UsageError: a figure that no record holds.
+        UsageError: a figure that no record has.
     """
     notes = [
-        "Difference: B - A of the means over processes. Each process gives one figure; processes that ran at the same "
-        "time count as one. ± 95 %: Welch's interval."
+        "Difference: mean of B minus mean of A over processes. Each process gives one figure; processes that ran at "
+        "the same time count as one. ± 95 %: Welch's interval."
     ]
     pairs = _paired(_measured(first, "A", notes), _measured(second, "B", notes), notes)
     every = [*first, *second]
@@ -84,7 +84,7 @@ def _paired(
         lambda group: costs.identity(group[0]),
         lambda group: costs.setting(group[0]),
     ]
-    nothing = "no measured configuration of A has its like in B"
+    nothing = "no measured configuration of A has a counterpart in B"
     return paired(first, second, keys, lambda group: costs.title(group[0]), notes, nothing)
 
 
@@ -100,7 +100,7 @@ def _measured(records: Sequence[Record], side: str, notes: list[str]) -> list[li
         networks = len({each.configuration.ckpt_sha256 or each.configuration.subject for each in group})
         if networks > 1:
             title = costs.title(group[0])
-            notes.append(f"{side}: {title} is of {networks} networks: how they differ counts as how processes do.")
+            notes.append(f"{side}: {title} covers {networks} networks: their spread counts as that of processes.")
     return list(groups.values())
 
 
@@ -134,7 +134,7 @@ def _doubts(first: Sequence[Record], second: Sequence[Record]) -> list[str]:
         found += [f"{side}: {name} in {number} of {len(group)} processes" for name, number in counts.items()]
     machines = dict.fromkeys(_machine(record) for record in (*first, *second))
     if len(machines) > 1:
-        found.append(f"measured on {len(machines)} sorts of machine: {'; '.join(machines)}")
+        found.append(f"measured on {len(machines)} different machines: {'; '.join(machines)}")
     return found
 
 
@@ -145,15 +145,15 @@ def _machine(record: Record) -> str:
 
 
 def _remarks(sides: Sequence[Sequence[Record]]) -> list[str]:
-    """Return notes on when the sides were measured, and of which commits."""
+    """Return notes on when the sides were measured, and on their commits."""
     notes = []
     times = [
         sorted(str(record.facts["measured_at"]) for record in side if "measured_at" in record.facts) for side in sides
     ]
     if all(times) and (times[0][-1] < times[1][0] or times[1][-1] < times[0][0]):
         notes.append(
-            "One side was measured after the other, not in turns: a change of the machine meanwhile counts as a "
-            "difference. hstnn compare --run measures in turns."
+            "One side was measured after the other, not in turns, so a change of the machine in between counts as a "
+            "difference. `hstnn compare --run` measures in turns."
         )
     commits = [list(dict.fromkeys(map(_commit, side))) for side in sides]
     if any(not each.startswith("n/a") for side in commits for each in side):
@@ -164,5 +164,5 @@ def _remarks(sides: Sequence[Sequence[Record]]) -> list[str]:
 def _commit(record: Record) -> str:
     project = record.facts.get("project") or {}
     if not project.get("commit"):
-        return one_line(f"n/a ({project.get('reason') or 'the record does not say it'})")
+        return one_line(f"n/a ({project.get('reason') or 'the record does not state it'})")
     return one_line(str(project["commit"])[:12]) + (" with changes" if project.get("changed") else "")

@@ -35,7 +35,7 @@ MOST = 20_000
 
 
 def least_p(first: int, second: int, sides: int = 2) -> float:
-    """Return the smallest p that so many processes can give: `sides` over the number of ways; 0 where Welch's is used.
+    """Return the smallest p that these processes can give: `sides` over the number of ways; 0 where Welch's is used.
 
     Args:
         first, second: processes of A and of B, at least two each.
@@ -70,7 +70,7 @@ def contrast(first: Sequence[float], second: Sequence[float]) -> Contrast:
 def too_few(first: int, second: int) -> str:
     """Say that a side has one process, and what would work."""
     where = "each" if first == second == 1 else f"in {'A' if first == 1 else 'B'}"
-    return f"one process {where}; --repeats 5"
+    return f"only one process {where}; measure more with --repeats 5"
 
 
 def beyond(first: Sequence[float], second: Sequence[float], greater: bool) -> float:
@@ -116,7 +116,7 @@ class Note(NamedTuple):
 
 
 def said(pairs: Sequence[tuple[int, int]]) -> Note | None:
-    """Say what p can come to at least, with so few processes and so many tests; None where nothing bounds it.
+    """Say how low p can be with these processes and tests; None where nothing bounds it.
 
     Args:
         pairs: of each test, the processes of A and of B, two each or more.
@@ -126,11 +126,12 @@ def said(pairs: Sequence[tuple[int, int]]) -> Note | None:
         return None
     place = max(range(len(pairs)), key=bounds.__getitem__)
     least, (a, b) = bounds[place], pairs[place]
-    text = f"With {a} and {b} processes no p is below {least:.2g}"
+    text = f"With {a} and {b} processes, p cannot be lower than {least:.2g}"
     corrected = min(1.0, least * len(pairs))
     if len(pairs) > 1:
-        text += f", and none below {corrected:.2g} when it is corrected for {len(pairs)} tests (Holm)"
+        text += f", or {corrected:.2g} when corrected for {len(pairs)} tests (Holm)"
     if corrected < LEVEL:
         return Note(f"{text}.", False)
-    fewer = " or name fewer figures (--metric)" if least < LEVEL else ""
-    return Note(f"{text}: no difference can be told from chance; measure more processes (--repeats){fewer}.", True)
+    fewer = " or compare fewer figures (--metric)" if least < LEVEL else ""
+    more = f"measure more processes (--repeats){fewer}"
+    return Note(f"{text}, so no difference is distinguishable from chance; {more}.", True)

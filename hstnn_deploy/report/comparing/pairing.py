@@ -77,7 +77,7 @@ def counted(name: str, metric: str, first: dict[int, float], second: dict[int, f
     if not first or not second:
         return []
     difference = math.fsum(second.values()) / len(second) - math.fsum(first.values()) / len(first)
-    return [Row(name, metric, first, second, Contrast(difference, None, None, "none: counted, not measured"), unit)]
+    return [Row(name, metric, first, second, Contrast(difference, None, None, "no test: counted, not measured"), unit)]
 
 
 def paired(
@@ -110,8 +110,8 @@ def paired(
             others = [item for item in items if item is not one]
             notes += [f"Of {side}, {name(one)} is compared, and not {name(item)}: {aside(item)}." for item in others]
         return [(mine[0], theirs[0])]
-    held = [f"{side} has {_listed([name(item) for item in items])}" for side, items in (("A", first), ("B", second))]
-    raise ReportError(nothing, f"name one of them on each side, or the same on both: {'; '.join(held)}")
+    sides = [f"{side} has {_listed([name(item) for item in items])}" for side, items in (("A", first), ("B", second))]
+    raise ReportError(nothing, f"give one network on each side, or the same ones on both: {'; '.join(sides)}")
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

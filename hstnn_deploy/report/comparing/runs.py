@@ -27,7 +27,7 @@ def rows_of(
             has its like on the other side, as they are after their restoration.
 
     Raises:
-        RunError: a side holds runs of several recipes.
+        RunError: a side has runs of several recipes.
         ReportError: the two are of other data or have nothing in common.
         UsageError: a figure that neither side has.
     """
@@ -38,7 +38,7 @@ def rows_of(
         ("measured in", a.task.metric, b.task.metric),
     ):
         if mine != theirs:
-            raise ReportError(f"{first} is {what} {mine}, {second} {what} {theirs}", "such figures cannot be compared")
+            raise ReportError(f"{first} is {what} {mine}, {second} {what} {theirs}", "these figures cannot be compared")
     notes = [f"A is {first}, B is {second}; difference: B - A, with its 95 % confidence interval."]
     if keys := differing(described(study.runs) for study in (a, b)):
         notes.append(f"The recipes of A and B differ in {', '.join(keys)}.")
@@ -55,7 +55,7 @@ def rows_of(
         [lambda cell: (cell.network, cell.stage == "adapt"), lambda cell: (cell.network.ratio, cell.stage == "adapt")],
         _name,
         notes,
-        f"no finished network of {first} has its like in {second}",
+        f"no finished network of {first} has a counterpart in {second}",
         lambda cell: "--redundant compares hybrids before their selection" if cell.stage == "adapt" else "",
     )
     known = {name for study in (a, b) for run in study.runs for name in run.figures}
@@ -79,7 +79,7 @@ def _study(path: Path, runs: Sequence[Run]) -> Study:
     found = studies(runs)
     if len(found) > 1:
         names = "; ".join(study.title for study in found[:4])
-        raise RunError(f"{path} holds runs of {len(found)} recipes: {names}", "name a folder with runs of one recipe")
+        raise RunError(f"{path} has runs of {len(found)} recipes: {names}", "name a folder with runs of one recipe")
     return found[0]
 
 

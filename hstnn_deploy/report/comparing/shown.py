@@ -30,7 +30,7 @@ def sheet(comparison: Comparison) -> Sheet:
         rows.append([*entries, *([Entry(row.test.method)] if len(methods) > 1 else [])])
     notes = [*comparison.notes, *([f"p: {methods[0]}."] if len(methods) == 1 else [])]
     if several and any(row.test.p is not None for row in comparison.rows):
-        notes.append("p is of each row by itself; Holm's is adjusted for the number of rows.")
+        notes.append("p tests each row alone; Holm's p is adjusted for the number of rows.")
     tested = [row.counts for row in comparison.rows if row.processes and row.test.p is not None]
     if tested and (said := over_processes.said(tested)):
         notes.append(said.text)

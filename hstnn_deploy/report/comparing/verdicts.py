@@ -17,7 +17,7 @@ from hstnn_deploy.report.comparing.over_processes import LEVEL
 from hstnn_deploy.report.comparing.pairing import Row
 
 _MORE = "measure several processes of each side: hstnn profile --repeats 5 --out DIR, or hstnn compare --run A B"
-_DESPITE = "measure again while the machine is idle and for longer (--seconds), or add --despite to judge all the same"
+_DESPITE = "measure again while the machine is idle and for longer (--seconds), or add --despite to judge anyway"
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Verdict:
     change: float
     """In the unit of the condition."""
     failed: bool | None
-    """None where the row cannot be judged; `why` says why."""
+    """None where the row cannot be evaluated; `why` says why."""
     p: float | None = None
     """Of the test over processes that the change is beyond the bound, corrected for the number of such tests."""
     why: str = ""
-    """Why it cannot be judged; empty where it can."""
+    """Why it cannot be evaluated; empty where it can."""
     hint: str = ""
     """What would work instead."""
 
@@ -49,10 +49,10 @@ class Verdict:
         beyond = self.condition.holds(self.change)
         tested = "" if self.p is None else f", p {self.p:.2g}"
         if self.failed is None:
-            return f"cannot be judged by {self.row.name} ({self.shown}): {self.why}"
+            return f"cannot be evaluated by {self.row.name} ({self.shown}): {self.why}"
         if self.failed:
             return f"fulfilled by {self.row.name} ({self.shown}{tested})"
-        chance = ": not told from chance" if beyond else ""
+        chance = ", not distinguishable from chance" if beyond else ""
         return f"not fulfilled by {self.row.name} ({self.shown}{tested}{chance})"
 
 
@@ -78,7 +78,7 @@ def judged(conditions: Sequence[Condition], rows: Sequence[Row], despite: bool) 
         if least >= LEVEL:
             tests = "1 test" if len(tested) == 1 else f"{len(tested)} tests"
             counts = f"{a} and {b} processes and {tests}"
-            why = f"with {counts} p is {min(1.0, least):.2g} at least; it must be below {LEVEL:g}"
+            why = f"with {counts}, p is at least {min(1.0, least):.2g}; it must be below {LEVEL:g}"
             found[number] = replace(verdict, p=p, failed=None, why=why, hint=_MORE)
     return found
 
@@ -87,7 +87,7 @@ def _of(condition: Condition, rows: Sequence[Row], despite: bool) -> list[Verdic
     mine = [row for row in rows if row.metric == condition.metric]
     if not mine:
         raise ReportError(
-            f"--fail-if {condition.text!r} cannot be judged: {condition.metric} was not measured on both sides",
+            f"--fail-if {condition.text!r} cannot be evaluated: {condition.metric} was not measured on both sides",
             "see `hstnn report` for why",
         )
     verdicts = []
@@ -95,7 +95,7 @@ def _of(condition: Condition, rows: Sequence[Row], despite: bool) -> list[Verdic
         size = condition.size_in(row.unit)
         change = condition.change(*(mean / size for mean in row.means))
         if change is None:
-            raise ReportError(f"--fail-if {condition.text!r} cannot be judged: {row.metric} of {row.name} is 0 in A")
+            raise ReportError(f"--fail-if {condition.text!r} cannot be evaluated: {row.metric} of {row.name} is 0 in A")
         verdicts.append(_verdict(condition, row, size, change, despite))
     return verdicts
 

@@ -6,7 +6,7 @@ function matrix(parent, options) {
   const holder = element("div", { class: "plot" });
   holder.figure = options;
   const svg = document.createElementNS(SVG, "svg");
-  for (const [name, value] of Object.entries({ role: "img", "aria-label": `${options.title}. The table of classes below says the same.` })) svg.setAttribute(name, value);
+  for (const [name, value] of Object.entries({ role: "img", "aria-label": `${options.title}. The table of classes below has the same data.` })) svg.setAttribute(name, value);
   holder.append(svg);
   parent.append(holder);
   const longest = Math.max(...names.map((name) => name.length));
@@ -32,7 +32,7 @@ function matrix(parent, options) {
         const share = total ? count / total : 0;
         const paint = truth === answer ? "var(--rnn)" : "var(--hybrid)";
         const cell = shape(svg, "rect", { x: left + side * answer, y: top + side * truth, width: side - 1, height: side - 1, fill: count ? `color-mix(in oklab, ${paint} ${Math.round(12 + 78 * share)}%, var(--paper))` : "var(--wash)" });
-        shape(cell, "title", {}, `${names[truth]} taken for ${names[answer]}: ${count} of ${total}`);
+        shape(cell, "title", {}, `${names[truth]} classified as ${names[answer]}: ${count} of ${total}`);
         if (count && side >= 7 * String(count).length + 4)
           shape(svg, "text", { x: left + side * (answer + 0.5) - 0.5, y: top + side * (truth + 0.5) + 4, "text-anchor": "middle", style: share > 0.55 ? "fill: var(--paper)" : "fill: var(--ink)" }, count);
       });
@@ -50,7 +50,7 @@ Object.assign(charts, {
       const one = there[chosen.selectedIndex];
       const names = one.names.length ? one.names : one.confusion.map((_, number) => String(number));
       matrix(plots, { title: `Confusion matrix of ${one.network}`, counts: one.confusion, names });
-      plots.append(note(`Test split, ${one.seeds === 1 ? "one seed" : `${one.seeds} seeds together`}. A row is a class; the stronger a colour, the larger the share of the row; green: right answers.`));
+      plots.append(note(`Test split, ${one.seeds === 1 ? "one seed" : `${one.seeds} seeds together`}. Each row is a class. A stronger colour is a larger share of the row; green marks correct answers.`));
     };
     const chosen = choice(controls, "network", there.map((one) => one.network), draw);
     draw();
@@ -72,7 +72,7 @@ Object.assign(charts, {
           }],
           x: { label: "time step", low: -0.5, high: raster.steps - 0.5, whole: true }, y: { label: "unit", low: -1, high: layer.shown },
         });
-      plots.append(note(`The test split's first sample, seed ${raster.seed}. The rates are those of the whole split.`));
+      plots.append(note(`First sample of the test split, seed ${raster.seed}. The rates are of the whole split.`));
     };
     const chosen = choice(controls, "network", there.map((one) => one.network), draw);
     draw();

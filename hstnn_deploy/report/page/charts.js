@@ -117,7 +117,7 @@ function plot(parent, options) {
   if (options.legend !== false && options.series.length > 1)
     legend(holder, options.series, () => draw(), (one) => { bright = one; paint(); });
   const svg = document.createElementNS(SVG, "svg");
-  for (const [name, value] of Object.entries({ role: "img", tabindex: 0, "aria-label": `${options.title}. ${options.description || ""} Left and right arrow keys go from point to point.` })) svg.setAttribute(name, value);
+  for (const [name, value] of Object.entries({ role: "img", tabindex: 0, "aria-label": `${options.title}. ${options.description || ""} The left and right arrow keys move between points.` })) svg.setAttribute(name, value);
   const tip = element("div", { class: "tip", role: "status", hidden: "" });
   holder.append(svg, tip);
   holder.brighten = (place) => { bright = place === null ? null : options.series[place]; paint(); };

@@ -92,7 +92,7 @@ def page(studies: Sequence[Study], collected: Collected) -> str:
 
 
 def embedded(value: Any) -> str:
-    """Return plain data as JSON that may stand inside of a script element: it can end neither that nor a comment."""
+    """Return plain data as JSON that is safe inside a script element: it can end neither that nor a comment."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -118,7 +118,7 @@ def _study(study: Study, number: int) -> str:
         figures += [
             _figure("kept", number, "Units kept in each layer"),
             _table(chosen),
-            _figure("importance", number, "Importance of the units, and how stable the kept set is"),
+            _figure("importance", number, "Importance of the units and stability of the kept set"),
         ]
     figures += _behaviour(study, number)
     figures.append(_folded("Every run", _table(sheets.every_run(study))))
@@ -134,14 +134,14 @@ def _behaviour(study: Study, number: int) -> list[str]:
     seen = networks.seen(study)
     if not seen:
         what = "Confusion matrix and spike raster: n/a" if study.task.asks == "classes" else "Spike raster: n/a"
-        return [*parts, f'<p class="aside">{what}; {escape(networks.EVALUATE)} makes them.</p>']
+        return [*parts, f'<p class="aside">{what}; run {escape(networks.EVALUATE)}.</p>']
     behaviours = [run.behaviour for _, runs in seen for run in runs if run.behaviour is not None]
     if any(each.layers and each.steps for each in behaviours):
         parts.append(_figure("raster", number, "Spikes of one sample"))
     if any(0 < len(each.confusion) <= networks.DRAWN_CLASSES for each in behaviours):
         parts.append(_figure("confusion", number, "Confusion matrix"))
     elif any(each.confusion for each in behaviours):
-        most = f"n/a; more than {networks.DRAWN_CLASSES} classes are not drawn"
+        most = f"n/a; the page draws at most {networks.DRAWN_CLASSES} classes"
         parts.append(f'<p class="aside">Confusion matrix: {most}.</p>')
     tables = "".join(map(_table, networks.classes(study)))
     return [*parts, *([_folded("Classes of each network", tables)] if tables else [])]

@@ -1,4 +1,4 @@
-"""What the pictures of a page are drawn from, as plain data: short, because all of it stands in the page."""
+"""What the pictures of a page are drawn from, as plain data: short, because the page contains all of it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -170,7 +170,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def of_record(record: Any, plain: dict[str, Any]) -> dict[str, Any]:
-    """Return what is drawn of a profile record; `plain` is all that its line holds."""
+    """Return what is drawn of a profile record; `plain` is everything in its line."""
     kind, ratio = costs.network(record)
     asked = record.configuration
     return {

@@ -14,7 +14,7 @@ function choice(controls, label, options, changed) {
   return select;
 }
 
-// The interval to draw. A share cannot be over 100 %, so the drawing ends there; what is said does not.
+// The interval to draw. A share is at most 100 %, so the drawing ends there; the text gives all of it.
 function spread(cell, study) {
   if (cell.half_width_95 === null) return {};
   const most = study.unit === "%" ? 100 : Infinity;
@@ -65,7 +65,7 @@ const charts = {
 
   curves(plots, controls, study) {
     const quantities = Object.keys(study.curves[0]?.rows || {}).filter((name) => name !== "epoch");
-    if (!quantities.length) return plots.append(note("No epoch has been done yet."));
+    if (!quantities.length) return plots.append(note("No epoch is done yet."));
     const first = quantities.includes(`valid_${study.metric}`) ? `valid_${study.metric}` : quantities[0];
     const networks = [...new Map(study.curves.map((curve) => [curve.network, curve.family]))];
     const hidden = new Set();
@@ -113,7 +113,7 @@ const charts = {
           }),
         })),
       });
-    controls.append(key("snn", "spiking"), key(cells[0].recurrent, "recurrent"), note("Means over seeds; the table below holds every seed."));
+    controls.append(key("snn", "spiking"), key(cells[0].recurrent, "recurrent"), note("Means over seeds; the table below lists every seed."));
   },
 
   importance(plots, controls, study) {
@@ -150,7 +150,7 @@ const charts = {
           x: { label: "rank within the layer and kind", low: 0, high: order.length + 1, whole: true }, y: { label: "% of bootstraps", low: -4, high: 104 },
         });
       });
-      summary.textContent = `Filled: kept, hollow: not kept; bars: one standard error over the probes. On average a kept unit is kept again in ${number(100 * selection.mean)} % of bootstraps.`;
+      summary.textContent = `Filled: kept, hollow: not kept; bars: one standard error over the probes. On average, selection keeps a kept unit again in ${number(100 * selection.mean)} % of bootstraps.`;
     };
     const networkChoice = choice(controls, "network", networks, draw);
     const seedChoice = choice(controls, "seed", seeds, draw);
@@ -196,7 +196,7 @@ const charts = {
       title: `${measured.metric} against bits of RRAM and SRAM`, series, x: { label: "RRAM and SRAM of the convolutions, 1000 bits" },
       y: { label: `${measured.metric}${measured.unit ? `, ${measured.unit}` : ""}${under}` },
     });
-    plots.append(note("SRAM in the smaller of both ways to store it. Bars: 95 % confidence interval of the mean over draws."));
+    plots.append(note("SRAM: the smaller of the two ways to store it. Bars: 95 % confidence interval of the mean over draws."));
   },
 
   cost(plots, controls) {

@@ -48,7 +48,7 @@ def sheet(found: Sequence[Source]) -> Sheet | None:
         return None
     columns = [Column("", numeric=False), *(Column(each.name, numeric=False) for each in found)]
     rows = [[Entry(name), *(Entry(_listed(each.facts.get(name, []), name)) for each in found)] for name in names]
-    notes = ["n/a: older versions of hstnn-deploy did not write it down."] if _lacks(rows) else []
+    notes = ["n/a: older versions of hstnn-deploy did not record it."] if _lacks(rows) else []
     return Sheet("Where these figures come from", columns, rows, notes)
 
 
@@ -121,7 +121,7 @@ def _command(words: Any) -> str | None:
 
 
 def commands(found: Sequence[Source]) -> str:
-    """Return every command, a line each under what it gave; empty where a table holds them all."""
+    """Return every command, one per line below the name of its results; empty where a table lists them all."""
     parts = [(each.name, each.facts.get("command", [])) for each in found]
     if all(len(words) < 2 for _, words in parts):
         return ""

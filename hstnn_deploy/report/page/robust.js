@@ -19,7 +19,7 @@ Object.assign(charts, {
       const { lows = line.means, highs = line.means, axis = panel.axis } = line;
       const name = found.networks[line.network][0];
       const made = {
-        ...looks[name], name: line.dashed ? `${name}, attack made on another seed` : name, marker: true, radius: 2, area: true,
+        ...looks[name], name: line.dashed ? `${name}, attack from another seed` : name, marker: true, radius: 2, area: true,
         points: axis.map((x, place) => ({
           x, y: line.means[place], low: lows[place], high: highs[place],
           text: `${panel.names[x] ?? number(x)}${panel.unit ? ` ${panel.unit}` : ""}: ${number(line.means[place])}${unit}` +
@@ -38,7 +38,7 @@ Object.assign(charts, {
         x: { label: panel.unit || "level", ticks: Object.keys(panel.names).map(Number).sort((a, b) => a - b), names: panel.names },
         y: { label: `${found.metric}${found.unit ? `, ${found.unit}` : ""}`, low, high },
       });
-    plots.append(note("Lines: means over draws and seeds. Shaded: from the lowest to the highest." + (dashed ? " Dashed: the attack was made on another seed." : "")));
+    plots.append(note("Lines: means over draws and seeds. Shaded: from the lowest to the highest." + (dashed ? " Dashed: the attack comes from another seed." : "")));
   },
 
   tradeoff(plots, controls, found) {
@@ -61,8 +61,8 @@ Object.assign(charts, {
         title: `${found.metric} against ${cost.name}`, series, x: { label: `${cost.name}, ${cost.unit}: ${cost.about}`, log: positive, pad: 0.06 },
         y: { label: `test ${found.metric}${found.unit ? `, ${found.unit}` : ""}` },
       });
-      plots.append(note("A name: no other network is at least as good in accuracy, robustness and this cost. " +
-        (known.length ? `Inside: robustness, the fuller the circle the better (${number(low)} to ${number(high)}).` : "Robustness: not measured.")));
+      plots.append(note("Named: no other network is at least as good in accuracy, robustness and this cost. " +
+        (known.length ? `Fill: robustness; a fuller circle is better (${number(low)} to ${number(high)}).` : "Robustness: not measured.")));
     };
     const choiceOf = choice(controls, "cost", found.costs.map((cost) => cost.name), draw);
     draw();

@@ -38,7 +38,7 @@ _STYLE: dict[Any, Any] = {
     "lines.markersize": 3.5,
     # Letters as outlines of TrueType fonts in the file: Type 3 fonts are refused by many publishers.
     "pdf.fonttype": 42,
-    # Letters as shapes: an SVG holds no fonts, and looks the same where another font is there.
+    # Letters as shapes: an SVG has no fonts, and looks the same on systems with other fonts.
     "svg.fonttype": "path",
     # The same bytes each time.
     "svg.hashsalt": "hstnn",

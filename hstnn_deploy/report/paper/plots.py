@@ -1,4 +1,4 @@
-"""A figure for a paper as plain data: what its picture is drawn from and what its CSV holds, so that both agree."""
+"""A figure for a paper as plain data: the picture and the CSV come from it, so that both agree."""
 
 import csv
 import io

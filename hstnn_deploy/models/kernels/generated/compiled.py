@@ -182,8 +182,8 @@ def _telling(path: Path | None) -> Iterator[None]:
         global _told
         if not _told:
             _told = True
-            where = f"once for all runs: they are kept in {path.parent}" if path else f"which {folder()} cannot keep"
-            print(f"compiling kernels for these neurons, {where}", file=sys.stderr)
+            kept = f"cached for later runs in {path.parent}" if path else f"not cached: {folder()} is not writable"
+            print(f"compiling kernels for these neurons ({kept})", file=sys.stderr)
 
     timer = threading.Timer(_PATIENCE, tell)
     timer.daemon = True

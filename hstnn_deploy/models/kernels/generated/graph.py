@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from pydantic import BaseModel
 from torch import Tensor
+from typing_extensions import override
 
 from hstnn_deploy.models.algebra import Algebra, Fires
 from hstnn_deploy.models.eager import Eager
@@ -110,34 +111,36 @@ class Noted(Algebra[Value]):
             return Value(known=known)
         return Value(self.nodes.add(op, *map(self._place, args), what=what))
 
+    @override
     def add(self, a: Operand, b: Operand, name: str = "") -> Value:
-        """See `Algebra`."""
         return self._do("add", a, b)
 
+    @override
     def sub(self, a: Operand, b: Operand, name: str = "") -> Value:
-        """See `Algebra`."""
         return self._do("sub", a, b)
 
+    @override
     def mul(self, a: Operand, b: Operand, name: str = "") -> Value:
-        """See `Algebra`."""
         return self._do("mul", a, b)
 
+    @override
     def sigmoid(self, a: Value, name: str = "") -> Value:
-        """See `Algebra`. Of what is known alone: what a kernel could compute has other last bits than torch's."""
+        """Of what is known alone: what a kernel could compute has other last bits than torch's."""
         return self._do("sigmoid", a) if a.known is not None else self.lacks("a sigmoid")
 
+    @override
     def tanh(self, a: Value, name: str = "") -> Value:
-        """See `Algebra`. Of what is known alone."""
+        """Of what is known alone."""
         return self._do("tanh", a) if a.known is not None else self.lacks("a tanh")
 
+    @override
     def relu(self, a: Value, name: str = "") -> Value:
-        """See `Algebra`."""
         if a.known is not None:
             return self._do("relu", a)
         return Value(self.nodes.add("at_least", a.place, self.nodes.const(0.0)))
 
+    @override
     def clip(self, a: Value, low: float | None, high: float | None, name: str = "") -> Value:
-        """See `Algebra`."""
         if a.known is not None:
             return Value(known=Eager().clip(a.known, low, high))
         place = a.place
@@ -147,10 +150,11 @@ class Noted(Algebra[Value]):
             place = self.nodes.add("at_most", place, self.nodes.const(high))
         return Value(place)
 
+    @override
     def parameter(self, value: Tensor) -> Value:
-        """See `Algebra`."""
         return Value(known=value)
 
+    @override
     def spike(
         self,
         membrane: Value,
@@ -159,13 +163,12 @@ class Noted(Algebra[Value]):
         name: str = "spikes",
         fires: Fires = "above",
     ) -> Value:
-        """See `Algebra`."""
         return Value(
             self.nodes.add("spike", self._place(membrane), self._place(threshold), what=(fires, Surrogate(*surrogate)))
         )
 
+    @override
     def fixed(self, a: Value) -> Value:
-        """See `Algebra`."""
         return Value(known=a.known.detach()) if a.known is not None else Value(self.nodes.add("fixed", a.place))
 
     def _no(self, *_: Any, **__: Any) -> NoReturn:

@@ -91,7 +91,7 @@ class _Body:
         Args:
             place: the node.
             leaf: writes what is there already and returns its name, or None.
-            when: of which step the nodes are.
+            when: the step that the nodes belong to.
         """
         if (when, place) in self._names:
             return self._names[when, place]

@@ -19,7 +19,7 @@ _forked = False
 
 
 def run(kernel: int, words: Any, threads: int) -> None:
-    """Run a kernel at an address on its words by up to so many threads at once, and wait.
+    """Run a kernel at an address on its words by up to `threads` threads at once, and wait.
 
     A kernel takes its work from a counter: fewer threads than were asked for do all of it as well, such as the one that
     there is inside of a parallel region.

@@ -62,7 +62,7 @@ class Body:
             place: the node.
             leaf: returns the expression of what is there already, or None.
             part: which units, behind every name.
-            when: of which step the nodes are, before every name.
+            when: the step that the nodes belong to, before every name.
         """
         node, behind = self.nodes[place], when + part
         if (behind, place) in self._names:

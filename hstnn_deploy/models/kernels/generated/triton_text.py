@@ -17,7 +17,7 @@ from hstnn_deploy.models.kernels.generated.reverse import Backward, bits, wanted
 from hstnn_deploy.models.kernels.generated.triton_body import Body
 
 WORD = 32
-"""Steps of a unit whose bits stand in one word."""
+"""Steps of a unit whose bits share one word."""
 
 _AHEAD = 3
 """Steps whose inputs are on their way; of maps, one."""

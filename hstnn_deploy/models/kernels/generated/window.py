@@ -290,7 +290,7 @@ def _run(
 
 
 def _check(text: Text, arrays: Sequence[Tensor], steps: int, units: int, dtype: torch.dtype) -> None:
-    """Check what machine code takes on trust: where numbers lie, how many and of which type."""
+    """Check what machine code does not check itself: the place, number and type of the values."""
     sizes = {"row": steps * units, "quarter": steps * units // 4, "flat": units, "lengths": units}
     for kind, each in zip(text.arrays, arrays, strict=True):
         right = each.dtype == (torch.int64 if kind == "lengths" else dtype) and each.numel() == sizes[kind]
