@@ -81,7 +81,7 @@ def test_hybrids_are_compared_before_their_selection_where_that_is_asked_for(swe
     # Which of three ratios is meant, nobody knows.
     with pytest.raises(ReportError, match="no finished network") as refused:
         compare(sweep / "digits/snn", sweep / "digits/hybrid", [], [])
-    assert "name one" in refused.value.hint
+    assert "give one network on each side" in refused.value.hint
 
 
 def test_other_seeds_are_tested_by_welch_and_incomplete_cells_named(tmp_path: Path, sweep: Path) -> None:
