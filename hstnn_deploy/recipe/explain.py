@@ -95,7 +95,8 @@ def by_section(raw: Mapping[str, Any], error: HstnnError, model: type[BaseModel]
         if key not in raw:
             continue
         # A model of this key alone: validated as it is in the whole.
-        alone: Any = create_model(key, __config__=model.model_config, **{key: (field.annotation, copy(field))})
+        only: dict[str, Any] = {key: (field.annotation, copy(field))}
+        alone = create_model(key, __config__=model.model_config, **only)
         try:
             alone.model_validate({key: raw[key]})
         except ValidationError as wrong:

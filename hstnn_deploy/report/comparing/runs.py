@@ -51,7 +51,8 @@ def rows_of(
             if cell.missing
         ]
     pairs = paired(
-        *(_finished(study, redundant) for study in (a, b)),
+        _finished(a, redundant),
+        _finished(b, redundant),
         [lambda cell: (cell.network, cell.stage == "adapt"), lambda cell: (cell.network.ratio, cell.stage == "adapt")],
         _name,
         notes,
