@@ -21,7 +21,7 @@ VARIED = {"kind", "ratio", "seed"}
 """Keys of a recipe that a study varies, beside network.recurrent and network.weights.step."""
 WORDS = {"about", "experiment", "published"}
 """Keys of a recipe that no result depends on."""
-ABSENT = "has no readable run"
+ABSENT = "without a readable run"
 """Why a seed is missing that has not even a folder."""
 AFTER = {"selection", "restore"}
 """Keys of a recipe that only restorations depend on."""

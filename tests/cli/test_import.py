@@ -290,6 +290,6 @@ def test_profile_needs_no_data_for_inference_and_says_why_it_measures_no_trainin
 def test_profile_takes_one_recipe_for_a_checkpoint_without_one(ckpt: Path, hstnn: Hstnn) -> None:
     result = hstnn("profile", "digits", "stack-digits", "--ckpt", ckpt)
     assert result.code == 2
-    assert "2 are named" in result.error
+    assert "2 recipes were named" in result.error
     with pytest.raises(DataError, match="no real data"):
         splits(Checkpoint.load(ckpt).recipe_or_bare(), None, "real")

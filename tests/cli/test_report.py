@@ -134,7 +134,7 @@ def test_unfinished_and_damaged_runs_are_marked_not_averaged(hstnn: Hstnn, runs:
     assert result.code == 0
     assert result.err == f"warning: left out: {runs}/digits/snn/seed1/status.json is damaged\n"
     assert "* rnn is incomplete, 2 of 3 seeds: seed 3 failed: the loss is no number." in result.out
-    assert "* snn is incomplete, 1 of 3 seeds: seeds 1, 3 has no readable run." in result.out
+    assert "* snn is incomplete, 1 of 3 seeds: seeds 1, 3 without a readable run." in result.out
 
 
 def damaged_line(folder: Path) -> list[str | Path]:

@@ -97,7 +97,7 @@ def test_a_cell_that_lacks_a_seed_is_marked_and_says_why(sweep: Path) -> None:
         "* ffs 0.25 is incomplete, 3 of 4 seeds: seed 4 failed: out of memory.",
         "* ffs 0.5 is incomplete, 3 of 4 seeds: seed 4 interrupted, 1 of 2 epochs done.",
         "* ffs 0.75 is incomplete, 3 of 4 seeds: seed 4 killed, 1 of 2 epochs done.",
-        "* hybrid 0.75 is incomplete, 3 of 4 seeds: seed 4 has no readable run.",
+        "* hybrid 0.75 is incomplete, 3 of 4 seeds: seed 4 without a readable run.",
     ):
         assert note in summary.notes
 

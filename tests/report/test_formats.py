@@ -223,7 +223,7 @@ def test_json_is_plain_and_whole(sweep: Path, tmp_path: Path) -> None:
     assert (study["metric"], study["protocol"], study["seeds"]) == ("accuracy", "validation", [1, 2, 3, 4])
     cell = next(cell for cell in study["cells"] if cell["network"] == "hybrid 0.5")
     assert (cell["n"], cell["mean"], cell["complete"]) == (3, 94.0, False)
-    assert cell["missing"] == {"4": "has no readable run"}
+    assert cell["missing"] == {"4": "without a readable run"}
     assert cell["runs"][0]["units"] == [[5, 4], [1, 1]]
     assert data["records"][0]["configuration"]["phase"] == "infer"
 

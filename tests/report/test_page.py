@@ -199,7 +199,7 @@ def test_hovering_says_what_a_point_is(view: View) -> None:
         view.page.mouse.move(box["x"] + 58 + (box["width"] - 72) / 2 + 2, box["y"] + box["height"] * step / 40)
         if tip.is_visible():
             found.add(tip.inner_text())
-    assert "hybrid\nratio 0.5: 94 % ± 2.484 (95 %), 3 seeds\nincomplete: 4 has no readable run" in found
+    assert "hybrid\nratio 0.5: 94 % ± 2.484 (95 %), 3 seeds\nincomplete: 4 without a readable run" in found
     view.page.mouse.move(0, 0)
     assert tip.is_hidden()
 
