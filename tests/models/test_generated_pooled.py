@@ -205,3 +205,37 @@ def test_states_in_another_layout_than_the_input_are_taken() -> None:
     for out, after in found[1:]:
         assert torch.equal(out, found[0][0])
         assert torch.equal(after["v"], found[0][1]["v"])
+
+
+@each_how
+@each_layout
+@pytest.mark.parametrize("form", ["plain", "fused", "generated", "triton"])
+@pytest.mark.parametrize("neuron", [Lif(), Lif(reset="subtract", lowest=-1.0)], ids=["plain", "bounded"])
+def test_every_form_pools_the_same_in_either_layout(neuron: Lif, form: kernels.Form, how: How, pixels: bool) -> None:
+    if form == "triton":
+        pytest.importorskip("triton")
+    given = case("zero", (3, 2, 3, 4, 6), lengths=[3, 1])._replace(neuron=neuron)
+    given = given._replace(cotangent=given.cotangent[..., ::2, ::2])
+
+    on_gpu = form == "triton" and torch.cuda.is_available()
+
+    def pooled(current: Tensor, state: Any, neuron: Any, lengths: Any, own: Any) -> Any:
+        current = by_pixels(current) if pixels else current
+        if on_gpu:
+            current, state, lengths = (
+                current.cuda(),
+                {name: each.cuda() for name, each in state.items()},
+                lengths.cuda(),
+            )
+        out, after = kernels.spiking_pooled(current, state, neuron, lengths, own, how)
+        return out.cpu(), {name: each.cpu() for name, each in after.items()}
+
+    expected, gradients = run(expected_of(how), given, torch.float32)
+    with pytest.MonkeyPatch.context() as patch, kernels.using(form):
+        if form == "triton" and not on_gpu:  # in its interpreter: see tests/models/test_gpu_kernels.py
+            patch.setenv("TRITON_INTERPRET", "1")
+        found, ours = run(pooled, given, torch.float32)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(ours, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
