@@ -2,9 +2,10 @@
 
 `plain` is the definition, each unit's own equation step by step, differentiable twice (selection needs that): the
 oracle of the tests. `generated` is the fast form for training and inference on a CPU: compiled from each neuron's own
-step, differentiable once. `fused` is hand-written, of torch's operations: for recurrences, and where llvmlite is
-missing. `triton` is the form for GPUs: written from each neuron's own step too, a window in one launch, and the
-recurrences through cuDNN; it is picked where the state lies on a GPU.
+step, differentiable once; of recurrent units while they are few, see `cell_window.pays`. `fused` is hand-written, of
+torch's operations: for wide recurrences, and where llvmlite is missing. `triton` is the form for GPUs: written from
+each neuron's own step too, a window in one launch, and the recurrences through cuDNN; it is picked where the state lies
+on a GPU.
 
 Shapes: T time, B batch, I inputs, n units. Every kernel is a pure function over a window and takes `lengths[B]` (int64)
 or None; steps at or past a sample's length leave its state alone. What a kernel *emits* at such steps is unspecified.
@@ -18,10 +19,10 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from hstnn_deploy.models import cells
 from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.kernels import fused, gpu, normed, plain, stepped
-from hstnn_deploy.models.kernels.generated import triton_window
-from hstnn_deploy.models.kernels.generated import window as generated
+from hstnn_deploy.models.kernels.generated import cell_window, host, triton_window, window
 from hstnn_deploy.models.kernels.normed import StepNorms
 from hstnn_deploy.models.neurons import Lif, Neuron
 
@@ -30,6 +31,7 @@ Form = Literal["plain", "fused", "generated", "triton"]
 __all__ = [
     "Form",
     "StepNorms",
+    "by_its_cell",
     "by_its_step",
     "conv_rnn_pooled",
     "lif",
@@ -100,7 +102,7 @@ def writes(current: Tensor, state: Mapping[str, Tensor]) -> bool:
     if asked == "generated":
         return current.device.type == "cpu"
     some = next(iter(state.values()))
-    return _on_gpu(some) or (asked is None and generated.serves(current, some.dtype))
+    return _on_gpu(some) or (asked is None and window.serves(current, some.dtype))
 
 
 def _on_gpu(state: Tensor) -> bool:
@@ -123,7 +125,42 @@ def by_its_step(
     with _single(current):
         if _on_gpu(some):
             return triton_window.spiking(current, state, neuron, lengths, own, pooled)
-        return generated.spiking(current.to(some.dtype), state, neuron, lengths, own, pooled)
+        return window.spiking(current.to(some.dtype), state, neuron, lengths, own, pooled)
+
+
+def by_its_cell(
+    cell: cell_window.Step,
+    drive: Tensor,
+    state: Mapping[str, Tensor],
+    weight: Tensor,
+    *bias: Tensor | None,
+    lengths: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]] | None:
+    """Run recurrent units by the kernel written from their cell, where there is one and it is the fastest.
+
+    Args:
+        cell: their equation, see `cells`.
+        drive: what depends on the input alone, [T, B, n] or [T, B, gates, n].
+        state: what the step before left, each [B, n]; first what they hand out.
+        weight: the recurrent weight, [n, n] or [n, gates, n].
+        bias: what the cell takes after its weight, if anything: one bias [n] or None.
+        lengths: valid steps per sample, [B], or None where all steps are valid.
+
+    Returns:
+        What they hand out, [T, B, n], and the states after the last valid step; None: there is none.
+    """
+    asked, some = _form.get(), next(iter(state.values()))
+    given = [drive, weight, *state.values(), *(each for each in bias if each is not None)]
+    if asked not in (None, "generated") or not host.runs(*given):
+        return None
+    if asked is None and not (some.dtype == torch.float32 and cell_window.pays(drive.shape)):
+        return None
+    with _single(drive):
+        rows = cell_window.window(cell, drive.to(some.dtype), state, weight, bias)
+    if rows is None:
+        return None
+    after = {name: _last_valid(each, state[name], lengths) for name, each in rows.items()}
+    return next(iter(rows.values())), after
 
 
 @contextmanager
@@ -290,6 +327,8 @@ def rnn(
         h = gpu.rnn(x, weight_input, h0, weight)
     else:
         drive = x @ weight_input
+        if found := by_its_cell(cells.rnn, drive, {"h": h0}, weight, lengths=lengths):
+            return found[0], found[1]["h"]
         with _single(x):
             h = _RECURRENT["fused" if form == "triton" else form].rnn(drive.to(h0.dtype), h0, weight)
     return h, _last_valid(h, h0, lengths)
@@ -319,9 +358,11 @@ def lstm(
         h, c = gpu.lstm(x, weight_input, h0, c0, weight, lengths)
         return h, _last_valid(h, h0, lengths), c
     drive = (x @ weight_input.flatten(1)).unflatten(-1, weight_input.shape[1:])
+    if found := by_its_cell(cells.lstm, drive, {"h": h0, "c": c0}, weight, lengths=lengths):
+        return found[0], found[1]["h"], found[1]["c"]
     with _single(x):
-        h, cells = _RECURRENT["fused" if form == "triton" else form].lstm(drive.to(h0.dtype), h0, c0, weight)
-    return h, _last_valid(h, h0, lengths), _last_valid(cells, c0, lengths)
+        h, c = _RECURRENT["fused" if form == "triton" else form].lstm(drive.to(h0.dtype), h0, c0, weight)
+    return h, _last_valid(h, h0, lengths), _last_valid(c, c0, lengths)
 
 
 def conv_rnn_pooled(

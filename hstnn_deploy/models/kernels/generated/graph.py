@@ -65,6 +65,14 @@ class Graph:
     operands: tuple[bool, ...]
     """What the layer has of its own: whether each unit has one of it."""
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Computed once: at every call of a kernel, graphs are looked up."""
+        return hash((self.nodes, self.emitted, self.after, self.operands))
+
     @cached_property
     def states(self) -> tuple[str, ...]:
         """The names of what is carried."""

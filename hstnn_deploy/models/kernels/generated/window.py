@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import math
-import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,10 +10,11 @@ import torch
 from torch import Tensor
 
 from hstnn_deploy.models.algebra import Unreadable
-from hstnn_deploy.models.kernels.generated import compiled, reverse, source
+from hstnn_deploy.models.kernels.generated import reverse, source
 from hstnn_deploy.models.kernels.generated import threads as threading
 from hstnn_deploy.models.kernels.generated.graph import Graph, remembered
-from hstnn_deploy.models.kernels.generated.ir import COUNTERS, HEAD, KINDS
+from hstnn_deploy.models.kernels.generated.host import again, called, dense, runs
+from hstnn_deploy.models.kernels.generated.ir import KINDS
 from hstnn_deploy.models.kernels.generated.source import BLOCK, Text
 from hstnn_deploy.models.kernels.once import differentiable_once
 
@@ -32,27 +32,7 @@ def serves(current: Tensor, dtype: torch.dtype) -> bool:
     No window is too small for one: with one thread a single step of 10 LIF neurons took 0.04 ms, and 0.13 in torch's
     operations; 28 steps took 0.03 ms and 0.84. To load LLVM takes 0.02 s, and a kernel that is kept 1.4 ms.
     """
-    return (
-        current.device.type == "cpu"
-        and type(current) in (Tensor, torch.nn.Parameter)
-        and dtype == torch.float32
-        and not _watched()
-        and compiled.available()
-    )
-
-
-def _watched() -> bool:
-    """Whether torch's operations are noted or replaced at present: nobody would see what machine code does.
-
-    Such as by torch.compile, torch.jit.trace, torch.func, tensors without numbers, and differentiation forward.
-    """
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._is_tracing()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch.autograd.forward_ad._current_level >= 0
-    )
+    return dtype == torch.float32 and runs(current)
 
 
 def spiking(
@@ -98,7 +78,7 @@ def spiking(
     if torch.is_grad_enabled() and any(each.requires_grad for each in (flat, *states, *wide)):
         out, *after = _Window.apply(flat, graph, rows, width, len(states), *states, *wide)  # type: ignore[no-untyped-call]
     else:
-        out, after, _ = _ahead(_dense(flat), graph, (), rows, width, states, wide)
+        out, after, _ = _ahead(dense(flat), graph, (), rows, width, states, wide)
     shape_out = (*shape[:-2], shape[-2] // 2, width // 2) if pooled else shape
     named = zip(graph.states, after, strict=True)
     return out.view(len(out), *shape_out), {name: each.view(shape) for name, each in named}
@@ -131,7 +111,7 @@ class _Window(torch.autograd.Function):
     def forward(
         ctx: Any, current: Tensor, graph: Graph, lengths: Tensor | None, width: int, count: int, *given: Tensor
     ) -> tuple[Tensor, ...]:
-        current, operands = _dense(current), list(given[count:])
+        current, operands = dense(current), list(given[count:])
         step = None
         kept: tuple[int, ...] = ()
         if any(ctx.needs_input_grad):
@@ -142,7 +122,7 @@ class _Window(torch.autograd.Function):
         if step is not None:
             found = {graph.emitted: out} | dict.fromkeys(_drives(graph), current) | rooms
             at_first = dict(zip(graph.states, given[:count], strict=True))
-            first = [_dense(at_first[name]) for name in _wanted_before(graph, step)]
+            first = [dense(at_first[name]) for name in _wanted_before(graph, step)]
             ctx.save_for_backward(lengths, *(found[place] for place in kept), *first, *operands)
             # What hooks were given to keep, somebody else may read.
             ctx.shared = torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
@@ -159,13 +139,13 @@ class _Window(torch.autograd.Function):
         many, firsts = ctx.counts
         kept, first, operands = saved[:many], saved[many : many + firsts], saved[many + firsts :]
         room = {"dtype": ctx.dtype, "device": "cpu"}
-        given = torch.zeros(ctx.out, **room) if grads[0] is None else _dense(grads[0])
+        given = torch.zeros(ctx.out, **room) if grads[0] is None else dense(grads[0])
         later = [
             torch.zeros(ctx.shape[1:], **room) if g is None else torch.empty(ctx.shape[1:], **room).copy_(g)
             for g in grads[1:]
         ]
         sums = {n: torch.zeros(ctx.shape[1:], **room) for n, _ in step.operands}
-        into = None if ctx.shared or _again() else next(iter(source.written(graph, step.kept, width > 0)), None)
+        into = None if ctx.shared or again() else next(iter(source.written(graph, step.kept, width > 0)), None)
         outs = [torch.empty(ctx.shape, **room)] if into is None else []
         text = _backward(graph, step, ctx.dtype, lengths is not None, into, width > 0)
         _run(text, operands, [given, *kept, *first, *later], lengths, [*outs, *sums.values()], width, ctx.shape)
@@ -192,19 +172,6 @@ def _ahead(
     text = _forward(graph, kept, current.dtype, lengths is not None, width > 0)
     _run(text, operands, [current, *states], lengths, [out, *rooms.values()], width, current.shape)
     return out, states, rooms
-
-
-def _dense(values: Tensor) -> Tensor:
-    """Return a tensor that lies in memory number by number: not as one that torch only marks as zero or negated."""
-    if values.is_neg() or values._is_zerotensor():
-        return torch.empty(values.shape, dtype=values.dtype, device=values.device).copy_(values)
-    return values.contiguous()
-
-
-def _again() -> bool:
-    """Whether there may be another backward pass over what this one has kept."""
-    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
-    return True if asked is None else bool(asked())
 
 
 def _drives(graph: Graph) -> list[int]:
@@ -234,13 +201,13 @@ def _run(
     steps, units = shape
     threads = max(1, min(torch.get_num_threads(), steps * units // _EACH))
     size = _part(units, threads, 2 * width)
-    arrays = [*before, *(_dense(operands[n]) for n in text.operands)]
+    arrays = [*before, *(dense(operands[n]) for n in text.operands)]
     arrays += [*([] if lengths is None else [lengths]), *after]
     _check(text, arrays, steps, units, before[0].dtype)
     if width:
         arrays.append(before[0].new_empty(threads * size))
     numbers = [float(operands[n]) if isinstance(n, int) else n for n in text.numbers]
-    layout, kernel = _called(text)
+    layout, kernel = called(text)
     words = ctypes.create_string_buffer(layout.size)
     addresses = [each.data_ptr() for each in arrays]
     layout.pack_into(words, 0, 0, 0, units, size, steps, width, *numbers, *addresses)
@@ -263,11 +230,3 @@ def _part(units: int, threads: int, multiple: int) -> int:
     # Two threads that write to one line of a cache take it from each other.
     multiple = multiple or 64
     return max(-(-units // (max(parts, 1) * multiple)), 1) * multiple
-
-
-@functools.lru_cache(1024)
-def _called(text: Text) -> tuple[struct.Struct, int]:
-    """Return how the words of a kernel are laid out, and where it is."""
-    scratch = "quarter" in text.arrays
-    layout = f"{COUNTERS + len(HEAD)}q{len(text.numbers)}d{len(text.arrays) + scratch}Q"
-    return struct.Struct(layout), compiled.function(text).address
