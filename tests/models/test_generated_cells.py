@@ -3,7 +3,7 @@
 import dataclasses
 import multiprocessing
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from hstnn_deploy.models import cells, kernels
 from hstnn_deploy.models.eager import Eager
-from hstnn_deploy.models.kernels.generated import cell, cell_window, compiled
+from hstnn_deploy.models.kernels.generated import cell, cell_window, compiled, host
 from hstnn_deploy.models.kernels.generated.source import Text
 from hstnn_deploy.models.layers.recurrent import RecurrentConfig
 from tests.conftest import PATIENCE
@@ -97,7 +97,8 @@ def spread(values: Tensor) -> Tensor:
 def cases(draw: st.DrawFn) -> Case:
     name, seed = draw(st.sampled_from(sorted(KINDS))), draw(st.integers(0, 2**31))
     found = case(name, draw(st.integers(1, 6)), draw(st.integers(1, 9)), draw(st.integers(1, 20)), seed)
-    layouts = st.sampled_from([torch.clone, strided, turned, spread])
+    several: tuple[Callable[[Tensor], Tensor], ...] = (torch.clone, strided, turned, spread)
+    layouts = st.sampled_from(several)
     return found.over([draw(layouts)(each) for each in found.leaves])
 
 
@@ -171,7 +172,7 @@ def _wrong(source: str, products: bool) -> Iterator[str]:
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru-bias"])
 def test_a_wrong_operator_in_a_text_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Samples and units of which some go together and some are left over.
-    given, found = case(name, 3, 5, 11), cell_window.called
+    given, found = case(name, 3, 5, 11), host.called
     texts: list[Text] = []
     monkeypatch.setattr(cell_window, "called", lambda text: found(texts.append(text) or text))  # type: ignore[func-returns-value]
     check(given)
@@ -343,7 +344,7 @@ def test_a_kernel_is_taken_where_it_is_the_fastest(monkeypatch: pytest.MonkeyPat
     for other in (x[:7], x.double(), torch.randn(9, 100, 200), torch.randn(9, 1, 513)):
         assert not taken.by(other), other.shape
     for form in ("plain", "fused"):
-        with kernels.using(form):  # type: ignore[arg-type]
+        with kernels.using(form):
             assert not taken.by(x)
     with kernels.using("generated"):
         assert all(taken.by(each) for each in (x[:1], x.double(), torch.randn(9, 1, 513)))
@@ -387,7 +388,7 @@ def test_states_are_those_of_the_last_valid_step(lengths: list[int] | None) -> N
     h0, c0, of_rnn, of_lstm = normal(3, 5), normal(3, 5), normal(5, 5), normal(5, 4, 5)
     found = []
     for form in ("generated", "plain"):
-        with kernels.using(form):  # type: ignore[arg-type]
+        with kernels.using(form):
             rnn = kernels.rnn(x, torch.ones(2, 5), h0, of_rnn, valid)
             found.append([rnn[1], *kernels.lstm(x, torch.ones(2, 4, 5), h0, c0, of_lstm, valid)[1:]])
     for one, other in zip(*found, strict=True):
@@ -407,7 +408,7 @@ def test_layers_of_other_cells_take_it_too(
     valid = None if lengths is None else torch.tensor(lengths)
     results = []
     for form in ("generated", "plain"):
-        with kernels.using(form):  # type: ignore[arg-type]
+        with kernels.using(form):
             rows, after = layer(x, state, valid)
         rows = rows if valid is None else rows * (torch.arange(9)[:, None] < valid)[..., None]
         gradients = torch.autograd.grad((rows.square().sum() + after["h"].sum()), list(layer.parameters()))

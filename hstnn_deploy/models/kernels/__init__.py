@@ -23,6 +23,7 @@ from hstnn_deploy.models import cells
 from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.kernels import fused, gpu, normed, plain, stepped
 from hstnn_deploy.models.kernels.generated import cell_window, host, triton_window, window
+from hstnn_deploy.models.kernels.generated.cell import Step
 from hstnn_deploy.models.kernels.normed import StepNorms
 from hstnn_deploy.models.neurons import Lif, Neuron
 
@@ -117,6 +118,7 @@ def by_its_step(
     lengths: Tensor | None,
     own: Mapping[str, Tensor] | None = None,
     pooled: bool = False,
+    spare: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]] | None:
     """Run neurons by the kernel written from their step, if `writes`; None: there is none. See `spiking`."""
     if not writes(current, state):
@@ -125,11 +127,11 @@ def by_its_step(
     with _single(current):
         if _on_gpu(some):
             return triton_window.spiking(current, state, neuron, lengths, own, pooled)
-        return window.spiking(current.to(some.dtype), state, neuron, lengths, own, pooled)
+        return window.spiking(current.to(some.dtype), state, neuron, lengths, own, pooled, spare)
 
 
 def by_its_cell(
-    cell: cell_window.Step,
+    cell: Step,
     drive: Tensor,
     state: Mapping[str, Tensor],
     weight: Tensor,
@@ -191,6 +193,7 @@ def spiking(
     neuron: Neuron,
     lengths: Tensor | None = None,
     own: Mapping[str, Tensor] | None = None,
+    spare: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Run neurons over a window: plain LIF by its kernels, any other by its own equation, step by step.
 
@@ -200,6 +203,7 @@ def spiking(
         neuron: the constants.
         lengths: valid steps per sample, [B], or None where all steps are valid.
         own: what the neurons have learned, see `Lif.fresh`.
+        spare: whether nobody else has the current, or keeps it for the way back: it may be written over.
 
     Returns:
         Spikes [T, B, n, …] (of an integrator its membrane), and the state after the last valid step.
@@ -209,7 +213,7 @@ def spiking(
         own = {key: v.movedim(0, -1) if v.ndim == 3 else v for key, v in (own or {}).items()}
         spikes, after = spiking(moved, {key: v.movedim(1, -1) for key, v in state.items()}, neuron, lengths, own)
         return spikes.movedim(-1, 2), {key: v.movedim(-1, 1) for key, v in after.items()}
-    if found := by_its_step(current, state, neuron, lengths, own):
+    if found := by_its_step(current, state, neuron, lengths, own, spare=spare):
         return found
     if isinstance(neuron, Lif) and neuron.fast and not _stepped(neuron):
         spikes, v = lif(current, state["v"], neuron, lengths)

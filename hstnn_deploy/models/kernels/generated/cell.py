@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from hstnn_deploy.models.kernels.generated.graph import Graph, Noted, Operand, Value
-from hstnn_deploy.models.kernels.generated.graph import Node as Node
+from hstnn_deploy.models.kernels.generated.graph import Graph, Node, Noted, Operand, Value
 from hstnn_deploy.models.kernels.generated.reverse import gradients_of, reached
 
 Step = Callable[..., Any]

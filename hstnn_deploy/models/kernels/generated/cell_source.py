@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from hstnn_deploy.models.kernels.generated.cell import Back, Node
-from hstnn_deploy.models.kernels.generated.graph import Graph
+from hstnn_deploy.models.kernels.generated.cell import Back
+from hstnn_deploy.models.kernels.generated.graph import Graph, Node
 from hstnn_deploy.models.kernels.generated.ir import Code
 from hstnn_deploy.models.kernels.generated.source import Body, Kind, Text
 
@@ -218,5 +218,12 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
 
 
 def _text(body: Body, arrays: Sequence[str]) -> Text:
-    kinds = tuple(next((kind for begin, kind in _KINDS if name.startswith(begin)), "row") for name in arrays)
+    kinds = tuple(map(_kind, arrays))
     return Text(body.code.text(len(body.numbers), arrays, (), False, widest=True), tuple(body.numbers), (), kinds)
+
+
+def _kind(array: str) -> Kind:
+    for begin, kind in _KINDS:
+        if array.startswith(begin):
+            return kind
+    return "row"

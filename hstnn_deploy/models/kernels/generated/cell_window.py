@@ -17,8 +17,6 @@ from hstnn_deploy.models.kernels.generated.ir import KINDS
 from hstnn_deploy.models.kernels.generated.source import Text
 from hstnn_deploy.models.kernels.once import differentiable_once
 
-Step = cell.Step
-
 _EACH = 2**20
 """Multiplications of a window that are worth a thread."""
 _FEWEST = 8
