@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from hstnn_deploy.models import cells
+from hstnn_deploy.models.algebra import Normed
 from hstnn_deploy.models.cells import MapForm
-from hstnn_deploy.models.kernels import fused, gpu, normed, plain, stepped
+from hstnn_deploy.models.kernels import at_rest, fused, gpu, normed, plain, stepped
 from hstnn_deploy.models.kernels.generated import cell_window, host, triton_window, window
 from hstnn_deploy.models.kernels.generated.cell import Step
 from hstnn_deploy.models.kernels.normed import StepNorms
@@ -40,6 +41,7 @@ __all__ = [
     "lstm",
     "rnn",
     "spiking",
+    "spiking_at_rest",
     "spiking_normed",
     "spiking_pooled",
     "takes_normed",
@@ -210,9 +212,8 @@ def spiking(
     """
     if current.ndim == 5 and not current.is_contiguous() and (moved := current.movedim(2, -1)).is_contiguous():
         # Kernels walk through memory as it lies; neurons do not mind in which order.
-        own = {key: v.movedim(0, -1) if v.ndim == 3 else v for key, v in (own or {}).items()}
-        spikes, after = spiking(moved, {key: v.movedim(1, -1) for key, v in state.items()}, neuron, lengths, own)
-        return spikes.movedim(-1, 2), {key: v.movedim(-1, 1) for key, v in after.items()}
+        spikes, after = spiking(moved, _last(state, 1), neuron, lengths, _last(own or {}, 0))
+        return spikes.movedim(-1, 2), _first(after)
     if found := by_its_step(current, state, neuron, lengths, own, spare=spare):
         return found
     if isinstance(neuron, Lif) and neuron.fast and not _stepped(neuron):
@@ -223,6 +224,50 @@ def spiking(
             return stepped.spiking(current.to(state["v"].dtype), state, neuron, lengths, own)
     with _single(current):
         return plain.spiking(current.to(next(iter(state.values())).dtype), state, neuron, lengths, own)
+
+
+def spiking_at_rest(
+    x: Tensor,
+    state: Mapping[str, Tensor],
+    neuron: Neuron,
+    norm: Normed,
+    lengths: Tensor | None,
+    own: Mapping[str, Tensor],
+) -> tuple[Tensor, dict[str, Tensor]] | None:
+    """Run neurons over a window that is normalised first by statistics at rest, where one kernel for both is faster.
+
+    Args:
+        x: what is normalised, [T, B, C, …].
+        state: what the step before left, each [B, C, …].
+        neuron: the constants.
+        norm: the normalisation, one for all steps.
+        lengths: valid steps per sample, [B], or None where all steps are valid.
+        own: what the neurons have learned, see `Lif.fresh`.
+
+    Returns:
+        Spikes [T, B, C, …], and the state after the last valid step; None: there is no such kernel.
+    """
+    learned = [each for each in (x, norm.scale, norm.shift, *state.values(), *own.values()) if each is not None]
+    if torch.is_grad_enabled() and any(each.requires_grad for each in learned):
+        return None
+    single = all(each.dtype == torch.float32 and each.device.type == "cpu" for each in (*learned, norm.mean))
+    if not (single and not _autocast(x) and _form.get() in (None, "generated") and host.runs(x) and at_rest.pays(x)):
+        return None
+    both, own = at_rest.AfterNorm(neuron), {**own, **at_rest.own(norm)}
+    if x.ndim == 5 and not x.is_contiguous() and (moved := x.movedim(2, -1)).is_contiguous():
+        found = by_its_step(moved, _last(state, 1), both, lengths, _last(own, 0))
+        return None if found is None else (found[0].movedim(-1, 2), _first(found[1]))
+    return by_its_step(x, state, both, lengths, own)
+
+
+def _last(values: Mapping[str, Tensor], axis: int) -> dict[str, Tensor]:
+    """Return values of maps with their channels last; others as they are."""
+    return {name: each.movedim(axis, -1) if each.ndim == axis + 3 else each for name, each in values.items()}
+
+
+def _first(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return states of maps [B, H, W, C] with their channels first."""
+    return {name: each.movedim(-1, 1) for name, each in state.items()}
 
 
 def takes_normed(x: Tensor, v: Tensor, neuron: Neuron) -> bool:

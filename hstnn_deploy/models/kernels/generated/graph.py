@@ -130,6 +130,10 @@ class Noted(Algebra[Value]):
         """See `Algebra`."""
         return self._do("mul", a, b)
 
+    def mul_add(self, a: Value, b: Operand, c: Operand) -> Value:
+        """Return a * b + c, rounded once where the processor can: for kernels that do what torch does so."""
+        return self._do("mul_add", a, b, c)
+
     def sigmoid(self, a: Value, name: str = "") -> Value:
         """See `Algebra`. Of what is known alone: what a kernel could compute has other last bits than torch's."""
         return self._do("sigmoid", a) if a.known is not None else self.lacks("a sigmoid")
