@@ -5,7 +5,6 @@ library does at least these products, so floor / ours says how much is left to g
 """
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -75,14 +74,14 @@ def dense(rows: int, inputs: int, units: int, train: bool, input_gradient: bool)
     return products
 
 
-def recurrent(units: int, train: bool, batch: int = BATCH) -> list[Product]:
-    """Return the products of h_t = f(h_{t-1} @ W), step by step, and of its backward."""
+def recurrent(units: int, train: bool, batch: int = BATCH, gates: int = 1) -> list[Product]:
+    """Return the products of h_t = f(h_{t-1} @ W), step by step, and of its backward; W is (units, gates * units)."""
     # So scaled that a vector keeps its length from step to step: nothing overflows.
-    weight = torch.randn(units, units) / units**0.5
-    h, out = torch.rand(STEPS, batch, units), torch.zeros(STEPS, batch, units)
+    weight = torch.randn(units, gates * units) / units**0.5
+    h, out = torch.rand(STEPS, batch, units), torch.zeros(STEPS, batch, gates * units)
     products = [(h[t], weight, out[t]) for t in range(STEPS)]
     if train:
-        products += [(later, weight.t(), earlier) for earlier, later in pairwise(out.unbind(0))][::-1]
+        products += [(out[t], weight.t(), h[t - 1]) for t in range(STEPS - 1, 0, -1)]
         rows = h.flatten(0, 1)
         products.append((rows.t(), out.flatten(0, 1), torch.zeros_like(weight)))
     return products

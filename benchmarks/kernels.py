@@ -1,6 +1,7 @@
 """The neuron kernels alone, forward and backward over one window: against plain, and against a floor."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from benchmarks.floor import flops, recurrent, runner
 from benchmarks.harness import Result, turns, wall
 from benchmarks.networks import BATCH, STEPS
-from hstnn_deploy.models.kernels import Form, fused, plain, spiking, using
+from hstnn_deploy.models.kernels import Form, lstm, rnn, spiking, using
 from hstnn_deploy.models.neurons import AdaptiveLif, Lif
 
 UNITS = 800
@@ -24,22 +25,43 @@ WINDOWS = (
 """Neurons and their windows."""
 
 
+RECURRENT = (
+    ("rnn", (STEPS, BATCH, UNITS), None),
+    ("rnn-batch-1", (STEPS, 1, 128), None),
+    ("lstm-batch-1", (STEPS, 1, 128), 4),
+    ("lstm-16", (STEPS, 16, 128), 4),
+)
+"""Recurrent units, their windows, and their gates."""
+
+
 def kernels(rounds: int) -> Iterator[Result]:
-    """Time neurons over their windows, and rnn over a window [28, 100, 800]."""
+    """Time neurons and recurrent units over their windows."""
     torch.manual_seed(0)
     for name, neuron, shape in WINDOWS:
         yield _neurons(name, neuron, shape, rounds)
-    shape = (STEPS, BATCH, UNITS)
-    drive, gradient, state = torch.randn(shape).requires_grad_(), torch.randn(shape), torch.zeros(shape[1:])
-    weight = (torch.randn(UNITS, UNITS) / UNITS**0.5).requires_grad_()
+    for name, shape, gates in RECURRENT:
+        yield _recurrent(name, shape, gates, rounds)
 
-    def rnn(form: Any) -> list[Tensor]:
-        h = form.rnn(drive, state, weight)
-        return [h.detach(), *torch.autograd.grad(h, [drive, weight], gradient)]
 
-    products = recurrent(UNITS, train=True)
-    runs = {"baseline": lambda: rnn(plain), "ours": lambda: rnn(fused)}
-    yield _measure("rnn", runs, runner(products), rounds, {"gflop": flops(products) / 1e9})
+def _recurrent(name: str, shape: tuple[int, int, int], gates: int | None, rounds: int) -> Result:
+    steps, batch, units = shape
+    sizes = (units,) if gates is None else (gates, units)
+    x, gradient, state = torch.randn(steps, batch, 1), torch.randn(shape), torch.zeros(batch, units)
+    of_input = torch.randn(1, *sizes).requires_grad_()
+    weight = (torch.randn(units, *sizes) / units**0.5).requires_grad_()
+
+    def window(form: Form | None) -> Callable[[], list[Tensor]]:
+        def run() -> list[Tensor]:
+            with nullcontext() if form is None else using(form):
+                h = rnn(x, of_input, state, weight) if gates is None else lstm(x, of_input, state, state, weight)
+            return [h[0].detach(), *torch.autograd.grad(h[0], [of_input, weight], gradient)]
+
+        return run
+
+    # The input has one number: its product is next to nothing.
+    products = recurrent(units, True, batch, gates or 1)
+    runs = {"baseline": window("plain"), "fused": window("fused"), "ours": window(None)}
+    return _measure(name, runs, runner(products), rounds, {"gflop": flops(products) / 1e9})
 
 
 def _neurons(name: str, neuron: Any, shape: tuple[int, int, int], rounds: int) -> Result:

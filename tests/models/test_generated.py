@@ -16,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.kernels import plain
-from hstnn_deploy.models.kernels.generated import compiled, window
+from hstnn_deploy.models.kernels.generated import compiled, host, window
 from hstnn_deploy.models.kernels.generated.graph import remembered
 from hstnn_deploy.models.kernels.generated.source import Text, written
 from hstnn_deploy.models.neurons import Lif
@@ -163,15 +163,15 @@ def test_a_wrong_operator_in_a_text_is_seen(kind: str, monkeypatch: pytest.Monke
     given = case(kind, (6, 3, 5))
     given = given._replace(neuron=given.neuron.model_copy(update={"lens": 0.75}))
     texts: list[Text] = []
-    found = window._called
-    monkeypatch.setattr(window, "_called", lambda text: found(texts.append(text) or text))  # type: ignore[func-returns-value]
+    found = host.called
+    monkeypatch.setattr(window, "called", lambda text: found(texts.append(text) or text))  # type: ignore[func-returns-value]
     check(given)
     seen = 0
     for text in dict.fromkeys(texts):
         for wrong in wrong_texts(text.source) if "double %" in text.source and "fptrunc" not in text.source else ():
             instead = {text: dataclasses.replace(text, source=wrong)}
             monkeypatch.setattr(
-                window, "_called", lambda asked, instead=instead: found.__wrapped__(instead.get(asked, asked))
+                window, "called", lambda asked, instead=instead: found.__wrapped__(instead.get(asked, asked))
             )
             with pytest.raises(AssertionError):
                 check(given)

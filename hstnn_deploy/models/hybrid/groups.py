@@ -128,7 +128,7 @@ class SpikingGroup(Group):
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window; see `Group`."""
-        return kernels.spiking(x @ self.weight, state, self.neuron, lengths, self.own)
+        return kernels.spiking(x @ self.weight, state, self.neuron, lengths, self.own, spare=True)
 
     def give(self, name: str, value: Tensor) -> None:
         """Let each neuron have a number of its own, such as its threshold, [n]."""

@@ -2,7 +2,8 @@
 
 `plain` is the definition, each unit's own equation step by step, differentiable twice (selection needs that): the
 oracle of the tests. `fused` is the fast form for training and inference on a CPU, differentiable once: neurons by
-machine code that is compiled from their own step (`generated`), recurrences by hand-written functions. `triton` is the
+machine code that is compiled from their own step (`generated`), recurrences by hand-written functions. `generated` is
+`fused`, and few recurrent units are run by machine code from their cell too, see `cell_window.pays`. `triton` is the
 form for GPUs: neurons by one launch a window, written from their own step too, and the recurrences through cuDNN; it is
 picked where the state lies on a GPU. Neurons for which there is no such kernel (llvmlite or Triton is missing, or the
 step has an operation that kernels have not) are run in the plain form.
@@ -19,26 +20,30 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from hstnn_deploy.models import cells
+from hstnn_deploy.models.algebra import Normed
 from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.eager import lies_by_pixels
-from hstnn_deploy.models.kernels import fused, gpu, normed, plain
-from hstnn_deploy.models.kernels.generated import triton_window
-from hstnn_deploy.models.kernels.generated import window as generated
+from hstnn_deploy.models.kernels import at_rest, fused, gpu, normed, plain
+from hstnn_deploy.models.kernels.generated import cell_window, host, triton_window, window
+from hstnn_deploy.models.kernels.generated.cell import Step
 from hstnn_deploy.models.kernels.normed import StepNorms
 from hstnn_deploy.models.neurons import Neuron
 
-Form = Literal["plain", "fused", "triton"]
+Form = Literal["plain", "fused", "generated", "triton"]
 Pooled = Literal["mean", "max"]
 """What of each 2x2 of maps is handed out."""
 
 __all__ = [
     "Form",
     "StepNorms",
+    "by_its_cell",
     "by_its_step",
     "conv_rnn_pooled",
     "lstm",
     "rnn",
     "spiking",
+    "spiking_at_rest",
     "spiking_normed",
     "spiking_pooled",
     "takes_normed",
@@ -57,7 +62,7 @@ class _Recurrences(Protocol):
     ) -> tuple[Tensor, Tensor]: ...
 
 
-_RECURRENT: dict[Form, _Recurrences] = {"plain": plain, "fused": fused}
+_RECURRENT: dict[Form, _Recurrences] = {"plain": plain, "fused": fused, "generated": fused}
 _form: ContextVar[Form | None] = ContextVar("kernel form", default=None)
 
 
@@ -81,7 +86,7 @@ class Stepping(Protocol):
 def writes(current: Tensor, state: Mapping[str, Tensor]) -> bool:
     """Whether a window is run by kernels that are written from a step."""
     some = next(iter(state.values()))
-    return _on_gpu(some) or (_form.get() != "plain" and generated.serves(current, some.dtype))
+    return _on_gpu(some) or (_form.get() != "plain" and window.serves(current, some.dtype))
 
 
 def _on_gpu(state: Tensor) -> bool:
@@ -96,6 +101,7 @@ def by_its_step(
     lengths: Tensor | None,
     own: Mapping[str, Tensor] | None = None,
     pooled: Pooled | None = None,
+    spare: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]] | None:
     """Run neurons by the kernel written from their step, if `writes`; None: there is none. See `spiking`."""
     if not writes(current, state):
@@ -106,7 +112,42 @@ def by_its_step(
             # Triton's kernels have no maximum.
             other = pooled not in (None, "mean")
             return None if other else triton_window.spiking(current, state, neuron, lengths, own, pooled is not None)
-        return generated.spiking(current.to(some.dtype), state, neuron, lengths, own, pooled)
+        return window.spiking(current.to(some.dtype), state, neuron, lengths, own, pooled, spare)
+
+
+def by_its_cell(
+    cell: Step,
+    drive: Tensor,
+    state: Mapping[str, Tensor],
+    weight: Tensor,
+    *bias: Tensor | None,
+    lengths: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]] | None:
+    """Run recurrent units by the kernel written from their cell, where there is one and it is the fastest.
+
+    Args:
+        cell: their equation, see `cells`.
+        drive: what depends on the input alone, [T, B, n] or [T, B, gates, n].
+        state: what the step before left, each [B, n]; first what they hand out.
+        weight: the recurrent weight, [n, n] or [n, gates, n].
+        bias: what the cell takes after its weight, if anything: one bias [n] or None.
+        lengths: valid steps per sample, [B], or None where all steps are valid.
+
+    Returns:
+        What they hand out, [T, B, n], and the states after the last valid step; None: there is none.
+    """
+    asked, some = _form.get(), next(iter(state.values()))
+    given = [drive, weight, *state.values(), *(each for each in bias if each is not None)]
+    if asked not in (None, "generated") or not host.runs(*given):
+        return None
+    if asked is None and not (some.dtype == torch.float32 and cell_window.pays(drive.shape)):
+        return None
+    with _single(drive):
+        rows = cell_window.window(cell, drive.to(some.dtype), state, weight, bias)
+    if rows is None:
+        return None
+    after = {name: _last_valid(each, state[name], lengths) for name, each in rows.items()}
+    return next(iter(rows.values())), after
 
 
 @contextmanager
@@ -137,6 +178,7 @@ def spiking(
     neuron: Neuron,
     lengths: Tensor | None = None,
     own: Mapping[str, Tensor] | None = None,
+    spare: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Run neurons over a window: by the kernel written from their step, or by that step itself, one after another.
 
@@ -146,26 +188,71 @@ def spiking(
         neuron: the constants.
         lengths: valid steps per sample, [B], or None where all steps are valid.
         own: what the neurons have learned, see `Lif.fresh`.
+        spare: whether nobody else has the current, or keeps it for the way back: it may be written over.
 
     Returns:
         Spikes [T, B, n, …] (of an integrator its membrane), and the state after the last valid step.
     """
     if current.ndim == 5 and lies_by_pixels(current):
         # Kernels walk through memory as it lies; neurons do not mind in which order.
-        own = {key: v.movedim(0, -1) if v.ndim == 3 else v for key, v in (own or {}).items()}
-        spikes, after = spiking(
-            current.movedim(2, -1), {key: v.movedim(1, -1) for key, v in state.items()}, neuron, lengths, own
-        )
-        return spikes.movedim(-1, 2), {key: v.movedim(-1, 1) for key, v in after.items()}
-    if found := by_its_step(current, state, neuron, lengths, own):
+        moved = current.movedim(2, -1)
+        spikes, after = spiking(moved, _last(state, 1), neuron, lengths, _last(own or {}, 0), spare)
+        return spikes.movedim(-1, 2), _first(after)
+    if found := by_its_step(current, state, neuron, lengths, own, spare=spare):
         return found
     with _single(current):
         return plain.spiking(current.to(next(iter(state.values())).dtype), state, neuron, lengths, own)
 
 
+def spiking_at_rest(
+    x: Tensor,
+    state: Mapping[str, Tensor],
+    neuron: Neuron,
+    norm: Normed,
+    lengths: Tensor | None,
+    own: Mapping[str, Tensor],
+) -> tuple[Tensor, dict[str, Tensor]] | None:
+    """Run neurons over a window that is normalised first by statistics at rest, where one kernel for both is faster.
+
+    Args:
+        x: what is normalised, [T, B, C, …].
+        state: what the step before left, each [B, C, …].
+        neuron: the constants.
+        norm: the normalisation, one for all steps.
+        lengths: valid steps per sample, [B], or None where all steps are valid.
+        own: what the neurons have learned, see `Lif.fresh`.
+
+    Returns:
+        Spikes [T, B, C, …], and the state after the last valid step; None: there is no such kernel.
+    """
+    learned = [each for each in (x, norm.scale, norm.shift, *state.values(), *own.values()) if each is not None]
+    if torch.is_grad_enabled() and any(each.requires_grad for each in learned):
+        return None
+    single = all(each.dtype == torch.float32 and each.device.type == "cpu" for each in (*learned, norm.mean))
+    if not (single and not _autocast(x) and _form.get() in (None, "generated") and host.runs(x) and at_rest.pays(x)):
+        return None
+    both, own = at_rest.AfterNorm(neuron), {**own, **at_rest.own(norm)}
+    if x.ndim == 5 and lies_by_pixels(x):
+        found = by_its_step(x.movedim(2, -1), _last(state, 1), both, lengths, _last(own, 0))
+        return None if found is None else (found[0].movedim(-1, 2), _first(found[1]))
+    return by_its_step(x, state, both, lengths, own)
+
+
+def _last(values: Mapping[str, Tensor], axis: int) -> dict[str, Tensor]:
+    """Return values of maps with their channels last; others as they are."""
+    return {name: each.movedim(axis, -1) if each.ndim == axis + 3 else each for name, each in values.items()}
+
+
+def _first(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return states of maps [B, H, W, C] with their channels first."""
+    return {name: each.movedim(-1, 1) for name, each in state.items()}
+
+
 def takes_normed(x: Tensor, state: Mapping[str, Tensor]) -> bool:
     """Whether there is a kernel of neurons in such a state whose input is normalised first: see `spiking_normed`."""
-    return all(_picked(each) == "fused" and x.dtype == each.dtype for each in state.values()) and not _autocast(x)
+    return all(
+        _picked(each) in ("fused", "generated") and x.dtype == each.dtype for each in state.values()
+    ) and not _autocast(x)
 
 
 def spiking_normed(
@@ -233,6 +320,8 @@ def rnn(
         h = gpu.rnn(x, weight_input, h0, weight)
     else:
         drive = x @ weight_input
+        if found := by_its_cell(cells.rnn, drive, {"h": h0}, weight, lengths=lengths):
+            return found[0], found[1]["h"]
         with _single(x):
             h = _RECURRENT["fused" if form == "triton" else form].rnn(drive.to(h0.dtype), h0, weight)
     return h, _last_valid(h, h0, lengths)
@@ -262,9 +351,11 @@ def lstm(
         h, c = gpu.lstm(x, weight_input, h0, c0, weight, lengths)
         return h, _last_valid(h, h0, lengths), c
     drive = (x @ weight_input.flatten(1)).unflatten(-1, weight_input.shape[1:])
+    if found := by_its_cell(cells.lstm, drive, {"h": h0, "c": c0}, weight, lengths=lengths):
+        return found[0], found[1]["h"], found[1]["c"]
     with _single(x):
-        h, cells = _RECURRENT["fused" if form == "triton" else form].lstm(drive.to(h0.dtype), h0, c0, weight)
-    return h, _last_valid(h, h0, lengths), _last_valid(cells, c0, lengths)
+        h, c = _RECURRENT["fused" if form == "triton" else form].lstm(drive.to(h0.dtype), h0, c0, weight)
+    return h, _last_valid(h, h0, lengths), _last_valid(c, c0, lengths)
 
 
 def conv_rnn_pooled(

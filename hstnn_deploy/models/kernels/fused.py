@@ -76,9 +76,21 @@ class _Rnn(torch.autograd.Function):
                 gh = torch.addmm(gh, later, weight.t(), out=total)
             later = _sigmoid_step(gh, h_t, grad_input=gz)
         grad_h0 = out[0] @ weight.t() if ctx.needs_input_grad[1] else None
-        # h before each step: the outputs up to the last but one, and h0, which is not worth a copy of the outputs.
-        grad_weight = outputs[:-1].flatten(0, 1).t() @ out[1:].flatten(0, 1)
-        return out, grad_h0, grad_weight.addmm_(h0.t(), out[0])
+        return out, grad_h0, weight_gradient(outputs, h0, out, weight)
+
+
+def weight_gradient(outputs: Tensor, h0: Tensor, products: Tensor, weight: Tensor) -> Tensor:
+    """Return the gradient of a recurrent weight, as one product over the window.
+
+    Args:
+        outputs: h at every step, [T, B, n].
+        h0: h before them, [B, n].
+        products: gradients of h_{t-1} @ weight, [T, B, n] or [T, B, gates, n].
+        weight: [n, n] or [n, gates, n].
+    """
+    # h before each step: the outputs up to the last but one, and h0, which is not worth a copy of the outputs.
+    found = outputs[:-1].flatten(0, 1).t() @ products[1:].flatten(0, 1).flatten(1)
+    return found.addmm_(h0.t(), products[0].flatten(1)).view_as(weight)
 
 
 class _Lstm(torch.autograd.Function):
@@ -131,6 +143,5 @@ class _Lstm(torch.autograd.Function):
                 step(gz[:, gate], gates[t, :, gate], grad_input=gz[:, gate])
             later = gz.view(len(gz), -1)
         grad_h0 = later @ flat.t() if ctx.needs_input_grad[1] else None
-        grad_weight = outputs[:-1].flatten(0, 1).t() @ out[1:].flatten(0, 1).flatten(1)
-        grad_weight = grad_weight.addmm_(h0.t(), later).view_as(weight)
+        grad_weight = weight_gradient(outputs, h0, out, weight)
         return out, grad_h0, gc if ctx.needs_input_grad[2] else None, grad_weight

@@ -101,10 +101,16 @@ class Norm(Layer):
     def with_next(
         self, o: Algebra[V], x: V, own: Mapping[str, V], following: Layer, theirs: Mapping[str, V]
     ) -> tuple[V, dict[str, V], dict[str, V]] | None:
-        """While training, neurons that see what each step's own statistics make of x."""
+        """While training, neurons that see what each step's own statistics make of x; at rest, those of all steps."""
+        if isinstance(o, Fast) and not self.training and self.options.steps is None and isinstance(following, Spiking):
+            return self._at_rest(o, x, following, theirs)
         if not (isinstance(o, Fast) and self._trains(o) and self.options.over == "step" and o.lengths is None):
             return None
         return self._with_neurons(x, own, following, theirs) if isinstance(following, Spiking) else None
+
+    def _at_rest(self, o: Any, x: Any, neurons: Spiking, theirs: Mapping[str, Any]) -> Any:
+        found = kernels.spiking_at_rest(x, theirs, neurons.neuron, self, o.lengths, neurons.own)
+        return found and (found[0], {}, found[1])
 
     def _with_neurons(self, x: Any, own: Mapping[str, Any], neurons: Spiking, theirs: Mapping[str, Any]) -> Any:
         if not kernels.takes_normed(x, theirs):

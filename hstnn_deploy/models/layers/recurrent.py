@@ -1,7 +1,8 @@
 """Layers of recurrent units: sigmoid, tanh or relu units, LSTM and GRU, with or without a bias."""
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from functools import partial
+from typing import Literal, Self, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
@@ -17,6 +18,8 @@ from hstnn_deploy.models.layers.units import UnitLayer
 from hstnn_deploy.models.network import State
 
 Kind = Literal["rnn", "lstm", "gru"]
+# One of each for good: kernels are known by the cell that they were written from.
+_ACTIVATED = {each: partial(cells.rnn, activation=each) for each in get_args(cells.Activation)}
 
 
 class RecurrentConfig(BaseModel):
@@ -107,14 +110,22 @@ class Recurrent(UnitLayer):
             case "lstm":
                 return cells.lstm(o, drive, state, self.weight_recurrent)
             case "gru":
-                bias = None if self.bias is None else self.bias_recurrent
-                return cells.gru(o, drive, state, self.weight_recurrent, bias)
+                return cells.gru(o, drive, state, self.weight_recurrent, self._own_bias)
+
+    @property
+    def _own_bias(self) -> Tensor | None:
+        """What GRU units add to their own candidate."""
+        return None if self.bias is None else self.bias_recurrent
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run a window x[T, B, I]: by the fast kernels where they have such units, else step by step."""
         if self._what == "gru" or self._activation != "sigmoid":
             o = Eager(lengths)
-            strand = Strand("drive", self.drive(o, x), self.cell, self.state_names, self.tap, True)
+            drive = self.drive(o, x)
+            cell, bias = (cells.gru, (self._own_bias,)) if self._what == "gru" else (_ACTIVATED[self._activation], ())
+            if found := kernels.by_its_cell(cell, drive, state, self.weight_recurrent, *bias, lengths=lengths):
+                return found
+            strand = Strand("drive", drive, self.cell, self.state_names, self.tap, True)
             (rows,), after = o.loop([strand], state)
             assert rows is not None
             return rows, after

@@ -9,7 +9,14 @@ for the CPU:
     ir              that language, as far as kernels use it
     compiled        from the text to machine code, once for all processes of a user
     threads         the threads that run it: torch's own
+    host            whether a kernel can be run, and where it is
     window          the two as a function that autograd knows
+
+of recurrent units on the CPU:
+
+    cell            their step as a graph, with the product of a state and a weight; and the step backward
+    cell_source     the text of both
+    cell_window     the two as a function that autograd knows
 
 for GPUs:
 
@@ -19,5 +26,5 @@ for GPUs:
 
 On the CPU, neurons are taken in blocks that fit the cache, each through all of time: what a step makes and the next one
 reads never leaves it. On a GPU it never leaves the registers. Spikes and states have the same bits as the derived
-loop's.
+loop's. Recurrent units have sums in another order, and so other last bits: the same in every run on one machine.
 """

@@ -66,6 +66,14 @@ class Graph:
     operands: tuple[bool, ...]
     """What the layer has of its own: whether each unit has one of it."""
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Computed once: at every call of a kernel, graphs are looked up."""
+        return hash((self.nodes, self.emitted, self.after, self.operands))
+
     @cached_property
     def states(self) -> tuple[str, ...]:
         """The names of what is carried."""
@@ -122,6 +130,10 @@ class Noted(Algebra[Value]):
     @override
     def mul(self, a: Operand, b: Operand, name: str = "") -> Value:
         return self._do("mul", a, b)
+
+    def mul_add(self, a: Value, b: Operand, c: Operand) -> Value:
+        """Return a * b + c, rounded once where the processor can: for kernels that do what torch does so."""
+        return self._do("mul_add", a, b, c)
 
     @override
     def sigmoid(self, a: Value, name: str = "") -> Value:

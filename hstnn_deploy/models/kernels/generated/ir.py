@@ -1,6 +1,7 @@
 """LLVM's language, as far as kernels use it: operations on single numbers, loops, and the frame of a kernel.
 
-No operation is marked as one whose rounding may change (LLVM's fast-math flags): each gives the bits of torch's.
+No operation is marked as one whose rounding may change (LLVM's fast-math flags): each gives the bits of torch's. Only
+`mul_add` rounds as the processor likes.
 """
 
 import struct
@@ -56,6 +57,9 @@ _OPERATIONS: dict[str, tuple[str, ...]] = {
         f"select i1 {{r[2]}}, {_ZERO}, {{real}} {{r[1]}}",
     ),
     "exp": ("call {real} @exp({real} {a[0]})",),
+    "tanh": ("call {real} @tanh({real} {a[0]})",),
+    # In one rounding where the processor has that: for sums whose order is nobody's promise.
+    "mul_add": ("call {real} @llvm.fmuladd.{kind}({real} {a[0]}, {real} {a[1]}, {real} {a[2]})",),
 }
 
 
@@ -145,7 +149,9 @@ class Code:
         units, start = (self.whole("sdiv", each, 4) if quarter else each for each in ("%units", "%start"))
         return self.place(f"%{name}", self.whole("add", self.whole("mul", t, units), start))
 
-    def text(self, numbers: int, arrays: Sequence[str], flat: Sequence[str], scratch: bool) -> str:
+    def text(
+        self, numbers: int, arrays: Sequence[str], flat: Sequence[str], scratch: bool, widest: bool = False
+    ) -> str:
         """Return the text of the kernel.
 
         Args:
@@ -153,6 +159,7 @@ class Code:
             arrays: the names of the arrays that it is given.
             flat: those of them that have one number a unit: %name.row is where the part's lie.
             scratch: whether the last array gives each thread as many numbers as it takes units at once: %mine.
+            widest: whether vectors are as long as the processor has them, which LLVM avoids on some: for products.
         """
         single = self.kind == "f32"
         given = [f"i64 {name}" for name in HEAD]
@@ -171,6 +178,7 @@ class Code:
                 "%mine.from = mul nsw i64 %me, %size",
                 f"%mine = getelementptr inbounds {self.real}, ptr %{arrays[-1]}, i64 %mine.from",
             ]
+        longest = ' "prefer-vector-width"="512"' if widest else ""
         kinds = {name: "i64" if name == "lengths" else self.real for name in flat}
         rows = [f"%{name}.row = getelementptr inbounds {kind}, ptr %{name}, i64 %start" for name, kind in kinds.items()]
         return "\n".join(
@@ -197,7 +205,7 @@ class Code:
                 *_declared(self.real, self.kind),
                 "",
                 # Without builtins: else LLVM might call memset, where it could not be found.
-                'attributes #0 = { nounwind "no-builtins" }',
+                f'attributes #0 = {{ nounwind "no-builtins"{longest} }}',
                 "!0 = distinct !{}",
                 '!1 = !{!"llvm.loop.parallel_accesses", !0}',
                 *(f"!{n} = distinct !{{!{n}, !1}}" for n in range(2, 2 + self._loops)),
@@ -209,5 +217,6 @@ class Code:
 def _declared(real: str, kind: str) -> Iterable[str]:
     for name in ("fabs", "floor"):
         yield f"declare {real} @llvm.{name}.{kind}({real})"
+    yield f"declare {real} @llvm.fmuladd.{kind}({real}, {real}, {real})"
     if kind == "f64":
-        yield "declare double @exp(double)"
+        yield from (f"declare double @{name}(double)" for name in ("exp", "tanh"))

@@ -41,9 +41,28 @@ def backward(graph: Graph, learned: Iterable[int], packed: bool = False) -> Back
         learned: which operands have a gradient.
         packed: whether what is 0 or 1 is kept as a bit; see `bits`.
     """
-    nodes = Nodes(graph.nodes)
     learned = frozenset(learned)
-    moves = _moving(graph, learned)
+    ends = [(place, Node("later", what=name)) for name, place in graph.after] + [(graph.emitted, Node("given"))]
+    nodes, gradients = gradients_of(graph, ends, learned)
+    by_node = {(node.op, node.what): gradients.get(place) for place, node in enumerate(graph.nodes)}
+    states = tuple((name, by_node.get(("state", name))) for name in graph.states)
+    operands = tuple((n, found) for n in sorted(learned) if (found := by_node.get(("operand", n))) is not None)
+    result = Backward(tuple(nodes.all), by_node[("drive", None)], states, operands, ())
+    kept = _kept_packed(graph, result) if packed else _kept(graph, result)
+    return Backward(result.nodes, result.drive, states, operands, kept)
+
+
+def gradients_of(
+    graph: Graph, ends: Iterable[tuple[int, Node]], learned: frozenset[int]
+) -> tuple[Nodes, dict[int, int]]:
+    """Return the nodes of a step and of its gradients, and where the gradient of each node is that has one.
+
+    Args:
+        graph: the step.
+        ends: nodes to which gradients come from outside, and from where.
+        learned: which operands have a gradient.
+    """
+    nodes, moves = Nodes(graph.nodes), _moving(graph, learned)
     gradients: dict[int, int] = {}
 
     def give(place: int, gradient: Callable[[], int]) -> None:
@@ -51,18 +70,12 @@ def backward(graph: Graph, learned: Iterable[int], packed: bool = False) -> Back
             found = gradient()
             gradients[place] = nodes.add("add", gradients[place], found) if place in gradients else found
 
-    for name, place in graph.after:
-        give(place, lambda name=name: nodes.add("later", what=name))  # type: ignore[misc]
-    give(graph.emitted, lambda: nodes.add("given"))
+    for place, source in ends:
+        give(place, lambda source=source: nodes.add(source.op, *source.args, what=source.what))  # type: ignore[misc]
     for place in range(len(graph.nodes) - 1, -1, -1):
         if place in gradients:
             _through(nodes, graph.nodes[place], gradients[place], give)
-    by_node = {(node.op, node.what): gradients.get(place) for place, node in enumerate(graph.nodes)}
-    states = tuple((name, by_node.get(("state", name))) for name in graph.states)
-    operands = tuple((n, found) for n in sorted(learned) if (found := by_node.get(("operand", n))) is not None)
-    result = Backward(tuple(nodes.all), by_node[("drive", None)], states, operands, ())
-    kept = _kept_packed(graph, result) if packed else _kept(graph, result)
-    return Backward(result.nodes, result.drive, states, operands, kept)
+    return nodes, gradients
 
 
 def _moving(graph: Graph, learned: frozenset[int]) -> set[int]:
@@ -89,6 +102,12 @@ def _through(nodes: Nodes, node: Node, g: int, give: Callable[[int, Callable[[],
             give(b, lambda: nodes.add("mul", g, a))
         case ("at_least" | "at_most") as op, (a, bound):
             give(a, lambda: nodes.add("where_above" if op == "at_least" else "where_below", g, a, bound))
+        case "sigmoid", (a,):
+            y = nodes.add("sigmoid", a)
+            give(a, lambda: nodes.add("mul", g, nodes.add("mul", nodes.add("sub", nodes.const(1.0), y), y)))
+        case "tanh", (a,):
+            y = nodes.add("tanh", a)
+            give(a, lambda: nodes.add("mul", g, nodes.add("sub", nodes.const(1.0), nodes.add("mul", y, y))))
         case "spike", (m, threshold):
             distance = Slope(nodes, nodes.add("sub", m, threshold))
             _, surrogate = node.what

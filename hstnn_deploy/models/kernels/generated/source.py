@@ -24,15 +24,22 @@ With fewer, rows are short: each begins in another page, and the processor reads
 
 # e^a in float32 as 2^n e^r with |r| <= ln 2 / 2, by the polynomial of the Cephes library (Moshier, 1992), to 2 units in
 # the last place. The C library's takes one number after another; this takes as many as a vector holds. It is for
-# slopes alone: what goes forward has torch's bits, or no kernel.
+# slopes and for gates: the spikes of a neuron have the bits of torch's operations, or no kernel.
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 _LN2 = (0.693359375, -2.12194440e-4)
 _LOG2E = 1.44269504088896341
 _RANGE = (-87.0, 88.0)
+# tanh(a) = a + a^3 p(a^2) where |a| is small, by the same library.
+_TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+_NEAR = 0.625
 
 
-Kind = Literal["row", "quarter", "flat", "lengths"]
-"""Of an array: numbers of each step and unit, or four units; of each unit; or its valid steps (int64)."""
+Kind = Literal["row", "quarter", "flat", "lengths", "gates", "states", "sums", "weight", "unit"]
+"""Of an array: numbers of each step and unit, or four units; of each unit; or its valid steps (int64).
+
+Of recurrent units there are also those of each step and gate, of each sample's units and gates, weights, and those of
+a unit that samples share.
+"""
 
 
 class Pool(NamedTuple):
@@ -57,7 +64,7 @@ class Text:
     """What its arrays are, but for the scratch."""
 
 
-class _Body:
+class Body:
     """Statements on one unit at one step, in an order in which they can be computed."""
 
     def __init__(self, nodes: Sequence[Node], each: Sequence[bool], dtype: torch.dtype) -> None:
@@ -113,6 +120,8 @@ class _Body:
                         (made,) = given
                     elif op in ("exp", "sigmoid"):
                         made = self._exp(given[0], op == "sigmoid")
+                    elif op == "tanh":
+                        made = self._tanh(given[0])
                     else:
                         made = code.do(f"fires {node.what[0]}" if op == "spike" else op, *given, name=op)
         self._names[when, place] = made
@@ -126,6 +135,20 @@ class _Body:
         if not sigmoid:
             return power
         return code.do("div", "1.0", code.do("add", "1.0", power))
+
+    def _tanh(self, of: str) -> str:
+        """Write tanh(a), and return it: far from 0 by e^2a, near to it, where that would cancel, by a polynomial."""
+        code = self.code
+        if code.kind == "f64":
+            return code.do("tanh", of)
+        far = code.do("div", code.literal(2.0), code.do("add", "1.0", self._single_exp(code.do("add", of, of))))
+        square = code.do("mul", of, of)
+        total = code.literal(_TANH[0])
+        for factor in _TANH[1:]:
+            total = code.do("add", code.do("mul", total, square), code.literal(factor))
+        near = code.do("add", code.do("mul", code.do("mul", total, square), of), of)
+        is_near = code.make(f"fcmp olt float {code.do('abs', of)}, {code.literal(_NEAR)}")
+        return code.do("where", is_near, near, code.do("sub", "1.0", far))
 
     def _single_exp(self, of: str) -> str:
         code = self.code
@@ -154,7 +177,7 @@ def forward(graph: Graph, kept: Sequence[int], dtype: torch.dtype, lengths: bool
     kept are written. What is handed out is not kept twice. Where it is pooled, out has a quarter of the units; a part
     has whole pairs of rows of maps of the given width. Of a maximum, `which` says the unit that it came from.
     """
-    body, names = _Body(graph.nodes, graph.operands, dtype), _named("s", graph)
+    body, names = Body(graph.nodes, graph.operands, dtype), _named("s", graph)
     code, apart, which = body.code, written(graph, kept, pool is not None), _which(pool)
 
     def leaf(_: int, node: Node) -> str | None:
@@ -212,7 +235,7 @@ def backward(
     learned are added. Where the gradient of the input goes `into` a kept value, which nobody needs again, there is no
     out: the fewest bytes, and no fresh memory. `given` is pooled as in `forward`.
     """
-    body = _Body(step.nodes, graph.operands, dtype)
+    body = Body(step.nodes, graph.operands, dtype)
     code, which = body.code, _which(pool)
     before, gradients, starts = wanted_before(graph, step, step.kept), _named("g", graph), _named("first", graph)
     sums, kept = [n for n, _ in step.operands], [f"kept{place}" for place in step.kept]
@@ -340,7 +363,7 @@ def _spread(code: Code, pool: Pool, given: str, which: str = "") -> None:
             )
 
 
-def _text(body: _Body, arrays: Sequence[str], flat: Sequence[str], quarters: Sequence[str]) -> Text:
+def _text(body: Body, arrays: Sequence[str], flat: Sequence[str], quarters: Sequence[str]) -> Text:
     scratch = ["scratch"] if quarters else []
     source = body.code.text(len(body.numbers), [*arrays, *scratch], flat, bool(scratch))
     kinds: dict[str, Kind] = {"lengths": "lengths"}
