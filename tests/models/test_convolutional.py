@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from hstnn_deploy.models import kernels
-from hstnn_deploy.models.eager import lies_by_pixels
+from hstnn_deploy.models.eager import channels_last, lies_by_pixels
 from hstnn_deploy.models.hybrid import convolutional
 from hstnn_deploy.models.hybrid.convolutional import CHUNK, ConvClassifier, ConvolutionalConfig
 from hstnn_deploy.models.hybrid.convolutional import Form as NetworkForm
@@ -229,14 +229,13 @@ class Layouts:
         config = ConvolutionalConfig(classes=3, inputs=inputs, units=[1] * len(sizes), size=8, hidden=5)
         self.network, self._patch = config.build(sizes), monkeypatch
         self.x = torch.randint(0, 4, (CHUNK + 3, batch, inputs, 8, 8)).float()
-        self._usual = convolutional.channels_last
 
     def run(
         self, lengths: Tensor | None = None, state: dict[str, Tensor] | None = None
     ) -> list[tuple[list[Tensor], list[Tensor]]]:
         """Return answers and states, and gradients, of both layouts."""
         found = []
-        for layout in (self._usual, lambda x: x):
+        for layout in (channels_last, lambda x: x):
             self._patch.setattr(convolutional, "channels_last", layout)
             answer, after = self.network(self.x, state, lengths)
             gradients = torch.autograd.grad(answer.float().square().sum(), list(self.network.parameters()))

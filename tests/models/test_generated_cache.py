@@ -28,8 +28,8 @@ def doubled() -> Text:
 
 
 def run(address: int, out: torch.Tensor, count: int = 1, size: int = 64) -> None:
-    words = ctypes.create_string_buffer(8 * 8)
-    struct.pack_into("6qdQ", words, 0, 0, 0, len(out), size, 1, 0, 2.0, out.data_ptr())
+    words = ctypes.create_string_buffer(9 * 8)
+    struct.pack_into("7qdQ", words, 0, 0, 0, len(out), size, 1, 0, 0, 2.0, out.data_ptr())
     threads.run(address, words, count)
 
 

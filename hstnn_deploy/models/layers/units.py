@@ -1,7 +1,7 @@
 """Layers of neurons: alone, or so that they see their own spikes."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt
@@ -162,9 +162,9 @@ class Spiking(UnitLayer):
             return None
         if following.how == "sum" or not following.size == following.stride == (2, 2):
             return None
-        tensors: Any = (x, dict(own))
-        pooled: Any = kernels.spiking_pooled(*tensors, self.neuron, o.lengths, self.own, following.how)
-        return *pooled, {}
+        maps, state = cast(Any, x), cast(Any, dict(own))
+        pooled, after = kernels.spiking_pooled(maps, state, self.neuron, o.lengths, self.own, following.how)
+        return cast(Any, pooled), cast(Any, after), {}
 
     def forward(
         self, x: Tensor, state: State, lengths: Tensor | None, norms: kernels.StepNorms | None = None

@@ -276,7 +276,7 @@ def _run(
     """
     steps, units = shape
     threads = max(1, min(torch.get_num_threads(), steps * units // _EACH))
-    size = _part(units, threads, 2 * maps.width if maps else _LINE)
+    size = _part(units, threads, 2 * maps.width if maps else 0)
     arrays = [*before, *(dense(operands[n]) for n in text.operands)]
     arrays += [*([] if lengths is None else [lengths]), *after]
     _check(text, arrays, steps, units, before[0].dtype)
@@ -304,4 +304,5 @@ def _check(text: Text, arrays: Sequence[Tensor], steps: int, units: int, dtype: 
 def _part(units: int, threads: int, multiple: int) -> int:
     """Return how many units a thread takes at once: of parts of one size each thread gets as many, or nearly so."""
     parts = -(-units // (threads * BLOCK)) * threads
+    multiple = multiple or _LINE
     return max(-(-units // (max(parts, 1) * multiple)), 1) * multiple
