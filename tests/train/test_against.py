@@ -105,7 +105,7 @@ def test_from_python(tmp_path: Path) -> None:
         hstnn_deploy.fit(network, (x, y), progress=False, against={"gaussiam": 0.5})
     with pytest.raises(UsageError, match=r"against\.event-drop does not fit"):
         hstnn_deploy.fit(network, (x, y), progress=False, against={"event-drop": 0.5})
-    with pytest.raises(RecipeError, match="against must be names of disturbances with levels \(got 'gaussian'\)"):
+    with pytest.raises(RecipeError, match=r"against must be names of disturbances with levels \(got 'gaussian'\)"):
         hstnn_deploy.fit(network, (x, y), progress=False, against="gaussian")  # type: ignore[arg-type]
 
 
