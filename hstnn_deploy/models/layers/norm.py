@@ -103,7 +103,7 @@ class Norm(Layer):
     ) -> tuple[V, dict[str, V], dict[str, V]] | None:
         """While training, neurons that see what each step's own statistics make of x; at rest, those of all steps."""
         if isinstance(o, Fast) and not self.training and self.options.steps is None and isinstance(following, Spiking):
-            return self._at_rest(o, x, following, theirs)
+            return self._at_rest(o, x, following, theirs)  # type: ignore[no-any-return]
         if not (isinstance(o, Fast) and self._trains(o) and self.options.over == "step" and o.lengths is None):
             return None
         return self._with_neurons(x, own, following, theirs) if isinstance(following, Spiking) else None
