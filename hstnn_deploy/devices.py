@@ -1,5 +1,6 @@
 """The requested device, if it exists; never a silent fallback."""
 
+import os
 import re
 
 import torch
@@ -21,7 +22,8 @@ def resolve(asked: str, threads: int | None = None) -> torch.device:
     if asked == "cpu":
         return torch.device("cpu")
     if not (match := re.fullmatch(r"cuda(?::(\d+))?", asked)):
-        raise UsageError(f"unknown device {asked!r}", "choose auto, cpu, cuda or cuda:N")
+        came = " (from HSTNN_DEVICE)" if os.environ.get("HSTNN_DEVICE") == asked else ""
+        raise UsageError(f"unknown device {asked!r}{came}", "choose auto, cpu, cuda or cuda:N")
     if not torch.cuda.is_available():
         raise DeviceError(f"device {asked!r} is not available: {why_no_cuda()}", "use --device cpu or --device auto")
     index, count = int(match[1] or 0), torch.cuda.device_count()

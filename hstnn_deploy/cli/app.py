@@ -10,6 +10,9 @@ import traceback
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -188,7 +191,8 @@ def main() -> NoReturn:
         code = _explain(left.__context__)
     except BaseException as error:  # a panic of an extension is no Exception
         code = _explain(error)
-        if "--traceback" in sys.argv[1:] or console.verbose():
+        # A word of the command line that is wrong is a mistake of the user's alone, and help is no mistake.
+        if "--traceback" in sys.argv[1:] or (console.verbose() and not isinstance(error, _TyperUsageError)):
             with suppress(OSError):
                 traceback.print_exception(error)
     with suppress(OSError):
@@ -231,7 +235,17 @@ def _plugins(words: list[str]) -> tuple[list[str], list[str]]:
     if wrong := [each for each in named if each.endswith(".py") or not looks_like_module(each)]:
         hint = "for example --plugin my_neurons, where my_neurons.py is in the current folder or installed"
         raise UsageError(f"--plugin {brief(wrong[0])} is not a module name", hint)
+    # Doctor reports it for each module itself.
+    if words[:1] != ["doctor"] and (lost := [each for each in named if not _is_there(each)]):
+        hint = "install it, or start hstnn in the folder with its file"
+        raise UsageError(f"--plugin {brief(lost[0])}: no module of this name is installed or in {Path.cwd()}", hint)
     return left, named
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module's file, or its package, is found; nothing of it runs."""
+    first = module.partition(".")[0]
+    return find_spec(first) is not None or PathFinder.find_spec(first, [str(Path.cwd())]) is not None
 
 
 def _explain(error: BaseException) -> int:

@@ -14,6 +14,15 @@ from hstnn_deploy.errors import UsageError
 from hstnn_deploy.foreign import one_line
 
 
+def recipe_names(begun: str) -> list[str]:
+    """Return the shipped recipes whose names begin so, for a shell that completes one."""
+    from importlib import resources
+
+    library = resources.files("hstnn_deploy") / "recipe" / "library"
+    names = (file.name.removesuffix(".yaml") for file in library.iterdir() if file.name.endswith(".yaml"))
+    return sorted(name for name in names if name.startswith(begun))
+
+
 class SplitChoice(StrEnum):
     """Splits of a data set."""
 

@@ -6,7 +6,7 @@ import typer
 
 from hstnn_deploy.cli import console
 from hstnn_deploy.cli.layers import layer_table
-from hstnn_deploy.cli.options import Json
+from hstnn_deploy.cli.options import Json, recipe_names
 from hstnn_deploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 def recipes(
     name: Annotated[
         str | None,
-        typer.Argument(help="A shipped recipe or a YAML file: printed as YAML, or as a table with --shapes."),
+        typer.Argument(
+            help="A shipped recipe or a YAML file: printed as YAML, or as a table with --shapes.",
+            autocompletion=recipe_names,
+        ),
     ] = None,
     shapes: Annotated[
         bool,

@@ -22,6 +22,7 @@ from hstnn_deploy.cli.options import (
     Lr,
     RunsDir,
     address_of,
+    recipe_names,
     words,
 )
 from hstnn_deploy.errors import Interrupted, SweepError, UsageError
@@ -48,7 +49,12 @@ class StepChoice(StrEnum):
 
 
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="A recipe, as for `hstnn train`, or a sweep file (docs/sweeps.md).")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe as for `hstnn train`, or a sweep file (docs/sweeps.md).", autocompletion=recipe_names
+        ),
+    ],
     kinds: Annotated[
         str | None, typer.Option(metavar="LIST", help="Kinds of networks, such as rnn,snn,ffs,hybrid.")
     ] = None,

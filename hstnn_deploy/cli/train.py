@@ -23,6 +23,7 @@ from hstnn_deploy.cli.options import (
     OwnData,
     RunsDir,
     Threads,
+    recipe_names,
 )
 from hstnn_deploy.errors import Interrupted, UsageError
 from hstnn_deploy.train import starter
@@ -67,7 +68,12 @@ class StageChoice(StrEnum):
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `hstnn recipes`), or the path of a YAML file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="A shipped recipe (see `hstnn recipes`), or the path of a YAML file.", autocompletion=recipe_names
+        ),
+    ],
     kind: Annotated[
         KindChoice | None,
         typer.Option(

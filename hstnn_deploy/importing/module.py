@@ -82,7 +82,10 @@ def _imported(module: nn.Module, example: Tensor, layout: Layout | None, readout
     axes = FOLDED if how == "squeezed" else 1 if how in ("step", "constant") else 2
     tokens = not example.is_floating_point()
     if example.ndim < axes + (not tokens) and not (axes == 2 and repeats(copy, tuple(example.shape))):
-        raise ImportRefused(f"the example has shape {list(example.shape)}; this module takes {_TAKES[how]}")
+        steps_and_batch = {"time-first": [20, 4], "batch-first": [4, 20], "squeezed": [80]}.get(how, [4])
+        fits = ",".join(map(str, [*steps_and_batch, *(() if tokens else example.shape[-1:])]))
+        hint = f"give an example with its steps (T) and samples (B), such as one of shape {fits} (--input {fits})"
+        raise ImportRefused(f"the example has shape {list(example.shape)}; this module takes {_TAKES[how]}", hint)
     read = _read(copy, example, how, axes)
     chain, carries = read.chain, read.loop is None and carries_states(copy)
     shape = tuple(example.shape[axes:])

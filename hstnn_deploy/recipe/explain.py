@@ -45,12 +45,17 @@ def together(found: Sequence[Mistake], source: str, where: Where) -> RecipeError
         source: their origin, such as the name of a file.
         where: returns where a key was written.
     """
-    told = list({each.message: each for each in _without_typos(found)}.values())
+    told = sorted({each.message: each for each in _without_typos(found)}.values(), key=lambda each: _line(each, where))
     more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
     first, *rest = [RecipeError(_begun(each, source, where) + each.message, each.hint) for each in told[:_MOST]]
     error = RecipeError(f"{first.message}{more}", first.hint)
     error.others = tuple(rest)
     return error
+
+
+def _line(mistake: Mistake, where: Where) -> int:
+    """Return the line of a mistake, by which a reader goes through the file; 0 where none is known."""
+    return int(found[1]) if (found := re.search(r", line (\d+)", where(mistake.keys))) else 0
 
 
 def _begun(mistake: Mistake, source: str, where: Where) -> str:

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import takewhile
+from itertools import groupby
 
 from hstnn_deploy.report.sheets import Column, Entry, Sheet
 
@@ -84,7 +84,7 @@ def _parts(sheet: Sheet, points: float) -> Iterator[Sheet]:
         taken = [0]
         while rest and (len(taken) == 1 or _fits(sheet, [*taken, rest[0]], points)):
             name = sheet.columns[rest[0]].group
-            group = [*takewhile(lambda place, name=name: sheet.columns[place].group == name, rest)]
+            group = next([*places] for _, places in groupby(rest, lambda place: sheet.columns[place].group))
             begins = len(taken) > 1 and name and name != sheet.columns[taken[-1]].group
             if begins and not _fits(sheet, [*taken, *group], points) and _fits(sheet, [0, *group], points):
                 break

@@ -48,6 +48,10 @@ def test_bash_completes_commands_options_and_values() -> None:
     assert ask("hstnn data ch", 2) == ["check"]
     assert ask("hstnn train --st", 2) == ["--stage"]
     assert ask("hstnn train --kind ", 3) == ["rnn", "lstm", "snn", "ffs", "hybrid"]
+    assert ask("hstnn train dig", 2) == ["digit-events", "digits"]
+    assert ask("hstnn recipes smn", 2) == ["smnist"]
+    assert ask("hstnn sweep wiki", 2) == ["wikitext2"]
+    assert ask("hstnn train mine.y", 2) == [""]  # the shell itself completes files
     assert ask("hstnn frob", 1) == [""]
 
 

@@ -55,7 +55,7 @@ def test_without_it_what_is_missing_is_named(hstnn: Hstnn, here: Path, monkeypat
     [
         (["--plugin", "mine.py"], "--plugin 'mine.py' is not a module name"),
         (["--plugin"], "--plugin '' is not a module name"),
-        (["--plugin", "nowhere"], "plug-in there is no module nowhere"),
+        (["--plugin", "nowhere"], "--plugin 'nowhere': no module of this name"),
         (["--plugin", "broken"], "plug-in broken raises when it is imported: ZeroDivisionError"),
     ],
 )
@@ -65,6 +65,12 @@ def test_a_module_that_is_wrong_is_one_line(hstnn: Hstnn, here: Path, words: lis
     assert result.code == 2
     assert said in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_module_that_is_named_and_not_there_is_one_line_also_where_nothing_needs_it(hstnn: Hstnn, here: Path) -> None:
+    result = hstnn("recipes", "digits", "--plugin", "no_such_module")
+    assert (result.code, result.out) == (2, "")
+    assert result.error == f"--plugin 'no_such_module': no module of this name is installed or in {here}"
 
 
 def test_what_comes_next_names_the_plug_in(hstnn: Hstnn, here: Path) -> None:

@@ -54,3 +54,10 @@ def test_what_stands_behind_two_dashes_is_no_option(hstnn: Hstnn) -> None:
     result = hstnn("recipes", "--", "-q")
     assert result.code == 2
     assert "unknown recipe '-q'" in result.error
+
+
+def test_verbose_shows_no_traceback_of_help_and_of_a_wrong_word(hstnn: Hstnn) -> None:
+    for words in (("-v",), ("train", "-v")):
+        result = hstnn(*words)
+        assert result.code == 2
+        assert "Traceback" not in result.err

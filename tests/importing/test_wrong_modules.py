@@ -359,3 +359,10 @@ def test_the_module_is_left_as_it_was() -> None:
     assert not module[0]._forward_hooks
     assert not module[0]._forward_pre_hooks
     assert next(module.parameters()).requires_grad
+
+
+def test_an_example_without_steps_is_told_which_shape_would_do() -> None:
+    for batch_first, fits in ((False, "20,4,8"), (True, "4,20,8")):
+        with pytest.raises(ImportRefused) as refused:
+            import_module(nn.LSTM(8, 10, batch_first=batch_first).eval(), torch.rand(4, 8))
+        assert f"--input {fits})" in refused.value.hint
