@@ -23,7 +23,7 @@ from hstnn_deploy.models.kernels.generated.source import Text
 from hstnn_deploy.models.layers.recurrent import RecurrentConfig
 from tests.conftest import PATIENCE
 
-pytestmark = pytest.mark.skipif(not compiled.available(), reason="llvmlite is missing")
+pytestmark = pytest.mark.skipif(not compiled.available(), reason=compiled.problem())
 
 
 class Kind(NamedTuple):

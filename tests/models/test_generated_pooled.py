@@ -16,9 +16,10 @@ from hstnn_deploy.models.eager import lies_by_pixels
 from hstnn_deploy.models.kernels import plain
 from hstnn_deploy.models.kernels.generated import compiled, window
 from hstnn_deploy.models.neurons import Integrator, Lif
-from tests.models.test_generated import KINDS, Case, case, run, wrong_texts
+from tests.models.neuron_kinds import KINDS
+from tests.models.test_generated import Case, case, run, wrong_texts
 
-pytestmark = pytest.mark.skipif(not compiled.available(), reason="llvmlite is missing")
+pytestmark = pytest.mark.skipif(not compiled.available(), reason=compiled.problem())
 
 How = Literal["mean", "max"]
 HOWS: tuple[How, ...] = ("mean", "max")
@@ -178,15 +179,15 @@ def test_a_wrong_operator_in_a_text_is_seen(how: How, pixels: bool, monkeypatch:
     given = case("soft", (6, 2, 3, 2, 6))
     given = given._replace(neuron=given.neuron.model_copy(update={"lens": 0.75}))
     texts: list[Any] = []
-    found = window._called
-    monkeypatch.setattr(window, "_called", lambda text: found(texts.append(text) or text))  # type: ignore[func-returns-value]
+    found = window.called
+    monkeypatch.setattr(window, "called", lambda text: found(texts.append(text) or text))  # type: ignore[func-returns-value]
     check(given, how, pixels, (torch.float64,))
     seen = 0
     for text in dict.fromkeys(texts):
         for wrong in wrong_texts(text.source):
             instead = {text: dataclasses.replace(text, source=wrong)}
             monkeypatch.setattr(
-                window, "_called", lambda asked, instead=instead: found.__wrapped__(instead.get(asked, asked))
+                window, "called", lambda asked, instead=instead: found.__wrapped__(instead.get(asked, asked))
             )
             with pytest.raises(AssertionError):
                 check(given, how, pixels, (torch.float64,))

@@ -11,9 +11,10 @@ from hstnn_deploy.models import kernels
 from hstnn_deploy.models.hybrid.groups import SpikingGroup
 from hstnn_deploy.models.kernels.generated import compiled
 from hstnn_deploy.models.neurons import Lif
-from tests.models.test_generated import KINDS, case
+from tests.models.neuron_kinds import KINDS
+from tests.models.test_generated import case
 
-pytestmark = pytest.mark.skipif(not compiled.available(), reason="llvmlite is missing")
+pytestmark = pytest.mark.skipif(not compiled.available(), reason=compiled.problem())
 
 
 def _run(kind: str, spare: bool, lengths: list[int] | None, grad: bool, again: bool) -> tuple[list[Tensor], bool]:
