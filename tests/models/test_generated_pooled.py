@@ -14,7 +14,7 @@ from torch.nn import functional
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.eager import lies_by_pixels
 from hstnn_deploy.models.kernels import plain
-from hstnn_deploy.models.kernels.generated import compiled, window
+from hstnn_deploy.models.kernels.generated import compiled, host, window
 from hstnn_deploy.models.neurons import Integrator, Lif
 from tests.models.neuron_kinds import KINDS
 from tests.models.test_generated import Case, case, run, wrong_texts
@@ -179,7 +179,7 @@ def test_a_wrong_operator_in_a_text_is_seen(how: How, pixels: bool, monkeypatch:
     given = case("soft", (6, 2, 3, 2, 6))
     given = given._replace(neuron=given.neuron.model_copy(update={"lens": 0.75}))
     texts: list[Any] = []
-    found = window.called
+    found = host.called
     monkeypatch.setattr(window, "called", lambda text: found(texts.append(text) or text))  # type: ignore[func-returns-value]
     check(given, how, pixels, (torch.float64,))
     seen = 0
