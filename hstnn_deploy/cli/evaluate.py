@@ -1,7 +1,6 @@
 """`hstnn evaluate`: measure a checkpoint on a split."""
 
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from hstnn_deploy.recipe.recipe import Recipe
     from hstnn_deploy.train.early_exit import Answers
     from hstnn_deploy.train.fitting.behaviour import Watch
-    from hstnn_deploy.train.variation import Draws
 
 
 _OUTPUTS = 20
@@ -254,8 +252,10 @@ def _evaluate(
     if draws == 0:
         network = checkpoint.deployed().network().to(where)
     if draws:
+        from hstnn_deploy.cli.variation import show_draws
+
         drawn = under_variation(checkpoint, task, splits, split.value, size, where, draws, readapt)
-        _show_draws(drawn, ckpt, asked, task, split.value, readapt, as_json)
+        show_draws(drawn, ckpt, asked, task, split.value, readapt, as_json)
         return
     each = PerOutput() if task.asks == "values" else None
     figures = Figures(list(dict.fromkeys([*asked.metrics, *metrics])), task)
@@ -412,41 +412,3 @@ def _show_exits(measured: "Answers", weights: str, out: Path | None, as_json: bo
         console.out.print(weights.strip(), markup=False, soft_wrap=True)
     if out is not None:
         console.out.print(f"written: {out}", markup=False, soft_wrap=True)
-
-
-def _show_draws(
-    found: "Draws", ckpt: Path, recipe: "Recipe", task: "Task", split: str, readapt: int, as_json: bool
-) -> None:
-    from hstnn_deploy.metrics import ends, shown
-
-    facts = {
-        "checkpoint": str(ckpt),
-        "recipe": recipe.name,
-        "step": recipe.step,
-        "split": split,
-        "metric": task.metric,
-        "readapted": readapt,
-        **found.plain(),
-    }
-    if as_json:
-        console.emit(facts)
-        return
-    low, middle, high = (found.quantile(share) for share in (0.05, 0.5, 0.95))
-    draws = console.counted(len(found.values), "draw")
-    in_words = partial(shown, task.metric)
-    best, worst = ends(task.metric, found.values)
-    spread = "deviation and interval n/a: they need two draws or more"
-    if found.deviation is not None and found.half_width is not None:
-        between = f"{in_words(found.mean - found.half_width)} to {in_words(found.mean + found.half_width)}"
-        spread = f"deviation {in_words(found.deviation)}, 95 % interval of the mean {between}"
-    norms = f", norms after {readapt} training batches" if readapt else ""
-    console.out.print(
-        f"{ckpt}: {recipe.name} {recipe.step}, {split} split under {draws} of the variation "
-        f"(sigma {found.sigma:.4g}){norms}\n"
-        f"{task.metric} {in_words(found.mean)}{task.unit} on average, {spread}\n"
-        f"quantiles: 5 % {in_words(low)}, median {in_words(middle)}, 95 % {in_words(high)}; "
-        f"worst {in_words(worst)}, best {in_words(best)}\n"
-        f"without variation: {in_words(found.clean)}{task.unit}",
-        markup=False,
-        soft_wrap=True,
-    )

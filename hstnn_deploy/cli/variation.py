@@ -1,6 +1,7 @@
-"""`hstnn evaluate --variation`: measure networks under variation at several scales; show and write the results."""
+"""`hstnn evaluate` of networks under variation: show draws; measure at several scales, show and write the results."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     import torch
 
     from hstnn_deploy.data.dataset import Cache
-    from hstnn_deploy.train.variation import Curve, Measurement
+    from hstnn_deploy.models.tasks import Task
+    from hstnn_deploy.recipe.recipe import Recipe
+    from hstnn_deploy.train.variation import Curve, Draws, Measurement
 
 FILES = ("variation.json", "variation.csv", "variation.png", "memory.png")
 """The files written into a folder."""
@@ -111,3 +114,42 @@ def _write(out: Path, measured: "Measurement") -> None:
                 draw = draw_memory if path.name == "memory.png" else draw_variation
                 save(draw(measured.networks), path)
     console.aside.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
+
+
+def show_draws(
+    found: "Draws", ckpt: Path, recipe: "Recipe", task: "Task", split: str, readapt: int, as_json: bool
+) -> None:
+    """Show what the draws of one network came to, as text or as JSON."""
+    from hstnn_deploy.metrics import ends, shown
+
+    facts = {
+        "checkpoint": str(ckpt),
+        "recipe": recipe.name,
+        "step": recipe.step,
+        "split": split,
+        "metric": task.metric,
+        "readapted": readapt,
+        **found.plain(),
+    }
+    if as_json:
+        console.emit(facts)
+        return
+    low, middle, high = (found.quantile(share) for share in (0.05, 0.5, 0.95))
+    draws = console.counted(len(found.values), "draw")
+    in_words = partial(shown, task.metric)
+    best, worst = ends(task.metric, found.values)
+    spread = "deviation and interval n/a: they need two draws or more"
+    if found.deviation is not None and found.half_width is not None:
+        between = f"{in_words(found.mean - found.half_width)} to {in_words(found.mean + found.half_width)}"
+        spread = f"deviation {in_words(found.deviation)}, 95 % interval of the mean {between}"
+    norms = f", norms after {readapt} training batches" if readapt else ""
+    console.out.print(
+        f"{ckpt}: {recipe.name} {recipe.step}, {split} split under {draws} of the variation "
+        f"(sigma {found.sigma:.4g}){norms}\n"
+        f"{task.metric} {in_words(found.mean)}{task.unit} on average, {spread}\n"
+        f"quantiles: 5 % {in_words(low)}, median {in_words(middle)}, 95 % {in_words(high)}; "
+        f"worst {in_words(worst)}, best {in_words(best)}\n"
+        f"without variation: {in_words(found.clean)}{task.unit}",
+        markup=False,
+        soft_wrap=True,
+    )
