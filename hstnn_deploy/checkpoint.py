@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, Validation
 from hstnn_deploy import environment, files
 from hstnn_deploy.data import registry
 from hstnn_deploy.errors import CheckpointError, HstnnError, RecipeError
-from hstnn_deploy.foreign import brief, check_plain, check_stored, one_line, reading
+from hstnn_deploy.foreign import brief, check_plain, check_stored, one_line, reading, rule_broken
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.registry import NetworkConfig, build
 from hstnn_deploy.models.sizes import Sizes
@@ -258,8 +258,9 @@ class Checkpoint(BaseModel):
                 check_plain(data[key], key)
             _check_training(found.training)
         except ValidationError as error:
-            where = ".".join(map(str, error.errors()[0]["loc"]))
-            raise CheckpointError(f"{path} is incomplete: {brief(where)}: {error.errors()[0]['msg']}") from error
+            first = error.errors()[0]
+            where = brief(".".join(map(str, first["loc"])))
+            raise CheckpointError(f"{path} is incomplete: {where}: {rule_broken(first['msg'])}") from error
         except ValueError as error:
             raise CheckpointError(f"{path} is incomplete: {error}", _TAKE_ANOTHER) from error
         if changed := parts.altered(own, found.architecture, str(path)):

@@ -95,6 +95,26 @@ _BEYOND = re.compile(f"[\x7f-\x9f{_TURNS}]")
 _OBEYED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNS}]")
 
 
+def rule_broken(message: str) -> str:
+    """Return the rule that a value breaks, from pydantic's message about it: "it must be an integer"."""
+    said = message.removeprefix("Value error, ")
+    if found := _A_VALID.match(said):
+        said = f"it must be {_IN_WORDS.get(found[1], found[1])}"
+    return re.sub("^Input should be ", "it must be ", said)
+
+
+_A_VALID = re.compile(r"Input should be a valid (\w+)\b(?! or instance)")
+_IN_WORDS = {
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "string": "text",
+    "list": "a list",
+    "tuple": "a list",
+    "dictionary": "a mapping of keys to values",
+}
+
+
 def visible(text: str) -> str:
     """Return text without what a terminal executes instead of showing: escape sequences and changes of direction."""
     return _OBEYED.sub("", text)

@@ -5,14 +5,16 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field, ValidationError
 
 from hstnn_deploy import foreign
 from hstnn_deploy.errors import BundleError, DataError, HstnnError, OutOfMemoryError, UsageError, out_of_memory
-from hstnn_deploy.foreign import brief, json_value, one_line, reading, visible
+from hstnn_deploy.foreign import brief, json_value, one_line, reading, rule_broken, visible
 
 
 class Panic(BaseException):
@@ -151,3 +153,33 @@ def test_what_an_extension_prints_by_itself_is_silenced(capfd: pytest.CaptureFix
         os.write(2, b"thread panicked at ...")
     os.write(2, b"after")
     assert capfd.readouterr().err == "after"
+
+
+class _Options(BaseModel):
+    count: int = 1
+    rate: float = Field(default=0.5, gt=0, le=1)
+    how: Literal["mean", "max"] = "mean"
+    on: bool = False
+    names: list[str] = []
+    deep: dict[str, int] = {}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"count": "many"}, "it must be an integer"),
+        ({"count": 1.5}, "it must be an integer"),
+        ({"rate": "half"}, "it must be a number"),
+        ({"rate": 0}, "it must be greater than 0"),
+        ({"rate": 2}, "it must be less than or equal to 1"),
+        ({"how": "sum"}, "it must be 'mean' or 'max'"),
+        ({"on": "perhaps"}, "it must be true or false"),
+        ({"names": 3}, "it must be a list"),
+        ({"names": [3]}, "it must be text"),
+        ({"deep": 3}, "it must be a mapping of keys to values"),
+    ],
+)
+def test_a_broken_rule_is_said_in_plain_words(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as broken:
+        _Options.model_validate(options)
+    assert rule_broken(broken.value.errors()[0]["msg"]) == said

@@ -22,6 +22,7 @@ from hstnn_deploy.data.events.events import Events, Sensor
 from hstnn_deploy.data.events.kinds import FrameKind
 from hstnn_deploy.data.events.transforms import Transform
 from hstnn_deploy.errors import BundleError
+from hstnn_deploy.foreign import rule_broken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -275,6 +276,6 @@ def parse(plain: Any) -> Preprocessing:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BundleError(
-            f"the manifest's preprocessing is invalid: {where}: {first['msg']}", "export the bundle again"
+            f"the manifest's preprocessing is invalid: {where}: {rule_broken(first['msg'])}", "export the bundle again"
         ) from error
     return made

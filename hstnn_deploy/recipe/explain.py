@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError, create_model
 
 from hstnn_deploy.errors import HstnnError, RecipeError, nearest
-from hstnn_deploy.foreign import brief, one_line
+from hstnn_deploy.foreign import brief, one_line, rule_broken
 from hstnn_deploy.plugins import registry as plugins
 
 Where = Callable[[Sequence[str]], str]
@@ -139,7 +139,7 @@ def _mistake(found: Mapping[str, Any], schema: dict[str, Any]) -> Mistake:
             hint += f"; {plugins.hint('data')}" if path == "data" else ""
             return Mistake((*keys, key), f"{path}.{key} is {tag}", hint)
         case _:
-            said = _lower(found["msg"].removeprefix("Value error, "))
+            said = _lower(rule_broken(found["msg"]))
             return Mistake(tuple(keys), f"{path} is {brief(given)}: {said}")
 
 

@@ -33,7 +33,7 @@ from hstnn_deploy.export.proof.inside import answering
 from hstnn_deploy.export.proof.weights import network_of
 from hstnn_deploy.export.runtime.manifest import MANIFEST, check_files, read_manifest
 from hstnn_deploy.export.runtime.ort import open_graph
-from hstnn_deploy.foreign import one_line
+from hstnn_deploy.foreign import one_line, rule_broken
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.sizes import Sizes
 from hstnn_deploy.recipe.adopted import no_data
@@ -128,7 +128,7 @@ def open_deployed(folder: Path, provider: str = "cpu", threads: int | None = Non
             origin=facts.get("origin"),
         )
     except ValidationError as error:
-        what = one_line(error.errors()[0]["msg"])
+        what = one_line(rule_broken(error.errors()[0]["msg"]))
         raise BundleError(
             f"{folder / MANIFEST} is not as hstnn writes it: {what}", "export the bundle again"
         ) from error

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hstnn_deploy.disturbances.disturbance import Disturbance, Where
 from hstnn_deploy.errors import RunError
-from hstnn_deploy.foreign import json_value, one_line, read_bytes, reading
+from hstnn_deploy.foreign import json_value, one_line, read_bytes, reading, rule_broken
 from hstnn_deploy.models.sizes import Kind
 from hstnn_deploy.robustness.scores import Scores, score
 from hstnn_deploy.stats import summarise
@@ -249,4 +249,4 @@ def read(path: Path) -> Robustness:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise RunError(f"{path} is damaged: {where}: {one_line(first['msg'])}") from error
+        raise RunError(f"{path} is damaged: {where}: {one_line(rule_broken(first['msg']))}") from error

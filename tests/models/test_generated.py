@@ -164,14 +164,14 @@ def test_a_wrong_operator_in_a_text_is_seen(kind: str, monkeypatch: pytest.Monke
     given = given._replace(neuron=given.neuron.model_copy(update={"lens": 0.75}))
     texts: list[Text] = []
     found = host.called
-    monkeypatch.setattr(window, "called", lambda text: found(texts.append(text) or text))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(host, "called", lambda text: found(texts.append(text) or text))  # type: ignore[func-returns-value]
     check(given)
     seen = 0
     for text in dict.fromkeys(texts):
         for wrong in wrong_texts(text.source) if "double %" in text.source and "fptrunc" not in text.source else ():
             instead = {text: dataclasses.replace(text, source=wrong)}
             monkeypatch.setattr(
-                window, "called", lambda asked, instead=instead: found.__wrapped__(instead.get(asked, asked))
+                host, "called", lambda asked, instead=instead: found.__wrapped__(instead.get(asked, asked))
             )
             with pytest.raises(AssertionError):
                 check(given)

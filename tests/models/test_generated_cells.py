@@ -174,7 +174,7 @@ def test_a_wrong_operator_in_a_text_is_seen(name: str, monkeypatch: pytest.Monke
     # Samples and units of which some go together and some are left over.
     given, found = case(name, 3, 5, 11), host.called
     texts: list[Text] = []
-    monkeypatch.setattr(cell_window, "called", lambda text: found(texts.append(text) or text))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(host, "called", lambda text: found(texts.append(text) or text))  # type: ignore[func-returns-value]
     check(given)
     seen = 0
     for text in dict.fromkeys(texts):
@@ -184,7 +184,7 @@ def test_a_wrong_operator_in_a_text_is_seen(name: str, monkeypatch: pytest.Monke
         for wrong in list(_wrong(text.source, products))[::5] if in_double else ():
             instead = {text: dataclasses.replace(text, source=wrong)}
             monkeypatch.setattr(
-                cell_window, "called", lambda asked, instead=instead: found.__wrapped__(instead.get(asked, asked))
+                host, "called", lambda asked, instead=instead: found.__wrapped__(instead.get(asked, asked))
             )
             with pytest.raises(AssertionError):
                 check(given)

@@ -180,14 +180,14 @@ def test_a_wrong_operator_in_a_text_is_seen(how: How, pixels: bool, monkeypatch:
     given = given._replace(neuron=given.neuron.model_copy(update={"lens": 0.75}))
     texts: list[Any] = []
     found = host.called
-    monkeypatch.setattr(window, "called", lambda text: found(texts.append(text) or text))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(host, "called", lambda text: found(texts.append(text) or text))  # type: ignore[func-returns-value]
     check(given, how, pixels, (torch.float64,))
     seen = 0
     for text in dict.fromkeys(texts):
         for wrong in wrong_texts(text.source):
             instead = {text: dataclasses.replace(text, source=wrong)}
             monkeypatch.setattr(
-                window, "called", lambda asked, instead=instead: found.__wrapped__(instead.get(asked, asked))
+                host, "called", lambda asked, instead=instead: found.__wrapped__(instead.get(asked, asked))
             )
             with pytest.raises(AssertionError):
                 check(given, how, pixels, (torch.float64,))

@@ -127,10 +127,9 @@ def test_the_command_line_says_each(hstnn: Hstnn, tmp_path: Path) -> None:
     lines = result.err.splitlines()
     assert [line for line in lines if line.startswith("error: ")] == [
         f"error: {path}, line 6: unknown key 'network.clases' (and 4 more)",
-        f"error: {path}, line 8: batch is 0: input should be greater than 0",
+        f"error: {path}, line 8: batch is 0: it must be greater than 0",
         f"error: {path}, line 10: unknown key 'adapt.epoch'",
-        f"error: {path}, line 11: adapt.lr is 'fast': input should be a valid number, "
-        "unable to parse string as a number",
+        f"error: {path}, line 11: adapt.lr is 'fast': it must be a number",
         f"error: {path}, line 13: unknown key 'sed'",
     ]
     assert [line for line in lines if line.startswith("hint: ")] == [

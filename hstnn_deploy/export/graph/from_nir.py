@@ -21,7 +21,7 @@ from hstnn_deploy.export.graph.nir_apart import read_apart
 from hstnn_deploy.export.graph.nir_file import Array, Graph, Node, graph_of
 from hstnn_deploy.export.graph.nir_graph import Branches, Order, in_order
 from hstnn_deploy.export.graph.nir_neurons import Method, Numbers, recurrence_of, scaled
-from hstnn_deploy.foreign import brief
+from hstnn_deploy.foreign import brief, rule_broken
 from hstnn_deploy.models.layers import LAYERS, MOST_LAYERS, WIDEST, Shape
 from hstnn_deploy.models.layers.readouts import Readout
 from hstnn_deploy.models.stack import Stack, StackConfig
@@ -107,7 +107,7 @@ def _stack(graph: Graph, dt: float | None, method: Method | None, readout: Reado
     try:
         network = StackConfig(input=list(shapes[order.source]), layers=layers, readout=readout).build([])
     except (HstnnError, ValidationError) as error:
-        message = error.message if isinstance(error, HstnnError) else error.errors()[0]["msg"]
+        message = error.message if isinstance(error, HstnnError) else rule_broken(error.errors()[0]["msg"])
         raise ExportError(f"the graph is not a stack: {message}", getattr(error, "hint", "")) from error
     network.load_state_dict(network.state_dict() | weights)
     return network.eval()
@@ -167,7 +167,7 @@ def _after(config: dict[str, Any], weights: Weights, shape: Shape) -> Shape:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
+        said = rule_broken(first["msg"])
         raise ExportError(f"{key} of layer {kind} is {brief(first['input'])}: {said}") from error
     except (ValueError, RuntimeError) as error:
         raise ExportError(str(error)) from error

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError
 
 from hstnn_deploy.errors import HstnnError, RecipeError, nearest
-from hstnn_deploy.foreign import brief
+from hstnn_deploy.foreign import brief, rule_broken
 from hstnn_deploy.models.layers.base import Layer, Shape
 from hstnn_deploy.models.layers.blocks import (
     Chain,
@@ -212,8 +212,8 @@ def _validated(model: type[BaseModel], kind: str, plain: dict[str, Any], path: s
         if first["type"] == "missing":
             raise Misfit(f"{place} is missing") from error
         if first["type"] == "value_error" and isinstance(first["input"], dict):
-            raise Misfit(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
-        said = first["msg"].removeprefix("Value error, ")
+            raise Misfit(f"{place}: {rule_broken(first['msg'])}") from error
+        said = rule_broken(first["msg"])
         if first["type"] == "model_type":
             said = f"it takes its options by name, as in {{{kind}: {{…}}}}"
         raise Misfit(f"{place} is {brief(first['input'])}: {said}") from error

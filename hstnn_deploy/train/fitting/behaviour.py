@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from hstnn_deploy import files
 from hstnn_deploy.errors import RunError
-from hstnn_deploy.foreign import json_value, one_line, read_bytes, reading
+from hstnn_deploy.foreign import json_value, one_line, read_bytes, reading, rule_broken
 from hstnn_deploy.models.network import SPIKES, Network
 
 FILE = "evaluation.json"
@@ -182,4 +182,4 @@ def read(path: Path) -> Behaviour:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise RunError(f"{path} is damaged: {where}: {one_line(first['msg'])}", _HINT) from error
+        raise RunError(f"{path} is damaged: {where}: {one_line(rule_broken(first['msg']))}", _HINT) from error

@@ -86,7 +86,7 @@ def test_a_value_that_is_a_list_itself_can_be_asked_for() -> None:
         ({"axes": {"kinds": ["rnn"]}}, "unknown key 'kinds'", "did you mean 'kind'?"),
         ({"axes": {"kind": ["rnn", "cnn"]}}, "kind is 'cnn'", ""),
         ({"axes": {"seed": []}}, "axis seed is empty", "leave seed out"),
-        ({"axes": {"seed": 3}}, "axes.seed is 3: input should be a valid list", ""),
+        ({"axes": {"seed": 3}}, "axes.seed is 3: it must be a list", ""),
         ({"axis": {"seed": [3]}}, "unknown key 'axis'", "did you mean 'axes'?"),
         ({"axes": {"seed": [1]}, "set": {"adapt.lr": "fast"}}, "adapt.lr is 'fast'", ""),
         ({"axes": {"seed": [1]}, "conditions": [{"skip": True}]}, "key 'conditions.0.when' is missing", ""),

@@ -1,6 +1,5 @@
 """A window of recurrent units by the kernel written from their cell, as autograd knows it. Differentiable once."""
 
-import ctypes
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,9 +9,8 @@ from torch import Tensor
 
 from hstnn_deploy.models.kernels.fused import weight_gradient
 from hstnn_deploy.models.kernels.generated import cell, cell_source
-from hstnn_deploy.models.kernels.generated import threads as threading
 from hstnn_deploy.models.kernels.generated.graph import Graph
-from hstnn_deploy.models.kernels.generated.host import called, dense
+from hstnn_deploy.models.kernels.generated.host import dense, run
 from hstnn_deploy.models.kernels.generated.ir import KINDS
 from hstnn_deploy.models.kernels.generated.source import Text
 from hstnn_deploy.models.kernels.once import differentiable_once
@@ -162,10 +160,5 @@ def _run(text: Text, arrays: Sequence[Tensor], shape: Sequence[int]) -> None:
             what = f"{list(each.shape)}, {each.dtype}, strides {each.stride()}, on {each.device}"
             raise RuntimeError(f"a kernel over {steps} steps of {batch} samples of {units} units was given {what}")
     threads = max(1, min(torch.get_num_threads(), batch, steps * batch * many * units**2 // _EACH))
-    layout, kernel = called(text)
-    words = ctypes.create_string_buffer(layout.size)
     numbers = [float(each) for each in text.numbers]
-    layout.pack_into(
-        words, 0, 0, 0, batch, -(-batch // threads), steps, units, *numbers, *(a.data_ptr() for a in arrays)
-    )
-    threading.run(kernel, words, threads)
+    run(text, numbers, arrays, threads, units=batch, size=-(-batch // threads), steps=steps, width=units)

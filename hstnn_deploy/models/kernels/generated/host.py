@@ -1,12 +1,15 @@
-"""What lies around every call of a kernel: whether there can be one, tensors as it takes them, and where it is."""
+"""What lies around every call of a kernel: whether there can be one, tensors as it takes them, and the call itself."""
 
+import ctypes
 import functools
 import struct
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from hstnn_deploy.models.kernels.generated import compiled
+from hstnn_deploy.models.kernels.generated import threads as threading
 from hstnn_deploy.models.kernels.generated.ir import COUNTERS, HEAD
 from hstnn_deploy.models.kernels.generated.source import Text
 
@@ -42,6 +45,23 @@ def again() -> bool:
     """Whether there may be another backward pass over what this one has kept."""
     asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
     return True if asked is None else bool(asked())
+
+
+def run(text: Text, numbers: Sequence[float], arrays: Sequence[Tensor], threads: int, **head: int) -> None:
+    """Run a kernel.
+
+    Args:
+        text: the kernel.
+        numbers: its numbers, in their order.
+        arrays: its arrays, in their order, the scratch last.
+        threads: how many take parts of the units.
+        head: what it is told first, see `ir.HEAD`; 0 where nothing is given.
+    """
+    layout, kernel = called(text)
+    words = ctypes.create_string_buffer(layout.size)
+    first = [*[0] * COUNTERS, *(head.get(name, 0) for name in HEAD)]
+    layout.pack_into(words, 0, *first, *numbers, *(each.data_ptr() for each in arrays))
+    threading.run(kernel, words, threads)
 
 
 @functools.lru_cache(1024)

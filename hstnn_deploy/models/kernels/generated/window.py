@@ -1,6 +1,5 @@
 """A window of neurons by the kernels written from their step, as autograd knows it. Differentiable once."""
 
-import ctypes
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,8 @@ from torch import Tensor
 from hstnn_deploy.models.algebra import Unreadable
 from hstnn_deploy.models.eager import lies_by_pixels
 from hstnn_deploy.models.kernels.generated import reverse, source
-from hstnn_deploy.models.kernels.generated import threads as threading
 from hstnn_deploy.models.kernels.generated.graph import Graph, remembered
-from hstnn_deploy.models.kernels.generated.host import again, called, dense, runs
+from hstnn_deploy.models.kernels.generated.host import again, dense, run, runs
 from hstnn_deploy.models.kernels.generated.ir import KINDS
 from hstnn_deploy.models.kernels.generated.source import BLOCK, Pool, Text
 from hstnn_deploy.models.kernels.once import differentiable_once
@@ -283,12 +281,8 @@ def _run(
     if maps:
         arrays.append(before[0].new_empty(threads * size))
     numbers = [float(operands[n]) if isinstance(n, int) else n for n in text.numbers]
-    layout, kernel = called(text)
-    words = ctypes.create_string_buffer(layout.size)
-    addresses = [each.data_ptr() for each in arrays]
     width, depth = (maps.width, maps.depth) if maps else (0, 0)
-    layout.pack_into(words, 0, 0, 0, units, size, steps, width, depth, *numbers, *addresses)
-    threading.run(kernel, words, threads)
+    run(text, numbers, arrays, threads, units=units, size=size, steps=steps, width=width, depth=depth)
 
 
 def _check(text: Text, arrays: Sequence[Tensor], steps: int, units: int, dtype: torch.dtype) -> None:
