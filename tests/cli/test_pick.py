@@ -86,4 +86,4 @@ def test_nothing_to_pick_is_an_error_with_its_reason(hstnn: Hstnn, measured: Pat
 def test_a_folder_without_runs_is_refused(hstnn: Hstnn, tmp_path: Path) -> None:
     shown = hstnn("pick", tmp_path)
     assert shown.code != 0
-    assert "no runs" in shown.err
+    assert "contains neither runs nor" in shown.err

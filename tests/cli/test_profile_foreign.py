@@ -61,7 +61,7 @@ def test_a_factory_is_called_and_trained(hstnn: Hstnn, here: Path) -> None:
     assert "mine:make: torch module on [3, 6] float32" in result.out
     assert "training step, cpu" in result.out
     words = " ".join(result.out.split())
-    assert "Training step: forward pass, loss (the mean of the squares of the output), backward pass, and SGD" in words
+    assert "Training step: forward pass, loss (the mean of the squares of the output), backward pass, SGD" in words
     infer, step = read(here / "out" / "records.jsonl")
     assert (infer.configuration.phase, step.configuration.phase) == ("infer", "step")
     assert set(step.series) == {"step", "step_forward", "step_backward", "step_optimiser"}
