@@ -50,19 +50,6 @@ class Surrogate(NamedTuple):
     """The width, in membrane units: half that of the window of a rectangular or triangular one."""
     scale: float = 1.0
 
-    @property
-    def peak(self) -> float:
-        """The largest value, at the threshold."""
-        match self.shape:
-            case "rectangular" | "arctan":
-                return self.scale / (2 * self.lens)
-            case "triangular" | "exponential":
-                return self.scale / self.lens
-            case "sigmoid":
-                return self.scale / (4 * self.lens)
-            case "fast-sigmoid":
-                return self.scale
-
     def times(self, gradient: Tensor, distance: Tensor) -> Tensor:
         """Return a gradient times the slope at `distance` = m - threshold."""
         if self.scale != 1:
