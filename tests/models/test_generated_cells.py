@@ -20,8 +20,8 @@ from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.kernels.generated import cell, cell_window, compiled
 from hstnn_deploy.models.kernels.generated.source import Text
 from hstnn_deploy.models.layers.recurrent import RecurrentConfig
-from tests.conftest import PATIENCE
 from tests.models import mutants
+from tests.models.test_generated_threads import right_in_a_fork
 
 pytestmark = pytest.mark.skipif(not compiled.available(), reason=compiled.problem())
 
@@ -229,15 +229,7 @@ def test_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cell_window, "_EACH", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     ours(case("gru", 5, 4, 16))
-    context = multiprocessing.get_context("fork")
-    queue: multiprocessing.Queue[bool] = context.Queue()
-    process = context.Process(target=_in_child, args=(queue,))
-    process.start()
-    try:
-        assert queue.get(timeout=PATIENCE)
-    finally:
-        process.kill()
-        process.join(PATIENCE)
+    assert right_in_a_fork(_in_child)
 
 
 @given(cases())

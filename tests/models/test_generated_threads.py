@@ -5,6 +5,7 @@ import multiprocessing
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -70,11 +71,11 @@ def in_child(queue: "multiprocessing.Queue[bool]") -> None:
     queue.put(right(20_000, 2, 64))
 
 
-def right_in_a_fork() -> bool:
+def right_in_a_fork(target: Callable[["multiprocessing.Queue[bool]"], None] = in_child) -> bool:
     """Whether a process that is forked now answers, and answers right."""
     context = multiprocessing.get_context("fork")
     queue: multiprocessing.Queue[bool] = context.Queue()
-    process = context.Process(target=in_child, args=(queue,))
+    process = context.Process(target=target, args=(queue,))
     process.start()
     try:
         return queue.get(timeout=PATIENCE)
