@@ -21,11 +21,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import psutil
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    model_validator,
+)
 
 from hstnn_deploy import files, yaml_text
 from hstnn_deploy.errors import RunError
@@ -33,7 +44,16 @@ from hstnn_deploy.foreign import TEXT_LIMIT, json_value, read_bytes, reading
 
 State = Literal["running", "finished", "interrupted", "failed"]
 Number = StrictBool | StrictInt | Annotated[StrictFloat, Field(allow_inf_nan=False)] | None
-Row = dict[str, Number | list[StrictStr]]
+
+
+def _only_warnings_are_lines(row: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a list in place of a number."""
+    if wrong := [name for name, value in row.items() if isinstance(value, list) != (name == "warnings")]:
+        raise ValueError(f"{wrong[0]} is of the wrong type")
+    return row
+
+
+Row = Annotated[dict[str, Number | list[StrictStr]], AfterValidator(_only_warnings_are_lines)]
 """What was measured in an epoch; its warnings are a list of lines."""
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
@@ -59,6 +79,17 @@ class _Result(BaseModel):
     test: dict[str, Number] = {}
     protocol: str = ""
     precision: str = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Refuse a test without its epoch, its protocol, and the validation figure of the same metric."""
+        if "test" in self.model_fields_set:
+            metric = next((name for name in self.test if name != "loss"), "loss")
+            figures = [self.test.get(metric), *(self.valid[name] for name in self.valid if name.startswith("valid_"))]
+            complete = f"valid_{metric}" in self.valid and "epoch" in self.model_fields_set and self.protocol
+            if not complete or None in figures:
+                raise ValueError("the result of a test is not complete")
+        return self
 
 
 class _Status(BaseModel):

@@ -12,6 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from hypothesis.internal.conjecture import providers
 
 # A console made while a test module is imported would keep this width for good; each test is given its own below.
 os.environ.pop("COLUMNS", None)
@@ -19,7 +20,11 @@ os.environ.pop("COLUMNS", None)
 hypothesis.settings.register_profile("house", deadline=None, max_examples=50, derandomize=True)
 # What `make attack` takes: other examples at every run.
 hypothesis.settings.register_profile("free", deadline=None, max_examples=50, derandomize=False)
-hypothesis.settings.load_profile(os.environ.get("HSTNN_HYPOTHESIS", "house"))
+hypothesis.settings.load_profile(PROFILE := os.environ.get("HSTNN_HYPOTHESIS", "house"))
+if PROFILE == "house":
+    # Hypothesis also draws the constants of whatever modules are loaded, which depends on what ran before in the same
+    # process. Without them the examples are the same at every run.
+    providers._get_local_constants = lambda: providers._local_constants
 
 PATIENCE = 1800.0
 """Seconds after which a test gives up on what it waits for: a hang ends some day, and no busy machine fails a test."""

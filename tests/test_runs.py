@@ -224,15 +224,34 @@ def test_a_row_with_warnings_is_read_and_kept(run: RunFolder) -> None:
     row = {"epoch": 1, "valid_loss": 0.5, "warnings": ["layer 1 never spikes"], "best": True}
     begin(run)
     run.add_metrics(row)
-    run.set_status("finished", best=row, result={"epoch": 1, "valid": row, "test": {"loss": 0.5}})
+    result = {"epoch": 1, "valid": row, "test": {"loss": 0.5}, "protocol": "validation"}
+    run.set_status("finished", best=row, result=result)
     run.keep_metrics(1)
     assert run.metrics() == [row]
     assert run.status()["best"] == row
 
 
+WHOLE = {"epoch": 1, "valid": {"valid_accuracy": 50.0}, "test": {"accuracy": 50.0}, "protocol": "validation"}
+
+
 @pytest.mark.parametrize(
     "result",
-    [{"valid": 2}, {"valid": None}, {"test": [1.0]}, {"epoch": "2"}, {"epoch": 2.5}, {"test": {"loss": {}}}, 3],
+    [
+        {"valid": 2},
+        {"valid": None},
+        {"test": [1.0]},
+        {"epoch": "2"},
+        {"epoch": 2.5},
+        {"test": {"loss": {}}},
+        3,
+        {name: part for name, part in WHOLE.items() if name != "epoch"},
+        {name: part for name, part in WHOLE.items() if name != "valid"},
+        {name: part for name, part in WHOLE.items() if name != "protocol"},
+        WHOLE | {"valid": {"valid_accuracy": None}},
+        WHOLE | {"valid": {"valid_accuracy": ["50"]}},
+        WHOLE | {"valid": {"valid_loss": 1.0}},
+        WHOLE | {"test": {"accuracy": None}},
+    ],
 )
 def test_a_result_that_is_none_is_refused(run: RunFolder, result: object) -> None:
     begin(run)

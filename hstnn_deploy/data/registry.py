@@ -40,7 +40,7 @@ def _of_own(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     name = given.get("name") if isinstance(given, dict) else None
     if isinstance(given, custom.Data):
         return given
-    if name not in BUILT_IN and (part := plugins.find("data", name)):  # type: ignore[arg-type]
+    if isinstance(name, str) and name not in BUILT_IN and (part := plugins.find("data", name)):
         try:
             return part.value.model_validate(given)
         except ValidationError as error:

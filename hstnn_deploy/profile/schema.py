@@ -86,6 +86,14 @@ class _Facts(_Part):
     sampler: _Sampler | None = None
     project: _Project | None = None
     measured_at: str = ""
+    loss: str = ""
+    states: str = ""
+    train_steps: int = 0
+    train_steps_of: int = 0
+    train_steps_repeats: int = 0
+    eval_steps: int = 0
+    eval_steps_of: int = 0
+    eval_steps_repeats: int = 0
 
 
 class _Value(_Part):

@@ -110,7 +110,7 @@ class Recipe(BaseModel):
         if not isinstance(given, dict):
             return given
         network = given.get("network")
-        if "train" in given and (not isinstance(network, dict) or network.get("family") not in _FAMILIES):
+        if "train" in given and (not isinstance(network, dict) or network.get("family") not in list(_FAMILIES)):
             # The family is wrong: nothing else in the recipe can be checked without it.
             return {**given, "method": "plain", "kind": "plain", "adapt": given["train"], "restore": given["train"]}
         stacked = isinstance(network, dict) and network.get("family") == "stack"

@@ -64,6 +64,7 @@ def test_what_is_not_a_record_is_refused_with_its_line(tiny: Recipe, tmp_path: P
         (_damaged(plain, version=2, configuration=[]), "line 2: a record is damaged|configuration is incomplete"),
         (_damaged(plain, version=2, facts=None), "line 2: a record is damaged"),
         (_damaged(plain, facts={**plain["facts"], "project": {"commit": 3}}), "damaged: facts.project.commit"),
+        (_damaged(plain, facts={**plain["facts"], "train_steps_of": None}), "damaged: facts.train_steps_of"),
         (_damaged(plain, values=None), "line 2: a record is damaged"),
         (_damaged(plain, spans=[{"name": "x"}]), "line 2: a record is damaged"),
         (_damaged(plain, values=[{**plain["values"][0], "name": {}}]), "line 2: a record is damaged: values.0.name"),

@@ -274,7 +274,9 @@ def _cell(together: Together, name: str, form: Form, notes: Notes, first: bool =
 
 def _steps(record: Record, name: str) -> str:
     """Return how many steps of a pass were measured, such as "5 x 13" whole passes or "40 of 540" steps."""
-    done, whole, repeats = (record.facts[f"{name}{end}"] for end in ("", "_of", "_repeats"))
+    done, whole, repeats = (record.facts.get(f"{name}{end}", 0) for end in ("", "_of", "_repeats"))
+    if not done:
+        return "n/a"
     if done < whole:
         return f"{done} of {whole}"
     return f"{repeats} x {whole}" if repeats > 1 else f"all {whole}"
