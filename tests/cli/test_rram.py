@@ -105,7 +105,7 @@ def test_an_early_exit_is_measured_and_drawn(hstnn: Hstnn, runs: Path, tmp_path:
 def test_what_is_deployed_is_exported_proved_and_profiled(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
     ckpt = best(runs, "prune")
     exported = hstnn("export", "--ckpt", ckpt, "--draw", "1", "--out", tmp_path / "b")
-    whole = hstnn("export", "--ckpt", ckpt, "--integers", "--opset", "21", "--out", tmp_path / "whole")
+    whole = hstnn("export", "--ckpt", ckpt, "--onnx", "--integers", "--opset", "21", "--out", tmp_path / "whole")
     assert whole.code == 0, whole.err
     sizes = [(tmp_path / "whole" / f"model.step{name}.onnx").stat().st_size for name in ("", ".integers")]
     assert sizes[1] < sizes[0]
