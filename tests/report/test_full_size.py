@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ def test_the_section_holds_the_figures_of_the_run_folders(full_size: dict[str, o
     runs = train(tiny(kind="snn"), tmp_path / "runs", test_curve=True)
     runs += train(tiny(), tmp_path / "runs", test_curve=True)
     full_size["EPOCHS"]["digits"] = 2  # type: ignore[index]
-    text = full_size["section"](collect([tmp_path / "runs"]).runs, tmp_path)  # type: ignore[operator]
+    found, bundles = collect([tmp_path / "runs"]).runs, tmp_path / "bundles"
+    assert full_size["export"](found, bundles) == 0  # type: ignore[operator]
+    text = full_size["section"](found, tmp_path, bundles)  # type: ignore[operator]
     rows = [line for line in text.splitlines() if line.startswith("| ") and "epochs done" not in line]
     assert [re.split(r" *\| *", row)[1] for row in rows] == ["snn", "hybrid redundant (adapted)", "hybrid 0.5"]
     metrics = RunFolder(runs[0].path).metrics()
@@ -31,6 +34,13 @@ def test_the_section_holds_the_figures_of_the_run_folders(full_size: dict[str, o
     highest = max(row["test_accuracy"] for row in metrics)
     assert f"| 2 of 2 | {best['test_accuracy']:.2f} (epoch {best['epoch']}) | {highest:.2f} " in rows[0]
     assert "Selection of hybrid 0.5: 4 probes; a kept unit is kept again in" in text
+    assert re.search(
+        r"Exported to ONNX, hybrid 0.5: (\d+) of \1 checks passed; replay in ONNX .*spikes identical", text
+    )
+    # What was exported before the training went further is not shown as its proof.
+    shutil.copy(runs[0].best, runs[-1].best)
+    text = full_size["section"](collect([tmp_path / "runs"]).runs, tmp_path, bundles)  # type: ignore[operator]
+    assert text.count("Exported to ONNX") == 1
     assert (tmp_path / "full-size-digits.svg").read_text().startswith("<?xml")
 
 
@@ -39,7 +49,7 @@ def test_a_run_without_test_figures_says_that_they_were_not_measured(
 ) -> None:
     train(tiny(kind="snn"), tmp_path / "runs")
     full_size["EPOCHS"]["digits"] = 2  # type: ignore[index]
-    text = full_size["section"](collect([tmp_path / "runs"]).runs, tmp_path)  # type: ignore[operator]
+    text = full_size["section"](collect([tmp_path / "runs"]).runs, tmp_path, tmp_path)  # type: ignore[operator]
     assert "| n/a | n/a: not measured |" in text
 
 

@@ -353,7 +353,7 @@ def own_answers(subject: Subject, slow: bool, steps: int = 0) -> Answers:
         score = Score(subject)
         best = [
             subject.task.answer(score.take(subject.eager(batch.x, score.start(batch.x)), batch))
-            for batch in asked(subject, slow, f"the own answers of the {subject.source}", steps)
+            for batch in asked(subject, slow, f"the answers of the {subject.source}", steps)
         ]
         subject.answers[slow, steps] = Answers(best, score.value(), score.count)
     return subject.answers[slow, steps]
