@@ -6,6 +6,7 @@ import typer
 
 from hstnn_deploy.cli import console, defaults
 from hstnn_deploy.cli.options import DataDir, Json
+from hstnn_deploy.errors import HstnnError
 
 
 def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
@@ -18,6 +19,7 @@ def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
     with console.aside.status("querying torch, ONNX Runtime and NVML"):
         facts = survey(data_dir)
     facts["defaults"] = defaults.survey(data_dir)
+    facts["abilities"] += _of_default_device(facts["defaults"])
     if as_json:
         console.emit(facts)
     else:
@@ -25,6 +27,20 @@ def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
         _print_defaults(facts["defaults"])
     if any(ability["needed"] and ability["missing"] for ability in facts["abilities"]):
         raise typer.Exit(1)
+
+
+def _of_default_device(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return whether commands can use the default device; nothing for `auto`, which takes what is there."""
+    from hstnn_deploy.devices import resolve
+
+    asked = next(row["value"] for row in rows if row["key"] == "device")
+    if asked == "auto":
+        return []
+    try:
+        resolve(asked)
+    except HstnnError as error:
+        return [{"what": "use the default device", "missing": error.message, "needed": True}]
+    return [{"what": f"use the default device, {asked}", "missing": "", "needed": True}]
 
 
 def _print(facts: dict[str, Any]) -> None:

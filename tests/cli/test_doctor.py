@@ -98,3 +98,13 @@ def test_where_nothing_works_the_exit_code_says_so(hstnn: Hstnn, monkeypatch: py
     result = hstnn("doctor")
     assert result.code == 1
     assert "missing  verify and run ONNX graphs on the CPU: onnxruntime cannot be imported: gone" in result.out
+
+
+def test_a_default_device_that_no_command_can_use_is_said(hstnn: Hstnn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HSTNN_DEVICE", "gpu")
+    result = hstnn("doctor")
+    assert result.code == 1
+    assert "missing use the default device: unknown device 'gpu' (from HSTNN_DEVICE)" in " ".join(result.out.split())
+    monkeypatch.setenv("HSTNN_DEVICE", "cpu")
+    result = hstnn("doctor")
+    assert (result.code, "use the default device, cpu" in result.out) == (0, True)
