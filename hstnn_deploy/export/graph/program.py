@@ -11,7 +11,7 @@ Shapes: T time, B batch.
 import copy
 import linecache
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,15 @@ class Traced(Eager):
         super().__init__()
         self.tapped = tapped
         self.taps: dict[str, Tensor] = {}
+
+    @override
+    def _with(self, **changes: object) -> Self:
+        # Dynamo in torch 2.11 does not trace __dict__.
+        other = type(self)(self.tapped)
+        other.layer, other.taps = self.layer, self.taps
+        for name, value in changes.items():
+            setattr(other, name, value)
+        return other
 
     @override
     def tap(self, a: Tensor, name: str) -> Tensor:
