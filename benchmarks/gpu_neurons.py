@@ -63,7 +63,7 @@ def moved(neuron: Any, shape: tuple[int, ...], dtype: torch.dtype, pooled: bool 
     graph, operands = remembered(neuron, own)
     learned = [n for n, each in enumerate(operands) if each.requires_grad]
     step = reverse.backward(graph, learned, packed=True)
-    numbers, bits = triton_text.rooms(graph, step, pooled)
+    numbers, bits = triton_text.buffers(graph, step, pooled)
     count = math.prod(shape)
     handed = graph.nodes[graph.emitted]
     exact = handed.op == "spike" and handed.what[0] != "several"

@@ -33,7 +33,7 @@ class Pair:
     theirs: torch.nn.Module
     ours: SequenceClassifier
     x: Tensor
-    """[T, B, I], contiguous: as our data room hands it out."""
+    """[T, B, I], contiguous: as `data` gives it."""
     x_theirs: Tensor
     """The same as [B, T, I], contiguous: as the textbook takes it."""
     target: Tensor

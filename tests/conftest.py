@@ -17,11 +17,11 @@ from hypothesis.internal.conjecture import providers
 # A console made while a test module is imported would keep this width for good; each test is given its own below.
 os.environ.pop("COLUMNS", None)
 
-hypothesis.settings.register_profile("house", deadline=None, max_examples=50, derandomize=True)
+hypothesis.settings.register_profile("repeatable", deadline=None, max_examples=50, derandomize=True)
 # What `make attack` takes: other examples at every run.
 hypothesis.settings.register_profile("free", deadline=None, max_examples=50, derandomize=False)
-hypothesis.settings.load_profile(PROFILE := os.environ.get("HSTNN_HYPOTHESIS", "house"))
-if PROFILE == "house":
+hypothesis.settings.load_profile(PROFILE := os.environ.get("HSTNN_HYPOTHESIS", "repeatable"))
+if PROFILE == "repeatable":
     # Hypothesis also draws the constants of whatever modules are loaded, which depends on what ran before in the same
     # process. Without them the examples are the same at every run.
     providers._get_local_constants = lambda: providers._local_constants

@@ -11,7 +11,7 @@ from hstnn_deploy.errors import HstnnError, nearest
 
 
 def tree(error: type[HstnnError] = HstnnError) -> dict[str, tuple[str | None, int]]:
-    """Return every class below `error`, with its parent and exit code, without what a room makes for itself."""
+    """Return every class below `error`, with its parent and exit code, without what a package makes for itself."""
     parent = error.__base__.__name__ if error is not HstnnError and error.__base__ else None
     found: dict[str, tuple[str | None, int]] = {error.__name__: (parent, error.exit_code)}
     for child in error.__subclasses__():

@@ -1,4 +1,4 @@
-"""The house: four rooms that stand at the root and are never installed as packages of those names; light imports."""
+"""The layout: four packages that are linked in the root and never installed under those names; light imports."""
 
 import ast
 import runpy
@@ -15,7 +15,7 @@ from tests.conftest import PATIENCE, TINY, options
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hstnn_deploy"
-ROOMS = ("train", "export", "profile", "data")
+LINKED = ("train", "export", "profile", "data")
 HEAVY = ("torch", "scipy", "onnx", "onnxruntime", "sklearn", "matplotlib", "numpy", "tonic")
 
 
@@ -28,22 +28,22 @@ def python(*words: str) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_each_room_stands_at_the_root_as_a_relative_link(room: str) -> None:
-    link = ROOT / room
+@pytest.mark.parametrize("package", LINKED)
+def test_each_package_is_in_the_root_as_a_relative_link(package: str) -> None:
+    link = ROOT / package
     assert link.is_symlink()
-    assert link.readlink() == Path("hstnn_deploy") / room
-    assert link.resolve() == (PACKAGE / room).resolve()
+    assert link.readlink() == Path("hstnn_deploy") / package
+    assert link.resolve() == (PACKAGE / package).resolve()
     assert link.is_dir()
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_no_room_is_a_regular_package(room: str) -> None:
-    assert list((PACKAGE / room).rglob("*.py"))
-    assert not (PACKAGE / room / "__init__.py").exists()
+@pytest.mark.parametrize("package", LINKED)
+def test_none_is_a_regular_package(package: str) -> None:
+    assert list((PACKAGE / package).rglob("*.py"))
+    assert not (PACKAGE / package / "__init__.py").exists()
 
 
-def test_the_rooms_do_not_shadow_the_standard_library() -> None:
+def test_the_links_do_not_shadow_the_standard_library() -> None:
     out = python("-c", "import cProfile, profile; cProfile.Profile(); print(profile.__file__, profile.run)")
     assert str(ROOT) not in out
     assert "profile.py" in out
@@ -122,7 +122,7 @@ def test_every_public_name_exists(name: str) -> None:
 
 
 def test_public_names_stay_what_they_are_whatever_is_imported() -> None:
-    # A room's own name would become the room at its first import.
+    # A package's own name would become the package at its first import.
     out = python(
         "-c",
         """
@@ -158,8 +158,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     shutil.copytree(PACKAGE, copy / "hstnn_deploy", ignore=shutil.ignore_patterns("__pycache__"))
-    for room in ROOMS:
-        (copy / room).symlink_to(Path("hstnn_deploy") / room)
+    for package in LINKED:
+        (copy / package).symlink_to(Path("hstnn_deploy") / package)
     build = "from setuptools import build_meta; import sys; build_meta.build_wheel(sys.argv[1])"
     result = subprocess.run(
         [sys.executable, "-c", build, str(out)], cwd=copy, capture_output=True, text=True, timeout=PATIENCE, check=False
@@ -201,14 +201,14 @@ IMPORTED = {path: CODE_MAP["imported"](path) for path in PACKAGE.rglob("*.py") i
 which only a type checker imports."""
 
 
-def test_no_room_imports_from_one_above_it() -> None:
-    """Rooms in order; what all of them share imports from none."""
-    order = ["", *CODE_MAP["ROOMS"]]
+def test_no_package_imports_from_one_above_it() -> None:
+    """Packages in order; what all of them share imports from none."""
+    order = ["", *CODE_MAP["PACKAGES"]]
     upwards = {
         (str(path.relative_to(PACKAGE)), str(other.relative_to(PACKAGE)))
         for path, found in IMPORTED.items()
         for other in found
-        if order.index(CODE_MAP["room"](other)) > order.index(CODE_MAP["room"](path))
+        if order.index(CODE_MAP["package_of"](other)) > order.index(CODE_MAP["package_of"](path))
     }
     # The command's own start, which has to be as short as it is.
     assert upwards == {("__main__.py", "cli/app.py"), ("__main__.py", "cli/imports.py")}

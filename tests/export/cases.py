@@ -1,4 +1,4 @@
-"""Tiny networks of every family and kind, for the tests of the room."""
+"""Tiny networks of every family and kind, for the tests of `export`."""
 
 from collections.abc import Callable
 from itertools import product

@@ -1,4 +1,4 @@
-"""One small trained network and its bundle, shared by the tests of the room: an export takes seconds."""
+"""One small trained network and its bundle, shared by the tests of `export`: an export takes seconds."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the tests of the profile room share: small configurations, and records that nobody measured."""
+"""What the tests of `profile` share: small configurations, and records that nobody measured."""
 
 import sys
 from dataclasses import replace

@@ -17,7 +17,7 @@ from hstnn_deploy.profile.plan import memory
 from hstnn_deploy.profile.plan.plan import plan
 from hstnn_deploy.profile.record import Configuration, Record
 from hstnn_deploy.profile.records import read
-from hstnn_deploy.profile.run import cluster as rooms
+from hstnn_deploy.profile.run import cluster as measuring
 from hstnn_deploy.profile.run import fitting, launch
 from hstnn_deploy.profile.run.cluster import Nodes, measure_there, shares
 from hstnn_deploy.recipe.load import load_recipe
@@ -326,14 +326,14 @@ def test_instances_that_a_node_cannot_hold_are_failed_rows(tiny: Recipe, monkeyp
 def test_nodes_without_hstnn_deploy_or_with_another_one_are_refused(
     ray: FakeRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rooms, "_version", lambda: "0.0.1")
+    monkeypatch.setattr(measuring, "_version", lambda: "0.0.1")
     with pytest.raises(DeviceError, match=r"node host-n0 has hstnn-deploy 0\.0\.1, and this machine has"):
         Nodes("auto")
 
     def absent() -> str:
         raise ModuleNotFoundError("No module named 'hstnn_deploy'")
 
-    monkeypatch.setattr(rooms, "_version", absent)
+    monkeypatch.setattr(measuring, "_version", absent)
     with pytest.raises(DeviceError, match="a node of the cluster cannot run hstnn-deploy: No module named"):
         Nodes("auto")
     ray.there = {}

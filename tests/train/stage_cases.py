@@ -1,4 +1,4 @@
-"""Small trainings of the digits, and someone who listens to them, for the tests of the room."""
+"""Small trainings of the digits, and someone who listens to them, for the tests of `train`."""
 
 from collections.abc import Callable
 from typing import Any

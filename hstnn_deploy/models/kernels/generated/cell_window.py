@@ -136,10 +136,10 @@ def _ahead(
     """Run a window forward: each state at every step, and what is kept of it besides."""
     drive = dense(drive)
     shape = (*drive.shape[:2], drive.shape[-1])
-    rows, rooms = ([drive.new_empty(shape) for _ in some] for some in (states, kept))
+    rows, buffers = ([drive.new_empty(shape) for _ in some] for some in (states, kept))
     arrays = [drive, dense(weight), torch.empty_like(drive[0]), *map(dense, states), *map(dense, operands)]
-    _run(_forward(graph, kept, drive.dtype), [*arrays, *rows, *rooms], drive.shape)
-    return rows, rooms
+    _run(_forward(graph, kept, drive.dtype), [*arrays, *rows, *buffers], drive.shape)
+    return rows, buffers
 
 
 def _run(text: Text, arrays: Sequence[Tensor], shape: Sequence[int]) -> None:

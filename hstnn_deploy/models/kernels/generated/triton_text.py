@@ -65,7 +65,7 @@ class Text:
     """Constants, by the names of their arguments: texts of neurons that differ in these alone are the same."""
 
 
-def rooms(graph: Graph, step: Backward, pooled: bool) -> tuple[list[int], list[int]]:
+def buffers(graph: Graph, step: Backward, pooled: bool) -> tuple[list[int], list[int]]:
     """Return what forward writes for the way back alone: numbers, and bits; not its input, nor what it hands out."""
     packed = set(bits(step, step.kept))
     numbers = [
@@ -92,7 +92,7 @@ def forward(graph: Graph, step: Backward | None, lengths: bool, pooled: bool) ->
     parts = ["_u", "_l"] if pooled else [""]
     ahead = 1 if pooled else _AHEAD
     body = Body(graph.nodes if step is None else step.nodes, graph.operands)
-    numbers, packed = ([], []) if step is None else rooms(graph, step, pooled)
+    numbers, packed = ([], []) if step is None else buffers(graph, step, pooled)
     index = {name: n for n, name in enumerate(graph.states)}
     emitted, stores = [], []
     for part in parts:
@@ -174,7 +174,7 @@ def backward(graph: Graph, step: Backward, lengths: bool, pooled: bool) -> Text:
     """
     parts = ["_u", "_l"] if pooled else [""]
     body = Body(step.nodes, graph.operands)
-    _, packed = rooms(graph, step, pooled)
+    _, packed = buffers(graph, step, pooled)
     numbers = [place for place in step.kept if place not in packed]
     drives = [place for place in numbers if step.nodes[place].op == "drive"]
     before = wanted_before(graph, step, step.kept)

@@ -161,7 +161,7 @@ class _Window(torch.autograd.Function):
         step = None
         if any(ctx.needs_input_grad):
             step = _step_back(graph, tuple(n for n in range(len(operands)) if ctx.needs_input_grad[6 + count + n]))
-        numbers, packed = ([], []) if step is None else triton_text.rooms(graph, step, maps is not None)
+        numbers, packed = ([], []) if step is None else triton_text.buffers(graph, step, maps is not None)
         handed = graph.nodes[graph.emitted]
         # Several spikes may be more than a half counts.
         exact = handed.op == "spike" and handed.what[0] != "several"

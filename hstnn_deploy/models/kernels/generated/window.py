@@ -164,12 +164,12 @@ class _Window(torch.autograd.Function):
             learned = tuple(n for n in range(len(operands)) if ctx.needs_input_grad[6 + count + n])
             step = _step_back(graph, learned)
             kept = step.kept
-        out, states, rooms = _ahead(current, graph, kept, lengths, maps, given[:count], operands, spare)
+        out, states, buffers = _ahead(current, graph, kept, lengths, maps, given[:count], operands, spare)
         if step is not None:
-            found = {graph.emitted: out} | dict.fromkeys(_drives(graph), current) | rooms
+            found = {graph.emitted: out} | dict.fromkeys(_drives(graph), current) | buffers
             at_first = dict(zip(graph.states, given[:count], strict=True))
             first = [dense(at_first[name]) for name in _wanted_before(graph, step)]
-            ctx.save_for_backward(lengths, rooms.get(_WHICH), *(found[place] for place in kept), *first, *operands)
+            ctx.save_for_backward(lengths, buffers.get(_WHICH), *(found[place] for place in kept), *first, *operands)
             # What hooks were given to keep, somebody else may read.
             ctx.shared = torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
             ctx.graph, ctx.step, ctx.counts = graph, step, (len(kept), len(first))
@@ -224,21 +224,21 @@ def _ahead(
     """
     places = source.written(graph, kept, maps is not None)
     over = spare and not set(_drives(graph)) & set(kept)
-    rooms = {place: torch.empty_like(current) for place in places[over:]}
+    buffers = {place: torch.empty_like(current) for place in places[over:]}
     if over and places:
-        rooms[places[0]] = _overwritten(current)
+        buffers[places[0]] = _overwritten(current)
     if maps is not None:
         out = current.new_empty(len(current), current.shape[1] // 4)
     else:
         out = _overwritten(current) if over and not kept else torch.empty_like(current)
     states = [current.new_empty(each.shape).copy_(each) for each in given]
-    besides = [rooms[place] for place in places]
+    besides = [buffers[place] for place in places]
     if maps and maps.pool.how == "max":
-        rooms[_WHICH] = torch.empty_like(out)
-        besides.append(rooms[_WHICH])
+        buffers[_WHICH] = torch.empty_like(out)
+        besides.append(buffers[_WHICH])
     text = _forward(graph, kept, current.dtype, lengths is not None, maps and maps.pool)
     _run(text, operands, [current, *states], lengths, [out, *besides], maps, current.shape)
-    return out, states, rooms
+    return out, states, buffers
 
 
 def _overwritten(current: Tensor) -> Tensor:
