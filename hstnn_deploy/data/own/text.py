@@ -86,7 +86,7 @@ def read(config: OwnText, where: Path) -> tuple[Words, str]:
             held = max(1, round(share * len(whole)))
             if held >= len(whole):
                 raise DataError(
-                    f"{files['train']} has {len(whole)} lines left, too few to hold some out for {split}",
+                    f"{files['train']} has {len(whole)} line{'s' * (len(whole) != 1)} left, too few to hold some out for {split}",
                     f"give more lines, or {split}.txt beside it",
                 )
             # A text has an order: what comes last tests.
