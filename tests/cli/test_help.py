@@ -74,7 +74,10 @@ def test_the_version_is_printed(hstnn: Hstnn) -> None:
         (["--frob"], "No such option: --frob"),
         (["train"], "Missing argument 'recipe'"),
         (["train", "digits", "--frob"], "No such option: --frob"),
-        (["train", "digits", "--kind", "cnn"], "value for '--kind': 'cnn' is not one of 'rnn', 'lstm', 'snn', 'ffs', 'hybrid'"),
+        (
+            ["train", "digits", "--kind", "cnn"],
+            "value for '--kind': 'cnn' is not one of 'rnn', 'lstm', 'snn', 'ffs', 'hybrid'",
+        ),
         (["train", "digits", "--stage", "x"], "'x' is not one of 'adapt', 'traces', 'select', 'restore'"),
         (["train", "digits", "--ratio", "half"], "Invalid value for '--ratio': it must be a number"),
         (["train", "digits", "--seed", "1.5"], "Invalid value for '--seed': it must be an integer"),
