@@ -24,6 +24,8 @@ AGAIN = "copy or download it again"
 TEXT_LIMIT = 2**20
 """Bytes of a recipe, sweep file, matrix or status: far more than anybody writes by hand."""
 
+NO_TEXT = "it is not text in UTF-8"
+
 _WORDS = 200
 """The most characters of a parser's message that an error repeats."""
 
@@ -75,7 +77,7 @@ def _said(found: BaseException) -> str:
     if mistakes := getattr(found, "errors", None):
         first = mistakes()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(found)
+    return NO_TEXT if isinstance(found, UnicodeDecodeError) else str(found)
 
 
 def one_line(text: str) -> str:

@@ -13,7 +13,7 @@ from yaml.constructor import ConstructorError
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
 from hstnn_deploy.errors import HstnnError
-from hstnn_deploy.foreign import TEXT_LIMIT, brief, one_line, read_bytes, reading
+from hstnn_deploy.foreign import NO_TEXT, TEXT_LIMIT, brief, one_line, read_bytes, reading
 
 _DEPTH, _NODES = 50, 50_000
 """Limits on the nesting depth and the number of values, with every alias expanded."""
@@ -50,7 +50,8 @@ def read(path: Path, error: type[HstnnError], hint: str = "") -> Any:
         try:
             return parse(raw.decode("utf-8"))
         except ValueError as found:
-            raise error(f"{path} is not YAML: {one_line(str(found))}", hint) from found
+            said = NO_TEXT if isinstance(found, UnicodeDecodeError) else one_line(str(found))
+            raise error(f"{path} is not YAML: {said}", hint) from found
 
 
 def lines(path: Path, error: type[HstnnError]) -> dict[tuple[str, ...], int]:

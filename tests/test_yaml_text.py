@@ -97,7 +97,11 @@ def test_any_text_is_plain_data_or_refused_in_one_line(text: str) -> None:
 
 def test_a_file_is_refused_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
-    for content, what in ((b"a: [", "is not YAML"), (b"\xff", "is not YAML"), (b"#" * (2**20 + 1), "larger than")):
+    for content, what in (
+        (b"a: [", "is not YAML"),
+        (b"\xff", "is not YAML: it is not text in UTF-8$"),
+        (b"#" * (2**20 + 1), "larger than"),
+    ):
         path.write_bytes(content)
         with pytest.raises(RecipeError, match=what) as refused:
             yaml_text.read(path, RecipeError)

@@ -24,7 +24,7 @@ from hstnn_deploy.cli.pages import Command, Group
 from hstnn_deploy.errors import HstnnError, UsageError, out_of_memory
 from hstnn_deploy.factories import looks_like_module
 from hstnn_deploy.files import cannot_use
-from hstnn_deploy.foreign import brief, one_line
+from hstnn_deploy.foreign import brief, one_line, rule_broken
 from hstnn_deploy.plugins.registry import VARIABLE
 
 COMMANDS = {
@@ -274,7 +274,9 @@ def _explanation(error: BaseException) -> tuple[int, str, str]:
         case _TyperUsageError():
             context = getattr(error, "ctx", None)
             hint = f"see `{context.command_path if context else 'hstnn'} --help`"
-            return 2, error.format_message(), hint
+            if isinstance(error, typer.BadParameter):
+                error.message = rule_broken(error.message)
+            return 2, error.format_message().removesuffix("."), hint
         case OSError() if error.errno == errno.ENAMETOOLONG:
             name = brief(str(error.filename or "it"))
             return UsageError.exit_code, f"the file name is too long: {name}", "choose a shorter name"

@@ -36,11 +36,11 @@ def list_runs(
         return
     rows = [
         (
-            each["recipe"],
-            each["kind"],
+            each["recipe"] or "",
+            each["kind"] or "",
             "" if each["ratio"] is None else f"{each['ratio']:g}",
-            each["seed"],
-            each["stage"],
+            "" if each["seed"] is None else each["seed"],
+            each["stage"] or "",
             each["state"],
             "" if each["epoch"] is None else f"{each['epoch']}/{each['epochs'] or 'n/a'}",
             _figure(each["valid"]),

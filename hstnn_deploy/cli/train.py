@@ -190,6 +190,11 @@ def train(
                 "leave --stage out",
             )
         resolved = _trained_on(init, resolved, changes or [], kind or recurrent or ratio)
+    if ratio is not None and resolved.kind not in {"ffs", "hybrid"}:
+        raise UsageError(
+            f"--ratio {ratio:g} is for ffs and hybrid networks, not for kind {resolved.kind}",
+            "leave --ratio out, or give --kind hybrid or --kind ffs",
+        )
     if stage is not None and (stage.value in STEPS or (stage is StageChoice.all and resolved.kind == "plain")):
         resolved = resolved.on_devices()
     ranks = processes.started()

@@ -273,8 +273,10 @@ class Record:
                 series=data["series"],
                 timeline=data["timeline"],
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ProfileError(f"a record is damaged: {one_line(str(error))}") from error
+        except KeyError as error:
+            raise ProfileError(f"a record is damaged: it has no {one_line(str(error.args[0]))}") from error
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ProfileError("a record is damaged: a value is of another type than records have") from error
 
 
 def lines(records: Iterable[Record]) -> str:

@@ -111,6 +111,8 @@ def value_from(data: dict[str, Any]) -> Value:
     Raises:
         ProfileError: it describes none.
     """
+    if not isinstance(data, dict):
+        raise ProfileError(f"a record has a damaged value: {data!r:.60}")
     try:
         if data["value"] is None:
             return NotMeasured(str(data["name"]), str(data["reason"]))
@@ -118,7 +120,9 @@ def value_from(data: dict[str, Any]) -> Value:
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise TypeError(f"value {number!r} is not a number")
         return Measured(str(data["name"]), number, str(data["unit"]), str(data["source"]), str(data.get("note", "")))
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
+        raise ProfileError(f"a record has a damaged value: it has no {error.args[0]}") from error
+    except TypeError as error:
         raise ProfileError(f"a record has a damaged value: {error}") from error
 
 

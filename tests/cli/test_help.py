@@ -74,15 +74,18 @@ def test_the_version_is_printed(hstnn: Hstnn) -> None:
         (["--frob"], "No such option: --frob"),
         (["train"], "Missing argument 'recipe'"),
         (["train", "digits", "--frob"], "No such option: --frob"),
-        (["train", "digits", "--kind", "cnn"], "'cnn' is not one of 'rnn', 'lstm', 'snn', 'ffs', 'hybrid'"),
+        (
+            ["train", "digits", "--kind", "cnn"],
+            "value for '--kind': 'cnn' is not one of 'rnn', 'lstm', 'snn', 'ffs', 'hybrid'",
+        ),
         (["train", "digits", "--stage", "x"], "'x' is not one of 'adapt', 'traces', 'select', 'restore'"),
-        (["train", "digits", "--ratio", "half"], "--ratio"),
-        (["train", "digits", "--seed", "1.5"], "--seed"),
+        (["train", "digits", "--ratio", "half"], "Invalid value for '--ratio': it must be a number"),
+        (["train", "digits", "--seed", "1.5"], "Invalid value for '--seed': it must be an integer"),
         (["train", "digits", "--out"], "--out"),
         (["train", "digits", "smnist"], "smnist"),
         (["verify", "a", "b"], "Got unexpected extra argument"),
         (["evaluate", "--ckpt", "x", "--split", "y"], "'y' is not one of 'train', 'valid', 'test'"),
-        (["evaluate", "--ckpt", "x", "--batch", "0"], "--batch"),
+        (["evaluate", "--ckpt", "x", "--batch", "0"], "'--batch': it must be greater than or equal to 1"),
     ],
 )
 def test_words_the_command_line_does_not_know_are_usage_errors(hstnn: Hstnn, words: list[str], message: str) -> None:

@@ -60,6 +60,7 @@ def test_list_says_of_each_run_what_it_is_and_how_far(hstnn: Hstnn, runs: Path) 
     assert "status.json is damaged" in found["seed4"]["error"]
     shown = hstnn("runs", "list", runs, runs / "digits/ffs-0.25").out
     assert shown.count("ffs") == 1
+    assert "None" not in shown
     for word in ("finished", "interrupted", "dead", "damaged", "1/2", f"{first['test']['accuracy']:.2f}"):
         assert word in shown
 

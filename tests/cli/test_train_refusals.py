@@ -33,6 +33,7 @@ from tests.contents import raw
         (["train", "digits", "--ratio", "0"], 2, "ratio 0 is not between 0 and 1", "--kind snn or --kind rnn"),
         (["train", "digits", "--ratio", "1"], 2, "ratio 1 is not between 0 and 1", "such as 0.5"),
         (["train", "digits", "--ratio", "-0.5"], 2, "ratio -0.5 is not between 0 and 1", "such as 0.5"),
+        (["train", "digits", "--kind", "snn", "--ratio", "0.5"], 2, "not for kind snn", "leave --ratio out"),
         (["train", "digits", "--ratio", "nan"], 2, "ratio nan is not between 0 and 1", "such as 0.5"),
         (["train", "digits", "--seed", "-1"], 2, "seed is -1", ""),
         (["train", "digits", "--seed", "99999999999999999999"], 2, "seed is 99999999999999999999", ""),

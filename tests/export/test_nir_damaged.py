@@ -196,6 +196,8 @@ def test_a_file_that_is_cut_anywhere_is_refused(tmp_path: Path) -> None:
         read_nir(path)
     with pytest.raises(DataError, match=str(tmp_path / "nowhere.nir")):
         read_nir(tmp_path / "nowhere.nir")
+    with pytest.raises(DataError, match="is a folder, not a NIR graph"):
+        read_nir(tmp_path)
 
 
 def test_very_many_nodes_and_meetings_are_refused_in_time() -> None:

@@ -365,3 +365,40 @@ def test_a_kernel_sees_what_a_step_reads_from_elsewhere() -> None:
             results.append([out, after["v"], *torch.autograd.grad(out.sum() + after["v"].sum(), x)])
         for one, other in zip(*results, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_kernel_has_a_steps_constants_and_what_is_fixed() -> None:
+    """Through a reset that is fixed no gradient goes; numbers alone make a number."""
+
+    def step(self: Any, o: Any, drive: Any, state: Any, own: Any) -> Any:
+        m = o.add(o.mul(state["v"], o.sub(1.0, 0.25)), drive)
+        s = o.spike(m, o.add(0.25, 0.25), C.Surrogate("arctan", 0.5))
+        return s, {"v": o.sub(m, o.fixed(a=o.mul(s, 0.5)))}
+
+    defined(step)
+    layer: Any = hd.Stack(["odd"], input=[4], readout="sum").layers[0]
+    results = []
+    for form in FORMS:
+        x = torch.linspace(-1, 1, 40).view(5, 2, 4).requires_grad_()
+        with kernels.using(form):
+            out, after = layer(x, {"v": torch.full((2, 4), 0.5)}, None)
+        results.append([out, after["v"], *torch.autograd.grad(out.sum() + after["v"].square().sum(), x)])
+    assert "_as_read" in vars(layer)
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_state_that_is_what_goes_out_fixed_is_exported_with_proof(tmp_path: Path) -> None:
+    def step(self: Any, o: Any, drive: Any, state: Any, own: Any) -> Any:
+        s = o.spike(o.sub(drive, o.mul(state["v"], o.sub(1.0, 0.5))), 0.25, C.Surrogate("arctan", 0.5))
+        return s, {"v": o.fixed(s)}
+
+    hd.export_bundle(defined(step), tmp_path / "bundle", ["onnx", "torchscript", "pt2"])
+
+
+def test_in_double_precision_a_step_runs_as_it_stands() -> None:
+    network = stack("quadratic")
+    x = torch.randn(5, 2, 3)
+    single, _ = network(x)
+    double, _ = copy.deepcopy(network).double()(x.double())
+    torch.testing.assert_close(single.double(), double)

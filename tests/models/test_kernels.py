@@ -182,6 +182,15 @@ def test_fused_lstm_has_the_plain_outputs_and_gradients(window: LstmWindow, of: 
         torch.testing.assert_close(found_one, expected, rtol=1e-10, atol=1e-12)
 
 
+def test_an_lstm_of_no_sample_is_a_window_too() -> None:
+    drive, weight = torch.randn(3, 0, 4, 5, requires_grad=True), torch.randn(5, 4, 5, requires_grad=True)
+    for form in (plain, fused):
+        h, c = form.lstm(drive, torch.zeros(0, 5), torch.zeros(0, 5), weight)
+        assert h.shape == c.shape == (3, 0, 5)
+        (gradient,) = torch.autograd.grad(h.sum() + c.sum(), weight)
+        assert not gradient.any()
+
+
 @each_form
 @given(window=lstm_windows())
 def test_lstm_is_torchs_own(form: Form, window: LstmWindow) -> None:

@@ -42,7 +42,7 @@ def detect_why(where: Path) -> tuple[Kind, str]:
             return "text", f"the file ends in {suffix}"
         raise DataError(f"{where} is a file of no supported kind", "give a folder, a .npz, .pt or .txt file")
     if not where.is_dir():
-        raise DataError(f"the folder of your own data {where} does not exist", _WHERE)
+        raise DataError(f"your own data: {where} does not exist", _WHERE)
     found = list(itertools.islice(_files(where), _LOOKED_AT))
     suffixes = {path.suffix.lower() for path in found if path.name != LABELS}
     folders = any(path.parent != where for path in found) or (where / LABELS).is_file()

@@ -171,7 +171,7 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         state = "is a file, not a folder" if folder.exists() else "does not exist"
         raise DataError(
-            f"the folder of your own data {folder} {state}",
+            f"your own data: {folder} {state}",
             "set data.path to it; if it has moved, give --data-dir DIR",
         )
 

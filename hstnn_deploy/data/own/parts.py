@@ -214,7 +214,7 @@ def _check_classes(samples: Samples, parts: dict[str, Numbers]) -> None:
 def _too_few(samples: Samples, label: int, count: int, name: str) -> DataError:
     what = f"the class {brief(samples.classes[label])}" if samples.classes else "it"
     return DataError(
-        f"{samples.where}: {what} has {count} samples, too few to hold some out for {name}",
+        f"{samples.where}: {what} has {count} sample{'s' * (count != 1)}, too few to hold some out for {name}",
         "to draw splits, give at least 3 samples of each class; or define the splits in folders or in labels.csv",
     )
 

@@ -85,8 +85,9 @@ def read(config: OwnText, where: Path) -> tuple[Words, str]:
             whole = lines["train"]
             held = max(1, round(share * len(whole)))
             if held >= len(whole):
+                left = f"{len(whole)} line{'s' * (len(whole) != 1)} left"
                 raise DataError(
-                    f"{files['train']} has {len(whole)} lines left, too few to hold some out for {split}",
+                    f"{files['train']} has {left}, too few to hold some out for {split}",
                     f"give more lines, or {split}.txt beside it",
                 )
             # A text has an order: what comes last tests.

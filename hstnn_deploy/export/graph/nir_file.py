@@ -161,6 +161,8 @@ def read_graph(path: Path, shown: str = "") -> Graph:
         ) from error
     name = shown or str(path)
     with reading(name, "a NIR graph"):
+        if path.is_dir():
+            raise DataError(f"{name} is a folder, not a NIR graph", "give a file such as network.nir")
         size = path.stat().st_size
         if size > MOST:
             raise DataError(f"{name} is larger than {MOST} bytes")

@@ -111,7 +111,9 @@ class OwnNeurons(UnitLayer):
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(next(iter(state.values())).dtype)
             noting = steps.Noting(self, self.cell, self.shown)
-            if not noting.listened_to and kernels.writes(x, state) and (read := self._as_read):
+            # A step is read in the precision of files; in another it runs as it stands.
+            usual = x.dtype == torch.get_default_dtype() and not noting.listened_to
+            if usual and kernels.writes(x, state) and (read := self._as_read):
                 found = kernels.by_its_step(x, state, read, lengths, held(self))
                 if found:
                     return found

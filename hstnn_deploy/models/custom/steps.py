@@ -141,7 +141,9 @@ class Boxing:
         bound = SIGNATURES[operation].bind(None, *given, **named)
         arguments = {key: value for key, value in bound.arguments.items() if key != "self"}
         if operation == "fixed":
-            return given[0] if given else named["a"]
+            a = arguments["a"]
+            # No line of the equation: what it computes is its argument.
+            return Boxed(self._o.fixed(a.value), a.number) if isinstance(a, Boxed) else a
         told = {key: self._told(value) for key, value in arguments.items() if key not in ("name", "surrogate")}
         if "name" in SIGNATURES[operation].parameters:
             # Never a state's name, which is one word and the layer's number.
@@ -228,17 +230,16 @@ def run(layer: Layer, tap: str, step: Step, o: Algebra[Any], x: Any, state: Mapp
     try:
         given, before = boxing.box(x), {name: boxing.box(value) for name, value in state.items()}
         y, after = step(boxing, given, before)
-        handed, rows = _unboxed(y), {name: _unboxed(after[name]) for name in layer.carries}
+        made, rows = _unboxed(y), {name: _unboxed(after[name]) for name in layer.carries}
     except HstnnError:
         raise
     except Exception as error:
         _refuse(o.reads, layer, error)
-    if tap and tap != SPIKES:
-        handed = o.mul(handed, 1.0, tap)
+    handed = o.mul(made, 1.0, tap) if tap and tap != SPIKES else made
     if tap:
         handed = o.tap(handed, tap)
     # What is handed out and carried is one value, which a proof takes from the engine.
-    rows = {name: handed if after[name] is y else row for name, row in rows.items()}
+    rows = {name: handed if row is made else row for name, row in rows.items()}
     # Values of their own: a graph may not hand out one twice.
     return handed, {name: o.tap(o.mul(row, 1.0, name), name) for name, row in rows.items()}
 

@@ -102,7 +102,7 @@ class _Lstm(torch.autograd.Function):
         outputs, cells = torch.empty_like(gates[:, :, 0]), torch.empty_like(gates[:, :, 0])
         h, c = h0, c0
         for now, z, h_t, c_t in zip(drive.unbind(0), gates.unbind(0), outputs.unbind(0), cells.unbind(0), strict=True):
-            torch.addmm(now.flatten(1), h, flat, out=z.view(len(z), -1))
+            torch.addmm(now.flatten(1), h, flat, out=z.flatten(1))
             z[:, :2].sigmoid_()
             z[:, 2].tanh_()
             z[:, 3].sigmoid_()
@@ -141,7 +141,7 @@ class _Lstm(torch.autograd.Function):
             gc.mul_(f)
             for gate, step in enumerate((_sigmoid_step, _sigmoid_step, _tanh_step, _sigmoid_step)):
                 step(gz[:, gate], gates[t, :, gate], grad_input=gz[:, gate])
-            later = gz.view(len(gz), -1)
+            later = gz.flatten(1)
         grad_h0 = later @ flat.t() if ctx.needs_input_grad[1] else None
         grad_weight = weight_gradient(outputs, h0, out, weight)
         return out, grad_h0, gc if ctx.needs_input_grad[2] else None, grad_weight

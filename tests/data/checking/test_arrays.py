@@ -77,7 +77,7 @@ REFUSED: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "fewer labels": ("y", lambda y: y[:-2], ("x.npy contains 120 samples, and", "y.npy 118")),
     "one class": ("y", lambda y: np.zeros(len(y), int), ("has only one class",)),
     "whole fractions": ("y", lambda y: (y == "up").astype(float), ("are they classes, or values?", "data.targets=")),
-    "lone class": ("y", lambda y: np.where(np.arange(len(y)) == 0, "rare", y), ("'rare' has 1 samples, too few",)),
+    "lone class": ("y", lambda y: np.where(np.arange(len(y)) == 0, "rare", y), ("'rare' has 1 sample, too few",)),
     "axes": ("x", lambda x: x.reshape(120, 5, 2, 3, 1, 1), ("more axes than samples have", "data.axes=TI")),
 }
 

@@ -132,7 +132,7 @@ REFUSED = {
     "empty class": (plant_empty_class, ("newt contains no",)),
     "dangling": (plant_dangling, ("gone.png leads nowhere",)),
     "clear": (plant_clear, ("clear.png has transparent pixels",)),
-    "few": (plant_few, ("the class 'newt' has 1 samples, too few",)),
+    "few": (plant_few, ("the class 'newt' has 1 sample, too few",)),
     "link": (plant_link, ("cat/1.png and", "dog/1.png are links to the same file (2 pairs are)", "keep one of them")),
     "same names": (plant_same_names, ("has the classes '1' and '1.0', which mean the same",)),
     "name of list": (plant_name_of_list, ("Labels.csv has the wrong name", "rename it to labels.csv")),

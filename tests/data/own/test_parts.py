@@ -82,7 +82,7 @@ def test_every_class_stays_in_training_where_groups_allow_it() -> None:
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (samples([0, 0, 0, 1]), "the class 'class1' has 1 samples, too few"),
+        (samples([0, 0, 0, 1]), "the class 'class1' has 1 sample, too few"),
         (samples([0, 1, 0, 1], [0, 0, 2, 2], ["a", "b", "a", "c"]), "the group 'a' is in train and in test"),
         (samples([0, 1, 0, 1], None, ["a"] * 4), "1 of the groups are left ('a'), too few"),
         (samples([0, 1, 2] * 2, None, ["a", "b", "c"] * 2), "no draw leaves samples of every class to train"),

@@ -57,7 +57,7 @@ def test_the_most_frequent_words_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ({"train": "a b"}, "has 1 lines left, too few to hold some out for test"),
+        ({"train": "a b"}, "has 1 line left, too few to hold some out for test"),
         ({"one": "a", "two": "b"}, "contains one.txt, two.txt"),
         ({"train": "a", "valid": "b", "val": "c"}, "two files for one split"),
         ({"train": " \n \n"}, "contains no words"),

@@ -115,8 +115,8 @@ class Noted(Algebra[Value]):
     def _do(self, op: str, *args: Operand, what: Any = None) -> Value:
         """Note an operation, or run it where everything is known."""
         if all(not isinstance(a, Value) or a.known is not None for a in args):
-            known: Tensor = getattr(Eager(), op)(*(a.known if isinstance(a, Value) else a for a in args))
-            return Value(known=known)
+            known: Tensor | float = getattr(Eager(), op)(*(a.known if isinstance(a, Value) else a for a in args))
+            return Value(known=known) if isinstance(known, Tensor) else Value(self.nodes.const(known))
         return Value(self.nodes.add(op, *map(self._place, args), what=what))
 
     @override
