@@ -13,6 +13,7 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -195,6 +196,7 @@ def main() -> NoReturn:
         if "--traceback" in sys.argv[1:] or (console.verbose() and not isinstance(error, _TyperUsageError)):
             with suppress(OSError):
                 traceback.print_exception(error)
+    _wait_no_more()
     with suppress(OSError):
         console.told_more(f"took {time.perf_counter() - begun:.1f} s")
     streams.close()
@@ -295,6 +297,36 @@ _asked_to_end: list[int] = []
 """The signals received. A library that is interrupted during its import may raise any exception."""
 
 
-def _interrupt(number: int, _frame: Any) -> None:
+_PATIENCE = 3.0
+"""Seconds that an interrupt waits for an import to end."""
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; where a module is just being imported, after that, as some libraries swallow it."""
     _asked_to_end.append(number)
-    raise KeyboardInterrupt
+    if len(_asked_to_end) > 1 or not _importing(frame) or not hasattr(signal, "setitimer"):
+        _wait_no_more()
+        raise KeyboardInterrupt
+    latest = time.monotonic() + _PATIENCE
+
+    def again(_number: int, frame: FrameType | None) -> None:
+        if not _importing(frame) or time.monotonic() > latest:
+            _wait_no_more()
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, again)
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+
+
+def _wait_no_more() -> None:
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a frame belongs to the import of a module."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False

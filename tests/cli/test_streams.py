@@ -109,6 +109,31 @@ def test_what_a_library_makes_of_ctrl_c_while_it_is_imported_is_an_interruption(
     assert (result.code, result.error) == (130, "interrupted")
 
 
+@pytest.mark.parametrize("sends", ["INT", "TERM"])
+def test_an_import_that_swallows_an_interrupt_does_not_keep_the_command_going(sends: str, tmp_path: Path) -> None:
+    (tmp_path / "swallows.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        f"    os.kill(os.getpid(), signal.SIG{sends})\n"
+        "    time.sleep(0.2)\n"
+        "except BaseException:\n"
+        "    pass\n"
+        "def make():\n"
+        "    time.sleep(5)\n"
+    )
+    done = shell(f"cd {tmp_path}; HSTNN import swallows:make --input 2,4")
+    assert done.returncode == 130
+    assert "error: interrupted" in done.stderr
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_an_import_that_does_not_end_can_be_interrupted(again: bool, tmp_path: Path) -> None:
+    kills = "os.kill(os.getpid(), signal.SIGINT); " * (2 if again else 1)
+    (tmp_path / "endless.py").write_text(f"import os, signal, time\n{kills}\nwhile True: time.sleep(0.01)\n")
+    done = shell("HSTNN --plugin endless data list", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
