@@ -138,9 +138,12 @@ def export(
         typer.Option("--integers", help="Also write each ONNX graph with low-bit weights stored as integers."),
     ] = False,
     max_drop: Annotated[
-        float,
-        typer.Option(min=0.0, help="Largest loss of an int8 or fp16 graph: points of the metric, or % of an rmse."),
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Largest loss of an int8 or fp16 graph: points of the metric, or % of an rmse (default: 0.5).",
+        ),
+    ] = None,
     keep_all: Annotated[
         bool, typer.Option("--keep-all", help="Keep int8 and fp16 graphs that are neither smaller nor faster here.")
     ] = False,
@@ -207,6 +210,9 @@ def export(
     ):
         if given and alone and not onnx:
             raise UsageError(f"{option} applies only to ONNX graphs", "add --onnx")
+    for option, given in (("--max-drop", max_drop is not None), ("--keep-all", keep_all)):
+        if given and not int8 and not fp16:
+            raise UsageError(f"{option} applies only to int8 and fp16 graphs", "add --int8 or --fp16")
     if not formats and not nir:
         formats = ["onnx"]
     smaller: list[How] = [f"int8-{int8.value}"] if int8 else []  # type: ignore[list-item]
@@ -225,7 +231,7 @@ def export(
             smaller=smaller,
             opset=int(opset.value) if opset else OPSET,
             states=states.value if states else "named",
-            max_drop=max_drop,
+            max_drop=0.5 if max_drop is None else max_drop,
             keep_all=keep_all,
             verify=verify,
             allow_redundant=allow_redundant,

@@ -208,6 +208,9 @@ def profile(
     }
     if find_batch and options.get("repeats", 1) != 1:
         raise UsageError("--find-batch and --repeats are mutually exclusive", "leave one of them out")
+    for option, given in (("--batch", batch), ("--train-batch", train_batch)):
+        if find_batch and given:
+            raise UsageError(f"--find-batch and {option} are mutually exclusive", "leave one of them out")
     address = address_of(executor, address)
     if trace is not None:
         other = {"--out": out, "--resume": resume, "--find-batch": find_batch, "--input": inputs, "--executor": address}

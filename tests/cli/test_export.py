@@ -225,6 +225,8 @@ def test_a_smaller_graph_that_loses_too_much_is_refused(
         (["--ckpt", "nowhere.pt", "--max-drop", "-1"], 2, "--max-drop"),
         (["--ckpt", "nowhere.pt", "--opset", "19"], 2, "--opset"),
         (["--ckpt", "nowhere.pt", "--states", "outside"], 2, "--states"),
+        (["--ckpt", "nowhere.pt", "--max-drop", "1"], 2, "--max-drop applies only to int8 and fp16 graphs"),
+        (["--ckpt", "nowhere.pt", "--onnx", "--keep-all"], 2, "--keep-all applies only to int8 and fp16 graphs"),
         (["--ckpt", "nowhere.pt", "--pt2", "--opset", "17"], 2, "--opset applies only to ONNX graphs"),
         (["--ckpt", "nowhere.pt", "--nir", "--states", "both"], 2, "--states applies only to ONNX graphs"),
     ],

@@ -134,6 +134,7 @@ def test_what_would_fill_the_memory_while_it_runs_is_stopped(hstnn: Hstnn, here:
             "mine:make is a foreign network, which has no kinds",
             "use only --input",
         ),
+        (["digits", "--find-batch", "--batch", "5"], 2, "--find-batch and --batch are mutually exclusive", "leave one"),
         (["mine:make", "--find-batch"], 2, "--find-batch works only for hstnn's own networks", "leave it out"),
         (["mine:make", "--input", "6", "--phases", "train"], 2, "unknown phase of a foreign network 'train'", ""),
         (["net.onnx", "--phases", "step"], 2, "net.onnx is an ONNX file: hstnn can run it, not train it", "leave"),
