@@ -364,7 +364,7 @@ def test_a_text_is_read_and_continued(
     standard_input(text.encode())
     assert answers(hstnn(*command, "-"))[0]["perplexity"] == result["perplexity"]
     plain = hstnn("run", bundles["text"], "--input", tmp_path / "text.txt", "--continue", "3").out
-    assert f"{len(tokens)} words, perplexity {perplexity:.2f}" in plain
+    assert f"{len(tokens)} words, perplexity {result['perplexity']:.2f}" in plain
     assert "not in the vocabulary, read as <unk>: " in plain
     assert plain.splitlines()[-1] == "… " + " ".join(result["continuation"])
 
