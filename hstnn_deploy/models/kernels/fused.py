@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from hstnn_deploy.models.cells import MapForm
 from hstnn_deploy.models.eager import lies_by_pixels
+from hstnn_deploy.models.kernels.decayed import without_decayed
 from hstnn_deploy.models.kernels.once import differentiable_once
 
 # The step of sigmoid backward: sigmoid_step(g, h, grad_input=out) is g * h * (1 - h), in one pass.
@@ -74,7 +75,7 @@ class _Rnn(torch.autograd.Function):
         for gh, h_t, gz in reversed(list(steps)):
             if later is not None:
                 gh = torch.addmm(gh, later, weight.t(), out=total)
-            later = _sigmoid_step(gh, h_t, grad_input=gz)
+            later = without_decayed(_sigmoid_step(gh, h_t, grad_input=gz))
         grad_h0 = out[0] @ weight.t() if ctx.needs_input_grad[1] else None
         return out, grad_h0, weight_gradient(outputs, h0, out, weight)
 
@@ -141,7 +142,7 @@ class _Lstm(torch.autograd.Function):
             gc.mul_(f)
             for gate, step in enumerate((_sigmoid_step, _sigmoid_step, _tanh_step, _sigmoid_step)):
                 step(gz[:, gate], gates[t, :, gate], grad_input=gz[:, gate])
-            later = gz.flatten(1)
+            later = without_decayed(gz.flatten(1))
         grad_h0 = later @ flat.t() if ctx.needs_input_grad[1] else None
         grad_weight = weight_gradient(outputs, h0, out, weight)
         return out, grad_h0, gc if ctx.needs_input_grad[2] else None, grad_weight

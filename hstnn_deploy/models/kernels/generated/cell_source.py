@@ -123,7 +123,7 @@ def backward(graph: Graph, step: Back, dtype: torch.dtype, given: Sequence[str])
                 for k, place in step.operands:
                     made.append((sums[k], code.do("add", body.load(sums[k]), body.write(place, leaf))))
                 for row, value in made:
-                    code.store(row, j, code.normal(value))
+                    code.store(row, j, code.lasting(value))
         target = f"g_{names[step.multiplied]}"
         _product(
             code,

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import torch
 
+from hstnn_deploy.models.kernels.decayed import least
+
 HEAD = ("units", "size", "steps", "width", "depth")
 """What a kernel is told first: the units, how many it takes at once, the steps; and of maps the numbers of a row and
 those of a pixel, which lie side by side."""
@@ -40,9 +42,9 @@ _OPERATIONS: dict[str, tuple[str, ...]] = {
     # Of what is not a number and another, what is not a number: as torch pools.
     "larger": ("fcmp ogt {real} {a[0]}, {a[1]}", "fcmp uno {real} {a[0]}, {a[0]}", "or i1 {r[0]}, {r[1]}"),
     "where": ("select i1 {a[0]}, {real} {a[1]}, {real} {a[2]}",),
-    "normal": (
+    "lasting": (
         "call {real} @llvm.fabs.{kind}({real} {a[0]})",
-        "fcmp olt {real} {r[0]}, {a[1]}",
+        "fcmp ole {real} {r[0]}, {a[1]}",
         f"select i1 {{r[1]}}, {_ZERO}, {{real}} {{a[0]}}",
     ),
     "fires above": (
@@ -103,14 +105,12 @@ class Code:
         rounded = struct.unpack("f", struct.pack("f", number))[0] if self.kind == "f32" else number
         return f"0x{struct.pack('>d', rounded).hex().upper()}"
 
-    def normal(self, value: str) -> str:
-        """Write 0 in the place of a number that is subnormal, and return it: only gradients may be changed so.
+    def lasting(self, value: str) -> str:
+        """Write 0 in the place of a number up to `decayed.least`, and return it: only gradients may be changed so.
 
-        What decays over a long window ends there. Processors take some 100 cycles for an operation on such a number: of
-        LIF layers of 400 units at T 2000, the products of their gradients took 1.5 s, and 0.3 s without.
+        Of LIF layers of 400 units at T 2000, the products of their gradients took 1.5 s, and take 0.3 s.
         """
-        least = torch.finfo(torch.float32 if self.kind == "f32" else torch.float64).smallest_normal
-        return self.do("normal", value, self.literal(least))
+        return self.do("lasting", value, self.literal(least(torch.float32 if self.kind == "f32" else torch.float64)))
 
     def whole(self, operation: str, a: str | int, b: str | int) -> str:
         """Write add, sub, mul, sdiv or an icmp of whole numbers."""

@@ -275,13 +275,13 @@ def backward(
                 return code.do("where", live, value, otherwise) if lengths else value
 
             made = {place: body.write(place, leaf(rows)) for place in roots(step)}
-            code.store(out, j, valid("0.0" if step.drive is None else code.normal(made[step.drive])))
+            code.store(out, j, valid("0.0" if step.drive is None else code.lasting(made[step.drive])))
             for n, place in step.operands:
                 row = f"%sum{n}.row"
                 code.store(row, j, code.do("add", body.load(row), valid(made[place])))
             for name, place_before in step.states:
                 row = f"%{gradients[name]}.row"
-                new = "0.0" if place_before is None else code.normal(made[place_before])
+                new = "0.0" if place_before is None else code.lasting(made[place_before])
                 code.store(row, j, valid(new, body.load(row)) if lengths else new)
 
     last = code.whole("sub", "%steps", 1)
