@@ -11,6 +11,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,10 @@ for path in sys.argv[1:]:
         print(path, error)
 """
     subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, timeout=300, check=True)
-    assert [attack for attack, proof in zip(kinds, proofs, strict=True) if proof.exists()] == list(kinds)
+    # torch 2.11 does not know the third kind.
+    older = metadata.version("torch").startswith("2.11")
+    expected = [kind for kind in kinds if not (older and kind == "constants, opaque")]
+    assert [attack for attack, proof in zip(kinds, proofs, strict=True) if proof.exists()] == expected
 
 
 def test_what_is_rewritten_unchanged_is_opened_and_computes_the_same(bundle: Path) -> None:

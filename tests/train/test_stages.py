@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def test_an_uninterrupted_run_leaves_a_folder_per_stage_with_all_it_promises(who
         run = RunFolder(whole / BASE / stage)
         assert run.finished
         environment = run.environment()
-        assert environment["versions"]["torch"] == torch.__version__
+        assert environment["versions"]["torch"] == metadata.version("torch")
         assert environment["threads"] == torch.get_num_threads()
         assert environment["device"] == "cpu"
 
@@ -63,7 +64,7 @@ def test_checkpoints_say_what_they_are(whole: Path) -> None:
     for each in (adapted, restored):
         assert each.metrics["protocol"] == "validation"
         assert each.metrics["test"]["samples"] == 360
-        assert each.environment["versions"]["torch"] == torch.__version__
+        assert each.environment["versions"]["torch"] == metadata.version("torch")
         assert each.resolved_recipe() == tiny()
 
 
