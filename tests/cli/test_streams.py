@@ -109,6 +109,18 @@ def test_what_a_library_makes_of_ctrl_c_while_it_is_imported_is_an_interruption(
     assert (result.code, result.error) == (130, "interrupted")
 
 
+def at_a_terminal(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command as at a terminal: what runs in the background, as tests may, is started with Ctrl-C ignored."""
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from hstnn_deploy.__main__ import main\n"
+        "main()"
+    )
+    run = [sys.executable, "-c", code, *words]
+    return subprocess.run(run, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=folder)
+
+
 @pytest.mark.parametrize("sends", ["INT", "TERM"])
 def test_an_import_that_swallows_an_interrupt_does_not_keep_the_command_going(sends: str, tmp_path: Path) -> None:
     (tmp_path / "swallows.py").write_text(
@@ -121,7 +133,7 @@ def test_an_import_that_swallows_an_interrupt_does_not_keep_the_command_going(se
         "def make():\n"
         "    time.sleep(5)\n"
     )
-    done = shell(f"cd {tmp_path}; HSTNN import swallows:make --input 2,4")
+    done = at_a_terminal(tmp_path, "import", "swallows:make", "--input", "2,4")
     assert done.returncode == 130
     assert "error: interrupted" in done.stderr
 
@@ -129,8 +141,8 @@ def test_an_import_that_swallows_an_interrupt_does_not_keep_the_command_going(se
 @pytest.mark.parametrize("again", [True, False])
 def test_an_import_that_does_not_end_can_be_interrupted(again: bool, tmp_path: Path) -> None:
     kills = "os.kill(os.getpid(), signal.SIGINT); " * (2 if again else 1)
-    (tmp_path / "endless.py").write_text(f"import os, signal, time\n{kills}\nwhile True: time.sleep(0.01)\n")
-    done = shell("HSTNN --plugin endless data list", PYTHONPATH=str(tmp_path))
+    (tmp_path / "long.py").write_text(f"import os, signal, time\n{kills}\nfor _ in range(1500): time.sleep(0.01)\n")
+    done = at_a_terminal(tmp_path, "--plugin", "long", "data", "list")
     assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
 
 
