@@ -25,7 +25,7 @@ def test_the_section_holds_the_figures_of_the_run_folders(full_size: dict[str, o
     runs += train(tiny(), tmp_path / "runs", test_curve=True)
     full_size["EPOCHS"]["digits"] = 2  # type: ignore[index]
     found, bundles = collect([tmp_path / "runs"]).runs, tmp_path / "bundles"
-    assert full_size["export"](found, bundles) == 0  # type: ignore[operator]
+    assert full_size["export"](found, bundles, None) == 0  # type: ignore[operator]
     text = full_size["section"](found, tmp_path, bundles)  # type: ignore[operator]
     rows = [line for line in text.splitlines() if line.startswith("| ") and "epochs done" not in line]
     assert [re.split(r" *\| *", row)[1] for row in rows] == ["snn", "hybrid redundant (adapted)", "hybrid 0.5"]
