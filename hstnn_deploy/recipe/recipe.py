@@ -45,7 +45,7 @@ ADDED: tuple[tuple[str, Any], ...] = (
 )
 """Keys that older recipes do not have, and their meaning there."""
 
-_FAMILIES = {"stack", "sequence", "convolutional", "language"}
+_FAMILIES = ("stack", "sequence", "convolutional", "language")
 
 _OF_HYBRID = {"kind", "ratio", "adapt", "selection", "restore"}
 """Keys that belong to the method hybrid."""
@@ -110,7 +110,7 @@ class Recipe(BaseModel):
         if not isinstance(given, dict):
             return given
         network = given.get("network")
-        if "train" in given and (not isinstance(network, dict) or network.get("family") not in list(_FAMILIES)):
+        if "train" in given and (not isinstance(network, dict) or network.get("family") not in _FAMILIES):
             # The family is wrong: nothing else in the recipe can be checked without it.
             return {**given, "method": "plain", "kind": "plain", "adapt": given["train"], "restore": given["train"]}
         stacked = isinstance(network, dict) and network.get("family") == "stack"

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.export import Dim
 
-from hstnn_deploy.export.graph.interface import interface
-from hstnn_deploy.export.graph.program import Program, frozen, scripted, source, taps_of
+from hstnn_deploy.export.graph.interface import frozen, interface, taps_of
+from hstnn_deploy.export.graph.script import scripted, source
+from hstnn_deploy.export.graph.traced import Program
 from hstnn_deploy.models.eager import Eager
 from tests.export.cases import CASES, Case
 

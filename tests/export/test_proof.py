@@ -19,7 +19,7 @@ from torch import Tensor
 from hstnn_deploy.data.splits import Batch
 from hstnn_deploy.errors import BundleError
 from hstnn_deploy.export.graph import modules
-from hstnn_deploy.export.graph.program import scripted
+from hstnn_deploy.export.graph.script import scripted
 from hstnn_deploy.export.graph.write import ONNX_FILES, PT2, TORCHSCRIPT, write_graphs, written_by
 from hstnn_deploy.export.proof.checks import opened, run_checks
 from hstnn_deploy.export.proof.comparisons import Check, Subject, built

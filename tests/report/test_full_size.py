@@ -33,7 +33,7 @@ def test_the_section_holds_the_figures_of_the_run_folders(full_size: dict[str, o
     best = max(metrics, key=lambda row: (row["valid_accuracy"], -row["valid_loss"]))
     highest = max(row["test_accuracy"] for row in metrics)
     assert f"| 2 of 2 | {best['test_accuracy']:.2f} (epoch {best['epoch']}) | {highest:.2f} " in rows[0]
-    assert re.search(r"Obtained with torch .*, \d+ threads? of .* Commits: ", text)
+    assert re.search(r"Obtained with torch .*, \d+ threads? of .* Commits, of each run", text)
     assert "Selection of hybrid 0.5: 4 probes; a kept unit is kept again in" in text
     assert re.search(
         r"Exported to ONNX, hybrid 0.5: (\d+) of \1 checks passed; replay in ONNX .*spikes identical", text

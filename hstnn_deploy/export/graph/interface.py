@@ -3,6 +3,7 @@
 Shapes: T time, B batch. Graphs, manifest and checks all take them from here.
 """
 
+import copy
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
@@ -103,3 +104,14 @@ def interface(network: Network) -> Interface:
     ]
     found = Interface(step, tokens, states, network.outputs, network.every_step)
     return replace(found, leaves=network.exit is not None, words=network.words, regresses=network.values)
+
+
+def frozen(network: Network) -> Network:
+    """Return a copy of a network on the CPU, in evaluation mode, without gradients."""
+    # A convolution inside a scan cannot be exported with them.
+    return copy.deepcopy(network).cpu().eval().requires_grad_(False)
+
+
+def taps_of(network: Network) -> list[str]:
+    """Return the names of what every layer's units hand out, in the order in which both readings give it."""
+    return [str(tap) for tap in network.taps]

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from hstnn_deploy.export.graph.interface import interface
-from hstnn_deploy.export.graph.program import Program, frozen, scripted
+from hstnn_deploy.export.graph.interface import frozen, interface
+from hstnn_deploy.export.graph.script import scripted
+from hstnn_deploy.export.graph.traced import Program
 from hstnn_deploy.models.network import Network
 
 _EXAMPLE_STEPS, _EXAMPLE_BATCH = 3, 2
@@ -20,7 +21,7 @@ _EXAMPLE_STEPS, _EXAMPLE_BATCH = 3, 2
 def script(network: Network) -> Any:
     """Return a network as TorchScript: scripted, not traced, for tracing would bake the number of steps.
 
-    Its weights keep their names. Beside `forward` it has `forward_shown`, which hands out taps too; see `program`.
+    Its weights keep their names. Beside `forward` it has `forward_shown`, which hands out taps too; see `script`.
 
     Raises:
         ExportError: an equation of the network cannot be written so.

@@ -276,7 +276,7 @@ def _steps(record: Record, name: str) -> str:
     """Return how many steps of a pass were measured, such as "5 x 13" whole passes or "40 of 540" steps."""
     done, whole, repeats = (record.facts.get(f"{name}{end}", 0) for end in ("", "_of", "_repeats"))
     if not done:
-        return "n/a"
+        return "not recorded"
     if done < whole:
         return f"{done} of {whole}"
     return f"{repeats} x {whole}" if repeats > 1 else f"all {whole}"
