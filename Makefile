@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 help:
 	@echo "make demo        set up .venv and run the whole main path on real digits (about 3 minutes on 2 cores)"
 	@echo "make test        set up .venv and run format, lint, types and all tests"
-	@echo "make test-matrix set up .venv and run the longest tests, such as every cell of the export matrix (about 7 minutes)"
+	@echo "make test-matrix set up .venv and run the tests that are too long for make test, such as every cell of the export matrix"
 	@echo "make attack      set up .venv and attack everything that reads or writes for MINUTES (30), counting failures"
 	@echo "make benchmarks  set up .venv and run the benchmarks"
 	@echo "make engines     set up .venv and run every export case in other engines (about 3 minutes; needs the network)"
@@ -26,7 +26,7 @@ test: $(VENV)/.installed-dev
 	@VIRTUAL_ENV="$(abspath $(VENV))" scripts/check
 
 test-matrix: $(VENV)/.installed-dev
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export/test_matrix.py tests/export/test_neurons.py tests/export/test_proof.py tests/train/test_accuracy.py -m "matrix or not matrix"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m matrix
 
 MINUTES ?= 30
 attack: $(VENV)/.installed-dev

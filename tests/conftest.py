@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -12,6 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from hypothesis.internal.conjecture import providers
 
 # A console made while a test module is imported would keep this width for good; each test is given its own below.
@@ -52,6 +53,14 @@ TINY_TEXT = {
     "selection.bootstraps": 10,
 }
 """Changes that make the recipe of a language model small enough, for the text of the fixture `ptb`."""
+
+
+def in_part(cases: Iterable[object], each: int) -> list[ParameterSet]:
+    """Return cases for `parametrize`, of which every `each`-th runs every time, and `make test-matrix` the others."""
+    return [
+        pytest.param(*(case if type(case) is tuple else (case,)), marks=pytest.mark.matrix if number % each else ())
+        for number, case in enumerate(cases)
+    ]
 
 
 def settings(changes: dict[str, object]) -> list[str]:

@@ -1,6 +1,7 @@
 """How parts of a user's own become known: entry points, modules that are named, and files that need them."""
 
 import functools
+import itertools
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from hstnn_deploy import checkpoint
 from hstnn_deploy.plugins import registry as plugins
 from hstnn_deploy.recipe import parts
 from tests import own_parts
+from tests.conftest import in_part
 
 SOURCE = Path(own_parts.__file__).read_text(encoding="utf-8")
 Offer = Callable[..., Path]
@@ -176,8 +178,10 @@ def test_what_is_recorded_may_be_anything(recorded: Any, tmp_path: Path) -> None
         assert hd.load_network(file).outputs == 2
 
 
-@pytest.mark.parametrize("loss", [[], {"name": []}, {"name": {"a": 1}}, 3])
-@pytest.mark.parametrize("metrics", [3, [["accuracy"]], "accuracy", {"a": 1}])
+@pytest.mark.parametrize(
+    ("loss", "metrics"),
+    in_part(itertools.product([[], {"name": []}, {"name": {"a": 1}}, 3], [3, [["accuracy"]], "accuracy", {"a": 1}]), 3),
+)
 def test_a_recipe_in_a_file_may_be_anything(loss: Any, metrics: Any, tmp_path: Path) -> None:
     own_parts.register()
     file = tmp_path / "net.pt"

@@ -49,7 +49,7 @@ def fired(shooting: Range, shots: Iterable[Shot], kept: Path) -> int:
 
 def test_whole_files_are_answered_or_refused_in_one_line(shooting: Range, kept: Path) -> None:
     whole = [kind for kind in shooting.kinds.values() if kind.content and kind.name not in SLOW]
-    assert fired(shooting, (Shot(kind.name, "whole", kind.content) for kind in whole), kept) > 60
+    assert fired(shooting, (Shot(kind.name, "whole", kind.content) for kind in whole[::2]), kept) > 30
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -82,7 +82,7 @@ def test_nothing_in_a_program_is_run_before_it_is_known_what_it_is(shooting: Ran
 
 
 def test_small_inputs_that_ask_for_much_are_refused_at_once(shooting: Range, kept: Path) -> None:
-    assert fired(shooting, itertools.islice(bounds.shots(shooting.yard), 0, None, 6), kept) > 50
+    assert fired(shooting, itertools.islice(bounds.shots(shooting.yard), 0, None, 13), kept) > 20
 
 
 def test_what_unpacks_to_much_is_not_held_in_memory(shooting: Range, kept: Path) -> None:

@@ -50,6 +50,7 @@ def refused(error: BaseException) -> Callable[..., Any]:
     return refuse
 
 
+@pytest.mark.matrix
 def test_weights_on_devices_are_trained_in_four_steps_and_measured_under_variation(
     hstnn: Hstnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

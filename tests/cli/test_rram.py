@@ -104,17 +104,12 @@ def test_an_early_exit_is_measured_and_drawn(hstnn: Hstnn, runs: Path, tmp_path:
 
 def test_what_is_deployed_is_exported_proved_and_profiled(hstnn: Hstnn, runs: Path, tmp_path: Path) -> None:
     ckpt = best(runs, "prune")
-    exported = hstnn("export", "--ckpt", ckpt, "--draw", "1", "--out", tmp_path / "b")
-    whole = hstnn("export", "--ckpt", ckpt, "--onnx", "--integers", "--opset", "21", "--out", tmp_path / "whole")
-    assert whole.code == 0, whole.err
-    sizes = [(tmp_path / "whole" / f"model.step{name}.onnx").stat().st_size for name in ("", ".integers")]
-    assert sizes[1] < sizes[0]
-    assert hstnn("verify", tmp_path / "whole", "--ckpt", ckpt, "--strict").code == 0
+    exported = hstnn("export", "--ckpt", ckpt, "--draw", "1", "--onnx", "--out", tmp_path / "b")
     assert exported.code == 0, exported.err
     manifest = json.loads((tmp_path / "b/manifest.json").read_text())
     assert manifest["verification"]["result"] == "passed"
     assert (manifest["weights"]["draw"], manifest["weights"]["step"]) == (1, "prune")
-    assert hstnn("verify", tmp_path / "b", "--ckpt", ckpt).code == 0
+    assert hstnn("verify", tmp_path / "b", "--ckpt", ckpt, "--strict").code == 0
     # Another step's weights are another network's.
     other = hstnn("verify", tmp_path / "b", "--ckpt", best(runs, "vat"))
     assert other.code == 8
@@ -124,6 +119,17 @@ def test_what_is_deployed_is_exported_proved_and_profiled(hstnn: Hstnn, runs: Pa
     profiled = hstnn("profile", "--ckpt", ckpt, *words)
     assert profiled.code == 0, profiled.err
     assert "layer1.conv" in profiled.out
+
+
+@pytest.mark.matrix
+def test_devices_without_variation_are_exported_as_integers_too(hstnn: Hstnn, tmp_path: Path) -> None:
+    assert hstnn("train", "rram-digits", *FEW, "--out", tmp_path).code == 0
+    ckpt, bundle = best(tmp_path, "prune"), tmp_path / "whole"
+    whole = hstnn("export", "--ckpt", ckpt, "--onnx", "--integers", "--opset", "21", "--out", bundle)
+    assert whole.code == 0, whole.err
+    sizes = [(bundle / f"model.step{name}.onnx").stat().st_size for name in ("", ".integers")]
+    assert sizes[1] < sizes[0]
+    assert hstnn("verify", bundle, "--ckpt", ckpt, "--strict").code == 0
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hstnn_deploy.cli import console
 from hstnn_deploy.recipe.load import load_recipe
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.screen import Screen
-from tests.conftest import PATIENCE, Hstnn
+from tests.conftest import PATIENCE, Hstnn, in_part
 
 HSTNN = f"{sys.executable} -m hstnn_deploy"
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full: it runs on Linux")
@@ -34,7 +34,7 @@ def shell(command: str, **environment: str) -> "subprocess.CompletedProcess[str]
 
 
 @full
-@pytest.mark.parametrize("words", ["recipes", "recipes --json", "recipes digits", "--help"])
+@pytest.mark.parametrize("words", in_part(["recipes --json", "recipes", "--help", "recipes digits"], 2))
 def test_a_full_device_behind_standard_output_is_one_line(words: str) -> None:
     done = shell(f"HSTNN {words} > /dev/full")
     assert done.returncode == 5
@@ -47,7 +47,7 @@ def test_a_full_device_behind_standard_error_leaves_the_exit_code() -> None:
     assert shell("HSTNN recipes none-such 2> /dev/full").returncode == 2
 
 
-@pytest.mark.parametrize("words", ["recipes", "recipes --json", "recipes digits"])
+@pytest.mark.parametrize("words", in_part(["recipes --json", "recipes", "recipes digits"], 3))
 def test_a_reader_that_leaves_ends_the_command_without_a_word(words: str) -> None:
     done = shell(f"HSTNN {words} | true; exit ${{PIPESTATUS[0]}}")
     assert done.returncode in {0, 141}  # what fits into the pipe is written before anybody can leave
@@ -138,7 +138,7 @@ def test_an_import_that_swallows_an_interrupt_does_not_keep_the_command_going(se
     assert "error: interrupted" in done.stderr
 
 
-@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize("again", in_part([True, False], 2))
 def test_an_import_that_does_not_end_can_be_interrupted(again: bool, tmp_path: Path) -> None:
     kills = "os.kill(os.getpid(), signal.SIGINT); " * (2 if again else 1)
     (tmp_path / "long.py").write_text(f"import os, signal, time\n{kills}\nfor _ in range(1500): time.sleep(0.01)\n")

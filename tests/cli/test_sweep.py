@@ -125,6 +125,7 @@ def wait_until(condition: Callable[[], object], process: "subprocess.Popen[str] 
         time.sleep(0.01)
 
 
+@pytest.mark.matrix
 def test_killed_and_stopped_in_every_way_a_sweep_ends_as_if_undisturbed(
     hstnn: Hstnn, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:

@@ -88,6 +88,7 @@ def test_vat_is_of_steps_that_start_from_one(hstnn: Hstnn, swept: Path, tmp_path
     assert "does not start from an RRAM network" in hstnn(*words, vat, "--stage", "baseline").err
 
 
+@pytest.mark.matrix
 def test_a_stack_of_convolutions_is_swept_plainly(hstnn: Hstnn, tmp_path: Path) -> None:
     """Its weights come on no devices unless somebody says so: in the recipe, or by --stage."""
     small = ["train.epochs=1", "train.batches=2", "batch=8"]

@@ -120,6 +120,7 @@ def test_what_measures_ends_when_the_sweep_is_gone(hstnn: Hstnn, tmp_path: Path)
         assert process.wait(PATIENCE) != 0
 
 
+@pytest.mark.matrix
 def test_seeds_that_an_earlier_sweep_measured_are_measured_with_others(
     hstnn: Hstnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from hstnn_deploy.data.files.folder import silent
 from hstnn_deploy.data.registry import DATA_SETS, DataConfig
 from hstnn_deploy.data.splits import Batch, Split
 from hstnn_deploy.profile.phases.loaders import Strategy, Subject, of_recordings
+from tests.conftest import in_part
 
 CPU = torch.device("cpu")
 CASES: dict[str, dict[str, Any]] = {
@@ -32,7 +33,7 @@ def strategies(made: tuple[Path, DataConfig], folder: Path, changes: dict[str, A
     return {each.name: each.make() for each in of_recordings(subject) if isinstance(each, Strategy)}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", in_part(CASES, 2))
 def test_every_strategy_hands_out_our_batches(made: tuple[Path, DataConfig], tmp_path: Path, case: str) -> None:
     found = strategies(made, tmp_path / "kept", CASES[case])
     assert len(found) == (6 if case == "random crops" else 11)

@@ -16,6 +16,7 @@ from hstnn_deploy.export.graph.from_nir import FROM, read_nir, stack_of
 from hstnn_deploy.export.graph.neuromorphic import to_nir, write_nir
 from hstnn_deploy.export.graph.nir_neurons import Method
 from hstnn_deploy.models.stack import Stack, StackConfig
+from tests.conftest import in_part
 from tests.export.nir_oracle import Array, interpret
 from tests.export.test_from_nir import spikes
 
@@ -261,7 +262,7 @@ def test_a_node_runs_as_nir_defines_it(name: str, method: Method) -> None:
 NOT_WRITTEN = {"Conv2d, options": "2 groups"}
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", in_part(GRAPHS, 3))
 def test_a_node_is_written_and_read_again(name: str, tmp_path: Path) -> None:
     graph = GRAPHS[name]()
     network = stack_of(graph, DT)

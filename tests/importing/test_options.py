@@ -14,6 +14,7 @@ from hstnn_deploy.importing.alone import compare_alone
 from hstnn_deploy.importing.module import import_module
 from hstnn_deploy.importing.parts import Part, Taken, every_part
 from hstnn_deploy.importing.stacks import built
+from tests.conftest import in_part
 from tests.importing.networks import NETWORKS, made
 
 
@@ -207,7 +208,7 @@ def only(path: str) -> Callable[..., Any]:
     return lambda module, at, *others: compare_alone(module, at, *others) if at == path else None
 
 
-@pytest.mark.parametrize(("library", "name"), CASES)
+@pytest.mark.parametrize(("library", "name"), in_part(CASES, 3))
 def test_each_option_taken_wrongly_is_found(library: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert NETWORKS[name][0] == library
     module, example = made(name)

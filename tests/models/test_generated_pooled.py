@@ -1,6 +1,7 @@
 """Kernels that pool what neurons hand out, over maps in either layout, do what the step and torch's pooling do."""
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any, Literal
 
 import pytest
@@ -15,6 +16,7 @@ from hstnn_deploy.models.eager import lies_by_pixels
 from hstnn_deploy.models.kernels import plain
 from hstnn_deploy.models.kernels.generated import compiled, window
 from hstnn_deploy.models.neurons import Integrator, Lif
+from tests.conftest import in_part
 from tests.models import mutants
 from tests.models.neuron_kinds import KINDS
 from tests.models.test_generated import Case, case, run
@@ -107,10 +109,9 @@ def test_a_kernel_pools_as_torch_does_in_either_layout(given: Case, how: How, pi
     check(given, how, pixels)
 
 
-@each_how
-@each_layout
-@pytest.mark.parametrize("lengths", [None, [0, 3]])
-@pytest.mark.parametrize("kind", SPIKING)
+@pytest.mark.parametrize(
+    ("kind", "lengths", "how", "pixels"), in_part(product(SPIKING, (None, [0, 3]), HOWS, (False, True)), 5)
+)
 def test_spikes_are_pooled_on_the_way(kind: str, lengths: list[int] | None, how: How, pixels: bool) -> None:
     check(case(kind, (3, 2, 3, 4, 6), lengths=lengths), how, pixels)
 

@@ -31,6 +31,7 @@ needs_ray = pytest.mark.skipif(
 )
 
 
+@pytest.mark.matrix
 @needs_ray
 def test_a_checkpoint_is_measured_on_a_node_as_it_is_here(
     hstnn: Hstnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

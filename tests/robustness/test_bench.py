@@ -15,6 +15,8 @@ from hstnn_deploy.robustness.measure import Bench
 from hstnn_deploy.train.stages import train
 from tests.conftest import TINY, TINY_TEXT, settings
 
+FEW: dict[str, object] = {"epochs": 1, "batches": 2}
+
 
 def _bench(recipe: Any, out: Path, folder: Path | None = None) -> Bench:
     run = train(recipe, out, data_folder=folder)[-1]
@@ -69,9 +71,14 @@ def test_a_text_is_read_with_other_words_and_the_same_are_predicted(ptb: Path, t
         assert bench.value(DISTURBANCES[name], 0.9, 0) != bench.clean
 
 
-def test_a_picture_is_disturbed_before_it_becomes_spikes(tmp_path: Path) -> None:
-    recipe = load_recipe("rram-digits", settings({"train.epochs": 1}))
-    bench = _bench(recipe, tmp_path)
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    few = {f"{section}.{key}": value for section in ("train", "finetune") for key, value in FEW.items()}
+    return _bench(load_recipe("rram-digits", settings(few)), tmp_path_factory.mktemp("pictures"))
+
+
+def test_a_picture_is_disturbed_before_it_becomes_spikes(pictures: Bench) -> None:
+    bench = pictures
     assert "no gradient" in bench.why_not(DISTURBANCES["pgd"])
     assert bench.value(DISTURBANCES["gaussian"], 1e-12, 0) == bench.clean
     from hstnn_deploy.disturbances.inputs import disturbed_images
@@ -83,10 +90,10 @@ def test_a_picture_is_disturbed_before_it_becomes_spikes(tmp_path: Path) -> None
 
 
 def test_what_is_usual_makes_no_more_steps_than_a_network_takes_and_a_loss_is_a_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network with norms of each step is as long as they are many: it is measured under all else."""
-    bench = _bench(load_recipe("rram-digits", settings({"train.epochs": 1})), tmp_path)
+    bench = pictures
     assert bench.network.longest is not None
     usual = [each.name for each in bench.usual()]
     assert "stretch" not in usual

@@ -196,6 +196,7 @@ with together(ranks, device):
 """
 
 
+@pytest.mark.matrix
 def test_all_stages_of_a_language_model_under_torchruns_environment(ptb: Path, tmp_path: Path) -> None:
     changes = [*settings(TINY_TEXT), "network.dropout=0", "batch=3"]
     with socket.socket() as free:

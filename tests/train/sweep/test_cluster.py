@@ -58,6 +58,7 @@ def test_a_plan_on_ray_gives_what_training_by_hand_gives(ray_here: Cluster, tmp_
     assert contents(tmp_path / "fetched/digits/hybrid") == contents(tmp_path / "hand/digits/hybrid")
 
 
+@pytest.mark.matrix
 @needs_ray
 def test_failures_come_back_and_stopping_ends_the_process(ray_here: Cluster, tmp_path: Path) -> None:
     changes = ["kind=snn", "adapt.epochs=100000", "batch=50"]
