@@ -140,7 +140,7 @@ while True:
 
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """Keep so many cores busy meanwhile, by processes that end with this one."""
+    """Keep a number of cores busy meanwhile, by processes that end with this one."""
     command = [sys.executable, "-c", _SPIN]
     with ExitStack() as stack:
         for _ in range(processes):

@@ -58,7 +58,7 @@ def data_loading(rounds: int, folder: Path | None = None) -> Iterator[Result]:
 
 @contextmanager
 def _own_cache(folder: Path) -> Iterator[None]:
-    """Let our cache be a folder of its own while it is measured, so that clearing it takes nobody's entries."""
+    """Let our cache be a folder of its own while it is measured, so that clearing it spares the user's entries."""
     with patch.dict(os.environ, {cache.VARIABLE: str(folder)}):
         yield
 

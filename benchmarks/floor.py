@@ -37,7 +37,7 @@ def network_products(sizes: Sizes, train: bool) -> list[Product]:
     inputs = INPUTS
     for number in range(2):
         for units in filter(None, sizes):
-            # The gradient with respect to the network's input is nobody's business.
+            # The gradient with respect to the network's input is not needed.
             products += dense(STEPS * BATCH, inputs, units, train, input_gradient=number > 0)
         if sizes.rnn:
             products += recurrent(sizes.rnn, train)

@@ -269,7 +269,7 @@ def processes() -> float:
 
 
 def milliseconds(run: Callable[[], object], rounds: int, inside: int = 10) -> float:
-    """Return the median over rounds of the time of a run, of which `inside` follow each other in a round."""
+    """Return the median over rounds of the time of a run; a round is `inside` runs, one after another."""
     for _ in range(3):
         run()
     found = []

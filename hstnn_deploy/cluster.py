@@ -122,7 +122,7 @@ def heed_cancellations() -> None:
 
 def stop(ray: Any, running: Sequence[Any]) -> None:
     """Cancel the tasks of some results and wait until they end; force them if they do not."""
-    # On a busy node a cancellation can get lost, so it is said again, but not before one that was heard has had its
+    # On a busy node a cancellation can get lost, so it is sent again, but not before one that was heard has had its
     # time: it would cut that short. Who never hears it is ended with its worker.
     left = list(running)
     for force in (False, False, True):

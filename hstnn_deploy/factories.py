@@ -76,7 +76,7 @@ def import_module_of(name: str) -> ModuleType:
     """Import a user's module, looked for in the current folder first.
 
     Raises:
-        UsageError: there is none, or it raises when it is imported.
+        UsageError: the module or the factory does not exist, or it raises when it is imported.
     """
     here = str(Path.cwd())
     if here not in sys.path:

@@ -49,7 +49,7 @@ _PARTIAL = ".partial"
 
 
 def clear_partial(folder: Path) -> None:
-    """Remove half-written files of a killed process, from a folder to which nobody else is writing."""
+    """Remove half-written files of a killed process, from a folder to which nothing else is writing."""
     for path in folder.glob(f".*{_PARTIAL}"):
         path.unlink(missing_ok=True)
 
@@ -136,7 +136,7 @@ def temporary_folder(kind: str) -> Iterator[Path]:
 
 def _make_temporary(base: Path, kind: str) -> tuple[Path, int]:
     """Make a folder that this process has locked; return it and its lock."""
-    # Under another name until it is locked, so that nobody takes it for an abandoned one.
+    # Under another name until it is locked, so that it is not taken for an abandoned one.
     made = Path(tempfile.mkdtemp(dir=base, prefix=_MAKING))
     path = base / f"{_TEMPORARY}{kind}-{made.name.removeprefix(_MAKING)}"
     holder = -1

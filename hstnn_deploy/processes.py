@@ -63,7 +63,7 @@ def end_with_starter(patience: float = 0.0) -> None:
     """End this process as soon as its standard input closes.
 
     The starter holds the other end and never writes to it, so it closes when the starter ends, however that happens;
-    then nobody reads the result any more.
+    then nothing reads the result any more.
 
     Args:
         patience: seconds in which it may shut down, as after SIGTERM; 0: it ends at once.

@@ -271,7 +271,7 @@ def _explanation(error: BaseException) -> tuple[int, str, str]:
         case _ if _asked_to_end or isinstance(error, KeyboardInterrupt | typer.Abort):
             return 130, "interrupted", ""
         case BrokenPipeError():
-            # The reader of our output has gone; nobody would see a message.
+            # The reader of our output has gone and would not see a message.
             return 141, "", ""
         case _TyperUsageError():
             context = getattr(error, "ctx", None)

@@ -33,7 +33,7 @@ class Working:
             self._progress.stop()
 
     def report(self, what: str, done: int = 0, total: int | None = None, unit: str = "bytes") -> None:
-        """Show the current work, and how much is done of which total (None: unknown)."""
+        """Show the current work, how much is done, and the total (None: unknown)."""
         if what != self._what:
             self._what = what
             if self._task is not None:

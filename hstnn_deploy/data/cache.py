@@ -243,7 +243,7 @@ def in_memory(key: Key | None, rows: Rows) -> Ragged:
 
 
 def read(key: Key) -> Ragged | None:
-    """Return an entry, memory-mapped, or None where there is none, or none that is whole; of the latter a warning."""
+    """Return an entry, memory-mapped, or None if it is missing or not whole; the latter with a warning."""
     path = key.path
     if not path.is_file():
         return None
@@ -335,7 +335,7 @@ def _stamp(path: Path) -> Path:
 
 
 def _stamped(path: Path) -> Any:
-    """Return what the stamp of a file says, or None where there is none that can be read."""
+    """Return what the stamp of a file says, or None without a readable stamp."""
     try:
         with _stamp(path).open("rb") as file:
             return json_value(file.read(_LONGEST))

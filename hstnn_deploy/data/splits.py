@@ -63,7 +63,7 @@ class DataSizes(NamedTuple):
     size: int | None = None
     """Height and width of a square frame."""
     steps: int | None = None
-    """Time steps of every sample; None: samples differ, or nobody knows."""
+    """Time steps of every sample; None: samples differ, or it is unknown."""
     step: tuple[int, ...] = ()
     """The shape of one time step of a sample; () of a text."""
     targets: Targets = "classes"

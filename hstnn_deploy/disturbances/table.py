@@ -27,7 +27,7 @@ DISTURBANCES: dict[str, Disturbance] = {
 
 
 def why_not(disturbance: Disturbance, data: DataConfig, split: Split, network: Network) -> str:
-    """Return why a disturbance is none of a network and data, or an empty text.
+    """Return why a disturbance does not apply to a network and data, or an empty text.
 
     Args:
         disturbance: which one.

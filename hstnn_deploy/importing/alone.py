@@ -55,7 +55,7 @@ def parts_of(chain: Chain) -> dict[str, list[Part]]:
 
 @torch.no_grad()
 def compare_alone(module: nn.Module, path: str, parts: list[Part], layout: Layout) -> Alone | None:
-    """Compare a module with what it was taken as; None where it is none that a rule takes.
+    """Compare a module with what it was taken as; None if no rule takes it.
 
     Args:
         module: the module.

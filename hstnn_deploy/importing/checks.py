@@ -138,7 +138,7 @@ def _unnamed(chain: Chain, paths: set[str]) -> None:
 
 
 def tied(module: nn.Module, chain: Chain) -> list[str]:
-    """Return what is to be said of weights that several modules share."""
+    """Return the notes on weights that several modules share."""
     seen: dict[Tensor, str] = {}
     found = []
     for path in parts_of(chain):

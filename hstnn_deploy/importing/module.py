@@ -110,7 +110,7 @@ def _imported(module: nn.Module, example: Tensor, layout: Layout | None, readout
 
 
 def _left_out(read: Read) -> list[str]:
-    """Return what is to be said of a forward with a loop: steps, and values beside its answer, that are left out."""
+    """Return the notes on a forward with a loop: steps, and values beside its answer, that are left out."""
     if read.loop is None:
         return []
     steps = read.loop.steps

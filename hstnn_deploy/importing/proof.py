@@ -251,7 +251,7 @@ def _seen(
 
 
 def _fixed(module: nn.Module) -> bool:
-    """Whether layers take a number of rows as so many samples: with more of them, these would have other steps."""
+    """Whether layers take each row as a sample: with more of them, these would have other steps."""
     return any(library(each) == "sinabs" and (getattr(each, "batch_size", -1) or -1) > 0 for each in module.modules())
 
 

@@ -123,7 +123,7 @@ def derived_from(module: nn.Module) -> str:
 
 
 def unknown(module: nn.Module, path: str = "") -> ImportRefused | None:
-    """Return why the first layer of a library that has no rule is not taken; None: there is none."""
+    """Return why the first layer of a library that has no rule is not taken; None: all layers have one."""
     if rule_of(module):
         return None
     lists = isinstance(module, nn.ModuleList | nn.ModuleDict | nn.ParameterList | nn.ParameterDict)

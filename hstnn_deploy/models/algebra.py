@@ -299,7 +299,7 @@ class Algebra(ABC, Generic[V]):
             state: what the first step starts from.
 
         Returns:
-            What each strand hands out, stacked [T, B, …] (None where nobody needs it); and what all of them carry after
+            What each strand hands out, stacked [T, B, …] (None if not needed); and what all of them carry after
             the last valid step.
         """
 

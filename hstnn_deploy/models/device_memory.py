@@ -4,7 +4,7 @@
     SRAM      the same; for pruned layers a quantiser without a level at zero takes 1 bit more, for what is pruned
     groups    of pruned layers alone the groups that are not zero, and a bit for each group that says which they are
 
-The uniform quantiser does not clamp: weights beyond 1 have levels that so many bits do not hold. They are counted.
+The uniform quantiser does not clamp: weights beyond 1 have levels that these bits do not hold. They are counted.
 """
 
 from collections.abc import Mapping, Sequence

@@ -301,6 +301,6 @@ class _Mean(torch.autograd.Function):
 
 
 def _at_each(function: Any, x: Tensor, dimensions: int) -> Tensor:
-    """Apply what takes values of so many dimensions to those of every step of x[T, …] as well."""
+    """Apply a function of values with a number of dimensions to every step of x[T, …] as well."""
     result: Tensor = function(x) if x.ndim == dimensions else function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
     return result

@@ -75,7 +75,7 @@ class Part(NamedTuple):
 
 
 SPIKES = "spikes"
-"""The name of the taps of spiking units; their values are whole numbers that no error goes on from."""
+"""The name of the taps of spiking units; their values are whole numbers, which carry no error on."""
 
 
 class Network(nn.Module, Shown, ABC):

@@ -169,7 +169,7 @@ class Weights(_Section):
 
 
 def check_devices(weights: Weights, layers: Sequence[Any]) -> None:
-    """Refuse what weights on devices cannot be.
+    """Refuse settings that weights on devices cannot have.
 
     Args:
         weights: what a recipe says of them.
@@ -266,6 +266,6 @@ def group_lasso(w: Tensor, group: int, ratio: float) -> Tensor:
 
 
 def grouped(w: Tensor, group: int) -> Tensor:
-    """Return w (outputs, inputs, …) as (outputs, groups, values): a group is so many input channels of one output."""
+    """Return w (outputs, inputs, …) as (outputs, groups, values): a group is some input channels of one output."""
     grouped: Tensor = w.unflatten(1, (-1, min(group, w.shape[1]))).flatten(2)
     return grouped

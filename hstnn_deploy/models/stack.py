@@ -423,7 +423,7 @@ class Stack(Network):
         return torch.cat(answers) if self.every_step else answers[-1], after
 
     def _at_once(self, x: Tensor) -> int:
-        """Return how many steps of x[T, B, …] go through all layers together: so many that their maps fit a heap.
+        """Return how many steps of x[T, B, …] go through all layers together: as many as have maps that fit a heap.
 
         Larger tensors are asked of the system for each, and given back. A normalisation over all steps needs them all.
         """

@@ -83,11 +83,11 @@ class Configuration:
     memory_limit: int | None = None
     """Bytes of main memory beyond which the process fails; None for the machine's own end."""
     foreign: dict[str, Any] | None = None
-    """Of a network that is none of hstnn's: `kind`, "onnx" or "module"; `inputs`, each with `name`, `shape` and `type`;
+    """Of a network that hstnn did not make: `kind`, "onnx" or "module"; `inputs`, each with `name`, `shape` and `type`;
     of an ONNX file `bytes` and `weights`. Its recipe is only a name; batch and steps are 0 where nothing says which
     axes they are; `ckpt` is the ONNX file. None of hstnn's own networks."""
     rram_read: float | None = None
-    """Of the phase work, with weights on devices: joules for a bit read from RRAM; None where nobody says."""
+    """Of the phase work, with weights on devices: joules for a bit read from RRAM; None if not given."""
     sram_read: float | None = None
     """The same from SRAM; None for the published figure of `phases.on_devices`."""
 

@@ -96,8 +96,8 @@ class Stage(BaseModel):
     schedule: Schedule | None = None
     """How the learning rate falls; null: it is constant."""
     evaluate_every: int | None = Field(None, gt=0)
-    """Also measure the validation split after every so many batches, not only at the end of an epoch; null: only at the
-    end. The results are in steps.jsonl; the best epoch is chosen by the ends of epochs."""
+    """Also measure the validation split each time after this number of batches; null: only at the end of an epoch.
+    The results are in steps.jsonl; the best epoch is chosen by the ends of epochs."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Run:
     made: dict[str, Any] = field(default_factory=dict, repr=False)
     """environment.json, with `started` and `updated` of status.json: see `provenance`."""
     behaviour: Behaviour | None = field(default=None, repr=False)
-    """What `hstnn evaluate --save` wrote of its best.pt; None where nobody did."""
+    """What `hstnn evaluate --save` wrote about its best.pt; None if it did not run."""
     root: Path | None = None
     """The folder of those named that it was found in; None where no one asked for several."""
 
@@ -100,13 +100,13 @@ class Run:
 
     @cached_property
     def fingerprint(self) -> str | None:
-        """What the numbers of its best.pt are known by (see `Checkpoint.fingerprint`); None where there is none."""
+        """The fingerprint of its best.pt (see `Checkpoint.fingerprint`); None if it has no best.pt."""
         best = self.path / "best.pt"
         return Checkpoint.load(best).fingerprint if best.exists() else None
 
     @cached_property
     def checksum(self) -> str | None:
-        """The SHA-256 of its best.pt; None where there is none."""
+        """The SHA-256 of its best.pt; None if it has no best.pt."""
         best = self.path / "best.pt"
         return files.sha256(best) if best.exists() else None
 

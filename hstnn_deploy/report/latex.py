@@ -101,7 +101,7 @@ def _of(sheet: Sheet, places: Sequence[int]) -> Sheet:
 
 
 def _fits(sheet: Sheet, places: Sequence[int], points: float) -> bool:
-    """Tell whether these columns, and the names above them, are no wider than so many points."""
+    """Tell whether these columns, and the names above them, fit into a width in points."""
     part = _of(sheet, places)
     widths = [_width(column, [row[place] for row in part.rows]) for place, column in enumerate(part.columns)]
     used, start = _GAP * (len(widths) - 1), 0

@@ -224,7 +224,7 @@ def _shared(robust: Sequence[Measured], disturbance: str | None) -> set[_Key]:
 
 
 def _area(own: Sequence[Measured], shared: set[_Key]) -> float | None:
-    """Return the mean area of a network's curves that others have too; None where there is none."""
+    """Return the mean area of a network's curves that others have too; None if there are no such curves."""
     areas = [scores(curves).area.mean for curves in alike(own) if curves[0][1].key in shared]
     known = [area for area in areas if area is not None]
     return fmean(known) if known else None

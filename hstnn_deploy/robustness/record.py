@@ -117,7 +117,7 @@ class Measured(_Part):
 
     @property
     def network(self) -> str:
-        """Which network this is, seeds aside, such as "hybrid 0.5"; a redundant one is said to be.
+        """Which network this is, seeds aside, such as "hybrid 0.5"; with "redundant" if it is.
 
         The names are those of a report's networks.
         """

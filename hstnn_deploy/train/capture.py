@@ -1,7 +1,7 @@
 """CUDA graphs: work that is the same at every call, recorded once and then started as one, kernel launches and all.
 
 A graph is trusted only after it has answered as the work itself does; where it cannot be recorded, or differs, the work
-is done as it stands, and that is said.
+is done as it stands, and a message says so.
 """
 
 from collections.abc import Callable, Sequence

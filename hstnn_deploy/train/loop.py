@@ -429,9 +429,9 @@ def train_step(
 
 
 def _order(samples: int, size: int, batches: int | None, generator: torch.Generator) -> Tensor:
-    """Return the numbers of an epoch's samples in order: all of them once, or so many batches of `size` by themselves.
+    """Return the numbers of an epoch's samples in order: all of them once, or `batches` random batches of `size`.
 
-    A batch never holds a sample twice.
+    Batches are drawn independently; a batch never holds a sample twice.
     """
     if batches is None:
         return torch.randperm(samples, generator=generator)

@@ -75,7 +75,7 @@ def make_scaler(precision: Precision, device: torch.device) -> GradScaler | None
 def make_schedule(stage: Stage, optimiser: Optimizer, higher_is_better: bool = True) -> LRScheduler | None:
     """Return the stage's schedule of the learning rate, stepped after each epoch, or None where it stays.
 
-    That of a plateau is stepped with the validation metric, of which higher or lower is better.
+    That of a plateau is stepped with the validation metric; whether higher or lower is better depends on the metric.
     """
     schedule = stage.schedule
     if schedule is None:

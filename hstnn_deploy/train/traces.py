@@ -2,7 +2,7 @@
 
 For Rademacher probes v over the ranked weights: trace_u = mean over probes of sum over u's weights of v * (H v).
 The Hessian-vector product passes through the plain kernels, which are differentiable twice.
-Their file in a run folder is written as probes are done, and read to go on and to select.
+Their file in a run folder is written as probes are done, and read to continue and to select.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -72,7 +72,7 @@ def selection_batch(recipe: Recipe, train: Split, device: torch.device) -> Batch
     if isinstance(train, TextSplit):
         return next(train.windows(recipe.batch, device))
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(recipe.seed))
-    # For a split that is cropped at random: selection that goes on elsewhere sees the same batch.
+    # For a split that is cropped at random: selection that continues elsewhere sees the same batch.
     torch.manual_seed(recipe.seed)
     return train.batch(chosen[: recipe.selection.samples].sort().values, device)
 
@@ -192,7 +192,7 @@ def load_traces(run: RunFolder, sizes: Sequence[Sizes]) -> Traces:
 
 
 def read_traces(path: Path, units: Mapping[tuple[int, UnitKind], int]) -> Traces:
-    """Return traces of groups of so many units, by layer and kind; anything else is refused.
+    """Return traces of groups of these numbers of units, by layer and kind; anything else is refused.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another network.

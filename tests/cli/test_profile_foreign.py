@@ -1,4 +1,4 @@
-"""`hstnn profile` of networks that are none of hstnn's: any ONNX file, and what a factory makes."""
+"""`hstnn profile` of networks that hstnn did not make: any ONNX file, and what a factory makes."""
 
 import json
 from pathlib import Path

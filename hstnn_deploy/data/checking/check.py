@@ -1,7 +1,7 @@
 """Check a user's data before training: what is there, what is odd, and what a training would refuse.
 
 Files are listed, divided and read by the functions that a training reads them with; where a training stops at the first
-fault, a check notes it and goes on. Many files are not all read: see `sample`.
+fault, a check notes it and continues. Many files are not all read: see `sample`.
 """
 
 from pathlib import Path

@@ -66,7 +66,7 @@ class Checked:
 
     @property
     def extent(self) -> str:
-        """How much was read, in words; what was only drawn is said to be so."""
+        """How much was read, in words, and whether it was a random part."""
         if self.read >= self.total:
             return f"all {self.total} {self.unit} were read"
         return (

@@ -16,7 +16,7 @@ from hstnn_deploy.foreign import AGAIN
 Array = NDArray[Any]
 
 _FEATURES = 2**22
-"""Numbers of a sample at most of which each is followed by itself."""
+"""The largest number of values in a sample that are followed one by one."""
 _WIDE = 10
 """Means and deviations beyond which a network learns badly."""
 
@@ -29,7 +29,7 @@ class Ranges:
         self.shape = tuple(shape)
         self.samples = 0
         self.dtype: np.dtype[Any] | None = None
-        """The type that holds all of them; None: there is none."""
+        """The type that holds all of them; None: no type does."""
         self.wrong = 0
         """NaN and infinite numbers."""
         self._first = 0.0
@@ -44,7 +44,7 @@ class Ranges:
 
         Args:
             x: samples, [n, …].
-            notes: told of numbers that are none.
+            notes: told of values that are not numbers.
             name: what holds them, for messages.
             rows: the place of each in its array; None: it is a sample of its own.
             key: the file, where each sample has one.

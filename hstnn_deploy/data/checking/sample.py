@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FILES = 2000
-"""Files that are read where nobody says how many."""
+"""Files that are read if no number is given."""
 BYTES = 4 * 2**30
 """Bytes that are read then at most, but for the first file of each class."""
 

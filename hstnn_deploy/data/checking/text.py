@@ -15,7 +15,7 @@ from hstnn_deploy.data.text import EOS, UNKNOWN
 from hstnn_deploy.errors import DataError
 
 _BYTES = 2**26
-"""Bytes of a text that is read where nobody asks for all; a larger one is refused by its size, with what would work."""
+"""Bytes of a text that are read unless all are asked for; a larger one is refused by its size, with what would work."""
 _UNKNOWN = 0.1
 """The share of unknown words that makes a perplexity hard to compare."""
 _LONG = 100
@@ -30,7 +30,7 @@ def check(found: Checked, config: OwnText, asked: Asked) -> None:
     """Read the text of a configuration; see `Checked`.
 
     Raises:
-        DataError: there is none, or which one it is is not clear.
+        DataError: there is no text, or it is not clear which one is meant.
     """
     found.unit = "bytes"
     where = place(config, None)

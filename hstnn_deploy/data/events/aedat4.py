@@ -28,7 +28,7 @@ _START = len(b"#!AER-DAT4.0\r\n")
 _PACKET = 64 * 2**20
 """Bytes of an unpacked packet at most; DV writes 10 ms of a camera into one."""
 _RATIO, _LARGE = 300, 64 * 2**20
-"""A file that unpacks to more than so many times its size, and to more than so many bytes, is refused."""
+"""A file that unpacks to more than this multiple of its size, and to more than this number of bytes, is refused."""
 
 Unpack = Callable[[bytes], bytes]
 

@@ -4,7 +4,7 @@
     frames: {by: bins, bins: 25}                         tonic's n_time_bins: as many equal times
     frames: {by: parts, parts: 16}                       SpikingJelly's split by time: the last takes the rest
     frames: {by: number, number: 16}                     SpikingJelly's split by number: as many equal numbers of events
-    frames: {by: count, count: 2000, steps: 60}          tonic's event_count: so many events a frame
+    frames: {by: count, count: 2000, steps: 60}          tonic's event_count: this number of events a frame
 
 Each looks at all events of a recording after the transforms. Shapes: N events.
 """
@@ -164,7 +164,7 @@ class ByParts(_Kind):
 
 
 class ByNumber(_Kind):
-    """Equal numbers of events, of which the last frame takes the rest: SpikingJelly's split by `number`.
+    """Equal numbers of events; the last frame takes the rest: SpikingJelly's split by `number`.
 
     Of fewer events than frames, all are in the last.
     """

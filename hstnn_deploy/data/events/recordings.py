@@ -110,7 +110,7 @@ class EventConfig(BaseModel):
         return Framing(seen, self.frame_time, self.steps, self.crop == "random", self.binary)
 
     def shape(self, train: int, test: int, classes: int) -> Shape:
-        """Return the size of a data set of so many recordings; whole ones count as long as the longest."""
+        """Return the size of a data set of a number of recordings; whole ones count as long as the longest."""
         seen = self.framing.sensor
         if self.frames is not None:
             steps = self.frames.most(lasting(self.longest, self.transforms))

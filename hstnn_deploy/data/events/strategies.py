@@ -114,7 +114,7 @@ class Dense:
 
     @classmethod
     def of(cls, naive: Naive, device: torch.device, steps: int, told: Told) -> "Dense":
-        """Return the recordings of `naive`, which have at most so many steps, on a device."""
+        """Return the recordings of `naive`, which have at most `steps` steps, on a device."""
         frames = torch.zeros(len(naive), steps, *naive.framing.sensor.step, dtype=torch.int16)
         lengths = torch.full((len(naive),), steps)
         for number in range(len(naive)):
@@ -152,7 +152,7 @@ class Sparse:
 
     @classmethod
     def of(cls, naive: Naive, device: torch.device, steps: int, told: Told) -> "Sparse":
-        """Return the recordings of `naive`, which have at most so many steps, on a device."""
+        """Return the recordings of `naive`, which have at most `steps` steps, on a device."""
         found, lengths = [], []
         for number in range(len(naive)):
             one = torch.from_numpy(naive.frames(number)).flatten(1).view(-1, *naive.framing.sensor.step)

@@ -70,7 +70,7 @@ def read_array(source: Path | bytes, name: str = "", limit: int | None = None, m
         The array. A large one may be written to no more than a `numpy.memmap` of mode r.
 
     Raises:
-        DataError: it is missing, damaged, too large, or holds Python objects or several arrays none of which is x.
+        DataError: it is missing, damaged, too large, or holds Python objects or several arrays but no x.
     """
     name = name or str(source)
     with _file(source, name) as file:
@@ -216,7 +216,7 @@ def _header(file: IO[bytes], name: str) -> _Header:
 
 
 def _fits(header: _Header, size: int, name: str) -> None:
-    """Refuse an array of which the file holds less or more than all."""
+    """Refuse an array whose file is shorter or longer than the array."""
     there, stated = size - header.start, header.bytes
     if there < stated:
         raise DataError(

@@ -18,7 +18,7 @@ class Report(Protocol):
     """Told what is under way."""
 
     def __call__(self, what: str, done: int = 0, total: int | None = None, unit: str = "bytes") -> None:
-        """Take note of it: how much is done, and of how much (None: nobody knows)."""
+        """Take note of it: how much is done, and of how much (None: unknown)."""
         ...
 
 

@@ -58,7 +58,7 @@ def _shape(raw: bytes, dimensions: int) -> list[int]:
 
 
 def _whole(file: IO[bytes] | gzip.GzipFile, count: int) -> bytes:
-    """Return so many bytes, or all there are."""
+    """Return a number of bytes, or all there are."""
     parts = []
     while count > 0 and (part := file.read(min(count, 2**20))):
         parts.append(part)

@@ -74,7 +74,7 @@ def as_tensor(value: Any, what: str) -> Tensor:
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.int64)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it may not be written to: nobody does
+        warnings.simplefilter("ignore")  # that it may not be written to: nothing writes to it
         return torch.from_numpy(np.asarray(array.astype(array.dtype.newbyteorder("="), copy=False), order="C"))
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Array = torch.Tensor | NDArray[Any] | Sequence[object]
 
     class MapStyle(Protocol):
-        """Samples by number, such as a Dataset of tonic, which is none of torch's."""
+        """Samples by number, such as a Dataset of tonic, which is not a Dataset of torch."""
 
         def __len__(self) -> int: ...
 

@@ -33,7 +33,7 @@ class Part(NamedTuple):
     """Arrays that belong together."""
 
     split: str
-    """train, valid, test; empty where nobody says."""
+    """train, valid, test; empty if not given."""
     x: Array
     """[N, …]"""
     y: Array
@@ -46,7 +46,7 @@ def find_parts(where: Path) -> tuple[list[Part], list[Path]]:
     """Return the arrays of a folder or file, and the files that hold them.
 
     Raises:
-        DataError: there are none, one lacks its other, or a file is damaged or holds what is no array.
+        DataError: there are no arrays, an x lacks its y, or a file is damaged or holds something else than an array.
     """
     if where.is_file():
         return _parts({"": _members(where)}), [where]
@@ -115,7 +115,7 @@ def _capital(name: str) -> str:
 
 
 def _role(name: str) -> tuple[str, str] | None:
-    """Return what an array of a name is (x, y or group), and of which split; None where it is none."""
+    """Return what an array of a name is (x, y or group), and its split; None if it is none of these."""
     base, _, said = name.lower().partition("_")
     if base not in _NAMES or (said and said not in SAID):
         return None

@@ -216,7 +216,7 @@ def in_folders(where: Path) -> bool:
 
 
 def _of_folders(config: OwnArrays, given: Path | None, where: Path, known: Sequence[str]) -> Held:
-    """Return samples of which each is a file of its own."""
+    """Return samples, each from a file of its own."""
     listing = list_own(config, ARRAYS, given, known)
     rows: list[Array] = []
     for path in listing.paths:

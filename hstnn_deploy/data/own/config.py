@@ -33,7 +33,7 @@ MOST_CLASSES = 5000
 """Classes at most: their names stand in every recipe, checkpoint and bundle."""
 
 BINS = 16
-"""Frames of a recording, where nobody says how it is cut."""
+"""Frames of a recording, if no way to cut it is given."""
 
 
 class Drawn(BaseModel):
@@ -131,7 +131,7 @@ class _Own(BaseModel):
 
     @property
     def measured(self) -> bool:
-        """Whether nothing is trained on the data: where nobody says the splits, each of them is all of it."""
+        """Whether nothing is trained on the data: if no splits are given, each split is all of it."""
         return self._measured
 
     def measuring(self) -> Self:

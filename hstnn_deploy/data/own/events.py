@@ -36,7 +36,7 @@ _LOOKED_AT = 16
 _ANOTHER_UNIT = 100
 """Times as long as most: a recording whose unit is taken for another seems 1000 times as long."""
 _TOLD = 4
-"""Ways of reading that are said."""
+"""Ways of reading that are reported."""
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -146,7 +146,7 @@ class Reader:
 
     @cached_property
     def _reading(self) -> tuple[Expected, EventOptions, bool]:
-        """What recordings are read for, what is said of them, and whether that says their sensor."""
+        """What recordings are read for, the options given for them, and whether these define their sensor."""
         config = self.config
         how = preprocessing(config)
         assert isinstance(how, Frames)

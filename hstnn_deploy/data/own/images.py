@@ -29,7 +29,7 @@ from hstnn_deploy.foreign import AGAIN, read_bytes, reading
 LARGEST = 2**28
 """Bytes of an image file at most."""
 _AT_ONCE = 256
-"""Images of which the mean is taken at once."""
+"""Images whose mean is taken at once."""
 
 
 def listed(

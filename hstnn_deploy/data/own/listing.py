@@ -70,7 +70,7 @@ class Listing:
 
     @property
     def beside(self) -> str:
-        """Say which files are no samples, behind a semicolon; empty where there are none."""
+        """Say which files are not samples, behind a semicolon; empty if all are."""
         links = self.left_out.get(AGAIN_LISTED, 0)
         again = f"; {links} links to folders that are listed already left out" if links else ""
         kinds = sorted((-number, end) for end, number in self.left_out.items() if end != AGAIN_LISTED)
@@ -116,7 +116,7 @@ def list_folder(
         known: the names of classes that a network was trained on; none: those found.
         group: the text up to which a name says its group; None: none, or as labels.csv says.
         ignore: whether files that labels.csv does not name are left out, instead of being refused.
-        tell: told what would be refused, where the listing is to go on without it; None: it is refused.
+        tell: told what would be refused, if the listing is to continue without it; None: it is refused.
 
     Raises:
         DataError: it is not there or empty; it says of a file not which class it has; one class only; an empty file; a

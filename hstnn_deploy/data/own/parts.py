@@ -45,7 +45,7 @@ class Samples(NamedTuple):
     key: Callable[[int], str]
     """Returns what tells a sample from all others, whatever else there is: the file's name, or its number."""
     split: NDArray[np.int8] | None = None
-    """0 train, 1 valid, 2 test, [N]; None: nobody says."""
+    """0 train, 1 valid, 2 test, [N]; None: not given."""
     groups: Sequence[str] | None = None
     """[N]; None: there are none."""
     where: object = "the data"
@@ -58,7 +58,7 @@ def divide(samples: Samples, how: Drawn, measured: bool = False) -> dict[str, Nu
     Args:
         samples: what is known of them.
         how: the draw.
-        measured: whether nothing is trained on them: where nobody says the splits, each of them is all samples.
+        measured: whether nothing is trained on them: if no splits are given, each split is all samples.
 
     Raises:
         DataError: a class has too few samples to be on every side, a group is on two, or there is nothing to train on.

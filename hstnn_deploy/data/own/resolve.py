@@ -52,7 +52,7 @@ def complete(plain: dict[str, Any], folder: Path | None = None, known: Sequence[
 
 
 def _begun(plain: dict[str, Any], folder: Path | None = None) -> dict[str, Any]:
-    """Return a `data` section with its kind, and with frames where nobody says how recordings are cut."""
+    """Return a `data` section with its kind, and with frames if no way to cut recordings is given."""
     if plain.get("kind") is None:
         plain = {**plain, "kind": detect(at(plain["path"], folder))}
     if plain["kind"] == "events" and not any(plain.get(key) for key in ("frames", "frame_time", "steps")):
@@ -64,7 +64,7 @@ def configured(plain: dict[str, Any]) -> Own:
     """Return the configuration of a `data` section, before anything but its kind was looked for.
 
     Raises:
-        DataError: nothing is there, or it may be of several kinds; or a key that is none.
+        DataError: there is no data, or it may be of several kinds; or a key is unknown.
     """
     plain = _begun(plain)
     if plain["kind"] not in CONFIGS:
@@ -122,7 +122,7 @@ def load_folder(
         options: the keys of the `data` section, such as kind, split or images.
 
     Raises:
-        DataError: the data is not there, or cannot be trained on; or an option that is none.
+        DataError: the data does not exist or cannot be trained on; or an option is unknown.
     """
     config = _validated(complete({"name": "own", "path": str(path), **options}))
     return config, load(config, Source(protocol, cache=cache))

@@ -1,7 +1,7 @@
 """A text of one's own: train.txt and perhaps valid.txt and test.txt, or one file that is divided by its lines.
 
 The vocabulary is that of the training text, with `<eos>` at the end of each line and `<unk>` for every other word: so a
-text that nobody has seen can be read.
+text that was never seen can be read.
 """
 
 import hashlib
@@ -100,7 +100,7 @@ def find_texts(where: Path) -> dict[str, Path]:
     """Return the files of a text by split; one that has to be divided is `train`.
 
     Raises:
-        DataError: there is none, or which one it is is not clear.
+        DataError: there is no text, or it is not clear which one is meant.
     """
     if where.is_file():
         return {"train": where}

@@ -18,7 +18,7 @@ from hstnn_deploy.data.own.names import natural
 from hstnn_deploy.errors import DataError
 
 Tell = Callable[[DataError, str], None]
-"""Is told what is wrong with one file or class, and its name; the listing then goes on, if it can without it."""
+"""Is told what is wrong with one file or class, and its name; the listing then continues, if it can without it."""
 
 MOST_FILES = 5_000_000
 """Files of a folder at most."""

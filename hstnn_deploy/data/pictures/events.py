@@ -18,7 +18,7 @@ from hstnn_deploy.data.events.transforms import chain
 from hstnn_deploy.data.pictures.figure import INK, OFF, ON, PALE, choose, counted, new_figure, title
 
 _FRAMES = 8
-"""Frames that a recording is drawn as; of those that the network sees, so many are chosen."""
+"""Frames that a recording is drawn as, chosen from those that the network sees."""
 _BINS = 100
 """Points of the curve of rates."""
 

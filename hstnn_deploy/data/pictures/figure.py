@@ -18,7 +18,7 @@ ON, OFF, INK, PALE = "#c0392b", "#2471a3", "#222222", "#b0b0b0"
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of so many inches, drawn without a screen."""
+    """Return an empty figure of a size in inches, drawn without a screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

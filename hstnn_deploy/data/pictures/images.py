@@ -21,7 +21,7 @@ def draw_images(splits: Splits, choice: Choice, card: Card, image: Callable[[Ten
         splits: the data set.
         choice: which samples; ten of them where that is not said.
         card: of the data set.
-        image: from a sample [T, I] to the image [rows, T], or [rows, T, 3] in colours, of which step t is column t.
+        image: from a sample [T, I] to the image [rows, T], or [rows, T, 3] in colours; column t is step t.
     """
     split = splits.split(choice.split)
     assert isinstance(split, ArraySplit)

@@ -51,7 +51,7 @@ def draw_raster(title: str, shown: Sequence[tuple[str, Mapping[str, NDArray[Any]
 
 
 def _draw(figure: "Figure", axes: Any, what: str, units: NDArray[Any], numbers: NDArray[Any], count: int) -> None:
-    """Draw values [T, n] of the units of these numbers, of so many in all, units upward."""
+    """Draw values [T, n] of the units of these numbers out of a total, units upward."""
     steps, drawn = units.shape
     if what == "spikes":
         at, unit = np.nonzero(units)

@@ -17,7 +17,7 @@ from hstnn_deploy.errors import DataError
 from hstnn_deploy.foreign import reading
 
 _RATIO, _LARGE = 200, 64 * 2**20
-"""A .npz file that unpacks to more than so many times its size, and to more than so many bytes, is refused."""
+"""A .npz file that unpacks to more than this multiple of its size, and to more than this many bytes, is refused."""
 _ES_IMAGENET = ("pos", "neg")
 
 
@@ -55,7 +55,7 @@ def read_numpy(path: Path, options: EventOptions) -> Found:
 
 
 def are_events(arrays: Mapping[str, NDArray[Any]], step: tuple[int, ...]) -> bool:
-    """Return whether arrays hold events and not x[T, B, …], of which a step is of the shape `step`."""
+    """Return whether arrays hold events and not x[T, B, …] with steps of the shape `step`."""
     if len(arrays) != 1:
         return "x" not in arrays or any(name in arrays for alias in "tp" for name in ALIASES[alias])
     (values,) = arrays.values()

@@ -23,7 +23,7 @@ _EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("s", "<u4"), ("ns", "<u4"), ("p"
 _CHUNK = 256 * 2**20
 """Bytes of a chunk of a bag, unpacked, at most; recorders write less than a megabyte."""
 _RATIO, _LARGE = 200, 64 * 2**20
-"""Messages that are more than so many times the file, and more than so many bytes, are refused."""
+"""Messages that are more than this multiple of the file, and more than this number of bytes, are refused."""
 _CONVERT = "known: dvs_msgs/EventArray, prophesee_event_msgs/EventArray; or write its events as a text of t x y p"
 
 
@@ -32,7 +32,7 @@ def read_bag(path: Path, options: EventOptions) -> Found:
 
     Raises:
         DataError: rosbags is not installed; the bag is damaged, not indexed, or holds no events that are known, or
-            those of several cameras none of which was named.
+            those of several cameras, and none was named.
     """
     try:
         from rosbags.rosbag1 import Reader

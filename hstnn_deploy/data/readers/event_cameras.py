@@ -74,7 +74,7 @@ def read_aedat4(path: Path, options: EventOptions) -> Found:
     """Return the events of one stream of an AEDAT 4 file.
 
     Raises:
-        DataError: it holds no stream of events, or several none of which was named; see `aedat4.read_aedat4`.
+        DataError: it holds no stream of events, or several and none was named; see `aedat4.read_aedat4`.
     """
     from hstnn_deploy.data.events.aedat4 import read_aedat4 as read
 
@@ -162,7 +162,7 @@ def _evt2(words: Words) -> tuple[dict[str, Words], int]:
 def _evt3(words: Words) -> tuple[dict[str, Words], int]:
     """Decode words of 16 bits: a type in the highest 4; y, both halves of time, and a vector's x hold until the next.
 
-    A vector is 12 or 8 bits, one a pixel to the right of its base; the next goes on where it ended.
+    A vector is 12 or 8 bits, one a pixel to the right of its base; the next continues where it ended.
     """
     kind, value = words >> 12, words & 0xFFF
     high = _last(kind == 8, _unwrapped(value, kind == 8, 12) << 12)
@@ -197,14 +197,14 @@ def _last(mask: NDArray[np.bool_], values: Words) -> Words:
 
 
 def _unwrapped(values: Words, mask: NDArray[np.bool_], bits: int) -> Words:
-    """Return values whose counter of so many bits began anew made to go on; only those of the mask count."""
+    """Return values of a counter of some bits that wraps around, made continuous; only those of the mask count."""
     made = values.copy()
     made[mask] = unwrapped(values[mask], bits)
     return made
 
 
 def _after_header(raw: bytes) -> int:
-    """Return where the lines that begin with % end; 0 where there are none."""
+    """Return where the lines that begin with % end; 0 if there are no such lines."""
     start = 0
     while raw[start : start + 1] == b"%":
         line = raw[start : raw.index(b"\n", start) + 1]

@@ -101,7 +101,7 @@ def read_recording(path: Path, expected: Expected, options: EventOptions | None 
 
     Raises:
         DataError: no such file, of another kind or damaged, or changed while it is read; or it says too little, or has
-            events that cannot be; see `event_columns.make_recording`.
+            impossible events; see `event_columns.make_recording`.
     """
     options = options or EventOptions()
     before = _state(path)

@@ -28,8 +28,8 @@ MOST = 20_000
 """Objects of a file that are looked at."""
 _DEPTH = 16
 _RATIO, _LARGE = 1100, 64 * 2**20
-"""A table that is larger than so many bytes, and than so many times what the file holds of it, is refused: no codec of
-HDF5's own packs more densely."""
+"""A table that is larger than this multiple of what the file holds of it, and than this number of bytes, is refused:
+no codec of HDF5's own packs more densely."""
 _KNOWN = "known: spikes/times and units (SHD, SSC), CD/events (Metavision), or tables t, x, y and p, or events [N, 4]"
 
 
@@ -37,7 +37,7 @@ def read_hdf5(path: Path, options: EventOptions) -> Found:
     """Return the events of an HDF5 file.
 
     Raises:
-        DataError: it holds no known events, several recordings none of which was named, a table that claims far more
+        DataError: it holds no known events, several recordings and none was named, a table that claims far more
             than the file holds or lies in another file, or a codec that is not here.
     """
     with opened(path) as file:
@@ -129,7 +129,7 @@ def choose(path: Path, found: Mapping[str, Table], options: EventOptions) -> tup
     """Return the one table of events, or that which the user names, and its place.
 
     Raises:
-        DataError: there is none, there are several, or none of that name.
+        DataError: there is no table, there are several, or none has that name.
     """
     if options.part is not None:
         place = options.part.strip("/")

@@ -76,7 +76,7 @@ def _orchard(found: Found) -> Found:
 
 
 def _tactile(path: Path, train: NDArray[Any]) -> Found:
-    """Return the events of ST-MNIST: [101, N], of which a column is -1 or 1 at the taxels that changed, and a time.
+    """Return the events of ST-MNIST: [101, N]; a column is -1 or 1 at the taxels that changed, and a time.
 
     A taxel's number is x + 10 y, as tonic takes it.
     """

@@ -30,7 +30,7 @@ KEYS: Mapping[str, str] = {
     "t": "t=NAME (also x, y, p)",
     "p": "p=OFF/ON, such as p=-1/+1, or p=1/0 for the two swapped",
 }
-"""What can be said, and how."""
+"""The options, and how they are written."""
 
 SYNTAX = ", ".join(KEYS.values())
 

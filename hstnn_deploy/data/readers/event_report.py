@@ -44,7 +44,7 @@ class Expected:
     how: Frames
     data_set: str = ""
     continued: bool = False
-    """Whether its states say how many frames came before, so that time goes on by the file's clock."""
+    """Whether its states say how many frames came before, so that time continues by the file's clock."""
     span: int | None = None
     """The microseconds from first to last event of the longest recording of one's own data; None: it is not known."""
 

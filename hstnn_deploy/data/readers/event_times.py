@@ -88,7 +88,7 @@ def _detected(name: str, time: NDArray[Any], expected: Expected) -> tuple[Unit, 
 def beginning(first: int, last: int, expected: Expected, options: EventOptions) -> tuple[int, str]:
     """Return the time of the file's clock at which the recording begins, and where that is in words.
 
-    Where nobody knows how long such recordings are, one that comes later than it lasts begins at its first event.
+    If the length of such recordings is unknown, one that starts later than it lasts begins at its first event.
     """
     within = first >= 0
     if within and options.start is None and not expected.continued:

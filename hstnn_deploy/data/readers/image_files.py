@@ -46,7 +46,7 @@ def is_image(start: bytes) -> bool:
 
 
 def another_format(start: bytes) -> str:
-    """Return what kind of image a file is that is read by no function here; empty where it is none."""
+    """Return what kind of image a file is that no function here reads; empty if it is not an image."""
     return next((name for first, name in _OTHERS.items() if start.startswith(first)), "")
 
 

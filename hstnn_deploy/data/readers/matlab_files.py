@@ -20,7 +20,7 @@ from hstnn_deploy.foreign import reading
 Values = dict[str, NDArray[Any]]
 
 _RATIO, _LARGE = 200, 64 * 2**20
-"""A file that unpacks to more than so many times its size, and to more than so many bytes, is refused."""
+"""A file that unpacks to more than this multiple of its size, and to more than this number of bytes, is refused."""
 _DEPTH = 8
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15
@@ -88,7 +88,7 @@ def _elements(data: memoryview, order: str) -> Iterator[_Element]:
 
 
 def _matrix(data: memoryview, order: str, place: str, found: Values, depth: int) -> None:
-    """Add what a matrix holds; `place` is its name where it is a field, which has none of its own."""
+    """Add what a matrix holds; `place` is its name if it is a field, which has no name of its own."""
     if depth > _DEPTH:
         raise ValueError("its structs are nested too deep")
     parts = _elements(data, order)

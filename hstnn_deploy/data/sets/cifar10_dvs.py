@@ -88,7 +88,7 @@ def read_recording(path: Path) -> Events:
     """Return the events of a file.
 
     Raises:
-        DataError: it cannot be read, is damaged, is of another camera, or holds no events or ones that cannot be.
+        DataError: it cannot be read, is damaged, is of another camera, or holds no events or impossible ones.
     """
     found, sensor = read_aedat2(path), Cifar10DvsConfig.sensor
     if found.sensor != sensor:

@@ -135,7 +135,7 @@ def _seen(images: NDArray[np.float64], share: float) -> NDArray[np.float64]:
 
 
 def _shifted(images: NDArray[np.float64], right: float, down: float) -> NDArray[np.float64]:
-    """Draw images [N, 8, 8] moved by so many pixels of the sensor, bilinearly; dark around them."""
+    """Draw images [N, 8, 8] moved by a number of pixels of the sensor, bilinearly; dark around them."""
     across, along = _sampling(right), _sampling(down)
     drawn: NDArray[np.float64] = along @ images @ across.T
     return drawn

@@ -110,7 +110,7 @@ def read_npy(path: Path) -> Events:
     """Return the events of a file of tonic's: plain rows [N, 4] of x, y, p and milliseconds.
 
     Raises:
-        DataError: it cannot be read, is damaged, or holds events that cannot be.
+        DataError: it cannot be read, is damaged, or holds impossible events.
     """
     with reading(path, "a .npy file of numbers"):
         rows = np.load(path, allow_pickle=False)

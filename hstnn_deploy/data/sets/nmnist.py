@@ -78,7 +78,7 @@ def read_bin(path: Path, sensor: Sensor | None = NMnistConfig.sensor) -> Events:
         sensor: what the events must come from; None: they are not checked.
 
     Raises:
-        DataError: it cannot be read, is empty or ends within an event, or holds events that cannot be.
+        DataError: it cannot be read, is empty or ends within an event, or holds impossible events.
     """
     from tonic.io import read_mnist_file
 

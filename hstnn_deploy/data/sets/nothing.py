@@ -8,7 +8,7 @@ from hstnn_deploy.data.dataset import Card, DataSet, Source
 from hstnn_deploy.errors import DataError
 
 STEPS = 28
-"""Steps of a window, where nobody says how many."""
+"""Steps of a window, if not given."""
 
 
 class AbsentConfig(BaseModel):

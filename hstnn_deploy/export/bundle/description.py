@@ -41,7 +41,7 @@ _RESETS_ALONE = {
     "sequence": _RESETS["sequence"],
     "window": "zeros at the start of each window, however long; carried within it",
 }
-"""Of a network of which nobody says how long its windows are."""
+"""Steps of a window of a network whose windows have no given length."""
 
 
 IN_PYTHON = "(a network in Python)"
@@ -168,7 +168,7 @@ def describe_file(
 
     Args:
         path: the file.
-        network: of which it is.
+        network: the network.
         steps: T of an unrolled graph.
         how: the preprocessing that ONNX graphs begin with.
         opset: the version of ONNX's operators.

@@ -154,7 +154,7 @@ def first_difference(found: onnx.ModelProto, wanted: onnx.ModelProto, free: Sequ
     Args:
         found: the model.
         wanted: what it should be. The facts stored beside the graphs may differ in which version wrote them.
-        free: endings of the names of stored arrays of which only type and shape must be the same.
+        free: endings of names of stored arrays; only type and shape of these must be the same.
     """
     ours, theirs = onnx.ModelProto(), onnx.ModelProto()
     for copy, model in ((ours, found), (theirs, wanted)):

@@ -70,7 +70,7 @@ def read_nir(
 
     Raises:
         DataError: the file is missing, damaged or no NIR graph, or claims more than it holds.
-        ExportError: the graph holds what a stack cannot; or it depends on the length of a step, and nobody says it.
+        ExportError: the graph holds what a stack cannot; or it depends on the length of a step, which is not given.
     """
     path = Path(path)
     try:

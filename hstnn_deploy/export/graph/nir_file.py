@@ -66,7 +66,7 @@ class Node(NamedTuple):
         return [int(each) for each in found]
 
     def text(self, name: str) -> str | None:
-        """Return a field that is text; None where it is none."""
+        """Return a field that is text; None if it is something else."""
         found = self.fields.get(name)
         found = found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found
         found = found.decode("utf-8", "replace") if isinstance(found, bytes) else found

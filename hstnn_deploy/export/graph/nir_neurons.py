@@ -237,7 +237,7 @@ def recurrence_of(node: Node, shape: tuple[int, ...], dt: float, method: Method)
 
 
 def scaled(own: Numbers) -> Numbers | None:
-    """Return the same neurons with a gain of 1: threshold, rest and reset divided by it; None where that cannot be."""
+    """Return the same neurons with a gain of 1: threshold, rest and reset divided by it; None if impossible."""
     if own.threshold is None or not (own.gain > 0).all():
         return None
     threshold, rest, reset_to = (

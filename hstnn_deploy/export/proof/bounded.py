@@ -5,12 +5,12 @@ docs/mathematics.md, section 4; u = 2^-24.
 
 - One operation rounds its result: u |r|, on top of what its operands' errors come to. A product with 0 or 1, and a
   result of exact operands that float32 holds, is exact.
-- A sum of n nonzero terms t_k, added up in an order nobody knows: `SPREAD` u sqrt((n + 1) (Q / 6 + S^2 / 3) + Q),
+- A sum of n nonzero terms t_k, added up in an unknown order: `SPREAD` u sqrt((n + 1) (Q / 6 + S^2 / 3) + Q),
   with S the sum and Q the sum of the terms' squares.
 - sigmoid, tanh: the slope's bound (1/4, 1) times the operand's error, and 4 ulp of the result for the engine's own.
 
 What an engine claims (a spike, a recurrent output) is checked against its value and bound, and then taken for exact:
-no mismatch can hide behind an earlier one, and no error goes on from step to step but in membranes and cells.
+no mismatch can hide behind an earlier one, and only membranes and cells carry an error from step to step.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -224,7 +224,7 @@ class Bounded(Algebra[Value]):
         """With logits off by e at most, each probability is off by a factor e^(2 e) at most.
 
         An engine rounds each logit's distance d from the largest, takes 4 ulp for its exponential, adds up n of them in
-        an order nobody knows, and divides: relative to a probability, (n + 8 + the mean distance) u.
+        an unknown order, and divides: relative to a probability, (n + 8 + the mean distance) u.
         """
         chances = logits.v.softmax(-1)
         away = (chances * (logits.v.amax(-1, keepdim=True) - logits.v)).sum(-1)

@@ -401,7 +401,7 @@ def _most_values(subject: Subject, slow: bool) -> float:
 
 
 def part_asked(subject: Subject, count: int) -> str:
-    """Return which part of the test split so many answers are of; nothing where they are of all of it."""
+    """Return which part of the test split these answers cover; nothing where they cover all of it."""
     test, counts = subject.test, subject.task.counts
     if isinstance(test, TextSplit):
         words = sum(subject.task.answers(batch) for batch in test.windows(subject.batch, _CPU))

@@ -22,7 +22,7 @@ from hstnn_deploy.models.network import Network
 LOGIT_TOLERANCE = 1e-4
 """Of logits between engines, relative to 1 + the largest logit."""
 _FEW, _SHARE = 3, 0.005
-"""Samples that may part at a borderline spike: so many, or this share of those asked, whichever is more."""
+"""Samples that may part at a borderline spike: this number, or this share of those asked, whichever is more."""
 
 
 def handful(samples: int) -> int:

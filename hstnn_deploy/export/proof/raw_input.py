@@ -184,7 +184,7 @@ def _on_test_split(
         x, begun = batch.x, count
         if steps and len(x) != steps:
             return Check(path.name, name, "not run", f"samples have {len(x)} steps; the graph takes {steps}")
-        # Raw recordings may be large: as many at once as hold about so many values, judged by the first.
+        # Raw recordings may be large: a batch holds about this number of values, judged by the first recording.
         few = max(1, _VALUES // max(1, subject.raw(numbers[count : count + 1]).size))
         for part in x.split(few, dim=1):
             size = part.shape[1]

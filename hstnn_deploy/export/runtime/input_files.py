@@ -251,7 +251,7 @@ def read_recording(
         how: what was done to the data that the network was trained on.
         session: the bundle.
         options: what the file does not say of itself.
-        continued: whether it goes on from the states of a recording before it.
+        continued: whether it continues from the states of a recording before it.
 
     Raises:
         DataError: see `data.readers.event_files.read_recording`.
@@ -298,7 +298,7 @@ def seen_rows(name: str, rows: Array, how: Preprocessing, session: Session) -> l
     """Return what a person should know of raw events [N, 5] that a file holds; see `data.readers.event_columns.see`.
 
     Raises:
-        DataError: there are none, or none of a recording in the frames that the network sees.
+        DataError: there are no events, or a recording has none in the frames that the network sees.
     """
     if not isinstance(how, Frames):
         return []

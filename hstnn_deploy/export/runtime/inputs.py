@@ -48,7 +48,7 @@ class Taking(Protocol):
             batch: B, where it must be this.
 
         Raises:
-            DataError: it cannot be.
+            DataError: it is not possible.
         """
         ...
 
@@ -93,7 +93,7 @@ class Taking(Protocol):
             What the graphs take; and, of raw events, how many frames it is.
 
         Raises:
-            DataError: a value cannot be.
+            DataError: a value is not possible.
         """
         ...
 

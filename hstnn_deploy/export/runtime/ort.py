@@ -229,7 +229,7 @@ def open_graph(source: Path | bytes, provider: str = "cpu", threads: int | None 
     """Open an ONNX file (or its bytes) on a provider: `cpu`, `cuda` or `cuda:n`.
 
     Raises:
-        UsageError: an unknown provider, or a number of threads that is none.
+        UsageError: an unknown provider, or an impossible number of threads.
         ExportError: the file cannot be loaded.
         DeviceError: the provider is not there, or the session would run on another.
     """

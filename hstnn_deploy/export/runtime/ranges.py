@@ -21,7 +21,7 @@ _ANYWAY = "; any_range=True (`hstnn run --any-range`) takes x as it is"
 
 
 _EQUAL = {"bins", "parts", "number"}
-"""Kinds of frames of which every recording has as many."""
+"""Kinds of frames that give every recording the same number of frames."""
 
 
 class Range(NamedTuple):
@@ -45,7 +45,7 @@ class Range(NamedTuple):
             first: how many entries of the first axis come before these, for the message.
 
         Raises:
-            DataError: says the first value that cannot be, and where it is.
+            DataError: names the first impossible value, and where it is.
         """
         # Both are NaN where there is one: then neither comparison holds.
         inside = np.minimum.reduce(x, axis=None) >= self.low and np.maximum.reduce(x, axis=None) <= self.high

@@ -22,7 +22,7 @@ def misfit(value: Any, shape: Any, where: str = "") -> str:
         value: what JSON holds.
         shape: a type; a set of the texts there may be; None; a list of the shape of each item; a dict of shapes by key,
             where `key?` may be left out, `*` stands for every other key, and keys are free where there is no `*`; a
-            function of value and name that says what is wrong; or a tuple of shapes of which one must fit.
+            function of value and name that says what is wrong; or a tuple of shapes, one of which must fit.
         where: what the value is called.
     """
     match shape:

@@ -41,7 +41,7 @@ from hstnn_deploy.foreign import one_line
 
 Array = NDArray[Any]
 Run = Callable[[Array, State, int | None], tuple[Array, State]]
-"""Runs a chunk from the states before it; of raw events, it is so many frames."""
+"""Runs a chunk from the states before it; of raw events, a chunk is a number of frames."""
 
 CHUNK_STEPS = 512
 """The longest chunk: it takes a fraction of a second."""
@@ -104,7 +104,7 @@ class Session:
         self._asked = provider, threads
         self.any_range = any_range
         """Whether x may hold what training cannot have given."""
-        # One is opened at once, so that what is wrong is said now.
+        # One is opened at once, so that an error is raised now.
         form = next(iter(self._files))
         self.provider = self._graph(form).provider
         """The provider that runs the graphs, such as CPUExecutionProvider."""
@@ -357,7 +357,7 @@ class Stream:
         return (np.concatenate(every) if len(every) > 1 else logits), state
 
     def _route(self, steps: int, whole: bool) -> tuple[Run, int]:
-        """Return what runs a chunk of so many steps, and how long the parts are in which it does."""
+        """Return what runs a chunk of that many steps, and the length of the parts that it runs it in."""
         session, files = self.session, self.session._files
         values = self.batch * session._values
         length = max(1, min(CHUNK_STEPS, CHUNK_VALUES // values))

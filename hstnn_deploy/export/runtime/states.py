@@ -58,7 +58,7 @@ def read_states(path: Path, network: str, states: Sequence[NamedState], bundle: 
         path: the file.
         network: what it must be of.
         states: all that there must be.
-        bundle: of which the network is, for the message.
+        bundle: the bundle of the network, for the message.
 
     Raises:
         DataError: the file is missing, damaged, lacks a state, or holds those of another network.
@@ -124,7 +124,7 @@ def check_writable(path: Path) -> None:
     """Check, before any work is done, that a file of states can be written.
 
     Raises:
-        UsageError: it cannot be.
+        UsageError: it is not possible.
     """
     with _beside(path) as temporary:
         temporary.touch()

@@ -45,7 +45,7 @@ Step = Callable[[Any, Any, Mapping[str, Any]], Any]
 class Shown(nn.Module):
     """Marks a state as an output at every step, so that a proof can read it from an engine.
 
-    Nobody knows how an equation treats an error: bounds that went on from step to step could grow without end.
+    How an equation treats an error is unknown: bounds carried from step to step could grow without end.
     """
 
     def forward(self, rows: Tensor) -> tuple[Tensor]:
@@ -211,7 +211,7 @@ def run(layer: Layer, tap: str, step: Step, o: Algebra[Any], x: Any, state: Mapp
 
     Args:
         layer: whose it is.
-        tap: the name of what it hands out at every step; "" where that is nobody's business.
+        tap: the name of what it hands out at every step; "" to keep that inside.
         step: what the user wrote.
         o: the reading.
         x: what comes in, [B, …].

@@ -1,1 +1,1 @@
-"""Hybrid networks: layers of spiking and recurrent units side by side, of which selection keeps some."""
+"""Hybrid networks: layers of spiking and recurrent units side by side; selection keeps some of them."""

@@ -57,7 +57,7 @@ def _over_time(convolution: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 class ConvolutionalGroup(Group):
-    """What both kinds share: an input convolution, of which selection ranks the filter."""
+    """What both kinds share: an input convolution, whose filters selection ranks."""
 
     unit_axis = 0
     drive_name: ClassVar[str]

@@ -347,6 +347,6 @@ class HybridLayer(nn.Module):
     def take(self, inputs: Tensor | None, kept: dict[UnitKind, Tensor]) -> "HybridLayer":
         """Return the layer of some of its units, seeing some of its inputs (None: all).
 
-        A kind of which no unit is kept is left out.
+        A kind without a kept unit is left out.
         """
         return HybridLayer([group.take(inputs, kept[kind]) for kind, group in self.groups.items() if len(kept[kind])])

@@ -167,7 +167,7 @@ def _autocast(driving: Tensor) -> bool:
 def _single(driving: Tensor) -> AbstractContextManager[object]:
     """Return the context in which a kernel computes in its state's own precision, whatever autocast made of its input.
 
-    A rounding error in a recurrence would go on from step to step, and move spikes.
+    A rounding error in a recurrence would be carried from step to step, and move spikes.
     """
     return torch.autocast(driving.device.type, enabled=False) if _autocast(driving) else nullcontext()
 
@@ -188,7 +188,7 @@ def spiking(
         neuron: the constants.
         lengths: valid steps per sample, [B], or None where all steps are valid.
         own: what the neurons have learned, see `Lif.fresh`.
-        spare: whether nobody else has the current, or keeps it for the way back: it may be written over.
+        spare: whether nothing else has the current or keeps it for the way back, so that it may be written over.
 
     Returns:
         Spikes [T, B, n, …] (of an integrator its membrane), and the state after the last valid step.

@@ -108,7 +108,7 @@ def checked(layers: Any, path: str, depth: int = 0) -> list[dict[str, Any]]:
             wrong += [error, *error.others]
             error.others = ()
     if wrong:
-        # All of them are said, and not the first alone.
+        # The message names all of them, not the first alone.
         first, *rest = wrong
         first.others = tuple(rest)
         raise first

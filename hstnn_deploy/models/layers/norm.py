@@ -168,7 +168,7 @@ class Norm(Layer):
         return y.unflatten(0, x.shape[:2]) if whole else y
 
     def _check_several(self, rows: Tensor) -> None:
-        """Refuse rows [N, C, …] with a single value of each channel, of which there is no variance."""
+        """Refuse rows [N, C, …] with a single value of each channel, which has no variance."""
         if rows.numel() == rows.shape[1]:
             raise RunError(
                 f"layer {self.number} normalises over a batch with a single value of each channel",

@@ -156,7 +156,7 @@ class Spiking(UnitLayer):
     def with_next(
         self, o: Algebra[V], x: V, own: Mapping[str, V], following: Layer, theirs: Mapping[str, V]
     ) -> tuple[V, dict[str, V], dict[str, V]] | None:
-        """Spikes in maps whose mean or maximum of each 2x2 goes on, unless somebody looks at the spikes themselves."""
+        """Spikes in maps, handed on as mean or maximum of each 2x2, unless a hook looks at the spikes themselves."""
         watched = self._forward_hooks or self._forward_pre_hooks or following._forward_hooks
         if watched or not (isinstance(o, Fast) and isinstance(following, Pool) and self.tap == SPIKES):
             return None

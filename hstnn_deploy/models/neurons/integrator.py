@@ -16,7 +16,7 @@ class Integrator(Extended):
     With `rest`, (1 - decay) * rest is added. `current_decay` puts a synaptic current before the membrane, as in `Lif`.
 
     With `threshold`, a membrane that was above it at the step before is reset, without a gradient: it is that of a
-    neuron whose spikes nobody sees. With r_t = 1 where m_{t-1} > threshold, else 0, threshold * r_t is taken from m_t;
+    neuron whose spikes stay inside. With r_t = 1 where m_{t-1} > threshold, else 0, threshold * r_t is taken from m_t;
     with `reset` zero, m_{t-1} (1 - r_t) takes the place of m_{t-1}; with `cancels_input`, m_t is multiplied by 1 - r_t.
     """
 

@@ -40,7 +40,7 @@ def spread(number: float, each: Each | None, shape: tuple[int, ...]) -> Tensor:
 
 
 def with_own(neuron: Any, name: str) -> Any:
-    """Return a neuron's configuration of which each unit has a number of its own under a name, learned no longer."""
+    """Return a neuron's configuration with a number for each unit under a name, no longer learned."""
     learn = [each for each in neuron.learn if each != name]
     return neuron.model_copy(update={"each": {**neuron.each, name: "unit"}, "learn": learn})
 

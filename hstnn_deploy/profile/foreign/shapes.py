@@ -32,7 +32,7 @@ TYPES = {
 """What an input may hold, by numpy's names, and the bytes of one value."""
 
 BATCH, STEPS = 1, 10
-"""The batch and the time steps where nobody says them."""
+"""The batch and the time steps if they are not given."""
 _OPTIONS = {"B": "--batch", "T": "--steps"}
 _WORDS = {"B": "the batch axis", "T": "the time axis"}
 _NAMES = {
@@ -181,7 +181,7 @@ def of_file(declared: Sequence[Declared], given: Sequence[Given], batch: int | N
         batch, steps: sizes of the axes that are the batch and time; None: `BATCH` and `STEPS`, which a note says.
 
     Raises:
-        UsageError: an input that is not there, a shape that does not fit the file's, or an axis whose size nobody says.
+        UsageError: an unknown input, a shape that does not fit the file's, or an axis whose size is not given.
     """
     by_name = _named(declared, given)
     solver = _Solver(batch, steps)
@@ -277,7 +277,7 @@ class _Solver:
         return self._known.setdefault(kind, size)
 
     def guessed(self, kind: str) -> bool:
-        """Return whether nobody said the size."""
+        """Return whether the size was not given."""
         return self._asked[kind] is None
 
     def learn(self, name: str, size: int, kind: str) -> None:

@@ -122,7 +122,7 @@ class Sampler:
         }
 
     def serve(self) -> None:
-        """Sample until told to end, or until nobody listens."""
+        """Sample until told to end, or until the listening process is gone."""
         descriptor = sys.stdin.fileno()
         waiting = b""
         due = time.monotonic()

@@ -1,4 +1,4 @@
-"""What may be said of repeated measurements: when they are steady, where they lie, and how sure that is.
+"""Statistics of repeated measurements: when they are steady, where they lie, and how sure that is.
 
 Standard library only, as every measured process uses it.
 """

@@ -1,6 +1,6 @@
 """The ways to load a data set that are measured side by side: how to prepare each, and what memory it takes where.
 
-Each has objects of its own, and what it writes goes into a folder of its own: nobody's cache is read or filled.
+Each has objects of its own, and what it writes goes into a folder of its own: no cache of the user's is read or filled.
 """
 
 import shutil

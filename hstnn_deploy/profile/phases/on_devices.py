@@ -27,7 +27,7 @@ def measure(
     mac_joules: float,
     ac_joules: float,
 ) -> list[Value]:
-    """Return the values of weights on devices; none of a network without.
+    """Return the values of weights on devices; an empty list for a network without them.
 
     Args:
         configuration: what is measured, with the energy of a bit that is read, where it was given.

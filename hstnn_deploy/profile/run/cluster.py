@@ -39,7 +39,7 @@ class Nodes:
         """Connect to a cluster, or start one on this machine; see `hstnn_deploy.cluster.connect`.
 
         Raises:
-            UsageError: Ray is not installed, or the address is none, or that of Ray's client, which cannot hand back
+            UsageError: Ray is not installed, or the address is wrong, or that of Ray's client, which cannot return
                 one record after another.
             DeviceError: nothing answers there; no node has cores; or one lacks hstnn-deploy, or has another version.
         """
@@ -237,7 +237,7 @@ class _Work:
         """Take a record, or the news that measuring has begun."""
         if record is not None:
             place = running.share.first + running.done
-            # What is said of the node's own folder means nothing here.
+            # A message about the node's own folder means nothing here.
             facts = {**record.facts, "node": running.node.name, **launch.told(running.current)}
             self.records[place] = replace(record, configuration=running.current, facts=facts)
             self._observer.finished(self.records[place], place + 1, self._total, time.monotonic() - running.began)

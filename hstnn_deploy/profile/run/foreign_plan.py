@@ -54,7 +54,7 @@ def plan(
         time_limit: seconds that the look may take.
 
     Raises:
-        UsageError: a name, number or shape that cannot be, or an axis whose size nobody says.
+        UsageError: an impossible name, number or shape, or an axis whose size is not given.
         ProfileError: a file that is damaged or that could harm; a network that cannot run.
         ExportError: ONNX Runtime cannot load the file, or not run it on such inputs.
         OutOfMemoryError: the inputs, or the run, need more memory than there is.

@@ -34,7 +34,7 @@ from hstnn_deploy.shown import Sheet, Shown
 
 SECONDS = 5.0
 _STEPS = 28
-"""Of a window of a network of this package, where nobody says how many."""
+"""Time steps of a window of a network of this package, if not given."""
 _HERE = "memory of this whole Python process; give PACKAGE.MODULE:FACTORY to measure in a separate process"
 
 

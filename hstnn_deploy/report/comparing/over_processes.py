@@ -12,7 +12,7 @@ level, the start of a process, has to be repeated.
 to two sides, how many differ at least as much. It needs no normal distribution, which times do not have (they have a
 long tail, and modes), and its rate of false alarms is at most the level with five processes a side too. It supposes
 that processes could be exchanged if the networks were equal: that is why both sides are measured in turns. Few
-processes have a price, which is said beside every p: with n and m of them p is never below 2 / C(n + m, n), 0.0079
+processes have a price, which stands beside every p: with n and m of them p is never below 2 / C(n + m, n), 0.0079
 with 5 and 5, and 0.1 with 3 and 3. With more than `MOST` ways the test is Welch's, whose means are then near enough to
 normal.
 
@@ -108,7 +108,7 @@ def _exact(first: Sequence[float], second: Sequence[float], alternative: str) ->
 
 
 class Note(NamedTuple):
-    """What is to be said of several tests together."""
+    """A remark on several tests together."""
 
     text: str
     hopeless: bool

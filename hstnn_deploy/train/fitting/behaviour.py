@@ -140,7 +140,7 @@ class Watch:
         return found
 
     def layers(self, samples: int) -> list[Layer]:
-        """Return the spikes of each layer, over so many samples."""
+        """Return the spikes of each layer, over a number of samples."""
         made = []
         for layer, (spikes, sites, units) in self._counts.items():
             if not sites:

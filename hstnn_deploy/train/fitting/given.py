@@ -21,7 +21,7 @@ else:
     Loss = Any
 
 BATCH = 100
-"""Samples of a batch, where nobody says how many."""
+"""Samples of a batch, if not given."""
 
 
 def check_network(network: Any) -> Network:

@@ -215,7 +215,7 @@ def read(name: str) -> Sweep:
 
 
 def _raw(name: str) -> Any:
-    """Return what a YAML file holds; None where it is none, which `load_recipe` then explains."""
+    """Return what a YAML file holds; None if it is not YAML, which `load_recipe` then explains."""
     path = Path(name)
     with reading(brief(name), "a sweep file", RecipeError, ""):
         return yaml_text.read(path, RecipeError) if path.is_file() else None

@@ -1,6 +1,6 @@
 """One step of recurrent units as a graph: what `graph` is to neurons, with the product of a state and one weight.
 
-Gates are told apart by their number: a drive [B, gates, n] is so many nodes, and so is a product.
+Gates are told apart by their number: a drive [B, gates, n] is one node a gate, and so is a product.
 """
 
 import functools

@@ -77,7 +77,7 @@ def backward(graph: Graph, step: Back, dtype: torch.dtype, given: Sequence[str])
     """Return the text of a window backward.
 
     Its arrays: weight (its gates' columns are rows here), *given, *states, *first states, *kept, *gradients of states,
-    *operands, out, [products], *sums. `given` are the states of which a window of gradients comes in. Gradients of the
+    *operands, out, [products], *sums. `given` are the states that receive a window of gradients. Gradients of the
     states after the window become those before it; products are the gradients of the products, where these differ from
     the drive's; to the sums, one a unit and sample, the gradients of what is learned are added.
     """

@@ -35,7 +35,7 @@ _told = False
 
 
 def _after_fork() -> None:
-    """Take a lock of one's own: what another thread of the parent holds, nobody here releases."""
+    """Take a lock of one's own: this process never releases one that another thread of the parent holds."""
     global _lock
     _lock = threading.RLock()
 
@@ -141,7 +141,7 @@ def _compiled(source: str) -> bytes:
 
 
 def _place(source: str) -> Path | None:
-    """Return the file of a text's machine code, in a folder that is ours alone; None where there can be none."""
+    """Return the file of a text's machine code, in a folder that is ours alone; None where that is impossible."""
     import llvmlite.binding as llvm
 
     path = folder()
@@ -160,7 +160,7 @@ def _place(source: str) -> Path | None:
 
 
 def _kept(path: Path) -> bytes | None:
-    """Return the machine code in a file; None where there is none, or not as it was written."""
+    """Return the machine code in a file; None if the file is missing or was altered."""
     try:
         content = path.read_bytes()
     except OSError:

@@ -21,7 +21,7 @@ def runs(*given: Tensor) -> bool:
 
 
 def watched() -> bool:
-    """Whether torch's operations are noted or replaced at present: nobody would see what machine code does.
+    """Whether torch's operations are noted or replaced at present: they would not see what machine code does.
 
     Such as by torch.compile, torch.jit.trace, torch.func, tensors without numbers, and differentiation forward.
     """

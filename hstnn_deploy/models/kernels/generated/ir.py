@@ -65,7 +65,7 @@ _OPERATIONS: dict[str, tuple[str, ...]] = {
     ),
     "exp": ("call {real} @exp({real} {a[0]})",),
     "tanh": ("call {real} @tanh({real} {a[0]})",),
-    # In one rounding where the processor has that: for sums whose order is nobody's promise.
+    # In one rounding where the processor has that: for sums whose order is not promised.
     "mul_add": ("call {real} @llvm.fmuladd.{kind}({real} {a[0]}, {real} {a[1]}, {real} {a[2]})",),
 }
 

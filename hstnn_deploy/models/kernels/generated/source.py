@@ -232,7 +232,7 @@ def backward(
 
     Its arrays: given, [which], *kept, *first states, *gradients of states, *operands, [lengths], out, *sums, [scratch].
     Gradients of the states after the window become those before it; to the sums, one a unit, the gradients of what is
-    learned are added. Where the gradient of the input goes `into` a kept value, which nobody needs again, there is no
+    learned are added. Where the gradient of the input goes `into` a kept value, which nothing needs again, there is no
     out: the fewest bytes, and no fresh memory. `given` is pooled as in `forward`.
     """
     body = Body(step.nodes, graph.operands, dtype)

@@ -61,7 +61,7 @@ def spiking(
 
     Maps may lie with the channels of a pixel side by side: what is handed out, and the states, then lie so too.
 
-    Where `spare`, nobody else reads the current, which may be written over: what takes its place needs no memory of its
+    If `spare`, nothing else reads the current, which may be written over: what takes its place needs no memory of its
     own. LIF over [28, 100, 800] and [500, 16, 1024], forward and backward, took 0.87 and 0.85 of the time, and 0.72 and
     0.71 where the system gives memory anew for each window (one thread, medians of CPU time in turns).
 
