@@ -193,6 +193,7 @@ def export(
     import_torch()
     from hstnn_deploy.export.bundle.export import export_bundle
     from hstnn_deploy.export.bundle.extras import NirOptions
+    from hstnn_deploy.export.bundle.quantise import MAX_DROP
     from hstnn_deploy.export.graph.nodes import OPSET
     from hstnn_deploy.models.exits import parse_exit
     from hstnn_deploy.recipe.load import load_recipe
@@ -231,7 +232,7 @@ def export(
             smaller=smaller,
             opset=int(opset.value) if opset else OPSET,
             states=states.value if states else "named",
-            max_drop=0.5 if max_drop is None else max_drop,
+            max_drop=MAX_DROP if max_drop is None else max_drop,
             keep_all=keep_all,
             verify=verify,
             allow_redundant=allow_redundant,

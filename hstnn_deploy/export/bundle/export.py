@@ -36,7 +36,7 @@ from hstnn_deploy.export.bundle.description import (
     write_manifest,
 )
 from hstnn_deploy.export.bundle.extras import NIR, NirOptions, write_extras
-from hstnn_deploy.export.bundle.quantise import How, Reduction, make_smaller
+from hstnn_deploy.export.bundle.quantise import MAX_DROP, How, Reduction, make_smaller
 from hstnn_deploy.export.graph.forms import Form, States
 from hstnn_deploy.export.graph.nodes import OPSET
 from hstnn_deploy.export.graph.raw_input import possible
@@ -100,7 +100,7 @@ def export_bundle(
     opset: int = OPSET,
     states: StatesAsked = "named",
     smaller: Collection[How] = (),
-    max_drop: float = 0.5,
+    max_drop: float = MAX_DROP,
     keep_all: bool = False,
     verify: bool = True,
     allow_redundant: bool = False,

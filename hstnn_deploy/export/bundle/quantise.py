@@ -53,6 +53,8 @@ from hstnn_deploy.export.runtime.ort import open_graph
 from hstnn_deploy.metrics import points, shown, worse
 from hstnn_deploy.models.network import SPIKES
 
+MAX_DROP = 0.5
+"""Points of the metric that a smaller graph may lose, unless told otherwise."""
 How = Literal["int8-dynamic", "int8-static", "fp16", "integers"]
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv", "LSTM")
