@@ -4,6 +4,7 @@ import re
 import runpy
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,18 @@ def test_a_run_without_test_figures_says_that_they_were_not_measured(
     full_size["EPOCHS"]["digits"] = 2  # type: ignore[index]
     text = full_size["section"](collect([tmp_path / "runs"]).runs, tmp_path, tmp_path)  # type: ignore[operator]
     assert "| n/a | n/a: not measured |" in text
+
+
+def test_what_was_trained_elsewhere_keeps_its_part(full_size: dict[str, object], tmp_path: Path) -> None:
+    section: Any = full_size["section"]
+    full_size["EPOCHS"]["digits"] = 2  # type: ignore[index]
+    names: Any = full_size["NAMES"]
+    now = f"\n### {names['smnist']}\n\nA table.\n\n### {names['ptb']}\n\nAnother.\n\n### digits\n\nOld.\n"
+    assert section([], tmp_path, tmp_path, now) == now
+    train(tiny(kind="snn"), tmp_path / "runs")
+    text = section(collect([tmp_path / "runs"]).runs, tmp_path, tmp_path, now)
+    assert text.startswith(now.partition("\n### digits")[0])
+    assert "Old." not in text
 
 
 def test_every_job_is_a_command_that_hstnn_takes(full_size: dict[str, object]) -> None:
