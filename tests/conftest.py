@@ -6,13 +6,12 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import hypothesis
 import numpy as np
 import pytest
 import torch
-from _pytest.mark import ParameterSet
 from hypothesis.internal.conjecture import providers
 
 # A console made while a test module is imported would keep this width for good; each test is given its own below.
@@ -55,7 +54,7 @@ TINY_TEXT = {
 """Changes that make the recipe of a language model small enough, for the text of the fixture `ptb`."""
 
 
-def in_part(cases: Iterable[object], each: int) -> list[ParameterSet]:
+def in_part(cases: Iterable[object], each: int) -> list[Any]:
     """Return cases for `parametrize`, of which every `each`-th runs every time, and `make test-matrix` the others."""
     return [
         pytest.param(*(case if type(case) is tuple else (case,)), marks=pytest.mark.matrix if number % each else ())
