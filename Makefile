@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 help:
 	@echo "make demo        set up .venv and run the whole main path on real digits (about 3 minutes on 2 cores)"
-	@echo "make test        set up .venv and run format, lint, types and all tests"
+	@echo "make test        set up .venv and run format, lint, types and tests"
 	@echo "make test-matrix set up .venv and run the tests that are too long for make test, such as every cell of the export matrix"
 	@echo "make attack      set up .venv and attack everything that reads or writes for MINUTES (30), counting failures"
 	@echo "make benchmarks  set up .venv and run the benchmarks"
@@ -26,7 +26,7 @@ test: $(VENV)/.installed-dev
 	@VIRTUAL_ENV="$(abspath $(VENV))" scripts/check
 
 test-matrix: $(VENV)/.installed-dev
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m matrix
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m matrix -n auto --dist loadfile
 
 MINUTES ?= 30
 attack: $(VENV)/.installed-dev
