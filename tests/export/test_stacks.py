@@ -39,6 +39,7 @@ FORMATS: dict[str, Callable[[Stack], object]] = {
 FEW = (
     "neuron: plif",
     "neuron: several, bounded",
+    "neuron: integrator, synaptic",
     "neuron: delayed, subtract",
     "neuron: reset again",
     "neuron: feedback",

@@ -86,7 +86,7 @@ def numbers_of(layer: nn.Module, neuron: Lif | Integrator) -> Numbers:
 
     def left(name: str) -> Array:
         # What is learned as it is, may be anything: see `share_left`.
-        return np.clip(number(name), 0, 1) if name in getattr(neuron, "learn", ()) else number(name)
+        return np.clip(number(name), 0, 1) if name in neuron.learn else number(name)
 
     decay = 1 - torch.sigmoid(own["rate"]).numpy() if "rate" in own else left("decay")
     gain = 1 - decay if neuron.input_decay else np.asarray(1.0)

@@ -32,6 +32,8 @@ class Integrator(Extended):
         "cancels_input": False,
     }
     fast: ClassVar[bool] = False
+    learn: ClassVar[tuple[str, ...]] = ()
+    """Nothing."""
 
     type: Literal["integrator"] = "integrator"
     decay: float = Field(0.9, ge=0, le=1)

@@ -62,7 +62,7 @@ def share_left(o: Algebra[V], neuron: Any, own: Mapping[str, Tensor], name: str 
     left = number(o, neuron, own, name)
     if isinstance(left, float | int):
         return left, 1 - left
-    if name in getattr(neuron, "learn", ()):
+    if name in neuron.learn:
         left = o.clip(left, 0.0, 1.0, f"{name}_clipped")
     return left, o.sub(1.0, left, f"{name}_passed")
 
