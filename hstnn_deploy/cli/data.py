@@ -49,13 +49,13 @@ _NOTHING_TO_SET = "no shipped recipe uses {}, so --set has nothing to change"
 
 def _subject(name: str, changes: Iterable[str] = ()) -> _Subject:
     from hstnn_deploy.data.registry import DATA_SETS
-    from hstnn_deploy.recipe.load import load_recipe, shipped
+    from hstnn_deploy.recipe.load import load_recipe, raw_recipe, shipped
 
     if (part := plugins.find("data", name)) is not None:
         return _own_subject(name, part.value, changes)
     if name not in DATA_SETS:
         raise UsageError(f"unknown data set {name!r}", f"{nearest(name, [*DATA_SETS, *plugins.names('data')])}")
-    using = [each for each in shipped() if load_recipe(each).data.name == name]
+    using = [each for each in shipped() if raw_recipe(each)["data"]["name"] == name]
     if not using:
         if changes:
             raise UsageError(_NOTHING_TO_SET.format(name), "leave --set out")

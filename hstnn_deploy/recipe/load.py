@@ -5,6 +5,8 @@ what is allowed, all at once. A recipe without a name gets the name of its file.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -152,10 +154,16 @@ def _places(name: str, changed: Collection[str]) -> Where:
 def _read(name: str) -> tuple[Any, str]:
     known = shipped()
     if name in known:
-        return yaml_text.read(known[name], RecipeError), f"recipe {name}"
+        return deepcopy(_read_shipped(known[name])), f"recipe {name}"
     path = Path(name)
     with reading(brief(name), "a recipe", RecipeError, ""):
         return _read_file(path, name, known), name
+
+
+@cache
+def _read_shipped(path: Path) -> Any:
+    # Reading YAML takes most of the time of loading a recipe, and some commands load all of them.
+    return yaml_text.read(path, RecipeError)
 
 
 def _named(raw: Any, name: str) -> Any:

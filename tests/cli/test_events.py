@@ -98,7 +98,7 @@ def test_whatever_keeps_the_frames_and_however_often_it_is_interrupted_the_bits_
 
 def test_a_network_of_spoken_digits_is_trained_exported_verified_and_profiled(hstnn: Hstnn, tmp_path: Path) -> None:
     """iaf-shd at its full width, on recordings in SHD's own layout."""
-    folder, out = make_shd(tmp_path / "shd", count=60), tmp_path / "runs"
+    folder, out = make_shd(tmp_path / "shd", count=30), tmp_path / "runs"
     where: list[str | Path] = ["--data-dir", folder]
     trained = hstnn("train", "iaf-shd", "--set", "train.epochs=1", "--out", out, *where)
     assert trained.code == 0, trained.err

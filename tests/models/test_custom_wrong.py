@@ -233,10 +233,14 @@ def _foreign(self: Any, o: Any, drive: Any, state: Any, own: Any) -> Any:
     return fired(o, o.add(o.mul(state["v"], o.parameter(torch.full((4,), 0.5))), drive))
 
 
-@pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])
+STEPS = [
+    *(_torch_function, _operator, _compared, _equal, _of_the_batch),
+    *(_numpy, _constant_tensor, _sorts, _shapes, _foreign),
+]
+
+
 @pytest.mark.parametrize(
-    "step",
-    [_torch_function, _operator, _compared, _equal, _of_the_batch, _numpy, _constant_tensor, _sorts, _shapes, _foreign],
+    ("step", "form"), in_part([(step, form) for step in STEPS for form in ("onnx", "torchscript", "pt2")], 2)
 )
 def test_every_form_refuses_a_step_of_other_operations(step: Any, form: Any, tmp_path: Path) -> None:
     network = neuron(step)

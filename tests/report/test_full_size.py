@@ -4,6 +4,7 @@ import re
 import runpy
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ def test_the_section_holds_the_figures_of_the_run_folders(full_size: dict[str, o
     best = max(metrics, key=lambda row: (row["valid_accuracy"], -row["valid_loss"]))
     highest = max(row["test_accuracy"] for row in metrics)
     assert f"| 2 of 2 | {best['test_accuracy']:.2f} (epoch {best['epoch']}) | {highest:.2f} " in rows[0]
-    assert re.search(r"Obtained with torch .*, \d+ threads? of .* Commits, of each run", text)
+    assert re.search(r"Obtained with torch .*, \d+ threads? of .* Commit at the last start of each training: ", text)
     assert "Selection of hybrid 0.5: 4 probes; a kept unit is kept again in" in text
     assert re.search(
         r"Exported to ONNX, hybrid 0.5: (\d+) of \1 checks passed; replay in ONNX .*spikes identical", text
@@ -65,6 +66,20 @@ def test_what_was_trained_elsewhere_keeps_its_part(full_size: dict[str, object],
     text = section(collect([tmp_path / "runs"]).runs, tmp_path, tmp_path, now)
     assert text.startswith(now.partition("\n### digits")[0])
     assert "Old." not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage", "shown"),
+    [("rnn", None, "98.64"), ("ffs", None, "98.67"), ("hybrid", "adapt", "none"), ("hybrid", "restore", "98.92")],
+)
+def test_a_network_stands_beside_its_published_figure(
+    full_size: dict[str, object], kind: str, stage: str | None, shown: str
+) -> None:
+    from hstnn_deploy.recipe.load import load_recipe
+
+    recipe = load_recipe("smnist", [f"kind={kind}", "ratio=0.5"])
+    run = SimpleNamespace(recipe=recipe, stage=stage)
+    assert full_size["_published"](run) == shown  # type: ignore[operator]
 
 
 def test_every_job_is_a_command_that_hstnn_takes(full_size: dict[str, object]) -> None:
