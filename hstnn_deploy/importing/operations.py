@@ -114,6 +114,7 @@ def _pool(how: str) -> Operation:
         found |= {"padding": argument(node, 3, "padding", 0), "ceil_mode": node.kwargs.get("ceil_mode", False)}
         found["dilation"] = node.kwargs.get("dilation", 1)
         found["divisor_override"] = node.kwargs.get("divisor_override")
+        found["count_include_pad"] = node.kwargs.get("count_include_pad", True)
         if len(node.args) > 4:
             raise reader.refused(node, "has too many positional arguments; give them by name")
         try:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from hstnn_deploy.errors import ImportRefused, RecipeError, nearest
+from hstnn_deploy.errors import ImportRefused, RecipeError
 from hstnn_deploy.importing.libraries import of_norse, of_sinabs, of_snntorch, of_spikingjelly, plain
 from hstnn_deploy.importing.libraries.plain import Rule
 from hstnn_deploy.importing.parts import Chain, Part, Taken, configs
@@ -141,7 +141,8 @@ def not_taken(module: nn.Module, path: str) -> ImportRefused:
         said = f"{kind.__module__}.{kind.__name__} is not the {kind.__name__} that hstnn supports"
         return ImportRefused(f"{named(path)}: {said}")
     return ImportRefused(
-        f"{named(path)}: hstnn does not support {kind.__name__} of {package}", nearest(kind.__name__, known)
+        f"{named(path)}: hstnn does not support {kind.__name__} of {package}",
+        f"known: {', '.join(sorted(known))}; docs/python.md says how to add neurons and layers of your own",
     )
 
 

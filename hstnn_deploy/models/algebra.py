@@ -32,6 +32,8 @@ Fires = Literal["above", "at", "several"]
 """When a neuron fires, and how often; see `Algebra.spike`."""
 
 Pooling = Literal["mean", "max", "sum"]
+Sizes = tuple[int, ...]
+"""A number for each axis of maps or rows."""
 
 Comparison = Literal["at least", "below"]
 """How a value is compared with a threshold: >= or <."""
@@ -265,8 +267,12 @@ class Algebra(ABC, Generic[V]):
         """Put values side by side."""
 
     @abstractmethod
-    def pool(self, x: V, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> V:
-        """Return the mean, the largest or the sum of each `size` of maps […, n, H, W] or rows […, n, L]."""
+    def pool(self, x: V, how: Pooling, size: Sizes, stride: Sizes, name: str = "", padding: Sizes = ()) -> V:
+        """Return the mean, the largest or the sum of each `size` of maps […, n, H, W] or rows […, n, L].
+
+        Padding adds positions on both sides of each axis: a mean or sum takes 0 there and counts them, the largest
+        leaves them out. Empty: none.
+        """
 
     def mean_pool(self, x: V, name: str = "") -> V:
         """Return the mean of each 2x2 of maps […, n, H, W]."""

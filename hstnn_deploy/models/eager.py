@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Strand, Units
+from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Sizes, Strand, Units
 from hstnn_deploy.models.surrogates import Surrogate
 
 
@@ -188,8 +188,8 @@ class Eager(Algebra[Tensor]):
         return torch.cat(list(values), dim=axis)
 
     @override
-    def pool(self, x: Tensor, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> Tensor:
-        return _at_each(lambda maps: pooled(maps, how, size, stride), x, len(size) + 2)
+    def pool(self, x: Tensor, how: Pooling, size: Sizes, stride: Sizes, name: str = "", padding: Sizes = ()) -> Tensor:
+        return _at_each(lambda maps: pooled(maps, how, size, stride, padding), x, len(size) + 2)
 
     @override
     def flatten(self, x: Tensor, name: str = "") -> Tensor:
@@ -272,18 +272,19 @@ def _beside(samples: Tensor, values: Tensor) -> Tensor:
     return samples[(..., *[None] * (values.ndim - samples.ndim))]
 
 
-def pooled(maps: Tensor, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    """Return the mean, the largest or the sum of each `size` of maps [N, n, H, W] or rows [N, n, L]."""
+def pooled(maps: Tensor, how: Pooling, size: Sizes, stride: Sizes, padding: Sizes = ()) -> Tensor:
+    """Return the mean, the largest or the sum of each `size` of maps [N, n, H, W] or rows [N, n, L]; see `pool`."""
+    padding = padding or (0,) * len(size)
     if len(size) == 1:
-        return pooled(maps.unsqueeze(-2), how, (1, *size), (1, *stride)).squeeze(-2)
+        return pooled(maps.unsqueeze(-2), how, (1, *size), (1, *stride), (0, *padding)).squeeze(-2)
     if how == "max":
         # The first of equals takes the gradient.
-        return functional.max_pool2d(maps, size, stride)
+        return functional.max_pool2d(maps, size, stride, padding)
     whole = not any(length % part for length, part in zip(maps.shape[2:], size, strict=True))
-    if size == stride and whole and maps.requires_grad and torch.is_grad_enabled():
+    if size == stride and whole and not any(padding) and maps.requires_grad and torch.is_grad_enabled():
         means: Tensor = _Mean.apply(maps, size, how == "sum")  # type: ignore[no-untyped-call]
         return means
-    return functional.avg_pool2d(maps, size, stride, divisor_override=1 if how == "sum" else None)
+    return functional.avg_pool2d(maps, size, stride, padding, divisor_override=1 if how == "sum" else None)
 
 
 class _Mean(torch.autograd.Function):

@@ -269,7 +269,7 @@ def _padding(node: Node, kernel: list[int], stride: list[int], dilation: list[in
 def _pool(how: str) -> Callable[[Node, At], Layers]:
     def read(node: Node, at: At) -> Layers:
         if any(node.whole("padding")):
-            raise ExportError("it pads its input, which no layer does before pooling")
+            raise ExportError("it pads its input, and NIR does not say whether the padding counts")
         if len(at.shape) != 3:
             raise ExportError(f"it takes maps [C, H, W], but its input is {list(at.shape)}")
         size, stride = _one_or_all(node.whole("kernel_size", 1)), _one_or_all(node.whole("stride", 1))

@@ -155,6 +155,8 @@ def _pool(at: At) -> None:
     if at.layer.how == "max" or len(at.layer.size) != 2:
         what = f"a {at.layer.how} pool of {len(at.layer.size)} axes"
         raise ExportError(f"NIR has no node for layer {at.layer.number}, {what}")
+    if at.layer.padding:
+        raise ExportError(f"NIR does not say what layer {at.layer.number}, a pool with padding, counts")
     kind = nir.AvgPool2d if at.layer.how == "mean" else nir.SumPool2d
     size, stride = np.array(at.layer.size), np.array(at.layer.stride)
     at.put(kind(kernel_size=size, stride=stride, padding=np.array([0, 0])))

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from hstnn_deploy.export.graph.interface import Interface, state_after
 from hstnn_deploy.export.graph.nodes import CONSTANT, Nodes
-from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Strand, Units
+from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Sizes, Strand, Units
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.surrogates import Surrogate
 
@@ -50,8 +50,7 @@ class Onnx(Algebra[str]):
     reads = "an ONNX graph"
 
     def __init__(self, g: Nodes, network: Network, face: Interface) -> None:
-        self.g, self.face = g, face
-        self.network = network
+        self.g, self.network, self.face = g, network, face
         self._names = {id(value): name for name, value in (*network.named_parameters(), *network.named_buffers())}
         self._states = {state.name for state in face.states}
 
@@ -234,12 +233,13 @@ class Onnx(Algebra[str]):
         return self._node("Concat", name, *values, axis=axis)
 
     @override
-    def pool(self, x: str, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> str:
+    def pool(self, x: str, how: Pooling, size: Sizes, stride: Sizes, name: str = "", padding: Sizes = ()) -> str:
         """A sum is the mean times the number of terms, exact where the mean is."""
         if how == "sum":
-            return self.mul(self.pool(x, "mean", size, stride, f"{name}_mean"), float(prod(size)), name)
-        operator = "MaxPool" if how == "max" else "AveragePool"
-        return self._node(operator, name, x, kernel_shape=list(size), strides=list(stride))
+            return self.mul(self.pool(x, "mean", size, stride, f"{name}_mean", padding), float(prod(size)), name)
+        operator, counts = ("MaxPool", {}) if how == "max" else ("AveragePool", {"count_include_pad": 1})
+        around = {"pads": [*padding, *padding], **counts} if padding else {}
+        return self._node(operator, name, x, kernel_shape=list(size), strides=list(stride), **around)
 
     @override
     def flatten(self, x: str, name: str = "") -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from hstnn_deploy.export.graph.interface import frozen, interface, taps_of
-from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Strand
+from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Sizes, Strand
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.surrogates import Surrogate
 
@@ -180,19 +180,19 @@ class Script(Algebra[str]):
         return self._set(name, f"torch.cat([{', '.join(values)}], dim={axis})")
 
     @override
-    def pool(self, x: str, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> str:
-        if (how, size, stride) == ("mean", (2, 2), (2, 2)):
+    def pool(self, x: str, how: Pooling, size: Sizes, stride: Sizes, name: str = "", padding: Sizes = ()) -> str:
+        if (how, size, stride, padding) == ("mean", (2, 2), (2, 2), ()):
             return self._set(name, f"torch.nn.functional.avg_pool2d({x}, 2)")
         if len(size) == 1:
-            x, size, stride = f"{x}.unsqueeze(-2)", (1, *size), (1, *stride)
-            return self._set(name, self._pooled(x, how, size, stride) + ".squeeze(-2)")
-        return self._set(name, self._pooled(x, how, size, stride))
+            x, size, stride, padding = f"{x}.unsqueeze(-2)", (1, *size), (1, *stride), padding and (0, *padding)
+            return self._set(name, self._pooled(x, how, size, stride, padding) + ".squeeze(-2)")
+        return self._set(name, self._pooled(x, how, size, stride, padding))
 
-    def _pooled(self, x: str, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...]) -> str:
-        settings = f"{x}, {list(size)}, {list(stride)}"
+    def _pooled(self, x: str, how: Pooling, size: Sizes, stride: Sizes, padding: Sizes) -> str:
+        settings = f"{x}, {list(size)}, {list(stride)}" + (f", {list(padding)}" if padding else "")
         if how == "max":
             return f"torch.nn.functional.max_pool2d({settings})"
-        divisor = ", [0, 0], False, True, 1" if how == "sum" else ""
+        divisor = (", False, True, 1" if padding else ", [0, 0], False, True, 1") if how == "sum" else ""
         return f"torch.nn.functional.avg_pool2d({settings}{divisor})"
 
     @override

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Strand
+from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Sizes, Strand
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.surrogates import Surrogate
 
@@ -258,13 +258,13 @@ class Bounded(Algebra[Value]):
         )
 
     @override
-    def pool(self, x: Value, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> Value:
+    def pool(self, x: Value, how: Pooling, size: Sizes, stride: Sizes, name: str = "", padding: Sizes = ()) -> Value:
         """Of n terms, each is rounded n times at most; the largest is not rounded."""
-        v, e = (self._run.pool(part, how, size, stride) for part in (x.v, x.e.expand_as(x.v)))
+        v, e = (self._run.pool(part, how, size, stride, padding=padding) for part in (x.v, x.e.expand_as(x.v)))
         if how == "max":
             return Value(v, e)
         terms = prod(size)
-        magnitude = self._run.pool(x.v.abs(), how, size, stride)
+        magnitude = self._run.pool(x.v.abs(), how, size, stride, padding=padding)
         total = v * terms if how == "mean" else v
         rounding = terms * UNIT_ROUNDOFF * magnitude
         return Value(v, e + torch.where((e == 0) & _single(total) & _single(v), 0.0, rounding))

@@ -5,12 +5,12 @@ from math import prod
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from hstnn_deploy.models.algebra import Algebra, Pooling, V
+from hstnn_deploy.models.algebra import Algebra, Pooling, Sizes, V
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.layers.base import Layer, Shape, Stateless, several, stepped
 from hstnn_deploy.models.neurons.numbers import Each, spread
@@ -27,6 +27,8 @@ class PoolConfig(_Config):
     size: PositiveInt | list[PositiveInt] | None = None
     stride: PositiveInt | list[PositiveInt] | None = None
     """From one window to the next; null: as far as a window is large."""
+    padding: NonNegativeInt | list[NonNegativeInt] = 0
+    """Positions added on both sides of an axis: zeros for a mean or sum, left out for a maximum."""
     to: PositiveInt | None = None
     """In the place of size: how many windows along each axis, which must divide its length."""
 
@@ -43,19 +45,26 @@ class PoolConfig(_Config):
             raise ValueError(f"pooling takes size or to, and {'neither is' if self.to is None else 'both are'} given")
         if self.to is not None:
             to = self.to
-            if self.stride is not None or any(length % to for length in axes):
+            if self.stride is not None or self.padding:
+                raise ValueError("pooling takes stride and padding with size, not with to")
+            if any(length % to for length in axes):
                 raise ValueError(
                     f"a map of {' x '.join(map(str, axes))} does not divide into {to} equal windows per axis"
                 )
             size = stride = tuple(length // to for length in axes)
+            around = (0,) * len(axes)
         else:
             size = several(self.size, len(axes))
             stride = size if self.stride is None else several(self.stride, len(axes))
+            around = several(self.padding, len(axes))
+            if any(2 * sides > window for sides, window in zip(around, size, strict=True)):
+                raise ValueError(f"a padding of {list(around)} is more than half of a pool of {list(size)}")
+        axes = tuple(length + 2 * sides for length, sides in zip(axes, around, strict=True))
         if any(window > length for window, length in zip(size, axes, strict=True)):
             shown = " x ".join(map(str, axes))
             raise ValueError(f"a pool of {' x '.join(map(str, size))} is larger than the map of {shown}")
         after = tuple((length - window) // step + 1 for length, window, step in zip(axes, size, stride, strict=True))
-        return Pool(self.pool, size, stride), (shape[0], *after)
+        return Pool(self.pool, size, stride, around if any(around) else ()), (shape[0], *after)
 
 
 class Pool(Stateless):
@@ -64,13 +73,13 @@ class Pool(Stateless):
     kind = "pool"
     over_time = False
 
-    def __init__(self, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...]) -> None:
+    def __init__(self, how: Pooling, size: Sizes, stride: Sizes, padding: Sizes) -> None:
         super().__init__()
-        self.how, self.size, self.stride = how, size, stride
+        self.how, self.size, self.stride, self.padding = how, size, stride, padding
 
     @override
     def apply_to(self, o: Algebra[V], x: V, window: bool) -> V:
-        return o.pool(x, self.how, self.size, self.stride, "pooled")
+        return o.pool(x, self.how, self.size, self.stride, "pooled", self.padding)
 
 
 class FlattenConfig(_Config):

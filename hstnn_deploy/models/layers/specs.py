@@ -126,10 +126,11 @@ def pool(
     size: Size | None = None,
     *,
     stride: Size | None = None,
+    padding: Size = 0,
     to: int | None = None,
 ) -> LayerSpec:
     """Return the mean, maximum or sum of each window of a map or row. Give the size or the number of windows."""
-    return {"pool": what, "size": size, "stride": stride, "to": to}
+    return {"pool": what, "size": size, "stride": stride, "padding": padding, "to": to}
 
 
 def flatten() -> LayerSpec:

@@ -160,7 +160,7 @@ class Spiking(UnitLayer):
         watched = self._forward_hooks or self._forward_pre_hooks or following._forward_hooks
         if watched or not (isinstance(o, Fast) and isinstance(following, Pool) and self.tap == SPIKES):
             return None
-        if following.how == "sum" or not following.size == following.stride == (2, 2):
+        if following.how == "sum" or following.padding or not following.size == following.stride == (2, 2):
             return None
         maps, state = cast(Any, x), cast(Any, dict(own))
         pooled, after = kernels.spiking_pooled(maps, state, self.neuron, o.lengths, self.own, following.how)

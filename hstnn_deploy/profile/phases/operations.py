@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from hstnn_deploy.models.algebra import Algebra, Convolution, Fires, Normed, Pooling, Strand
+from hstnn_deploy.models.algebra import Algebra, Convolution, Fires, Normed, Pooling, Sizes, Strand
 from hstnn_deploy.models.eager import Eager
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.surrogates import Surrogate
@@ -244,12 +244,16 @@ class Counted(Algebra[Value]):
         return Value(*(self._run.concat(part, axis) for part in zip(*values, strict=True)))
 
     @override
-    def pool(self, x: Value, how: Pooling, size: tuple[int, ...], stride: tuple[int, ...], name: str = "") -> Value:
+    def pool(self, x: Value, how: Pooling, size: Sizes, stride: Sizes, name: str = "", padding: Sizes = ()) -> Value:
         """The largest of several spikes is one spike; of a mean or sum every spike counts."""
-        v = self._run.pool(x.v, how, size, stride)
-        spikes = self._run.pool(x.spikes, "max" if how == "max" else "sum", size, stride)
-        numbers = ((v != 0) & (self._run.pool(x.numbers, "max", size, stride) != 0)).to(v.dtype)
-        whole = 1 - self._run.pool(1 - x.whole, "max", size, stride)
+
+        def run(values: Tensor, what: Pooling) -> Tensor:
+            return self._run.pool(values, what, size, stride, padding=padding)
+
+        v = run(x.v, how)
+        spikes = run(x.spikes, "max" if how == "max" else "sum")
+        numbers = ((v != 0) & (run(x.numbers, "max") != 0)).to(v.dtype)
+        whole = 1 - run(1 - x.whole, "max")
         return Value(v, spikes, numbers, torch.zeros_like(v) if how == "mean" else whole)
 
     @override
