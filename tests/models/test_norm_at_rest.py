@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+import hstnn_deploy as hd
+from hstnn_deploy.disturbances.hardware import disturbed_spikes
+from hstnn_deploy.export.proof.engines import network_engine
 from hstnn_deploy.models import kernels
+from hstnn_deploy.models.activity import Activity
 from hstnn_deploy.models.eager import Fast, channels_last
 from hstnn_deploy.models.kernels import at_rest
 from hstnn_deploy.models.kernels.generated import compiled
@@ -132,3 +136,28 @@ def test_with_gradients_there_is_none_of_its_kind(counted: Counted) -> None:
     assert counted.times == 0
     run(chain, x.detach(), False)
     assert counted.times == 1
+
+
+def test_whoever_looks_at_the_neurons_sees_what_they_hand_out(counted: Counted) -> None:
+    """Rates, proofs and disturbed spikes come from hooks, which the kernel of both does not call."""
+    maps: list[Any] = [{"conv": 4}, {"norm": {}}, LIF, {"pool": "mean", "size": 2}, {"conv": 3}, {"norm": {}}, LIF]
+    network = hd.Stack([*maps, {"flatten": True}, {"linear": 5}], input=[2, 9, 8], readout="sum").eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for value in network.parameters():
+            value.copy_(torch.rand(value.shape, generator=generator) - 0.4)
+    x = torch.rand(8, 3, 2, 9, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        scores = network(x)[0]
+    assert counted.times == 2
+    shown = network_engine(network, show=True)(x, None)
+    assert shown.logits.equal(scores)
+    with torch.no_grad(), Activity(network) as activity:
+        assert network(x)[0].equal(scores)
+    assert activity.rates() == {tap.layer: pytest.approx(float(row.mean())) for tap, row in shown.taps.items()}
+    assert all(0 < rate < 1 for rate in activity.rates().values())
+    with torch.no_grad(), disturbed_spikes(network, "spike-loss", 1.0, 0):
+        lost = network(x)[0]
+    assert counted.times == 2
+    assert lost.equal(lost[:1].expand_as(lost))  # with all spikes lost, every sample has the same scores
+    assert not lost.equal(scores)

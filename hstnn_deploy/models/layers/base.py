@@ -42,6 +42,8 @@ class Layer(nn.Module, ABC):
     ) -> tuple[V, dict[str, V], dict[str, V]] | None:
         """Run a window through this layer and the one after it at once, where there is a faster way for both.
 
+        A way that calls no module is not taken where one is `watched`: its hooks would not run.
+
         Returns:
             The output of the second, what this one carries, and what the second does; or None.
         """
@@ -102,6 +104,11 @@ def stepped(layer: Steps, o: Any, x: Any, state: Mapping[str, Any]) -> Any:
         now |= {name: o.valid(t, value, now[name]) for name, value in after.items()}
         rows.append(y)
     return torch.stack(rows), now
+
+
+def watched(*layers: nn.Module) -> bool:
+    """Whether a hook looks at a layer, or changes what it hands out."""
+    return any(each._forward_hooks or each._forward_pre_hooks for each in layers)
 
 
 def several(value: Any, count: int) -> tuple[int, ...]:

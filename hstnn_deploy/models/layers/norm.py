@@ -13,7 +13,7 @@ from hstnn_deploy.errors import RunError
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.algebra import Algebra, V
 from hstnn_deploy.models.eager import Eager, Fast
-from hstnn_deploy.models.layers.base import Layer, Shape, stepped
+from hstnn_deploy.models.layers.base import Layer, Shape, stepped, watched
 from hstnn_deploy.models.layers.units import Spiking
 
 
@@ -109,6 +109,8 @@ class Norm(Layer):
         return self._with_neurons(x, own, following, theirs) if isinstance(following, Spiking) else None
 
     def _at_rest(self, o: Any, x: Any, neurons: Spiking, theirs: Mapping[str, Any]) -> Any:
+        if watched(self, neurons):
+            return None
         found = kernels.spiking_at_rest(x, theirs, neurons.neuron, self, o.lengths, neurons.own)
         return found and (found[0], {}, found[1])
 

@@ -11,7 +11,7 @@ from typing_extensions import override
 from hstnn_deploy.models import kernels
 from hstnn_deploy.models.algebra import Algebra, Strand, V
 from hstnn_deploy.models.eager import Eager, Fast
-from hstnn_deploy.models.layers.base import Layer, Shape
+from hstnn_deploy.models.layers.base import Layer, Shape, watched
 from hstnn_deploy.models.layers.maps import Pool
 from hstnn_deploy.models.network import SPIKES, State, Tap
 from hstnn_deploy.models.neurons import AdaptiveLif, Integrator, Lif, Neuron
@@ -157,8 +157,7 @@ class Spiking(UnitLayer):
         self, o: Algebra[V], x: V, own: Mapping[str, V], following: Layer, theirs: Mapping[str, V]
     ) -> tuple[V, dict[str, V], dict[str, V]] | None:
         """Spikes in maps, handed on as mean or maximum of each 2x2, unless a hook looks at the spikes themselves."""
-        watched = self._forward_hooks or self._forward_pre_hooks or following._forward_hooks
-        if watched or not (isinstance(o, Fast) and isinstance(following, Pool) and self.tap == SPIKES):
+        if not (isinstance(o, Fast) and isinstance(following, Pool) and self.tap == SPIKES) or watched(self, following):
             return None
         if following.how == "sum" or following.padding or not following.size == following.stride == (2, 2):
             return None
