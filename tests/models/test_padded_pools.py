@@ -43,7 +43,7 @@ def test_values_and_gradients_are_torch_s(how: Pooling, size: Any, stride: Any, 
     [
         (L.pool("max", 3, padding=2), r"a padding of \[2, 2\] is more than half of a pool of \[3, 3\]"),
         (L.pool("mean", to=1, padding=1), "takes stride and padding with size, not with to"),
-        (L.pool("mean", 3, padding=[1]), "for 1 axes, but there are 2"),
+        (L.pool("mean", 3, padding=[1]), r"\[1\]: give one number, or one for each axis \(2 here\)"),
         (L.pool("max", 12, padding=1), "larger than"),
     ],
 )

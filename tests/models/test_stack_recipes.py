@@ -77,7 +77,11 @@ WRONG: dict[str, tuple[list[int], list[Any], list[str]]] = {
     "pool without size": (MAPS, [{"pool": "max"}], ["network.layers.0 (pool)", "takes size or to, and neither"]),
     "pool to what does not divide": (MAPS, [{"pool": "max", "to": 2}], ["network.layers.0 (pool)", "5 x 5", "2 equal"]),
     "kernel": (MAPS, [{"conv": 4, "kernel": 6}], ["network.layers.0 (conv)", "a kernel of 6", "2 x 5 x 5"]),
-    "kernel of three axes": (MAPS, [{"conv": 4, "kernel": [3, 3, 3]}], ["[3, 3, 3] is for 3 axes, but there are 2"]),
+    "kernel of three axes": (
+        MAPS,
+        [{"conv": 4, "kernel": [3, 3, 3]}],
+        ["[3, 3, 3]: give one number, or one for each axis (2 here)"],
+    ),
     "groups": (MAPS, [{"conv": 4, "groups": 3}], ["network.layers.0 (conv)", "3 groups must divide the 2 input"]),
     "padding": (MAPS, [{"conv": 4, "padding": -1}], ["network.layers.0 (conv)", "padding is -1"]),
     "residual": (

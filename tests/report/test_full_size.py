@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hstnn_deploy.errors import RunError
 from hstnn_deploy.report.collect import collect
 from hstnn_deploy.runs import RunFolder
 from hstnn_deploy.train.stages import train
@@ -35,7 +36,8 @@ def test_the_section_holds_the_figures_of_the_run_folders(full_size: dict[str, o
     best = max(metrics, key=lambda row: (row["valid_accuracy"], -row["valid_loss"]))
     highest = max(row["test_accuracy"] for row in metrics)
     assert f"| 2 of 2 | {best['test_accuracy']:.2f} (epoch {best['epoch']}) | {highest:.2f} " in rows[0]
-    assert re.search(r"Obtained with torch .*, \d+ threads? of .* Commit at the last start of each training: ", text)
+    assert re.search(r"- Obtained with torch .*, \d+ threads? of ", text)
+    assert re.search(r"- Commit at the last start of each training: .* \(snn, hybrid redundant", text)
     assert "Selection of hybrid 0.5: 4 probes; a kept unit is kept again in" in text
     assert re.search(
         r"Exported to ONNX, hybrid 0.5: (\d+) of \1 checks passed; replay in ONNX .*spikes identical", text
@@ -65,7 +67,23 @@ def test_what_was_trained_elsewhere_keeps_its_part(full_size: dict[str, object],
     train(tiny(kind="snn"), tmp_path / "runs")
     text = section(collect([tmp_path / "runs"]).runs, tmp_path, tmp_path, now)
     assert text.startswith(now.partition("\n### digits")[0])
+    assert "\n### digits, layers of 6 and 5 units\n" in text
     assert "Old." not in text
+
+
+def test_what_one_table_cannot_show_is_refused(full_size: dict[str, object], tmp_path: Path) -> None:
+    read: Any = full_size["read"]
+    full_size["EPOCHS"]["digits"] = 2  # type: ignore[index]
+    (first,) = train(tiny(kind="snn"), tmp_path / "runs")
+    assert [run.path for run in read(tmp_path / "runs")] == [first.path]
+    train(tiny(kind="snn", seed=7), tmp_path / "runs")
+    with pytest.raises(RunError, match="the runs of digits have several seeds or sizes"):
+        full_size["section"](read(tmp_path / "runs"), tmp_path, tmp_path)  # type: ignore[operator]
+    (first.path / "recipe.yaml").write_text("name: [")
+    with pytest.raises(RunError, match="recipe"):
+        read(tmp_path / "runs")
+    with pytest.raises(RunError, match="is not a folder"):
+        read(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

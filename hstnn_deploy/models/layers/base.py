@@ -120,5 +120,5 @@ def several(value: Any, count: int) -> tuple[int, ...]:
     if isinstance(value, int):
         return (value,) * count
     if len(value) != count:
-        raise ValueError(f"{list(value)} is for {len(value)} axes, but there are {count}")
+        raise ValueError(f"{list(value)}: give one number, or one for each axis ({count} here)")
     return tuple(value)
