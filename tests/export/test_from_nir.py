@@ -44,7 +44,9 @@ REFUSED = {
     **dict.fromkeys(("maps: norm", "maps: norm, bare", "maps: norm of each step"), "fires at"),
     "maps: norm a step": "layer 2, norm",
     **dict.fromkeys(("maps: max pool", "maps: max pool of currents", "rows"), "max pool"),
-    **dict.fromkeys(("maps: padded max pool of currents", "rows, padded"), "max pool"),
+    **dict.fromkeys(
+        ("maps: padded max pool of currents", "maps: max pool, padded at two sides", "rows, padded"), "max pool"
+    ),
     **dict.fromkeys(("maps: padded mean pool", "maps: padded sum pool"), "a pool with padding"),
     "maps: parallel": "parallel",
 }

@@ -168,3 +168,11 @@ def test_results_show_themselves_in_a_line_and_a_table(trained: hd.History, tmp_
     assert re.search(r"peak [\d.]+ [MG]B of main memory", repr(ledger))
     for short in (trained.checkpoint, hd.load_recipe("digits"), repr(session)):
         assert len(str(short)) < 200
+
+
+def test_samples_that_are_no_file_are_refused_with_what_to_give(tmp_path: Any) -> None:
+    network = hd.Stack([hd.layers.linear(4), hd.layers.lif(), hd.layers.linear(2)], input=[3])
+    with pytest.raises(hd.HstnnError, match="samples is Tensor, not a path") as found:
+        hd.export_bundle(network, tmp_path / "b", ["onnx"], samples=torch.rand(5, 4, 3))  # type: ignore[arg-type]
+    assert "test=(x, y)" in found.value.hint
+    assert not (tmp_path / "b").exists()

@@ -88,6 +88,11 @@ MAPS: dict[str, list[Any]] = {
     "mean pool of three": [{"conv": 4}, {"lif": {}}, {"pool": "mean", "size": 3, "stride": 1}],
     "sum pool": [{"conv": 4}, {"lif": {}}, {"pool": "sum", "size": [2, 3]}],
     "padded max pool of currents": [{"conv": 4}, {"pool": "max", "size": 3, "stride": 2, "padding": 1}, {"lif": {}}],
+    "max pool, padded at two sides": [
+        {"conv": 4},
+        {"pool": "max", "size": 3, "stride": 1, "padding": [1, 0]},
+        {"lif": {}},
+    ],
     "padded mean pool": [{"conv": 4}, {"lif": {}}, {"pool": "mean", "size": 3, "stride": 2, "padding": [1, 0]}],
     "padded sum pool": [{"conv": 4}, {"lif": {}}, {"pool": "sum", "size": 2, "padding": 1}],
     "adaptive pool": [{"conv": 4}, {"lif": {}}, {"pool": "mean", "to": 1}],
@@ -146,6 +151,7 @@ STACKS: dict[str, dict[str, Any]] = {
         "layers": [
             {"conv": 3, "kernel": 3},
             {"pool": "max", "size": 2, "padding": 1},
+            {"pool": "max", "size": 3, "stride": 1, "padding": 1},
             "lif",
             {"pool": "mean", "size": 3, "stride": 1, "padding": 1},
             {"pool": "sum", "size": 2, "padding": 1},

@@ -44,7 +44,7 @@ from hstnn_deploy.export.graph.write import DEFAULT_FORMS, check_opset, files_of
 from hstnn_deploy.export.proof.activity import check_activity, check_training
 from hstnn_deploy.export.proof.checks import run_checks
 from hstnn_deploy.export.proof.comparisons import Check, Subject, sheet_of, told_of
-from hstnn_deploy.export.proof.samples import make_subject, training_windows
+from hstnn_deploy.export.proof.samples import make_subject, samples_file, training_windows
 from hstnn_deploy.export.runtime.manifest import MANIFEST, VOCABULARY, check_files, read_manifest
 from hstnn_deploy.models.exits import Exit
 from hstnn_deploy.models.network import Network, is_network
@@ -111,7 +111,7 @@ def export_bundle(
     draw: int | None = None,
     exit: Exit | None = None,
     recipe: Recipe | None = None,
-    samples: Path | None = None,
+    samples: str | Path | None = None,
     test: Data | None = None,
     on_check: Callable[[Check], None] | None = None,
     report: Report = silent,
@@ -161,6 +161,7 @@ def export_bundle(
             graph.
         RunError: the folder cannot be written.
     """
+    samples = samples_file(samples)
     path, trained = _read(ckpt)
     name = str(path or IN_PYTHON)
     checkpoint = trained.deployed(draw)

@@ -30,7 +30,7 @@ from hstnn_deploy.export.proof.checks import CHECKS, run_checks, run_checks_on
 from hstnn_deploy.export.proof.comparisons import Check, Subject, sheet_of, told_of
 from hstnn_deploy.export.proof.programs import check_program
 from hstnn_deploy.export.proof.raw_input import check_front
-from hstnn_deploy.export.proof.samples import make_subject
+from hstnn_deploy.export.proof.samples import make_subject, samples_file
 from hstnn_deploy.export.proof.weights import difference, network_of, read_weights
 from hstnn_deploy.export.runtime.manifest import MANIFEST, check_files, read_manifest
 from hstnn_deploy.models.exits import Exit
@@ -80,7 +80,7 @@ def verify_bundle(
     report: Report = silent,
     *,
     trust: bool = False,
-    samples: Path | None = None,
+    samples: str | Path | None = None,
     test: Data | None = None,
 ) -> Verification:
     """Check a bundle: its manifest and files, its weights, its graphs, and all that was proved when it was exported.
@@ -120,6 +120,7 @@ def verify_bundle(
         checks.append(check)
         on_check(check)
 
+    samples = samples_file(samples)
     found = Verification(folder, checks, facts)
     for name in facts["files"]:
         done(Check(name, "as exported", "passed", f"SHA-256 {facts['files'][name]['sha256'][:12]}…"))

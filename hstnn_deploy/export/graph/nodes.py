@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
 
 Opset = Literal[17, 18, 20, 21]
 """The versions of ONNX's operators that graphs are written in; what a graph holds means the same in all of them."""
@@ -26,6 +27,12 @@ CONSTANT = "constant/"
 """What the name of a stored number begins with that is not a weight of the network."""
 
 Dimensions = Sequence[int | str]
+
+
+def array(weight: Tensor) -> NDArray[Any]:
+    """Return a weight as an array."""
+    values: NDArray[Any] = weight.detach().cpu().numpy()
+    return values
 
 
 class Nodes:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from hstnn_deploy.export.graph.interface import Interface, state_after
-from hstnn_deploy.export.graph.nodes import CONSTANT, Nodes
+from hstnn_deploy.export.graph.nodes import CONSTANT, Nodes, array
 from hstnn_deploy.models.algebra import Algebra, Comparison, Convolution, Fires, Normed, Pooling, Sizes, Strand, Units
 from hstnn_deploy.models.network import Network
 from hstnn_deploy.models.surrogates import Surrogate
@@ -25,12 +25,6 @@ NOW = "_now"
 
 TRANSPOSED, IOFC, ZRH, BIAS = ".transposed", ".iofc", ".zrh", ".bias"
 """What a weight's name ends with where ONNX wants it in another layout: see `weights.py`."""
-
-
-def array(weight: Tensor) -> NDArray[Any]:
-    """Return a weight as an array."""
-    values: NDArray[Any] = weight.detach().cpu().numpy()
-    return values
 
 
 def at_step(name: str, step: int) -> str:
@@ -238,6 +232,10 @@ class Onnx(Algebra[str]):
         if how == "sum":
             return self.mul(self.pool(x, "mean", size, stride, f"{name}_mean", padding), float(prod(size)), name)
         operator, counts = ("MaxPool", {}) if how == "max" else ("AveragePool", {"count_include_pad": 1})
+        if how == "max" and padding and (len(size) == 1 or len(set(padding)) > 1):
+            # onnx's reference evaluator pads rows, and axes differently, in another way than the standard.
+            pads = self.g.axes(0, 0, *padding, 0, 0, *padding)
+            x, padding = self._node("Pad", f"{name}_padded", x, pads, float("-inf")), ()
         around = {"pads": [*padding, *padding], **counts} if padding else {}
         return self._node(operator, name, x, kernel_shape=list(size), strides=list(stride), **around)
 

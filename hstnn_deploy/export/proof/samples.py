@@ -13,7 +13,7 @@ from hstnn_deploy.data.files.inputs import read_inputs
 from hstnn_deploy.data.preprocessing import preprocessing
 from hstnn_deploy.data.registry import data_set, load
 from hstnn_deploy.data.splits import Split
-from hstnn_deploy.errors import DataError
+from hstnn_deploy.errors import DataError, UsageError
 from hstnn_deploy.export.graph.interface import Interface, interface
 from hstnn_deploy.export.proof.comparisons import Subject
 from hstnn_deploy.export.proof.raw_input import raw_samples
@@ -30,6 +30,20 @@ _ASKED_BYTES = 256e6
 _CALIBRATION_BATCH = 16
 _STEPS = 28
 """Steps of a random window."""
+
+
+def samples_file(given: object) -> Path | None:
+    """Return the path of a file of samples; None: none was given.
+
+    Raises:
+        UsageError: it is something else, such as the samples themselves.
+    """
+    if given is None or isinstance(given, str | Path):
+        return None if given is None else Path(given)
+    kind = type(given).__name__
+    raise UsageError(
+        f"samples is {kind}, not a path", "give a .npy or .npz file, or samples with answers as test=(x, y)"
+    )
 
 
 def make_subject(

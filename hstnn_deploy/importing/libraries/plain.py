@@ -86,20 +86,20 @@ def pool(how: str) -> Rule:
         if any(each not in (0, 1) for each in _all(getattr(module, "dilation", 1))):
             raise ImportRefused("a pool with dilation")
         size, padding = _sizes(module.kernel_size), _sizes(module.padding)
-        stride = size if module.stride is None else _sizes(module.stride)
+        stride = size if module.stride in (None, (), []) else _sizes(module.stride)
         windows = (_several(each, len(shape) - 1) for each in (size, stride, padding))
         if module.ceil_mode and any(
             (length + 2 * sides - window) % step
             for length, window, step, sides in zip(shape[1:], *windows, strict=False)
         ):
             raise ImportRefused("a pool with ceil_mode whose last windows are not whole")
-        if any(_all(padding)) and not getattr(module, "count_include_pad", True):
-            raise ImportRefused("a mean over padded windows that does not count the padding (count_include_pad)")
-        kind = how
-        if getattr(module, "divisor_override", None) is not None:
-            if module.divisor_override != 1:
-                raise ImportRefused(f"divisor_override is {module.divisor_override}")
+        kind, divisor = how, getattr(module, "divisor_override", None)
+        if divisor is not None:
+            if divisor != 1:
+                raise ImportRefused(f"a pool with divisor_override {divisor}")
             kind = "sum"
+        elif any(_all(padding)) and not getattr(module, "count_include_pad", True):
+            raise ImportRefused("a mean over padded windows that does not count the padding (count_include_pad)")
         padded = {"padding": padding} if any(_all(padding)) else {}
         return one({"pool": kind, "size": size, "stride": stride, **padded})
 

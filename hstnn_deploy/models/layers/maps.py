@@ -45,7 +45,7 @@ class PoolConfig(_Config):
             raise ValueError(f"pooling takes size or to, and {'neither is' if self.to is None else 'both are'} given")
         if self.to is not None:
             to = self.to
-            if self.stride is not None or self.padding:
+            if self.stride is not None or any(several(self.padding, len(axes))):
                 raise ValueError("pooling takes stride and padding with size, not with to")
             if any(length % to for length in axes):
                 raise ValueError(
