@@ -1,6 +1,7 @@
 """`hstnn data`: list, prepare, verify, show and time the data sets."""
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -49,20 +50,31 @@ _NOTHING_TO_SET = "no shipped recipe uses {}, so --set has nothing to change"
 
 def _subject(name: str, changes: Iterable[str] = ()) -> _Subject:
     from hstnn_deploy.data.registry import DATA_SETS
-    from hstnn_deploy.recipe.load import load_recipe, raw_recipe, shipped
+    from hstnn_deploy.recipe.load import load_recipe
 
     if (part := plugins.find("data", name)) is not None:
         return _own_subject(name, part.value, changes)
     if name not in DATA_SETS:
         raise UsageError(f"unknown data set {name!r}", f"{nearest(name, [*DATA_SETS, *plugins.names('data')])}")
-    using = [each for each in shipped() if raw_recipe(each)["data"]["name"] == name]
-    if not using:
+    if (shown := _shown_by().get(name)) is None:
         if changes:
             raise UsageError(_NOTHING_TO_SET.format(name), "leave --set out")
         return _Subject(DATA_SETS[name], DATA_SETS[name].config(), "validation")
-    # Prefer the recipe with the data set's own name to its variants.
-    recipe = load_recipe(min(using, key=lambda each: (each != name, each)), list(changes))
+    recipe = load_recipe(shown, list(changes))
     return _Subject(DATA_SETS[name], recipe.data, recipe.protocol)
+
+
+@cache
+def _shown_by() -> dict[str, str]:
+    """Return the shipped recipe that shows each data set: the one with its own name, or the first."""
+    from hstnn_deploy.recipe.load import raw_recipe, shipped
+
+    found: dict[str, str] = {}
+    for recipe in shipped():
+        name = raw_recipe(recipe)["data"]["name"]
+        if recipe == name or name not in found:
+            found[name] = recipe
+    return found
 
 
 def _own_subject(name: str, config: Any, changes: Iterable[str]) -> _Subject:

@@ -79,6 +79,9 @@ def test_what_one_table_cannot_show_is_refused(full_size: dict[str, object], tmp
     train(tiny(kind="snn", seed=7), tmp_path / "runs")
     with pytest.raises(RunError, match="the runs of digits have several seeds or sizes"):
         full_size["section"](read(tmp_path / "runs"), tmp_path, tmp_path)  # type: ignore[operator]
+    del full_size["EPOCHS"]["digits"]  # type: ignore[attr-defined]
+    with pytest.raises(RunError, match="has no run of smnist, ptb, nmnist, digit-events"):
+        read(tmp_path / "runs")
     (first.path / "recipe.yaml").write_text("name: [")
     with pytest.raises(RunError, match="recipe"):
         read(tmp_path / "runs")
